@@ -1,0 +1,80 @@
+"""What can go wrong, and what to catch.
+
+```
+WhenceError
+├── InvalidInput         (ValueError)       data, labels, shapes or options that cannot be used as given
+├── NotFitted            (ValueError)       an estimator or model that has not been trained yet
+├── UnsupportedModel     (TypeError)        a model, loss, measure or optimizer whence cannot treat exactly
+├── IncompleteCoverage   (ValueError)       a selected parameter that no gradient rule reaches
+├── NotDeterministic     (ValueError)       a model or data source that answers differently when asked twice
+├── NotPositiveDefinite  (ArithmeticError)  curvature with a flat or negative direction, and no damping
+├── Diverged             (ArithmeticError)  an iteration whose iterates grow without bound
+├── DataMissing          (FileNotFoundError) a data set that is neither here nor to be downloaded
+├── CorruptFile          (OSError)          a file cut short or changed since it was written
+└── MissingDependency    (ImportError)      an optional extra that is not installed
+
+NotConvergedWarning      (UserWarning)      the answer is returned, and says how far it is from converged
+```
+
+Every message says what was expected, what came ("Got …"), and what to do.
+"""
+
+from __future__ import annotations
+
+
+class WhenceError(Exception):
+    """The root of every error that whence raises on purpose."""
+
+
+class InvalidInput(WhenceError, ValueError):
+    """Data, labels, shapes or options cannot be used as given."""
+
+
+class NotFitted(WhenceError, ValueError):
+    """The estimator or model has not been trained yet."""
+
+
+class UnsupportedModel(WhenceError, TypeError):
+    """The model, loss, measure or optimizer cannot be treated exactly."""
+
+
+class IncompleteCoverage(WhenceError, ValueError):
+    """A selected parameter is reached by no gradient rule."""
+
+
+class NotDeterministic(WhenceError, ValueError):
+    """The model or its data answers differently when asked twice."""
+
+
+class NotPositiveDefinite(WhenceError, ArithmeticError):
+    """The curvature has a flat or negative direction and the damping does not remove it.
+
+    Attributes:
+        sufficient_damping: The smallest damping known to make the matrix positive definite,
+            or `None` where the failing computation could not tell.
+    """
+
+    def __init__(self, message: str, *, sufficient_damping: float | None = None) -> None:
+        """Store the message and, where known, the damping that would suffice."""
+        super().__init__(message)
+        self.sufficient_damping = sufficient_damping
+
+
+class Diverged(WhenceError, ArithmeticError):
+    """An iteration grew without bound instead of converging."""
+
+
+class DataMissing(WhenceError, FileNotFoundError):
+    """A data set is neither on this machine nor to be downloaded."""
+
+
+class CorruptFile(WhenceError, OSError):
+    """A file is cut short, or is not what was written."""
+
+
+class MissingDependency(WhenceError, ImportError):
+    """An optional extra is needed and not installed."""
+
+
+class NotConvergedWarning(UserWarning):
+    """The result is returned but the fit or the solve behind it has not converged."""
