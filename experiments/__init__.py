@@ -1,0 +1,1 @@
+"""Published experiments, reproduced on real data with whence's public interface."""
