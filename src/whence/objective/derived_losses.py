@@ -1,0 +1,140 @@
+"""Losses made of other things: a user's function, or one binary loss per class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from whence.errors import InvalidInput, UnsupportedModel
+from whence.objective.losses import Loss
+from whence.objective.measures import OutputFunction, autodiff_gradient
+
+
+@dataclass(frozen=True)
+class CallableLoss(Loss):
+    """A user's unreduced loss function, differentiated automatically.
+
+    Args:
+        function: Maps outputs [b, c] and targets [b] to losses [b], in torch operations.
+
+    Example:
+        >>> import torch
+        >>> quartic = CallableLoss(lambda f, y: (f[:, 0] - y) ** 4)
+        >>> quartic.gradient(torch.tensor([[2.0]]), torch.tensor([1.0]))
+        tensor([[4.]])
+    """
+
+    function: OutputFunction
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ℓ, [b]."""
+        return self.function(outputs, targets)
+
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ∂ℓ/∂f by reverse-mode differentiation."""
+        return autodiff_gradient(self.function, outputs, targets)
+
+    def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
+        """Return ∂²ℓ/∂f² u, one reverse-over-reverse pass per column of u."""
+        with torch.enable_grad():
+            leaf = outputs.detach().clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(
+                self.function(leaf, targets).sum(), leaf, create_graph=True
+            )
+            if not gradient.requires_grad:
+                return torch.zeros_like(tangents)
+            columns = [
+                torch.autograd.grad(gradient, leaf, column, retain_graph=True)[0]
+                for column in tangents.unbind(-1)
+            ]
+        return torch.stack(columns, -1)
+
+    def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Raise: what the margin of an arbitrary function is cannot be known."""
+        raise UnsupportedModel(
+            "Expected a loss with classes for measure='margin'. Got a user's function. "
+            "Pass the margin as a function of (outputs, targets) instead."
+        )
+
+    def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Raise: what the probability of an arbitrary function is cannot be known."""
+        raise UnsupportedModel(
+            "Expected a loss with classes for measure='probability'. Got a user's function. "
+            "Pass the probability as a function of (outputs, targets) instead."
+        )
+
+    def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
+        """Raise unless the function gives one loss per example."""
+        with torch.no_grad():
+            losses = self.function(outputs, targets)
+        if losses.shape != outputs.shape[:1]:
+            raise InvalidInput(
+                f"Expected the loss to return one value per example, shape "
+                f"({outputs.shape[0]},). Got shape {tuple(losses.shape)}. Use reduction='none'."
+            )
+
+
+@dataclass(frozen=True)
+class OneVersusRest(Loss):
+    """The sum over classes of a binary loss, each class against all others.
+
+    ℓ(f, y) = Σ_a v_a(y) ℓ_binary(f_a, 1[y = a]), with v_a = `positive_weights[a]` where y = a
+    and 1 elsewhere: the objective of independently trained one-versus-rest classifiers.
+
+    Args:
+        binary: The loss of one class.
+        positive_weights: The weight of the positive examples of each class; 1 if empty.
+    """
+
+    binary: Loss
+    positive_weights: tuple[float, ...] = ()
+
+    def _flat(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return outputs [b·c, 1], binary targets [b·c] and weights [b, c]."""
+        labels = functional.one_hot(targets.long(), outputs.shape[-1])
+        positive = torch.ones(outputs.shape[-1], dtype=outputs.dtype, device=outputs.device)
+        if self.positive_weights:
+            positive = positive.new_tensor(self.positive_weights)
+        weights = torch.where(labels > 0, positive, torch.ones_like(positive))
+        return outputs.reshape(-1, 1), labels.reshape(-1).to(outputs.dtype), weights
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ℓ, [b]."""
+        flat, labels, weights = self._flat(outputs, targets)
+        return (weights * self.binary(flat, labels).reshape(outputs.shape)).sum(-1)
+
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ∂ℓ/∂f, [b, c]."""
+        flat, labels, weights = self._flat(outputs, targets)
+        return weights * self.binary.gradient(flat, labels).reshape(outputs.shape)
+
+    def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
+        """Return ∂²ℓ/∂f² u; the matrix is diagonal over classes."""
+        flat, labels, weights = self._flat(outputs, targets)
+        ones = torch.ones(flat.shape[0], 1, 1, dtype=flat.dtype, device=flat.device)
+        curvature = self.binary.hvp(flat, labels, ones).reshape(outputs.shape)
+        return (weights * curvature).unsqueeze(-1) * tangents
+
+    def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return f_y less the best other output."""
+        labels = targets.long().unsqueeze(-1)
+        best_other = outputs.scatter(-1, labels, float("-inf")).amax(-1)
+        return outputs.gather(-1, labels).squeeze(-1) - best_other
+
+    def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return σ(f_y) / Σ_a σ(f_a), where the binary loss has probabilities."""
+        flat = outputs.reshape(-1, 1)
+        ones = torch.ones(flat.shape[0], dtype=outputs.dtype, device=outputs.device)
+        each = self.binary.probability(flat, ones).reshape(outputs.shape)
+        return each.gather(-1, targets.long().unsqueeze(-1)).squeeze(-1) / each.sum(-1)
+
+    def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
+        """Raise unless targets are class indices below c."""
+        if bool(((targets < 0) | (targets >= outputs.shape[-1])).any()):
+            raise InvalidInput(
+                f"Expected class indices from 0 to {outputs.shape[-1] - 1}. "
+                f"Got {targets.min().item():g} to {targets.max().item():g}."
+            )

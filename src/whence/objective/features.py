@@ -1,0 +1,114 @@
+"""The design matrix of a linear model, dense or sparse, with its constant column implied."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor
+
+
+class Features(ABC):
+    """A matrix X [n, d] of which only products are asked, so that sparse stays sparse."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """The shape [n, d]."""
+
+    @abstractmethod
+    def matmul(self, v: Tensor) -> Tensor:
+        """Return X V for V [d, k], shape [n, k]."""
+
+    @abstractmethod
+    def rmatmul(self, w: Tensor) -> Tensor:
+        """Return Xᵀ W for W [n, k], shape [d, k]."""
+
+    @abstractmethod
+    def gram(self, weights: Tensor) -> Tensor:
+        """Return Xᵀ diag(weights) X, dense, [d, d]; a negative weight is allowed."""
+
+    @abstractmethod
+    def rows(self, indices: NDArray[np.intp] | slice) -> Features:
+        """Return the named rows."""
+
+    @abstractmethod
+    def dense(self) -> Tensor:
+        """Return the rows as a dense tensor: call it on few rows only."""
+
+
+@dataclass(frozen=True, eq=False)
+class DenseFeatures(Features):
+    """A dense design matrix.
+
+    Args:
+        matrix: X, [n, d].
+    """
+
+    matrix: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The shape [n, d]."""
+        return (self.matrix.shape[0], self.matrix.shape[1])
+
+    def matmul(self, v: Tensor) -> Tensor:
+        """Return X V."""
+        return self.matrix @ v
+
+    def rmatmul(self, w: Tensor) -> Tensor:
+        """Return Xᵀ W."""
+        return self.matrix.T @ w
+
+    def gram(self, weights: Tensor) -> Tensor:
+        """Return Xᵀ diag(weights) X."""
+        return self.matrix.T @ (self.matrix * weights.unsqueeze(1))
+
+    def rows(self, indices: NDArray[np.intp] | slice) -> Features:
+        """Return the named rows."""
+        return DenseFeatures(self.matrix[indices])
+
+    def dense(self) -> Tensor:
+        """Return X itself."""
+        return self.matrix
+
+
+@dataclass(frozen=True, eq=False)
+class SparseFeatures(Features):
+    """A sparse design matrix in compressed rows; products go through SciPy.
+
+    Args:
+        matrix: X, a SciPy CSR array of float64 [n, d].
+    """
+
+    matrix: sparse.csr_array
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The shape [n, d]."""
+        return (self.matrix.shape[0], self.matrix.shape[1])
+
+    def matmul(self, v: Tensor) -> Tensor:
+        """Return X V."""
+        return torch.from_numpy(np.asarray(self.matrix @ v.numpy()))
+
+    def rmatmul(self, w: Tensor) -> Tensor:
+        """Return Xᵀ W."""
+        return torch.from_numpy(np.asarray(self.matrix.T @ w.numpy()))
+
+    def gram(self, weights: Tensor) -> Tensor:
+        """Return Xᵀ diag(weights) X: a sparse product, dense only in its result."""
+        scaled = sparse.diags_array(weights.numpy()) @ self.matrix
+        return torch.from_numpy((self.matrix.T @ scaled).toarray())
+
+    def rows(self, indices: NDArray[np.intp] | slice) -> Features:
+        """Return the named rows."""
+        return SparseFeatures(self.matrix[indices])
+
+    def dense(self) -> Tensor:
+        """Return the rows as a dense tensor."""
+        return torch.from_numpy(self.matrix.toarray())

@@ -1,0 +1,252 @@
+"""Models that are linear in their parameters: f(x) = W x + b, with closed-form products.
+
+All products are matrix products with the design matrix X; nothing loops over examples and
+nothing of size [n, p] is built. θ = (W row by row, [c, d]; then b, [c]), as in `coef_` and
+`intercept_` of scikit-learn and `weight` and `bias` of a torch `Linear`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from whence.errors import InvalidInput
+from whence.objective.features import Features
+from whence.objective.losses import Loss
+from whence.objective.measures import Measure
+from whence.objective.objective import Examples, Objective
+
+_TILE = 2**25  # numbers in one temporary: 256 MB of float64
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LinearExamples(Examples):
+    """Rows of features with their targets.
+
+    Args:
+        features: X, [b, d].
+        targets: Encoded targets, [b] or [b, c].
+        ids: The user's names of the rows, [b].
+        inputs: The user's own rows, kept for display and for input gradients.
+    """
+
+    features: Features
+    targets: Tensor
+    ids: NDArray[Any]
+    inputs: Any
+
+    def subset(self, indices: NDArray[np.intp]) -> LinearExamples:
+        """Return the rows at these positions."""
+        rows = self.inputs.iloc if isinstance(self.inputs, pd.DataFrame) else self.inputs
+        return LinearExamples(
+            features=self.features.rows(indices),
+            targets=self.targets[torch.as_tensor(indices)],
+            ids=self.ids[indices],
+            inputs=rows[indices],
+        )
+
+
+class InputMap(ABC):
+    """How a user's rows become features, and how features answer back in the user's terms."""
+
+    @abstractmethod
+    def encode(self, data: Any) -> LinearExamples:
+        """Check and encode (x, y)."""
+
+    @abstractmethod
+    def vjp(self, params: Tensor, examples: LinearExamples, w: Tensor) -> Tensor:
+        """Return Σ_a W[b, a] ∂f_a(x_b)/∂x_b for the model with `params` [p], shape [b, d′]."""
+
+    @abstractmethod
+    def lift(self, v: Tensor) -> Tensor:
+        """Return V [p, k] in the user's own parameters, [p′, k]."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LinearObjective(Objective):
+    """The objective of a model with outputs W x + b·constant, at θ̂ = (W, b).
+
+    Args:
+        loss: ℓ, as differentiated by influence.
+        trained_loss: ℓ as it was minimized; differs from `loss` where that is smoothed.
+        train: The training examples.
+        weights: wᵢ >= 0, [n].
+        params: θ̂, [p].
+        l2: The penalty per parameter, [p].
+        constant: The value of the constant column, or `None` for a model without intercept.
+        inputs: How user data become features.
+        convex: Whether R is convex: true for every model whence takes from scikit-learn.
+    """
+
+    loss: Loss
+    trained_loss: Loss
+    train: LinearExamples
+    weights: Tensor
+    params: Tensor
+    l2: Tensor
+    constant: float | None
+    inputs: InputMap
+    convex: bool = True
+
+    def __post_init__(self) -> None:
+        """Check that the shapes agree."""
+        d = self.train.features.shape[1] + (self.constant is not None)
+        if len(self.params) == 0 or len(self.params) % d or self.l2.shape != self.params.shape:
+            raise InvalidInput(
+                f"Expected params and l2 of c x {d} numbers for {d} columns. "
+                f"Got {tuple(self.params.shape)} and {tuple(self.l2.shape)}."
+            )
+
+    @property
+    def c(self) -> int:
+        """The number of outputs."""
+        return len(self.params) // (self.train.features.shape[1] + (self.constant is not None))
+
+    def at(self, params: Tensor) -> LinearObjective:
+        """Return the same objective expanded at other parameters, [p]."""
+        return replace(self, params=params)
+
+    def examples(self, data: Any) -> LinearExamples:
+        """Check and encode a user's (x, y)."""
+        return data if isinstance(data, LinearExamples) else self.inputs.encode(data)
+
+    def outputs(self, examples: Examples) -> Tensor:
+        """Return W x + b, [b, c]."""
+        if examples is self.train:
+            return self._train_outputs
+        return self.jvp(examples, self.params.unsqueeze(1)).squeeze(2)
+
+    @cached_property
+    def _train_outputs(self) -> Tensor:
+        """The outputs of all training examples, [n, c]."""
+        return self.jvp(self.train, self.params.unsqueeze(1)).squeeze(2)
+
+    def outputs_at(self, examples: Examples, deltas: Tensor) -> Tensor:
+        """Return f_{θ̂+δ}(x), [b, c, k]."""
+        return self.outputs(examples).unsqueeze(2) + self.jvp(examples, deltas)
+
+    def gradient_at(self, examples: Examples, weights: Tensor, deltas: Tensor) -> Tensor:
+        """Return Σ_b weights[b, k] ∇ℓ(z_b, θ̂ + δ_k), [p, k], in tiles of rows."""
+        rows = _linear(examples)
+        k = deltas.shape[1]
+        outputs = self.outputs(examples)
+        total = torch.zeros_like(deltas)
+        for tile in self._tiles(len(rows), k):
+            part = rows.features.rows(tile)
+            f = outputs[tile].unsqueeze(1) + self._forward(part, deltas)  # [b, k, c]
+            targets = rows.targets[tile].repeat_interleave(k, dim=0)
+            e = self.trained_loss.gradient(f.flatten(0, 1), targets).reshape(f.shape)
+            total += self._backward(part, e * weights[tile].unsqueeze(2))
+        return total
+
+    def jvp(self, examples: Examples, v: Tensor) -> Tensor:
+        """Return J V, [b, c, k]."""
+        return self._forward(_linear(examples).features, v).transpose(1, 2)
+
+    def vjp(self, examples: Examples, w: Tensor) -> Tensor:
+        """Return Σ_b J_bᵀ W_b, [p, k]."""
+        return self._backward(_linear(examples).features, w.transpose(1, 2))
+
+    def gradient_dot(self, examples: Examples, measure: Measure, v: Tensor) -> Tensor:
+        """Return ∇m(z_b)ᵀ V, [b, k]: one product with X per output."""
+        rows = _linear(examples)
+        e = measure.gradient(self.outputs(rows), rows.targets)
+        coef, intercept = self._split(v)
+        total = torch.zeros(len(rows), v.shape[1], dtype=v.dtype)
+        for a in range(self.c):
+            column = rows.features.matmul(coef[a])
+            if intercept is not None:
+                column += intercept[a]
+            total.addcmul_(e[:, a : a + 1], column)
+        return total
+
+    def gradient_sum(self, examples: Examples, measure: Measure, w: Tensor) -> Tensor:
+        """Return Σ_b W[b, k] ∇m(z_b), [p, k]."""
+        rows = _linear(examples)
+        e = measure.gradient(self.outputs(rows), rows.targets)
+        total = torch.zeros(len(self.params), w.shape[1], dtype=w.dtype)
+        for tile in self._tiles(len(rows), w.shape[1]):
+            total += self._backward(
+                rows.features.rows(tile), e[tile].unsqueeze(1) * w[tile].unsqueeze(2)
+            )
+        return total
+
+    def hvp(self, v: Tensor) -> Tensor:
+        """Return ∇²R(θ̂) V: two products with X per tile of rows."""
+        n = len(self.train)
+        outputs = self.outputs(self.train).to(v.dtype)
+        total = self.l2.to(v.dtype).unsqueeze(1) * v
+        for tile in self._tiles(n, v.shape[1]):
+            part = self.train.features.rows(tile)
+            tangents = self._forward(part, v).transpose(1, 2)
+            curved = self.loss.hvp(outputs[tile], self.train.targets[tile], tangents)
+            curved = curved * (self.weights[tile] / n).reshape(-1, 1, 1)
+            total += self._backward(part, curved.transpose(1, 2))
+        return total
+
+    def ggnvp(self, v: Tensor) -> Tensor:
+        """Return ∇²R(θ̂) V: for a model linear in θ the Gauss–Newton matrix is the Hessian."""
+        return self.hvp(v)
+
+    def input_gradient(self, examples: Examples, v: Tensor) -> Tensor:
+        """Return ∂/∂x (g_bᵀ v), [b, d′].
+
+        With u = J v: gᵀv = eᵀu, e = ∂ℓ/∂f, so the derivative is Σ_a e_a ∂u_a/∂x
+        + Σ_a (∂²ℓ/∂f² u)_a ∂f_a/∂x.
+        """
+        rows = _linear(examples)
+        outputs = self.outputs(rows)
+        e = self.loss.gradient(outputs, rows.targets)
+        u = self.jvp(rows, v.unsqueeze(1))
+        curved = self.loss.hvp(outputs, rows.targets, u).squeeze(2)
+        return self.inputs.vjp(v, rows, e) + self.inputs.vjp(self.params, rows, curved)
+
+    def lift(self, v: Tensor) -> Tensor:
+        """Return V [p, k] in the user's own parameters."""
+        return self.inputs.lift(v)
+
+    def _tiles(self, n: int, k: int) -> Iterator[slice]:
+        """Yield slices of rows whose [rows, k, c] temporaries stay within the tile size."""
+        step = max(1, _TILE // max(1, self.c * k))
+        return (slice(start, min(n, start + step)) for start in range(0, n, step))
+
+    def _split(self, v: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return V as coefficients [c, d, k] and scaled intercepts [c, k]."""
+        c, k = self.c, v.shape[1]
+        if self.constant is None:
+            return v.reshape(c, -1, k), None
+        return v[:-c].reshape(c, -1, k), self.constant * v[-c:]
+
+    def _forward(self, features: Features, v: Tensor) -> Tensor:
+        """Return X V, [b, k, c]: the layout in which outputs of one k lie together."""
+        coef, intercept = self._split(v)
+        c, d, k = coef.shape
+        product = features.matmul(coef.permute(1, 2, 0).reshape(d, k * c)).reshape(-1, k, c)
+        return product if intercept is None else product.add_(intercept.T)
+
+    def _backward(self, features: Features, w: Tensor) -> Tensor:
+        """Return Xᵀ W for W [b, k, c], shape [p, k]."""
+        b, k, c = w.shape
+        product = features.rmatmul(w.reshape(b, k * c)).reshape(-1, k, c)
+        coef = product.permute(2, 0, 1).reshape(-1, k)
+        if self.constant is None:
+            return coef
+        return torch.cat([coef, self.constant * w.sum(0).T])
+
+
+def _linear(examples: Examples) -> LinearExamples:
+    """Return the examples as rows of features, or say which kind came."""
+    if not isinstance(examples, LinearExamples):
+        raise InvalidInput(
+            f"Expected examples made by this objective's .examples(data). Got {type(examples)}."
+        )
+    return examples

@@ -1,0 +1,419 @@
+r"""Losses ℓ(f, y): value, gradient and Hessian in the outputs f, per example and in nats.
+
+Conventions. Outputs f have shape [b, c]; binary models have c = 1. Binary targets are 0 and 1,
+multi-class targets are integer class indices, regression targets are [b, c] (or [b] when c = 1).
+The Gauss–Newton matrix needs the loss apart from the prediction: `gradient` is ∂ℓ/∂f and
+`hvp` multiplies the [c, c] matrix ∂²ℓ/∂f².
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from whence.errors import InvalidInput, UnsupportedModel
+from whence.objective.measures import CallableMeasure, Measure, OutputFunction
+
+
+class Loss(Measure):
+    """A loss ℓ(f, y) per example, twice differentiable in the outputs where it is used."""
+
+    @abstractmethod
+    def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
+        """Return ∂²ℓ/∂f² · u for tangents u of shape [*outputs.shape, k]."""
+
+    @abstractmethod
+    def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return how clearly the target wins, [b]: the log odds of the true class, or y·f."""
+
+    @abstractmethod
+    def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the probability given to the target, [b]."""
+
+    @abstractmethod
+    def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
+        """Raise `InvalidInput` where the targets do not fit the outputs."""
+
+
+def output_hessian(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the matrices ∂²ℓ/∂f² of each example.
+
+    Args:
+        loss: The loss.
+        outputs: Outputs, [b, c].
+        targets: Targets, [b].
+
+    Returns:
+        Symmetric matrices, [b, c, c].
+    """
+    b, c = outputs.shape
+    eye = torch.eye(c, dtype=outputs.dtype, device=outputs.device)
+    return loss.hvp(outputs, targets, eye.expand(b, c, c))
+
+
+def measure_of(loss: Loss, measure: str | Measure | OutputFunction) -> Measure:
+    """Return the measure that a user's `measure=` names.
+
+    Args:
+        loss: The loss of the model.
+        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+
+    Returns:
+        A `Measure`.
+
+    Raises:
+        InvalidInput: If the name is not one of the three.
+
+    Example:
+        >>> import torch
+        >>> probability = measure_of(Logistic(), "probability")
+        >>> probability(torch.tensor([[0.0]]), torch.tensor([1.0]))
+        tensor([0.5000])
+    """
+    if isinstance(measure, Measure):
+        return measure
+    if callable(measure):
+        return CallableMeasure(measure)
+    if measure == "loss":
+        return loss
+    if measure == "margin":
+        return CallableMeasure(loss.margin)
+    if measure == "probability":
+        return CallableMeasure(loss.probability)
+    raise InvalidInput(
+        "Expected measure to be 'loss', 'margin', 'probability' or a function of "
+        f"(outputs, targets). Got {measure!r}."
+    )
+
+
+def _check_labels(outputs: Tensor, targets: Tensor, low: int, high: int) -> None:
+    """Raise unless every target is a whole number in [low, high]."""
+    if targets.shape != outputs.shape[:-1]:
+        raise InvalidInput(
+            f"Expected one label per output row, shape {tuple(outputs.shape[:-1])}. "
+            f"Got {tuple(targets.shape)}."
+        )
+    wrong = (targets != targets.round()) | (targets < low) | (targets > high)
+    if bool(wrong.any()):
+        at = int(wrong.nonzero()[0, 0])
+        raise InvalidInput(
+            f"Expected labels that are whole numbers from {low} to {high}. "
+            f"Got {targets[at].tolist()} for example {at}. Encode the labels first."
+        )
+
+
+def _signs(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return targets 0/1 as −1/+1 in the shape of the outputs [b, 1]."""
+    return (2 * targets.to(outputs.dtype) - 1).reshape(outputs.shape)
+
+
+@dataclass(frozen=True)
+class Logistic(Loss):
+    r"""The logistic loss ℓ(f, y) = log(1 + eᶠ) − y f, y ∈ {0, 1}, f of shape [b, 1].
+
+    Example:
+        >>> import torch
+        >>> Logistic()(torch.tensor([[0.0]]), torch.tensor([1.0]))
+        tensor([0.6931])
+    """
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ℓ, [b]."""
+        return functional.softplus(-_signs(outputs, targets) * outputs).squeeze(-1)
+
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return σ(f) − y, [b, 1]."""
+        signs = _signs(outputs, targets)
+        return -signs * torch.sigmoid(-signs * outputs)
+
+    def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
+        """Return σ(f)(1 − σ(f)) u."""
+        sigma = torch.sigmoid(outputs)
+        return (sigma * torch.sigmoid(-outputs)).unsqueeze(-1) * tangents
+
+    def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ±f, the log odds of the true class."""
+        return (_signs(outputs, targets) * outputs).squeeze(-1)
+
+    def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return σ(±f)."""
+        return torch.sigmoid(self.margin(outputs, targets))
+
+    def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
+        """Raise unless targets are 0 or 1."""
+        _check_labels(outputs, targets, 0, 1)
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Loss):
+    r"""The softmax cross-entropy ℓ(f, y) = log Σ_c e^{f_c} − f_y.
+
+    Sequences, with outputs [b, t, c] and targets [b, t], sum over positions; positions whose
+    target is `ignore_index` do not count.
+
+    Args:
+        ignore_index: The target value that marks positions without a loss.
+
+    Example:
+        >>> import torch
+        >>> CrossEntropy()(torch.zeros(1, 4), torch.tensor([2]))
+        tensor([1.3863])
+    """
+
+    ignore_index: int = -100
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ℓ, [b], summed over positions."""
+        losses = functional.cross_entropy(
+            outputs.flatten(0, -2),
+            targets.flatten().long(),
+            reduction="none",
+            ignore_index=self.ignore_index,
+        )
+        return losses.reshape(outputs.shape[0], -1).sum(1)
+
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return softmax(f) − onehot(y)."""
+        counts = (targets != self.ignore_index).unsqueeze(-1)
+        labels = targets.long().clamp_min(0).unsqueeze(-1)
+        residual = torch.softmax(outputs, -1)
+        residual.scatter_add_(-1, labels, torch.full_like(labels, -1, dtype=outputs.dtype))
+        return residual * counts
+
+    def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
+        """Return (diag(p) − p pᵀ) u, p = softmax(f)."""
+        counts = (targets != self.ignore_index).unsqueeze(-1)
+        p = (torch.softmax(outputs, -1) * counts).unsqueeze(-1)
+        return p * (tangents - (p * tangents).sum(-2, keepdim=True))
+
+    def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the log odds f_y − log Σ_{c≠y} e^{f_c}, summed over positions."""
+        counts = targets != self.ignore_index
+        labels = targets.long().clamp_min(0).unsqueeze(-1)
+        others = outputs.scatter(-1, labels, float("-inf")).logsumexp(-1)
+        odds = (outputs.gather(-1, labels).squeeze(-1) - others) * counts
+        return odds.reshape(outputs.shape[0], -1).sum(1)
+
+    def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return p_y (for sequences, of the whole sequence)."""
+        return torch.exp(-self(outputs, targets))
+
+    def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
+        """Raise unless targets are class indices below c, or `ignore_index`."""
+        kept = torch.where(targets == self.ignore_index, torch.zeros_like(targets), targets)
+        _check_labels(outputs, kept, 0, outputs.shape[-1] - 1)
+
+
+@dataclass(frozen=True)
+class SquaredError(Loss):
+    """Half the squared error ℓ(f, y) = ½ Σ_c (f_c − y_c)²: the Gaussian loss at unit variance.
+
+    Example:
+        >>> import torch
+        >>> SquaredError()(torch.tensor([[3.0]]), torch.tensor([1.0]))
+        tensor([2.])
+    """
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ℓ, [b]."""
+        return self.gradient(outputs, targets).square().flatten(1).sum(1) / 2
+
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return f − y."""
+        return outputs - targets.to(outputs.dtype).reshape(outputs.shape)
+
+    def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
+        """Return u."""
+        return tangents
+
+    def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the least f_y − f_c for one-hot (±1) targets; regression has no margin."""
+        if outputs.shape[-1] == 1:
+            if not bool((targets.abs() == 1).all()):
+                raise UnsupportedModel(_NO_CLASSES.format("margin"))
+            return (targets.reshape(outputs.shape) * outputs).squeeze(-1)
+        if not bool((targets.abs() == 1).all()):
+            raise UnsupportedModel(_NO_CLASSES.format("margin"))
+        true = targets > 0
+        best_other = outputs.masked_fill(true, float("-inf")).amax(-1)
+        return (outputs * true).sum(-1) - best_other
+
+    def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Raise: squared error models no class probability."""
+        raise UnsupportedModel(_NO_CLASSES.format("probability"))
+
+    def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
+        """Raise unless targets have as many numbers as the outputs."""
+        if targets.numel() != outputs.numel():
+            raise InvalidInput(
+                f"Expected targets with as many numbers as the outputs, {tuple(outputs.shape)}. "
+                f"Got {tuple(targets.shape)}."
+            )
+
+
+_NO_CLASSES = (
+    "Expected a classifier for measure='{}'. Got a loss without class probabilities. "
+    "Use measure='loss' or a function of (outputs, targets)."
+)
+
+
+@dataclass(frozen=True)
+class Tweedie(Loss):
+    r"""Half the unit Tweedie deviance with a log link, up to a constant in y.
+
+    ℓ(f, y) = e^{(2−ρ)f}/(2−ρ) − y e^{(1−ρ)f}/(1−ρ), with the limits ρ = 1 (Poisson:
+    eᶠ − y f) and ρ = 2 (Gamma: f + y e^{−f}).
+
+    Args:
+        power: ρ, the exponent of the variance function, outside (0, 1).
+
+    Example:
+        >>> import torch
+        >>> Tweedie(power=1.0)(torch.tensor([[0.0]]), torch.tensor([3.0]))
+        tensor([1.])
+    """
+
+    power: float
+
+    def _powers(self, outputs: Tensor, targets: Tensor, order: int) -> Tensor:
+        """Return the derivative of the given order in f."""
+        y = targets.to(outputs.dtype).reshape(outputs.shape)
+        first, second = 2 - self.power, 1 - self.power
+        mean = torch.exp(first * outputs)
+        data = torch.exp(second * outputs)
+        if order:
+            return first ** (order - 1) * mean - y * second ** (order - 1) * data
+        left = outputs if first == 0 else mean / first
+        right = y * (outputs if second == 0 else data / second)
+        return left - right
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ℓ, [b]."""
+        return self._powers(outputs, targets, 0).squeeze(-1)
+
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ∂ℓ/∂f, [b, 1]."""
+        return self._powers(outputs, targets, 1)
+
+    def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
+        """Return ∂²ℓ/∂f² u."""
+        return self._powers(outputs, targets, 2).unsqueeze(-1) * tangents
+
+    def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Raise: a regression has no margin."""
+        raise UnsupportedModel(_NO_CLASSES.format("margin"))
+
+    def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Raise: a regression has no class probability."""
+        raise UnsupportedModel(_NO_CLASSES.format("probability"))
+
+    def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
+        """Raise unless targets are in the range of the distribution."""
+        low_allowed = self.power <= 0 or self.power < 2
+        bad = (targets < 0) if low_allowed else (targets <= 0)
+        if self.power >= 1 and bool(bad.any()):
+            at = int(bad.nonzero()[0, 0])
+            raise InvalidInput(
+                f"Expected targets {'>= 0' if low_allowed else '> 0'} for a Tweedie loss of "
+                f"power {self.power:g}. Got {targets[at].tolist()} for example {at}."
+            )
+
+
+@dataclass(frozen=True)
+class SmoothHinge(Loss):
+    r"""The smoothed hinge ℓ(f, y) = t log(1 + e^{(1 − s)/t}), s = ±f; max(0, 1 − s) as t → 0.
+
+    At t = 0 it is the hinge itself, whose curvature is zero wherever it is defined.
+
+    Args:
+        temperature: t >= 0, in units of the margin.
+
+    References:
+        Koh & Liang (2017), section 4.3.
+
+    Example:
+        >>> import torch
+        >>> SmoothHinge(temperature=0.0)(torch.tensor([[0.25]]), torch.tensor([1.0]))
+        tensor([0.7500])
+    """
+
+    temperature: float = 0.001
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ℓ, [b]."""
+        slack = (1 - _signs(outputs, targets) * outputs).squeeze(-1)
+        if self.temperature == 0:
+            return slack.clamp_min(0)
+        return self.temperature * functional.softplus(slack / self.temperature)
+
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ∓σ((1 − s)/t), [b, 1]."""
+        signs = _signs(outputs, targets)
+        slack = 1 - signs * outputs
+        if self.temperature == 0:
+            return -signs * (slack > 0)
+        return -signs * torch.sigmoid(slack / self.temperature)
+
+    def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
+        """Return σ(a)(1 − σ(a))/t · u, a = (1 − s)/t."""
+        if self.temperature == 0:
+            return torch.zeros_like(tangents)
+        a = (1 - _signs(outputs, targets) * outputs) / self.temperature
+        curvature = torch.sigmoid(a) * torch.sigmoid(-a) / self.temperature
+        return curvature.unsqueeze(-1) * tangents
+
+    def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return s = ±f."""
+        return (_signs(outputs, targets) * outputs).squeeze(-1)
+
+    def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Raise: a support vector machine models no probability."""
+        raise UnsupportedModel(_NO_CLASSES.format("probability"))
+
+    def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
+        """Raise unless targets are 0 or 1."""
+        _check_labels(outputs, targets, 0, 1)
+
+
+@dataclass(frozen=True)
+class SquaredHinge(Loss):
+    """The squared hinge ℓ(f, y) = max(0, 1 − s)², s = ±f.
+
+    Example:
+        >>> import torch
+        >>> SquaredHinge()(torch.tensor([[0.0]]), torch.tensor([1.0]))
+        tensor([1.])
+    """
+
+    def _slack(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return max(0, 1 − s), [b, 1]."""
+        return (1 - _signs(outputs, targets) * outputs).clamp_min(0)
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ℓ, [b]."""
+        return self._slack(outputs, targets).square().squeeze(-1)
+
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ∓2 max(0, 1 − s), [b, 1]."""
+        return -2 * _signs(outputs, targets) * self._slack(outputs, targets)
+
+    def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
+        """Return 2 [s < 1] u, the generalized second derivative."""
+        active = (self._slack(outputs, targets) > 0).to(outputs.dtype)
+        return 2 * active.unsqueeze(-1) * tangents
+
+    def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return s = ±f."""
+        return (_signs(outputs, targets) * outputs).squeeze(-1)
+
+    def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Raise: a support vector machine models no probability."""
+        raise UnsupportedModel(_NO_CLASSES.format("probability"))
+
+    def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
+        """Raise unless targets are 0 or 1."""
+        _check_labels(outputs, targets, 0, 1)

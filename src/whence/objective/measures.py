@@ -1,0 +1,81 @@
+"""What is predicted about a query: a differentiable number made of the model's outputs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from whence.errors import InvalidInput
+
+OutputFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+class Measure(ABC):
+    """A number m(f, y) per example, with its gradient in the outputs f.
+
+    Outputs have shape [b, c] (or [b, t, c] for sequences), targets [b] (or [b, t]),
+    values [b].
+    """
+
+    @abstractmethod
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return m(f, y), shape [b]."""
+
+    @abstractmethod
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ∂m/∂f, in the shape of `outputs`."""
+
+
+def autodiff_gradient(function: OutputFunction, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return ∂/∂f Σ_b function(f, y)_b by reverse-mode differentiation.
+
+    Args:
+        function: Maps (outputs, targets) to one value per example.
+        outputs: The outputs, [b, c] or [b, t, c].
+        targets: The targets, [b] or [b, t].
+
+    Returns:
+        The gradient, in the shape of `outputs`.
+
+    Raises:
+        InvalidInput: If the function does not give one differentiable value per example.
+    """
+    with torch.enable_grad():
+        leaf = outputs.detach().clone().requires_grad_()
+        values = function(leaf, targets)
+        if values.shape != outputs.shape[:1]:
+            raise InvalidInput(
+                f"Expected one value per example, shape ({outputs.shape[0]},). "
+                f"Got shape {tuple(values.shape)}. Return an unreduced value "
+                "(for torch losses: reduction='none', then sum over all but the first dimension)."
+            )
+        if not values.requires_grad:
+            raise InvalidInput(
+                "Expected a differentiable function of the outputs. Got one whose result does "
+                "not depend on them through torch operations. Avoid .detach(), .item() and numpy."
+            )
+        (gradient,) = torch.autograd.grad(values.sum(), leaf)
+    return gradient
+
+
+@dataclass(frozen=True)
+class CallableMeasure(Measure):
+    """A user's function of (outputs, targets), differentiated automatically.
+
+    Args:
+        function: Maps outputs [b, c] and targets [b] to values [b].
+    """
+
+    function: OutputFunction
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the function's values, [b]."""
+        return self.function(outputs, targets)
+
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ∂m/∂f by reverse-mode differentiation."""
+        return autodiff_gradient(self.function, outputs, targets)

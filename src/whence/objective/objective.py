@@ -1,0 +1,135 @@
+r"""The regularized empirical risk that a model was trained on, seen as tensors and products.
+
+```
+R(θ) = (1/n) Σᵢ wᵢ ℓ(f_θ(xᵢ), yᵢ) + Ω(θ),    Ω(θ) = ½ Σⱼ l2ⱼ θⱼ²
+```
+
+θ is one flat vector of p numbers; θ̂ the trained value. V [p, k] holds k directions in parameter
+space as columns. gᵢ = ∇_θ ℓ(zᵢ, θ̂) is an example's gradient *without* the penalty and
+Jᵢ = ∂f_θ(xᵢ)/∂θ [c, p] the Jacobian of its outputs, so that gᵢ = Jᵢᵀ ∂ℓ/∂f.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from whence.objective.losses import Loss
+from whence.objective.measures import Measure
+
+
+class Examples(ABC):
+    """Some examples (x, y) in the form that one objective understands; made by it, not by hand.
+
+    Attributes:
+        ids: The user's names of the examples, [b]: the frame's index, or 0..b−1.
+        targets: The encoded targets, [b] or [b, c].
+    """
+
+    ids: NDArray[Any]
+    targets: Tensor
+
+    @abstractmethod
+    def subset(self, indices: NDArray[np.intp]) -> Examples:
+        """Return the examples at these positions."""
+
+    def __len__(self) -> int:
+        """Return b."""
+        return len(self.ids)
+
+
+class Objective(ABC):
+    """R(θ) at θ̂ and the products from which influence is made. Immutable.
+
+    Every method takes θ̂ as the point of expansion. `deltas` [p, k] are k displacements: the
+    quantity is evaluated, not linearized, at each θ̂ + δ_k.
+
+    Attributes:
+        params: θ̂, flat, [p].
+        train: The n training examples.
+        weights: The example weights wᵢ >= 0, [n], in the dtype of `params`.
+        l2: The penalty of each parameter, [p].
+        loss: ℓ, as differentiated by influence.
+        trained_loss: ℓ as it was minimized; differs from `loss` where that is smoothed.
+        convex: Whether R is known to be convex in θ.
+    """
+
+    params: Tensor
+    train: Examples
+    weights: Tensor
+    l2: Tensor
+    loss: Loss
+    trained_loss: Loss
+    convex: bool
+
+    @abstractmethod
+    def at(self, params: Tensor) -> Objective:
+        """Return the same objective expanded at other parameters, [p]."""
+
+    @abstractmethod
+    def examples(self, data: Any) -> Examples:
+        """Check and encode a user's (x, y); x of one example or of many."""
+
+    @abstractmethod
+    def outputs(self, examples: Examples) -> Tensor:
+        """Return f_θ̂(x), [b, c]."""
+
+    @abstractmethod
+    def outputs_at(self, examples: Examples, deltas: Tensor) -> Tensor:
+        """Return f_{θ̂+δ}(x) for each δ in `deltas` [p, k], shape [b, c, k]."""
+
+    @abstractmethod
+    def gradient_at(self, examples: Examples, weights: Tensor, deltas: Tensor) -> Tensor:
+        """Return Σ_b weights[b, k] ∇ℓ(z_b, θ̂ + δ_k), [p, k]: no penalty and no 1/n."""
+
+    @abstractmethod
+    def jvp(self, examples: Examples, v: Tensor) -> Tensor:
+        """Return J V, [b, c, k]."""
+
+    @abstractmethod
+    def vjp(self, examples: Examples, w: Tensor) -> Tensor:
+        """Return Σ_b J_bᵀ W_b for W [b, c, k], shape [p, k]."""
+
+    @abstractmethod
+    def gradient_dot(self, examples: Examples, measure: Measure, v: Tensor) -> Tensor:
+        """Return ∇m(z_b)ᵀ V for V [p, k], shape [b, k]."""
+
+    @abstractmethod
+    def gradient_sum(self, examples: Examples, measure: Measure, w: Tensor) -> Tensor:
+        """Return Σ_b W[b, k] ∇m(z_b) for W [b, k], shape [p, k]."""
+
+    @abstractmethod
+    def hvp(self, v: Tensor) -> Tensor:
+        """Return ∇²R(θ̂) V, the penalty included, for V [p, k], shape [p, k]."""
+
+    @abstractmethod
+    def ggnvp(self, v: Tensor) -> Tensor:
+        """Return ((1/n) Σᵢ wᵢ Jᵢᵀ ∂²ℓ/∂f² Jᵢ + Ω″) V for V [p, k], shape [p, k]."""
+
+    @abstractmethod
+    def input_gradient(self, examples: Examples, v: Tensor) -> Tensor:
+        """Return ∂/∂x (g_bᵀ v) for v [p], in the shape of the user's inputs, [b, ...]."""
+
+    @abstractmethod
+    def lift(self, v: Tensor) -> Tensor:
+        """Return V [p, k] in the user's own parameters, [p′, k]; the identity for most models."""
+
+
+def risk_gradient(objective: Objective) -> Tensor:
+    """Return ∇R(θ̂), [p]: zero where the fit has converged.
+
+    Args:
+        objective: The objective.
+
+    Returns:
+        (1/n) Σ wᵢ gᵢ + Ω′(θ̂), [p].
+    """
+    n = len(objective.train)
+    data = objective.gradient_sum(
+        objective.train, objective.loss, objective.weights.unsqueeze(1) / n
+    )
+    return data.squeeze(1) + objective.l2 * objective.params
