@@ -1,0 +1,195 @@
+"""Leave-one-out correlation: predicted changes beside those that retraining really made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from whence.errors import InvalidInput
+from whence.evaluation.arrays import Float, floats
+from whence.evaluation.correlation import (
+    Ranks,
+    bootstrap,
+    constant_columns,
+    draw,
+    pearson,
+    report_constant,
+    slope,
+    spearman,
+)
+from whence.evaluation.figure import axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LOOCorrelation:
+    """Predicted against actual changes, as correlation and as slope.
+
+    Attributes:
+        pearson: Pearson's R of all pairs, pooled over queries.
+        pearson_interval: Its bootstrap interval, over queries and removals.
+        spearman: Spearman correlation of all pairs, pooled.
+        spearman_interval: Its bootstrap interval.
+        slope: Least-squares slope of actual on predicted, pooled, with an intercept:
+            Σ (p − p̄)(a − ā) / Σ (p − p̄)². 1 is calibrated; above 1, effects are underestimated.
+        slope_interval: Its bootstrap interval.
+        confidence: Probability that each interval aims to cover.
+        pearson_per_query: [q]; 0 where predictions, NaN where actual changes do not vary.
+        spearman_per_query: [q]; likewise.
+        slope_per_query: [q]; NaN where predictions do not vary.
+        constant_predictions: Queries whose predictions do not vary.
+        constant_outcomes: Queries whose actual changes do not vary.
+        predicted: What was compared, [q, k].
+        actual: With what, [q, k].
+    """
+
+    pearson: float
+    pearson_interval: tuple[float, float]
+    spearman: float
+    spearman_interval: tuple[float, float]
+    slope: float
+    slope_interval: tuple[float, float]
+    confidence: float
+    pearson_per_query: Tensor
+    spearman_per_query: Tensor
+    slope_per_query: Tensor
+    constant_predictions: tuple[int, ...]
+    constant_outcomes: tuple[int, ...]
+    predicted: Tensor
+    actual: Tensor
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw actual against predicted changes, with the identity and the fitted line.
+
+        Args:
+            ax: Axes to draw on; a new figure by default.
+
+        Returns:
+            The axes.
+        """
+        ax = axes(ax)
+        x, y = self.predicted.flatten(), self.actual.flatten()
+        ax.plot(x.numpy(), y.numpy(), ".", alpha=0.6, color="C0")
+        ends = torch.stack([x.min(), x.max()])
+        fitted = y.mean() + self.slope * (ends - x.mean())
+        ax.plot(ends.numpy(), ends.numpy(), color="0.5", linestyle="--", label="predicted = actual")
+        label = f"slope {self.slope:.3f}, R {self.pearson:.3f}"
+        ax.plot(ends.numpy(), fitted.numpy(), color="C3", label=label)
+        ax.set_xlabel("predicted change if removed")
+        ax.set_ylabel("actual change after retraining")
+        ax.legend()
+        return ax
+
+
+def loo_correlation(
+    predicted: Tensor | NDArray[Any],
+    actual: Tensor | NDArray[Any],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> LOOCorrelation:
+    """Compare predicted changes with those that retraining without the example really made.
+
+    Pooled values treat all q · k pairs as one cloud, as figures of predicted against actual do;
+    they also reward telling queries apart, which the values per query do not. The slope says what
+    a correlation cannot: whether the predicted *size* is right (see `LOOCorrelation.slope`).
+
+    Args:
+        predicted: Predicted change of query q's measure if its k-th example is removed, [q, k].
+        actual: The change measured by retraining, [q, k]; the same pairs, the same unit. k ≥ 2.
+        confidence: Probability that each interval aims to cover, in (0, 1).
+        resamples: Bootstrap resamples; each draws queries and columns with replacement. Columns are
+            drawn for all queries at once, because one retraining without an example serves them all.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        Pearson, Spearman and slope, pooled with intervals and per query.
+
+    Raises:
+        InvalidInput: If shapes disagree, an entry is not finite, or nothing varies.
+
+    Warns:
+        UserWarning: If predictions or actual changes of some queries do not vary.
+
+    Cost:
+        O(resamples · q · k).
+
+    References:
+        Koh & Liang (2017), arXiv:1703.04730, §4.1, Figure 2.
+
+    Example:
+        >>> import torch
+        >>> actual = torch.tensor([[0.2, -0.1, 0.4]])
+        >>> result = loo_correlation(actual / 2, actual)  # right order, half the size
+        >>> round(result.pearson, 6), round(result.slope, 6)
+        (1.0, 2.0)
+    """
+    p, a = floats("predicted", predicted, "q, k"), floats("actual", actual, "q, k")
+    if p.shape != a.shape or p.shape[1] < 2:
+        raise InvalidInput(
+            "predicted and actual must have the same shape [q, k] with at least k = 2 removals. "
+            f"Got {list(p.shape)} and {list(a.shape)}."
+        )
+    pooled_p, pooled_a = p.reshape(-1, 1), a.reshape(-1, 1)
+    for name, pooled in (("predicted", pooled_p), ("actual", pooled_a)):
+        if constant_columns(pooled)[0]:
+            raise InvalidInput(
+                f"No correlation exists with a constant: all {p.size} {name} changes are "
+                f"{pooled[0, 0]:g}. Check that the removed examples were really removed."
+            )
+    blank, fixed = constant_columns(p.T), constant_columns(a.T)
+    constant_predictions, constant_outcomes = report_constant(blank, fixed)
+    # Ranks would see order in rounding; a column without spread is made exactly constant.
+    columns_p, columns_a = np.where(blank, 0.0, p.T), np.where(fixed, 0.0, a.T)
+    ranks_p, ranks_a = Ranks(pooled_p), Ranks(pooled_a)
+
+    def rank_correlation(c: Float) -> float:
+        """Return the pooled Spearman correlation under counts, [qk]."""
+        return float(pearson(ranks_p.under(c), ranks_a.under(c), c)[0])
+
+    def counts(generator: np.random.Generator) -> Float:
+        """Return how often each pair is present in one resample, [qk]."""
+        queries = draw(generator, len(p)) if len(p) > 1 else np.ones(1)
+        return np.outer(queries, draw(generator, p.shape[1])).ravel()
+
+    def interval(statistic: Callable[[Float], float]) -> tuple[float, float]:
+        """Return the interval of a statistic of counts; every statistic sees the same resamples."""
+        return bootstrap(
+            lambda generator: statistic(counts(generator)),
+            resamples=resamples,
+            confidence=confidence,
+            seed=seed,
+        )
+
+    def per_query(correlation: Callable[[Float, Float], Float]) -> Tensor:
+        """Return a correlation within each query; 0 where there is no prediction, [q]."""
+        r = correlation(columns_p, columns_a)
+        return torch.from_numpy(np.where(blank & ~fixed, 0.0, r))
+
+    once = np.ones(p.size)
+    return LOOCorrelation(
+        pearson=float(pearson(pooled_p, pooled_a)[0]),
+        pearson_interval=interval(lambda c: float(pearson(pooled_p, pooled_a, c)[0])),
+        spearman=rank_correlation(once),
+        spearman_interval=interval(rank_correlation),
+        slope=float(slope(pooled_p, pooled_a, once)[0]),
+        slope_interval=interval(lambda c: float(slope(pooled_p, pooled_a, c)[0])),
+        confidence=confidence,
+        pearson_per_query=per_query(pearson),
+        spearman_per_query=per_query(spearman),
+        slope_per_query=torch.from_numpy(slope(columns_p, columns_a)),
+        constant_predictions=constant_predictions,
+        constant_outcomes=constant_outcomes,
+        predicted=torch.from_numpy(p),
+        actual=torch.from_numpy(a),
+    )

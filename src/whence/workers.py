@@ -1,0 +1,188 @@
+"""A map over shards: in this process, in several, or on a Ray cluster.
+
+Retraining banks, index building and queries are all the same loop: one function, many independent
+items, results in order. This module is that loop and nothing else, so that code above it reads the
+same whatever it runs on.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from multiprocessing import get_context, parent_process
+from typing import Any, Literal, TypeVar, get_args
+
+import torch
+from threadpoolctl import threadpool_limits
+
+from whence.errors import InvalidInput, MissingDependency
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Backend = Literal["process", "ray"]
+
+
+def map_shards(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int = 1,
+    backend: Backend = "process",
+) -> Iterator[Result]:
+    """Yield `function(item)` for each item, in order, from one worker or several.
+
+    One worker is this process itself: nothing is copied or pickled. More are fresh processes, each
+    with the default dtype and determinism of this one and its share of the threads, so that
+    together they use no more than `torch.get_num_threads()`. Results do not depend on the number of
+    workers, as far as torch's own do not depend on its number of threads.
+
+    At most two items per worker are under way, so `items` may be a long generator. The first
+    exception that `function` raises is raised here, and items not yet begun are dropped.
+
+    Args:
+        function: Called once per item. With several workers it, the items and the results are
+            pickled, and it is sent to each worker once; define it at the top of a module. A script
+            that starts workers needs `if __name__ == "__main__":`.
+        items: What to map over; each must be independent of the others.
+        workers: Number of processes, or of Ray tasks at a time, at least 1.
+        backend: `"process"` for this machine; `"ray"` for the Ray cluster that is running, or else
+            one started here. Ray decides where each task runs, also for one worker.
+
+    Returns:
+        An iterator over the results. Nothing starts before it is first asked.
+
+    Raises:
+        InvalidInput: If `workers` or `backend` is out of range, or `function` cannot be pickled.
+        MissingDependency: If Ray is asked for and not installed.
+
+    Cost:
+        About as long as `import torch` for each new process.
+
+    Example:
+        >>> list(map_shards(abs, [-2, 1, -3]))
+        [2, 1, 3]
+    """
+    if workers < 1:
+        raise InvalidInput(f"workers must be at least 1. Got {workers}.")
+    if backend not in get_args(Backend):
+        raise InvalidInput(f"backend must be one of {get_args(Backend)}. Got {backend!r}.")
+    if backend == "ray":
+        return _over_ray(_import_ray(), function, items, workers)
+    if workers == 1:
+        return map(function, items)
+    return _over_processes(_pickled(function), items, workers)
+
+
+def _pickled(function: Callable[..., Any]) -> bytes:
+    """Return the pickled function, once for all workers."""
+    try:
+        return pickle.dumps(function)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise InvalidInput(
+            "Several workers need a function that can be pickled: defined at the top of a module, "
+            "not a lambda or a function inside another, and holding no open file or generator. "
+            f"Got: {error}. Move it, or use workers=1."
+        ) from error
+
+
+def _over_processes(payload: bytes, items: Iterable[Item], workers: int) -> Iterator[Any]:
+    """Yield results in order from a pool of fresh processes."""
+    settings = (
+        payload,
+        max(1, torch.get_num_threads() // workers),
+        torch.get_default_dtype(),
+        torch.are_deterministic_algorithms_enabled(),
+    )
+    # Spawned, not forked: a fork of a process with running OpenMP threads may hang.
+    pool = ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_start, initargs=settings
+    )
+    try:
+        yield from _in_order(
+            lambda item: pool.submit(_call, item), lambda task: task.result(), items, 2 * workers
+        )
+    except BrokenProcessPool as error:
+        raise BrokenProcessPool(
+            "A worker process ended before its result. Usual causes: it ran out of memory (use "
+            "fewer workers), or it could not import the function's module or the main script "
+            '(put the script\'s own steps under `if __name__ == "__main__":`).'
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _over_ray(
+    ray: Any, function: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Iterator[Result]:
+    """Yield results in order from Ray tasks."""
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, include_dashboard=False)
+    shared = ray.put(function)
+    task = ray.remote(_apply)
+    yield from _in_order(lambda item: task.remote(shared, item), ray.get, items, workers)
+
+
+def _in_order(
+    submit: Callable[[Item], Any], result: Callable[[Any], Any], items: Iterable[Item], ahead: int
+) -> Iterator[Any]:
+    """Yield results in the order of the items, with at most `ahead` submitted and not yielded."""
+    waiting = iter(items)
+    tasks = deque(submit(item) for item in islice(waiting, ahead))
+    while tasks:
+        value = result(tasks.popleft())
+        tasks.extend(submit(item) for item in islice(waiting, 1))
+        yield value
+
+
+# The function of a worker process: set once by `_start`, because sending it with each item would
+# send the training data that it holds with each item.
+_function: Callable[[Any], Any] | None = None
+
+
+def _start(payload: bytes, threads: int, dtype: torch.dtype, deterministic: bool) -> None:
+    """Make a new process like its parent, with a share of its threads, and give it its function."""
+    global _function
+    torch.set_num_threads(threads)
+    torch.set_default_dtype(dtype)
+    torch.use_deterministic_algorithms(deterministic)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _function = pickle.loads(payload)
+    # After unpickling, which has imported the libraries that the function uses.
+    threadpool_limits(threads)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent does, however that ended: a killed parent cannot ask."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _call(item: Any) -> Any:
+    """Apply the function of this worker process."""
+    assert _function is not None
+    return _function(item)
+
+
+def _apply(function: Callable[[Item], Result], item: Item) -> Result:
+    """Apply a function that Ray has fetched from its object store."""
+    return function(item)
+
+
+def _import_ray() -> Any:
+    """Return the ray package."""
+    try:
+        return importlib.import_module("ray")
+    except ImportError as error:
+        raise MissingDependency(
+            'backend="ray" needs the ray package. Got no such package; run: pip install ray, '
+            'or use backend="process" on this machine.'
+        ) from error
