@@ -1,0 +1,150 @@
+"""Exact curvature of an objective as operators: never formed, only multiplied."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from whence.linalg.operator import LinearOperator
+from whence.objective.measures import Measure
+from whence.objective.objective import Examples, Objective
+
+
+class Curvature(LinearOperator):
+    """A symmetric [p, p] operator that belongs to an objective."""
+
+    objective: Objective
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """p by p."""
+        p = len(self.objective.params)
+        return p, p
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the parameters."""
+        return self.objective.params.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the parameters."""
+        return self.objective.params.device
+
+    @abstractmethod
+    def matmat(self, V: Tensor) -> Tensor:
+        """Return A V."""
+
+    def rmatmat(self, W: Tensor) -> Tensor:
+        """Return Aᵀ W = A W."""
+        return self.matmat(W)
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class Hessian(Curvature):
+    """The Hessian H = ∇²R(θ̂), penalty included.
+
+    Args:
+        objective: R at θ̂.
+
+    Cost:
+        One product takes a forward and a backward pass over the training data per column.
+
+    References:
+        Koh & Liang (2017), section 2.1; Pearlmutter (1994).
+    """
+
+    objective: Objective
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """Return H V."""
+        return self.objective.hvp(V)
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class GGN(Curvature):
+    """The generalized Gauss–Newton matrix (1/n) Σ wᵢ Jᵢᵀ ∂²ℓ/∂f² Jᵢ + Ω″.
+
+    Positive semidefinite for convex losses; equal to the Hessian where f is linear in θ.
+
+    Args:
+        objective: R at θ̂.
+
+    References:
+        Schraudolph (2002); Martens (2020), section 8.
+    """
+
+    objective: Objective
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """Return G V."""
+        return self.objective.ggnvp(V)
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class EmpiricalFisher(Curvature):
+    """The second moment of the gradients, (1/n) Σ wᵢ gᵢ gᵢᵀ + Ω″.
+
+    Args:
+        objective: R at θ̂.
+    """
+
+    objective: Objective
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """Return F V."""
+        objective = self.objective
+        weights = objective.weights.unsqueeze(1) / len(objective.train)
+        dots = objective.gradient_dot(objective.train, objective.loss, V)
+        data = objective.gradient_sum(objective.train, objective.loss, weights * dots)
+        return data + objective.l2.unsqueeze(1) * V
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class Gradients(LinearOperator):
+    """The matrix G [b, p] whose rows are the gradients of a measure at some examples.
+
+    Args:
+        objective: R at θ̂.
+        examples: The b examples.
+        measure: What is differentiated; the loss for training examples.
+    """
+
+    objective: Objective
+    examples: Examples
+    measure: Measure
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """b by p."""
+        return len(self.examples), len(self.objective.params)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the parameters."""
+        return self.objective.params.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the parameters."""
+        return self.objective.params.device
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """Return G V."""
+        return self.objective.gradient_dot(self.examples, self.measure, V)
+
+    def rmatmat(self, W: Tensor) -> Tensor:
+        """Return Gᵀ W."""
+        return self.objective.gradient_sum(self.examples, self.measure, W)
+
+    def columns(self) -> Tensor:
+        """Return Gᵀ whole, [p, b]: for queries, whose number is small."""
+        return self.rmatmat(torch.eye(len(self.examples), dtype=self.dtype, device=self.device))

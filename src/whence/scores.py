@@ -1,0 +1,168 @@
+"""What comes out: scores with their sign and unit, and how far they can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from whence.errors import InvalidInput
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnostics:
+    """How a result was computed, and how far it can be trusted.
+
+    Args:
+        solver: What inverted the curvature, and why it was chosen, in words.
+        gradient_norm: ‖∇R(θ̂)‖; zero where the fit has converged.
+        gradient_in_examples: The same in units of one typical example's pull wᵢ‖gᵢ‖/n: "the fit
+            is as far from its optimum as if this many examples had been removed".
+        damping: λ added to the curvature.
+        damping_reason: Why this λ.
+        residual: The largest relative residual ‖b − A x‖/‖b‖ of any solve.
+        iterations: Steps of the iterative solver; 0 for a factorization.
+        converged: Whether every solve reached its tolerance.
+        smallest_eigenvalue: Of the (damped) curvature, or `None` where not computed.
+        largest_eigenvalue: Of the (damped) curvature, or `None` where not computed.
+        notes: What else the reader must know, a sentence each.
+    """
+
+    solver: str
+    gradient_norm: float
+    gradient_in_examples: float
+    damping: float = 0.0
+    damping_reason: str = ""
+    residual: float = 0.0
+    iterations: int = 0
+    converged: bool = True
+    smallest_eigenvalue: float | None = None
+    largest_eigenvalue: float | None = None
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return one line per fact."""
+        eigenvalues = (
+            f"{self.smallest_eigenvalue:.3g} to {self.largest_eigenvalue:.3g}"
+            if self.smallest_eigenvalue is not None and self.largest_eigenvalue is not None
+            else "not computed"
+        )
+        state = "converged" if self.converged else "NOT converged"
+        lines = [
+            f"solver        {self.solver}",
+            f"solve         {state}, relative residual {self.residual:.1e}, "
+            f"{self.iterations} iterations",
+            f"fit           gradient norm {self.gradient_norm:.2e}, the pull of "
+            f"{self.gradient_in_examples:.2g} training examples",
+            f"damping       {self.damping:.3g} ({self.damping_reason})",
+            f"eigenvalues   {eigenvalues}",
+        ]
+        return "\n".join([*lines, *(f"note          {note}" for note in self.notes)])
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The k training examples that come first, for each query.
+
+    Args:
+        ids: The user's names of the examples, [q, k].
+        positions: Their positions in the training data, [q, k].
+        values: Their scores, [q, k].
+    """
+
+    ids: NDArray[Any]
+    positions: NDArray[np.intp]
+    values: Floats
+
+    def __iter__(self) -> Iterator[tuple[Any, float]]:
+        """Yield (id, score) of the first query: `for id, effect in scores.top(5)`."""
+        return iter(zip(self.ids[0].tolist(), self.values[0].tolist(), strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Predicted change of each query's measure if each training example is removed.
+
+    `values[q, i]` predicts measure_q(θ̂₋ᵢ) − measure_q(θ̂). For the loss, in nats, a positive
+    score means that example i helped: without it the loss would be higher. Removal means
+    weight zero with all else equal, the 1/n of the mean kept.
+
+    Args:
+        values: [q, k], for k candidates; k = n unless `indices=` restricted them.
+        query_ids: The user's names of the queries, [q].
+        train_ids: The user's names of the candidates, [k].
+        positions: Positions of the candidates in the training data, [k].
+        n: The number of training examples.
+        method: What made the scores, in words.
+        measure: What is predicted: "loss", "margin", "probability" or a function's name.
+        diagnostics: How far to trust them.
+
+    Example:
+        >>> import numpy as np
+        >>> scores = Scores(values=np.array([[0.2, -0.1, 0.0]]), query_ids=np.array([7]),
+        ...                 train_ids=np.array(["a", "b", "c"]), positions=np.arange(3), n=3,
+        ...                 method="example", measure="loss")
+        >>> list(scores.top(1)), list(scores.bottom(1))
+        ([('a', 0.2)], [('b', -0.1)])
+    """
+
+    values: Floats
+    query_ids: NDArray[Any]
+    train_ids: NDArray[Any]
+    positions: NDArray[np.intp]
+    n: int
+    method: str
+    measure: str
+    diagnostics: Diagnostics | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check that names and values agree, and that no value is missing."""
+        expected = (len(self.query_ids), len(self.train_ids))
+        if self.values.shape != expected or len(self.positions) != expected[1]:
+            raise InvalidInput(f"Expected values of shape {expected}. Got {self.values.shape}.")
+        if not np.isfinite(self.values).all():
+            raise InvalidInput(
+                "Expected finite scores. Got NaN or infinity: the curvature or a gradient "
+                "overflowed. Scale the inputs, or add damping."
+            )
+
+    def top(self, k: int = 10) -> Ranking:
+        """Return the k most helpful examples per query: the largest scores first."""
+        return self._ranking(-self.values, k)
+
+    def bottom(self, k: int = 10) -> Ranking:
+        """Return the k most harmful examples per query: the smallest scores first."""
+        return self._ranking(self.values, k)
+
+    def largest(self, k: int = 10) -> Ranking:
+        """Return the k most influential examples per query: the largest absolute scores first."""
+        return self._ranking(-np.abs(self.values), k)
+
+    def upweight(self) -> Floats:
+        """Return the paper's I_up,loss = −n × score: the derivative per unit of extra weight.
+
+        References:
+            Koh & Liang (2017), equation 2.
+        """
+        return -self.n * self.values
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a frame with a row per training example and a column per query."""
+        return pd.DataFrame(self.values.T, index=self.train_ids, columns=self.query_ids)
+
+    def _ranking(self, keys: Floats, k: int) -> Ranking:
+        """Return the k smallest keys of each row; ties in the order of the training data."""
+        if k < 1:
+            raise InvalidInput(f"Expected k >= 1. Got {k}.")
+        order = np.argsort(keys, axis=1, kind="stable")[:, :k]
+        return Ranking(
+            ids=self.train_ids[order],
+            positions=self.positions[order],
+            values=np.take_along_axis(self.values, order, axis=1),
+        )
