@@ -2,6 +2,11 @@
 
 from whence.evaluation.agreement import LOOCorrelation as LOOCorrelation
 from whence.evaluation.agreement import loo_correlation as loo_correlation
+from whence.evaluation.bank import Bank as Bank
+from whence.evaluation.bank import Together as Together
+from whence.evaluation.bank import fingerprint as fingerprint
+from whence.evaluation.bank import load_bank as load_bank
+from whence.evaluation.bank import subset_bank as subset_bank
 from whence.evaluation.curves import DetectionCurve as DetectionCurve
 from whence.evaluation.curves import RemovalCurve as RemovalCurve
 from whence.evaluation.curves import detection_curve as detection_curve
