@@ -172,31 +172,23 @@ def breast_cancer() -> Split:
 
 
 def _indicators(values: tuple[str, ...]) -> tuple[list[str], Array]:
-    """The levels, numbers in numerical order, and one 0/1 column for each; two levels share one."""
-    levels, codes = np.unique(np.array(values), return_inverse=True)
-    order = sorted(
-        range(len(levels)), key=lambda i: (int(levels[i]) if _whole(levels[i]) else 0, i)
-    )
-    shown = order[1:] if len(order) == 2 else order
-    return [str(levels[i]) for i in shown], (codes[:, None] == shown).astype(np.float64)
-
-
-def _whole(level: str) -> bool:
-    """Whether the level is a code number."""
-    return level.isdigit()
+    """The levels, code numbers in order, and a 0/1 column for each; two levels share one."""
+    levels = sorted(set(values), key=lambda level: (int(level) if level.isdigit() else 0, level))
+    shown = levels[1:] if len(levels) == 2 else levels
+    return shown, (np.array(values)[:, None] == np.array(shown)).astype(np.float64)
 
 
 def _progression() -> Hospital:
     """scikit-learn's diabetes table in the form of the hospital data."""
     table = load_diabetes(scaled=False)
     age, sex = table.data[:, 0], table.data[:, 1]
-    decade = np.clip((age.astype(int) - 4) // 10, 1, 6)  # under 24, then tens to 74 and above
+    decade = np.clip((age.astype(int) - 4) // 10, 1, 7)  # 14 to 24, 24 to 34, ...
     measured = (table.data[:, 2:] - table.data[:, 2:].mean(axis=0)) / table.data[:, 2:].std(axis=0)
-    x = np.hstack([measured, (sex == sex.max())[:, None], decade[:, None] == np.arange(1, 7)])
+    x = np.hstack([measured, (sex == sex.max())[:, None], decade[:, None] == np.arange(1, 8)])
     features = (
         *table.feature_names[2:],
         "sex",
-        *(f"age_[{4 + 10 * d}-{14 + 10 * d})" for d in range(1, 7)),
+        *(f"age_[{4 + 10 * d}-{14 + 10 * d})" for d in range(1, 8)),
     )
     y = table.target > table.target.mean()
     split = in_two("scikit-learn diabetes progression", x.astype(np.float64), y)
