@@ -1,0 +1,55 @@
+"""Linear algebra over operators: products, spectra, solvers. Knows no model."""
+
+from whence.linalg.cg import CG
+from whence.linalg.cholesky import Cholesky
+from whence.linalg.direct import Direct
+from whence.linalg.lanczos import Tridiagonal, lanczos
+from whence.linalg.operator import (
+    Composed,
+    Damped,
+    LinearOperator,
+    Scaled,
+    Sum,
+    Transposed,
+    split_damping,
+)
+from whence.linalg.solver import Inverse, Solution, Solver
+from whence.linalg.spectral import Diagonal, KroneckerEigen, LowRank, Spectral, eigendecompose
+from whence.linalg.spectrum import (
+    ExtremeEigenvalues,
+    SpectralDensity,
+    extreme_eigenvalues,
+    spectral_density,
+)
+from whence.linalg.structured import BlockDiagonal, Dense, Identity, materialize
+
+__all__ = [
+    "CG",
+    "BlockDiagonal",
+    "Cholesky",
+    "Composed",
+    "Damped",
+    "Dense",
+    "Diagonal",
+    "Direct",
+    "ExtremeEigenvalues",
+    "Identity",
+    "Inverse",
+    "KroneckerEigen",
+    "LinearOperator",
+    "LowRank",
+    "Scaled",
+    "Solution",
+    "Solver",
+    "Spectral",
+    "SpectralDensity",
+    "Sum",
+    "Transposed",
+    "Tridiagonal",
+    "eigendecompose",
+    "extreme_eigenvalues",
+    "lanczos",
+    "materialize",
+    "spectral_density",
+    "split_damping",
+]

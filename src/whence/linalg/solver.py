@@ -1,0 +1,247 @@
+"""What a solver is, what it prepares, and what it answers.
+
+A [`Solver`][whence.linalg.Solver] is a frozen set of options. `solver.prepare(A)` pays once for
+what all right-hand sides share (a factorization, a sketch, a scale) and returns an
+[`Inverse`][whence.linalg.Inverse], itself a linear operator. `inverse.solve(B)` returns a
+[`Solution`][whence.linalg.Solution] with the residual recomputed; `inverse @ B` only the value.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+from torch import Tensor
+
+from whence.errors import InvalidInput, NotConvergedWarning
+from whence.linalg.operator import LinearOperator, as_columns
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Solution:
+    """The answer to A X = B, and how good it is.
+
+    Attributes:
+        value: X, [p] or [p, k], as B was given.
+        converged: Whether `residual` is at most the solver's tolerance.
+        iterations: Steps taken, for the slowest column: products with A for CG, depth for LiSSA,
+            refinements for Cholesky, 0 for a closed form.
+        residual: The largest of `residuals`.
+        residuals: ‖b − A x‖ / ‖b‖ for each column, [k], recomputed from A at the end, not
+            taken from the iteration; 0 for a zero column, whose answer is zero.
+        standard_error: For a stochastic solver, the standard error of each entry of `value`,
+            of its shape, estimated from independent repeats; else `None`.
+
+    """
+
+    value: Tensor
+    converged: bool
+    iterations: int
+    residual: float
+    residuals: Tensor
+    standard_error: Tensor | None = None
+
+    @staticmethod
+    def checked(
+        A: LinearOperator,
+        B: Tensor,
+        X: Tensor,
+        *,
+        rtol: float,
+        iterations: int,
+        standard_error: Tensor | None = None,
+    ) -> Solution:
+        """Return X with its residuals, computed here by one product A X.
+
+        Args:
+            A: The operator, [p, p].
+            B: Right-hand sides, [p, k].
+            X: The answer to check, [p, k].
+            rtol: Converged means every relative residual is at most this.
+            iterations: Steps taken.
+            standard_error: Of each entry of X, [p, k], if known.
+
+        Returns:
+            The solution.
+
+        """
+        residuals = relative_norms(B - A.matmat(X).detach(), B)
+        residual = float(residuals.max()) if residuals.numel() else 0.0
+        return Solution(
+            value=X,
+            converged=residual <= rtol,
+            iterations=iterations,
+            residual=residual,
+            residuals=residuals,
+            standard_error=standard_error,
+        )
+
+
+def relative_norms(R: Tensor, B: Tensor) -> Tensor:
+    """Return ‖r‖ / ‖b‖ column by column, with 0 / 0 = 0.
+
+    Args:
+        R: Columns r, [p, k].
+        B: Columns b, [p, k].
+
+    Returns:
+        The ratios, [k].
+
+    """
+    above, below = R.norm(dim=0), B.norm(dim=0)
+    return torch.where((above == 0) & (below == 0), 0.0, above / below)
+
+
+def default_rtol(dtype: torch.dtype) -> float:
+    """Return √ε of a dtype: 1.5e-8 in float64, 3.5e-4 in float32.
+
+    Args:
+        dtype: A floating-point dtype.
+
+    Returns:
+        The relative residual that solvers in closed form are held to.
+
+    """
+    return math.sqrt(torch.finfo(dtype).eps)
+
+
+class Inverse(LinearOperator):
+    """A⁻¹ of a symmetric A, exact or approximate, as an operator with a stated residual.
+
+    `inverse @ B` gives the value only, and warns `NotConvergedWarning` if an iteration fell short.
+    Closed forms do not spend a product with A on checking themselves there: ask `solve`.
+
+    Attributes:
+        operator: A, the operator that this inverts; a field of each leaf.
+
+    """
+
+    operator: LinearOperator
+
+    @abstractmethod
+    def solve_columns(self, B: Tensor) -> Solution:
+        """Return the solution for a block.
+
+        Args:
+            B: Right-hand sides, [p, k], finite, of A's dtype and device.
+
+        Returns:
+            The solution, its value [p, k].
+
+        """
+
+    def solve(self, B: Tensor) -> Solution:
+        """Return the solution of A X = B with its recomputed residual.
+
+        Args:
+            B: One right-hand side [p] or k of them [p, k], of A's dtype and device.
+
+        Returns:
+            The solution, its value of B's shape.
+
+        Raises:
+            InvalidInput: If B has the wrong shape, dtype or device, or is not finite.
+
+        """
+        columns = as_columns(self, B).detach()
+        finite = torch.isfinite(columns).all(dim=0)
+        if not bool(finite.all()):
+            column = int((~finite).nonzero()[0])
+            row = int((~torch.isfinite(columns[:, column])).nonzero()[0])
+            raise InvalidInput(
+                f"Expected finite right-hand sides. Got {float(columns[row, column])} at row {row} "
+                f"of column {column}. Check the gradient that made this column."
+            )
+        solution = self.solve_columns(columns)
+        if B.ndim == 2:
+            return solution
+        error = solution.standard_error
+        return replace(
+            solution,
+            value=solution.value.squeeze(1),
+            standard_error=None if error is None else error.squeeze(1),
+        )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The shape of A."""
+        return self.operator.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of A."""
+        return self.operator.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The device of A."""
+        return self.operator.device
+
+    def rmatmat(self, W: Tensor) -> Tensor:
+        """Return A⁻ᵀ W = A⁻¹ W: A is symmetric."""
+        return self.matmat(W)
+
+
+class Solver(ABC):
+    """A way to solve A X = B for symmetric A: frozen options and one method.
+
+    Example:
+        >>> import torch
+        >>> from whence.linalg import Cholesky, Dense
+        >>> inverse = Cholesky().prepare(Dense(torch.tensor([[4.0, 0.0], [0.0, 2.0]])))
+        >>> inverse @ torch.ones(2)
+        tensor([0.2500, 0.5000])
+
+    """
+
+    @abstractmethod
+    def prepare(self, A: LinearOperator) -> Inverse:
+        """Pay once for what all right-hand sides share.
+
+        Args:
+            A: A symmetric operator, [p, p].
+
+        Returns:
+            Its inverse.
+
+        """
+
+
+def require_square(A: LinearOperator, solver: Solver) -> None:
+    """Raise `InvalidInput` unless A is square.
+
+    Raises:
+        InvalidInput: If A has more rows than columns or fewer.
+
+    """
+    if A.shape[0] != A.shape[1]:
+        raise InvalidInput(
+            f"Expected a square symmetric operator for {type(solver).__name__}. Got {A!r}. "
+            "A rectangular G becomes square as (G.T @ G).damped(damping)."
+        )
+
+
+def value_or_warn(solution: Solution, remedy: str) -> Tensor:
+    """Return the value, and warn if it has not converged.
+
+    Args:
+        solution: A solution.
+        remedy: What to do about it: a sentence for the user.
+
+    Returns:
+        The value.
+
+    """
+    if not solution.converged:
+        warnings.warn(
+            f"A solve stopped after {solution.iterations} iterations at relative residual "
+            f"{solution.residual:.2e}. {remedy}",
+            NotConvergedWarning,
+            stacklevel=4,
+        )
+    return solution.value

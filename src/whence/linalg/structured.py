@@ -1,0 +1,231 @@
+"""Matrices held in memory, block by block or whole, and back from operator to matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import final
+
+import torch
+from torch import Tensor
+
+from whence.errors import InvalidInput
+from whence.linalg.operator import LinearOperator
+from whence.linalg.spectral import Spectral, require_floating
+
+
+@final
+class Identity(LinearOperator):
+    """The identity I on [p].
+
+    Args:
+        size: p >= 0.
+        dtype: The dtype of the tensors it meets.
+        device: Their device.
+
+    Example:
+        >>> import torch
+        >>> Identity(2, dtype=torch.float32) @ torch.tensor([3.0, 4.0])
+        tensor([3., 4.])
+
+    """
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Store the size, the dtype and the device."""
+        self._size = size
+        self._dtype = dtype
+        self._device = torch.device(device)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """P by p."""
+        return self._size, self._size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype given."""
+        return self._dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The device given."""
+        return self._device
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """Return a copy of V."""
+        return V.clone()
+
+    def rmatmat(self, W: Tensor) -> Tensor:
+        """Return a copy of W."""
+        return W.clone()
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class Dense(LinearOperator):
+    """A matrix held in memory.
+
+    Args:
+        matrix: [m, p].
+
+    Raises:
+        InvalidInput: If the matrix does not have two axes or is not floating point.
+
+    Example:
+        >>> import torch
+        >>> Dense(torch.eye(2)) @ torch.tensor([3.0, 4.0])
+        tensor([3., 4.])
+
+    """
+
+    matrix: Tensor
+
+    def __post_init__(self) -> None:
+        """Check the matrix."""
+        require_floating("matrix", self.matrix, ndim=2)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The shape of the matrix."""
+        m, p = self.matrix.shape
+        return m, p
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the matrix."""
+        return self.matrix.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the matrix."""
+        return self.matrix.device
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """Return M V."""
+        return self.matrix @ V
+
+    def rmatmat(self, W: Tensor) -> Tensor:
+        """Return Mᵀ W."""
+        return self.matrix.mT @ W
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class BlockDiagonal(Spectral):
+    """Operators along the diagonal, zero elsewhere: one block per layer, say.
+
+    Its spectrum is known when every block's is; products need only the blocks' products.
+
+    Args:
+        blocks: Square operators of one dtype on one device, in the order of the parameters.
+
+    Raises:
+        InvalidInput: If there is no block, one is not square, or dtypes or devices differ.
+
+    Example:
+        >>> import torch
+        >>> from whence.linalg import Diagonal
+        >>> A = BlockDiagonal((Diagonal(torch.ones(1)), Dense(torch.full((2, 2), 3.0))))
+        >>> A @ torch.ones(3)
+        tensor([1., 6., 6.])
+
+    """
+
+    blocks: tuple[LinearOperator, ...]
+
+    def __post_init__(self) -> None:
+        """Check that the blocks fit together."""
+        if not self.blocks:
+            raise InvalidInput("Expected at least one block. Got none. Pass a tuple of operators.")
+        first = self.blocks[0]
+        for index, block in enumerate(self.blocks):
+            if block.shape[0] != block.shape[1]:
+                raise InvalidInput(
+                    f"Expected square blocks. Got {block!r} at index {index}. "
+                    "A rectangular G becomes square as G.T @ G."
+                )
+            if block.dtype != first.dtype or block.device != first.device:
+                raise InvalidInput(
+                    f"Expected blocks of one dtype on one device. Got {first!r} at index 0 and "
+                    f"{block!r} at index {index}. Build all from the same parameters."
+                )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The sum of the blocks' sizes, twice."""
+        p = sum(block.shape[0] for block in self.blocks)
+        return p, p
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The blocks' dtype."""
+        return self.blocks[0].dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The blocks' device."""
+        return self.blocks[0].device
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """Return each block times its rows of V."""
+        return torch.cat([A.matmat(V[rows]) for A, rows in self._rows()])
+
+    def rmatmat(self, W: Tensor) -> Tensor:
+        """Return each block's transpose times its rows of W."""
+        return torch.cat([A.rmatmat(W[rows]) for A, rows in self._rows()])
+
+    def eigenvalues(self) -> Tensor:
+        """Return the blocks' eigenvalues, one block after the other, [p]."""
+        return torch.cat([block.eigenvalues() for block in self._spectral_blocks()])
+
+    def map_spectrum(self, function: Callable[[Tensor], Tensor]) -> BlockDiagonal:
+        """Return f of each block."""
+        return BlockDiagonal(tuple(A.map_spectrum(function) for A in self._spectral_blocks()))
+
+    def _rows(self) -> list[tuple[LinearOperator, slice]]:
+        """Return each block with the rows it acts on."""
+        ends = list(accumulate(block.shape[0] for block in self.blocks))
+        return [(A, slice(end - A.shape[0], end)) for A, end in zip(self.blocks, ends, strict=True)]
+
+    def _spectral_blocks(self) -> list[Spectral]:
+        """Return the blocks, if each knows its spectrum."""
+        spectral = [block for block in self.blocks if isinstance(block, Spectral)]
+        if len(spectral) < len(self.blocks):
+            kind = next(A for A in self.blocks if not isinstance(A, Spectral))
+            raise InvalidInput(
+                f"Expected every block to know its spectrum. Got {kind!r}. "
+                "Decompose a symmetric matrix with eigendecompose(matrix), or solve with CG()."
+            )
+        return spectral
+
+
+def materialize(A: LinearOperator, block: int = 256) -> Tensor:
+    """Return A as a matrix, by products with blocks of the identity.
+
+    Args:
+        A: An operator, [m, p].
+        block: Columns per product: memory only, the result does not depend on it.
+
+    Returns:
+        The matrix, [m, p] (a `Dense` gives its own, uncopied).
+
+    Cost: p products with one column; m p numbers.
+
+    """
+    if isinstance(A, Dense):
+        return A.matrix
+    m, p = A.shape
+    matrix = torch.empty(m, p, dtype=A.dtype, device=A.device)
+    for start in range(0, p, block):
+        stop = min(start + block, p)
+        columns = torch.zeros(p, stop - start, dtype=A.dtype, device=A.device)
+        columns[start:stop].fill_diagonal_(1)
+        matrix[:, start:stop] = A.matmat(columns).detach()
+    return matrix
