@@ -1,9 +1,12 @@
 """Linear algebra over operators: products, spectra, solvers. Knows no model."""
 
+from whence.linalg.arnoldi import Arnoldi
 from whence.linalg.cg import CG
 from whence.linalg.cholesky import Cholesky
 from whence.linalg.direct import Direct
 from whence.linalg.lanczos import Tridiagonal, lanczos
+from whence.linalg.lissa import LiSSA
+from whence.linalg.nystrom import Nystrom
 from whence.linalg.operator import (
     Composed,
     Damped,
@@ -21,10 +24,12 @@ from whence.linalg.spectrum import (
     extreme_eigenvalues,
     spectral_density,
 )
+from whence.linalg.stochastic import StochasticOperator, sample
 from whence.linalg.structured import BlockDiagonal, Dense, Identity, materialize
 
 __all__ = [
     "CG",
+    "Arnoldi",
     "BlockDiagonal",
     "Cholesky",
     "Composed",
@@ -36,13 +41,16 @@ __all__ = [
     "Identity",
     "Inverse",
     "KroneckerEigen",
+    "LiSSA",
     "LinearOperator",
     "LowRank",
+    "Nystrom",
     "Scaled",
     "Solution",
     "Solver",
     "Spectral",
     "SpectralDensity",
+    "StochasticOperator",
     "Sum",
     "Transposed",
     "Tridiagonal",
@@ -50,6 +58,7 @@ __all__ = [
     "extreme_eigenvalues",
     "lanczos",
     "materialize",
+    "sample",
     "spectral_density",
     "split_damping",
 ]

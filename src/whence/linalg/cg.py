@@ -55,7 +55,6 @@ class CG(Solver):
         >>> solution = CG(rtol=1e-10).prepare(A).solve(torch.ones(2, dtype=torch.float64))
         >>> solution.converged, solution.iterations, round(float(solution.value[0]), 10)
         (True, 1, 0.3333333333)
-
     """
 
     rtol: float = 1e-6
@@ -87,7 +86,6 @@ class CG(Solver):
 
         Raises:
             InvalidInput: If A is not square or the preconditioner does not fit it.
-
         """
         require_square(A, self)
         M = self.preconditioner
@@ -111,7 +109,6 @@ class CGInverse(Inverse):
         preconditioner: M ≈ A⁻¹, [p, p], or `None`.
         rtol: The relative residual asked for.
         max_iterations: The most products with A in the recurrences.
-
     """
 
     operator: LinearOperator
@@ -132,7 +129,6 @@ class CGInverse(Inverse):
         Raises:
             NotPositiveDefinite: If a direction of zero or negative curvature is met.
             Diverged: If a product with A is not finite.
-
         """
         X = torch.zeros_like(B)
         R = B.clone()

@@ -54,7 +54,6 @@ class Cholesky(Solver):
         >>> solution = Cholesky().prepare(A).solve(torch.tensor([3.0, 3.0], dtype=torch.float64))
         >>> solution.converged, [round(x, 12) for x in solution.value.tolist()]
         (True, [1.0, 1.0])
-
     """
 
     refine: int = 0
@@ -82,7 +81,6 @@ class Cholesky(Solver):
             InvalidInput: If A is not square, not symmetric, or not finite.
             NotPositiveDefinite: If A is indefinite or numerically singular; names the smallest
                 eigenvalue and the damping that would suffice.
-
         """
         require_square(A, self)
         matrix = materialize(A).detach()
@@ -107,7 +105,6 @@ class CholeskyInverse(Inverse):
         factor: L, lower triangular, [p, p], perhaps of a lower precision.
         refine: The most corrections per solve.
         rtol: The relative residual asked for.
-
     """
 
     operator: LinearOperator

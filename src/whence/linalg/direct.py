@@ -32,7 +32,6 @@ class Direct(Solver):
         >>> A = Diagonal(torch.tensor([1.0, 3.0])).damped(1.0)
         >>> Direct().prepare(A) @ torch.ones(2)
         tensor([0.5000, 0.2500])
-
     """
 
     rtol: float | None = None
@@ -49,7 +48,6 @@ class Direct(Solver):
         Raises:
             InvalidInput: If the spectrum of A is not known in closed form.
             NotPositiveDefinite: If an eigenvalue is zero or negative.
-
         """
         require_square(A, self)
         base, function = _spectrum_of(A)
@@ -77,7 +75,6 @@ class DirectInverse(Inverse):
         operator: A.
         closed: A⁻¹, in closed form.
         rtol: What `Solution.converged` holds the residual to.
-
     """
 
     operator: LinearOperator

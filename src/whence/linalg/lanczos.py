@@ -23,7 +23,6 @@ class Tridiagonal:
         off_diagonal: The off-diagonal of T, [r − 1]; a zero marks an invariant subspace that was
             exhausted, after which the process started again from a fresh direction.
         remainder: β, what the next off-diagonal entry would have been; 0 if all of [p] was seen.
-
     """
 
     basis: Tensor
@@ -46,7 +45,6 @@ class Tridiagonal:
 
         Returns:
             β |s_r| for each column s, [r].
-
         """
         return self.remainder * vectors[-1].abs()
 
@@ -85,7 +83,6 @@ def lanczos(
         >>> T = lanczos(Diagonal(torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)), 3)
         >>> [round(float(x), 10) for x in T.ritz()[0]]
         [1.0, 2.0, 4.0]
-
     """
     p = A.shape[1]
     if A.shape[0] != p or p == 0:

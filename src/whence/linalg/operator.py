@@ -32,7 +32,6 @@ class LinearOperator(ABC):
         >>> A = Diagonal(torch.tensor([1.0, 2.0]))
         >>> (2.0 * A).damped(0.5) @ torch.ones(2)
         tensor([2.5000, 4.5000])
-
     """
 
     @property
@@ -59,7 +58,6 @@ class LinearOperator(ABC):
 
         Returns:
             The products, [m, k].
-
         """
 
     @abstractmethod
@@ -71,7 +69,6 @@ class LinearOperator(ABC):
 
         Returns:
             The products, [p, k].
-
         """
 
     @overload
@@ -116,7 +113,6 @@ class LinearOperator(ABC):
 
         Raises:
             InvalidInput: If λ is negative or not finite, or A is not square.
-
         """
         return Damped(self, damping) if damping != 0 else self
 
@@ -131,7 +127,6 @@ def as_columns(A: LinearOperator, V: Tensor) -> Tensor:
 
     Raises:
         InvalidInput: If V is not a tensor of A's dtype on A's device with p rows.
-
     """
     p = A.shape[1]
     if not isinstance(V, Tensor):
@@ -202,7 +197,6 @@ class Transposed(_Derived):
 
     Args:
         operator: A, [p, m].
-
     """
 
     operator: LinearOperator
@@ -233,7 +227,6 @@ class Sum(_Derived):
 
     Raises:
         InvalidInput: If shapes, dtypes or devices differ.
-
     """
 
     operator: LinearOperator
@@ -273,7 +266,6 @@ class Scaled(_Derived):
 
     Raises:
         InvalidInput: If c is not a finite number.
-
     """
 
     operator: LinearOperator
@@ -314,7 +306,6 @@ class Damped(_Derived):
 
     Raises:
         InvalidInput: If λ is negative or not finite, or A is not square.
-
     """
 
     operator: LinearOperator
@@ -354,7 +345,6 @@ class Composed(_Derived):
 
     Raises:
         InvalidInput: If inner dimensions, dtypes or devices differ.
-
     """
 
     operator: LinearOperator
@@ -391,7 +381,6 @@ def split_damping(A: LinearOperator) -> tuple[LinearOperator, float]:
         >>> from whence.linalg import Diagonal, split_damping
         >>> split_damping(Diagonal(torch.ones(3)).damped(0.5).damped(0.25))
         (Diagonal([3, 3], torch.float32, cpu), 0.75)
-
     """
     damping = 0.0
     while isinstance(A, Damped):

@@ -36,7 +36,6 @@ class Solution:
             taken from the iteration; 0 for a zero column, whose answer is zero.
         standard_error: For a stochastic solver, the standard error of each entry of `value`,
             of its shape, estimated from independent repeats; else `None`.
-
     """
 
     value: Tensor
@@ -68,7 +67,6 @@ class Solution:
 
         Returns:
             The solution.
-
         """
         residuals = relative_norms(B - A.matmat(X).detach(), B)
         residual = float(residuals.max()) if residuals.numel() else 0.0
@@ -91,7 +89,6 @@ def relative_norms(R: Tensor, B: Tensor) -> Tensor:
 
     Returns:
         The ratios, [k].
-
     """
     above, below = R.norm(dim=0), B.norm(dim=0)
     return torch.where((above == 0) & (below == 0), 0.0, above / below)
@@ -105,7 +102,6 @@ def default_rtol(dtype: torch.dtype) -> float:
 
     Returns:
         The relative residual that solvers in closed form are held to.
-
     """
     return math.sqrt(torch.finfo(dtype).eps)
 
@@ -118,7 +114,6 @@ class Inverse(LinearOperator):
 
     Attributes:
         operator: A, the operator that this inverts; a field of each leaf.
-
     """
 
     operator: LinearOperator
@@ -132,7 +127,6 @@ class Inverse(LinearOperator):
 
         Returns:
             The solution, its value [p, k].
-
         """
 
     def solve(self, B: Tensor) -> Solution:
@@ -146,7 +140,6 @@ class Inverse(LinearOperator):
 
         Raises:
             InvalidInput: If B has the wrong shape, dtype or device, or is not finite.
-
         """
         columns = as_columns(self, B).detach()
         finite = torch.isfinite(columns).all(dim=0)
@@ -196,7 +189,6 @@ class Solver(ABC):
         >>> inverse = Cholesky().prepare(Dense(torch.tensor([[4.0, 0.0], [0.0, 2.0]])))
         >>> inverse @ torch.ones(2)
         tensor([0.2500, 0.5000])
-
     """
 
     @abstractmethod
@@ -208,7 +200,6 @@ class Solver(ABC):
 
         Returns:
             Its inverse.
-
         """
 
 
@@ -217,7 +208,6 @@ def require_square(A: LinearOperator, solver: Solver) -> None:
 
     Raises:
         InvalidInput: If A has more rows than columns or fewer.
-
     """
     if A.shape[0] != A.shape[1]:
         raise InvalidInput(
@@ -235,7 +225,6 @@ def value_or_warn(solution: Solution, remedy: str) -> Tensor:
 
     Returns:
         The value.
-
     """
     if not solution.converged:
         warnings.warn(

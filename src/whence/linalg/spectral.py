@@ -31,7 +31,6 @@ class Spectral(LinearOperator):
 
         Args:
             function: f, elementwise on tensors of any shape.
-
         """
 
     def rmatmat(self, W: Tensor) -> Tensor:
@@ -54,7 +53,6 @@ class Diagonal(Spectral):
         >>> import torch
         >>> Diagonal(torch.tensor([2.0, 4.0])).map_spectrum(torch.reciprocal) @ torch.ones(2)
         tensor([0.5000, 0.2500])
-
     """
 
     diagonal: Tensor
@@ -114,7 +112,6 @@ class LowRank(Spectral):
         >>> A = LowRank(torch.eye(3)[:, :1], torch.tensor([3.0]), shift=1.0)
         >>> A @ torch.ones(3)
         tensor([4., 1., 1.])
-
     """
 
     basis: Tensor
@@ -145,7 +142,6 @@ class LowRank(Spectral):
             The operator, of rank min(p, r) over the shift.
 
         Cost: one thin singular value decomposition, O(p r min(p, r)).
-
         """
         U, s, _ = torch.linalg.svd(factors, full_matrices=False)
         return LowRank(U, s.square(), shift)
@@ -214,7 +210,6 @@ class KroneckerEigen(Spectral):
         >>> A = KroneckerEigen(torch.eye(2), torch.eye(1), torch.tensor([[2.0], [5.0]]))
         >>> A @ torch.ones(2)
         tensor([2., 5.])
-
     """
 
     left: Tensor
@@ -276,7 +271,6 @@ def eigendecompose(matrix: Tensor) -> LowRank:
         The matrix as a `LowRank` of full rank.
 
     Cost: one symmetric eigendecomposition, O(p³).
-
     """
     values, basis = torch.linalg.eigh(matrix)
     return LowRank(basis, values)

@@ -28,7 +28,6 @@ class ExtremeEigenvalues:
         largest: The largest Ritz value.
         largest_error: Some eigenvalue lies within this of `largest`.
         iterations: Products spent.
-
     """
 
     smallest: float
@@ -45,7 +44,6 @@ class ExtremeEigenvalues:
 
         Returns:
             λ >= 0; 0 if the spectrum is positive as it stands.
-
         """
         floor = 1e3 * eps * max(abs(self.largest), abs(self.smallest))
         lowest = self.smallest - self.smallest_error
@@ -82,7 +80,6 @@ def extreme_eigenvalues(
         >>> ends = extreme_eigenvalues(A)
         >>> round(ends.smallest, 8), round(ends.largest, 8)
         (-1.0, 5.0)
-
     """
     T = lanczos(A, iterations, seed=seed, start=start)
     values, vectors = T.ritz()
@@ -105,7 +102,6 @@ class SpectralDensity:
         nodes: Where the masses sit, ascending, [r].
         weights: The masses, nonnegative, summing to one, [r].
         size: p, the number of eigenvalues they stand for.
-
     """
 
     nodes: Tensor
@@ -124,7 +120,6 @@ class SpectralDensity:
 
         Returns:
             A number in [0, 1].
-
         """
         return float(self.weights[self.nodes < threshold].sum())
 
@@ -140,7 +135,6 @@ class SpectralDensity:
 
         Raises:
             InvalidInput: If the width is not positive.
-
         """
         if not width > 0:
             raise InvalidInput(
@@ -185,7 +179,6 @@ def spectral_density(
         >>> spectrum = spectral_density(Diagonal(torch.full((5,), 3.0, dtype=torch.float64)))
         >>> round(spectrum.trace(), 8)
         15.0
-
     """
     if probes < 1:
         raise InvalidInput(f"Expected probes >= 1. Got {probes}. Eight are customary.")

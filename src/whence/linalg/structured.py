@@ -28,7 +28,6 @@ class Identity(LinearOperator):
         >>> import torch
         >>> Identity(2, dtype=torch.float32) @ torch.tensor([3.0, 4.0])
         tensor([3., 4.])
-
     """
 
     def __init__(
@@ -82,7 +81,6 @@ class Dense(LinearOperator):
         >>> import torch
         >>> Dense(torch.eye(2)) @ torch.tensor([3.0, 4.0])
         tensor([3., 4.])
-
     """
 
     matrix: Tensor
@@ -135,7 +133,6 @@ class BlockDiagonal(Spectral):
         >>> A = BlockDiagonal((Diagonal(torch.ones(1)), Dense(torch.full((2, 2), 3.0))))
         >>> A @ torch.ones(3)
         tensor([1., 6., 6.])
-
     """
 
     blocks: tuple[LinearOperator, ...]
@@ -217,7 +214,6 @@ def materialize(A: LinearOperator, block: int = 256) -> Tensor:
         The matrix, [m, p] (a `Dense` gives its own, uncopied).
 
     Cost: p products with one column; m p numbers.
-
     """
     if isinstance(A, Dense):
         return A.matrix
