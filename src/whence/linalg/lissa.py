@@ -1,4 +1,4 @@
-"""The stochastic recursion of the paper, with its scale set, its divergence caught, its noise told."""
+"""The paper's stochastic recursion: its scale set, its divergence caught, its noise told."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class LiSSA(Solver):
     eigenvalue λ shrinks as (1 − λ/σ)ᵗ: depth should be several times σ / λ_min.
 
     The batch is the operator's: a `StochasticOperator` says what a sample is. An operator that is
-    not stochastic is used whole, and the series is then the plain Neumann series. The same seed draws
-    the same samples for every right-hand side, so the estimate is linear in B, and does not depend
-    on which columns are solved together.
+    not stochastic is used whole, and the series is then the plain Neumann series. The same seed
+    draws the same samples for every right-hand side, so the estimate is linear in B, and does not
+    depend on which columns are solved together.
 
     Args:
         depth: t, steps of the recursion, >= 1.
@@ -184,9 +184,9 @@ class LiSSAInverse(Inverse):
         if not remedies:
             remedies.append(f"scale={4 * self.scale:.3g}, or a larger batch")
         return Diverged(
-            f"Expected the LiSSA recursion to contract. Got an iterate that grew past any convergent "
-            f"series by step {step} at scale {self.scale:.3g}; eigenvalues of {self.operator!r} run "
-            f"from about {ends.smallest:.3g} to {ends.largest:.3g}. Use {'; and '.join(remedies)}."
+            "Expected the LiSSA recursion to contract. Got an iterate that grew past any convergent "
+            f"series by step {step} at scale {self.scale:.3g}; the eigenvalues of "
+            f"{self.operator!r} run from about {ends.smallest:.3g} to {ends.largest:.3g}. Use {'; and '.join(remedies)}."
         )
 
 

@@ -21,8 +21,8 @@ class Nystrom(Solver):
     """Sketch H ≈ H Ω (Ωᵀ H Ω)⁺ (H Ω)ᵀ = U diag(λ) Uᵀ with a random Ω, and invert what is seen.
 
     Of A = H + μ I (as `H.damped(μ)` says): A⁻¹ ≈ U diag(1 / (λ + μ)) Uᵀ + (1/c)(I − U Uᵀ), with
-    c by the rule `complement`. With "last", c = λ_r + μ and this is, up to a factor that CG does not
-    feel, the preconditioner of Frangella, Tropp and Udell: write
+    c by the rule `complement`. With "last", c = λ_r + μ and this is, up to a factor that CG does
+    not feel, the preconditioner of Frangella, Tropp and Udell: write
     `CG(preconditioner=Nystrom(rank=100))`. With "zero", c = μ: sketch-and-solve.
 
     Args:
@@ -61,7 +61,7 @@ class Nystrom(Solver):
         require_complement(self.complement)
         if self.rank < 1:
             raise InvalidInput(
-                f"Expected rank >= 1. Got {self.rank}. 50 to 200 are customary for a preconditioner."
+                f"Expected rank >= 1. Got {self.rank}. A preconditioner takes 50 to 200."
             )
 
     def prepare(self, A: LinearOperator) -> Inverse:

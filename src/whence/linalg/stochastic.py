@@ -40,7 +40,7 @@ def sample(A: LinearOperator, generator: torch.Generator) -> LinearOperator:
         generator: Where the randomness comes from, on the CPU.
 
     Returns:
-        An operator S with E[S] = A; A itself if there is nothing random in it.
+        An operator S with E[S] = A.
     """
     match A:
         case StochasticOperator():
