@@ -18,16 +18,12 @@ from whence.errors import InvalidInput, MissingDependency
 from whence.workers import map_shards
 
 
-def spectrum(seed: int) -> tuple[int, Tensor]:
-    """Return a number that takes real arithmetic, and the process that found it."""
+def spectrum(seed: int) -> tuple[int, Tensor, tuple[int, torch.dtype, bool]]:
+    """Return who computes, a result of real arithmetic, and what was taken over from the parent."""
     torch.manual_seed(seed)
-    return os.getpid(), torch.linalg.svdvals(torch.randn(20, 20))
-
-
-def environment(_: int) -> tuple[int, torch.dtype, bool]:
-    """Return what a worker takes over from its parent."""
     deterministic = torch.are_deterministic_algorithms_enabled()
-    return torch.get_num_threads(), torch.get_default_dtype(), deterministic
+    settings = torch.get_num_threads(), torch.get_default_dtype(), deterministic
+    return os.getpid(), torch.linalg.svdvals(torch.randn(20, 20)), settings
 
 
 def refuse_three(item: int) -> int:
@@ -42,50 +38,47 @@ def vanish(item: int) -> int:
     os._exit(item)
 
 
-def test_results_do_not_depend_on_the_number_of_workers() -> None:
-    """Two processes return what this one does, bit for bit and in order."""
-    alone = list(map_shards(spectrum, range(6)))
-    shared = list(map_shards(spectrum, range(6), workers=2))
-    assert {pid for pid, _ in alone} == {os.getpid()}
-    assert os.getpid() not in {pid for pid, _ in shared}
-    for (_, mine), (_, theirs) in zip(alone, shared, strict=True):
-        assert torch.equal(mine, theirs)
-
-
-def test_workers_share_threads_and_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads are divided, never below one; dtype and determinism are those of the parent."""
+@pytest.fixture
+def unusual_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A parent process with four threads, float64 by default, and deterministic algorithms."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     torch.set_default_dtype(torch.float64)
     torch.use_deterministic_algorithms(True)
-    try:
-        assert list(map_shards(environment, [0], workers=2)) == [(2, torch.float64, True)]
-    finally:
-        torch.set_default_dtype(torch.float32)
-        torch.use_deterministic_algorithms(False)
+    yield
+    torch.set_default_dtype(torch.float32)
+    torch.use_deterministic_algorithms(False)
 
 
-def test_items_are_asked_for_as_needed() -> None:
-    """An endless generator of items is no obstacle, in this process or in several."""
+@pytest.mark.usefixtures("unusual_settings")
+def test_results_do_not_depend_on_the_number_of_workers() -> None:
+    """Two processes return what this one does, bit for bit and in order, with half the threads."""
+    alone = list(map_shards(spectrum, range(6)))
+    shared = list(map_shards(spectrum, range(6), workers=2))
+    assert {pid for pid, _, _ in alone} == {os.getpid()}
+    assert os.getpid() not in {pid for pid, _, _ in shared}
+    for (_, mine, _), (_, theirs, settings) in zip(alone, shared, strict=True):
+        assert torch.equal(mine, theirs)
+        assert mine.dtype == torch.float64
+        assert settings == (2, torch.float64, True)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_items_are_asked_for_as_needed_until_one_fails(workers: int) -> None:
+    """A long generator of items is not drawn ahead, and a failing item loses none before it."""
+    drawn = []
 
     def naturals() -> Iterator[int]:
-        """Yield 0, 1, 2, …; more than 50 would mean that nothing holds them back."""
-        for item in range(50):
+        """Yield 0, 1, 2, … and keep account."""
+        for item in range(1000):
+            drawn.append(item)
             yield item
-        pytest.fail("items were drawn far ahead of the results")
 
-    for workers in (1, 2):
-        results = map_shards(abs, naturals(), workers=workers)
-        assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]
-        if workers > 1:
-            results.close()  # type: ignore[attr-defined]
-
-
-def test_first_exception_is_raised_after_earlier_results() -> None:
-    """A failing item does not lose those before it."""
-    results = map_shards(refuse_three, range(10), workers=2)
+    results = map_shards(refuse_three, naturals(), workers=workers)
+    assert not drawn
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ArithmeticError, match="three"):
         next(results)
+    assert len(drawn) <= 3 + 1 + 2 * workers
 
 
 def test_dead_worker_is_named_with_its_usual_causes() -> None:
@@ -169,5 +162,5 @@ def test_ray_equals_this_process() -> None:
         theirs = list(map_shards(spectrum, range(4), workers=2, backend="ray"))
     finally:
         ray.shutdown()
-    for (_, mine), (_, other) in zip(map_shards(spectrum, range(4)), theirs, strict=True):
+    for (_, mine, _), (_, other, _) in zip(map_shards(spectrum, range(4)), theirs, strict=True):
         assert torch.equal(mine, other)

@@ -124,12 +124,13 @@ def read_members(
     damaged: list[str] = []
     for member in members:
         path = _path(root, member)
+        if not path.exists():
+            continue
+        content = io.BytesIO(path.read_bytes())
         try:
             # Opening the archive checks its table, reading an array its checksum.
-            with np.load(path, allow_pickle=False) as archive:
+            with np.load(content, allow_pickle=False) as archive:
                 outcomes, bank = archive["outcomes"], str(archive["bank"])
-        except FileNotFoundError:
-            continue
         except _UNREADABLE:
             damaged.append(path.name)
             continue

@@ -1,0 +1,407 @@
+"""The bank of retrainings: its subsets, its files, and what kills, cuts and mix-ups do to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from whence.errors import CorruptFile, InvalidInput
+from whence.evaluation import (
+    Bank,
+    Together,
+    fingerprint,
+    lds,
+    load_bank,
+    noise_ceiling,
+    subset_bank,
+)
+
+N = 10
+PINNED = [[1, 2, 3, 6, 8], [1, 4, 5, 7, 9]]
+PINNED_FINGERPRINT = "68ba0710eab44cd28f8df76f7c261892e8c1f9ac2e22f37fa79305f55ca840fd"
+VALUES = torch.linspace(-1, 2, 2 * N).reshape(2, N).double().sin()
+
+
+def outcome(weights: Tensor, seed: int) -> Tensor:
+    """Return each query's weighted mean of values, moved by the seed: a stand-in for training."""
+    return VALUES @ weights.double() / N + 0.01 * seed
+
+
+@dataclass
+class Counting:
+    """A retraining that remembers which members it was asked for, and fails at one if told to."""
+
+    fail_at: int | None = None
+    calls: list[tuple[tuple[float, ...], int]] = field(default_factory=list)
+
+    def __call__(self, weights: Tensor, seed: int) -> Tensor:
+        """Train one member."""
+        if len(self.calls) == self.fail_at:
+            raise ArithmeticError("the power went out")
+        self.calls.append((tuple(weights.tolist()), seed))
+        return outcome(weights, seed)
+
+
+def make(directory: Path, retrain: Any = outcome, **changes: Any) -> Bank:
+    """Return a bank of 4 subsets and 2 seeds, with what the test changes."""
+    arguments = {"n": N, "subsets": 4, "seeds": 2, "fingerprint": "data"} | changes
+    return subset_bank(retrain, directory=directory, **arguments)
+
+
+def assert_same(one: Bank, other: Bank) -> None:
+    """Two banks agree bit for bit."""
+    assert torch.equal(one.masks, other.masks)
+    assert torch.equal(one.outcomes, other.outcomes)
+    assert (one.seeds, one.fingerprint) == (other.seeds, other.fingerprint)
+
+
+def files(directory: Path) -> set[str]:
+    """Return the names of all files in a bank."""
+    return {path.name for path in directory.rglob("*") if path.is_file()}
+
+
+def test_outcomes_are_those_of_the_masks(tmp_path: Path) -> None:
+    """Entry [i, j, q] is query q after training on subset j with seed i; each trained once."""
+    counting = Counting()
+    bank = make(tmp_path, counting, seeds=[7, 3])
+    assert bank.masks.shape == (4, N)
+    assert bank.masks.dtype == torch.bool
+    assert (bank.masks.sum(1) == N // 2).all()
+    assert bank.seeds == (7, 3)
+    for i, seed in enumerate(bank.seeds):
+        for j, mask in enumerate(bank.masks):
+            assert torch.equal(bank.outcomes[i, j], outcome(mask.float(), seed))
+    assert len(counting.calls) == len(set(counting.calls)) == 8
+    assert_same(load_bank(tmp_path, fingerprint="data"), bank)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**64), fraction=st.floats(0.06, 0.94))
+def test_subsets_have_their_size_and_do_not_depend_on_their_number(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, fraction: float
+) -> None:
+    """Subset j keeps round(fraction · n) examples, and is the same in a larger bank."""
+    small, large = (
+        make(tmp_path_factory.mktemp("bank"), subsets=m, seeds=1, seed=seed, fraction=fraction)
+        for m in (2, 5)
+    )
+    assert (large.masks.sum(1) == round(fraction * N)).all()
+    assert torch.equal(small.masks, large.masks[:2])
+
+
+def test_subsets_are_pinned_and_even(tmp_path: Path) -> None:
+    """A bank begun today can be finished with another version: these masks must never change.
+
+    And each example is kept by about half of 400 subsets (within five standard deviations).
+    """
+    bank = make(tmp_path, subsets=400, seeds=1)
+    kept = [mask.nonzero().flatten().tolist() for mask in bank.masks[:2]]
+    assert kept == PINNED
+    assert ((bank.masks.sum(0) - 200).abs() < 5 * 10).all()
+    assert not torch.equal(bank.masks[:4], make(tmp_path / "other", seed=1).masks)
+
+
+def test_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    """Members finished before a failure are kept, and only the others are trained."""
+    first = Counting(fail_at=3)
+    with pytest.raises(ArithmeticError, match="power"):
+        make(tmp_path, first)
+    with pytest.raises(InvalidInput, match="Expected 8 members in .* Got 3; run subset_bank"):
+        load_bank(tmp_path)
+    second = Counting()
+    bank = make(tmp_path, second)
+    assert len(second.calls) == 5
+    assert not set(first.calls) & set(second.calls)
+    assert_same(bank, make(tmp_path / "undisturbed"))
+    third = Counting()
+    assert_same(make(tmp_path, third), bank)
+    assert not third.calls
+
+
+def test_bank_grows(tmp_path: Path) -> None:
+    """More subsets or seeds train only what is new; fewer return only what is asked."""
+    small = make(tmp_path)
+    counting = Counting()
+    large = make(tmp_path, counting, subsets=6, seeds=3)
+    assert len(counting.calls) == 6 * 3 - 4 * 2
+    assert torch.equal(large.outcomes[:2, :4], small.outcomes)
+    assert_same(make(tmp_path), small)
+    assert_same(load_bank(tmp_path), large)
+
+
+SCRIPT = """
+import os, sys, time
+from pathlib import Path
+import torch
+from whence.evaluation import subset_bank
+sys.path.insert(0, {tests!r})
+from test_bank import N, outcome
+
+def slow(weights, seed):
+    Path({pids!r}, str(os.getpid())).touch()
+    time.sleep(0.2)
+    return outcome(weights, seed)
+
+if __name__ == "__main__":
+    directory, workers = {bank!r}, {workers}
+    subset_bank(
+        slow, N, subsets=40, seeds=2, fingerprint="data", directory=directory, workers=workers
+    )
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is a POSIX signal")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_run_goes_on_where_it_stopped(tmp_path: Path, workers: int) -> None:
+    """After kill -9 no process is left, and the result is that of a run undisturbed."""
+    bank, pids = tmp_path / "bank", tmp_path / "pids"
+    pids.mkdir()
+    script = tmp_path / "script.py"
+    tests = str(Path(__file__).parent)
+    script.write_text(SCRIPT.format(tests=tests, pids=str(pids), bank=str(bank), workers=workers))
+    process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list(bank.glob("members/*.npz"))) < 5 or len(list(pids.iterdir())) < workers:
+        assert process.poll() is None, "the run ended before it was killed"
+        assert time.monotonic() < deadline, "the run did not begin"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    while any(alive(int(path.name)) for path in pids.iterdir()):
+        assert time.monotonic() < deadline, "a worker outlived the run"
+        time.sleep(0.01)
+
+    finished = len(list(bank.glob("members/*.npz")))
+    assert 5 <= finished < 80
+    counting = Counting()
+    resumed = make(bank, counting, subsets=40)
+    assert len(counting.calls) == 80 - finished
+    assert_same(resumed, make(tmp_path / "undisturbed", subsets=40))
+    assert not [name for name in files(bank) if name.endswith(".tmp")]
+
+
+def alive(pid: int) -> bool:
+    """Return whether a process is there and not merely waiting to be reaped."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        if Path("/proc/self").exists():
+            return False
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+    return state not in "ZX"
+
+
+def test_workers_do_not_change_the_bank(tmp_path: Path) -> None:
+    """Two processes fill the same bank as one."""
+    assert_same(make(tmp_path / "two", workers=2), make(tmp_path / "one"))
+
+
+def test_together_trains_stacks(tmp_path: Path) -> None:
+    """Several members at once give the bank of one at a time, in stacks of the size asked."""
+    sizes = []
+
+    def stack(weights: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Train k members."""
+        sizes.append((len(weights), len(seeds)))
+        return torch.stack([outcome(w, s) for w, s in zip(weights, seeds, strict=True)])
+
+    bank = make(tmp_path / "together", Together(stack, size=3))
+    assert sizes == [(3, 3), (3, 3), (2, 2)]
+    assert_same(bank, make(tmp_path / "one"))
+    with pytest.raises(InvalidInput, match=r"outcomes \[k, q\] for k = 3 members. Got \[2\]"):
+        make(tmp_path / "wrong", Together(lambda weights, seeds: outcome(weights[0], 0), size=3))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"fingerprint": "other"}, "to have fingerprint 'other'. Got fingerprint 'data'"),
+        ({"n": 12}, "to have n 12. Got n 10"),
+        ({"fraction": 0.8}, "to have fraction 0.8. Got fraction 0.5"),
+        ({"seed": 1}, "to have seed 1. Got seed 0"),
+    ],
+)
+def test_bank_of_something_else_is_refused(
+    tmp_path: Path, change: dict[str, Any], sentence: str
+) -> None:
+    """A directory holds one bank; another is refused in one sentence, before any training."""
+    make(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    counting = Counting()
+    with pytest.raises(InvalidInput, match=sentence):
+        make(tmp_path, counting, **change)
+    assert not counting.calls
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_load_refuses_what_is_not_the_bank_expected(tmp_path: Path) -> None:
+    """No bank, and a bank of other data."""
+    with pytest.raises(InvalidInput, match="Got no manifest.json"):
+        load_bank(tmp_path)
+    make(tmp_path)
+    with pytest.raises(InvalidInput, match="fingerprint 'mine'. Got fingerprint 'data'"):
+        load_bank(tmp_path, fingerprint="mine")
+
+
+def test_member_cut_anywhere_is_trained_again(tmp_path: Path) -> None:
+    """Whatever the length left of a member, it is noticed, named, and replaced."""
+    bank = make(tmp_path)
+    path = tmp_path / "members" / "00002-1.npz"
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 37):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CorruptFile, match="00002-1.npz"):
+            load_bank(tmp_path)
+    counting = Counting()
+    with pytest.warns(UserWarning, match="1 members .* trained again: .*00002-1.npz"):
+        assert_same(make(tmp_path, counting), bank)
+    assert counting.calls == [(tuple(bank.masks[2].float().tolist()), 1)]
+    assert_same(load_bank(tmp_path), bank)
+
+
+def test_member_changed_anywhere_is_not_believed(tmp_path: Path) -> None:
+    """Any changed byte either is noticed or does not touch the numbers."""
+    bank = make(tmp_path, subsets=1, seeds=1)
+    (path,) = (tmp_path / "members").iterdir()
+    whole = path.read_bytes()
+    noticed = 0
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
+        try:
+            assert_same(load_bank(tmp_path), bank)
+        except CorruptFile:
+            noticed += 1
+    assert noticed > len(whole) / 2
+
+
+def test_member_of_another_bank_is_not_believed(tmp_path: Path) -> None:
+    """A member copied from elsewhere is trained again."""
+    bank, other = make(tmp_path / "bank"), make(tmp_path / "other", fingerprint="other", seed=5)
+    assert not torch.equal(bank.outcomes, other.outcomes)
+    name = "members/00000-0.npz"
+    (tmp_path / "bank" / name).write_bytes((tmp_path / "other" / name).read_bytes())
+    with pytest.warns(UserWarning, match="of another bank"):
+        assert_same(make(tmp_path / "bank"), bank)
+
+
+def test_leftovers_of_a_killed_write_are_cleared(tmp_path: Path) -> None:
+    """Temporary files of the bank go, without being read; those of others stay."""
+    bank = make(tmp_path)
+    for leftover in ("members/00001-0.npz.77.tmp", "manifest.json.77.tmp", "mine.tmp"):
+        (tmp_path / leftover).write_bytes(b"half")
+    (tmp_path / "members" / "00001-0.npz").unlink()
+    assert_same(make(tmp_path), bank)
+    assert {name for name in files(tmp_path) if name.endswith(".tmp")} == {"mine.tmp"}
+
+
+@pytest.mark.parametrize("content", [b"", b'{"format": 1, "n"', b"[1]", b'{"format": 1}', b"\xff"])
+def test_broken_manifest_is_named(tmp_path: Path, content: bytes) -> None:
+    """A manifest that says nothing is no licence to train over what is there."""
+    make(tmp_path)
+    (tmp_path / "manifest.json").write_bytes(content)
+    for again in (make, load_bank):
+        with pytest.raises(CorruptFile, match="manifest.json"):
+            again(tmp_path)
+
+
+def test_manifest_of_a_later_format_is_refused(tmp_path: Path) -> None:
+    """Formats change; guessing is worse than asking."""
+    (tmp_path / "manifest.json").write_text('{"format": 2}')
+    with pytest.raises(InvalidInput, match="format 1 .* Got format 2"):
+        make(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n": 1}, "n ≥ 2 examples"),
+        ({"subsets": 0}, "at least one subset"),
+        ({"seeds": 0}, "one seed"),
+        ({"seeds": [1, 1]}, "seeds must differ"),
+        ({"fraction": 1.0}, "fraction must lie strictly between 0 and 1"),
+        ({"fraction": 0.01}, "keep an example and leave one out"),
+        ({"workers": 0}, "workers must be at least 1"),
+    ],
+)
+def test_arguments_out_of_range(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    """What describes no bank is refused."""
+    with pytest.raises(InvalidInput, match=message):
+        make(tmp_path, **change)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (torch.tensor([1.0, torch.nan]), "outcomes of subset 0, seed 0 must be finite. Got 1 of 2"),
+        (torch.tensor(1.0), r"outcomes of subset 0, seed 0 must have shape \[q\]"),
+        ("low", "outcomes of subset 0, seed 0 must be numbers"),
+    ],
+)
+def test_outcomes_that_are_none(tmp_path: Path, returned: Any, message: str) -> None:
+    """A diverged training is named, and nothing of it is written."""
+    with pytest.raises(InvalidInput, match=message):
+        make(tmp_path, lambda weights, seed: returned)
+    assert files(tmp_path) == {"manifest.json"}
+
+
+def test_trainings_that_disagree_about_the_queries(tmp_path: Path) -> None:
+    """All members answer about the same queries."""
+    with pytest.raises(InvalidInput, match=r"same number of queries .* Got \[1, 2\]"):
+        make(tmp_path, lambda weights, seed: torch.zeros(1 + seed))
+
+
+def test_progress_is_silent_when_not_on_a_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Logs stay readable."""
+    make(tmp_path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_fingerprint_sees_everything() -> None:
+    """Values, dtype, shape, order and boundaries count; memory layout and process do not."""
+    x = torch.arange(6.0).reshape(2, 3)
+    different = [
+        fingerprint(x),
+        fingerprint(x + 1),
+        fingerprint(x.double()),
+        fingerprint(x.reshape(3, 2)),
+        fingerprint(x.reshape(3, 2).T),
+        fingerprint(x, x),
+        fingerprint(x, "a"),
+        fingerprint("a", x),
+        fingerprint("ab"),
+        fingerprint("a", "b"),
+        fingerprint(torch.tensor(True)),
+    ]
+    assert len(set(different)) == len(different)
+    assert fingerprint(x.T.contiguous().T) == fingerprint(x)
+    assert fingerprint("ab") == PINNED_FINGERPRINT
+
+
+def test_bank_feeds_lds(tmp_path: Path) -> None:
+    """From retraining to score: exact scores reach 1, and seeds that only shift leave ceiling 1."""
+    bank = make(tmp_path, subsets=12, seeds=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = lds(-VALUES / N, bank.masks, bank.outcomes, resamples=20)
+    assert result.mean == pytest.approx(1.0)
+    assert noise_ceiling(bank.outcomes).mean == pytest.approx(1.0)
