@@ -1,0 +1,101 @@
+"""What a result says about itself: was the fit converged, was the solve exact."""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+
+import torch
+
+from whence.curvature.choose import Prepared
+from whence.errors import NotConvergedWarning
+from whence.linalg.solver import Solution
+from whence.objective.objective import Objective, risk_gradient
+from whence.scores import Diagnostics
+
+_PROBES = 16
+_FITS: weakref.WeakKeyDictionary[Objective, tuple[float, float]] = weakref.WeakKeyDictionary()
+
+
+def fit_quality(objective: Objective) -> tuple[float, float]:
+    """Return ‖∇R(θ̂)‖, and the same in units of one typical example's pull.
+
+    The pull of example i is wᵢ‖gᵢ‖/n, what the gradient becomes when i is removed from an exact
+    fit. Its root mean square over the training data is estimated with 16 random directions, since
+    E (gᵀz)² = ‖g‖².
+
+    Args:
+        objective: R at θ̂.
+
+    Returns:
+        The gradient norm and the number of typical examples that would pull as hard.
+
+    Warns:
+        NotConvergedWarning: Once per objective, if the fit is further from its optimum than the
+            removal of one typical example would bring it.
+    """
+    if objective in _FITS:
+        return _FITS[objective]
+    norm = float(risk_gradient(objective).norm())
+    p, n = len(objective.params), len(objective.train)
+    generator = torch.Generator().manual_seed(0)
+    probes = torch.randn(p, _PROBES, generator=generator, dtype=torch.float64)
+    dots = objective.gradient_dot(objective.train, objective.loss, probes.to(objective.params))
+    pull = float((objective.weights.unsqueeze(1) * dots).square().mean().sqrt()) / n
+    in_examples = norm / pull if pull > 0 else 0.0
+    _FITS[objective] = (norm, in_examples)
+    smooth = objective.trained_loss is objective.loss
+    if smooth and in_examples > 1:
+        remedy = (
+            "Continue with objective.polish()"
+            if objective.convex
+            else "Train further, or read the scores as those of a damped local quadratic"
+        )
+        warnings.warn(
+            f"Expected a converged fit on the data given. Got gradient norm {norm:.1e} at the "
+            f"fitted parameters, as far from the optimum as removing {in_examples:.2g} typical "
+            f"training examples. {remedy}; if the number is large, check that X and y are "
+            "exactly what the model was fitted on.",
+            NotConvergedWarning,
+            stacklevel=4,
+        )
+    return _FITS[objective]
+
+
+def diagnostics(
+    objective: Objective, prepared: Prepared, solution: Solution | None = None
+) -> Diagnostics:
+    """Return the diagnostics of a result.
+
+    Args:
+        objective: R at θ̂.
+        prepared: The inverse that was used.
+        solution: The solve it was used for, if one.
+
+    Returns:
+        The record.
+
+    Warns:
+        NotConvergedWarning: If the fit or the solve has not converged.
+    """
+    norm, in_examples = fit_quality(objective)
+    if solution is not None and not solution.converged:
+        warnings.warn(
+            f"Expected the solve to converge. Got relative residual {solution.residual:.1e} "
+            f"after {solution.iterations} iterations. Allow more iterations, or add damping.",
+            NotConvergedWarning,
+            stacklevel=3,
+        )
+    return Diagnostics(
+        solver=prepared.solver,
+        gradient_norm=norm,
+        gradient_in_examples=in_examples,
+        damping=prepared.damping,
+        damping_reason=prepared.damping_reason,
+        residual=solution.residual if solution else 0.0,
+        iterations=solution.iterations if solution else 0,
+        converged=solution.converged if solution else True,
+        smallest_eigenvalue=prepared.smallest_eigenvalue,
+        largest_eigenvalue=prepared.largest_eigenvalue,
+        notes=objective.notes,
+    )

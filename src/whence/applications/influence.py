@@ -1,0 +1,243 @@
+"""Influence of training examples on queries, on themselves and on the parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from whence.applications.diagnostics import diagnostics
+from whence.applications.prediction import (
+    ORDERS,
+    Floats,
+    Indices,
+    MeasureLike,
+    Order,
+    as_array,
+    check_order,
+    deltas_of,
+    measure_changes,
+    measure_name,
+    positions,
+)
+from whence.curvature.choose import prepare
+from whence.curvature.exact import Gradients
+from whence.curvature.removal import SingleChanges, single_changes, tiles
+from whence.linalg.operator import LinearOperator
+from whence.linalg.solver import Solver
+from whence.objective.losses import measure_of
+from whence.objective.objective import Objective
+from whence.scores import Scores
+
+_COLUMNS = 256  # examples whose gradients stand as columns at once
+
+
+def influence(
+    objective: Objective,
+    queries: Any,
+    *,
+    order: Order = "first",
+    measure: MeasureLike = "loss",
+    indices: Indices | None = None,
+    solver: Solver | None = None,
+    damping: float | None = None,
+) -> Scores:
+    """Predict how each query's measure changes if each training example is removed.
+
+    first:   (wᵢ/n) ∇m_qᵀ H⁻¹ gᵢ, the paper's influence, linear in everything;
+    newton:  m_q(θ̂ + Δᵢ) − m_q(θ̂), Δᵢ one Newton step of the objective without example i;
+    refined: the same after a second step with a fresh gradient.
+
+    Args:
+        objective: R at θ̂.
+        queries: (X, y) of q queries, or of one.
+        order: "first", "newton" or "refined".
+        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+        indices: Positions of the candidates in the training data; all n if `None`.
+        solver: What inverts the curvature; chosen by cost if `None`.
+        damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+
+    Returns:
+        Scores with values [q, n], or [q, k] for k candidates; in nats for the loss.
+
+    Raises:
+        InvalidInput: If queries, indices or options cannot be used.
+        NotPositiveDefinite: If the curvature is singular or indefinite.
+
+    Warns:
+        NotConvergedWarning: If the fit or a solve has not converged.
+
+    Cost:
+        first: q solves and one product of the training gradients with [p, q].
+        newton: k c solves for k candidates. refined: k more and two passes over the data for each.
+
+    References:
+        Koh & Liang (2017), section 2.1, equation 2.
+
+    Example:
+        >>> import whence
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = LogisticRegression(tol=1e-8, max_iter=1000).fit(X[1:], y[1:])
+        >>> objective = whence.from_sklearn(model, X[1:], y[1:])
+        >>> scores = whence.influence(objective, (X[:1], y[:1]))
+        >>> scores.values.shape
+        (1, 149)
+    """
+    check_order(order)
+    asked = objective.examples(queries)
+    quantity = measure_of(objective.loss, measure)
+    where = positions(objective, indices)
+    candidates = objective.train if indices is None else objective.train.subset(where)
+    weights = objective.weights[where]
+    solution = None
+    if order == "first":
+        prepared = prepare(objective, len(asked), solver=solver, damping=damping)
+        gradients = Gradients(objective, asked, quantity).columns()
+        solution = prepared.inverse.solve(gradients)
+        dots = Gradients(objective, candidates, objective.loss).matmat(solution.value)
+        values = (dots.mul_((weights / len(objective.train)).unsqueeze(1))).T
+    else:
+        c = objective.outputs(asked).shape[1]
+        prepared = prepare(objective, len(where) * c, solver=solver, damping=damping)
+        parts = []
+        for tile in tiles(objective, len(where), c):
+            change = removal(objective, prepared.inverse, where[tile])
+            parts.append(measure_changes(objective, asked, quantity, deltas_of(change, order)))
+        values = torch.cat(parts, 1)
+    return Scores(
+        values=as_array(values),
+        query_ids=asked.ids,
+        train_ids=candidates.ids,
+        positions=where,
+        n=len(objective.train),
+        method=ORDERS[order],
+        measure=measure_name(measure),
+        diagnostics=diagnostics(objective, prepared, solution),
+    )
+
+
+def self_influence(
+    objective: Objective,
+    *,
+    indices: Indices | None = None,
+    solver: Solver | None = None,
+    damping: float | None = None,
+) -> Floats:
+    """Predict how far each training example's own loss rises when it is removed, first order.
+
+    (wᵢ/n) gᵢᵀ H⁻¹ gᵢ: large where the model fits an example only because it was trained on it,
+    which is what a wrong label looks like.
+
+    Args:
+        objective: R at θ̂.
+        indices: Positions in the training data; all n if `None`.
+        solver: What inverts the curvature; chosen by cost if `None`.
+        damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+
+    Returns:
+        Self-influence in nats, [n] or [k]; never negative.
+
+    Raises:
+        InvalidInput: If the indices are no positions.
+        NotPositiveDefinite: If the curvature is singular or indefinite.
+
+    Cost:
+        One solve per example, in blocks.
+
+    References:
+        Koh & Liang (2017), section 5.4.
+
+    Example:
+        >>> import whence
+        >>> from sklearn.datasets import load_diabetes
+        >>> from sklearn.linear_model import Ridge
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> whence.self_influence(whence.from_sklearn(Ridge().fit(X, y), X, y)).shape
+        (442,)
+    """
+    where = positions(objective, indices)
+    prepared = prepare(objective, len(where), solver=solver, damping=damping)
+    parts = []
+    for start in range(0, len(where), _COLUMNS):
+        part = objective.train.subset(where[start : start + _COLUMNS])
+        columns = Gradients(objective, part, objective.loss).columns()
+        parts.append((columns * prepared.inverse.matmat(columns)).sum(0))
+    diagnostics(objective, prepared)
+    weights = objective.weights[where]
+    return as_array(torch.cat(parts) * weights / len(objective.train))
+
+
+def influence_on_parameters(
+    objective: Objective,
+    indices: Indices,
+    *,
+    order: Order = "first",
+    solver: Solver | None = None,
+    damping: float | None = None,
+) -> Floats:
+    """Predict how the fitted parameters change if each training example is removed.
+
+    first: θ̂₋ᵢ − θ̂ ≈ (wᵢ/n) H⁻¹ gᵢ = −(wᵢ/n) I_up,params.
+
+    Args:
+        objective: R at θ̂.
+        indices: Positions of the k examples.
+        order: "first", "newton" or "refined".
+        solver: What inverts the curvature; chosen by cost if `None`.
+        damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+
+    Returns:
+        Changes of the user's own parameters, [k, p]: for scikit-learn `coef_` row by row, then
+        `intercept_`.
+
+    Raises:
+        InvalidInput: If the indices are no positions.
+        NotPositiveDefinite: If the curvature is singular or indefinite.
+
+    Cost:
+        k c solves.
+
+    References:
+        Koh & Liang (2017), section 2.1, equation 1.
+
+    Example:
+        >>> import whence
+        >>> from sklearn.datasets import load_diabetes
+        >>> from sklearn.linear_model import Ridge
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> objective = whence.from_sklearn(Ridge().fit(X, y), X, y)
+        >>> whence.influence_on_parameters(objective, [0, 5]).shape
+        (2, 11)
+    """
+    check_order(order)
+    where = positions(objective, indices)
+    c = objective.outputs(objective.train.subset(where[:1])).shape[1]
+    prepared = prepare(objective, len(where) * c, solver=solver, damping=damping)
+    parts = []
+    for tile in tiles(objective, len(where), c):
+        deltas = deltas_of(removal(objective, prepared.inverse, where[tile]), order)
+        parts.append(objective.lift(deltas).T)
+    diagnostics(objective, prepared)
+    return as_array(torch.cat(parts))
+
+
+def removal(
+    objective: Objective, inverse: LinearOperator, where: NDArray[np.intp]
+) -> SingleChanges:
+    """Return the removals of the examples at some positions, one per column.
+
+    Args:
+        objective: R at θ̂.
+        inverse: H⁻¹.
+        where: Positions, [m].
+
+    Returns:
+        The changes, each with weight −wᵢ.
+    """
+    removed: Tensor = objective.weights[where]
+    return single_changes(objective, inverse, objective.train.subset(where), -removed)

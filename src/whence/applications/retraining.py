@@ -1,0 +1,147 @@
+"""What really happens when training examples are removed: retraining, to full precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from whence.applications.diagnostics import fit_quality
+from whence.applications.influence import removal
+from whence.applications.prediction import (
+    Floats,
+    Indices,
+    MeasureLike,
+    as_array,
+    measure_changes,
+    positions,
+)
+from whence.curvature.choose import prepare
+from whence.curvature.removal import SingleChanges, tiles
+from whence.errors import UnsupportedModel
+from whence.objective.losses import measure_of
+from whence.objective.objective import Objective
+
+_CONVERGED = 1e-10  # gradient norm at which a retrained model counts as retrained
+_CHORD_STEPS = 12  # steps with the shared factor before a removal is refitted on its own
+
+
+def leave_one_out(
+    objective: Objective,
+    indices: Indices,
+    queries: Any,
+    *,
+    measure: MeasureLike = "loss",
+) -> Floats:
+    """Remove each training example, retrain for real, and return what changed.
+
+    m_q(θ̂₋ᵢ) − m_q(θ̂), both models at gradient norm 1e-10. All removals are refitted together,
+    by Newton steps that share one factor of H and correct it for the missing example; one that
+    does not contract quickly is refitted on its own with fresh Hessians.
+
+    Args:
+        objective: R at θ̂; polished first if the fit has not converged.
+        indices: Positions of the k examples in the training data.
+        queries: (X, y) of q queries, or of one.
+        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+
+    Returns:
+        Actual changes, [q, k]; in nats for the loss.
+
+    Raises:
+        UnsupportedModel: If R is not known to be convex: retrain with the program that made it.
+        InvalidInput: If queries or indices cannot be used.
+
+    Warns:
+        NotConvergedWarning: If the fit given, or a refit, has not converged.
+
+    Cost:
+        One factor of H; then 2 to 4 passes over the data per removal, as matrix products.
+
+    Example:
+        >>> import whence
+        >>> from sklearn.datasets import load_diabetes
+        >>> from sklearn.linear_model import Ridge
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> objective = whence.from_sklearn(Ridge().fit(X, y), X, y)
+        >>> actual = whence.leave_one_out(objective, [3, 7], (X[:1], y[:1]))
+        >>> predicted = whence.influence(objective, (X[:1], y[:1]), order="newton", indices=[3, 7])
+        >>> bool(abs(actual - predicted.values).max() < 1e-8)
+        True
+    """
+    where = positions(objective, indices)
+    base = converged(objective)
+    asked = base.examples(queries)
+    quantity = measure_of(base.loss, measure)
+    c = base.outputs(asked).shape[1]
+    inverse = prepare(base, len(where) * c).inverse
+    parts = []
+    with tqdm(total=len(where), desc="retraining", unit="fit", disable=None) as progress:
+        for tile in tiles(base, len(where), c):
+            deltas = _refit_together(base, removal(base, inverse, where[tile]), where[tile])
+            parts.append(measure_changes(base, asked, quantity, deltas))
+            progress.update(deltas.shape[1])
+    return as_array(torch.cat(parts, 1))
+
+
+def converged(objective: Objective) -> Objective:
+    """Return the objective at its minimum: itself, or polished.
+
+    Args:
+        objective: R at θ̂.
+
+    Returns:
+        R with ‖∇R‖ <= 1e-10.
+
+    Raises:
+        UnsupportedModel: If R is not known to be smooth and convex.
+    """
+    if not objective.convex:
+        raise UnsupportedModel(
+            "Expected a convex objective to retrain by Newton's method. Got a model that is not "
+            "known to be convex. Retrain it with its own program: whence.train records one, and "
+            "whence.evaluation.subset_bank retrains on subsets."
+        )
+    norm, _ = fit_quality(objective)
+    return objective if norm <= _CONVERGED else objective.polish(gradient_norm=_CONVERGED)
+
+
+def refit_without(objective: Objective, where: NDArray[np.intp]) -> Tensor:
+    """Retrain once without a set of examples, from θ̂.
+
+    Args:
+        objective: R at its minimum.
+        where: Positions of the removed examples.
+
+    Returns:
+        The change of the parameters, [p, 1].
+    """
+    weights = objective.weights.clone()
+    weights[where] = 0
+    refitted = objective.reweighted(weights).polish(gradient_norm=_CONVERGED)
+    return (refitted.params - objective.params).unsqueeze(1)
+
+
+def _refit_together(
+    objective: Objective, change: SingleChanges, where: NDArray[np.intp]
+) -> Tensor:
+    """Return the parameter changes of several removals, each to a gradient norm of 1e-10."""
+    deltas = change.newton()
+    previous = torch.full((len(where),), torch.inf, dtype=deltas.dtype)
+    active = torch.arange(len(where))
+    for _ in range(_CHORD_STEPS):
+        gradient = change.gradient(deltas)
+        norms = gradient.norm(dim=0)
+        slow = norms > _CONVERGED
+        active = torch.nonzero(slow & (norms < previous / 2)).flatten()
+        if not len(active):
+            break
+        deltas[:, active] -= change.solve(gradient)[:, active]
+        previous = norms
+    for column in torch.nonzero(slow).flatten().tolist():
+        deltas[:, column : column + 1] = refit_without(objective, where[column : column + 1])
+    return deltas

@@ -1,0 +1,179 @@
+"""Pick the solver and the damping by a stated rule, and keep what was prepared.
+
+The rule. Every model below 4,000 parameters is factored. Above that, a model linear in its
+parameters is factored when that takes fewer operations than conjugate gradients for the right-hand
+sides at hand, and the matrix fits in memory; everything else is iterated.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+
+import torch
+
+from whence.curvature.exact import GGN, Curvature, Hessian
+from whence.errors import InvalidInput, NotPositiveDefinite
+from whence.linalg.cg import CG
+from whence.linalg.cholesky import Cholesky
+from whence.linalg.operator import LinearOperator
+from whence.linalg.solver import Inverse, Solver
+from whence.linalg.spectrum import extreme_eigenvalues
+from whence.linalg.structured import Dense
+from whence.objective.linear import LinearObjective
+from whence.objective.objective import Objective
+
+_SMALL = 4_000  # parameters up to which the Hessian is always factored
+_MATRIX_BYTES = 2 * 2**30  # the largest Hessian that is held in memory
+_CG_STEPS = 60  # products a well-damped convex problem takes to 1e-8
+_SKINNY = 2.5  # how much slower a product with few columns runs, bound by memory
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prepared:
+    """An inverse of the (damped) curvature and the reasons for it.
+
+    Args:
+        inverse: (H + λ I)⁻¹, on the range of H where H has flat directions.
+        solver: What it is and why, in words.
+        damping: λ.
+        damping_reason: Why this λ.
+        smallest_eigenvalue: Of the damped curvature, where it was computed.
+        largest_eigenvalue: Of the damped curvature, where it was computed.
+    """
+
+    inverse: Inverse
+    solver: str
+    damping: float
+    damping_reason: str
+    smallest_eigenvalue: float | None = None
+    largest_eigenvalue: float | None = None
+
+
+_KEPT: weakref.WeakKeyDictionary[Objective, dict[tuple[object, ...], Prepared]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def prepare(
+    objective: Objective,
+    k: int,
+    *,
+    solver: Solver | None = None,
+    damping: float | None = None,
+) -> Prepared:
+    """Return an inverse of the objective's curvature, made once per objective and kept.
+
+    Args:
+        objective: R at θ̂.
+        k: How many right-hand sides are coming.
+        solver: What to solve with; chosen by cost if `None`.
+        damping: λ >= 0; chosen by the rule of `choose_damping` if `None`.
+
+    Returns:
+        The inverse with its reasons.
+
+    Raises:
+        NotPositiveDefinite: If the curvature is singular or indefinite under the damping.
+    """
+    kept = _KEPT.setdefault(objective, {})
+    factored = (solver, damping, True)
+    if factored in kept:
+        return kept[factored]
+    direct = solver is None and _factor_is_cheaper(objective, k)
+    key = (solver, damping, direct)
+    if key not in kept:
+        kept[key] = _prepare(objective, k, solver, damping, direct)
+    return kept[key]
+
+
+def _prepare(
+    objective: Objective, k: int, solver: Solver | None, damping: float | None, direct: bool
+) -> Prepared:
+    """Return the inverse by the chosen route."""
+    curvature, amount, reason = choose_damping(objective, damping)
+    p = len(objective.params)
+    smallest = largest = None
+    if solver is not None:
+        words = f"{solver}, as asked"
+    elif direct:
+        solver = Cholesky()
+        words = f"Cholesky factor of the {p} x {p} Hessian: exact, and the cheapest for {k} solves"
+    else:
+        solver = CG(rtol=1e-8 if curvature.dtype == torch.float64 else 1e-5)
+        words = f"conjugate gradients on Hessian-vector products: the cheapest for {k} solves"
+    operator: LinearOperator = curvature
+    if direct:
+        hessian = objective.dense_hessian()
+        flat = objective.flat_directions()
+        if flat.shape[1]:
+            hessian.addmm_(flat, flat.T, alpha=float(hessian.diagonal().mean()))
+        if p <= 600:
+            # Flat directions were lifted to the mean: the extremes are those of the rest.
+            eigenvalues = torch.linalg.eigvalsh(hessian)
+            smallest, largest = float(eigenvalues[0]) + amount, float(eigenvalues[-1]) + amount
+        operator = Dense(hessian)
+    try:
+        inverse = solver.prepare(operator.damped(amount))
+    except NotPositiveDefinite as error:
+        raise NotPositiveDefinite(
+            f"{error} Without a penalty the answer is not unique: columns may be linearly "
+            "dependent. Fit with an l2 penalty, drop columns, or pass damping=.",
+            sufficient_damping=error.sufficient_damping,
+        ) from error
+    return Prepared(
+        inverse=inverse,
+        solver=words,
+        damping=amount,
+        damping_reason=reason,
+        smallest_eigenvalue=smallest,
+        largest_eigenvalue=largest,
+    )
+
+
+def _factor_is_cheaper(objective: Objective, k: int) -> bool:
+    """Return whether factoring the Hessian beats k conjugate-gradient solves."""
+    p, n = len(objective.params), len(objective.train)
+    if p <= _SMALL:
+        return isinstance(objective, LinearObjective) or p <= 600
+    if not isinstance(objective, LinearObjective):
+        return False
+    itemsize = objective.params.element_size()
+    if p * p * itemsize > _MATRIX_BYTES:
+        return False
+    c, d = objective.c, p // objective.c
+    factor = c * (c + 1) * n * d * d + p**3 / 3 + 2 * p * p * k
+    iterate = _CG_STEPS * 4 * n * p * k * (_SKINNY if c * k < 64 else 1.0)
+    return factor < iterate
+
+
+def choose_damping(
+    objective: Objective, damping: float | None
+) -> tuple[Curvature, float, str]:
+    """Return the curvature to invert, the damping to add to it, and the reason in words.
+
+    A convex objective needs none. Otherwise the Gauss–Newton matrix replaces the Hessian, and
+    the damping is a thousandth of its largest eigenvalue, which bounds the condition number.
+
+    Args:
+        objective: R at θ̂.
+        damping: What the user asked for, or `None`.
+
+    Returns:
+        The curvature operator, λ and the reason.
+
+    Raises:
+        InvalidInput: If the damping is negative or not finite.
+    """
+    if damping is not None and not 0 <= damping < float("inf"):
+        raise InvalidInput(f"Expected damping >= 0. Got {damping}.")
+    if objective.convex:
+        curvature: Curvature = Hessian(objective)
+        if damping is None:
+            return curvature, 0.0, "none: the objective is convex"
+        return curvature, damping, "as asked"
+    curvature = GGN(objective)
+    if damping is not None:
+        return curvature, damping, "as asked; Gauss-Newton, since the objective is not convex"
+    largest = extreme_eigenvalues(curvature, iterations=12, seed=0).largest
+    return curvature, 1e-3 * largest, "1e-3 of the largest Gauss-Newton eigenvalue: not convex"
