@@ -118,18 +118,15 @@ def _download(name: str) -> Path:
 
 def _enron_lines(archive: bytes) -> bytes:
     """Enron1's folder of mails as one JSON object a line: ham, then spam, each by file name."""
+    mails: dict[str, str] = {}
+    # Read in the order of the archive: seeking in a compressed stream starts it over.
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        mails = {
-            "/".join(member.name.split("/")[-2:]): tar.extractfile(member)
-            for member in tar
-            if member.name.split("/")[-2:-1] in (["ham"], ["spam"]) and member.isfile()
-        }
-        rows = (
-            {"id": name, "label": name.split("/")[0], "text": mail.read().decode("latin-1")}
-            for name, mail in sorted(mails.items())
-            if mail is not None
-        )
-        return "".join(json.dumps(row) + "\n" for row in rows).encode()
+        for member in tar:
+            parts, file = member.name.split("/"), tar.extractfile(member)
+            if file is not None and parts[-2:-1] in (["ham"], ["spam"]):
+                mails["/".join(parts[-2:])] = file.read().decode("latin-1")
+    rows = ({"id": k, "label": k.split("/")[0], "text": mails[k]} for k in sorted(mails))
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
 def _member(name: str) -> Callable[[bytes], bytes]:
