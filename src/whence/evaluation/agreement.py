@@ -109,7 +109,7 @@ def loo_correlation(
         actual: The change measured by retraining, [q, k]; the same pairs, the same unit. k ≥ 2.
         confidence: Probability that each interval aims to cover, in (0, 1).
         resamples: Bootstrap resamples; each draws queries and columns with replacement. Columns are
-            drawn for all queries at once, because one retraining without an example serves them all.
+            drawn for all queries at once: one retraining without an example serves them all.
         seed: Seed of the bootstrap.
 
     Returns:

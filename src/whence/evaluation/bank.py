@@ -124,7 +124,7 @@ def subset_bank(
         seeds: Number s of seeds (0 … s − 1), or the seeds themselves.
         fingerprint: What the outcomes depend on besides weights and seed: data, queries, measure,
             recipe. See `fingerprint`.
-        directory: Where the bank lies; made if absent. With Ray on several machines, one they share.
+        directory: Where the bank lies; made if absent. Machines of a Ray cluster must share it.
         fraction: Fraction of the examples kept, in (0, 1); 0.99 removes 1 %.
         workers: Trainings at a time; see `map_shards`.
         backend: `"process"` or `"ray"`; see `map_shards`.
@@ -206,8 +206,8 @@ def load_bank(directory: str | os.PathLike[str], *, fingerprint: str | None = No
     done, damaged = read_members(root, identity, members)
     if damaged:
         raise CorruptFile(
-            f"{len(damaged)} members of {root} are cut short, changed or of another bank: {damaged[:5]}. "
-            "Run subset_bank with the same arguments to train them again."
+            f"{len(damaged)} members of {root} are cut short, changed or of another bank: "
+            f"{damaged[:5]}. Run subset_bank with the same arguments to train them again."
         )
     if len(done) < len(members):
         raise InvalidInput(

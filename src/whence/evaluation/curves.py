@@ -238,7 +238,7 @@ def removal_curve(
         )
 
     def interval(row: Float) -> tuple[float, float]:
-        """Return the interval of the mean over queries at one k; every k sees the same resamples."""
+        """Return the interval of the mean at one k; every k sees the same resamples."""
         return bootstrap(
             lambda generator: float(draw(generator, len(row)) @ row / len(row)),
             resamples=resamples,

@@ -6,9 +6,9 @@ directory/
 └── members/00012-3.npz                outcomes of subset 12 trained with seed 3
 ```
 
-Each file is written whole or not at all: to a temporary name, flushed, renamed. A member carries the
-digest of its bank, and its archive the checksum of its numbers, so neither a stray nor a damaged
-file is believed.
+Each file is written whole or not at all: to a temporary name, flushed, renamed. A member carries
+the digest of its bank, and its archive the checksum of its numbers, so neither a stray nor a
+damaged file is believed.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ def read_manifest(path: Path) -> tuple[Identity, int, tuple[int, ...]]:
             return identity, int(manifest["subsets"]), tuple(int(i) for i in manifest["seeds"])
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptFile(
-            f"Expected a manifest of a bank in {path}. Got a file that is cut short or is something "
-            "else; delete the directory, or choose another."
+            f"Expected a manifest of a bank in {path}. Got a file that is cut short or is "
+            "something else; delete the directory, or choose another."
         ) from error
     raise InvalidInput(f"Expected a bank of format {_FORMAT} in {path}. Got format {version!r}.")
 

@@ -105,8 +105,8 @@ def noise_ceiling(outcomes: Tensor | NDArray[Any]) -> NoiseCeiling:
     of s seeds has reliability ρ = s r / (1 + (s − 1) r) (Spearman–Brown; the split-half correction
     is s = 2), and the expectation itself correlates with that mean as **ceiling = √ρ** (correction
     for attenuation). r below 0 gives 0. The formula is exact for Pearson correlation under noise
-    that is independent between seeds; for Spearman it is within about 0.02 on normal outcomes. Where
-    the true r is near 0 the estimate is too high, because √max(r, 0) is never negative.
+    that is independent between seeds; for Spearman it is within about 0.02 on normal outcomes.
+    Where the true r is near 0 the estimate is too high, because √max(r, 0) is never negative.
 
     Args:
         outcomes: Measure of query q after training on subset j with seed i, [s, m, q], s ≥ 2.
@@ -164,7 +164,7 @@ def lds(
 ) -> LDS:
     """Compute the linear datamodeling score of `scores` against retraining on subsets.
 
-    For query q: Spearman_j( Σ_{i not kept by j} scores[q, i],  mean over seeds of outcomes[·, j, q] ).
+    For query q: Spearman_j( Σ_{i not kept by j} scores[q, i],  mean over s of outcomes[s, j, q] ).
     The left side predicts how far the measure moves when subset j's missing examples are removed,
     so it rises with the outcome itself: correct scores give a *positive* LDS.
 
