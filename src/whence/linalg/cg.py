@@ -14,6 +14,7 @@ from whence.linalg.solver import (
     Inverse,
     Solution,
     Solver,
+    column_sizes,
     relative_norms,
     require_square,
     value_or_warn,
@@ -130,6 +131,8 @@ class CGInverse(Inverse):
             NotPositiveDefinite: If a direction of zero or negative curvature is met.
             Diverged: If a product with A is not finite.
         """
+        size = column_sizes(B)
+        B = B / size  # a column's scale must not decide whether its squares underflow
         X = torch.zeros_like(B)
         R = B.clone()
         norms = B.norm(dim=0)
@@ -150,7 +153,7 @@ class CGInverse(Inverse):
             residuals = recomputed
         residual = float(residuals.max()) if residuals.numel() else 0.0
         return Solution(
-            value=X,
+            value=X * size,
             converged=residual <= self.rtol,
             iterations=iterations,
             residual=residual,

@@ -14,6 +14,7 @@ from whence.linalg.solver import (
     Inverse,
     Solution,
     Solver,
+    column_sizes,
     default_rtol,
     require_square,
     value_or_warn,
@@ -139,7 +140,7 @@ class CholeskyInverse(Inverse):
         """Return (L Lᵀ)⁻¹ B in B's dtype, scaled so that a narrow factor cannot underflow."""
         if self.factor.dtype == B.dtype:
             return torch.cholesky_solve(B, self.factor)
-        scale = B.abs().amax(dim=0).clamp_min(torch.finfo(B.dtype).tiny)
+        scale = column_sizes(B)
         X = torch.cholesky_solve((B / scale).to(self.factor.dtype), self.factor)
         return X.to(B.dtype) * scale
 

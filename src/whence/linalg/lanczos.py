@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import final
 
@@ -107,12 +108,12 @@ def lanczos(
         w = A.matmat(basis[:, j : j + 1]).detach()[:, 0]
         diagonal.append(float(basis[:, j] @ w))
         w, beta = _orthogonalize(w, basis[:, : j + 1])
-        size = max(size, abs(diagonal[-1]), beta)
-        if not size < float("inf"):
+        if not math.isfinite(beta + diagonal[-1]):
             raise Diverged(
                 f"Expected finite products with {A!r}. Got {diagonal[-1]} at Lanczos step {j + 1}. "
                 "Check the loss and its derivatives for overflow, or use float64."
             )
+        size = max(size, abs(diagonal[-1]), beta)
         invariant = beta <= 10 * eps * max(j + 1, p**0.5) * size
         if j + 1 == steps:
             break

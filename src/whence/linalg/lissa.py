@@ -172,21 +172,20 @@ class LiSSAInverse(Inverse):
     def _diverged(self, step: int) -> Diverged:
         """Return the error that says which of the two causes it is, and the remedy."""
         ends = extreme_eigenvalues(self.operator, seed=self.seed)
-        remedies = []
+        remedy = []
         needed = _scale(self.operator, self.seed)
         if needed > self.scale:
-            remedies.append(f"scale={needed:.3g} or more (or scale=None), with depth in proportion")
+            remedy.append(f"scale={needed:.3g} or more (or scale=None), with depth in proportion")
         if ends.smallest < 0:
             damping = ends.sufficient_damping(float(torch.finfo(self.dtype).eps))
-            remedies.append(
-                f"damping {damping:.2e} or more, as an eigenvalue is {ends.smallest:.2e}"
-            )
-        if not remedies:
-            remedies.append(f"scale={4 * self.scale:.3g}, or a larger batch")
+            remedy.append(f"damping {damping:.2e} or more, as an eigenvalue is {ends.smallest:.2e}")
+        if not remedy:
+            remedy.append(f"scale={4 * self.scale:.3g}, or a larger batch")
         return Diverged(
-            "Expected the LiSSA recursion to contract. Got an iterate that grew past any convergent "
-            f"series by step {step} at scale {self.scale:.3g}; the eigenvalues of "
-            f"{self.operator!r} run from about {ends.smallest:.3g} to {ends.largest:.3g}. Use {'; and '.join(remedies)}."
+            "Expected the LiSSA recursion to contract. Got an iterate that grew past any "
+            f"convergent series by step {step} at scale {self.scale:.3g}; the eigenvalues of "
+            f"{self.operator!r} run from about {ends.smallest:.3g} to {ends.largest:.3g}. "
+            f"Use {'; and '.join(remedy)}."
         )
 
 

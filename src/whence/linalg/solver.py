@@ -90,8 +90,22 @@ def relative_norms(R: Tensor, B: Tensor) -> Tensor:
     Returns:
         The ratios, [k].
     """
-    above, below = R.norm(dim=0), B.norm(dim=0)
+    size = column_sizes(B)  # squares of a float32 gradient of 1e-25 would underflow
+    above, below = (R / size).norm(dim=0), (B / size).norm(dim=0)
     return torch.where((above == 0) & (below == 0), 0.0, above / below)
+
+
+def column_sizes(B: Tensor) -> Tensor:
+    """Return the largest absolute entry of each column, 1 for a zero column.
+
+    Args:
+        B: Columns, [p, k].
+
+    Returns:
+        Positive numbers, [k].
+    """
+    size = B.abs().amax(dim=0)
+    return torch.where(size > 0, size, 1.0)
 
 
 def default_rtol(dtype: torch.dtype) -> float:
