@@ -44,7 +44,7 @@ def fit_quality(objective: Objective) -> tuple[float, float]:
     pull = float((objective.weights.unsqueeze(1) * dots).square().mean().sqrt()) / n
     in_examples = norm / pull if pull > 0 else 0.0
     _FITS[objective] = (norm, in_examples)
-    smooth = objective.trained_loss is objective.loss
+    smooth = objective.trained_loss == objective.loss
     if smooth and in_examples > 1:
         remedy = (
             "Continue with objective.polish()"

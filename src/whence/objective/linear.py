@@ -21,11 +21,12 @@ from torch import Tensor
 
 from whence.errors import InvalidInput
 from whence.objective.features import Features
-from whence.objective.losses import Loss
+from whence.objective.losses import CrossEntropy, Loss, output_hessian
 from whence.objective.measures import Measure
 from whence.objective.objective import Examples, Objective
 
 _TILE = 2**25  # numbers in one temporary: 256 MB of float64
+_CACHE = 2**19  # numbers of X in a tile: 4 MB, read once for both products of an HVP
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -85,6 +86,7 @@ class LinearObjective(Objective):
         constant: The value of the constant column, or `None` for a model without intercept.
         inputs: How user data become features.
         convex: Whether R is convex: true for every model whence takes from scikit-learn.
+        notes: What a reader of the results must know, a sentence each.
     """
 
     loss: Loss
@@ -96,6 +98,7 @@ class LinearObjective(Objective):
     constant: float | None
     inputs: InputMap
     convex: bool = True
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that the shapes agree."""
@@ -114,6 +117,57 @@ class LinearObjective(Objective):
     def at(self, params: Tensor) -> LinearObjective:
         """Return the same objective expanded at other parameters, [p]."""
         return replace(self, params=params)
+
+    def reweighted(self, weights: Tensor) -> LinearObjective:
+        """Return the same objective with other example weights, [n]."""
+        return replace(self, weights=weights)
+
+    def flat_directions(self) -> Tensor:
+        """Return the equal shifts of all classes' unpenalized parameters under softmax, [p, r]."""
+        c, p = self.c, len(self.params)
+        d = p // c
+        free = torch.nonzero(self.l2 == 0).flatten()
+        if not isinstance(self.loss, CrossEntropy) or len(free) == 0:
+            return self.params.new_zeros(p, 0)
+        columns = self._column_of(free)
+        directions = self.params.new_zeros(p, d)
+        directions[free, columns] = c**-0.5
+        return directions[:, columns.unique()]
+
+    def _column_of(self, indices: Tensor) -> Tensor:
+        """Return which column of X (the last: the constant) each parameter multiplies."""
+        d, c = self.train.features.shape[1], self.c
+        return torch.where(indices < c * d, indices % d, torch.full_like(indices, d))
+
+    def dense_hessian(self) -> Tensor:
+        """Return ∇²R(θ̂), [p, p]: one weighted Gram matrix per pair of outputs.
+
+        Cost: c(c+1)/2 products of [d, n] by [n, d]; peak memory [p, p].
+        """
+        n, c, p = len(self.train), self.c, len(self.params)
+        features = self.train.features
+        d = features.shape[1]
+        outputs = self.outputs(self.train)
+        curvature = output_hessian(self.loss, outputs, self.train.targets)
+        curvature = curvature * (self.weights / n).reshape(-1, 1, 1)
+        hessian = torch.zeros(p, p, dtype=self.params.dtype)
+        for a in range(c):
+            for b in range(a, c):
+                weights = curvature[:, a, b].contiguous()
+                if not weights.any():
+                    continue
+                block = features.gram(weights)
+                hessian[a * d : (a + 1) * d, b * d : (b + 1) * d] = block
+                if b > a:
+                    hessian[b * d : (b + 1) * d, a * d : (a + 1) * d] = block.T
+        if self.constant is not None:
+            mixed = features.rmatmul(curvature.reshape(n, c * c)).reshape(d, c, c)
+            mixed = self.constant * mixed.permute(1, 0, 2).reshape(c * d, c)
+            hessian[: c * d, c * d :] = mixed
+            hessian[c * d :, : c * d] = mixed.T
+            hessian[c * d :, c * d :] = self.constant**2 * curvature.sum(0)
+        hessian.diagonal().add_(self.l2)
+        return hessian
 
     def examples(self, data: Any) -> LinearExamples:
         """Check and encode a user's (x, y)."""
@@ -144,7 +198,7 @@ class LinearObjective(Objective):
             part = rows.features.rows(tile)
             f = outputs[tile].unsqueeze(1) + self._forward(part, deltas)  # [b, k, c]
             targets = rows.targets[tile].repeat_interleave(k, dim=0)
-            e = self.trained_loss.gradient(f.flatten(0, 1), targets).reshape(f.shape)
+            e = self.loss.gradient(f.flatten(0, 1), targets).reshape(f.shape)
             total += self._backward(part, e * weights[tile].unsqueeze(2))
         return total
 
@@ -215,8 +269,9 @@ class LinearObjective(Objective):
         return self.inputs.lift(v)
 
     def _tiles(self, n: int, k: int) -> Iterator[slice]:
-        """Yield slices of rows whose [rows, k, c] temporaries stay within the tile size."""
-        step = max(1, _TILE // max(1, self.c * k))
+        """Yield slices of rows that stay in cache, and whose [rows, k, c] stay within a tile."""
+        d = self.train.features.shape[1]
+        step = max(1, min(_TILE // max(1, self.c * k), max(256, _CACHE // d)))
         return (slice(start, min(n, start + step)) for start in range(0, n, step))
 
     def _split(self, v: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -11,6 +11,7 @@ Jᵢ = ∂f_θ(xᵢ)/∂θ [c, p] the Jacobian of its outputs, so that gᵢ = J�
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -18,8 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.errors import NotConvergedWarning, UnsupportedModel
 from whence.objective.losses import Loss
 from whence.objective.measures import Measure
+from whence.objective.newton import newton_minimize
 
 
 class Examples(ABC):
@@ -56,6 +59,7 @@ class Objective(ABC):
         loss: ℓ, as differentiated by influence.
         trained_loss: ℓ as it was minimized; differs from `loss` where that is smoothed.
         convex: Whether R is known to be convex in θ.
+        notes: What a reader of the results must know about the model, a sentence each.
     """
 
     params: Tensor
@@ -65,10 +69,23 @@ class Objective(ABC):
     loss: Loss
     trained_loss: Loss
     convex: bool
+    notes: tuple[str, ...]
 
     @abstractmethod
     def at(self, params: Tensor) -> Objective:
         """Return the same objective expanded at other parameters, [p]."""
+
+    @abstractmethod
+    def reweighted(self, weights: Tensor) -> Objective:
+        """Return the same objective with other example weights, [n], the 1/n kept."""
+
+    @abstractmethod
+    def flat_directions(self) -> Tensor:
+        """Return orthonormal directions along which R is exactly constant, [p, r]; often r = 0."""
+
+    @abstractmethod
+    def dense_hessian(self) -> Tensor:
+        """Return ∇²R(θ̂) as a matrix, [p, p]."""
 
     @abstractmethod
     def examples(self, data: Any) -> Examples:
@@ -117,6 +134,62 @@ class Objective(ABC):
     @abstractmethod
     def lift(self, v: Tensor) -> Tensor:
         """Return V [p, k] in the user's own parameters, [p′, k]; the identity for most models."""
+
+    def polish(self, *, gradient_norm: float = 1e-10, max_steps: int = 100) -> Objective:
+        """Return the objective at its minimum, by Newton's method from θ̂.
+
+        Args:
+            gradient_norm: Stop when ‖∇R‖ is at most this.
+            max_steps: Give up after this many Newton steps.
+
+        Returns:
+            The objective at the converged parameters.
+
+        Raises:
+            UnsupportedModel: If R is not smooth and convex.
+
+        Warns:
+            NotConvergedWarning: If the gradient norm could not be reached.
+        """
+        if self.trained_loss != self.loss or not self.convex:
+            kind = "objective that is not known to be convex" if not self.convex else "true hinge"
+            raise UnsupportedModel(
+                f"Expected a smooth convex objective to polish. Got a {kind}. "
+                "Train it further with its own optimizer."
+            )
+        flat = self.flat_directions()
+        params, norm = newton_minimize(
+            self.params,
+            value=lambda params: risk(self.at(params)),
+            gradient=lambda params: risk_gradient(self.at(params)),
+            hessian=lambda params: self.at(params).dense_hessian() + flat @ flat.T,
+            product=lambda params, v: self.at(params).hvp(v),
+            gradient_norm=gradient_norm,
+            max_steps=max_steps,
+        )
+        if norm > gradient_norm:
+            warnings.warn(
+                f"Expected to reach a gradient norm of {gradient_norm:.1e}. Got {norm:.1e}. "
+                "Scale the features to similar ranges, or accept the stated norm.",
+                NotConvergedWarning,
+                stacklevel=2,
+            )
+        return self.at(params)
+
+
+def risk(objective: Objective) -> float:
+    """Return R(θ̂) with the loss that influence differentiates.
+
+    Args:
+        objective: The objective.
+
+    Returns:
+        (1/n) Σ wᵢ ℓᵢ + Ω(θ̂), in nats.
+    """
+    train = objective.train
+    losses = objective.loss(objective.outputs(train), train.targets)
+    penalty = (objective.l2 * objective.params.square()).sum() / 2
+    return float((objective.weights * losses).sum() / len(train) + penalty)
 
 
 def risk_gradient(objective: Objective) -> Tensor:
