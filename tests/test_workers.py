@@ -122,12 +122,12 @@ def test_ray_order_and_single_upload(monkeypatch: pytest.MonkeyPatch) -> None:
         def __init__(self, function: Any) -> None:
             self.function = function
 
-        def remote(self, shared: list[Any], item: int) -> tuple[int, Any]:
+        def remote(self, shared: list[Any], settings: Any, item: int) -> tuple[int, Any]:
             """Begin a task."""
             nonlocal most
             flying.add(item)
             most = max(most, len(flying))
-            return item, self.function(shared[0], item)
+            return item, self.function(shared[0], settings, item)
 
     def get(task: tuple[int, Any]) -> Any:
         """Wait for a task."""
@@ -155,6 +155,7 @@ def test_ray_order_and_single_upload(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("unusual_settings")
 def test_ray_equals_this_process() -> None:
     """A real Ray returns what this process does."""
     ray = pytest.importorskip("ray")
@@ -164,3 +165,4 @@ def test_ray_equals_this_process() -> None:
         ray.shutdown()
     for (_, mine, _), (_, other, _) in zip(map_shards(spectrum, range(4)), theirs, strict=True):
         assert torch.equal(mine, other)
+        assert other.dtype == torch.float64

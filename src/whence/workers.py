@@ -40,8 +40,8 @@ def map_shards(
 
     One worker is this process itself: nothing is copied or pickled. More are fresh processes, each
     with the default dtype and determinism of this one and its share of the threads, so that
-    together they use no more than `torch.get_num_threads()`. Results do not depend on the number of
-    workers, as far as torch's own do not depend on its number of threads.
+    together they use no more than `torch.get_num_threads()` (on Ray, what Ray gives a task).
+    Results do not depend on the number of workers, as far as torch's do not on that of threads.
 
     At most two items per worker are under way, so `items` may be a long generator. The first
     exception that `function` raises is raised here, and items not yet begun are dropped.
@@ -94,15 +94,13 @@ def _pickled(function: Callable[..., Any]) -> bytes:
 
 def _over_processes(payload: bytes, items: Iterable[Item], workers: int) -> Iterator[Any]:
     """Yield results in order from a pool of fresh processes."""
-    settings = (
-        payload,
-        max(1, torch.get_num_threads() // workers),
-        torch.get_default_dtype(),
-        torch.are_deterministic_algorithms_enabled(),
-    )
+    threads = max(1, torch.get_num_threads() // workers)
     # Spawned, not forked: a fork of a process with running OpenMP threads may hang.
     pool = ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_start, initargs=settings
+        workers,
+        mp_context=get_context("spawn"),
+        initializer=_start,
+        initargs=(payload, threads, _settings()),
     )
     try:
         yield from _in_order(
@@ -124,9 +122,9 @@ def _over_ray(
     """Yield results in order from Ray tasks."""
     if not ray.is_initialized():
         ray.init(log_to_driver=False, include_dashboard=False)
-    shared = ray.put(function)
+    shared, settings = ray.put(function), _settings()
     task = ray.remote(_apply)
-    yield from _in_order(lambda item: task.remote(shared, item), ray.get, items, workers)
+    yield from _in_order(lambda item: task.remote(shared, settings, item), ray.get, items, workers)
 
 
 def _in_order(
@@ -141,17 +139,28 @@ def _in_order(
         yield value
 
 
+def _settings() -> tuple[torch.dtype, int]:
+    """Return what makes results differ from process to process: dtype and determinism."""
+    return torch.get_default_dtype(), torch.get_deterministic_debug_mode()
+
+
+def _adopt(settings: tuple[torch.dtype, int]) -> None:
+    """Make this process compute as the one that the settings come from."""
+    dtype, deterministic = settings
+    torch.set_default_dtype(dtype)
+    torch.set_deterministic_debug_mode(deterministic)
+
+
 # The function of a worker process: set once by `_start`, because sending it with each item would
 # send the training data that it holds with each item.
 _function: Callable[[Any], Any] | None = None
 
 
-def _start(payload: bytes, threads: int, dtype: torch.dtype, deterministic: bool) -> None:
+def _start(payload: bytes, threads: int, settings: tuple[torch.dtype, int]) -> None:
     """Make a new process like its parent, with a share of its threads, and give it its function."""
     global _function
     torch.set_num_threads(threads)
-    torch.set_default_dtype(dtype)
-    torch.use_deterministic_algorithms(deterministic)
+    _adopt(settings)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _function = pickle.loads(payload)
     # After unpickling, which has imported the libraries that the function uses.
@@ -172,8 +181,11 @@ def _call(item: Any) -> Any:
     return _function(item)
 
 
-def _apply(function: Callable[[Item], Result], item: Item) -> Result:
+def _apply(
+    function: Callable[[Item], Result], settings: tuple[torch.dtype, int], item: Item
+) -> Result:
     """Apply a function that Ray has fetched from its object store."""
+    _adopt(settings)
     return function(item)
 
 
