@@ -97,10 +97,12 @@ def _sketch(H: LinearOperator, rank: int, seed: int) -> tuple[Tensor, Tensor]:
             f"Expected finite products with {H!r}. Got values that are not finite. "
             "Check the loss and its derivatives for overflow, or use float64."
         )
+    if size == 0:
+        return test, test.new_zeros(rank)
     eps = float(torch.finfo(H.dtype).eps)
     for power in range(5):
         # A shift by ν makes ΩᵀHΩ factorable in the presence of rounding; it is taken out of λ.
-        shift = max(eps * size * 10**power, torch.finfo(H.dtype).tiny)
+        shift = eps * size * 10**power
         shifted = torch.add(Y, test, alpha=shift)
         core = test.mT @ shifted
         factor, info = torch.linalg.cholesky_ex((core + core.mT) / 2)

@@ -1,0 +1,77 @@
+"""Cholesky: ill-conditioned, singular, indefinite, and refined."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from whence.errors import InvalidInput, NotPositiveDefinite
+from whence.linalg import Cholesky, Dense
+
+
+def test_ill_conditioned_still_has_a_small_residual(symmetric, random):
+    M = symmetric(torch.logspace(-9, 0, 40, dtype=torch.float64))
+    solution = Cholesky(rtol=1e-6).prepare(Dense(M)).solve(random(40, 3))
+    assert solution.converged
+
+
+def test_refinement_lifts_a_float32_factor_to_float64(symmetric, random):
+    M = symmetric(torch.logspace(-3, 0, 50, dtype=torch.float64))
+    B = random(50, 4)
+    narrow = Cholesky(factor_dtype=torch.float32).prepare(Dense(M)).solve(B)
+    refined = Cholesky(factor_dtype=torch.float32, refine=10, rtol=1e-12).prepare(Dense(M)).solve(B)
+    assert narrow.residual > 1e-7
+    assert refined.converged
+    assert 1 <= refined.iterations <= 10
+    torch.testing.assert_close(refined.value, torch.linalg.solve(M, B), rtol=1e-8, atol=1e-8)
+
+
+def test_refinement_keeps_the_better_answer(symmetric, random):
+    """With a hopeless tolerance the residual never gets worse than without refinement."""
+    M = symmetric(torch.logspace(-8, 0, 30, dtype=torch.float64))
+    B = random(30, 4)
+    plain = Cholesky(rtol=1e-30).prepare(Dense(M)).solve(B)
+    refined = Cholesky(rtol=1e-30, refine=5).prepare(Dense(M)).solve(B)
+    assert refined.residual <= plain.residual
+    assert not refined.converged
+
+
+def test_matrix_free_operators_are_formed_by_products(counting, symmetric, random):
+    M = symmetric(torch.linspace(1, 2, 7))
+    A = counting(M)
+    inverse = Cholesky().prepare(A.damped(0.5))
+    assert A.columns == 7
+    b = random(7)
+    torch.testing.assert_close(inverse @ b, torch.linalg.solve(M + 0.5 * torch.eye(7), b))
+    assert A.columns == 7  # a direct solve by @ does not spend products on checking itself
+
+
+@pytest.mark.parametrize("smallest", [-1.0, -1e-3, 0.0])
+@pytest.mark.parametrize("p", [20, 1100])
+def test_indefinite_names_the_damping_that_suffices(symmetric, smallest, p):
+    M = symmetric(torch.linspace(smallest, 5, p, dtype=torch.float64))
+    A = Dense(M)
+    with pytest.raises(NotPositiveDefinite, match=r"smallest eigenvalue .*A\.damped") as caught:
+        Cholesky().prepare(A)
+    damping = caught.value.sufficient_damping
+    assert -smallest < damping < -1.2 * smallest + 1e-2
+    assert Cholesky().prepare(A.damped(damping)).solve(M[:, 0]).converged
+
+
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        ([[1.0, 2.0], [0.0, 1.0]], "symmetric operator.*up to 2.00e"),
+        ([[1.0, float("nan")], [0.0, 1.0]], "finite matrix"),
+    ],
+)
+def test_bad_matrices(matrix, message):
+    with pytest.raises(InvalidInput, match=message):
+        Cholesky().prepare(Dense(torch.tensor(matrix)))
+
+
+def test_bad_options():
+    with pytest.raises(InvalidInput, match="refine=-1"):
+        Cholesky(refine=-1)
+    with pytest.raises(InvalidInput, match="rtol=0"):
+        Cholesky(rtol=0)

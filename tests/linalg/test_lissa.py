@@ -1,0 +1,150 @@
+"""LiSSA: its expectation, its own account of its noise, and what it says when it diverges."""
+
+from __future__ import annotations
+
+import resource
+
+import pytest
+import torch
+
+from whence.errors import Diverged, InvalidInput, NotPositiveDefinite
+from whence.linalg import BlockDiagonal, Dense, Diagonal, LiSSA, materialize, sample
+
+
+def naive_lissa(A, v, depth, scale, generator):
+    """Koh and Liang (2017), section 3: H̃_j v = v + (I − S_j / scale) H̃_{j−1} v."""
+    h = v.clone()
+    for _ in range(depth):
+        h = v + h - sample(A, generator) @ h / scale
+    return h / scale
+
+
+@pytest.fixture(scope="module")
+def A(random, rank_ones):
+    """Least squares with 40 rows of 6 features, batches of 4, damped."""
+    return rank_ones(random(40, 6), batch=4).damped(0.5)
+
+
+def test_is_the_paper_recursion(A, random):
+    b = random(6)
+    solution = LiSSA(depth=37, scale=9.0, seed=5).prepare(A).solve(b)
+    expected = naive_lissa(A, b, 37, 9.0, torch.Generator().manual_seed(5))
+    torch.testing.assert_close(solution.value, expected)
+    assert solution.iterations == 37
+    assert solution.standard_error is None
+
+
+def test_mean_over_seeds_is_the_exact_answer(A, random):
+    """Each entry within three standard errors, the mean of 200 seeds; bias made negligible."""
+    B = random(6, 2)
+    exact = torch.linalg.solve(materialize(A), B)
+    draws = torch.stack(
+        [LiSSA(depth=400, scale=12.0, seed=s).prepare(A).solve(B).value for s in range(200)]
+    )
+    error = draws.std(dim=0) / 200**0.5
+    z = (draws.mean(dim=0) - exact) / error
+    assert float(error.max()) < 0.1 * float(exact.abs().max())  # the test has power
+    assert float(z.abs().max()) < 3
+
+
+def test_standard_error_is_honest(A, random):
+    """The stated error, from 10 repeats, is of the size of the spread over seeds."""
+    b = random(6)
+    solver = [
+        LiSSA(depth=100, repeats=10, scale=12.0, seed=s).prepare(A).solve(b) for s in range(40)
+    ]
+    spread = torch.stack([s.value for s in solver]).std(dim=0)
+    stated = torch.stack([s.standard_error for s in solver]).mean(dim=0)
+    assert stated.shape == b.shape
+    ratio = stated / spread
+    assert 0.6 < float(ratio.min())
+    assert float(ratio.max()) < 1.6
+
+
+def test_repeats_are_averaged(A, random):
+    b = random(6)
+    generator = torch.Generator().manual_seed(2)
+    runs = torch.stack([naive_lissa(A, b, 30, 9.0, generator) for _ in range(4)])
+    solution = LiSSA(depth=30, repeats=4, scale=9.0, seed=2).prepare(A).solve(b)
+    torch.testing.assert_close(solution.value, runs.mean(dim=0))
+    torch.testing.assert_close(solution.standard_error, runs.std(dim=0) / 2)
+
+
+def test_columns_do_not_depend_on_their_company(A, random):
+    B = random(6, 5)
+    inverse = LiSSA(depth=50, seed=1).prepare(A)
+    together = inverse.solve(B).value
+    torch.testing.assert_close(inverse.solve(B[:, 3]).value, together[:, 3])
+    torch.testing.assert_close(inverse.solve(B.flip(1)).value.flip(1), together)
+
+
+def test_residual_is_against_the_full_operator(A, random):
+    b = random(6)
+    solution = LiSSA(depth=50, repeats=2, scale=12.0).prepare(A).solve(b)
+    true = float((b - materialize(A) @ solution.value).norm() / b.norm())
+    assert solution.residual == pytest.approx(true)
+
+
+def test_scale_covers_samples(random, rank_ones):
+    """Single rows have far larger eigenvalues than their mean: a scale from the mean diverges."""
+    A = rank_ones(random(200, 30), batch=1).damped(0.1)
+    largest_of_mean = float(torch.linalg.eigvalsh(materialize(A))[-1])
+    inverse = LiSSA(depth=200).prepare(A)
+    assert inverse.scale > 5 * largest_of_mean
+    assert bool(torch.isfinite(inverse.solve(random(30)).value).all())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_too_small_a_scale_is_told_with_one_that_works(random, rank_ones, dtype):
+    A = rank_ones(random(200, 30, dtype=dtype), batch=1).damped(0.1)
+    with pytest.raises(Diverged, match=r"at scale 2;.*Use scale=[\d.]+ or more") as caught:
+        LiSSA(depth=500, scale=2.0).prepare(A).solve(random(30, dtype=dtype))
+    named = float(str(caught.value).split("Use scale=")[1].split(" ")[0])
+    LiSSA(depth=500, scale=named).prepare(A).solve(random(30, dtype=dtype))
+
+
+def test_negative_curvature_is_told_with_the_damping(symmetric, random):
+    A = Dense(symmetric(torch.tensor([-1.0, 1.0, 2.0, 4.0])))
+    with pytest.raises(Diverged, match=r"Use damping 1.05e\+00 or more"):
+        LiSSA(depth=500).prepare(A).solve(random(4))
+
+
+def test_nothing_positive_to_scale_by():
+    with pytest.raises(NotPositiveDefinite, match="positive eigenvalue"):
+        LiSSA(depth=5).prepare(Diagonal(torch.tensor([-1.0, -2.0])))
+
+
+def test_samples_of_combinations_are_unbiased(random, rank_ones):
+    """Sums, multiples, products, transposes and blocks are sampled part by part."""
+    A, B = rank_ones(random(20, 3), batch=5), rank_ones(random(20, 3, seed=1), batch=5)
+    mixed = BlockDiagonal(((2.0 * A + B).T.damped(0.1), A @ B))
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.stack([materialize(sample(mixed, generator)) for _ in range(2000)])
+    error = draws.std(dim=0) / 2000**0.5
+    gap = (draws.mean(dim=0) - materialize(mixed)).abs()
+    assert bool((gap <= 4 * error + 1e-12).all())
+    assert float(error.max()) > 0
+
+
+def test_memory_is_flat(random):
+    """200 steps on an operator that is part of a graph: a kept graph would hold 160 MB."""
+    A = Diagonal(torch.linspace(1, 2, 1000, dtype=torch.float64).requires_grad_())
+    B = random(1000, 100)
+    LiSSA(depth=20, repeats=2).prepare(A).solve(B)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    LiSSA(depth=200, repeats=2).prepare(A).solve(B)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40_000  # KiB
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"depth": 0}, "depth=0"),
+        ({"depth": 1, "repeats": 0}, "repeats=0"),
+        ({"depth": 1, "scale": 0.0}, "Got 0.0"),
+        ({"depth": 1, "scale": float("nan")}, "Got nan"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(InvalidInput, match=message):
+        LiSSA(**options)
