@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from sklearn.datasets import load_breast_cancer, load_diabetes
 
 from experiments.datasets.files import at_hand, read
@@ -106,10 +106,9 @@ def diabetes130(*, seed: int = 2, n_per_class: int = 10_000, quick: bool = False
         )
     if quick and not at_hand(_STAYS):
         return _progression()
-    reader = csv.reader(io.StringIO(read(_STAYS).decode(), newline=""))
-    header = next(reader)
-    columns = dict(zip(header, zip(*reader, strict=True), strict=True))
-    y = np.array([value == "<30" for value in columns["readmitted"]], dtype=np.int64)
+    # No missing values to be guessed: "None" is a level of two columns.
+    stays = pd.read_csv(io.BytesIO(read(_STAYS)), dtype=str, keep_default_na=False)
+    y = (stays["readmitted"] == "<30").to_numpy(np.int64)
 
     # The legacy generator, because the split of the paper was drawn with it.
     random = np.random.RandomState(seed)
@@ -121,10 +120,10 @@ def diabetes130(*, seed: int = 2, n_per_class: int = 10_000, quick: bool = False
     random.shuffle(train)
     random.shuffle(test)
 
-    blocks = [np.array([columns[name] for name in _COUNTS], dtype=np.float64).T]
+    blocks = [stays[list(_COUNTS)].to_numpy(np.float64)]
     features = list(_COUNTS)
     for name in _CATEGORIES:
-        levels, indicators = _indicators(columns[name])
+        levels, indicators = _indicators(stays[name])
         blocks.append(indicators)
         features += [f"{name}_{level}" for level in levels]
     x = np.hstack(blocks)
@@ -171,11 +170,14 @@ def breast_cancer() -> Split:
     return replace(raw, x_train=(raw.x_train - mean) / scale, x_test=(raw.x_test - mean) / scale)
 
 
-def _indicators(values: tuple[str, ...]) -> tuple[list[str], Array]:
+def _indicators(values: pd.Series[str]) -> tuple[list[str], Array]:
     """The levels, code numbers in order, and a 0/1 column for each; two levels share one."""
-    levels = sorted(set(values), key=lambda level: (int(level) if level.isdigit() else 0, level))
-    shown = levels[1:] if len(levels) == 2 else levels
-    return shown, (np.array(values)[:, None] == np.array(shown)).astype(np.float64)
+    levels = sorted(
+        values.unique(), key=lambda level: (int(level) if level.isdigit() else 0, level)
+    )
+    first = 1 if len(levels) == 2 else 0
+    codes = np.array(pd.Categorical(values, categories=levels).codes)
+    return levels[first:], (codes[:, None] == np.arange(first, len(levels))).astype(np.float64)
 
 
 def _progression() -> Hospital:
