@@ -109,6 +109,14 @@ def test_interval_covers_and_is_reproducible() -> None:
     assert low < narrow.interval[0] < first.mean < narrow.interval[1] < high
 
 
+def test_interval_counts_the_choice_of_queries() -> None:
+    """Half the queries at 1 and half at −1: the mean of 16 is uncertain by 1/√16."""
+    scores, masks, _ = example(0, q=16, m=50)
+    outcomes = (~masks).double() @ scores.T * torch.tensor([1.0, -1.0]).repeat(8)
+    low, high = lds(scores, masks, outcomes, resamples=500).interval
+    assert high - low == pytest.approx(2 * 1.96 / 4, rel=0.2)
+
+
 def test_interval_has_about_its_coverage() -> None:
     """Over 100 draws of the subsets, the 90 % interval holds the long-run mean 75–100 times."""
     scores = torch.randn(40, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -182,6 +190,18 @@ def test_constant_predictions_count_as_zero_and_are_stated() -> None:
     assert result.per_query[1] == 0
     assert result.constant_predictions == (1,)
     assert result.mean == pytest.approx(result.per_query.mean().item())
+
+
+def test_order_made_by_rounding_is_no_order() -> None:
+    """Equal scores on halves of 1,001 examples sum to one number, but for the last bits."""
+    g = torch.Generator().manual_seed(0)
+    masks = torch.stack([torch.randperm(1001, generator=g) < 500 for _ in range(15)])
+    scores = torch.full((1, 1001), 0.1, dtype=torch.float64)
+    sums = (~masks).numpy() @ scores.numpy().T
+    assert 0 < np.ptp(sums) < 1e-10
+    outcomes = torch.randn(15, 1, generator=g)
+    with pytest.warns(UserWarning, match="predictions do not vary"):
+        assert lds(scores, masks, outcomes, resamples=2).mean == 0
 
 
 def test_constant_outcomes_are_left_out_and_stated() -> None:
