@@ -57,7 +57,7 @@ def test_standard_error_is_honest(A, random):
     stated = torch.stack([s.standard_error for s in solver]).mean(dim=0)
     assert stated.shape == b.shape
     ratio = stated / spread
-    assert 0.6 < float(ratio.min())
+    assert float(ratio.min()) > 0.6
     assert float(ratio.max()) < 1.6
 
 
@@ -128,7 +128,8 @@ def test_samples_of_combinations_are_unbiased(random, rank_ones):
 
 def test_memory_is_flat(random):
     """200 steps on an operator that is part of a graph: a kept graph would hold 160 MB."""
-    A = Diagonal(torch.linspace(1, 2, 1000, dtype=torch.float64).requires_grad_())
+    d = Diagonal(torch.linspace(1, 2, 1000, dtype=torch.float64).requires_grad_())
+    A = d @ d  # whose derivative needs the product between the two: 0.8 MB a step
     B = random(1000, 100)
     LiSSA(depth=20, repeats=2).prepare(A).solve(B)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -40,7 +40,7 @@ class Identity(LinearOperator):
         """Store the size, the dtype and the device."""
         self._size = size
         self._dtype = dtype
-        self._device = torch.device(device)
+        self._device = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0"
 
     @property
     def shape(self) -> tuple[int, int]:
