@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
+
 from whence.applications.diagnostics import diagnostics
 from whence.applications.prediction import (
     Floats,

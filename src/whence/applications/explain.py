@@ -10,10 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from whence.applications.influence import influence
-from whence.applications.prediction import Floats, MeasureLike, Order
+from whence.applications.prediction import Floats, MeasureLike
 from whence.applications.retraining import leave_one_out
 from whence.errors import InvalidInput
-from whence.evaluation.correlation import loo_correlation
+from whence.evaluation.agreement import loo_correlation
 from whence.objective.objective import Examples, Objective
 from whence.scores import Diagnostics, Scores
 
@@ -198,9 +198,7 @@ def explain(
         )
     scores = influence(objective, asked, measure=measure)
     candidates = min(_CANDIDATES * k, len(objective.train))
-    where = np.union1d(
-        scores.top(candidates).positions[0], scores.bottom(candidates).positions[0]
-    )
+    where = np.union1d(scores.top(candidates).positions[0], scores.bottom(candidates).positions[0])
     refined = influence(objective, asked, order="refined", measure=measure, indices=where)
     return Explanation(
         objective=objective, query=asked, scores=scores, refined=refined, k=k, measure=measure

@@ -147,9 +147,7 @@ def _factor_is_cheaper(objective: Objective, k: int) -> bool:
     return factor < iterate
 
 
-def choose_damping(
-    objective: Objective, damping: float | None
-) -> tuple[Curvature, float, str]:
+def choose_damping(objective: Objective, damping: float | None) -> tuple[Curvature, float, str]:
     """Return the curvature to invert, the damping to add to it, and the reason in words.
 
     A convex objective needs none. Otherwise the Gauss–Newton matrix replaces the Hessian, and

@@ -63,9 +63,7 @@ class Changes(ABC):
         objective, n = self.objective, len(self.objective.train)
         base = objective.weights.unsqueeze(1) / n
         here = objective.gradient_at(objective.train, base, deltas.new_zeros(len(deltas), 1))
-        there = objective.gradient_at(
-            objective.train, base.expand(-1, deltas.shape[1]), deltas
-        )
+        there = objective.gradient_at(objective.train, base.expand(-1, deltas.shape[1]), deltas)
         change = there - here + objective.l2.unsqueeze(1) * deltas
         for examples, weights in self.parts:
             change += objective.gradient_at(examples, weights / n, deltas)

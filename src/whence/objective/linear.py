@@ -132,7 +132,7 @@ class LinearObjective(Objective):
         columns = self._column_of(free)
         directions = self.params.new_zeros(p, d)
         directions[free, columns] = c**-0.5
-        return directions[:, columns.unique()]
+        return directions[:, directions.any(dim=0)]
 
     def _column_of(self, indices: Tensor) -> Tensor:
         """Return which column of X (the last: the constant) each parameter multiplies."""

@@ -61,7 +61,8 @@ def _solve(matrix: Tensor, b: Tensor) -> Tensor:
     factor, failed = torch.linalg.cholesky_ex(matrix)
     if not failed:
         return torch.cholesky_solve(b.unsqueeze(1), factor).squeeze(1)
-    return torch.linalg.lstsq(matrix, b.unsqueeze(1), driver="gelsd").solution.squeeze(1)
+    solution: Tensor = torch.linalg.lstsq(matrix, b.unsqueeze(1), driver="gelsd").solution
+    return solution.squeeze(1)
 
 
 def _truncated_solve(
