@@ -1,0 +1,308 @@
+r"""A training run as a function: the model, loss and data that its steps differentiate.
+
+θ is one flat vector [p] of the model's trainable parameters. A step sees the batch loss
+L(θ, w) = (1/b) Σ wᵢ ℓᵢ(θ), whose divisor is the batch size, not the sum of the weights.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sized
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, grad_and_value, vjp, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch.utils.data import Dataset, default_collate
+
+from whence.errors import InvalidInput, NotDeterministic, UnsupportedModel
+from whence.objective.derived_losses import CallableLoss
+from whence.objective.losses import Loss
+from whence.objective.measures import OutputFunction
+
+# A trace costs as much as this many plain calls, roughly; shapes met less often are not traced.
+_CALLS_BEFORE_TRACE = 8
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """A function of tensors, recorded once per combination of shapes and then replayed.
+
+    The transforms of torch.func cost milliseconds of bookkeeping per call. Recording the plain
+    operations that they issue and replaying those takes it away: 2–3 times faster for small
+    networks. A function that cannot be recorded is called as it is.
+
+    Args:
+        function: Takes and returns tensors, and depends on nothing else.
+    """
+
+    function: Callable[..., Any]
+    _calls: dict[Any, int] = field(default_factory=dict)
+    _traces: dict[Any, Callable[..., Any]] = field(default_factory=dict)
+
+    def __call__(self, *tensors: Tensor) -> Any:
+        """Return the function's value."""
+        key = tuple(tensor.shape for tensor in tensors)
+        calls = self._calls[key] = self._calls.get(key, 0) + 1
+        if calls == _CALLS_BEFORE_TRACE:
+            self._traces[key] = self._record(tensors)
+        return self._traces.get(key, self.function)(*tensors)
+
+    def _record(self, tensors: tuple[Tensor, ...]) -> Callable[..., Any]:
+        """Return the recording, or the function itself."""
+        try:
+            recording = make_fx(self.function)(*tensors)
+        except (RuntimeError, TypeError, ValueError, AttributeError):
+            # For example a model that branches on a value: slower, no less exact.
+            return self.function
+        recording.graph.eliminate_dead_code()
+        recording.recompile()
+        return recording  # type: ignore[no-any-return]
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Program:
+    """What the steps of a training differentiate.
+
+    Attributes:
+        model: A copy of the user's module, in the dtype of the recipe; never trained in place.
+        loss: ℓ.
+        inputs: x of the training examples, [n, ...].
+        targets: y of the training examples, [n] or [n, ...].
+        shapes: Name and shape of each trainable parameter, in the order of θ.
+    """
+
+    model: nn.Module
+    loss: Loss
+    inputs: Tensor
+    targets: Tensor
+    shapes: tuple[tuple[str, torch.Size], ...]
+    _gradients: Traced = field(init=False, repr=False)
+    _pullback: Traced = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Bind the transformed functions."""
+        batched = vmap(grad_and_value(self._mean), in_dims=(0, None, None, 0))
+        object.__setattr__(self, "_gradients", Traced(batched))
+        object.__setattr__(self, "_pullback", Traced(self._plain_pullback))
+
+    def parameters(self) -> Tensor:
+        """Return the parameters that the model starts from, [p]."""
+        parameters = dict(self.model.named_parameters())
+        return torch.cat([parameters[name].detach().flatten() for name, _ in self.shapes])
+
+    def named(self, params: Tensor) -> dict[str, Tensor]:
+        """Return θ [p] cut into the parameters of the model."""
+        pieces = params.split([shape.numel() for _, shape in self.shapes])
+        return {
+            name: piece.view(shape)
+            for (name, shape), piece in zip(self.shapes, pieces, strict=True)
+        }
+
+    def outputs(self, params: Tensor, inputs: Tensor) -> Tensor:
+        """Return f_θ(x), [b, c]."""
+        value = functional_call(self.model, self.named(params), (inputs,))
+        if not isinstance(value, Tensor):
+            raise UnsupportedModel(
+                f"Expected a model that returns one tensor. Got {type(value).__name__}. "
+                "Wrap it in a module that returns the logits."
+            )
+        return value
+
+    def losses(self, params: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ℓ of each example, [b]."""
+        return self.loss(self.outputs(params, inputs), targets)
+
+    def gradient(self, params: Tensor, batch: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ∇L(θ, w) [p] and L, for the examples at positions `batch` [b]."""
+        with torch.enable_grad():
+            leaf = params.detach().requires_grad_()
+            value = self._mean(leaf, self.inputs[batch], self.targets[batch], weights)
+            (gradient,) = torch.autograd.grad(value, leaf)
+        return gradient, value.detach()
+
+    def gradients(self, params: Tensor, batch: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ∇L [k, p] and L [k] of k trainings, for params [k, p] and weights [k, b]."""
+        gradients, values = self._gradients(
+            params, self.inputs[batch], self.targets[batch], weights
+        )
+        return gradients, values
+
+    def pullback(
+        self, params: Tensor, batch: Tensor, weights: Tensor, cotangents: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return what g = ∇L(θ, w) passes back to θ and to w.
+
+        Args:
+            params: θ, [p].
+            batch: Positions of the examples, [b].
+            weights: Their weights, [b].
+            cotangents: V, cotangents of g as rows, [k, p].
+
+        Returns:
+            ∇²L V, [k, p], and ∂(gᵀV)/∂wᵢ = ∇ℓᵢᵀV/b, [k, b].
+
+        Cost:
+            One forward and one backward pass, shared, and about four passes per row.
+        """
+        of_params, of_weights = self._pullback(
+            params, self.inputs[batch], self.targets[batch], weights, cotangents
+        )
+        return of_params, of_weights
+
+    def _mean(self, params: Tensor, inputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """Return L(θ, w)."""
+        losses = self.losses(params, inputs, targets)
+        return (weights * losses).sum() / len(losses)
+
+    def _plain_pullback(
+        self, params: Tensor, inputs: Tensor, targets: Tensor, weights: Tensor, cotangents: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Differentiate the gradient once more in reverse, all cotangents together."""
+
+        def gradient(params: Tensor, weights: Tensor) -> Tensor:
+            return grad(self._mean)(params, inputs, targets, weights)  # type: ignore[no-any-return]
+
+        _, pull = vjp(gradient, params, weights)
+        of_params, of_weights = vmap(pull)(cotangents)
+        return of_params, of_weights
+
+
+def prepare(
+    model: nn.Module, loss: Loss | OutputFunction, dataset: Any, dtype: torch.dtype
+) -> Program:
+    """Check that a training can be repeated exactly, and bind its parts.
+
+    Args:
+        model: A module in the mode in which it is to be trained.
+        loss: A `Loss`, or a function of (outputs, targets) giving one loss per example.
+        dataset: (x, y), or a map-style `torch.utils.data.Dataset` of such pairs.
+        dtype: Of parameters and of floating-point data.
+
+    Returns:
+        The program.
+
+    Raises:
+        InvalidInput: If data and model do not fit each other.
+        NotDeterministic: If the model or the data set answers differently when asked twice.
+        UnsupportedModel: If the outputs of an example depend on the rest of its batch.
+    """
+    _refuse_random_modules(model)
+    bound = copy.deepcopy(model).to(dtype)
+    shapes = tuple((name, p.shape) for name, p in bound.named_parameters() if p.requires_grad)
+    if not shapes:
+        raise InvalidInput(
+            "Expected a model with trainable parameters. Got none with requires_grad=True."
+        )
+    device = next(bound.parameters()).device
+    bound.requires_grad_(False)
+    inputs, targets = (_cast(part, dtype, device) for part in _stacked(dataset))
+    if len(inputs) != len(targets) or len(inputs) == 0:
+        raise InvalidInput(
+            f"Expected as many targets as inputs, at least one. Got {len(inputs)} inputs and "
+            f"{len(targets)} targets."
+        )
+    if not torch.isfinite(inputs).all():
+        raise InvalidInput("Expected finite inputs. Got NaN or infinity; impute or drop those rows.")
+    program = Program(
+        model=bound,
+        loss=loss if isinstance(loss, Loss) else CallableLoss(loss),
+        inputs=inputs,
+        targets=targets,
+        shapes=shapes,
+    )
+    _probe(program)
+    return program
+
+
+def queries_of(program: Program, queries: Any) -> tuple[Tensor, Tensor]:
+    """Return a user's queries (x, y) as tensors that the program's model takes."""
+    like = program.inputs
+    inputs, targets = (_cast(part, like.dtype, like.device) for part in _stacked(queries))
+    if inputs.shape[1:] != like.shape[1:] or len(inputs) != len(targets):
+        raise InvalidInput(
+            f"Expected queries (x, y) with x of shape [q, {', '.join(map(str, like.shape[1:]))}] "
+            f"and q targets. Got x of shape {list(inputs.shape)} and {len(targets)} targets."
+        )
+    return inputs, targets
+
+
+def _refuse_random_modules(model: nn.Module) -> None:
+    """Raise for modules that are random, or mix the examples of a batch, in training mode."""
+    for name, module in model.named_modules():
+        if not module.training:
+            continue
+        label = f"{type(module).__name__} {name!r}"
+        if isinstance(module, _BatchNorm):
+            raise UnsupportedModel(
+                f"Expected a model whose outputs depend on one example each. Got {label} in "
+                "training mode, which normalizes over the batch. Call .eval() on it (its running "
+                "statistics are then constants), or use GroupNorm or LayerNorm."
+            )
+        if isinstance(module, _DropoutNd) and module.p > 0:
+            raise NotDeterministic(
+                f"Expected a deterministic model. Got {label} in training mode with p = "
+                f"{module.p}. Set p = 0, or call .eval() on it."
+            )
+
+
+def _stacked(dataset: Any) -> tuple[Any, Any]:
+    """Return x and y of a data set whole."""
+    if isinstance(dataset, tuple | list) and len(dataset) == 2:
+        return dataset[0], dataset[1]
+    if not isinstance(dataset, Dataset) or not isinstance(dataset, Sized):
+        raise InvalidInput(
+            "Expected (x, y) or a map-style torch Dataset of such pairs. "
+            f"Got {type(dataset).__name__}."
+        )
+    columns = default_collate([dataset[i] for i in range(len(dataset))])
+    again = default_collate([dataset[0]])
+    if len(columns) != 2:
+        raise InvalidInput(f"Expected a data set of pairs (x, y). Got items of {len(columns)}.")
+    if not all(torch.equal(one[:1], two) for one, two in zip(columns, again, strict=True)):
+        raise NotDeterministic(
+            "Expected a data set that gives the same example when asked twice. Got two different "
+            "ones for index 0. Remove random augmentation, or store its outcome."
+        )
+    return columns[0], columns[1]
+
+
+def _cast(values: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return a tensor on the device, in the dtype if it is floating-point."""
+    tensor = values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+    tensor = tensor.detach().to(device)
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
+def _probe(program: Program) -> None:
+    """Raise if outputs change from call to call, or with the company in the batch."""
+    inputs, targets = program.inputs[:8], program.targets[:8]
+    params = program.parameters()
+    with torch.no_grad():
+        outputs = program.outputs(params, inputs)
+        again = program.outputs(params, inputs)
+        alone = program.outputs(params, inputs[:1])
+    if outputs.ndim < 2 or len(outputs) != len(inputs):
+        raise InvalidInput(
+            f"Expected outputs of shape [{len(inputs)}, c]. Got {list(outputs.shape)}. "
+            "Return one row per example, with c = 1 for a single output."
+        )
+    if not torch.equal(outputs, again):
+        raise NotDeterministic(
+            "Expected a model that gives the same outputs when asked twice. Got two different "
+            "ones. Remove its randomness (noise layers, sampled masks), or call .eval()."
+        )
+    scale = float(outputs.abs().max())
+    if not torch.allclose(outputs[:1], alone, rtol=1e-3, atol=1e-3 * scale):
+        raise UnsupportedModel(
+            "Expected outputs that depend on one example each. Got others when an example was "
+            "alone in its batch. Replace what normalizes or attends over the batch."
+        )
+    program.loss.check_targets(outputs, targets)
