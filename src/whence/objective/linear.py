@@ -26,7 +26,7 @@ from whence.objective.measures import Measure
 from whence.objective.objective import Examples, Objective
 
 _TILE = 2**25  # numbers in one temporary: 256 MB of float64
-_CACHE = 2**20  # numbers of X in a tile: 8 MB, read once for both products of an HVP
+_CACHE = 2**19  # numbers of X in a tile: 4 MB, read once for both products of an HVP
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
