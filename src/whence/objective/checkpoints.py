@@ -164,6 +164,6 @@ def _refuse_other(path: Path, identity: dict[str, str]) -> None:
         ) from error
     if differing:
         raise InvalidInput(
-            f"Expected the run in {path.parent} to have the same {', '.join(identity)} as this "
-            f"one. Got another {', '.join(differing)}. Choose another directory."
+            f"Expected the run in {path.parent} to have the {', '.join(differing)} of this one. "
+            f"Got another {', '.join(differing)}. Choose another directory."
         )

@@ -63,7 +63,7 @@ class Traced:
             return self.function
         recording.graph.eliminate_dead_code()
         recording.recompile()
-        return recording  # type: ignore[no-any-return]
+        return recording
 
 
 @final
@@ -100,7 +100,7 @@ class Program:
 
     def named(self, params: Tensor) -> dict[str, Tensor]:
         """Return θ [p] cut into the parameters of the model."""
-        pieces = params.split([shape.numel() for _, shape in self.shapes])
+        pieces = torch.split(params, [shape.numel() for _, shape in self.shapes])
         return {
             name: piece.view(shape)
             for (name, shape), piece in zip(self.shapes, pieces, strict=True)
@@ -170,7 +170,7 @@ class Program:
         def gradient(params: Tensor, weights: Tensor) -> Tensor:
             return grad(self._mean)(params, inputs, targets, weights)  # type: ignore[no-any-return]
 
-        _, pull = vjp(gradient, params, weights)
+        pull = vjp(gradient, params, weights)[1]
         of_params, of_weights = vmap(pull)(cotangents)
         return of_params, of_weights
 
@@ -210,7 +210,9 @@ def prepare(
             f"{len(targets)} targets."
         )
     if not torch.isfinite(inputs).all():
-        raise InvalidInput("Expected finite inputs. Got NaN or infinity; impute or drop those rows.")
+        raise InvalidInput(
+            "Expected finite inputs. Got NaN or infinity; impute or drop those rows."
+        )
     program = Program(
         model=bound,
         loss=loss if isinstance(loss, Loss) else CallableLoss(loss),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.objective.updates import Adam, SGD, Update
+from whence.objective.updates import SGD, Adam, Update
 
 Schedule: TypeAlias = Literal["constant", "linear", "cosine"] | Callable[[int], float]
 
@@ -134,7 +134,7 @@ class Recipe:
             # Raw bits and a stable sort, since numpy keeps those the same from version to version.
             bits = np.random.PCG64(np.random.SeedSequence([self.seed, epoch])).random_raw(n)
             order = torch.from_numpy(np.argsort(bits, kind="stable"))
-            batches.extend(order.split(self.batch_size))
+            batches.extend(torch.split(order, self.batch_size))
         return batches
 
     def rates(self, steps: int) -> list[float]:

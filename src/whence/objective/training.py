@@ -241,7 +241,7 @@ def retrain(run: Run, weights: Tensor, *, together: int = 16) -> Tensor:
         raise InvalidInput(f"Expected together >= 1. Got {together}.")
     done = [run.params.new_empty(0, len(run.params))]
     with tqdm(total=len(weights) * run.steps, desc="retraining", disable=None) as bar:
-        for chunk in weights.split(together):
+        for chunk in torch.split(weights, together):
             start = run.program.parameters().expand(len(chunk), -1)
             state = run.update.start(start)
             for step in range(run.steps):
@@ -260,9 +260,7 @@ def _advance(run: Run, state: Tensor, step: int, weights: Tensor) -> tuple[Tenso
     return run.update.forward(state, gradient, run.rates[step], step), loss
 
 
-def _advance_together(
-    run: Run, state: Tensor, step: int, weights: Tensor
-) -> tuple[Tensor, Tensor]:
+def _advance_together(run: Run, state: Tensor, step: int, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Return the states [s, k, p] of k trainings after a step, and the losses [k] before it."""
     batch = run.batches[step]
     gradients, losses = run.program.gradients(state[0], batch, weights[:, batch])
@@ -349,7 +347,9 @@ def _identity(
     schedule = digest(torch.tensor(rates, dtype=torch.float64))
     loss = program.loss
     # The repr of a function holds its address, which changes from process to process.
-    named = loss.function.__qualname__ if isinstance(loss, CallableLoss) else repr(loss)
+    named = repr(loss)
+    if isinstance(loss, CallableLoss):
+        named = getattr(loss.function, "__qualname__", type(loss.function).__name__)
     return {
         "format": "1",
         "architecture": f"{program.model!r} {[(name, list(s)) for name, s in program.shapes]}",

@@ -207,7 +207,7 @@ def clip(gradient: Tensor, max_norm: float | None) -> Tensor:
     """
     if max_norm is None:
         return gradient
-    norm = gradient.norm(dim=-1, keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
     return gradient * (max_norm / (norm + _CLIP_EPS)).clamp_max(1.0)
 
 
@@ -222,8 +222,8 @@ def clip_adjoint(cotangents: Tensor, gradient: Tensor, max_norm: float) -> Tenso
     Returns:
         Cotangents of g, [k, p]. On the kink itself, of measure zero, those of the identity.
     """
-    norm = gradient.norm()
-    factor = max_norm / (norm + _CLIP_EPS)
+    norm: Tensor = torch.linalg.vector_norm(gradient)
+    factor: Tensor = max_norm / (norm + _CLIP_EPS)
     if float(factor) >= 1:
         return cotangents
     along = (cotangents @ gradient) * factor / ((norm + _CLIP_EPS) * norm)

@@ -1,0 +1,1 @@
+"""From training examples and queries to scores."""
