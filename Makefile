@@ -1,0 +1,49 @@
+# `make` alone lists the targets. Each works on a machine that has Python >= 3.10 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow lint types docs bench paper clean
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Create .venv with everything pinned; a second run does nothing.
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "Expected Python >= 3.10. Got %d.%d. Name another one: make PYTHON=python3.12 ..." % sys.version_info[:2])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,docs]"
+	@touch $@
+
+demo: $(STAMP) ## Explain a misread digit, retrain to check, write whence-demo.html.
+	$(BIN)/whence demo
+
+test: $(STAMP) ## Run the tests, the doctests and the code of the README.
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(STAMP) ## Run the slow tests too.
+	$(BIN)/python -m pytest
+
+lint: $(STAMP) ## Check style and layers.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(STAMP) ## Check types, strictly.
+	$(BIN)/mypy
+
+docs: $(STAMP) ## Build the site under site/.
+	$(BIN)/mkdocs build --strict
+
+bench: $(STAMP) ## Measure speed, memory and accuracy.
+	$(BIN)/python -m benchmarks
+
+paper: $(STAMP) ## Reproduce the experiments of Koh & Liang (2017).
+	$(BIN)/whence paper
+
+clean: ## Remove the environment and what was built.
+	rm -rf $(VENV) site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,20 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+_REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def whence_data() -> Path:
+    """The folder of real data sets, from WHENCE_DATA or beside the repository."""
+    given = os.environ.get("WHENCE_DATA")
+    folder = Path(given) if given else _REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no data sets at {folder}: set WHENCE_DATA to the folder that holds them")
+    return folder
