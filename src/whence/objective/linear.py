@@ -87,6 +87,10 @@ class LinearObjective(Objective):
         inputs: How user data become features.
         convex: Whether R is convex: true for every model whence takes from scikit-learn.
         notes: What a reader of the results must know, a sentence each.
+        classes: The user's names of the classes; empty for a regression.
+        slope: The linear term of an L1 penalty on its active set, [p], or `None`.
+        free: Which parameters may move, [p], or `None` for all: those an L1 penalty has set to zero
+            stay there, with l2 = 1 to keep H regular.
     """
 
     loss: Loss
@@ -99,6 +103,9 @@ class LinearObjective(Objective):
     inputs: InputMap
     convex: bool = True
     notes: tuple[str, ...] = ()
+    classes: tuple[Any, ...] = ()
+    slope: Tensor | None = None
+    free: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check that the shapes agree."""
@@ -166,6 +173,8 @@ class LinearObjective(Objective):
             hessian[: c * d, c * d :] = mixed
             hessian[c * d :, : c * d] = mixed.T
             hessian[c * d :, c * d :] = self.constant**2 * curvature.sum(0)
+        if self.free is not None:
+            hessian *= self.free.unsqueeze(1) & self.free
         hessian.diagonal().add_(self.l2)
         return hessian
 
@@ -239,6 +248,7 @@ class LinearObjective(Objective):
         n = len(self.train)
         outputs = self.outputs(self.train).to(v.dtype)
         total = self.l2.to(v.dtype).unsqueeze(1) * v
+        v = self._freed(v)
         for tile in self._tiles(n, v.shape[1]):
             part = self.train.features.rows(tile)
             tangents = self._forward(part, v).transpose(1, 2)
@@ -293,9 +303,13 @@ class LinearObjective(Objective):
         b, k, c = w.shape
         product = features.rmatmul(w.reshape(b, k * c)).reshape(-1, k, c)
         coef = product.permute(2, 0, 1).reshape(-1, k)
-        if self.constant is None:
-            return coef
-        return torch.cat([coef, self.constant * w.sum(0).T])
+        if self.constant is not None:
+            coef = torch.cat([coef, self.constant * w.sum(0).T])
+        return self._freed(coef)
+
+    def _freed(self, v: Tensor) -> Tensor:
+        """Return V with the parameters that may not move set to zero."""
+        return v if self.free is None else v * self.free.unsqueeze(1)
 
 
 def _linear(examples: Examples) -> LinearExamples:

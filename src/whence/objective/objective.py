@@ -56,20 +56,26 @@ class Objective(ABC):
         train: The n training examples.
         weights: The example weights wᵢ >= 0, [n], in the dtype of `params`.
         l2: The penalty of each parameter, [p].
+        slope: A linear term Σ slopeⱼ θⱼ of R, [p], or `None`: an L1 penalty on its active set, where
+            it is l1 · sign(θ̂ⱼ).
         loss: ℓ, as differentiated by influence.
         trained_loss: ℓ as it was minimized; differs from `loss` where that is smoothed.
         convex: Whether R is known to be convex in θ.
         notes: What a reader of the results must know about the model, a sentence each.
+        classes: The user's names of the classes, in the order of the encoded targets; empty for
+            a regression.
     """
 
     params: Tensor
     train: Examples
     weights: Tensor
     l2: Tensor
+    slope: Tensor | None
     loss: Loss
     trained_loss: Loss
     convex: bool
     notes: tuple[str, ...]
+    classes: tuple[Any, ...]
 
     @abstractmethod
     def at(self, params: Tensor) -> Objective:
@@ -189,6 +195,8 @@ def risk(objective: Objective) -> float:
     train = objective.train
     losses = objective.loss(objective.outputs(train), train.targets)
     penalty = (objective.l2 * objective.params.square()).sum() / 2
+    if objective.slope is not None:
+        penalty = penalty + objective.slope @ objective.params
     return float((objective.weights * losses).sum() / len(train) + penalty)
 
 
@@ -205,4 +213,5 @@ def risk_gradient(objective: Objective) -> Tensor:
     data = objective.gradient_sum(
         objective.train, objective.loss, objective.weights.unsqueeze(1) / n
     )
-    return data.squeeze(1) + objective.l2 * objective.params
+    gradient = data.squeeze(1) + objective.l2 * objective.params
+    return gradient if objective.slope is None else gradient + objective.slope
