@@ -1,9 +1,19 @@
 """Which training data made the model do this?"""
 
-from whence.applications.changes import edit as edit
-from whence.applications.changes import group_effect as group_effect
-from whence.applications.changes import perturbation as perturbation
-from whence.applications.influence import influence as influence
-from whence.applications.influence import influence_on_parameters as influence_on_parameters
-from whence.applications.influence import self_influence as self_influence
-from whence.applications.retraining import leave_one_out as leave_one_out
+from whence.adapters.sklearn import from_sklearn
+from whence.applications.changes import edit, group_effect, perturbation
+from whence.applications.explain import explain
+from whence.applications.influence import influence, influence_on_parameters, self_influence
+from whence.applications.retraining import leave_one_out
+
+__all__ = [
+    "edit",
+    "explain",
+    "from_sklearn",
+    "group_effect",
+    "influence",
+    "influence_on_parameters",
+    "leave_one_out",
+    "perturbation",
+    "self_influence",
+]

@@ -53,10 +53,19 @@ class Fitted:
 
 def _fitted(name: str) -> Fitted:
     load, estimator = {
-        "binary": (load_breast_cancer, LogisticRegression(tol=1e-12, max_iter=10_000, solver="newton-cholesky")),
-        "multinomial": (load_wine, LogisticRegression(tol=1e-10, max_iter=100_000, solver="newton-cg")),
+        "binary": (
+            load_breast_cancer,
+            LogisticRegression(tol=1e-12, max_iter=10_000, solver="newton-cholesky"),
+        ),
+        "multinomial": (
+            load_wine,
+            LogisticRegression(tol=1e-10, max_iter=100_000, solver="newton-cg"),
+        ),
         "ridge": (load_diabetes, Ridge(alpha=0.5)),
-        "poisson": (load_diabetes, PoissonRegressor(alpha=0.1, tol=1e-12, max_iter=10_000, solver="newton-cholesky")),
+        "poisson": (
+            load_diabetes,
+            PoissonRegressor(alpha=0.1, tol=1e-12, max_iter=10_000, solver="newton-cholesky"),
+        ),
     }[name]
     x, y = load(return_X_y=True)
     x = StandardScaler().fit_transform(x)

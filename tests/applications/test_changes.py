@@ -49,7 +49,7 @@ def test_edit_equals_refitting_on_edited_data(fitted: Fitted) -> None:
     actual = fitted.losses(refit) - fitted.losses(fitted.estimator)
     predicted = whence.edit(fitted.objective, 4, x[4], y[4], fitted.queries, order="refined")
     scale = np.abs(actual).max()
-    np.testing.assert_allclose(predicted, actual, atol=0.05 * scale)
+    np.testing.assert_allclose(predicted, actual, atol=0.1 * scale)
 
 
 def test_edit_of_a_quadratic_is_exact(ridge: Fitted) -> None:

@@ -22,7 +22,9 @@ def test_equals_refits_from_scratch(fitted: Fitted) -> None:
 def test_a_leveraged_point_is_refitted_on_its_own(binary: Fitted) -> None:
     x, y = binary.x.copy(), binary.y.copy()
     x[0], y[0] = 30 * x[0], 1 - y[0]
-    estimator = type(binary.estimator)(tol=1e-12, max_iter=10_000, solver="newton-cholesky").fit(x, y)
+    estimator = type(binary.estimator)(tol=1e-12, max_iter=10_000, solver="newton-cholesky").fit(
+        x, y
+    )
     extreme = Fitted(estimator, x, y, binary.queries, np.ones(len(x)))
     actual = whence.leave_one_out(extreme.objective, [0], extreme.queries)[:, 0]
     refit = extreme.losses(extreme.refit_without(0)) - extreme.losses(estimator)
@@ -32,7 +34,7 @@ def test_a_leveraged_point_is_refitted_on_its_own(binary: Fitted) -> None:
 def test_a_fit_stopped_early_says_so_and_can_be_polished(binary: Fitted) -> None:
     loose = type(binary.estimator)(tol=1e-1, max_iter=3).fit(binary.x, binary.y)
     objective = whence.from_sklearn(loose, binary.x, binary.y)
-    with pytest.warns(NotConvergedWarning, match=r"as far from the optimum as removing .* polish"):
+    with pytest.warns(NotConvergedWarning, match=r"(?s)as removing .* typical .*polish"):
         whence.influence(objective, binary.queries)
     diagnostics = whence.influence(objective.polish(), binary.queries).diagnostics
     assert diagnostics is not None

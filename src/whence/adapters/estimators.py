@@ -1,0 +1,285 @@
+"""What each scikit-learn estimator minimized, read off its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import (
+    ElasticNet,
+    GammaRegressor,
+    Lasso,
+    LinearRegression,
+    LogisticRegression,
+    PoissonRegressor,
+    Ridge,
+    RidgeClassifier,
+    SGDClassifier,
+    TweedieRegressor,
+)
+from sklearn.svm import SVC, LinearSVC
+
+from whence.adapters.kernel import Kernel, dense
+from whence.errors import UnsupportedModel
+from whence.objective.derived_losses import OneVersusRest
+from whence.objective.losses import (
+    CrossEntropy,
+    Logistic,
+    Loss,
+    SmoothHinge,
+    SquaredError,
+    SquaredHinge,
+    Tweedie,
+)
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Problem:
+    """What an estimator minimized: (1/n) Σ wᵢ ℓᵢ + ½ l2 ‖W‖² + l1 ‖W‖₁ + ½ intercept_l2 ‖b‖².
+
+    Args:
+        loss: ℓ, as it was minimized.
+        l2: The quadratic penalty, one number or one per output, [c].
+        l1: The absolute penalty.
+        coef: W, [c, d]. With a kernel they are dual: f(x) = Σ k(centerⱼ, x) Wⱼ + b.
+        intercept: As the estimator states it, [c], or `None` where none was fitted.
+        intercept_l2: The penalty on the intercept over its constant.
+        constant: The value of the constant column.
+        weights: The factor of each example apart from class weights, [n].
+        signs: Whether a classifier regresses on ±1.
+        kernel: The kernel, or `None` for a linear model.
+        centers: The rows the dual coefficients belong to.
+    """
+
+    loss: Loss
+    l2: float | Floats
+    l1: float = 0.0
+    coef: Floats
+    intercept: Floats | None
+    intercept_l2: float = 0.0
+    constant: float = 1.0
+    weights: Floats
+    signs: bool = False
+    kernel: Kernel | None = None
+    centers: Any = None
+
+
+def _positive_weights(final: Any) -> tuple[float, ...]:
+    """Return the weights of the positive side of one-versus-rest classifiers."""
+    choice = getattr(final, "class_weight", None)
+    if choice is None:
+        return ()
+    if choice == "balanced":
+        raise UnsupportedModel(
+            "Expected class_weight as a dict for a multi-class one-versus-rest model. Got "
+            "'balanced'. Fit with the weights written out: {class: n / (classes * count)}."
+        )
+    return tuple(float(choice.get(label, 1.0)) for label in final.classes_)
+
+
+def _coefficients(final: Any) -> tuple[Floats, Floats | None]:
+    """Return W [c, d] and the intercepts [c], or `None` where none was fitted."""
+    coef = np.atleast_2d(dense(final.coef_))
+    if not final.fit_intercept:
+        return coef, None
+    return coef, np.broadcast_to(np.asarray(final.intercept_, dtype=np.float64), len(coef)).copy()
+
+
+def _binary_or_rest(final: Any, loss: Loss) -> Loss:
+    """Return the loss itself for two classes, one versus rest for more."""
+    return loss if len(final.classes_) == 2 else OneVersusRest(loss, _positive_weights(final))
+
+
+def _refuse(final: Any, what: str, instead: str) -> UnsupportedModel:
+    """Return the error for an option without an exact treatment."""
+    return UnsupportedModel(
+        f"Expected a {type(final).__name__} with an exact treatment. Got {what}. {instead}"
+    )
+
+
+def _logistic(final: Any, n: int, weights: Floats) -> Problem:
+    """C Σ sᵢ ℓᵢ + ½‖w‖² (or the elastic net); liblinear penalizes its scaled intercept."""
+    coef, intercept = _coefficients(final)
+    several = len(final.classes_) > 2
+    one_vs_rest = several and (
+        final.solver == "liblinear" or getattr(final, "multi_class", "auto") == "ovr"
+    )
+    if not several and getattr(final, "multi_class", "auto") == "multinomial":
+        raise _refuse(final, "multi_class='multinomial' with two classes", "Leave it out.")
+    if one_vs_rest and final.class_weight is not None:
+        raise _refuse(final, "class_weight with one-versus-rest", "Use solver='lbfgs'.")
+    # From scikit-learn 1.8 on, l1_ratio and C = inf say what penalty said before.
+    penalty = getattr(final, "penalty", "deprecated")
+    share = {"l1": 1.0, "l2": 0.0, None: 0.0}.get(penalty, final.l1_ratio or 0.0)
+    strength = 0.0 if penalty is None else 1 / (n * final.C)
+    loss: Loss = CrossEntropy() if several else Logistic()
+    liblinear = final.solver == "liblinear"
+    return Problem(
+        loss=OneVersusRest(Logistic()) if one_vs_rest else loss,
+        l2=(1 - share) * strength,
+        l1=share * strength,
+        coef=coef,
+        intercept=intercept,
+        intercept_l2=strength if liblinear else 0.0,
+        constant=final.intercept_scaling if liblinear else 1.0,
+        weights=weights,
+    )
+
+
+def _least_squares(final: Any, n: int, weights: Floats) -> Problem:
+    """½ Σ sᵢ (f − y)², without a penalty."""
+    if final.positive:
+        raise _refuse(final, "positive=True", "Fit without the constraint.")
+    coef, intercept = _coefficients(final)
+    return Problem(loss=SquaredError(), l2=0.0, coef=coef, intercept=intercept, weights=weights)
+
+
+def _ridge(final: Any, n: int, weights: Floats) -> Problem:
+    """Σ sᵢ (f − y)² + α‖w‖²."""
+    if getattr(final, "positive", False):
+        raise _refuse(final, "positive=True", "Fit without the constraint.")
+    coef, intercept = _coefficients(final)
+    return Problem(
+        loss=SquaredError(),
+        l2=np.broadcast_to(np.asarray(final.alpha, dtype=np.float64), len(coef)) / n,
+        coef=coef,
+        intercept=intercept,
+        weights=weights,
+        signs=isinstance(final, RidgeClassifier),
+    )
+
+
+def _elastic_net(final: Any, n: int, weights: Floats) -> Problem:
+    """(1/2n) Σ sᵢ (f − y)² + α ρ ‖w‖₁ + ½ α (1 − ρ)‖w‖², weights summing to n."""
+    if final.positive:
+        raise _refuse(final, "positive=True", "Fit without the constraint.")
+    coef, intercept = _coefficients(final)
+    return Problem(
+        loss=SquaredError(),
+        l2=final.alpha * (1 - final.l1_ratio),
+        l1=final.alpha * final.l1_ratio,
+        coef=coef,
+        intercept=intercept,
+        weights=weights * n / weights.sum(),
+    )
+
+
+def _linear_svc(final: Any, n: int, weights: Floats) -> Problem:
+    """½‖(w, b)‖² + C Σ sᵢ ℓᵢ; liblinear penalizes its scaled intercept."""
+    if final.multi_class != "ovr":
+        raise _refuse(final, f"multi_class={final.multi_class!r}", "Use 'ovr'.")
+    coef, intercept = _coefficients(final)
+    hinge: Loss = SmoothHinge(temperature=0.0) if final.loss == "hinge" else SquaredHinge()
+    strength = 1 / (n * final.C)
+    first = final.penalty == "l1"
+    return Problem(
+        loss=_binary_or_rest(final, hinge),
+        l2=0.0 if first else strength,
+        l1=strength if first else 0.0,
+        coef=coef,
+        intercept=intercept,
+        intercept_l2=strength,
+        constant=final.intercept_scaling,
+        weights=weights,
+    )
+
+
+def _svc(final: Any, n: int, weights: Floats) -> Problem:
+    """½‖w‖² + C Σ sᵢ hinge in the kernel's feature space, two classes."""
+    if len(final.classes_) != 2:
+        raise _refuse(final, f"{len(final.classes_)} classes", "Use LinearSVC, or two classes.")
+    if final.kernel not in ("linear", "rbf", "poly"):
+        raise _refuse(final, f"kernel={final.kernel!r}", "Use 'linear', 'rbf' or 'poly'.")
+    kernel = Kernel(final.kernel, float(final._gamma), float(final.degree), float(final.coef0))
+    return Problem(
+        loss=SmoothHinge(temperature=0.0),
+        l2=1 / (n * final.C),
+        coef=dense(final.dual_coef_),
+        centers=final.support_vectors_,
+        intercept=np.asarray(final.intercept_, dtype=np.float64),
+        weights=weights,
+        kernel=kernel,
+    )
+
+
+def _sgd(final: Any, n: int, weights: Floats) -> Problem:
+    """(1/n) Σ sᵢ ℓᵢ + α (½ (1 − ρ)‖w‖² + ρ ‖w‖₁)."""
+    losses: dict[str, Loss] = {
+        "log_loss": Logistic(),
+        "hinge": SmoothHinge(temperature=0.0),
+        "squared_hinge": SquaredHinge(),
+    }
+    if final.loss not in losses:
+        raise _refuse(final, f"loss={final.loss!r}", f"Use one of {', '.join(losses)}.")
+    coef, intercept = _coefficients(final)
+    share = {"l2": 0.0, "l1": 1.0, "elasticnet": final.l1_ratio, None: 0.0}[final.penalty]
+    alpha = 0.0 if final.penalty is None else final.alpha
+    return Problem(
+        loss=_binary_or_rest(final, losses[final.loss]),
+        l2=alpha * (1 - share),
+        l1=alpha * share,
+        coef=coef,
+        intercept=intercept,
+        weights=weights,
+    )
+
+
+def _generalized(final: Any, n: int, weights: Floats) -> Problem:
+    """(1/Σsᵢ) Σ sᵢ ½ d(y, f) + ½ α‖w‖²."""
+    power = {PoissonRegressor: 1.0, GammaRegressor: 2.0}.get(type(final))
+    link = "log"
+    if power is None:
+        power = float(final.power)
+        link = final.link if final.link != "auto" else ("identity" if power <= 0 else "log")
+    if link == "identity" and power != 0:
+        raise _refuse(final, f"link='identity' with power={power:g}", "Use link='log'.")
+    coef, intercept = _coefficients(final)
+    return Problem(
+        loss=SquaredError() if link == "identity" else Tweedie(power=power),
+        l2=final.alpha,
+        coef=coef,
+        intercept=intercept,
+        weights=weights * n / weights.sum(),
+    )
+
+
+_READERS: dict[type, Callable[[Any, int, Floats], Problem]] = {
+    ElasticNet: _elastic_net,
+    GammaRegressor: _generalized,
+    Lasso: _elastic_net,
+    LinearRegression: _least_squares,
+    LinearSVC: _linear_svc,
+    LogisticRegression: _logistic,
+    PoissonRegressor: _generalized,
+    Ridge: _ridge,
+    RidgeClassifier: _ridge,
+    SGDClassifier: _sgd,
+    SVC: _svc,
+    TweedieRegressor: _generalized,
+}
+
+
+def reader(final: Any) -> Callable[[Any, int, Floats], Problem]:
+    """Return what reads the objective off an estimator of this type.
+
+    Args:
+        final: The estimator, fitted or not.
+
+    Returns:
+        A function of the estimator, n and the sample weights.
+
+    Raises:
+        UnsupportedModel: If no such function exists.
+    """
+    if type(final) not in _READERS:
+        known = ", ".join(sorted(kind.__name__ for kind in _READERS))
+        raise UnsupportedModel(
+            f"Expected one of {known}, or a Pipeline that ends in one. "
+            f"Got {type(final).__name__}. For other models use a torch module."
+        )
+    return _READERS[type(final)]

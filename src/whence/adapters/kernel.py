@@ -1,0 +1,144 @@
+r"""Coordinates in which a kernel or a wide linear model has at most n parameters.
+
+A penalized model's optimum lies in the span of its training rows, and stays there whatever is
+removed. With K = X Xᵀ (or any kernel matrix) and its pivoted Cholesky factor K ≈ Z Zᵀ, Z [n, r],
+the rows of Z are features of the same model: equal inner products, equal penalty, r <= n columns.
+A new row x has the features z(x) = L⁻¹ k(X_pivots, x), L [r, r] the pivot rows of Z.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dpstrf
+
+from whence.errors import InvalidInput, UnsupportedModel
+
+Floats = NDArray[np.float64]
+
+
+def dense(rows: Any) -> Floats:
+    """Return a few rows as a dense float64 array.
+
+    Args:
+        rows: Dense or sparse rows.
+
+    Returns:
+        The array.
+    """
+    is_sparse: bool = sparse.issparse(rows)
+    return np.asarray(rows.toarray() if is_sparse else rows, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel k(x, x′) with its derivative.
+
+    Args:
+        name: "linear", "rbf" or "poly".
+        gamma: γ > 0.
+        degree: Of the polynomial.
+        coef0: The polynomial's constant.
+    """
+
+    name: str
+    gamma: float = 1.0
+    degree: float = 3.0
+    coef0: float = 0.0
+
+    def __call__(self, a: Any, b: Any) -> Floats:
+        """Return k(aᵢ, bⱼ), [len(a), len(b)]; a and b dense or sparse rows."""
+        dots = dense(a @ b.T)
+        if self.name == "linear":
+            return dots
+        if self.name == "poly":
+            return np.asarray((self.gamma * dots + self.coef0) ** self.degree)
+        distances = _squares(a)[:, None] + _squares(b)[None, :] - 2 * dots
+        return np.asarray(np.exp(-self.gamma * np.maximum(distances, 0)))
+
+    def gradient(self, weights: Floats, centers: Floats, x: Floats) -> Floats:
+        """Return ∂/∂x_b Σⱼ weights[b, j] k(centersⱼ, x_b), [b, d], for dense rows."""
+        if self.name == "linear":
+            return weights @ centers
+        if self.name == "poly":
+            dots = self.gamma * (x @ centers.T) + self.coef0
+            return (weights * self.degree * self.gamma * dots ** (self.degree - 1)) @ centers
+        each = -2 * self.gamma * weights * self(x, centers)
+        return np.asarray(each.sum(1, keepdims=True) * x - each @ centers)
+
+
+def _squares(rows: Any) -> Floats:
+    """Return ‖row‖², dense or sparse."""
+    is_sparse: bool = sparse.issparse(rows)
+    return np.asarray((rows.multiply(rows) if is_sparse else rows * rows).sum(1)).ravel()
+
+
+@dataclass(frozen=True, eq=False)
+class RowSpace:
+    """The coordinates of a kernel's span of training rows; made by `row_space`.
+
+    Args:
+        kernel: k.
+        pivots: The r training rows that span the rest, dense or sparse, [r, d].
+        factor: L, lower triangular, [r, r].
+    """
+
+    kernel: Kernel
+    pivots: Any
+    factor: Floats
+
+    def coordinates(self, rows: Any) -> Floats:
+        """Return z(x) for each row, [b, r]."""
+        similarities = self.kernel(self.pivots, rows)
+        return np.ascontiguousarray(solve_triangular(self.factor, similarities, lower=True).T)
+
+    def dual(self, v: Floats) -> Floats:
+        """Return L⁻ᵀ V for V [r, k]: weights on the pivots, so that f(x) = Σ k(pivotⱼ, x) Vⱼ."""
+        return np.asarray(solve_triangular(self.factor, v, lower=True, trans="T"))
+
+    def lift(self, v: Floats) -> Floats:
+        """Return V [r, k] as coefficients of the columns of X, [d, k], for the linear kernel."""
+        if self.kernel.name != "linear":
+            raise UnsupportedModel(
+                f"Expected a linear kernel to name parameters. Got {self.kernel.name!r}, whose "
+                "parameters are infinitely many. Ask for effects on queries instead."
+            )
+        return np.asarray(self.pivots.T @ self.dual(v))
+
+
+def row_space(kernel: Kernel, rows: Any) -> tuple[RowSpace, Floats]:
+    """Return the row space of training rows, and their coordinates Z.
+
+    Args:
+        kernel: k.
+        rows: X, dense or sparse, [n, d].
+
+    Returns:
+        The row space and Z, [n, r].
+
+    Raises:
+        InvalidInput: If the kernel matrix is zero.
+
+    Cost:
+        One kernel matrix [n, n] and n r² operations.
+    """
+    gram = kernel(rows, rows)
+    n = len(gram)
+    factor, order, rank, _ = dpstrf(
+        np.asfortranarray(gram),
+        tol=n * np.finfo(float).eps * float(gram.diagonal().max()),
+        lower=1,
+        overwrite_a=1,
+    )
+    if rank == 0:
+        raise InvalidInput("Expected at least one training row that is not zero. Got none.")
+    order = order - 1
+    lower = np.tril(factor)[:, :rank]
+    z = np.empty((n, rank))
+    z[order] = lower
+    return RowSpace(kernel, rows[order[:rank]], np.ascontiguousarray(lower[:rank])), z

@@ -1,0 +1,216 @@
+"""A user's table as features: checked, transformed, and traced back to its own columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor
+
+from whence.adapters.kernel import RowSpace, dense
+from whence.adapters.pullback import Pullback
+from whence.errors import InvalidInput
+from whence.objective.features import DenseFeatures, Features, SparseFeatures
+from whence.objective.linear import InputMap, LinearExamples
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TabularMap(InputMap):
+    """How rows of a table become features of a fitted estimator.
+
+    Args:
+        width: The number of columns the estimator was fitted on.
+        names: Their names, or `None` where it was fitted on an array.
+        transform: What stands before the estimator in its pipeline, or `None`.
+        targets: Encodes the targets, and refuses those the estimator cannot have.
+        outputs: c, the number of outputs.
+        d: The number of features of the model.
+        transformed_width: The number of columns after the transformers.
+        columns: The transformed columns that the model uses, or `None` for all.
+        space: The row space of a kernel or wide model, or `None`.
+        pullback: From transformed columns back to the user's own, or `None` where there is no way.
+    """
+
+    width: int
+    names: tuple[str, ...] | None
+    transform: Callable[[Any], Any] | None
+    targets: Callable[[Any], Tensor]
+    outputs: int
+    d: int
+    transformed_width: int
+    columns: NDArray[np.intp] | None = None
+    space: RowSpace | None = None
+    pullback: Pullback | None = None
+
+    def encode(self, data: Any) -> LinearExamples:
+        """Check and encode (x, y): one row or many."""
+        if not isinstance(data, tuple) or len(data) != 2:
+            raise InvalidInput(
+                f"Expected a pair (X, y). Got {type(data).__name__}. Pass queries as (X, y)."
+            )
+        rows, ids = as_rows(data[0], self.width, self.names)
+        return self.encode_rows(rows, ids, data[1])
+
+    def encode_rows(
+        self, rows: Any, ids: NDArray[Any], y: Any, *, coordinates: Floats | None = None
+    ) -> LinearExamples:
+        """Encode checked rows with their targets; `coordinates` in the row space, if known."""
+        labels = np.asarray(y.to_numpy() if isinstance(y, (pd.Series, pd.DataFrame)) else y)
+        labels = labels.reshape(1, *labels.shape) if labels.ndim == 0 else labels
+        if len(labels) != rows.shape[0]:
+            raise InvalidInput(
+                f"Expected one target per row. Got {rows.shape[0]} rows and {len(labels)} targets."
+            )
+        if coordinates is None:
+            features = self.features(self.transformed(rows))
+        else:
+            features = DenseFeatures(torch.from_numpy(coordinates))
+        return LinearExamples(features=features, targets=self.targets(labels), ids=ids, inputs=rows)
+
+    def transformed(self, rows: Any) -> Any:
+        """Return the rows after the pipeline's transformers, as checked floats."""
+        return as_floats(rows if self.transform is None else self.transform(rows))
+
+    def features(self, matrix: Any) -> Features:
+        """Return the features of transformed rows."""
+        if self.columns is not None:
+            matrix = matrix[:, self.columns]
+        if self.space is not None:
+            return DenseFeatures(torch.from_numpy(self.space.coordinates(matrix)))
+        if isinstance(matrix, sparse.csr_array):
+            return SparseFeatures(matrix)
+        return DenseFeatures(torch.from_numpy(np.ascontiguousarray(matrix)))
+
+    def vjp(self, params: Tensor, examples: LinearExamples, w: Tensor) -> Tensor:
+        """Return Σ_a W[b, a] ∂f_a/∂x_b in the user's own columns where there is a way back."""
+        weights = w.detach().numpy()
+        coef = params[: self.outputs * self.d].reshape(self.outputs, self.d).numpy()
+        if self.space is None:
+            gradient = weights @ coef
+        elif self.space.kernel.name == "linear":
+            gradient = weights @ self.space.lift(coef.T).T
+        else:
+            rows, centers = dense(self.transformed(examples.inputs)), dense(self.space.pivots)
+            duals = weights @ self.space.dual(coef.T).T
+            gradient = self.space.kernel.gradient(duals, centers, rows)
+        if self.columns is not None:
+            scattered = np.zeros((len(gradient), self.transformed_width))
+            scattered[:, self.columns] = gradient
+            gradient = scattered
+        if self.pullback is not None:
+            gradient = self.pullback(gradient, examples.inputs)
+        return torch.from_numpy(np.ascontiguousarray(gradient))
+
+    def lift(self, v: Tensor) -> Tensor:
+        """Return V in coefficients of the transformed columns, then intercepts."""
+        k, size = v.shape[1], self.outputs * self.d
+        coef = v[:size].reshape(self.outputs, self.d, k)
+        if self.space is not None:
+            coef = torch.stack([torch.from_numpy(self.space.lift(a.numpy())) for a in coef])
+        if self.columns is not None:
+            scattered = coef.new_zeros(self.outputs, self.transformed_width, k)
+            scattered[:, self.columns] = coef
+            coef = scattered
+        return torch.cat([coef.reshape(-1, k), v[size:]])
+
+
+def as_rows(x: Any, width: int, names: tuple[str, ...] | None) -> tuple[Any, NDArray[Any]]:
+    """Return a user's X as rows of the width that was fitted on, with their ids.
+
+    Args:
+        x: An array, frame, sparse matrix, or one row of them.
+        width: The number of columns fitted on.
+        names: The names of the columns fitted on, or `None`.
+
+    Returns:
+        A frame, array or CSR matrix of b rows, and their ids, [b].
+
+    Raises:
+        InvalidInput: If there are no rows, or other columns than were fitted on.
+    """
+    if isinstance(x, pd.Series):
+        x = x.to_frame().T.infer_objects()
+    if isinstance(x, pd.DataFrame):
+        if x.columns.has_duplicates:
+            twice = x.columns[x.columns.duplicated()][0]
+            raise InvalidInput(f"Expected distinct column names. Got {twice!r} twice. Rename one.")
+        if names is not None and list(x.columns) != list(names):
+            missing = [name for name in names if name not in x.columns]
+            if missing:
+                raise InvalidInput(
+                    f"Expected the columns the estimator was fitted on. Got a frame without "
+                    f"{missing[0]!r}. Pass the same columns."
+                )
+            x = x[list(names)]
+    elif _is_sparse(x):
+        x = x.tocsr()
+    else:
+        x = np.asarray(x)
+        x = x.reshape(1, -1) if x.ndim == 1 else x
+        if x.ndim != 2:
+            raise InvalidInput(f"Expected rows and columns. Got an array of shape {x.shape}.")
+    if x.shape[0] == 0:
+        raise InvalidInput("Expected at least one row. Got none.")
+    if x.shape[1] != width:
+        raise InvalidInput(
+            f"Expected {width} columns, as the estimator was fitted on. Got {x.shape[1]}."
+        )
+    if isinstance(x, pd.DataFrame):
+        return x, x.index.to_numpy()
+    if names is not None and not _is_sparse(x):
+        x = pd.DataFrame(x, columns=list(names))
+    return x, np.arange(x.shape[0])
+
+
+def _is_sparse(rows: Any) -> bool:
+    """Return whether rows are a SciPy sparse matrix or array."""
+    return bool(sparse.issparse(rows))
+
+
+def as_floats(rows: Any) -> Any:
+    """Return rows as float64, dense or CSR, all finite.
+
+    Args:
+        rows: A frame, array or sparse matrix of numbers.
+
+    Returns:
+        A float64 array or CSR array.
+
+    Raises:
+        InvalidInput: If an entry is no finite number; the first is named.
+    """
+    if _is_sparse(rows):
+        matrix: Any = sparse.csr_array(rows, dtype=np.float64)
+        if not np.isfinite(matrix.data).all():
+            at = int(np.flatnonzero(~np.isfinite(matrix.data))[0])
+            row = int(np.searchsorted(matrix.indptr, at, side="right")) - 1
+            raise InvalidInput(_NOT_FINITE.format(matrix.data[at], row, matrix.indices[at]))
+        return matrix
+    names = list(rows.columns) if isinstance(rows, pd.DataFrame) else None
+    try:
+        matrix = np.asarray(rows, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"Expected columns of numbers. Got one that is not: {error}. Encode text columns "
+            "inside a Pipeline, for example with OneHotEncoder, and pass the pipeline."
+        ) from error
+    finite = np.isfinite(matrix)
+    if not finite.all():
+        row, column = (int(i) for i in np.argwhere(~finite)[0])
+        name = repr(names[column]) if names else column
+        raise InvalidInput(_NOT_FINITE.format(matrix[row, column], row, name))
+    return matrix
+
+
+_NOT_FINITE = (
+    "Expected finite numbers. Got {} in row {}, column {}. "
+    "Impute or drop missing values, inside the pipeline if there is one."
+)
