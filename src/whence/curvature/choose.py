@@ -18,6 +18,7 @@ from whence.linalg.cg import CG
 from whence.linalg.cholesky import Cholesky
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse, Solver
+from whence.linalg.spectral import LowRank
 from whence.linalg.spectrum import extreme_eigenvalues
 from whence.linalg.structured import Dense
 from whence.objective.linear import LinearObjective
@@ -103,9 +104,9 @@ def _prepare(
         solver = CG(rtol=1e-8 if curvature.dtype == torch.float64 else 1e-5)
         words = f"conjugate gradients on Hessian-vector products: the cheapest for {k} solves"
     operator: LinearOperator = curvature
+    flat = objective.flat_directions()
     if direct:
         hessian = objective.dense_hessian()
-        flat = objective.flat_directions()
         if flat.shape[1]:
             hessian.addmm_(flat, flat.T, alpha=float(hessian.diagonal().mean()))
         if p <= 600:
@@ -113,6 +114,8 @@ def _prepare(
             eigenvalues = torch.linalg.eigvalsh(hessian)
             smallest, largest = float(eigenvalues[0]) + amount, float(eigenvalues[-1]) + amount
         operator = Dense(hessian)
+    elif flat.shape[1]:
+        operator = curvature + LowRank(flat, flat.new_ones(flat.shape[1]))
     try:
         inverse = solver.prepare(operator.damped(amount))
     except NotPositiveDefinite as error:
