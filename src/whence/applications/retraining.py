@@ -27,7 +27,7 @@ from whence.objective.losses import measure_of
 from whence.objective.objective import Objective
 
 _CONVERGED = 1e-10  # gradient norm at which a retrained model counts as retrained
-_CHORD_STEPS = 12  # steps with the shared factor before a removal is refitted on its own
+_CONTRACTION = 0.8  # a step that leaves more of the gradient sends its removal to be refitted alone
 
 
 def leave_one_out(
@@ -126,20 +126,23 @@ def refit_without(objective: Objective, where: NDArray[np.intp]) -> Tensor:
     return (refitted.params - objective.params).unsqueeze(1)
 
 
-def _refit_together(objective: Objective, change: SingleChanges, where: NDArray[np.intp]) -> Tensor:
+def _refit_together(
+    objective: Objective, change: SingleChanges, where: NDArray[np.intp]
+) -> Tensor:
     """Return the parameter changes of several removals, each to a gradient norm of 1e-10."""
     deltas = change.newton()
-    previous = torch.full((len(where),), torch.inf, dtype=deltas.dtype)
     active = torch.arange(len(where))
-    for _ in range(_CHORD_STEPS):
-        gradient = change.gradient(deltas)
+    previous = torch.full((len(where),), torch.inf, dtype=deltas.dtype)
+    alone: list[int] = []
+    while len(active):
+        part = change.select(active)
+        gradient = part.gradient(deltas[:, active])
         norms = gradient.norm(dim=0)
-        slow = norms > _CONVERGED
-        active = torch.nonzero(slow & (norms < previous / 2)).flatten()
-        if not len(active):
-            break
-        deltas[:, active] -= change.solve(gradient)[:, active]
-        previous = norms
-    for column in torch.nonzero(slow).flatten().tolist():
+        contracts = norms < _CONTRACTION * previous
+        alone += active[(norms > _CONVERGED) & ~contracts].tolist()
+        deltas[:, active] -= part.solve(gradient)
+        going = (norms > _CONVERGED) & contracts
+        active, previous = active[going], norms[going]
+    for column in alone:
         deltas[:, column : column + 1] = refit_without(objective, where[column : column + 1])
     return deltas

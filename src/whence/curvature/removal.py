@@ -95,6 +95,18 @@ class SingleChanges(Changes):
     curvature: Tensor
     inner: Tensor
 
+    def select(self, columns: Tensor) -> SingleChanges:
+        """Return only the named columns, nothing made anew."""
+        ((examples, weights),) = self.parts
+        return SingleChanges(
+            objective=self.objective,
+            parts=((examples.subset(columns.numpy()), weights[columns][:, columns]),),
+            inverse=self.inverse,
+            b=self.b[:, columns],
+            curvature=self.curvature[columns],
+            inner=self.inner[columns],
+        )
+
     def solve(self, v: Tensor) -> Tensor:
         """Return H′ⱼ⁻¹ vⱼ."""
         correction = torch.einsum("pmc,pm->mc", self.b, v)
