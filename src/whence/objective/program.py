@@ -57,7 +57,8 @@ class Traced:
     def _record(self, tensors: tuple[Tensor, ...]) -> Callable[..., Any]:
         """Return the recording, or the function itself."""
         try:
-            recording = make_fx(self.function)(*tensors)
+            # Wrapped, because make_fx counts the `self` of a bound method as an argument.
+            recording = make_fx(lambda *tensors: self.function(*tensors))(*tensors)
         except (RuntimeError, TypeError, ValueError, AttributeError):
             # For example a model that branches on a value: slower, no less exact.
             return self.function
