@@ -8,7 +8,7 @@ from types import ModuleType
 
 import whence
 
-_OPTIONAL = ("transformers", "datasets", "ray", "matplotlib", "typer", "rich", "jinja2", "PIL")
+_OPTIONAL = ("transformers", "datasets", "ray", "matplotlib", "typer", "jinja2", "PIL")
 
 
 def test_import_loads_nothing_optional() -> None:

@@ -1,9 +1,9 @@
 r"""How well do metagradients predict retraining, and what do they cost?
 
 The deterministic protocol: one training of an MLP on 1,000 digits (64-16-16-10, tanh, 600 steps of
-SGD with momentum, batches of 50); 50 held-out queries; 100 random subsets for each fraction removed,
-retrained with the same start, order and recipe. LDS is the mean over queries of the Spearman
-correlation of predicted and actual loss.
+SGD with momentum, batches of 50); 50 held-out queries; for each fraction removed, 100 random
+subsets retrained with the same start, order and recipe. LDS is the mean over queries of the
+Spearman correlation of predicted and actual loss.
 
 Run with `python benchmarks/attribution/deterministic.py`; about a minute on one core.
 """

@@ -2,18 +2,18 @@
 
 ```
 WhenceError
-├── InvalidInput         (ValueError)       data, labels, shapes or options that cannot be used as given
-├── NotFitted            (ValueError)       an estimator or model that has not been trained yet
-├── UnsupportedModel     (TypeError)        a model, loss, measure or optimizer whence cannot treat exactly
-├── IncompleteCoverage   (ValueError)       a selected parameter that no gradient rule reaches
-├── NotDeterministic     (ValueError)       a model or data source that answers differently when asked twice
-├── NotPositiveDefinite  (ArithmeticError)  curvature with a flat or negative direction, and no damping
-├── Diverged             (ArithmeticError)  an iteration whose iterates grow without bound
-├── DataMissing          (FileNotFoundError) a data set that is neither here nor to be downloaded
-├── CorruptFile          (OSError)          a file cut short or changed since it was written
-└── MissingDependency    (ImportError)      an optional extra that is not installed
+├── InvalidInput         (ValueError)         data, labels, shapes or options that cannot be used
+├── NotFitted            (ValueError)         a model that has not been trained yet
+├── UnsupportedModel     (TypeError)          a model, loss or measure without an exact treatment
+├── IncompleteCoverage   (ValueError)         a selected parameter that no gradient rule reaches
+├── NotDeterministic     (ValueError)         a model or data that answer differently asked twice
+├── NotPositiveDefinite  (ArithmeticError)    a flat or negative direction without damping
+├── Diverged             (ArithmeticError)    an iteration whose iterates grow without bound
+├── DataMissing          (FileNotFoundError)  a data set neither here nor to be downloaded
+├── CorruptFile          (OSError)            a file cut short or changed since it was written
+└── MissingDependency    (ImportError)        an optional extra that is not installed
 
-NotConvergedWarning      (UserWarning)      the answer is returned, and says how far it is from converged
+NotConvergedWarning      (UserWarning)        the answer comes, and says how far from converged
 ```
 
 Every message says what was expected, what came ("Got …"), and what to do.

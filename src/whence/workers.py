@@ -20,7 +20,7 @@ from multiprocessing import get_context, parent_process
 from typing import Any, Literal, TypeVar, get_args
 
 import torch
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from whence.errors import InvalidInput, MissingDependency
 

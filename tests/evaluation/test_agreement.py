@@ -81,7 +81,7 @@ def test_constant_queries_are_stated() -> None:
     """No prediction counts 0, no change is NaN and named; the pooled values stay."""
     p, a = pairs(0)
     p[0], a[2] = 0.1, 0.0
-    with pytest.warns(UserWarning) as record:
+    with pytest.warns(UserWarning, match="do not vary") as record:
         result = loo_correlation(p, a, resamples=20)
     assert [str(warning.message).split(" do not")[0] for warning in record] == [
         "In queries [0] the predictions",
@@ -105,8 +105,8 @@ def test_refusals() -> None:
         loo_correlation(p[:, :1], a[:, :1])
     with pytest.raises(InvalidInput, match="all 30 actual changes are 0"):
         loo_correlation(p, torch.zeros(3, 10))
+    a[0, 0] = torch.nan
     with pytest.raises(InvalidInput, match="Got 1 of 30 entries NaN"):
-        a[0, 0] = torch.nan
         loo_correlation(p, a)
 
 

@@ -126,9 +126,7 @@ def refit_without(objective: Objective, where: NDArray[np.intp]) -> Tensor:
     return (refitted.params - objective.params).unsqueeze(1)
 
 
-def _refit_together(
-    objective: Objective, change: SingleChanges, where: NDArray[np.intp]
-) -> Tensor:
+def _refit_together(objective: Objective, change: SingleChanges, where: NDArray[np.intp]) -> Tensor:
     """Return the parameter changes of several removals, each to a gradient norm of 1e-10."""
     deltas = change.newton()
     active = torch.arange(len(where))

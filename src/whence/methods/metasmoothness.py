@@ -1,4 +1,4 @@
-r"""Whether first order can be trusted: how straight the path is from a training to one without data."""
+"""Whether first order can be trusted: how straight the path from a training to one without data."""
 
 from __future__ import annotations
 

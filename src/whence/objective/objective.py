@@ -56,8 +56,8 @@ class Objective(ABC):
         train: The n training examples.
         weights: The example weights wᵢ >= 0, [n], in the dtype of `params`.
         l2: The penalty of each parameter, [p].
-        slope: A linear term Σ slopeⱼ θⱼ of R, [p], or `None`: an L1 penalty on its active set, where
-            it is l1 · sign(θ̂ⱼ).
+        slope: A linear term Σ slopeⱼ θⱼ of R, [p], or `None`: an L1 penalty on its active set,
+            where it is l1 · sign(θ̂ⱼ).
         loss: ℓ, as differentiated by influence.
         trained_loss: ℓ as it was minimized; differs from `loss` where that is smoothed.
         convex: Whether R is known to be convex in θ.
