@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from whence.applications.changes import perturbation
+from whence.applications.describe import item_of, lights_of, said_of
 from whence.applications.influence import influence
 from whence.applications.prediction import Floats, MeasureLike
 from whence.applications.retraining import leave_one_out
 from whence.errors import InvalidInput
 from whence.evaluation.agreement import loo_correlation
+from whence.objective.losses import measure_of
 from whence.objective.objective import Examples, Objective
+from whence.report import ExplanationPage, Scatter, write
 from whence.scores import Diagnostics, Scores
 
 _CANDIDATES = 3  # candidates per example shown: the first order orders them only roughly
@@ -127,6 +133,37 @@ class Explanation:
             slope=agreement.slope,
         )
 
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        verify: int = 20,
+        verification: Verification | None = None,
+        image_shape: tuple[int, ...] | None = None,
+        title: str = "Why did the model say this?",
+        command: str = "explanation.report(path)",
+    ) -> Path:
+        """Write the explanation as one self-contained HTML page.
+
+        Args:
+            path: The file; an existing one is replaced, whole or not at all.
+            verify: How many removals to retrain for the page; 0 for none. Models that are not
+                convex are not retrained.
+            verification: A verification made before, instead of a new one.
+            image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
+            title: The heading.
+            command: What reproduces the page; shown at its end.
+
+        Returns:
+            The path.
+
+        Raises:
+            InvalidInput: If the path cannot be written, or image_shape does not fit the rows.
+        """
+        if verification is None and verify and self.objective.convex:
+            verification = self.verify(verify)
+        return write(explanation_page(self, verification, image_shape, title, command), path)
+
     def to_frame(self) -> pd.DataFrame:
         """Return the helpful and harmful examples as a frame: id, position, effect, first."""
         return pd.DataFrame([vars(effect) for effect in (*self.helpful, *self.harmful[::-1])])
@@ -152,6 +189,79 @@ class Explanation:
             )
         ]
         return sorted(effects, key=lambda effect: sign * effect.effect)
+
+
+def explanation_page(
+    explanation: Explanation,
+    verification: Verification | None,
+    image_shape: tuple[int, ...] | None,
+    title: str,
+    command: str,
+) -> ExplanationPage:
+    """Return what the page of an explanation shows.
+
+    Args:
+        explanation: The explanation.
+        verification: Predicted against retrained, or `None`.
+        image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
+        title: The heading.
+        command: What reproduces the page.
+
+    Returns:
+        Plain data.
+    """
+    objective, query = explanation.objective, explanation.query
+    effects = (*explanation.helpful, *explanation.harmful)
+    where = np.array([effect.position for effect in effects])
+    shown = objective.train.subset(where)
+    acting = perturbation(objective, where, query, measure=explanation.measure)
+    actual = (
+        dict(zip(verification.positions.tolist(), verification.actual.tolist(), strict=True))
+        if verification is not None
+        else {}
+    )
+    items = [
+        item_of(
+            objective,
+            shown,
+            index,
+            title=f"Training example {effect.id}",
+            image_shape=image_shape,
+            acting=acting[index],
+            effect=effect.effect,
+            actual=actual.get(effect.position),
+        )
+        for index, effect in enumerate(effects)
+    ]
+    measure = measure_of(objective.loss, explanation.measure)
+    value = measure(objective.outputs(query), query.targets)
+    unit = {"loss": "nats", "margin": "log odds", "probability": "probability"}
+    diagnostics = explanation.diagnostics
+    lights = lights_of(diagnostics, convex=objective.convex) if diagnostics is not None else ()
+    helped = len(explanation.helpful)
+    return ExplanationPage(
+        title=title,
+        query=item_of(objective, query, 0, title="The query", image_shape=image_shape),
+        said=said_of(objective, query),
+        measure=explanation.scores.measure,
+        unit=unit.get(explanation.scores.measure, ""),
+        value=float(value[0]),
+        helpful=tuple(items[:helped]),
+        harmful=tuple(items[helped:]),
+        scatter=None
+        if verification is None
+        else Scatter(
+            predicted=verification.predicted,
+            actual=verification.actual,
+            names=tuple(verification.ids.tolist()),
+            r=verification.r,
+            slope=verification.slope,
+        ),
+        lights=lights,
+        method=f"Effects: {explanation.refined.method}. Candidates: {explanation.scores.method}.",
+        command=command,
+        n=len(objective.train),
+    )
 
 
 def explain(
