@@ -12,13 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
-from whence.errors import (
-    CorruptFile,
-    Diverged,
-    InvalidInput,
-    NotDeterministic,
-    UnsupportedModel,
-)
+from whence.errors import CorruptFile, Diverged, InvalidInput, NotDeterministic, UnsupportedModel
 from whence.objective.losses import CrossEntropy, SquaredError
 from whence.objective.program import Traced
 from whence.objective.recipe import Recipe
@@ -272,14 +266,8 @@ def test_a_directory_of_something_else_is_refused(tmp_path: Path) -> None:
     }
     for name, (model, inputs, chosen, given) in others.items():
         with pytest.raises(InvalidInput, match=f"Got another {name}"):
-            train(
-                model,
-                CrossEntropy(),
-                (inputs, y),
-                chosen,
-                weights=given,
-                directory=tmp_path / "run",
-            )
+            directory = tmp_path / "run"
+            train(model, CrossEntropy(), (inputs, y), chosen, weights=given, directory=directory)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     with pytest.raises(InvalidInput, match="other files"):
@@ -364,7 +352,7 @@ def test_input_that_does_not_fit() -> None:
     cases: list[tuple[tuple[Any, Any], Tensor | None, str]] = [
         ((x, y[:-1]), None, "as many targets"),
         ((x.index_fill(0, torch.tensor(2), math.nan), y), None, "finite inputs"),
-        ((x, y + 5), None, "label"),
+        ((x, y.index_fill(0, torch.tensor(N - 1), 3)), None, "label"),
         ((x, y), torch.ones(N - 1), "finite weights"),
         ((x, y), -torch.ones(N), "finite weights"),
     ]

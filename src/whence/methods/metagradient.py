@@ -26,7 +26,7 @@ from whence.errors import InvalidInput
 from whence.methods.reverse import weight_gradients
 from whence.objective.losses import measure_of
 from whence.objective.measures import CallableMeasure, Measure, OutputFunction
-from whence.objective.program import queries_of
+from whence.objective.program import check_targets, queries_of
 from whence.objective.training import Run
 from whence.scores import Scores
 
@@ -57,7 +57,7 @@ def metagradient(
         Scores [q, n]. Positive: the example helped.
 
     Raises:
-        InvalidInput: If the queries do not fit the model.
+        InvalidInput: If the queries do not fit the model, or its loss the measure.
         Diverged: If the derivative does not stay finite.
         CorruptFile: If a recorded state, or the progress of an earlier call, cannot be read.
 
@@ -84,6 +84,8 @@ def metagradient(
         raise InvalidInput(f"Expected together >= 1. Got {together}.")
     inputs, targets = queries_of(run.program, queries)
     ids = np.arange(len(inputs)) if query_ids is None else np.asarray(query_ids)
+    if isinstance(measure, str):
+        check_targets(run.program, run.params, inputs, targets)
     measured = measure_of(run.program.loss, measure)
     with tqdm(total=len(inputs) * run.steps, desc="metagradient", disable=None) as bar:
         rows = [

@@ -62,8 +62,9 @@ def read_arrays(path: Path, owner: str) -> dict[str, NDArray[Any]]:
         CorruptFile: If the file is cut short, changed, or of another owner.
     """
     try:
-        # The archive keeps a checksum of each array, compared when the array is read.
-        with np.load(path, allow_pickle=False) as archive:
+        # The archive keeps a checksum of each array, compared when the array is read. The file is
+        # opened here, because numpy leaves a file that it cannot read open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
             found = str(arrays.pop("owner"))
     except FileNotFoundError:

@@ -237,6 +237,14 @@ def queries_of(program: Program, queries: Any) -> tuple[Tensor, Tensor]:
     return inputs, targets
 
 
+def check_targets(program: Program, params: Tensor, inputs: Tensor, targets: Tensor) -> None:
+    """Raise `InvalidInput` unless all targets fit the loss and the shape of the outputs."""
+    with torch.no_grad():
+        one = program.outputs(params, inputs[:1])
+    # Only the shape of the outputs counts, and one row tells it.
+    program.loss.check_targets(one.expand(len(targets), *one.shape[1:]), targets)
+
+
 def _refuse_random_modules(model: nn.Module) -> None:
     """Raise for modules that are random, or mix the examples of a batch, in training mode."""
     for name, module in model.named_modules():
@@ -286,7 +294,7 @@ def _cast(values: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 def _probe(program: Program) -> None:
     """Raise if outputs change from call to call, or with the company in the batch."""
-    inputs, targets = program.inputs[:8], program.targets[:8]
+    inputs = program.inputs[:8]
     params = program.parameters()
     with torch.no_grad():
         outputs = program.outputs(params, inputs)
@@ -308,4 +316,4 @@ def _probe(program: Program) -> None:
             "Expected outputs that depend on one example each. Got others when an example was "
             "alone in its batch. Replace what normalizes or attends over the batch."
         )
-    program.loss.check_targets(outputs, targets)
+    check_targets(program, params, program.inputs, program.targets)

@@ -223,7 +223,7 @@ def retrain(run: Run, weights: Tensor, *, together: int = 16) -> Tensor:
         >>> import torch
         >>> from whence.objective.losses import SquaredError
         >>> x = torch.tensor([[1.0], [1.0]])
-        >>> recipe = Recipe(learning_rate=0.2, batch_size=2, epochs=100)
+        >>> recipe = Recipe(learning_rate=0.2, batch_size=2, epochs=200)
         >>> data = x, torch.tensor([[1.0], [2.0]])
         >>> run = train(torch.nn.Linear(1, 1, bias=False), SquaredError(), data, recipe)
         >>> retrain(run, torch.tensor([[1.0, 1.0], [0.0, 1.0]]))
