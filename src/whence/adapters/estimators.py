@@ -48,7 +48,8 @@ class Problem:
         l1: The absolute penalty.
         coef: W, [c, d]. With a kernel they are dual: f(x) = Σ k(centerⱼ, x) Wⱼ + b.
         intercept: As the estimator states it, [c], or `None` where none was fitted.
-        intercept_l2: The penalty on the intercept over its constant.
+        intercept_l2: The quadratic penalty on the intercept over its constant.
+        intercept_l1: The absolute penalty on the intercept over its constant.
         constant: The value of the constant column.
         weights: The factor of each example apart from class weights, [n].
         signs: Whether a classifier regresses on ±1.
@@ -62,6 +63,7 @@ class Problem:
     coef: Floats
     intercept: Floats | None
     intercept_l2: float = 0.0
+    intercept_l1: float = 0.0
     constant: float = 1.0
     weights: Floats
     signs: bool = False
@@ -125,7 +127,8 @@ def _logistic(final: Any, n: int, weights: Floats) -> Problem:
         l1=share * strength,
         coef=coef,
         intercept=intercept,
-        intercept_l2=strength if liblinear else 0.0,
+        intercept_l2=(1 - share) * strength if liblinear else 0.0,
+        intercept_l1=share * strength if liblinear else 0.0,
         constant=final.intercept_scaling if liblinear else 1.0,
         weights=weights,
     )
@@ -183,7 +186,8 @@ def _linear_svc(final: Any, n: int, weights: Floats) -> Problem:
         l1=strength if first else 0.0,
         coef=coef,
         intercept=intercept,
-        intercept_l2=strength,
+        intercept_l2=0.0 if first else strength,
+        intercept_l1=strength if first else 0.0,
         constant=final.intercept_scaling,
         weights=weights,
     )

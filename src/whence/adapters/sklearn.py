@@ -7,6 +7,7 @@ where it normalizes sample weights, so does w. Intercepts are not penalized, but
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
+from sklearn.svm import LinearSVC
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -98,7 +101,7 @@ def from_sklearn(
         raise InvalidInput(f"Expected at least 2 classes in y. Got only {labels[0]!r}.")
     matrix = as_floats(rows if transform is None else transform.transform(rows))
     problem = reader(final)(final, n, given)
-    weights = problem.weights * _class_weights(final, problem.loss, classes, labels)
+    weights = problem.weights * _class_weights(final, problem.loss, classes, labels, given)
     return _objective(
         problem, transform, matrix, rows, ids, y, weights, width, names, classes, temperature
     )
@@ -168,7 +171,7 @@ def _objective(
     if problem.intercept is not None:
         params.append(problem.intercept / problem.constant)
         l2.append(np.full(c, problem.intercept_l2))
-        slope.append(np.zeros(c))
+        slope.append(problem.intercept_l1 * np.sign(problem.intercept))
         free.append(np.ones(c, dtype=bool))
     masked = bool(problem.l1) and not np.concatenate(free).all()
     penalties = np.concatenate(l2)
@@ -256,13 +259,18 @@ def _sample_weights(sample_weight: Any, n: int) -> Floats:
 
 
 def _class_weights(
-    final: Any, loss: Loss, classes: NDArray[Any] | None, labels: NDArray[Any]
+    final: Any, loss: Loss, classes: NDArray[Any] | None, labels: NDArray[Any], given: Floats
 ) -> Floats:
     """Return the class weight of each example; one-versus-rest losses hold theirs themselves."""
     choice = getattr(final, "class_weight", None)
     if choice is None or classes is None or isinstance(loss, OneVersusRest):
         return np.ones(len(labels))
-    each = compute_class_weight(choice, classes=classes, y=labels)
+    counting = {}
+    # From 1.8 on, "balanced" counts sample weights in these two, and rows in all others.
+    counts_weights = "sample_weight" in inspect.signature(compute_class_weight).parameters
+    if counts_weights and isinstance(final, (LogisticRegression, LinearSVC)):
+        counting = {"sample_weight": given}
+    each = compute_class_weight(choice, classes=classes, y=labels, **counting)
     return np.asarray(each[np.searchsorted(classes, labels)], dtype=np.float64)
 
 

@@ -87,7 +87,7 @@ class TabularMap(InputMap):
             return DenseFeatures(torch.from_numpy(self.space.coordinates(matrix)))
         if isinstance(matrix, sparse.csr_array):
             return SparseFeatures(matrix)
-        return DenseFeatures(torch.from_numpy(np.ascontiguousarray(matrix)))
+        return DenseFeatures(torch.from_numpy(np.require(matrix, requirements=["C", "W"])))
 
     def vjp(self, params: Tensor, examples: LinearExamples, w: Tensor) -> Tensor:
         """Return Σ_a W[b, a] ∂f_a/∂x_b in the user's own columns where there is a way back."""
