@@ -265,8 +265,8 @@ def test_a_directory_of_something_else_is_refused(tmp_path: Path) -> None:
         "weights": (mlp(), x, recipe(), weights()),
     }
     for name, (model, inputs, chosen, given) in others.items():
+        directory = tmp_path / "run"
         with pytest.raises(InvalidInput, match=f"Got another {name}"):
-            directory = tmp_path / "run"
             train(model, CrossEntropy(), (inputs, y), chosen, weights=given, directory=directory)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
