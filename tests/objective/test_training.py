@@ -14,8 +14,8 @@ from torch.utils.data import Dataset, TensorDataset
 
 from whence.errors import CorruptFile, Diverged, InvalidInput, NotDeterministic, UnsupportedModel
 from whence.objective.losses import CrossEntropy, SquaredError
-from whence.objective.program import Traced
 from whence.objective.recipe import Recipe
+from whence.objective.recording import Traced
 from whence.objective.training import Run, retrain, train
 
 N = 21

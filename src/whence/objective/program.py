@@ -7,7 +7,7 @@ L(θ, w) = (1/b) Σ wᵢ ℓᵢ(θ), whose divisor is the batch size, not the su
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sized
+from collections.abc import Sized
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value, vjp, vmap
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import Dataset, default_collate
@@ -24,47 +23,7 @@ from whence.errors import InvalidInput, NotDeterministic, UnsupportedModel
 from whence.objective.derived_losses import CallableLoss
 from whence.objective.losses import Loss
 from whence.objective.measures import OutputFunction
-
-# A trace costs as much as this many plain calls, roughly; shapes met less often are not traced.
-_CALLS_BEFORE_TRACE = 8
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Traced:
-    """A function of tensors, recorded once per combination of shapes and then replayed.
-
-    The transforms of torch.func cost milliseconds of bookkeeping per call. Recording the plain
-    operations that they issue and replaying those takes it away: 2–3 times faster for small
-    networks. A function that cannot be recorded is called as it is.
-
-    Args:
-        function: Takes and returns tensors, and depends on nothing else.
-    """
-
-    function: Callable[..., Any]
-    _calls: dict[Any, int] = field(default_factory=dict)
-    _traces: dict[Any, Callable[..., Any]] = field(default_factory=dict)
-
-    def __call__(self, *tensors: Tensor) -> Any:
-        """Return the function's value."""
-        key = tuple(tensor.shape for tensor in tensors)
-        calls = self._calls[key] = self._calls.get(key, 0) + 1
-        if calls == _CALLS_BEFORE_TRACE:
-            self._traces[key] = self._record(tensors)
-        return self._traces.get(key, self.function)(*tensors)
-
-    def _record(self, tensors: tuple[Tensor, ...]) -> Callable[..., Any]:
-        """Return the recording, or the function itself."""
-        try:
-            # Wrapped, because make_fx counts the `self` of a bound method as an argument.
-            recording = make_fx(lambda *tensors: self.function(*tensors))(*tensors)
-        except (RuntimeError, TypeError, ValueError, AttributeError):
-            # For example a model that branches on a value: slower, no less exact.
-            return self.function
-        recording.graph.eliminate_dead_code()
-        recording.recompile()
-        return recording
+from whence.objective.recording import Traced
 
 
 @final
