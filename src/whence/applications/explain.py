@@ -168,12 +168,21 @@ class Explanation:
         """Return the helpful and harmful examples as a frame: id, position, effect, first."""
         return pd.DataFrame([vars(effect) for effect in (*self.helpful, *self.harmful[::-1])])
 
+    @property
+    def value(self) -> float:
+        """The query's measure as it is."""
+        measure = measure_of(self.objective.loss, self.measure)
+        return float(measure(self.objective.outputs(self.query), self.query.targets)[0])
+
     def __str__(self) -> str:
         """Return the examples with their effects, in words."""
-        lines = [f"{len(self.scores.train_ids)} training examples, effect on the query's loss if"]
+        name = self.scores.measure
+        lines = [said_of(self.objective, self.query)]
+        lines.append(f"The {name} is {self.value:.3f}. Without one training example it would be:")
         for title, effects in (("helpful", self.helpful), ("harmful", self.harmful)):
-            lines.append(f"{title}:")
-            lines += [f"  {effect.id!s:>10}  {effect.effect:+.4f}" for effect in effects]
+            for effect in effects:
+                there = self.value + effect.effect
+                lines.append(f"  {there:.3f}  ({effect.effect:+.3f})  without {effect.id}, {title}")
         return "\n".join(lines)
 
     def _effects(self, sign: int) -> list[Effect]:
@@ -233,8 +242,6 @@ def explanation_page(
         )
         for index, effect in enumerate(effects)
     ]
-    measure = measure_of(objective.loss, explanation.measure)
-    value = measure(objective.outputs(query), query.targets)
     unit = {"loss": "nats", "margin": "log odds", "probability": "probability"}
     diagnostics = explanation.diagnostics
     lights = lights_of(diagnostics, convex=objective.convex) if diagnostics is not None else ()
@@ -245,7 +252,7 @@ def explanation_page(
         said=said_of(objective, query),
         measure=explanation.scores.measure,
         unit=unit.get(explanation.scores.measure, ""),
-        value=float(value[0]),
+        value=explanation.value,
         helpful=tuple(items[:helped]),
         harmful=tuple(items[helped:]),
         scatter=None
@@ -270,7 +277,7 @@ def explain(
     """Find the training examples behind one prediction.
 
     All n examples are scored to first order; the 3k most helpful and 3k most harmful are then
-    predicted again with two Newton steps each, and the k best of both are shown with those effects.
+    predicted again in the refined order, and the k best of both are shown with those effects.
 
     Args:
         objective: R at θ̂.

@@ -49,7 +49,7 @@ def influence(
 
     first:   (wᵢ/n) ∇m_qᵀ H⁻¹ gᵢ, the paper's influence, linear in everything;
     newton:  m_q(θ̂ + Δᵢ) − m_q(θ̂), Δᵢ one Newton step of the objective without example i;
-    refined: the same after a second step with a fresh gradient.
+    refined: the same after two more steps, each with a fresh gradient.
 
     Args:
         objective: R at θ̂.
@@ -72,7 +72,7 @@ def influence(
 
     Cost:
         first: q solves and one product of the training gradients with [p, q].
-        newton: k c solves for k candidates. refined: k more and two passes over the data for each.
+        newton: k c solves for k candidates. refined: 2 k more and four passes over the data for each.
 
     References:
         Koh & Liang (2017), section 2.1, equation 2.

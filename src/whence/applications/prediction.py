@@ -22,8 +22,8 @@ Indices = Sequence[int] | NDArray[np.integer] | int
 
 ORDERS: dict[Order, str] = {
     "first": "influence, first order (Koh & Liang 2017, equation 2)",
-    "newton": "one Newton step without the example, evaluated at the predicted parameters",
-    "refined": "two Newton steps without the example, evaluated at the predicted parameters",
+    "newton": "one Newton step without the example, evaluated",
+    "refined": "a Newton step without the example and two more with fresh gradients, evaluated",
 }
 
 
@@ -74,7 +74,7 @@ def deltas_of(change: Changes, order: Order) -> Tensor:
     if order == "first":
         return change.first()
     newton = change.newton()
-    return newton if order == "newton" else change.refine(newton)
+    return newton if order == "newton" else change.refine(change.refine(newton))
 
 
 def predicted_changes(

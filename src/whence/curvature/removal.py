@@ -7,7 +7,7 @@ and the leverage K = J_u B [c, c],
 ```
 H′⁻¹ v   = H⁻¹ v − B M (δ/n) S Bᵀ v,       M = (I + (δ/n) S K)⁻¹
 newton:    Δ  = −(δ/n) B M ∂ℓ/∂f
-refined:   Δ′ = Δ − H′⁻¹ r(θ̂ + Δ)
+refined:   Δ′ = Δ − H″⁻¹ r(θ̂ + Δ),           H″ = H′ with a BFGS update along Δ
 ```
 
 Removal is δ = −w_u. r is the gradient of the changed objective less ∇R(θ̂): a fit that stopped
@@ -51,6 +51,10 @@ class Changes(ABC):
         """Return H′ⱼ⁻¹ vⱼ for each column, [p, k]."""
 
     @abstractmethod
+    def pull(self) -> Tensor:
+        """Return r(θ̂) = (1/n) Σ δ g, the gradient of the changed objective at θ̂, [p, k]."""
+
+    @abstractmethod
     def first(self) -> Tensor:
         """Return the paper's linear prediction −(1/n) H⁻¹ Σ δ g, [p, k]."""
 
@@ -70,8 +74,29 @@ class Changes(ABC):
         return change
 
     def refine(self, deltas: Tensor) -> Tensor:
-        """Return the deltas after one more Newton step with the same curvature, [p, k]."""
-        return deltas - self.solve(self.gradient(deltas))
+        """Return the deltas after one more step: a fresh gradient, the same factor of H′.
+
+        The step just taken, s = Δ, showed the curvature along itself: the gradient changed by
+        y = r(θ̂ + Δ) − r(θ̂). A BFGS update puts that into H′⁻¹ at no cost, so that the next step
+        also mends what the last got wrong in length. For a quadratic y = H′ s, and nothing changes.
+
+        Args:
+            deltas: Δ after a Newton step, [p, k].
+
+        Returns:
+            Δ′, [p, k].
+
+        References:
+            Nocedal & Wright (2006), equation 6.17.
+        """
+        here = self.gradient(deltas)
+        change = here - self.pull()
+        along = (change * deltas).sum(0)
+        inverse_along = torch.where(along > 0, 1 / along, torch.zeros_like(along))
+        a = inverse_along * (deltas * here).sum(0)
+        step = self.solve(here - a * change)
+        b = inverse_along * (change * step).sum(0)
+        return deltas - step - (a - b) * deltas
 
 
 @final
@@ -112,6 +137,12 @@ class SingleChanges(Changes):
         correction = torch.einsum("pmc,pm->mc", self.b, v)
         correction = torch.einsum("mab,mbc,mc->ma", self.inner, self.curvature, correction)
         return self.inverse.matmat(v) - torch.einsum("pmc,mc->pm", self.b, correction)
+
+    def pull(self) -> Tensor:
+        """Return (δ/n) g."""
+        ((examples, weights),) = self.parts
+        n = len(self.objective.train)
+        return self.objective.gradient_sum(examples, self.objective.loss, weights / n)
 
     def first(self) -> Tensor:
         """Return −(δ/n) B ∂ℓ/∂f."""
@@ -155,13 +186,13 @@ class GroupChange(Changes):
 
     def first(self) -> Tensor:
         """Return −(1/n) H⁻¹ Σ δ g."""
-        return -self.inverse.matmat(self._pull())
+        return -self.inverse.matmat(self.pull())
 
     def newton(self) -> Tensor:
         """Return −(1/n) H′⁻¹ Σ δ g."""
-        return -self.solve(self._pull())
+        return -self.solve(self.pull())
 
-    def _pull(self) -> Tensor:
+    def pull(self) -> Tensor:
         """Return (1/n) Σ δ g, [p, 1]."""
         objective, n = self.objective, len(self.objective.train)
         pull = objective.params.new_zeros(len(objective.params), 1)
