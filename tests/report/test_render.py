@@ -2,142 +2,284 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
+import math
+import os
 import re
+import stat
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.report.pages import HARMFUL, HELPFUL, batch, explanation, ranked, with_text
 from whence.errors import InvalidInput
-from whence.report import ExplanationPage, Item, Light, Scatter, render, write
+from whence.report import Item, Light, Page, Scatter, render, write
 
+PAGES = pytest.mark.parametrize(
+    "page", [explanation(), batch(), ranked()], ids=["why", "many", "ranked"]
+)
 _SCRIPT = "<script>alert(1)</script>"
 
 
-def page(**changes: object) -> ExplanationPage:
-    helpful = Item(
-        title="Training example 4",
-        label="cat",
-        columns=(("age", "4"),),
-        acting=np.array([0.25]),
-        effect=0.031,
-        actual=0.03,
-    )
-    harmful = Item(title="Training example 9", label="dog", text="a dog", effect=-0.5)
-    made = ExplanationPage(
-        title="Why?",
-        query=Item(title="The query", label="cat"),
-        said="The model says dog.",
-        measure="loss",
-        unit="nats",
-        value=1.92,
-        helpful=(helpful,),
-        harmful=(harmful,),
-        scatter=Scatter(
-            predicted=np.array([0.1, -0.2]),
-            actual=np.array([0.11, -0.21]),
-            names=("a", "b"),
-            r=0.999,
-            slope=1.05,
-        ),
-        lights=(Light(level="good", title="Solved?", words="Yes."),),
-        method="by hand",
-        command="whence demo",
-        n=12345,
-    )
-    return replace(made, **changes)  # type: ignore[arg-type]
+class _Parsed(HTMLParser):
+    """What a browser would find: elements with attributes, and the text between them."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.scripts: list[tuple[str | None, str]] = []
+        self._open: str | None = None
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._open = tag
+        if tag == "script":
+            self.scripts.append((dict(attrs).get("type"), ""))
+
+    def handle_data(self, data: str) -> None:
+        if self._open == "script":
+            kind, text = self.scripts[-1]
+            self.scripts[-1] = kind, text + data
+        self.texts.append(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open = None
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+    @property
+    def shape(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Return the elements and the names of their attributes: what no text may change."""
+        return [(tag, tuple(attributes)) for tag, attributes in self.elements]
+
+
+def words(page: Page) -> str:
+    body = re.sub(r"<(style|script).*?</\1>", "", render(page), flags=re.S)
+    return " ".join(re.sub(r"<[^>]*>", "", body).split())
 
 
 def test_effects_in_plain_words() -> None:
-    words = " ".join(re.sub(r"<[^>]*>", "", render(page())).split())
-    assert "Without this example the loss would rise by 0.031 , from 1.920 to 1.951." in (
-        words.replace("0.031,", "0.031 ,")
-    )
-    assert "the loss would fall by 0.500" in words
-    assert "Retrained without it: rose by 0.030." in words
-    assert "R = 0.9990 and slope 1.050" in words
-    assert "out of 12,345 examples" in words
+    said = words(explanation())
+    assert "Without this example the loss would rise by 0.031, from 1.920 to 1.951." in said
+    assert "Without this example the loss would fall by 0.500, from 1.920 to 1.420." in said
+    assert "Retrained without it: rose by 0.030." in said
+    assert "R = 0.9990 and slope 1.050" in said
+    assert "out of 12,345 examples" in said
+    assert "Plus means that the loss would rise: the example helped." in said
+
+
+def test_another_measure_than_the_loss_is_not_said_to_help() -> None:
+    said = words(explanation(measure="probability", unit=""))
+    assert "Removal raises the probability" in said
+    assert "Removal lowers the probability" in said
+    assert "help" not in said.lower()
+
+
+@given(st.floats(1e-9, 1e9), st.floats(-1e6, 1e6))
+@settings(max_examples=25, deadline=None)
+def test_words_have_the_sign_of_the_number(size: float, value: float) -> None:
+    rises = words(explanation(helpful=(replace(HELPFUL, effect=size),), harmful=(), value=value))
+    falls = words(explanation(helpful=(replace(HELPFUL, effect=-size),), harmful=(), value=value))
+    assert "would rise by" in rises
+    assert "would fall by" not in rises
+    assert "would fall by" in falls
+    assert "would rise by" not in falls
 
 
 def test_bars_share_one_scale() -> None:
-    widths = re.findall(r"width: ([\d.]+)%", render(page()))
-    assert "6.2" in widths
-    assert "100.0" in widths
+    html = render(explanation())
+    assert re.findall(r'class="size" width="([\d.]+)%"', html) == ["6.2", "100.0"]
+    assert "a full bar is 0.500 nats" in html
 
 
-def test_nothing_is_fetched() -> None:
-    html = render(page())
-    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:)""", html)
-    assert "default-src 'none'" in html
+@pytest.mark.parametrize("effect", [math.nan, math.inf, 0.0, None])
+def test_effects_that_are_no_effects(effect: float | None) -> None:
+    html = render(explanation(helpful=(replace(HELPFUL, effect=effect, actual=math.nan),)))
+    assert "nan" not in re.sub(r"<(style|script).*?</\1>", "", html, flags=re.S)
+    assert "Retrained without it: not known." in html
 
 
-def test_no_text_becomes_markup() -> None:
-    item = Item(
-        title=_SCRIPT, label=_SCRIPT, text=_SCRIPT, columns=((_SCRIPT, _SCRIPT),), effect=1.0
+@PAGES
+def test_nothing_is_fetched(page: Page) -> None:
+    for tag, attributes in _Parsed(render(page)).elements:
+        for name in ("src", "href", "srcset", "action", "data", "poster"):
+            link = attributes.get(name)
+            assert link is None or link.startswith(("data:", "#")), (tag, name, link)
+    assert not re.search(r"url\(|@import", render(page).replace("url(#plot)", ""))
+
+
+@PAGES
+def test_the_policy_allows_what_is_inside_and_nothing_else(page: Page) -> None:
+    html = render(page)
+    policy = next(
+        attributes["content"] or ""
+        for _, attributes in _Parsed(html).elements
+        if attributes.get("http-equiv") == "Content-Security-Policy"
     )
-    html = render(
-        page(
-            title=_SCRIPT,
-            said=_SCRIPT,
-            measure=_SCRIPT,
-            unit=_SCRIPT,
-            query=item,
-            helpful=(item,),
-            method=_SCRIPT,
-            command=_SCRIPT,
-            lights=(Light(level="bad", title=_SCRIPT, words=_SCRIPT),),
-            scatter=replace(page().scatter, names=(_SCRIPT, _SCRIPT)),  # type: ignore[type-var]
-        )
-    )
-    assert "<script" not in html
-    assert html.count("&lt;script&gt;") >= 15
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    inside = re.findall(r"<(style|script)>(.*?)</\1>", html, flags=re.S)
+    assert inside
+    for _, text in inside:
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert digest in policy
+    assert "style=" not in html  # a style attribute would be refused by the policy
 
 
-class _Texts(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.texts: list[str] = []
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    st.text(min_size=1).filter(lambda text: text.strip() and "\r" not in text and "\0" not in text)
+@PAGES
+@pytest.mark.parametrize(
+    "text",
+    [
+        _SCRIPT,
+        "'\"><img src=x onerror=alert(1)>",
+        "</script><script>alert(1)</script>",
+        "<!--",
+        "{{ 7*7 }}",
+        "]]>",
+    ],
 )
+def test_no_text_becomes_markup(page: Page, text: str) -> None:
+    hostile, harmless = (
+        _Parsed(render(with_text(page, text))),
+        _Parsed(render(with_text(page, "text"))),
+    )
+    assert hostile.shape == harmless.shape
+    assert [kind for kind, _ in hostile.scripts] == [kind for kind, _ in harmless.scripts]
+
+
+@given(st.text())
+@example("</script>")
+@example("<!--<script>")
+@example("\ud800 alone")
+@example("\u2028\u2029\x00&amp;")
+@settings(max_examples=25, deadline=None)
+def test_any_text_reaches_the_table_as_it_is(text: str) -> None:
+    page = with_text(ranked(2), text)
+    kind, data = _Parsed(render(page)).scripts[0]
+    assert kind == "application/json"
+    read = json.loads(data)
+    assert read["items"][0]["text"] == text
+    assert read["rows"][1][1] == text
+
+
+@given(st.text(min_size=1).filter(lambda text: "\r" not in text and "\0" not in text))
+@settings(max_examples=25, deadline=None)
 def test_any_text_is_shown_as_it_is(text: str) -> None:
-    parser = _Texts()
-    parser.feed(render(page(harmful=(Item(title="t", label="l", text=text, effect=-1.0),))))
-    assert text in "".join(parser.texts)
+    page = explanation(harmful=(replace(HARMFUL, text=text),))
+    assert text in _Parsed(render(page)).text
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+@settings(max_examples=25, deadline=None)
+def test_any_text_can_be_written(text: str) -> None:
+    for page in (explanation(), ranked(2)):
+        render(with_text(page, text)).encode()
+
+
+def test_text_without_a_utf8_form_is_shown_escaped() -> None:
+    html = render(explanation(title="wrongly \udce9 read"))
+    assert r"wrongly \udce9 read" in html
 
 
 def test_a_page_without_effects_or_checks() -> None:
-    html = render(page(helpful=(), harmful=(), scatter=None, lights=()))
+    html = render(explanation(helpful=(), harmful=(), scatter=None, lights=()))
     assert "No training example helped" in html
     assert "No training example harmed" in html
     assert "Checked by retraining" not in html
+    assert "No diagnostics were recorded" in html
 
 
-def test_images_and_what_acts_in_them() -> None:
-    image = np.arange(16, dtype=np.uint8).reshape(4, 4)
-    item = Item(title="t", label="l", image=image, acting=np.eye(4), effect=0.1)
-    html = render(page(helpful=(item,)))
-    assert html.count("data:image/png;base64,") == 2
+def test_tables_without_rows() -> None:
+    for page in (replace(batch(0), examples=()), ranked(0)):
+        assert json.loads(_Parsed(render(page)).scripts[0][1])["rows"] == []
+
+
+def test_each_light_says_its_level() -> None:
+    lights = tuple(Light(level=level, title="t", words="w") for level in ("good", "caution", "bad"))
+    said = words(explanation(lights=lights))
+    assert all(word in said for word in ("Good", "Caution", "Bad"))
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 3), (1, 1), (700, 20)])
+def test_images_and_what_acts_in_them(shape: tuple[int, ...]) -> None:
+    image = np.arange(math.prod(shape), dtype=np.uint64).astype(np.uint8).reshape(shape)
+    item = Item(title="t", label="l", image=image, acting=np.ones(shape), effect=0.1)
+    html = render(explanation(helpful=(item,)))
+    assert html.count("data:image/png;base64,") == 3
     assert 'alt="t, labeled l"' in html
+
+
+def test_tokens_are_marked_by_what_they_do() -> None:
+    item = replace(HARMFUL, tokens=("a ", "bad ", "dog"), acting=np.array([0.0, 2.0, -1.0]))
+    html = render(explanation(harmful=(item,)))
+    assert '<mark class="raises s5" title="+2.000">bad </mark>' in html
+    assert re.search(r'<mark class="lowers s[23]" title="−1.000">dog</mark>', html)
+    assert ">a dog<" not in html
+
+
+def test_numbers_that_are_not_finite_stay_out_of_the_drawing() -> None:
+    scatter = Scatter(
+        predicted=np.array([0.1, math.nan, 0.2]),
+        actual=np.array([0.1, 0.2, math.inf]),
+        names=(1, 2, 3),
+        r=math.nan,
+        slope=math.nan,
+    )
+    html = render(explanation(scatter=scatter))
+    assert html.count('r="4.5"') == 1
+    assert "2 pairs without a finite number are left out." in html
+    assert "R = not known" in html
+
+
+def test_a_constant_scatter_is_drawn() -> None:
+    scatter = Scatter(
+        predicted=np.zeros(2), actual=np.zeros(2), names=("a", "b"), r=math.nan, slope=math.nan
+    )
+    assert "NaN" not in render(explanation(scatter=scatter))
+
+
+def test_points_lie_where_their_numbers_say() -> None:
+    """Equal numbers lie on the identity line, and a larger one lies above it."""
+    scatter = Scatter(
+        predicted=np.array([-1.0, 1.0, 0.5]),
+        actual=np.array([-1.0, 1.0, 0.9]),
+        names=(1, 2, 3),
+        r=1.0,
+        slope=1.0,
+    )
+    html = render(explanation(scatter=scatter))
+    line = re.search(r'class="identity" d="M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)"', html)
+    assert line is not None
+    x0, y0, x1, y1 = map(float, line.groups())
+    for (x, y), above in zip(
+        re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)" r="4.5">', html), (0, 0, 1), strict=True
+    ):
+        on_line = y0 + (float(x) - x0) * (y1 - y0) / (x1 - x0)
+        assert (on_line - float(y) > 1) == bool(above)
+
+
+def test_the_same_page_is_the_same_file() -> None:
+    assert render(batch()) == render(batch())
 
 
 def test_writes_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "why.html"
-    write(page(), target)
+    assert write(explanation(), target) == target
     before = target.read_text(encoding="utf-8")
     monkeypatch.setattr("os.replace", _fail)
     with pytest.raises(OSError, match="disk full"):
-        write(page(title="Other"), target)
+        write(explanation(title="Other"), target)
     assert target.read_text(encoding="utf-8") == before
     assert [path.name for path in tmp_path.iterdir()] == ["why.html"]
 
@@ -146,8 +288,24 @@ def _fail(*args: object) -> None:
     raise OSError("disk full")
 
 
-def test_refuses_a_folder_and_a_missing_one(tmp_path: Path) -> None:
+def test_a_link_stays_a_link_and_the_mask_is_kept(tmp_path: Path) -> None:
+    real, link = tmp_path / "real.html", tmp_path / "link.html"
+    real.touch()
+    link.symlink_to(real)
+    mask = os.umask(0o077)
+    try:
+        write(explanation(), link)
+    finally:
+        os.umask(mask)
+    assert link.is_symlink()
+    assert real.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert stat.S_IMODE(real.stat().st_mode) == 0o600
+
+
+def test_refuses_what_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="Got the folder"):
-        write(page(), tmp_path)
+        write(explanation(), tmp_path)
     with pytest.raises(InvalidInput, match="Expected a folder that exists"):
-        write(page(), tmp_path / "missing" / "why.html")
+        write(explanation(), tmp_path / "missing" / "why.html")
+    with pytest.raises(InvalidInput, match="Got the device"):
+        write(explanation(), os.devnull)

@@ -1,6 +1,19 @@
 """Pages to open, read and send: plain records in, one self-contained HTML file out."""
 
 from whence.report.page import ExplanationPage, Item, Light, Scatter
-from whence.report.render import render, write
+from whence.report.render import Page, render, write
+from whence.report.table import BatchPage, QueryRow, RankedPage, RankedRow
 
-__all__ = ["ExplanationPage", "Item", "Light", "Scatter", "render", "write"]
+__all__ = [
+    "BatchPage",
+    "ExplanationPage",
+    "Item",
+    "Light",
+    "Page",
+    "QueryRow",
+    "RankedPage",
+    "RankedRow",
+    "Scatter",
+    "render",
+    "write",
+]

@@ -1,14 +1,17 @@
-"""What a page shows, as plain data: arrays, numbers and text, and no model."""
+"""What a page about one prediction shows, as plain data: arrays, numbers and text, no model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from whence.errors import InvalidInput
+
 Floats = NDArray[np.float64]
+Level = Literal["good", "caution", "bad"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -16,15 +19,20 @@ class Item:
     """One example as a reader sees it: an image, a text or the columns of a row.
 
     Args:
-        title: What it is, such as "training example 17".
+        title: What it is, such as "Training example 17".
         label: Its label in the data, or its target.
         predicted: What the model says of it, where that is shown.
         image: Gray [h, w] or color [h, w, 3], uint8.
         text: A text, shown as it stands.
+        tokens: The same text cut into the pieces that act, spaces included; shown instead of it.
         columns: (name, value) pairs of a row, the most important first.
-        acting: What in it acts on the query, in the shape of the image, or one per column.
+        acting: The derivative of the query's measure in the example's inputs: [h, w] or
+            [h, w, 3] for an image, else one number per token or per column.
         effect: The predicted change of the query's measure if it is removed.
         actual: The change that retraining made, where known.
+
+    Raises:
+        InvalidInput: If the image is not one, or `acting` has another shape than what acts.
     """
 
     title: str
@@ -32,10 +40,32 @@ class Item:
     predicted: str | None = None
     image: NDArray[np.uint8] | None = None
     text: str | None = None
+    tokens: tuple[str, ...] = ()
     columns: tuple[tuple[str, str], ...] = ()
     acting: Floats | None = None
     effect: float | None = None
     actual: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.image is not None:
+            shape, kind = self.image.shape, self.image.dtype
+            shaped = len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)
+            if not shaped or kind != np.uint8 or not self.image.size:
+                raise InvalidInput(
+                    "Expected an image of shape [h, w] or [h, w, 3] and dtype uint8. "
+                    f"Got shape {shape} and dtype {kind}. Scale it to 0..255 and cast it."
+                )
+        if self.acting is not None and self.acting.shape not in self._acting_shapes():
+            raise InvalidInput(
+                f"Expected acting in one of the shapes {self._acting_shapes()}, that of the image, "
+                f"or one number per token or column. Got shape {self.acting.shape}."
+            )
+
+    def _acting_shapes(self) -> list[tuple[int, ...]]:
+        """Return the shapes that `acting` may have: those of what is shown."""
+        if self.image is not None:
+            return [self.image.shape[:2], (*self.image.shape[:2], 3)]
+        return [(len(self.tokens or self.columns),)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +76,18 @@ class Light:
         level: "good", "caution" or "bad".
         title: What was looked at.
         words: What was found, and what to do about it.
+
+    Raises:
+        InvalidInput: If the level is another word.
     """
 
-    level: Literal["good", "caution", "bad"]
+    level: Level
     title: str
     words: str
+
+    def __post_init__(self) -> None:
+        if self.level not in get_args(Level):
+            raise InvalidInput(f'Expected a level "good", "caution" or "bad". Got {self.level!r}.')
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -61,8 +98,11 @@ class Scatter:
         predicted: [k].
         actual: [k].
         names: The examples' names, [k].
-        r: Pearson's correlation.
+        r: Pearson's correlation; NaN if either is constant.
         slope: Least-squares slope of actual on predicted.
+
+    Raises:
+        InvalidInput: If the three do not have the same length.
     """
 
     predicted: Floats
@@ -70,6 +110,14 @@ class Scatter:
     names: tuple[Any, ...]
     r: float
     slope: float
+
+    def __post_init__(self) -> None:
+        shapes = self.predicted.shape, self.actual.shape, (len(self.names),)
+        if len(set(shapes)) != 1:
+            raise InvalidInput(
+                "Expected as many predicted changes as actual ones and names. "
+                f"Got shapes {', '.join(map(str, shapes))}."
+            )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -83,13 +131,15 @@ class ExplanationPage:
         measure: What the effects are changes of: "loss", "margin", ....
         unit: Its unit, such as "nats".
         value: The query's measure as it is.
-        helpful: Training examples that helped, the most helpful first.
-        harmful: Training examples that harmed, the most harmful first.
+        helpful: The examples whose removal raises the measure, the largest effect first.
+        harmful: The examples whose removal lowers the measure, the most negative first.
         scatter: Predicted against retrained, where verified.
         lights: The diagnostics.
         method: How the numbers were computed, in words.
         command: What reproduces the page.
         n: The number of training examples.
+        created: When it was made, as the reader should see it; not shown if empty.
+        version: Of whence; not shown if empty.
     """
 
     title: str
@@ -105,3 +155,5 @@ class ExplanationPage:
     method: str
     command: str
     n: int
+    created: str = ""
+    version: str = ""

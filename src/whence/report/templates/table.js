@@ -1,0 +1,273 @@
+"use strict";
+(() => {
+  // Draws one page of rows at a time, so that ten thousand stay smooth. Text only ever becomes
+  // a text node: nothing in the data can become markup.
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const at = id => document.getElementById(id);
+  const make = (name, properties, ...children) => {
+    const element = Object.assign(document.createElement(name), properties);
+    element.append(...children);
+    return element;
+  };
+  const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
+  const thousands = value => value.toLocaleString("en-US");
+
+  const number = (value, decimals = 3) => {
+    if (value === null) return "not known";
+    const tiny = value !== 0 && Math.abs(value) < 0.5 * 10 ** -decimals;
+    const text = tiny || Math.abs(value) >= 1e9 ? value.toExponential(1)
+      : value.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
+    return text.replace(/-/g, "−");
+  };
+  const signed = value => {
+    if (value === null) return "not known";
+    const digits = value ? 1 - Math.floor(Math.log10(Math.abs(value))) : 3;
+    return (value > 0 ? "+" : "") + number(value, Math.min(6, Math.max(3, digits)));
+  };
+
+  const largest = data.columns.map((column, c) => {
+    let most = 0;
+    for (const row of data.rows) {
+      for (const value of column.kind === "effects" ? row[c].map(pair => pair[1]) : [row[c]]) {
+        most = Math.max(most, Math.abs(value) || 0);
+      }
+    }
+    return most || 1;
+  });
+  const effects = data.columns.flatMap((column, c) => column.kind === "effects" ? [c] : []);
+  const scale = Math.max(0, ...effects.map(c => largest[c])) || 1;
+
+  // What a column is sorted by, and what a search looks through.
+  const key = (row, c) => {
+    const cell = row[c];
+    switch (data.columns[c].kind) {
+      case "item": return data.items[cell].title;
+      case "effects": return cell.length ? Math.abs(cell[0][1]) : null;
+      default: return cell;
+    }
+  };
+  const words = item => [item.title, item.label, item.predicted, item.text, ...(item.columns || []).flat()].join("\n");
+  const haystacks = new Map();
+  const haystack = r => {
+    if (!haystacks.has(r)) {
+      const row = data.rows[r];
+      haystacks.set(r, data.columns.map((column, c) => {
+        if (column.kind === "item") return words(data.items[row[c]]);
+        if (column.kind === "effects") return row[c].map(pair => data.items[pair[0]].title).join("\n");
+        return column.kind === "text" ? row[c] : "";
+      }).join("\n").toLowerCase());
+    }
+    return haystacks.get(r);
+  };
+
+  const state = { sort: -1, down: false, page: 0, search: "", filters: new Map(), mistakes: false, open: new Set() };
+  let found = [];
+
+  const find = () => {
+    const terms = state.search.toLowerCase().split(/\s+/).filter(Boolean);
+    found = [];
+    data.rows.forEach((row, r) => {
+      for (const [c, value] of state.filters) if (row[c] !== value) return;
+      if (state.mistakes && row[data.differ.columns[0]] === row[data.differ.columns[1]]) return;
+      if (terms.length) {
+        const text = haystack(r);
+        if (!terms.every(term => text.includes(term))) return;
+      }
+      found.push(r);
+    });
+    const turn = state.down ? -1 : 1, c = state.sort;
+    if (c < 0) {
+      if (state.down) found.reverse();
+    } else {
+      const keys = new Map(found.map(r => [r, key(data.rows[r], c)]));
+      found.sort((a, b) => {
+        const x = keys.get(a), y = keys.get(b);
+        if (x === null || y === null) return (x === null) - (y === null) || a - b; // unknown last
+        return turn * (typeof x === "number" ? x - y : collator.compare(x, y)) || a - b;
+      });
+    }
+    state.page = 0;
+    draw();
+  };
+
+  const thumbnail = item => {
+    const image = make("img", { src: item.image, alt: "" });
+    image.addEventListener("load", () => image.classList.toggle("pixels", Math.max(image.naturalWidth, image.naturalHeight) < 64));
+    return image;
+  };
+  const excerpt = item => {
+    if (item.text) return item.text.length > 140 ? item.text.slice(0, 140) + "…" : item.text;
+    return (item.columns || []).slice(0, 3).map(([name, value]) => `${name}: ${value}`).join(", ");
+  };
+  const bar = (value, most, side) => {
+    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    svg.setAttribute("class", `bar ${side}`);
+    svg.setAttribute("aria-hidden", "true");
+    for (const [name, width] of [["track", 100], ["size", 100 * Math.abs(value) / most]]) {
+      const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+      const shape = { class: name, width: `${width}%`, height: 6, y: 3, rx: 3 };
+      for (const attribute in shape) rect.setAttribute(attribute, shape[attribute]);
+      svg.append(rect);
+    }
+    return svg;
+  };
+
+  const cell = (row, c, toggle) => {
+    const column = data.columns[c], value = row[c];
+    const td = make(column.kind === "item" ? "th" : "td", { className: `of-${column.kind}` });
+    td.setAttribute("role", column.kind === "item" ? "rowheader" : "cell");
+    if (column.kind === "item") td.scope = "row";
+    td.dataset.name = column.name;
+    if (column.kind === "item") {
+      const item = data.items[value];
+      if (item.image) td.append(thumbnail(item));
+      td.append(make("div", {}, toggle, make("span", { className: "excerpt", dir: "auto", textContent: excerpt(item) })));
+    } else if (column.kind === "effects") {
+      if (!value.length) td.append(make("span", { className: "soft", textContent: "none" }));
+      else {
+        const [example, effect] = value[0], item = data.items[example];
+        if (item.image) td.append(thumbnail(item));
+        td.append(make("div", {},
+          make("span", { className: `effect ${column.side}`, textContent: signed(effect) }), bar(effect, scale, column.side),
+          make("span", { className: "excerpt", dir: "auto", textContent: `${item.title}, ${item.label}` })));
+      }
+    } else if (column.kind === "number") {
+      td.append(make("div", {}, make("span", { textContent: number(value) }), ...(column.bar && value !== null ? [bar(value, largest[c], "")] : [])));
+    } else {
+      td.append(make("span", { dir: "auto", textContent: value ?? "none" }));
+      if (c === data.differ?.columns[1] && value !== row[data.differ.columns[0]]) {
+        td.classList.add("differs");
+        td.firstChild.append(make("span", { textContent: " ≠", title: data.differ.title }));
+      }
+    }
+    return td;
+  };
+
+  const whole = item => {
+    const box = make("div", { className: "whole" });
+    if (item.image) box.append(Object.assign(thumbnail(item), { alt: `${item.title}, labeled ${item.label}` }));
+    if (item.text) box.append(make("p", { className: "text", dir: "auto", tabIndex: 0, textContent: item.text }));
+    if (item.columns) {
+      box.append(make("table", { className: "columns" }, make("tbody", {}, ...item.columns.map(([name, value]) =>
+        make("tr", {}, make("th", { scope: "row", dir: "auto", textContent: name }), make("td", { dir: "auto", textContent: value }))))));
+    }
+    return box;
+  };
+  const detail = row => {
+    const box = make("div", { className: "detail" }, whole(data.items[row[0]]));
+    for (const c of effects) {
+      const column = data.columns[c];
+      box.append(make("div", {}, make("h3", { textContent: `${column.words} …` }), row[c].length
+        ? make("ol", { className: "behind" }, ...row[c].map(([example, effect]) => {
+          const item = data.items[example];
+          return make("li", {}, ...(item.image ? [thumbnail(item)] : []), make("div", {},
+            make("span", { className: `effect ${column.side}`, textContent: signed(effect) }),
+            bar(effect, scale, column.side),
+            make("span", { dir: "auto", textContent: `${item.title}, labeled ${item.label}` }),
+            make("span", { className: "excerpt", dir: "auto", textContent: excerpt(item) })));
+        }))
+        : make("p", { className: "soft", textContent: "none" })));
+    }
+    return box;
+  };
+
+  const body = document.querySelector("table.rows tbody");
+  const line = r => {
+    const row = data.rows[r];
+    const toggle = make("button", { type: "button", className: "open", dir: "auto", textContent: data.items[row[0]].title });
+    const tr = make("tr", {}, make("td", { className: "rank", textContent: thousands(r + 1) }), ...data.columns.map((column, c) => cell(row, c, toggle)));
+    tr.setAttribute("role", "row");
+    tr.firstChild.setAttribute("role", "cell");
+    tr.firstChild.dataset.name = "#";
+    let more = null;
+    const set = open => {
+      toggle.setAttribute("aria-expanded", open);
+      if (open && !more) {
+        const td = make("td", { colSpan: data.columns.length + 1 }, detail(row));
+        td.setAttribute("role", "cell");
+        more = make("tr", { className: "more" }, td);
+        more.setAttribute("role", "row");
+        tr.after(more);
+      } else if (!open && more) { more.remove(); more = null; }
+    };
+    toggle.addEventListener("click", () => {
+      if (state.open.has(r)) state.open.delete(r); else state.open.add(r);
+      set(state.open.has(r));
+    });
+    return [tr, () => set(state.open.has(r))];
+  };
+
+  const draw = () => {
+    const size = Number(at("size").value), pages = Math.max(1, Math.ceil(found.length / size));
+    state.page = Math.min(state.page, pages - 1);
+    const shown = found.slice(state.page * size, (state.page + 1) * size).map(line);
+    body.replaceChildren(...shown.map(([tr]) => tr));
+    for (const [, restore] of shown) restore();
+    const all = thousands(data.rows.length);
+    at("count").textContent = found.length === data.rows.length ? `${all} rows` : found.length
+      ? `${thousands(found.length)} of ${all} rows match` : `None of ${all} rows matches. Change the search or the filters.`;
+    at("where").textContent = `Page ${thousands(state.page + 1)} of ${thousands(pages)}`;
+    at("first").disabled = at("previous").disabled = state.page === 0;
+    at("last").disabled = at("next").disabled = state.page >= pages - 1;
+    for (const th of document.querySelectorAll("table.rows thead th")) {
+      const sorted = Number(th.dataset.column) === state.sort;
+      th.setAttribute("aria-sort", sorted ? (state.down ? "descending" : "ascending") : "none");
+    }
+    at("sort").value = String(state.sort);
+  };
+
+  const sortBy = c => {
+    const text = c < 0 || ["item", "text"].includes(data.columns[c].kind);
+    state.down = state.sort === c ? !state.down : !text; // numbers start with the largest
+    state.sort = c;
+    find();
+  };
+
+  const head = make("tr", {});
+  head.setAttribute("role", "row");
+  [["#", -1], ...data.columns.map((column, c) => [column.name, c])].forEach(([name, c]) => {
+    const button = make("button", { type: "button", textContent: name });
+    if (c < 0) button.setAttribute("aria-label", "Original order");
+    button.addEventListener("click", () => sortBy(c));
+    const th = make("th", { scope: "col", className: c < 0 ? "rank" : `of-${data.columns[c].kind}` }, button);
+    th.setAttribute("role", "columnheader");
+    th.dataset.column = c;
+    head.append(th);
+    at("sort").append(make("option", { value: String(c), textContent: c < 0 ? "original order" : name }));
+  });
+  document.querySelector("table.rows thead").append(head);
+  at("sort").addEventListener("change", event => { state.sort = NaN; sortBy(Number(event.target.value)); });
+  at("turn").addEventListener("click", () => { state.down = !state.down; find(); });
+
+  data.columns.forEach((column, c) => {
+    if (!column.filter) return;
+    const values = [...new Set(data.rows.map(row => row[c]).filter(value => value !== null))].sort(collator.compare);
+    if (values.length < 2 || values.length > 1000) return;
+    const select = make("select", {}, make("option", { value: "", textContent: "all" }),
+      ...values.map((value, v) => make("option", { value: String(v), textContent: value.slice(0, 60) })));
+    select.addEventListener("change", () => {
+      if (select.value === "") state.filters.delete(c); else state.filters.set(c, values[Number(select.value)]);
+      find();
+    });
+    at("filters").append(make("label", {}, `${column.name} `, select));
+  });
+  if (data.differ) {
+    const check = make("input", { type: "checkbox", id: "mistakes" });
+    check.addEventListener("change", () => { state.mistakes = check.checked; find(); });
+    at("filters").append(make("label", { className: "check" }, check, ` ${data.differ.words}`));
+  }
+  let waiting = 0;
+  at("search").addEventListener("input", event => {
+    state.search = event.target.value;
+    clearTimeout(waiting);
+    waiting = setTimeout(find, 80);
+  });
+  at("size").addEventListener("change", () => { state.page = 0; draw(); });
+  const go = step => () => { state.page = step(state.page); draw(); };
+  at("first").addEventListener("click", go(() => 0));
+  at("previous").addEventListener("click", go(page => page - 1));
+  at("next").addEventListener("click", go(page => page + 1));
+  at("last").addEventListener("click", go(() => Infinity));
+  at("table").hidden = false;
+  find();
+})();
