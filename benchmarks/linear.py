@@ -1,8 +1,8 @@
 """What exact influence costs for linear models: MNIST softmax and Enron bag of words.
 
 MNIST: 55,000 x 784 pixels, 10 classes, p = 7,840, l2 0.01, no intercept, fitted with scikit-learn.
-Times are set beside the floor of their floating-point operations at the matrix-product rate that was
-measured in the same run. Enron: 4,137 messages x 6,279 words, sparse. Needs WHENCE_DATA.
+Times are set beside the floor of their floating-point operations at the matrix-product rate that
+was measured in the same run. Enron: 4,137 messages x 6,279 words, sparse. Needs WHENCE_DATA.
 
 Run it with `python -m benchmarks.linear`; about 6 minutes on two cores.
 """
@@ -94,7 +94,7 @@ def mnist_rows() -> dict[str, object]:
 def enron_row() -> dict[str, object]:
     """Measure self-influence of all Enron training messages, sparse."""
     enron = datasets.enron_bag_of_words()
-    x, y = enron.split.x_train, enron.split.y_train
+    x, y = enron.x_train, enron.y_train
     model = LogisticRegression(C=1 / (1e-4 * len(y)), tol=1e-8, max_iter=10_000).fit(x, y)
     _, seconds = timed(lambda: whence.self_influence(whence.from_sklearn(model, x, y)))
     return {"Enron shape": list(x.shape), "Enron self-influence of all, s": seconds}

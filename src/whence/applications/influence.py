@@ -72,7 +72,8 @@ def influence(
 
     Cost:
         first: q solves and one product of the training gradients with [p, q].
-        newton: k c solves for k candidates. refined: 2 k more and four passes over the data for each.
+        newton: k c solves for k candidates. refined: 2 k more, and four passes over the data
+        for each.
 
     References:
         Koh & Liang (2017), section 2.1, equation 2.

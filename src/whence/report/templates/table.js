@@ -12,18 +12,16 @@
   const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
   const thousands = value => value.toLocaleString("en-US");
 
-  const number = (value, decimals = 3) => {
+  // Two digits at least, three decimals at least, six at most: as elsewhere on these pages.
+  const number = value => {
     if (value === null) return "not known";
+    const decimals = Math.min(6, Math.max(3, value ? 1 - Math.floor(Math.log10(Math.abs(value))) : 3));
     const tiny = value !== 0 && Math.abs(value) < 0.5 * 10 ** -decimals;
     const text = tiny || Math.abs(value) >= 1e9 ? value.toExponential(1)
       : value.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
     return text.replace(/-/g, "−");
   };
-  const signed = value => {
-    if (value === null) return "not known";
-    const digits = value ? 1 - Math.floor(Math.log10(Math.abs(value))) : 3;
-    return (value > 0 ? "+" : "") + number(value, Math.min(6, Math.max(3, digits)));
-  };
+  const signed = value => (value > 0 ? "+" : "") + number(value);
 
   const largest = data.columns.map((column, c) => {
     let most = 0;
@@ -129,7 +127,7 @@
         if (item.image) td.append(thumbnail(item));
         td.append(make("div", {},
           make("span", { className: `effect ${column.side}`, textContent: signed(effect) }), bar(effect, scale, column.side),
-          make("span", { className: "excerpt", dir: "auto", textContent: `${item.title}, ${item.label}` })));
+          make("span", { className: "excerpt", dir: "auto", textContent: `${item.title}, labeled\u00a0${item.label}` })));
       }
     } else if (column.kind === "number") {
       td.append(make("div", {}, make("span", { textContent: number(value) }), ...(column.bar && value !== null ? [bar(value, largest[c], "")] : [])));
@@ -252,7 +250,7 @@
     at("filters").append(make("label", {}, `${column.name} `, select));
   });
   if (data.differ) {
-    const check = make("input", { type: "checkbox", id: "mistakes" });
+    const check = make("input", { type: "checkbox", id: "differ" });
     check.addEventListener("change", () => { state.mistakes = check.checked; find(); });
     at("filters").append(make("label", { className: "check" }, check, ` ${data.differ.words}`));
   }
