@@ -1,0 +1,281 @@
+"""Pages in a real browser: Debian's chromium, driven headless, with no network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.report.pages import batch, explanation, ranked, with_text
+from whence.report import Item, Page, QueryRow, write
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+_CHROMIUM, _DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (_CHROMIUM.exists() and _DRIVER.exists()),
+    reason="no chromium: apt-get install chromium chromium-driver",
+)
+_FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1100,900",
+]
+PAGES = pytest.mark.parametrize(
+    "page", [explanation(), batch(), ranked()], ids=["why", "many", "ranked"]
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(_CHROMIUM)
+    for flag in (*_FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(_DRIVER)))
+    yield driver
+    driver.quit()
+
+
+def show(browser: Any, page: Page, folder: Path, *, width: int = 1100, dark: bool = False) -> None:
+    """Open a page, with the logs of what came before emptied."""
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
+    )
+    browser.get_log("performance")
+    browser.get_log("browser")
+    browser.get(write(page, folder / "page.html").as_uri())
+
+
+def find(browser: Any, selector: str) -> Any:
+    return browser.find_element("css selector", selector)
+
+
+def texts(browser: Any, selector: str) -> list[str]:
+    script = "return [...document.querySelectorAll(arguments[0])].map(e => e.innerText.trim())"
+    return [str(text) for text in browser.execute_script(script, selector)]
+
+
+def titles(browser: Any) -> list[str]:
+    return texts(browser, "table.rows button.open")
+
+
+def wait_for_count(browser: Any, text: str) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, 10).until(lambda _: text in find(browser, "#count").text)
+
+
+@PAGES
+def test_loads_without_complaint_and_asks_nobody(browser: Any, page: Page, tmp_path: Path) -> None:
+    show(browser, page, tmp_path)
+    assert browser.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [
+        event["params"]["request"]["url"]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
+    assert asked
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+
+
+@PAGES
+@pytest.mark.parametrize("width", [360, 1100])
+def test_never_scrolls_sideways(browser: Any, page: Page, tmp_path: Path, width: int) -> None:
+    long = with_text(page, "a_very_long_name_without_any_place_to_break_it_" * 4)
+    for shown in (page, long):
+        show(browser, shown, tmp_path, width=width)
+        for button in browser.find_elements("css selector", "button.open")[:1]:
+            button.click()
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+@PAGES
+def test_hostile_text_is_shown_and_never_run(browser: Any, page: Page, tmp_path: Path) -> None:
+    for text in ("</script><script>window.hacked = 1</script>", "<img src=x onerror=hacked=1>"):
+        show(browser, with_text(page, text), tmp_path)
+        for button in browser.find_elements("css selector", "button.open")[:1]:
+            button.click()
+        assert browser.execute_script("return window.hacked") is None
+        assert text in find(browser, "h1").text
+        assert browser.get_log("browser") == []
+
+
+def test_sorts(browser: Any, tmp_path: Path) -> None:
+    show(browser, batch(60), tmp_path)
+    head = "table.rows thead th:nth-child({})"
+    assert titles(browser)[:2] == ["Query 0", "Query 1"]
+    find(browser, head.format(5) + " button").click()  # loss, the largest first
+    assert titles(browser)[:2] == ["Query 59", "Query 58"]
+    assert find(browser, head.format(5)).get_attribute("aria-sort") == "descending"
+    find(browser, head.format(5) + " button").click()
+    assert titles(browser)[:2] == ["Query 0", "Query 1"]
+    find(browser, head.format(2) + " button").click()  # names: 2 before 10
+    assert titles(browser)[:3] == ["Query 0", "Query 1", "Query 2"]
+    assert find(browser, head.format(5)).get_attribute("aria-sort") == "none"
+    find(browser, head.format(6) + " button").click()  # the most helpful effect, 0.5 / (i + 1)
+    assert titles(browser)[:2] == ["Query 0", "Query 1"]
+
+
+def test_what_is_not_known_sorts_last_both_ways(browser: Any, tmp_path: Path) -> None:
+    show(browser, ranked(10), tmp_path)
+    for _ in range(2):
+        find(browser, "table.rows thead th:nth-child(6) button").click()
+        assert titles(browser)[-1] == "Message 5"
+
+
+def test_searches_filters_and_counts(browser: Any, tmp_path: Path) -> None:
+    show(browser, ranked(30), tmp_path)
+    find(browser, "#search").send_keys("17. NUMBER")  # words in any order, in any case
+    wait_for_count(browser, "1 of 30 rows match")
+    assert titles(browser) == ["Message 17"]
+    page = batch(60)
+    show(browser, page, tmp_path)
+    find(browser, "#search").send_keys("nothing like it")
+    wait_for_count(browser, "None of 60 rows matches")
+    assert titles(browser) == []
+    find(browser, "#search").clear()
+    find(browser, "#search").send_keys(" ")
+    wait_for_count(browser, "60 rows")
+    find(browser, "#differ").click()
+    wait_for_count(browser, "5 of 60 rows match")  # every thirteenth of 60
+    assert titles(browser) == [f"Query {i}" for i in range(0, 60, 13)]
+    find(browser, "#differ").click()
+    option = "#filters select option:nth-child(3)"
+    label = find(browser, option).text
+    find(browser, option).click()
+    expected = [row.query.title for row in page.rows if row.query.label == label]
+    wait_for_count(browser, f"{len(expected)} of 60")
+    assert titles(browser) == expected
+
+
+def test_ten_thousand_rows_come_a_page_at_a_time(browser: Any, tmp_path: Path) -> None:
+    rows = tuple(
+        QueryRow(
+            query=Item(title=f"Query {i}", label=str(i % 10)), value=i / 7, helpful=(), harmful=()
+        )
+        for i in range(10_000)
+    )
+    show(browser, replace(batch(0), rows=rows), tmp_path)
+    assert len(titles(browser)) == 25
+    find(browser, "#last").click()
+    assert titles(browser)[-1] == "Query 9999"
+    assert "Page 400 of 400" in find(browser, "#where").text
+    assert not find(browser, "#next").is_enabled()
+    find(browser, "#size option:nth-child(4)").click()
+    assert len(titles(browser)) == 100
+    find(browser, "table.rows thead th:nth-child(4) button").click()
+    assert titles(browser)[0] == "Query 9999"
+    find(browser, "#search").send_keys("query 77")
+    wait_for_count(browser, f"{sum('77' in str(i) for i in range(10_000))} of 10,000")
+
+
+def test_a_row_opens_by_keyboard_and_shows_everything(browser: Any, tmp_path: Path) -> None:
+    show(browser, batch(3), tmp_path)
+    button = find(browser, "button.open")
+    assert button.get_attribute("aria-expanded") == "false"
+    button.send_keys("\n")
+    assert button.get_attribute("aria-expanded") == "true"
+    assert texts(browser, ".behind .effect") == ["+0.500", "+0.250"]
+    button.send_keys("\n")
+    assert texts(browser, ".behind .effect") == []
+
+
+def test_the_theme_follows_the_system_until_chosen(browser: Any, tmp_path: Path) -> None:
+    script = "return getComputedStyle(document.body).backgroundColor"
+    show(browser, explanation(), tmp_path)
+    light = browser.execute_script(script)
+    show(browser, explanation(), tmp_path, dark=True)
+    dark = browser.execute_script(script)
+    assert light != dark
+    find(browser, "#theme").click()
+    assert find(browser, "#theme").text == "Theme: light"
+    assert browser.execute_script(script) == light
+    find(browser, "#theme").click()
+    find(browser, "#theme").click()
+    assert find(browser, "#theme").text == "Theme: system"
+
+
+# The contrast of every visible text with what is behind it, as WCAG 2 defines it; transparent
+# layers are mixed in. Returns what falls short of 4.5.
+_CONTRAST = """
+const parse = text => {
+  const numbers = text.match(/[\\d.]+/g).map(Number);
+  if (text.startsWith("color(srgb")) return [...numbers.slice(0, 3).map(v => v * 255), numbers[3] ?? 1];
+  return [...numbers.slice(0, 3), numbers[3] ?? 1];
+};
+const over = (top, below) => [0, 1, 2].map(k => top[3] * top[k] + (1 - top[3]) * below[k]);
+const behind = element => {
+  const layers = [];
+  for (let e = element; e; e = e.parentElement) layers.push(parse(getComputedStyle(e).backgroundColor));
+  return layers.reverse().reduce((color, layer) => over(layer, color), [255, 255, 255]);
+};
+const light = color => {
+  const [r, g, b] = color.map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+  return .2126 * r + .7152 * g + .0722 * b;
+};
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), poor = [];
+for (let node; (node = walker.nextNode());) {
+  const element = node.parentElement;
+  if (!node.data.trim() || element.closest("script, style, noscript, svg, :disabled") || !element.checkVisibility()) continue;
+  const back = behind(element), front = over(parse(getComputedStyle(element).color), back);
+  const [low, high] = [light(front), light(back)].sort((a, b) => a - b);
+  const ratio = (high + .05) / (low + .05);
+  if (ratio < 4.5) poor.push([node.data.trim().slice(0, 40), ratio.toFixed(2)]);
+}
+return poor;
+"""  # noqa: E501
+
+
+@PAGES
+@pytest.mark.parametrize("dark", [False, True])
+def test_text_has_contrast(browser: Any, page: Page, tmp_path: Path, dark: bool) -> None:
+    show(browser, page, tmp_path, dark=dark)
+    for button in browser.find_elements("css selector", "button.open")[:1]:
+        button.click()
+    assert browser.execute_script(_CONTRAST) == []
+
+
+# What a screen reader needs, as far as a script can tell.
+_ACCESSIBLE = """
+const faults = [], all = selector => [...document.querySelectorAll(selector)];
+for (const name of ["main", "header", "footer", "h1"]) {
+  if (all(name).length !== 1) faults.push(`${all(name).length} × ${name}`);
+}
+for (const image of all("img")) if (!image.hasAttribute("alt")) faults.push("an image without alt");
+for (const field of all("input, select")) if (!field.labels.length) faults.push("a field without a label");
+for (const button of all("button")) if (!button.innerText.trim() && !button.hidden) {
+  if (button.checkVisibility()) faults.push("a button without a name");
+}
+const ids = all("[id]").map(e => e.id);
+if (new Set(ids).size !== ids.length) faults.push("an id given twice");
+for (const e of all("[aria-labelledby]")) for (const id of e.getAttribute("aria-labelledby").split(" ")) {
+  if (!document.getElementById(id)) faults.push(`no ${id}`);
+}
+let level = 0;
+for (const heading of all("h1, h2, h3").filter(e => e.checkVisibility())) {
+  const next = Number(heading.tagName[1]);
+  if (next > level + 1) faults.push(`h${level} then h${next}`);
+  level = next;
+}
+return faults;
+"""  # noqa: E501
+
+
+@PAGES
+def test_names_and_landmarks(browser: Any, page: Page, tmp_path: Path) -> None:
+    show(browser, page, tmp_path)
+    assert browser.execute_script(_ACCESSIBLE) == []
