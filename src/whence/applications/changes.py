@@ -81,7 +81,7 @@ def group_effect(
     if order == "refit":
         base = converged(objective)
         asked = base.examples(queries)
-        quantity = measure_of(base.loss, measure)
+        quantity = measure_of(base.trained_loss, measure)
         return as_array(measure_changes(base, asked, quantity, refit_without(base, where)))[:, 0]
     check_order(order)
     prepared = prepare(objective, 1, solver=solver, damping=damping)

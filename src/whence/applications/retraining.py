@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from whence.applications.prediction import (
 from whence.curvature.choose import prepare
 from whence.curvature.removal import SingleChanges, tiles
 from whence.errors import UnsupportedModel
+from whence.objective.hinge import fit_hinge, is_hinge, refit_hinge
+from whence.objective.linear import LinearObjective
 from whence.objective.losses import measure_of
 from whence.objective.objective import Objective
 
@@ -76,13 +79,10 @@ def leave_one_out(
     where = positions(objective, indices)
     base = converged(objective)
     asked = base.examples(queries)
-    quantity = measure_of(base.loss, measure)
-    c = base.outputs(asked).shape[1]
-    inverse = prepare(base, len(where) * c).inverse
+    quantity = measure_of(base.trained_loss, measure)
     parts = []
     with tqdm(total=len(where), desc="retraining", unit="fit", disable=None) as progress:
-        for tile in tiles(base, len(where), c):
-            deltas = _refit_together(base, removal(base, inverse, where[tile]), where[tile])
+        for deltas in _removals(base, where):
             parts.append(measure_changes(base, asked, quantity, deltas))
             progress.update(deltas.shape[1])
     return as_array(torch.cat(parts, 1))
@@ -95,11 +95,13 @@ def converged(objective: Objective) -> Objective:
         objective: R at θ̂.
 
     Returns:
-        R with ‖∇R‖ <= 1e-10.
+        R with ‖∇R‖ <= 1e-10; for a true hinge, with margins exact to 1e-10.
 
     Raises:
-        UnsupportedModel: If R is not known to be smooth and convex.
+        UnsupportedModel: If R is not known to be convex.
     """
+    if isinstance(objective, LinearObjective) and is_hinge(objective.trained_loss):
+        return fit_hinge(objective).objective
     if not objective.convex:
         raise UnsupportedModel(
             "Expected a convex objective to retrain by Newton's method. Got a model that is not "
@@ -122,8 +124,22 @@ def refit_without(objective: Objective, where: NDArray[np.intp]) -> Tensor:
     """
     weights = objective.weights.clone()
     weights[where] = 0
-    refitted = objective.reweighted(weights).polish(gradient_norm=_CONVERGED)
-    return (refitted.params - objective.params).unsqueeze(1)
+    if isinstance(objective, LinearObjective) and is_hinge(objective.trained_loss):
+        params = refit_hinge(objective, weights)
+    else:
+        params = objective.reweighted(weights).polish(gradient_norm=_CONVERGED).params
+    return (params - objective.params).unsqueeze(1)
+
+
+def _removals(objective: Objective, where: NDArray[np.intp]) -> Iterator[Tensor]:
+    """Yield the parameter changes [p, m] of the removals, block by block."""
+    if isinstance(objective, LinearObjective) and is_hinge(objective.trained_loss):
+        yield fit_hinge(objective).without(where)
+        return
+    c = objective.outputs(objective.train.subset(where[:1])).shape[1]
+    inverse = prepare(objective, len(where) * c).inverse
+    for tile in tiles(objective, len(where), c):
+        yield _refit_together(objective, removal(objective, inverse, where[tile]), where[tile])
 
 
 def _refit_together(objective: Objective, change: SingleChanges, where: NDArray[np.intp]) -> Tensor:
