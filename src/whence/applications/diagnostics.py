@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 import weakref
 
+import numpy as np
 import torch
 
 from whence.curvature.choose import Prepared
@@ -14,6 +15,7 @@ from whence.objective.objective import Objective, risk_gradient
 from whence.scores import Diagnostics
 
 _PROBES = 16
+_TYPICAL = 2048  # examples that tell the size of a typical gradient
 _FITS: weakref.WeakKeyDictionary[Objective, tuple[float, float]] = weakref.WeakKeyDictionary()
 
 
@@ -21,8 +23,8 @@ def fit_quality(objective: Objective) -> tuple[float, float]:
     """Return ‖∇R(θ̂)‖, and the same in units of one typical example's pull.
 
     The pull of example i is wᵢ‖gᵢ‖/n, what the gradient becomes when i is removed from an exact
-    fit. Its root mean square over the training data is estimated with 16 random directions, since
-    E (gᵀz)² = ‖g‖².
+    fit. Its root mean square is estimated on at most 2,048 examples with 16 random directions,
+    since E (gᵀz)² = ‖g‖².
 
     Args:
         objective: R at θ̂.
@@ -40,8 +42,10 @@ def fit_quality(objective: Objective) -> tuple[float, float]:
     p, n = len(objective.params), len(objective.train)
     generator = torch.Generator().manual_seed(0)
     probes = torch.randn(p, _PROBES, generator=generator, dtype=torch.float64)
-    dots = objective.gradient_dot(objective.train, objective.loss, probes.to(objective.params))
-    pull = float((objective.weights.unsqueeze(1) * dots).square().mean().sqrt()) / n
+    some = np.random.default_rng(0).permutation(n)[:_TYPICAL]
+    examples, weights = objective.train.subset(some), objective.weights[some]
+    dots = objective.gradient_dot(examples, objective.loss, probes.to(objective.params))
+    pull = float((weights.unsqueeze(1) * dots).square().mean().sqrt()) / n
     in_examples = norm / pull if pull > 0 else 0.0
     _FITS[objective] = (norm, in_examples)
     smooth = objective.trained_loss == objective.loss

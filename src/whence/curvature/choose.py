@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from whence.curvature.exact import GGN, Curvature, Hessian
+from whence.curvature.exact import GGN, Approximate, Curvature, Hessian
 from whence.errors import InvalidInput, NotPositiveDefinite
 from whence.linalg.cg import CG
 from whence.linalg.cholesky import Cholesky
@@ -101,7 +101,11 @@ def _prepare(
         solver = Cholesky()
         words = f"Cholesky factor of the {p} x {p} Hessian: exact, and the cheapest for {k} solves"
     else:
-        solver = CG(rtol=1e-8 if curvature.dtype == torch.float64 else 1e-5)
+        rough = objective.approximate_inverse(amount)
+        solver = CG(
+            rtol=1e-8 if curvature.dtype == torch.float64 else 1e-5,
+            preconditioner=None if rough is None else Approximate(objective, rough),
+        )
         words = f"conjugate gradients on Hessian-vector products: the cheapest for {k} solves"
     operator: LinearOperator = curvature
     flat = objective.flat_directions()

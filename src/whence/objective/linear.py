@@ -8,7 +8,7 @@ nothing of size [n, p] is built. θ = (W row by row, [c, d]; then b, [c]), as in
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -24,8 +24,10 @@ from whence.objective.features import Features
 from whence.objective.losses import CrossEntropy, Loss, output_hessian
 from whence.objective.measures import Measure
 from whence.objective.objective import Examples, Objective
+from whence.objective.two_level import two_level
 
 _TILE = 2**25  # numbers in one temporary: 256 MB of float64
+_ROWS = 4096  # rows whose products with one output's columns are held at once
 _CACHE = 2**19  # numbers of X in a tile: 4 MB, read once for both products of an HVP
 
 
@@ -178,6 +180,10 @@ class LinearObjective(Objective):
         hessian.diagonal().add_(self.l2)
         return hessian
 
+    def approximate_inverse(self, damping: float = 0.0) -> Callable[[Tensor], Tensor] | None:
+        """Return V ↦ (H + λ I)⁻¹ V, roughly; `None` where it would not pay."""
+        return two_level(self, damping)
+
     def examples(self, data: Any) -> LinearExamples:
         """Check and encode a user's (x, y)."""
         return data if isinstance(data, LinearExamples) else self.inputs.encode(data)
@@ -225,11 +231,14 @@ class LinearObjective(Objective):
         e = measure.gradient(self.outputs(rows), rows.targets)
         coef, intercept = self._split(v)
         total = torch.zeros(len(rows), v.shape[1], dtype=v.dtype)
-        for a in range(self.c):
-            column = rows.features.matmul(coef[a])
-            if intercept is not None:
-                column += intercept[a]
-            total.addcmul_(e[:, a : a + 1], column)
+        for start in range(0, len(rows), _ROWS):
+            tile = slice(start, start + _ROWS)
+            part = rows.features.rows(tile)
+            for a in range(self.c):
+                column = part.matmul(coef[a])
+                if intercept is not None:
+                    column += intercept[a]
+                total[tile].addcmul_(e[tile, a : a + 1], column)
         return total
 
     def gradient_sum(self, examples: Examples, measure: Measure, w: Tensor) -> Tensor:

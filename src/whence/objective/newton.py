@@ -20,6 +20,7 @@ def newton_minimize(
     gradient: Callable[[Tensor], Tensor],
     hessian: Callable[[Tensor], Tensor],
     product: Callable[[Tensor, Tensor], Tensor],
+    precondition: Callable[[Tensor], Tensor] | None = None,
     gradient_norm: float,
     max_steps: int,
 ) -> tuple[Tensor, float]:
@@ -31,6 +32,7 @@ def newton_minimize(
         gradient: θ ↦ ∇R(θ), [p].
         hessian: θ ↦ ∇²R(θ), [p, p]; used for p up to 3,000.
         product: (θ, V) ↦ ∇²R(θ) V for V [p, 1]; used above that, inside conjugate gradients.
+        precondition: V ↦ ∇²R⁻¹ V roughly, for V [p, 1]; kept from step to step.
         gradient_norm: Stop when ‖∇R‖ is at most this.
         max_steps: Give up after this many steps.
 
@@ -48,7 +50,7 @@ def newton_minimize(
         if len(params) <= _DENSE:
             step = _solve(hessian(params), slope_vector)
         else:
-            step = _truncated_solve(product, params, slope_vector, norm)
+            step = _truncated_solve(product, precondition, params, slope_vector, norm)
         at = _backtrack(params, step, slope_vector, value, gradient)
         if at is None:
             break
@@ -66,17 +68,25 @@ def _solve(matrix: Tensor, b: Tensor) -> Tensor:
 
 
 def _truncated_solve(
-    product: Callable[[Tensor, Tensor], Tensor], params: Tensor, b: Tensor, norm: float
+    product: Callable[[Tensor, Tensor], Tensor],
+    precondition: Callable[[Tensor], Tensor] | None,
+    params: Tensor,
+    b: Tensor,
+    norm: float,
 ) -> Tensor:
     """Return A⁻¹ b by conjugate gradients, more exactly as the minimum comes near."""
-    p = len(params)
 
-    def matvec(v: NDArray[np.float64]) -> NDArray[np.float64]:
-        column = torch.from_numpy(v.reshape(p, 1)).to(params.dtype)
-        return np.asarray(product(params, column).squeeze(1))
+    def operator(function: Callable[[Tensor], Tensor]) -> LinearOperator:
+        def matvec(v: NDArray[np.float64]) -> NDArray[np.float64]:
+            column = torch.from_numpy(v.reshape(-1, 1)).to(params.dtype)
+            return np.asarray(function(column).squeeze(1))
 
-    operator = LinearOperator((p, p), matvec=matvec, dtype=np.float64)
-    solution, _ = cg(operator, b.numpy(), rtol=min(0.1, norm**0.5), maxiter=200)
+        return LinearOperator((len(params), len(params)), matvec=matvec, dtype=np.float64)
+
+    hessian = operator(lambda v: product(params, v))
+    inverse = None if precondition is None else operator(precondition)
+    rtol = min(0.1, norm**0.5)
+    solution, _ = cg(hessian, b.numpy(), rtol=rtol, maxiter=200, M=inverse)
     return torch.from_numpy(solution).to(params.dtype)
 
 

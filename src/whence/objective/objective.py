@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -141,6 +142,13 @@ class Objective(ABC):
     def lift(self, v: Tensor) -> Tensor:
         """Return V [p, k] in the user's own parameters, [p′, k]; the identity for most models."""
 
+    def approximate_inverse(self, damping: float = 0.0) -> Callable[[Tensor], Tensor] | None:
+        """Return V ↦ (H + λ I)⁻¹ V, roughly, for V [p, k]; `None` where none is cheap.
+
+        Symmetric and positive definite: what conjugate gradients start from.
+        """
+        return None
+
     def polish(self, *, gradient_norm: float = 1e-10, max_steps: int = 100) -> Objective:
         """Return the objective at its minimum, by Newton's method from θ̂.
 
@@ -170,6 +178,7 @@ class Objective(ABC):
             gradient=lambda params: risk_gradient(self.at(params)),
             hessian=lambda params: self.at(params).dense_hessian() + flat @ flat.T,
             product=lambda params, v: self.at(params).hvp(v),
+            precondition=self.approximate_inverse(),
             gradient_norm=gradient_norm,
             max_steps=max_steps,
         )

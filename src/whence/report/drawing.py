@@ -7,7 +7,6 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 Floats = NDArray[np.float64]
 
@@ -26,6 +25,8 @@ def picture(image: NDArray[np.uint8], *, longest: int = 512) -> str:
     Returns:
         A PNG as a data URI.
     """
+    from PIL import Image  # paid by pages alone
+
     shown = Image.fromarray(np.ascontiguousarray(image))
     if max(shown.size) > longest:
         shown.thumbnail((longest, longest), Image.Resampling.LANCZOS)

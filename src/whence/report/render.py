@@ -10,9 +10,7 @@ import secrets
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-
-from jinja2 import Environment, FunctionLoader, StrictUndefined
-from markupsafe import Markup
+from typing import TYPE_CHECKING
 
 from whence.errors import InvalidInput
 from whence.report import words
@@ -21,6 +19,9 @@ from whence.report.drawing import heat, picture, strength
 from whence.report.page import ExplanationPage, Item
 from whence.report.scatter import scatter_svg
 from whence.report.table import BatchPage, RankedPage
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 Page = ExplanationPage | BatchPage | RankedPage
 
@@ -87,6 +88,8 @@ def write(page: Page, path: str | os.PathLike[str]) -> Path:
 
 def _document(template: str, page: Page, **more: object) -> str:
     """Return a filled-in template with its styles, its scripts and the policy that allows them."""
+    from markupsafe import Markup
+
     style, theme, table = (_asset(name) for name in ("style.css", "theme.js", "table.js"))
     return (
         _environment()
@@ -105,6 +108,8 @@ def _document(template: str, page: Page, **more: object) -> str:
 @cache
 def _environment() -> Environment:
     """Return the template engine: it escapes everything, and every name must exist."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined  # paid by pages alone
+
     environment = Environment(
         autoescape=True,
         loader=FunctionLoader(_asset),
