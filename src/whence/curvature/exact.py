@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from whence.linalg.operator import LinearOperator
+from whence.linalg.stochastic import StochasticOperator
 from whence.objective.measures import Measure
 from whence.objective.objective import Examples, Objective
 
@@ -47,11 +48,12 @@ class Curvature(LinearOperator):
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class Hessian(Curvature):
+class Hessian(Curvature, StochasticOperator):
     """The Hessian H = ∇²R(θ̂), penalty included.
 
     Args:
         objective: R at θ̂.
+        batch_size: Training examples in a random sample of the operator; the paper took 1.
 
     Cost:
         One product takes a forward and a backward pass over the training data per column.
@@ -61,31 +63,48 @@ class Hessian(Curvature):
     """
 
     objective: Objective
+    batch_size: int = 1
 
     def matmat(self, V: Tensor) -> Tensor:
         """Return H V."""
         return self.objective.hvp(V)
 
+    def sample(self, generator: torch.Generator) -> Hessian:
+        """Return the Hessian on a random batch, drawn with replacement."""
+        return Hessian(_restricted(self.objective, self.batch_size, generator))
+
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class GGN(Curvature):
+class GGN(Curvature, StochasticOperator):
     """The generalized Gauss–Newton matrix (1/n) Σ wᵢ Jᵢᵀ ∂²ℓ/∂f² Jᵢ + Ω″.
 
     Positive semidefinite for convex losses; equal to the Hessian where f is linear in θ.
 
     Args:
         objective: R at θ̂.
+        batch_size: Training examples in a random sample of the operator.
 
     References:
         Schraudolph (2002); Martens (2020), section 8.
     """
 
     objective: Objective
+    batch_size: int = 1
 
     def matmat(self, V: Tensor) -> Tensor:
         """Return G V."""
         return self.objective.ggnvp(V)
+
+    def sample(self, generator: torch.Generator) -> GGN:
+        """Return the matrix on a random batch, drawn with replacement."""
+        return GGN(_restricted(self.objective, self.batch_size, generator))
+
+
+def _restricted(objective: Objective, size: int, generator: torch.Generator) -> Objective:
+    """Return the objective on a random batch of its training data."""
+    batch = torch.randint(len(objective.train), (size,), generator=generator)
+    return objective.restricted(batch.numpy())
 
 
 @final

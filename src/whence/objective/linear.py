@@ -131,6 +131,11 @@ class LinearObjective(Objective):
         """Return the same objective with other example weights, [n]."""
         return replace(self, weights=weights)
 
+    def restricted(self, indices: NDArray[np.intp]) -> LinearObjective:
+        """Return the objective of these training examples alone."""
+        train, weights = self.train.subset(indices), self.weights[torch.as_tensor(indices)]
+        return replace(self, train=train, weights=weights)
+
     def flat_directions(self) -> Tensor:
         """Return the equal shifts of all classes' unpenalized parameters under softmax, [p, r]."""
         c, p = self.c, len(self.params)

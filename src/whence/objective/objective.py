@@ -87,6 +87,10 @@ class Objective(ABC):
         """Return the same objective with other example weights, [n], the 1/n kept."""
 
     @abstractmethod
+    def restricted(self, indices: NDArray[np.intp]) -> Objective:
+        """Return the objective of these training examples alone, their mean in place of R's."""
+
+    @abstractmethod
     def flat_directions(self) -> Tensor:
         """Return orthonormal directions along which R is exactly constant, [p, r]; often r = 0."""
 

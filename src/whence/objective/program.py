@@ -15,14 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value, vjp, vmap
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import Dataset, default_collate
 
 from whence.errors import InvalidInput, NotDeterministic, UnsupportedModel
 from whence.objective.derived_losses import CallableLoss
 from whence.objective.losses import Loss
 from whence.objective.measures import OutputFunction
+from whence.objective.probe import check_repeatable, refuse_random_modules
 from whence.objective.recording import Traced
 
 
@@ -154,7 +153,7 @@ def prepare(
         NotDeterministic: If the model or the data set answers differently when asked twice.
         UnsupportedModel: If the outputs of an example depend on the rest of its batch.
     """
-    _refuse_random_modules(model)
+    refuse_random_modules(model)
     bound = copy.deepcopy(model).to(dtype)
     shapes = tuple((name, p.shape) for name, p in bound.named_parameters() if p.requires_grad)
     if not shapes:
@@ -204,25 +203,6 @@ def check_targets(program: Program, params: Tensor, inputs: Tensor, targets: Ten
     program.loss.check_targets(one.expand(len(targets), *one.shape[1:]), targets)
 
 
-def _refuse_random_modules(model: nn.Module) -> None:
-    """Raise for modules that are random, or mix the examples of a batch, in training mode."""
-    for name, module in model.named_modules():
-        if not module.training:
-            continue
-        label = f"{type(module).__name__} {name!r}"
-        if isinstance(module, _BatchNorm):
-            raise UnsupportedModel(
-                f"Expected a model whose outputs depend on one example each. Got {label} in "
-                "training mode, which normalizes over the batch. Call .eval() on it (its running "
-                "statistics are then constants), or use GroupNorm or LayerNorm."
-            )
-        if isinstance(module, _DropoutNd) and module.p > 0:
-            raise NotDeterministic(
-                f"Expected a deterministic model. Got {label} in training mode with p = "
-                f"{module.p}. Set p = 0, or call .eval() on it."
-            )
-
-
 def _stacked(dataset: Any) -> tuple[Any, Any]:
     """Return x and y of a data set whole."""
     if isinstance(dataset, tuple | list) and len(dataset) == 2:
@@ -253,26 +233,11 @@ def _cast(values: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 def _probe(program: Program) -> None:
     """Raise if outputs change from call to call, or with the company in the batch."""
-    inputs = program.inputs[:8]
-    params = program.parameters()
-    with torch.no_grad():
-        outputs = program.outputs(params, inputs)
-        again = program.outputs(params, inputs)
-        alone = program.outputs(params, inputs[:1])
-    if outputs.ndim < 2 or len(outputs) != len(inputs):
+    inputs, params = program.inputs[:8], program.parameters()
+    outputs = check_repeatable(lambda x: program.outputs(params, x), inputs)
+    if len(outputs) != len(inputs):
         raise InvalidInput(
             f"Expected outputs of shape [{len(inputs)}, c]. Got {list(outputs.shape)}. "
             "Return one row per example, with c = 1 for a single output."
-        )
-    if not torch.equal(outputs, again):
-        raise NotDeterministic(
-            "Expected a model that gives the same outputs when asked twice. Got two different "
-            "ones. Remove its randomness (noise layers, sampled masks), or call .eval()."
-        )
-    scale = float(outputs.abs().max())
-    if not torch.allclose(outputs[:1], alone, rtol=1e-3, atol=1e-3 * scale):
-        raise UnsupportedModel(
-            "Expected outputs that depend on one example each. Got others when an example was "
-            "alone in its batch. Replace what normalizes or attends over the batch."
         )
     check_targets(program, params, program.inputs, program.targets)

@@ -1,0 +1,79 @@
+"""What must hold of a model before anything is differentiated: the same answer, asked twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch.utils._pytree import tree_map
+
+from whence.errors import InvalidInput, NotDeterministic, UnsupportedModel
+
+
+def refuse_random_modules(model: nn.Module) -> None:
+    """Raise for modules that are random, or mix the examples of a batch, in training mode.
+
+    Args:
+        model: Any module.
+
+    Raises:
+        NotDeterministic: For dropout in training mode.
+        UnsupportedModel: For batch norm in training mode.
+    """
+    for name, module in model.named_modules():
+        if not module.training:
+            continue
+        label = f"{type(module).__name__} {name!r}"
+        if isinstance(module, _BatchNorm):
+            raise UnsupportedModel(
+                f"Expected a model whose outputs depend on one example each. Got {label} in "
+                "training mode, which normalizes over the batch. Call .eval() on it (its running "
+                "statistics are then constants), or use GroupNorm or LayerNorm."
+            )
+        if isinstance(module, _DropoutNd) and module.p > 0:
+            raise NotDeterministic(
+                f"Expected a deterministic model. Got {label} in training mode with p = "
+                f"{module.p}. Set p = 0, or call .eval() on it."
+            )
+
+
+def check_repeatable(outputs: Callable[[Any], Tensor], inputs: Any) -> Tensor:
+    """Raise if outputs change from call to call, or with the company in the batch.
+
+    Args:
+        outputs: From inputs to outputs, [b, ...].
+        inputs: A few examples: a tensor, or tensors in any nesting, [b, ...] each.
+
+    Returns:
+        The outputs, [b, ...].
+
+    Raises:
+        InvalidInput: If the outputs are not one row per example.
+        NotDeterministic: If they differ when asked twice.
+        UnsupportedModel: If an example's outputs depend on the rest of its batch.
+    """
+    with torch.no_grad():
+        first = outputs(inputs)
+        again = outputs(inputs)
+        alone = outputs(tree_map(lambda part: part[:1], inputs))
+    if first.ndim < 2:
+        raise InvalidInput(
+            f"Expected outputs of shape [b, c]. Got {list(first.shape)}. "
+            "Return one row per example, with c = 1 for a single output."
+        )
+    if not torch.equal(first, again):
+        raise NotDeterministic(
+            "Expected a model that gives the same outputs when asked twice. Got two different "
+            "ones. Remove its randomness (noise layers, sampled masks), or call .eval()."
+        )
+    scale = float(first.abs().max())
+    if not torch.allclose(first[:1], alone, rtol=1e-3, atol=1e-3 * scale):
+        raise UnsupportedModel(
+            "Expected outputs that depend on one example each. Got others when an example was "
+            "alone in its batch. Replace what normalizes or attends over the batch."
+        )
+    return first
