@@ -14,6 +14,7 @@ from torch import Tensor
 from whence.errors import InvalidInput
 from whence.objective.linear import LinearExamples
 from whence.objective.losses import CrossEntropy, Logistic
+from whence.objective.module import ModuleExamples
 from whence.objective.objective import Examples, Objective
 from whence.report import Item, Light
 from whence.scores import Diagnostics
@@ -95,7 +96,10 @@ def item_of(
     image: NDArray[np.uint8] | None = None
     columns: tuple[tuple[str, str], ...] = ()
     drawn: Floats | None = None
-    if row is not None and image_shape is not None:
+    if isinstance(examples, ModuleExamples) and _shows_images(examples):
+        image = _picture(examples.inputs, examples.inputs[index])
+        drawn = None if acting is None else _channels_last(acting)
+    elif row is not None and image_shape is not None:
         image = _image(_numbers(examples), _numbers(examples)[index], image_shape)
         drawn = None if acting is None else acting.reshape(image_shape)
     elif row is not None:
@@ -171,6 +175,28 @@ def _image(rows: Floats, row: Floats, shape: tuple[int, ...]) -> NDArray[np.uint
     low, high = float(rows.min()), float(rows.max())
     scaled = (row - low) / (high - low or 1.0)
     return np.asarray(scaled.reshape(shape) * 255).round().astype(np.uint8)
+
+
+def _shows_images(examples: ModuleExamples) -> bool:
+    """Return whether the inputs are images: [b, h, w], or [b, 1, h, w] or [b, 3, h, w]."""
+    inputs = examples.inputs
+    if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+        return False
+    return inputs.ndim == 3 or (inputs.ndim == 4 and inputs.shape[1] in (1, 3))
+
+
+def _picture(inputs: Tensor, image: Tensor) -> NDArray[np.uint8]:
+    """Return an image of a module's inputs, black to white over the range of all of them."""
+    low, high = float(inputs.min()), float(inputs.max())
+    scaled = _channels_last(image.detach().cpu().numpy().astype(np.float64))
+    return np.asarray((scaled - low) / (high - low or 1.0) * 255).round().astype(np.uint8)
+
+
+def _channels_last(values: Floats) -> Floats:
+    """Return [c, h, w] as [h, w, c], or [h, w] where there is one channel."""
+    if values.ndim == 2:
+        return values
+    return values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)
 
 
 def _columns(row: Any, acting: Floats | None) -> tuple[tuple[tuple[str, str], ...], Floats | None]:

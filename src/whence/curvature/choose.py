@@ -10,6 +10,7 @@ from __future__ import annotations
 import weakref
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from whence.curvature.exact import GGN, Approximate, Curvature, Hessian
@@ -19,7 +20,6 @@ from whence.linalg.cholesky import Cholesky
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse, Solver
 from whence.linalg.spectral import LowRank
-from whence.linalg.spectrum import extreme_eigenvalues
 from whence.linalg.structured import Dense
 from whence.objective.linear import LinearObjective
 from whence.objective.objective import Objective
@@ -27,6 +27,8 @@ from whence.objective.objective import Objective
 _SMALL = 4_000  # parameters up to which the Hessian is always factored
 _MATRIX_BYTES = 2 * 2**30  # the largest Hessian that is held in memory
 _CG_STEPS = 60  # products a well-damped convex problem takes to 1e-8
+_SAMPLE = 1_024  # training examples that tell the mean eigenvalue
+_PROBES = 8
 _SKINNY = 2.5  # how much slower a product with few columns runs, bound by memory
 
 
@@ -158,7 +160,9 @@ def choose_damping(objective: Objective, damping: float | None) -> tuple[Curvatu
     """Return the curvature to invert, the damping to add to it, and the reason in words.
 
     A convex objective needs none. Otherwise the Gauss–Newton matrix replaces the Hessian, and
-    the damping is a thousandth of its largest eigenvalue, which bounds the condition number.
+    the damping is the mean of its eigenvalues, tr(G)/p, as 8 random directions tell it on at most
+    1,024 training examples. On an MLP of digits, linear datamodeling scores were flat from 1 to 10
+    times the mean and fell by a tenth at the customary 0.1.
 
     Args:
         objective: R at θ̂.
@@ -180,5 +184,15 @@ def choose_damping(objective: Objective, damping: float | None) -> tuple[Curvatu
     curvature = GGN(objective)
     if damping is not None:
         return curvature, damping, "as asked; Gauss-Newton, since the objective is not convex"
-    largest = extreme_eigenvalues(curvature, iterations=12, seed=0).largest
-    return curvature, 1e-3 * largest, "1e-3 of the largest Gauss-Newton eigenvalue: not convex"
+    return curvature, _mean_eigenvalue(objective), "the mean Gauss-Newton eigenvalue: not convex"
+
+
+def _mean_eigenvalue(objective: Objective) -> float:
+    """Return tr(G)/p, estimated by Hutchinson's method on a sample."""
+    n, p = len(objective.train), len(objective.params)
+    sample = np.random.default_rng(0).permutation(n)[:_SAMPLE]
+    generator = torch.Generator().manual_seed(0)
+    signs = torch.randint(0, 2, (p, _PROBES), generator=generator).mul_(2).sub_(1)
+    probes = signs.to(objective.params)
+    product = objective.restricted(sample).ggnvp(probes)
+    return float((probes * product).sum() / (p * _PROBES))

@@ -1,0 +1,288 @@
+r"""Per-example gradients of a module's parameters, from what goes into it and what comes back.
+
+A module that multiplies its input has gradients that factor: with a [b, t, in] its inputs at t
+positions and δ [b, t, out] the derivatives of the measure in its outputs, the gradient of example b
+is Σ_t δ_bt a_btᵀ. One forward and one backward pass for the whole batch give both; no loop over
+examples. What is not listed in `contribution` is left to differentiation, one example at a time.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+_TILE = 2**25  # numbers of per-example gradients that stand at once: 128 MB of float32
+
+
+class Contribution(ABC):
+    """The gradients g_b of one parameter for b examples, through one use of one module."""
+
+    @abstractmethod
+    def dot(self, v: Tensor) -> Tensor:
+        """Return g_bᵀ V for V [p, k], shape [b, k]."""
+
+    @abstractmethod
+    def sum(self, w: Tensor) -> Tensor:
+        """Return Σ_b W[b, k] g_b, [p, k]."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Rows(Contribution):
+    """Gradients that are stored as they are: of biases and norms, which are small.
+
+    Args:
+        matrix: G, [b, p].
+    """
+
+    matrix: Tensor
+
+    def dot(self, v: Tensor) -> Tensor:
+        """Return G V."""
+        return self.matrix @ v
+
+    def sum(self, w: Tensor) -> Tensor:
+        """Return Gᵀ W."""
+        return self.matrix.T @ w
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Outer(Contribution):
+    """Gradients Σ_t left_t right_tᵀ, flat row by row.
+
+    Args:
+        left: [b, t, m].
+        right: [b, t, d].
+    """
+
+    left: Tensor
+    right: Tensor
+
+    def rows(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield slices of examples with their gradients, [·, m d]."""
+        b, _, m = self.left.shape
+        step = max(1, _TILE // (m * self.right.shape[2]))
+        for start in range(0, b, step):
+            part = slice(start, start + step)
+            yield part, torch.bmm(self.left[part].mT, self.right[part]).flatten(1)
+
+    def dot(self, v: Tensor) -> Tensor:
+        """Return G V, a tile of G at a time."""
+        return torch.cat([matrix @ v for _, matrix in self.rows()])
+
+    def sum(self, w: Tensor) -> Tensor:
+        """Return Gᵀ W, a tile of G at a time."""
+        total = w.new_zeros(self.left.shape[2] * self.right.shape[2], w.shape[1])
+        for part, matrix in self.rows():
+            total.addmm_(matrix.T, w[part])
+        return total
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Lookup(Contribution):
+    """Gradients of a table of which each example reads a few rows: an embedding.
+
+    Args:
+        indices: Rows read, [b, t].
+        left: Derivatives in what was read, [b, t, d]; zero where the row is not trained.
+        size: The number of rows of the table.
+    """
+
+    indices: Tensor
+    left: Tensor
+    size: int
+
+    def dot(self, v: Tensor) -> Tensor:
+        """Return Σ_t δ_tᵀ V[row_t], one column of V at a time."""
+        d = self.left.shape[2]
+        tables = v.T.reshape(-1, self.size, d)
+        return torch.stack([(t[self.indices] * self.left).sum((1, 2)) for t in tables], 1)
+
+    def sum(self, w: Tensor) -> Tensor:
+        """Return Σ_b W[b, k] g_b, one column of W at a time."""
+        d, rows = self.left.shape[2], self.indices.flatten()
+        total = w.new_zeros(w.shape[1], self.size, d)
+        for k, table in enumerate(total):
+            table.index_add_(0, rows, (w[:, k].reshape(-1, 1, 1) * self.left).reshape(-1, d))
+        return total.reshape(len(total), -1).T
+
+
+@dataclass(frozen=True, eq=False)
+class Use:
+    """One call of a module: what went in, and where its output stands in the graph.
+
+    Args:
+        module: The module.
+        inputs: Its first argument.
+        edge: The place of its output in the graph, before anything acts on it in place.
+        shape: The shape of its output.
+    """
+
+    module: nn.Module
+    inputs: Tensor
+    edge: GradientEdge
+    shape: torch.Size
+
+
+@contextmanager
+def recorded(modules: list[nn.Module]) -> Iterator[list[Use]]:
+    """Record every call of some modules while the context lasts.
+
+    Args:
+        modules: The modules.
+
+    Yields:
+        The list that fills with their uses.
+    """
+    uses: list[Use] = []
+
+    def record(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+        tensor = isinstance(output, Tensor) and output.requires_grad
+        if tensor and arguments and isinstance(arguments[0], Tensor):
+            edge = get_gradient_edge(output)
+            uses.append(Use(module, arguments[0].detach(), edge, output.shape))
+
+    handles = [module.register_forward_hook(record) for module in modules]
+    try:
+        yield uses
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def contribution(use: Use, name: str, delta: Tensor, b: int) -> Contribution | None:
+    """Return what one use of a module contributes to the gradients of one of its parameters.
+
+    Args:
+        use: The call.
+        name: The module's own name of the parameter: "weight" or "bias".
+        delta: The derivatives of Σ_b m_b in the module's output.
+        b: The number of examples.
+
+    Returns:
+        The gradients, or `None` where no rule is known, or the batch does not come first.
+    """
+    a, module = use.inputs, use.module
+    if delta.shape[0] != b or a.shape[0] != b:
+        return None
+    rule = _rule(module)
+    return None if rule is None else rule(module, name, a, delta)
+
+
+_Rule = Callable[[Any, str, Tensor, Tensor], Contribution | None]
+
+
+def _rule(module: nn.Module) -> _Rule | None:
+    """Return how a kind of module's gradients are made; subclasses may compute otherwise."""
+    kind = type(module)
+    if kind is nn.Linear:
+        return _linear
+    if kind in (nn.Conv1d, nn.Conv2d):
+        return _convolution
+    if kind is nn.Embedding:
+        return _embedding
+    if kind in (nn.LayerNorm, nn.GroupNorm) or isinstance(module, _BatchNorm):
+        return _norm
+    if kind.__name__ == "Conv1D" and kind.__module__.startswith("transformers."):
+        return _conv1d_of_transformers
+    return None
+
+
+def _positions(tensor: Tensor) -> Tensor:
+    """Return [b, ..., d] as [b, t, d]."""
+    return tensor.reshape(len(tensor), -1, tensor.shape[-1])
+
+
+def _linear(module: nn.Linear, name: str, a: Tensor, delta: Tensor) -> Contribution:
+    """Return Σ_t δ_t a_tᵀ, or Σ_t δ_t."""
+    delta = _positions(delta)
+    return Rows(delta.sum(1)) if name == "bias" else Outer(delta, _positions(a))
+
+
+def _conv1d_of_transformers(module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution:
+    """Return the same for a weight stored as [in, out]."""
+    delta = _positions(delta)
+    return Rows(delta.sum(1)) if name == "bias" else Outer(_positions(a), delta)
+
+
+def patches(module: nn.Conv1d | nn.Conv2d, a: Tensor) -> Tensor | None:
+    """Return what a convolution multiplies at each output position, [b, t, in · kernel].
+
+    Args:
+        module: The convolution.
+        a: Its input, [b, in, ...].
+
+    Returns:
+        The patches; `None` for grouped convolutions and paddings other than zeros.
+    """
+    padding = module.padding
+    if module.groups != 1 or module.padding_mode != "zeros" or isinstance(padding, str):
+        return None
+    if isinstance(module, nn.Conv1d):
+        unfolded = functional.unfold(
+            a.unsqueeze(2),
+            (1, *module.kernel_size),
+            dilation=(1, *module.dilation),
+            padding=(0, *padding),
+            stride=(1, *module.stride),
+        )
+    else:
+        unfolded = functional.unfold(
+            a,
+            module.kernel_size,
+            dilation=module.dilation,
+            padding=padding,
+            stride=module.stride,
+        )
+    return unfolded.mT
+
+
+def _convolution(
+    module: nn.Conv1d | nn.Conv2d, name: str, a: Tensor, delta: Tensor
+) -> Contribution | None:
+    """Return Σ_t δ_t patch_tᵀ, t the output positions."""
+    delta = delta.flatten(2).mT
+    if name == "bias":
+        return Rows(delta.sum(1))
+    unfolded = patches(module, a)
+    return None if unfolded is None else Outer(delta, unfolded)
+
+
+def _embedding(module: nn.Embedding, name: str, a: Tensor, delta: Tensor) -> Contribution | None:
+    """Return the rows that were read."""
+    if module.max_norm is not None or module.scale_grad_by_freq:
+        return None
+    indices = a.reshape(len(a), -1)
+    left = delta.reshape(len(a), indices.shape[1], -1)
+    if module.padding_idx is not None:
+        left = left * (indices != module.padding_idx).unsqueeze(2)
+    return Lookup(indices, left, module.num_embeddings)
+
+
+def _norm(module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution | None:
+    """Return Σ_t δ_t x̂_t or Σ_t δ_t, x̂ the normalized input."""
+    if isinstance(module, nn.LayerNorm):
+        size = delta.shape[delta.ndim - len(module.normalized_shape) :].numel()
+        normal = functional.layer_norm(a, module.normalized_shape, eps=module.eps)
+        product = (delta if name == "bias" else delta * normal).reshape(len(a), -1, size)
+        return Rows(product.sum(1))
+    if isinstance(module, nn.GroupNorm):
+        normal = functional.group_norm(a, module.num_groups, eps=module.eps)
+    elif module.training or module.running_mean is None:
+        return None
+    else:
+        mean, variance = module.running_mean, module.running_var
+        normal = functional.batch_norm(a, mean, variance, eps=module.eps)
+    product = delta if name == "bias" else delta * normal
+    return Rows(product.flatten(2).sum(2) if product.ndim > 2 else product)

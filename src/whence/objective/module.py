@@ -1,0 +1,510 @@
+r"""Any torch module as an objective: the same products, by differentiation, in micro-batches.
+
+Derivatives along directions are taken in reverse twice: u ↦ Jᵀu is linear, so its own derivative
+in u along V is J V; ∇R is a graph, and its derivative along V is ∇²R V. Both work wherever the
+module can be differentiated twice, and all columns of V share one forward and one backward pass.
+Per-example gradients factor where `layers.contribution` has a rule that was seen to agree with
+differentiation on this model; the other parameters are differentiated one example at a time.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_leaves, tree_map
+
+from whence.errors import InvalidInput, UnsupportedModel
+from whence.objective.layers import Contribution, contribution, recorded
+from whence.objective.losses import Loss
+from whence.objective.measures import Measure
+from whence.objective.objective import Examples, Objective
+from whence.objective.probe import check_repeatable
+
+_DENSE = 5_000  # parameters up to which the Hessian is formed
+_FEW = 2  # columns up to which a backward pass each is cheaper than factored gradients
+_PROBE = 3  # examples on which each rule must agree with differentiation
+_AGREEMENT = 1e-3  # of the largest entry, in float32; rules are right or far off
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ModuleExamples(Examples):
+    """Examples as a module takes them.
+
+    Args:
+        inputs: A tensor [b, ...], or tensors in any nesting of tuples, lists and dicts.
+        targets: Targets, [b] or [b, ...].
+        ids: The user's names, [b].
+    """
+
+    inputs: Any
+    targets: Tensor
+    ids: NDArray[Any]
+
+    def subset(self, indices: NDArray[np.intp]) -> ModuleExamples:
+        """Return the examples at these positions."""
+        where = torch.as_tensor(indices, device=self.targets.device)
+        return ModuleExamples(
+            inputs=tree_map(lambda part: part[where], self.inputs),
+            targets=self.targets[where],
+            ids=self.ids[indices],
+        )
+
+    def batches(self, size: int) -> Iterator[tuple[slice, Any, Tensor]]:
+        """Yield slices of at most `size` examples with their inputs and targets."""
+        for start in range(0, len(self), size):
+            part = slice(start, start + size)
+            yield part, tree_map(lambda tensor, s=part: tensor[s], self.inputs), self.targets[part]
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ModuleObjective(Objective):
+    """R(θ) of a torch module, θ its selected parameters, flat; made by `module_objective`.
+
+    Args:
+        model: A copy of the module; its other parameters are constants.
+        shapes: Name and shape of each selected parameter, in the order of θ.
+        loss: ℓ.
+        train: The training examples.
+        weights: wᵢ >= 0, [n].
+        params: θ̂, [p].
+        l2: The penalty per parameter, [p].
+        encode: Checks and encodes a user's queries.
+        batch_size: Examples that are differentiated at once; changes memory, not the answer.
+        factored: The selected parameters whose per-example gradients factor.
+        convex: Whether R is known to be convex.
+        notes: What a reader of the results must know, a sentence each.
+        classes: The user's names of the classes.
+    """
+
+    model: nn.Module
+    shapes: Mapping[str, torch.Size]
+    loss: Loss
+    train: ModuleExamples
+    weights: Tensor
+    params: Tensor
+    l2: Tensor
+    encode: Callable[[Any], ModuleExamples]
+    batch_size: int = 256
+    factored: frozenset[str] = frozenset()
+    convex: bool = False
+    notes: tuple[str, ...] = ()
+    classes: tuple[Any, ...] = ()
+    slope: None = None
+
+    @property
+    def trained_loss(self) -> Loss:  # type: ignore[override]
+        """ℓ as it was minimized: the same."""
+        return self.loss
+
+    def at(self, params: Tensor) -> ModuleObjective:
+        """Return the same objective expanded at other parameters, [p]."""
+        if params.shape != self.params.shape:
+            raise InvalidInput(
+                f"Expected {len(self.params)} parameters. Got shape {tuple(params.shape)}. "
+                "Flatten the selected parameters in the model's order."
+            )
+        return replace(self, params=params.to(self.params))
+
+    def reweighted(self, weights: Tensor) -> ModuleObjective:
+        """Return the same objective with other example weights, [n]."""
+        return replace(self, weights=weights)
+
+    def restricted(self, indices: NDArray[np.intp]) -> ModuleObjective:
+        """Return the objective of these training examples alone."""
+        train, weights = self.train.subset(indices), self.weights[torch.as_tensor(indices)]
+        return replace(self, train=train, weights=weights)
+
+    def flat_directions(self) -> Tensor:
+        """Return no directions: none are known of an arbitrary module, [p, 0]."""
+        return self.params.new_zeros(len(self.params), 0)
+
+    def dense_hessian(self) -> Tensor:
+        """Return ∇²R(θ̂), [p, p], column by column.
+
+        Cost: p Hessian-vector products; refused above 5,000 parameters.
+        """
+        p = len(self.params)
+        if p > _DENSE:
+            raise UnsupportedModel(
+                f"Expected at most {_DENSE} parameters for a dense Hessian. Got {p}. Use an "
+                "iterative solver such as whence.linalg.CG(), or select fewer with params=."
+            )
+        hessian = self.hvp(torch.eye(p, dtype=self.params.dtype, device=self.params.device))
+        return (hessian + hessian.T) / 2
+
+    def examples(self, data: Any) -> ModuleExamples:
+        """Check and encode a user's (x, y)."""
+        return data if isinstance(data, ModuleExamples) else self.encode(data)
+
+    def outputs(self, examples: Examples) -> Tensor:
+        """Return f_θ̂(x), [b, ...]."""
+        with torch.no_grad():
+            parts = [self._call(self.params, x) for _, x, _ in self._batches(examples)]
+        return torch.cat(parts)
+
+    def outputs_at(self, examples: Examples, deltas: Tensor) -> Tensor:
+        """Return f_{θ̂+δ}(x) for each δ, [b, ..., k]."""
+        columns = [self.at(self.params + delta).outputs(examples) for delta in deltas.unbind(1)]
+        return torch.stack(columns, -1)
+
+    def gradient_at(self, examples: Examples, weights: Tensor, deltas: Tensor) -> Tensor:
+        """Return Σ_b weights[b, k] ∇ℓ(z_b, θ̂ + δ_k), [p, k], one column at a time."""
+        columns = [
+            self.at(self.params + delta).gradient_sum(examples, self.loss, w.unsqueeze(1))
+            for delta, w in zip(deltas.unbind(1), weights.unbind(1), strict=True)
+        ]
+        return torch.cat(columns, 1)
+
+    def jvp(self, examples: Examples, v: Tensor) -> Tensor:
+        """Return J V, [b, ..., k]."""
+        parts = []
+        for _, x, _ in self._batches(examples):
+            with self._attached() as leaf:
+                outputs = self._call(leaf, x)
+                parts.append(torch.stack(_forward(outputs, leaf, v), -1))
+        return torch.cat(parts)
+
+    def vjp(self, examples: Examples, w: Tensor) -> Tensor:
+        """Return Σ_b J_bᵀ W_b for W [b, ..., k], shape [p, k]."""
+        total = self.params.new_zeros(w.shape[-1], len(self.params))
+        for part, x, _ in self._batches(examples):
+            with self._attached() as leaf:
+                outputs = self._call(leaf, x)
+                for row, cotangent in zip(total, w[part].unbind(-1), strict=True):
+                    if cotangent.any():
+                        row += _backward(outputs, leaf, cotangent)
+        return total.T
+
+    def gradient_dot(self, examples: Examples, measure: Measure, v: Tensor) -> Tensor:
+        """Return ∇m(z_b)ᵀ V, [b, k]."""
+        parts = [
+            sum(piece.dot(v[where]) for where, piece in self._gradients(x, y, measure))
+            for _, x, y in self._batches(examples)
+        ]
+        return torch.cat([torch.as_tensor(part) for part in parts])
+
+    def gradient_sum(self, examples: Examples, measure: Measure, w: Tensor) -> Tensor:
+        """Return Σ_b W[b, k] ∇m(z_b), [p, k]."""
+        if w.shape[1] <= _FEW:
+            return self._weighted_gradients(examples, measure, w)
+        total = torch.zeros(len(self.params), w.shape[1]).to(self.params)
+        for part, x, y in self._batches(examples):
+            for where, piece in self._gradients(x, y, measure):
+                total[where] += piece.sum(w[part])
+        return total
+
+    def hvp(self, v: Tensor) -> Tensor:
+        """Return ∇²R(θ̂) V: one forward and one backward pass, and about two more per column."""
+        n = len(self.train)
+        total = (self.l2.unsqueeze(1) * v).T.contiguous()
+        for part, x, y in self._batches(self.train):
+            with self._attached() as leaf:
+                losses = self.loss(self._call(leaf, x), y)
+                mean = (self.weights[part] * losses).sum() / n
+                (gradient,) = torch.autograd.grad(mean, leaf, create_graph=True)
+                if gradient.requires_grad:
+                    for row, column in zip(total, v.unbind(1), strict=True):
+                        row += _backward(gradient, leaf, column)
+        return total.T
+
+    def ggnvp(self, v: Tensor) -> Tensor:
+        """Return ((1/n) Σ wᵢ Jᵢᵀ ∂²ℓ/∂f² Jᵢ + Ω″) V."""
+        n = len(self.train)
+        total = (self.l2.unsqueeze(1) * v).T.contiguous()
+        for part, x, y in self._batches(self.train):
+            with self._attached() as leaf:
+                outputs = self._call(leaf, x)
+                tangents = torch.stack(_forward(outputs, leaf, v), -1)
+                curved = self.loss.hvp(outputs.detach(), y, tangents)
+                curved *= (self.weights[part] / n).reshape(-1, *[1] * (curved.ndim - 1))
+                for row, cotangent in zip(total, curved.unbind(-1), strict=True):
+                    row += _backward(outputs, leaf, cotangent)
+        return total.T
+
+    def input_gradient(self, examples: Examples, v: Tensor) -> Tensor:
+        """Return ∂/∂x (g_bᵀ v), in the shape of the inputs, [b, ...]."""
+        parts = []
+        for _, x, y in self._batches(examples):
+            floating = [leaf for leaf in tree_leaves(x) if leaf.is_floating_point()]
+            if len(floating) != 1:
+                raise UnsupportedModel(
+                    f"Expected one floating-point input to differentiate in. Got {len(floating)}. "
+                    "Tokens are discrete: use whence.edit, or pass their embeddings as inputs."
+                )
+            x = tree_map(lambda t: t.clone().requires_grad_() if t.is_floating_point() else t, x)
+            (moving,) = (leaf for leaf in tree_leaves(x) if leaf.is_floating_point())
+            with self._attached() as leaf:
+                losses = self.loss(self._call(leaf, x), y)
+                (gradient,) = torch.autograd.grad(losses.sum(), leaf, create_graph=True)
+                (mixed,) = torch.autograd.grad(gradient @ v, moving)
+            parts.append(mixed)
+        return torch.cat(parts)
+
+    def lift(self, v: Tensor) -> Tensor:
+        """Return V: the user's own parameters."""
+        return v
+
+    @cached_property
+    def slices(self) -> dict[str, slice]:
+        """Where each selected parameter stands in θ."""
+        places, start = {}, 0
+        for name, shape in self.shapes.items():
+            places[name] = slice(start, start + shape.numel())
+            start += shape.numel()
+        return places
+
+    @cached_property
+    def owners(self) -> dict[nn.Module, list[tuple[str, str]]]:
+        """The modules that hold selected parameters: their own name for each, and its name in θ."""
+        named = dict(self.model.named_parameters())
+        known = {id(named[name]): name for name in self.shapes}
+        owners: dict[nn.Module, list[tuple[str, str]]] = {}
+        for module in self.model.modules():
+            for own, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+                if id(parameter) in known:
+                    owners.setdefault(module, []).append((own, known[id(parameter)]))
+        return owners
+
+    def _batches(self, examples: Examples) -> Iterator[tuple[slice, Any, Tensor]]:
+        """Yield micro-batches."""
+        if not isinstance(examples, ModuleExamples):
+            raise InvalidInput(
+                f"Expected examples made by this objective's .examples(data). Got {type(examples)}."
+            )
+        return examples.batches(self.batch_size)
+
+    def _call(self, params: Tensor, inputs: Any) -> Tensor:
+        """Return f_θ(x)."""
+        pieces = {name: params[at].view(self.shapes[name]) for name, at in self.slices.items()}
+        return call(self.model, pieces, inputs)
+
+    @contextmanager
+    def _attached(self) -> Iterator[Tensor]:
+        """Yield θ̂ as a leaf to differentiate in, where everything differentiates twice."""
+        with ExitStack() as stack:
+            stack.enter_context(torch.enable_grad())
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # the fused ones do so only once
+            if any(isinstance(module, nn.RNNBase) for module in self.model.modules()):
+                stack.enter_context(_unfused_recurrence())
+            yield self.params.detach().clone().requires_grad_()
+
+    def _gradients(
+        self, x: Any, y: Tensor, measure: Measure
+    ) -> Iterator[tuple[slice, Contribution]]:
+        """Yield pieces of the per-example gradients of a batch, and where they stand in θ."""
+        if self.factored:
+            yield from self._contributions(x, y, measure, self.factored)
+        rest = [name for name in self.shapes if name not in self.factored]
+        if rest:
+            matrix = self._looped(x, y, measure)
+            for name in rest:
+                where = self.slices[name]
+                yield where, _Looped(matrix[:, where])
+
+    def _contributions(
+        self, x: Any, y: Tensor, measure: Measure, names: frozenset[str]
+    ) -> Iterator[tuple[slice, Contribution]]:
+        """Yield the factored gradients of the named parameters, use by use."""
+        with self._attached() as leaf:
+            with recorded(list(self.owners)) as uses:
+                outputs = self._call(leaf, x)
+            cotangent = measure.gradient(outputs.detach(), y)
+            edges = [use.edge for use in uses]
+            deltas = torch.autograd.grad(outputs, edges, cotangent, allow_unused=True)
+        for use, delta in zip(uses, deltas, strict=True):
+            if delta is None:
+                continue
+            for own, name in self.owners[use.module]:
+                if name in names:
+                    piece = contribution(use, own, delta, len(y))
+                    if piece is None:
+                        raise InvalidInput(
+                            f"Expected {type(use.module).__name__} to see one row per example, as "
+                            f"it did in the probe. Got input shape {tuple(use.inputs.shape)} for "
+                            f"{len(y)} examples. Report this model to whence."
+                        )
+                    yield self.slices[name], piece
+
+    def _looped(self, x: Any, y: Tensor, measure: Measure) -> Tensor:
+        """Return the gradients of a batch, each example differentiated alone, [b, p]."""
+        rows = []
+        for b in range(len(y)):
+            one = slice(b, b + 1)
+            with self._attached() as leaf:
+                outputs = self._call(leaf, tree_map(lambda t, s=one: t[s], x))
+                rows.append(_backward(outputs, leaf, measure.gradient(outputs.detach(), y[one])))
+        return torch.stack(rows)
+
+    def _weighted_gradients(self, examples: Examples, measure: Measure, w: Tensor) -> Tensor:
+        """Return Σ_b W[b, k] ∇m(z_b), [p, k], by one backward pass per column."""
+        total = self.params.new_zeros(w.shape[1], len(self.params))
+        for part, x, y in self._batches(examples):
+            with self._attached() as leaf:
+                outputs = self._call(leaf, x)
+                cotangent = measure.gradient(outputs.detach(), y)
+                for row, weight in zip(total, w[part].unbind(1), strict=True):
+                    if weight.any():
+                        scaled = cotangent * weight.reshape(-1, *[1] * (cotangent.ndim - 1))
+                        row += _backward(outputs, leaf, scaled)
+        return total.T
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Looped(Contribution):
+    """Gradients made one by one, [b, p]."""
+
+    matrix: Tensor
+
+    def dot(self, v: Tensor) -> Tensor:
+        """Return G V."""
+        return self.matrix @ v
+
+    def sum(self, w: Tensor) -> Tensor:
+        """Return Gᵀ W."""
+        return self.matrix.T @ w
+
+
+def call(model: nn.Module, parameters: Mapping[str, Tensor], inputs: Any) -> Tensor:
+    """Return a module's outputs: model(x), model(*x) for a tuple, model(**x) for a dict.
+
+    Args:
+        model: The module.
+        parameters: What replaces its own parameters, by name.
+        inputs: x of a batch.
+
+    Returns:
+        The outputs, [b, ...].
+
+    Raises:
+        UnsupportedModel: If the module does not return one tensor.
+    """
+    if isinstance(inputs, Mapping):
+        value = functional_call(model, dict(parameters), (), dict(inputs))
+    else:
+        arguments = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+        value = functional_call(model, dict(parameters), arguments)
+    if not isinstance(value, Tensor):
+        raise UnsupportedModel(
+            f"Expected a model that returns one tensor. Got {type(value).__name__}. "
+            "Wrap it in a module that returns the logits."
+        )
+    return value
+
+
+def module_objective(objective: ModuleObjective) -> ModuleObjective:
+    """Return the objective with its model probed: repeatable, finite, and what factors known.
+
+    Args:
+        objective: As put together, with nothing factored.
+
+    Returns:
+        The same, with `factored` filled in.
+
+    Raises:
+        InvalidInput: If outputs, targets and losses do not fit, or a loss is not finite.
+        NotDeterministic: If the outputs differ when asked twice.
+        UnsupportedModel: If an example's outputs depend on the rest of its batch.
+
+    Cost:
+        One forward pass over the training data.
+    """
+    few = objective.train.subset(np.arange(min(8, len(objective.train))))
+    check_repeatable(lambda x: objective._call(objective.params, x), few.inputs)
+    _check_losses(objective)
+    return replace(objective, factored=_agreeing(objective))
+
+
+def _check_losses(objective: ModuleObjective) -> None:
+    """Raise unless every training example has a finite loss, and say which has not."""
+    train = objective.train
+    with torch.no_grad():
+        for part, x, y in train.batches(objective.batch_size):
+            outputs = objective._call(objective.params, x)
+            if len(outputs) != len(y):
+                raise InvalidInput(
+                    f"Expected one row of outputs per example, {len(y)}. Got {len(outputs)}. "
+                    "Return outputs [b, c] from the model."
+                )
+            objective.loss.check_targets(outputs, y)
+            losses = objective.loss(outputs, y)
+            if losses.shape != (len(y),):
+                raise InvalidInput(
+                    f"Expected the loss to return one value per example, shape ({len(y)},). Got "
+                    f"shape {tuple(losses.shape)}. Use reduction='none'."
+                )
+            bad = ~torch.isfinite(losses)
+            if bad.any():
+                at = int(bad.nonzero()[0])
+                raise InvalidInput(
+                    f"Expected finite losses. Got {float(losses[at])} on training example "
+                    f"{train.ids[part][at]}. Check its inputs and target, or the model."
+                )
+
+
+def _agreeing(objective: ModuleObjective) -> frozenset[str]:
+    """Return the parameters whose factored gradients agree with differentiation, one by one."""
+    few = objective.train.subset(np.arange(min(_PROBE, len(objective.train))))
+    exact = objective._looped(few.inputs, few.targets, objective.loss)
+    eye = torch.eye(len(few), dtype=exact.dtype, device=exact.device)
+    found: dict[str, Tensor] = {}
+    with objective._attached() as leaf:
+        with recorded(list(objective.owners)) as uses:
+            outputs = objective._call(leaf, few.inputs)
+        cotangent = objective.loss.gradient(outputs.detach(), few.targets)
+        edges = [use.edge for use in uses]
+        deltas = torch.autograd.grad(outputs, edges, cotangent, allow_unused=True) if edges else ()
+    unknown: set[str] = set()
+    for use, delta in zip(uses, deltas, strict=True):
+        for own, name in objective.owners[use.module]:
+            piece = None if delta is None else contribution(use, own, delta, len(few))
+            if piece is None:
+                unknown.add(name)
+            else:
+                found[name] = found.get(name, 0) + piece.sum(eye).T
+    agreeing = set()
+    for name, gradients in found.items():
+        truth = exact[:, objective.slices[name]]
+        scale = float(exact.abs().max())
+        fits = gradients.shape == truth.shape
+        if fits and float((gradients - truth).abs().max()) <= _AGREEMENT * scale:
+            agreeing.add(name)
+    return frozenset(agreeing - unknown)
+
+
+@contextmanager
+def _unfused_recurrence() -> Iterator[None]:
+    """Compute recurrent layers by plain operations: the fused ones differentiate only once."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="TF32 acceleration")
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield
+
+
+def _backward(outputs: Tensor, leaf: Tensor, cotangent: Tensor) -> Tensor:
+    """Return Jᵀ u, [p]; the graph is kept for the next column."""
+    (product,) = torch.autograd.grad(
+        outputs, leaf, cotangent, retain_graph=True, materialize_grads=True
+    )
+    return product
+
+
+def _forward(outputs: Tensor, leaf: Tensor, v: Tensor) -> list[Tensor]:
+    """Return J v for each column of V, in the shape of the outputs."""
+    seed = torch.zeros_like(outputs, requires_grad=True)
+    (pulled,) = torch.autograd.grad(outputs, leaf, seed, create_graph=True)
+    return [
+        torch.autograd.grad(pulled, seed, column, retain_graph=True)[0] for column in v.unbind(1)
+    ]

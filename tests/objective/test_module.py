@@ -1,0 +1,297 @@
+"""Every product of a module objective against plain, dense differentiation in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+import whence
+from tests.objective.zoo import SIZE, ZOO, objective_of
+from whence.curvature.exact import GGN, EmpiricalFisher, Hessian
+from whence.errors import IncompleteCoverage, InvalidInput, NotDeterministic, UnsupportedModel
+from whence.linalg import materialize
+from whence.objective.losses import measure_of
+from whence.objective.module import ModuleObjective, call
+
+_EXACT = {"rtol": 1e-10, "atol": 1e-11}
+_LOOPED = {"lstm": 4, "attention": 4, "tied": 1, "bert": 1, "gpt2": 1}
+
+
+@pytest.fixture(scope="module", params=list(ZOO))
+def objective(request: pytest.FixtureRequest) -> ModuleObjective:
+    return objective_of(request.param)
+
+
+def losses(objective: ModuleObjective, params: Tensor) -> Tensor:
+    """The losses of the training examples, each computed alone."""
+    pieces = {
+        name: params[at].view(objective.shapes[name]) for name, at in objective.slices.items()
+    }
+    each = []
+    for b in range(SIZE):
+        one = objective.train.subset(np.array([b]))
+        each.append(objective.loss(call(objective.model, pieces, one.inputs), one.targets))
+    return torch.cat(each)
+
+
+def gradients(objective: ModuleObjective) -> Tensor:
+    """G, by a loop over the examples."""
+    with objective._attached() as leaf:
+        each = losses(objective, leaf)
+        return torch.stack([torch.autograd.grad(x, leaf, retain_graph=True)[0] for x in each])
+
+
+def hessian(objective: ModuleObjective) -> Tensor:
+    """∇²R, row by row."""
+    with objective._attached() as leaf:
+        mean = (objective.weights * losses(objective, leaf)).mean()
+        (gradient,) = torch.autograd.grad(mean, leaf, create_graph=True)
+        rows = [torch.autograd.grad(x, leaf, retain_graph=True)[0] for x in gradient]
+    return torch.stack(rows) + torch.diag(objective.l2)
+
+
+def jacobian(objective: ModuleObjective) -> Tensor:
+    """J of all outputs, [b, outputs, p]."""
+    with objective._attached() as leaf:
+        rows = []
+        for b in range(SIZE):
+            one = objective.train.subset(np.array([b]))
+            outputs = objective._call(leaf, one.inputs).flatten()
+            rows.append(
+                torch.stack([torch.autograd.grad(f, leaf, retain_graph=True)[0] for f in outputs])
+            )
+    return torch.stack(rows)
+
+
+def columns(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def test_per_example_gradients(objective: ModuleObjective) -> None:
+    truth = gradients(objective)
+    p = len(objective.params)
+    v, w = columns(p, 4), columns(SIZE, 4)
+    train, loss = objective.train, objective.loss
+    torch.testing.assert_close(objective.gradient_dot(train, loss, v), truth @ v, **_EXACT)
+    torch.testing.assert_close(objective.gradient_sum(train, loss, w), truth.T @ w, **_EXACT)
+    one = w[:, :1]
+    torch.testing.assert_close(objective.gradient_sum(train, loss, one), truth.T @ one, **_EXACT)
+
+
+def test_every_parameter_is_covered(objective: ModuleObjective) -> None:
+    eye = torch.eye(SIZE, dtype=torch.float64)
+    reached = objective.gradient_sum(objective.train, objective.loss, eye).T
+    torch.testing.assert_close(reached, gradients(objective), **_EXACT)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_what_has_a_rule_is_factored(name: str) -> None:
+    objective = objective_of(name)
+    assert len(objective.shapes) - len(objective.factored) == _LOOPED.get(name, 0)
+
+
+def test_hessian(objective: ModuleObjective) -> None:
+    truth = hessian(objective)
+    v = columns(len(truth), 3)
+    torch.testing.assert_close(objective.hvp(v), truth @ v, **_EXACT)
+
+
+def test_gauss_newton(objective: ModuleObjective) -> None:
+    J = jacobian(objective)
+    outputs = objective.outputs(objective.train)
+    eye = torch.eye(J.shape[1], dtype=torch.float64)
+    eye = eye.reshape(*outputs.shape[1:], -1).expand(*outputs.shape, -1)
+    S = objective.loss.hvp(outputs, objective.train.targets, eye).reshape(SIZE, J.shape[1], -1)
+    truth = torch.einsum("b,bap,bac,bcq->pq", objective.weights / SIZE, J, S, J)
+    truth += torch.diag(objective.l2)
+    v = columns(len(truth), 3)
+    torch.testing.assert_close(objective.ggnvp(v), truth @ v, **_EXACT)
+
+
+def test_jacobian_products(objective: ModuleObjective) -> None:
+    J = jacobian(objective)
+    shape = objective.outputs(objective.train).shape
+    v, w = columns(J.shape[2], 2), columns(*shape, 2)
+    forward = objective.jvp(objective.train, v)
+    torch.testing.assert_close(forward, (J @ v).reshape(*shape, 2), **_EXACT)
+    back = torch.einsum("bap,bak->pk", J, w.reshape(SIZE, -1, 2))
+    torch.testing.assert_close(objective.vjp(objective.train, w), back, **_EXACT)
+
+
+def test_displaced(objective: ModuleObjective) -> None:
+    deltas = 0.1 * columns(len(objective.params), 2)
+    w = columns(SIZE, 2)
+    for k in range(2):
+        there = objective.at(objective.params + deltas[:, k])
+        outputs = objective.outputs_at(objective.train, deltas)[..., k]
+        torch.testing.assert_close(outputs, there.outputs(there.train), **_EXACT)
+        summed = objective.gradient_at(objective.train, w, deltas)[:, k]
+        torch.testing.assert_close(summed, gradients(there).T @ w[:, k], **_EXACT)
+
+
+def test_operators_are_the_same_for_any_batch_size(objective: ModuleObjective) -> None:
+    from dataclasses import replace
+
+    v = columns(len(objective.params), 2)
+    for operator in (Hessian, GGN, EmpiricalFisher):
+        whole = operator(objective) @ v
+        for size in (1, 3):
+            parts = operator(replace(objective, batch_size=size)) @ v
+            torch.testing.assert_close(parts, whole, **_EXACT)
+
+
+def test_empirical_fisher() -> None:
+    objective = objective_of("mlp")
+    G = gradients(objective)
+    truth = (objective.weights / SIZE * G.T) @ G + torch.diag(objective.l2)
+    torch.testing.assert_close(materialize(EmpiricalFisher(objective)), truth, **_EXACT)
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "shared", "lstm"])
+def test_input_gradient(name: str) -> None:
+    objective = objective_of(name)
+    v = columns(len(objective.params), 1)[:, 0]
+    mixed = objective.input_gradient(objective.train, v)
+    step = 1e-5
+    inputs = objective.train.inputs
+    for at in (0, inputs[0].numel() - 1):
+        moved = []
+        for sign in (1, -1):
+            shifted = inputs.clone()
+            shifted.view(SIZE, -1)[:, at] += sign * step
+            examples = objective.examples((shifted, objective.train.targets))
+            moved.append(objective.gradient_dot(examples, objective.loss, v.unsqueeze(1))[:, 0])
+        numeric = (moved[0] - moved[1]) / (2 * step)
+        torch.testing.assert_close(mixed.reshape(SIZE, -1)[:, at], numeric, rtol=1e-6, atol=1e-8)
+
+
+def test_tokens_have_no_input_gradient() -> None:
+    objective = objective_of("gpt2")
+    with pytest.raises(UnsupportedModel, match="Tokens are discrete"):
+        objective.input_gradient(objective.train, objective.params)
+
+
+def test_sampled_hessian_is_unbiased() -> None:
+    objective = objective_of("mlp")
+    each = [materialize(Hessian(objective.restricted(np.array([i])))) for i in range(SIZE)]
+    mean = torch.stack(each).mean(0)
+    torch.testing.assert_close(mean, materialize(Hessian(objective)), **_EXACT)
+
+
+def test_measures() -> None:
+    objective = objective_of("mlp")
+    v = columns(len(objective.params), 1)
+    margin = measure_of(objective.loss, "margin")
+    dots = objective.gradient_dot(objective.train, margin, v)
+    step = 1e-6
+    ahead, behind = (
+        margin(objective.outputs_at(objective.train, s * step * v)[..., 0], objective.train.targets)
+        for s in (1, -1)
+    )
+    torch.testing.assert_close(dots[:, 0], (ahead - behind) / (2 * step), rtol=1e-6, atol=1e-8)
+
+
+def test_selection() -> None:
+    last = objective_of("mlp", params=["2.weight", "2.bias"])
+    assert list(last.shapes) == ["2.weight", "2.bias"]
+    weights = objective_of("mlp", params=lambda name, parameter: parameter.ndim == 2)
+    assert list(weights.shapes) == ["0.weight", "2.weight"]
+    with pytest.raises(IncompleteCoverage, match="Got '3.weight'"):
+        objective_of("mlp", params=["3.weight"])
+    with pytest.raises(IncompleteCoverage, match="at least one"):
+        objective_of("mlp", params=lambda name, parameter: False)
+
+
+def test_the_users_model_is_left_alone() -> None:
+    model = nn.Linear(2, 2)
+    objective = whence.from_torch(
+        model, whence.CrossEntropy(), (torch.randn(4, 2), torch.tensor([0, 1, 0, 1]))
+    )
+    before = objective.params.clone()
+    with torch.no_grad():
+        model.weight.zero_()
+    assert model.weight.requires_grad
+    torch.testing.assert_close(objective.outputs(objective.train)[:, 0] * 0, torch.zeros(4))
+    assert torch.equal(objective.params, before)
+
+
+class Numbered(torch.utils.data.Dataset[Any]):
+    def __init__(self, noise: float = 0.0) -> None:
+        self.noise = noise
+
+    def __len__(self) -> int:
+        return 5
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        return torch.full((3,), float(i)) + self.noise * torch.randn(3), i % 2
+
+
+def test_data_sets() -> None:
+    model = nn.Linear(3, 2)
+    objective = whence.from_torch(model, whence.CrossEntropy(), Numbered())
+    assert objective.train.inputs.shape == (5, 3)
+    assert objective.train.ids.tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(NotDeterministic, match="augmentation"):
+        whence.from_torch(model, whence.CrossEntropy(), Numbered(noise=0.1))
+    loader = torch.utils.data.DataLoader(Numbered(), shuffle=True)
+    with pytest.raises(InvalidInput, match="loader.dataset"):
+        whence.from_torch(model, whence.CrossEntropy(), loader)
+
+
+def build(model: nn.Module, loss: Any, x: Tensor, y: Tensor, **options: Any) -> ModuleObjective:
+    return whence.from_torch(model, loss, (x, y), **options)
+
+
+@pytest.mark.parametrize(
+    ("model", "loss", "change", "message"),
+    [
+        (nn.Sequential(nn.Linear(2, 2), nn.Dropout()), None, None, r"\.eval\(\)"),
+        (nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), None, None, r"\.eval\(\)"),
+        (nn.Linear(2, 2), nn.functional.cross_entropy, None, "one value per example"),
+        (nn.Linear(2, 2), None, "nan target input", "example 2"),
+        (nn.Linear(2, 2), None, "label", "whole numbers from 0 to 1"),
+        (nn.Linear(2, 2), None, "length", "as many targets"),
+        (nn.Linear(2, 2), None, "empty", "at least one example"),
+    ],
+)
+def test_bad_input(model: nn.Module, loss: Any, change: str | None, message: str) -> None:
+    x, y = torch.ones(4, 2), torch.tensor([0, 1, 0, 1])
+    if change == "nan target input":
+        x[2, 1] = torch.nan
+    elif change == "label":
+        y[1] = 7
+    elif change == "length":
+        y = y[:3]
+    elif change == "empty":
+        x, y = x[:0], y[:0]
+    with pytest.raises((InvalidInput, NotDeterministic, UnsupportedModel), match=message):
+        build(model, loss or whence.CrossEntropy(), x, y)
+
+
+def test_a_loss_that_is_not_finite_names_the_example() -> None:
+    x = torch.ones(4, 1)
+    x[3] = -2
+    with pytest.raises(InvalidInput, match="training example 3"):
+        build(_Plain(), lambda f, y: f[:, 0].log(), x, torch.zeros(4))
+
+
+class _Plain(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * x
+
+
+def test_functional_call_is_what_the_model_does() -> None:
+    objective = objective_of("tied")
+    model = objective.model
+    named = dict(model.named_parameters())
+    direct = functional_call(model, named, (objective.train.inputs,))
+    torch.testing.assert_close(objective.outputs(objective.train), direct, **_EXACT)
