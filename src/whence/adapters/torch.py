@@ -33,7 +33,7 @@ def from_torch(
     params: Selection | None = None,
     *,
     weights: Any = None,
-    batch_size: int = 256,
+    batch_size: int = 1024,
     convex: bool = False,
     classes: Collection[Any] = (),
 ) -> ModuleObjective:

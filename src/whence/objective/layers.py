@@ -21,6 +21,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 _TILE = 2**25  # numbers of per-example gradients that stand at once: 128 MB of float32
+_FEW = 16  # columns below which one wide product beats one per output
 
 
 class Contribution(ABC):
@@ -77,8 +78,20 @@ class Outer(Contribution):
             yield part, torch.bmm(self.left[part].mT, self.right[part]).flatten(1)
 
     def dot(self, v: Tensor) -> Tensor:
-        """Return G V, a tile of G at a time."""
+        """Return G V: from the factors at one position, else a tile of G at a time."""
+        if self.left.shape[1] == 1:
+            return self._dot_at_one_position(v)
         return torch.cat([matrix @ v for _, matrix in self.rows()])
+
+    def _dot_at_one_position(self, v: Tensor) -> Tensor:
+        """Return leftᵀ V right per example: G, whose size is bound by memory, is never made."""
+        left, right = self.left[:, 0], self.right[:, 0]
+        m, d, k = left.shape[1], right.shape[1], v.shape[1]
+        columns = v.reshape(m, d, k)
+        if k < _FEW:
+            product = right @ columns.transpose(0, 1).reshape(d, m * k)
+            return torch.einsum("bm,bmk->bk", left, product.reshape(-1, m, k))
+        return torch.einsum("mb,mbk->bk", left.T, torch.matmul(right, columns))
 
     def sum(self, w: Tensor) -> Tensor:
         """Return Gᵀ W, a tile of G at a time."""

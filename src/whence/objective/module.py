@@ -96,7 +96,7 @@ class ModuleObjective(Objective):
     params: Tensor
     l2: Tensor
     encode: Callable[[Any], ModuleExamples]
-    batch_size: int = 256
+    batch_size: int = 1024
     factored: frozenset[str] = frozenset()
     convex: bool = False
     notes: tuple[str, ...] = ()
