@@ -82,7 +82,7 @@ def leave_one_out(
     quantity = measure_of(base.trained_loss, measure)
     parts = []
     with tqdm(total=len(where), desc="retraining", unit="fit", disable=None) as progress:
-        for deltas in _removals(base, where):
+        for deltas in _removals(base, _nearby(objective, base), where):
             parts.append(measure_changes(base, asked, quantity, deltas))
             progress.update(deltas.shape[1])
     return as_array(torch.cat(parts, 1))
@@ -131,13 +131,22 @@ def refit_without(objective: Objective, where: NDArray[np.intp]) -> Tensor:
     return (params - objective.params).unsqueeze(1)
 
 
-def _removals(objective: Objective, where: NDArray[np.intp]) -> Iterator[Tensor]:
+def _nearby(objective: Objective, base: Objective) -> Objective:
+    """Return whose curvature the retraining steps share: the fit's own where it was good.
+
+    Its factor may have been made already, and every step corrects for what it leaves out.
+    """
+    _, in_examples = fit_quality(objective)
+    return objective if in_examples <= 1 else base
+
+
+def _removals(objective: Objective, nearby: Objective, where: NDArray[np.intp]) -> Iterator[Tensor]:
     """Yield the parameter changes [p, m] of the removals, block by block."""
     if isinstance(objective, LinearObjective) and is_hinge(objective.trained_loss):
         yield fit_hinge(objective).without(where)
         return
     c = objective.outputs(objective.train.subset(where[:1])).shape[1]
-    inverse = prepare(objective, len(where) * c).inverse
+    inverse = prepare(nearby, len(where) * c).inverse
     for tile in tiles(objective, len(where), c):
         yield _refit_together(objective, removal(objective, inverse, where[tile]), where[tile])
 

@@ -23,10 +23,12 @@ from whence.linalg.spectral import LowRank
 from whence.linalg.structured import Dense
 from whence.objective.linear import LinearObjective
 from whence.objective.objective import Objective
+from whence.objective.two_level import applies
 
 _SMALL = 4_000  # parameters up to which the Hessian is always factored
 _MATRIX_BYTES = 2 * 2**30  # the largest Hessian that is held in memory
 _CG_STEPS = 60  # products a well-damped convex problem takes to 1e-8
+_TWO_LEVEL_STEPS = 18  # the same from a two-level start, the start's own work included
 _SAMPLE = 1_024  # training examples that tell the mean eigenvalue
 _PROBES = 8
 _SKINNY = 2.5  # how much slower a product with few columns runs, bound by memory
@@ -152,7 +154,8 @@ def _factor_is_cheaper(objective: Objective, k: int) -> bool:
         return False
     c, d = objective.c, p // objective.c
     factor = c * (c + 1) * n * d * d + p**3 / 3 + 2 * p * p * k
-    iterate = _CG_STEPS * 4 * n * p * k * (_SKINNY if c * k < 64 else 1.0)
+    steps = _TWO_LEVEL_STEPS if applies(objective) else _CG_STEPS
+    iterate = steps * 4 * n * p * k * (_SKINNY if c * k < 64 else 1.0)
     return factor < iterate
 
 

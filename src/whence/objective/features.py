@@ -12,6 +12,9 @@ from scipy import sparse
 from torch import Tensor
 
 
+_TILE = 1024  # rows
+
+
 class Features(ABC):
     """A matrix X [n, d] of which only products are asked, so that sparse stays sparse."""
 
@@ -65,8 +68,13 @@ class DenseFeatures(Features):
         return (w.T @ self.matrix).T
 
     def gram(self, weights: Tensor) -> Tensor:
-        """Return Xᵀ diag(weights) X."""
-        return self.matrix.T @ (self.matrix * weights.unsqueeze(1))
+        """Return Xᵀ diag(weights) X, a tile of rows at a time, weighted while it is in cache."""
+        d = self.matrix.shape[1]
+        total = self.matrix.new_zeros(d, d)
+        tiles = zip(self.matrix.split(_TILE), weights.split(_TILE), strict=True)
+        for rows, weight in tiles:
+            total.addmm_(rows.T, rows * weight.unsqueeze(1))
+        return total
 
     def rows(self, indices: NDArray[np.intp] | slice) -> Features:
         """Return the named rows."""

@@ -156,7 +156,9 @@ class LinearObjective(Objective):
     def dense_hessian(self) -> Tensor:
         """Return ∇²R(θ̂), [p, p]: one weighted Gram matrix per pair of outputs.
 
-        Cost: c(c+1)/2 products of [d, n] by [n, d]; peak memory [p, p].
+        Under softmax the blocks of a row sum to zero, which gives those on the diagonal.
+
+        Cost: c(c+1)/2 products of [d, n] by [n, d], c(c−1)/2 under softmax; peak memory [p, p].
         """
         n, c, p = len(self.train), self.c, len(self.params)
         features = self.train.features
@@ -165,8 +167,9 @@ class LinearObjective(Objective):
         curvature = output_hessian(self.loss, outputs, self.train.targets)
         curvature = curvature * (self.weights / n).reshape(-1, 1, 1)
         hessian = torch.zeros(p, p, dtype=self.params.dtype)
+        sums_to_zero = isinstance(self.loss, CrossEntropy)
         for a in range(c):
-            for b in range(a, c):
+            for b in range(a + sums_to_zero, c):
                 weights = curvature[:, a, b].contiguous()
                 if not weights.any():
                     continue
@@ -174,6 +177,9 @@ class LinearObjective(Objective):
                 hessian[a * d : (a + 1) * d, b * d : (b + 1) * d] = block
                 if b > a:
                     hessian[b * d : (b + 1) * d, a * d : (a + 1) * d] = block.T
+                    if sums_to_zero:
+                        hessian[a * d : (a + 1) * d, a * d : (a + 1) * d] -= block
+                        hessian[b * d : (b + 1) * d, b * d : (b + 1) * d] -= block
         if self.constant is not None:
             mixed = features.rmatmul(curvature.reshape(n, c * c)).reshape(d, c, c)
             mixed = self.constant * mixed.permute(1, 0, 2).reshape(c * d, c)

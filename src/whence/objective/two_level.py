@@ -60,6 +60,14 @@ class TwoLevel:
         return torch.cat([coef, solved[:, r]]) if self.intercept else coef
 
 
+def applies(objective: LinearObjective) -> bool:
+    """Return whether `two_level` has an inverse to offer: many outputs, dense X, not too wide."""
+    features = objective.train.features
+    wide = features.shape[1] > _WIDEST
+    dense = isinstance(features, DenseFeatures)
+    return dense and objective.c > 1 and not wide and objective.free is None
+
+
 def two_level(objective: LinearObjective, damping: float = 0.0) -> TwoLevel | None:
     """Return an approximate inverse of H + λ I, or `None` where it would not pay.
 
@@ -80,8 +88,7 @@ def two_level(objective: LinearObjective, damping: float = 0.0) -> TwoLevel | No
         Kronecker approximation.
     """
     features, c = objective.train.features, objective.c
-    wide = features.shape[1] > _WIDEST
-    if not isinstance(features, DenseFeatures) or c < 2 or wide or objective.free is not None:
+    if not applies(objective) or not isinstance(features, DenseFeatures):
         return None
     n, d = features.shape
     r = min(_COMPONENTS, d)
