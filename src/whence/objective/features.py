@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-
 _TILE = 1024  # rows
 
 
