@@ -6,6 +6,7 @@ from whence.applications.changes import edit, group_effect, perturbation
 from whence.applications.explain import explain
 from whence.applications.influence import influence, influence_on_parameters, self_influence
 from whence.applications.retraining import leave_one_out
+from whence.curvature.kronecker import EKFAC, KFAC
 from whence.methods.metagradient import metagradient
 from whence.methods.metasmoothness import metasmoothness
 from whence.objective.losses import (
@@ -20,6 +21,8 @@ from whence.objective.recipe import Recipe
 from whence.objective.training import train
 
 __all__ = [
+    "EKFAC",
+    "KFAC",
     "CrossEntropy",
     "Logistic",
     "Recipe",

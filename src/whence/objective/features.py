@@ -70,9 +70,9 @@ class DenseFeatures(Features):
         """Return Xᵀ diag(weights) X, a tile of rows at a time, weighted while it is in cache."""
         d = self.matrix.shape[1]
         total = self.matrix.new_zeros(d, d)
-        tiles = zip(self.matrix.split(_TILE), weights.split(_TILE), strict=True)
-        for rows, weight in tiles:
-            total.addmm_(rows.T, rows * weight.unsqueeze(1))
+        for start in range(0, len(self.matrix), _TILE):
+            rows = self.matrix[start : start + _TILE]
+            total.addmm_(rows.T, rows * weights[start : start + _TILE].unsqueeze(1))
         return total
 
     def rows(self, indices: NDArray[np.intp] | slice) -> Features:

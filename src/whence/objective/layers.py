@@ -35,6 +35,10 @@ class Contribution(ABC):
     def sum(self, w: Tensor) -> Tensor:
         """Return Σ_b W[b, k] g_b, [p, k]."""
 
+    @abstractmethod
+    def squares(self, w: Tensor) -> Tensor:
+        """Return Σ_b w_b g_b², entry by entry, [p]."""
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -54,6 +58,10 @@ class Rows(Contribution):
     def sum(self, w: Tensor) -> Tensor:
         """Return Gᵀ W."""
         return self.matrix.T @ w
+
+    def squares(self, w: Tensor) -> Tensor:
+        """Return (G²)ᵀ w."""
+        return self.matrix.square().T @ w
 
 
 @final
@@ -100,6 +108,16 @@ class Outer(Contribution):
             total.addmm_(matrix.T, w[part])
         return total
 
+    def squares(self, w: Tensor) -> Tensor:
+        """Return (G²)ᵀ w; at one position the square of a product is the product of squares."""
+        if self.left.shape[1] == 1:
+            left, right = self.left[:, 0].square(), self.right[:, 0].square()
+            return ((left * w.unsqueeze(1)).T @ right).flatten()
+        total = w.new_zeros(self.left.shape[2] * self.right.shape[2])
+        for part, matrix in self.rows():
+            total.addmv_(matrix.square_().T, w[part])
+        return total
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -129,6 +147,13 @@ class Lookup(Contribution):
         for k, table in enumerate(total):
             table.index_add_(0, rows, (w[:, k].reshape(-1, 1, 1) * self.left).reshape(-1, d))
         return total.reshape(len(total), -1).T
+
+    def squares(self, w: Tensor) -> Tensor:
+        """Return Σ_b w_b Σ_t δ_bt²: a row read twice by one example counts as two examples."""
+        d, rows = self.left.shape[2], self.indices.flatten()
+        table = w.new_zeros(self.size, d)
+        table.index_add_(0, rows, (w.reshape(-1, 1, 1) * self.left.square()).reshape(-1, d))
+        return table.flatten()
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,6 +242,40 @@ def _positions(tensor: Tensor) -> Tensor:
     return tensor.reshape(len(tensor), -1, tensor.shape[-1])
 
 
+def _unfolds(module: nn.Conv1d | nn.Conv2d) -> bool:
+    """Return whether a convolution is one matrix on patches padded with zeros."""
+    plain = module.padding_mode == "zeros" and not isinstance(module.padding, str)
+    return module.groups == 1 and plain
+
+
+def multiplies(module: nn.Module) -> bool:
+    """Return whether a module is one matrix that multiplies its input, position by position."""
+    if isinstance(module, nn.Conv1d | nn.Conv2d):
+        return _unfolds(module)
+    return _rule(module) in (_linear, _conv1d_of_transformers)
+
+
+def multiplied(module: nn.Module, a: Tensor) -> Tensor:
+    """Return what the weight of a module that `multiplies` is applied to, [b, t, in]."""
+    if isinstance(module, nn.Conv1d | nn.Conv2d):
+        unfolded = patches(module, a)
+        assert unfolded is not None
+        return unfolded
+    return _positions(a)
+
+
+def products(module: nn.Module, delta: Tensor) -> Tensor:
+    """Return the derivatives in what the weight makes of it, [b, t, out]."""
+    if isinstance(module, nn.Conv1d | nn.Conv2d):
+        return delta.flatten(2).mT
+    return _positions(delta)
+
+
+def stored_by_inputs(module: nn.Module) -> bool:
+    """Return whether a module that multiplies stores its weight as [in, out]."""
+    return _rule(module) is _conv1d_of_transformers
+
+
 def _linear(module: nn.Linear, name: str, a: Tensor, delta: Tensor) -> Contribution:
     """Return Σ_t δ_t a_tᵀ, or Σ_t δ_t."""
     delta = _positions(delta)
@@ -240,7 +299,7 @@ def patches(module: nn.Conv1d | nn.Conv2d, a: Tensor) -> Tensor | None:
         The patches; `None` for grouped convolutions and paddings other than zeros.
     """
     padding = module.padding
-    if module.groups != 1 or module.padding_mode != "zeros" or isinstance(padding, str):
+    if not _unfolds(module) or isinstance(padding, str):
         return None
     if isinstance(module, nn.Conv1d):
         unfolded = functional.unfold(

@@ -25,7 +25,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves, tree_map
 
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.objective.layers import Contribution, contribution, recorded
+from whence.objective.layers import Contribution, Use, contribution, recorded
 from whence.objective.losses import Loss
 from whence.objective.measures import Measure
 from whence.objective.objective import Examples, Objective
@@ -256,6 +256,32 @@ class ModuleObjective(Objective):
         """Return V: the user's own parameters."""
         return v
 
+    def traced(
+        self, cotangents: Callable[[Tensor, Tensor], Tensor]
+    ) -> Iterator[tuple[slice, list[Use], Iterator[tuple[Tensor | None, ...]]]]:
+        """Yield, for each micro-batch of the training data, what its modules saw and got back.
+
+        Args:
+            cotangents: From outputs [b, ...] and targets to r cotangents of each, [b, ..., r].
+
+        Yields:
+            The slice of examples; the uses of the modules with selected parameters; and for each of
+            the r cotangents the derivatives in the output of every use.
+        """
+        for part, x, y in self.train.batches(self.batch_size):
+            with self._attached() as leaf:
+                with recorded(list(self.owners)) as uses:
+                    outputs = self._call(leaf, x)
+                edges = [use.edge for use in uses]
+                drawn = cotangents(outputs.detach(), y).unbind(-1)
+                passes = (
+                    torch.autograd.grad(
+                        outputs, edges, cotangent, retain_graph=True, allow_unused=True
+                    )
+                    for cotangent in drawn
+                )
+                yield part, uses, passes if edges else iter(())
+
     @cached_property
     def slices(self) -> dict[str, slice]:
         """Where each selected parameter stands in θ."""
@@ -308,7 +334,7 @@ class ModuleObjective(Objective):
             yield from self._contributions(x, y, measure, self.factored)
         rest = [name for name in self.shapes if name not in self.factored]
         if rest:
-            matrix = self._looped(x, y, measure)
+            matrix = self.looped(x, y, measure.gradient)
             for name in rest:
                 where = self.slices[name]
                 yield where, _Looped(matrix[:, where])
@@ -337,14 +363,20 @@ class ModuleObjective(Objective):
                         )
                     yield self.slices[name], piece
 
-    def _looped(self, x: Any, y: Tensor, measure: Measure) -> Tensor:
-        """Return the gradients of a batch, each example differentiated alone, [b, p]."""
+    def looped(self, x: Any, y: Tensor, cotangents: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Return Jᵀu of each example of a batch, differentiated alone, [b, p].
+
+        Args:
+            x: Inputs of the batch.
+            y: Targets of the batch.
+            cotangents: From outputs and targets to u, in the shape of the outputs.
+        """
         rows = []
         for b in range(len(y)):
             one = slice(b, b + 1)
             with self._attached() as leaf:
                 outputs = self._call(leaf, tree_map(lambda t, s=one: t[s], x))
-                rows.append(_backward(outputs, leaf, measure.gradient(outputs.detach(), y[one])))
+                rows.append(_backward(outputs, leaf, cotangents(outputs.detach(), y[one])))
         return torch.stack(rows)
 
     def _weighted_gradients(self, examples: Examples, measure: Measure, w: Tensor) -> Tensor:
@@ -375,6 +407,10 @@ class _Looped(Contribution):
     def sum(self, w: Tensor) -> Tensor:
         """Return Gᵀ W."""
         return self.matrix.T @ w
+
+    def squares(self, w: Tensor) -> Tensor:
+        """Return (G²)ᵀ w."""
+        return self.matrix.square().T @ w
 
 
 def call(model: nn.Module, parameters: Mapping[str, Tensor], inputs: Any) -> Tensor:
@@ -457,7 +493,7 @@ def _check_losses(objective: ModuleObjective) -> None:
 def _agreeing(objective: ModuleObjective) -> frozenset[str]:
     """Return the parameters whose factored gradients agree with differentiation, one by one."""
     few = objective.train.subset(np.arange(min(_PROBE, len(objective.train))))
-    exact = objective._looped(few.inputs, few.targets, objective.loss)
+    exact = objective.looped(few.inputs, few.targets, objective.loss.gradient)
     eye = torch.eye(len(few), dtype=exact.dtype, device=exact.device)
     found: dict[str, Tensor] = {}
     with objective._attached() as leaf:
