@@ -289,7 +289,8 @@ def _target_encoder(
             raise InvalidInput(f"Expected finite targets. Got {values[at]} in row {at}.")
         if values.size != len(values) * c:
             raise InvalidInput(f"Expected {c} numbers per target. Got shape {values.shape}.")
-        return torch.from_numpy(np.ascontiguousarray(values))
+        # A column of a pandas frame comes read-only.
+        return torch.from_numpy(np.require(values, requirements=["C", "W"]))
 
     def indices(labels: NDArray[Any]) -> Tensor:
         assert classes is not None

@@ -1,0 +1,164 @@
+"""Two models that agree on a prediction: do they agree for the same reasons?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from whence.applications.influence import influence
+from whence.applications.prediction import MeasureLike
+from whence.errors import InvalidInput
+from whence.objective.objective import Objective
+from whence.scores import Ranking, Scores
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Comparison:
+    """The influence of the same training examples on one query, under two models.
+
+    Args:
+        a: First-order scores under the first model, [1, n].
+        b: Under the second, [1, n].
+        same_class: Whether each training example has the query's label, [n].
+        agreement: Spearman correlation of the two rows of scores, in [−1, 1]; NaN if one is
+            constant.
+    """
+
+    a: Scores
+    b: Scores
+    same_class: NDArray[np.bool_]
+    agreement: float
+
+    def helpful(self, k: int = 10) -> tuple[Ranking, Ranking]:
+        """Return the k most helpful examples under each model."""
+        return self.a.top(k), self.b.top(k)
+
+    def harmful(self, k: int = 10) -> tuple[Ranking, Ranking]:
+        """Return the k most harmful examples under each model."""
+        return self.a.bottom(k), self.b.bottom(k)
+
+    def shared(self, k: int = 10) -> int:
+        """Return how many of the k most helpful examples the two models have in common."""
+        first, second = self.helpful(k)
+        return len(np.intersect1d(first.positions, second.positions))
+
+    @property
+    def first_opposite(self) -> tuple[int | None, int | None]:
+        """The rank, from 1, of the first helpful example of another class under each model.
+
+        A model that recognizes a class by what sets it apart is helped by examples of the other
+        class; one that only compares with what looks alike is not. `None` if none helps.
+        """
+        return _first(self.a, ~self.same_class), _first(self.b, ~self.same_class)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per training example: id, same_class, and score and rank in a and in b."""
+        frame = pd.DataFrame({"id": self.a.train_ids, "same_class": self.same_class})
+        for name, scores in (("a", self.a), ("b", self.b)):
+            frame[f"score_{name}"] = scores.values[0]
+            frame[f"rank_{name}"] = _ranks(-scores.values[0]).astype(int)
+        return frame
+
+    def __str__(self) -> str:
+        """Return the comparison in words."""
+        lines = [
+            f"Spearman correlation of the two models' influence: {self.agreement:.2f}; "
+            f"{self.shared(10)} of the 10 most helpful examples in common."
+        ]
+        for name, scores, rank in zip("ab", (self.a, self.b), self.first_opposite, strict=True):
+            said = "no example of another class helps" if rank is None else f"rank {rank}"
+            top = ", ".join(str(id_) for id_, _ in scores.top(5))
+            lines.append(f"  {name}: helped most by {top}; first of another class: {said}")
+        return "\n".join(lines)
+
+
+def compare_influence(
+    objective_a: Objective,
+    objective_b: Objective,
+    query: Any,
+    query_b: Any = None,
+    *,
+    measure: MeasureLike = "loss",
+) -> Comparison:
+    """Compare which training examples are behind one prediction under two models.
+
+    Both are trained on the same examples in the same order; what they see of them may differ:
+    pixels and features of a network, or two sets of columns.
+
+    Args:
+        objective_a: R at θ̂ of one model.
+        objective_b: R at θ̂ of the other.
+        query: (x, y) of one query, as the first model takes it.
+        query_b: The same query as the second model takes it; `query` if `None`.
+        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+
+    Returns:
+        The comparison: `.agreement`, `.helpful(k)`, `.first_opposite`, `.to_frame()`.
+
+    Raises:
+        InvalidInput: If the models' training examples or the queries are not the same.
+
+    Cost:
+        One first-order influence under each model.
+
+    References:
+        Koh & Liang (2017), section 5.1, figure 4.
+
+    Example:
+        >>> import whence
+        >>> from sklearn.datasets import load_breast_cancer
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> from sklearn.preprocessing import scale
+        >>> X, y = load_breast_cancer(return_X_y=True)
+        >>> X, model = scale(X), LogisticRegression(tol=1e-8)
+        >>> means, worst = X[:, :10], X[:, 20:]
+        >>> a = whence.from_sklearn(model.fit(means[1:], y[1:]), means[1:], y[1:])
+        >>> b = whence.from_sklearn(model.fit(worst[1:], y[1:]), worst[1:], y[1:])
+        >>> comparison = compare_influence(a, b, (means[0], y[0]), (worst[0], y[0]))
+        >>> -1 <= comparison.agreement <= 1
+        True
+    """
+    asked_a = objective_a.examples(query)
+    asked_b = objective_b.examples(query if query_b is None else query_b)
+    if len(asked_a) != 1 or len(asked_b) != 1:
+        raise InvalidInput(
+            f"Expected one query for each model. Got {len(asked_a)} and {len(asked_b)}."
+        )
+    label, labels = asked_a.targets[0], objective_a.train.targets
+    same = _equal(labels, label)
+    if len(objective_a.train) != len(objective_b.train) or not np.array_equal(
+        same, _equal(objective_b.train.targets, asked_b.targets[0])
+    ):
+        raise InvalidInput(
+            "Expected two models of the same examples in the same order, and the same query. Got "
+            f"{len(objective_a.train)} and {len(objective_b.train)} training examples, or other "
+            "labels. Fit both on the same rows."
+        )
+    a = influence(objective_a, asked_a, measure=measure)
+    b = influence(objective_b, asked_b, measure=measure)
+    ranks = _ranks(a.values[0]), _ranks(b.values[0])
+    varies = all(np.ptp(rank) > 0 for rank in ranks)
+    agreement = float(np.corrcoef(*ranks)[0, 1]) if varies else float("nan")
+    return Comparison(a=a, b=b, same_class=same, agreement=agreement)
+
+
+def _equal(labels: Any, label: Any) -> NDArray[np.bool_]:
+    """Return which encoded labels are the one given."""
+    agree = (labels == label).reshape(len(labels), -1).all(1)
+    return np.asarray(agree.cpu().numpy(), dtype=np.bool_)
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ranks from 1, ties averaged."""
+    return np.asarray(pd.Series(values).rank(), dtype=np.float64)
+
+
+def _first(scores: Scores, which: NDArray[np.bool_]) -> int | None:
+    """Return the rank, from 1, of the first of some examples in the order of helpfulness."""
+    order = np.argsort(-scores.values[0], kind="stable")
+    found = np.flatnonzero(which[order] & (scores.values[0][order] > 0))
+    return int(found[0]) + 1 if len(found) else None

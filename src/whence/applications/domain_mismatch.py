@@ -1,0 +1,345 @@
+"""Which groups of training rows drive the errors on a slice of queries, and through what?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from whence.applications.changes import group_effect, perturbation
+from whence.applications.describe import lights_of
+from whence.applications.diagnostics import diagnostics
+from whence.applications.prediction import Floats, Indices, MeasureLike, Order, as_array, positions
+from whence.applications.retraining import converged
+from whence.curvature.choose import prepare
+from whence.curvature.exact import Gradients
+from whence.errors import InvalidInput, UnsupportedModel
+from whence.linalg.solver import Solver
+from whence.objective.linear import LinearExamples
+from whence.objective.losses import measure_of
+from whence.objective.objective import Examples, Objective
+from whence.report import Item, RankedPage, RankedRow, write
+from whence.scores import Diagnostics
+
+Groups = Mapping[Any, Indices] | Sequence[Any] | NDArray[Any]
+Columns = str | int | Sequence[str | int]
+
+_DISTINCT = 10  # values of a column of numbers up to which each is a group of its own
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GroupInfluence:
+    """What one group of training rows does to the queries.
+
+    Args:
+        name: Of the group.
+        positions: Of its rows in the training data, [m].
+        influence: The first-order effect of removing each row alone on the queries' mean measure,
+            [m]; nats for the loss, positive where the row helps.
+        effect: What removing the whole group does to it, in the order asked for.
+        feature: The name of the input feature through which its rows act most, or `None` where
+            inputs are no columns.
+        acting: The mean of |∂ measure / ∂ feature| over its rows, for each feature, [d].
+    """
+
+    name: str
+    positions: NDArray[np.intp]
+    influence: Floats
+    effect: float
+    feature: str | None
+    acting: Floats
+
+    @property
+    def total(self) -> float:
+        """Σ of the influence of its rows: the first-order effect of removing all of them."""
+        return float(self.influence.sum())
+
+    @property
+    def per_row(self) -> float:
+        """The mean of |influence| over its rows."""
+        return float(np.abs(self.influence).mean())
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DomainMismatch:
+    """Groups of training rows by what they do to a slice of queries; made by `domain_mismatch`.
+
+    Args:
+        groups: The groups, the largest influence per row first.
+        influence: The first-order effect of removing each training row alone on the queries' mean
+            measure, [n]; nats for the loss.
+        value: The queries' mean measure as it is.
+        order: How the effects of whole groups were found.
+        measure: What is predicted.
+        features: The names of the input features, [d]; empty where inputs are no columns.
+        convex: Whether the model is known to be convex.
+        diagnostics: How far to trust the first-order numbers.
+    """
+
+    groups: tuple[GroupInfluence, ...]
+    influence: Floats
+    value: float
+    order: str
+    measure: str
+    features: tuple[str, ...]
+    convex: bool
+    diagnostics: Diagnostics
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per group: name, size, per_row, total, effect, feature, strength."""
+        return pd.DataFrame(
+            [
+                {
+                    "group": group.name,
+                    "size": len(group.positions),
+                    "per_row": group.per_row,
+                    "total": group.total,
+                    "effect": group.effect,
+                    "feature": group.feature,
+                    "strength": float(group.acting.max()),
+                }
+                for group in self.groups
+            ]
+        )
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        title: str = "Which training rows drive these errors?",
+        command: str = "domain_mismatch(objective, queries, ...).report(path)",
+    ) -> Path:
+        """Write the groups as one self-contained HTML page.
+
+        Args:
+            path: The file; an existing one is replaced, whole or not at all.
+            title: The heading.
+            command: What reproduces the page; shown at its end.
+
+        Returns:
+            The path.
+
+        Raises:
+            InvalidInput: If the path cannot be written.
+        """
+        rows = tuple(
+            RankedRow(item=_item(group), score=group.per_row, gain=-group.effect)
+            for group in self.groups
+        )
+        page = RankedPage(
+            title=title,
+            words=f"Groups of training rows by the mean size of one row's influence on the mean "
+            f"{self.measure} of the queries, {self.value:.3f} as it is. The expected gain is by "
+            "how much it would fall if the model were trained without the group.",
+            score="influence per row",
+            unit="nats" if self.measure == "loss" else "",
+            rows=rows,
+            lights=lights_of(self.diagnostics, convex=self.convex),
+            method=f"Influence of rows: first order. Effect of groups: {self.order}. Feature: the "
+            "largest mean size of the derivative in a training row's input.",
+            command=command,
+            n=len(self.influence),
+        )
+        return write(page, path)
+
+
+def domain_mismatch(
+    objective: Objective,
+    queries: Any,
+    *,
+    columns: Columns | None = None,
+    groups: Groups | None = None,
+    order: Order | Literal["refit"] = "refit",
+    measure: MeasureLike = "loss",
+    solver: Solver | None = None,
+    damping: float | None = None,
+) -> DomainMismatch:
+    """Find which groups of training rows drive the errors on a slice of queries, and through what.
+
+    With m̄ the queries' mean measure: each row's influence (wᵢ/n) ∇m̄ᵀ H⁻¹ gᵢ, summed and averaged
+    by group; the feature in which |∂m̄/∂xᵢ| is largest on average over the group's rows, per unit
+    of the feature; and what becomes of m̄ when the model is fitted without the group.
+
+    Args:
+        objective: R at θ̂.
+        queries: (X, y) of the slice: one query or many, weighed equally.
+        columns: Columns of the training rows, by name or position. Each value is a group, such as
+            "age = [0-10)"; numbers with more than 10 values are cut at their quartiles.
+        groups: A label per training row, [n], or positions by name. Give this or `columns`.
+        order: How to find the effect of a whole group: "first", "newton", "refined" or "refit".
+        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+        solver: What inverts the curvature; chosen by cost if `None`.
+        damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+
+    Returns:
+        The groups: `.groups`, `.influence`, `.to_frame()`, `.report(path)`.
+
+    Raises:
+        InvalidInput: If queries, columns or groups cannot be used, or a group is all there is.
+        UnsupportedModel: If columns are asked of rows that have none, or a refit of a model that
+            is not known to be convex.
+
+    Cost:
+        One solve, one mixed derivative of all rows of groups, and an effect per group.
+
+    References:
+        Koh & Liang (2017), section 5.3.
+
+    Example:
+        >>> import whence
+        >>> from sklearn.datasets import load_diabetes
+        >>> from sklearn.linear_model import Ridge
+        >>> X, y = load_diabetes(return_X_y=True, as_frame=True)
+        >>> objective = whence.from_sklearn(Ridge().fit(X, y), X, y)
+        >>> women = X[X["sex"] < 0]
+        >>> slices = domain_mismatch(objective, (women, y[women.index]), columns="sex")
+        >>> slices.to_frame()["size"].tolist()
+        [235, 207]
+    """
+    if (columns is None) == (groups is None):
+        raise InvalidInput("Expected either columns= or groups=. Got both or neither.")
+    named = _by_columns(objective, columns) if groups is None else _by_name(objective, groups)
+    n = len(objective.train)
+    base = converged(objective) if order == "refit" else objective
+    asked = objective.examples(queries)
+    quantity = measure_of(objective.loss, measure)
+    prepared = prepare(objective, 1, solver=solver, damping=damping)
+    mean = objective.params.new_full((len(asked), 1), 1 / len(asked))
+    solution = prepared.inverse.solve(Gradients(objective, asked, quantity).rmatmat(mean))
+    dots = objective.gradient_dot(objective.train, objective.loss, solution.value).squeeze(1)
+    each = as_array(dots * objective.weights / n)
+    features = _features(objective.train)
+    found = []
+    for name, where in named:
+        pull = np.abs(
+            perturbation(
+                objective, where, asked, measure=measure, solver=solver, damping=damping
+            ).reshape(len(where), -1)
+        ).mean(0)
+        effect = group_effect(
+            base, where, asked, order=order, measure=measure, solver=solver, damping=damping
+        )
+        found.append(
+            GroupInfluence(
+                name=name,
+                positions=where,
+                influence=each[where],
+                effect=float(effect.mean()),
+                feature=_name(features, pull),
+                acting=pull,
+            )
+        )
+    found.sort(key=lambda group: -group.per_row)
+    return DomainMismatch(
+        groups=tuple(found),
+        influence=each,
+        value=float(quantity(objective.outputs(asked), asked.targets).mean()),
+        order=order,
+        measure=measure if isinstance(measure, str) else type(measure).__name__,
+        features=features,
+        convex=objective.convex,
+        diagnostics=diagnostics(objective, prepared, solution),
+    )
+
+
+def _by_columns(
+    objective: Objective, columns: Columns | None
+) -> list[tuple[str, NDArray[np.intp]]]:
+    """Return the groups that the values of some columns make."""
+    train = objective.train
+    names = _features(train)
+    if not isinstance(train, LinearExamples) or not names:
+        raise UnsupportedModel(
+            "Expected training rows with columns. Got examples of another kind. Pass groups=, a "
+            "label per training example."
+        )
+    asked = [columns] if isinstance(columns, (str, int)) else list(columns or ())
+    if not asked:
+        raise InvalidInput("Expected at least one column. Got none.")
+    found: list[tuple[str, NDArray[np.intp]]] = []
+    for column in asked:
+        at = column if isinstance(column, int) else _position(names, column)
+        if not 0 <= at < len(names):
+            raise InvalidInput(f"Expected columns from 0 to {len(names) - 1}. Got {column}.")
+        values = _values(train.inputs, at)
+        if values.dtype.kind in "if" and values.nunique() > _DISTINCT:
+            values = pd.qcut(values, 4, duplicates="drop")
+        label = names[at]
+        for value, rows in values.groupby(values, observed=True).indices.items():
+            shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+            found.append((f"{label} = {shown}", np.asarray(rows, dtype=np.intp)))
+    return _proper(found, len(train))
+
+
+def _by_name(objective: Objective, groups: Groups) -> list[tuple[str, NDArray[np.intp]]]:
+    """Return the groups that a user named."""
+    n = len(objective.train)
+    if isinstance(groups, Mapping):
+        named = [(str(k), np.unique(positions(objective, v))) for k, v in groups.items()]
+        return _proper(named, n)
+    labels = pd.Series(np.asarray(groups))
+    if len(labels) != n:
+        raise InvalidInput(f"Expected {n} groups, one per training row. Got {len(labels)}.")
+    indices = labels.groupby(labels).indices
+    return _proper([(str(k), np.asarray(v, dtype=np.intp)) for k, v in indices.items()], n)
+
+
+def _proper(
+    named: list[tuple[str, NDArray[np.intp]]], n: int
+) -> list[tuple[str, NDArray[np.intp]]]:
+    """Return the groups, if they are some and none is the whole training data."""
+    if not named or any(len(where) == n for _, where in named):
+        raise InvalidInput(
+            "Expected groups that are a part of the training rows each. Got "
+            + ("none." if not named else "one that holds all of them.")
+        )
+    return named
+
+
+def _features(train: Examples) -> tuple[str, ...]:
+    """Return the names of the columns of the user's rows; none where they are no rows."""
+    if not isinstance(train, LinearExamples) or train.inputs is None:
+        return ()
+    if isinstance(train.inputs, pd.DataFrame):
+        return tuple(str(name) for name in train.inputs.columns)
+    return tuple(f"column {j}" for j in range(train.inputs.shape[1]))
+
+
+def _position(names: tuple[str, ...], column: str) -> int:
+    """Return where a column is."""
+    if column not in names:
+        raise InvalidInput(
+            f"Expected columns of the training rows, such as {names[0]!r}. Got {column!r}."
+        )
+    return names.index(column)
+
+
+def _values(rows: Any, at: int) -> pd.Series[Any]:
+    """Return one column of the user's rows, by position from 0."""
+    if isinstance(rows, pd.DataFrame):
+        return rows.iloc[:, at].reset_index(drop=True)
+    is_sparse: bool = sparse.issparse(rows)
+    return pd.Series(rows[:, [at]].toarray()[:, 0] if is_sparse else np.asarray(rows)[:, at])
+
+
+def _name(features: tuple[str, ...], acting: Floats) -> str | None:
+    """Return the feature with the largest derivative, if features have names."""
+    return features[int(acting.argmax())] if len(features) == len(acting) else None
+
+
+def _item(group: GroupInfluence) -> Item:
+    """Return a group as a page shows it."""
+    columns = (
+        ("rows", str(len(group.positions))),
+        ("summed influence", f"{group.total:+.4g}"),
+        ("without the group", f"{group.effect:+.4g}"),
+        ("acts through", group.feature or "several inputs"),
+    )
+    return Item(title=group.name, label=f"{len(group.positions)} rows", columns=columns)

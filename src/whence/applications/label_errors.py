@@ -1,0 +1,313 @@
+"""Which labels look wrong? Training examples in the order in which they deserve a look."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from whence.applications.describe import item_of, label_of, lights_of
+from whence.applications.diagnostics import diagnostics
+from whence.applications.influence import removal, self_influence
+from whence.applications.prediction import Floats, MeasureLike, as_array
+from whence.curvature.choose import prepare
+from whence.curvature.exact import Gradients
+from whence.curvature.removal import tiles
+from whence.errors import InvalidInput, UnsupportedModel
+from whence.linalg.solver import Solver
+from whence.objective.derived_losses import OneVersusRest
+from whence.objective.losses import (
+    CrossEntropy,
+    Logistic,
+    SmoothHinge,
+    SquaredHinge,
+    measure_of,
+)
+from whence.objective.objective import Examples, Objective
+from whence.report import RankedPage, RankedRow, write
+from whence.scores import Diagnostics
+
+Method = Literal["self_influence", "loss"]
+
+_COLUMNS = 64  # removals whose outputs are taken at once
+_WORDS = (
+    "Training examples whose label the model believes only because it was told. Look at them from "
+    "the top, and correct those that are wrong. The suggested label is what the model says of the "
+    "example when it is trained without it."
+)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LabelErrors:
+    """Training examples ranked by how wrong their labels look; made by `find_label_errors`.
+
+    Args:
+        objective: R at θ̂.
+        method: What they are ranked by.
+        ranking: Positions in the training data, the most suspect first, [n].
+        scores: What they are ranked by, in the order of the training data, in nats, [n].
+        self_influence: How far each example's own loss would rise without it, in nats, [n].
+        loss: Each example's loss, in nats, [n].
+        suggested: The label that the model gives to each of the first k of the ranking when
+            trained without it, as an encoded target, [k].
+        gain: By how much the mean measure of the queries would fall if these k were given the
+            suggested label, [k]; `None` where no queries were given.
+        diagnostics: How far to trust the numbers.
+    """
+
+    objective: Objective
+    method: Method
+    ranking: NDArray[np.intp]
+    scores: Floats
+    self_influence: Floats
+    loss: Floats
+    suggested: Tensor
+    gain: Floats | None
+    diagnostics: Diagnostics
+
+    def __len__(self) -> int:
+        """Return n."""
+        return len(self.ranking)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the ranking as a frame, a row per training example.
+
+        Returns:
+            Columns position, id, label, suggested, self_influence, loss and gain; the suggested
+            label and the gain are missing beyond the first k.
+        """
+        train, k = self.objective.train, len(self.suggested)
+        where = self.ranking
+        targets = train.targets[torch.from_numpy(where)]
+        missing = len(where) - k
+        gain = np.full(k, np.nan) if self.gain is None else self.gain
+        return pd.DataFrame(
+            {
+                "position": where,
+                "id": train.ids[where],
+                "label": [label_of(self.objective, target) for target in targets],
+                "suggested": [
+                    *(label_of(self.objective, target) for target in self.suggested),
+                    *[None] * missing,
+                ],
+                "self_influence": self.self_influence[where],
+                "loss": self.loss[where],
+                "gain": np.r_[gain, np.full(missing, np.nan)],
+            }
+        )
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        rows: int = 100,
+        image_shape: tuple[int, ...] | None = None,
+        texts: Sequence[str] | None = None,
+        title: str = "Which labels look wrong?",
+        command: str = "find_label_errors(objective).report(path)",
+    ) -> Path:
+        """Write the first of the ranking as one self-contained HTML page.
+
+        Args:
+            path: The file; an existing one is replaced, whole or not at all.
+            rows: How many examples to show, at least 1.
+            image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
+            texts: The training examples as texts, [n], where the rows are made from texts.
+            title: The heading.
+            command: What reproduces the page; shown at its end.
+
+        Returns:
+            The path.
+
+        Raises:
+            InvalidInput: If the path cannot be written, or texts or image_shape do not fit.
+        """
+        n = len(self.ranking)
+        if rows < 1:
+            raise InvalidInput(f"Expected rows >= 1. Got {rows}.")
+        if texts is not None and len(texts) != n:
+            raise InvalidInput(f"Expected {n} texts, one per training example. Got {len(texts)}.")
+        where = self.ranking[:rows]
+        shown = self.objective.train.subset(where)
+        ranked = []
+        for row, position in enumerate(where.tolist()):
+            item = item_of(
+                self.objective,
+                shown,
+                row,
+                title=f"Training example {shown.ids[row]}",
+                image_shape=image_shape,
+            )
+            if texts is not None:
+                item = replace(item, text=texts[position], columns=())
+            known = row < len(self.suggested)
+            if known:
+                item = replace(item, predicted=label_of(self.objective, self.suggested[row]))
+            ranked.append(
+                RankedRow(
+                    item=item,
+                    score=float(self.scores[position]),
+                    loss=None if self.method == "loss" else float(self.loss[position]),
+                    gain=float(self.gain[row]) if known and self.gain is not None else None,
+                )
+            )
+        page = RankedPage(
+            title=title,
+            words=_WORDS,
+            score=self.method.replace("_", "-"),
+            unit="nats",
+            rows=tuple(ranked),
+            lights=lights_of(self.diagnostics, convex=self.objective.convex),
+            method=f"Ranked by {self.method.replace('_', '-')}; suggested labels by one Newton "
+            "step without the example; gains to first order.",
+            command=command,
+            n=n,
+        )
+        return write(page, path)
+
+
+def find_label_errors(
+    objective: Objective,
+    *,
+    method: Method = "self_influence",
+    queries: Any = None,
+    k: int = 1000,
+    measure: MeasureLike = "loss",
+    solver: Solver | None = None,
+    damping: float | None = None,
+) -> LabelErrors:
+    """Rank the training examples by how wrong their labels look.
+
+    By self-influence (wᵢ/n) gᵢᵀ H⁻¹ gᵢ, how far an example's own loss rises when it is removed: a
+    wrong label is believed only because it was trained on. For the first k of the ranking, the
+    suggested label y′ is the one with the smallest loss one Newton step without the example, and
+    the expected gain is (wᵢ/n) ∇m̄ᵀ H⁻¹ (g(xᵢ, y′) − g(xᵢ, yᵢ)), the fall of the queries' mean
+    measure m̄ when the label is corrected.
+
+    Args:
+        objective: R at θ̂ of a classifier.
+        method: Rank by "self_influence", or by the "loss" itself for comparison.
+        queries: (X, y) with labels one can trust, by which gains are judged; no gains if `None`.
+        k: For how many of the first a label is suggested, >= 0.
+        measure: Of the queries: "loss", "margin", "probability", or a function of (outputs,
+            targets) -> [b]; a gain is its expected fall.
+        solver: What inverts the curvature; chosen by cost if `None`.
+        damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+
+    Returns:
+        The ranking: `.ranking`, `.scores`, `.to_frame()`, `.report(path)`.
+
+    Raises:
+        UnsupportedModel: If the model is no classifier with one label per example.
+        InvalidInput: If the method, queries or k cannot be used.
+        NotPositiveDefinite: If the curvature is singular or indefinite.
+
+    Cost:
+        n solves for the ranking; k c for the suggestions; one for the gains.
+
+    References:
+        Koh & Liang (2017), section 5.4; the gain is section 2.2, equation 3.
+
+    Example:
+        >>> import whence
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> X, y = load_iris(return_X_y=True)
+        >>> y[7] = 2  # a setosa called virginica
+        >>> model = LogisticRegression(tol=1e-8, max_iter=1000).fit(X, y)
+        >>> errors = find_label_errors(whence.from_sklearn(model, X, y))
+        >>> int(errors.ranking[0]), errors.to_frame()["suggested"].iloc[0]
+        (7, '0')
+    """
+    if method not in get_args(Method):
+        raise InvalidInput(
+            f"Expected method to be one of {', '.join(get_args(Method))}. Got {method!r}."
+        )
+    if k < 0:
+        raise InvalidInput(f"Expected k >= 0 examples to suggest labels for. Got {k}.")
+    train = objective.train
+    labels = _labels(objective)
+    own = self_influence(objective, solver=solver, damping=damping)
+    losses = as_array(objective.loss(objective.outputs(train), train.targets))
+    scores = own if method == "self_influence" else losses
+    ranking = np.argsort(-scores, kind="stable")
+    first = ranking[:k]
+    # All k removals are as many solves as the ranking took: the same factor serves both.
+    prepared = prepare(objective, len(train), solver=solver, damping=damping)
+    suggested = _suggested(objective, first, labels, solver, damping)
+    gain = None
+    if queries is not None:
+        asked = objective.examples(queries)
+        quantity = measure_of(objective.loss, measure)
+        mean = objective.params.new_full((len(asked), 1), 1 / len(asked))
+        query = prepared.inverse.matmat(Gradients(objective, asked, quantity).rmatmat(mean))
+        here = train.subset(first)
+        change = objective.gradient_dot(
+            _relabeled(here, suggested), objective.loss, query
+        ) - objective.gradient_dot(here, objective.loss, query)
+        gain = as_array(change.squeeze(1) * objective.weights[first] / len(train))
+    return LabelErrors(
+        objective=objective,
+        method=method,
+        ranking=ranking,
+        scores=scores,
+        self_influence=own,
+        loss=losses,
+        suggested=suggested,
+        gain=gain,
+        diagnostics=diagnostics(objective, prepared),
+    )
+
+
+def _labels(objective: Objective) -> Tensor:
+    """Return the encoded labels that occur, [c] or [c, ·], or refuse what is no classifier."""
+    binary_or_classes = (CrossEntropy, Logistic, SmoothHinge, SquaredHinge, OneVersusRest)
+    targets = objective.train.targets
+    classifies = bool(objective.classes) or (
+        isinstance(objective.loss, binary_or_classes) and targets.ndim == 1
+    )
+    if not classifies:
+        raise UnsupportedModel(
+            "Expected a classifier with one label per example. Got a model whose targets are "
+            "numbers or sequences. Rank its examples by whence.self_influence(objective)."
+        )
+    labels: Tensor = torch.unique(targets, dim=0)
+    return labels
+
+
+def _suggested(
+    objective: Objective,
+    where: NDArray[np.intp],
+    labels: Tensor,
+    solver: Solver | None,
+    damping: float | None,
+) -> Tensor:
+    """Return the label with the smallest loss without each example, [k] or [k, ·]."""
+    c = objective.outputs(objective.train.subset(where[:1])).shape[1] if len(where) else 1
+    inverse = prepare(objective, len(where) * c, solver=solver, damping=damping).inverse
+    best = [labels[:0]]
+    for tile in tiles(objective, len(where), c):
+        deltas = removal(objective, inverse, where[tile]).newton()
+        for start in range(0, deltas.shape[1], _COLUMNS):
+            part = objective.train.subset(where[tile][start : start + _COLUMNS])
+            moved = objective.outputs_at(part, deltas[:, start : start + _COLUMNS])
+            outputs = moved.diagonal(dim1=0, dim2=2).T  # each example without itself alone
+            losses = torch.stack(
+                [objective.loss(outputs, label.expand(len(part), *label.shape)) for label in labels]
+            )
+            best.append(labels[losses.argmin(0)])
+    return torch.cat(best)
+
+
+def _relabeled(examples: Examples, targets: Tensor) -> Examples:
+    """Return the same examples with other targets."""
+    relabeled: Examples = replace(examples, targets=targets)  # type: ignore[type-var]
+    return relabeled

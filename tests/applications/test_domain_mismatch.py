@@ -1,0 +1,134 @@
+"""Groups behind errors on a slice, against influence row by row and refits by scikit-learn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
+
+import whence
+from whence.applications.domain_mismatch import DomainMismatch, domain_mismatch
+from whence.errors import InvalidInput, UnsupportedModel
+
+
+def hospital() -> tuple[pd.DataFrame, np.ndarray]:
+    """Three age groups; in training all children but two are readmitted, against what x says."""
+    rng = np.random.default_rng(3)
+    n = 300
+    age = np.r_[np.zeros(6), rng.integers(1, 3, n - 6)]
+    x = pd.DataFrame(
+        {
+            "stay": rng.normal(size=n),
+            "visits": rng.normal(size=n),
+            "child": (age == 0) * 1.0,
+            "old": (age == 2) * 1.0,
+        },
+        index=[f"row {i}" for i in range(n)],
+    )
+    y = (x["stay"] + 0.5 * rng.normal(size=n) > 0).to_numpy(int)
+    y[:6] = [1, 1, 1, 1, 0, 0]
+    return x, y
+
+
+def slices(**options: object) -> tuple[DomainMismatch, LogisticRegression]:
+    x, y = hospital()
+    model = LogisticRegression(C=10.0, tol=1e-12, max_iter=10_000).fit(x, y)
+    children = x.iloc[:5].assign(stay=-0.2)
+    options = options or {"columns": ["child", "old"]}
+    objective = whence.from_sklearn(model, x, y)
+    return domain_mismatch(objective, (children, np.zeros(5, int)), **options), model
+
+
+def test_the_children_drive_the_errors_on_children() -> None:
+    found, model = slices()
+    x, y = hospital()
+    frame = found.to_frame()
+    assert frame["group"].tolist()[0] == "child = 1"
+    assert frame["feature"].iloc[0] == "child"
+    assert frame["per_row"].iloc[0] > 5 * frame["per_row"].iloc[1]
+    queries = x.iloc[:5].assign(stay=-0.2), np.zeros(5, int)
+    each = whence.influence(whence.from_sklearn(model, x, y), queries).values.mean(0)
+    np.testing.assert_allclose(found.influence, each, atol=1e-12)
+    by_name = {group.name: group for group in found.groups}
+    old = by_name["old = 1"]
+    assert (x["old"].to_numpy()[old.positions] == 1).all()
+    assert len(old.positions) == x["old"].sum()
+    assert old.total == pytest.approx(each[x["old"] == 1].sum())
+    assert old.per_row == pytest.approx(np.abs(each[x["old"] == 1]).mean())
+
+
+def test_effect_is_a_refit_without_the_group() -> None:
+    found, model = slices()
+    x, y = hospital()
+    queries = x.iloc[:5].assign(stay=-0.2)
+
+    def loss(fitted: LogisticRegression) -> float:
+        return float(-np.log(fitted.predict_proba(queries)[:, 0]).mean())
+
+    assert found.value == pytest.approx(loss(model), rel=1e-6)
+    for group in found.groups:
+        keep = np.setdiff1d(np.arange(len(x)), group.positions)
+        refit = LogisticRegression(C=10.0, tol=1e-12, max_iter=10_000).fit(x.iloc[keep], y[keep])
+        assert group.effect == pytest.approx(loss(refit) - loss(model), abs=1e-5)
+
+
+def test_acting_is_the_mean_size_of_perturbations() -> None:
+    found, model = slices()
+    x, y = hospital()
+    objective = whence.from_sklearn(model, x, y)
+    queries = x.iloc[:5].assign(stay=-0.2), np.zeros(5, int)
+    pull = np.abs(whence.perturbation(objective, np.arange(6), queries)).mean(0)
+    np.testing.assert_allclose(found.groups[0].acting, pull, atol=1e-12)
+
+
+def test_groups_given_by_label_and_by_name() -> None:
+    x, _ = hospital()
+    labels = np.where(x["child"] == 1, "child", np.where(x["old"] == 1, "old", "adult"))
+    by_label, _ = slices(groups=labels, order="newton")
+    by_name, _ = slices(groups={"child": np.arange(6)}, order="first")
+    assert by_label.groups[0].name == "child"
+    assert len(by_label.groups) == 3
+    child = by_name.groups[0]
+    assert child.effect == pytest.approx(child.total)
+    np.testing.assert_allclose(child.influence, by_label.groups[0].influence)
+
+
+def test_numbers_are_cut_at_quartiles_and_sparse_columns_are_read() -> None:
+    found, _ = slices(columns="stay", order="newton")
+    assert found.to_frame()["size"].tolist() == [75, 75, 75, 75]
+    x, y = hospital()
+    matrix = sparse.csr_array(x.to_numpy())
+    model = LogisticRegression(tol=1e-10, max_iter=10_000).fit(matrix, y)
+    objective = whence.from_sklearn(model, matrix, y)
+    of_array = domain_mismatch(objective, (matrix[:5], y[:5]), columns=2, order="first")
+    assert sorted(group.name for group in of_array.groups) == ["column 2 = 0", "column 2 = 1"]
+
+
+def test_page(tmp_path: Path) -> None:
+    found, _ = slices()
+    page = found.report(tmp_path / "groups.html").read_text()
+    assert "child = 1" in page
+    assert "acts through" in page
+
+
+def test_refused() -> None:
+    with pytest.raises(InvalidInput, match="either columns= or groups="):
+        slices(columns="child", groups=["a"])
+    with pytest.raises(InvalidInput, match="'shoe size'"):
+        slices(columns="shoe size")
+    with pytest.raises(InvalidInput, match="0 to 3"):
+        slices(columns=4)
+    with pytest.raises(InvalidInput, match="one per training row"):
+        slices(groups=["a", "b"])
+    with pytest.raises(InvalidInput, match="holds all"):
+        slices(groups={"all": np.arange(300)})
+    module = torch.nn.Linear(2, 2)
+    inputs, targets = torch.randn(8, 2), torch.tensor([0, 1] * 4)
+    objective = whence.from_torch(module, whence.CrossEntropy(), (inputs, targets), l2=0.1)
+    with pytest.raises(UnsupportedModel, match="rows with columns"):
+        domain_mismatch(objective, (inputs[:1], targets[:1]), columns="x")

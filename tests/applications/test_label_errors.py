@@ -1,0 +1,136 @@
+"""Label errors: the ranking against its definition, suggestions against refits, gains too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_wine
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import scale
+from sklearn.svm import LinearSVC
+
+import whence
+from whence.applications.label_errors import find_label_errors
+from whence.errors import InvalidInput, UnsupportedModel
+from whence.evaluation import detection_curve
+
+MODEL = LogisticRegression(C=0.3, tol=1e-12, max_iter=10_000, solver="newton-cg")
+
+
+def flipped_wine() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Wine with one label in ten wrong, names as labels, and which."""
+    x, y = load_wine(return_X_y=True)
+    rng = np.random.default_rng(0)
+    wrong = rng.permutation(len(y)) < 18
+    y = np.where(wrong, (y + rng.integers(1, 3, len(y))) % 3, y)
+    return scale(x), np.array(["barolo", "grignolino", "barbera"])[y], wrong
+
+
+def test_wrong_labels_come_first_and_right_ones_are_suggested() -> None:
+    x, y, wrong = flipped_wine()
+    truth = np.array(["barolo", "grignolino", "barbera"])[load_wine().target]
+    errors = find_label_errors(whence.from_sklearn(clone(MODEL).fit(x, y), x, y))
+    assert detection_curve(errors.scores, wrong).auc > 0.95
+    frame = errors.to_frame()
+    assert frame["id"].tolist() == errors.ranking.tolist()
+    found = frame[wrong[frame["position"]]]
+    assert (found["suggested"] == truth[found["position"]]).mean() > 0.8
+    assert frame["gain"].isna().all()
+
+
+@pytest.mark.parametrize("method", ["self_influence", "loss"])
+def test_ranked_by_the_definition(method: str) -> None:
+    x, y, _ = flipped_wine()
+    model = clone(MODEL).fit(x, y)
+    objective = whence.from_sklearn(model, x, y)
+    errors = find_label_errors(objective, method=method, k=5)
+    p = model.predict_proba(x)
+    losses = -np.log(p[np.arange(len(y)), np.searchsorted(model.classes_, y)])
+    own = whence.self_influence(objective)
+    expected = own if method == "self_influence" else losses
+    np.testing.assert_allclose(errors.scores, expected, atol=1e-12)
+    assert (np.diff(expected[errors.ranking]) <= 0).all()
+    np.testing.assert_allclose(errors.loss, losses, atol=1e-12)
+    assert errors.to_frame()["suggested"].notna().sum() == 5
+
+
+def test_suggestions_are_what_a_model_without_the_example_says() -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    x, y = scale(x)[:100], y[:100]
+    y[[3, 20, 70]] ^= 1
+    model = LogisticRegression(C=1000.0, tol=1e-10, max_iter=10_000).fit(x, y)
+    # Fitted this closely the model repeats the labels it was given, the wrong ones too.
+    assert (model.predict(x) == y).all()
+    errors = find_label_errors(whence.from_sklearn(model, x, y), k=20)
+    agree = 0
+    for at, suggested in zip(errors.ranking[:20], errors.suggested.numpy(), strict=True):
+        keep = np.arange(len(y)) != at
+        agree += int(clone(model).fit(x[keep], y[keep]).predict(x[[at]])[0] == suggested)
+    assert agree >= 18
+    assert {3, 20, 70} <= set(errors.ranking[:20].tolist())
+    assert (errors.suggested.numpy() != y[errors.ranking[:20]]).any()
+
+
+def test_gain_is_what_correcting_brings() -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    x = scale(x)
+    train, held = slice(0, 400), slice(400, None)
+    y_train = y[train].copy()
+    y_train[::25] ^= 1
+    model = LogisticRegression(C=0.05, tol=1e-12, max_iter=10_000).fit(x[train], y_train)
+    queries = x[held], y[held]
+    objective = whence.from_sklearn(model, x[train], y_train)
+    errors = find_label_errors(objective, queries=queries, k=12)
+    assert errors.gain is not None
+
+    def loss(fitted: LogisticRegression) -> float:
+        p = fitted.predict_proba(x[held])
+        return float(-np.log(p[np.arange(len(p)), y[held]]).mean())
+
+    actual = []
+    for at, suggested in zip(errors.ranking[:12], errors.suggested.numpy(), strict=True):
+        corrected = y_train.copy()
+        corrected[at] = suggested
+        actual.append(loss(model) - loss(clone(model).fit(x[train], corrected)))
+    changed = np.array(actual) != 0
+    assert changed.sum() >= 8
+    assert np.corrcoef(errors.gain, actual)[0, 1] > 0.99
+    assert np.polyfit(errors.gain[changed], np.array(actual)[changed], 1)[0] == pytest.approx(
+        1, abs=0.15
+    )
+
+
+def test_svm_and_page(tmp_path: Path) -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    x, y = scale(x)[:120], np.where(y[:120] == 1, "benign", "malignant")
+    y[5] = "benign" if y[5] == "malignant" else "malignant"
+    model = LinearSVC(loss="hinge", C=0.05, tol=1e-8, max_iter=10**6).fit(x, y)
+    objective = whence.from_sklearn(model, x, y, temperature=0.1)
+    errors = find_label_errors(objective, queries=(x[:9], y[:9]))
+    texts = [f"tumor <{i}>" for i in range(120)]
+    page = errors.report(tmp_path / "page.html", rows=7, texts=texts).read_text()
+    top = int(errors.ranking[0])
+    assert f"tumor \\u003c{top}\\u003e" in page or f"tumor &lt;{top}&gt;" in page
+    assert page.count("Training example ") == 7 or "Training example" in page
+    assert "malignant" in page
+    with pytest.raises(InvalidInput, match="texts"):
+        errors.report(tmp_path / "page.html", texts=["one"])
+    with pytest.raises(InvalidInput, match="rows"):
+        errors.report(tmp_path / "page.html", rows=0)
+
+
+def test_refused() -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    regression = whence.from_sklearn(Ridge().fit(x, y), x, y)
+    with pytest.raises(UnsupportedModel, match="self_influence"):
+        find_label_errors(regression)
+    x, y, _ = flipped_wine()
+    objective = whence.from_sklearn(clone(MODEL).fit(x, y), x, y)
+    with pytest.raises(InvalidInput, match="method"):
+        find_label_errors(objective, method="entropy")
+    with pytest.raises(InvalidInput, match="k >= 0"):
+        find_label_errors(objective, k=-1)
+    assert len(find_label_errors(objective, k=0).suggested) == 0
