@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
 from torch.autograd.functional import hessian
 
 import whence
@@ -190,3 +194,13 @@ def test_damping_shrinks(ridge: Fitted) -> None:
     assert np.abs(damped.values).max() < np.abs(plain).max()
     assert damped.diagnostics is not None
     assert damped.diagnostics.damping == 100.0
+
+
+def test_what_was_prepared_is_freed_with_its_objective() -> None:
+    X, y = load_iris(return_X_y=True)
+    objective = whence.from_sklearn(LogisticRegression(max_iter=5000, tol=1e-8).fit(X, y), X, y)
+    for solver in (None, CG(rtol=1e-8)):
+        whence.influence(objective, (X[:1], y[:1]), solver=solver)
+    gone = weakref.ref(objective)
+    del objective
+    assert gone() is None

@@ -88,7 +88,9 @@ def prepare(
     direct = solver is None and _factor_is_cheaper(objective, k)
     key = (solver, damping, direct)
     if key not in kept:
-        kept[key] = _prepare(objective, k, solver, damping, direct)
+        # What is kept must not refer to its own key, or neither would ever be freed.
+        twin = objective.at(objective.params)
+        kept[key] = _prepare(twin, k, solver, damping, direct)
     return kept[key]
 
 
