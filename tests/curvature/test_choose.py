@@ -1,0 +1,70 @@
+"""Which solver and which damping are picked, and that the reason is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.objective.test_linear import CASES
+from tests.objective.zoo import objective_of
+from whence.curvature.choose import choose_damping, prepare
+from whence.curvature.exact import GGN, Hessian
+from whence.errors import InvalidInput, NotPositiveDefinite
+from whence.linalg import CG, materialize
+
+
+def test_small_models_are_factored() -> None:
+    prepared = prepare(CASES["softmax"](), 1)
+    assert "Cholesky factor of the 18 x 18 Hessian" in prepared.solver
+    assert prepared.damping == 0
+    assert "convex" in prepared.damping_reason
+
+
+def test_the_inverse_is_that_of_the_hessian_less_its_flat_directions() -> None:
+    objective = CASES["softmax"]()
+    inverse = materialize(prepare(objective, 1).inverse)
+    flat = objective.flat_directions()
+    exact = torch.linalg.pinv(objective.dense_hessian())
+    off = torch.eye(len(flat)).double() - flat @ flat.T
+    torch.testing.assert_close(off @ inverse @ off, exact, rtol=1e-8, atol=1e-8)
+
+
+def test_what_was_prepared_is_kept_per_option() -> None:
+    objective = CASES["softmax"]()
+    assert prepare(objective, 1) is prepare(objective, 1)
+    assert prepare(objective, 1, damping=0.1) is not prepare(objective, 1)
+    solver = CG(rtol=1e-9)
+    assert prepare(objective, 1, solver=solver).solver.endswith("as asked")
+
+
+def test_damping_shifts_the_eigenvalues() -> None:
+    plain, damped = (prepare(CASES["softmax"](), 1, damping=d) for d in (0.0, 0.25))
+    assert plain.smallest_eigenvalue is not None
+    assert damped.smallest_eigenvalue == pytest.approx(plain.smallest_eigenvalue + 0.25)
+
+
+def test_without_convexity_gauss_newton_is_damped_by_its_mean_eigenvalue() -> None:
+    objective = objective_of("mlp")
+    curvature, damping, reason = choose_damping(objective, None)
+    assert isinstance(curvature, GGN)
+    exact = float(materialize(curvature).trace()) / len(objective.params)
+    assert damping == pytest.approx(exact, rel=0.5)
+    assert "mean" in reason
+    assert isinstance(choose_damping(replace(objective, convex=True), None)[0], Hessian)
+
+
+def test_negative_damping_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="Got -1"):
+        choose_damping(CASES["softmax"](), -1)
+
+
+def test_a_singular_hessian_says_what_to_do() -> None:
+    objective = CASES["squared"]()
+    twice = objective.train.features.dense().clone()
+    twice[:, 1] = twice[:, 0]
+    train = replace(objective.train, features=type(objective.train.features)(twice))
+    singular = replace(objective, train=train, l2=torch.zeros_like(objective.l2))
+    with pytest.raises(NotPositiveDefinite, match="Fit with an l2 penalty"):
+        prepare(singular, 1)

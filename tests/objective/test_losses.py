@@ -1,0 +1,120 @@
+"""Losses against automatic differentiation in float64, and at the ends of the number line."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+import whence
+from whence.errors import InvalidInput
+from whence.objective.derived_losses import CallableLoss, OneVersusRest
+from whence.objective.losses import Loss, Tweedie, measure_of, output_hessian
+
+_B = 6
+_INDICES = torch.tensor([0, 1, 2, 2, 0, 1])
+_BINARY = torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0, 0.0], dtype=torch.float64)
+_POSITIVE = torch.tensor([0.5, 1.0, 3.0, 2.0, 0.1, 4.0], dtype=torch.float64)
+
+CASES: dict[str, tuple[Loss, int, Tensor]] = {
+    "logistic": (whence.Logistic(), 1, _BINARY),
+    "cross entropy": (whence.CrossEntropy(), 3, _INDICES),
+    "squared error": (whence.SquaredError(), 1, _POSITIVE),
+    "poisson": (Tweedie(power=1.0), 1, _POSITIVE),
+    "gamma": (Tweedie(power=2.0), 1, _POSITIVE),
+    "tweedie": (Tweedie(power=1.5), 1, _POSITIVE),
+    "smooth hinge": (whence.SmoothHinge(0.5), 1, _BINARY),
+    "squared hinge": (whence.SquaredHinge(), 1, _BINARY),
+    "one versus rest": (OneVersusRest(whence.Logistic()), 3, _INDICES),
+    "callable": (CallableLoss(lambda f, y: (f[:, 0] - y) ** 4), 1, _POSITIVE),
+}
+
+
+@pytest.fixture(params=list(CASES))
+def case(request: pytest.FixtureRequest) -> tuple[Loss, Tensor, Tensor]:
+    loss, c, targets = CASES[request.param]
+    generator = torch.Generator().manual_seed(0)
+    return loss, torch.randn(_B, c, generator=generator, dtype=torch.float64), targets
+
+
+def test_gradient_and_curvature(case: tuple[Loss, Tensor, Tensor]) -> None:
+    loss, outputs, targets = case
+    leaf = outputs.clone().requires_grad_()
+    values = loss(leaf, targets)
+    assert values.shape == (_B,)
+    (gradient,) = torch.autograd.grad(values.sum(), leaf, create_graph=True)
+    torch.testing.assert_close(loss.gradient(outputs, targets), gradient.detach())
+    c = outputs.shape[1]
+    rows = [torch.autograd.grad(gradient[:, a].sum(), leaf, retain_graph=True)[0] for a in range(c)]
+    torch.testing.assert_close(output_hessian(loss, outputs, targets), torch.stack(rows, 1))
+
+
+def test_curvature_is_positive_semidefinite(case: tuple[Loss, Tensor, Tensor]) -> None:
+    loss, outputs, targets = case
+    assert float(torch.linalg.eigvalsh(output_hessian(loss, outputs, targets)).min()) > -1e-12
+
+
+@pytest.mark.parametrize("name", ["logistic", "cross entropy", "smooth hinge", "squared hinge"])
+@pytest.mark.parametrize("size", [0.0, 40.0, 800.0])
+def test_extreme_outputs_stay_finite(name: str, size: float) -> None:
+    loss, c, targets = CASES[name]
+    for sign in (1, -1):
+        outputs = torch.full((_B, c), sign * size, dtype=torch.float64)
+        outputs[:, 0] += size
+        for values in (
+            loss(outputs, targets),
+            loss.gradient(outputs, targets),
+            output_hessian(loss, outputs, targets),
+        ):
+            assert torch.isfinite(values).all()
+
+
+@given(st.floats(-30, 30))
+def test_the_smoothed_hinge_is_above_the_hinge_by_at_most_t_log_2(margin: float) -> None:
+    t = 0.01
+    outputs = torch.tensor([[margin]], dtype=torch.float64)
+    smooth = float(whence.SmoothHinge(t)(outputs, torch.ones(1, dtype=torch.float64)))
+    assert -1e-12 <= smooth - max(0.0, 1 - margin) <= t * 0.6932
+
+
+@pytest.mark.parametrize("name", ["logistic", "cross entropy", "one versus rest"])
+def test_probability_and_margin_agree_with_the_loss(name: str) -> None:
+    loss, c, targets = CASES[name]
+    outputs = torch.randn(_B, c, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    probability = measure_of(loss, "probability")(outputs, targets)
+    margin = measure_of(loss, "margin")(outputs, targets)
+    assert bool(((probability > 0) & (probability < 1)).all())
+    if name != "one versus rest":
+        torch.testing.assert_close(loss(outputs, targets), -probability.log())
+        torch.testing.assert_close(margin, torch.logit(probability))
+
+
+def test_ignored_positions_do_not_count() -> None:
+    loss = whence.CrossEntropy()
+    outputs = torch.randn(2, 3, 5, dtype=torch.float64)
+    targets = torch.tensor([[1, 2, -100], [0, -100, -100]])
+    shorter = loss(outputs[1:, :1], targets[1:, :1])
+    torch.testing.assert_close(loss(outputs, targets)[1:], shorter)
+    assert not loss.gradient(outputs, targets)[1, 1:].any()
+
+
+@pytest.mark.parametrize(
+    ("loss", "c", "targets"),
+    [
+        (whence.CrossEntropy(), 3, torch.tensor([0, 3])),
+        (whence.CrossEntropy(), 3, torch.tensor([0, -1])),
+        (whence.Logistic(), 1, torch.tensor([0.0, 2.0])),
+        (OneVersusRest(whence.Logistic()), 3, torch.tensor([0, 3])),
+        (Tweedie(power=2.0), 1, torch.tensor([1.0, 0.0])),
+    ],
+)
+def test_labels_out_of_range(loss: Loss, c: int, targets: Tensor) -> None:
+    with pytest.raises(InvalidInput, match=r"Expected .* Got"):
+        loss.check_targets(torch.zeros(2, c), targets)
+
+
+def test_unknown_measure() -> None:
+    with pytest.raises(InvalidInput, match="Got 'accuracy'"):
+        measure_of(whence.Logistic(), "accuracy")

@@ -1,0 +1,78 @@
+"""Scores: rankings, the paper's sign and unit, and refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from whence.errors import InvalidInput
+from whence.scores import Diagnostics, Scores
+
+
+def scores_of(values: Any, **options: Any) -> Scores:
+    values = np.asarray(values, dtype=float)
+    q, n = values.shape
+    fields = {
+        "values": values,
+        "query_ids": np.arange(q),
+        "train_ids": np.array([f"row {i}" for i in range(n)]),
+        "positions": np.arange(n),
+        "n": n,
+        "method": "test",
+        "measure": "loss",
+    }
+    return Scores(**{**fields, **options})
+
+
+@given(arrays(float, (2, 5), elements=st.floats(-10, 10)), st.integers(1, 7))
+def test_rankings(values: np.ndarray, k: int) -> None:
+    scores = scores_of(values)
+    for ranking, keys in (
+        (scores.top(k), -values),
+        (scores.bottom(k), values),
+        (scores.largest(k), -np.abs(values)),
+    ):
+        assert ranking.values.shape == (2, min(k, 5))
+        for row in range(2):
+            best = np.sort(keys[row])[: min(k, 5)]
+            np.testing.assert_array_equal(keys[row][ranking.positions[row]], best)
+            named = [f"row {i}" for i in ranking.positions[row]]
+            assert ranking.ids[row].tolist() == named
+
+
+def test_the_papers_quantity_has_the_other_sign() -> None:
+    np.testing.assert_allclose(scores_of([[0.5, -0.25]]).upweight(), [[-1.0, 0.5]])
+
+
+def test_frame() -> None:
+    frame = scores_of([[1.0, 2.0], [3.0, 4.0]], query_ids=np.array(["a", "b"])).to_frame()
+    assert frame.loc["row 1", "b"] == 4.0
+
+
+def test_refusals() -> None:
+    with pytest.raises(InvalidInput, match="finite scores"):
+        scores_of([[np.nan]])
+    with pytest.raises(InvalidInput, match="shape"):
+        scores_of([[1.0, 2.0]], query_ids=np.arange(2))
+    with pytest.raises(InvalidInput, match="Got 0"):
+        scores_of([[1.0]]).top(0)
+
+
+def test_diagnostics_in_words() -> None:
+    text = str(
+        Diagnostics(
+            solver="CG",
+            gradient_norm=1e-3,
+            gradient_in_examples=2.0,
+            converged=False,
+            notes=("careful",),
+        )
+    )
+    assert "NOT converged" in text
+    assert "the pull of 2 training examples" in text
+    assert "careful" in text
