@@ -1,10 +1,16 @@
 """Which training data made the model do this?"""
 
+from whence.adapters.frozen import from_frozen
 from whence.adapters.sklearn import from_sklearn
 from whence.adapters.torch import from_torch
+from whence.adapters.transformers import from_transformers
 from whence.applications.changes import edit, group_effect, perturbation
+from whence.applications.comparison import compare_influence
+from whence.applications.diagnosis import diagnose, spectrum
+from whence.applications.domain_mismatch import domain_mismatch
 from whence.applications.explain import explain
 from whence.applications.influence import influence, influence_on_parameters, self_influence
+from whence.applications.label_errors import find_label_errors
 from whence.applications.retraining import leave_one_out
 from whence.curvature.kronecker import EKFAC, KFAC
 from whence.methods.metagradient import metagradient
@@ -30,10 +36,16 @@ __all__ = [
     "SquaredError",
     "SquaredHinge",
     "Tweedie",
+    "compare_influence",
+    "diagnose",
+    "domain_mismatch",
     "edit",
     "explain",
+    "find_label_errors",
+    "from_frozen",
     "from_sklearn",
     "from_torch",
+    "from_transformers",
     "group_effect",
     "influence",
     "influence_on_parameters",
@@ -42,5 +54,6 @@ __all__ = [
     "metasmoothness",
     "perturbation",
     "self_influence",
+    "spectrum",
     "train",
 ]

@@ -96,8 +96,9 @@ def item_of(
     image: NDArray[np.uint8] | None = None
     columns: tuple[tuple[str, str], ...] = ()
     drawn: Floats | None = None
-    if isinstance(examples, ModuleExamples) and _shows_images(examples):
-        image = _picture(examples.inputs, examples.inputs[index])
+    images = _images(examples)
+    if images is not None:
+        image = _picture(images, images[index])
         drawn = None if acting is None else _channels_last(acting)
     elif row is not None and image_shape is not None:
         image = _image(_numbers(examples), _numbers(examples)[index], image_shape)
@@ -150,7 +151,7 @@ def lights_of(diagnostics: Diagnostics, *, convex: bool) -> tuple[Light, ...]:
 
 def _row(examples: Examples, index: int) -> Any:
     """Return one of the user's rows, or `None` where the examples are not rows."""
-    if not isinstance(examples, LinearExamples) or examples.inputs is None:
+    if not isinstance(examples, LinearExamples) or isinstance(examples.inputs, Tensor | None):
         return None
     rows = examples.inputs
     if isinstance(rows, pd.DataFrame):
@@ -177,12 +178,13 @@ def _image(rows: Floats, row: Floats, shape: tuple[int, ...]) -> NDArray[np.uint
     return np.asarray(scaled.reshape(shape) * 255).round().astype(np.uint8)
 
 
-def _shows_images(examples: ModuleExamples) -> bool:
-    """Return whether the inputs are images: [b, h, w], or [b, 1, h, w] or [b, 3, h, w]."""
-    inputs = examples.inputs
+def _images(examples: Examples) -> Tensor | None:
+    """Return a network's inputs if they are images: [b, h, w], [b, 1, h, w] or [b, 3, h, w]."""
+    inputs = examples.inputs if isinstance(examples, ModuleExamples | LinearExamples) else None
     if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
-        return False
-    return inputs.ndim == 3 or (inputs.ndim == 4 and inputs.shape[1] in (1, 3))
+        return None
+    shaped = inputs.ndim == 3 or (inputs.ndim == 4 and inputs.shape[1] in (1, 3))
+    return inputs if shaped else None
 
 
 def _picture(inputs: Tensor, image: Tensor) -> NDArray[np.uint8]:

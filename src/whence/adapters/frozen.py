@@ -1,0 +1,163 @@
+"""A trained top layer on a frozen network: linear in its parameters, differentiable to the pixels.
+
+The features of the training data are computed once; everything that concerns the parameters is then
+the linear machinery. Only derivatives in the inputs go back through the whole network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from whence.adapters.sklearn import from_sklearn
+from whence.errors import InvalidInput
+from whence.objective.linear import InputMap, LinearExamples, LinearObjective
+from whence.objective.probe import check_repeatable, refuse_random_modules
+
+
+def from_frozen(
+    extractor: nn.Module,
+    estimator: Any,
+    inputs: Any,
+    y: Any,
+    *,
+    sample_weight: Any = None,
+    batch_size: int = 64,
+) -> LinearObjective:
+    """Return a fitted top layer on a frozen network's features as the objective it minimized.
+
+    R(θ) = (1/n) Σ wᵢ ℓ(W φ(xᵢ) + b, yᵢ) + Ω(θ), with φ the network: θ is the top layer alone.
+
+    Args:
+        extractor: φ, in the mode in which the features were made; from inputs [b, ...] to
+            features [b, d]. It is not copied, and must not change.
+        estimator: A scikit-learn estimator fitted on the features of `inputs`: see `from_sklearn`.
+        inputs: The training inputs, floating-point, [n, ...]; tensor or array.
+        y: The targets, [n].
+        sample_weight: As for `from_sklearn`.
+        batch_size: Inputs that pass through the network at once.
+
+    Returns:
+        The objective. Queries are pairs (inputs [q, ...], targets); `whence.perturbation` gives
+        derivatives in the pixels, through the whole network.
+
+    Raises:
+        InvalidInput: If inputs, features and estimator do not fit each other.
+        NotDeterministic: If the network answers differently when asked twice.
+        UnsupportedModel: If an example's features depend on the rest of its batch.
+
+    Cost:
+        One forward pass over the inputs; one forward and backward pass per input gradient.
+
+    References:
+        Koh & Liang (2017), sections 5.1 and 5.2.
+
+    Example:
+        >>> import torch, whence
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> torch.manual_seed(0).seed() >= 0
+        True
+        >>> images, y = torch.rand(40, 1, 6, 6), torch.arange(40) % 2
+        >>> network = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 3), torch.nn.ReLU(),
+        ...                               torch.nn.Flatten()).requires_grad_(False)
+        >>> top = LogisticRegression(tol=1e-8).fit(network(images), y)
+        >>> objective = whence.from_frozen(network, top, images, y)
+        >>> whence.perturbation(objective, [3], (images[:1], y[:1])).shape
+        (1, 1, 6, 6)
+    """
+    refuse_random_modules(extractor)
+    frozen = _Frozen(extractor, batch_size)
+    checked = frozen.checked(inputs)
+    check_repeatable(frozen.extractor, checked[:8])
+    features = frozen.features(checked)
+    linear = from_sklearn(estimator, features, y, sample_weight=sample_weight)
+    train = replace(linear.train, inputs=checked)
+    return replace(linear, train=train, inputs=FrozenMap(frozen=frozen, top=linear.inputs))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Frozen:
+    """A network that is only read.
+
+    Args:
+        extractor: φ.
+        batch_size: Inputs at once.
+    """
+
+    extractor: nn.Module
+    batch_size: int
+
+    def checked(self, inputs: Any) -> Tensor:
+        """Return inputs as finite floating-point numbers in the network's dtype."""
+        tensor = torch.as_tensor(inputs if isinstance(inputs, Tensor) else np.asarray(inputs))
+        if not tensor.is_floating_point():
+            raise InvalidInput(
+                f"Expected floating-point inputs. Got {tensor.dtype}. Scale the pixels as the "
+                "network expects them first."
+            )
+        if len(tensor) == 0 or not torch.isfinite(tensor).all():
+            raise InvalidInput("Expected finite inputs, at least one. Got none, NaN or infinity.")
+        like = next(iter(self.extractor.parameters()), tensor)
+        return tensor.detach().to(like.dtype)
+
+    def features(self, inputs: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Return φ(x), [b, d]."""
+        with torch.no_grad():
+            parts = [self.extractor(inputs[part]) for part in self._batches(len(inputs))]
+        return torch.cat(parts).double().numpy()
+
+    def pullback(self, inputs: Tensor, cotangents: Tensor) -> Tensor:
+        """Return ∂(uᵀφ(x))/∂x for one u per input, in the shape of the inputs."""
+        parts = []
+        for part in self._batches(len(inputs)):
+            with torch.enable_grad():
+                leaf = inputs[part].detach().clone().requires_grad_()
+                features = self.extractor(leaf)
+                parts.append(torch.autograd.grad(features, leaf, cotangents[part].to(features))[0])
+        return torch.cat(parts)
+
+    def _batches(self, n: int) -> Iterator[slice]:
+        """Yield slices of inputs."""
+        return (slice(start, start + self.batch_size) for start in range(0, n, self.batch_size))
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FrozenMap(InputMap):
+    """Inputs of a network, seen by a linear model as the network's features.
+
+    Args:
+        frozen: The network.
+        top: How the features become those of the linear model.
+    """
+
+    frozen: _Frozen
+    top: InputMap
+
+    def encode(self, data: Any) -> LinearExamples:
+        """Check and encode (inputs, targets) of many examples, or of one."""
+        if not isinstance(data, tuple | list) or len(data) != 2:
+            raise InvalidInput(
+                f"Expected a pair (inputs, y). Got {type(data).__name__}. Pass queries as a pair."
+            )
+        inputs, y = data
+        if np.ndim(y) == 0:
+            inputs, y = inputs[None], np.asarray([y])
+        checked = self.frozen.checked(inputs)
+        encoded = self.top.encode((self.frozen.features(checked), np.asarray(y)))
+        return replace(encoded, inputs=checked)
+
+    def vjp(self, params: Tensor, examples: LinearExamples, w: Tensor) -> Tensor:
+        """Return Σ_a W[b, a] ∂f_a/∂x_b, through the top layer and then the network."""
+        inside = replace(examples, inputs=self.frozen.features(examples.inputs))
+        return self.frozen.pullback(examples.inputs, self.top.vjp(params, inside, w))
+
+    def lift(self, v: Tensor) -> Tensor:
+        """Return V in the top layer's own parameters."""
+        return self.top.lift(v)

@@ -1,0 +1,51 @@
+"""Diagnoses against dense spectra."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import whence
+from tests.objective.test_linear import CASES, hessian
+from tests.objective.zoo import objective_of
+from whence.errors import InvalidInput
+
+
+def test_spectrum_of_a_linear_model() -> None:
+    objective = CASES["softmax without intercept"]()
+    exact = torch.linalg.eigvalsh(hessian(objective))
+    found = whence.spectrum(objective, probes=32)
+    assert found.ends.smallest == pytest.approx(float(exact[0]), rel=1e-6)
+    assert found.ends.largest == pytest.approx(float(exact[-1]), rel=1e-6)
+    assert found.density.trace() == pytest.approx(float(exact.sum()), rel=0.3)
+
+
+def test_gauss_newton_is_never_negative() -> None:
+    objective = objective_of("mlp")
+    assert whence.spectrum(objective, matrix="ggn").ends.smallest > 0.1 - 1e-9
+    with pytest.raises(InvalidInput, match="Got 'fisher'"):
+        whence.spectrum(objective, matrix="fisher")  # type: ignore[arg-type]
+
+
+def test_a_converged_fit() -> None:
+    diagnosis = whence.diagnose(CASES["softmax"]().polish())
+    assert diagnosis.minimum
+    assert diagnosis.sufficient_damping == 0
+    assert "Converged?        yes" in str(diagnosis)
+    assert "none is needed" in str(diagnosis)
+
+
+@pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
+def test_a_saddle_names_the_damping_that_mends_it() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 2)).double()
+    data = torch.randn(40, 3).double(), torch.randint(2, (40,))
+    objective = whence.from_torch(model, whence.CrossEntropy(), data)
+    diagnosis = whence.diagnose(objective)
+    exact = torch.linalg.eigvalsh(objective.dense_hessian())
+    assert not diagnosis.minimum
+    assert diagnosis.smallest == pytest.approx(float(exact[0]), rel=1e-4)
+    damped = objective.dense_hessian() + diagnosis.sufficient_damping * torch.eye(len(exact))
+    assert float(torch.linalg.eigvalsh(damped)[0]) > 0
+    assert "no: the smallest eigenvalue" in str(diagnosis)
