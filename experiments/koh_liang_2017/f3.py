@@ -46,11 +46,15 @@ def run(quick: bool) -> Outcome:
             for i in tqdm(where, desc="refitting", unit="fit")
         ]
     )
-    predicted = {
+    # Without smoothing H is the penalty alone: what remains is the product of the gradients.
+    signs = np.where(y[where] == model.classes_[1], 1.0, -1.0)
+    within = signs * model.decision_function(x[where]) < 1
+    unsmoothed = sign * signs * within * (x[where] @ query[0]) / (n * _L2)
+    predicted = {0.0: unsmoothed} | {
         t: whence.influence(
-            whence.from_sklearn(model, x, y, temperature=t or 1e-9), query, indices=where
+            whence.from_sklearn(model, x, y, temperature=t), query, indices=where
         ).values[0]
-        for t in (0.0, 0.001, 0.1)
+        for t in _PAPER
     }
     predicted_exactly = whence.leave_one_out(whence.from_sklearn(model, x, y), where, query)[0]
     metrics = {

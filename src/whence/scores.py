@@ -103,7 +103,7 @@ class Scores:
         measure: What is predicted: "loss", "margin", "probability" or a function's name.
         diagnostics: How far to trust them.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> scores = Scores(values=np.array([[0.2, -0.1, 0.0]]), query_ids=np.array([7]),
         ...                 train_ids=np.array(["a", "b", "c"]), positions=np.arange(3), n=3,

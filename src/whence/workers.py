@@ -65,7 +65,7 @@ def map_shards(
     Cost:
         About as long as `import torch` for each new process.
 
-    Example:
+    Examples:
         >>> list(map_shards(abs, [-2, 1, -3]))
         [2, 1, 3]
     """

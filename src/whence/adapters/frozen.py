@@ -57,7 +57,7 @@ def from_frozen(
     References:
         Koh & Liang (2017), sections 5.1 and 5.2.
 
-    Example:
+    Examples:
         >>> import torch, whence
         >>> from sklearn.linear_model import LogisticRegression
         >>> torch.manual_seed(0).seed() >= 0

@@ -74,7 +74,7 @@ def from_sklearn(
     References:
         Koh & Liang (2017), sections 2 and 4.3; for wide models the representer theorem.
 
-    Example:
+    Examples:
         >>> import whence
         >>> from sklearn.datasets import load_iris
         >>> from sklearn.linear_model import LogisticRegression

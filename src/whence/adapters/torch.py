@@ -76,7 +76,7 @@ def from_torch(
     References:
         Koh & Liang (2017), section 2; Pearlmutter (1994) for Hessian-vector products.
 
-    Example:
+    Examples:
         >>> import torch, whence
         >>> x, y = torch.randn(30, 4), torch.randint(3, (30,))
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 3))

@@ -64,7 +64,7 @@ def from_transformers(
         Grosse et al. (2023), "Studying Large Language Model Generalization with Influence
         Functions", section 2.
 
-    Example:
+    Examples:
         >>> import torch, whence
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> config = GPT2Config(vocab_size=20, n_positions=8, n_embd=8, n_layer=1, n_head=2)

@@ -65,7 +65,7 @@ def group_effect(
     References:
         Koh, Ang, Teo & Liang (2019); Basu, You & Feizi (2020).
 
-    Example:
+    Examples:
         >>> import whence
         >>> from sklearn.datasets import load_diabetes
         >>> from sklearn.linear_model import Ridge
@@ -136,7 +136,7 @@ def edit(
     References:
         Koh & Liang (2017), section 2.2, equation 3.
 
-    Example:
+    Examples:
         >>> import whence
         >>> from sklearn.datasets import load_iris
         >>> from sklearn.linear_model import LogisticRegression
@@ -203,7 +203,7 @@ def perturbation(
     References:
         Koh & Liang (2017), section 2.2, equation 5, times wᵢ/n.
 
-    Example:
+    Examples:
         >>> import whence
         >>> from sklearn.datasets import load_diabetes
         >>> from sklearn.linear_model import Ridge

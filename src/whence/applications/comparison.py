@@ -108,7 +108,7 @@ def compare_influence(
     References:
         Koh & Liang (2017), section 5.1, figure 4.
 
-    Example:
+    Examples:
         >>> import whence
         >>> from sklearn.datasets import load_breast_cancer
         >>> from sklearn.linear_model import LogisticRegression

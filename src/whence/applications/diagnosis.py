@@ -103,7 +103,7 @@ def spectrum(
         Ghorbani, Krishnan & Xiao (2019), "An Investigation into Neural Net Optimization via Hessian
         Eigenvalue Density", section 2.
 
-    Example:
+    Examples:
         >>> import whence
         >>> from sklearn.datasets import load_diabetes
         >>> from sklearn.linear_model import Ridge
@@ -138,7 +138,7 @@ def diagnose(objective: Objective, *, iterations: int = 64) -> Diagnosis:
     References:
         Koh & Liang (2017), section 4.2: the damped quadratic for models that have not converged.
 
-    Example:
+    Examples:
         >>> import whence
         >>> from sklearn.datasets import load_iris
         >>> from sklearn.linear_model import LogisticRegression

@@ -192,7 +192,7 @@ def domain_mismatch(
     References:
         Koh & Liang (2017), section 5.3.
 
-    Example:
+    Examples:
         >>> import whence
         >>> from sklearn.datasets import load_diabetes
         >>> from sklearn.linear_model import Ridge

@@ -294,7 +294,7 @@ def explain(
     Cost:
         One first-order influence, and 6 k c solves.
 
-    Example:
+    Examples:
         >>> import whence
         >>> from sklearn.datasets import load_iris
         >>> from sklearn.linear_model import LogisticRegression

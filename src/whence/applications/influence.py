@@ -78,7 +78,7 @@ def influence(
     References:
         Koh & Liang (2017), section 2.1, equation 2.
 
-    Example:
+    Examples:
         >>> import whence
         >>> from sklearn.datasets import load_iris
         >>> from sklearn.linear_model import LogisticRegression
@@ -153,7 +153,7 @@ def self_influence(
     References:
         Koh & Liang (2017), section 5.4.
 
-    Example:
+    Examples:
         >>> import whence
         >>> from sklearn.datasets import load_diabetes
         >>> from sklearn.linear_model import Ridge
@@ -206,7 +206,7 @@ def influence_on_parameters(
     References:
         Koh & Liang (2017), section 2.1, equation 1.
 
-    Example:
+    Examples:
         >>> import whence
         >>> from sklearn.datasets import load_diabetes
         >>> from sklearn.linear_model import Ridge

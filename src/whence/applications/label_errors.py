@@ -216,7 +216,7 @@ def find_label_errors(
     References:
         Koh & Liang (2017), section 5.4; the gain is section 2.2, equation 3.
 
-    Example:
+    Examples:
         >>> import whence
         >>> from sklearn.datasets import load_iris
         >>> from sklearn.linear_model import LogisticRegression

@@ -65,7 +65,7 @@ def leave_one_out(
     Cost:
         One factor of H; then 2 to 4 passes over the data per removal, as matrix products.
 
-    Example:
+    Examples:
         >>> import whence
         >>> from sklearn.datasets import load_diabetes
         >>> from sklearn.linear_model import Ridge

@@ -72,7 +72,7 @@ class EKFAC(Solver):
         Eigenbasis", section 3; Grosse et al. (2023), "Studying Large Language Model
         Generalization with Influence Functions", section 3.1.
 
-    Example:
+    Examples:
         >>> import torch, whence
         >>> x, y = torch.randn(50, 4), torch.randint(3, (50,))
         >>> objective = whence.from_torch(torch.nn.Linear(4, 3), whence.CrossEntropy(), (x, y))

@@ -127,7 +127,7 @@ def loo_correlation(
     References:
         Koh & Liang (2017), arXiv:1703.04730, §4.1, Figure 2.
 
-    Example:
+    Examples:
         >>> import torch
         >>> actual = torch.tensor([[0.2, -0.1, 0.4]])
         >>> result = loo_correlation(actual / 2, actual)  # right order, half the size

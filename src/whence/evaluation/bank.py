@@ -76,7 +76,7 @@ def fingerprint(*parts: Tensor | str) -> str:
     Returns:
         64 hexadecimal digits, the same in every process and on every machine.
 
-    Example:
+    Examples:
         >>> import torch
         >>> fingerprint(torch.zeros(2), "lr=0.1") == fingerprint(torch.zeros(2), "lr=0.2")
         False
@@ -144,7 +144,7 @@ def subset_bank(
     Cost:
         m · s trainings, less those on disk; m · n bytes of masks.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> def retrain(weights, seed):  # "training" here is a weighted sum
         ...     return weights.sum().reshape(1) + seed

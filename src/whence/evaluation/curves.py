@@ -162,7 +162,7 @@ def detection_curve(
     References:
         Koh & Liang (2017), arXiv:1703.04730, §5.4, Figure 6.
 
-    Example:
+    Examples:
         >>> import torch
         >>> curve = detection_curve(torch.tensor([0.1, 5.0, 0.3, 0.2]), torch.tensor([0, 1, 0, 0]))
         >>> curve.auc, curve.found_at(0.25)
@@ -224,7 +224,7 @@ def removal_curve(
     References:
         Ilyas et al. (2022), "Datamodels", arXiv:2202.00622, §4.1 (brittleness of predictions).
 
-    Example:
+    Examples:
         >>> import torch
         >>> margins = torch.tensor([[2.0, 1.0], [0.5, -1.0], [-0.5, -2.0]])
         >>> removal_curve(torch.tensor([0, 10, 20]), margins).first_below(0.0)

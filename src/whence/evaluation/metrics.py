@@ -123,7 +123,7 @@ def noise_ceiling(outcomes: Tensor | NDArray[Any]) -> NoiseCeiling:
     References:
         Spearman (1910), Brown (1910), "Correlation calculated from faulty data".
 
-    Example:
+    Examples:
         >>> import torch
         >>> one_seed = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
         >>> noise_ceiling(torch.stack([one_seed, one_seed])).mean
@@ -193,7 +193,7 @@ def lds(
     References:
         Park et al. (2023), "TRAK", arXiv:2303.14186, §2, Definition 2.3.
 
-    Example:
+    Examples:
         >>> import torch
         >>> scores = torch.tensor([[3.0, 2.0, 1.0]])  # removing example 0 raises the loss most
         >>> masks = torch.tensor([[0, 1, 1], [1, 0, 1], [1, 1, 0]]).bool()

@@ -39,7 +39,7 @@ class Arnoldi(Solver):
         Schioppa, Zablotskaia, Vilar and Sokolov (2022), "Scaling Up Influence Functions",
         section 3 and algorithm 1.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from whence.linalg import Arnoldi, Diagonal
         >>> A = Diagonal(torch.tensor([4.0, 2.0, 0.0], dtype=torch.float64)).damped(1.0)

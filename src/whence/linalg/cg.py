@@ -49,7 +49,7 @@ class CG(Solver):
         Hestenes and Stiefel (1952), "Methods of Conjugate Gradients for Solving Linear Systems".
         Golub and Van Loan (2013), "Matrix Computations", 4th edition, section 11.5.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from whence.linalg import CG, Dense
         >>> A = Dense(torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64))

@@ -48,7 +48,7 @@ class Cholesky(Solver):
     References:
         Higham (2002), "Accuracy and Stability of Numerical Algorithms", chapters 10 and 12.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from whence.linalg import Cholesky, Dense
         >>> A = Dense(torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64))

@@ -26,7 +26,7 @@ class Direct(Solver):
     Args:
         rtol: What `Solution.converged` holds the residual to; √ε of the dtype if `None`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from whence.linalg import Diagonal, Direct
         >>> A = Diagonal(torch.tensor([1.0, 3.0])).damped(1.0)

@@ -78,7 +78,7 @@ def lanczos(
     References:
         Golub and Van Loan (2013), "Matrix Computations", 4th edition, section 10.3.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from whence.linalg import Diagonal, lanczos
         >>> T = lanczos(Diagonal(torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)), 3)

@@ -53,7 +53,7 @@ class LiSSA(Solver):
         Learning in Linear Time", section 4. Koh and Liang (2017), "Understanding Black-box
         Predictions via Influence Functions", section 3.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from whence.linalg import Diagonal, LiSSA
         >>> A = Diagonal(torch.tensor([1.0, 2.0], dtype=torch.float64))

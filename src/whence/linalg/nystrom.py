@@ -42,7 +42,7 @@ class Nystrom(Solver):
         Frangella, Tropp and Udell (2023), "Randomized Nyström Preconditioning", algorithm 2.1 and
         equation (1.3).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from whence.linalg import CG, Diagonal, Nystrom
         >>> A = Diagonal(torch.tensor([4.0, 1.0], dtype=torch.float64)).damped(1.0)

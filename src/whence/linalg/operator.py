@@ -26,7 +26,7 @@ class LinearOperator(ABC):
     `matmat` (A V) and `rmatmat` (Aᵀ W). All else is written here, once. Users write `A @ v`;
     `matmat` and `rmatmat` do no checking and are what solvers call.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from whence.linalg import Diagonal
         >>> A = Diagonal(torch.tensor([1.0, 2.0]))
@@ -376,7 +376,7 @@ class Composed(_Derived):
 def split_damping(A: LinearOperator) -> tuple[LinearOperator, float]:
     """Return A₀ and λ ≥ 0 with A = A₀ + λ I: the operator under all damping, and the damping.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from whence.linalg import Diagonal, split_damping
         >>> split_damping(Diagonal(torch.ones(3)).damped(0.5).damped(0.25))

@@ -197,7 +197,7 @@ class Inverse(LinearOperator):
 class Solver(ABC):
     """A way to solve A X = B for symmetric A: frozen options and one method.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from whence.linalg import Cholesky, Dense
         >>> inverse = Cholesky().prepare(Dense(torch.tensor([[4.0, 0.0], [0.0, 2.0]])))

@@ -49,7 +49,7 @@ class Diagonal(Spectral):
     Raises:
         InvalidInput: If d does not have one axis or is not floating point.
 
-    Example:
+    Examples:
         >>> import torch
         >>> Diagonal(torch.tensor([2.0, 4.0])).map_spectrum(torch.reciprocal) @ torch.ones(2)
         tensor([0.5000, 0.2500])
@@ -107,7 +107,7 @@ class LowRank(Spectral):
 
     Cost: 4prk operations for k columns; (p + 1)r numbers.
 
-    Example:
+    Examples:
         >>> import torch
         >>> A = LowRank(torch.eye(3)[:, :1], torch.tensor([3.0]), shift=1.0)
         >>> A @ torch.ones(3)
@@ -205,7 +205,7 @@ class KroneckerEigen(Spectral):
         Curvature", section 3. George et al. (2018), "Fast Approximate Natural Gradient Descent in
         a Kronecker-factored Eigenbasis", section 3.
 
-    Example:
+    Examples:
         >>> import torch
         >>> A = KroneckerEigen(torch.eye(2), torch.eye(1), torch.tensor([[2.0], [5.0]]))
         >>> A @ torch.ones(2)

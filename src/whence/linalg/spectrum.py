@@ -73,7 +73,7 @@ def extreme_eigenvalues(
     References:
         Parlett (1998), "The Symmetric Eigenvalue Problem", chapter 13.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from whence.linalg import Diagonal, extreme_eigenvalues
         >>> A = Diagonal(torch.tensor([-1.0, 2.0, 5.0], dtype=torch.float64))
@@ -173,7 +173,7 @@ def spectral_density(
         Quadrature", section 3. Ghorbani, Krishnan and Xiao (2019), "An Investigation into Neural
         Net Optimization via Hessian Eigenvalue Density", section 2.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from whence.linalg import Diagonal, spectral_density
         >>> spectrum = spectral_density(Diagonal(torch.full((5,), 3.0, dtype=torch.float64)))

@@ -24,7 +24,7 @@ class Identity(LinearOperator):
         dtype: The dtype of the tensors it meets.
         device: Their device.
 
-    Example:
+    Examples:
         >>> import torch
         >>> Identity(2, dtype=torch.float32) @ torch.tensor([3.0, 4.0])
         tensor([3., 4.])
@@ -77,7 +77,7 @@ class Dense(LinearOperator):
     Raises:
         InvalidInput: If the matrix does not have two axes or is not floating point.
 
-    Example:
+    Examples:
         >>> import torch
         >>> Dense(torch.eye(2)) @ torch.tensor([3.0, 4.0])
         tensor([3., 4.])
@@ -127,7 +127,7 @@ class BlockDiagonal(Spectral):
     Raises:
         InvalidInput: If there is no block, one is not square, or dtypes or devices differ.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from whence.linalg import Diagonal
         >>> A = BlockDiagonal((Diagonal(torch.ones(1)), Dense(torch.full((2, 2), 3.0))))

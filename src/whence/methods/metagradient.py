@@ -69,7 +69,7 @@ def metagradient(
         Maclaurin, Duvenaud & Adams (2015); Engstrom et al. (2025), "Optimizing ML training with
         metagradient descent", section 2.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from whence.objective.losses import SquaredError
         >>> from whence.objective.recipe import Recipe

@@ -75,7 +75,7 @@ def metasmoothness(
         Engstrom et al. (2025), "Optimizing ML training with metagradient descent", section 3
         (empirical metasmoothness), here with z the example weights and h = ½.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from whence.objective.losses import SquaredError
         >>> from whence.objective.recipe import Recipe

@@ -108,7 +108,7 @@ def walk(
     References:
         Cauwenberghs & Poggio (2000); Scheinberg (2006), section 2.
 
-    Example:
+    Examples:
         >>> gram = np.array([[2.0, 0.0], [0.0, 1.0]])
         >>> box = Box(low=np.zeros(2), high=np.ones(2), total=None)
         >>> walk(gram, box, empty_face(np.zeros(2), np.array([-1.0, -3.0])), tolerance=1e-12).beta

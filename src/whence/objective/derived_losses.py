@@ -20,7 +20,7 @@ class CallableLoss(Loss):
     Args:
         function: Maps outputs [b, c] and targets [b] to losses [b], in torch operations.
 
-    Example:
+    Examples:
         >>> import torch
         >>> quartic = CallableLoss(lambda f, y: (f[:, 0] - y) ** 4)
         >>> quartic.gradient(torch.tensor([[2.0]]), torch.tensor([1.0]))

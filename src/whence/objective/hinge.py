@@ -50,7 +50,7 @@ def is_hinge(loss: Loss) -> bool:
     Returns:
         Whether `fit_hinge` applies.
 
-    Example:
+    Examples:
         >>> is_hinge(SmoothHinge(temperature=0.0)), is_hinge(SmoothHinge(temperature=0.1))
         (True, False)
     """
@@ -134,7 +134,7 @@ def fit_hinge(objective: LinearObjective) -> HingeFit:
     References:
         Cauwenberghs & Poggio (2000), Incremental and decremental support vector machine learning.
 
-    Example:
+    Examples:
         >>> import whence
         >>> from sklearn.datasets import load_breast_cancer
         >>> from sklearn.preprocessing import scale

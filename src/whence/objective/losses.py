@@ -68,7 +68,7 @@ def measure_of(loss: Loss, measure: str | Measure | OutputFunction) -> Measure:
     Raises:
         InvalidInput: If the name is not one of the three.
 
-    Example:
+    Examples:
         >>> import torch
         >>> probability = measure_of(Logistic(), "probability")
         >>> probability(torch.tensor([[0.0]]), torch.tensor([1.0]))
@@ -115,7 +115,7 @@ def _signs(outputs: Tensor, targets: Tensor) -> Tensor:
 class Logistic(Loss):
     r"""The logistic loss ℓ(f, y) = log(1 + eᶠ) − y f, y ∈ {0, 1}, f of shape [b, 1].
 
-    Example:
+    Examples:
         >>> import torch
         >>> Logistic()(torch.tensor([[0.0]]), torch.tensor([1.0]))
         tensor([0.6931])
@@ -158,7 +158,7 @@ class CrossEntropy(Loss):
     Args:
         ignore_index: The target value that marks positions without a loss.
 
-    Example:
+    Examples:
         >>> import torch
         >>> CrossEntropy()(torch.zeros(1, 4), torch.tensor([2]))
         tensor([1.3863])
@@ -212,7 +212,7 @@ class CrossEntropy(Loss):
 class SquaredError(Loss):
     """Half the squared error ℓ(f, y) = ½ Σ_c (f_c − y_c)²: the Gaussian loss at unit variance.
 
-    Example:
+    Examples:
         >>> import torch
         >>> SquaredError()(torch.tensor([[3.0]]), torch.tensor([1.0]))
         tensor([2.])
@@ -271,7 +271,7 @@ class Tweedie(Loss):
     Args:
         power: ρ, the exponent of the variance function, outside (0, 1).
 
-    Example:
+    Examples:
         >>> import torch
         >>> Tweedie(power=1.0)(torch.tensor([[0.0]]), torch.tensor([3.0]))
         tensor([1.])
@@ -335,7 +335,7 @@ class SmoothHinge(Loss):
     References:
         Koh & Liang (2017), section 4.3.
 
-    Example:
+    Examples:
         >>> import torch
         >>> SmoothHinge(temperature=0.0)(torch.tensor([[0.25]]), torch.tensor([1.0]))
         tensor([0.7500])
@@ -383,7 +383,7 @@ class SmoothHinge(Loss):
 class SquaredHinge(Loss):
     """The squared hinge ℓ(f, y) = max(0, 1 − s)², s = ±f.
 
-    Example:
+    Examples:
         >>> import torch
         >>> SquaredHinge()(torch.tensor([[0.0]]), torch.tensor([1.0]))
         tensor([1.])

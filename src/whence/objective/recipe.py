@@ -56,7 +56,7 @@ class Recipe:
         InvalidInput: If a value is out of range, or set for an optimizer that does not read it.
         UnsupportedModel: If the optimizer or the dtype is not one of those named.
 
-    Example:
+    Examples:
         >>> recipe = Recipe(learning_rate=0.1, batch_size=4, epochs=2, momentum=0.9)
         >>> [len(batch) for batch in recipe.batches(6)]
         [4, 2, 4, 2]

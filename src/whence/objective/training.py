@@ -162,7 +162,7 @@ def train(
     Cost:
         T forward and backward passes of a batch.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from whence.objective.losses import SquaredError
         >>> x = torch.tensor([[1.0], [2.0]])
@@ -219,7 +219,7 @@ def retrain(run: Run, weights: Tensor, *, together: int = 16) -> Tensor:
     Cost:
         k · T forward and backward passes of a batch.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from whence.objective.losses import SquaredError
         >>> x = torch.tensor([[1.0], [1.0]])

@@ -127,7 +127,7 @@ def script_json(value: Any) -> Markup:
     Returns:
         Safe markup.
 
-    Example:
+    Examples:
         >>> print(script_json("</script>"))
         "\u003c/script\u003e"
     """

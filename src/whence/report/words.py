@@ -15,7 +15,7 @@ def number(value: float, decimals: int = 3) -> str:
     Returns:
         The number; a power of ten where decimals would say nothing; "not known" for NaN.
 
-    Example:
+    Examples:
         >>> number(-1234.5), number(2.5e-7), number(float("nan"))
         ('−1,234.500', '2.5e−07', 'not known')
     """
@@ -38,7 +38,7 @@ def signed(value: float, decimals: int = 3) -> str:
     Returns:
         The number.
 
-    Example:
+    Examples:
         >>> signed(0.25), signed(-0.25)
         ('+0.250', '−0.250')
     """
@@ -54,7 +54,7 @@ def decimals_of(change: float) -> int:
     Returns:
         The number of decimals.
 
-    Example:
+    Examples:
         >>> decimals_of(0.5), decimals_of(0.00123)
         (3, 4)
     """
@@ -74,7 +74,7 @@ def removal(measure: str, change: float, value: float) -> str:
     Returns:
         The sentence.
 
-    Example:
+    Examples:
         >>> removal("loss", 0.031, 1.92)
         'Without this example the loss would rise by 0.031, from 1.920 to 1.951.'
         >>> removal("loss", -2e-9, 1.92)
@@ -102,7 +102,7 @@ def retrained(change: float) -> str:
     Returns:
         The sentence.
 
-    Example:
+    Examples:
         >>> retrained(-0.5)
         'Retrained without it: fell by 0.500.'
     """
