@@ -4,6 +4,7 @@ from whence.adapters.frozen import from_frozen
 from whence.adapters.sklearn import from_sklearn
 from whence.adapters.torch import from_torch
 from whence.adapters.transformers import from_transformers
+from whence.applications import attacks
 from whence.applications.changes import edit, group_effect, perturbation
 from whence.applications.comparison import compare_influence
 from whence.applications.diagnosis import diagnose, spectrum
@@ -13,6 +14,8 @@ from whence.applications.influence import influence, influence_on_parameters, se
 from whence.applications.label_errors import find_label_errors
 from whence.applications.retraining import leave_one_out
 from whence.curvature.kronecker import EKFAC, KFAC
+from whence.linalg.cg import CG
+from whence.linalg.lissa import LiSSA
 from whence.methods.metagradient import metagradient
 from whence.methods.metasmoothness import metasmoothness
 from whence.objective.losses import (
@@ -27,15 +30,18 @@ from whence.objective.recipe import Recipe
 from whence.objective.training import train
 
 __all__ = [
+    "CG",
     "EKFAC",
     "KFAC",
     "CrossEntropy",
+    "LiSSA",
     "Logistic",
     "Recipe",
     "SmoothHinge",
     "SquaredError",
     "SquaredHinge",
     "Tweedie",
+    "attacks",
     "compare_influence",
     "diagnose",
     "domain_mismatch",

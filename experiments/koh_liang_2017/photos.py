@@ -1,0 +1,123 @@
+"""The dogs and fish of sections 5.1 and 5.2: photos, distances between them, frozen features."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pooch
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from experiments import datasets, networks
+from experiments.datasets import Split
+
+Floats = NDArray[np.float64]
+NETWORKS = {
+    "MobileNetV2": networks.mobilenet_v2,
+    "SqueezeNet 1.1": networks.squeezenet1_1,
+}
+_COLUMNS = 8192  # pixels whose products are taken at once
+_BATCH = 32
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Photos:
+    """Images of two classes and how they look to a frozen network.
+
+    Attributes:
+        data: Images and labels, 0 for a dog and 1 for a fish.
+        classes: The names of the two labels.
+        features: By network, the features of training and test images, [n, d] and [q, d].
+    """
+
+    data: Split
+    classes: tuple[str, str]
+    features: dict[str, tuple[Floats, Floats]]
+
+
+def at_hand() -> bool:
+    """Whether the photos and the network's weights are local."""
+    needed = ("dogfish/dogfish224.tar", "weights/mobilenet_v2.safetensors")
+    return all(datasets.at_hand(name) for name in needed)
+
+
+def photos(quick: bool) -> Photos:
+    """900 + 900 photos to train and 300 + 300 to test; quick: 150 and 50, one network.
+
+    Without the archive, the quick form takes 3 against 8 of scikit-learn's digits, and their
+    pixels stand in for features.
+    """
+    if quick and not at_hand():
+        return _digits()
+    data = datasets.dogfish(n_train=150, n_test=50) if quick else datasets.dogfish()
+    names = ["MobileNetV2"] if quick else list(NETWORKS)
+    found = {name: (features(name, data.x_train), features(name, data.x_test)) for name in names}
+    return Photos(data=data, classes=("dog", "fish"), features=found)
+
+
+def features(network: str, images: NDArray[np.uint8]) -> Floats:
+    """Pooled features of images under a frozen network, kept in the cache folder.
+
+    Args:
+        network: One of `NETWORKS`.
+        images: RGB, [b, h, w, 3].
+
+    Returns:
+        Features, float64 [b, d].
+    """
+    digest = hashlib.sha256(network.encode() + np.ascontiguousarray(images).data).hexdigest()
+    path = Path(pooch.os_cache("whence")) / "features" / f"{digest[:32]}.npy"
+    if path.is_file():
+        return np.load(path).astype(np.float64)
+    model = NETWORKS[network]()
+    parts = []
+    with torch.no_grad():
+        for start in tqdm(range(0, len(images), _BATCH), desc=network, unit="batch"):
+            parts.append(model.embed(networks.pixels(images[start : start + _BATCH])).numpy())
+    found = np.concatenate(parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.part")
+    with partial.open("wb") as file:
+        np.save(file, found)
+    partial.replace(path)
+    return found.astype(np.float64)
+
+
+def squared_distances(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> Floats:
+    """Squared distances between images with pixels in [−1, 1], [len(a), len(b)].
+
+    Whole numbers until the end: no rounding, whatever the size of the images.
+    """
+    flat_a, flat_b = a.reshape(len(a), -1), b.reshape(len(b), -1)
+    total = np.zeros((len(a), len(b)))
+    for start in range(0, flat_a.shape[1], _COLUMNS):
+        part_a = flat_a[:, start : start + _COLUMNS].astype(np.float64)
+        part_b = flat_b[:, start : start + _COLUMNS].astype(np.float64)
+        squares = (part_a**2).sum(1)[:, None] + (part_b**2).sum(1)
+        total += squares - 2 * (part_a @ part_b.T)
+    return total * (2 / 255) ** 2
+
+
+def _digits() -> Photos:
+    """3 against 8 of scikit-learn's digits, as gray pictures."""
+    whole = datasets.digits()
+    parts = []
+    for x, y in ((whole.x_train, whole.y_train), (whole.x_test, whole.y_test)):
+        kept = np.isin(y, (3, 8))
+        images = np.round(x[kept] * 255).astype(np.uint8).reshape(-1, 8, 8, 1)
+        order = np.argsort(y[kept], kind="stable")
+        parts += [images[order].repeat(3, axis=3), (y[kept][order] == 8).astype(np.int64)]
+    data = Split(
+        name=f"{whole.name}, 3 against 8",
+        x_train=parts[0],
+        y_train=parts[1],
+        x_test=parts[2],
+        y_test=parts[3],
+    )
+    flat = tuple(x.reshape(len(x), -1) / 255 for x in (data.x_train, data.x_test))
+    return Photos(data=data, classes=("3", "8"), features={"pixels": (flat[0], flat[1])})

@@ -1,0 +1,248 @@
+"""Training-set attacks on one's own model: how small a change of how few images flips a prediction?
+
+An audit. The changes stay below half a gray level: stored in 8 bits, the poisoned image is the
+original. Whoever trains on floating-point pixels of unknown origin should know what that can do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from whence.applications.changes import perturbation
+from whence.applications.influence import influence
+from whence.curvature.choose import prepare
+from whence.errors import InvalidInput, UnsupportedModel
+from whence.linalg.cg import CG
+from whence.linalg.operator import LinearOperator
+from whence.objective.features import DenseFeatures
+from whence.objective.linear import LinearExamples, LinearObjective
+from whence.objective.objective import Objective, risk_gradient
+
+HALF_A_GRAY_LEVEL = 0.499 / 127.5  # for pixels in [-1, 1]; just inside, so that rounding undoes it
+
+_CONVERGED = 1e-9  # gradient norm of the model between two steps
+_REFIT_STEPS = 60
+_CANDIDATES = 32  # training inputs whose derivative is taken to choose among them
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Attack:
+    """A training set with some inputs changed, and what that did; made by `craft`.
+
+    Args:
+        clean: The objective before.
+        poisoned: The objective with the changed inputs, retrained.
+        queries: The queries.
+        positions: The changed training examples, [m].
+        inputs: Their inputs now, [m, ...].
+        losses: The mean loss of the queries after each step, the clean one first.
+        flipped: Which queries are now predicted otherwise, [q].
+    """
+
+    clean: LinearObjective
+    poisoned: LinearObjective
+    queries: LinearExamples
+    positions: NDArray[np.intp]
+    inputs: Tensor
+    losses: tuple[float, ...]
+    flipped: NDArray[np.bool_]
+
+    @property
+    def largest_change(self) -> float:
+        """The largest change of any pixel, in units of the inputs."""
+        before = self.clean.train.inputs[torch.as_tensor(self.positions)]
+        return float((self.inputs - before).abs().max())
+
+    def verify(self) -> NDArray[np.bool_]:
+        """Train again from nothing on the poisoned inputs, and return which queries flip, [q]."""
+        fresh = _polished(self.poisoned.at(torch.zeros_like(self.poisoned.params)))
+        flipped: NDArray[np.bool_] = _predicted(fresh, self.queries) != _predicted(
+            self.clean, self.queries
+        )
+        return flipped
+
+    def __str__(self) -> str:
+        """Return the outcome in a sentence."""
+        return (
+            f"{int(self.flipped.sum())} of {len(self.flipped)} predictions flipped by "
+            f"{len(self.positions)} changed training inputs, no pixel by more than "
+            f"{self.largest_change:.2g}; mean loss {self.losses[0]:.3f} -> {self.losses[-1]:.3f} "
+            f"in {len(self.losses) - 1} steps"
+        )
+
+
+def craft(
+    objective: Objective,
+    queries: Any,
+    *,
+    n_images: int = 1,
+    steps: int = 100,
+    step_size: float = 0.02,
+    budget: float = HALF_A_GRAY_LEVEL,
+    limits: tuple[float, float] = (-1.0, 1.0),
+    positions: Any = None,
+    start: Attack | None = None,
+) -> Attack:
+    """Change a few training inputs, invisibly, until the predictions of some queries flip.
+
+    x̃ := Π(x̃ + α sign(∂m/∂x̃)), with the derivative of the queries' mean loss through retraining;
+    after each step the features are made anew and the top layer is retrained. Π keeps every pixel
+    within the budget of the original and within the limits.
+
+    Args:
+        objective: R at θ̂, convex and with inputs as a tensor: from `whence.from_frozen`.
+        queries: (inputs, y) of the queries whose loss is to rise.
+        n_images: How many training inputs to change, >= 1.
+        steps: At most this many; it ends when all queries have flipped.
+        step_size: α > 0, in units of the inputs.
+        budget: The largest change of a pixel, > 0, in units of the inputs.
+        limits: The range of the inputs.
+        positions: Which training inputs to change; the n_images with the largest L1 norm of the
+            derivative, among the 32 with the largest influence, if `None`.
+        start: An attack to go on from, such as an interrupted one.
+
+    Returns:
+        The attack, with the poisoned objective. An interruption by the keyboard returns what there
+        is. The same arguments give the same attack.
+
+    Raises:
+        UnsupportedModel: If the objective cannot be retrained, or its inputs cannot be changed.
+        InvalidInput: If an option is out of range.
+
+    Cost:
+        Per step a forward and a backward pass of the changed inputs through the network, and a
+        retraining of the top layer from where it was.
+
+    References:
+        Koh & Liang (2017), section 5.2.
+
+    Examples:
+        >>> import torch, whence
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> _ = torch.manual_seed(0)
+        >>> images = torch.rand(30, 1, 4, 4, dtype=torch.float64) * 2 - 1
+        >>> y = (images.mean((1, 2, 3)) > 0).long()
+        >>> top = LogisticRegression(tol=1e-10).fit(images.flatten(1), y)
+        >>> objective = whence.from_frozen(torch.nn.Flatten(), top, images, y)
+        >>> attack = whence.attacks.craft(objective, (images[:1], y[:1]), steps=3, budget=0.1)
+        >>> attack.losses[-1] > attack.losses[0]
+        True
+    """
+    if n_images < 1 or steps < 1 or not step_size > 0 or not budget > 0:
+        raise InvalidInput(
+            f"Expected n_images, steps >= 1 and step_size, budget > 0. Got {n_images}, {steps}, "
+            f"{step_size}, {budget}."
+        )
+    clean = start.clean if start else _attackable(objective)
+    asked = start.queries if start else clean.inputs.encode(queries)
+    inverse = prepare(clean, 1).inverse
+    if start is not None:
+        where, moving, current, losses = start.positions, start.inputs, start.poisoned, start.losses
+    else:
+        where = _chosen(clean, asked, n_images, positions)
+        moving = clean.train.inputs[torch.as_tensor(where)].clone()
+        current, losses = clean, (_loss(clean, asked),)
+    original = clean.train.inputs[torch.as_tensor(where)]
+    low = (original - budget).clamp_min(limits[0])
+    high = (original + budget).clamp_max(limits[1])
+    before = _predicted(clean, asked)
+    solver = CG(rtol=1e-6, preconditioner=inverse)
+    with tqdm(total=steps, desc="attack", unit="step", disable=None) as progress:
+        try:
+            for _ in range(steps):
+                if (_predicted(current, asked) != before).all():
+                    break
+                rise = torch.from_numpy(perturbation(current, where, asked, solver=solver))
+                moving = (moving + step_size * rise.sign().to(moving)).clamp(low, high)
+                current = _refit(_with_inputs(current, where, moving), inverse)
+                losses = (*losses, _loss(current, asked))
+                progress.update()
+        except KeyboardInterrupt:
+            moving = current.train.inputs[torch.as_tensor(where)]
+    return Attack(
+        clean=clean,
+        poisoned=current,
+        queries=asked,
+        positions=where,
+        inputs=moving,
+        losses=losses,
+        flipped=_predicted(current, asked) != before,
+    )
+
+
+def _attackable(objective: Objective) -> LinearObjective:
+    """Return the objective at its optimum, if its inputs can be changed."""
+    tensor = isinstance(objective, LinearObjective) and isinstance(objective.train.inputs, Tensor)
+    if not isinstance(objective, LinearObjective) or not tensor:
+        raise UnsupportedModel(
+            "Expected an objective whose inputs are a tensor and whose top layer can be retrained. "
+            f"Got {type(objective).__name__}. Make it with whence.from_frozen."
+        )
+    return _polished(objective)
+
+
+def _chosen(
+    objective: LinearObjective, queries: LinearExamples, m: int, positions: Any
+) -> NDArray[np.intp]:
+    """Return the training inputs to change: those through which most can be done."""
+    if positions is not None:
+        return np.atleast_1d(np.asarray(positions, dtype=np.intp))
+    total = np.abs(influence(objective, queries).values.sum(0))
+    candidates = np.argsort(-total, kind="stable")[: max(_CANDIDATES, m)]
+    moves = np.abs(perturbation(objective, candidates, queries))
+    strongest = np.argsort(-moves.reshape(len(candidates), -1).sum(1), kind="stable")
+    return candidates[strongest[:m]]
+
+
+def _with_inputs(
+    objective: LinearObjective, where: NDArray[np.intp], inputs: Tensor
+) -> LinearObjective:
+    """Return the objective with some training inputs replaced, θ as it was."""
+    train, rows = objective.train, torch.as_tensor(where)
+    labels = train.targets[rows]
+    names = np.asarray(objective.classes, dtype=object) if objective.classes else None
+    y = labels.numpy() if names is None else names[labels.long().clamp_min(0).numpy()]
+    new = objective.inputs.encode((inputs, np.asarray(y.tolist())))
+    matrix, images = train.features.dense().clone(), train.inputs.clone()
+    matrix[rows], images[rows] = new.features.dense(), new.inputs
+    return replace(objective, train=replace(train, features=DenseFeatures(matrix), inputs=images))
+
+
+def _refit(objective: LinearObjective, inverse: LinearOperator) -> LinearObjective:
+    """Return the objective retrained from where it is, with the clean model's curvature."""
+    params, previous = objective.params, float("inf")
+    for _ in range(_REFIT_STEPS):
+        gradient = risk_gradient(objective.at(params)).unsqueeze(1)
+        norm = float(gradient.norm())
+        if norm <= _CONVERGED:
+            return objective.at(params)
+        if norm > 0.9 * previous:
+            break
+        params, previous = params - inverse.matmat(gradient).squeeze(1), norm
+    return _polished(objective.at(params))
+
+
+def _polished(objective: LinearObjective) -> LinearObjective:
+    """Return the objective at its optimum."""
+    polished = objective.polish(gradient_norm=_CONVERGED)
+    assert isinstance(polished, LinearObjective)
+    return polished
+
+
+def _loss(objective: LinearObjective, queries: LinearExamples) -> float:
+    """Return the mean loss of the queries."""
+    return float(objective.loss(objective.outputs(queries), queries.targets).mean())
+
+
+def _predicted(objective: LinearObjective, queries: LinearExamples) -> NDArray[np.intp]:
+    """Return the predicted classes, [q]."""
+    outputs = objective.outputs(queries)
+    best = (outputs[:, 0] > 0).long() if outputs.shape[1] == 1 else outputs.argmax(1)
+    return np.asarray(best)

@@ -1,0 +1,86 @@
+"""Attacks on a small frozen network: within the budget, and verified by training from nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+import whence
+from whence.errors import InvalidInput, UnsupportedModel
+from whence.objective.linear import LinearObjective
+
+
+@pytest.fixture(scope="module")
+def audited() -> tuple[LinearObjective, tuple[Tensor, Tensor]]:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.Softplus(), nn.AdaptiveAvgPool2d(3), nn.Flatten()
+    )
+    network = network.double().requires_grad_(False)
+    images = torch.rand(80, 1, 8, 8, dtype=torch.float64) * 2 - 1
+    y = (images[:, 0, :4].mean((1, 2)) > images[:, 0, 4:].mean((1, 2))).long()
+    top = LogisticRegression(C=1000, tol=1e-10, max_iter=5000).fit(network(images[:60]), y[:60])
+    objective = whence.from_frozen(network, top, images[:60], y[:60])
+    queries = objective.examples((images[60:], y[60:]))
+    sizes = objective.outputs(queries)[:, 0].abs()
+    right = (objective.outputs(queries)[:, 0] > 0) == (y[60:] == 1)
+    sizes[~right] = torch.inf
+    at = 60 + int(sizes.argmin())
+    return objective, (images[at : at + 1], y[at : at + 1])
+
+
+def test_one_image_flips_the_least_certain_query(
+    audited: tuple[LinearObjective, tuple[Tensor, Tensor]],
+) -> None:
+    objective, query = audited
+    attack = whence.attacks.craft(objective, query, n_images=2, budget=0.2, steps=60)
+    assert attack.flipped.all()
+    assert attack.verify().all()
+    assert attack.losses[-1] > attack.losses[0]
+    assert attack.largest_change <= 0.2 + 1e-12
+    unchanged = np.setdiff1d(np.arange(60), attack.positions)
+    assert torch.equal(attack.poisoned.train.inputs[unchanged], objective.train.inputs[unchanged])
+    assert "1 of 1 predictions flipped by 2" in str(attack)
+
+
+def test_rounding_to_8_bits_undoes_the_default_budget(
+    audited: tuple[LinearObjective, tuple[Tensor, Tensor]],
+) -> None:
+    objective, query = audited
+    levels = ((objective.train.inputs + 1) * 127.5).round()
+    stored = levels / 127.5 - 1
+    data = stored, objective.train.targets.long()
+    network = objective.inputs.frozen.extractor  # type: ignore[attr-defined]
+    top = LogisticRegression(C=1000, tol=1e-10, max_iter=5000).fit(network(stored), data[1])
+    attack = whence.attacks.craft(whence.from_frozen(network, top, *data), query, steps=3)
+    assert attack.losses[-1] > attack.losses[0]
+    assert torch.equal(((attack.inputs + 1) * 127.5).round(), levels[attack.positions])
+
+
+def test_going_on_equals_one_go(
+    audited: tuple[LinearObjective, tuple[Tensor, Tensor]],
+) -> None:
+    objective, query = audited
+    options = {"budget": 0.01, "step_size": 0.002}
+    whole = whence.attacks.craft(objective, query, steps=6, **options)
+    half = whence.attacks.craft(objective, query, steps=3, **options)
+    rest = whence.attacks.craft(objective, query, steps=3, start=half, **options)
+    np.testing.assert_allclose(rest.losses, whole.losses, rtol=1e-9)
+    torch.testing.assert_close(rest.inputs, whole.inputs)
+
+
+def test_refusals(audited: tuple[LinearObjective, tuple[Tensor, Tensor]]) -> None:
+    objective, query = audited
+    with pytest.raises(InvalidInput, match="Got 0"):
+        whence.attacks.craft(objective, query, n_images=0)
+    images = query[0].expand(4, 1, 8, 8).clone()
+    module = whence.from_torch(
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 2)).double(),
+        whence.CrossEntropy(),
+        (images, torch.tensor([0, 1, 0, 1])),
+    )
+    with pytest.raises(UnsupportedModel, match="from_frozen"):
+        whence.attacks.craft(module, query)
