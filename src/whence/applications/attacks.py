@@ -23,12 +23,11 @@ from whence.linalg.cg import CG
 from whence.linalg.operator import LinearOperator
 from whence.objective.features import DenseFeatures
 from whence.objective.linear import LinearExamples, LinearObjective
-from whence.objective.objective import Objective, risk_gradient
+from whence.objective.objective import Objective
 
 HALF_A_GRAY_LEVEL = 0.499 / 127.5  # for pixels in [-1, 1]; just inside, so that rounding undoes it
 
 _CONVERGED = 1e-9  # gradient norm of the model between two steps
-_REFIT_STEPS = 60
 _CANDIDATES = 32  # training inputs whose derivative is taken to choose among them
 
 
@@ -149,23 +148,29 @@ def craft(
         where = _chosen(clean, asked, n_images, positions)
         moving = clean.train.inputs[torch.as_tensor(where)].clone()
         current, losses = clean, (_loss(clean, asked),)
-    original = clean.train.inputs[torch.as_tensor(where)]
+    rows = torch.as_tensor(where)
+    original = clean.train.inputs[rows]
     low = (original - budget).clamp_min(limits[0])
     high = (original + budget).clamp_max(limits[1])
     before = _predicted(clean, asked)
     solver = CG(rtol=1e-6, preconditioner=inverse)
+    inputs = clean.train.inputs.clone()
+    inputs[rows] = moving
+    current = replace(current, train=replace(current.train, inputs=inputs))
     with tqdm(total=steps, desc="attack", unit="step", disable=None) as progress:
         try:
             for _ in range(steps):
                 if (_predicted(current, asked) != before).all():
                     break
                 rise = torch.from_numpy(perturbation(current, where, asked, solver=solver))
-                moving = (moving + step_size * rise.sign().to(moving)).clamp(low, high)
-                current = _refit(_with_inputs(current, where, moving), inverse)
+                moved = (moving + step_size * rise.sign().to(moving)).clamp(low, high)
+                changed = _polished(_with_features(current, rows, moved), inverse)
+                inputs[rows] = moved  # in place: a copy of every image at each step costs more
+                moving, current = moved, changed
                 losses = (*losses, _loss(current, asked))
                 progress.update()
         except KeyboardInterrupt:
-            moving = current.train.inputs[torch.as_tensor(where)]
+            inputs[rows] = moving
     return Attack(
         clean=clean,
         poisoned=current,
@@ -201,37 +206,22 @@ def _chosen(
     return candidates[strongest[:m]]
 
 
-def _with_inputs(
-    objective: LinearObjective, where: NDArray[np.intp], inputs: Tensor
-) -> LinearObjective:
-    """Return the objective with some training inputs replaced, θ as it was."""
-    train, rows = objective.train, torch.as_tensor(where)
+def _with_features(objective: LinearObjective, rows: Tensor, inputs: Tensor) -> LinearObjective:
+    """Return the objective with the features of some training inputs made anew, θ as it was."""
+    train = objective.train
     labels = train.targets[rows]
     names = np.asarray(objective.classes, dtype=object) if objective.classes else None
     y = labels.numpy() if names is None else names[labels.long().clamp_min(0).numpy()]
     new = objective.inputs.encode((inputs, np.asarray(y.tolist())))
-    matrix, images = train.features.dense().clone(), train.inputs.clone()
-    matrix[rows], images[rows] = new.features.dense(), new.inputs
-    return replace(objective, train=replace(train, features=DenseFeatures(matrix), inputs=images))
+    matrix = train.features.dense().clone()
+    matrix[rows] = new.features.dense()
+    return replace(objective, train=replace(train, features=DenseFeatures(matrix)))
 
 
-def _refit(objective: LinearObjective, inverse: LinearOperator) -> LinearObjective:
-    """Return the objective retrained from where it is, with the clean model's curvature."""
-    params, previous = objective.params, float("inf")
-    for _ in range(_REFIT_STEPS):
-        gradient = risk_gradient(objective.at(params)).unsqueeze(1)
-        norm = float(gradient.norm())
-        if norm <= _CONVERGED:
-            return objective.at(params)
-        if norm > 0.9 * previous:
-            break
-        params, previous = params - inverse.matmat(gradient).squeeze(1), norm
-    return _polished(objective.at(params))
-
-
-def _polished(objective: LinearObjective) -> LinearObjective:
-    """Return the objective at its optimum."""
-    polished = objective.polish(gradient_norm=_CONVERGED)
+def _polished(objective: LinearObjective, inverse: LinearOperator | None = None) -> LinearObjective:
+    """Return the objective at its optimum, by the curvature of one nearby if given."""
+    near = None if inverse is None else inverse.matmat
+    polished = objective.polish(gradient_norm=_CONVERGED, inverse=near)
     assert isinstance(polished, LinearObjective)
     return polished
 

@@ -42,8 +42,10 @@ def fit_quality(objective: Objective) -> tuple[float, float]:
     p, n = len(objective.params), len(objective.train)
     generator = torch.Generator().manual_seed(0)
     probes = torch.randn(p, _PROBES, generator=generator, dtype=torch.float64)
-    some = np.random.default_rng(0).permutation(n)[:_TYPICAL]
-    examples, weights = objective.train.subset(some), objective.weights[some]
+    examples, weights = objective.train, objective.weights
+    if n > _TYPICAL:
+        some = np.random.default_rng(0).permutation(n)[:_TYPICAL]
+        examples, weights = examples.subset(some), weights[some]
     dots = objective.gradient_dot(examples, objective.loss, probes.to(objective.params))
     pull = float((weights.unsqueeze(1) * dots).square().mean().sqrt()) / n
     in_examples = norm / pull if pull > 0 else 0.0

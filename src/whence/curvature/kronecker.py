@@ -74,9 +74,11 @@ class EKFAC(Solver):
 
     Examples:
         >>> import torch, whence
-        >>> x, y = torch.randn(50, 4), torch.randint(3, (50,))
-        >>> objective = whence.from_torch(torch.nn.Linear(4, 3), whence.CrossEntropy(), (x, y))
-        >>> query = (x[:2], y[:2])
+        >>> data = torch.randn(50, 4), torch.arange(50) % 3
+        >>> recipe = whence.Recipe(learning_rate=0.5, batch_size=50, epochs=200)
+        >>> run = whence.train(torch.nn.Linear(4, 3), whence.CrossEntropy(), data, recipe)
+        >>> objective = whence.from_torch(run.model, whence.CrossEntropy(), data)
+        >>> query = (data[0][:2], data[1][:2])
         >>> whence.influence(objective, query, solver=whence.EKFAC(), damping=0.1).values.shape
         (2, 50)
     """

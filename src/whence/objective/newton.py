@@ -10,15 +10,13 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, cg
 from torch import Tensor
 
-_DENSE = 3000  # parameters up to which a step factors the whole Hessian
-
 
 def newton_minimize(
     params: Tensor,
     *,
     value: Callable[[Tensor], float],
     gradient: Callable[[Tensor], Tensor],
-    hessian: Callable[[Tensor], Tensor],
+    hessian: Callable[[Tensor], Tensor] | None,
     product: Callable[[Tensor, Tensor], Tensor],
     precondition: Callable[[Tensor], Tensor] | None = None,
     gradient_norm: float,
@@ -30,8 +28,8 @@ def newton_minimize(
         params: Where to start, [p].
         value: θ ↦ R(θ).
         gradient: θ ↦ ∇R(θ), [p].
-        hessian: θ ↦ ∇²R(θ), [p, p]; used for p up to 3,000.
-        product: (θ, V) ↦ ∇²R(θ) V for V [p, 1]; used above that, inside conjugate gradients.
+        hessian: θ ↦ ∇²R(θ), [p, p], to factor at each step; `None` for conjugate gradients.
+        product: (θ, V) ↦ ∇²R(θ) V for V [p, 1], for conjugate gradients.
         precondition: V ↦ ∇²R⁻¹ V roughly, for V [p, 1]; kept from step to step.
         gradient_norm: Stop when ‖∇R‖ is at most this.
         max_steps: Give up after this many steps.
@@ -47,7 +45,7 @@ def newton_minimize(
         norm = float(slope_vector.norm())
         if norm <= gradient_norm:
             break
-        if len(params) <= _DENSE:
+        if hessian is not None:
             step = _solve(hessian(params), slope_vector)
         else:
             step = _truncated_solve(product, precondition, params, slope_vector, norm)

@@ -25,6 +25,8 @@ from whence.objective.losses import Loss
 from whence.objective.measures import Measure
 from whence.objective.newton import newton_minimize
 
+_DENSE = 3_000  # parameters up to which a Newton step factors the whole Hessian
+
 
 class Examples(ABC):
     """Some examples (x, y) in the form that one objective understands; made by it, not by hand.
@@ -153,12 +155,20 @@ class Objective(ABC):
         """
         return None
 
-    def polish(self, *, gradient_norm: float = 1e-10, max_steps: int = 100) -> Objective:
+    def polish(
+        self,
+        *,
+        gradient_norm: float = 1e-10,
+        max_steps: int = 100,
+        inverse: Callable[[Tensor], Tensor] | None = None,
+    ) -> Objective:
         """Return the objective at its minimum, by Newton's method from θ̂.
 
         Args:
             gradient_norm: Stop when ‖∇R‖ is at most this.
             max_steps: Give up after this many Newton steps.
+            inverse: V ↦ H⁻¹ V roughly, for V [p, k], such as that of an objective nearby; with it,
+                no step factors a Hessian.
 
         Returns:
             The objective at the converged parameters.
@@ -176,13 +186,18 @@ class Objective(ABC):
                 "Train it further with its own optimizer."
             )
         flat = self.flat_directions()
+
+        def hessian(params: Tensor) -> Tensor:
+            return self.at(params).dense_hessian() + flat @ flat.T
+
+        small = inverse is None and len(self.params) <= _DENSE
         params, norm = newton_minimize(
             self.params,
             value=lambda params: risk(self.at(params)),
             gradient=lambda params: risk_gradient(self.at(params)),
-            hessian=lambda params: self.at(params).dense_hessian() + flat @ flat.T,
+            hessian=hessian if small else None,
             product=lambda params, v: self.at(params).hvp(v),
-            precondition=self.approximate_inverse(),
+            precondition=inverse or self.approximate_inverse(),
             gradient_norm=gradient_norm,
             max_steps=max_steps,
         )
