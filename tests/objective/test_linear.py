@@ -30,8 +30,9 @@ class Plain(InputMap):
         x, y = data
         return examples(x, y)
 
-    def vjp(self, params: Tensor, examples: LinearExamples, w: Tensor) -> Tensor:
-        return w @ params[: w.shape[1] * _D].reshape(w.shape[1], _D)
+    def vjp(self, examples: LinearExamples, *terms: tuple[Tensor, Tensor]) -> Tensor:
+        parts = [w @ params[: w.shape[1] * _D].reshape(w.shape[1], _D) for params, w in terms]
+        return torch.stack(parts).sum(0)
 
     def lift(self, v: Tensor) -> Tensor:
         return v

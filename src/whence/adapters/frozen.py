@@ -6,18 +6,21 @@ the linear machinery. Only derivatives in the inputs go back through the whole n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from whence.adapters.sklearn import from_sklearn
 from whence.errors import InvalidInput
 from whence.objective.linear import InputMap, LinearExamples, LinearObjective
 from whence.objective.probe import check_repeatable, refuse_random_modules
+
+Floats = NDArray[np.float64]
 
 
 def from_frozen(
@@ -106,20 +109,21 @@ class _Frozen:
         like = next(iter(self.extractor.parameters()), tensor)
         return tensor.detach().to(like.dtype)
 
-    def features(self, inputs: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def features(self, inputs: Tensor) -> Floats:
         """Return φ(x), [b, d]."""
         with torch.no_grad():
             parts = [self.extractor(inputs[part]) for part in self._batches(len(inputs))]
         return torch.cat(parts).double().numpy()
 
-    def pullback(self, inputs: Tensor, cotangents: Tensor) -> Tensor:
-        """Return ∂(uᵀφ(x))/∂x for one u per input, in the shape of the inputs."""
+    def pullback(self, inputs: Tensor, cotangents: Callable[[slice, Floats], Tensor]) -> Tensor:
+        """Return ∂(uᵀφ(x))/∂x for one u per input, which may depend on φ(x), like the inputs."""
         parts = []
         for part in self._batches(len(inputs)):
             with torch.enable_grad():
                 leaf = inputs[part].detach().clone().requires_grad_()
                 features = self.extractor(leaf)
-                parts.append(torch.autograd.grad(features, leaf, cotangents[part].to(features))[0])
+                u = cotangents(part, features.detach().double().numpy()).to(features)
+                parts.append(torch.autograd.grad(features, leaf, u)[0])
         return torch.cat(parts)
 
     def _batches(self, n: int) -> Iterator[slice]:
@@ -153,10 +157,14 @@ class FrozenMap(InputMap):
         encoded = self.top.encode((self.frozen.features(checked), np.asarray(y)))
         return replace(encoded, inputs=checked)
 
-    def vjp(self, params: Tensor, examples: LinearExamples, w: Tensor) -> Tensor:
+    def vjp(self, examples: LinearExamples, *terms: tuple[Tensor, Tensor]) -> Tensor:
         """Return Σ_a W[b, a] ∂f_a/∂x_b, through the top layer and then the network."""
-        inside = replace(examples, inputs=self.frozen.features(examples.inputs))
-        return self.frozen.pullback(examples.inputs, self.top.vjp(params, inside, w))
+
+        def through_top(part: slice, features: Floats) -> Tensor:
+            inside = replace(examples, inputs=features)
+            return self.top.vjp(inside, *((params, w[part]) for params, w in terms))
+
+        return self.frozen.pullback(examples.inputs, through_top)
 
     def lift(self, v: Tensor) -> Tensor:
         """Return V in the top layer's own parameters."""

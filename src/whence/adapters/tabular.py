@@ -89,8 +89,12 @@ class TabularMap(InputMap):
             return SparseFeatures(matrix)
         return DenseFeatures(torch.from_numpy(np.require(matrix, requirements=["C", "W"])))
 
-    def vjp(self, params: Tensor, examples: LinearExamples, w: Tensor) -> Tensor:
+    def vjp(self, examples: LinearExamples, *terms: tuple[Tensor, Tensor]) -> Tensor:
         """Return Σ_a W[b, a] ∂f_a/∂x_b in the user's own columns where there is a way back."""
+        return torch.stack([self._vjp(examples, *term) for term in terms]).sum(0)
+
+    def _vjp(self, examples: LinearExamples, params: Tensor, w: Tensor) -> Tensor:
+        """Return the same for one model."""
         weights = w.detach().numpy()
         coef = params[: self.outputs * self.d].reshape(self.outputs, self.d).numpy()
         if self.space is None:

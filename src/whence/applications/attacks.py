@@ -103,8 +103,7 @@ def craft(
         step_size: α > 0, in units of the inputs.
         budget: The largest change of a pixel, > 0, in units of the inputs.
         limits: The range of the inputs.
-        positions: Which training inputs to change; the n_images with the largest L1 norm of the
-            derivative, among the 32 with the largest influence, if `None`.
+        positions: Which training inputs to change; the n_images `strongest` if `None`.
         start: An attack to go on from, such as an interrupted one.
 
     Returns:
@@ -145,7 +144,11 @@ def craft(
     if start is not None:
         where, moving, current, losses = start.positions, start.inputs, start.poisoned, start.losses
     else:
-        where = _chosen(clean, asked, n_images, positions)
+        where = (
+            strongest(clean, queries, n_images)
+            if positions is None
+            else np.atleast_1d(np.asarray(positions, dtype=np.intp))
+        )
         moving = clean.train.inputs[torch.as_tensor(where)].clone()
         current, losses = clean, (_loss(clean, asked),)
     rows = torch.as_tensor(where)
@@ -182,6 +185,41 @@ def craft(
     )
 
 
+def strongest(objective: LinearObjective, queries: Any, m: int) -> NDArray[np.intp]:
+    """Return the training inputs whose change can move the queries' loss most, the first first.
+
+    Args:
+        objective: R at θ̂, from `whence.from_frozen`.
+        queries: (inputs, y) of the queries.
+        m: How many, >= 1.
+
+    Returns:
+        Positions [m], by the L1 norm of `whence.perturbation`; that is taken only for the training
+        inputs with the largest influence, 32 or m of them.
+
+    Cost:
+        One influence of all, one forward and backward pass of 32 inputs.
+
+    References:
+        Koh & Liang (2017), section 5.2.
+
+    Examples:
+        >>> import torch, whence
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> images = torch.linspace(-1, 1, 160).reshape(10, 1, 4, 4).flip(3)
+        >>> y = torch.arange(10) // 5
+        >>> top = LogisticRegression(tol=1e-10).fit(images.flatten(1), y)
+        >>> objective = whence.from_frozen(torch.nn.Flatten(), top, images, y)
+        >>> len(whence.attacks.strongest(objective, (images[:1], y[:1]), 3))
+        3
+    """
+    total = np.abs(influence(objective, queries).values.sum(0))
+    candidates = np.argsort(-total, kind="stable")[: max(_CANDIDATES, m)]
+    moves = np.abs(perturbation(objective, candidates, queries))
+    order = np.argsort(-moves.reshape(len(candidates), -1).sum(1), kind="stable")
+    return candidates[order[:m]]
+
+
 def _attackable(objective: Objective) -> LinearObjective:
     """Return the objective at its optimum, if its inputs can be changed."""
     tensor = isinstance(objective, LinearObjective) and isinstance(objective.train.inputs, Tensor)
@@ -191,19 +229,6 @@ def _attackable(objective: Objective) -> LinearObjective:
             f"Got {type(objective).__name__}. Make it with whence.from_frozen."
         )
     return _polished(objective)
-
-
-def _chosen(
-    objective: LinearObjective, queries: LinearExamples, m: int, positions: Any
-) -> NDArray[np.intp]:
-    """Return the training inputs to change: those through which most can be done."""
-    if positions is not None:
-        return np.atleast_1d(np.asarray(positions, dtype=np.intp))
-    total = np.abs(influence(objective, queries).values.sum(0))
-    candidates = np.argsort(-total, kind="stable")[: max(_CANDIDATES, m)]
-    moves = np.abs(perturbation(objective, candidates, queries))
-    strongest = np.argsort(-moves.reshape(len(candidates), -1).sum(1), kind="stable")
-    return candidates[strongest[:m]]
 
 
 def _with_features(objective: LinearObjective, rows: Tensor, inputs: Tensor) -> LinearObjective:

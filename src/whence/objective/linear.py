@@ -66,8 +66,8 @@ class InputMap(ABC):
         """Check and encode (x, y)."""
 
     @abstractmethod
-    def vjp(self, params: Tensor, examples: LinearExamples, w: Tensor) -> Tensor:
-        """Return Σ_a W[b, a] ∂f_a(x_b)/∂x_b for the model with `params` [p], shape [b, d′]."""
+    def vjp(self, examples: LinearExamples, *terms: tuple[Tensor, Tensor]) -> Tensor:
+        """Return Σ_a W[b, a] ∂f_a(x_b)/∂x_b of models θ [p], summed over terms (θ, W), [b, d′]."""
 
     @abstractmethod
     def lift(self, v: Tensor) -> Tensor:
@@ -292,7 +292,7 @@ class LinearObjective(Objective):
         e = self.loss.gradient(outputs, rows.targets)
         u = self.jvp(rows, v.unsqueeze(1))
         curved = self.loss.hvp(outputs, rows.targets, u).squeeze(2)
-        return self.inputs.vjp(v, rows, e) + self.inputs.vjp(self.params, rows, curved)
+        return self.inputs.vjp(rows, (v, e), (self.params, curved))
 
     def lift(self, v: Tensor) -> Tensor:
         """Return V [p, k] in the user's own parameters."""
