@@ -1,0 +1,105 @@
+"""The dog-fish model that figure 5 attacks: logistic regression on frozen MobileNetV2 features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+import whence
+from experiments import networks
+from experiments.koh_liang_2017.photos import Photos, photos
+from whence.objective.linear import LinearObjective
+
+_L2 = 0.001
+
+
+class Embedding(nn.Module):
+    """The network up to its pooled features, for pixels in [−1, 1]."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network.embed((x + 1) / 2)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Attacked:
+    """The model, its test images, and how sure it is of them.
+
+    Attributes:
+        shown: The photos.
+        objective: The top layer, differentiable to the pixels.
+        images: The test images, [q, 3, h, w] in [−1, 1].
+        margins: How far on the right side of zero the logit of each test image is, [q].
+    """
+
+    shown: Photos
+    objective: LinearObjective
+    images: Tensor
+    margins: NDArray[np.float64]
+
+    def query(self, where: Any) -> tuple[Tensor, NDArray[Any]]:
+        """Return some test images with their labels."""
+        rows = np.atleast_1d(where)
+        return self.images[torch.as_tensor(rows)], self.shown.data.y_test[rows]
+
+    def least_certain(self, count: int) -> NDArray[np.intp]:
+        """Return the right test images with the smallest margins, the smallest first."""
+        order = np.argsort(self.margins, kind="stable")
+        return order[self.margins[order] > 0][:count]
+
+    def random(self, count: int, seed: int, without: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return random right test images that are not among others."""
+        right = np.setdiff1d(np.flatnonzero(self.margins > 0), without)
+        return np.random.default_rng(seed).choice(right, min(count, len(right)), replace=False)
+
+    def same_8_bits(self, attack: whence.attacks.Attack) -> bool:
+        """Whether the changed images, stored in 8 bits, are the original ones."""
+        before = self.objective.train.inputs[torch.as_tensor(attack.positions)]
+        return torch.equal(_levels(attack.inputs), _levels(before))
+
+    def feature_shift(self, attack: whence.attacks.Attack) -> float:
+        """Return the largest ‖φ(x̃) − φ(x)‖ over the distance of x to its nearest neighbor."""
+        features = self.objective.train.features.dense()
+        rows = torch.as_tensor(attack.positions)
+        moved = (attack.poisoned.train.features.dense()[rows] - features[rows]).norm(dim=1)
+        distances = torch.cdist(features[rows], features)
+        distances[torch.arange(len(rows)), rows] = torch.inf
+        return float((moved / distances.min(1).values).max())
+
+
+def attacked(quick: bool) -> Attacked:
+    """The model on 1,800 photos; quick: 300."""
+    shown = photos(quick)
+    data = shown.data
+    x, q = _signed(data.x_train), _signed(data.x_test)
+    extractor: nn.Module = nn.Flatten()
+    if "MobileNetV2" in shown.features:
+        extractor = Embedding(networks.mobilenet_v2())
+        train, test = shown.features["MobileNetV2"]
+    else:
+        train, test = (np.asarray(extractor(part), dtype=np.float64) for part in (x, q))
+    model = LogisticRegression(
+        C=1 / (_L2 * len(train)), fit_intercept=False, tol=1e-8, max_iter=5000
+    ).fit(train, data.y_train)
+    objective = whence.from_frozen(extractor, model, x, data.y_train)
+    margins = (2 * data.y_test - 1) * (test @ model.coef_[0])
+    return Attacked(shown=shown, objective=objective, images=q, margins=margins)
+
+
+def _signed(images: NDArray[np.uint8]) -> Tensor:
+    """Pixels in [−1, 1], [n, 3, h, w]."""
+    return torch.from_numpy(images.copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def _levels(images: Tensor) -> Tensor:
+    """Pixels in gray levels, rounded."""
+    return ((images.double() + 1) * 127.5).round()
