@@ -257,6 +257,15 @@ def build(model: nn.Module, loss: Any, x: Tensor, y: Tensor, **options: Any) -> 
         (nn.Linear(2, 2), None, "label", "whole numbers from 0 to 1"),
         (nn.Linear(2, 2), None, "length", "as many targets"),
         (nn.Linear(2, 2), None, "empty", "at least one example"),
+        (nn.Linear(3, 2), None, None, r"float32 \[4, 2\], of which it says: mat1"),
+        (nn.Linear(2, 2), None, "dtype", r"int64 \[4, 2\], of which it says"),
+        (nn.Linear(2, 2, device="meta"), None, None, "on one device, with values. Got meta"),
+        (
+            nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2, device="meta")),
+            None,
+            None,
+            "Got cpu, meta",
+        ),
     ],
 )
 def test_bad_input(model: nn.Module, loss: Any, change: str | None, message: str) -> None:
@@ -267,10 +276,18 @@ def test_bad_input(model: nn.Module, loss: Any, change: str | None, message: str
         y[1] = 7
     elif change == "length":
         y = y[:3]
+    elif change == "dtype":
+        x = x.long()
     elif change == "empty":
         x, y = x[:0], y[:0]
     with pytest.raises((InvalidInput, NotDeterministic, UnsupportedModel), match=message):
         build(model, loss or whence.CrossEntropy(), x, y)
+
+
+def test_labels_may_be_true_and_false() -> None:
+    x, y = torch.randn(4, 2), torch.tensor([True, False, True, True])
+    objective = build(nn.Linear(2, 2), whence.CrossEntropy(), x, y)
+    assert objective.train.targets.tolist() == [1, 0, 1, 1]
 
 
 def test_a_loss_that_is_not_finite_names_the_example() -> None:

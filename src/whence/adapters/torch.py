@@ -148,6 +148,12 @@ def _selected(model: nn.Module, params: Selection | None) -> dict[str, torch.Siz
                 f"Expected floating-point parameters. Got {name!r} of {named[name].dtype}. "
                 "Dequantize it, or leave it out with params=."
             )
+    devices = {str(parameter.device) for parameter in named.values()}
+    if len(devices) > 1 or "meta" in devices:
+        raise InvalidInput(
+            f"Expected all parameters on one device, with values. Got {', '.join(sorted(devices))}."
+            " Move the model with .to(device); the data follow it."
+        )
     if len({named[name].dtype for name in chosen}) > 1:
         raise InvalidInput("Expected one dtype for all selected parameters. Got several.")
     return {name: parameter.shape for name, parameter in named.items() if name in chosen}
@@ -172,6 +178,7 @@ def _encoded(data: Any, like: Tensor) -> ModuleExamples:
         )
     inputs = tree_map(lambda part: _tensor(part, like), inputs)
     target = _tensor(targets, like)
+    target = target.long() if target.dtype == torch.bool else target
     lengths = {len(part) if part.ndim else 0 for part in (*tree_leaves(inputs), target)}
     if lengths == {0} or not lengths:
         raise InvalidInput("Expected at least one example. Got none.")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from whence.errors import InvalidInput, NotDeterministic, UnsupportedModel
 
@@ -52,12 +52,19 @@ def check_repeatable(outputs: Callable[[Any], Tensor], inputs: Any) -> Tensor:
         The outputs, [b, ...].
 
     Raises:
-        InvalidInput: If the outputs are not one row per example.
+        InvalidInput: If the model cannot take the inputs, or the outputs are not one row each.
         NotDeterministic: If they differ when asked twice.
         UnsupportedModel: If an example's outputs depend on the rest of its batch.
     """
     with torch.no_grad():
-        first = outputs(inputs)
+        try:
+            first = outputs(inputs)
+        except (RuntimeError, TypeError) as error:
+            shapes = ", ".join(f"{p.dtype} {list(p.shape)}" for p in tree_leaves(inputs))
+            raise InvalidInput(
+                f"Expected inputs that the model can take. Got {shapes}, of which it says: "
+                f"{error}. Call the model on a few of them yourself first."
+            ) from error
         again = outputs(inputs)
         alone = outputs(tree_map(lambda part: part[:1], inputs))
     if first.ndim < 2:
