@@ -36,7 +36,8 @@ lint: $(STAMP) ## Check style and layers.
 types: $(STAMP) ## Check types, strictly.
 	$(BIN)/mypy
 
-docs: $(STAMP) ## Build the site under site/.
+docs: $(STAMP) ## Build the site under site/, the reference of the command line anew.
+	$(BIN)/python -m typer src/whence/cli.py utils docs --name whence --output docs/reference/cli.md
 	$(BIN)/mkdocs build --strict
 
 bench: $(STAMP) ## Measure speed, memory and accuracy.
