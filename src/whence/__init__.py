@@ -10,6 +10,7 @@ from whence.applications.comparison import compare_influence
 from whence.applications.diagnosis import diagnose, spectrum
 from whence.applications.domain_mismatch import domain_mismatch
 from whence.applications.explain import explain
+from whence.applications.flip_set import flip_set
 from whence.applications.influence import influence, influence_on_parameters, self_influence
 from whence.applications.label_errors import find_label_errors
 from whence.applications.retraining import leave_one_out
@@ -18,6 +19,7 @@ from whence.linalg.cg import CG
 from whence.linalg.lissa import LiSSA
 from whence.methods.metagradient import metagradient
 from whence.methods.metasmoothness import metasmoothness
+from whence.methods.tracin import tracin
 from whence.objective.losses import (
     CrossEntropy,
     Logistic,
@@ -48,6 +50,7 @@ __all__ = [
     "edit",
     "explain",
     "find_label_errors",
+    "flip_set",
     "from_frozen",
     "from_sklearn",
     "from_torch",
@@ -61,5 +64,6 @@ __all__ = [
     "perturbation",
     "self_influence",
     "spectrum",
+    "tracin",
     "train",
 ]
