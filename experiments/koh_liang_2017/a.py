@@ -63,7 +63,7 @@ def _derivative(x: np.ndarray, y: np.ndarray, i: int) -> np.ndarray:
 def _damped_newton_step(count: int) -> float:
     """Compare damped influence at θ̃ with how far a removal moves the damped quadratic's minimum.
 
-    The quadratic at θ̃ is ∇Rᵀδ + ½ δᵀ(H + λ I)δ.
+    The quadratic at θ̃ is ∇Rᵀδ + ½ δᵀ(C + λ I)δ, with C the Gauss-Newton matrix.
     """
     torch.manual_seed(_SEED)
     x = torch.randn(60, 3, dtype=torch.float64)
@@ -79,7 +79,7 @@ def _damped_newton_step(count: int) -> float:
     count = min(count, len(y))
     changes = whence.influence_on_parameters(objective, range(count), damping=_DAMPING)
     eye = torch.eye(len(objective.params), dtype=torch.float64)
-    curvature = objective.hvp(eye) + _DAMPING * eye
+    curvature = objective.ggnvp(eye) + _DAMPING * eye
     gradients = objective.gradient_sum(
         objective.train, objective.loss, torch.eye(len(y), dtype=torch.float64)
     )

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+import whence
 from tests.objective.test_linear import CASES
 from tests.objective.zoo import objective_of
 from whence.curvature.choose import choose_damping, prepare
@@ -68,3 +69,18 @@ def test_a_singular_hessian_says_what_to_do() -> None:
     singular = replace(objective, train=train, l2=torch.zeros_like(objective.l2))
     with pytest.raises(NotPositiveDefinite, match="Fit with an l2 penalty"):
         prepare(singular, 1)
+
+
+def test_a_small_network_is_solved_by_gauss_newton() -> None:
+    """What the words say: without convexity the factor is that of the Gauss-Newton matrix."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+    data = torch.randn(30, 3, dtype=torch.float64), torch.arange(30) % 2
+    objective = whence.from_torch(model.double(), whence.CrossEntropy(), data)
+    prepared = prepare(objective, 1, damping=0.1)
+    p = len(objective.params)
+    eye = torch.eye(p, dtype=torch.float64)
+    expected = torch.linalg.inv(objective.ggnvp(eye) + 0.1 * eye)
+    torch.testing.assert_close(prepared.inverse.matmat(eye), expected)
+    assert "Gauss-Newton" in prepared.solver
+    assert "Gauss-Newton" in prepared.damping_reason

@@ -98,7 +98,7 @@ def from_sklearn(
         raise InvalidInput(f"Expected {n} targets, one per row. Got shape {labels.shape}.")
     classes = getattr(final, "classes_", None)
     if classes is not None and len(np.unique(labels)) < 2:
-        raise InvalidInput(f"Expected at least 2 classes in y. Got only {labels[0]!r}.")
+        raise InvalidInput(f"Expected at least 2 classes in y. Got only {labels.tolist()[0]!r}.")
     matrix = as_floats(rows if transform is None else transform.transform(rows))
     problem = reader(final)(final, n, given)
     weights = problem.weights * _class_weights(final, problem.loss, classes, labels, given)
@@ -283,7 +283,9 @@ def _target_encoder(
         try:
             values = np.asarray(labels, dtype=np.float64)
         except (TypeError, ValueError) as error:
-            raise InvalidInput(f"Expected numbers as targets. Got {labels[0]!r}.") from error
+            raise InvalidInput(
+                f"Expected numbers as targets. Got {labels.tolist()[0]!r}."
+            ) from error
         if not np.isfinite(values).all():
             at = int(np.argwhere(~np.isfinite(values))[0][0])
             raise InvalidInput(f"Expected finite targets. Got {values[at]} in row {at}.")
@@ -297,7 +299,7 @@ def _target_encoder(
         known = np.isin(labels, classes)
         if labels.ndim != 1 or not known.all():
             wrong = labels.ravel()[~known.ravel()]
-            got = repr(wrong[0]) if len(wrong) else f"shape {labels.shape}"
+            got = repr(wrong.tolist()[0]) if len(wrong) else f"shape {labels.shape}"
             raise InvalidInput(
                 f"Expected labels among {', '.join(map(repr, classes.tolist()[:20]))}. Got {got}."
             )

@@ -20,7 +20,7 @@ from whence.linalg.cholesky import Cholesky
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse, Solver
 from whence.linalg.spectral import LowRank
-from whence.linalg.structured import Dense
+from whence.linalg.structured import Dense, materialize
 from whence.objective.linear import LinearObjective
 from whence.objective.objective import Objective
 from whence.objective.two_level import applies
@@ -105,7 +105,8 @@ def _prepare(
         words = f"{solver}, as asked"
     elif direct:
         solver = Cholesky()
-        words = f"Cholesky factor of the {p} x {p} Hessian: exact, and the cheapest for {k} solves"
+        name = "Hessian" if objective.convex else "Gauss-Newton matrix"
+        words = f"Cholesky factor of the {p} x {p} {name}: exact, and the cheapest for {k} solves"
     else:
         rough = objective.approximate_inverse(amount)
         solver = CG(
@@ -116,7 +117,7 @@ def _prepare(
     operator: LinearOperator = curvature
     flat = objective.flat_directions()
     if direct:
-        hessian = objective.dense_hessian()
+        hessian = objective.dense_hessian() if objective.convex else materialize(curvature)
         if flat.shape[1]:
             hessian.addmm_(flat, flat.T, alpha=float(hessian.diagonal().mean()))
         if p <= 600:
