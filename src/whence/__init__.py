@@ -5,6 +5,7 @@ from whence.adapters.sklearn import from_sklearn
 from whence.adapters.torch import from_torch
 from whence.adapters.transformers import from_transformers
 from whence.applications import attacks
+from whence.applications.batch import report
 from whence.applications.changes import edit, group_effect, perturbation
 from whence.applications.comparison import compare_influence
 from whence.applications.diagnosis import diagnose, spectrum
@@ -62,6 +63,7 @@ __all__ = [
     "metagradient",
     "metasmoothness",
     "perturbation",
+    "report",
     "self_influence",
     "spectrum",
     "tracin",

@@ -16,7 +16,7 @@ from whence.objective.linear import LinearExamples
 from whence.objective.losses import CrossEntropy, Logistic
 from whence.objective.module import ModuleExamples
 from whence.objective.objective import Examples, Objective
-from whence.report import Item, Light
+from whence.pages import Item, Light
 from whence.scores import Diagnostics
 
 Floats = NDArray[np.float64]
@@ -72,6 +72,7 @@ def item_of(
     *,
     title: str,
     image_shape: tuple[int, ...] | None,
+    predicted: str | None = None,
     acting: Floats | None = None,
     effect: float | None = None,
     actual: float | None = None,
@@ -84,6 +85,7 @@ def item_of(
         index: Its position among them.
         title: What to call it.
         image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat; else `None`.
+        predicted: What the model says of it, where that is shown.
         acting: The derivative of the query's measure in its inputs, [d].
         effect: The predicted change if it is removed.
         actual: The change that retraining made.
@@ -108,6 +110,7 @@ def item_of(
     return Item(
         title=title,
         label=label,
+        predicted=predicted,
         image=image,
         columns=columns,
         acting=drawn,

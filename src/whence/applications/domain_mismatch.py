@@ -25,7 +25,7 @@ from whence.linalg.solver import Solver
 from whence.objective.linear import LinearExamples
 from whence.objective.losses import measure_of
 from whence.objective.objective import Examples, Objective
-from whence.report import Item, RankedPage, RankedRow, write
+from whence.pages import Item, RankedPage, RankedRow, write
 from whence.scores import Diagnostics
 
 Groups = Mapping[Any, Indices] | Sequence[Any] | NDArray[Any]

@@ -20,7 +20,7 @@ from whence.errors import InvalidInput
 from whence.evaluation.agreement import loo_correlation
 from whence.objective.losses import measure_of
 from whence.objective.objective import Examples, Objective
-from whence.report import ExplanationPage, Scatter, write
+from whence.pages import ExplanationPage, Scatter, write
 from whence.scores import Diagnostics, Scores
 
 _CANDIDATES = 3  # candidates per example shown: the first order orders them only roughly

@@ -32,7 +32,7 @@ from whence.objective.losses import (
     measure_of,
 )
 from whence.objective.objective import Examples, Objective
-from whence.report import RankedPage, RankedRow, write
+from whence.pages import RankedPage, RankedRow, write
 from whence.scores import Diagnostics
 
 Method = Literal["self_influence", "loss"]

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.report.pages import HARMFUL, HELPFUL, batch, explanation, ranked, with_text
+from tests.pages.pages import HARMFUL, HELPFUL, batch, explanation, ranked, with_text
 from whence.errors import InvalidInput
-from whence.report import Item, Light, Page, Scatter, render, write
+from whence.pages import Item, Light, Page, Scatter, render, write
 
 PAGES = pytest.mark.parametrize(
     "page", [explanation(), batch(), ranked()], ids=["why", "many", "ranked"]

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from markupsafe import Markup, escape
 
-from whence.report.page import Scatter
-from whence.report.words import number, signed
+from whence.pages.page import Scatter
+from whence.pages.words import number, signed
 
 _SIZE, _LEFT, _TOP, _BOTTOM = 380.0, 58.0, 12.0, 50.0
 _INSIDE = _SIZE - _LEFT - _TOP  # the plot is a square, so that the identity line is at 45°

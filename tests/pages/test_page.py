@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.report.pages import HELPFUL, batch
+from tests.pages.pages import HELPFUL, batch
 from whence.errors import InvalidInput
-from whence.report import Item, Light, Scatter
+from whence.pages import Item, Light, Scatter
 
 
 @pytest.mark.parametrize(

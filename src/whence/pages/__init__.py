@@ -1,8 +1,8 @@
 """Pages to open, read and send: plain records in, one self-contained HTML file out."""
 
-from whence.report.page import ExplanationPage, Item, Light, Scatter
-from whence.report.render import Page, render, write
-from whence.report.table import BatchPage, QueryRow, RankedPage, RankedRow
+from whence.pages.page import ExplanationPage, Item, Light, Scatter
+from whence.pages.render import Page, render, write
+from whence.pages.table import BatchPage, QueryRow, RankedPage, RankedRow
 
 __all__ = [
     "BatchPage",

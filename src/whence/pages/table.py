@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from whence.errors import InvalidInput
-from whence.report.page import Item, Light
+from whence.pages.page import Item, Light
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

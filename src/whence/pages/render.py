@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whence.errors import InvalidInput
-from whence.report import words
-from whence.report.data import batch_data, ranked_data
-from whence.report.drawing import heat, picture, strength
-from whence.report.page import ExplanationPage, Item
-from whence.report.scatter import scatter_svg
-from whence.report.table import BatchPage, RankedPage
+from whence.pages import words
+from whence.pages.data import batch_data, ranked_data
+from whence.pages.drawing import heat, picture, strength
+from whence.pages.page import ExplanationPage, Item
+from whence.pages.scatter import scatter_svg
+from whence.pages.table import BatchPage, RankedPage
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -149,7 +149,7 @@ def _digest(text: str) -> str:
 @cache
 def _asset(name: str) -> str:
     """Return the text of a template file beside this module."""
-    return (files("whence.report") / "templates" / name).read_text(encoding="utf-8")
+    return (files("whence.pages") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _largest(page: ExplanationPage) -> float:

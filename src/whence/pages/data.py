@@ -8,9 +8,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from whence.report.drawing import picture
-from whence.report.page import Item
-from whence.report.table import BatchPage, RankedPage
+from whence.pages.drawing import picture
+from whence.pages.page import Item
+from whence.pages.table import BatchPage, RankedPage
 
 _THUMBNAIL = 64  # pixels of the longer side: ten thousand rows must stay one file
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from sklearn.datasets import load_digits
 
-from whence.report import (
+from whence.pages import (
     BatchPage,
     ExplanationPage,
     Item,

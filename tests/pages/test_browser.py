@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.report.pages import batch, explanation, ranked, with_text
-from whence.report import Item, Page, QueryRow, write
+from tests.pages.pages import batch, explanation, ranked, with_text
+from whence.pages import Item, Page, QueryRow, write
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 _CHROMIUM, _DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
