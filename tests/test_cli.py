@@ -57,6 +57,20 @@ def test_explain(run: Run, csv: Path, tmp_path: Path) -> None:
     assert "Training example" in page.read_text()
 
 
+def test_report(run: Run, csv: Path, tmp_path: Path) -> None:
+    page = tmp_path / "many.html"
+    arguments = ("report", csv, "--target", "y", "--rows", 4, "--output", page)
+    code, out, err = run(*arguments, "--json")
+    assert code == 0
+    assert json.loads(out)["rows"] == [0, 50, 100, 150]
+    text = page.read_text(encoding="utf-8")
+    assert "Query 150" in text
+    assert "Training example 150" not in text
+    code, _, err = run("report", csv, "--target", "y", "--rows", 200)
+    assert code == 1
+    assert "from 1 to 199. Got 200" in err
+
+
 def test_the_explained_row_is_held_out(run: Run, csv: Path) -> None:
     _, out, _ = run("influence", csv, "--target", "y", "--row", 17, "-k", 199, "--json")
     scored = json.loads(out)["helpful"]

@@ -160,6 +160,39 @@ def label_errors(
 
 
 @app.command()
+def report(
+    table: Table,
+    target: Target,
+    output: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("whence.html"),
+    rows: Annotated[int, typer.Option(help="Rows to hold out and show, spread evenly.")] = 100,
+    k: Count = 5,
+    model: Model = None,
+    trust: Trust = False,
+    as_json: Json = False,
+) -> None:
+    """Write a page about many rows, each with the rows behind its prediction.
+
+    Example: whence report train.csv --target y --rows 200 --output many.html
+    """
+    from whence.applications.batch import report as write_report
+    from whence.applications.tables import fit_table, read_table
+
+    read = read_table(table, target)
+    if not 1 <= rows < len(read.X):
+        raise InvalidInput(f"Expected --rows from 1 to {len(read.X) - 1}. Got {rows}.")
+    chosen = [int(i * len(read.X) / rows) for i in range(rows)]
+    shown = read.X.index[chosen].tolist()
+    fitted = fit_table(read, model=_loaded(model, trust), hold_out=shown)
+    command = f"whence report {table} --target {target} --rows {rows} --output {output}"
+    write_report(fitted.objective, fitted.query(shown), output, k=k, command=command)
+    if as_json:
+        _print_json({"notes": read.notes, "rows": shown, "output": str(output)})
+        return
+    _say(read.notes)
+    print(f"wrote {output}: open it in a browser")
+
+
+@app.command()
 def verify(
     table: Table,
     target: Target,
