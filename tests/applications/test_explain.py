@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,17 @@ def test_helpful_and_harmful_are_sorted_and_signed(explanation: Explanation) -> 
     assert harmful == sorted(harmful)
     assert min(helpful) > 0 > max(harmful)
     assert str(explanation.helpful[0].id).startswith("patient ")
+
+
+def test_in_a_notebook_names_are_escaped(explanation: Explanation) -> None:
+    objective = explanation.objective
+    names = np.array([f"<b>{name}</b>" for name in objective.train.ids], dtype=object)
+    train = replace(objective.train, ids=names)  # type: ignore[type-var]
+    hostile = whence.explain(replace(objective, train=train), explanation.query, k=2)  # type: ignore[type-var]
+    shown = hostile._repr_html_()
+    assert shown.startswith("<p>The model says")
+    assert "&lt;b&gt;patient" in shown
+    assert "<b>" not in shown
 
 
 def test_effects_are_what_retraining_does(explanation: Explanation) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,12 @@ class Explanation:
                 there = self.value + effect.effect
                 lines.append(f"  {there:.3f}  ({effect.effect:+.3f})  without {effect.id}, {title}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Return the examples with their effects, for a notebook."""
+        lines = str(self).splitlines()[:2]
+        words = "".join(f"<p>{escape(line)}</p>" for line in lines)
+        return words + self.to_frame().to_html(index=False, float_format="{:+.4f}".format)
 
     def _effects(self, sign: int) -> list[Effect]:
         """Return all candidates, the smallest sign × effect first."""

@@ -77,6 +77,10 @@ class LabelErrors:
         """Return n."""
         return len(self.ranking)
 
+    def _repr_html_(self) -> str:
+        """Return the first twenty, for a notebook."""
+        return str(self.to_frame().head(20).to_html(index=False))
+
     def to_frame(self) -> pd.DataFrame:
         """Return the ranking as a frame, a row per training example.
 
