@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from whence.applications.describe import item_of, lights_of
+from whence.applications.describe import class_of, item_of, lights_of
 from whence.applications.influence import influence
 from whence.applications.prediction import MeasureLike
 from whence.errors import InvalidInput
@@ -92,6 +91,7 @@ def report(
         pairs = zip(sides[side].positions[query], sides[side].values[query], strict=True)
         return tuple((place[int(i)], float(v)) for i, v in pairs if sign * v > 0)
 
+    names = [str(name) for name in objective.classes]  # a regression has no right answer to name
     diagnostics = scores.diagnostics
     page = BatchPage(
         title=title,
@@ -110,7 +110,7 @@ def report(
                     query,
                     title=f"Query {name}",
                     image_shape=image_shape,
-                    predicted=_predicted(objective, outputs[query]),
+                    predicted=names[class_of(outputs[query])] if names else None,
                 ),
                 value=values[query],
                 helpful=behind(query, 0),
@@ -124,11 +124,3 @@ def report(
         n=len(objective.train),
     )
     return write(page, path)
-
-
-def _predicted(objective: Objective, outputs: Tensor) -> str | None:
-    """Return the predicted class, or `None` for a regression, where no answer is just right."""
-    if not objective.classes:
-        return None
-    best = int(outputs[0] > 0) if len(outputs) == 1 else int(outputs.argmax())
-    return str(objective.classes[best])

@@ -39,6 +39,18 @@ def label_of(objective: Objective, target: Tensor) -> str:
     return ", ".join(f"{value:.4g}" for value in target.reshape(-1).tolist())
 
 
+def class_of(outputs: Tensor) -> int:
+    """Return the predicted class, as a position among the classes.
+
+    Args:
+        outputs: Of one query, [c]; [1] for a binary model.
+
+    Returns:
+        0 to c − 1; 0 or 1 for a binary model.
+    """
+    return int(outputs[0] > 0) if len(outputs) == 1 else int(outputs.argmax())
+
+
 def said_of(objective: Objective, queries: Examples) -> str:
     """Return what the model says of one query, in a sentence.
 
@@ -53,11 +65,10 @@ def said_of(objective: Objective, queries: Examples) -> str:
     if not objective.classes:
         values = outputs if outputs.ndim else outputs.reshape(1)
         return f"The model predicts {', '.join(f'{value:.4g}' for value in values.tolist())}."
+    best = class_of(outputs)
     if len(outputs) == 1:
-        best = int(outputs[0] > 0)
         probability = torch.sigmoid(outputs[0].abs())
     else:
-        best = int(outputs.argmax())
         probability = torch.softmax(outputs, 0)[best]
     answer = f"The model says {objective.classes[best]}"
     if isinstance(objective.loss, (CrossEntropy, Logistic)):
