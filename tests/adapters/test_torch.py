@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 import torch
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
-from torch import nn
+from torch import Tensor, nn
 
 import whence
+from whence.errors import NotConvergedWarning
 from whence.linalg import CG, Arnoldi, Cholesky, LiSSA, Nystrom
 from whence.objective.objective import Objective
 
@@ -125,3 +127,29 @@ def test_images_keep_their_shape(tmp_path: Path) -> None:
     explanation = whence.explain(objective, (x[5], y[5]), k=2)
     explanation.report(tmp_path / "image.html", verify=0)
     assert "data:image/png" in (tmp_path / "image.html").read_text()
+
+
+def test_order_batches_and_threads_change_nothing() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    data = torch.randn(70, 5, dtype=torch.float64), torch.arange(70) % 3
+    queries = torch.randn(9, 5, dtype=torch.float64), torch.arange(9) % 3
+
+    def scores(order: Tensor, batch_size: int) -> Tensor:
+        objective = whence.from_torch(model, whence.CrossEntropy(), data, batch_size=batch_size)
+        asked = queries[0][order], queries[1][order]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotConvergedWarning)
+            return torch.from_numpy(whence.influence(objective, asked, damping=0.1).values)
+
+    plain = scores(torch.arange(9), 1024)
+    order = torch.randperm(9)
+    scale = float(plain.abs().max())
+    torch.testing.assert_close(scores(order, 7), plain[order], rtol=0, atol=1e-10 * scale)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        twice = scores(torch.arange(9), 1024)
+    finally:
+        torch.set_num_threads(threads)
+    torch.testing.assert_close(twice, plain, rtol=0, atol=1e-10 * scale)
