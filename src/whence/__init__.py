@@ -4,7 +4,7 @@ from whence.adapters.frozen import from_frozen
 from whence.adapters.sklearn import from_sklearn
 from whence.adapters.torch import from_torch
 from whence.adapters.transformers import from_transformers
-from whence.applications import attacks
+from whence.applications import attacks, plot
 from whence.applications.batch import report
 from whence.applications.changes import edit, group_effect, perturbation
 from whence.applications.comparison import compare_influence
@@ -63,6 +63,7 @@ __all__ = [
     "metagradient",
     "metasmoothness",
     "perturbation",
+    "plot",
     "report",
     "self_influence",
     "spectrum",
