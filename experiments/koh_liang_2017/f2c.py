@@ -24,8 +24,8 @@ from whence.objective.training import retrain
 
 _L2 = 0.001
 _N, _RETRAINED = 5_500, 100
-_ADAM_EPOCHS, _EPOCHS = 300, 20
-_BATCH, _RATE, _MOMENTUM = 500, 0.05, 0.9
+_ADAM_EPOCHS, _EPOCHS = 300, 8
+_BATCH, _RATE, _MOMENTUM = 500, 0.003, 0.9
 _TOGETHER = 4
 _SEED = 0
 
