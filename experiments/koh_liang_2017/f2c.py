@@ -34,12 +34,12 @@ def run(quick: bool) -> Outcome:
     train, test, name = _data(quick)
     count = 4 if quick else _RETRAINED
     settings = f"{name} {len(train[1])} {_ADAM_EPOCHS} {_EPOCHS} {_RATE} {_MOMENTUM}"
-    start = _trained(train, 5 if quick else _ADAM_EPOCHS)
+    start = _trained(train, 30 if quick else _ADAM_EPOCHS)
     recipe = whence.Recipe(
         learning_rate=_RATE,
         momentum=_MOMENTUM,
         batch_size=_BATCH,
-        epochs=1 if quick else _EPOCHS,
+        epochs=30 if quick else _EPOCHS,
         weight_decay=_L2,
         seed=_SEED,
     )
