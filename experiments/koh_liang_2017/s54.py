@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
+from cleanlab.rank import get_label_quality_scores
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from tqdm import tqdm
 
 import whence
@@ -25,10 +27,15 @@ def _rankings(
 ) -> dict[str, np.ndarray]:
     model = LogisticRegression(C=1 / (_L2 * len(y)), tol=1e-6, max_iter=10_000).fit(x, y)
     errors = whence.find_label_errors(whence.from_sklearn(model, x, y))
+    # As its documentation says: probabilities out of sample, each label's quality from them.
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    smooth = LogisticRegression(C=1 / (_L2 * len(y)), tol=1e-4, max_iter=5000)
+    unseen = cross_val_predict(smooth, x, y, cv=folds, method="predict_proba")
     return {
         "self-influence": errors.self_influence,
         "self-influence, 2017 code": errors.self_influence / -np.expm1(-errors.loss),
         "training loss": errors.loss,
+        "cleanlab": -get_label_quality_scores(y, unseen),
         "random": rng.random(len(y)),
     }
 

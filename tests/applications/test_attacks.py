@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 import whence
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.objective.linear import LinearObjective
+from whence.objective.objective import Objective
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +87,38 @@ def test_refusals(audited: tuple[LinearObjective, tuple[Tensor, Tensor]]) -> Non
     )
     with pytest.raises(UnsupportedModel, match="from_frozen"):
         whence.attacks.craft(module, query)
+
+
+def test_a_model_trained_end_to_end_is_attacked_through_its_own_training() -> None:
+    torch.manual_seed(0)
+    images = torch.rand(24, 1, 4, 4, dtype=torch.float64) * 2 - 1
+    y = (images[:, 0, :2].mean((1, 2)) > images[:, 0, 2:].mean((1, 2))).long()
+    start = nn.Sequential(nn.Flatten(), nn.Linear(16, 6), nn.Tanh(), nn.Linear(6, 2)).double()
+    recipe = whence.Recipe(
+        learning_rate=0.5, batch_size=20, epochs=150, weight_decay=0.01, dtype=torch.float64
+    )
+
+    def retrain(inputs: Tensor) -> Objective:
+        run = whence.train(start, whence.CrossEntropy(), (inputs, y[:20]), recipe)
+        return whence.from_torch(run.model, whence.CrossEntropy(), (inputs, y[:20]), l2=0.01)
+
+    objective = retrain(images[:20])
+    query = images[20:], y[20:]
+    options = {"n_images": 2, "budget": 0.3, "step_size": 0.1, "retrain": retrain}
+    attack = whence.attacks.craft(objective, query, steps=4, damping=1e-3, **options)
+    assert attack.losses[-1] > attack.losses[0]
+    trained = retrain(attack.poisoned.train.inputs)  # type: ignore[attr-defined]
+    loss = trained.loss(trained.outputs(trained.examples(query)), query[1]).mean()
+    np.testing.assert_allclose(float(loss), attack.losses[-1], rtol=1e-9)
+    np.testing.assert_array_equal(attack.verify(), attack.flipped)
+
+
+def test_the_report_shows_what_changed_and_checks_it(
+    audited: tuple[LinearObjective, tuple[Tensor, Tensor]], tmp_path: Path
+) -> None:
+    objective, query = audited
+    attack = whence.attacks.craft(objective, query, n_images=2, budget=0.2, steps=60)
+    html = attack.report(tmp_path / "attack.html", title="<script>").read_text()
+    assert "1 of 1 queries flip after training from nothing" in html
+    assert html.count("changed, labeled") == 2
+    assert "&lt;script&gt;" in html

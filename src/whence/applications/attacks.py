@@ -6,8 +6,11 @@ original. Whoever trains on floating-point pixels of unknown origin should know 
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -16,19 +19,31 @@ from torch import Tensor
 from tqdm import tqdm
 
 from whence.applications.changes import perturbation
+from whence.applications.describe import class_of, item_of, label_of
 from whence.applications.influence import influence
 from whence.curvature.choose import prepare
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.cg import CG
 from whence.linalg.operator import LinearOperator
+from whence.linalg.solver import Solver
 from whence.objective.features import DenseFeatures
 from whence.objective.linear import LinearExamples, LinearObjective
+from whence.objective.module import ModuleExamples, ModuleObjective
 from whence.objective.objective import Objective
+from whence.pages import AttackPage, Light, write
 
 HALF_A_GRAY_LEVEL = 0.499 / 127.5  # for pixels in [-1, 1]; just inside, so that rounding undoes it
 
 _CONVERGED = 1e-9  # gradient norm of the model between two steps
 _CANDIDATES = 32  # training inputs whose derivative is taken to choose among them
+_SHOWN = 20  # changed inputs, and queries, on a page
+
+Retrain: TypeAlias = Callable[[Tensor], Objective]
+_Examples: TypeAlias = LinearExamples | ModuleExamples
+_WORDS = (
+    "An audit of one's own model: how little a few training inputs must change before, trained on "
+    "them, it reads the queries otherwise. The colors show where each input was changed."
+)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -43,29 +58,118 @@ class Attack:
         inputs: Their inputs now, [m, ...].
         losses: The mean loss of the queries after each step, the clean one first.
         flipped: Which queries are now predicted otherwise, [q].
+        retrain: What trained the model on changed inputs; `None` for a top layer.
     """
 
-    clean: LinearObjective
-    poisoned: LinearObjective
-    queries: LinearExamples
+    clean: Objective
+    poisoned: Objective
+    queries: _Examples
     positions: NDArray[np.intp]
     inputs: Tensor
     losses: tuple[float, ...]
     flipped: NDArray[np.bool_]
+    retrain: Retrain | None = None
+
+    @property
+    def original(self) -> Tensor:
+        """The changed inputs as they were, [m, ...]."""
+        return _inputs(self.clean)[torch.as_tensor(self.positions)]
 
     @property
     def largest_change(self) -> float:
         """The largest change of any pixel, in units of the inputs."""
-        before = self.clean.train.inputs[torch.as_tensor(self.positions)]
-        return float((self.inputs - before).abs().max())
+        return float((self.inputs - self.original).abs().max())
 
     def verify(self) -> NDArray[np.bool_]:
         """Train again from nothing on the poisoned inputs, and return which queries flip, [q]."""
-        fresh = _polished(self.poisoned.at(torch.zeros_like(self.poisoned.params)))
+        if self.retrain is not None:
+            fresh = self.retrain(_inputs(self.poisoned))
+        else:
+            assert isinstance(self.poisoned, LinearObjective)
+            fresh = _polished(self.poisoned.at(torch.zeros_like(self.poisoned.params)))
         flipped: NDArray[np.bool_] = _predicted(fresh, self.queries) != _predicted(
             self.clean, self.queries
         )
         return flipped
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        title: str = "How little flips the prediction?",
+        command: str = "whence.attacks.craft(objective, queries).report(path)",
+    ) -> Path:
+        """Train from nothing to check, and write the outcome as one self-contained HTML page.
+
+        Args:
+            path: The file; an existing one is replaced, whole or not at all.
+            title: The heading.
+            command: What reproduces the page; shown at its end.
+
+        Returns:
+            The path.
+
+        Raises:
+            InvalidInput: If the path cannot be written.
+        """
+        train = _examples_of(self.clean).subset(self.positions[:_SHOWN])
+        after = replace(train, inputs=self.inputs[:_SHOWN])
+        moved = (self.inputs - self.original).double().numpy()
+        names = [f"Training example {name}" for name in train.ids]
+        pairs = tuple(
+            (
+                item_of(self.clean, train, i, title=name, image_shape=None),
+                item_of(
+                    self.clean,
+                    after,
+                    i,
+                    title=f"{name}, changed",
+                    image_shape=None,
+                    acting=moved[i] if moved[i].ndim in (2, 3) else None,
+                ),
+            )
+            for i, name in enumerate(names)
+        )
+        q = range(min(_SHOWN, len(self.queries)))
+        said = [
+            tuple(self._named(objective)[i] for objective in (self.clean, self.poisoned)) for i in q
+        ]
+        held = self.verify()
+        queries = tuple(
+            item_of(
+                self.clean,
+                self.queries,
+                i,
+                title=f"Query {self.queries.ids[i]}",
+                image_shape=None,
+                predicted=f"{said[i][0]}, then {said[i][1]}",
+            )
+            for i in q
+        )
+        check = Light(
+            level="good" if held[self.flipped].all() else "bad",
+            title="Does it hold when the model is trained from nothing?",
+            words=f"{int(held.sum())} of {len(held)} queries flip after training from nothing; "
+            f"{int(self.flipped.sum())} did at the end of the attack.",
+        )
+        page = AttackPage(
+            title=title,
+            words=_WORDS,
+            said=f"{self}.",
+            pairs=pairs,
+            queries=queries,
+            losses=self.losses,
+            lights=(check,),
+            method="Projected ascent of the queries' mean loss along the sign of its derivative in "
+            "the training inputs, through retraining (Koh & Liang 2017, section 5.2).",
+            command=command,
+        )
+        return write(page, path)
+
+    def _named(self, objective: Objective) -> list[str]:
+        """Return what a model says of each query."""
+        targets = torch.from_numpy(_predicted(objective, self.queries))
+        return [label_of(self.clean, target) for target in targets]
 
     def __str__(self) -> str:
         """Return the outcome in a sentence."""
@@ -73,7 +177,7 @@ class Attack:
             f"{int(self.flipped.sum())} of {len(self.flipped)} predictions flipped by "
             f"{len(self.positions)} changed training inputs, no pixel by more than "
             f"{self.largest_change:.2g}; mean loss {self.losses[0]:.3f} -> {self.losses[-1]:.3f} "
-            f"in {len(self.losses) - 1} steps"
+            f"in {len(self.losses) - 1} step{'s' * (len(self.losses) != 2)}"
         )
 
 
@@ -87,16 +191,20 @@ def craft(
     budget: float = HALF_A_GRAY_LEVEL,
     limits: tuple[float, float] = (-1.0, 1.0),
     positions: Any = None,
+    retrain: Retrain | None = None,
+    solver: Solver | None = None,
+    damping: float | None = None,
     start: Attack | None = None,
 ) -> Attack:
     """Change a few training inputs, invisibly, until the predictions of some queries flip.
 
     x̃ := Π(x̃ + α sign(∂m/∂x̃)), with the derivative of the queries' mean loss through retraining;
-    after each step the features are made anew and the top layer is retrained. Π keeps every pixel
-    within the budget of the original and within the limits.
+    after each step the features are made anew and the top layer is retrained, or the whole model is
+    by `retrain`. Π keeps every pixel within the budget of the original and within the limits.
 
     Args:
-        objective: R at θ̂, convex and with inputs as a tensor: from `whence.from_frozen`.
+        objective: R at θ̂ with inputs as a tensor: from `whence.from_frozen`, or with `retrain` from
+            `whence.from_torch`.
         queries: (inputs, y) of the queries whose loss is to rise.
         n_images: How many training inputs to change, >= 1.
         steps: At most this many; it ends when all queries have flipped.
@@ -104,6 +212,10 @@ def craft(
         budget: The largest change of a pixel, > 0, in units of the inputs.
         limits: The range of the inputs.
         positions: Which training inputs to change; the n_images `strongest` if `None`.
+        retrain: From all training inputs, [n, ...], to the objective trained on them, the same for
+            the same inputs: how a model is trained end to end. `None`: the top layer alone.
+        solver: What inverts the curvature of a model trained end to end; by cost if `None`.
+        damping: λ >= 0 added to its curvature; chosen by rule if `None`.
         start: An attack to go on from, such as an interrupted one.
 
     Returns:
@@ -116,7 +228,7 @@ def craft(
 
     Cost:
         Per step a forward and a backward pass of the changed inputs through the network, and a
-        retraining of the top layer from where it was.
+        retraining of the top layer from where it was; with `retrain`, one solve and one training.
 
     References:
         Koh & Liang (2017), section 5.2.
@@ -138,9 +250,14 @@ def craft(
             f"Expected n_images, steps >= 1 and step_size, budget > 0. Got {n_images}, {steps}, "
             f"{step_size}, {budget}."
         )
-    clean = start.clean if start else _attackable(objective)
-    asked = start.queries if start else clean.inputs.encode(queries)
-    inverse = prepare(clean, 1).inverse
+    retrain = start.retrain if start else retrain
+    clean = start.clean if start else _attackable(objective, retrain)
+    asked = start.queries if start else _asked(clean, queries)
+    options: dict[str, Any] = {"solver": solver, "damping": damping}
+    inverse = None
+    if isinstance(clean, LinearObjective):
+        inverse = prepare(clean, 1).inverse
+        options = {"solver": CG(rtol=1e-6, preconditioner=inverse)}
     if start is not None:
         where, moving, current, losses = start.positions, start.inputs, start.poisoned, start.losses
     else:
@@ -149,27 +266,30 @@ def craft(
             if positions is None
             else np.atleast_1d(np.asarray(positions, dtype=np.intp))
         )
-        moving = clean.train.inputs[torch.as_tensor(where)].clone()
+        moving = _inputs(clean)[torch.as_tensor(where)].clone()
         current, losses = clean, (_loss(clean, asked),)
     rows = torch.as_tensor(where)
-    original = clean.train.inputs[rows]
+    original = _inputs(clean)[rows]
     low = (original - budget).clamp_min(limits[0])
     high = (original + budget).clamp_max(limits[1])
     before = _predicted(clean, asked)
-    solver = CG(rtol=1e-6, preconditioner=inverse)
-    inputs = clean.train.inputs.clone()
+    inputs = _inputs(clean).clone()
     inputs[rows] = moving
-    current = replace(current, train=replace(current.train, inputs=inputs))
+    current = _seeing(current, inputs)
     with tqdm(total=steps, desc="attack", unit="step", disable=None) as progress:
         try:
             for _ in range(steps):
                 if (_predicted(current, asked) != before).all():
                     break
-                rise = torch.from_numpy(perturbation(current, where, asked, solver=solver))
+                rise = torch.from_numpy(perturbation(current, where, asked, **options))
                 moved = (moving + step_size * rise.sign().to(moving)).clamp(low, high)
-                changed = _polished(_with_features(current, rows, moved), inverse)
+                if isinstance(current, LinearObjective):
+                    changed: Objective = _polished(_with_features(current, rows, moved), inverse)
+                else:
+                    assert retrain is not None
+                    changed = retrain(inputs.index_copy(0, rows, moved))
                 inputs[rows] = moved  # in place: a copy of every image at each step costs more
-                moving, current = moved, changed
+                moving, current = moved, _seeing(changed, inputs)
                 losses = (*losses, _loss(current, asked))
                 progress.update()
         except KeyboardInterrupt:
@@ -182,14 +302,15 @@ def craft(
         inputs=moving,
         losses=losses,
         flipped=_predicted(current, asked) != before,
+        retrain=retrain,
     )
 
 
-def strongest(objective: LinearObjective, queries: Any, m: int) -> NDArray[np.intp]:
+def strongest(objective: Objective, queries: Any, m: int) -> NDArray[np.intp]:
     """Return the training inputs whose change can move the queries' loss most, the first first.
 
     Args:
-        objective: R at θ̂, from `whence.from_frozen`.
+        objective: R at θ̂, from `whence.from_frozen` or `whence.from_torch`.
         queries: (inputs, y) of the queries.
         m: How many, >= 1.
 
@@ -220,15 +341,46 @@ def strongest(objective: LinearObjective, queries: Any, m: int) -> NDArray[np.in
     return candidates[order[:m]]
 
 
-def _attackable(objective: Objective) -> LinearObjective:
-    """Return the objective at its optimum, if its inputs can be changed."""
-    tensor = isinstance(objective, LinearObjective) and isinstance(objective.train.inputs, Tensor)
-    if not isinstance(objective, LinearObjective) or not tensor:
-        raise UnsupportedModel(
-            "Expected an objective whose inputs are a tensor and whose top layer can be retrained. "
-            f"Got {type(objective).__name__}. Make it with whence.from_frozen."
-        )
-    return _polished(objective)
+def _attackable(objective: Objective, retrain: Retrain | None) -> Objective:
+    """Return the objective at its optimum, if its inputs can be changed and it can be retrained."""
+    tensor = isinstance(getattr(objective.train, "inputs", None), Tensor)
+    if tensor and isinstance(objective, LinearObjective) and retrain is None:
+        return _polished(objective)
+    if tensor and isinstance(objective, ModuleObjective) and retrain is not None:
+        return objective
+    raise UnsupportedModel(
+        "Expected an objective whose inputs are a tensor and whose top layer can be retrained, or "
+        f"one from whence.from_torch and retrain=. Got {type(objective).__name__} and "
+        f"retrain={retrain}. Make it with whence.from_frozen, or say how the model is trained on "
+        "changed inputs."
+    )
+
+
+def _asked(objective: Objective, queries: Any) -> _Examples:
+    """Return the queries with the inputs that a page shows."""
+    if isinstance(objective, LinearObjective):
+        return objective.inputs.encode(queries)
+    asked = objective.examples(queries)
+    assert isinstance(asked, ModuleExamples)
+    return asked
+
+
+def _examples_of(objective: Objective) -> _Examples:
+    """Return the training examples, which have inputs."""
+    assert isinstance(objective.train, LinearExamples | ModuleExamples)
+    return objective.train
+
+
+def _inputs(objective: Objective) -> Tensor:
+    """Return the training inputs."""
+    inputs: Tensor = _examples_of(objective).inputs
+    return inputs
+
+
+def _seeing(objective: Objective, inputs: Tensor) -> Objective:
+    """Return the objective with these training inputs, all else as it was."""
+    assert isinstance(objective, LinearObjective | ModuleObjective)
+    return replace(objective, train=replace(objective.train, inputs=inputs))  # type: ignore[arg-type]
 
 
 def _with_features(objective: LinearObjective, rows: Tensor, inputs: Tensor) -> LinearObjective:
@@ -251,13 +403,11 @@ def _polished(objective: LinearObjective, inverse: LinearOperator | None = None)
     return polished
 
 
-def _loss(objective: LinearObjective, queries: LinearExamples) -> float:
+def _loss(objective: Objective, queries: _Examples) -> float:
     """Return the mean loss of the queries."""
     return float(objective.loss(objective.outputs(queries), queries.targets).mean())
 
 
-def _predicted(objective: LinearObjective, queries: LinearExamples) -> NDArray[np.intp]:
+def _predicted(objective: Objective, queries: _Examples) -> NDArray[np.intp]:
     """Return the predicted classes, [q]."""
-    outputs = objective.outputs(queries)
-    best = (outputs[:, 0] > 0).long() if outputs.shape[1] == 1 else outputs.argmax(1)
-    return np.asarray(best)
+    return np.array([class_of(row) for row in objective.outputs(queries)], dtype=np.intp)

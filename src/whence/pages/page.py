@@ -157,3 +157,34 @@ class ExplanationPage:
     n: int
     created: str = ""
     version: str = ""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AttackPage:
+    """A few training inputs before and after a change, and what training on them did.
+
+    Args:
+        title: The question the page answers.
+        words: What is shown, in a sentence or two.
+        said: The outcome, in a sentence.
+        pairs: Changed training inputs, (before, after) each; `acting` of the second is the change.
+        queries: The queries; `predicted` says what the model said before and after.
+        losses: The mean loss of the queries after each step, the clean one first, in nats.
+        lights: The diagnostics.
+        method: How it was made, in words.
+        command: What reproduces the page.
+        created: When it was made, as the reader should see it; not shown if empty.
+        version: Of whence; not shown if empty.
+    """
+
+    title: str
+    words: str
+    said: str
+    pairs: tuple[tuple[Item, Item], ...]
+    queries: tuple[Item, ...]
+    losses: tuple[float, ...]
+    lights: tuple[Light, ...]
+    method: str
+    command: str
+    created: str = ""
+    version: str = ""

@@ -16,14 +16,14 @@ from whence.errors import InvalidInput
 from whence.pages import words
 from whence.pages.data import batch_data, ranked_data
 from whence.pages.drawing import heat, picture, strength
-from whence.pages.page import ExplanationPage, Item
-from whence.pages.scatter import scatter_svg
+from whence.pages.page import AttackPage, ExplanationPage, Item
+from whence.pages.scatter import curve_svg, scatter_svg
 from whence.pages.table import BatchPage, RankedPage
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-Page = ExplanationPage | BatchPage | RankedPage
+Page = ExplanationPage | BatchPage | RankedPage | AttackPage
 
 
 def render(page: Page) -> str:
@@ -49,6 +49,8 @@ def render(page: Page) -> str:
             html = _document("batch.html", page, data=batch_data(page))
         case RankedPage():
             html = _document("ranked.html", page, data=ranked_data(page))
+        case AttackPage():
+            html = _document("attack.html", page)
     # A lone surrogate, as a wrongly decoded file may hold, has no UTF-8: it is shown as \udXXX.
     return html.encode("utf-8", "backslashreplace").decode("utf-8")
 
@@ -122,6 +124,7 @@ def _environment() -> Environment:
         heat=heat,
         strength=strength,
         scatter_svg=scatter_svg,
+        curve_svg=curve_svg,
         removal=words.removal,
         retrained=words.retrained,
         number=words.number,

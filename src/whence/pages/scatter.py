@@ -1,9 +1,9 @@
-"""Predicted against actual changes, as inline SVG."""
+"""Predicted against actual changes, and a course of numbers, as inline SVG."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -65,6 +65,48 @@ def scatter_svg(scatter: Scatter, unit: str) -> Markup:
     return Markup(
         '<svg role="img" class="scatter" aria-labelledby="scatter-title scatter-desc" '
         f'viewBox="0 0 {_SIZE:g} {_HEIGHT:g}">{body}</svg>'
+    )
+
+
+def curve_svg(values: Sequence[float], across: str, up: str) -> Markup:
+    """Return numbers in their order as a line; what is not finite is left out.
+
+    Args:
+        values: At least one.
+        across: What is counted from left to right.
+        up: What the numbers are.
+
+    Returns:
+        Safe markup; the words are escaped.
+    """
+    points = [(i, v) for i, v in enumerate(values) if math.isfinite(v)]
+    low, high = _limits(np.array([0.0, *(v for _, v in points)]))
+    width, height, last = 2 * _INSIDE, _INSIDE / 2, max(1, len(values) - 1)
+    path = "L".join(
+        f"{_LEFT + i / last * width:.1f} {_TOP + (high - v) / (high - low) * height:.1f}"
+        for i, v in points
+    )
+    end = _TOP + height
+    body = (
+        f'<title id="curve-title">{escape(up)}: {number(values[0])} at first, '
+        f"{number(values[-1])} at last</title>"
+        f'<path class="frame" d="M{_LEFT} {_TOP}V{end}H{_LEFT + width}"/>'
+        f'<path class="fit" d="M{path}"/>'
+        f'<text class="axis" x="{_LEFT + width / 2}" y="{end + 32}" text-anchor="middle">'
+        f"{escape(across)}</text>"
+        f'<text x="{_LEFT}" y="{end + 16}">0</text>'
+        f'<text x="{_LEFT + width}" y="{end + 16}" text-anchor="end">{last}</text>'
+        f'<text class="axis" transform="translate(13 {_TOP + height / 2}) rotate(-90)" '
+        f'text-anchor="middle">{escape(up)}</text>'
+        + "".join(
+            f'<text x="{_LEFT - 6}" y="{_TOP + (high - v) / (high - low) * height + 4:.1f}" '
+            f'text-anchor="end">{number(v)}</text>'
+            for v in (0.0, high)
+        )
+    )
+    return Markup(
+        '<svg role="img" class="scatter" aria-labelledby="curve-title" '
+        f'viewBox="0 0 {_LEFT + width + _TOP:g} {end + 40:g}">{body}</svg>'
     )
 
 
