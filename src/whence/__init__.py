@@ -15,6 +15,7 @@ from whence.applications.flip_set import flip_set
 from whence.applications.influence import influence, influence_on_parameters, self_influence
 from whence.applications.label_errors import find_label_errors
 from whence.applications.retraining import leave_one_out
+from whence.applications.tokens import influence_by_token
 from whence.curvature.kronecker import EKFAC, KFAC
 from whence.linalg.cg import CG
 from whence.linalg.lissa import LiSSA
@@ -58,6 +59,7 @@ __all__ = [
     "from_transformers",
     "group_effect",
     "influence",
+    "influence_by_token",
     "influence_on_parameters",
     "leave_one_out",
     "metagradient",
