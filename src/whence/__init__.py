@@ -20,6 +20,7 @@ from whence.linalg.cg import CG
 from whence.linalg.lissa import LiSSA
 from whence.methods.metagradient import metagradient
 from whence.methods.metasmoothness import metasmoothness
+from whence.methods.projected import projected
 from whence.methods.tracin import tracin
 from whence.objective.losses import (
     CrossEntropy,
@@ -31,6 +32,7 @@ from whence.objective.losses import (
 )
 from whence.objective.recipe import Recipe
 from whence.objective.training import train
+from whence.scores import average
 
 __all__ = [
     "CG",
@@ -45,6 +47,7 @@ __all__ = [
     "SquaredHinge",
     "Tweedie",
     "attacks",
+    "average",
     "compare_influence",
     "diagnose",
     "domain_mismatch",
@@ -64,6 +67,7 @@ __all__ = [
     "metasmoothness",
     "perturbation",
     "plot",
+    "projected",
     "report",
     "self_influence",
     "spectrum",
