@@ -21,6 +21,7 @@ from whence.linalg.lissa import LiSSA
 from whence.methods.metagradient import metagradient
 from whence.methods.metasmoothness import metasmoothness
 from whence.methods.projected import projected
+from whence.methods.representer import representer
 from whence.methods.tracin import tracin
 from whence.objective.losses import (
     CrossEntropy,
@@ -69,6 +70,7 @@ __all__ = [
     "plot",
     "projected",
     "report",
+    "representer",
     "self_influence",
     "spectrum",
     "tracin",

@@ -30,7 +30,7 @@ from whence.linalg.structured import Dense
 from whence.methods.tracin import points_of
 from whence.objective.layers import Contribution, Lookup, Outer
 from whence.objective.losses import measure_of
-from whence.objective.measures import Measure, OutputFunction
+from whence.objective.measures import Measure, OutputFunction, measure_name
 from whence.objective.module import ModuleObjective
 from whence.objective.objective import Examples, Objective
 from whence.scores import Scores, average
@@ -171,9 +171,9 @@ def _scores(
         positions=np.arange(n),
         n=n,
         method=f"influence in {d} projected dimensions ({size}, seed {plan.seed}), second moment "
-        f"of the gradients of the {_name(plan.output)}, damping {amount:.3g} "
+        f"of the gradients of the {measure_name(plan.output)}, damping {amount:.3g} "
         f"({'their mean eigenvalue' if damping is None else 'as asked'})",
-        measure=_name(measure),
+        measure=measure_name(measure),
     )
 
 
@@ -357,14 +357,7 @@ def _slopes(objective: Objective, function: Measure) -> Tensor:
     if not float(gap) <= _AGREEMENT * float(of_loss.norm()):
         raise UnsupportedModel(
             "Expected an output function that decides the loss, as the margin of one prediction "
-            f"does. Got {_name(function)}, whose gradients leave {float(gap):.1e} of the loss's. "
-            "For sequences and several outputs leave output='loss'."
+            f"does. Got {measure_name(function)}, whose gradients leave {float(gap):.1e} of the "
+            "loss's. For sequences and several outputs leave output='loss'."
         )
     return slopes
-
-
-def _name(measure: str | Measure | OutputFunction) -> str:
-    """Return what a measure is called in the scores."""
-    if isinstance(measure, str):
-        return measure
-    return str(getattr(measure, "__name__", repr(measure)))
