@@ -21,6 +21,8 @@ from whence.linalg.cg import CG
 from whence.linalg.lissa import LiSSA
 from whence.methods.metagradient import metagradient
 from whence.methods.metasmoothness import metasmoothness
+from whence.methods.projected import projected
+from whence.methods.representer import representer
 from whence.methods.tracin import tracin
 from whence.objective.losses import (
     CrossEntropy,
@@ -32,6 +34,7 @@ from whence.objective.losses import (
 )
 from whence.objective.recipe import Recipe
 from whence.objective.training import train
+from whence.scores import average
 
 __all__ = [
     "CG",
@@ -46,6 +49,7 @@ __all__ = [
     "SquaredHinge",
     "Tweedie",
     "attacks",
+    "average",
     "compare_influence",
     "diagnose",
     "domain_mismatch",
@@ -66,7 +70,9 @@ __all__ = [
     "metasmoothness",
     "perturbation",
     "plot",
+    "projected",
     "report",
+    "representer",
     "self_influence",
     "spectrum",
     "tracin",
