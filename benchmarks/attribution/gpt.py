@@ -28,9 +28,9 @@ CHARACTERS = 65
 # AdamW, since plain SGD is slow on transformers.
 RECIPE = whence.Recipe(
     optimizer="adamw",
-    learning_rate=3e-3,
-    batch_size=20,
-    epochs=3,
+    learning_rate=2e-3,
+    batch_size=10,
+    epochs=2,
     weight_decay=0.01,
     schedule="cosine",
     warmup=30,
