@@ -10,6 +10,7 @@ from whence.applications.changes import edit, group_effect, perturbation
 from whence.applications.comparison import compare_influence
 from whence.applications.diagnosis import diagnose, spectrum
 from whence.applications.domain_mismatch import domain_mismatch
+from whence.applications.evaluate import evaluate
 from whence.applications.explain import explain
 from whence.applications.flip_set import flip_set
 from whence.applications.influence import influence, influence_on_parameters, self_influence
@@ -54,6 +55,7 @@ __all__ = [
     "diagnose",
     "domain_mismatch",
     "edit",
+    "evaluate",
     "explain",
     "find_label_errors",
     "flip_set",
