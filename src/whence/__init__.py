@@ -15,6 +15,7 @@ from whence.applications.flip_set import flip_set
 from whence.applications.influence import influence, influence_on_parameters, self_influence
 from whence.applications.label_errors import find_label_errors
 from whence.applications.retraining import leave_one_out
+from whence.applications.unrolled import unrolled
 from whence.curvature.kronecker import EKFAC, KFAC
 from whence.linalg.cg import CG
 from whence.linalg.lissa import LiSSA
@@ -75,4 +76,5 @@ __all__ = [
     "spectrum",
     "tracin",
     "train",
+    "unrolled",
 ]
