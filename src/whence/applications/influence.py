@@ -25,14 +25,13 @@ from whence.applications.prediction import (
 )
 from whence.curvature.choose import prepare
 from whence.curvature.exact import Gradients
+from whence.curvature.forms import bilinear, quadratic
 from whence.curvature.removal import SingleChanges, single_changes, tiles
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Solver
 from whence.objective.losses import measure_of
 from whence.objective.objective import Objective
 from whence.scores import Scores
-
-_COLUMNS = 256  # examples whose gradients stand as columns at once
 
 
 def influence(
@@ -98,10 +97,12 @@ def influence(
     solution = None
     if order == "first":
         prepared = prepare(objective, len(asked), solver=solver, damping=damping)
-        gradients = Gradients(objective, asked, quantity).columns()
-        solution = prepared.inverse.solve(gradients)
-        dots = Gradients(objective, candidates, objective.loss).matmat(solution.value)
-        values = (dots.mul_((weights / len(objective.train)).unsqueeze(1))).T
+        dots, solution = bilinear(
+            prepared.inverse,
+            Gradients(objective, asked, quantity),
+            Gradients(objective, candidates, objective.loss),
+        )
+        values = dots.mul_(weights / len(objective.train))
     else:
         c = objective.outputs(asked).shape[1]
         prepared = prepare(objective, len(where) * c, solver=solver, damping=damping)
@@ -163,14 +164,11 @@ def self_influence(
     """
     where = positions(objective, indices)
     prepared = prepare(objective, len(where), solver=solver, damping=damping)
-    parts = []
-    for start in range(0, len(where), _COLUMNS):
-        part = objective.train.subset(where[start : start + _COLUMNS])
-        columns = Gradients(objective, part, objective.loss).columns()
-        parts.append((columns * prepared.inverse.matmat(columns)).sum(0))
+    gradients = Gradients(objective, objective.train.subset(where), objective.loss)
+    squares = quadratic(prepared.inverse, gradients)
     diagnostics(objective, prepared)
     weights = objective.weights[where]
-    return as_array(torch.cat(parts) * weights / len(objective.train))
+    return as_array(squares * weights / len(objective.train))
 
 
 def influence_on_parameters(
