@@ -26,14 +26,13 @@ from whence.applications.prediction import (
 from whence.applications.relatif import PER, Normalize, check_normalize, relative
 from whence.curvature.choose import prepare
 from whence.curvature.exact import Gradients
+from whence.curvature.forms import bilinear, quadratic
 from whence.curvature.removal import SingleChanges, single_changes, tiles
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Solver
 from whence.objective.losses import measure_of
 from whence.objective.objective import Objective
 from whence.scores import Scores
-
-_COLUMNS = 256  # examples whose gradients stand as columns at once
 
 
 def influence(
@@ -103,13 +102,15 @@ def influence(
     solution = None
     if order == "first":
         prepared = prepare(objective, len(asked), solver=solver, damping=damping)
-        gradients = Gradients(objective, asked, quantity).columns()
-        solution = prepared.inverse.solve(gradients)
-        dots = Gradients(objective, candidates, objective.loss).matmat(solution.value)
+        dots, solution = bilinear(
+            prepared.inverse,
+            Gradients(objective, asked, quantity),
+            Gradients(objective, candidates, objective.loss),
+        )
         if normalize != "none":
-            values = relative(dots.T, objective, candidates, prepared.inverse, normalize)
+            values = relative(dots, objective, candidates, prepared.inverse, normalize)
         else:
-            values = (dots.mul_((weights / len(objective.train)).unsqueeze(1))).T
+            values = dots.mul_(weights / len(objective.train))
     else:
         c = objective.outputs(asked).shape[1]
         prepared = prepare(objective, len(where) * c, solver=solver, damping=damping)
@@ -171,14 +172,11 @@ def self_influence(
     """
     where = positions(objective, indices)
     prepared = prepare(objective, len(where), solver=solver, damping=damping)
-    parts = []
-    for start in range(0, len(where), _COLUMNS):
-        part = objective.train.subset(where[start : start + _COLUMNS])
-        columns = Gradients(objective, part, objective.loss).columns()
-        parts.append((columns * prepared.inverse.matmat(columns)).sum(0))
+    gradients = Gradients(objective, objective.train.subset(where), objective.loss)
+    squares = quadratic(prepared.inverse, gradients)
     diagnostics(objective, prepared)
     weights = objective.weights[where]
-    return as_array(torch.cat(parts) * weights / len(objective.train))
+    return as_array(squares * weights / len(objective.train))
 
 
 def influence_on_parameters(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +15,8 @@ from whence.linalg.operator import LinearOperator
 from whence.linalg.stochastic import StochasticOperator
 from whence.objective.measures import Measure
 from whence.objective.objective import Examples, Objective
+
+_COLUMNS = 256  # examples whose gradients stand as columns at once
 
 
 class Curvature(LinearOperator):
@@ -194,3 +197,13 @@ class Gradients(LinearOperator):
     def columns(self) -> Tensor:
         """Return Gᵀ whole, [p, b]: for queries, whose number is small."""
         return self.rmatmat(torch.eye(len(self.examples), dtype=self.dtype, device=self.device))
+
+    def squares(self, A: LinearOperator) -> Tensor:
+        """Return gᵀ A g for each row of G, [b], in blocks of columns."""
+        b = len(self.examples)
+        parts = []
+        for start in range(0, b, _COLUMNS):
+            part = self.examples.subset(np.arange(start, min(b, start + _COLUMNS)))
+            columns = Gradients(self.objective, part, self.measure).columns()
+            parts.append((columns * A.matmat(columns)).sum(0))
+        return torch.cat(parts)
