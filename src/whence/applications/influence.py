@@ -32,7 +32,7 @@ from whence.objective.losses import measure_of
 from whence.objective.objective import Objective
 from whence.scores import Scores
 
-_COLUMNS = 256  # examples whose gradients stand as columns at once
+_COLUMNS = 2**23  # numbers in the gradients that stand as columns at once: 64 MB of float64
 
 
 def influence(
@@ -93,15 +93,12 @@ def influence(
     asked = objective.examples(queries)
     quantity = measure_of(objective.loss, measure)
     where = positions(objective, indices)
-    candidates = objective.train if indices is None else objective.train.subset(where)
-    weights = objective.weights[where]
     solution = None
     if order == "first":
         prepared = prepare(objective, len(asked), solver=solver, damping=damping)
         gradients = Gradients(objective, asked, quantity).columns()
         solution = prepared.inverse.solve(gradients)
-        dots = Gradients(objective, candidates, objective.loss).matmat(solution.value)
-        values = (dots.mul_((weights / len(objective.train)).unsqueeze(1))).T
+        values = _first_order(prepared.single or objective, solution.value, indices, where)
     else:
         c = objective.outputs(asked).shape[1]
         prepared = prepare(objective, len(where) * c, solver=solver, damping=damping)
@@ -111,15 +108,24 @@ def influence(
             parts.append(measure_changes(objective, asked, quantity, deltas_of(change, order)))
         values = torch.cat(parts, 1)
     return Scores(
-        values=as_array(values),
+        values=values.numpy() if prepared.single else as_array(values),
         query_ids=asked.ids,
-        train_ids=candidates.ids,
+        train_ids=objective.train.ids[where],
         positions=where,
         n=len(objective.train),
         method=ORDERS[order],
         measure=measure_name(measure),
         diagnostics=diagnostics(objective, prepared, solution),
     )
+
+
+def _first_order(
+    objective: Objective, solved: Tensor, indices: Indices | None, where: NDArray[np.intp]
+) -> Tensor:
+    """Return (wᵢ/n) gᵢᵀ V for V = H⁻¹ ∇m [p, q] and each candidate i, [q, k]."""
+    candidates = objective.train if indices is None else objective.train.subset(where)
+    dots = Gradients(objective, candidates, objective.loss).matmat(solved.to(objective.params))
+    return dots.mul_((objective.weights[where] / len(objective.train)).unsqueeze(1)).T
 
 
 def self_influence(
@@ -164,8 +170,9 @@ def self_influence(
     where = positions(objective, indices)
     prepared = prepare(objective, len(where), solver=solver, damping=damping)
     parts = []
-    for start in range(0, len(where), _COLUMNS):
-        part = objective.train.subset(where[start : start + _COLUMNS])
+    step = max(256, min(1024, _COLUMNS // len(objective.params)))
+    for start in range(0, len(where), step):
+        part = objective.train.subset(where[start : start + step])
         columns = Gradients(objective, part, objective.loss).columns()
         parts.append((columns * prepared.inverse.matmat(columns)).sum(0))
     diagnostics(objective, prepared)
