@@ -97,20 +97,21 @@ def influence(
     asked = objective.examples(queries)
     quantity = measure_of(objective.loss, measure)
     where = positions(objective, indices)
-    candidates = objective.train if indices is None else objective.train.subset(where)
-    weights = objective.weights[where]
     solution = None
     if order == "first":
         prepared = prepare(objective, len(asked), solver=solver, damping=damping)
+        model = prepared.single or objective
+        candidates = model.train if indices is None else model.train.subset(where)
         dots, solution = bilinear(
             prepared.inverse,
             Gradients(objective, asked, quantity),
-            Gradients(objective, candidates, objective.loss),
+            Gradients(model, candidates, model.loss),
         )
-        if normalize != "none":
-            values = relative(dots, objective, candidates, prepared.inverse, normalize)
+        if normalize == "none":
+            values = dots.mul_(model.weights[where] / len(model.train))
         else:
-            values = dots.mul_(weights / len(objective.train))
+            whole = objective.train.subset(where)
+            values = relative(dots, objective, whole, prepared.inverse, normalize)
     else:
         c = objective.outputs(asked).shape[1]
         prepared = prepare(objective, len(where) * c, solver=solver, damping=damping)
@@ -120,9 +121,9 @@ def influence(
             parts.append(measure_changes(objective, asked, quantity, deltas_of(change, order)))
         values = torch.cat(parts, 1)
     return Scores(
-        values=as_array(values),
+        values=values.numpy() if prepared.single else as_array(values),
         query_ids=asked.ids,
-        train_ids=candidates.ids,
+        train_ids=objective.train.ids[where],
         positions=where,
         n=len(objective.train),
         method=ORDERS[order],

@@ -16,7 +16,7 @@ from whence.linalg.stochastic import StochasticOperator
 from whence.objective.measures import Measure
 from whence.objective.objective import Examples, Objective
 
-_COLUMNS = 256  # examples whose gradients stand as columns at once
+_COLUMNS = 2**23  # numbers in the gradients that stand as columns at once: 64 MB of float64
 
 
 class Curvature(LinearOperator):
@@ -200,10 +200,11 @@ class Gradients(LinearOperator):
 
     def squares(self, A: LinearOperator) -> Tensor:
         """Return gᵀ A g for each row of G, [b], in blocks of columns."""
-        b = len(self.examples)
+        b, p = self.shape
+        step = max(256, min(1024, _COLUMNS // p))
         parts = []
-        for start in range(0, b, _COLUMNS):
-            part = self.examples.subset(np.arange(start, min(b, start + _COLUMNS)))
+        for start in range(0, b, step):
+            part = self.examples.subset(np.arange(start, min(b, start + step)))
             columns = Gradients(self.objective, part, self.measure).columns()
             parts.append((columns * A.matmat(columns)).sum(0))
         return torch.cat(parts)
