@@ -22,6 +22,7 @@ from whence.evaluation.agreement import loo_correlation
 from whence.objective.losses import measure_of
 from whence.objective.objective import Examples, Objective
 from whence.pages import ExplanationPage, Scatter, write
+from whence.pages.words import decimals_of
 from whence.scores import Diagnostics, Scores
 
 _CANDIDATES = 3  # candidates per example shown: the first order orders them only roughly
@@ -177,13 +178,17 @@ class Explanation:
 
     def __str__(self) -> str:
         """Return the examples with their effects, in words."""
-        name = self.scores.measure
+        name, value = self.scores.measure, self.value
+        shown = (*self.helpful, *self.harmful)
+        d = decimals_of(max((abs(effect.effect) for effect in shown), default=0.0))
         lines = [said_of(self.objective, self.query)]
-        lines.append(f"The {name} is {self.value:.3f}. Without one training example it would be:")
+        lines.append(f"The {name} is {value:.{d}f}. Without one training example it would be:")
         for title, effects in (("helpful", self.helpful), ("harmful", self.harmful)):
-            for effect in effects:
-                there = self.value + effect.effect
-                lines.append(f"  {there:.3f}  ({effect.effect:+.3f})  without {effect.id}, {title}")
+            lines += [
+                f"  {value + effect.effect:.{d}f}  ({effect.effect:+.{d}f})  without {effect.id}, "
+                f"{title}"
+                for effect in effects
+            ]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:

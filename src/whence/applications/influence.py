@@ -23,6 +23,7 @@ from whence.applications.prediction import (
     measure_name,
     positions,
 )
+from whence.applications.relatif import PER, Normalize, check_normalize, relative
 from whence.curvature.choose import prepare
 from whence.curvature.exact import Gradients
 from whence.curvature.removal import SingleChanges, single_changes, tiles
@@ -44,6 +45,7 @@ def influence(
     indices: Indices | None = None,
     solver: Solver | None = None,
     damping: float | None = None,
+    normalize: Normalize = "none",
 ) -> Scores:
     """Predict how each query's measure changes if each training example is removed.
 
@@ -59,6 +61,8 @@ def influence(
         indices: Positions of the candidates in the training data; all n if `None`.
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        normalize: RelatIF, for the first order: ∇m_qᵀ H⁻¹ gᵢ over √(gᵢᵀ H⁻¹ gᵢ) ("loss") or
+            over ‖H⁻¹ gᵢ‖ ("parameters"), without wᵢ/n. `scores.measure` names the changed unit.
 
     Returns:
         Scores with values [q, n], or [q, k] for k candidates; in nats for the loss.
@@ -73,10 +77,10 @@ def influence(
     Cost:
         first: q solves and one product of the training gradients with [p, q].
         newton: k c solves for k candidates. refined: 2 k more, and four passes over the data
-        for each.
+        for each. normalize: k solves.
 
     References:
-        Koh & Liang (2017), section 2.1, equation 2.
+        Koh & Liang (2017), section 2.1, equation 2; Barshan et al. (2020) for normalize.
 
     Examples:
         >>> import whence
@@ -90,6 +94,7 @@ def influence(
         (1, 149)
     """
     check_order(order)
+    check_normalize(normalize, order)
     asked = objective.examples(queries)
     quantity = measure_of(objective.loss, measure)
     where = positions(objective, indices)
@@ -101,7 +106,10 @@ def influence(
         gradients = Gradients(objective, asked, quantity).columns()
         solution = prepared.inverse.solve(gradients)
         dots = Gradients(objective, candidates, objective.loss).matmat(solution.value)
-        values = (dots.mul_((weights / len(objective.train)).unsqueeze(1))).T
+        if normalize != "none":
+            values = relative(dots.T, objective, candidates, prepared.inverse, normalize)
+        else:
+            values = (dots.mul_((weights / len(objective.train)).unsqueeze(1))).T
     else:
         c = objective.outputs(asked).shape[1]
         prepared = prepare(objective, len(where) * c, solver=solver, damping=damping)
@@ -117,7 +125,7 @@ def influence(
         positions=where,
         n=len(objective.train),
         method=ORDERS[order],
-        measure=measure_name(measure),
+        measure=measure_name(measure) + PER[normalize],
         diagnostics=diagnostics(objective, prepared, solution),
     )
 

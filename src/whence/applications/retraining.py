@@ -130,11 +130,22 @@ def refit_without(objective: Objective, where: NDArray[np.intp]) -> Tensor:
     """
     weights = objective.weights.clone()
     weights[where] = 0
+    return (refit(objective, weights) - objective.params).unsqueeze(1)
+
+
+def refit(objective: Objective, weights: Tensor) -> Tensor:
+    """Retrain once with other example weights, from θ̂.
+
+    Args:
+        objective: R at its minimum.
+        weights: wᵢ >= 0, [n]; the 1/n stays.
+
+    Returns:
+        The parameters, [p], at a gradient norm of 1e-10.
+    """
     if isinstance(objective, LinearObjective) and is_hinge(objective.trained_loss):
-        params = refit_hinge(objective, weights)
-    else:
-        params = objective.reweighted(weights).polish(gradient_norm=_CONVERGED).params
-    return (params - objective.params).unsqueeze(1)
+        return refit_hinge(objective, weights)
+    return objective.reweighted(weights).polish(gradient_norm=_CONVERGED).params
 
 
 def _nearby(objective: Objective, base: Objective) -> Objective:

@@ -205,6 +205,21 @@ class ModuleObjective(Objective):
                 total[where] += piece.sum(w[part])
         return total
 
+    def pieces(
+        self, examples: Examples, measure: Measure
+    ) -> Iterator[list[tuple[slice, Contribution]]]:
+        """Yield ∇m of each micro-batch in pieces, each with its place in θ; those in one place add.
+
+        Args:
+            examples: The examples.
+            measure: m.
+
+        Yields:
+            The pieces of the next micro-batch: together, all selected parameters that m depends on.
+        """
+        for _, x, y in self._batches(examples):
+            yield list(self._gradients(x, y, measure))
+
     def hvp(self, v: Tensor) -> Tensor:
         """Return ∇²R(θ̂) V: one forward and one backward pass, and about two more per column."""
         n = len(self.train)
