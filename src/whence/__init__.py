@@ -17,6 +17,7 @@ from whence.applications.influence import influence, influence_on_parameters, se
 from whence.applications.label_errors import find_label_errors
 from whence.applications.retraining import leave_one_out
 from whence.applications.tokens import influence_by_token
+from whence.applications.unrolled import unrolled
 from whence.curvature.kronecker import EKFAC, KFAC
 from whence.linalg.cg import CG
 from whence.linalg.lissa import LiSSA
@@ -79,4 +80,5 @@ __all__ = [
     "spectrum",
     "tracin",
     "train",
+    "unrolled",
 ]

@@ -73,6 +73,10 @@ class Hessian(Curvature, StochasticOperator):
         """Return the Hessian on a random batch, drawn with replacement."""
         return Hessian(_restricted(self.objective, self.batch_size, generator))
 
+    def batched(self, size: int) -> Hessian:
+        """Return the Hessian with samples of `size` training examples."""
+        return Hessian(self.objective, size)
+
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
@@ -99,6 +103,10 @@ class GGN(Curvature, StochasticOperator):
     def sample(self, generator: torch.Generator) -> GGN:
         """Return the matrix on a random batch, drawn with replacement."""
         return GGN(_restricted(self.objective, self.batch_size, generator))
+
+    def batched(self, size: int) -> GGN:
+        """Return the matrix with samples of `size` training examples."""
+        return GGN(self.objective, size)
 
 
 def _restricted(objective: Objective, size: int, generator: torch.Generator) -> Objective:

@@ -230,6 +230,44 @@ def require_square(A: LinearOperator, solver: Solver) -> None:
         )
 
 
+def require_preconditioner(M: object) -> None:
+    """Raise `InvalidInput` unless M is an operator, a solver or `None`.
+
+    Raises:
+        InvalidInput: If it is something else.
+    """
+    if not isinstance(M, (LinearOperator, Solver, type(None))):
+        raise InvalidInput(
+            "Expected the preconditioner to be a LinearOperator (an approximate inverse of A), "
+            f"a Solver or None. Got {type(M).__name__}. Wrap a matrix as Dense(M)."
+        )
+
+
+def prepared_preconditioner(
+    M: LinearOperator | Solver | None, A: LinearOperator
+) -> LinearOperator | None:
+    """Return M, prepared from A where it is a solver, and checked against A.
+
+    Args:
+        M: An approximate inverse of A, a solver that prepares one, or `None`.
+        A: The operator, [p, p].
+
+    Returns:
+        The approximate inverse, or `None`.
+
+    Raises:
+        InvalidInput: If it does not fit A.
+    """
+    if isinstance(M, Solver):
+        M = M.prepare(A)
+    if M is not None and (M.shape, M.dtype, M.device) != (A.shape, A.dtype, A.device):
+        raise InvalidInput(
+            f"Expected a preconditioner of shape {list(A.shape)}, {A.dtype}, on {A.device}. "
+            f"Got {M!r}. Build it over the same parameters."
+        )
+    return M
+
+
 def value_or_warn(solution: Solution, remedy: str) -> Tensor:
     """Return the value, and warn if it has not converged.
 
