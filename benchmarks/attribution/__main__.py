@@ -30,7 +30,7 @@ RESULTS = Path(__file__).parent / "results"
 def judged(values: Any, truth: Bank) -> dict[str, Any]:
     """Return the LDS of scores of the first queries of a bank."""
     found = lds(values, truth.masks, truth.outcomes[:, :, : len(values)])
-    return {"mean": found.mean, "interval": found.interval}
+    return {"mean": found.mean, "interval": list(found.interval)}
 
 
 def described(truth: Bank, kept: float) -> dict[str, Any]:

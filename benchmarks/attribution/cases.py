@@ -190,6 +190,7 @@ def nearly_converged(seed: int) -> nn.Module:
 
 
 _TOO_LONG = {
+    "EKFAC, then batches": "200 products with a batch and all columns take minutes",
     "CG from EKFAC, 2 steps": "a product with all columns takes minutes",
     "CG from EKFAC, 5 steps": "a product with all columns takes minutes",
     "CG from EKFAC, 10 steps": "a product with all columns takes minutes",
@@ -272,7 +273,12 @@ CASES = {
             recipe=gpt.recipe,
             protocols=(random_halves(10),),
             together=1,
-            left_out={**_TOO_LONG, "EKFAC, expected": "65 backward passes per sequence"},
+            left_out={
+                **_TOO_LONG,
+                "EKFAC, expected": "65 backward passes per sequence",
+                "TRAK, 2,048 dimensions": "the loss of a sequence is no function of one margin",
+                "SOURCE, 3 segments": "it is for SGD, this training is by AdamW",
+            },
             few=20,
         ),
     )

@@ -71,6 +71,14 @@ def iterated(steps: int) -> Callable[[Explained], Values]:
     return lambda it: it.influence(solver)
 
 
+def stochastic(it: Explained) -> Values:
+    """Iterate from EKFAC on random batches: the work of three to five products with all data."""
+    solver = whence.LiSSA(
+        depth=200, preconditioner=whence.EKFAC(), batch_size=128, averaged=True, rtol=0.5
+    )
+    return it.influence(solver)
+
+
 def ensemble(it: Explained, trainings: int = 10) -> Values:
     """Average over trainings that differ in start and order."""
     return np.mean([it.influence(whence.EKFAC(), seed) for seed in range(trainings)], axis=0)
@@ -87,14 +95,20 @@ METHODS: Mapping[str, Callable[[Explained], Values]] = MappingProxyType(
         "gradient dot product": dot_product,
         "gradient cosine": cosine,
         "TracIn, 10 checkpoints": along_checkpoints,
+        "TRAK, 2,048 dimensions": lambda it: (
+            whence.projected(it.objective(), it.queries, output="margin", projection="dense").values
+        ),
+        "LoGra, 16 × 16": lambda it: whence.projected(it.objective(), it.queries).values,
         "KFAC": lambda it: it.influence(whence.KFAC()),
         "EKFAC, expected": lambda it: it.influence(whence.EKFAC(fisher="expected")),
         "EKFAC, empirical": lambda it: it.influence(whence.EKFAC(fisher="empirical")),
         "EKFAC, sampled": lambda it: it.influence(whence.EKFAC(fisher="sampled")),
+        "EKFAC, then batches": stochastic,
         "CG from EKFAC, 2 steps": iterated(2),
         "CG from EKFAC, 5 steps": iterated(5),
         "CG from EKFAC, 10 steps": iterated(10),
         "EKFAC, mean of 10 trainings": ensemble,
+        "SOURCE, 3 segments": lambda it: whence.unrolled(it.run, it.queries).values,
         "metagradient": through_training,
     }
 )
