@@ -1,8 +1,9 @@
 """Pick the solver, the precision and the damping by a stated rule, and keep what was prepared.
 
-The rule. Every model below 4,000 parameters is factored in float64. Above that, a model linear in
-its parameters is factored when that takes fewer operations than conjugate gradients for the
-right-hand sides at hand, and the matrix fits in memory; everything else is iterated.
+The rule. Every model linear in its parameters is factored below 4,000 of them, and so is a network
+on data few enough for its Gauss-Newton matrix to be formed in seconds. Above that, a linear model
+is factored when that takes fewer operations than conjugate gradients for the right-hand sides at
+hand, and the matrix fits in memory; everything else is iterated.
 
 A large model with dense features and several outputs is solved in float32, to a relative residual
 of 1e-6 that is measured in float64, and scored in float32: on MNIST the scores are within 1e-6 of
@@ -28,13 +29,15 @@ from whence.linalg.mixed import MixedInverse
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse, Solver
 from whence.linalg.spectral import LowRank
-from whence.linalg.structured import Dense, materialize
+from whence.linalg.structured import Dense
 from whence.objective.linear import LinearObjective
 from whence.objective.objective import Objective
 from whence.objective.two_level import applies
 
-_SMALL = 4_000  # parameters up to which the Hessian is always factored
+_SMALL = 4_000  # parameters up to which a linear model's Hessian is always factored
+_TINY = 600  # the same for a module's
 _MATRIX_BYTES = 2 * 2**30  # the largest Hessian that is held in memory
+_JACOBIANS = 2e12  # operations up to which a module's curvature is formed: tens of seconds
 _CG_STEPS = 60  # products a well-damped convex problem takes to 1e-8
 _TWO_LEVEL_STEPS = 18  # the same from a two-level start, the start's own work included
 _SAMPLE = 1_024  # training examples that tell the mean eigenvalue
@@ -156,10 +159,10 @@ def _prepare(
     operator: LinearOperator = curvature
     flat = objective.flat_directions()
     if direct:
-        hessian = objective.dense_hessian() if objective.convex else materialize(curvature)
+        hessian = curvature.dense() if isinstance(curvature, GGN) else objective.dense_hessian()
         if flat.shape[1]:
             hessian.addmm_(flat, flat.T, alpha=float(hessian.diagonal().mean()))
-        if p <= 600:
+        if p <= _TINY:
             # Flat directions were lifted to the mean: the extremes are those of the rest.
             eigenvalues = torch.linalg.eigvalsh(hessian)
             smallest, largest = float(eigenvalues[0]) + amount, float(eigenvalues[-1]) + amount
@@ -238,10 +241,12 @@ def _in_single(
 def _factor_is_cheaper(objective: Objective, k: int) -> bool:
     """Return whether factoring the Hessian beats k conjugate-gradient solves."""
     p, n = len(objective.params), len(objective.train)
-    if p <= _SMALL:
-        return isinstance(objective, LinearObjective) or p <= 600
     if not isinstance(objective, LinearObjective):
-        return False
+        c = objective.outputs(objective.train.subset(np.arange(1))).shape[1:].numel()
+        cheap = not objective.convex and p <= _SMALL and 2 * n * c * p * p <= _JACOBIANS
+        return cheap or p <= _TINY
+    if p <= _SMALL:
+        return True
     itemsize = 4 if _single_suffices(objective) else objective.params.element_size()
     if p * p * itemsize > _MATRIX_BYTES:
         return False
