@@ -130,7 +130,7 @@ def _prepare(
         approximation = solver.approximate(GGN(objective))
         amount = approximation.mean_eigenvalue()
         return Prepared(
-            inverse=approximation.inverse(amount),
+            inverse=solver.inverse(approximation, amount),
             solver=f"{solver}, as asked",
             damping=amount,
             damping_reason=f"the mean eigenvalue of {type(solver).__name__}, penalty aside",
