@@ -96,8 +96,7 @@ def influence(
     solution = None
     if order == "first":
         prepared = prepare(objective, len(asked), solver=solver, damping=damping)
-        gradients = Gradients(objective, asked, quantity).columns()
-        solution = prepared.inverse.solve(gradients)
+        solution = prepared.inverse.solve(Gradients(objective, asked, quantity).columns())
         values = _first_order(prepared.single or objective, solution.value, indices, where)
     else:
         c = objective.outputs(asked).shape[1]
