@@ -42,8 +42,9 @@ def data() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
 def recorded(train: tuple[Tensor, Tensor], seed: int) -> Run:
     """Train once, from a start and in an order that the seed decides."""
     torch.manual_seed(seed)
+    d = train[0].shape[1]
     model = nn.Sequential(
-        nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 10)
+        nn.Linear(d, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 10)
     )
     recipe = whence.Recipe(
         learning_rate=0.03,
@@ -57,15 +58,23 @@ def recorded(train: tuple[Tensor, Tensor], seed: int) -> Run:
 
 
 def bank_of(
-    runs: Sequence[Run], queries: tuple[Tensor, Tensor], directory: Path
+    runs: Sequence[Run],
+    queries: tuple[Tensor, Tensor],
+    directory: Path,
+    *,
+    subsets: int = SUBSETS,
+    seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Return the masks [m, n] and the outcomes [s, m, q] of retraining on halves."""
+    """Return the masks [m, n] and the outcomes [s, m, q] of retraining on halves that a seed draws.
+
+    There is a seed of the training for every run.
+    """
 
     def outcomes(weights: Tensor, seeds: Sequence[int]) -> Tensor:
-        rows = torch.empty(len(seeds), QUERIES)
-        for seed in sorted(set(seeds)):
-            chosen = [i for i, other in enumerate(seeds) if other == seed]
-            run = runs[seed]
+        rows = torch.empty(len(seeds), len(queries[1]))
+        for start in sorted(set(seeds)):
+            chosen = [i for i, other in enumerate(seeds) if other == start]
+            run = runs[start]
             for i, params in zip(chosen, retrain(run, weights[chosen]), strict=True):
                 with torch.no_grad():
                     rows[i] = run.program.losses(params, *queries)
@@ -73,11 +82,12 @@ def bank_of(
 
     bank = subset_bank(
         Together(outcomes, 16),
-        N,
-        subsets=SUBSETS,
-        seeds=SEEDS,
+        len(runs[0].program.inputs),
+        subsets=subsets,
+        seeds=len(runs),
         fingerprint=fingerprint(runs[0].program.inputs, queries[0], str(runs[0].recipe)),
         directory=directory,
+        seed=seed,
     )
     return bank.masks, bank.outcomes
 
