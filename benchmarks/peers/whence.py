@@ -92,9 +92,9 @@ def self_influence(problem: Suspects, setting: float | None) -> Ask:
 
 
 def label_errors(problem: Suspects, setting: float | None) -> Ask:
-    """Prepare `find_label_errors`, which also tells what relabeling would gain."""
+    """Prepare `find_label_errors`, by what it ranks by itself."""
     objective = suspects(problem)
-    return lambda: whence.find_label_errors(objective).self_influence
+    return lambda: whence.find_label_errors(objective).scores
 
 
 def leave_one_out(problem: Removals, setting: float | None) -> Ask:

@@ -38,7 +38,7 @@ def build(bank: Path, quick: bool) -> None:
         chosen = np.random.default_rng(seed).permutation(len(y))[: round(FLIPPED * len(y))]
         flipped[chosen] = True
         noisy = np.where(flipped, 1 - y, y)
-        model = LogisticRegression(C=1 / (L2 * len(y)), tol=1e-8, max_iter=10_000).fit(x, noisy)
+        model = LogisticRegression(C=1 / (L2 * len(y)), tol=1e-6, max_iter=10_000).fit(x, noisy)
         np.savez(
             bank / f"{name}.npz",
             y=noisy,
