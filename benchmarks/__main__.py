@@ -6,7 +6,7 @@ import argparse
 import subprocess
 import sys
 
-NAMES = ("orders", "linear", "products", "attribution.deterministic", "attribution.halves")
+NAMES = ("orders", "linear", "products", "attribution.deterministic", "attribution")
 
 
 def main() -> int:

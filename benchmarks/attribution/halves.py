@@ -39,13 +39,9 @@ def data() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     return (x, torch.tensor(mnist.y_train[:N])), (q, torch.tensor(mnist.y_test[:QUERIES]))
 
 
-def recorded(train: tuple[Tensor, Tensor], seed: int) -> Run:
-    """Train once, from a start and in an order that the seed decides."""
-    torch.manual_seed(seed)
-    model = nn.Sequential(
-        nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 10)
-    )
-    recipe = whence.Recipe(
+def recipe(seed: int) -> whence.Recipe:
+    """Return how it is trained, in an order that the seed decides."""
+    return whence.Recipe(
         learning_rate=0.03,
         momentum=0.9,
         weight_decay=1e-3,
@@ -53,7 +49,15 @@ def recorded(train: tuple[Tensor, Tensor], seed: int) -> Run:
         epochs=20,
         seed=seed,
     )
-    return whence.train(model, whence.CrossEntropy(), train, recipe)
+
+
+def recorded(train: tuple[Tensor, Tensor], seed: int) -> Run:
+    """Train once, from a start and in an order that the seed decides."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 10)
+    )
+    return whence.train(model, whence.CrossEntropy(), train, recipe(seed))
 
 
 def bank_of(

@@ -10,11 +10,13 @@ from whence.applications.changes import edit, group_effect, perturbation
 from whence.applications.comparison import compare_influence
 from whence.applications.diagnosis import diagnose, spectrum
 from whence.applications.domain_mismatch import domain_mismatch
+from whence.applications.evaluate import evaluate
 from whence.applications.explain import explain
 from whence.applications.flip_set import flip_set
 from whence.applications.influence import influence, influence_on_parameters, self_influence
 from whence.applications.label_errors import find_label_errors
 from whence.applications.retraining import leave_one_out
+from whence.applications.tokens import influence_by_token
 from whence.applications.unrolled import unrolled
 from whence.curvature.kronecker import EKFAC, KFAC
 from whence.linalg.cg import CG
@@ -54,6 +56,7 @@ __all__ = [
     "diagnose",
     "domain_mismatch",
     "edit",
+    "evaluate",
     "explain",
     "find_label_errors",
     "flip_set",
@@ -63,6 +66,7 @@ __all__ = [
     "from_transformers",
     "group_effect",
     "influence",
+    "influence_by_token",
     "influence_on_parameters",
     "leave_one_out",
     "metagradient",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from whence.errors import InvalidInput
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,8 @@ class Scores:
     weight zero with all else equal, the 1/n of the mean kept.
 
     Args:
-        values: [q, k], for k candidates; k = n unless `indices=` restricted them.
+        values: [q, k], for k candidates; k = n unless `indices=` restricted them. float32 where
+            they were computed in it, as the diagnostics say.
         query_ids: The user's names of the queries, [q].
         train_ids: The user's names of the candidates, [k].
         positions: Positions of the candidates in the training data, [k].

@@ -26,14 +26,13 @@ from whence.applications.prediction import (
 from whence.applications.relatif import PER, Normalize, check_normalize, relative
 from whence.curvature.choose import prepare
 from whence.curvature.exact import Gradients
+from whence.curvature.forms import bilinear, quadratic
 from whence.curvature.removal import SingleChanges, single_changes, tiles
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Solver
 from whence.objective.losses import measure_of
 from whence.objective.objective import Objective
 from whence.scores import Scores
-
-_COLUMNS = 256  # examples whose gradients stand as columns at once
 
 
 def influence(
@@ -98,18 +97,21 @@ def influence(
     asked = objective.examples(queries)
     quantity = measure_of(objective.loss, measure)
     where = positions(objective, indices)
-    candidates = objective.train if indices is None else objective.train.subset(where)
-    weights = objective.weights[where]
     solution = None
     if order == "first":
         prepared = prepare(objective, len(asked), solver=solver, damping=damping)
-        gradients = Gradients(objective, asked, quantity).columns()
-        solution = prepared.inverse.solve(gradients)
-        dots = Gradients(objective, candidates, objective.loss).matmat(solution.value)
-        if normalize != "none":
-            values = relative(dots.T, objective, candidates, prepared.inverse, normalize)
+        model = prepared.single or objective
+        candidates = model.train if indices is None else model.train.subset(where)
+        dots, solution = bilinear(
+            prepared.inverse,
+            Gradients(objective, asked, quantity),
+            Gradients(model, candidates, model.loss),
+        )
+        if normalize == "none":
+            values = dots.mul_(model.weights[where] / len(model.train))
         else:
-            values = (dots.mul_((weights / len(objective.train)).unsqueeze(1))).T
+            whole = objective.train.subset(where)
+            values = relative(dots, objective, whole, prepared.inverse, normalize)
     else:
         c = objective.outputs(asked).shape[1]
         prepared = prepare(objective, len(where) * c, solver=solver, damping=damping)
@@ -119,9 +121,9 @@ def influence(
             parts.append(measure_changes(objective, asked, quantity, deltas_of(change, order)))
         values = torch.cat(parts, 1)
     return Scores(
-        values=as_array(values),
+        values=values.numpy() if prepared.single else as_array(values),
         query_ids=asked.ids,
-        train_ids=candidates.ids,
+        train_ids=objective.train.ids[where],
         positions=where,
         n=len(objective.train),
         method=ORDERS[order],
@@ -171,14 +173,11 @@ def self_influence(
     """
     where = positions(objective, indices)
     prepared = prepare(objective, len(where), solver=solver, damping=damping)
-    parts = []
-    for start in range(0, len(where), _COLUMNS):
-        part = objective.train.subset(where[start : start + _COLUMNS])
-        columns = Gradients(objective, part, objective.loss).columns()
-        parts.append((columns * prepared.inverse.matmat(columns)).sum(0))
+    gradients = Gradients(objective, objective.train.subset(where), objective.loss)
+    squares = quadratic(prepared.inverse, gradients)
     diagnostics(objective, prepared)
     weights = objective.weights[where]
-    return as_array(torch.cat(parts) * weights / len(objective.train))
+    return as_array(squares * weights / len(objective.train))
 
 
 def influence_on_parameters(

@@ -147,7 +147,8 @@ class CholeskyInverse(Inverse):
 
 def _require_symmetric(A: LinearOperator, matrix: Tensor) -> None:
     """Raise unless the matrix is finite and symmetric up to rounding."""
-    size = float(matrix.abs().max()) if matrix.numel() else 0.0
+    ends = torch.aminmax(matrix) if matrix.numel() else (matrix.new_zeros(()),) * 2
+    size = float(torch.stack(tuple(ends)).abs().max())  # no second p × p matrix
     if not size < float("inf"):
         raise InvalidInput(
             f"Expected a finite matrix. Got {A!r} with entries that are not finite. "

@@ -143,6 +143,17 @@ class Inverse(LinearOperator):
             The solution, its value [p, k].
         """
 
+    def unchecked(self, B: Tensor) -> tuple[Tensor, int]:
+        """Return A⁻¹ B and the steps taken, with no product with A spent on checking it.
+
+        Args:
+            B: Right-hand sides, [p, k], of A's dtype and device.
+
+        Returns:
+            X, [p, k], and its iterations; the caller checks.
+        """
+        return self.matmat(B), 0
+
     def solve(self, B: Tensor) -> Solution:
         """Return the solution of A X = B with its recomputed residual.
 

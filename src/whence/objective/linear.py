@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.errors import InvalidInput
-from whence.objective.features import Features
-from whence.objective.losses import CrossEntropy, Loss, output_hessian
+from whence.objective.blocks import data_hessian
+from whence.objective.features import DenseFeatures, Features
+from whence.objective.losses import CrossEntropy, Loss
 from whence.objective.measures import Measure
 from whence.objective.objective import Examples, Objective
 from whence.objective.two_level import two_level
@@ -156,44 +157,39 @@ class LinearObjective(Objective):
     def dense_hessian(self) -> Tensor:
         """Return ∇²R(θ̂), [p, p]: one weighted Gram matrix per pair of outputs.
 
-        Under softmax the blocks of a row sum to zero, which gives those on the diagonal.
-
-        Cost: c(c+1)/2 products of [d, n] by [n, d], c(c−1)/2 under softmax; peak memory [p, p].
+        Cost: c(c+1)/2 symmetric products of [d, n] by [n, d], c(c−1)/2 under softmax; peak memory
+        [p, p].
         """
-        n, c, p = len(self.train), self.c, len(self.params)
-        features = self.train.features
-        d = features.shape[1]
-        outputs = self.outputs(self.train)
-        curvature = output_hessian(self.loss, outputs, self.train.targets)
-        curvature = curvature * (self.weights / n).reshape(-1, 1, 1)
-        hessian = torch.zeros(p, p, dtype=self.params.dtype)
-        sums_to_zero = isinstance(self.loss, CrossEntropy)
-        for a in range(c):
-            for b in range(a + sums_to_zero, c):
-                weights = curvature[:, a, b].contiguous()
-                if not weights.any():
-                    continue
-                block = features.gram(weights)
-                hessian[a * d : (a + 1) * d, b * d : (b + 1) * d] = block
-                if b > a:
-                    hessian[b * d : (b + 1) * d, a * d : (a + 1) * d] = block.T
-                    if sums_to_zero:
-                        hessian[a * d : (a + 1) * d, a * d : (a + 1) * d] -= block
-                        hessian[b * d : (b + 1) * d, b * d : (b + 1) * d] -= block
-        if self.constant is not None:
-            mixed = features.rmatmul(curvature.reshape(n, c * c)).reshape(d, c, c)
-            mixed = self.constant * mixed.permute(1, 0, 2).reshape(c * d, c)
-            hessian[: c * d, c * d :] = mixed
-            hessian[c * d :, : c * d] = mixed.T
-            hessian[c * d :, c * d :] = self.constant**2 * curvature.sum(0)
+        hessian = data_hessian(self, self.train.features)
         if self.free is not None:
             hessian *= self.free.unsqueeze(1) & self.free
         hessian.diagonal().add_(self.l2)
         return hessian
 
-    def approximate_inverse(self, damping: float = 0.0) -> Callable[[Tensor], Tensor] | None:
+    def single(self) -> LinearObjective | None:
+        """Return the same objective in float32, made once; `None` where it would save nothing."""
+        return self._single
+
+    @cached_property
+    def _single(self) -> LinearObjective | None:
+        """The float32 twin of a dense float64 objective."""
+        features = self.train.features
+        if not isinstance(features, DenseFeatures) or self.params.dtype != torch.float64:
+            return None
+        return replace(
+            self,
+            train=replace(self.train, features=features.single()),
+            weights=self.weights.float(),
+            params=self.params.float(),
+            l2=self.l2.float(),
+            slope=None if self.slope is None else self.slope.float(),
+        )
+
+    def approximate_inverse(
+        self, damping: float = 0.0, columns: int = 1
+    ) -> Callable[[Tensor], Tensor] | None:
         """Return V ↦ (H + λ I)⁻¹ V, roughly; `None` where it would not pay."""
-        return two_level(self, damping)
+        return two_level(self, damping, columns)
 
     def examples(self, data: Any) -> LinearExamples:
         """Check and encode a user's (x, y)."""

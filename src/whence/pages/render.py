@@ -43,8 +43,14 @@ def render(page: Page) -> str:
     match page:
         case ExplanationPage():
             shown = (page.query, *page.helpful, *page.harmful)
-            colored = any(item.acting is not None for item in shown)
-            html = _document("explanation.html", page, largest=_largest(page), colored=colored)
+            acting = [item for item in shown if item.acting is not None]
+            html = _document(
+                "explanation.html",
+                page,
+                largest=_largest(page),
+                colored=any(not item.tokens for item in acting),
+                cut=any(item.tokens for item in acting),
+            )
         case BatchPage():
             html = _document("batch.html", page, data=batch_data(page))
         case RankedPage():
