@@ -21,6 +21,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 _TILE = 2**25  # numbers of per-example gradients that stand at once: 128 MB of float32
+_FEW_SUMS = 4  # columns below which sums of factored gradients are products of factors
 _FEW = 16  # columns below which one wide product beats one per output
 
 
@@ -102,7 +103,11 @@ class Outer(Contribution):
         return torch.einsum("mb,mbk->bk", left.T, torch.matmul(right, columns))
 
     def sum(self, w: Tensor) -> Tensor:
-        """Return Gᵀ W, a tile of G at a time."""
+        """Return Gᵀ W: few columns as products of factors, else a tile of G at a time."""
+        if w.shape[1] < _FEW_SUMS:
+            left, right = self.left, self.right.flatten(0, 1)
+            columns = [(left * c.reshape(-1, 1, 1)).flatten(0, 1).T @ right for c in w.unbind(1)]
+            return torch.stack(columns, -1).flatten(0, 1)
         total = w.new_zeros(self.left.shape[2] * self.right.shape[2], w.shape[1])
         for part, matrix in self.rows():
             total.addmm_(matrix.T, w[part])

@@ -243,6 +243,18 @@ class ModuleObjective(Objective):
         for _, x, y in self._batches(examples):
             yield list(self._gradients(x, y, measure))
 
+    def gradient_products(
+        self, examples: Examples, measure: Measure, v: Tensor, w: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return G V and Gᵀ W in one pass over the examples."""
+        dots = self.params.new_zeros(len(examples), v.shape[1])
+        total = self.params.new_zeros(len(self.params), w.shape[1])
+        for part, x, y in self._batches(examples):
+            for where, piece in self._gradients(x, y, measure):
+                dots[part] += piece.dot(v[where])
+                total[where] += piece.sum(w[part])
+        return dots, total
+
     def hvp(self, v: Tensor) -> Tensor:
         """Return ∇²R(θ̂) V: one forward and one backward pass, and about two more per column."""
         n = len(self.train)
