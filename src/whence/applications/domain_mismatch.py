@@ -136,8 +136,9 @@ class DomainMismatch:
         page = RankedPage(
             title=title,
             words=f"Groups of training rows by the mean size of one row's influence on the mean "
-            f"{self.measure} of the queries, {self.value:.3f} as it is. The last column is "
-            "by how much that falls when the model is trained without the group; below 0, it rises.",
+            f"{self.measure} of the queries, {self.value:.3f} as it is. The last column "
+            "is by how much that falls when the model is trained without the group; below 0, it "
+            "rises.",
             score="influence per row",
             unit="nats" if self.measure == "loss" else "",
             rows=rows,
