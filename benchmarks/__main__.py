@@ -11,7 +11,7 @@ import subprocess
 import sys
 from importlib import import_module
 
-NAMES = ("orders", "linear", "products", "attribution.deterministic", "attribution.halves")
+NAMES = ("orders", "linear", "products", "attribution.deterministic", "attribution")
 
 
 COMMANDS = {"peers": "compare", "tune": "tune", "page": "page", "growth": "growth"}

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 import whence
 from tests.objective.zoo import ZOO, objective_of
 from whence.curvature.exact import GGN
-from whence.curvature.kronecker import EKFAC, KFAC, Reordered, kronecker
+from whence.curvature.kronecker import EKFAC, KFAC, kronecker
 from whence.errors import NotPositiveDefinite, UnsupportedModel
 from whence.linalg import CG, BlockDiagonal, Diagonal, KroneckerEigen, materialize
+from whence.linalg.structured import Reordered
 from whence.objective.module import ModuleObjective
 
 _EXACT = {"rtol": 1e-9, "atol": 1e-11}

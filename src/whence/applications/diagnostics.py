@@ -23,7 +23,7 @@ def fit_quality(objective: Objective) -> tuple[float, float]:
     """Return ‖∇R(θ̂)‖, and the same in units of one typical example's pull.
 
     The pull of example i is wᵢ‖gᵢ‖/n, what the gradient becomes when i is removed from an exact
-    fit. Its root mean square is estimated on at most 2,048 examples with 16 random directions,
+    fit. Its root mean square is estimated on at most 2,048 examples with 16 random signs,
     since E (gᵀz)² = ‖g‖².
 
     Args:
@@ -41,7 +41,9 @@ def fit_quality(objective: Objective) -> tuple[float, float]:
     norm = float(risk_gradient(objective).norm())
     p, n = len(objective.params), len(objective.train)
     generator = torch.Generator().manual_seed(0)
-    probes = torch.randn(p, _PROBES, generator=generator, dtype=torch.float64)
+    probes = (
+        torch.randint(0, 2, (p, _PROBES), generator=generator, dtype=torch.int8).mul_(2).sub_(1)
+    )
     examples, weights = objective.train, objective.weights
     if n > _TYPICAL:
         some = np.random.default_rng(0).permutation(n)[:_TYPICAL]

@@ -23,16 +23,16 @@ from whence.applications.prediction import (
     measure_name,
     positions,
 )
+from whence.applications.relatif import PER, Normalize, check_normalize, relative
 from whence.curvature.choose import prepare
 from whence.curvature.exact import Gradients
+from whence.curvature.forms import bilinear, quadratic
 from whence.curvature.removal import SingleChanges, single_changes, tiles
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Solver
 from whence.objective.losses import measure_of
 from whence.objective.objective import Objective
 from whence.scores import Scores
-
-_COLUMNS = 256  # examples whose gradients stand as columns at once
 
 
 def influence(
@@ -44,6 +44,7 @@ def influence(
     indices: Indices | None = None,
     solver: Solver | None = None,
     damping: float | None = None,
+    normalize: Normalize = "none",
 ) -> Scores:
     """Predict how each query's measure changes if each training example is removed.
 
@@ -59,6 +60,8 @@ def influence(
         indices: Positions of the candidates in the training data; all n if `None`.
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        normalize: RelatIF, for the first order: ∇m_qᵀ H⁻¹ gᵢ over √(gᵢᵀ H⁻¹ gᵢ) ("loss") or
+            over ‖H⁻¹ gᵢ‖ ("parameters"), without wᵢ/n. `scores.measure` names the changed unit.
 
     Returns:
         Scores with values [q, n], or [q, k] for k candidates; in nats for the loss.
@@ -73,10 +76,10 @@ def influence(
     Cost:
         first: q solves and one product of the training gradients with [p, q].
         newton: k c solves for k candidates. refined: 2 k more, and four passes over the data
-        for each.
+        for each. normalize: k solves.
 
     References:
-        Koh & Liang (2017), section 2.1, equation 2.
+        Koh & Liang (2017), section 2.1, equation 2; Barshan et al. (2020) for normalize.
 
     Examples:
         >>> import whence
@@ -90,18 +93,25 @@ def influence(
         (1, 149)
     """
     check_order(order)
+    check_normalize(normalize, order)
     asked = objective.examples(queries)
     quantity = measure_of(objective.loss, measure)
     where = positions(objective, indices)
-    candidates = objective.train if indices is None else objective.train.subset(where)
-    weights = objective.weights[where]
     solution = None
     if order == "first":
         prepared = prepare(objective, len(asked), solver=solver, damping=damping)
-        gradients = Gradients(objective, asked, quantity).columns()
-        solution = prepared.inverse.solve(gradients)
-        dots = Gradients(objective, candidates, objective.loss).matmat(solution.value)
-        values = (dots.mul_((weights / len(objective.train)).unsqueeze(1))).T
+        model = prepared.single or objective
+        candidates = model.train if indices is None else model.train.subset(where)
+        dots, solution = bilinear(
+            prepared.inverse,
+            Gradients(objective, asked, quantity),
+            Gradients(model, candidates, model.loss),
+        )
+        if normalize == "none":
+            values = dots.mul_(model.weights[where] / len(model.train))
+        else:
+            whole = objective.train.subset(where)
+            values = relative(dots, objective, whole, prepared.inverse, normalize)
     else:
         c = objective.outputs(asked).shape[1]
         prepared = prepare(objective, len(where) * c, solver=solver, damping=damping)
@@ -111,13 +121,13 @@ def influence(
             parts.append(measure_changes(objective, asked, quantity, deltas_of(change, order)))
         values = torch.cat(parts, 1)
     return Scores(
-        values=as_array(values),
+        values=values.numpy() if prepared.single else as_array(values),
         query_ids=asked.ids,
-        train_ids=candidates.ids,
+        train_ids=objective.train.ids[where],
         positions=where,
         n=len(objective.train),
         method=ORDERS[order],
-        measure=measure_name(measure),
+        measure=measure_name(measure) + PER[normalize],
         diagnostics=diagnostics(objective, prepared, solution),
     )
 
@@ -163,14 +173,11 @@ def self_influence(
     """
     where = positions(objective, indices)
     prepared = prepare(objective, len(where), solver=solver, damping=damping)
-    parts = []
-    for start in range(0, len(where), _COLUMNS):
-        part = objective.train.subset(where[start : start + _COLUMNS])
-        columns = Gradients(objective, part, objective.loss).columns()
-        parts.append((columns * prepared.inverse.matmat(columns)).sum(0))
+    gradients = Gradients(objective, objective.train.subset(where), objective.loss)
+    squares = quadratic(prepared.inverse, gradients)
     diagnostics(objective, prepared)
     weights = objective.weights[where]
-    return as_array(torch.cat(parts) * weights / len(objective.train))
+    return as_array(squares * weights / len(objective.train))
 
 
 def influence_on_parameters(

@@ -36,7 +36,7 @@ class Direct(Solver):
 
     rtol: float | None = None
 
-    def prepare(self, A: LinearOperator) -> Inverse:
+    def prepare(self, A: LinearOperator) -> DirectInverse:
         """Return A⁻¹ in closed form.
 
         Args:
@@ -78,7 +78,7 @@ class DirectInverse(Inverse):
     """
 
     operator: LinearOperator
-    closed: LinearOperator
+    closed: Spectral
     rtol: float
 
     def matmat(self, V: Tensor) -> Tensor:

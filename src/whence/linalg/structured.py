@@ -203,6 +203,49 @@ class BlockDiagonal(Spectral):
         return spectral
 
 
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class Reordered(Spectral):
+    """An operator on permuted parameters: row j of `inner` is parameter `order[j]`.
+
+    Args:
+        inner: The operator in its own order, [p, p].
+        order: A permutation of 0..p−1, [p].
+    """
+
+    inner: Spectral
+    order: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """P by p."""
+        return self.inner.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The inner dtype."""
+        return self.inner.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The inner device."""
+        return self.inner.device
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """Return A V."""
+        product = torch.empty_like(V)
+        product[self.order] = self.inner.matmat(V[self.order])
+        return product
+
+    def eigenvalues(self) -> Tensor:
+        """Return the inner eigenvalues, [p]."""
+        return self.inner.eigenvalues()
+
+    def map_spectrum(self, function: Callable[[Tensor], Tensor]) -> Reordered:
+        """Return f(A)."""
+        return Reordered(self.inner.map_spectrum(function), self.order)
+
+
 def materialize(A: LinearOperator, block: int = 256) -> Tensor:
     """Return A as a matrix, by products with blocks of the identity.
 

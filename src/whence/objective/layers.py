@@ -149,11 +149,14 @@ class Lookup(Contribution):
         return total.reshape(len(total), -1).T
 
     def squares(self, w: Tensor) -> Tensor:
-        """Return Σ_b w_b Σ_t δ_bt²: a row read twice by one example counts as two examples."""
-        d, rows = self.left.shape[2], self.indices.flatten()
+        """Return Σ_b w_b g_b²: what one example reads twice is summed before it is squared."""
+        b, _, d = self.left.shape
+        example = torch.arange(b, device=w.device).unsqueeze(1)
+        read, place = torch.unique(example * self.size + self.indices, return_inverse=True)
+        summed = w.new_zeros(len(read), d).index_add_(0, place.flatten(), self.left.reshape(-1, d))
         table = w.new_zeros(self.size, d)
-        table.index_add_(0, rows, (w.reshape(-1, 1, 1) * self.left.square()).reshape(-1, d))
-        return table.flatten()
+        scaled = summed.square_().mul_(w[read // self.size].unsqueeze(1))
+        return table.index_add_(0, read % self.size, scaled).flatten()
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,9 @@ differentiation on this model; the other parameters are differentiated one examp
 
 from __future__ import annotations
 
+import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -126,6 +127,25 @@ class ModuleObjective(Objective):
         train, weights = self.train.subset(indices), self.weights[torch.as_tensor(indices)]
         return replace(self, train=train, weights=weights)
 
+    def narrowed(self, names: Collection[str]) -> ModuleObjective:
+        """Return the same objective in some of its parameters, the others constants at θ̂."""
+        if len(names) == len(self.shapes):
+            return self
+        model = copy.deepcopy(self.model)
+        own = dict(model.named_parameters())
+        for name, at in self.slices.items():
+            own[name].data.copy_(self.params[at].view(self.shapes[name]))
+        kept = {name: shape for name, shape in self.shapes.items() if name in names}
+        where = [self.slices[name] for name in kept]
+        return replace(
+            self,
+            model=model,
+            shapes=kept,
+            params=torch.cat([self.params[at] for at in where]),
+            l2=torch.cat([self.l2[at] for at in where]),
+            factored=self.factored & frozenset(kept),
+        )
+
     def flat_directions(self) -> Tensor:
         """Return no directions: none are known of an arbitrary module, [p, 0]."""
         return self.params.new_zeros(len(self.params), 0)
@@ -205,6 +225,21 @@ class ModuleObjective(Objective):
                 total[where] += piece.sum(w[part])
         return total
 
+    def pieces(
+        self, examples: Examples, measure: Measure
+    ) -> Iterator[list[tuple[slice, Contribution]]]:
+        """Yield ∇m of each micro-batch in pieces, each with its place in θ; those in one place add.
+
+        Args:
+            examples: The examples.
+            measure: m.
+
+        Yields:
+            The pieces of the next micro-batch: together, all selected parameters that m depends on.
+        """
+        for _, x, y in self._batches(examples):
+            yield list(self._gradients(x, y, measure))
+
     def hvp(self, v: Tensor) -> Tensor:
         """Return ∇²R(θ̂) V: one forward and one backward pass, and about two more per column."""
         n = len(self.train)
@@ -257,18 +292,19 @@ class ModuleObjective(Objective):
         return v
 
     def traced(
-        self, cotangents: Callable[[Tensor, Tensor], Tensor]
+        self, cotangents: Callable[[Tensor, Tensor], Tensor], examples: Examples | None = None
     ) -> Iterator[tuple[slice, list[Use], Iterator[tuple[Tensor | None, ...]]]]:
         """Yield, for each micro-batch of the training data, what its modules saw and got back.
 
         Args:
             cotangents: From outputs [b, ...] and targets to r cotangents of each, [b, ..., r].
+            examples: Other examples instead.
 
         Yields:
             The slice of examples; the uses of the modules with selected parameters; and for each of
             the r cotangents the derivatives in the output of every use.
         """
-        for part, x, y in self.train.batches(self.batch_size):
+        for part, x, y in self._batches(self.train if examples is None else examples):
             with self._attached() as leaf:
                 with recorded(list(self.owners)) as uses:
                     outputs = self._call(leaf, x)

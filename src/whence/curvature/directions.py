@@ -1,0 +1,64 @@
+"""Directions of the outputs whose second moment is the curvature of the loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from whence.objective.losses import CrossEntropy, Loss, output_hessian
+
+Fisher = Literal["expected", "sampled", "empirical"]
+
+
+@final
+@dataclass(frozen=True)
+class Directions:
+    """Directions u of the outputs with E uuᵀ = ∂²ℓ/∂f².
+
+    Args:
+        loss: ℓ.
+        fisher: "expected" gives all of them, "sampled" one random one, "empirical" the loss's own
+            gradient.
+        seed: Of the random ones.
+    """
+
+    loss: Loss
+    fisher: Fisher
+    seed: int
+    generator: torch.Generator = field(default_factory=torch.Generator, compare=False)
+
+    def __post_init__(self) -> None:
+        """Seed the draws."""
+        self.generator.manual_seed(self.seed)
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return r directions per example, [b, ..., r]."""
+        if self.fisher == "empirical":
+            return self.loss.gradient(outputs, targets).unsqueeze(-1)
+        if isinstance(self.loss, CrossEntropy):
+            counts = (targets != self.loss.ignore_index).to(outputs.dtype)[..., None]
+            p = torch.softmax(outputs, -1) * counts
+            if self.fisher == "sampled":
+                z = p.sqrt() * self._normal(p)
+                return (z - p * z.sum(-1, keepdim=True)).unsqueeze(-1)
+            roots = torch.diag_embed(p.sqrt()) - p.unsqueeze(-1) * p.sqrt().unsqueeze(-2)
+            return roots * self._signs(roots) if outputs.ndim > 2 else roots
+        flat = outputs.flatten(1)
+        values, vectors = torch.linalg.eigh(output_hessian(self.loss, flat, targets))
+        roots = vectors * values.clamp_min(0).sqrt().unsqueeze(1)
+        if self.fisher == "sampled":
+            roots = roots @ self._normal(flat).unsqueeze(-1)
+        spread: Tensor = roots.reshape(*outputs.shape, -1)
+        return spread
+
+    def _signs(self, roots: Tensor) -> Tensor:
+        """Return a random sign per position, which takes out products between positions."""
+        shape = (*roots.shape[:-2], 1, 1)
+        return torch.randint(0, 2, shape, generator=self.generator).mul_(2).sub_(1).to(roots)
+
+    def _normal(self, like: Tensor) -> Tensor:
+        """Return standard normal numbers."""
+        return torch.randn(like.shape, generator=self.generator).to(like)

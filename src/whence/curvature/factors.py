@@ -1,0 +1,298 @@
+"""The factors of a module's curvature, layer by layer, summed over its training data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from whence.curvature.directions import Directions
+from whence.errors import InvalidInput
+from whence.linalg.spectral import Diagonal, KroneckerEigen, Spectral, eigendecompose
+from whence.objective.layers import (
+    Contribution,
+    Use,
+    contribution,
+    multiplied,
+    multiplies,
+    products,
+    stored_by_inputs,
+)
+from whence.objective.module import ModuleObjective
+
+Sharing = Literal["expand", "reduce"]
+
+_BLOCK = 256  # parameters of one tensor up to which its exact block is kept
+_TILE = 2**22  # numbers of per-example gradients that stand at once: what a cache holds
+
+
+class Layer:
+    """One module that multiplies: its factors, then their eigenbasis, then the eigenvalues.
+
+    Attributes:
+        module: The module.
+        names: Its parameters' names in θ.
+        left: G, then its eigenvectors, [out, out].
+        right: A, then its eigenvectors, [in + 1, in + 1].
+        spread: The eigenvalues of G and of A: second moments in the eigenbasis, [out] and [in + 1].
+        values: Λ, [out, in + 1].
+        single: Whether it acts once on one position per example, so that gradients are δ āᵀ.
+    """
+
+    def __init__(
+        self, objective: ModuleObjective, module: nn.Module, weight: str, bias: str | None
+    ):
+        self.module, self.weight, self.bias = module, weight, bias
+        self.names = {weight} if bias is None else {weight, bias}
+        self.objective = objective
+        shape = objective.shapes[weight]
+        size = objective.slices[weight].stop - objective.slices[weight].start
+        self.outputs = shape[1] if stored_by_inputs(module) else shape[0]
+        self.inputs = size // self.outputs + (bias is not None)
+        like = objective.params
+        self.left = like.new_zeros(self.outputs, self.outputs)
+        self.right = like.new_zeros(self.inputs, self.inputs)
+        self.spread = (like.new_zeros(self.outputs), like.new_zeros(self.inputs))
+        self.values = like.new_zeros(self.outputs, self.inputs)
+        self.single = True
+
+    def seen(self, use: Use) -> Tensor:
+        """Return ā, [b, t, in + 1]."""
+        a = multiplied(self.module, use.inputs)
+        return a if self.bias is None else torch.cat([a, a.new_ones(*a.shape[:2], 1)], 2)
+
+    def rotate(self) -> None:
+        """Replace the factors by their eigenvectors, and Λ by the product of their eigenvalues."""
+        self.check(self.left, self.right)
+        of_left, self.left = torch.linalg.eigh(self.left)
+        of_right, self.right = torch.linalg.eigh(self.right)
+        self.spread = of_left.clamp_min(0), of_right.clamp_min(0)
+        self.values = torch.outer(*self.spread)
+
+    def check(self, *factors: Tensor) -> None:
+        """Raise unless the factors are finite."""
+        if not all(bool(torch.isfinite(factor).all()) for factor in factors):
+            named = self.objective.model.named_modules()
+            name = next(n for n, module in named if module is self.module)
+            raise InvalidInput(
+                f"Expected finite Kronecker factors. Got NaN or infinity in module {name!r}. "
+                "Check its activations, or select other parameters with params=."
+            )
+
+    def block(self) -> KroneckerEigen:
+        """Return the block as an operator."""
+        self.check(self.values)
+        return KroneckerEigen(self.left, self.right, self.values)
+
+    def places(self) -> Tensor:
+        """Return where in θ each entry of [out, in + 1] stands, flat."""
+        at = self.objective.slices[self.weight]
+        weight = torch.arange(at.start, at.stop).reshape(self.objective.shapes[self.weight])
+        weight = weight.T if stored_by_inputs(self.module) else weight.flatten(1)
+        if self.bias is not None:
+            bias = self.objective.slices[self.bias]
+            weight = torch.cat([weight, torch.arange(bias.start, bias.stop).unsqueeze(1)], 1)
+        return weight.reshape(-1).to(self.left.device)
+
+
+class Others:
+    """The parameters that no multiplying module holds alone: exact blocks and diagonals."""
+
+    def __init__(self, objective: ModuleObjective, names: list[str]) -> None:
+        self.objective = objective
+        self.factored = [name for name in names if name in objective.factored]
+        self.looped = [name for name in names if name not in objective.factored]
+        self.moments: dict[str, Tensor] = {}
+        for name in names:
+            size = objective.shapes[name].numel()
+            small = size <= _BLOCK and name in self.factored
+            shape = (size, size) if small else (size,)
+            self.moments[name] = objective.params.new_zeros(shape)
+
+    def add(self, uses: list[Use], deltas: tuple[Tensor | None, ...], weights: Tensor) -> None:
+        """Add one pass over a batch, with weights wᵢ/n."""
+        b = len(weights)
+        pieces: dict[str, list[Contribution]] = {}
+        for use, delta in zip(uses, deltas, strict=True):
+            for own, name in self.objective.owners[use.module]:
+                if name in self.factored and delta is not None:
+                    piece = contribution(use, own, delta, b)
+                    assert piece is not None
+                    pieces.setdefault(name, []).append(piece)
+        for name, several in pieces.items():
+            moment = self.moments[name]
+            if moment.ndim == 1 and len(several) == 1:
+                moment += several[0].squares(weights)
+                continue
+            # Uses of one parameter add up before they are squared.
+            for seeds in _seeds(b, len(moment), weights):
+                rows = sum((piece.sum(seeds).T for piece in several), start=weights.new_zeros(()))
+                moment += rows.T @ rows if moment.ndim == 2 else rows.square().sum(0)
+
+    def differentiate(self, directions: Directions) -> None:
+        """Fill the diagonals of parameters that are differentiated one example at a time."""
+        if not self.looped:
+            return
+        objective, n = self.objective, len(self.objective.train)
+        for part, x, y in objective.train.batches(objective.batch_size):
+            gradients = objective.looped(x, y, lambda f, t: directions(f, t)[..., 0])
+            for name in self.looped:
+                squares = gradients[:, objective.slices[name]].square()
+                self.moments[name] += squares.T @ (objective.weights[part] / n)
+
+    def blocks(self) -> Iterator[Spectral]:
+        """Yield an operator per parameter."""
+        for name, moment in self.moments.items():
+            if not torch.isfinite(moment).all():
+                raise InvalidInput(
+                    f"Expected finite second moments. Got NaN or infinity in parameter {name!r}. "
+                    "Check its module's activations, or select other parameters with params=."
+                )
+            if moment.ndim == 2:
+                yield eigendecompose(moment).map_spectrum(lambda values: values.clamp_min(0))
+            else:
+                yield Diagonal(moment)
+
+    def places(self) -> Iterator[Tensor]:
+        """Yield where each parameter stands in θ."""
+        for name in self.moments:
+            at = self.objective.slices[name]
+            yield torch.arange(at.start, at.stop, device=self.objective.params.device)
+
+
+def multiplying_layers(objective: ModuleObjective) -> list[Layer]:
+    """Return the multiplying modules whose weight is selected, factored and theirs alone.
+
+    Args:
+        objective: R of a torch module.
+
+    Returns:
+        The layers, with nothing summed yet.
+    """
+    holders: dict[str, int] = {}
+    for held in objective.owners.values():
+        for _, name in held:
+            holders[name] = holders.get(name, 0) + 1
+    layers = []
+    for module, held in objective.owners.items():
+        own = {
+            mine: name for mine, name in held if holders[name] == 1 and name in objective.factored
+        }
+        if "weight" in own and multiplies(module):
+            layers.append(Layer(objective, module, own["weight"], own.get("bias")))
+    return layers
+
+
+def add_factors(
+    objective: ModuleObjective, layers: list[Layer], draws: Directions, sharing: Sharing
+) -> None:
+    """Sum A and G of every layer over the training data.
+
+    expand: A = E mean_t ā_t ā_tᵀ, G = E Σ_t δ_t δ_tᵀ, as if positions were examples;
+    reduce: A = E (mean_t ā_t)(·)ᵀ, G = E (Σ_t δ_t)(·)ᵀ, as if an example had one position.
+
+    Args:
+        objective: R at θ̂.
+        layers: The layers; changed.
+        draws: The directions of the outputs.
+        sharing: How positions of one example are combined.
+    """
+    n = len(objective.train)
+    for part, uses, passes in objective.traced(draws):
+        weights = objective.weights[part] / n
+        for first, deltas in enumerate(passes):
+            if first == 0:
+                for layer, a in by_layer(layers, uses, deltas, lambda use, _, own: own.seen(use)):
+                    layer.single = layer.single and a.shape[1] == 1
+                    rows = a if sharing == "expand" else a.mean(1, keepdim=True)
+                    _add_moment(layer.right, rows, weights / rows.shape[1])
+            for layer, delta in by_layer(layers, uses, deltas, _backward):
+                rows = delta if sharing == "expand" else delta.sum(1, keepdim=True)
+                _add_moment(layer.left, rows, weights)
+
+
+def add_second_moments(
+    objective: ModuleObjective, layers: list[Layer], others: Others, draws: Directions
+) -> None:
+    """Replace Λ of every layer by E (Q_Gᵀ g Q_A)², and sum the moments of the other parameters.
+
+    Args:
+        objective: R at θ̂.
+        layers: The layers, in their eigenbasis; changed.
+        others: The other parameters; changed.
+        draws: The directions of the outputs.
+    """
+    n = len(objective.train)
+    for layer in layers:
+        layer.values.zero_()
+    for part, uses, passes in objective.traced(draws):
+        weights = objective.weights[part] / n
+        inputs: dict[Layer, Tensor] = {}
+        squares: dict[Layer, Tensor] = {}
+        for deltas in passes:
+            others.add(uses, deltas, weights)
+            if not inputs:
+                seen = by_layer(layers, uses, deltas, lambda use, _, own: own.seen(use))
+                inputs = {layer: a @ layer.right for layer, a in seen}
+            for layer, delta in by_layer(layers, uses, deltas, _backward):
+                rotated = delta @ layer.left
+                if layer.single:  # the square of a product is the product of squares
+                    square = rotated[:, 0].square_()
+                    squares[layer] = squares[layer].add_(square) if layer in squares else square
+                else:
+                    _add_squared_products(layer.values, rotated, inputs[layer], weights)
+        for layer, square in squares.items():
+            layer.values.addmm_((square * weights.unsqueeze(1)).T, inputs[layer][:, 0].square())
+
+
+def by_layer(
+    layers: list[Layer],
+    uses: list[Use],
+    deltas: tuple[Tensor | None, ...],
+    rows: Callable[[Use, Tensor, Layer], Tensor],
+) -> Iterator[tuple[Layer, Tensor]]:
+    """Yield the rows [b, t, ·] of each layer, the positions of all its uses one after the other.
+
+    Args:
+        layers: The layers.
+        uses: What their modules saw.
+        deltas: What came back to each use; `None` where nothing did.
+        rows: From a use, its δ and its layer to the rows of that use.
+    """
+    found: dict[nn.Module, list[Tensor]] = {layer.module: [] for layer in layers}
+    owners = {layer.module: layer for layer in layers}
+    for use, delta in zip(uses, deltas, strict=True):
+        if use.module in owners and delta is not None:
+            found[use.module].append(rows(use, delta, owners[use.module]))
+    for layer in layers:
+        if several := found[layer.module]:
+            yield layer, several[0] if len(several) == 1 else torch.cat(several, 1)
+
+
+def _backward(use: Use, delta: Tensor, layer: Layer) -> Tensor:
+    """Return δ of one use, [b, t, out]."""
+    return products(layer.module, delta)
+
+
+def _seeds(b: int, size: int, weights: Tensor) -> Iterator[Tensor]:
+    """Yield columns of diag(√w), [b, ·], so many that a tile holds their gradients."""
+    step = max(1, _TILE // size)
+    roots = torch.diag(weights.sqrt())
+    yield from (roots[:, start : start + step] for start in range(0, b, step))
+
+
+def _add_moment(total: Tensor, rows: Tensor, weights: Tensor) -> None:
+    """Add Σ_bt w_b r_bt r_btᵀ for rows [b, t, d]."""
+    weighted = (rows * weights.reshape(-1, 1, 1)).flatten(0, 1)
+    total.addmm_(weighted.T, rows.flatten(0, 1))
+
+
+def _add_squared_products(total: Tensor, left: Tensor, right: Tensor, weights: Tensor) -> None:
+    """Add Σ_b w_b (Σ_t left_t right_tᵀ)², [out, in]."""
+    left = left * weights.sqrt().reshape(-1, 1, 1)
+    step = max(1, _TILE // total.numel())
+    for start in range(0, len(left), step):
+        part = slice(start, start + step)
+        total += torch.bmm(left[part].mT, right[part]).square_().sum(0)
