@@ -55,7 +55,7 @@ def run(
     record: dict[str, Any] = {"rows": {}}
     if path.exists():
         record = json.loads(path.read_text())
-    record |= {"title": case.title, "left_out": dict(case.left_out)}
+    record |= {"label": case.label, "title": case.title, "left_out": dict(case.left_out)}
     truths = {protocol.name: case.truth(protocol, bank) for protocol in case.protocols}
     record["protocols"] = {
         protocol.name: described(truths[protocol.name], protocol.kept)

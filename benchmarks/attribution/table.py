@@ -72,6 +72,7 @@ def write_page(results: Path, names: list[str], docs: Path = _DOCS) -> Path:
     figure.savefig(docs / "images" / "leaderboard.png", dpi=110)
     parts = [
         _INTRODUCTION,
+        *(f"- **{record['label']}**: {record['title']}." for record in records),
         _HALVES,
         *_scores(records, halves=True),
         _ONE_RUN,
@@ -104,7 +105,7 @@ def _methods(records: list[dict[str, Any]]) -> list[str]:
 def _scores(records: list[dict[str, Any]], *, halves: bool) -> Iterator[str]:
     """Yield the lines of a table of LDS."""
     columns = _columns(records, halves=halves)
-    heads = [record["title"] + ("" if halves else f": {name}") for record, name in columns]
+    heads = [record["label"] + ("" if halves else f", {name}") for record, name in columns]
     yield _row(["method", *heads])
     yield _row(["---", *["---:"] * len(columns)])
     best = [
@@ -136,7 +137,7 @@ def _score(found: dict[str, Any], top: float) -> str:
 
 def _costs(records: list[dict[str, Any]]) -> Iterator[str]:
     """Yield the lines of the table of costs."""
-    yield _row(["method", *(record["title"] for record in records)])
+    yield _row(["method", *(record["label"] for record in records)])
     yield _row(["---", *["---:"] * len(records)])
     busy = False
     for method in [TRAINING, *_methods(records)]:
@@ -158,13 +159,14 @@ def _cost(row: dict[str, Any]) -> str:
 
 def _left_out(records: list[dict[str, Any]]) -> Iterator[str]:
     """Yield why cells are empty."""
-    yield "\nNot measured:\n"
+    if any(record["left_out"] for record in records):
+        yield "\nNot measured:\n"
     for record in records:
         reasons: dict[str, list[str]] = {}
         for method, reason in record["left_out"].items():
             reasons.setdefault(reason, []).append(method)
         for reason, methods in reasons.items():
-            yield f"- {record['title']}: {'; '.join(methods)} ({reason})."
+            yield f"- {record['label']}: {'; '.join(methods)} ({reason})."
 
 
 def _row(cells: list[str]) -> str:
@@ -189,15 +191,15 @@ def _panel(
 ) -> None:
     """Draw the columns of one protocol, with their intervals."""
     spread = np.linspace(-0.3, 0.3, max(len(columns), 1))
-    titles = list(dict.fromkeys(record["title"] for record, _ in columns))
+    labels = list(dict.fromkeys(record["label"] for record, _ in columns))
     markers = dict(zip(("1% removed", "5% removed", "20% removed", HALVES), "osDo", strict=True))
     for shift, (record, name) in zip(spread, columns, strict=False):
         there = [i for i, method in enumerate(methods) if method in record["rows"]]
         found = [record["rows"][methods[i]]["lds"][name] for i in there]
         means = np.array([one["mean"] for one in found])
         ends = np.array([one["interval"] for one in found]).reshape(-1, 2).T
-        color = f"C{titles.index(record['title'])}"
-        label = record["title"].split(",")[0] + ("" if name == HALVES else f", {name}")
+        color = f"C{labels.index(record['label'])}"
+        label = record["label"] + ("" if name == HALVES else f", {name}")
         ax.errorbar(
             means,
             np.array(there) + shift,

@@ -28,16 +28,21 @@ class Rounded(LinearOperator):
 
     Args:
         operator: M, of a lower precision.
-        dtype: The dtype of the vectors.
+        vectors: The dtype of the vectors.
     """
 
     operator: LinearOperator
-    dtype: torch.dtype
+    vectors: torch.dtype
 
     @property
     def shape(self) -> tuple[int, int]:
         """The shape of M."""
         return self.operator.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the vectors."""
+        return self.vectors
 
     @property
     def device(self) -> torch.device:
