@@ -92,6 +92,10 @@ class DomainMismatch:
     convex: bool
     diagnostics: Diagnostics
 
+    def _repr_html_(self) -> str:
+        """Return the groups, for a notebook."""
+        return str(self.to_frame().to_html(index=False))
+
     def to_frame(self) -> pd.DataFrame:
         """Return a row per group: name, size, per_row, total, effect, feature, strength."""
         return pd.DataFrame(
