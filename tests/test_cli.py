@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.linear_model import LogisticRegression
 
@@ -17,6 +19,19 @@ import whence
 from whence.cli import main
 
 Run = Callable[..., tuple[int, str, str]]
+
+_COMMANDS = (
+    "demo",
+    "explain",
+    "influence",
+    "verify",
+    "attack",
+    "report",
+    "label-errors",
+    "evaluate",
+    "diagnose",
+    "paper",
+)
 
 
 @pytest.fixture
@@ -62,7 +77,7 @@ def test_report(run: Run, csv: Path, tmp_path: Path) -> None:
     arguments = ("report", csv, "--target", "y", "--rows", 4, "--output", page)
     code, out, err = run(*arguments, "--json")
     assert code == 0
-    assert json.loads(out)["rows"] == [0, 50, 100, 150]
+    assert json.loads(out)["queries"] == ["row 0", "row 50", "row 100", "row 150"]
     text = page.read_text(encoding="utf-8")
     assert "Query 150" in text
     assert "Training example 150" not in text
@@ -127,15 +142,31 @@ def test_an_entry_point(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "import whence\nfrom sklearn.datasets import load_diabetes\n"
         "from sklearn.linear_model import Ridge\n\n"
         "def make_objective():\n    X, y = load_diabetes(return_X_y=True)\n"
-        "    return whence.from_sklearn(Ridge().fit(X, y), X, y)\n"
+        "    return whence.from_sklearn(Ridge().fit(X, y), X, y)\n\n"
+        "def with_queries():\n    objective = make_objective()\n"
+        "    return objective, objective.train.subset([3, 4, 5, 6])\n\n"
+        "def number():\n    return 7\n"
     )
     monkeypatch.chdir(tmp_path)
-    code, out, _ = run("diagnose", "--objective", "mine_for_test:make_objective")
+    code, out, _ = run("diagnose", "mine_for_test:make_objective")
     assert code == 0
     assert "Local minimum?    yes" in out
-    code, _, err = run("diagnose", "--objective", "mine_for_test:nothing")
+    code, out, _ = run("influence", "mine_for_test:make_objective", "--row", 5, "-k", 1)
+    assert code == 0
+    assert out.count("nats") == 2
+    code, out, _ = run("evaluate", "mine_for_test:with_queries", "--rows", 9, "--subsets", 3)
+    assert code == 0
+    assert "4 queries, 3 subsets" in out
+    for entry, message in (
+        ("mine_for_test:nothing", "package.module:function"),
+        ("mine_for_test:number", "Got int"),
+    ):
+        code, _, err = run("diagnose", entry)
+        assert code == 1
+        assert message in err
+    code, _, err = run("influence", "mine_for_test:with_queries", "--row", 4)
     assert code == 1
-    assert "package.module:function" in err
+    assert "from 0 to 3" in err
 
 
 def _bad(tmp_path: Path, kind: str) -> Path:
@@ -147,6 +178,10 @@ def _bad(tmp_path: Path, kind: str) -> Path:
     content = {
         "empty": b"",
         "binary": bytes(range(256)) * 4,
+        "utf16": "name,y\nAnna,1\n".encode("utf-16"),
+        "semicolons": b"a;y\n1;1\n2;0\n",
+        "mess": b'{"a": [1, 2],\n "b": "c, d"}\n',
+        "infinite": b"a,y\n1,1\ninf,0\n3,1\n4,0\n",
         "latin1": "name,y\nJos\u00e9,1\nAnna,0\n".encode("latin1"),
         "one row": b"a,y\n1,1\n",
         "one class": b"a,y\n1,1\n2,1\n",
@@ -162,11 +197,15 @@ def _bad(tmp_path: Path, kind: str) -> Path:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("folder", "Got the folder"),
+        ("folder", "no images in folders"),
         ("absent", "does not exist"),
         ("empty", "Got an empty file"),
         ("binary", "Got binary data"),
         ("latin1", "Expected a file in UTF-8"),
+        ("utf16", "Expected a file in UTF-8"),
+        ("semicolons", "separated by ';'"),
+        ("mess", "Expected a"),
+        ("infinite", "Got infinity in 'a'"),
         ("one row", "at least 2 rows"),
         ("one class", "at least 2 values"),
         ("only target", "columns beside the target"),
@@ -193,11 +232,19 @@ def test_a_row_that_is_not_there(run: Run, csv: Path) -> None:
 def test_wrong_usage_is_status_two(run: Run, csv: Path) -> None:
     assert run("explain", csv)[0] == 2
     assert run("diagnose")[0] == 2
+    assert run("explain", csv, "--target", "y")[0] == 2
+    assert run("explain", csv, "--row", 3)[0] == 2
+    assert run("explain", csv, "--target", "y", "--row", 3, "--image", "a.png")[0] == 2
 
 
 def test_every_command_has_an_example(run: Run) -> None:
-    for command in ("demo", "explain", "influence", "label-errors", "verify", "diagnose", "paper"):
+    code, out, _ = run("--help")
+    assert "Exit status: 0 done" in " ".join(out.split())
+    for command in _COMMANDS:
+        assert command in out
+    for command in _COMMANDS:
         code, out, _ = run(command, "--help")
+        assert "--json" in out
         assert code == 0
         assert f"Example: whence {command}" in " ".join(out.split())
 
@@ -206,3 +253,114 @@ def test_paper_lists_its_experiments(run: Run) -> None:
     code, out, _ = run("paper", "--list")
     assert code == 0
     assert "f2a" in out
+
+
+def test_evaluate_goes_on_where_it_was(
+    run: Run, csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from whence.applications import evaluate
+
+    bank = tmp_path / "bank"
+    command = ("evaluate", csv, "--target", "y", "--rows", 5, "--subsets", 6, "--bank", bank)
+    real, trained = evaluate.refit, []
+
+    def refit(*arguments: Any) -> Any:
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        trained.append(1)
+        return real(*arguments)
+
+    monkeypatch.setattr(evaluate, "refit", refit)
+    code, out, err = run(*command)
+    assert code == 130
+    assert "the same command trains the others" in err
+    monkeypatch.setattr(evaluate, "refit", lambda *a: trained.append(1) or real(*a))
+    code, out, _ = run(*command, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert len(trained) == 6
+    assert found["lds"] > 0.3
+    assert len(found["per_query"]) == 5
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bright and dark squares, a class each, and a file that is no image."""
+    root = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        kind = "bright" if i % 2 else "dark"
+        (root / kind).mkdir(exist_ok=True)
+        pixels = rng.integers(0, 256, (16, 20, 3)) // 4 + (100 if i % 2 else 60)
+        Image.fromarray(pixels.astype(np.uint8)).save(root / kind / f"{i}.png")
+    (root / "dark" / "notes.txt").write_text("no image")
+    return root
+
+
+def test_images_in_class_folders(run: Run, photos: Path, tmp_path: Path) -> None:
+    page = tmp_path / "why.html"
+    command = ("explain", photos, "--size", 8, "-k", 2)
+    code, out, err = run(*command, "--image", photos / "dark" / "4.png", "--output", page)
+    assert code == 0
+    assert "without dark/" in out
+    assert "dark/4.png" not in out
+    assert "24 images: 12 of bright, 12 of dark." in err
+    assert "no images were left out: 1, dark/notes.txt" in err
+    assert "Why is dark/4.png read so?" in page.read_text(encoding="utf-8")
+    code, out, _ = run("label-errors", photos, "--size", 8, "-k", 1, "--json")
+    assert code == 0
+    assert json.loads(out)["suspects"][0]["id"].endswith(".png")
+
+
+def test_an_image_from_elsewhere(run: Run, photos: Path, tmp_path: Path) -> None:
+    Image.new("L", (9, 9), 250).save(tmp_path / "odd.png")
+    code, out, _ = run("explain", photos, "--size", 8, "--image", tmp_path / "odd.png")
+    assert code == 0
+    assert "The model says bright" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--image", "absent.png"), "does not exist"),
+        (("--row", 99), "numbered from 0 to 23"),
+        (("--row", 1, "--size", 2), "at least 8 pixels"),
+        (("--row", 1, "--network", "math:nothing"), "package.module:function"),
+        (("--row", 1, "--network", "time:time"), "Expected time:time to return a torch module"),
+    ],
+)
+def test_what_images_cannot_do(
+    run: Run, photos: Path, options: tuple[object, ...], message: str
+) -> None:
+    code, _, err = run("explain", photos, *options)
+    assert code == 1
+    assert message in err
+
+
+def test_a_broken_image_is_named(run: Run, tmp_path: Path) -> None:
+    for kind in ("a", "b"):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "broken.png").write_bytes(b"no image")
+    code, _, err = run("explain", tmp_path, "--row", 0)
+    assert code == 1
+    assert "broken.png, which cannot be read as one" in err
+
+
+def test_attack_goes_on_where_it_was(run: Run, photos: Path, tmp_path: Path) -> None:
+    kept, page = tmp_path / "attack.npz", tmp_path / "attack.html"
+    command = ("attack", photos, "--row", 4, "--size", 8, "--changed", 2, "--save", kept)
+    code, out, _ = run(*command, "--steps", 2, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert len(found["losses"]) == 3
+    assert found["largest_change"] <= 0.499 + 1e-4
+    code, out, _ = run(*command, "--steps", 1, "--output", page)
+    assert code == 0
+    assert "in 3 steps" in out
+    assert "Changed training inputs" in page.read_text(encoding="utf-8")
+
+
+def test_attack_wants_images(run: Run, csv: Path) -> None:
+    code, _, err = run("attack", csv, "--row", 4)
+    assert code == 1
+    assert "whence.flip_set" in err

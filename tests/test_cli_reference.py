@@ -10,7 +10,7 @@ _REPOSITORY = Path(__file__).parent.parent
 
 
 def test_page_is_what_the_commands_say() -> None:
-    command = [sys.executable, "-m", "typer", "src/whence/cli.py", "utils", "docs"]
+    command = [sys.executable, "-m", "typer", "whence.cli", "utils", "docs"]
     made = subprocess.run(
         [*command, "--name", "whence"], cwd=_REPOSITORY, capture_output=True, text=True, check=True
     )

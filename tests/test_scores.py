@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+import whence
 from whence.errors import InvalidInput
 from whence.scores import Diagnostics, Scores
 
@@ -76,3 +77,27 @@ def test_diagnostics_in_words() -> None:
     assert "NOT converged" in text
     assert "the pull of 2 training examples" in text
     assert "careful" in text
+
+
+def test_average() -> None:
+    parts = [scores_of([[1.0, 3.0]]), scores_of([[2.0, -3.0]], method="other")]
+    mean = whence.average(parts)
+    np.testing.assert_allclose(mean.values, [[1.5, 0.0]])
+    assert mean.method == "mean of 2: test; other"
+    assert mean.train_ids.tolist() == ["row 0", "row 1"]
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"train_ids": np.array(["a", "b"])}, "same train_ids"),
+        ({"query_ids": np.array([4])}, "same query_ids"),
+        ({"measure": "margin"}, "same measure"),
+        ({"n": 5}, "same n"),
+    ],
+)
+def test_scores_of_different_pairs_are_not_averaged(other: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=f"{message}.*entry 1"):
+        whence.average([scores_of([[1.0, 3.0]]), scores_of([[1.0, 3.0]], **other)])
+    with pytest.raises(InvalidInput, match="Got none"):
+        whence.average([])

@@ -43,9 +43,9 @@ def digits() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     return (x[:N], y[:N]), (x[N : N + QUERIES], y[N : N + QUERIES])
 
 
-def mlp(width: int) -> nn.Module:
+def mlp(width: int, seed: int = 0) -> nn.Module:
     """Return the network at its start."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     return nn.Sequential(
         nn.Linear(64, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 10)
     )

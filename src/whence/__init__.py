@@ -10,17 +10,21 @@ from whence.applications.changes import edit, group_effect, perturbation
 from whence.applications.comparison import compare_influence
 from whence.applications.diagnosis import diagnose, spectrum
 from whence.applications.domain_mismatch import domain_mismatch
+from whence.applications.evaluate import evaluate
 from whence.applications.explain import explain
 from whence.applications.flip_set import flip_set
 from whence.applications.influence import influence, influence_on_parameters, self_influence
 from whence.applications.label_errors import find_label_errors
 from whence.applications.retraining import leave_one_out
 from whence.applications.tokens import influence_by_token
+from whence.applications.unrolled import unrolled
 from whence.curvature.kronecker import EKFAC, KFAC
 from whence.linalg.cg import CG
 from whence.linalg.lissa import LiSSA
 from whence.methods.metagradient import metagradient
 from whence.methods.metasmoothness import metasmoothness
+from whence.methods.projected import projected
+from whence.methods.representer import representer
 from whence.methods.tracin import tracin
 from whence.objective.losses import (
     CrossEntropy,
@@ -32,6 +36,7 @@ from whence.objective.losses import (
 )
 from whence.objective.recipe import Recipe
 from whence.objective.training import train
+from whence.scores import average
 
 __all__ = [
     "CG",
@@ -46,10 +51,12 @@ __all__ = [
     "SquaredHinge",
     "Tweedie",
     "attacks",
+    "average",
     "compare_influence",
     "diagnose",
     "domain_mismatch",
     "edit",
+    "evaluate",
     "explain",
     "find_label_errors",
     "flip_set",
@@ -66,9 +73,12 @@ __all__ = [
     "metasmoothness",
     "perturbation",
     "plot",
+    "projected",
     "report",
+    "representer",
     "self_influence",
     "spectrum",
     "tracin",
     "train",
+    "unrolled",
 ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from whence.errors import InvalidInput
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,8 @@ class Scores:
     weight zero with all else equal, the 1/n of the mean kept.
 
     Args:
-        values: [q, k], for k candidates; k = n unless `indices=` restricted them.
+        values: [q, k], for k candidates; k = n unless `indices=` restricted them. float32 where
+            they were computed in it, as the diagnostics say.
         query_ids: The user's names of the queries, [q].
         train_ids: The user's names of the candidates, [k].
         positions: Positions of the candidates in the training data, [k].
@@ -166,3 +167,48 @@ class Scores:
             positions=self.positions[order],
             values=np.take_along_axis(self.values, order, axis=1),
         )
+
+
+def average(scores: Sequence[Scores]) -> Scores:
+    """Return the mean of several scores of the same pairs: of checkpoints, or of trainings.
+
+    The noise of a single training is shared by all its scores, and only other trainings average
+    it out.
+
+    Args:
+        scores: At least one, of the same queries, training examples and measure.
+
+    Returns:
+        Their mean, without diagnostics: those of each part hold for that part.
+
+    Raises:
+        InvalidInput: If there is none, or they are not of the same pairs or measure.
+
+    References:
+        Park et al. (2023), section 3.2, on ensembles of trainings.
+
+    Examples:
+        >>> import numpy as np
+        >>> one = Scores(values=np.array([[0.2, 0.4]]), query_ids=np.array([7]),
+        ...              train_ids=np.arange(2), positions=np.arange(2), n=2,
+        ...              method="example", measure="loss")
+        >>> average([one, one]).method
+        'mean of 2: example'
+    """
+    if not scores:
+        raise InvalidInput("Expected at least one Scores to average. Got none.")
+    first = scores[0]
+    for place, other in enumerate(scores):
+        for name in ("query_ids", "train_ids", "positions", "n", "measure"):
+            if not np.array_equal(getattr(other, name), getattr(first, name)):
+                raise InvalidInput(
+                    f"Expected scores with the same {name} to average. Got another {name} in "
+                    f"entry {place} than in entry 0. Ask each for the same queries and candidates."
+                )
+    methods = list(dict.fromkeys(score.method for score in scores))
+    return replace(
+        first,
+        values=np.mean([score.values for score in scores], axis=0),
+        method=f"mean of {len(scores)}: {'; '.join(methods)}",
+        diagnostics=None,
+    )

@@ -268,3 +268,15 @@ def test_plot_shows_mean_and_ceiling() -> None:
         f"noise ceiling {result.ceiling.mean:.3f}",
     ]
     assert result.plot(ax) is ax
+
+
+def test_plot_of_a_ceiling_counts_the_queries_that_have_one() -> None:
+    outcomes = torch.rand(2, 6, 5, generator=torch.Generator().manual_seed(0))
+    outcomes[:, :, 1] = 1.0
+    ceiling = noise_ceiling(outcomes)
+    ax = ceiling.plot()
+    assert sum(bar.get_height() for bar in ax.patches) == 4
+    legend = ax.get_legend()
+    assert legend is not None
+    assert legend.get_texts()[0].get_text() == f"noise ceiling {ceiling.mean:.3f}"
+    assert ceiling.plot(ax) is ax

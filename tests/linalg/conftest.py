@@ -52,6 +52,9 @@ class MeanOfRankOnes(StochasticOperator):
         rows = torch.randint(len(self.X), (self.batch,), generator=generator)
         return MeanOfRankOnes(self.X[rows], self.batch)
 
+    def batched(self, size: int) -> MeanOfRankOnes:
+        return MeanOfRankOnes(self.X, size)
+
 
 class Counting(LinearOperator):
     """A dense matrix that counts the columns it has been multiplied with."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from whence.errors import Diverged, InvalidInput, NotPositiveDefinite
-from whence.linalg import BlockDiagonal, Dense, Diagonal, LiSSA, materialize, sample
+from whence.linalg import BlockDiagonal, Cholesky, Dense, Diagonal, LiSSA, materialize, sample
 
 
 def naive_lissa(A, v, depth, scale, generator):
@@ -137,6 +137,72 @@ def test_memory_is_flat(random):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40_000  # KiB
 
 
+def naive_preconditioned(A, M, b, depth, scale, momentum, generator):
+    """x ← x + d, d ← momentum d + M (b − S x)/scale, from zero; every x."""
+    x, d, path = torch.zeros_like(b), torch.zeros_like(b), []
+    for step in range(depth + 1):
+        product = sample(A, generator) @ x if step else torch.zeros_like(b)
+        d = momentum * d + M @ (b - product) / scale
+        x = x + d
+        path.append(x)
+    return torch.stack(path[1:])
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+def test_preconditioned_recursion_with_momentum(A, random, symmetric, averaged):
+    M = Dense(symmetric(torch.linspace(0.5, 1.5, 6)))
+    b = random(6)
+    solver = LiSSA(depth=31, scale=20.0, seed=5, preconditioner=M, momentum=0.5, averaged=averaged)
+    path = naive_preconditioned(A, M, b, 31, 20.0, 0.5, torch.Generator().manual_seed(5))
+    expected = path[15:].mean(0) if averaged else path[-1]
+    torch.testing.assert_close(solver.prepare(A).solve(b).value, expected)
+
+
+def test_a_good_preconditioner_shortens_the_series(symmetric, random):
+    eigenvalues = torch.logspace(-3, 1, 20, dtype=torch.float64)
+    A, rough = (Dense(symmetric(eigenvalues * f)) for f in (1.0, torch.linspace(0.7, 1.5, 20)))
+    M = Cholesky().prepare(rough)
+    b = random(20)
+    assert LiSSA(depth=400).prepare(A).solve(b).residual > 0.1
+    inverse = LiSSA(depth=40, preconditioner=M).prepare(A)
+    solution = inverse.solve(b)
+    assert solution.residual < 1e-6
+    products = torch.linalg.eigvals(torch.linalg.solve(materialize(rough), materialize(A))).real
+    assert float(products.max()) <= inverse.scale <= 1.3 * float(products.max())
+
+
+def test_averaging_takes_out_noise(random, rank_ones):
+    A = rank_ones(random(60, 6), batch=4).damped(0.5)
+    b = random(6)
+    exact = torch.linalg.solve(materialize(A), b)
+    errors = [
+        torch.stack(
+            [
+                LiSSA(depth=200, averaged=averaged, seed=seed).prepare(A).solve(b).value - exact
+                for seed in range(10)
+            ]
+        ).norm()
+        for averaged in (False, True)
+    ]
+    assert float(errors[1]) < 0.5 * float(errors[0])
+
+
+def test_batch_size_is_the_solvers_to_choose(random, rank_ones):
+    X, b = random(40, 6), random(6)
+    asked = LiSSA(depth=30, scale=9.0, batch_size=4).prepare(rank_ones(X, batch=1).damped(0.5))
+    given = LiSSA(depth=30, scale=9.0).prepare(rank_ones(X, batch=4).damped(0.5))
+    torch.testing.assert_close(asked.solve(b).value, given.solve(b).value)
+
+
+def test_divergence_with_a_preconditioner_names_a_scale_that_works(random, rank_ones):
+    A = rank_ones(random(200, 30), batch=1).damped(0.1)
+    M = Cholesky().prepare(Dense(materialize(A)))
+    with pytest.raises(Diverged, match=r"Use scale=[\d.]+ or more") as caught:
+        LiSSA(depth=500, scale=2.0, preconditioner=M).prepare(A).solve(random(30))
+    named = float(str(caught.value).split("Use scale=")[1].split(" ")[0])
+    LiSSA(depth=500, scale=named, preconditioner=M).prepare(A).solve(random(30))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -144,6 +210,9 @@ def test_memory_is_flat(random):
         ({"depth": 1, "repeats": 0}, "repeats=0"),
         ({"depth": 1, "scale": 0.0}, "Got 0.0"),
         ({"depth": 1, "scale": float("nan")}, "Got nan"),
+        ({"depth": 1, "momentum": 1.0}, "momentum=1.0"),
+        ({"depth": 1, "batch_size": 0}, "batch_size=0"),
+        ({"depth": 1, "preconditioner": 3}, "Got int"),
     ],
 )
 def test_bad_options(options, message):

@@ -103,11 +103,14 @@ def test_equals_a_torch_loop(name: str, dtype: torch.dtype, bound: float) -> Non
 def test_retraining_together_equals_one_after_another(name: str) -> None:
     chosen = recipe(**RECIPES[name])
     run = train(mlp(), CrossEntropy(), data(), chosen)
-    rows = torch.stack([weights(), torch.ones(N), weights().flip(0)]).double()
+    no_batch = torch.ones(N)
+    no_batch[run.batches[0]] = 0  # a whole batch of weight zero, and other batches in part
+    half = torch.arange(N) % 2
+    rows = torch.stack([weights(), torch.ones(N), weights().flip(0), half, no_batch]).double()
     expected = torch.stack(
         [train(mlp(), CrossEntropy(), data(), chosen, weights=row).params for row in rows]
     )
-    for together in (1, 2, 3):
+    for together in (1, 2, 5):
         found = retrain(run, rows, together=together)
         assert torch.allclose(found, expected, rtol=0, atol=1e-12)
 

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from whence.pages import (
+    AttackPage,
     BatchPage,
     ExplanationPage,
     Item,
@@ -58,6 +59,39 @@ def explanation(**changes: object) -> ExplanationPage:
         **ABOUT,
     )
     return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def sequences() -> ExplanationPage:
+    """A page about a text, whose training texts are cut into tokens that act."""
+    query = Item(title="The query", label="3 tokens", tokens=("The ", "moon ", "is made"))
+    near = Item(
+        title="Training example 7",
+        label="4 tokens",
+        tokens=("The ", "moon ", "is ", "cheese"),
+        acting=np.array([0.0, 0.02, -0.001, 0.3]),
+        effect=0.319,
+    )
+    far = replace(near, title="Training example 8", acting=-2 * np.ones(4), effect=-0.2)
+    return explanation(query=query, helpful=(near,), harmful=(far,), scatter=None)
+
+
+def attacked() -> AttackPage:
+    """Two digits before and after a change of a few pixels."""
+    digits, labels = load_digits(return_X_y=True)
+    images = (digits.reshape(-1, 8, 8) * 255 / 16).astype(np.uint8)
+    change = np.random.default_rng(0).choice([-1.0, 0.0, 1.0], (8, 8))
+    items = [
+        Item(title=f"Training example {i}", label=str(labels[i]), image=images[i]) for i in (3, 8)
+    ]
+    return AttackPage(
+        title="How little flips the prediction?",
+        words="An audit.",
+        said="1 of 1 predictions flipped by 2 changed training inputs.",
+        pairs=tuple((item, replace(item, acting=change)) for item in items),
+        queries=(replace(items[0], title="Query 0", predicted="3, then 8"),),
+        losses=(0.1, 0.3, 0.9),
+        **{name: value for name, value in ABOUT.items() if name != "n"},
+    )
 
 
 def batch(rows: int = 60) -> BatchPage:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.pages.pages import batch, explanation, ranked, with_text
+from tests.pages.pages import attacked, batch, explanation, ranked, sequences, with_text
 from whence.pages import Item, Page, QueryRow, write
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
@@ -30,7 +30,9 @@ _FLAGS = [
     "--window-size=1100,900",
 ]
 PAGES = pytest.mark.parametrize(
-    "page", [explanation(), batch(), ranked()], ids=["why", "many", "ranked"]
+    "page",
+    [explanation(), sequences(), batch(), ranked(), attacked()],
+    ids=["why", "sequences", "many", "ranked", "attack"],
 )
 
 
@@ -279,3 +281,22 @@ return faults;
 def test_names_and_landmarks(browser: Any, page: Page, tmp_path: Path) -> None:
     show(browser, page, tmp_path)
     assert browser.execute_script(_ACCESSIBLE) == []
+
+
+def test_tokens_are_colored_by_their_part(browser: Any, tmp_path: Path) -> None:
+    show(browser, sequences(), tmp_path)
+    assert texts(browser, "mark") == ["cheese", "The", "moon", "is", "cheese"]
+    first = find(browser, "mark")
+    assert first.get_attribute("title") == "+0.300"
+    assert first.value_of_css_property("background-color") != "rgba(0, 0, 0, 0)"
+
+
+def test_prints_without_tools_and_without_cutting(browser: Any, tmp_path: Path) -> None:
+    show(browser, ranked(), tmp_path)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    hidden = browser.execute_script(
+        "return ['.tools', '.pager', '#theme'].map(s => getComputedStyle("
+        "document.querySelector(s)).display)"
+    )
+    assert hidden == ["none", "none", "none"]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})

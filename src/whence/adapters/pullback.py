@@ -100,6 +100,7 @@ def _affine(transform: Callable[[Any], Any], sample: Any) -> Floats | None:
             return dense(transform(pd.DataFrame(some, columns=sample.columns)))
         return dense(transform(some))
 
+    numbers = np.where(np.isnan(numbers), 0.0, numbers)  # affine in the cells that are not missing
     if not np.isfinite(numbers).all():
         return None
     base = numbers.mean(0)

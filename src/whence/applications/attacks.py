@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from whence.applications.attack_page import attack_page
 from whence.applications.changes import perturbation
-from whence.applications.describe import class_of, item_of, label_of
+from whence.applications.describe import class_of
 from whence.applications.influence import influence
 from whence.curvature.choose import prepare
 from whence.errors import InvalidInput, UnsupportedModel
@@ -27,23 +28,20 @@ from whence.linalg.cg import CG
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Solver
 from whence.objective.features import DenseFeatures
+from whence.objective.files import read_arrays, write_arrays
 from whence.objective.linear import LinearExamples, LinearObjective
 from whence.objective.module import ModuleExamples, ModuleObjective
 from whence.objective.objective import Objective
-from whence.pages import AttackPage, Light, write
+from whence.pages import write
 
 HALF_A_GRAY_LEVEL = 0.499 / 127.5  # for pixels in [-1, 1]; just inside, so that rounding undoes it
 
 _CONVERGED = 1e-9  # gradient norm of the model between two steps
 _CANDIDATES = 32  # training inputs whose derivative is taken to choose among them
-_SHOWN = 20  # changed inputs, and queries, on a page
+_OWNER = "whence attack"  # whose arrays a saved attack holds
 
 Retrain: TypeAlias = Callable[[Tensor], Objective]
 _Examples: TypeAlias = LinearExamples | ModuleExamples
-_WORDS = (
-    "An audit of one's own model: how little a few training inputs must change before, trained on "
-    "them, it reads the queries otherwise. The colors show where each input was changed."
-)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -112,64 +110,21 @@ class Attack:
         Raises:
             InvalidInput: If the path cannot be written.
         """
-        train = _examples_of(self.clean).subset(self.positions[:_SHOWN])
-        after = replace(train, inputs=self.inputs[:_SHOWN])
-        moved = (self.inputs - self.original).double().numpy()
-        names = [f"Training example {name}" for name in train.ids]
-        pairs = tuple(
-            (
-                item_of(self.clean, train, i, title=name, image_shape=None),
-                item_of(
-                    self.clean,
-                    after,
-                    i,
-                    title=f"{name}, changed",
-                    image_shape=None,
-                    acting=moved[i] if moved[i].ndim in (2, 3) else None,
-                ),
-            )
-            for i, name in enumerate(names)
-        )
-        q = range(min(_SHOWN, len(self.queries)))
-        said = [
-            tuple(self._named(objective)[i] for objective in (self.clean, self.poisoned)) for i in q
-        ]
-        held = self.verify()
-        queries = tuple(
-            item_of(
-                self.clean,
-                self.queries,
-                i,
-                title=f"Query {self.queries.ids[i]}",
-                image_shape=None,
-                predicted=f"{said[i][0]}, then {said[i][1]}",
-            )
-            for i in q
-        )
-        check = Light(
-            level="good" if held[self.flipped].all() else "bad",
-            title="Does it hold when the model is trained from nothing?",
-            words=f"{int(held.sum())} of {len(held)} queries flip after training from nothing; "
-            f"{int(self.flipped.sum())} did at the end of the attack.",
-        )
-        page = AttackPage(
-            title=title,
-            words=_WORDS,
-            said=f"{self}.",
-            pairs=pairs,
-            queries=queries,
-            losses=self.losses,
-            lights=(check,),
-            method="Projected ascent of the queries' mean loss along the sign of its derivative in "
-            "the training inputs, through retraining (Koh & Liang 2017, section 5.2).",
-            command=command,
-        )
-        return write(page, path)
+        return write(attack_page(self, title, command), path)
 
-    def _named(self, objective: Objective) -> list[str]:
-        """Return what a model says of each query."""
-        targets = torch.from_numpy(_predicted(objective, self.queries))
-        return [label_of(self.clean, target) for target in targets]
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the changed inputs to a file, whole or not at all; `resume` goes on from it.
+
+        Args:
+            path: The file, an archive of arrays; an existing one is replaced.
+        """
+        write_arrays(
+            Path(path),
+            _OWNER,
+            positions=self.positions,
+            inputs=self.inputs.numpy(),
+            losses=np.array(self.losses),
+        )
 
     def __str__(self) -> str:
         """Return the outcome in a sentence."""
@@ -306,6 +261,110 @@ def craft(
     )
 
 
+def resume(
+    objective: Objective,
+    queries: Any,
+    path: str | os.PathLike[str],
+    *,
+    retrain: Retrain | None = None,
+) -> Attack:
+    """Read an attack that was saved, to go on from: `craft(objective, queries, start=...)`.
+
+    Args:
+        objective: R at θ̂, the clean one.
+        queries: (inputs, y), as they were.
+        path: Where `attack.save` wrote it.
+        retrain: As for `craft`.
+
+    Returns:
+        The attack, its model trained on the changed inputs.
+
+    Raises:
+        CorruptFile: If the file is cut short, or is something else.
+        InvalidInput: If it does not fit the objective.
+
+    Cost:
+        One retraining.
+
+    Examples:
+        >>> import tempfile, torch, whence
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> _ = torch.manual_seed(0)
+        >>> images = torch.rand(30, 1, 4, 4, dtype=torch.float64) * 2 - 1
+        >>> y = (images.mean((1, 2, 3)) > 0).long()
+        >>> top = LogisticRegression(tol=1e-10).fit(images.flatten(1), y)
+        >>> objective = whence.from_frozen(torch.nn.Flatten(), top, images, y)
+        >>> query = images[:1], y[:1]
+        >>> attack = whence.attacks.craft(objective, query, steps=2, budget=0.1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     attack.save(folder + "/attack.npz")
+        ...     start = whence.attacks.resume(objective, query, folder + "/attack.npz")
+        >>> len(whence.attacks.craft(objective, query, steps=2, budget=0.1, start=start).losses)
+        5
+    """
+    kept = read_arrays(Path(path), _OWNER)
+    clean = _attackable(objective, retrain)
+    asked = _asked(clean, queries)
+    inputs, moved = _inputs(clean).clone(), torch.from_numpy(kept["inputs"])
+    where = kept["positions"].astype(np.intp)
+    if where.max(initial=0) >= len(inputs) or moved.shape[1:] != inputs.shape[1:]:
+        raise InvalidInput(
+            f"Expected changed inputs of shape {list(inputs.shape[1:])} at positions below "
+            f"{len(inputs)}. Got {list(moved.shape[1:])}, up to {where.max(initial=0)}, in {path}."
+        )
+    rows = torch.from_numpy(where)
+    inputs[rows] = moved.to(inputs)
+    if isinstance(clean, LinearObjective):
+        changed: Objective = _polished(_with_features(clean, rows, moved.to(inputs)))
+    else:
+        assert retrain is not None
+        changed = retrain(inputs)
+    poisoned = _seeing(changed, inputs)
+    return Attack(
+        clean=clean,
+        poisoned=poisoned,
+        queries=asked,
+        positions=where,
+        inputs=moved.to(inputs),
+        losses=tuple(kept["losses"].tolist()),
+        flipped=_predicted(poisoned, asked) != _predicted(clean, asked),
+        retrain=retrain,
+    )
+
+
+def as_predicted(objective: Objective, queries: Any) -> Any:
+    """Return queries labeled by what the model says of them: raising that loss turns what it says.
+
+    Args:
+        objective: R at θ̂ of a classifier, from `whence.from_frozen` or `whence.from_torch`.
+        queries: (inputs, y); y may be any class.
+
+    Returns:
+        (inputs, y) for `craft`.
+
+    Raises:
+        UnsupportedModel: If the model is no classifier.
+
+    Examples:
+        >>> import torch, whence
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> images = torch.linspace(-1, 1, 160).reshape(10, 1, 4, 4)
+        >>> y = torch.arange(10) // 5
+        >>> top = LogisticRegression(tol=1e-10).fit(images.flatten(1), y)
+        >>> objective = whence.from_frozen(torch.nn.Flatten(), top, images, y)
+        >>> whence.attacks.as_predicted(objective, (images[:1], [1]))[1]
+        array([0])
+    """
+    if not objective.classes:
+        raise UnsupportedModel(
+            "Expected a classifier with named classes. Got a model without. Pass classes=."
+        )
+    asked = _asked(objective, queries)
+    said = _predicted(objective, asked)
+    linear = isinstance(objective, LinearObjective)  # which takes labels by name
+    return asked.inputs, np.asarray(objective.classes)[said] if linear else said
+
+
 def strongest(objective: Objective, queries: Any, m: int) -> NDArray[np.intp]:
     """Return the training inputs whose change can move the queries' loss most, the first first.
 
@@ -358,6 +417,8 @@ def _attackable(objective: Objective, retrain: Retrain | None) -> Objective:
 
 def _asked(objective: Objective, queries: Any) -> _Examples:
     """Return the queries with the inputs that a page shows."""
+    if isinstance(queries, LinearExamples | ModuleExamples):
+        return queries
     if isinstance(objective, LinearObjective):
         return objective.inputs.encode(queries)
     asked = objective.examples(queries)

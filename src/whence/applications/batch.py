@@ -11,9 +11,10 @@ import numpy as np
 from whence.applications.describe import class_of, item_of, lights_of
 from whence.applications.influence import influence
 from whence.applications.prediction import MeasureLike
+from whence.applications.sequences import Decode
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
-from whence.objective.losses import measure_of
+from whence.objective.losses import CrossEntropy, measure_of
 from whence.objective.objective import Objective
 from whence.pages import BatchPage, QueryRow, write
 
@@ -30,6 +31,7 @@ def report(
     solver: Solver | None = None,
     damping: float | None = None,
     image_shape: tuple[int, ...] | None = None,
+    decode: Decode | None = None,
     title: str = "What is behind these predictions?",
     command: str = "whence.report(objective, queries, path)",
 ) -> Path:
@@ -47,6 +49,8 @@ def report(
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
         image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
+        decode: From a list of token numbers to text, such as a tokenizer's decode, where the
+            inputs are tokens; the numbers are shown if `None`.
         title: The heading.
         command: What reproduces the page; shown at its end.
 
@@ -92,6 +96,9 @@ def report(
         return tuple((place[int(i)], float(v)) for i, v in pairs if sign * v > 0)
 
     names = [str(name) for name in objective.classes]  # a regression has no right answer to name
+    if not names and isinstance(objective.loss, CrossEntropy) and outputs.ndim == 2:
+        names = [str(c) for c in range(outputs.shape[1])]
+    options: dict[str, Any] = {"image_shape": image_shape, "decode": decode}
     diagnostics = scores.diagnostics
     page = BatchPage(
         title=title,
@@ -99,7 +106,7 @@ def report(
         measure=scores.measure,
         unit=_UNITS.get(scores.measure, ""),
         examples=tuple(
-            item_of(objective, shown, i, title=f"Training example {name}", image_shape=image_shape)
+            item_of(objective, shown, i, title=f"Training example {name}", **options)
             for i, name in enumerate(shown.ids)
         ),
         rows=tuple(
@@ -109,7 +116,7 @@ def report(
                     asked,
                     query,
                     title=f"Query {name}",
-                    image_shape=image_shape,
+                    **options,
                     predicted=names[class_of(outputs[query])] if names else None,
                 ),
                 value=values[query],

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+from whence.applications.sequences import Decode, counted, pieces_of
 from whence.errors import InvalidInput
 from whence.objective.linear import LinearExamples
 from whence.objective.losses import CrossEntropy, Logistic
@@ -31,8 +32,10 @@ def label_of(objective: Objective, target: Tensor) -> str:
         target: One encoded target.
 
     Returns:
-        The class name, or the number.
+        The class name, or the number; empty for a sequence, which is its own target.
     """
+    if counted(objective, target) is not None:
+        return ""
     if objective.classes:
         index = int(target.argmax()) if target.ndim else int(target.clamp_min(0))
         return str(objective.classes[index])
@@ -62,6 +65,14 @@ def said_of(objective: Objective, queries: Examples) -> str:
         The sentence.
     """
     outputs = objective.outputs(queries)[0]
+    tokens = counted(objective, queries.targets[0])
+    if tokens is not None:
+        loss = float(objective.loss(outputs.unsqueeze(0), queries.targets[:1])[0])
+        return f"The model reads {tokens} tokens with a loss of {loss / max(tokens, 1):.3f} each."
+    if not objective.classes and isinstance(objective.loss, CrossEntropy):
+        best = class_of(outputs)
+        probability = torch.softmax(outputs, 0)[best]
+        return f"The model says class {best} with probability {float(probability):.2f}."
     if not objective.classes:
         values = outputs if outputs.ndim else outputs.reshape(1)
         return f"The model predicts {', '.join(f'{value:.4g}' for value in values.tolist())}."
@@ -87,6 +98,7 @@ def item_of(
     acting: Floats | None = None,
     effect: float | None = None,
     actual: float | None = None,
+    decode: Decode | None = None,
 ) -> Item:
     """Return one example as a page shows it.
 
@@ -97,9 +109,11 @@ def item_of(
         title: What to call it.
         image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat; else `None`.
         predicted: What the model says of it, where that is shown.
-        acting: The derivative of the query's measure in its inputs, [d].
+        acting: The derivative of the query's measure in its inputs, [d]; of tokens, the part of
+            the effect that each has, [t].
         effect: The predicted change if it is removed.
         actual: The change that retraining made.
+        decode: From token numbers to text, such as a tokenizer's decode.
 
     Returns:
         The record.
@@ -118,13 +132,15 @@ def item_of(
         drawn = None if acting is None else acting.reshape(image_shape)
     elif row is not None:
         columns, drawn = _columns(row, acting)
+    tokens = () if image is not None else pieces_of(examples, index, decode)
     return Item(
         title=title,
         label=label,
         predicted=predicted,
         image=image,
+        tokens=tokens,
         columns=columns,
-        acting=drawn,
+        acting=acting if tokens else drawn,
         effect=effect,
         actual=actual,
     )
@@ -229,4 +245,6 @@ def _columns(row: Any, acting: Floats | None) -> tuple[tuple[tuple[str, str], ..
 
 def _value(value: Any) -> str:
     """Return a cell as text, numbers in four digits."""
+    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+        return "missing"
     return f"{value:.4g}" if isinstance(value, (float, np.floating)) else str(value)

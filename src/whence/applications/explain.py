@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from whence.applications.changes import perturbation
-from whence.applications.describe import item_of, lights_of, said_of
+from whence.applications.describe import said_of
+from whence.applications.explanation_page import explanation_page
 from whence.applications.influence import influence
 from whence.applications.prediction import Floats, MeasureLike
 from whence.applications.retraining import leave_one_out
+from whence.applications.sequences import Decode
 from whence.errors import InvalidInput
 from whence.evaluation.agreement import loo_correlation
+from whence.linalg.solver import Solver
 from whence.objective.losses import measure_of
 from whence.objective.objective import Examples, Objective
-from whence.pages import ExplanationPage, Scatter, write
+from whence.pages import write
+from whence.pages.words import decimals_of
 from whence.scores import Diagnostics, Scores
 
 _CANDIDATES = 3  # candidates per example shown: the first order orders them only roughly
@@ -80,9 +84,11 @@ class Explanation:
         objective: R at θ̂.
         query: The one query.
         scores: First-order scores of all training examples, [1, n].
-        refined: Refined effects of the candidates, [1, m].
+        refined: Effects of the candidates in the order in which they are shown, [1, m].
         k: How many helpful and harmful examples are shown.
         measure: What is predicted.
+        solver: What inverts the curvature; chosen by cost if `None`.
+        damping: λ >= 0 added to the curvature; chosen by rule if `None`.
     """
 
     objective: Objective
@@ -91,6 +97,8 @@ class Explanation:
     refined: Scores
     k: int
     measure: MeasureLike = "loss"
+    solver: Solver | None = None
+    damping: float | None = None
 
     @property
     def helpful(self) -> tuple[Effect, ...]:
@@ -121,7 +129,13 @@ class Explanation:
         """
         where = self.scores.largest(k).positions[0]
         predicted = influence(
-            self.objective, self.query, order="refined", measure=self.measure, indices=where
+            self.objective,
+            self.query,
+            order="refined",
+            measure=self.measure,
+            indices=where,
+            solver=self.solver,
+            damping=self.damping,
         ).values
         actual = leave_one_out(self.objective, where, self.query, measure=self.measure)
         agreement = loo_correlation(predicted, actual)
@@ -141,6 +155,9 @@ class Explanation:
         verify: int = 20,
         verification: Verification | None = None,
         image_shape: tuple[int, ...] | None = None,
+        texts: Sequence[str] | None = None,
+        query_text: str | None = None,
+        decode: Decode | None = None,
         title: str = "Why did the model say this?",
         command: str = "explanation.report(path)",
     ) -> Path:
@@ -152,6 +169,10 @@ class Explanation:
                 convex are not retrained.
             verification: A verification made before, instead of a new one.
             image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
+            texts: The training examples as texts, [n], where the rows are made from texts.
+            query_text: The query as a text.
+            decode: From a list of token numbers to text, such as a tokenizer's decode, where the
+                inputs are tokens; the numbers are shown if `None`.
             title: The heading.
             command: What reproduces the page; shown at its end.
 
@@ -159,11 +180,25 @@ class Explanation:
             The path.
 
         Raises:
-            InvalidInput: If the path cannot be written, or image_shape does not fit the rows.
+            InvalidInput: If the path cannot be written, or image_shape or texts do not fit the
+                rows.
         """
+        n = len(self.objective.train)
+        if texts is not None and len(texts) != n:
+            raise InvalidInput(f"Expected {n} texts, one per training example. Got {len(texts)}.")
         if verification is None and verify and self.objective.convex:
             verification = self.verify(verify)
-        return write(explanation_page(self, verification, image_shape, title, command), path)
+        page = explanation_page(
+            self,
+            verification,
+            image_shape=image_shape,
+            texts=texts,
+            query_text=query_text,
+            decode=decode,
+            title=title,
+            command=command,
+        )
+        return write(page, path)
 
     def to_frame(self) -> pd.DataFrame:
         """Return the helpful and harmful examples as a frame: id, position, effect, first."""
@@ -177,13 +212,17 @@ class Explanation:
 
     def __str__(self) -> str:
         """Return the examples with their effects, in words."""
-        name = self.scores.measure
+        name, value = self.scores.measure, self.value
+        shown = (*self.helpful, *self.harmful)
+        d = decimals_of(max((abs(effect.effect) for effect in shown), default=0.0))
         lines = [said_of(self.objective, self.query)]
-        lines.append(f"The {name} is {self.value:.3f}. Without one training example it would be:")
+        lines.append(f"The {name} is {value:.{d}f}. Without one training example it would be:")
         for title, effects in (("helpful", self.helpful), ("harmful", self.harmful)):
-            for effect in effects:
-                there = self.value + effect.effect
-                lines.append(f"  {there:.3f}  ({effect.effect:+.3f})  without {effect.id}, {title}")
+            lines += [
+                f"  {value + effect.effect:.{d}f}  ({effect.effect:+.{d}f})  without {effect.id}, "
+                f"{title}"
+                for effect in effects
+            ]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -207,90 +246,28 @@ class Explanation:
         return sorted(effects, key=lambda effect: sign * effect.effect)
 
 
-def explanation_page(
-    explanation: Explanation,
-    verification: Verification | None,
-    image_shape: tuple[int, ...] | None,
-    title: str,
-    command: str,
-) -> ExplanationPage:
-    """Return what the page of an explanation shows.
-
-    Args:
-        explanation: The explanation.
-        verification: Predicted against retrained, or `None`.
-        image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
-        title: The heading.
-        command: What reproduces the page.
-
-    Returns:
-        Plain data.
-    """
-    objective, query = explanation.objective, explanation.query
-    effects = (*explanation.helpful, *explanation.harmful)
-    where = np.array([effect.position for effect in effects])
-    shown = objective.train.subset(where)
-    acting = perturbation(objective, where, query, measure=explanation.measure)
-    actual = (
-        dict(zip(verification.positions.tolist(), verification.actual.tolist(), strict=True))
-        if verification is not None
-        else {}
-    )
-    items = [
-        item_of(
-            objective,
-            shown,
-            index,
-            title=f"Training example {effect.id}",
-            image_shape=image_shape,
-            acting=acting[index],
-            effect=effect.effect,
-            actual=actual.get(effect.position),
-        )
-        for index, effect in enumerate(effects)
-    ]
-    unit = {"loss": "nats", "margin": "log odds", "probability": "probability"}
-    diagnostics = explanation.diagnostics
-    lights = lights_of(diagnostics, convex=objective.convex) if diagnostics is not None else ()
-    helped = len(explanation.helpful)
-    return ExplanationPage(
-        title=title,
-        query=item_of(objective, query, 0, title="The query", image_shape=image_shape),
-        said=said_of(objective, query),
-        measure=explanation.scores.measure,
-        unit=unit.get(explanation.scores.measure, ""),
-        value=explanation.value,
-        helpful=tuple(items[:helped]),
-        harmful=tuple(items[helped:]),
-        scatter=None
-        if verification is None
-        else Scatter(
-            predicted=verification.predicted,
-            actual=verification.actual,
-            names=tuple(verification.ids.tolist()),
-            r=verification.r,
-            slope=verification.slope,
-        ),
-        lights=lights,
-        method=f"Effects: {explanation.refined.method}. Candidates: {explanation.scores.method}.",
-        command=command,
-        n=len(objective.train),
-    )
-
-
 def explain(
-    objective: Objective, query: Any, *, k: int = 10, measure: MeasureLike = "loss"
+    objective: Objective,
+    query: Any,
+    *,
+    k: int = 10,
+    measure: MeasureLike = "loss",
+    solver: Solver | None = None,
+    damping: float | None = None,
 ) -> Explanation:
     """Find the training examples behind one prediction.
 
-    All n examples are scored to first order; the 3k most helpful and 3k most harmful are then
-    predicted again in the refined order, and the k best of both are shown with those effects.
+    All n examples are scored to first order. Of a convex model the 3k most helpful and 3k most
+    harmful are then predicted again in the refined order, and the k best of both are shown with
+    those effects; of another model, whose curvature is approximate, with those of first order.
 
     Args:
         objective: R at θ̂.
         query: (x, y) of one query.
         k: How many helpful and harmful examples to show, >= 1.
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+        solver: What inverts the curvature; chosen by cost if `None`.
+        damping: λ >= 0 added to the curvature; chosen by rule if `None`.
 
     Returns:
         The explanation: `.helpful`, `.harmful`, `.verify()`, `.to_frame()`, `.report(path)`.
@@ -320,10 +297,19 @@ def explain(
             f"Expected one query to explain. Got {len(asked)}. "
             "Pass one row, or use whence.influence for many."
         )
-    scores = influence(objective, asked, measure=measure)
+    options: dict[str, Any] = {"measure": measure, "solver": solver, "damping": damping}
+    scores = influence(objective, asked, **options)
     candidates = min(_CANDIDATES * k, len(objective.train))
     where = np.union1d(scores.top(candidates).positions[0], scores.bottom(candidates).positions[0])
-    refined = influence(objective, asked, order="refined", measure=measure, indices=where)
+    if objective.convex:
+        shown = influence(objective, asked, order="refined", indices=where, **options)
+    else:
+        shown = replace(
+            scores,
+            values=scores.values[:, where],
+            train_ids=scores.train_ids[where],
+            positions=scores.positions[where],
+        )
     return Explanation(
-        objective=objective, query=asked, scores=scores, refined=refined, k=k, measure=measure
+        objective=objective, query=asked, scores=scores, refined=shown, k=k, **options
     )

@@ -23,6 +23,7 @@ from whence.applications.prediction import (
     measure_name,
     positions,
 )
+from whence.applications.relatif import PER, Normalize, check_normalize, relative
 from whence.curvature.choose import prepare
 from whence.curvature.exact import Gradients
 from whence.curvature.forms import bilinear, quadratic
@@ -43,6 +44,7 @@ def influence(
     indices: Indices | None = None,
     solver: Solver | None = None,
     damping: float | None = None,
+    normalize: Normalize = "none",
 ) -> Scores:
     """Predict how each query's measure changes if each training example is removed.
 
@@ -58,6 +60,8 @@ def influence(
         indices: Positions of the candidates in the training data; all n if `None`.
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        normalize: RelatIF, for the first order: ∇m_qᵀ H⁻¹ gᵢ over √(gᵢᵀ H⁻¹ gᵢ) ("loss") or
+            over ‖H⁻¹ gᵢ‖ ("parameters"), without wᵢ/n. `scores.measure` names the changed unit.
 
     Returns:
         Scores with values [q, n], or [q, k] for k candidates; in nats for the loss.
@@ -72,10 +76,10 @@ def influence(
     Cost:
         first: q solves and one product of the training gradients with [p, q].
         newton: k c solves for k candidates. refined: 2 k more, and four passes over the data
-        for each.
+        for each. normalize: k solves.
 
     References:
-        Koh & Liang (2017), section 2.1, equation 2.
+        Koh & Liang (2017), section 2.1, equation 2; Barshan et al. (2020) for normalize.
 
     Examples:
         >>> import whence
@@ -89,20 +93,25 @@ def influence(
         (1, 149)
     """
     check_order(order)
+    check_normalize(normalize, order)
     asked = objective.examples(queries)
     quantity = measure_of(objective.loss, measure)
     where = positions(objective, indices)
-    candidates = objective.train if indices is None else objective.train.subset(where)
-    weights = objective.weights[where]
     solution = None
     if order == "first":
         prepared = prepare(objective, len(asked), solver=solver, damping=damping)
+        model = prepared.single or objective
+        candidates = model.train if indices is None else model.train.subset(where)
         dots, solution = bilinear(
             prepared.inverse,
             Gradients(objective, asked, quantity),
-            Gradients(objective, candidates, objective.loss),
+            Gradients(model, candidates, model.loss),
         )
-        values = dots.mul_(weights / len(objective.train))
+        if normalize == "none":
+            values = dots.mul_(model.weights[where] / len(model.train))
+        else:
+            whole = objective.train.subset(where)
+            values = relative(dots, objective, whole, prepared.inverse, normalize)
     else:
         c = objective.outputs(asked).shape[1]
         prepared = prepare(objective, len(where) * c, solver=solver, damping=damping)
@@ -112,13 +121,13 @@ def influence(
             parts.append(measure_changes(objective, asked, quantity, deltas_of(change, order)))
         values = torch.cat(parts, 1)
     return Scores(
-        values=as_array(values),
+        values=values.numpy() if prepared.single else as_array(values),
         query_ids=asked.ids,
-        train_ids=candidates.ids,
+        train_ids=objective.train.ids[where],
         positions=where,
         n=len(objective.train),
         method=ORDERS[order],
-        measure=measure_name(measure),
+        measure=measure_name(measure) + PER[normalize],
         diagnostics=diagnostics(objective, prepared, solution),
     )
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from whence.curvature.removal import Changes
 from whence.errors import InvalidInput
 from whence.objective.measures import Measure, OutputFunction
+from whence.objective.measures import measure_name as measure_name
 from whence.objective.objective import Examples, Objective
 
 Floats = NDArray[np.float64]
@@ -120,13 +121,6 @@ def measure_changes(
     flat = outputs.movedim(-1, 1).flatten(0, 1)
     targets = queries.targets.repeat_interleave(k, dim=0)
     return measure(flat, targets).reshape(q, k) - before.unsqueeze(1)
-
-
-def measure_name(measure: MeasureLike) -> str:
-    """Return how results name the measure."""
-    if isinstance(measure, str):
-        return measure
-    return getattr(measure, "__name__", type(measure).__name__)
 
 
 def as_array(tensor: Tensor) -> Floats:

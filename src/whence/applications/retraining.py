@@ -24,17 +24,19 @@ from whence.applications.prediction import (
 from whence.curvature.choose import prepare
 from whence.curvature.removal import SingleChanges, tiles
 from whence.errors import UnsupportedModel
+from whence.evaluation.retraining import leave_one_out as repeated_without
 from whence.objective.hinge import fit_hinge, is_hinge, refit_hinge
 from whence.objective.linear import LinearObjective
 from whence.objective.losses import measure_of
 from whence.objective.objective import Objective
+from whence.objective.training import Run
 
 _CONVERGED = 1e-10  # gradient norm at which a retrained model counts as retrained
 _CONTRACTION = 0.8  # a step that leaves more of the gradient sends its removal to be refitted alone
 
 
 def leave_one_out(
-    objective: Objective,
+    objective: Objective | Run,
     indices: Indices,
     queries: Any,
     *,
@@ -44,10 +46,11 @@ def leave_one_out(
 
     m_q(θ̂₋ᵢ) − m_q(θ̂), both models at gradient norm 1e-10. All removals are refitted together,
     by Newton steps that share one factor of H and correct it for the missing example; one that
-    does not contract quickly is refitted on its own with fresh Hessians.
+    does not contract quickly is refitted on its own with fresh Hessians. A training recorded by
+    `whence.train` is repeated without each example instead, as it was run.
 
     Args:
-        objective: R at θ̂; polished first if the fit has not converged.
+        objective: R at θ̂, polished first if the fit has not converged; or a recorded training.
         indices: Positions of the k examples in the training data.
         queries: (X, y) of q queries, or of one.
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
@@ -56,14 +59,15 @@ def leave_one_out(
         Actual changes, [q, k]; in nats for the loss.
 
     Raises:
-        UnsupportedModel: If R is not known to be convex: retrain with the program that made it.
+        UnsupportedModel: If R is not known to be convex: record its training with `whence.train`.
         InvalidInput: If queries or indices cannot be used.
 
     Warns:
         NotConvergedWarning: If the fit given, or a refit, has not converged.
 
     Cost:
-        One factor of H; then 2 to 4 passes over the data per removal, as matrix products.
+        One factor of H; then 2 to 4 passes over the data per removal, as matrix products. For a
+        recorded training, a training per removal.
 
     Examples:
         >>> import whence
@@ -76,6 +80,8 @@ def leave_one_out(
         >>> bool(abs(actual - predicted.values).max() < 1e-8)
         True
     """
+    if isinstance(objective, Run):
+        return repeated_without(objective, np.atleast_1d(indices), queries, measure=measure)
     where = positions(objective, indices)
     base = converged(objective)
     asked = base.examples(queries)
@@ -105,8 +111,8 @@ def converged(objective: Objective) -> Objective:
     if not objective.convex:
         raise UnsupportedModel(
             "Expected a convex objective to retrain by Newton's method. Got a model that is not "
-            "known to be convex. Retrain it with its own program: whence.train records one, and "
-            "whence.evaluation.subset_bank retrains on subsets."
+            "known to be convex. Record its training with whence.train: leave_one_out takes the "
+            "run, and whence.evaluation.subset_bank retrains on subsets."
         )
     norm, _ = fit_quality(objective)
     return objective if norm <= _CONVERGED else objective.polish(gradient_norm=_CONVERGED)
@@ -124,11 +130,22 @@ def refit_without(objective: Objective, where: NDArray[np.intp]) -> Tensor:
     """
     weights = objective.weights.clone()
     weights[where] = 0
+    return (refit(objective, weights) - objective.params).unsqueeze(1)
+
+
+def refit(objective: Objective, weights: Tensor) -> Tensor:
+    """Retrain once with other example weights, from θ̂.
+
+    Args:
+        objective: R at its minimum.
+        weights: wᵢ >= 0, [n]; the 1/n stays.
+
+    Returns:
+        The parameters, [p], at a gradient norm of 1e-10.
+    """
     if isinstance(objective, LinearObjective) and is_hinge(objective.trained_loss):
-        params = refit_hinge(objective, weights)
-    else:
-        params = objective.reweighted(weights).polish(gradient_norm=_CONVERGED).params
-    return (params - objective.params).unsqueeze(1)
+        return refit_hinge(objective, weights)
+    return objective.reweighted(weights).polish(gradient_norm=_CONVERGED).params
 
 
 def _nearby(objective: Objective, base: Objective) -> Objective:

@@ -69,6 +69,12 @@ def read_table(path: str | os.PathLike[str], target: str) -> Table:
     frame = _frame(where)
     if target not in frame.columns:
         shown = ", ".join(map(str, frame.columns[:12]))
+        other = next((mark for mark in ";\t|" if mark in shown), None)
+        if other is not None and len(frame.columns) == 1:
+            raise InvalidInput(
+                f"Expected values separated by commas in {where}. Got a header separated by "
+                f"{other!r}. Save it with commas."
+            )
         raise InvalidInput(
             f"Expected a target column {target!r}. Got a table with the columns {shown}"
             f"{', ...' if len(frame.columns) > 12 else ''}. Name one of them with --target."
@@ -87,7 +93,16 @@ def read_table(path: str | os.PathLike[str], target: str) -> Table:
     if X.shape[1] == 0:
         raise InvalidInput(f"Expected columns beside the target. Got only {target!r}.")
     if y.nunique() < 2:
-        raise InvalidInput(f"Expected a target with at least 2 values. Got only {y.iloc[0]!r}.")
+        raise InvalidInput(
+            f"Expected a target with at least 2 values. Got only {str(y.iloc[0])!r}."
+        )
+    numbers = X.select_dtypes("number")
+    infinite = np.isinf(numbers.to_numpy(dtype=float, na_value=np.nan)).any(axis=0)
+    if infinite.any():
+        raise InvalidInput(
+            f"Expected finite numbers. Got infinity in {numbers.columns[infinite][0]!r}. Leave "
+            "such cells empty: they are imputed."
+        )
     missing = int(X.isna().to_numpy().sum())
     if missing:
         share = missing / X.size
@@ -182,7 +197,7 @@ def fit_table(table: Table, *, model: Any = None, hold_out: list[int] | None = N
     if labels.nunique() < 2:
         raise InvalidInput(
             f"Expected a target with at least 2 values beside the held-out rows. Got only "
-            f"{labels.iloc[0] if len(labels) else 'none'!r}."
+            f"{str(labels.iloc[0]) if len(labels) else 'none'!r}."
         )
     fitted = default_model(table).fit(rest, labels.to_numpy())
     objective = from_sklearn(fitted, rest, labels.to_numpy()).polish()
@@ -199,6 +214,11 @@ def _frame(path: Path) -> pd.DataFrame:
     try:
         with path.open("rb") as file:
             start = file.read(4096)
+        if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise InvalidInput(
+                f"Expected a file in UTF-8. Got UTF-16 in {path}. Convert it: iconv -f utf-16 -t "
+                "utf-8."
+            )
         if b"\0" in start:
             raise InvalidInput(
                 f"Expected a text file with comma-separated values. Got binary data in {path}. "

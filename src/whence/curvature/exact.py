@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.curvature.directions import Directions
 from whence.linalg.operator import LinearOperator
 from whence.linalg.stochastic import StochasticOperator
+from whence.linalg.structured import materialize
 from whence.objective.measures import Measure
 from whence.objective.objective import Examples, Objective
 
-_COLUMNS = 256  # examples whose gradients stand as columns at once
+_COLUMNS = 2**23  # numbers in the gradients that stand as columns at once: 64 MB of float64
 
 
 class Curvature(LinearOperator):
@@ -76,6 +79,10 @@ class Hessian(Curvature, StochasticOperator):
         """Return the Hessian on a random batch, drawn with replacement."""
         return Hessian(_restricted(self.objective, self.batch_size, generator))
 
+    def batched(self, size: int) -> Hessian:
+        """Return the Hessian with samples of `size` training examples."""
+        return Hessian(self.objective, size)
+
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
@@ -99,9 +106,49 @@ class GGN(Curvature, StochasticOperator):
         """Return G V."""
         return self.objective.ggnvp(V)
 
+    def dense(self) -> Tensor:
+        """Return G, [p, p], from the gradients of each example along c directions of its outputs.
+
+        That is c passes over the training data and 2 n c p² operations. Models of sequences, which
+        have many more directions, take p products, as many passes.
+        """
+        objective = self.objective
+        if objective.outputs(objective.train.subset(np.arange(1))).ndim > 2:
+            return materialize(self)
+        directions = Directions(objective.loss, "expected", 0)
+        total = torch.diag(objective.l2)
+        for part in _blocks(*Gradients(objective, objective.train, objective.loss).shape):
+            examples = objective.train.subset(part)
+            weights = objective.weights[part] / len(objective.train)
+            for r in range(directions(objective.outputs(examples), examples.targets).shape[-1]):
+                columns = Gradients(objective, examples, _Along(directions, r)).columns()
+                total.addmm_(columns * weights, columns.T)
+        return total
+
     def sample(self, generator: torch.Generator) -> GGN:
         """Return the matrix on a random batch, drawn with replacement."""
         return GGN(_restricted(self.objective, self.batch_size, generator))
+
+    def batched(self, size: int) -> GGN:
+        """Return the matrix with samples of `size` training examples."""
+        return GGN(self.objective, size)
+
+
+@final
+@dataclass(frozen=True)
+class _Along(Measure):
+    """The outputs along one of the directions whose second moment is the curvature of the loss."""
+
+    directions: Directions
+    r: int
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return u_rᵀ f, [b]."""
+        return (self.gradient(outputs, targets) * outputs).flatten(1).sum(1)
+
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return u_r."""
+        return self.directions(outputs, targets)[..., self.r]
 
 
 def _restricted(objective: Objective, size: int, generator: torch.Generator) -> Objective:
@@ -192,10 +239,16 @@ class Gradients(LinearOperator):
 
     def squares(self, A: LinearOperator) -> Tensor:
         """Return gᵀ A g for each row of G, [b], in blocks of columns."""
-        b = len(self.examples)
         parts = []
-        for start in range(0, b, _COLUMNS):
-            part = self.examples.subset(np.arange(start, min(b, start + _COLUMNS)))
+        for where in _blocks(*self.shape):
+            part = self.examples.subset(where)
             columns = Gradients(self.objective, part, self.measure).columns()
             parts.append((columns * A.matmat(columns)).sum(0))
         return torch.cat(parts)
+
+
+def _blocks(b: int, p: int) -> Iterator[NDArray[np.intp]]:
+    """Yield the positions of b examples, in blocks whose gradients stand as columns at once."""
+    step = max(256, min(1024, _COLUMNS // p))
+    for start in range(0, b, step):
+        yield np.arange(start, min(b, start + step))

@@ -15,7 +15,7 @@ def bilinear(inverse: Inverse, left: Gradients, right: Gradients) -> tuple[Tenso
     Args:
         inverse: H⁻¹.
         left: G, [q, p]; few rows.
-        right: G′, [b, p].
+        right: G′, [b, p], perhaps of a lower precision, which the products then have.
 
     Returns:
         The products, [q, b], and the solve if there was one.
@@ -23,7 +23,7 @@ def bilinear(inverse: Inverse, left: Gradients, right: Gradients) -> tuple[Tenso
     if isinstance(inverse, KroneckerInverse):
         return inverse.between(left, right), None
     solution = inverse.solve(left.columns())
-    return right.matmat(solution.value).T, solution
+    return right.matmat(solution.value.to(right.dtype)).T, solution
 
 
 def quadratic(inverse: Inverse, gradients: Gradients) -> Tensor:

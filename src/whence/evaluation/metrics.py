@@ -47,6 +47,24 @@ class NoiseCeiling:
     agreement: float
     agreement_per_query: Tensor
 
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the histogram of the queries' ceilings, and their mean.
+
+        Args:
+            ax: Axes to draw on; a new figure by default.
+
+        Returns:
+            The axes.
+        """
+        ax = axes(ax)
+        values = self.per_query[self.per_query.isfinite()].numpy()
+        ax.hist(values, bins=min(20, max(5, len(values) // 4)), color="0.8")
+        ax.axvline(self.mean, color="C3", linestyle="--", label=f"noise ceiling {self.mean:.3f}")
+        ax.set_xlabel(f"noise ceiling; agreement of seeds {self.agreement:.3f}")
+        ax.set_ylabel("queries")
+        ax.legend()
+        return ax
+
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)

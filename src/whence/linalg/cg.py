@@ -15,7 +15,9 @@ from whence.linalg.solver import (
     Solution,
     Solver,
     column_sizes,
+    prepared_preconditioner,
     relative_norms,
+    require_preconditioner,
     require_square,
     value_or_warn,
 )
@@ -69,12 +71,7 @@ class CG(Solver):
                 f"Expected 0 < rtol < 1 and max_iterations >= 1. Got rtol={self.rtol}, "
                 f"max_iterations={self.max_iterations}. The defaults are 1e-6 and 1000."
             )
-        if not isinstance(self.preconditioner, (LinearOperator, Solver, type(None))):
-            raise InvalidInput(
-                "Expected the preconditioner to be a LinearOperator (an approximate inverse of A), "
-                f"a Solver or None. Got {type(self.preconditioner).__name__}. "
-                "Wrap a matrix as Dense(M)."
-            )
+        require_preconditioner(self.preconditioner)
 
     def prepare(self, A: LinearOperator) -> Inverse:
         """Prepare the preconditioner.
@@ -89,14 +86,7 @@ class CG(Solver):
             InvalidInput: If A is not square or the preconditioner does not fit it.
         """
         require_square(A, self)
-        M = self.preconditioner
-        if isinstance(M, Solver):
-            M = M.prepare(A)
-        if M is not None and (M.shape, M.dtype, M.device) != (A.shape, A.dtype, A.device):
-            raise InvalidInput(
-                f"Expected a preconditioner of shape {list(A.shape)}, {A.dtype}, on {A.device}. "
-                f"Got {M!r}. Build it over the same parameters."
-            )
+        M = prepared_preconditioner(self.preconditioner, A)
         return CGInverse(A, M, self.rtol, self.max_iterations)
 
 
@@ -123,6 +113,18 @@ class CGInverse(Inverse):
             self.solve_columns(V),
             "Raise max_iterations or rtol, add damping, pass a preconditioner, or use float64.",
         )
+
+    def unchecked(self, B: Tensor) -> tuple[Tensor, int]:
+        """Return A⁻¹ B by one sweep of the recurrence, and its steps."""
+        size = column_sizes(B)
+        scaled = B / size
+        X = torch.zeros_like(B)
+        nonzero = scaled.any(dim=0)
+        targets = self.rtol * scaled[:, nonzero].norm(dim=0)
+        if len(targets):
+            X[:, nonzero], steps = self._sweep(scaled[:, nonzero], targets, self.max_iterations)
+            return X * size, steps
+        return X, 0
 
     def solve_columns(self, B: Tensor) -> Solution:
         """Return A⁻¹ B: sweeps of the recurrence between recomputed residuals.

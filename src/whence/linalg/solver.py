@@ -143,6 +143,17 @@ class Inverse(LinearOperator):
             The solution, its value [p, k].
         """
 
+    def unchecked(self, B: Tensor) -> tuple[Tensor, int]:
+        """Return A⁻¹ B and the steps taken, with no product with A spent on checking it.
+
+        Args:
+            B: Right-hand sides, [p, k], of A's dtype and device.
+
+        Returns:
+            X, [p, k], and its iterations; the caller checks.
+        """
+        return self.matmat(B), 0
+
     def solve(self, B: Tensor) -> Solution:
         """Return the solution of A X = B with its recomputed residual.
 
@@ -228,6 +239,44 @@ def require_square(A: LinearOperator, solver: Solver) -> None:
             f"Expected a square symmetric operator for {type(solver).__name__}. Got {A!r}. "
             "A rectangular G becomes square as (G.T @ G).damped(damping)."
         )
+
+
+def require_preconditioner(M: object) -> None:
+    """Raise `InvalidInput` unless M is an operator, a solver or `None`.
+
+    Raises:
+        InvalidInput: If it is something else.
+    """
+    if not isinstance(M, (LinearOperator, Solver, type(None))):
+        raise InvalidInput(
+            "Expected the preconditioner to be a LinearOperator (an approximate inverse of A), "
+            f"a Solver or None. Got {type(M).__name__}. Wrap a matrix as Dense(M)."
+        )
+
+
+def prepared_preconditioner(
+    M: LinearOperator | Solver | None, A: LinearOperator
+) -> LinearOperator | None:
+    """Return M, prepared from A where it is a solver, and checked against A.
+
+    Args:
+        M: An approximate inverse of A, a solver that prepares one, or `None`.
+        A: The operator, [p, p].
+
+    Returns:
+        The approximate inverse, or `None`.
+
+    Raises:
+        InvalidInput: If it does not fit A.
+    """
+    if isinstance(M, Solver):
+        M = M.prepare(A)
+    if M is not None and (M.shape, M.dtype, M.device) != (A.shape, A.dtype, A.device):
+        raise InvalidInput(
+            f"Expected a preconditioner of shape {list(A.shape)}, {A.dtype}, on {A.device}. "
+            f"Got {M!r}. Build it over the same parameters."
+        )
+    return M
 
 
 def value_or_warn(solution: Solution, remedy: str) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 
 import torch
 
@@ -28,6 +29,10 @@ class StochasticOperator(LinearOperator):
             The estimate: one fixed operator, which gives the same products each time.
         """
 
+    @abstractmethod
+    def batched(self, size: int) -> StochasticOperator:
+        """Return the same operator with samples that are means over `size` >= 1 examples."""
+
 
 def sample(A: LinearOperator, generator: torch.Generator) -> LinearOperator:
     """Draw an independent unbiased estimate of A, whatever A is made of.
@@ -42,20 +47,40 @@ def sample(A: LinearOperator, generator: torch.Generator) -> LinearOperator:
     Returns:
         An operator S with E[S] = A.
     """
+    return _mapped(A, lambda part: part.sample(generator))
+
+
+def batched(A: LinearOperator, size: int) -> LinearOperator:
+    """Return the same operator with samples of `size` examples, whatever A is made of.
+
+    Args:
+        A: Any operator.
+        size: Examples in a sample, >= 1.
+
+    Returns:
+        An operator equal to A.
+    """
+    return _mapped(A, lambda part: part.batched(size))
+
+
+def _mapped(
+    A: LinearOperator, function: Callable[[StochasticOperator], LinearOperator]
+) -> LinearOperator:
+    """Return A with each stochastic operator that it is made of replaced."""
     match A:
         case StochasticOperator():
-            return A.sample(generator)
+            return function(A)
         case Damped():
-            return Damped(sample(A.operator, generator), A.damping)
+            return Damped(_mapped(A.operator, function), A.damping)
         case Scaled():
-            return Scaled(sample(A.operator, generator), A.factor)
+            return Scaled(_mapped(A.operator, function), A.factor)
         case Transposed():
-            return Transposed(sample(A.operator, generator))
+            return Transposed(_mapped(A.operator, function))
         case Sum():
-            return Sum(sample(A.operator, generator), sample(A.other, generator))
+            return Sum(_mapped(A.operator, function), _mapped(A.other, function))
         case Composed():
-            return Composed(sample(A.operator, generator), sample(A.other, generator))
+            return Composed(_mapped(A.operator, function), _mapped(A.other, function))
         case BlockDiagonal():
-            return BlockDiagonal(tuple(sample(block, generator) for block in A.blocks))
+            return BlockDiagonal(tuple(_mapped(block, function) for block in A.blocks))
         case _:
             return A

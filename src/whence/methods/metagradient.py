@@ -25,7 +25,7 @@ from tqdm import tqdm
 from whence.errors import InvalidInput
 from whence.methods.reverse import weight_gradients
 from whence.objective.losses import measure_of
-from whence.objective.measures import CallableMeasure, Measure, OutputFunction
+from whence.objective.measures import Measure, OutputFunction, measure_name
 from whence.objective.program import check_targets, queries_of
 from whence.objective.training import Run
 from whence.scores import Scores
@@ -102,7 +102,7 @@ def metagradient(
         positions=np.arange(len(run.weights)),
         n=len(run.weights),
         method=f"metagradient through {run.steps} steps of {run.recipe.optimizer}",
-        measure=_name(measure),
+        measure=measure_name(measure),
     )
 
 
@@ -130,11 +130,3 @@ def query_gradients(run: Run, measure: Measure, inputs: Tensor, targets: Tensor)
         )
     gradients: Tensor = vmap(pull)(torch.eye(len(inputs)).to(found))[0]
     return gradients
-
-
-def _name(measure: str | Measure | OutputFunction) -> str:
-    """Return what a measure is called in the scores."""
-    if isinstance(measure, str):
-        return measure
-    function = measure.function if isinstance(measure, CallableMeasure) else measure
-    return str(getattr(function, "__name__", type(function).__name__))

@@ -30,7 +30,8 @@ def tracin(
     score[q, i] = (wᵢ/n) Σ_t η_t ∇ℓ_q(θ_t)ᵀ gᵢ(θ_t), with η_t the sum of the learning rates of the
     steps that θ_t stands for: what gradient descent would lose of its progress on the query if
     example i took no part and nothing else changed. One checkpoint and η = 1 give the plain
-    gradient dot product. With `cosine`, the cosine of the two gradients, without unit.
+    gradient dot product (GradDot); with `cosine`, the cosine of the two gradients (GradCos), which
+    has no unit.
 
     Args:
         objective: R; its own parameters are the one checkpoint if `checkpoints` is `None`.
@@ -62,19 +63,13 @@ def tracin(
         >>> whence.tracin(whence.from_sklearn(model, X, y), (X[:2], y[:2])).values.shape
         (2, 150)
     """
-    points = [objective.params] if checkpoints is None else list(checkpoints)
+    points = points_of(objective, checkpoints)
     rates = [1.0] * len(points) if learning_rates is None else [float(r) for r in learning_rates]
-    if not points or len(rates) != len(points) or not all(0 <= r < np.inf for r in rates):
+    if len(rates) != len(points) or not all(0 <= r < np.inf for r in rates):
         raise InvalidInput(
-            "Expected at least one checkpoint, and a finite learning rate >= 0 for each. "
+            "Expected a finite learning rate >= 0 for each checkpoint. "
             f"Got {len(points)} checkpoints and rates {rates}."
         )
-    for point in points:
-        if point.shape != objective.params.shape or not bool(torch.isfinite(point).all()):
-            raise InvalidInput(
-                f"Expected finite checkpoints of {len(objective.params)} parameters each. "
-                f"Got shape {list(point.shape)}. Flatten them as objective.params is."
-            )
     asked = objective.examples(queries)
     total = sum(
         (
@@ -95,6 +90,31 @@ def tracin(
         f"checkpoint{'s' if len(points) > 1 else ''} (Pruthi et al. 2020)",
         measure="loss",
     )
+
+
+def points_of(objective: Objective, checkpoints: Sequence[Tensor] | None) -> list[Tensor]:
+    """Return checked checkpoints; the objective's own parameters for `None`.
+
+    Args:
+        objective: R.
+        checkpoints: θ_t, each [p].
+
+    Returns:
+        The checkpoints, at least one.
+
+    Raises:
+        InvalidInput: If there is none, or one does not fit the objective.
+    """
+    points = [objective.params] if checkpoints is None else list(checkpoints)
+    if not points:
+        raise InvalidInput("Expected at least one checkpoint. Got 0 checkpoints.")
+    for point in points:
+        if point.shape != objective.params.shape or not bool(torch.isfinite(point).all()):
+            raise InvalidInput(
+                f"Expected finite checkpoints of {len(objective.params)} parameters each. "
+                f"Got shape {list(point.shape)}. Flatten them as objective.params is."
+            )
+    return points
 
 
 def _dots(objective: Objective, asked: Any, cosine: bool) -> Tensor:

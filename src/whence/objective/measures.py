@@ -79,3 +79,18 @@ class CallableMeasure(Measure):
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ∂m/∂f by reverse-mode differentiation."""
         return autodiff_gradient(self.function, outputs, targets)
+
+
+def measure_name(measure: str | Measure | OutputFunction) -> str:
+    """Return what a measure is called in results.
+
+    Args:
+        measure: As users pass it.
+
+    Returns:
+        Its own name.
+    """
+    if isinstance(measure, str):
+        return measure
+    function = measure.function if isinstance(measure, CallableMeasure) else measure
+    return str(getattr(function, "__name__", type(function).__name__))

@@ -154,10 +154,13 @@ class Objective(ABC):
     def lift(self, v: Tensor) -> Tensor:
         """Return V [p, k] in the user's own parameters, [p′, k]; the identity for most models."""
 
-    def approximate_inverse(self, damping: float = 0.0) -> Callable[[Tensor], Tensor] | None:
+    def approximate_inverse(
+        self, damping: float = 0.0, columns: int = 1
+    ) -> Callable[[Tensor], Tensor] | None:
         """Return V ↦ (H + λ I)⁻¹ V, roughly, for V [p, k]; `None` where none is cheap.
 
-        Symmetric and positive definite: what conjugate gradients start from.
+        Symmetric and positive definite: what conjugate gradients start from. The more right-hand
+        sides are coming (`columns`), the better an inverse it pays to prepare.
         """
         return None
 

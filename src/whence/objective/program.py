@@ -80,7 +80,14 @@ class Program:
         return self.loss(self.outputs(params, inputs), targets)
 
     def gradient(self, params: Tensor, batch: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ∇L(θ, w) [p] and L, for the examples at positions `batch` [b]."""
+        """Return ∇L(θ, w) [p] and L, for the examples at positions `batch` [b].
+
+        Examples of weight zero cost nothing, unless the whole batch is of them.
+        """
+        kept = weights.nonzero().flatten()
+        size = len(batch)
+        if 0 < len(kept) < size:
+            batch, weights = batch[kept], weights[kept] * (len(kept) / size)
         with torch.enable_grad():
             leaf = params.detach().requires_grad_()
             value = self._mean(leaf, self.inputs[batch], self.targets[batch], weights)

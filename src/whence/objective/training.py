@@ -207,7 +207,9 @@ def retrain(run: Run, weights: Tensor, *, together: int = 16) -> Tensor:
     Args:
         run: The run: same start, same order, same recipe.
         weights: One training per row, [k, n], finite; zero removes an example.
-        together: Trainings in one stack; the result does not depend on it, up to rounding.
+        together: Trainings in one stack; the result does not depend on it, up to rounding. Stacks
+            pay for small models. Alone, a training skips the examples of weight zero, which pays
+            for large ones.
 
     Returns:
         θ after the last step of each training, [k, p].
@@ -242,13 +244,17 @@ def retrain(run: Run, weights: Tensor, *, together: int = 16) -> Tensor:
     done = [run.params.new_empty(0, len(run.params))]
     with tqdm(total=len(weights) * run.steps, desc="retraining", disable=None) as bar:
         for chunk in torch.split(weights, together):
-            start = run.program.parameters().expand(len(chunk), -1)
-            state = run.update.start(start)
+            start = run.program.parameters()
+            alone = together == 1
+            state = run.update.start(start if alone else start.expand(len(chunk), -1))
             for step in range(run.steps):
-                state, loss = _advance_together(run, state, step, chunk)
+                if alone:
+                    state, loss = _advance(run, state, step, chunk[0])
+                else:
+                    state, loss = _advance_together(run, state, step, chunk)
                 bar.update(len(chunk))
             _refuse_nonfinite(state[0], loss)
-            done.append(state[0])
+            done.append(state[0].reshape(len(chunk), -1))
     return torch.cat(done)
 
 

@@ -27,7 +27,8 @@ class Item:
         tokens: The same text cut into the pieces that act, spaces included; shown instead of it.
         columns: (name, value) pairs of a row, the most important first.
         acting: The derivative of the query's measure in the example's inputs: [h, w] or
-            [h, w, 3] for an image, else one number per token or per column.
+            [h, w, 3] for an image, else one number per column; of tokens, the part of the effect
+            that comes from each.
         effect: The predicted change of the query's measure if it is removed.
         actual: The change that retraining made, where known.
 
@@ -139,7 +140,7 @@ class ExplanationPage:
         command: What reproduces the page.
         n: The number of training examples.
         created: When it was made, as the reader should see it; not shown if empty.
-        version: Of whence; not shown if empty.
+        version: Of whence; the one that is installed if empty.
     """
 
     title: str
@@ -174,7 +175,7 @@ class AttackPage:
         method: How it was made, in words.
         command: What reproduces the page.
         created: When it was made, as the reader should see it; not shown if empty.
-        version: Of whence; not shown if empty.
+        version: Of whence; the one that is installed if empty.
     """
 
     title: str

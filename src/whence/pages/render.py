@@ -8,6 +8,7 @@ import math
 import os
 import secrets
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,8 +44,14 @@ def render(page: Page) -> str:
     match page:
         case ExplanationPage():
             shown = (page.query, *page.helpful, *page.harmful)
-            colored = any(item.acting is not None for item in shown)
-            html = _document("explanation.html", page, largest=_largest(page), colored=colored)
+            acting = [item for item in shown if item.acting is not None]
+            html = _document(
+                "explanation.html",
+                page,
+                largest=_largest(page),
+                colored=any(not item.tokens for item in acting),
+                cut=any(item.tokens for item in acting),
+            )
         case BatchPage():
             html = _document("batch.html", page, data=batch_data(page))
         case RankedPage():
@@ -98,6 +105,7 @@ def _document(template: str, page: Page, **more: object) -> str:
         .get_template(template)
         .render(
             page=page,
+            version=page.version or _installed(),
             style=Markup(style),
             theme=Markup(theme),
             table=Markup(table),
@@ -105,6 +113,15 @@ def _document(template: str, page: Page, **more: object) -> str:
             **more,
         )
     )
+
+
+@cache
+def _installed() -> str:
+    """Return the version of whence, or nothing where it is not installed."""
+    try:
+        return version("whence")
+    except PackageNotFoundError:
+        return ""
 
 
 @cache

@@ -1,0 +1,70 @@
+"""The command line: each command is one call of the library."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Annotated, Any
+
+import typer
+
+from whence.cli import many, one, repository
+from whence.cli.options import Interrupted
+from whence.errors import WhenceError
+
+app = typer.Typer(
+    help="Trace a model's predictions back to the training data they came from.\n\n"
+    "SOURCE is a CSV or Parquet file (with --target), a folder with one folder of images per "
+    "class, or a Python function package.module:function.\n\n"
+    "Exit status: 0 done; 1 data or a model that cannot be used; 2 wrong usage; 3 a bar of "
+    "`whence paper` that was missed; 130 interrupted.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+for command in (
+    repository.demo,
+    one.explain,
+    one.influence,
+    one.verify,
+    one.attack,
+    many.report,
+    many.label_errors,
+    many.evaluate,
+    many.diagnose,
+    repository.paper,
+):
+    app.command(name=command.__name__.replace("_", "-"))(command)
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+) -> None:
+    """Trace a model's predictions back to the training data they came from."""
+    # Read in `main`, which must know it even where parsing a command fails.
+
+
+def main() -> None:
+    """Run the command line; an error is one sentence and exit status 1."""
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            app()
+    except WhenceError as error:
+        if "--debug" in sys.argv:
+            raise
+        typer.echo(f"whence: {error}", err=True)
+        sys.exit(1)
+    except Interrupted as stop:
+        typer.echo(f"whence: interrupted. {stop}", err=True)
+        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == 130:
+            typer.echo("whence: interrupted. Nothing was written.", err=True)
+        raise
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Print a warning as a sentence."""
+    typer.echo(f"note: {message}", err=True)

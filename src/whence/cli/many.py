@@ -1,0 +1,157 @@
+"""Commands about many predictions, all training data, or the model itself."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from whence.cli.options import (
+    Interrupted,
+    Json,
+    Model,
+    Network,
+    Output,
+    Rows,
+    Size,
+    Target,
+    Trust,
+    Where,
+    print_json,
+    say,
+    source,
+    typed,
+    wrote,
+)
+
+
+def report(
+    where: Where,
+    target: Target = "",
+    output: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("whence.html"),
+    rows: Rows = 100,
+    k: Annotated[int, typer.Option("-k", help="Examples to show on each side of a row.")] = 5,
+    model: Model = None,
+    trust: Trust = False,
+    network: Network = None,
+    size: Size = 64,
+    as_json: Json = False,
+) -> None:
+    """Write a page about many predictions, each with the training examples behind it.
+
+    Example: whence report train.csv --target y --rows 200 --output many.html
+    """
+    from whence.applications.batch import report as write_report
+
+    found = source(where, target, rows=rows, model=model, trust=trust, network=network, size=size)
+    write_report(found.objective, found.queries, output, k=k, command=typed())
+    if as_json:
+        print_json({"notes": found.notes, "queries": found.names, "output": str(output)})
+        return
+    say(found.notes)
+    wrote(output)
+
+
+def label_errors(
+    where: Where,
+    target: Target = "",
+    k: Annotated[int, typer.Option("-k", help="How many to print.")] = 20,
+    output: Output = None,
+    model: Model = None,
+    trust: Trust = False,
+    network: Network = None,
+    size: Size = 64,
+    as_json: Json = False,
+) -> None:
+    """Rank training examples by how wrong their labels look.
+
+    Example: whence label-errors train.csv --target y --output labels.html
+    """
+    from whence.applications.label_errors import find_label_errors
+
+    found = source(where, target, model=model, trust=trust, network=network, size=size)
+    errors = find_label_errors(found.objective)
+    if output is not None:
+        errors.report(output, command=typed())
+    frame = errors.to_frame().head(k)
+    if as_json:
+        print_json({"notes": found.notes, "suspects": frame})
+        return
+    say(found.notes)
+    shown = frame[["id", "label", "suggested", "self_influence", "loss"]]
+    typer.echo(shown.to_string(index=False))
+    wrote(output)
+
+
+def evaluate(
+    where: Where,
+    target: Target = "",
+    rows: Rows = 20,
+    subsets: Annotated[int, typer.Option(help="Random subsets to train on, at least 3.")] = 50,
+    fraction: Annotated[float, typer.Option(help="Of the examples that each keeps.")] = 0.5,
+    bank: Annotated[
+        Path | None,
+        typer.Option(help="Keep the trainings in this folder, and use those that are there."),
+    ] = None,
+    model: Model = None,
+    trust: Trust = False,
+    network: Network = None,
+    size: Size = 64,
+    as_json: Json = False,
+) -> None:
+    """Train on random subsets, and correlate what comes with what influence predicts (LDS).
+
+    Ctrl-C keeps the finished trainings in --bank; the same command trains the others.
+
+    Example: whence evaluate train.csv --target y --subsets 100 --bank trainings/
+    """
+    from whence.applications.evaluate import evaluate as evaluation_of
+
+    found = source(where, target, rows=rows, model=model, trust=trust, network=network, size=size)
+    try:
+        score = evaluation_of(
+            found.objective, found.queries, subsets=subsets, fraction=fraction, directory=bank
+        )
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"The finished trainings lie in {bank}: the same command trains the others."
+            if bank
+            else "Nothing is kept: name a folder with --bank to go on another time."
+        ) from None
+    if as_json:
+        per_query = dict(zip(found.names, score.per_query.tolist(), strict=True))
+        content = {"lds": score.mean, "interval": score.interval, "per_query": per_query}
+        print_json({"notes": found.notes, **content, "subsets": subsets, "fraction": fraction})
+        return
+    say(found.notes)
+    low, high = score.interval
+    typer.echo(
+        f"LDS {score.mean:.3f}, 95 % interval {low:.3f} to {high:.3f}: {len(score.per_query)} "
+        f"queries, {subsets} subsets of {fraction:.0%}; a perfect prediction would be 1"
+    )
+
+
+def diagnose(
+    where: Where,
+    target: Target = "",
+    model: Model = None,
+    trust: Trust = False,
+    network: Network = None,
+    size: Size = 64,
+    as_json: Json = False,
+) -> None:
+    """Say whether a model is at a minimum, how far from converged, and which damping it needs.
+
+    Example: whence diagnose my_project.models:make_objective
+    """
+    from whence.applications.diagnosis import diagnose as diagnosis_of
+
+    found = source(where, target, model=model, trust=trust, network=network, size=size)
+    diagnosis = diagnosis_of(found.objective)
+    if as_json:
+        print_json(asdict(diagnosis))
+        return
+    say(found.notes)
+    typer.echo(diagnosis)

@@ -1,0 +1,168 @@
+"""What a recorded training really does without an example, or without those that rank first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from whence.errors import InvalidInput
+from whence.evaluation.arrays import Float, floats
+from whence.evaluation.curves import RemovalCurve, removal_curve
+from whence.objective.losses import measure_of
+from whence.objective.measures import Measure, OutputFunction
+from whence.objective.program import check_targets, queries_of
+from whence.objective.training import Run, retrain
+
+
+def leave_one_out(
+    run: Run,
+    indices: Sequence[int] | NDArray[np.integer[Any]],
+    queries: Any,
+    *,
+    measure: str | Measure | OutputFunction = "loss",
+    together: int = 16,
+) -> Float:
+    r"""Repeat a training without each of some examples, and return what changed.
+
+    m_q(θ_T(w with wᵢ = 0)) − m_q(θ_T(w)): same start, same order, same divisors. The training with
+    all examples is repeated beside the others, so that all are rounded alike.
+
+    Args:
+        run: A training recorded by `whence.train`.
+        indices: Positions of the k examples in the training data.
+        queries: (x, y) with q rows each.
+        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+        together: Trainings in one stack; see `retrain`.
+
+    Returns:
+        Actual changes, [q, k], to be compared with predicted ones by `loo_correlation`.
+
+    Raises:
+        InvalidInput: If queries or indices cannot be used.
+        Diverged: If a training does not stay finite.
+
+    Cost:
+        k + 1 trainings, several at once.
+
+    References:
+        Koh & Liang (2017), section 4.2, for a network that has not converged.
+
+    Examples:
+        >>> import torch, whence
+        >>> x, y = torch.tensor([[1.0], [1.0]]), torch.tensor([[1.0], [3.0]])
+        >>> recipe = whence.Recipe(learning_rate=0.2, batch_size=2, epochs=200)
+        >>> model = torch.nn.Linear(1, 1, bias=False)
+        >>> run = whence.train(model, whence.SquaredError(), (x, y), recipe)
+        >>> leave_one_out(run, [0, 1], (x[:1], y[:1])).round(3)
+        array([[ 1.5, -0.5]])
+    """
+    where = np.asarray(indices)
+    n = len(run.weights)
+    if where.ndim != 1 or not np.issubdtype(where.dtype, np.integer) or not len(where):
+        raise InvalidInput(f"Expected positions of training examples, [k]. Got {indices!r}.")
+    if where.min() < 0 or where.max() >= n:
+        raise InvalidInput(
+            f"Expected positions from 0 to {n - 1}. Got {where.min()} to {where.max()}."
+        )
+    weights = run.weights.repeat(len(where) + 1, 1)
+    weights[torch.arange(len(where)) + 1, torch.as_tensor(where)] = 0
+    rows = list(_measured(run, weights, queries, measure, together))
+    return np.stack([row - rows[0] for row in rows[1:]], axis=1)
+
+
+def top_k_removal(
+    run: Run,
+    scores: Tensor | NDArray[Any],
+    queries: Any,
+    *,
+    removed: Sequence[int],
+    measure: str | Measure | OutputFunction = "margin",
+    together: int = 16,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> RemovalCurve:
+    """Remove each query's top-ranked examples, retrain, and measure what is left of the prediction.
+
+    The faster the margin falls, the better the scores found what it rests on ("brittleness").
+
+    Args:
+        run: A training recorded by `whence.train`.
+        scores: Predicted change of the loss if example i is removed, [q, n]: the highest go first.
+        queries: (x, y) with q rows each.
+        removed: Numbers k of examples to remove, strictly rising; 0 shows the full training.
+        measure: "margin", "loss", "probability", or a function (outputs, targets) -> [b].
+        together: Trainings in one stack; see `retrain`.
+        confidence: Probability that each interval aims to cover, in (0, 1).
+        seed: Seed of the bootstrap over queries.
+
+    Returns:
+        The curve; `first_below(0.0)` is the smallest tested set that flips each prediction.
+
+    Raises:
+        InvalidInput: If scores, queries or numbers do not fit the training.
+        Diverged: If a training does not stay finite.
+
+    Cost:
+        q trainings for each k but 0, several at once.
+
+    References:
+        Ilyas et al. (2022), "Datamodels", arXiv:2202.00622, §4.1; Park et al. (2023), "TRAK",
+        section 5.2.
+
+    Examples:
+        >>> import torch, whence
+        >>> x, y = torch.tensor([[1.0], [2.0], [-1.0], [-2.0]]), torch.tensor([0, 0, 1, 1])
+        >>> recipe = whence.Recipe(learning_rate=0.5, batch_size=4, epochs=50)
+        >>> run = whence.train(torch.nn.Linear(1, 2), whence.CrossEntropy(), (x, y), recipe)
+        >>> query = torch.tensor([[1.5]]), torch.tensor([0])
+        >>> scores = whence.metagradient(run, query).values
+        >>> curve = top_k_removal(run, scores, query, removed=[0, 1, 2])
+        >>> bool(curve.mean[0] > curve.mean[1] > curve.mean[2])
+        True
+    """
+    tau, n = floats("scores", scores, "q, n"), len(run.weights)
+    inputs, _ = queries_of(run.program, queries)
+    if tau.shape != (len(inputs), n):
+        raise InvalidInput(
+            f"Expected scores of shape [{len(inputs)}, {n}], a row per query and a column per "
+            f"training example. Got {list(tau.shape)}."
+        )
+    counts = np.asarray(removed)
+    whole = counts.ndim == 1 and np.issubdtype(counts.dtype, np.integer)
+    if not whole or (counts < 0).any() or (np.diff(counts) <= 0).any():
+        raise InvalidInput(
+            f"Expected strictly rising whole numbers of examples to remove. Got {removed!r}."
+        )
+    if counts.max(initial=0) >= n:
+        raise InvalidInput(f"Expected to remove fewer than all {n} examples. Got {counts.max()}.")
+    order = torch.from_numpy(np.argsort(-tau, axis=1, kind="stable")).to(run.weights.device)
+    outcomes = []
+    for k in counts.tolist():
+        weights = run.weights.repeat(len(tau) if k else 1, 1)
+        weights.scatter_(1, order[: len(weights), :k], 0.0)
+        rows = np.stack(list(_measured(run, weights, queries, measure, together)))
+        outcomes.append(np.diagonal(rows) if k else rows[0])
+    return removal_curve(counts, np.stack(outcomes), confidence=confidence, seed=seed)
+
+
+def _measured(
+    run: Run,
+    weights: Tensor,
+    queries: Any,
+    measure: str | Measure | OutputFunction,
+    together: int,
+) -> Iterator[Float]:
+    """Yield the measure of all queries, [q], after each of the trainings with weights [k, n]."""
+    inputs, targets = queries_of(run.program, queries)
+    if isinstance(measure, str):
+        check_targets(run.program, run.params, inputs, targets)
+    measured = measure_of(run.program.loss, measure)
+    for chunk in torch.split(weights, max(together, 1)):
+        for params in retrain(run, chunk, together=together):
+            with torch.no_grad():
+                yield measured(run.outputs(params, inputs), targets).double().cpu().numpy()

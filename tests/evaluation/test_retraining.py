@@ -1,0 +1,102 @@
+"""Leave-one-out and top-k removal of a recorded training, against separate trainings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import whence
+from whence.errors import InvalidInput
+from whence.evaluation import leave_one_out, loo_correlation, top_k_removal
+from whence.objective.training import Run, train
+
+N, QUERIES = 12, 3
+
+
+def data(n: int, seed: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, 4, generator=generator, dtype=torch.float64)
+    return x, (x[:, 0] > 0).long()
+
+
+def trained(weights: Tensor | None = None) -> Run:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2))
+    recipe = whence.Recipe(
+        learning_rate=0.1, momentum=0.5, batch_size=5, epochs=6, dtype=torch.float64
+    )
+    return train(model, whence.CrossEntropy(), data(N, 1), recipe, weights=weights)
+
+
+def without(*positions: int) -> Run:
+    weights = torch.ones(N)
+    weights[list(positions)] = 0
+    return trained(weights)
+
+
+def measured(run: Run, measure: str) -> np.ndarray[Any, Any]:
+    x, y = data(QUERIES, 2)
+    outputs = run.outputs(run.params, x)
+    loss = whence.CrossEntropy()
+    return (loss(outputs, y) if measure == "loss" else loss.margin(outputs, y)).numpy()
+
+
+def test_leave_one_out_is_training_without_each() -> None:
+    run = trained()
+    expected = np.stack(
+        [measured(without(i), "loss") - measured(run, "loss") for i in (3, 0, 7)], axis=1
+    )
+    for together in (1, 2, 16):
+        found = leave_one_out(run, [3, 0, 7], data(QUERIES, 2), together=together)
+        assert np.allclose(found, expected, rtol=0, atol=1e-12)
+    assert np.allclose(
+        whence.leave_one_out(run, [3, 0, 7], data(QUERIES, 2)), expected, rtol=0, atol=1e-12
+    )
+
+
+def test_an_example_without_weight_changes_nothing() -> None:
+    found = leave_one_out(without(4), [4, 5], data(QUERIES, 2))
+    assert np.array_equal(found[:, 0], np.zeros(QUERIES))
+    assert np.abs(found[:, 1]).min() > 0
+
+
+def test_metagradients_predict_leave_one_out() -> None:
+    run = trained()
+    scores = whence.metagradient(run, data(QUERIES, 2)).values
+    actual = leave_one_out(run, range(N), data(QUERIES, 2))
+    assert loo_correlation(scores, actual).pearson > 0.95
+
+
+def test_top_k_removal_trains_without_the_first_of_each_query() -> None:
+    run = trained()
+    scores = np.random.default_rng(0).permutation(QUERIES * N).reshape(QUERIES, N)
+    curve = top_k_removal(run, scores, data(QUERIES, 2), removed=[0, 2, 5], together=2)
+    assert curve.removed.tolist() == [0, 2, 5]
+    assert np.allclose(curve.outcomes[0].numpy(), measured(run, "margin"), rtol=0, atol=1e-12)
+    for row, k in ((1, 2), (2, 5)):
+        for query in range(QUERIES):
+            top = np.argsort(-scores[query])[:k]
+            expected = measured(without(*top.tolist()), "margin")[query]
+            assert float(curve.outcomes[row, query]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_refusals() -> None:
+    run, queries = trained(), data(QUERIES, 2)
+    with pytest.raises(InvalidInput, match="from 0 to 11. Got 3 to 12"):
+        leave_one_out(run, [3, 12], queries)
+    with pytest.raises(InvalidInput, match="Expected positions"):
+        leave_one_out(run, [], queries)
+    with pytest.raises(InvalidInput, match=r"Got \[0.5\]"):
+        leave_one_out(run, [0.5], queries)  # type: ignore[list-item]
+    with pytest.raises(InvalidInput, match=r"scores of shape \[3, 12\].*Got \[3, 11\]"):
+        top_k_removal(run, np.zeros((3, 11)), queries, removed=[0, 1])
+    with pytest.raises(InvalidInput, match="fewer than all 12"):
+        top_k_removal(run, np.zeros((3, 12)), queries, removed=[0, 12])
+    with pytest.raises(InvalidInput, match="whole numbers"):
+        top_k_removal(run, np.zeros((3, 12)), queries, removed=[-1, 2])
+    with pytest.raises(InvalidInput, match="strictly rising"):
+        top_k_removal(run, np.zeros((3, 12)), queries, removed=[2, 1])
