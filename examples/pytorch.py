@@ -21,7 +21,6 @@ run = whence.train(model, whence.CrossEntropy(), train, recipe)
 
 objective = whence.from_torch(run.model, whence.CrossEntropy(), train, l2=1e-2)
 checkpoint = whence.influence(objective, queries, solver=whence.EKFAC())
-print("at the checkpoint:", checkpoint.diagnostics.solver)
 through = whence.metagradient(run, queries)
 for q in range(5):
     agreement = np.corrcoef(checkpoint.values[q], through.values[q])[0, 1]
