@@ -40,8 +40,9 @@ docs: $(STAMP) ## Build the site under site/, the reference of the command line 
 	$(BIN)/python -m typer whence.cli utils docs --name whence --output docs/reference/cli.md
 	$(BIN)/mkdocs build --strict
 
-bench: $(STAMP) ## Measure speed, memory and accuracy.
+bench: $(STAMP) ## Measure speed, memory and accuracy, alone and beside other libraries.
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks peers
 
 paper: $(STAMP) ## Reproduce the experiments of Koh & Liang (2017).
 	$(BIN)/whence paper

@@ -204,3 +204,24 @@ def test_what_was_prepared_is_freed_with_its_objective() -> None:
     gone = weakref.ref(objective)
     del objective
     assert gone() is None
+
+
+@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize("indices", [None, [3, 50, 4]])
+def test_large_models_are_scored_in_float32(
+    direct: bool, indices: list[int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = load_iris(return_X_y=True)
+    x = np.column_stack([x, np.zeros(len(x))])  # a column that the float32 twin drops
+    estimator = LogisticRegression(C=0.1, tol=1e-10, max_iter=10_000).fit(x, y)
+    queries = x[::9], y[::9]
+    objective = whence.from_sklearn(estimator, x, y)
+    exact = whence.influence(objective, queries, indices=indices).values
+    monkeypatch.setattr("whence.curvature.choose._SMALL", 5)
+    monkeypatch.setattr("whence.curvature.choose._factor_is_cheaper", lambda *_: direct)
+    large = whence.influence(whence.from_sklearn(estimator, x, y), queries, indices=indices)
+    assert exact.dtype == np.float64
+    assert large.values.dtype == np.float32
+    assert np.linalg.norm(large.values - exact) < 1e-4 * np.linalg.norm(exact)
+    assert large.diagnostics is not None
+    assert "float32" in large.diagnostics.solver

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 import whence
-from tests.objective.test_linear import CASES
+from tests.objective.test_linear import CASES, random
 from tests.objective.zoo import objective_of
+from whence.curvature import choose
 from whence.curvature.choose import choose_damping, prepare
 from whence.curvature.exact import GGN, Hessian
 from whence.errors import InvalidInput, NotPositiveDefinite
-from whence.linalg import CG, materialize
+from whence.linalg import CG, Cholesky, materialize
 
 
 def test_small_models_are_factored() -> None:
@@ -84,3 +85,52 @@ def test_a_small_network_is_solved_by_gauss_newton() -> None:
     torch.testing.assert_close(prepared.inverse.matmat(eye), expected)
     assert "Gauss-Newton" in prepared.solver
     assert "Gauss-Newton" in prepared.damping_reason
+
+
+@pytest.mark.parametrize("name", ["softmax", "softmax, unpenalized", "one versus rest"])
+@pytest.mark.parametrize("direct", [True, False])
+def test_large_models_are_solved_in_float32_and_checked_in_float64(
+    name: str, direct: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose, "_SMALL", 5)
+    monkeypatch.setattr(choose, "_factor_is_cheaper", lambda *_: direct)
+    objective = CASES[name]()
+    prepared = prepare(objective, 1)
+    assert prepared.single is not None
+    assert prepared.single.params.dtype == torch.float32
+    assert "float32" in prepared.solver
+    assert ("Cholesky" in prepared.solver) == direct
+    flat, hessian = objective.flat_directions(), objective.dense_hessian()
+    b = hessian @ random(len(flat), 2)
+    solution = prepared.inverse.solve(b)
+    assert solution.converged
+    assert float((hessian @ solution.value - b).norm() / b.norm()) < 1e-5
+
+
+def test_what_float32_cannot_factor_is_factored_in_float64(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(choose, "_SMALL", 5)
+    monkeypatch.setattr(choose, "_factor_is_cheaper", lambda *_: True)
+    objective = CASES["softmax without intercept"]()
+    twice = objective.train.features.dense().clone()
+    twice[:, 1] = twice[:, 0]
+    train = replace(objective.train, features=type(objective.train.features)(twice))
+    objective = replace(objective, train=train, l2=torch.full_like(objective.l2, 1e-9))
+    prepared = prepare(objective, 1)
+    assert prepared.single is None
+    assert "float32" not in prepared.solver
+    residual = prepared.inverse.solve(torch.ones(len(objective.l2), 1).double()).residual
+    assert residual < 1e-6
+
+
+def test_a_solver_as_asked_works_in_the_precision_of_the_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(choose, "_SMALL", 5)
+    objective = CASES["softmax without intercept"]()
+    eye = torch.eye(len(objective.params)).double()
+    for solver in (Cholesky(), CG(rtol=1e-12)):
+        prepared = prepare(objective, 1, solver=solver)
+        assert prepared.single is None
+        torch.testing.assert_close(prepared.inverse.matmat(objective.dense_hessian()), eye)

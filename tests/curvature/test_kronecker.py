@@ -11,7 +11,7 @@ import whence
 from tests.objective.zoo import ZOO, objective_of
 from whence.curvature.exact import GGN
 from whence.curvature.kronecker import EKFAC, KFAC, kronecker
-from whence.errors import NotPositiveDefinite, UnsupportedModel
+from whence.errors import InvalidInput, NotPositiveDefinite, UnsupportedModel
 from whence.linalg import CG, BlockDiagonal, Diagonal, KroneckerEigen, materialize
 from whence.linalg.structured import Reordered
 from whence.objective.module import ModuleObjective
@@ -158,3 +158,13 @@ def test_diagonal_of_an_embedding() -> None:
     objective = objective_of("gpt2")
     kinds = {type(block) for block, _ in blocks(kronecker(objective))}
     assert Diagonal in kinds or KroneckerEigen in kinds
+
+
+def test_factors_that_overflow_name_their_module() -> None:
+    x = torch.randn(6, 3) * 1e25  # finite, but not its square
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
+    with torch.no_grad():
+        model[0].weight.mul_(1e-26)
+    objective = whence.from_torch(model, whence.CrossEntropy(), (x, torch.arange(6) % 3))
+    with pytest.raises(InvalidInput, match="NaN or infinity in module '0'"):
+        kronecker(objective)

@@ -203,3 +203,47 @@ def test_two_level_inverse_saves_products() -> None:
 
 def test_two_level_inverse_has_nothing_for_one_output() -> None:
     assert two_level(CASES["logistic"]()) is None
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_float32_twin_has_the_same_products(name: str) -> None:
+    objective = CASES[name]()
+    x = objective.train.features.dense().clone()
+    x[:, 2] = 0
+    objective = replace(objective, train=examples(x, objective.train.targets))
+    single = objective.single()
+    assert single is not None
+    assert single is objective.single()
+    close = {"rtol": 1e-4, "atol": 1e-5}
+    v, w = random(len(objective.params), 3), random(_N, 3)
+    loss, exact, train = objective.loss, objective.train, single.train
+    for narrow, wide in (
+        (single.dense_hessian(), hessian(objective)),
+        (single.hvp(v.float()), objective.hvp(v)),
+        (single.gradient_dot(train, loss, v.float()), objective.gradient_dot(exact, loss, v)),
+        (
+            single.gradient_at(train, w.float(), v.float()),
+            objective.gradient_at(exact, w, v),
+        ),
+    ):
+        assert narrow.dtype == torch.float32
+        torch.testing.assert_close(narrow.double(), wide, **close)
+
+
+def test_more_columns_buy_a_better_start() -> None:
+    generator = torch.Generator().manual_seed(0)
+    n, d = 300, 120
+    x = torch.randn(n, d, generator=generator, dtype=torch.float64)
+    objective = replace(
+        build(whence.CrossEntropy(), 3, _INDICES, constant=None),
+        train=examples(x, torch.randint(3, (n,), generator=generator)),
+        weights=torch.ones(n, dtype=torch.float64),
+        params=random(3 * d) / 10,
+        l2=torch.full((3 * d,), 1e-3, dtype=torch.float64),
+    )
+    few, many = two_level(objective, columns=1), two_level(objective, columns=1000)
+    assert few is not None
+    assert many is not None
+    assert many.eigenvalues.shape[1] == 0 < few.eigenvalues.shape[1]
+    eye = torch.eye(3 * d, dtype=torch.float64)
+    torch.testing.assert_close(many(eye), torch.linalg.inv(objective.dense_hessian()))

@@ -39,7 +39,7 @@ def attack_page(attack: Attack, title: str, command: str) -> AttackPage:
     return AttackPage(
         title=title,
         words=_WORDS,
-        said=f"{attack}.",
+        said=f"{attack}.".replace("->", "→"),
         pairs=tuple(
             (
                 item_of(clean, train, i, title=f"Training example {name}", image_shape=None),
@@ -61,7 +61,8 @@ def attack_page(attack: Attack, title: str, command: str) -> AttackPage:
                 i,
                 title=f"Query {queries.ids[i]}",
                 image_shape=None,
-                predicted=f"{said[0][i]}, then {said[1][i]}",
+                predicted=f"{said[0][i]} at first, "
+                + ("and still" if said[0][i] == said[1][i] else f"then {said[1][i]}"),
             )
             for i in range(min(_SHOWN, len(queries)))
         ),
@@ -69,7 +70,7 @@ def attack_page(attack: Attack, title: str, command: str) -> AttackPage:
         lights=(
             Light(
                 level="good" if held[attack.flipped].all() else "bad",
-                title="Does it hold when the model is trained from nothing?",
+                title="Is it the same when the model is trained from nothing?",
                 words=f"{int(held.sum())} of {len(held)} queries flip after training from nothing; "
                 f"{int(attack.flipped.sum())} did at the end of the attack.",
             ),

@@ -32,11 +32,10 @@ def label_of(objective: Objective, target: Tensor) -> str:
         target: One encoded target.
 
     Returns:
-        The class name, or the number.
+        The class name, or the number; empty for a sequence, which is its own target.
     """
-    tokens = counted(objective, target)
-    if tokens is not None:
-        return f"{tokens} tokens"
+    if counted(objective, target) is not None:
+        return ""
     if objective.classes:
         index = int(target.argmax()) if target.ndim else int(target.clamp_min(0))
         return str(objective.classes[index])
@@ -246,4 +245,6 @@ def _columns(row: Any, acting: Floats | None) -> tuple[tuple[tuple[str, str], ..
 
 def _value(value: Any) -> str:
     """Return a cell as text, numbers in four digits."""
+    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+        return "missing"
     return f"{value:.4g}" if isinstance(value, (float, np.floating)) else str(value)

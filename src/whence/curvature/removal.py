@@ -32,7 +32,7 @@ from whence.objective.losses import output_hessian
 from whence.objective.objective import Examples, Objective
 
 _CHUNK = 16  # examples whose Jacobians are made at once; the work grows with its square
-_TILE = 2**24  # numbers in B for one tile of changes: 128 MB of float64
+_TILE = 2**23  # numbers in B for one tile of changes: 64 MB of float64
 
 
 class Changes(ABC):

@@ -3,8 +3,8 @@ r"""Scores of gradients that factor, in the Kronecker eigenbasis: no gradient is
 With one position per example a layer's gradient is δ āᵀ, and with D = 1/(Λ + λ) ≈ Σ_r u_r v_rᵀ
 
 ```
-Σ_oi (Q_Gᵀδ)_o (Q_Aᵀā)_i D_oi (Q_Gᵀδ′)_o (Q_Aᵀā′)_i = Σ_r (x_rᵀ δ′)(y_rᵀ ā′)
-x_r = Q_G (u_r ⊙ Q_Gᵀδ),   y_r = Q_A (v_r ⊙ Q_Aᵀā)
+Σ_oi (Q_Gᵀδ)_o (Q_Aᵀā)_i D_oi (Q_Gᵀδ′)_o (Q_Aᵀā′)_i = Σ_r (x_rᵀ Q_Gᵀδ′)(y_rᵀ Q_Aᵀā′)
+x_r = u_r ⊙ Q_Gᵀδ,   y_r = v_r ⊙ Q_Aᵀā
 ```
 
 so that q × n scores are r pairs of matrix products, 2 r (out + in) operations each instead of
@@ -32,7 +32,7 @@ from whence.linalg.structured import BlockDiagonal, Reordered
 from whence.objective.layers import products
 from whence.objective.module import ModuleObjective
 
-_ERROR = 1e-3  # relative root mean square error of separable scores in float32
+_HALF = 1e-2  # the error from which products may be rounded to bfloat16
 _TILE = 2**21  # numbers in a tile of separable scores: what a cache holds
 
 
@@ -45,11 +45,13 @@ class KroneckerInverse(Inverse):
         operator: A, damped.
         closed: A⁻¹, block diagonal in its own order of the parameters.
         layers: The layers of its first blocks.
+        rtol: The relative root mean square error of scores that come apart.
     """
 
     operator: LinearOperator
     closed: Reordered
     layers: tuple[Layer, ...]
+    rtol: float
 
     def matmat(self, V: Tensor) -> Tensor:
         """Return A⁻¹ V, unchecked."""
@@ -75,7 +77,10 @@ class KroneckerInverse(Inverse):
             terms = self._terms(left)
             for part, rows in self._rows(right):
                 for layer, (delta, a) in rows.items():
-                    _add_products(total[:, part], *terms[layer], delta, a)
+                    block = self._single[layer]
+                    _add_products(
+                        total[:, part], *terms[layer], delta @ block.left, a @ block.right
+                    )
         rest = self._rest(left)
         if rest is not None:
             objective, inverse = rest
@@ -126,24 +131,33 @@ class KroneckerInverse(Inverse):
     @cached_property
     def _separated(self) -> dict[Layer, tuple[Tensor, Tensor]]:
         """D ≈ Σ_r u_r v_rᵀ of the single layers."""
-        error = _ERROR if self.dtype == torch.float32 else default_rtol(self.dtype)
         return {
-            layer: separate(block.values, *layer.spread, error)
+            layer: separate(block.values, *layer.spread, self.rtol)
             for layer, block in self._single.items()
         }
 
     def _terms(self, gradients: Gradients) -> dict[Layer, tuple[Tensor, Tensor]]:
         """Return x [r, q, out] and y [r, q, in + 1] of each single layer."""
         batches = [rows for _, rows in self._rows(gradients)]
+        kind = self._of_products()
         terms = {}
         for layer in batches[0]:
             block, (u, v) = self._single[layer], self._separated[layer]
             delta = torch.cat([rows[layer][0] for rows in batches]) @ block.left
             a = torch.cat([rows[layer][1] for rows in batches]) @ block.right
-            x = (delta * u.unsqueeze(1)) @ block.left.T
-            y = (a * v.unsqueeze(1)) @ block.right.T
-            terms[layer] = x, y
+            terms[layer] = (delta * u.unsqueeze(1)).to(kind), (a * v.unsqueeze(1)).to(kind)
         return terms
+
+    def _of_products(self) -> torch.dtype:
+        """Return bfloat16 if the error allows it and the hardware is fast at it."""
+        if self.dtype != torch.float32 or self.rtol < _HALF:
+            return self.dtype
+        if self.device.type == "cuda":
+            fast = torch.cuda.is_bf16_supported()
+        else:
+            told: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+            fast = bool(told.get("amx_bf16", False))
+        return torch.bfloat16 if fast else self.dtype
 
     def _rows(
         self, gradients: Gradients
@@ -193,9 +207,9 @@ class KroneckerInverse(Inverse):
 
 
 def _add_products(total: Tensor, x: Tensor, y: Tensor, delta: Tensor, a: Tensor) -> None:
-    """Add Σ_r (x_rᵀ δ′)(y_rᵀ ā′) to scores [q, b], a tile of examples at a time."""
+    """Add Σ_r (x_rᵀ δ)(y_rᵀ a) to scores [q, b], a tile of examples at a time."""
     step = max(1, _TILE // x.shape[:2].numel())
     for start in range(0, len(delta), step):
         part = slice(start, start + step)
-        product = (x @ delta[part].T).mul_(y @ a[part].T)
+        product = (x @ delta[part].to(x.dtype).T).mul_(y @ a[part].to(y.dtype).T)
         total[:, part] += product.sum(0)

@@ -87,11 +87,8 @@ class Cholesky(Solver):
         matrix = materialize(A).detach()
         _require_symmetric(A, matrix)
         factor, info = torch.linalg.cholesky_ex(matrix.to(self.factor_dtype or A.dtype))
-        eps = float(torch.finfo(factor.dtype).eps)
-        pivots = factor.diagonal().square()
-        # A singular matrix passes when rounding leaves its last pivot positive: numpy's rank rule.
-        if int(info) or float(pivots.min()) <= A.shape[0] * eps * float(matrix.diagonal().max()):
-            raise _not_positive_definite(A, matrix, eps)
+        if int(info) or _singular(factor, matrix.diagonal().max()):
+            raise _not_positive_definite(A, matrix, float(torch.finfo(factor.dtype).eps))
         rtol = default_rtol(A.dtype) if self.rtol is None else self.rtol
         return CholeskyInverse(A, factor, self.refine, rtol)
 
@@ -143,6 +140,27 @@ class CholeskyInverse(Inverse):
         scale = column_sizes(B)
         X = torch.cholesky_solve((B / scale).to(self.factor.dtype), self.factor)
         return X.to(B.dtype) * scale
+
+
+def factor_in_place(matrix: Tensor) -> Tensor | None:
+    """Return L with A = L Lᵀ in the memory of A; `None` where A is not safely positive definite.
+
+    Args:
+        matrix: A, [p, p], known to be symmetric; overwritten.
+
+    Returns:
+        L, lower triangular, [p, p], or `None`.
+    """
+    largest = matrix.diagonal().max()
+    factor, info = matrix.mT, torch.zeros((), dtype=torch.int32, device=matrix.device)
+    torch.linalg.cholesky_ex(factor, out=(factor, info))  # by columns, as LAPACK does: no copy
+    return None if int(info) or _singular(factor, largest) else factor
+
+
+def _singular(factor: Tensor, largest: Tensor) -> bool:
+    """Return whether the last pivots are rounding: numpy's rank rule, for the largest diagonal."""
+    pivots = factor.diagonal().square()
+    return float(pivots.min()) <= len(factor) * torch.finfo(factor.dtype).eps * float(largest)
 
 
 def _require_symmetric(A: LinearOperator, matrix: Tensor) -> None:

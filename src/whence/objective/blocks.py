@@ -46,7 +46,8 @@ def data_hessian(objective: LinearObjective, features: Features) -> Tensor:
         for start in range(0, len(others), _PAIRS):
             some = others[start : start + _PAIRS]
             for a, block in zip(some, features.grams(curvature[:, some]), strict=True):
-                blocks[a, :, b] = blocks[b, :, a] = block
+                blocks[a, :, b] = block
+                blocks[b, :, a] = block.T
                 if zero_sum:
                     blocks[a, :, a] -= block
                     blocks[b, :, b] -= block

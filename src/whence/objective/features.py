@@ -46,6 +46,10 @@ class Features(ABC):
     def dense(self) -> Tensor:
         """Return the rows as a dense tensor: call it on few rows only."""
 
+    def held(self) -> tuple[Features, Tensor | None]:
+        """Return the columns that can be nonzero, and their positions, ascending; `None`: all."""
+        return self, None
+
 
 @dataclass(frozen=True, eq=False)
 class DenseFeatures(Features):
@@ -99,53 +103,58 @@ class DenseFeatures(Features):
         columns = self.matrix.any(dim=0).nonzero().flatten()
         narrow = torch.empty(len(self.matrix), len(columns), dtype=torch.float32)
         for start in range(0, len(narrow), _TILE):  # in tiles: no second float64 matrix
-            narrow[start : start + _TILE] = self.matrix[start : start + _TILE, columns]
+            rows = self.matrix[start : start + _TILE].float()
+            narrow[start : start + _TILE] = rows.index_select(1, columns)
         return CompactFeatures(DenseFeatures(narrow), columns, self.shape[1])
 
 
 @dataclass(frozen=True, eq=False)
 class CompactFeatures(Features):
-    """A design matrix most of whose columns are held; the others are zero in every row.
+    """A design matrix without the columns that are zero in every row.
 
     Args:
-        held: The columns that are held, [n, r].
+        kept: The other columns, [n, r].
         columns: Their positions, ascending, [r].
         width: d.
     """
 
-    held: DenseFeatures
+    kept: DenseFeatures
     columns: Tensor
     width: int
+
+    def held(self) -> tuple[Features, Tensor | None]:
+        """Return the columns that are kept, and their positions."""
+        return self.kept, self.columns
 
     @property
     def shape(self) -> tuple[int, int]:
         """The shape [n, d]."""
-        return (self.held.shape[0], self.width)
+        return (self.kept.shape[0], self.width)
 
     def matmul(self, v: Tensor) -> Tensor:
         """Return X V."""
-        return self.held.matmul(v[self.columns])
+        return self.kept.matmul(v[self.columns])
 
     def rmatmul(self, w: Tensor) -> Tensor:
         """Return Xᵀ W."""
         product = w.new_zeros(self.width, w.shape[1])
-        product[self.columns] = self.held.rmatmul(w)
+        product[self.columns] = self.kept.rmatmul(w)
         return product
 
     def grams(self, weights: Tensor) -> Tensor:
         """Return Xᵀ diag(w) X for each w."""
         total = weights.new_zeros(weights.shape[1], self.width, self.width)
-        total[:, self.columns.unsqueeze(1), self.columns] = self.held.grams(weights)
+        total[:, self.columns.unsqueeze(1), self.columns] = self.kept.grams(weights)
         return total
 
     def rows(self, indices: NDArray[np.intp] | slice) -> Features:
         """Return the named rows."""
-        return CompactFeatures(DenseFeatures(self.held.matrix[indices]), self.columns, self.width)
+        return CompactFeatures(DenseFeatures(self.kept.matrix[indices]), self.columns, self.width)
 
     def dense(self) -> Tensor:
         """Return the rows with their zeros."""
-        matrix = self.held.matrix.new_zeros(self.shape)
-        matrix[:, self.columns] = self.held.matrix
+        matrix = self.kept.matrix.new_zeros(self.shape)
+        matrix[:, self.columns] = self.kept.matrix
         return matrix
 
 

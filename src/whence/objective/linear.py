@@ -29,7 +29,7 @@ from whence.objective.two_level import two_level
 
 _TILE = 2**25  # numbers in one temporary: 256 MB of float64
 _ROWS = 4096  # rows whose products with one output's columns are held at once
-_CACHE = 2**19  # numbers of X in a tile: 4 MB, read once for both products of an HVP
+_CACHE = 2**22  # bytes of X in a tile, read once for both products of an HVP
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -212,17 +212,16 @@ class LinearObjective(Objective):
 
     def gradient_at(self, examples: Examples, weights: Tensor, deltas: Tensor) -> Tensor:
         """Return Σ_b weights[b, k] ∇ℓ(z_b, θ̂ + δ_k), [p, k], in tiles of rows."""
-        rows = _linear(examples)
-        k = deltas.shape[1]
+        rows, k = _linear(examples), deltas.shape[1]
         outputs = self.outputs(examples)
-        total = torch.zeros_like(deltas)
-        for tile in self._tiles(len(rows), k):
-            part = rows.features.rows(tile)
-            f = outputs[tile].unsqueeze(1) + self._forward(part, deltas)  # [b, k, c]
+
+        def weighted_gradients(tile: slice, change: Tensor) -> Tensor:
+            f = change.add_(outputs[tile].unsqueeze(1))  # [b, k, c]
             targets = rows.targets[tile].repeat_interleave(k, dim=0)
             e = self.loss.gradient(f.flatten(0, 1), targets).reshape(f.shape)
-            total += self._backward(part, e * weights[tile].unsqueeze(2))
-        return total
+            return e.mul_(weights[tile].unsqueeze(2))
+
+        return self._there_and_back(rows.features, deltas, weighted_gradients)
 
     def jvp(self, examples: Examples, v: Tensor) -> Tensor:
         """Return J V, [b, c, k]."""
@@ -233,15 +232,18 @@ class LinearObjective(Objective):
         return self._backward(_linear(examples).features, w.transpose(1, 2))
 
     def gradient_dot(self, examples: Examples, measure: Measure, v: Tensor) -> Tensor:
-        """Return ∇m(z_b)ᵀ V, [b, k]: one product with X per output."""
+        """Return ∇m(z_b)ᵀ V, [b, k]: one product with X per output, but for one under softmax."""
         rows = _linear(examples)
         e = measure.gradient(self.outputs(rows), rows.targets)
         coef, intercept = self._split(v)
+        if isinstance(measure, CrossEntropy):  # Σ_a e_a = 0, so Σ_a e_a u_a = Σ_a e_a (u_a − u_0)
+            e, coef = e[:, 1:], coef[1:] - coef[:1]
+            intercept = None if intercept is None else intercept[1:] - intercept[:1]
         total = torch.zeros(len(rows), v.shape[1], dtype=v.dtype)
         for start in range(0, len(rows), _ROWS):
             tile = slice(start, start + _ROWS)
             part = rows.features.rows(tile)
-            for a in range(self.c):
+            for a in range(len(coef)):
                 column = part.matmul(coef[a])
                 if intercept is not None:
                     column += intercept[a]
@@ -261,17 +263,15 @@ class LinearObjective(Objective):
 
     def hvp(self, v: Tensor) -> Tensor:
         """Return ∇²R(θ̂) V: two products with X per tile of rows."""
-        n = len(self.train)
+        n, targets = len(self.train), self.train.targets
         outputs = self.outputs(self.train).to(v.dtype)
-        total = self.l2.to(v.dtype).unsqueeze(1) * v
-        v = self._freed(v)
-        for tile in self._tiles(n, v.shape[1]):
-            part = self.train.features.rows(tile)
-            tangents = self._forward(part, v).transpose(1, 2)
-            curved = self.loss.hvp(outputs[tile], self.train.targets[tile], tangents)
-            curved = curved * (self.weights[tile] / n).reshape(-1, 1, 1)
-            total += self._backward(part, curved.transpose(1, 2))
-        return total
+
+        def curved(tile: slice, tangents: Tensor) -> Tensor:
+            product = self.loss.hvp(outputs[tile], targets[tile], tangents.transpose(1, 2))
+            return product.mul_((self.weights[tile] / n).reshape(-1, 1, 1)).transpose(1, 2)
+
+        data = self._there_and_back(self.train.features, self._freed(v), curved)
+        return torch.addcmul(data, self.l2.to(v.dtype).unsqueeze(1), v)
 
     def ggnvp(self, v: Tensor) -> Tensor:
         """Return ∇²R(θ̂) V: for a model linear in θ the Gauss–Newton matrix is the Hessian."""
@@ -297,7 +297,8 @@ class LinearObjective(Objective):
     def _tiles(self, n: int, k: int) -> Iterator[slice]:
         """Yield slices of rows that stay in cache, and whose [rows, k, c] stay within a tile."""
         d = self.train.features.shape[1]
-        step = max(1, min(_TILE // max(1, self.c * k), max(256, _CACHE // d)))
+        in_cache = _CACHE // (d * self.params.element_size())
+        step = max(1, min(_TILE // max(1, self.c * k), max(256, in_cache)))
         return (slice(start, min(n, start + step)) for start in range(0, n, step))
 
     def _split(self, v: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -313,6 +314,35 @@ class LinearObjective(Objective):
         c, d, k = coef.shape
         product = features.matmul(coef.permute(1, 2, 0).reshape(d, k * c)).reshape(-1, k, c)
         return product if intercept is None else product.add_(intercept.T)
+
+    def _there_and_back(
+        self, features: Features, v: Tensor, between: Callable[[slice, Tensor], Tensor]
+    ) -> Tensor:
+        """Return Σ_b J_bᵀ u_b, [p, k], u = between(rows, J V) [b, k, c] a tile of rows at a time.
+
+        V is brought into the order of the products, and the sum out of it, once for all tiles.
+        """
+        held, columns = features.held()
+        coef, intercept = self._split(v)
+        c, d, k = coef.shape
+        coef = coef if columns is None else coef[:, columns]
+        coef = coef.permute(1, 2, 0).reshape(-1, k * c)
+        total = torch.zeros_like(coef.T).T  # as rmatmul returns it
+        sums = v.new_zeros(k, c)
+        for tile in self._tiles(features.shape[0], k):
+            rows = held.rows(tile)
+            f = rows.matmul(coef).reshape(-1, k, c)
+            u = between(tile, f if intercept is None else f.add_(intercept.T))
+            total += rows.rmatmul(u.reshape(-1, k * c))
+            sums += u.sum(0)
+        product = v.new_zeros(c, d, k)
+        product[:, slice(None) if columns is None else columns] = total.reshape(-1, k, c).permute(
+            2, 0, 1
+        )
+        product = product.reshape(-1, k)
+        if self.constant is not None:
+            product = torch.cat([product, self.constant * sums.T])
+        return self._freed(product)
 
     def _backward(self, features: Features, w: Tensor) -> Tensor:
         """Return Xᵀ W for W [b, k, c], shape [p, k]."""

@@ -188,7 +188,7 @@ class CrossEntropy(Loss):
         """Return (diag(p) − p pᵀ) u, p = softmax(f)."""
         counts = (targets != self.ignore_index).unsqueeze(-1)
         p = (torch.softmax(outputs, -1) * counts).unsqueeze(-1)
-        return p * (tangents - (p * tangents).sum(-2, keepdim=True))
+        return (tangents - p.mT @ tangents).mul_(p)
 
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the log odds f_y − log Σ_{c≠y} e^{f_c}, summed over positions."""

@@ -27,6 +27,7 @@ def batch_data(page: BatchPage) -> Markup:
         Safe markup, to stand in a script element of type application/json.
     """
     judged = any(row.query.predicted is not None for row in page.rows)
+    labeled = judged or any(row.query.label for row in page.rows)
     loss = page.measure == "loss"
     queries = len(page.examples)
     return script_json(
@@ -34,7 +35,7 @@ def batch_data(page: BatchPage) -> Markup:
             "items": [_item(item) for item in (*page.examples, *(r.query for r in page.rows))],
             "columns": [
                 {"name": "Query", "kind": "item"},
-                {"name": "Truth", "kind": "text", "filter": True},
+                *([{"name": "Truth", "kind": "text", "filter": True}] if labeled else []),
                 *([{"name": "Model says", "kind": "text", "filter": True}] if judged else []),
                 {"name": page.measure.capitalize(), "kind": "number"},
                 {
@@ -57,7 +58,7 @@ def batch_data(page: BatchPage) -> Markup:
             "rows": [
                 [
                     queries + at,
-                    row.query.label,
+                    *([row.query.label] if labeled else []),
                     *([row.query.predicted] if judged else []),
                     _number(row.value),
                     [[example, _number(effect)] for example, effect in row.helpful],
@@ -85,12 +86,12 @@ def ranked_data(page: RankedPage) -> Markup:
         {
             "items": [_item(row.item) for row in page.rows],
             "columns": [
-                {"name": "Training example", "kind": "item"},
-                {"name": "Label", "kind": "text", "filter": True},
+                {"name": page.noun.capitalize(), "kind": "item"},
+                {"name": page.label.capitalize(), "kind": "text", "filter": page.label == "label"},
                 *([{"name": "Suggested", "kind": "text", "filter": True}] if suggested else []),
                 {"name": page.score.capitalize(), "kind": "number", "bar": True},
                 *([{"name": "Loss", "kind": "number"}] if losses else []),
-                *([{"name": "Expected gain", "kind": "number"}] if gains else []),
+                *([{"name": page.gain.capitalize(), "kind": "number"}] if gains else []),
             ],
             "differ": {
                 "columns": [1, 2],

@@ -140,7 +140,7 @@ class ExplanationPage:
         command: What reproduces the page.
         n: The number of training examples.
         created: When it was made, as the reader should see it; not shown if empty.
-        version: Of whence; not shown if empty.
+        version: Of whence; the one that is installed if empty.
     """
 
     title: str
@@ -175,7 +175,7 @@ class AttackPage:
         method: How it was made, in words.
         command: What reproduces the page.
         created: When it was made, as the reader should see it; not shown if empty.
-        version: Of whence; not shown if empty.
+        version: Of whence; the one that is installed if empty.
     """
 
     title: str

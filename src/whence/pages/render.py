@@ -8,6 +8,7 @@ import math
 import os
 import secrets
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,6 +105,7 @@ def _document(template: str, page: Page, **more: object) -> str:
         .get_template(template)
         .render(
             page=page,
+            version=page.version or _installed(),
             style=Markup(style),
             theme=Markup(theme),
             table=Markup(table),
@@ -111,6 +113,15 @@ def _document(template: str, page: Page, **more: object) -> str:
             **more,
         )
     )
+
+
+@cache
+def _installed() -> str:
+    """Return the version of whence, or nothing where it is not installed."""
+    try:
+        return version("whence")
+    except PackageNotFoundError:
+        return ""
 
 
 @cache

@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 from whence.pages.page import Scatter
 from whence.pages.words import number, signed
 
-_SIZE, _LEFT, _TOP, _BOTTOM = 380.0, 58.0, 12.0, 50.0
+_SIZE, _LEFT, _TOP, _BOTTOM = 396.0, 74.0, 12.0, 50.0
 _INSIDE = _SIZE - _LEFT - _TOP  # the plot is a square, so that the identity line is at 45°
 _HEIGHT = _TOP + _INSIDE + _BOTTOM
 
@@ -81,7 +81,7 @@ def curve_svg(values: Sequence[float], across: str, up: str) -> Markup:
     """
     points = [(i, v) for i, v in enumerate(values) if math.isfinite(v)]
     low, high = _limits(np.array([0.0, *(v for _, v in points)]))
-    width, height, last = 2 * _INSIDE, _INSIDE / 2, max(1, len(values) - 1)
+    width, height, last = 1.3 * _INSIDE, _INSIDE / 2, max(1, len(values) - 1)
     path = "L".join(
         f"{_LEFT + i / last * width:.1f} {_TOP + (high - v) / (high - low) * height:.1f}"
         for i, v in points
@@ -105,7 +105,7 @@ def curve_svg(values: Sequence[float], across: str, up: str) -> Markup:
         )
     )
     return Markup(
-        '<svg role="img" class="scatter" aria-labelledby="curve-title" '
+        '<svg role="img" class="scatter curve" aria-labelledby="curve-title" '
         f'viewBox="0 0 {_LEFT + width + _TOP:g} {end + 40:g}">{body}</svg>'
     )
 

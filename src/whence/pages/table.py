@@ -41,7 +41,7 @@ class BatchPage:
         command: What reproduces the page.
         n: The number of training examples.
         created: When it was made, as the reader should see it; not shown if empty.
-        version: Of whence; not shown if empty.
+        version: Of whence; the one that is installed if empty.
 
     Raises:
         InvalidInput: If a row refers to an example that the page does not have.
@@ -102,7 +102,10 @@ class RankedPage:
         command: What reproduces the page.
         n: The number of training examples.
         created: When it was made, as the reader should see it; not shown if empty.
-        version: Of whence; not shown if empty.
+        version: Of whence; the one that is installed if empty.
+        noun: What one row is.
+        label: What the rows' labels are: the heading of their column.
+        gain: What the rows' gains are: the heading of their column.
     """
 
     title: str
@@ -116,3 +119,6 @@ class RankedPage:
     n: int
     created: str = ""
     version: str = ""
+    noun: str = "training example"
+    label: str = "label"
+    gain: str = "expected gain"

@@ -93,6 +93,7 @@
     image.addEventListener("load", () => image.classList.toggle("pixels", Math.max(image.naturalWidth, image.naturalHeight) < 64));
     return image;
   };
+  const named = item => item.label ? `${item.title}, labeled\u00a0${item.label}` : item.title;
   const excerpt = item => {
     if (item.text) return item.text.length > 140 ? item.text.slice(0, 140) + "…" : item.text;
     return (item.columns || []).slice(0, 3).map(([name, value]) => `${name}: ${value}`).join(", ");
@@ -127,7 +128,7 @@
         if (item.image) td.append(thumbnail(item));
         td.append(make("div", {},
           make("span", { className: `effect ${column.side}`, textContent: signed(effect) }), bar(effect, scale, column.side),
-          make("span", { className: "excerpt", dir: "auto", textContent: `${item.title}, labeled\u00a0${item.label}` })));
+          make("span", { className: "excerpt", dir: "auto", textContent: named(item) })));
       }
     } else if (column.kind === "number") {
       td.append(make("div", {}, make("span", { textContent: number(value) }), ...(column.bar && value !== null ? [bar(value, largest[c], "")] : [])));
@@ -143,7 +144,7 @@
 
   const whole = item => {
     const box = make("div", { className: "whole" });
-    if (item.image) box.append(Object.assign(thumbnail(item), { alt: `${item.title}, labeled ${item.label}` }));
+    if (item.image) box.append(Object.assign(thumbnail(item), { alt: named(item) }));
     if (item.text) box.append(make("p", { className: "text", dir: "auto", tabIndex: 0, textContent: item.text }));
     if (item.columns) {
       box.append(make("table", { className: "columns" }, make("tbody", {}, ...item.columns.map(([name, value]) =>
@@ -161,7 +162,7 @@
           return make("li", {}, ...(item.image ? [thumbnail(item)] : []), make("div", {},
             make("span", { className: `effect ${column.side}`, textContent: signed(effect) }),
             bar(effect, scale, column.side),
-            make("span", { dir: "auto", textContent: `${item.title}, labeled ${item.label}` }),
+            make("span", { dir: "auto", textContent: named(item) }),
             make("span", { className: "excerpt", dir: "auto", textContent: excerpt(item) })));
         }))
         : make("p", { className: "soft", textContent: "none" })));

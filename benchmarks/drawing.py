@@ -1,0 +1,83 @@
+"""Figures of the page: what accuracy costs, and how time grows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from benchmarks.bars import mean_rows
+from benchmarks.rows import Row
+
+_SHOWN = {
+    "w1": ("100 queries", "spearman", "Spearman with exact influence, all examples"),
+    "w2": ("200 queries", "LDS", "LDS"),
+    "w4": ("", "found at 20%", "flipped labels found, 20 % checked"),
+}
+_MARKERS = "osD^vP*X"
+
+
+def trade_off(workload: str, rows: Sequence[Row], images: Path) -> Path | None:
+    """Draw agreement against total time, a mark for each method; `None` if there is none."""
+    if workload not in _SHOWN:
+        return None
+    queries, name, label = _SHOWN[workload]
+    shown = mean_rows(rows) if not queries else [row for row in rows if row.queries == queries]
+    shown = [row for row in shown if row.status == "ok"]
+    if not shown:
+        return None
+    figure, ax = plt.subplots(figsize=(8.5, 4.8), layout="constrained")
+    libraries = list(dict.fromkeys(row.library for row in shown))
+    for i, library in enumerate(libraries):
+        own = [row for row in shown if row.library == library]
+        ax.plot(
+            [row.seconds for row in own],
+            [row.accuracy[name] for row in own],
+            linestyle="",
+            marker=_MARKERS[i % len(_MARKERS)],
+            color=f"C{i}",
+            markersize=9 if library == "whence" else 7,
+            label=library,
+        )
+        for row in own:
+            place = (row.seconds, row.accuracy[name])
+            ax.annotate(row.method, place, xytext=(5, 4), textcoords="offset points", fontsize=7)
+    if "ceiling" in shown[0].accuracy:
+        ax.axhline(shown[0].accuracy["ceiling"], color="0.5", linestyle="--", linewidth=1)
+        ax.text(ax.get_xlim()[0], shown[0].accuracy["ceiling"], " noise ceiling", va="bottom")
+    ax.set_xscale("log")
+    ax.set_xlabel("preparation and query, seconds")
+    ax.set_ylabel(label)
+    ax.legend(fontsize=8)
+    path = images / f"benchmarks-{workload}.png"
+    figure.savefig(path, dpi=110, metadata={"Software": ""})
+    plt.close(figure)
+    return path
+
+
+def growth_figure(measured: dict[str, Any], path: Path) -> dict[tuple[str, str], float]:
+    """Draw time against each size on log axes; return the slopes by (method, axis)."""
+    series = measured["series"]
+    axes_of = list(dict.fromkeys(item["axis"] for item in series))
+    figure, axes = plt.subplots(1, len(axes_of), figsize=(4.2 * len(axes_of), 4), squeeze=False)
+    slopes = {}
+    for ax, axis in zip(axes[0], axes_of, strict=True):
+        for item in (item for item in series if item["axis"] == axis):
+            sizes, times = np.array(item["sizes"], float), np.array(item["seconds"], float)
+            slope = float(np.polyfit(np.log(sizes), np.log(times), 1)[0])
+            slopes[item["method"], axis] = slope
+            ax.loglog(sizes, times, "o-", label=f"{item['method']}: slope {slope:.2f}")
+        ax.set_xlabel(axis)
+        ax.set_ylabel("seconds")
+        ax.legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110, metadata={"Software": ""})
+    plt.close(figure)
+    return slopes

@@ -1,0 +1,132 @@
+"""whence itself, through its public face; the solver chosen by itself unless the name says it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+
+import whence
+from benchmarks.attribution.halves import recorded
+from benchmarks.workloads.problem import Ask, Halves, Influence, Removals, Suspects
+from whence.objective.training import retrain
+
+_TOGETHER = 16  # trainings in one stack
+
+
+def exact(problem: Influence, setting: float | None) -> Ask:
+    """Prepare a fitted scikit-learn model with its data, float64 as scikit-learn holds it."""
+    assert problem.params is not None
+    model = softmax(problem.params, problem.l2, problem.n)
+    x, y = problem.x.double().numpy(), problem.y.numpy()
+    asked = problem.queries[0].double().numpy(), problem.queries[1].numpy()
+    objective = whence.from_sklearn(model, x, y)
+    return lambda: whence.influence(objective, asked).values
+
+
+def softmax(coef: Any, l2: float, n: int) -> LogisticRegression:
+    """Return the fitted estimator that has these coefficients."""
+    model = LogisticRegression(C=1 / (l2 * n), fit_intercept=False)
+    model.classes_ = np.arange(len(coef))
+    model.coef_, model.intercept_ = coef, np.zeros(len(coef))
+    model.n_features_in_ = coef.shape[1]
+    return model
+
+
+def module(solver: Any) -> Any:
+    """Return influence through a module with some solver, damped by the problem's unit."""
+
+    def prepare(problem: Influence, setting: float) -> Ask:
+        data = problem.x, problem.y
+        objective = whence.from_torch(problem.model, whence.CrossEntropy(), data, l2=problem.l2)
+        # The objective's curvature holds the penalty already.
+        damping = problem.damping(setting) - problem.l2
+        return lambda: (
+            whence.influence(objective, problem.queries, solver=solver, damping=damping).values
+        )
+
+    return prepare
+
+
+def ensemble(trainings: int) -> Any:
+    """Return EKFAC averaged over trainings from other starts, which are part of the preparation."""
+
+    def prepare(problem: Influence, setting: float) -> Ask:
+        data = problem.x, problem.y
+        others = [recorded(data, seed).model for seed in range(1, trainings)]
+        objectives = [
+            whence.from_torch(model, whence.CrossEntropy(), data, l2=problem.l2)
+            for model in [problem.model, *others]
+        ]
+        damping = problem.damping(setting) - problem.l2
+
+        def ask() -> Any:
+            total: Any = 0.0
+            for objective in objectives:
+                scores = whence.influence(
+                    objective, problem.queries, solver=whence.EKFAC(), damping=damping
+                )
+                total = total + scores.values / trainings
+            return total
+
+        return ask
+
+    return prepare
+
+
+def suspects(problem: Suspects) -> Any:
+    """Return a fitted scikit-learn model of sparse rows as an objective."""
+    model = LogisticRegression(C=1 / (problem.l2 * len(problem.y)))
+    model.classes_ = np.array([0, 1])
+    model.coef_, model.intercept_ = problem.coef[None], np.array([problem.intercept])
+    model.n_features_in_ = problem.x.shape[1]
+    return whence.from_sklearn(model, problem.x, problem.y)
+
+
+def self_influence(problem: Suspects, setting: float | None) -> Ask:
+    """Prepare the self-influence of sparse rows."""
+    objective = suspects(problem)
+    return lambda: whence.self_influence(objective)
+
+
+def label_errors(problem: Suspects, setting: float | None) -> Ask:
+    """Prepare `find_label_errors`, by what it ranks by itself."""
+    objective = suspects(problem)
+    return lambda: whence.find_label_errors(objective).scores
+
+
+def leave_one_out(problem: Removals, setting: float | None) -> Ask:
+    """Prepare a fitted scikit-learn model; ask for all refits."""
+    model = softmax(problem.coef, problem.l2, len(problem.y))
+    objective = whence.from_sklearn(model, problem.x, problem.y)
+    return lambda: whence.leave_one_out(objective, problem.removed, problem.query)[0]
+
+
+def bank(problem: Halves, setting: float | None) -> Ask:
+    """Record one training; ask for the halves, several trained at once."""
+    run = recorded((problem.x, problem.y), 0)
+    weights = torch.from_numpy(problem.masks[:_TOGETHER]).float()
+
+    def ask() -> Any:
+        losses = []
+        for params in retrain(run, weights):
+            with torch.no_grad():
+                losses.append(run.program.losses(params, *problem.queries))
+        return torch.stack(losses).numpy()
+
+    return ask
+
+
+METHODS = {
+    "exact": exact,
+    "EKFAC": module(whence.EKFAC()),
+    "KFAC": module(whence.KFAC()),
+    "CG from EKFAC": module(whence.CG(rtol=0.01, preconditioner=whence.EKFAC())),
+    "EKFAC, 5 trainings": ensemble(5),
+    "self-influence": self_influence,
+    "label errors": label_errors,
+    "leave-one-out": leave_one_out,
+    "bank": bank,
+}
