@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from benchmarks.rows import Row
 
 EKFAC = ("EK-FAC", "EKFAC")
+PROJECTED = ("LoGra, sequences", "projected-16")
 
 
 @dataclass(frozen=True)
@@ -199,4 +200,27 @@ def mean_rows(rows: Sequence[Row]) -> list[Row]:
     return means
 
 
-BARS = {"w1": w1, "w2": w2, "w4": w4, "w5": w5}
+def w3(rows: Sequence[Row]) -> list[Bar]:
+    """EKFAC and projected gradients of sequences."""
+    queries = "50 queries"
+    bars = []
+    for own, theirs in (("EKFAC", ["EK-FAC, sequences"]), ("projected", PROJECTED)):
+        ours = fastest(pick(rows, queries, own=True, methods=[own]))
+        peer = fastest(pick(rows, queries, own=False, methods=theirs))
+        bars.append(times_faster(f"{own} against the fastest peer of its kind", ours, peer, 2))
+        if ours is not None and peer is not None and ours.peak_mb and peer.peak_mb:
+            words = f"{ours.peak_mb:,.0f} against {peer.peak_mb:,.0f} MB"
+            held = ours.peak_mb <= peer.peak_mb
+            bars.append(Bar(f"{own}'s peak memory against that peer's", "no more", words, held))
+    return bars
+
+
+def w6(rows: Sequence[Row]) -> list[Bar]:
+    """Nothing is promised of images; EKFAC's time is shown."""
+    queries = "100 queries"
+    ours = fastest(pick(rows, queries, own=True, methods=["EKFAC"]))
+    theirs = fastest(pick(rows, queries, own=False, methods=EKFAC))
+    return [times_faster("EKFAC against the fastest peer's EK-FAC", ours, theirs, 1)]
+
+
+BARS = {"w1": w1, "w2": w2, "w3": w3, "w4": w4, "w5": w5, "w6": w6}

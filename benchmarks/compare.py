@@ -1,6 +1,6 @@
 """Run libraries side by side, each method in its own process, and keep a row for each.
 
-`python -m benchmarks peers [w1 w2 w4 w5] [--libraries a,b] [--quick]`. Interrupted, the same
+`python -m benchmarks peers [w1 w2 w3 w4 w5 w6] [--libraries a,b] [--quick]`. Interrupted, the same
 command goes on at the row it had come to.
 """
 
@@ -28,7 +28,8 @@ from benchmarks.methods import METHODS, Method
 from benchmarks.rows import Row
 
 _ROOT = Path(__file__).parent.parent
-WORKLOADS = ("w1", "w2", "w4", "w5")
+WORKLOADS = ("w1", "w2", "w3", "w4", "w5", "w6")
+DEFAULT = ("w1", "w2", "w4", "w5")  # half an hour
 THREADS = 2
 
 
@@ -240,7 +241,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(f"Expected workloads among {WORKLOADS}. Got {sorted(unknown)}.")
     memory = options.memory or 0.85 * machine.physical_memory() / 2**30
     wrong = compare(
-        options.workloads or WORKLOADS,
+        options.workloads or DEFAULT,
         libraries=options.libraries.split(",") if options.libraries else None,
         quick=options.quick,
         fresh=options.fresh,

@@ -80,7 +80,9 @@ METHODS = [
             ("whence", "EKFAC", DAMPINGS, True),
             ("whence", "KFAC", DAMPINGS, True),
             ("whence", "EKFAC, 5 trainings", DAMPINGS, True),
-            ("whence", "CG from EKFAC", (1.0,), True),
+            ("whence", "EKFAC, then batches", (1.0,), True),
+            ("whence", "CG from EKFAC, 5 steps", (1.0,), True),
+            ("whence", "projected", (), True),
             ("kronfluence", "EK-FAC", DAMPINGS, True),
             ("kronfluence", "K-FAC", DAMPINGS, True),
             ("curvlinops", "EK-FAC", DAMPINGS, True),
@@ -92,6 +94,26 @@ METHODS = [
             ("dattri", "EK-FAC", DAMPINGS, True),
             ("dattri", "TRAK-512", (0.0, 0.1, 1.0), False),
             ("dattri", "LoGra", (256.0, 1024.0, 4096.0), False),
+        ],
+    ),
+    *_methods(
+        "w3",
+        [
+            ("whence", "EKFAC", (1.0,), True),
+            ("whence", "projected", (), True),
+            ("kronfluence", "EK-FAC, sequences", (1.0,), True),
+            ("dattri", "LoGra, sequences", (256.0,), False),
+            ("bergson", "projected-16", (), False),
+        ],
+    ),
+    *_methods(
+        "w6",
+        [
+            ("whence", "EKFAC", (1.0,), True),
+            ("whence", "projected", (), True),
+            ("kronfluence", "EK-FAC", (1.0,), True),
+            ("captum", "TracInCPFast", (), False),
+            ("traker", "TRAK-512", (0.0,), False),
         ],
     ),
     *_methods(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import rows as stored
-from benchmarks.bars import BARS, each_of, mean_rows
+from benchmarks.bars import BARS, each_of, fastest, mean_rows
 from benchmarks.drawing import growth_figure, trade_off
 from benchmarks.floors import FLOORS
 from benchmarks.methods import METHODS
@@ -171,7 +171,20 @@ def w5_tables(rows: Sequence[Row]) -> str:
     return table(header, body)
 
 
+def plain_tables(rows: Sequence[Row]) -> str:
+    """Return the table of a workload that is about time and memory."""
+    ours = fastest([row for row in rows if row.library == "whence" and row.method == "EKFAC"])
+    body = []
+    for row in (row for row in rows if row.status == "ok"):
+        agreement = ", ".join(f"{name} {value:.3f}" for name, value in row.accuracy.items())
+        cells = [bold(row.library), row.method, seconds(row.prepare_s), seconds(row.query_s)]
+        body.append([*cells, ratio(row, ours), f"{row.peak_mb:,.0f}", agreement or "–"])
+    header = ["library", "method", "prepare, s", "query, s", "times whence's EKFAC", "peak, MB"]
+    return table([*header, "LDS"], body)
+
+
 TABLES = {"w1": w1_tables, "w2": w2_tables, "w4": w4_tables, "w5": w5_tables}
+TABLES |= {"w3": plain_tables, "w6": plain_tables}
 
 
 def promises(workload: str, rows: Sequence[Row]) -> str:

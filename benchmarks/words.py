@@ -69,6 +69,15 @@ SETUP = {
         "predicted and actual losses, with its bootstrap interval. A perfect predictor would reach "
         "the ceiling."
     ),
+    "w3": (
+        "2,000 training and 50 query sequences of 128 characters; 4 layers, 128 wide. Libraries "
+        "differ in which parameters they cover: whence's EKFAC covers all, kronfluence's the "
+        "linear layers. LDS is shown where the leaderboard's bank was at hand."
+    ),
+    "w6": (
+        "5,000 images of CIFAR-10 and 100 queries, a ResNet with group norm and three blocks. LDS "
+        "is shown where the leaderboard's bank was at hand."
+    ),
     "w4": (
         "4,137 mails, 39,918 words, sparse counts; binary logistic regression with l2 = 1e-4. A "
         "tenth of the labels is flipped, three times over; numbers are their means. A library "

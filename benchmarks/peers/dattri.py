@@ -95,19 +95,41 @@ def trak(problem: Influence, setting: float) -> Ask:
     return lambda: (attributor.attribute(asked)).T.detach().numpy()
 
 
+class OneByOne(nn.Module):
+    """A model whose examples carry a leading 1, as images carry their channel.
+
+    LoGra's first look at a model is through one example out of its batch.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs of examples [b, 1, d], or of one, [1, d]."""
+        outputs: Tensor = self.model(x.flatten(0, -2))
+        return outputs
+
+
 def logra(problem: Influence, setting: float) -> Ask:
-    """Prepare LoGra; the setting is its dimension, per layer."""
+    """Prepare LoGra; the setting is its dimension, per layer. Outputs may be of sequences."""
 
     def loss(model: nn.Module, batch: tuple[Tensor, Tensor], device: str) -> Tensor:
         x, y = batch
-        return cross_entropy(model(x), y, reduction="sum")
+        logits = model(x)
+        return cross_entropy(logits.flatten(0, -2), y.flatten(), reduction="sum")
 
+    model = OneByOne(problem.model)
     attributor = LoGraAttributor(
-        task(problem, loss), proj_dim=int(setting), damping=0.1, cache_dir=str(problem.folder)
+        AttributionTask(loss, model, model.state_dict()),
+        proj_dim=int(setting),
+        damping=0.1,
+        cache_dir=str(problem.folder),
     )
-    train = loader(problem.x, problem.y, 500)
+    size = 500 if problem.x.is_floating_point() else 64
+    train = loader(problem.x[:, None], problem.y, size)
     attributor.cache(train)
-    asked = loader(*problem.queries, 500)
+    asked = loader(problem.queries[0][:, None], problem.queries[1], size)
     return lambda: (attributor.attribute(train, asked).T / problem.n).detach().numpy()
 
 
@@ -117,4 +139,5 @@ METHODS = {
     "EK-FAC": ekfac,
     "TRAK-512": trak,
     "LoGra": logra,
+    "LoGra, sequences": logra,
 }

@@ -48,7 +48,21 @@ class Binary(Classification):
         return binary_cross_entropy_with_logits(logits, y, reduction="sum")
 
 
-def factors(task: Task, model: nn.Module, rows: Rows, strategy: str, folder: Any) -> Analyzer:
+class Sequences(Classification):
+    """Logits of the next character at each position; the loss is the sum over positions."""
+
+    def compute_train_loss(self, batch: Any, model: nn.Module, sample: bool = False) -> Tensor:
+        x, y = batch
+        logits = model(x).flatten(0, 1)
+        y = y.flatten()
+        if sample:
+            y = torch.multinomial(logits.detach().softmax(-1), 1).flatten()
+        return cross_entropy(logits, y, reduction="sum")
+
+
+def factors(
+    task: Task, model: nn.Module, rows: Rows, strategy: str, folder: Any, batch: int
+) -> Analyzer:
     """Fit what a strategy needs."""
     analyzer = Analyzer(
         "benchmark",
@@ -62,16 +76,19 @@ def factors(task: Task, model: nn.Module, rows: Rows, strategy: str, folder: Any
     analyzer.fit_all_factors(
         "factors",
         rows,
-        per_device_batch_size=min(_BATCH, len(rows)),
+        per_device_batch_size=min(batch, len(rows)),
         factor_args=FactorArguments(strategy=strategy),
     )
     return analyzer
 
 
-def influence(strategy: str, problem: Influence, setting: float) -> Ask:
+def influence(
+    strategy: str, problem: Influence, setting: float, *, task: type[Task] = Classification
+) -> Ask:
     """Prepare one strategy."""
     rows, asked = Rows(problem.x, problem.y), Rows(*problem.queries)
-    analyzer = factors(Classification(), problem.model, rows, strategy, problem.folder)
+    batch = 64 if problem.x.ndim == 2 and not problem.x.is_floating_point() else _BATCH
+    analyzer = factors(task(), problem.model, rows, strategy, problem.folder, batch)
 
     def ask() -> Any:
         analyzer.compute_pairwise_scores(
@@ -80,7 +97,7 @@ def influence(strategy: str, problem: Influence, setting: float) -> Ask:
             asked,
             rows,
             per_device_query_batch_size=len(asked),
-            per_device_train_batch_size=min(_BATCH, len(rows)),
+            per_device_train_batch_size=min(batch, len(rows)),
             score_args=ScoreArguments(damping_factor=problem.damping(setting)),
         )
         return (analyzer.load_pairwise_scores("scores")["all_modules"] / problem.n).numpy()
@@ -97,7 +114,7 @@ def self_influence(strategy: str, problem: Suspects, setting: float) -> Ask:
         layer.bias.fill_(problem.intercept)
     model = nn.Sequential(layer)  # a bare layer cannot be wrapped
     rows = Rows(x, torch.from_numpy(problem.y).float())
-    analyzer = factors(Binary(), model, rows, strategy, problem.folder)
+    analyzer = factors(Binary(), model, rows, strategy, problem.folder, _BATCH)
 
     def ask() -> Any:
         analyzer.compute_self_scores(
@@ -115,6 +132,7 @@ def self_influence(strategy: str, problem: Suspects, setting: float) -> Ask:
 METHODS = {
     "EK-FAC": partial(influence, "ekfac"),
     "K-FAC": partial(influence, "kfac"),
+    "EK-FAC, sequences": partial(influence, "ekfac", task=Sequences),
     "diagonal": partial(influence, "diagonal"),
     "self-influence, EK-FAC": partial(self_influence, "ekfac"),
     "self-influence, diagonal": partial(self_influence, "diagonal"),

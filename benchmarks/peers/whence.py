@@ -76,6 +76,13 @@ def ensemble(trainings: int) -> Any:
     return prepare
 
 
+def projected(problem: Influence, setting: float | None) -> Ask:
+    """Prepare a network; its projected gradients are kept at the first query, which pays for it."""
+    data = problem.x, problem.y
+    objective = whence.from_torch(problem.model, whence.CrossEntropy(), data, l2=problem.l2)
+    return lambda: whence.projected(objective, problem.queries).values
+
+
 def suspects(problem: Suspects) -> Any:
     """Return a fitted scikit-learn model of sparse rows as an objective."""
     model = LogisticRegression(C=1 / (problem.l2 * len(problem.y)))
@@ -123,7 +130,15 @@ METHODS = {
     "exact": exact,
     "EKFAC": module(whence.EKFAC()),
     "KFAC": module(whence.KFAC()),
-    "CG from EKFAC": module(whence.CG(rtol=0.01, preconditioner=whence.EKFAC())),
+    "EKFAC, then batches": module(
+        whence.LiSSA(
+            depth=200, preconditioner=whence.EKFAC(), batch_size=128, averaged=True, rtol=0.5
+        )
+    ),
+    "CG from EKFAC, 5 steps": module(
+        whence.CG(rtol=1e-6, max_iterations=5, preconditioner=whence.EKFAC())
+    ),
+    "projected": projected,
     "EKFAC, 5 trainings": ensemble(5),
     "self-influence": self_influence,
     "label errors": label_errors,
