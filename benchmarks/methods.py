@@ -36,7 +36,7 @@ class Method:
     name: str
     settings: tuple[float, ...] = ()
     unit: bool = True
-    timeout: float = 200.0
+    timeout: float
 
     def setting(self) -> float | None:
         """Return the setting that the search chose, else the middle one."""
@@ -46,9 +46,19 @@ class Method:
         return value
 
 
+TIMEOUTS = {"w1": 120.0, "w2": 200.0, "w3": 300.0, "w4": 120.0, "w5": 300.0, "w6": 300.0}
+
+
 def _methods(workload: str, rows: list[tuple[str, str, tuple[float, ...], bool]]) -> list[Method]:
     return [
-        Method(workload=workload, library=library, name=name, settings=settings, unit=unit)
+        Method(
+            workload=workload,
+            library=library,
+            name=name,
+            settings=settings,
+            unit=unit,
+            timeout=TIMEOUTS[workload],
+        )
         for library, name, settings, unit in rows
     ]
 

@@ -33,10 +33,16 @@ threads. *Prepare* is what is paid once whatever is asked, *query* is from the q
 scores of all training examples, *peak* is the process's largest resident memory, data and model
 included. **Only ratios within one run mean anything**: seconds belong to the machine below.
 
-A method with a damping or a dimension was tried at three of them, the same number for all, on
-queries (and, for networks, on retrained halves) that are not scored here: `benchmarks/methods.py`
-states the search, `benchmarks/results/settings.json` what it chose. What failed is shown with its
-reason.
+What failed is shown with its reason.
+"""
+_SEARCHED = """A method with a damping or a dimension was tried at three of them, the same number
+for all, on queries (and, for networks, on retrained halves) that are not scored here:
+`benchmarks/methods.py` states the search, `benchmarks/results/trials.jsonl` what each reached, and
+`benchmarks/results/settings.json` what was chosen (`python -m benchmarks tune`).
+"""
+_UNSEARCHED = """Settings are the middle of the three that `benchmarks/methods.py` states: for W1
+the penalty of the problem itself, for networks the mean eigenvalue of the Gauss–Newton matrix.
+`python -m benchmarks tune` searches them on other queries; this run did not.
 """
 
 
@@ -299,7 +305,8 @@ def growth(results: Path, images: Path) -> str:
 def written(results: Path, page: Path, images: Path) -> str:
     """Write the page and its figures; return the page."""
     images.mkdir(parents=True, exist_ok=True)
-    parts, everything = [_INTRODUCTION], []
+    searched = (results / "settings.json").exists()
+    parts, everything = [_INTRODUCTION, _SEARCHED if searched else _UNSEARCHED], []
     for workload in BARS:
         rows = stored.read(results / f"{workload}.jsonl")
         if rows:

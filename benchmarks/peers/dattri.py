@@ -106,9 +106,9 @@ class OneByOne(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the outputs of examples [b, 1, d], or of one, [1, d]."""
+        """Return the outputs of examples [b, 1, d], or of one, [1, d]; classes before positions."""
         outputs: Tensor = self.model(x.flatten(0, -2))
-        return outputs
+        return outputs.transpose(1, 2) if outputs.ndim == 3 else outputs
 
 
 def logra(problem: Influence, setting: float) -> Ask:
@@ -116,8 +116,7 @@ def logra(problem: Influence, setting: float) -> Ask:
 
     def loss(model: nn.Module, batch: tuple[Tensor, Tensor], device: str) -> Tensor:
         x, y = batch
-        logits = model(x)
-        return cross_entropy(logits.flatten(0, -2), y.flatten(), reduction="sum")
+        return cross_entropy(model(x), y, reduction="sum")
 
     model = OneByOne(problem.model)
     attributor = LoGraAttributor(

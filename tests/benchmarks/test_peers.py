@@ -72,7 +72,9 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str,
         status = "timeout" if method.name == "slow" else "ok"
         return row(method.library, method.name, queries, status=status)
 
-    methods = [Method(workload="w1", library="some", name=name) for name in ("slow", "fine")]
+    methods = [
+        Method(workload="w1", library="some", name=name, timeout=1.0) for name in ("slow", "fine")
+    ]
     monkeypatch.setattr(compare, "METHODS", methods)
     monkeypatch.setattr(compare, "measure", measure)
     monkeypatch.setattr(compare, "built", lambda *_: None)
@@ -126,7 +128,7 @@ def test_the_child_of_a_failing_method_leaves_a_reason(
     found = compare.measure(
         METHODS[0], "1 query", setting=None, quick=True, memory_mb=0.0, python=Path("python")
     )
-    assert (found.status, found.note) == ("timeout", "Stopped after 200 s.")
+    assert (found.status, found.note) == ("timeout", "Stopped after 120 s.")
 
 
 def test_agreement() -> None:
@@ -199,3 +201,4 @@ def test_every_method_has_an_adapter_and_every_workload_its_promises() -> None:
         adapter = Path(compare.__file__).parent / "peers" / f"{method.library}.py"
         assert f'"{method.name}"' in adapter.read_text()
     assert {method.workload for method in METHODS} == set(compare.WORKLOADS) == set(BARS)
+    assert set(BARS) == set(page.TABLES) == set(page.SETUP)
