@@ -30,12 +30,11 @@ def data() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     return (x, torch.tensor(mnist.y_train[:N])), (q, torch.tensor(mnist.y_test[:QUERIES]))
 
 
-def model(seed: int, d: int = 784) -> nn.Module:
+def model(seed: int, d: int = 784, activation: type[nn.Module] = nn.ReLU) -> nn.Module:
     """Return the network of d pixels at its start."""
     torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Linear(d, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 10)
-    )
+    hidden = (nn.Linear(d, 256), activation(), nn.Linear(256, 128), activation())
+    return nn.Sequential(*hidden, nn.Linear(128, 10))
 
 
 def recipe(seed: int) -> whence.Recipe:

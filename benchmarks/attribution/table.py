@@ -42,7 +42,10 @@ _ONE_RUN = """
 ## One run
 
 The very training that is explained, repeated with the same start and order, and 1, 5 or 20 % of the
-examples left out. There is no noise, so the ceiling is 1.
+examples left out. There is no noise, so the ceiling is 1. The metagradient is the exact derivative
+of that training; whether a derivative predicts whole removals depends on how smooth the training
+is, which [`metasmoothness`](../how-to/evaluate.md#choose-a-training-that-can-be-predicted) tells
+beforehand: "MLP" is not, "smooth MLP" is.
 """
 
 _COST = """
