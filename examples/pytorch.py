@@ -15,13 +15,12 @@ train, queries = (x[:200], y[:200]), (x[200:205], y[200:205])
 torch.manual_seed(0)
 model = torch.nn.Sequential(torch.nn.Linear(64, 16), torch.nn.Tanh(), torch.nn.Linear(16, 3))
 recipe = whence.Recipe(
-    learning_rate=0.5, momentum=0.5, batch_size=200, epochs=600, weight_decay=1e-2
+    learning_rate=0.8, momentum=0.5, batch_size=200, epochs=800, weight_decay=1e-2
 )
 run = whence.train(model, whence.CrossEntropy(), train, recipe)
 
 objective = whence.from_torch(run.model, whence.CrossEntropy(), train, l2=1e-2)
 checkpoint = whence.influence(objective, queries, solver=whence.EKFAC())
-print("at the checkpoint:", checkpoint.diagnostics.solver)
 through = whence.metagradient(run, queries)
 for q in range(5):
     agreement = np.corrcoef(checkpoint.values[q], through.values[q])[0, 1]

@@ -16,7 +16,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.linear_model import LogisticRegression
 
 import whence
-from whence.cli import main
+from whence.cli import app, main
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -253,6 +253,24 @@ def test_paper_lists_its_experiments(run: Run) -> None:
     code, out, _ = run("paper", "--list")
     assert code == 0
     assert "f2a" in out
+
+
+def test_says_its_version(run: Run) -> None:
+    code, out, _ = run("--version")
+    assert code == 0
+    assert out.startswith("whence 0.")
+
+
+def test_completion_names_the_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("_WHENCE_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "whence la")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    with pytest.raises(SystemExit) as stop:
+        app(prog_name="whence")
+    assert not stop.value.code
+    assert capsys.readouterr().out.split() == ["label-errors"]
 
 
 def test_evaluate_goes_on_where_it_was(

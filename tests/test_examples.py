@@ -21,3 +21,10 @@ def test_prints_what_is_shown(path: Path, tmp_path: Path, monkeypatch: pytest.Mo
     with contextlib.redirect_stdout(printed):
         runpy.run_path(str(path))
     assert printed.getvalue() == path.with_suffix(".txt").read_text(encoding="utf-8")
+
+
+def test_the_documentation_shows_them_all() -> None:
+    page = (_EXAMPLES.parent / "docs" / "examples.md").read_text(encoding="utf-8")
+    for path in _EXAMPLES.glob("*.py"):
+        for ending in ("py", "txt"):
+            assert f'--8<-- "examples/{path.stem}.{ending}"' in page

@@ -303,6 +303,7 @@ CASES = {
                 "EKFAC, expected": "65 backward passes per sequence",
                 "TRAK, 2,048 dimensions": "the loss of a sequence is no function of one margin",
                 "SOURCE, 3 segments": "it is for SGD, this training is by AdamW",
+                "TracIn, 10 checkpoints": "ten times the cost of a dot product",
             },
             few=20,
         ),

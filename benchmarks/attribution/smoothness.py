@@ -69,6 +69,14 @@ def row(activation: type[nn.Module], changes: dict[str, Any], subsets: int) -> l
     return [f"{float(right.float().mean()):.2f}", *(f"{value:.3f}" for value in smooth + found)]
 
 
+def put(lines: list[list[str]]) -> None:
+    """Put a table into the page."""
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    before, rest = _PAGE.read_text().split(_START)
+    after = rest.split(_END)[1]
+    _PAGE.write_text(f"{before}{_START}\n\n{table}\n\n{_END}{after}")
+
+
 def main() -> None:
     """Print the table, and put it into the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -78,10 +86,7 @@ def main() -> None:
     for name, (activation, changes) in CHOICES.items():
         lines.append([name, *row(activation, changes, options.subsets)])
         print(*lines[-1], sep="  ", flush=True)
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    before, rest = _PAGE.read_text().split(_START)
-    after = rest.split(_END)[1]
-    _PAGE.write_text(f"{before}{_START}\n\n{table}\n\n{_END}{after}")
+    put(lines)
 
 
 if __name__ == "__main__":

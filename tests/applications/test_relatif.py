@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import whence
-from whence.errors import InvalidInput
+from whence.curvature.exact import GGN
+from whence.errors import InvalidInput, NotConvergedWarning
 from whence.objective.module import ModuleObjective
 
 
@@ -63,6 +65,28 @@ def test_a_change_of_length_one_changes_the_loss_by_at_most_the_gradient(
     steepest = objective.gradient_sum(asked, objective.loss, torch.eye(3).double()).norm(dim=0)
     assert (np.abs(found) <= steepest.numpy()[:, None] + 1e-12).all()
     assert np.abs(found).max() > 0.1 * float(steepest.max())
+
+
+def test_with_ekfac() -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(20, 3, dtype=torch.float64), torch.arange(20) % 3
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+    objective = whence.from_torch(model, whence.CrossEntropy(), (x, y))
+    A = GGN(objective).damped(0.1)
+    g = objective.gradient_sum(objective.train, objective.loss, torch.eye(20).double())
+    moves = whence.EKFAC().prepare(A).matmat(g)
+    lengths = {"loss": (g * moves).sum(0).sqrt(), "parameters": moves.norm(dim=0)}
+    for normalize in ("loss", "parameters"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotConvergedWarning)
+            found = whence.influence(
+                objective,
+                (x, y),
+                solver=whence.EKFAC(),
+                damping=0.1,
+                normalize=normalize,  # type: ignore[arg-type]
+            )
+        np.testing.assert_allclose(found.values, g.T @ moves / lengths[normalize], atol=1e-10)
 
 
 def test_bad_input(case: tuple[ModuleObjective, tuple[Tensor, Tensor]]) -> None:

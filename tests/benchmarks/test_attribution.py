@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import benchmarks.attribution.__main__ as board
-from benchmarks.attribution import cases, gpt, resnet
+from benchmarks.attribution import cases, gpt, resnet, smoothness
 from benchmarks.attribution.table import write_page
 
 METHODS = ["gradient dot product", "EKFAC, expected", "metagradient"]
@@ -71,3 +71,15 @@ def test_a_character_sees_only_those_before_it() -> None:
         before, after = model(x), model(changed)
     assert torch.allclose(before[:, :50], after[:, :50], atol=1e-5)
     assert not torch.allclose(before[:, 50:], after[:, 50:], atol=1e-3)
+
+
+def test_smoothness_of_a_short_training() -> None:
+    accuracy, one, five, lds_one, lds_five = (
+        float(cell) for cell in smoothness.row(torch.nn.GELU, {"epochs": 2}, subsets=4)
+    )
+    assert 0 <= accuracy <= 1
+    # Two epochs are nearly one step of a quadratic, which first order predicts.
+    assert min(one, five) > 0.9
+    assert min(lds_one, lds_five) > 0.8
+    kinds = [type(layer).__name__ for layer in smoothness.network(torch.nn.GELU)]
+    assert kinds == ["Linear", "GELU", "Linear", "GELU", "Linear"]

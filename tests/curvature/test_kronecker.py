@@ -11,7 +11,7 @@ import whence
 from tests.objective.zoo import ZOO, objective_of
 from whence.curvature.exact import GGN
 from whence.curvature.kronecker import EKFAC, KFAC, kronecker
-from whence.errors import NotPositiveDefinite, UnsupportedModel
+from whence.errors import InvalidInput, NotPositiveDefinite, UnsupportedModel
 from whence.linalg import CG, BlockDiagonal, Diagonal, KroneckerEigen, materialize
 from whence.linalg.structured import Reordered
 from whence.objective.module import ModuleObjective
@@ -158,3 +158,135 @@ def test_diagonal_of_an_embedding() -> None:
     objective = objective_of("gpt2")
     kinds = {type(block) for block, _ in blocks(kronecker(objective))}
     assert Diagonal in kinds or KroneckerEigen in kinds
+
+
+def test_repeated_tokens_of_one_example_add_up_before_they_are_squared() -> None:
+    torch.manual_seed(0)
+    tokens = torch.randint(4, (6, 9))  # every sequence reads some rows many times
+
+    class Bag(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.head = nn.Embedding(4, 80), nn.Linear(80, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.embed(x).mean(1))
+
+    objective = whence.from_torch(
+        Bag().double(), whence.CrossEntropy(), (tokens, torch.arange(6) % 3)
+    )
+    table = objective.slices["embed.weight"]
+    diagonal = materialize(GGN(objective)).diagonal()[table]
+    found = kronecker(objective, fisher="expected")
+    block = next(b for b, places in blocks(found) if int(places[0]) == table.start)
+    assert isinstance(block, Diagonal)
+    torch.testing.assert_close(block.diagonal, diagonal, **_EXACT)
+
+
+def test_uses_of_a_tied_matrix_add_up_before_they_are_squared() -> None:
+    torch.manual_seed(0)
+    embed, head = nn.Embedding(30, 12), nn.Linear(12, 30, bias=False)
+    head.weight = embed.weight  # 360 parameters: a diagonal
+    tokens = torch.randint(30, (8, 1))
+    model = nn.Sequential(embed, nn.Flatten(1), nn.Tanh(), head).double()
+    objective = whence.from_torch(model, whence.CrossEntropy(), (tokens, tokens[:, 0].roll(1)))
+    exact = materialize(GGN(objective)).diagonal()
+    (block,) = (block for block, _ in blocks(kronecker(objective, fisher="expected")))
+    torch.testing.assert_close(block.diagonal, exact, **_EXACT)  # type: ignore[attr-defined]
+
+
+class Pooled(nn.Module):
+    """One matrix at every position; outputs averaged, or kept apart."""
+
+    def __init__(self, average: bool) -> None:
+        super().__init__()
+        self.read, self.average = nn.Linear(3, 2), average
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.read(x)
+        return outputs.mean(1) if self.average else outputs
+
+
+@pytest.mark.parametrize("sharing", ["expand", "reduce"])
+def test_each_kind_of_sharing_is_exact_in_its_own_setting(sharing: str) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(6, 4, 3).double()
+    y = torch.randn(6, 4, 2).double()
+    average = sharing == "reduce"
+    model = Pooled(average).double()
+    data = (x, y.mean(1) if average else y)
+    objective = whence.from_torch(model, whence.SquaredError(), data)
+    exact = materialize(GGN(objective))
+    other = "expand" if average else "reduce"
+    found, wrong = (
+        materialize(kronecker(objective, corrected=False, sharing=kind))  # type: ignore[arg-type]
+        for kind in (sharing, other)
+    )
+    torch.testing.assert_close(found, exact, **_EXACT)
+    assert (wrong - exact).norm() > 0.1 * exact.norm()
+
+
+@pytest.mark.parametrize("sharing", ["expand", "reduce"])
+@pytest.mark.parametrize("name", ["cnn", "bert", "gpt2", "shared"])
+def test_the_correction_never_goes_further_off_in_either_basis(name: str, sharing: str) -> None:
+    objective = objective_of(name)
+    exact = materialize(GGN(objective))
+    near, far = (
+        materialize(
+            kronecker(objective, corrected=c, fisher="expected", sharing=sharing)  # type: ignore[arg-type]
+        )
+        for c in (True, False)
+    )
+    assert (near - exact).norm() <= (far - exact).norm() * (1 + 1e-12)
+
+
+def test_a_layer_called_twice_has_twice_the_positions_not_twice_the_inputs() -> None:
+    torch.manual_seed(0)
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.read = nn.Linear(3, 2, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([self.read(x[:, 0]), self.read(x[:, 1])], 1)
+
+    x, y = torch.randn(5, 2, 3).double(), torch.randn(5, 2, 2).double()
+    objective = whence.from_torch(Twice().double(), whence.SquaredError(), (x, y))
+    exact = materialize(GGN(objective))
+    torch.testing.assert_close(materialize(kronecker(objective, corrected=False)), exact, **_EXACT)
+
+
+@pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
+@pytest.mark.parametrize("solver", [EKFAC(), KFAC()])
+def test_influence_is_exact_on_one_layer_with_independent_directions(solver: EKFAC) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(9, 3).double(), torch.randn(9, 2).double()
+    objective = whence.from_torch(nn.Linear(3, 2).double(), whence.SquaredError(), (x, y), l2=0.1)
+    found = whence.influence(objective, (x[:2], y[:2]), solver=solver, damping=0.2).values
+    np.testing.assert_allclose(found, _dense_influence(objective, 0.2), rtol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore:.*converged.*:UserWarning")
+def test_factors_that_overflow_name_their_module() -> None:
+    x, y = torch.full((4, 3), 1e30), torch.tensor([0, 1, 0, 1])
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    objective = whence.from_torch(model, whence.CrossEntropy(), (x, y))
+    with pytest.raises(InvalidInput, match="module '0'"):
+        whence.influence(objective, (x[:1], y[:1]), solver=EKFAC(), damping=1.0)
+
+
+def test_an_eigenbasis_takes_no_more_positions_than_it_needs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from whence.curvature import kronecker as module
+
+    objective = objective_of("bert", params=lambda name, p: "intermediate.dense" in name)
+    monkeypatch.setattr(module, "_POSITIONS", 12)  # of 5 per example: three examples of seven
+    few = module._enough(objective, module.multiplying_layers(objective))
+    assert len(few.train) == 3
+    exact = materialize(GGN(objective))
+    for block, places in blocks(kronecker(objective, fisher="expected")):
+        Q = torch.kron(block.left, block.right)  # type: ignore[attr-defined]
+        inside = (Q.T @ exact[places][:, places] @ Q).diagonal()
+        torch.testing.assert_close(inside, block.eigenvalues(), **_EXACT)  # type: ignore[attr-defined]

@@ -167,3 +167,17 @@ def test_bad_options(options, message):
 def test_preconditioner_of_another_size():
     with pytest.raises(InvalidInput, match="preconditioner of shape"):
         CG(preconditioner=Dense(torch.eye(3))).prepare(Dense(torch.eye(2)))
+
+
+def test_unchecked_is_one_sweep_and_leaves_zero_columns_at_zero() -> None:
+    generator = torch.Generator().manual_seed(0)
+    root = torch.randn(30, 40, generator=generator, dtype=torch.float64)
+    matrix = root @ root.T / 40 + torch.eye(30, dtype=torch.float64)
+    B = torch.randn(30, 3, generator=generator, dtype=torch.float64)
+    B[:, 1] = 0
+    inverse = CG(rtol=1e-9).prepare(Dense(matrix))
+    X, steps = inverse.unchecked(B)
+    assert 1 < steps <= 30
+    assert not X[:, 1].any()
+    torch.testing.assert_close(X, torch.linalg.solve(matrix, B), rtol=1e-7, atol=1e-9)
+    assert inverse.unchecked(B[:, 1:2])[1] == 0

@@ -72,6 +72,14 @@ def test_a_useless_float32_answer_is_dropped() -> None:
     assert float(relative_norms(B - matrix @ solution.value, B).max()) <= 1e-8
 
 
+def test_a_matrix_that_float32_makes_indefinite_is_solved_in_float64() -> None:
+    matrix, B = symmetric(10.0), columns(12)
+    indefinite = CG().prepare(Dense((matrix - 2 * torch.eye(_P)).float()))
+    preconditioner = Cholesky().prepare(Dense(matrix.float()))
+    solution = MixedInverse(Dense(matrix), indefinite, preconditioner, rtol=1e-8).solve(B)
+    assert float(relative_norms(B - matrix @ solution.value, B).max()) <= 1e-8
+
+
 def test_rounded_operator_keeps_the_scale_of_each_column() -> None:
     matrix, B = symmetric(10.0), columns(9)
     rounded = Rounded(Dense(matrix.float()), torch.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from whence.objective.losses import measure_of
 from whence.objective.module import ModuleObjective, call
 
 _EXACT = {"rtol": 1e-10, "atol": 1e-11}
-_LOOPED = {"lstm": 4, "attention": 4, "tied": 1, "bert": 1, "gpt2": 1}
+_LOOPED = {"lstm": 4, "attention": 4, "tied": 1}
 
 
 @pytest.fixture(scope="module", params=list(ZOO))
@@ -93,6 +94,40 @@ def test_every_parameter_is_covered(objective: ModuleObjective) -> None:
 def test_what_has_a_rule_is_factored(name: str) -> None:
     objective = objective_of(name)
     assert len(objective.shapes) - len(objective.factored) == _LOOPED.get(name, 0)
+
+
+class Positions(nn.Module):
+    """Positions are embedded once for all examples, as [t] or [1, t], and may be reshaped so."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.form = form
+        self.tokens, self.places = nn.Embedding(5, 4), nn.Embedding(6, 4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        where = torch.arange(tokens.shape[1])
+        placed = self.places(where if self.form == "flat" else where.unsqueeze(0))
+        if self.form == "reshaped":
+            placed = placed.view(1, tokens.shape[1], 4)
+        return self.head((self.tokens(tokens) + placed).tanh().mean(1))
+
+
+@pytest.mark.parametrize("form", ["flat", "one row", "reshaped"])
+@pytest.mark.parametrize("length", [3, 4])  # 3: as many positions as examples in the probe
+def test_positions_embedded_once_for_all_examples(form: str, length: int) -> None:
+    torch.manual_seed(0)
+    tokens = torch.randint(5, (SIZE, length))
+    objective = whence.from_torch(
+        Positions(form).double(), whence.CrossEntropy(), (tokens, torch.arange(SIZE) % 3)
+    )
+    assert ("places.weight" in objective.factored) == (form != "reshaped")
+    truth = gradients(objective)
+    v = columns(truth.shape[1], 3)
+    for batch_size in (1, 2, SIZE):
+        batched = replace(objective, batch_size=batch_size)
+        found = batched.gradient_dot(objective.train, objective.loss, v)
+        torch.testing.assert_close(found, truth @ v, **_EXACT)
 
 
 def test_hessian(objective: ModuleObjective) -> None:

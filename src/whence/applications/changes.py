@@ -60,7 +60,10 @@ def group_effect(
         NotPositiveDefinite: If the curvature is singular without the group.
 
     Cost:
-        first: one solve. newton and refined: a few dozen Hessian-vector products each.
+        first: one solve. newton and refined: a few dozen Hessian-vector products each; with EKFAC
+        or KFAC a product with the inverse for each of the group's m c outputs, in closed form
+        (their curvature may be less than the group's own: no direction keeps less than the
+        penalty and the damping).
 
     References:
         Koh, Ang, Teo & Liang (2019); Basu, You & Feizi (2020).

@@ -11,7 +11,7 @@ import torch
 from whence.curvature.choose import Prepared
 from whence.errors import NotConvergedWarning
 from whence.linalg.solver import Solution
-from whence.objective.objective import Objective, risk_gradient
+from whence.objective.objective import Objective, risk_gradient, with_penalty
 from whence.scores import Diagnostics
 
 _PROBES = 16
@@ -38,17 +38,20 @@ def fit_quality(objective: Objective) -> tuple[float, float]:
     """
     if objective in _FITS:
         return _FITS[objective]
-    norm = float(risk_gradient(objective).norm())
     p, n = len(objective.params), len(objective.train)
     generator = torch.Generator().manual_seed(0)
-    probes = (
-        torch.randint(0, 2, (p, _PROBES), generator=generator, dtype=torch.int8).mul_(2).sub_(1)
-    )
+    signs = torch.randint(0, 2, (p, _PROBES), generator=generator, dtype=torch.int8)
+    probes = signs.mul_(2).sub_(1).to(objective.params)
     examples, weights = objective.train, objective.weights
     if n > _TYPICAL:
+        norm = float(risk_gradient(objective).norm())
         some = np.random.default_rng(0).permutation(n)[:_TYPICAL]
         examples, weights = examples.subset(some), weights[some]
-    dots = objective.gradient_dot(examples, objective.loss, probes.to(objective.params))
+        dots = objective.gradient_dot(examples, objective.loss, probes)
+    else:
+        shares = weights.unsqueeze(1) / n
+        dots, data = objective.gradient_products(examples, objective.loss, probes, shares)
+        norm = float(with_penalty(objective, data).norm())
     pull = float((weights.unsqueeze(1) * dots).square().mean().sqrt()) / n
     in_examples = norm / pull if pull > 0 else 0.0
     _FITS[objective] = (norm, in_examples)

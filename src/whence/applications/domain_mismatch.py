@@ -92,6 +92,10 @@ class DomainMismatch:
     convex: bool
     diagnostics: Diagnostics
 
+    def _repr_html_(self) -> str:
+        """Return the groups, for a notebook."""
+        return str(self.to_frame().to_html(index=False))
+
     def to_frame(self) -> pd.DataFrame:
         """Return a row per group: name, size, per_row, total, effect, feature, strength."""
         return pd.DataFrame(
@@ -136,8 +140,9 @@ class DomainMismatch:
         page = RankedPage(
             title=title,
             words=f"Groups of training rows by the mean size of one row's influence on the mean "
-            f"{self.measure} of the queries, {self.value:.3f} as it is. The last column is "
-            "by how much that falls when the model is trained without the group; below 0, it rises.",
+            f"{self.measure} of the queries, {self.value:.3f} as it is. The last column "
+            "is by how much that falls when the model is trained without the group; below 0, it "
+            "rises.",
             score="influence per row",
             unit="nats" if self.measure == "loss" else "",
             rows=rows,

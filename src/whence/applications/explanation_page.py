@@ -13,10 +13,17 @@ from whence.applications.changes import perturbation
 from whence.applications.describe import item_of, lights_of, said_of
 from whence.applications.prediction import Floats
 from whence.applications.sequences import Decode, is_sequence, parts_of, pieces_of
-from whence.pages import ExplanationPage, Scatter
+from whence.pages import ExplanationPage, Light, Scatter
 
 if TYPE_CHECKING:
     from whence.applications.explain import Explanation, Verification
+
+_FIRST_ORDER = Light(
+    level="caution",
+    title="Are the sizes right?",
+    words="Of a network at one checkpoint, first order tells the rank of an example better than "
+    "the size of its effect. Train again without it to know the size.",
+)
 
 
 def explanation_page(
@@ -80,6 +87,8 @@ def explanation_page(
     unit = {"loss": "nats", "margin": "log odds", "probability": "probability"}
     diagnostics = explanation.diagnostics
     lights = lights_of(diagnostics, convex=objective.convex) if diagnostics is not None else ()
+    if not objective.convex:
+        lights = (*lights, _FIRST_ORDER)
     helped = len(explanation.helpful)
     return ExplanationPage(
         title=title,

@@ -2,14 +2,17 @@ r"""Influence relative to how far an example moves the model at all: RelatIF."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from whence.curvature.exact import Gradients
+from whence.curvature.forms import quadratic
 from whence.errors import InvalidInput
-from whence.linalg.operator import LinearOperator
+from whence.linalg.solver import Inverse
 from whence.objective.objective import Examples, Objective
 
 Normalize = Literal["none", "loss", "parameters"]
@@ -39,7 +42,7 @@ def relative(
     values: Tensor,
     objective: Objective,
     candidates: Examples,
-    inverse: LinearOperator,
+    inverse: Inverse,
     normalize: Normalize,
 ) -> Tensor:
     r"""Divide first-order influence by how far each example moves the model.
@@ -57,19 +60,26 @@ def relative(
         The ratios, [q, k]; zero for an example that moves nothing.
 
     Cost:
-        One solve per candidate, in blocks.
+        One solve per candidate, in blocks; for "loss" with EKFAC a few products for all of them.
 
     References:
         Barshan, Brunet & Dziugaite (2020), "RelatIF: Identifying Explanatory Training Samples via
         Relative Influence", section 4.
     """
-    parts = []
-    for start in range(0, len(candidates), _COLUMNS):
-        where = range(start, min(start + _COLUMNS, len(candidates)))
-        part = candidates.subset(torch.tensor(where).numpy())
-        columns = Gradients(objective, part, objective.loss).columns()
-        moves = inverse.matmat(columns)
-        squares = moves.square() if normalize == "parameters" else columns * moves
-        parts.append(squares.sum(0).clamp_min(0).sqrt())
-    lengths = torch.cat(parts)
+    gradients = Gradients(objective, candidates, objective.loss)
+    if normalize == "loss":
+        squares = quadratic(inverse, gradients)
+    else:
+        squares = _squares_of_moves(inverse, gradients)
+    lengths = squares.clamp_min(0).sqrt()
     return torch.where(lengths > 0, values / lengths, 0.0)
+
+
+def _squares_of_moves(inverse: Inverse, gradients: Gradients) -> Tensor:
+    """Return ‖H⁻¹ gᵢ‖², [k], in blocks of columns."""
+    parts = []
+    for start in range(0, gradients.shape[0], _COLUMNS):
+        where = np.arange(start, min(start + _COLUMNS, gradients.shape[0]))
+        part = replace(gradients, examples=gradients.examples.subset(where))
+        parts.append(inverse.matmat(part.columns()).square().sum(0))
+    return torch.cat(parts)

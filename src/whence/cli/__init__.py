@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
@@ -37,9 +38,22 @@ for command in (
     app.command(name=command.__name__.replace("_", "-"))(command)
 
 
+def _version(asked: bool) -> None:
+    """Print the version, if asked."""
+    if asked:
+        typer.echo(f"whence {version('whence')}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and stop.", callback=_version, is_eager=True
+        ),
+    ] = False,
 ) -> None:
     """Trace a model's predictions back to the training data they came from."""
     # Read in `main`, which must know it even where parsing a command fails.

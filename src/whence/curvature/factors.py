@@ -185,6 +185,20 @@ def multiplying_layers(objective: ModuleObjective) -> list[Layer]:
     return layers
 
 
+def positions_of(layers: list[Layer], uses: list[Use]) -> list[int]:
+    """Return at how many positions per example each layer acts, over all its uses.
+
+    Args:
+        layers: The layers.
+        uses: What their modules saw.
+    """
+    counts = {layer.module: 0 for layer in layers}
+    for use in uses:
+        if use.module in counts:
+            counts[use.module] += multiplied(use.module, use.inputs).shape[1]
+    return [count for count in counts.values() if count]
+
+
 def add_factors(
     objective: ModuleObjective, layers: list[Layer], draws: Directions, sharing: Sharing
 ) -> None:

@@ -32,6 +32,7 @@ from whence.curvature.factors import (
     add_factors,
     add_second_moments,
     multiplying_layers,
+    positions_of,
 )
 from whence.curvature.separable import KroneckerInverse
 from whence.errors import InvalidInput, UnsupportedModel
@@ -42,6 +43,7 @@ from whence.linalg.structured import BlockDiagonal, Reordered
 from whence.objective.module import ModuleObjective
 
 _CLASSES = 32  # outputs up to which the expectation over directions is taken exactly
+_POSITIONS = 2**16  # seen by a layer, from which its eigenbasis is taken
 _ERROR = 1e-3  # of scores that come apart, where no other is asked for
 
 
@@ -154,8 +156,9 @@ class EKFAC(KroneckerSolver):
             rounding.
 
     Cost:
-        Two passes over the training data, each with one backward pass per direction; the
-        eigendecomposition of an [in + 1] and an [out] matrix per layer; p numbers kept, twice.
+        A pass over the training data for the eigenvalues, and one for the eigenbasis over so many
+        examples that every layer sees 65,536 positions; each with one backward pass per direction.
+        The eigendecomposition of an [in + 1] and an [out] matrix per layer; p numbers kept, twice.
 
     References:
         George et al. (2018), "Fast Approximate Natural Gradient Descent in a Kronecker-factored
@@ -277,7 +280,8 @@ def approximation(
     chosen = fisher or ("expected" if width <= _CLASSES else "sampled")
     layers = multiplying_layers(objective)
     rest = [name for name in objective.shapes if not any(name in layer.names for layer in layers)]
-    add_factors(objective, layers, Directions(objective.loss, chosen, seed), sharing)
+    some = _enough(objective, layers) if corrected else objective
+    add_factors(some, layers, Directions(objective.loss, chosen, seed), sharing)
     for layer in layers:
         layer.rotate()
     others = Others(objective, rest)
@@ -290,3 +294,18 @@ def approximation(
     l2 = float(objective.l2.mean())
     operator = Reordered(BlockDiagonal(tuple(blocks)), torch.cat(places))
     return Approximation(operator.map_spectrum(lambda values: values + l2), tuple(layers), l2)
+
+
+def _enough(objective: ModuleObjective, layers: list[Layer]) -> ModuleObjective:
+    """Return the objective on so many examples that each layer sees enough positions for a basis.
+
+    Any basis is as good as its eigenvalues, and those are corrected on all examples.
+    """
+    n, one = len(objective.train), objective.train.subset(np.arange(1))
+    gradient = Directions(objective.loss, "empirical", 0)
+    ((_, uses, _),) = objective.traced(gradient, one)
+    positions = min(positions_of(layers, uses), default=1)
+    count = -(-_POSITIONS // positions)
+    if count >= n:
+        return objective
+    return objective.restricted(np.random.default_rng(0).permutation(n)[:count])

@@ -19,12 +19,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import torch
 from torch import Tensor
 
+from whence.curvature.downdate import Downdated, downdated
 from whence.curvature.exact import Curvature
+from whence.curvature.separable import KroneckerInverse
 from whence.linalg.cg import CG
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse
@@ -33,6 +36,7 @@ from whence.objective.objective import Examples, Objective
 
 _CHUNK = 16  # examples whose Jacobians are made at once; the work grows with its square
 _TILE = 2**23  # numbers in B for one tile of changes: 64 MB of float64
+_GROUP = 2**27  # numbers in the Jacobians of a group that is taken out in closed form
 
 
 class Changes(ABC):
@@ -172,7 +176,7 @@ class GroupChange(Changes):
     Args:
         objective: R at θ̂.
         parts: Examples with δ, [m, 1].
-        inverse: H⁻¹, the preconditioner for H′⁻¹.
+        inverse: H⁻¹, from which H′⁻¹ is made or iterated.
     """
 
     objective: Objective
@@ -180,9 +184,37 @@ class GroupChange(Changes):
     inverse: Inverse
 
     def solve(self, v: Tensor) -> Tensor:
-        """Return H′⁻¹ v by conjugate gradients on H′, preconditioned by H⁻¹."""
+        """Return H′⁻¹ v: in closed form in a Kronecker metric, else by conjugate gradients on H′.
+
+        The iteration is preconditioned by H⁻¹.
+        """
+        if self._downdated is not None:
+            return self._downdated.matmat(v)
         changed = _ChangedCurvature(self.objective, self.inverse.operator, self)
         return CG(rtol=1e-10, preconditioner=self.inverse).prepare(changed).matmat(v)
+
+    @cached_property
+    def _downdated(self) -> Downdated | None:
+        """H′⁻¹ in closed form, where H is a Kronecker approximation and the group is small."""
+        objective, p = self.objective, len(self.objective.params)
+        if not isinstance(self.inverse, KroneckerInverse):
+            return None
+        columns, signs = [], []
+        for examples, weights in self.parts:
+            outputs = objective.outputs(examples)
+            if outputs.ndim != 2 or p * outputs.numel() > _GROUP:
+                return None
+            m, c = outputs.shape
+            values, vectors = torch.linalg.eigh(
+                output_hessian(objective.loss, outputs, examples.targets)
+            )
+            share = weights.abs().reshape(m, 1) / len(objective.train)
+            roots = vectors * (values.clamp_min(0) * share).sqrt().unsqueeze(1)
+            jacobians = _jacobian_columns(objective, examples, c)
+            columns.append(torch.einsum("pma,mab->pmb", jacobians, roots).reshape(p, m * c))
+            signs.append(weights.sign().expand(m, c).reshape(-1))
+        least = 1 / float(self.inverse.closed.eigenvalues().max())
+        return downdated(self.inverse, torch.cat(columns, 1), torch.cat(signs), least)
 
     def first(self) -> Tensor:
         """Return −(1/n) H⁻¹ Σ δ g."""
@@ -217,7 +249,8 @@ class _ChangedCurvature(Curvature):
         for examples, weights in self.change.parts:
             outputs = objective.outputs(examples)
             curved = objective.loss.hvp(outputs, examples.targets, objective.jvp(examples, V))
-            product = product + objective.vjp(examples, curved * (weights / n).unsqueeze(2))
+            shares = (weights / n).reshape(len(weights), *[1] * (curved.ndim - 2), -1)
+            product = product + objective.vjp(examples, curved * shares)
         return product
 
 

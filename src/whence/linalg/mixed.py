@@ -8,6 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from whence.errors import Diverged, NotPositiveDefinite
 from whence.linalg.cg import CG
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import (
@@ -96,9 +97,7 @@ class MixedInverse(Inverse):
 
     def solve_columns(self, B: Tensor) -> Solution:
         """Return A⁻¹ B with its residuals, estimated where there are more than eight."""
-        size = column_sizes(B)
-        X, steps = self.fast.unchecked((B / size).to(self.fast.dtype))
-        X = X.to(B.dtype) * size
+        X, steps = self._fast(B)
         residuals = self._residuals(B, X)
         residual = float(residuals.max()) if residuals.numel() else 0.0
         if residual <= self.rtol:
@@ -112,6 +111,15 @@ class MixedInverse(Inverse):
         X += correction.value
         steps += correction.iterations
         return Solution.checked(self.operator, B, X, rtol=self.rtol, iterations=steps)
+
+    def _fast(self, B: Tensor) -> tuple[Tensor, int]:
+        """Return the float32 answer and its steps; zero where A is not definite in float32."""
+        size = column_sizes(B)
+        try:
+            X, steps = self.fast.unchecked((B / size).to(self.fast.dtype))
+        except (NotPositiveDefinite, Diverged):
+            return torch.zeros_like(B), 0
+        return X.to(B.dtype) * size, steps
 
     def _residuals(self, B: Tensor, X: Tensor) -> Tensor:
         """Return ‖b − A x‖ / ‖b‖ of each column, or its root mean square for all of them, [k]."""

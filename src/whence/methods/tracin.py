@@ -30,7 +30,8 @@ def tracin(
     score[q, i] = (wᵢ/n) Σ_t η_t ∇ℓ_q(θ_t)ᵀ gᵢ(θ_t), with η_t the sum of the learning rates of the
     steps that θ_t stands for: what gradient descent would lose of its progress on the query if
     example i took no part and nothing else changed. One checkpoint and η = 1 give the plain
-    gradient dot product. With `cosine`, the cosine of the two gradients, without unit.
+    gradient dot product (GradDot); with `cosine`, the cosine of the two gradients (GradCos), which
+    has no unit.
 
     Args:
         objective: R; its own parameters are the one checkpoint if `checkpoints` is `None`.

@@ -9,7 +9,7 @@ examples. What is not listed in `contribution` is left to differentiation, one e
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, final
@@ -21,6 +21,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 _TILE = 2**25  # numbers of per-example gradients that stand at once: 128 MB of float32
+_FEW_SUMS = 4  # columns below which sums of factored gradients are products of factors
 _FEW = 16  # columns below which one wide product beats one per output
 
 
@@ -102,7 +103,11 @@ class Outer(Contribution):
         return torch.einsum("mb,mbk->bk", left.T, torch.matmul(right, columns))
 
     def sum(self, w: Tensor) -> Tensor:
-        """Return Gᵀ W, a tile of G at a time."""
+        """Return Gᵀ W: few columns as products of factors, else a tile of G at a time."""
+        if w.shape[1] < _FEW_SUMS:
+            left, right = self.left, self.right.flatten(0, 1)
+            columns = [(left * c.reshape(-1, 1, 1)).flatten(0, 1).T @ right for c in w.unbind(1)]
+            return torch.stack(columns, -1).flatten(0, 1)
         total = w.new_zeros(self.left.shape[2] * self.right.shape[2], w.shape[1])
         for part, matrix in self.rows():
             total.addmm_(matrix.T, w[part])
@@ -177,22 +182,31 @@ class Use:
 
 
 @contextmanager
-def recorded(modules: list[nn.Module]) -> Iterator[list[Use]]:
+def recorded(
+    modules: list[nn.Module], b: int = 1, spread: Collection[nn.Module] = ()
+) -> Iterator[list[Use]]:
     """Record every call of some modules while the context lasts.
 
     Args:
         modules: The modules.
+        b: The number of examples in the batch.
+        spread: Those that are called once for all examples, as embeddings of positions are: their
+            output, and what they saw, are repeated for each example, so that each has its own.
 
     Yields:
         The list that fills with their uses.
     """
     uses: list[Use] = []
 
-    def record(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+    def record(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> Any:
         tensor = isinstance(output, Tensor) and output.requires_grad
         if tensor and arguments and isinstance(arguments[0], Tensor):
+            inputs = arguments[0].detach()
+            if module in spread:
+                inputs, output = _spread(inputs, b, 2), _spread(output, b, 3)
             edge = get_gradient_edge(output)
-            uses.append(Use(module, arguments[0].detach(), edge, output.shape))
+            uses.append(Use(module, inputs, edge, output.shape))
+        return output
 
     handles = [module.register_forward_hook(record) for module in modules]
     try:
@@ -200,6 +214,12 @@ def recorded(modules: list[nn.Module]) -> Iterator[list[Use]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _spread(tensor: Tensor, b: int, ndim: int) -> Tensor:
+    """Return what holds for all examples, [1, ...] or [...] of fewer dimensions, for each of b."""
+    one = tensor if tensor.ndim >= ndim else tensor.unsqueeze(0)
+    return one.expand(b, *one.shape[1:])
 
 
 def contribution(use: Use, name: str, delta: Tensor, b: int) -> Contribution | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, final
@@ -84,6 +84,7 @@ class ModuleObjective(Objective):
         encode: Checks and encodes a user's queries.
         batch_size: Examples that are differentiated at once; changes memory, not the answer.
         factored: The selected parameters whose per-example gradients factor.
+        spread: Those of them whose module is called once for all examples of a batch.
         convex: Whether R is known to be convex.
         notes: What a reader of the results must know, a sentence each.
         classes: The user's names of the classes.
@@ -99,6 +100,7 @@ class ModuleObjective(Objective):
     encode: Callable[[Any], ModuleExamples]
     batch_size: int = 1024
     factored: frozenset[str] = frozenset()
+    spread: frozenset[str] = frozenset()
     convex: bool = False
     notes: tuple[str, ...] = ()
     classes: tuple[Any, ...] = ()
@@ -144,6 +146,7 @@ class ModuleObjective(Objective):
             params=torch.cat([self.params[at] for at in where]),
             l2=torch.cat([self.l2[at] for at in where]),
             factored=self.factored & frozenset(kept),
+            spread=self.spread & frozenset(kept),
         )
 
     def flat_directions(self) -> Tensor:
@@ -240,6 +243,18 @@ class ModuleObjective(Objective):
         for _, x, y in self._batches(examples):
             yield list(self._gradients(x, y, measure))
 
+    def gradient_products(
+        self, examples: Examples, measure: Measure, v: Tensor, w: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return G V and Gᵀ W in one pass over the examples."""
+        dots = self.params.new_zeros(len(examples), v.shape[1])
+        total = self.params.new_zeros(len(self.params), w.shape[1])
+        for part, x, y in self._batches(examples):
+            for where, piece in self._gradients(x, y, measure):
+                dots[part] += piece.dot(v[where])
+                total[where] += piece.sum(w[part])
+        return dots, total
+
     def hvp(self, v: Tensor) -> Tensor:
         """Return ∇²R(θ̂) V: one forward and one backward pass, and about two more per column."""
         n = len(self.train)
@@ -305,8 +320,8 @@ class ModuleObjective(Objective):
             the r cotangents the derivatives in the output of every use.
         """
         for part, x, y in self._batches(self.train if examples is None else examples):
-            with self._attached() as leaf:
-                with recorded(list(self.owners)) as uses:
+            with self._attached(twice=False) as leaf:
+                with self._recorded(len(y)) as uses:
                     outputs = self._call(leaf, x)
                 edges = [use.edge for use in uses]
                 drawn = cotangents(outputs.detach(), y).unbind(-1)
@@ -339,6 +354,11 @@ class ModuleObjective(Objective):
                     owners.setdefault(module, []).append((own, known[id(parameter)]))
         return owners
 
+    def _recorded(self, b: int) -> AbstractContextManager[list[Use]]:
+        """Return the record of a batch of b examples."""
+        spread = [m for m, held in self.owners.items() if any(n in self.spread for _, n in held)]
+        return recorded(list(self.owners), b, spread)
+
     def _batches(self, examples: Examples) -> Iterator[tuple[slice, Any, Tensor]]:
         """Yield micro-batches."""
         if not isinstance(examples, ModuleExamples):
@@ -353,11 +373,13 @@ class ModuleObjective(Objective):
         return call(self.model, pieces, inputs)
 
     @contextmanager
-    def _attached(self) -> Iterator[Tensor]:
-        """Yield θ̂ as a leaf to differentiate in, where everything differentiates twice."""
+    def _attached(self, *, twice: bool = True) -> Iterator[Tensor]:
+        """Yield θ̂ as a leaf to differentiate in, where everything differentiates twice, or once."""
         with ExitStack() as stack:
             stack.enter_context(torch.enable_grad())
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # the fused ones do so only once
+            # Fused attention differentiates only once, and on a GPU sums in any order.
+            if twice or self.params.device.type != "cpu":
+                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             if any(isinstance(module, nn.RNNBase) for module in self.model.modules()):
                 stack.enter_context(_unfused_recurrence())
             yield self.params.detach().clone().requires_grad_()
@@ -379,8 +401,8 @@ class ModuleObjective(Objective):
         self, x: Any, y: Tensor, measure: Measure, names: frozenset[str]
     ) -> Iterator[tuple[slice, Contribution]]:
         """Yield the factored gradients of the named parameters, use by use."""
-        with self._attached() as leaf:
-            with recorded(list(self.owners)) as uses:
+        with self._attached(twice=False) as leaf:
+            with self._recorded(len(y)) as uses:
                 outputs = self._call(leaf, x)
             cotangent = measure.gradient(outputs.detach(), y)
             edges = [use.edge for use in uses]
@@ -419,7 +441,7 @@ class ModuleObjective(Objective):
         """Return Σ_b W[b, k] ∇m(z_b), [p, k], by one backward pass per column."""
         total = self.params.new_zeros(w.shape[1], len(self.params))
         for part, x, y in self._batches(examples):
-            with self._attached() as leaf:
+            with self._attached(twice=False) as leaf:
                 outputs = self._call(leaf, x)
                 cotangent = measure.gradient(outputs.detach(), y)
                 for row, weight in zip(total, w[part].unbind(1), strict=True):
@@ -496,7 +518,22 @@ def module_objective(objective: ModuleObjective) -> ModuleObjective:
     few = objective.train.subset(np.arange(min(8, len(objective.train))))
     check_repeatable(lambda x: objective._call(objective.params, x), few.inputs)
     _check_losses(objective)
-    return replace(objective, factored=_agreeing(objective))
+    plain = replace(objective, factored=_agreeing(objective))
+    # An embedding of positions does not see the examples; its output can be repeated for each.
+    shared = frozenset(
+        name
+        for module, held in plain.owners.items()
+        for _, name in held
+        if type(module) is nn.Embedding and name not in plain.factored
+    )
+    if not shared:
+        return plain
+    spread = replace(objective, spread=shared)
+    try:
+        agreeing = _agreeing(spread)
+    except (RuntimeError, ValueError, TypeError):  # the model relies on the shape it gave
+        return plain
+    return replace(plain, factored=plain.factored | agreeing, spread=shared & agreeing)
 
 
 def _check_losses(objective: ModuleObjective) -> None:
@@ -533,7 +570,7 @@ def _agreeing(objective: ModuleObjective) -> frozenset[str]:
     eye = torch.eye(len(few), dtype=exact.dtype, device=exact.device)
     found: dict[str, Tensor] = {}
     with objective._attached() as leaf:
-        with recorded(list(objective.owners)) as uses:
+        with objective._recorded(len(few)) as uses:
             outputs = objective._call(leaf, few.inputs)
         cotangent = objective.loss.gradient(outputs.detach(), few.targets)
         edges = [use.edge for use in uses]

@@ -132,6 +132,12 @@ class Objective(ABC):
     def gradient_sum(self, examples: Examples, measure: Measure, w: Tensor) -> Tensor:
         """Return Σ_b W[b, k] ∇m(z_b) for W [b, k], shape [p, k]."""
 
+    def gradient_products(
+        self, examples: Examples, measure: Measure, v: Tensor, w: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return `gradient_dot` with V [p, k] and `gradient_sum` with W [b, m], in one pass."""
+        return self.gradient_dot(examples, measure, v), self.gradient_sum(examples, measure, w)
+
     @abstractmethod
     def hvp(self, v: Tensor) -> Tensor:
         """Return ∇²R(θ̂) V, the penalty included, for V [p, k], shape [p, k]."""
@@ -244,5 +250,18 @@ def risk_gradient(objective: Objective) -> Tensor:
     data = objective.gradient_sum(
         objective.train, objective.loss, objective.weights.unsqueeze(1) / n
     )
+    return with_penalty(objective, data)
+
+
+def with_penalty(objective: Objective, data: Tensor) -> Tensor:
+    """Return ∇R(θ̂) from its part that the data contribute.
+
+    Args:
+        objective: The objective.
+        data: (1/n) Σ wᵢ gᵢ, [p, 1].
+
+    Returns:
+        The gradient, [p].
+    """
     gradient = data.squeeze(1) + objective.l2 * objective.params
     return gradient if objective.slope is None else gradient + objective.slope

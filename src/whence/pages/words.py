@@ -79,6 +79,8 @@ def removal(measure: str, change: float, value: float) -> str:
         'Without this example the loss would rise by 0.031, from 1.920 to 1.951.'
         >>> removal("loss", -2e-9, 1.92)
         'Without this example the loss of 1.920 would fall by only 2e−09.'
+        >>> removal("loss", -3.0, 1.92)
+        'Without this example the loss would fall by 3.000, more than its 1.920: read the rank.'
     """
     if math.isnan(change):
         return f"What the {measure} would be without this example is not known."
@@ -88,6 +90,11 @@ def removal(measure: str, change: float, value: float) -> str:
     verb = "rise" if change > 0 else "fall"
     size = number(abs(change), decimals)
     start, end = number(value, decimals), number(value + change, decimals)
+    if measure == "loss" and value >= 0 > value + change:
+        return (
+            f"Without this example the loss would fall by {size}, more than its {start}: "
+            "read the rank."
+        )
     if start == end:
         return f"Without this example the {measure} of {number(value)} would {verb} by only {size}."
     return f"Without this example the {measure} would {verb} by {size}, from {start} to {end}."
