@@ -45,9 +45,15 @@ def bank_of(workload: str, quick: bool) -> Path:
 
 def run_name() -> str:
     """Return the name of the run: what is measured, where. The same command continues it."""
-    command = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty"]
-    commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
-    return f"{commit or 'unversioned'} on {platform.node() or 'unnamed'}"
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(_ROOT), *words]
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+    # Rows change as the run goes on; they are no change of what is measured.
+    changed = git("status", "--porcelain", "--", "src", "benchmarks", ":!benchmarks/results")
+    commit = git("rev-parse", "--short", "HEAD") or "unversioned"
+    return f"{commit}{' with changes' if changed else ''} on {platform.node() or 'unnamed'}"
 
 
 def built(workload: str, quick: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -202,3 +203,23 @@ def test_every_method_has_an_adapter_and_every_workload_its_promises() -> None:
         assert f'"{method.name}"' in adapter.read_text()
     assert {method.workload for method in METHODS} == set(compare.WORKLOADS) == set(BARS)
     assert set(BARS) == set(page.TABLES) == set(page.SETUP)
+
+
+def test_a_run_keeps_its_name_until_the_code_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*words: str) -> None:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        subprocess.run(["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True)
+
+    monkeypatch.setattr(compare, "_ROOT", tmp_path)
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "code.py").write_text("1\n")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    before = compare.run_name()
+    rows.keep(tmp_path / "benchmarks" / "results" / "w1.jsonl", row("a", "m"))
+    assert compare.run_name() == before
+    (tmp_path / "src" / "code.py").write_text("2\n")
+    assert compare.run_name() != before
