@@ -131,6 +131,7 @@ METHODS = [
         [
             ("whence", "self-influence", (), False),
             ("whence", "label errors", (), False),
+            ("whence", "label errors, held out", (), False),
             ("cleanlab", "label quality", (), False),
             ("kronfluence", "self-influence, EK-FAC", (1.0,), False),
             ("kronfluence", "self-influence, diagonal", (1.0,), False),

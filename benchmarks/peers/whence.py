@@ -104,6 +104,12 @@ def label_errors(problem: Suspects, setting: float | None) -> Ask:
     return lambda: whence.find_label_errors(objective).scores
 
 
+def held_out(problem: Suspects, setting: float | None) -> Ask:
+    """Prepare `find_label_errors`, by the loss of each row without itself."""
+    objective = suspects(problem)
+    return lambda: whence.find_label_errors(objective, method="held_out_loss").scores
+
+
 def leave_one_out(problem: Removals, setting: float | None) -> Ask:
     """Prepare a fitted scikit-learn model; ask for all refits."""
     model = softmax(problem.coef, problem.l2, len(problem.y))
@@ -142,6 +148,7 @@ METHODS = {
     "EKFAC, 5 trainings": ensemble(5),
     "self-influence": self_influence,
     "label errors": label_errors,
+    "label errors, held out": held_out,
     "leave-one-out": leave_one_out,
     "bank": bank,
 }

@@ -26,7 +26,9 @@ def _rankings(
     x: sparse.csr_array, y: np.ndarray, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
     model = LogisticRegression(C=1 / (_L2 * len(y)), tol=1e-6, max_iter=10_000).fit(x, y)
-    errors = whence.find_label_errors(whence.from_sklearn(model, x, y))
+    objective = whence.from_sklearn(model, x, y)
+    errors = whence.find_label_errors(objective, k=0)
+    held_out = whence.find_label_errors(objective, method="held_out_loss", k=0)
     # As its documentation says: probabilities out of sample, each label's quality from them.
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     smooth = LogisticRegression(C=1 / (_L2 * len(y)), tol=1e-4, max_iter=5000)
@@ -34,6 +36,7 @@ def _rankings(
     return {
         "self-influence": errors.self_influence,
         "self-influence, 2017 code": errors.self_influence / -np.expm1(-errors.loss),
+        "held-out loss": held_out.scores,
         "training loss": errors.loss,
         "cleanlab": -get_label_quality_scores(y, unseen),
         "random": rng.random(len(y)),

@@ -57,6 +57,22 @@ def test_ranked_by_the_definition(method: str) -> None:
     assert errors.to_frame()["suggested"].notna().sum() == 5
 
 
+def test_the_held_out_loss_is_that_of_a_model_trained_without() -> None:
+    x, y, wrong = flipped_wine()
+    model = LogisticRegression(C=0.1, tol=1e-10, max_iter=10_000).fit(scale(x), y)
+    objective = whence.from_sklearn(model, scale(x), y)
+    errors = find_label_errors(objective, method="held_out_loss", k=5)
+    assert detection_curve(errors.scores, wrong).auc > 0.95
+    actual = []
+    for at in errors.ranking[:10]:
+        keep = np.arange(len(y)) != at
+        p = clone(model).fit(scale(x)[keep], y[keep]).predict_proba(scale(x)[[at]])[0]
+        actual.append(-np.log(p[np.searchsorted(model.classes_, y[at])]))
+    first = errors.ranking[:10]
+    np.testing.assert_allclose(errors.scores[first], actual, rtol=0.1)
+    assert (np.abs(errors.loss[first] / actual - 1) > 0.1).all()
+
+
 def test_suggestions_are_what_a_model_without_the_example_says() -> None:
     x, y = load_breast_cancer(return_X_y=True)
     x, y = scale(x)[:100], y[:100]

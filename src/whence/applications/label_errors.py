@@ -35,8 +35,13 @@ from whence.objective.objective import Examples, Objective
 from whence.pages import RankedPage, RankedRow, write
 from whence.scores import Diagnostics
 
-Method = Literal["self_influence", "loss"]
+Method = Literal["self_influence", "held_out_loss", "loss"]
 
+_NAMES: dict[Method, str] = {
+    "self_influence": "self-influence",
+    "held_out_loss": "held-out loss",
+    "loss": "loss",
+}
 _COLUMNS = 64  # removals whose outputs are taken at once
 _WORDS = (
     "Training examples whose label the model believes only because it was told. Look at them from "
@@ -166,11 +171,11 @@ class LabelErrors:
         page = RankedPage(
             title=title,
             words=_WORDS,
-            score=self.method.replace("_", "-"),
+            score=_NAMES[self.method],
             unit="nats",
             rows=tuple(ranked),
             lights=lights_of(self.diagnostics, convex=self.objective.convex),
-            method=f"Ranked by {self.method.replace('_', '-')}; suggested labels by one Newton "
+            method=f"Ranked by {_NAMES[self.method]}; suggested labels by one Newton "
             "step without the example; gains to first order.",
             command=command,
             n=n,
@@ -191,14 +196,18 @@ def find_label_errors(
     """Rank the training examples by how wrong their labels look.
 
     By self-influence (wᵢ/n) gᵢᵀ H⁻¹ gᵢ, how far an example's own loss rises when it is removed: a
-    wrong label is believed only because it was trained on. For the first k of the ranking, the
+    wrong label is believed only because it was trained on; or by what that loss then is, one Newton
+    step without the example, the loss of leave-one-out cross-validation. In a spam corpus with a
+    tenth of the labels flipped the latter finds more of them (`whence paper s54`). For the first k
+    of the ranking, the
     suggested label y′ is the one with the smallest loss one Newton step without the example, and
     the expected gain is (wᵢ/n) ∇m̄ᵀ H⁻¹ (g(xᵢ, y′) − g(xᵢ, yᵢ)), the fall of the queries' mean
     measure m̄ when the label is corrected.
 
     Args:
         objective: R at θ̂ of a classifier.
-        method: Rank by "self_influence", or by the "loss" itself for comparison.
+        method: Rank by "self_influence", by the "held_out_loss", or by the "loss" itself for
+            comparison.
         queries: (X, y) with labels one can trust, by which gains are judged; no gains if `None`.
         k: For how many of the first a label is suggested, >= 0.
         measure: Of the queries: "loss", "margin", "probability", or a function of (outputs,
@@ -215,7 +224,8 @@ def find_label_errors(
         NotPositiveDefinite: If the curvature is singular or indefinite.
 
     Cost:
-        n solves for the ranking; k c for the suggestions; one for the gains.
+        n solves for the ranking, n c for the held-out loss; k c for the suggestions; one for the
+        gains.
 
     References:
         Koh & Liang (2017), section 5.4; the gain is section 2.2, equation 3.
@@ -242,11 +252,19 @@ def find_label_errors(
     own = self_influence(objective, solver=solver, damping=damping)
     losses = as_array(objective.loss(objective.outputs(train), train.targets))
     scores = own if method == "self_influence" else losses
+    if method == "held_out_loss":
+        without = _outputs_without(objective, np.arange(len(train)), solver, damping)
+        scores = as_array(objective.loss(without, train.targets))
     ranking = np.argsort(-scores, kind="stable")
     first = ranking[:k]
     # All k removals are as many solves as the ranking took: the same factor serves both.
     prepared = prepare(objective, len(train), solver=solver, damping=damping)
-    suggested = _suggested(objective, first, labels, solver, damping)
+    outputs = (
+        without[torch.from_numpy(first)]
+        if method == "held_out_loss"
+        else _outputs_without(objective, first, solver, damping)
+    )
+    suggested = _likeliest(objective, outputs, labels)
     gain = None
     if queries is not None:
         asked = objective.examples(queries)
@@ -287,28 +305,28 @@ def _labels(objective: Objective) -> Tensor:
     return labels
 
 
-def _suggested(
-    objective: Objective,
-    where: NDArray[np.intp],
-    labels: Tensor,
-    solver: Solver | None,
-    damping: float | None,
+def _outputs_without(
+    objective: Objective, where: NDArray[np.intp], solver: Solver | None, damping: float | None
 ) -> Tensor:
-    """Return the label with the smallest loss without each example, [k] or [k, ·]."""
-    c = objective.outputs(objective.train.subset(where[:1])).shape[1] if len(where) else 1
+    """Return the outputs of each example one Newton step without it, [k, c]."""
+    c = objective.outputs(objective.train.subset(np.arange(1))).shape[1]
     inverse = prepare(objective, len(where) * c, solver=solver, damping=damping).inverse
-    best = [labels[:0]]
+    parts = [objective.params.new_zeros(0, c)]
     for tile in tiles(objective, len(where), c):
         deltas = removal(objective, inverse, where[tile]).newton()
         for start in range(0, deltas.shape[1], _COLUMNS):
             part = objective.train.subset(where[tile][start : start + _COLUMNS])
             moved = objective.outputs_at(part, deltas[:, start : start + _COLUMNS])
-            outputs = moved.diagonal(dim1=0, dim2=2).T  # each example without itself alone
-            losses = torch.stack(
-                [objective.loss(outputs, label.expand(len(part), *label.shape)) for label in labels]
-            )
-            best.append(labels[losses.argmin(0)])
-    return torch.cat(best)
+            parts.append(moved.diagonal(dim1=0, dim2=2).T)  # each example without itself alone
+    return torch.cat(parts)
+
+
+def _likeliest(objective: Objective, outputs: Tensor, labels: Tensor) -> Tensor:
+    """Return the label with the smallest loss under each row of outputs, [k] or [k, ·]."""
+    if not len(outputs):
+        return labels[:0]
+    losses = [objective.loss(outputs, label.expand(len(outputs), *label.shape)) for label in labels]
+    return labels[torch.stack(losses).argmin(0)]
 
 
 def _relabeled(examples: Examples, targets: Tensor) -> Examples:

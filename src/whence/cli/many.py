@@ -58,6 +58,9 @@ def label_errors(
     where: Where,
     target: Target = "",
     k: Annotated[int, typer.Option("-k", help="How many to print.")] = 20,
+    method: Annotated[
+        str, typer.Option(help="Rank by self_influence, held_out_loss or loss.")
+    ] = "self_influence",
     output: Output = None,
     model: Model = None,
     trust: Trust = False,
@@ -72,7 +75,7 @@ def label_errors(
     from whence.applications.label_errors import find_label_errors
 
     found = source(where, target, model=model, trust=trust, network=network, size=size)
-    errors = find_label_errors(found.objective)
+    errors = find_label_errors(found.objective, method=method)  # type: ignore[arg-type]
     if output is not None:
         errors.report(output, command=typed())
     frame = errors.to_frame().head(k)
