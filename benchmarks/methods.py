@@ -89,6 +89,7 @@ METHODS = [
         [
             ("whence", "EKFAC", DAMPINGS, True),
             ("whence", "KFAC", DAMPINGS, True),
+            ("whence", "SOURCE, 3 segments", (), True),
             ("whence", "EKFAC, 5 trainings", DAMPINGS, True),
             ("whence", "EKFAC, then batches", (1.0,), True),
             ("whence", "CG from EKFAC, 5 steps", (1.0,), True),

@@ -76,6 +76,12 @@ def ensemble(trainings: int) -> Any:
     return prepare
 
 
+def segmented(problem: Influence, setting: float | None) -> Ask:
+    """Record the training again, which is part of the preparation; ask for three segments of it."""
+    run = recorded((problem.x, problem.y), 0)
+    return lambda: whence.unrolled(run, problem.queries).values
+
+
 def projected(problem: Influence, setting: float | None) -> Ask:
     """Prepare a network; its projected gradients are kept at the first query, which pays for it."""
     data = problem.x, problem.y
@@ -147,6 +153,7 @@ METHODS = {
     "projected": projected,
     "EKFAC, 5 trainings": ensemble(5),
     "self-influence": self_influence,
+    "SOURCE, 3 segments": segmented,
     "label errors": label_errors,
     "label errors, held out": held_out,
     "leave-one-out": leave_one_out,
