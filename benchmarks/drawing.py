@@ -21,7 +21,18 @@ _SHOWN = {
     "w2": ("200 queries", "LDS", "LDS"),
     "w4": ("", "found at 20%", "flipped labels found, 20 % checked"),
 }
-_MARKERS = "osD^vP*X"
+# Each library looks the same in every figure.
+_MARKERS = {
+    "whence": "*",
+    "kronfluence": "o",
+    "curvlinops": "s",
+    "pydvl": "D",
+    "captum": "^",
+    "traker": "v",
+    "dattri": "P",
+    "cleanlab": "X",
+    "bergson": "h",
+}
 
 
 def trade_off(workload: str, rows: Sequence[Row], images: Path) -> Path | None:
@@ -34,25 +45,28 @@ def trade_off(workload: str, rows: Sequence[Row], images: Path) -> Path | None:
     if not shown:
         return None
     figure, ax = plt.subplots(figsize=(8.5, 4.8), layout="constrained")
-    libraries = list(dict.fromkeys(row.library for row in shown))
-    for i, library in enumerate(libraries):
+    ax.set_xscale("log")
+    for i, (library, marker) in enumerate(_MARKERS.items()):
         own = [row for row in shown if row.library == library]
+        if not own:
+            continue
         ax.plot(
             [row.seconds for row in own],
             [row.accuracy[name] for row in own],
             linestyle="",
-            marker=_MARKERS[i % len(_MARKERS)],
+            marker=marker,
             color=f"C{i}",
-            markersize=9 if library == "whence" else 7,
+            markersize=12 if library == "whence" else 7,
             label=library,
         )
         for row in own:
             place = (row.seconds, row.accuracy[name])
             ax.annotate(row.method, place, xytext=(5, 4), textcoords="offset points", fontsize=7)
+    left, right = ax.get_xlim()
+    ax.set_xlim(left, 2 * right)  # room for the names of the slowest
     if "ceiling" in shown[0].accuracy:
         ax.axhline(shown[0].accuracy["ceiling"], color="0.5", linestyle="--", linewidth=1)
-        ax.text(ax.get_xlim()[0], shown[0].accuracy["ceiling"], " noise ceiling", va="bottom")
-    ax.set_xscale("log")
+        ax.text(left, shown[0].accuracy["ceiling"], " noise ceiling", va="bottom", fontsize=8)
     ax.set_xlabel("preparation and query, seconds")
     ax.set_ylabel(label)
     ax.legend(fontsize=8)
