@@ -2,10 +2,8 @@ r"""Influence relative to how far an example moves the model at all: RelatIF."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,8 +21,6 @@ PER: dict[Normalize, str] = {
     "loss": " per unit of √(gᵢᵀ H⁻¹ gᵢ)",
     "parameters": " per unit of parameter change",
 }
-
-_COLUMNS = 256  # examples whose gradients stand as columns at once
 
 
 def check_normalize(normalize: str, order: str) -> None:
@@ -77,9 +73,5 @@ def relative(
 
 def _squares_of_moves(inverse: Inverse, gradients: Gradients) -> Tensor:
     """Return ‖H⁻¹ gᵢ‖², [k], in blocks of columns."""
-    parts = []
-    for start in range(0, gradients.shape[0], _COLUMNS):
-        where = np.arange(start, min(start + _COLUMNS, gradients.shape[0]))
-        part = replace(gradients, examples=gradients.examples.subset(where))
-        parts.append(inverse.matmat(part.columns()).square().sum(0))
-    return torch.cat(parts)
+    moves = (inverse.matmat(part.columns()) for part in gradients.blocks())
+    return torch.cat([block.square().sum(0) for block in moves])

@@ -237,12 +237,16 @@ class Gradients(LinearOperator):
         """Return Gᵀ whole, [p, b]: for queries, whose number is small."""
         return self.rmatmat(torch.eye(len(self.examples), dtype=self.dtype, device=self.device))
 
+    def blocks(self) -> Iterator[Gradients]:
+        """Yield the same matrix a few rows at a time, few enough to stand as columns."""
+        for where in _blocks(*self.shape):
+            yield Gradients(self.objective, self.examples.subset(where), self.measure)
+
     def squares(self, A: LinearOperator) -> Tensor:
         """Return gᵀ A g for each row of G, [b], in blocks of columns."""
         parts = []
-        for where in _blocks(*self.shape):
-            part = self.examples.subset(where)
-            columns = Gradients(self.objective, part, self.measure).columns()
+        for part in self.blocks():
+            columns = part.columns()
             parts.append((columns * A.matmat(columns)).sum(0))
         return torch.cat(parts)
 
