@@ -90,6 +90,28 @@ def test_every_parameter_is_covered(objective: ModuleObjective) -> None:
     torch.testing.assert_close(reached, gradients(objective), **_EXACT)
 
 
+@pytest.mark.parametrize("name", ["gpt2", "bert", "tied"])
+def test_tables_of_any_size_have_the_same_products(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = objective_of(name)
+    V = torch.randn(len(objective.params), 20, dtype=torch.float64)
+    small = objective.gradient_dot(objective.train, objective.loss, V)
+    monkeypatch.setattr("whence.objective.layers._SMALL_TABLE", 0)
+    large = objective.gradient_dot(objective.train, objective.loss, V)
+    torch.testing.assert_close(small, large)
+
+
+def test_a_batch_is_what_a_cache_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert objective_of("cnn").batch_size == 1024
+    monkeypatch.setattr("whence.objective.module._CACHE", 80)
+    assert objective_of("mlp").batch_size == 80 // 5  # its widest layer has 5 outputs
+    assert objective_of("cnn").batch_size == 2  # its widest layer has 3 x 3 x 4 = 36
+    monkeypatch.setattr("whence.objective.module._CACHE", 1)
+    assert objective_of("mlp").batch_size == 1
+    assert objective_of("mlp", batch_size=3).batch_size == 3
+
+
 @pytest.mark.parametrize("name", ZOO)
 def test_what_has_a_rule_is_factored(name: str) -> None:
     objective = objective_of(name)

@@ -33,6 +33,8 @@ from whence.objective.objective import Examples, Objective
 from whence.objective.probe import check_repeatable
 
 _DENSE = 5_000  # parameters up to which the Hessian is formed
+_BATCH = 1_024  # examples differentiated at once, at most
+_CACHE = 2**20  # numbers of one activation that a cache holds beside the others: 4 MB of float32
 _FEW = 2  # columns up to which a backward pass each is cheaper than factored gradients
 _PROBE = 3  # examples on which each rule must agree with differentiation
 _AGREEMENT = 1e-3  # of the largest entry, in float32; rules are right or far off
@@ -98,7 +100,7 @@ class ModuleObjective(Objective):
     params: Tensor
     l2: Tensor
     encode: Callable[[Any], ModuleExamples]
-    batch_size: int = 1024
+    batch_size: int = _BATCH
     factored: frozenset[str] = frozenset()
     spread: frozenset[str] = frozenset()
     convex: bool = False
@@ -251,8 +253,9 @@ class ModuleObjective(Objective):
         total = self.params.new_zeros(len(self.params), w.shape[1])
         for part, x, y in self._batches(examples):
             for where, piece in self._gradients(x, y, measure):
-                dots[part] += piece.dot(v[where])
-                total[where] += piece.sum(w[part])
+                along, summed = piece.products(v[where], w[part])
+                dots[part] += along
+                total[where] += summed
         return dots, total
 
     def hvp(self, v: Tensor) -> Tensor:
@@ -498,14 +501,15 @@ def call(model: nn.Module, parameters: Mapping[str, Tensor], inputs: Any) -> Ten
     return value
 
 
-def module_objective(objective: ModuleObjective) -> ModuleObjective:
+def module_objective(objective: ModuleObjective, batch_size: int | None) -> ModuleObjective:
     """Return the objective with its model probed: repeatable, finite, and what factors known.
 
     Args:
         objective: As put together, with nothing factored.
+        batch_size: Examples differentiated at once; chosen by what a cache holds if `None`.
 
     Returns:
-        The same, with `factored` filled in.
+        The same, with `factored` and `batch_size` filled in.
 
     Raises:
         InvalidInput: If outputs, targets and losses do not fit, or a loss is not finite.
@@ -517,6 +521,7 @@ def module_objective(objective: ModuleObjective) -> ModuleObjective:
     """
     few = objective.train.subset(np.arange(min(8, len(objective.train))))
     check_repeatable(lambda x: objective._call(objective.params, x), few.inputs)
+    objective = replace(objective, batch_size=batch_size or _cached_batch(objective))
     _check_losses(objective)
     plain = replace(objective, factored=_agreeing(objective))
     # An embedding of positions does not see the examples; its output can be repeated for each.
@@ -534,6 +539,23 @@ def module_objective(objective: ModuleObjective) -> ModuleObjective:
     except (RuntimeError, ValueError, TypeError):  # the model relies on the shape it gave
         return plain
     return replace(plain, factored=plain.factored | agreeing, spread=shared & agreeing)
+
+
+def _cached_batch(objective: ModuleObjective) -> int:
+    """Return how many examples' largest output of a module a cache holds; on a GPU, many more."""
+    one, largest = objective.train.subset(np.arange(1)), 1
+
+    def measure(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+        nonlocal largest
+        sizes = [leaf.numel() for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        largest = max(largest, *sizes, 1)
+
+    with torch.no_grad(), ExitStack() as stack:
+        for module in objective.model.modules():
+            stack.callback(module.register_forward_hook(measure).remove)
+        objective._call(objective.params, one.inputs)
+    cached = _CACHE if objective.params.device.type == "cpu" else 32 * _CACHE
+    return min(max(cached // largest, 1), _BATCH)
 
 
 def _check_losses(objective: ModuleObjective) -> None:
