@@ -15,7 +15,7 @@ import whence
 from tests.objective.zoo import SIZE, ZOO, objective_of
 from whence.curvature.exact import GGN, EmpiricalFisher, Hessian
 from whence.errors import IncompleteCoverage, InvalidInput, NotDeterministic, UnsupportedModel
-from whence.linalg import materialize
+from whence.linalg import CG, materialize
 from whence.objective.losses import measure_of
 from whence.objective.module import ModuleObjective, call
 
@@ -354,13 +354,35 @@ def test_a_loss_that_is_not_finite_names_the_example() -> None:
         build(_Plain(), lambda f, y: f[:, 0].log(), x, torch.zeros(4))
 
 
+@pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
+@pytest.mark.parametrize("solver", [None, whence.EKFAC(), CG()])
+@pytest.mark.parametrize("convex", [True, False])
+def test_a_loss_that_is_not_finite_is_named_wherever_it_is(solver: Any, convex: bool) -> None:
+    x, y = torch.ones(40, 1), torch.zeros(40)
+    x[29] = -2  # the slope of its logarithm is finite all the same
+    objective = build(_Plain(), lambda f, y: f[:, 0].log(), x, y, l2=5.0, convex=convex)
+    with pytest.raises(InvalidInput, match="Got nan on training example 29"):
+        whence.influence(objective, (x[:2], y[:2]), solver=solver, damping=1.0)
+    with pytest.raises(InvalidInput, match="Got nan on training example 29"):
+        whence.projected(objective, (x[:2], y[:2]))
+
+
+@pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
+def test_a_query_whose_loss_is_not_finite_is_refused() -> None:
+    x, y = torch.ones(4, 1), torch.zeros(4)
+    objective = build(_Plain(), lambda f, y: f[:, 0].log(), x, y, l2=5.0)
+    with pytest.raises(InvalidInput, match="Check the queries"):
+        whence.influence(objective, (-x[:1], y[:1]), damping=1.0)
+
+
 class _Plain(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.ones(1))
+        self.inner = nn.Linear(1, 1, bias=False)
+        nn.init.ones_(self.inner.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.scale * x
+        return self.inner(x)
 
 
 def test_functional_call_is_what_the_model_does() -> None:

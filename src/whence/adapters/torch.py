@@ -64,15 +64,16 @@ def from_torch(
         The objective: every function of whence takes it.
 
     Raises:
-        InvalidInput: If data, loss and model do not fit, or a loss is not finite.
+        InvalidInput: If data, loss and model do not fit, or one of the first losses is not finite.
         IncompleteCoverage: If a selected parameter does not exist or is not floating-point.
         NotDeterministic: If the model or the data answers differently when asked twice.
         UnsupportedModel: If the outputs of an example depend on the rest of its batch.
 
     Cost:
-        One forward pass over the data. Then a gradient of every training example costs one
+        A few passes over eight examples. Then a gradient of every training example costs one
         forward and backward pass of all; an example at a time only for parameters of modules
-        without a rule (recurrent ones, attention with packed weights).
+        without a rule (recurrent ones, attention with packed weights). A loss that is not finite is
+        found, and its example named, by the first such pass.
 
     References:
         Koh & Liang (2017), section 2; Pearlmutter (1994) for Hessian-vector products.

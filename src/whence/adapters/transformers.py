@@ -58,7 +58,7 @@ def from_transformers(
         UnsupportedModel: If the model's task is neither.
 
     Cost:
-        One forward pass over the data. Linear layers, Conv1D, embeddings and norms factor.
+        A few passes over eight examples. Linear layers, Conv1D, embeddings and norms factor.
 
     References:
         Grosse et al. (2023), "Studying Large Language Model Generalization with Influence
