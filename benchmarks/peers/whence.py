@@ -144,7 +144,7 @@ METHODS = {
     "KFAC": module(whence.KFAC()),
     "EKFAC, then batches": module(
         whence.LiSSA(
-            depth=200, preconditioner=whence.EKFAC(), batch_size=128, averaged=True, rtol=0.5
+            depth=25, preconditioner=whence.EKFAC(), batch_size=1024, averaged=True, rtol=0.5
         )
     ),
     "CG from EKFAC, 5 steps": module(
