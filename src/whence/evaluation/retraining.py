@@ -122,6 +122,7 @@ def top_k_removal(
         >>> import torch, whence
         >>> x, y = torch.tensor([[1.0], [2.0], [-1.0], [-2.0]]), torch.tensor([0, 0, 1, 1])
         >>> recipe = whence.Recipe(learning_rate=0.5, batch_size=4, epochs=50)
+        >>> _ = torch.manual_seed(0)
         >>> run = whence.train(torch.nn.Linear(1, 2), whence.CrossEntropy(), (x, y), recipe)
         >>> query = torch.tensor([[1.5]]), torch.tensor([0])
         >>> scores = whence.metagradient(run, query).values
