@@ -190,7 +190,7 @@ def nearly_converged(seed: int) -> nn.Module:
 
 
 _TOO_LONG = {
-    "EKFAC, then batches": "200 products with a batch and all columns take minutes",
+    "EKFAC, then batches": "25 products with a batch and all columns take minutes",
     "CG from EKFAC, 2 steps": "a product with all columns takes minutes",
     "CG from EKFAC, 5 steps": "a product with all columns takes minutes",
     "CG from EKFAC, 10 steps": "a product with all columns takes minutes",

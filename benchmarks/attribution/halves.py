@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 import whence
 from experiments import datasets
-from whence.evaluation import subset_bank
-from whence.evaluation.bank import Together, fingerprint
-from whence.objective.training import Run, retrain
+from whence.evaluation import fingerprint, replays, subset_bank
+from whence.objective.training import Run
 
 N, QUERIES, SUBSETS, SEEDS = 5_000, 200, 60, 2
 
@@ -62,29 +61,20 @@ def bank_of(
     *,
     subsets: int = SUBSETS,
     seed: int = 0,
+    workers: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """Return the masks [m, n] and the outcomes [s, m, q] of retraining on halves that a seed draws.
 
     There is a seed of the training for every run.
     """
-
-    def outcomes(weights: Tensor, seeds: Sequence[int]) -> Tensor:
-        rows = torch.empty(len(seeds), len(queries[1]))
-        for start in sorted(set(seeds)):
-            chosen = [i for i, other in enumerate(seeds) if other == start]
-            run = runs[start]
-            for i, params in zip(chosen, retrain(run, weights[chosen]), strict=True):
-                with torch.no_grad():
-                    rows[i] = run.program.losses(params, *queries)
-        return rows
-
     bank = subset_bank(
-        Together(outcomes, 16),
+        replays(runs, queries),
         len(runs[0].program.inputs),
         subsets=subsets,
         seeds=len(runs),
         fingerprint=fingerprint(runs[0].program.inputs, queries[0], str(runs[0].recipe)),
         directory=directory,
+        workers=workers,
         seed=seed,
     )
     return bank.masks, bank.outcomes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,7 +10,10 @@ from torch import nn
 import whence
 from tests.objective.test_linear import CASES, hessian
 from tests.objective.zoo import objective_of
-from whence.errors import InvalidInput
+from whence.applications.diagnostics import fit_quality, product_and_fit
+from whence.curvature.exact import Gradients
+from whence.errors import InvalidInput, NotConvergedWarning
+from whence.objective.objective import risk_gradient
 
 
 def test_spectrum_of_a_linear_model() -> None:
@@ -49,3 +53,27 @@ def test_a_saddle_names_the_damping_that_mends_it() -> None:
     damped = objective.dense_hessian() + diagnosis.sufficient_damping * torch.eye(len(exact))
     assert float(torch.linalg.eigvalsh(damped)[0]) > 0
     assert "no: the smallest eigenvalue" in str(diagnosis)
+
+
+@pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
+@pytest.mark.parametrize("name", ["mlp", "cnn", "gpt2"])
+def test_the_quality_of_a_fit_noted_beside_other_products_is_the_same(name: str) -> None:
+    alone, beside = objective_of(name), objective_of(name)
+    V = torch.randn(len(beside.params), 3, dtype=torch.float64)
+    found = product_and_fit(Gradients(beside, beside.train, beside.loss), V)
+    expected = alone.gradient_dot(alone.train, alone.loss, V)
+    torch.testing.assert_close(found, expected)
+    norm, in_examples = fit_quality(alone)
+    assert fit_quality(beside) == pytest.approx((norm, in_examples), rel=1e-9)
+    leaf = risk_gradient(alone)
+    assert norm == pytest.approx(float(leaf.norm()), rel=1e-9)
+
+
+def test_a_poor_fit_is_said_once() -> None:
+    objective = objective_of("mlp")
+    query = objective.train.subset(np.arange(1))
+    with pytest.warns(NotConvergedWarning, match="typical") as record:
+        whence.influence(objective, query, solver=whence.EKFAC())
+    whence.influence(objective, query, solver=whence.EKFAC())  # a warning would be an error
+    assert len(record) == 1
+    assert record[0].filename == __file__

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 import whence
 from tests.objective.zoo import ZOO, objective_of
+from whence.curvature import factors
+from whence.curvature.directions import Directions
 from whence.curvature.exact import GGN
 from whence.curvature.kronecker import EKFAC, KFAC, kronecker
 from whence.errors import InvalidInput, NotPositiveDefinite, UnsupportedModel
@@ -282,7 +284,7 @@ def test_an_eigenbasis_takes_no_more_positions_than_it_needs(
     from whence.curvature import kronecker as module
 
     objective = objective_of("bert", params=lambda name, p: "intermediate.dense" in name)
-    monkeypatch.setattr(module, "_POSITIONS", 12)  # of 5 per example: three examples of seven
+    monkeypatch.setattr(module, "_POSITIONS", 2)  # 12 for 6 outputs, 5 per example: three of seven
     few = module._enough(objective, module.multiplying_layers(objective))
     assert len(few.train) == 3
     exact = materialize(GGN(objective))
@@ -290,3 +292,20 @@ def test_an_eigenbasis_takes_no_more_positions_than_it_needs(
         Q = torch.kron(block.left, block.right)  # type: ignore[attr-defined]
         inside = (Q.T @ exact[places][:, places] @ Q).diagonal()
         torch.testing.assert_close(inside, block.eigenvalues(), **_EXACT)  # type: ignore[attr-defined]
+
+
+def test_eigenvalues_from_rounded_products_are_those_of_exact_ones() -> None:
+    objective = objective_of("bert")
+    layers, rounded = (factors.multiplying_layers(objective) for _ in range(2))
+    for several, kind in ((layers, torch.float64), (rounded, torch.bfloat16)):
+        draws = Directions(objective.loss, "expected", 0)
+        factors.add_factors(objective, several, draws, "expand")
+        for layer in several:
+            layer.rotate()
+        others = factors.Others(objective, [])
+        factors.add_second_moments(objective, several, others, draws, kind)
+    assert any(not layer.single for layer in layers)
+    for exact, half in zip(layers, rounded, strict=True):
+        scale = float(exact.values.mean())
+        assert half.single == torch.equal(exact.values, half.values)
+        torch.testing.assert_close(half.values, exact.values, rtol=2e-2, atol=1e-2 * scale)

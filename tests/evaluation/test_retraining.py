@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,13 @@ from torch import Tensor, nn
 
 import whence
 from whence.errors import InvalidInput
-from whence.evaluation import leave_one_out, loo_correlation, top_k_removal
+from whence.evaluation import (
+    leave_one_out,
+    loo_correlation,
+    replays,
+    subset_bank,
+    top_k_removal,
+)
 from whence.objective.training import Run, train
 
 N, QUERIES = 12, 3
@@ -23,8 +32,8 @@ def data(n: int, seed: int) -> tuple[Tensor, Tensor]:
     return x, (x[:, 0] > 0).long()
 
 
-def trained(weights: Tensor | None = None) -> Run:
-    torch.manual_seed(0)
+def trained(weights: Tensor | None = None, *, seed: int = 0) -> Run:
+    torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2))
     recipe = whence.Recipe(
         learning_rate=0.1, momentum=0.5, batch_size=5, epochs=6, dtype=torch.float64
@@ -84,6 +93,38 @@ def test_top_k_removal_trains_without_the_first_of_each_query() -> None:
             assert float(curve.outcomes[row, query]) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("alone", [False, True])
+def test_replays_fill_a_bank(
+    tmp_path: Path, alone: bool, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if alone:
+        monkeypatch.setattr("whence.objective.replay._ENOUGH", 0)
+    runs = [trained(seed=seed) for seed in (0, 1)]
+    retraining = replays(runs, data(QUERIES, 2), measure="margin")
+    assert retraining.size == (1 if alone else 16)
+    bank = subset_bank(
+        pickle.loads(pickle.dumps(retraining)),
+        N,
+        subsets=3,
+        seeds=2,
+        fingerprint="data",
+        directory=tmp_path,
+        workers=workers,
+    )
+    for seed, run in enumerate(runs):
+        for subset in range(3):
+            again = train(
+                copy.deepcopy(run.program.model).requires_grad_(),
+                whence.CrossEntropy(),
+                data(N, 1),
+                run.recipe,
+                weights=bank.masks[subset].double(),
+            )
+            expected = torch.from_numpy(measured(again, "margin"))
+            assert torch.allclose(bank.outcomes[seed, subset], expected, rtol=0, atol=1e-11)
+
+
 def test_refusals() -> None:
     run, queries = trained(), data(QUERIES, 2)
     with pytest.raises(InvalidInput, match="from 0 to 11. Got 3 to 12"):
@@ -92,6 +133,12 @@ def test_refusals() -> None:
         leave_one_out(run, [], queries)
     with pytest.raises(InvalidInput, match=r"Got \[0.5\]"):
         leave_one_out(run, [0.5], queries)  # type: ignore[list-item]
+    with pytest.raises(InvalidInput, match=r"at least one. Got 0"):
+        replays([], queries)
+    with pytest.raises(InvalidInput, match=r"queries \(x, y\)"):
+        replays([run], (queries[0][:, :3], queries[1]))
+    with pytest.raises(InvalidInput, match="seeds from 0 to 0.*Got 1"):
+        replays([run], queries).retrain(torch.ones(1, N), [1])
     with pytest.raises(InvalidInput, match=r"scores of shape \[3, 12\].*Got \[3, 11\]"):
         top_k_removal(run, np.zeros((3, 11)), queries, removed=[0, 1])
     with pytest.raises(InvalidInput, match="fewer than all 12"):

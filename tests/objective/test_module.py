@@ -15,7 +15,7 @@ import whence
 from tests.objective.zoo import SIZE, ZOO, objective_of
 from whence.curvature.exact import GGN, EmpiricalFisher, Hessian
 from whence.errors import IncompleteCoverage, InvalidInput, NotDeterministic, UnsupportedModel
-from whence.linalg import materialize
+from whence.linalg import CG, materialize
 from whence.objective.losses import measure_of
 from whence.objective.module import ModuleObjective, call
 
@@ -88,6 +88,28 @@ def test_every_parameter_is_covered(objective: ModuleObjective) -> None:
     eye = torch.eye(SIZE, dtype=torch.float64)
     reached = objective.gradient_sum(objective.train, objective.loss, eye).T
     torch.testing.assert_close(reached, gradients(objective), **_EXACT)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bert", "tied"])
+def test_tables_of_any_size_have_the_same_products(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = objective_of(name)
+    V = torch.randn(len(objective.params), 20, dtype=torch.float64)
+    small = objective.gradient_dot(objective.train, objective.loss, V)
+    monkeypatch.setattr("whence.objective.layers._SMALL_TABLE", 0)
+    large = objective.gradient_dot(objective.train, objective.loss, V)
+    torch.testing.assert_close(small, large)
+
+
+def test_a_batch_is_what_a_cache_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert objective_of("cnn").batch_size == 1024
+    monkeypatch.setattr("whence.objective.module._CACHE", 80)
+    assert objective_of("mlp").batch_size == 80 // 5  # its widest layer has 5 outputs
+    assert objective_of("cnn").batch_size == 2  # its widest layer has 3 x 3 x 4 = 36
+    monkeypatch.setattr("whence.objective.module._CACHE", 1)
+    assert objective_of("mlp").batch_size == 1
+    assert objective_of("mlp", batch_size=3).batch_size == 3
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -332,13 +354,35 @@ def test_a_loss_that_is_not_finite_names_the_example() -> None:
         build(_Plain(), lambda f, y: f[:, 0].log(), x, torch.zeros(4))
 
 
+@pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
+@pytest.mark.parametrize("solver", [None, whence.EKFAC(), CG()])
+@pytest.mark.parametrize("convex", [True, False])
+def test_a_loss_that_is_not_finite_is_named_wherever_it_is(solver: Any, convex: bool) -> None:
+    x, y = torch.ones(40, 1), torch.zeros(40)
+    x[29] = -2  # the slope of its logarithm is finite all the same
+    objective = build(_Plain(), lambda f, y: f[:, 0].log(), x, y, l2=5.0, convex=convex)
+    with pytest.raises(InvalidInput, match="Got nan on training example 29"):
+        whence.influence(objective, (x[:2], y[:2]), solver=solver, damping=1.0)
+    with pytest.raises(InvalidInput, match="Got nan on training example 29"):
+        whence.projected(objective, (x[:2], y[:2]))
+
+
+@pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
+def test_a_query_whose_loss_is_not_finite_is_refused() -> None:
+    x, y = torch.ones(4, 1), torch.zeros(4)
+    objective = build(_Plain(), lambda f, y: f[:, 0].log(), x, y, l2=5.0)
+    with pytest.raises(InvalidInput, match="Check the queries"):
+        whence.influence(objective, (-x[:1], y[:1]), damping=1.0)
+
+
 class _Plain(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.ones(1))
+        self.inner = nn.Linear(1, 1, bias=False)
+        nn.init.ones_(self.inner.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.scale * x
+        return self.inner(x)
 
 
 def test_functional_call_is_what_the_model_does() -> None:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
 from whence.errors import CorruptFile, Diverged, InvalidInput, NotDeterministic, UnsupportedModel
+from whence.objective.checkpoints import InMemory
 from whence.objective.losses import CrossEntropy, SquaredError
+from whence.objective.program import kept
 from whence.objective.recipe import Recipe
 from whence.objective.recording import Traced
+from whence.objective.replay import stack_size
 from whence.objective.training import Run, retrain, train
 
 N = 21
@@ -110,9 +116,107 @@ def test_retraining_together_equals_one_after_another(name: str) -> None:
     expected = torch.stack(
         [train(mlp(), CrossEntropy(), data(), chosen, weights=row).params for row in rows]
     )
-    for together in (1, 2, 5):
+    for together in (None, 1, 2, 5):
         found = retrain(run, rows, together=together)
         assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["nesterov", "adam", "clipped"])
+def test_a_long_retraining_alone_equals_a_torch_loop(name: str) -> None:
+    chosen = recipe(**RECIPES[name], epochs=40)  # long enough for recordings of most shapes
+    half = (torch.arange(N) % 3 > 0).double() * weights()
+    run = train(mlp(), CrossEntropy(), data(), chosen)
+    found = retrain(run, half[None], together=1)[0]
+    recorded = run.program._gradient._traces.values()
+    assert sum(trace != run.program._plain_gradient for trace in recorded) >= 3
+    assert float((found - hand_written(chosen, half)[0]).abs().max()) <= 1e-12
+
+
+def test_gradients_that_share_memory() -> None:
+    class Twice(nn.Module):
+        """Autograd gives one tensor as the gradient of both biases."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Parameter(torch.zeros(N, 4))
+            self.second = nn.Parameter(torch.ones(N, 4))
+            self.unused = nn.Parameter(torch.ones(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + (self.first + self.second).mean(0)
+
+    x, _ = data()
+    chosen = recipe(momentum=0.9, weight_decay=0.1)
+    run = train(Twice(), SquaredError(), (x, 2 * x), chosen)
+    rows = torch.ones(2, N)
+    found = [retrain(run, rows, together=together) for together in (1, 2)]
+    for params in (*found[0], *found[1]):
+        assert torch.allclose(params, run.params, rtol=0, atol=1e-12)
+
+
+@hypothesis.given(
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=8),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 1000),
+)
+def test_kept_examples_are_those_with_weight(sizes: list[int], share: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    n = max(sizes) + 5
+    weights = torch.rand(n, generator=generator) * (torch.rand(n, generator=generator) < share)
+    batches = [torch.randperm(n, generator=generator)[:size] for size in sizes]
+    found = list(kept(batches, weights))
+    assert len(found) == len(batches)
+    for batch, (rows, scaled) in zip(batches, found, strict=True):
+        total = torch.zeros(n).index_add(0, rows, scaled)
+        expected = torch.zeros(n).index_add(0, batch, weights[batch] / len(batch))
+        assert torch.allclose(total, expected)
+        count = int(weights[batch].count_nonzero())
+        assert count <= len(rows) <= min(len(batch), max(count + len(batch) / 16, 1) + 1)
+        if count:
+            assert (weights[rows] > 0).all()
+        if len(rows) == len(batch) == count:
+            assert torch.equal(rows, batch)
+
+
+def test_small_models_are_stacked_and_others_are_not() -> None:
+    class Square(torch.autograd.Function):
+        """Without a rule for torch.func."""
+
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:  # type: ignore[override]
+            ctx.save_for_backward(x)
+            return x.square()
+
+        @staticmethod
+        def backward(ctx: Any, g: Tensor) -> Tensor:  # type: ignore[override]
+            (x,) = ctx.saved_tensors
+            return 2 * x * g
+
+    class Custom(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return Square.apply(self.layer(x))  # type: ignore[no-any-return,no-untyped-call]
+
+    wide = nn.Sequential(nn.Linear(4, 1000), nn.Tanh(), nn.Linear(1000, 600), nn.Linear(600, 3))
+    once = recipe(epochs=1)
+    sizes = [
+        stack_size(train(model, CrossEntropy(), data(), once)) for model in (mlp(), wide, Custom())
+    ]
+    assert sizes == [16, 1, 1]
+
+
+def test_a_pickled_run_is_the_run() -> None:
+    run = train(mlp(), CrossEntropy(), data(), recipe(momentum=0.9))
+    payload = pickle.dumps(dataclasses.replace(run, checkpoints=InMemory()))
+    again = pickle.loads(payload)
+    assert torch.equal(retrain(again, weights()[None]), retrain(run, weights()[None]))
+    # Batches are views of a whole epoch, which is not to be sent with each of them.
+    longer = train(mlp(), CrossEntropy(), data(), recipe(momentum=0.9, batch_size=1, epochs=1))
+    size = len(pickle.dumps(dataclasses.replace(longer, checkpoints=InMemory())))
+    assert size < len(payload) + N * 1000
 
 
 def test_weight_zero_forgets_the_example() -> None:
@@ -386,6 +490,16 @@ def test_a_recording_gives_what_the_function_gives() -> None:
         x, y = torch.randn(2, 3, 4, generator=generator)
         assert torch.equal(traced(x, y), function(x, y))
     assert list(traced._traces.values()) != [function]
+
+
+def test_a_recording_that_holds_a_value_as_a_constant_is_dropped() -> None:
+    def by_numpy(x: Tensor) -> Tensor:
+        return x * float(x.detach().numpy().sum())
+
+    traced = Traced(by_numpy)
+    for i in range(1, 20):
+        x = torch.full((3,), float(i))
+        assert torch.equal(traced(x), by_numpy(x))
 
 
 def test_what_cannot_be_recorded_is_called() -> None:

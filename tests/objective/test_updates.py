@@ -40,6 +40,20 @@ def test_adjoint_is_the_vjp_of_the_update(update: Update, seed: int, step: int) 
     assert torch.allclose(earlier, of_before, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("update", UPDATES, ids=repr)
+def test_in_place_is_the_same_update(update: Update) -> None:
+    generator = torch.Generator().manual_seed(0)
+    expected = update.start(torch.randn(6, generator=generator, dtype=torch.float64))
+    state = [vector.clone().reshape(2, 3) for vector in expected]
+    for step in range(4):
+        gradient = torch.randn(6, generator=generator, dtype=torch.float64)
+        before = gradient.clone()
+        expected = update.forward(expected, gradient, 0.1, step)
+        update.forward_(state, gradient.reshape(2, 3), 0.1, step)
+        assert torch.equal(gradient, before)
+        assert torch.allclose(torch.stack(state).flatten(1), expected, rtol=1e-14, atol=1e-15)
+
+
 def test_adam_counts_the_root_of_nothing_as_flat() -> None:
     update = Adam(betas=(0.9, 0.99), eps=1e-8, eps_root=0.0, weight_decay=0.0, decoupled=False)
     before = torch.zeros(3, 2, dtype=torch.float64)

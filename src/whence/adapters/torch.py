@@ -33,7 +33,7 @@ def from_torch(
     params: Selection | None = None,
     *,
     weights: Any = None,
-    batch_size: int = 1024,
+    batch_size: int | None = None,
     convex: bool = False,
     classes: Collection[Any] = (),
 ) -> ModuleObjective:
@@ -54,7 +54,8 @@ def from_torch(
         params: Names of the parameters that influence goes through, or a function (name,
             parameter) -> bool; all that require a gradient if `None`. The others are constants.
         weights: wᵢ >= 0, [n]; 1 if `None`.
-        batch_size: Examples differentiated at once: memory, not the answer, depends on it.
+        batch_size: Examples differentiated at once: time and memory, not the answer, depend on it.
+            If `None`, up to 1,024, so few that the largest output of a module stays in a cache.
         convex: Say True if R is convex in the selected parameters: the Hessian is then inverted as
             it is, and retraining by Newton's method becomes possible.
         classes: Names of the classes, for reports.
@@ -63,15 +64,16 @@ def from_torch(
         The objective: every function of whence takes it.
 
     Raises:
-        InvalidInput: If data, loss and model do not fit, or a loss is not finite.
+        InvalidInput: If data, loss and model do not fit, or one of the first losses is not finite.
         IncompleteCoverage: If a selected parameter does not exist or is not floating-point.
         NotDeterministic: If the model or the data answers differently when asked twice.
         UnsupportedModel: If the outputs of an example depend on the rest of its batch.
 
     Cost:
-        One forward pass over the data. Then a gradient of every training example costs one
+        A few passes over eight examples. Then a gradient of every training example costs one
         forward and backward pass of all; an example at a time only for parameters of modules
-        without a rule (recurrent ones, attention with packed weights).
+        without a rule (recurrent ones, attention with packed weights). A loss that is not finite is
+        found, and its example named, by the first such pass.
 
     References:
         Koh & Liang (2017), section 2; Pearlmutter (1994) for Hessian-vector products.
@@ -87,7 +89,7 @@ def from_torch(
     refuse_random_modules(model)
     if not l2 >= 0 or l2 == float("inf"):
         raise InvalidInput(f"Expected l2 >= 0. Got {l2}.")
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise InvalidInput(f"Expected batch_size >= 1. Got {batch_size}.")
     shapes = _selected(model, params)
     bound = copy.deepcopy(model).requires_grad_(False)
@@ -112,10 +114,10 @@ def from_torch(
             params=flat,
             l2=torch.full_like(flat, l2),
             encode=lambda data: _like(encode(_single(data, train)), train),
-            batch_size=batch_size,
             convex=convex,
             classes=tuple(classes),
-        )
+        ),
+        batch_size,
     )
 
 

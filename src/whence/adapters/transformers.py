@@ -28,7 +28,7 @@ def from_transformers(
     l2: float = 0.0,
     params: Selection | None = None,
     weights: Any = None,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     classes: Collection[Any] = (),
 ) -> ModuleObjective:
     """Return a fine-tuned transformer, with the data it was tuned on, as its objective.
@@ -46,7 +46,8 @@ def from_transformers(
         params: Names of parameters, or a function (name, parameter) -> bool, in the model's own
             names; all that require a gradient if `None`.
         weights: wᵢ >= 0, [n]; 1 if `None`.
-        batch_size: Sequences differentiated at once.
+        batch_size: Sequences differentiated at once: time and memory, not the answer, depend on it;
+            chosen by the size of the model's activations if `None`.
         classes: Names of the classes, for reports.
 
     Returns:
@@ -57,7 +58,7 @@ def from_transformers(
         UnsupportedModel: If the model's task is neither.
 
     Cost:
-        One forward pass over the data. Linear layers, Conv1D, embeddings and norms factor.
+        A few passes over eight examples. Linear layers, Conv1D, embeddings and norms factor.
 
     References:
         Grosse et al. (2023), "Studying Large Language Model Generalization with Influence

@@ -7,24 +7,28 @@ import weakref
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from whence.curvature.choose import Prepared
+from whence.curvature.exact import Gradients
 from whence.errors import NotConvergedWarning
 from whence.linalg.solver import Solution
+from whence.objective.module import ModuleObjective
 from whence.objective.objective import Objective, risk_gradient, with_penalty
 from whence.scores import Diagnostics
 
 _PROBES = 16
 _TYPICAL = 2048  # examples that tell the size of a typical gradient
 _FITS: weakref.WeakKeyDictionary[Objective, tuple[float, float]] = weakref.WeakKeyDictionary()
+_WARNED: weakref.WeakSet[Objective] = weakref.WeakSet()
 
 
 def fit_quality(objective: Objective) -> tuple[float, float]:
     """Return ‖∇R(θ̂)‖, and the same in units of one typical example's pull.
 
     The pull of example i is wᵢ‖gᵢ‖/n, what the gradient becomes when i is removed from an exact
-    fit. Its root mean square is estimated on at most 2,048 examples with 16 random signs,
-    since E (gᵀz)² = ‖g‖².
+    fit. Its root mean square is estimated with 16 random signs, since E (gᵀz)² = ‖g‖², on at most
+    2,048 examples unless a pass over all is made anyway.
 
     Args:
         objective: R at θ̂.
@@ -36,27 +40,19 @@ def fit_quality(objective: Objective) -> tuple[float, float]:
         NotConvergedWarning: Once per objective, if the fit is further from its optimum than the
             removal of one typical example would bring it.
     """
-    if objective in _FITS:
-        return _FITS[objective]
-    p, n = len(objective.params), len(objective.train)
-    generator = torch.Generator().manual_seed(0)
-    signs = torch.randint(0, 2, (p, _PROBES), generator=generator, dtype=torch.int8)
-    probes = signs.mul_(2).sub_(1).to(objective.params)
-    examples, weights = objective.train, objective.weights
-    if n > _TYPICAL:
-        norm = float(risk_gradient(objective).norm())
-        some = np.random.default_rng(0).permutation(n)[:_TYPICAL]
-        examples, weights = examples.subset(some), weights[some]
-        dots = objective.gradient_dot(examples, objective.loss, probes)
-    else:
-        shares = weights.unsqueeze(1) / n
-        dots, data = objective.gradient_products(examples, objective.loss, probes, shares)
-        norm = float(with_penalty(objective, data).norm())
-    pull = float((weights.unsqueeze(1) * dots).square().mean().sqrt()) / n
-    in_examples = norm / pull if pull > 0 else 0.0
-    _FITS[objective] = (norm, in_examples)
+    if objective not in _FITS:
+        n, weights = len(objective.train), objective.weights
+        if n > _TYPICAL:
+            norm = float(risk_gradient(objective).norm())
+            some = np.random.default_rng(0).permutation(n)[:_TYPICAL]
+            few = Gradients(objective, objective.train.subset(some), objective.loss)
+            _FITS[objective] = _quality(norm, weights[some], few.matmat(_probes(objective)), n)
+        else:
+            _pass(objective, objective.params.new_zeros(len(objective.params), 0))
+    norm, in_examples = _FITS[objective]
     smooth = objective.trained_loss == objective.loss
-    if smooth and in_examples > 1:
+    if smooth and in_examples > 1 and objective not in _WARNED:
+        _WARNED.add(objective)
         remedy = (
             "Continue with objective.polish()"
             if objective.convex
@@ -70,7 +66,54 @@ def fit_quality(objective: Objective) -> tuple[float, float]:
             NotConvergedWarning,
             stacklevel=4,
         )
-    return _FITS[objective]
+    return norm, in_examples
+
+
+def product_and_fit(gradients: Gradients, V: Tensor) -> Tensor:
+    """Return G V; if G holds all training examples of a network, note its `fit_quality` as well.
+
+    A network's pass over its data costs far more than the columns that the quality adds to it.
+
+    Args:
+        gradients: G, [b, p].
+        V: [p, k].
+
+    Returns:
+        G V, [b, k].
+    """
+    objective = gradients.objective
+    whole = gradients.examples is objective.train and gradients.measure is objective.loss
+    if objective in _FITS or not whole or not isinstance(objective, ModuleObjective):
+        return gradients.matmat(V)
+    return _pass(objective, V)
+
+
+def _pass(objective: Objective, V: Tensor) -> Tensor:
+    """Return the training gradients' products with V, [n, k], and note the quality of the fit."""
+    n, weights = len(objective.train), objective.weights
+    dots, data = objective.gradient_products(
+        objective.train,
+        objective.loss,
+        torch.cat([V, _probes(objective)], 1),
+        weights.unsqueeze(1) / n,
+    )
+    norm = float(with_penalty(objective, data).norm())
+    _FITS[objective] = _quality(norm, weights, dots[:, V.shape[1] :], n)
+    return dots[:, : V.shape[1]]
+
+
+def _probes(objective: Objective) -> Tensor:
+    """Return random signs, [p, 16]."""
+    generator = torch.Generator().manual_seed(0)
+    shape = len(objective.params), _PROBES
+    signs = torch.randint(0, 2, shape, generator=generator, dtype=torch.int8)
+    return signs.mul_(2).sub_(1).to(objective.params)
+
+
+def _quality(norm: float, weights: Tensor, dots: Tensor, n: int) -> tuple[float, float]:
+    """Return the norm of ∇R, and the same in pulls wᵢ‖gᵢ‖/n, from products with random signs."""
+    pull = float((weights.unsqueeze(1) * dots).square().mean().sqrt()) / n
+    return norm, norm / pull if pull > 0 else 0.0
 
 
 def diagnostics(

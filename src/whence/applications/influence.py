@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.applications.diagnostics import diagnostics
+from whence.applications.diagnostics import diagnostics, product_and_fit
 from whence.applications.prediction import (
     ORDERS,
     Floats,
@@ -108,6 +108,7 @@ def influence(
             prepared.inverse,
             Gradients(objective, asked, quantity),
             Gradients(model, candidates, model.loss),
+            product_and_fit,
         )
         if normalize == "none":
             values = dots.mul_(model.weights[where] / len(model.train))

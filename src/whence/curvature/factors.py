@@ -26,6 +26,7 @@ Sharing = Literal["expand", "reduce"]
 
 _BLOCK = 256  # parameters of one tensor up to which its exact block is kept
 _TILE = 2**22  # numbers of per-example gradients that stand at once: what a cache holds
+_HALF = 1e-2  # the error from which products may be rounded to bfloat16
 
 
 class Layer:
@@ -185,18 +186,21 @@ def multiplying_layers(objective: ModuleObjective) -> list[Layer]:
     return layers
 
 
-def positions_of(layers: list[Layer], uses: list[Use]) -> list[int]:
-    """Return at how many positions per example each layer acts, over all its uses.
+def positions_of(layers: list[Layer], uses: list[Use]) -> dict[Layer, int]:
+    """Return at how many positions per example each layer that acts does so, over all its uses.
 
     Args:
         layers: The layers.
         uses: What their modules saw.
     """
-    counts = {layer.module: 0 for layer in layers}
+    owners = {layer.module: layer for layer in layers}
+    counts: dict[Layer, int] = {}
     for use in uses:
-        if use.module in counts:
-            counts[use.module] += multiplied(use.module, use.inputs).shape[1]
-    return [count for count in counts.values() if count]
+        if use.module in owners:
+            layer = owners[use.module]
+            seen = multiplied(use.module, use.inputs).shape[1]
+            counts[layer] = counts.get(layer, 0) + seen
+    return counts
 
 
 def add_factors(
@@ -228,7 +232,11 @@ def add_factors(
 
 
 def add_second_moments(
-    objective: ModuleObjective, layers: list[Layer], others: Others, draws: Directions
+    objective: ModuleObjective,
+    layers: list[Layer],
+    others: Others,
+    draws: Directions,
+    kind: torch.dtype,
 ) -> None:
     """Replace Λ of every layer by E (Q_Gᵀ g Q_A)², and sum the moments of the other parameters.
 
@@ -237,6 +245,8 @@ def add_second_moments(
         layers: The layers, in their eigenbasis; changed.
         others: The other parameters; changed.
         draws: The directions of the outputs.
+        kind: The precision of the products at many positions. bfloat16 adds some 1e-6 of the mean
+            eigenvalue times the largest of one factor, nothing beside a damping of that size.
     """
     n = len(objective.train)
     for layer in layers:
@@ -249,9 +259,9 @@ def add_second_moments(
             others.add(uses, deltas, weights)
             if not inputs:
                 seen = by_layer(layers, uses, deltas, lambda use, _, own: own.seen(use))
-                inputs = {layer: a @ layer.right for layer, a in seen}
+                inputs = {layer: _rotated(a, layer.right, layer, kind) for layer, a in seen}
             for layer, delta in by_layer(layers, uses, deltas, _backward):
-                rotated = delta @ layer.left
+                rotated = _rotated(delta, layer.left, layer, kind)
                 if layer.single:  # the square of a product is the product of squares
                     square = rotated[:, 0].square_()
                     squares[layer] = squares[layer].add_(square) if layer in squares else square
@@ -290,6 +300,30 @@ def _backward(use: Use, delta: Tensor, layer: Layer) -> Tensor:
     return products(layer.module, delta)
 
 
+def product_dtype(like: Tensor, rtol: float) -> torch.dtype:
+    """Return bfloat16 if the error allows it and the hardware is fast at it, else that of `like`.
+
+    Args:
+        like: A tensor of the precision and on the device in question.
+        rtol: The relative error that products may have.
+    """
+    if like.dtype != torch.float32 or rtol < _HALF:
+        return like.dtype
+    if like.device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        told: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+        fast = bool(told.get("amx_bf16", False))
+    return torch.bfloat16 if fast else like.dtype
+
+
+def _rotated(rows: Tensor, basis: Tensor, layer: Layer, kind: torch.dtype) -> Tensor:
+    """Return rows [b, t, d] in a basis, at many positions in a precision of one's choice."""
+    if layer.single:
+        return rows @ basis
+    return rows.to(kind) @ basis.to(kind)
+
+
 def _seeds(b: int, size: int, weights: Tensor) -> Iterator[Tensor]:
     """Yield columns of diag(√w), [b, ·], so many that a tile holds their gradients."""
     step = max(1, _TILE // size)
@@ -305,8 +339,9 @@ def _add_moment(total: Tensor, rows: Tensor, weights: Tensor) -> None:
 
 def _add_squared_products(total: Tensor, left: Tensor, right: Tensor, weights: Tensor) -> None:
     """Add Σ_b w_b (Σ_t left_t right_tᵀ)², [out, in]."""
-    left = left * weights.sqrt().reshape(-1, 1, 1)
+    left = left * weights.sqrt().reshape(-1, 1, 1).to(left.dtype)
     step = max(1, _TILE // total.numel())
     for start in range(0, len(left), step):
         part = slice(start, start + step)
-        total += torch.bmm(left[part].mT, right[part]).square_().sum(0)
+        products = torch.bmm(left[part].mT, right[part]).square_()
+        total += products.sum(0, dtype=total.dtype)

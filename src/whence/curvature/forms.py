@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from whence.curvature.exact import Gradients
@@ -9,21 +11,29 @@ from whence.curvature.separable import KroneckerInverse
 from whence.linalg.solver import Inverse, Solution
 
 
-def bilinear(inverse: Inverse, left: Gradients, right: Gradients) -> tuple[Tensor, Solution | None]:
+def bilinear(
+    inverse: Inverse,
+    left: Gradients,
+    right: Gradients,
+    product: Callable[[Gradients, Tensor], Tensor] = Gradients.matmat,
+) -> tuple[Tensor, Solution | None]:
     """Return G H⁻¹ G′ᵀ, by a solve for each row of G unless the inverse knows a shorter way.
 
     Args:
         inverse: H⁻¹.
         left: G, [q, p]; few rows.
         right: G′, [b, p], perhaps of a lower precision, which the products then have.
+        product: (G′, V) ↦ G′ V, for who wants to see that pass over the examples.
 
     Returns:
         The products, [q, b], and the solve if there was one.
     """
     if isinstance(inverse, KroneckerInverse):
-        return inverse.between(left, right), None
+        if inverse.factors:
+            return inverse.between(left, right), None
+        return product(right, inverse.matmat(left.columns())).T, None
     solution = inverse.solve(left.columns())
-    return right.matmat(solution.value.to(right.dtype)).T, solution
+    return product(right, solution.value.to(right.dtype)).T, solution
 
 
 def quadratic(inverse: Inverse, gradients: Gradients) -> Tensor:

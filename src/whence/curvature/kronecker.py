@@ -33,6 +33,7 @@ from whence.curvature.factors import (
     add_second_moments,
     multiplying_layers,
     positions_of,
+    product_dtype,
 )
 from whence.curvature.separable import KroneckerInverse
 from whence.errors import InvalidInput, UnsupportedModel
@@ -43,7 +44,7 @@ from whence.linalg.structured import BlockDiagonal, Reordered
 from whence.objective.module import ModuleObjective
 
 _CLASSES = 32  # outputs up to which the expectation over directions is taken exactly
-_POSITIONS = 2**16  # seen by a layer, from which its eigenbasis is taken
+_POSITIONS = 32  # seen by a layer for each of its inputs or outputs, which make its eigenbasis
 _ERROR = 1e-2  # of float32 scores that come apart: EKFAC itself leaves out tens of percent
 
 
@@ -91,6 +92,7 @@ class KroneckerSolver(Solver):
             fisher=self.fisher,
             sharing=self.sharing,
             seed=self.seed,
+            rtol=self.error(curvature.dtype),
         )
 
     def prepare(self, A: LinearOperator) -> KroneckerInverse:
@@ -125,12 +127,18 @@ class KroneckerSolver(Solver):
         damped = approximation.operator.damped(damping)
         closed = Direct().prepare(damped).closed
         assert isinstance(closed, Reordered)
-        rtol = self.rtol
-        if rtol is None:
-            rtol = default_rtol(torch.float64) if damped.dtype == torch.float64 else _ERROR
         return KroneckerInverse(
-            operator=damped, closed=closed, layers=approximation.layers, rtol=rtol
+            operator=damped,
+            closed=closed,
+            layers=approximation.layers,
+            rtol=self.error(damped.dtype),
         )
+
+    def error(self, dtype: torch.dtype) -> float:
+        """Return the relative error allowed in a precision: `rtol`, or its default."""
+        if self.rtol is not None:
+            return self.rtol
+        return default_rtol(torch.float64) if dtype == torch.float64 else _ERROR
 
 
 @final
@@ -157,7 +165,8 @@ class EKFAC(KroneckerSolver):
 
     Cost:
         A pass over the training data for the eigenvalues, and one for the eigenbasis over so many
-        examples that every layer sees 65,536 positions; each with one backward pass per direction.
+        examples that every layer sees 32 positions for each of its inputs or outputs, whichever are
+        more; each with one backward pass per direction.
         The eigendecomposition of an [in + 1] and an [out] matrix per layer; p numbers kept, twice.
 
     References:
@@ -246,9 +255,12 @@ def kronecker(
     fisher: Fisher | None = None,
     sharing: Sharing = "expand",
     seed: int = 0,
+    rtol: float = 0.0,
 ) -> Reordered:
     """Return the Kronecker approximation of the Gauss–Newton matrix as an operator: see below."""
-    made = approximation(objective, corrected=corrected, fisher=fisher, sharing=sharing, seed=seed)
+    made = approximation(
+        objective, corrected=corrected, fisher=fisher, sharing=sharing, seed=seed, rtol=rtol
+    )
     return made.operator
 
 
@@ -259,6 +271,7 @@ def approximation(
     fisher: Fisher | None,
     sharing: Sharing,
     seed: int,
+    rtol: float,
 ) -> Approximation:
     """Return the Kronecker approximation of the Gauss–Newton matrix, penalty included.
 
@@ -268,6 +281,8 @@ def approximation(
         fisher: "expected", "sampled", "empirical", or `None` to choose by the number of outputs.
         sharing: "expand" or "reduce".
         seed: Of the sampled directions.
+        rtol: The relative error that the eigenvalues of layers with many positions may have: from
+            1e-2 on, their products may be rounded to bfloat16.
 
     Returns:
         The operator, [p, p], which knows its spectrum, and its layers.
@@ -287,7 +302,8 @@ def approximation(
     others = Others(objective, rest)
     if corrected or others.factored:
         draws = Directions(objective.loss, chosen, seed + 1)
-        add_second_moments(objective, layers if corrected else [], others, draws)
+        kind = product_dtype(objective.params, rtol)
+        add_second_moments(objective, layers if corrected else [], others, draws, kind)
     others.differentiate(Directions(objective.loss, "sampled", seed + 2))
     blocks = [*(layer.block() for layer in layers), *others.blocks()]
     places = [*(layer.places() for layer in layers), *others.places()]
@@ -304,8 +320,11 @@ def _enough(objective: ModuleObjective, layers: list[Layer]) -> ModuleObjective:
     n, one = len(objective.train), objective.train.subset(np.arange(1))
     gradient = Directions(objective.loss, "empirical", 0)
     ((_, uses, _),) = objective.traced(gradient, one)
-    positions = min(positions_of(layers, uses), default=1)
-    count = -(-_POSITIONS // positions)
+    seen = positions_of(layers, uses)
+    count = max(
+        (-(-_POSITIONS * max(layer.inputs, layer.outputs) // seen[layer]) for layer in seen),
+        default=n,
+    )
     if count >= n:
         return objective
     return objective.restricted(np.random.default_rng(0).permutation(n)[:count])

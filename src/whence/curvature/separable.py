@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from whence.curvature.exact import Gradients
-from whence.curvature.factors import Layer, by_layer
+from whence.curvature.factors import Layer, by_layer, product_dtype
 from whence.errors import InvalidInput
 from whence.linalg.operator import LinearOperator
 from whence.linalg.separable import separate
@@ -32,7 +32,6 @@ from whence.linalg.structured import BlockDiagonal, Reordered
 from whence.objective.layers import products
 from whence.objective.module import ModuleObjective
 
-_HALF = 1e-2  # the error from which products may be rounded to bfloat16
 _TILE = 2**21  # numbers in a tile of separable scores: what a cache holds
 
 
@@ -109,6 +108,11 @@ class KroneckerInverse(Inverse):
             total += other.squares(inverse)
         return total
 
+    @property
+    def factors(self) -> bool:
+        """Whether the gradients of some layer are one outer product each."""
+        return bool(self._single)
+
     @cached_property
     def _single(self) -> dict[Layer, KroneckerEigen]:
         """The layers whose gradients are one outer product each, with their inverse blocks."""
@@ -139,7 +143,7 @@ class KroneckerInverse(Inverse):
     def _terms(self, gradients: Gradients) -> dict[Layer, tuple[Tensor, Tensor]]:
         """Return x [r, q, out] and y [r, q, in + 1] of each single layer."""
         batches = [rows for _, rows in self._rows(gradients)]
-        kind = self._of_products()
+        kind = product_dtype(self.closed.order.new_empty(0, dtype=self.dtype), self.rtol)
         terms = {}
         for layer in batches[0]:
             block, (u, v) = self._single[layer], self._separated[layer]
@@ -147,17 +151,6 @@ class KroneckerInverse(Inverse):
             a = torch.cat([rows[layer][1] for rows in batches]) @ block.right
             terms[layer] = (delta * u.unsqueeze(1)).to(kind), (a * v.unsqueeze(1)).to(kind)
         return terms
-
-    def _of_products(self) -> torch.dtype:
-        """Return bfloat16 if the error allows it and the hardware is fast at it."""
-        if self.dtype != torch.float32 or self.rtol < _HALF:
-            return self.dtype
-        if self.device.type == "cuda":
-            fast = torch.cuda.is_bf16_supported()
-        else:
-            told: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-            fast = bool(told.get("amx_bf16", False))
-        return torch.bfloat16 if fast else self.dtype
 
     def _rows(
         self, gradients: Gradients

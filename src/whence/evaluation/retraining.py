@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -12,10 +13,13 @@ from torch import Tensor
 
 from whence.errors import InvalidInput
 from whence.evaluation.arrays import Float, floats
+from whence.evaluation.bank import Together
 from whence.evaluation.curves import RemovalCurve, removal_curve
+from whence.objective.checkpoints import InMemory
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure, OutputFunction
 from whence.objective.program import check_targets, queries_of
+from whence.objective.replay import stack_size
 from whence.objective.training import Run, retrain
 
 
@@ -25,7 +29,7 @@ def leave_one_out(
     queries: Any,
     *,
     measure: str | Measure | OutputFunction = "loss",
-    together: int = 16,
+    together: int | None = None,
 ) -> Float:
     r"""Repeat a training without each of some examples, and return what changed.
 
@@ -82,7 +86,7 @@ def top_k_removal(
     *,
     removed: Sequence[int],
     measure: str | Measure | OutputFunction = "margin",
-    together: int = 16,
+    together: int | None = None,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> RemovalCurve:
@@ -118,6 +122,7 @@ def top_k_removal(
         >>> import torch, whence
         >>> x, y = torch.tensor([[1.0], [2.0], [-1.0], [-2.0]]), torch.tensor([0, 0, 1, 1])
         >>> recipe = whence.Recipe(learning_rate=0.5, batch_size=4, epochs=50)
+        >>> _ = torch.manual_seed(0)
         >>> run = whence.train(torch.nn.Linear(1, 2), whence.CrossEntropy(), (x, y), recipe)
         >>> query = torch.tensor([[1.5]]), torch.tensor([0])
         >>> scores = whence.metagradient(run, query).values
@@ -150,18 +155,103 @@ def top_k_removal(
     return removal_curve(counts, np.stack(outcomes), confidence=confidence, seed=seed)
 
 
+def replays(
+    runs: Sequence[Run],
+    queries: Any,
+    *,
+    measure: str | Measure | OutputFunction = "loss",
+) -> Together:
+    """Return the `retrain` of a bank that repeats recorded trainings; seed i repeats the i-th.
+
+    It can be sent to the workers of `subset_bank`. Trainings go together where that is faster, by
+    `stack_size`; others one by one, on as many cores as there are workers, each faster than the
+    same loop of `torch.optim`.
+
+    Args:
+        runs: Trainings of one data set, recorded by `whence.train` with weights of one: from
+            other starts or in other orders.
+        queries: (x, y) with q rows each.
+        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+
+    Returns:
+        What `subset_bank` takes as its first argument, with `seeds=len(runs)` or fewer.
+
+    Raises:
+        InvalidInput: If there is no run, the runs have different numbers of examples, or the
+            queries cannot be used.
+
+    Cost:
+        Two gradients of a batch; as `retrain` when called.
+
+    Examples:
+        >>> import tempfile, torch, whence
+        >>> from whence.evaluation import subset_bank
+        >>> x, y = torch.tensor([[1.0], [1.0]]), torch.tensor([[1.0], [3.0]])
+        >>> recipe = whence.Recipe(learning_rate=0.2, batch_size=2, epochs=200)
+        >>> model = torch.nn.Linear(1, 1, bias=False)
+        >>> run = whence.train(model, whence.SquaredError(), (x, y), recipe)
+        >>> retrain = replays([run], (x[:1], y[:1]))
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     bank = subset_bank(
+        ...         retrain, 2, subsets=1, seeds=1, fingerprint="demo", directory=directory
+        ...     )
+        >>> bank.masks[0].tolist(), bank.outcomes[0, 0].round(decimals=3).tolist()
+        ([False, True], [2.0])
+    """
+    sizes = sorted({len(run.weights) for run in runs})
+    if len(sizes) != 1:
+        raise InvalidInput(
+            f"Expected trainings of one data set, at least one. Got {len(runs)}, of n = {sizes}."
+        )
+    for run in runs:
+        inputs, targets = queries_of(run.program, queries)
+        if isinstance(measure, str):
+            check_targets(run.program, run.params, inputs, targets)
+    # Kept states are not needed, and would be sent to every worker.
+    light = tuple(replace(run, checkpoints=InMemory(), directory=None) for run in runs)
+    size = min(stack_size(run) for run in light)
+    return Together(_Replays(runs=light, queries=queries, measure=measure, together=size), size)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Replays:
+    """What a member of a bank is: a replay of the run of its seed, and its measure."""
+
+    runs: tuple[Run, ...]
+    queries: Any
+    measure: str | Measure | OutputFunction
+    together: int
+
+    def __call__(self, weights: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Return the outcomes [k, q] for weights [k, n] and k seeds."""
+        rows: dict[int, Tensor] = {}
+        for seed in sorted(set(seeds)):
+            if not 0 <= seed < len(self.runs):
+                raise InvalidInput(
+                    f"Expected seeds from 0 to {len(self.runs) - 1}, one per run. Got {seed}."
+                )
+            chosen = [i for i, other in enumerate(seeds) if other == seed]
+            found = _measured(
+                self.runs[seed], weights[chosen], self.queries, self.measure, self.together
+            )
+            rows.update(zip(chosen, map(torch.from_numpy, found), strict=True))
+        return torch.stack([rows[i] for i in range(len(seeds))])
+
+
 def _measured(
     run: Run,
     weights: Tensor,
     queries: Any,
     measure: str | Measure | OutputFunction,
-    together: int,
+    together: int | None,
 ) -> Iterator[Float]:
     """Yield the measure of all queries, [q], after each of the trainings with weights [k, n]."""
     inputs, targets = queries_of(run.program, queries)
     if isinstance(measure, str):
         check_targets(run.program, run.params, inputs, targets)
     measured = measure_of(run.program.loss, measure)
+    together = stack_size(run) if together is None else together
     for chunk in torch.split(weights, max(together, 1)):
         for params in retrain(run, chunk, together=together):
             with torch.no_grad():

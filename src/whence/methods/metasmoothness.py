@@ -38,7 +38,7 @@ def metasmoothness(
     fraction: float = 0.01,
     directions: int = 8,
     seed: int = 0,
-    together: int = 17,
+    together: int | None = None,
 ) -> Metasmoothness:
     r"""Measure, before any metagradient, how well it can predict the removal of examples.
 

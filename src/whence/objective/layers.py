@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 _TILE = 2**25  # numbers of per-example gradients that stand at once: 128 MB of float32
 _FEW_SUMS = 4  # columns below which sums of factored gradients are products of factors
+_SMALL_TABLE = 4  # rows of an embedding per position up to which its gradients are formed
 _FEW = 16  # columns below which one wide product beats one per output
 
 
@@ -39,6 +40,10 @@ class Contribution(ABC):
     @abstractmethod
     def squares(self, w: Tensor) -> Tensor:
         """Return Σ_b w_b g_b², entry by entry, [p]."""
+
+    def products(self, v: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Return G V and Gᵀ W."""
+        return self.dot(v), self.sum(w)
 
 
 @final
@@ -113,6 +118,17 @@ class Outer(Contribution):
             total.addmm_(matrix.T, w[part])
         return total
 
+    def products(self, v: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Return G V and Gᵀ W; at several positions from the same tiles of G."""
+        if self.left.shape[1] == 1:
+            return self.dot(v), self.sum(w)
+        total = w.new_zeros(self.left.shape[2] * self.right.shape[2], w.shape[1])
+        dots = []
+        for part, matrix in self.rows():
+            dots.append(matrix @ v)
+            total.addmm_(matrix.T, w[part])
+        return torch.cat(dots), total
+
     def squares(self, w: Tensor) -> Tensor:
         """Return (G²)ᵀ w; at one position the square of a product is the product of squares."""
         if self.left.shape[1] == 1:
@@ -140,8 +156,13 @@ class Lookup(Contribution):
     size: int
 
     def dot(self, v: Tensor) -> Tensor:
-        """Return Σ_t δ_tᵀ V[row_t], one column of V at a time."""
-        d = self.left.shape[2]
+        """Return Σ_t δ_tᵀ V[row_t]: one column of V at a time, or from G where tables are small."""
+        b, t, d = self.left.shape
+        if self.size <= _SMALL_TABLE * t:
+            example = torch.arange(b, device=v.device).unsqueeze(1)
+            G = self.left.new_zeros(b * self.size, d)
+            G.index_add_(0, (example * self.size + self.indices).flatten(), self.left.flatten(0, 1))
+            return G.view(b, -1) @ v
         tables = v.T.reshape(-1, self.size, d)
         return torch.stack([(t[self.indices] * self.left).sum((1, 2)) for t in tables], 1)
 

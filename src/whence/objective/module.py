@@ -30,9 +30,11 @@ from whence.objective.layers import Contribution, Use, contribution, recorded
 from whence.objective.losses import Loss
 from whence.objective.measures import Measure
 from whence.objective.objective import Examples, Objective
-from whence.objective.probe import check_repeatable
+from whence.objective.probe import check_finite, check_repeatable
 
 _DENSE = 5_000  # parameters up to which the Hessian is formed
+_BATCH = 1_024  # examples differentiated at once, at most
+_CACHE = 2**20  # numbers of one activation that a cache holds beside the others: 4 MB of float32
 _FEW = 2  # columns up to which a backward pass each is cheaper than factored gradients
 _PROBE = 3  # examples on which each rule must agree with differentiation
 _AGREEMENT = 1e-3  # of the largest entry, in float32; rules are right or far off
@@ -98,7 +100,7 @@ class ModuleObjective(Objective):
     params: Tensor
     l2: Tensor
     encode: Callable[[Any], ModuleExamples]
-    batch_size: int = 1024
+    batch_size: int = _BATCH
     factored: frozenset[str] = frozenset()
     spread: frozenset[str] = frozenset()
     convex: bool = False
@@ -251,8 +253,9 @@ class ModuleObjective(Objective):
         total = self.params.new_zeros(len(self.params), w.shape[1])
         for part, x, y in self._batches(examples):
             for where, piece in self._gradients(x, y, measure):
-                dots[part] += piece.dot(v[where])
-                total[where] += piece.sum(w[part])
+                along, summed = piece.products(v[where], w[part])
+                dots[part] += along
+                total[where] += summed
         return dots, total
 
     def hvp(self, v: Tensor) -> Tensor:
@@ -262,7 +265,7 @@ class ModuleObjective(Objective):
         for part, x, y in self._batches(self.train):
             with self._attached() as leaf:
                 losses = self.loss(self._call(leaf, x), y)
-                mean = (self.weights[part] * losses).sum() / n
+                mean = self._finite((self.weights[part] * losses).sum() / n)
                 (gradient,) = torch.autograd.grad(mean, leaf, create_graph=True)
                 if gradient.requires_grad:
                     for row, column in zip(total, v.unbind(1), strict=True):
@@ -277,7 +280,7 @@ class ModuleObjective(Objective):
             with self._attached() as leaf:
                 outputs = self._call(leaf, x)
                 tangents = torch.stack(_forward(outputs, leaf, v), -1)
-                curved = self.loss.hvp(outputs.detach(), y, tangents)
+                curved = self._finite(self.loss.hvp(outputs.detach(), y, tangents))
                 curved *= (self.weights[part] / n).reshape(-1, *[1] * (curved.ndim - 1))
                 for row, cotangent in zip(total, curved.unbind(-1), strict=True):
                     row += _backward(outputs, leaf, cotangent)
@@ -324,7 +327,7 @@ class ModuleObjective(Objective):
                 with self._recorded(len(y)) as uses:
                     outputs = self._call(leaf, x)
                 edges = [use.edge for use in uses]
-                drawn = cotangents(outputs.detach(), y).unbind(-1)
+                drawn = self._finite(cotangents(outputs.detach(), y)).unbind(-1)
                 passes = (
                     torch.autograd.grad(
                         outputs, edges, cotangent, retain_graph=True, allow_unused=True
@@ -367,6 +370,23 @@ class ModuleObjective(Objective):
             )
         return examples.batches(self.batch_size)
 
+    def _slope(self, measure: Measure, outputs: Tensor, y: Tensor) -> Tensor:
+        """Return ∂m/∂f, [b, ...], where it and m are finite."""
+        self._finite(measure(outputs, y))
+        return self._finite(measure.gradient(outputs, y))
+
+    def _finite(self, found: Tensor) -> Tensor:
+        """Return what was found, or say which training example made it infinite or NaN."""
+        if torch.isfinite(found.sum()) or torch.isfinite(found).all():
+            return found
+        for part, x, y in self._batches(self.train):
+            with torch.no_grad():
+                check_finite(self.loss(self._call(self.params, x), y), self.train.ids[part])
+        raise InvalidInput(
+            "Expected finite derivatives. Got NaN or infinity, though every training loss is "
+            "finite. Check the queries, the gradient of the loss, and the scale of the inputs."
+        )
+
     def _call(self, params: Tensor, inputs: Any) -> Tensor:
         """Return f_θ(x)."""
         pieces = {name: params[at].view(self.shapes[name]) for name, at in self.slices.items()}
@@ -392,7 +412,7 @@ class ModuleObjective(Objective):
             yield from self._contributions(x, y, measure, self.factored)
         rest = [name for name in self.shapes if name not in self.factored]
         if rest:
-            matrix = self.looped(x, y, measure.gradient)
+            matrix = self.looped(x, y, lambda f, t: self._slope(measure, f, t))
             for name in rest:
                 where = self.slices[name]
                 yield where, _Looped(matrix[:, where])
@@ -404,7 +424,7 @@ class ModuleObjective(Objective):
         with self._attached(twice=False) as leaf:
             with self._recorded(len(y)) as uses:
                 outputs = self._call(leaf, x)
-            cotangent = measure.gradient(outputs.detach(), y)
+            cotangent = self._slope(measure, outputs.detach(), y)
             edges = [use.edge for use in uses]
             deltas = torch.autograd.grad(outputs, edges, cotangent, allow_unused=True)
         for use, delta in zip(uses, deltas, strict=True):
@@ -443,7 +463,7 @@ class ModuleObjective(Objective):
         for part, x, y in self._batches(examples):
             with self._attached(twice=False) as leaf:
                 outputs = self._call(leaf, x)
-                cotangent = measure.gradient(outputs.detach(), y)
+                cotangent = self._slope(measure, outputs.detach(), y)
                 for row, weight in zip(total, w[part].unbind(1), strict=True):
                     if weight.any():
                         scaled = cotangent * weight.reshape(-1, *[1] * (cotangent.ndim - 1))
@@ -498,26 +518,30 @@ def call(model: nn.Module, parameters: Mapping[str, Tensor], inputs: Any) -> Ten
     return value
 
 
-def module_objective(objective: ModuleObjective) -> ModuleObjective:
+def module_objective(objective: ModuleObjective, batch_size: int | None) -> ModuleObjective:
     """Return the objective with its model probed: repeatable, finite, and what factors known.
 
     Args:
         objective: As put together, with nothing factored.
+        batch_size: Examples differentiated at once; chosen by what a cache holds if `None`.
 
     Returns:
-        The same, with `factored` filled in.
+        The same, with `factored` and `batch_size` filled in.
 
     Raises:
-        InvalidInput: If outputs, targets and losses do not fit, or a loss is not finite.
+        InvalidInput: If outputs, targets and losses do not fit, or one of the first losses is not
+            finite.
         NotDeterministic: If the outputs differ when asked twice.
         UnsupportedModel: If an example's outputs depend on the rest of its batch.
 
     Cost:
-        One forward pass over the training data.
+        A few passes over eight examples: a loss that is not finite further on is found, and its
+        example named, by the first pass over all.
     """
     few = objective.train.subset(np.arange(min(8, len(objective.train))))
     check_repeatable(lambda x: objective._call(objective.params, x), few.inputs)
-    _check_losses(objective)
+    objective = replace(objective, batch_size=batch_size or _cached_batch(objective))
+    _check_losses(objective, few)
     plain = replace(objective, factored=_agreeing(objective))
     # An embedding of positions does not see the examples; its output can be repeated for each.
     shared = frozenset(
@@ -536,31 +560,40 @@ def module_objective(objective: ModuleObjective) -> ModuleObjective:
     return replace(plain, factored=plain.factored | agreeing, spread=shared & agreeing)
 
 
-def _check_losses(objective: ModuleObjective) -> None:
-    """Raise unless every training example has a finite loss, and say which has not."""
+def _cached_batch(objective: ModuleObjective) -> int:
+    """Return how many examples' largest output of a module a cache holds; on a GPU, many more."""
+    one, largest = objective.train.subset(np.arange(1)), 1
+
+    def measure(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+        nonlocal largest
+        sizes = [leaf.numel() for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        largest = max(largest, *sizes, 1)
+
+    with torch.no_grad(), ExitStack() as stack:
+        for module in objective.model.modules():
+            stack.callback(module.register_forward_hook(measure).remove)
+        objective._call(objective.params, one.inputs)
+    cached = _CACHE if objective.params.device.type == "cpu" else 32 * _CACHE
+    return min(max(cached // largest, 1), _BATCH)
+
+
+def _check_losses(objective: ModuleObjective, few: ModuleExamples) -> None:
+    """Raise unless outputs, targets and losses fit, and a few of the losses are finite."""
     train = objective.train
-    with torch.no_grad():
-        for part, x, y in train.batches(objective.batch_size):
-            outputs = objective._call(objective.params, x)
-            if len(outputs) != len(y):
-                raise InvalidInput(
-                    f"Expected one row of outputs per example, {len(y)}. Got {len(outputs)}. "
-                    "Return outputs [b, c] from the model."
-                )
-            objective.loss.check_targets(outputs, y)
-            losses = objective.loss(outputs, y)
-            if losses.shape != (len(y),):
-                raise InvalidInput(
-                    f"Expected the loss to return one value per example, shape ({len(y)},). Got "
-                    f"shape {tuple(losses.shape)}. Use reduction='none'."
-                )
-            bad = ~torch.isfinite(losses)
-            if bad.any():
-                at = int(bad.nonzero()[0])
-                raise InvalidInput(
-                    f"Expected finite losses. Got {float(losses[at])} on training example "
-                    f"{train.ids[part][at]}. Check its inputs and target, or the model."
-                )
+    outputs = objective.outputs(few)
+    if len(outputs) != len(few):
+        raise InvalidInput(
+            f"Expected one row of outputs per example, {len(few)}. Got {len(outputs)}. "
+            "Return outputs [b, c] from the model."
+        )
+    objective.loss.check_targets(outputs[:1].expand(len(train), *outputs.shape[1:]), train.targets)
+    losses = objective.loss(outputs, few.targets)
+    if losses.shape != (len(few),):
+        raise InvalidInput(
+            f"Expected the loss to return one value per example, shape ({len(few)},). Got "
+            f"shape {tuple(losses.shape)}. Use reduction='none'."
+        )
+    check_finite(losses, few.ids)
 
 
 def _agreeing(objective: ModuleObjective) -> frozenset[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
@@ -88,3 +89,22 @@ def check_repeatable(outputs: Callable[[Any], Tensor], inputs: Any) -> Tensor:
             "alone in its batch. Replace what normalizes or attends over the batch."
         )
     return first
+
+
+def check_finite(losses: Tensor, ids: NDArray[Any]) -> None:
+    """Raise unless every training loss is finite, and name the first that is not.
+
+    Args:
+        losses: ℓ of some training examples, [b].
+        ids: Their names, [b].
+
+    Raises:
+        InvalidInput: If a loss is infinite or NaN.
+    """
+    bad = ~torch.isfinite(losses)
+    if bad.any():
+        at = int(bad.nonzero()[0])
+        raise InvalidInput(
+            f"Expected finite losses. Got {float(losses[at])} on training example {ids[at]}. "
+            "Check its inputs and target, or the model."
+        )

@@ -7,8 +7,11 @@ L(θ, w) = (1/b) Σ wᵢ ℓᵢ(θ), whose divisor is the batch size, not the su
 from __future__ import annotations
 
 import copy
-from collections.abc import Sized
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterator, Sequence, Sized
+from dataclasses import dataclass, field, fields
+from functools import partial
+from itertools import groupby, islice
 from typing import Any, final
 
 import numpy as np
@@ -23,6 +26,10 @@ from whence.objective.losses import Loss
 from whence.objective.measures import OutputFunction
 from whence.objective.probe import check_repeatable, refuse_random_modules
 from whence.objective.recording import Traced
+
+# Different numbers of examples to which batches of one size, less those left out, are rounded up.
+_SHAPES = 16
+_AHEAD = 256  # batches that are sorted at a time
 
 
 @final
@@ -43,14 +50,21 @@ class Program:
     inputs: Tensor
     targets: Tensor
     shapes: tuple[tuple[str, torch.Size], ...]
+    _gradient: Traced = field(init=False, repr=False)
     _gradients: Traced = field(init=False, repr=False)
     _pullback: Traced = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Bind the transformed functions."""
         batched = vmap(grad_and_value(self._mean), in_dims=(0, None, None, 0))
+        object.__setattr__(self, "_gradient", Traced(self._plain_gradient))
         object.__setattr__(self, "_gradients", Traced(batched))
         object.__setattr__(self, "_pullback", Traced(self._plain_pullback))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what it was made of: the transformed functions cannot be."""
+        given = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
+        return partial(Program, **given), ()
 
     def parameters(self) -> Tensor:
         """Return the parameters that the model starts from, [p]."""
@@ -80,19 +94,25 @@ class Program:
         return self.loss(self.outputs(params, inputs), targets)
 
     def gradient(self, params: Tensor, batch: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ∇L(θ, w) [p] and L, for the examples at positions `batch` [b].
+        """Return ∇L(θ, w) [p] and L, for the examples at positions `batch` [b]."""
+        pieces = list(self.named(params.detach()).values())
+        ((rows, scaled),) = _kept(batch[None], weights[None])
+        gradient, value = self.gradient_by_parameter(pieces, rows, scaled)
+        return torch.cat([piece.flatten() for piece in gradient]), value
 
-        Examples of weight zero cost nothing, unless the whole batch is of them.
+    def gradient_by_parameter(
+        self, params: Sequence[Tensor], rows: Tensor, scaled: Tensor
+    ) -> tuple[list[Tensor], Tensor]:
+        """Return ∇L(θ, w) and L, with θ and its gradient cut into the model's parameters.
+
+        Args:
+            params: θ, in the order of `shapes`.
+            rows: Positions of the examples that count, as `kept` gives them.
+            scaled: wᵢ/b of each.
         """
-        kept = weights.nonzero().flatten()
-        size = len(batch)
-        if 0 < len(kept) < size:
-            batch, weights = batch[kept], weights[kept] * (len(kept) / size)
-        with torch.enable_grad():
-            leaf = params.detach().requires_grad_()
-            value = self._mean(leaf, self.inputs[batch], self.targets[batch], weights)
-            (gradient,) = torch.autograd.grad(value, leaf)
-        return gradient, value.detach()
+        inputs, targets = self.inputs.index_select(0, rows), self.targets.index_select(0, rows)
+        *gradient, value = self._gradient(*params, inputs, targets, scaled)
+        return gradient, value
 
     def gradients(self, params: Tensor, batch: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Return ∇L [k, p] and L [k] of k trainings, for params [k, p] and weights [k, b]."""
@@ -128,6 +148,17 @@ class Program:
         losses = self.losses(params, inputs, targets)
         return (weights * losses).sum() / len(losses)
 
+    def _plain_gradient(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Return ∇ Σ wᵢ ℓᵢ by parameter, and the sum last; here the weights hold the divisor."""
+        *params, inputs, targets, weights = tensors
+        with torch.enable_grad():
+            leaves = [piece.detach().requires_grad_() for piece in params]
+            named = {name: leaf for (name, _), leaf in zip(self.shapes, leaves, strict=True)}
+            outputs = functional_call(self.model, named, (inputs,))
+            value = (weights * self.loss(outputs, targets)).sum()
+            gradient = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
+        return *gradient, value.detach()
+
     def _plain_pullback(
         self, params: Tensor, inputs: Tensor, targets: Tensor, weights: Tensor, cotangents: Tensor
     ) -> tuple[Tensor, Tensor]:
@@ -139,6 +170,42 @@ class Program:
         pull = vjp(gradient, params, weights)[1]
         of_params, of_weights = vmap(pull)(cotangents)
         return of_params, of_weights
+
+
+def kept(batches: Sequence[Tensor], weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the examples of each batch that count, and their wᵢ/b; the others are not computed.
+
+    Their number is rounded up to a multiple of a sixteenth of the batch, so that few shapes occur
+    and the recording of each is used often. The fill is the first of them, with weight zero: an
+    example left out might have an infinite loss.
+
+    Args:
+        batches: Positions of the examples of each step, T tensors [b].
+        weights: wᵢ, [n].
+    """
+    for _, same in groupby(batches, len):
+        while some := list(islice(same, _AHEAD)):
+            rows = torch.stack(some)
+            yield from _kept(rows, weights[rows])
+
+
+def _kept(rows: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield what `kept` does, for batches [t, b] of one size and their weights."""
+    size = rows.shape[1]
+    zero = weights == 0
+    weights = weights / size
+    order = zero.to(torch.uint8).argsort(dim=1, stable=True)
+    first = rows.gather(1, order[:, :1])
+    rows = torch.where(zero, first, rows)
+    few, own = rows.gather(1, order), weights.gather(1, order)
+    unit = math.ceil(size / _SHAPES)
+    for step, left in enumerate(zero.sum(1).tolist()):
+        room = max(math.ceil((size - left) / unit), 1) * unit
+        if room < size:
+            yield few[step, :room], own[step, :room]
+        else:
+            # In the order of all, so that a training without one example is rounded as with it.
+            yield rows[step], weights[step]
 
 
 def prepare(

@@ -27,6 +27,7 @@ from whence.objective.losses import Loss
 from whence.objective.measures import OutputFunction
 from whence.objective.program import Program, prepare
 from whence.objective.recipe import Recipe
+from whence.objective.replay import replay_alone, replay_stack, stack_size
 from whence.objective.updates import Update, clip
 
 
@@ -58,6 +59,10 @@ class Run:
     interval: int
     checkpoints: Checkpoints
     directory: Path | None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: the batches by themselves, which are views of whole epochs."""
+        return {**self.__dict__, "batches": tuple(batch.clone() for batch in self.batches)}
 
     @property
     def steps(self) -> int:
@@ -201,15 +206,15 @@ def train(
     return replace(run, params=final_state[0], losses=losses)
 
 
-def retrain(run: Run, weights: Tensor, *, together: int = 16) -> Tensor:
+def retrain(run: Run, weights: Tensor, *, together: int | None = None) -> Tensor:
     """Repeat a run with other example weights, several trainings at once.
 
     Args:
         run: The run: same start, same order, same recipe.
         weights: One training per row, [k, n], finite; zero removes an example.
         together: Trainings in one stack; the result does not depend on it, up to rounding. Stacks
-            pay for small models. Alone, a training skips the examples of weight zero, which pays
-            for large ones.
+            pay for small models. Alone, a training skips the examples of weight zero and stays
+            in the cache, which pays for others. By default see `stack_size`.
 
     Returns:
         θ after the last step of each training, [k, p].
@@ -239,22 +244,16 @@ def retrain(run: Run, weights: Tensor, *, together: int = 16) -> Tensor:
             f"Expected finite weights of shape [k, {n}], a training per row. "
             f"Got shape {list(weights.shape)}."
         )
+    together = stack_size(run) if together is None else together
     if together < 1:
         raise InvalidInput(f"Expected together >= 1. Got {together}.")
     done = [run.params.new_empty(0, len(run.params))]
     with tqdm(total=len(weights) * run.steps, desc="retraining", disable=None) as bar:
         for chunk in torch.split(weights, together):
-            start = run.program.parameters()
-            alone = together == 1
-            state = run.update.start(start if alone else start.expand(len(chunk), -1))
-            for step in range(run.steps):
-                if alone:
-                    state, loss = _advance(run, state, step, chunk[0])
-                else:
-                    state, loss = _advance_together(run, state, step, chunk)
-                bar.update(len(chunk))
-            _refuse_nonfinite(state[0], loss)
-            done.append(state[0].reshape(len(chunk), -1))
+            replay = replay_alone if together == 1 else replay_stack
+            params, losses = replay(run, chunk, bar)
+            _refuse_nonfinite(params, losses)
+            done.append(params)
     return torch.cat(done)
 
 
@@ -264,14 +263,6 @@ def _advance(run: Run, state: Tensor, step: int, weights: Tensor) -> tuple[Tenso
     gradient, loss = run.program.gradient(state[0], batch, weights[batch])
     gradient = clip(gradient, run.recipe.clip_norm)
     return run.update.forward(state, gradient, run.rates[step], step), loss
-
-
-def _advance_together(run: Run, state: Tensor, step: int, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the states [s, k, p] of k trainings after a step, and the losses [k] before it."""
-    batch = run.batches[step]
-    gradients, losses = run.program.gradients(state[0], batch, weights[:, batch])
-    gradients = clip(gradients, run.recipe.clip_norm)
-    return run.update.forward(state, gradients, run.rates[step], step), losses
 
 
 def _complete(run: Run, initial: Tensor) -> tuple[Tensor, Tensor]:

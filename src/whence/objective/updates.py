@@ -15,6 +15,7 @@ What remains, θ̄ += ∇²L · clipᵀ(ḡ), is the only part that needs automa
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -41,6 +42,13 @@ class Update(ABC):
     @abstractmethod
     def forward(self, state: Tensor, gradient: Tensor, rate: float, step: int) -> Tensor:
         """Return the state after step t = 0, 1, …, for the gradient [..., p]."""
+
+    @abstractmethod
+    def forward_(self, state: Sequence[Tensor], gradient: Tensor, rate: float, step: int) -> None:
+        """Turn the s tensors of a state, of any shape, into those after a step, as `forward` does.
+
+        In place and in few passes over memory; equal up to rounding.
+        """
 
     @abstractmethod
     def adjoint(
@@ -88,6 +96,17 @@ class SGD(Update):
         after = decayed.add(momentum, alpha=self.momentum)
         direction = decayed.add(after, alpha=self.momentum) if self.nesterov else after
         return torch.stack([params.sub(direction, alpha=rate), after])
+
+    def forward_(self, state: Sequence[Tensor], gradient: Tensor, rate: float, step: int) -> None:
+        """Turn the state into that after a step."""
+        params, momentum = state
+        decayed = gradient.add(params, alpha=self.weight_decay) if self.nesterov else gradient
+        # One pass, where mul_ and add_ would take two.
+        torch.add(gradient, momentum, alpha=self.momentum, out=momentum)
+        if self.weight_decay:
+            momentum.add_(params, alpha=self.weight_decay)
+        direction = decayed.add_(momentum, alpha=self.momentum) if self.nesterov else momentum
+        params.sub_(direction, alpha=rate)
 
     def adjoint(
         self,
@@ -148,6 +167,17 @@ class Adam(Update):
         shrink = 1 - rate * self.weight_decay if self.decoupled else 1.0
         params = (params * shrink).addcdiv(first, root + self.eps, value=-scale)
         return torch.stack([params, first, second])
+
+    def forward_(self, state: Sequence[Tensor], gradient: Tensor, rate: float, step: int) -> None:
+        """Turn the state into that after a step."""
+        params, first, second = state
+        decayed = self._decayed(params, gradient)
+        first.lerp_(decayed, 1 - self.betas[0])
+        second.mul_(self.betas[1]).addcmul_(decayed, decayed, value=1 - self.betas[1])
+        denominator = self._root(second, step).add_(self.eps)
+        if self.decoupled:
+            params.mul_(1 - rate * self.weight_decay)
+        params.addcdiv_(first, denominator, value=-self._scale(rate, step))
 
     def adjoint(
         self,
