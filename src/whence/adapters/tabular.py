@@ -72,7 +72,9 @@ class TabularMap(InputMap):
         if coordinates is None:
             features = self.features(self.transformed(rows))
         else:
-            features = DenseFeatures(torch.from_numpy(coordinates))
+            assert self.space is not None
+            order = torch.from_numpy(self.space.order)
+            features = DenseFeatures(torch.from_numpy(coordinates), order)
         return LinearExamples(features=features, targets=self.targets(labels), ids=ids, inputs=rows)
 
     def transformed(self, rows: Any) -> Any:
