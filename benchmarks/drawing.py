@@ -77,19 +77,21 @@ def trade_off(workload: str, rows: Sequence[Row], images: Path) -> Path | None:
 
 
 def growth_figure(measured: dict[str, Any], path: Path) -> dict[tuple[str, str], float]:
-    """Draw time against each size on log axes; return the slopes by (method, axis)."""
+    """Draw time and memory against sizes on log axes; return time's slopes by (method, axis)."""
     series = measured["series"]
     axes_of = list(dict.fromkeys(item["axis"] for item in series))
-    figure, axes = plt.subplots(1, len(axes_of), figsize=(4.2 * len(axes_of), 4), squeeze=False)
+    figure, axes = plt.subplots(2, len(axes_of), figsize=(4.2 * len(axes_of), 6.4), squeeze=False)
     slopes = {}
-    for ax, axis in zip(axes[0], axes_of, strict=True):
+    for ax, below, axis in zip(*axes, axes_of, strict=True):
         for item in (item for item in series if item["axis"] == axis):
             sizes, times = np.array(item["sizes"], float), np.array(item["seconds"], float)
             slope = float(np.polyfit(np.log(sizes), np.log(times), 1)[0])
             slopes[item["method"], axis] = slope
             ax.loglog(sizes, times, "o-", label=f"{item['method']}: slope {slope:.2f}")
-        ax.set_xlabel(axis)
+            below.loglog(sizes, item["peak_mb"], "o-", label=item["method"])
+        below.set_xlabel(axis)
         ax.set_ylabel("seconds")
+        below.set_ylabel("peak memory, MB")
         ax.legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(path, dpi=110, metadata={"Software": ""})

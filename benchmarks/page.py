@@ -295,8 +295,11 @@ def growth(results: Path, images: Path) -> str:
     slopes = growth_figure(measured, images / "benchmarks-growth.png")
     body = [[name, axis, f"{slope:.2f}"] for (name, axis), slope in slopes.items()]
     return (
-        "## Growth\n\nTime against the number of training examples, parameters and queries, "
-        "`python -m benchmarks growth`; the slope is the power with which time grows.\n\n"
+        "## Growth\n\nTime and memory against the number of training examples, parameters and "
+        "queries, `python -m benchmarks growth`; the slope is the power with which time grows. The "
+        'last column of the figure is data on disk, `np.load(..., mmap_mode="r")`, of up to ten '
+        "times the memory that the operating system lets the process take; the memory drawn is the "
+        "process's own.\n\n"
         "![Growth](../images/benchmarks-growth.png)\n\n"
         + table(["method", "against", "slope"], body)
     )

@@ -105,15 +105,17 @@ def self_influence(problem: Suspects, setting: float | None) -> Ask:
 
 
 def label_errors(problem: Suspects, setting: float | None) -> Ask:
-    """Prepare `find_label_errors`, by what it ranks by itself."""
+    """Prepare `find_label_errors`, by the method and at the penalty that it picks by itself."""
     objective = suspects(problem)
     return lambda: whence.find_label_errors(objective).scores
 
 
 def held_out(problem: Suspects, setting: float | None) -> Ask:
-    """Prepare `find_label_errors`, by the loss of each row without itself."""
+    """Prepare `find_label_errors`, by the loss of each row without itself, as fitted."""
     objective = suspects(problem)
-    return lambda: whence.find_label_errors(objective, method="held_out_loss").scores
+    return lambda: (
+        whence.find_label_errors(objective, method="held_out_loss", penalty="fitted").scores
+    )
 
 
 def leave_one_out(problem: Removals, setting: float | None) -> Ask:

@@ -27,8 +27,8 @@ def _rankings(
 ) -> dict[str, np.ndarray]:
     model = LogisticRegression(C=1 / (_L2 * len(y)), tol=1e-6, max_iter=10_000).fit(x, y)
     objective = whence.from_sklearn(model, x, y)
-    errors = whence.find_label_errors(objective, k=0)
-    held_out = whence.find_label_errors(objective, method="held_out_loss", k=0)
+    errors = whence.find_label_errors(objective, method="self_influence", k=0)
+    held_out = whence.find_label_errors(objective, method="held_out_loss", penalty="fitted", k=0)
     # As its documentation says: probabilities out of sample, each label's quality from them.
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     smooth = LogisticRegression(C=1 / (_L2 * len(y)), tol=1e-4, max_iter=5000)

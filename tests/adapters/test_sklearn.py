@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_wine
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.impute import SimpleImputer
@@ -34,6 +35,7 @@ from sklearn.svm import SVC, LinearSVC
 
 import whence
 from whence.errors import InvalidInput, NotConvergedWarning, NotFitted, UnsupportedModel
+from whence.objective.features import DenseFeatures
 from whence.objective.objective import risk, risk_gradient
 
 _TIGHT = {"tol": 1e-12, "max_iter": 200_000}
@@ -422,3 +424,16 @@ def test_default_fits_of_scikit_learn_do_not_warn() -> None:
         whence.influence(
             whence.from_sklearn(LogisticRegression().fit(_X, _Y), _X, _Y), (_X[:1], _Y[:1])
         )
+
+
+def test_data_on_disk_stay_there(tmp_path: Path) -> None:
+    x, y = load_iris(return_X_y=True)
+    np.save(tmp_path / "x.npy", x)
+    stored = np.load(tmp_path / "x.npy", mmap_mode="r")
+    model = LogisticRegression(tol=1e-8, max_iter=1000).fit(x, y)
+    objective = whence.from_sklearn(model, stored, y)
+    assert isinstance(objective.train.features, DenseFeatures)
+    assert np.shares_memory(objective.train.features.matrix.numpy(), stored)
+    expected = whence.influence(whence.from_sklearn(model, x, y), (x[:3], y[:3]))
+    found = whence.influence(objective, (x[:3], y[:3]))
+    np.testing.assert_array_equal(found.values, expected.values)

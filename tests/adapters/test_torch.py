@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,18 @@ def test_order_batches_and_threads_change_nothing() -> None:
     finally:
         torch.set_num_threads(threads)
     torch.testing.assert_close(twice, plain, rtol=0, atol=1e-10 * scale)
+
+
+def test_data_on_disk_stay_there(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+    np.save(tmp_path / "x.npy", rows)
+    x, y = np.load(tmp_path / "x.npy", mmap_mode="r"), np.arange(30) % 3
+    objective = whence.from_torch(nn.Linear(4, 3), whence.CrossEntropy(), (x, y), l2=1.0)
+    assert np.shares_memory(objective.train.inputs.numpy(), x)
+    query = torch.tensor(rows[:2]), torch.tensor(y[:2])
+    copied = replace(objective, train=objective.examples((torch.tensor(rows), torch.tensor(y))))
+    with pytest.warns(NotConvergedWarning):
+        found = whence.influence(objective, query, solver=whence.EKFAC(), damping=0.1)
+    with pytest.warns(NotConvergedWarning):
+        expected = whence.influence(copied, query, solver=whence.EKFAC(), damping=0.1)
+    np.testing.assert_array_equal(found.values, expected.values)

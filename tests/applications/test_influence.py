@@ -7,6 +7,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from torch.autograd.functional import hessian
@@ -225,3 +226,19 @@ def test_large_models_are_scored_in_float32(
     assert np.linalg.norm(large.values - exact) < 1e-4 * np.linalg.norm(exact)
     assert large.diagnostics is not None
     assert "float32" in large.diagnostics.solver
+
+
+def test_self_influence_of_wide_sparse_rows_is_that_of_the_dense_hessian() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.poisson(0.05, size=(120, 400)).astype(float)
+    x[:, :10] += rng.poisson(1.0, size=(120, 10))
+    y = rng.integers(0, 2, 120)
+    rows = sparse.csr_array(x)
+    model = LogisticRegression(C=50, tol=1e-12, max_iter=10_000, solver="newton-cg").fit(rows, y)
+    p = model.predict_proba(rows)[:, 1]
+    design = np.c_[x, np.ones(120)]
+    hessian = design.T @ ((p * (1 - p))[:, None] * design) / 120
+    hessian[np.diag_indices(400)] += 1 / (50 * 120)
+    leverage = np.einsum("ni,ni->n", design, np.linalg.solve(hessian, design.T).T)
+    found = whence.self_influence(whence.from_sklearn(model, rows, y))
+    np.testing.assert_allclose(found, (p - y) ** 2 * leverage / 120, rtol=1e-6)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -14,7 +16,7 @@ from sklearn.svm import LinearSVC
 
 import whence
 from whence.applications.label_errors import find_label_errors
-from whence.errors import InvalidInput, UnsupportedModel
+from whence.errors import InvalidInput, NotConvergedWarning, UnsupportedModel
 from whence.evaluation import detection_curve
 
 MODEL = LogisticRegression(C=0.3, tol=1e-12, max_iter=10_000, solver="newton-cg")
@@ -61,7 +63,7 @@ def test_the_held_out_loss_is_that_of_a_model_trained_without() -> None:
     x, y, wrong = flipped_wine()
     model = LogisticRegression(C=0.1, tol=1e-10, max_iter=10_000).fit(scale(x), y)
     objective = whence.from_sklearn(model, scale(x), y)
-    errors = find_label_errors(objective, method="held_out_loss", k=5)
+    errors = find_label_errors(objective, method="held_out_loss", penalty="fitted", k=5)
     assert detection_curve(errors.scores, wrong).auc > 0.95
     actual = []
     for at in errors.ranking[:10]:
@@ -73,6 +75,107 @@ def test_the_held_out_loss_is_that_of_a_model_trained_without() -> None:
     assert (np.abs(errors.loss[first] / actual - 1) > 0.1).all()
 
 
+def held_out_losses(model: LogisticRegression, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The loss of each example under a model refitted without it, the 1/n kept: the same C."""
+    losses = []
+    for at in range(len(y)):
+        keep = np.arange(len(y)) != at
+        p = clone(model).fit(x[keep], y[keep]).predict_proba(x[[at]])[0]
+        losses.append(-np.log(p[np.searchsorted(model.classes_, y[at])]))
+    return np.array(losses)
+
+
+@pytest.mark.parametrize("kind", ["binary", "wide", "classes", "sparse"])
+def test_the_best_penalty_is_where_refits_without_each_predict_best(kind: str) -> None:
+    x, y = load_wine(return_X_y=True)
+    x, y = scale(x)[::5], y[::5].copy()
+    y[[2, 11, 20, 31]] = (y[[2, 11, 20, 31]] + 1) % 3
+    if kind != "classes":
+        y = (y == 1).astype(int)
+    if kind == "wide":
+        x = np.hstack([x, np.random.default_rng(0).normal(size=(len(x), 60))])
+    rows = sparse.csr_array(np.where(np.abs(x) > 0.5, x, 0)) if kind == "sparse" else x
+    n, fitted = len(y), 1e-3
+    models = {
+        factor: LogisticRegression(
+            C=1 / (fitted * factor * n), tol=1e-9, max_iter=10_000, solver="newton-cg"
+        ).fit(rows, y)
+        for factor in (1.0, 10.0, 100.0, 1e3)
+    }
+    errors = find_label_errors(whence.from_sklearn(models[1.0], rows, y))
+    assert errors.method == "held_out_loss"
+    actual = {factor: held_out_losses(model, rows, y) for factor, model in models.items()}
+    assert errors.penalty == min(actual, key=lambda factor: float(actual[factor].mean())) > 1
+    there = whence.from_sklearn(models[errors.penalty], rows, y)
+    np.testing.assert_allclose(errors.objective.params, there.params, atol=0.02)
+    twin = find_label_errors(there, penalty="fitted")
+    np.testing.assert_allclose(errors.scores, twin.scores, rtol=0.05, atol=0.01)
+    np.testing.assert_allclose(errors.scores, actual[errors.penalty], rtol=0.2, atol=0.05)
+
+
+def test_a_penalty_is_lowered_where_that_predicts_better() -> None:
+    x, y = load_wine(return_X_y=True)
+    x = scale(x)
+    model = LogisticRegression(C=1e-4, tol=1e-10, max_iter=10_000).fit(x, y)
+    objective = whence.from_sklearn(model, x, y)
+    errors = find_label_errors(objective)
+    assert errors.penalty < 1
+    fitted = find_label_errors(objective, method="held_out_loss", penalty="fitted")
+    assert fitted.penalty == 1
+    assert errors.scores.mean() < fitted.scores.mean()
+
+
+def test_weights_of_zero_do_not_choose_the_penalty() -> None:
+    x, y, _ = flipped_wine()
+    weights = np.where(np.arange(len(y)) % 3 == 0, 0.0, 2.0)
+    model = clone(MODEL).fit(x, y, sample_weight=weights)
+    kept = weights > 0
+    alone = LogisticRegression(C=2 * MODEL.C, tol=1e-12, max_iter=10_000, solver="newton-cg")
+    whole = find_label_errors(whence.from_sklearn(model, x, y, sample_weight=weights))
+    part = find_label_errors(whence.from_sklearn(alone.fit(x[kept], y[kept]), x[kept], y[kept]))
+    assert whole.penalty == part.penalty
+    np.testing.assert_allclose(whole.scores[kept], part.scores, rtol=0.02, atol=1e-3)
+
+
+def test_the_default_for_a_model_without_other_penalties_is_self_influence() -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    model = LinearSVC(loss="hinge", C=0.05, tol=1e-8, max_iter=10**6).fit(scale(x)[:90], y[:90])
+    objective = whence.from_sklearn(model, scale(x)[:90], y[:90], temperature=0.1)
+    errors = find_label_errors(objective)
+    assert errors.method == "self_influence"
+    assert errors.penalty == 1
+    assert find_label_errors(objective, method="held_out_loss").penalty == 1
+    with pytest.raises(UnsupportedModel, match="penalty='fitted'"):
+        find_label_errors(objective, penalty="best")
+
+
+def test_a_large_model_is_ranked_by_self_influence(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y, _ = flipped_wine()
+    objective = whence.from_sklearn(clone(MODEL).fit(x, y), x, y)
+    assert find_label_errors(objective, k=0).method == "held_out_loss"
+    monkeypatch.setattr("whence.applications.label_errors._A_MINUTE", 1e6)
+    errors = find_label_errors(objective, k=0)
+    assert (errors.method, errors.penalty) == ("self_influence", 1)
+
+
+def test_a_network_held_out_is_asked_as_fitted() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(40, 3, generator=generator)
+    y = (x[:, 0] > 0).long()
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+    objective = whence.from_torch(model, whence.CrossEntropy(), (x, y), l2=1e-2)
+    with pytest.warns(NotConvergedWarning):
+        errors = find_label_errors(objective, method="held_out_loss")
+    own = whence.self_influence(objective)
+    np.testing.assert_allclose(errors.self_influence, own, rtol=1e-5)
+    each = whence.influence(objective, (x, y), order="newton").values.diagonal()
+    np.testing.assert_allclose(errors.scores, errors.loss + each, rtol=1e-4, atol=1e-6)
+    assert errors.penalty == 1
+    with pytest.raises(UnsupportedModel, match="penalty='fitted'"):
+        find_label_errors(objective, penalty="best")
+
+
 def test_suggestions_are_what_a_model_without_the_example_says() -> None:
     x, y = load_breast_cancer(return_X_y=True)
     x, y = scale(x)[:100], y[:100]
@@ -80,7 +183,9 @@ def test_suggestions_are_what_a_model_without_the_example_says() -> None:
     model = LogisticRegression(C=1000.0, tol=1e-10, max_iter=10_000).fit(x, y)
     # Fitted this closely the model repeats the labels it was given, the wrong ones too.
     assert (model.predict(x) == y).all()
-    errors = find_label_errors(whence.from_sklearn(model, x, y), k=20)
+    errors = find_label_errors(
+        whence.from_sklearn(model, x, y), method="self_influence", penalty="fitted", k=20
+    )
     agree = 0
     for at, suggested in zip(errors.ranking[:20], errors.suggested.numpy(), strict=True):
         keep = np.arange(len(y)) != at
@@ -99,7 +204,7 @@ def test_gain_is_what_correcting_brings() -> None:
     model = LogisticRegression(C=0.05, tol=1e-12, max_iter=10_000).fit(x[train], y_train)
     queries = x[held], y[held]
     objective = whence.from_sklearn(model, x[train], y_train)
-    errors = find_label_errors(objective, queries=queries, k=12)
+    errors = find_label_errors(objective, method="self_influence", queries=queries, k=12)
     assert errors.gain is not None
 
     def loss(fitted: LogisticRegression) -> float:
@@ -147,6 +252,8 @@ def test_refused() -> None:
     objective = whence.from_sklearn(clone(MODEL).fit(x, y), x, y)
     with pytest.raises(InvalidInput, match="method"):
         find_label_errors(objective, method="entropy")
+    with pytest.raises(InvalidInput, match="penalty"):
+        find_label_errors(objective, penalty="strong")
     with pytest.raises(InvalidInput, match="k >= 0"):
         find_label_errors(objective, k=-1)
     assert len(find_label_errors(objective, k=0).suggested) == 0

@@ -184,7 +184,8 @@ def test_the_page_is_drawn_from_rows(tmp_path: Path) -> None:
     ]
     results, docs = tmp_path / "results", tmp_path / "docs"
     rows.write(results / "w1.jsonl", written)
-    growth = {"method": "CG", "axis": "n", "sizes": [1, 10, 100], "seconds": [1, 10, 100]}
+    growth = {"method": "CG", "axis": "n", "sizes": [1, 10], "seconds": [1, 10]}
+    growth |= {"peak_mb": [5, 5]}
     (results / "growth.json").write_text(json.dumps({"series": [growth]}))
     assert page.main(["--results", str(results), "--docs", str(docs)]) == 0
     text = (docs / "explanation" / "benchmarks.md").read_text()
@@ -223,3 +224,21 @@ def test_a_run_keeps_its_name_until_the_code_changes(
     assert compare.run_name() == before
     (tmp_path / "src" / "code.py").write_text("2\n")
     assert compare.run_name() != before
+
+
+def test_one_ranking_of_ours_is_held_against_cleanlab() -> None:
+    def found(library: str, method: str, seconds: float, *shares: float) -> Row:
+        accuracy = {"found at 10%": shares[0], "found at 20%": shares[1]}
+        return row(library, method, accuracy=accuracy, query_s=seconds, prepare_s=0.0)
+
+    bars = BARS["w4"](
+        [
+            found("whence", "self-influence", 2.0, 0.5, 0.9),
+            found("whence", "label errors", 5.0, 0.9, 0.8),
+            found("cleanlab", "label quality", 10.0, 0.7, 0.85),
+            found("pydvl", "self-influence, Nyström", 30.0, 0.6, 0.8),
+        ]
+    )
+    assert [bar.held for bar in bars] == [True, True, True, False]
+    assert "15 × (2.00 s; pydvl" in bars[0].measured
+    assert all("label errors" in bar.text + bar.measured for bar in bars[1:])

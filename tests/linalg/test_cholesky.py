@@ -83,3 +83,15 @@ def test_bad_options():
         Cholesky(refine=-1)
     with pytest.raises(InvalidInput, match="rtol=0"):
         Cholesky(rtol=0)
+
+
+@pytest.mark.parametrize("refine", [0, 2])
+def test_forms_are_those_of_the_inverse(refine: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    half = torch.randn(7, 7, generator=generator, dtype=torch.float64)
+    matrix = half @ half.T + torch.eye(7, dtype=torch.float64)
+    rows = torch.randn(5, 3, 7, generator=generator, dtype=torch.float64)
+    inverse = Cholesky(refine=refine).prepare(Dense(matrix))
+    naive = rows @ torch.linalg.inv(matrix) @ rows.mT
+    torch.testing.assert_close(inverse.forms(rows), naive)
+    torch.testing.assert_close(Dense(matrix).forms(rows), rows @ matrix @ rows.mT)

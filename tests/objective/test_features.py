@@ -23,6 +23,14 @@ def compact() -> CompactFeatures:
     return CompactFeatures(DenseFeatures(matrix()[:, columns]), columns, _D)
 
 
+def staircase() -> DenseFeatures:
+    """Rows in any order of which the j-th by pivot is zero beyond column j."""
+    order = torch.randperm(_N, generator=torch.Generator().manual_seed(2))
+    x = matrix()
+    x[order] = x[order].tril()
+    return DenseFeatures(x, order)
+
+
 KINDS = {
     "dense": lambda: DenseFeatures(matrix()),
     "compact": compact,
@@ -37,6 +45,14 @@ def features(request: pytest.FixtureRequest) -> Features:
 
 def test_grams(features: Features) -> None:
     x = matrix()
+    weights = torch.randn(_N, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    naive = torch.einsum("nd,nm,ne->mde", x, weights, x)
+    torch.testing.assert_close(features.grams(weights), naive)
+
+
+def test_grams_of_a_staircase() -> None:
+    features = staircase()
+    x = features.matrix
     weights = torch.randn(_N, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     naive = torch.einsum("nd,nm,ne->mde", x, weights, x)
     torch.testing.assert_close(features.grams(weights), naive)

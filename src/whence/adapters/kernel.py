@@ -21,6 +21,9 @@ from whence.errors import InvalidInput, UnsupportedModel
 
 Floats = NDArray[np.float64]
 
+_SCATTERED = 32  # how many times longer a scattered addition takes than a streamed one
+_COLUMNS = 512  # columns that are made dense at once
+
 
 def dense(rows: Any) -> Floats:
     """Return a few rows as a dense float64 array.
@@ -53,7 +56,7 @@ class Kernel:
 
     def __call__(self, a: Any, b: Any) -> Floats:
         """Return k(aᵢ, bⱼ), [len(a), len(b)]; a and b dense or sparse rows."""
-        dots = dense(a @ b.T)
+        dots = _gram(a) if a is b and sparse.issparse(a) else dense(a @ b.T)
         if self.name == "linear":
             return dots
         if self.name == "poly":
@@ -72,6 +75,24 @@ class Kernel:
         return np.asarray(each.sum(1, keepdims=True) * x - each @ centers)
 
 
+def _gram(rows: Any) -> Floats:
+    """Return X Xᵀ of sparse rows: columns that many rows share as dense blocks, the rest sparse.
+
+    A column with m entries takes m² scattered additions as sparse, n² streamed ones as dense.
+    """
+    n = rows.shape[0]
+    columns = rows.tocsc()
+    shared = np.diff(columns.indptr) * _SCATTERED > n
+    rare = columns[:, ~shared].tocsr()
+    gram = (rare @ rare.T).toarray()
+    common = np.flatnonzero(shared)
+    for start in range(0, len(common), _COLUMNS):
+        block = columns[:, common[start : start + _COLUMNS]].toarray()
+        for row in range(0, n, _COLUMNS):
+            gram[row : row + _COLUMNS] += block[row : row + _COLUMNS] @ block.T
+    return np.asarray(gram, dtype=np.float64)
+
+
 def _squares(rows: Any) -> Floats:
     """Return ‖row‖², dense or sparse."""
     is_sparse: bool = sparse.issparse(rows)
@@ -86,11 +107,13 @@ class RowSpace:
         kernel: k.
         pivots: The r training rows that span the rest, dense or sparse, [r, d].
         factor: L, lower triangular, [r, r].
+        order: The training rows by pivot: Z of the j-th is zero beyond column j, [n].
     """
 
     kernel: Kernel
     pivots: Any
     factor: Floats
+    order: NDArray[np.intp]
 
     def coordinates(self, rows: Any) -> Floats:
         """Return z(x) for each row, [b, r]."""
@@ -127,18 +150,21 @@ def row_space(kernel: Kernel, rows: Any) -> tuple[RowSpace, Floats]:
     Cost:
         One kernel matrix [n, n] and n r² operations.
     """
-    gram = kernel(rows, rows)
+    gram = np.ascontiguousarray(kernel(rows, rows))
     n = len(gram)
+    # LAPACK goes by columns: the upper factor of the transpose is the lower one, with no copy.
     factor, order, rank, _ = dpstrf(
-        np.asfortranarray(gram),
+        gram.T,
         tol=n * np.finfo(float).eps * float(gram.diagonal().max()),
-        lower=1,
+        lower=0,
         overwrite_a=1,
     )
     if rank == 0:
         raise InvalidInput("Expected at least one training row that is not zero. Got none.")
     order = order - 1
-    lower = np.tril(factor)[:, :rank]
+    lower = factor.T[:, :rank]
+    for row in range(rank):
+        lower[row, row + 1 :] = 0
     z = np.empty((n, rank))
     z[order] = lower
-    return RowSpace(kernel, rows[order[:rank]], np.ascontiguousarray(lower[:rank])), z
+    return RowSpace(kernel, rows[order[:rank]], np.ascontiguousarray(lower[:rank]), order), z

@@ -23,6 +23,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from whence.adapters.arrays import shared
 from whence.adapters.estimators import Problem, reader
 from whence.adapters.kernel import Kernel, RowSpace, row_space
 from whence.adapters.pullback import pullback_of
@@ -291,8 +292,7 @@ def _target_encoder(
             raise InvalidInput(f"Expected finite targets. Got {values[at]} in row {at}.")
         if values.size != len(values) * c:
             raise InvalidInput(f"Expected {c} numbers per target. Got shape {values.shape}.")
-        # A column of a pandas frame comes read-only.
-        return torch.from_numpy(np.require(values, requirements=["C", "W"]))
+        return shared(values)
 
     def indices(labels: NDArray[Any]) -> Tensor:
         assert classes is not None

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+from whence.adapters.arrays import first_not_finite, shared
 from whence.adapters.kernel import RowSpace, dense
 from whence.adapters.pullback import Pullback
 from whence.errors import InvalidInput
@@ -72,7 +73,9 @@ class TabularMap(InputMap):
         if coordinates is None:
             features = self.features(self.transformed(rows))
         else:
-            features = DenseFeatures(torch.from_numpy(coordinates))
+            assert self.space is not None
+            order = torch.from_numpy(self.space.order)
+            features = DenseFeatures(torch.from_numpy(coordinates), order)
         return LinearExamples(features=features, targets=self.targets(labels), ids=ids, inputs=rows)
 
     def transformed(self, rows: Any) -> Any:
@@ -87,7 +90,7 @@ class TabularMap(InputMap):
             return DenseFeatures(torch.from_numpy(self.space.coordinates(matrix)))
         if isinstance(matrix, sparse.csr_array):
             return SparseFeatures(matrix)
-        return DenseFeatures(torch.from_numpy(np.require(matrix, requirements=["C", "W"])))
+        return DenseFeatures(shared(matrix))
 
     def vjp(self, examples: LinearExamples, *terms: tuple[Tensor, Tensor]) -> Tensor:
         """Return Σ_a W[b, a] ∂f_a/∂x_b in the user's own columns where there is a way back."""
@@ -206,9 +209,9 @@ def as_floats(rows: Any) -> Any:
             f"Expected columns of numbers. Got one that is not: {error}. Encode text columns "
             "inside a Pipeline, for example with OneHotEncoder, and pass the pipeline."
         ) from error
-    finite = np.isfinite(matrix)
-    if not finite.all():
-        row, column = (int(i) for i in np.argwhere(~finite)[0])
+    bad = first_not_finite(shared(matrix))
+    if bad is not None:
+        row, column = bad
         name = repr(names[column]) if names else column
         raise InvalidInput(_NOT_FINITE.format(matrix[row, column], row, name))
     return matrix

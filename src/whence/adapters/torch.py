@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import DataLoader, default_collate
 
+from whence.adapters.arrays import first_not_finite, shared
 from whence.errors import IncompleteCoverage, InvalidInput, NotDeterministic
 from whence.objective.derived_losses import CallableLoss
 from whence.objective.losses import Loss
@@ -190,10 +191,10 @@ def _encoded(data: Any, like: Tensor) -> ModuleExamples:
             "Pass (x, y) with one row per example in both."
         )
     for part in tree_leaves(inputs):
-        if part.is_floating_point() and not torch.isfinite(part).all():
-            at = int((~torch.isfinite(part)).reshape(len(part), -1).any(1).nonzero()[0])
+        bad = first_not_finite(part) if part.is_floating_point() else None
+        if bad is not None:
             raise InvalidInput(
-                f"Expected finite inputs. Got NaN or infinity in example {at}. "
+                f"Expected finite inputs. Got NaN or infinity in example {bad[0]}. "
                 "Impute or drop such rows."
             )
     return ModuleExamples(inputs=inputs, targets=target, ids=ids)
@@ -267,7 +268,8 @@ def _array(values: Any) -> Any:
 
 def _tensor(values: Any, like: Tensor) -> Tensor:
     """Return a tensor on the device of θ, in its dtype where floating-point."""
-    tensor = torch.as_tensor(_array(values)).detach().to(like.device)
+    tensor = values.detach() if isinstance(values, Tensor) else shared(np.asarray(values))
+    tensor = tensor.to(like.device)
     return tensor.to(like.dtype) if tensor.is_floating_point() else tensor
 
 

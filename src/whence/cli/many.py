@@ -59,8 +59,20 @@ def label_errors(
     target: Target = "",
     k: Annotated[int, typer.Option("-k", help="How many to print.")] = 20,
     method: Annotated[
-        str, typer.Option(help="Rank by self_influence, held_out_loss or loss.")
-    ] = "self_influence",
+        str | None,
+        typer.Option(
+            help="Rank by held_out_loss, self_influence or loss. "
+            "Default: held_out_loss where other penalties can be tried in a minute or so, "
+            "else self_influence."
+        ),
+    ] = None,
+    penalty: Annotated[
+        str | None,
+        typer.Option(
+            help="Ask the model at its fitted penalty, or at the best. "
+            "Default: best for held_out_loss, else fitted."
+        ),
+    ] = None,
     output: Output = None,
     model: Model = None,
     trust: Trust = False,
@@ -75,15 +87,19 @@ def label_errors(
     from whence.applications.label_errors import find_label_errors
 
     found = source(where, target, model=model, trust=trust, network=network, size=size)
-    errors = find_label_errors(found.objective, method=method)  # type: ignore[arg-type]
+    errors = find_label_errors(
+        found.objective,
+        method=method,  # type: ignore[arg-type]
+        penalty=penalty,  # type: ignore[arg-type]
+    )
     if output is not None:
         errors.report(output, command=typed())
     frame = errors.to_frame().head(k)
     if as_json:
-        print_json({"notes": found.notes, "suspects": frame})
+        print_json({"notes": found.notes, "ranked_by": errors.ranked_by, "suspects": frame})
         return
-    say(found.notes)
-    shown = frame[["id", "label", "suggested", "self_influence", "loss"]]
+    say((*found.notes, f"Ranked by {errors.ranked_by}."))
+    shown = frame[["id", "label", "suggested", "score", "self_influence", "loss"]]
     typer.echo(shown.to_string(index=False))
     wrote(output)
 

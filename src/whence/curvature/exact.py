@@ -117,7 +117,7 @@ class GGN(Curvature, StochasticOperator):
             return materialize(self)
         directions = Directions(objective.loss, "expected", 0)
         total = torch.diag(objective.l2)
-        for part in _blocks(*Gradients(objective, objective.train, objective.loss).shape):
+        for part in blocks(*Gradients(objective, objective.train, objective.loss).shape):
             examples = objective.train.subset(part)
             weights = objective.weights[part] / len(objective.train)
             for r in range(directions(objective.outputs(examples), examples.targets).shape[-1]):
@@ -235,24 +235,23 @@ class Gradients(LinearOperator):
 
     def columns(self) -> Tensor:
         """Return Gᵀ whole, [p, b]: for queries, whose number is small."""
-        return self.rmatmat(torch.eye(len(self.examples), dtype=self.dtype, device=self.device))
+        return self.objective.gradient_columns(self.examples, self.measure)
 
     def blocks(self) -> Iterator[Gradients]:
         """Yield the same matrix a few rows at a time, few enough to stand as columns."""
-        for where in _blocks(*self.shape):
+        for where in blocks(*self.shape):
             yield Gradients(self.objective, self.examples.subset(where), self.measure)
 
     def squares(self, A: LinearOperator) -> Tensor:
         """Return gᵀ A g for each row of G, [b], in blocks of columns."""
         parts = []
         for part in self.blocks():
-            columns = part.columns()
-            parts.append((columns * A.matmat(columns)).sum(0))
+            parts.append(A.forms(part.columns().T.unsqueeze(1)).flatten())
         return torch.cat(parts)
 
 
-def _blocks(b: int, p: int) -> Iterator[NDArray[np.intp]]:
-    """Yield the positions of b examples, in blocks whose gradients stand as columns at once."""
+def blocks(b: int, p: int) -> Iterator[NDArray[np.intp]]:
+    """Yield the positions of b examples, in blocks whose columns of p numbers are held at once."""
     step = max(256, min(1024, _COLUMNS // p))
     for start in range(0, b, step):
         yield np.arange(start, min(b, start + step))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
-from whence.curvature.exact import Gradients
+from whence.curvature.exact import Gradients, blocks
 from whence.curvature.separable import KroneckerInverse
+from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse, Solution
+from whence.objective.linear import LinearExamples, LinearObjective
 
 
 def bilinear(
@@ -49,3 +52,23 @@ def quadratic(inverse: Inverse, gradients: Gradients) -> Tensor:
     if isinstance(inverse, KroneckerInverse):
         return inverse.quadratic(gradients)
     return gradients.squares(inverse)
+
+
+def leverages(
+    objective: LinearObjective, inverse: LinearOperator, examples: LinearExamples
+) -> Tensor:
+    """Return J H⁻¹ Jᵀ of each example.
+
+    Args:
+        objective: R at θ̂.
+        inverse: H⁻¹.
+        examples: The b examples.
+
+    Returns:
+        Symmetric matrices, [b, c, c].
+    """
+    p, c = len(objective.params), objective.c
+    parts = [objective.params.new_zeros(0, c, c)]
+    for part in blocks(len(examples), p * c):
+        parts.append(inverse.forms(objective.jacobians(examples.subset(part))))
+    return torch.cat(parts)

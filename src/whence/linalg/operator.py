@@ -71,6 +71,18 @@ class LinearOperator(ABC):
             The products, [p, k].
         """
 
+    def forms(self, rows: Tensor) -> Tensor:
+        """Return R A Rᵀ of each group of rows, for a square A.
+
+        Args:
+            rows: m groups R of c rows, [m, c, p].
+
+        Returns:
+            The matrices, [m, c, c].
+        """
+        product = self.matmat(rows.flatten(0, 1).T).T.reshape(rows.shape)
+        return rows @ product.mT
+
     @overload
     def __matmul__(self, other: Tensor) -> Tensor: ...
     @overload

@@ -47,7 +47,8 @@ def data_hessian(objective: LinearObjective, features: Features) -> Tensor:
             some = others[start : start + _PAIRS]
             for a, block in zip(some, features.grams(curvature[:, some]), strict=True):
                 blocks[a, :, b] = block
-                blocks[b, :, a] = block.T
+                if a != b:
+                    blocks[b, :, a] = block.T
                 if zero_sum:
                     blocks[a, :, a] -= block
                     blocks[b, :, b] -= block

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from whence.errors import InvalidInput
 from whence.objective.blocks import data_hessian
-from whence.objective.features import DenseFeatures, Features
+from whence.objective.features import DenseFeatures, Features, SparseFeatures
 from whence.objective.losses import CrossEntropy, Loss
 from whence.objective.measures import Measure
 from whence.objective.objective import Examples, Objective
@@ -261,6 +261,27 @@ class LinearObjective(Objective):
             )
         return total
 
+    def gradient_columns(self, examples: Examples, measure: Measure) -> Tensor:
+        """Return ∂m/∂f ⊗ x for each example, [p, b]."""
+        rows = _linear(examples)
+        e = measure.gradient(self.outputs(rows), rows.targets)
+        parts = [(e.unsqueeze(2) * _standing(rows.features).unsqueeze(1)).flatten(1)]
+        if self.constant is not None:
+            parts.append(self.constant * e)
+        return self._freed(torch.cat(parts, 1).T)
+
+    def jacobians(self, examples: Examples) -> Tensor:
+        """Return J_b for each example, [b, c, p]: of few examples."""
+        rows = _linear(examples)
+        standing, c = _standing(rows.features), self.c
+        d = standing.shape[1]
+        jacobians = self.params.new_zeros(len(rows), c, len(self.params))
+        for a in range(c):
+            jacobians[:, a, a * d : (a + 1) * d] = standing
+            if self.constant is not None:
+                jacobians[:, a, c * d + a] = self.constant
+        return jacobians if self.free is None else jacobians * self.free
+
     def hvp(self, v: Tensor) -> Tensor:
         """Return ∇²R(θ̂) V: two products with X per tile of rows."""
         n, targets = len(self.train), self.train.targets
@@ -356,6 +377,13 @@ class LinearObjective(Objective):
     def _freed(self, v: Tensor) -> Tensor:
         """Return V with the parameters that may not move set to zero."""
         return v if self.free is None else v * self.free.unsqueeze(1)
+
+
+def _standing(features: Features) -> Tensor:
+    """Return few rows of X as the columns they make, [b, d]; sparse ones by a product."""
+    if not isinstance(features, SparseFeatures):
+        return features.dense()
+    return features.rmatmul(torch.eye(features.shape[0], dtype=torch.float64)).T
 
 
 def _linear(examples: Examples) -> LinearExamples:

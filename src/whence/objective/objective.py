@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -131,6 +132,11 @@ class Objective(ABC):
     @abstractmethod
     def gradient_sum(self, examples: Examples, measure: Measure, w: Tensor) -> Tensor:
         """Return Σ_b W[b, k] ∇m(z_b) for W [b, k], shape [p, k]."""
+
+    def gradient_columns(self, examples: Examples, measure: Measure) -> Tensor:
+        """Return ∇m(z_b) as columns, [p, b]: of few examples."""
+        unit = torch.eye(len(examples), dtype=self.params.dtype, device=self.params.device)
+        return self.gradient_sum(examples, measure, unit)
 
     def gradient_products(
         self, examples: Examples, measure: Measure, v: Tensor, w: Tensor
