@@ -102,6 +102,45 @@ def test_tables_of_any_size_have_the_same_products(
     torch.testing.assert_close(small, large)
 
 
+@pytest.mark.parametrize("name", ["mlp", "cnn", "gpt2", "bert", "tied"])
+def test_rounded_passes_give_nearly_the_same_gradients(name: str) -> None:
+    torch.manual_seed(0)
+    model, data = ZOO[name]()
+    objective = whence.from_torch(model, whence.CrossEntropy(), data)
+    rough = objective.halved()
+    assert rough.half
+    assert rough.factored == objective.factored
+    V = torch.randn(len(objective.params), 20)
+    exact = objective.gradient_dot(objective.train, objective.loss, V)
+    rounded = rough.gradient_dot(rough.train, rough.loss, V)
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(exact, rounded)
+    assert float((exact - rounded).norm()) <= 0.05 * float(exact.norm())
+
+
+class _Particular(nn.Module):
+    """A model that minds the precision of its inner results."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.inner, self.how = nn.Linear(3, 2), how
+
+    def forward(self, x: Tensor) -> Tensor:
+        inside = self.inner(x)
+        if inside.dtype != torch.bfloat16:
+            return inside
+        if self.how == "raises":
+            raise RuntimeError("float32, please")
+        return 3 * inside
+
+
+@pytest.mark.parametrize("how", ["raises", "differs"])
+def test_a_model_that_does_not_bear_rounding_is_left_as_it_is(how: str) -> None:
+    x, y = torch.randn(6, 3), torch.arange(6) % 2
+    objective = build(_Particular(how), whence.CrossEntropy(), x, y)
+    assert not objective.halved().half
+
+
 def test_a_batch_is_what_a_cache_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert objective_of("cnn").batch_size == 1024
     monkeypatch.setattr("whence.objective.module._CACHE", 80)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -37,6 +37,7 @@ _BATCH = 1_024  # examples differentiated at once, at most
 _CACHE = 2**20  # numbers of one activation that a cache holds beside the others: 4 MB of float32
 _FEW = 2  # columns up to which a backward pass each is cheaper than factored gradients
 _PROBE = 3  # examples on which each rule must agree with differentiation
+_HALF_AGREEMENT = 0.05  # of the largest output, between bfloat16 and the model's own precision
 _AGREEMENT = 1e-3  # of the largest entry, in float32; rules are right or far off
 
 
@@ -87,6 +88,7 @@ class ModuleObjective(Objective):
         batch_size: Examples that are differentiated at once; changes memory, not the answer.
         factored: The selected parameters whose per-example gradients factor.
         spread: Those of them whose module is called once for all examples of a batch.
+        half: Whether per-example gradients come from passes in bfloat16, by torch's autocast.
         convex: Whether R is known to be convex.
         notes: What a reader of the results must know, a sentence each.
         classes: The user's names of the classes.
@@ -103,6 +105,7 @@ class ModuleObjective(Objective):
     batch_size: int = _BATCH
     factored: frozenset[str] = frozenset()
     spread: frozenset[str] = frozenset()
+    half: bool = False
     convex: bool = False
     notes: tuple[str, ...] = ()
     classes: tuple[Any, ...] = ()
@@ -130,6 +133,26 @@ class ModuleObjective(Objective):
         """Return the objective of these training examples alone."""
         train, weights = self.train.subset(indices), self.weights[torch.as_tensor(indices)]
         return replace(self, train=train, weights=weights)
+
+    def halved(self) -> ModuleObjective:
+        """Return the same objective with per-example gradients from passes in bfloat16.
+
+        Where the hardware is made for it that halves their time; each gradient is off by 1 % or
+        so. A model that does not run under autocast, or gives other outputs there, stays as it is.
+        """
+        return replace(self, half=True) if self._bears_autocast else self
+
+    @cached_property
+    def _bears_autocast(self) -> bool:
+        """Whether outputs under autocast are the same but for rounding."""
+        few = self.train.subset(np.arange(min(_PROBE, len(self.train)))).inputs
+        with torch.no_grad():
+            exact = self._call(self.params, few)
+            try:
+                rough = replace(self, half=True)._first_order(self.params, few)
+            except (RuntimeError, TypeError, ValueError):  # its own code is particular about dtypes
+                return False
+        return bool((exact - rough).abs().max() <= _HALF_AGREEMENT * exact.abs().max())
 
     def narrowed(self, names: Collection[str]) -> ModuleObjective:
         """Return the same objective in some of its parameters, the others constants at θ̂."""
@@ -325,16 +348,18 @@ class ModuleObjective(Objective):
         for part, x, y in self._batches(self.train if examples is None else examples):
             with self._attached(twice=False) as leaf:
                 with self._recorded(len(y)) as uses:
-                    outputs = self._call(leaf, x)
+                    outputs = self._first_order(leaf, x)
                 edges = [use.edge for use in uses]
                 drawn = self._finite(cotangents(outputs.detach(), y)).unbind(-1)
                 passes = (
-                    torch.autograd.grad(
-                        outputs, edges, cotangent, retain_graph=True, allow_unused=True
+                    self._widened(
+                        torch.autograd.grad(
+                            outputs, edges, cotangent, retain_graph=True, allow_unused=True
+                        )
                     )
                     for cotangent in drawn
                 )
-                yield part, uses, passes if edges else iter(())
+                yield part, self._wide_uses(uses), passes if edges else iter(())
 
     @cached_property
     def slices(self) -> dict[str, slice]:
@@ -392,6 +417,31 @@ class ModuleObjective(Objective):
         pieces = {name: params[at].view(self.shapes[name]) for name, at in self.slices.items()}
         return call(self.model, pieces, inputs)
 
+    def _first_order(self, params: Tensor, inputs: Any) -> Tensor:
+        """Return f_θ(x) for a pass that gives per-example gradients, by bfloat16 if so asked."""
+        with torch.autocast(params.device.type, torch.bfloat16, enabled=self.half):
+            outputs = self._call(params, inputs)
+        return outputs.to(params.dtype)
+
+    def _widened(self, tensors: Iterable[Tensor | None]) -> tuple[Tensor | None, ...]:
+        """Return floating-point tensors in the precision of the parameters."""
+        wide = self.params.dtype
+        return tuple(
+            tensor.to(wide) if tensor is not None and tensor.is_floating_point() else tensor
+            for tensor in tensors
+        )
+
+    def _wide_uses(self, uses: list[Use]) -> list[Use]:
+        """Return what modules saw in the precision of the parameters."""
+        if not self.half:
+            return uses
+        wide = self._widened(use.inputs for use in uses)
+        return [
+            replace(use, inputs=seen)
+            for use, seen in zip(uses, wide, strict=True)
+            if seen is not None
+        ]
+
     @contextmanager
     def _attached(self, *, twice: bool = True) -> Iterator[Tensor]:
         """Yield θ̂ as a leaf to differentiate in, where everything differentiates twice, or once."""
@@ -423,11 +473,11 @@ class ModuleObjective(Objective):
         """Yield the factored gradients of the named parameters, use by use."""
         with self._attached(twice=False) as leaf:
             with self._recorded(len(y)) as uses:
-                outputs = self._call(leaf, x)
+                outputs = self._first_order(leaf, x)
             cotangent = self._slope(measure, outputs.detach(), y)
             edges = [use.edge for use in uses]
-            deltas = torch.autograd.grad(outputs, edges, cotangent, allow_unused=True)
-        for use, delta in zip(uses, deltas, strict=True):
+            found = torch.autograd.grad(outputs, edges, cotangent, allow_unused=True)
+        for use, delta in zip(self._wide_uses(uses), self._widened(found), strict=True):
             if delta is None:
                 continue
             for own, name in self.owners[use.module]:
