@@ -16,8 +16,9 @@ from tests.objective.zoo import SIZE, ZOO, objective_of
 from whence.curvature.exact import GGN, EmpiricalFisher, Hessian
 from whence.errors import IncompleteCoverage, InvalidInput, NotDeterministic, UnsupportedModel
 from whence.linalg import CG, materialize
+from whence.objective.differentiation import call
 from whence.objective.losses import measure_of
-from whence.objective.module import ModuleObjective, call
+from whence.objective.module import ModuleObjective
 
 _EXACT = {"rtol": 1e-10, "atol": 1e-11}
 _LOOPED = {"lstm": 4, "attention": 4, "tied": 1}
@@ -42,14 +43,14 @@ def losses(objective: ModuleObjective, params: Tensor) -> Tensor:
 
 def gradients(objective: ModuleObjective) -> Tensor:
     """G, by a loop over the examples."""
-    with objective._attached() as leaf:
+    with objective.attached() as leaf:
         each = losses(objective, leaf)
         return torch.stack([torch.autograd.grad(x, leaf, retain_graph=True)[0] for x in each])
 
 
 def hessian(objective: ModuleObjective) -> Tensor:
     """∇²R, row by row."""
-    with objective._attached() as leaf:
+    with objective.attached() as leaf:
         mean = (objective.weights * losses(objective, leaf)).mean()
         (gradient,) = torch.autograd.grad(mean, leaf, create_graph=True)
         rows = [torch.autograd.grad(x, leaf, retain_graph=True)[0] for x in gradient]
@@ -58,11 +59,11 @@ def hessian(objective: ModuleObjective) -> Tensor:
 
 def jacobian(objective: ModuleObjective) -> Tensor:
     """J of all outputs, [b, outputs, p]."""
-    with objective._attached() as leaf:
+    with objective.attached() as leaf:
         rows = []
         for b in range(SIZE):
             one = objective.train.subset(np.array([b]))
-            outputs = objective._call(leaf, one.inputs).flatten()
+            outputs = objective.run(leaf, one.inputs).flatten()
             rows.append(
                 torch.stack([torch.autograd.grad(f, leaf, retain_graph=True)[0] for f in outputs])
             )
@@ -143,10 +144,10 @@ def test_a_model_that_does_not_bear_rounding_is_left_as_it_is(how: str) -> None:
 
 def test_a_batch_is_what_a_cache_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert objective_of("cnn").batch_size == 1024
-    monkeypatch.setattr("whence.objective.module._CACHE", 80)
+    monkeypatch.setattr("whence.objective.probed._CACHE", 80)
     assert objective_of("mlp").batch_size == 80 // 5  # its widest layer has 5 outputs
     assert objective_of("cnn").batch_size == 2  # its widest layer has 3 x 3 x 4 = 36
-    monkeypatch.setattr("whence.objective.module._CACHE", 1)
+    monkeypatch.setattr("whence.objective.probed._CACHE", 1)
     assert objective_of("mlp").batch_size == 1
     assert objective_of("mlp", batch_size=3).batch_size == 3
 
