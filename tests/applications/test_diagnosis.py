@@ -9,7 +9,8 @@ from torch import nn
 
 import whence
 from tests.objective.test_linear import CASES, hessian
-from tests.objective.zoo import objective_of
+from tests.objective.zoo import ZOO, objective_of
+from whence.applications import diagnostics
 from whence.applications.diagnostics import fit_quality, product_and_fit
 from whence.curvature.exact import Gradients
 from whence.errors import InvalidInput, NotConvergedWarning
@@ -60,7 +61,7 @@ def test_a_saddle_names_the_damping_that_mends_it() -> None:
 def test_the_quality_of_a_fit_noted_beside_other_products_is_the_same(name: str) -> None:
     alone, beside = objective_of(name), objective_of(name)
     V = torch.randn(len(beside.params), 3, dtype=torch.float64)
-    found = product_and_fit(Gradients(beside, beside.train, beside.loss), V)
+    found = product_and_fit(beside, Gradients(beside, beside.train, beside.loss), V)
     expected = alone.gradient_dot(alone.train, alone.loss, V)
     torch.testing.assert_close(found, expected)
     norm, in_examples = fit_quality(alone)
@@ -77,3 +78,20 @@ def test_a_poor_fit_is_said_once() -> None:
     whence.influence(objective, query, solver=whence.EKFAC())  # a warning would be an error
     assert len(record) == 1
     assert record[0].filename == __file__
+
+
+@pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
+def test_rounded_gradients_tell_the_quality_of_a_poor_fit_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    model, data = ZOO["gpt2"]()
+    for far, noted in ((0.0, True), (1e9, False)):
+        monkeypatch.setattr(diagnostics, "_FAR", far)
+        objective = whence.from_torch(model, whence.CrossEntropy(), data)
+        rough = objective.halved()
+        gradients = Gradients(rough, objective.train, objective.loss)
+        product_and_fit(objective, gradients, torch.ones(len(objective.params), 1))
+        assert (objective in diagnostics._FITS) == noted
+        exact = float(risk_gradient(objective).norm())
+        assert fit_quality(objective)[0] == pytest.approx(exact, rel=0.05 if noted else 1e-5)

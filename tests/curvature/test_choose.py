@@ -96,8 +96,8 @@ def test_large_models_are_solved_in_float32_and_checked_in_float64(
     monkeypatch.setattr(choose, "_factor_is_cheaper", lambda *_: direct)
     objective = CASES[name]()
     prepared = prepare(objective, 1)
-    assert prepared.single is not None
-    assert prepared.single.params.dtype == torch.float32
+    assert prepared.scored is not None
+    assert prepared.scored.params.dtype == torch.float32
     assert "float32" in prepared.solver
     assert ("Cholesky" in prepared.solver) == direct
     flat, hessian = objective.flat_directions(), objective.dense_hessian()
@@ -118,7 +118,7 @@ def test_what_float32_cannot_factor_is_factored_in_float64(
     train = replace(objective.train, features=type(objective.train.features)(twice))
     objective = replace(objective, train=train, l2=torch.full_like(objective.l2, 1e-9))
     prepared = prepare(objective, 1)
-    assert prepared.single is None
+    assert prepared.scored is None
     assert "float32" not in prepared.solver
     residual = prepared.inverse.solve(torch.ones(len(objective.l2), 1).double()).residual
     assert residual < 1e-6
@@ -132,5 +132,5 @@ def test_a_solver_as_asked_works_in_the_precision_of_the_model(
     eye = torch.eye(len(objective.params)).double()
     for solver in (Cholesky(), CG(rtol=1e-12)):
         prepared = prepare(objective, 1, solver=solver)
-        assert prepared.single is None
+        assert prepared.scored is None
         torch.testing.assert_close(prepared.inverse.matmat(objective.dense_hessian()), eye)

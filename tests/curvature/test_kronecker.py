@@ -13,7 +13,12 @@ from whence.curvature import factors
 from whence.curvature.directions import Directions
 from whence.curvature.exact import GGN
 from whence.curvature.kronecker import EKFAC, KFAC, kronecker
-from whence.errors import InvalidInput, NotPositiveDefinite, UnsupportedModel
+from whence.errors import (
+    InvalidInput,
+    NotConvergedWarning,
+    NotPositiveDefinite,
+    UnsupportedModel,
+)
 from whence.linalg import CG, BlockDiagonal, Diagonal, KroneckerEigen, materialize
 from whence.linalg.structured import Reordered
 from whence.objective.module import ModuleObjective
@@ -285,7 +290,8 @@ def test_an_eigenbasis_takes_no_more_positions_than_it_needs(
 
     objective = objective_of("bert", params=lambda name, p: "intermediate.dense" in name)
     monkeypatch.setattr(module, "_POSITIONS", 2)  # 12 for 6 outputs, 5 per example: three of seven
-    few = module._enough(objective, module.multiplying_layers(objective))
+    few, several = module._enough(objective, module.multiplying_layers(objective))
+    assert several
     assert len(few.train) == 3
     exact = materialize(GGN(objective))
     for block, places in blocks(kronecker(objective, fisher="expected")):
@@ -309,3 +315,22 @@ def test_eigenvalues_from_rounded_products_are_those_of_exact_ones() -> None:
         scale = float(exact.values.mean())
         assert half.single == torch.equal(exact.values, half.values)
         torch.testing.assert_close(half.values, exact.values, rtol=2e-2, atol=1e-2 * scale)
+
+
+@pytest.mark.parametrize("damping", [None, 0.05])
+def test_influence_from_rounded_passes_is_nearly_the_same(
+    damping: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"amx_bf16": True})
+    torch.manual_seed(0)
+    model, data = ZOO["gpt2"]()
+    query = ({"input_ids": data[0]["input_ids"][:3]}, data[1][:3])
+    scores = []
+    for rtol in (1e-3, 1e-2):
+        objective = whence.from_torch(model, whence.CrossEntropy(), data)
+        with pytest.warns(NotConvergedWarning, match="typical"):
+            found = whence.influence(objective, query, solver=EKFAC(rtol=rtol), damping=damping)
+        scores.append(found.values.astype(np.float64))
+    exact, rounded = scores
+    assert not np.array_equal(exact, rounded)
+    assert np.linalg.norm(exact - rounded) <= 0.05 * np.linalg.norm(exact)

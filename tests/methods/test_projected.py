@@ -110,7 +110,7 @@ def test_both_grams_and_all_blocks_give_one_answer(monkeypatch: pytest.MonkeyPat
         scores.append(whence.projected(again, (x[:4], y[:4]), projection="dense", size=12).values)
         monkeypatch.undo()
         np.testing.assert_allclose(scores[1], scores[0], atol=1e-12, err_msg=shape)
-        rows = module._project(case, module._Plan("loss", "dense", 12, 0)).rows
+        rows = module._project(case, module._Plan("loss", "dense", 12, 0, 1e-2)).rows
         assert rows.shape == (len(case.train), 12)
         n, weights = len(rows), case.weights
         gram = rows.T @ rows / n

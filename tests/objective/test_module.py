@@ -16,8 +16,9 @@ from tests.objective.zoo import SIZE, ZOO, objective_of
 from whence.curvature.exact import GGN, EmpiricalFisher, Hessian
 from whence.errors import IncompleteCoverage, InvalidInput, NotDeterministic, UnsupportedModel
 from whence.linalg import CG, materialize
+from whence.objective.differentiation import call
 from whence.objective.losses import measure_of
-from whence.objective.module import ModuleObjective, call
+from whence.objective.module import ModuleObjective
 
 _EXACT = {"rtol": 1e-10, "atol": 1e-11}
 _LOOPED = {"lstm": 4, "attention": 4, "tied": 1}
@@ -42,14 +43,14 @@ def losses(objective: ModuleObjective, params: Tensor) -> Tensor:
 
 def gradients(objective: ModuleObjective) -> Tensor:
     """G, by a loop over the examples."""
-    with objective._attached() as leaf:
+    with objective.attached() as leaf:
         each = losses(objective, leaf)
         return torch.stack([torch.autograd.grad(x, leaf, retain_graph=True)[0] for x in each])
 
 
 def hessian(objective: ModuleObjective) -> Tensor:
     """∇²R, row by row."""
-    with objective._attached() as leaf:
+    with objective.attached() as leaf:
         mean = (objective.weights * losses(objective, leaf)).mean()
         (gradient,) = torch.autograd.grad(mean, leaf, create_graph=True)
         rows = [torch.autograd.grad(x, leaf, retain_graph=True)[0] for x in gradient]
@@ -58,11 +59,11 @@ def hessian(objective: ModuleObjective) -> Tensor:
 
 def jacobian(objective: ModuleObjective) -> Tensor:
     """J of all outputs, [b, outputs, p]."""
-    with objective._attached() as leaf:
+    with objective.attached() as leaf:
         rows = []
         for b in range(SIZE):
             one = objective.train.subset(np.array([b]))
-            outputs = objective._call(leaf, one.inputs).flatten()
+            outputs = objective.run(leaf, one.inputs).flatten()
             rows.append(
                 torch.stack([torch.autograd.grad(f, leaf, retain_graph=True)[0] for f in outputs])
             )
@@ -102,12 +103,51 @@ def test_tables_of_any_size_have_the_same_products(
     torch.testing.assert_close(small, large)
 
 
+@pytest.mark.parametrize("name", ["mlp", "cnn", "gpt2", "bert", "tied"])
+def test_rounded_passes_give_nearly_the_same_gradients(name: str) -> None:
+    torch.manual_seed(0)
+    model, data = ZOO[name]()
+    objective = whence.from_torch(model, whence.CrossEntropy(), data)
+    rough = objective.halved()
+    assert rough.half
+    assert rough.factored == objective.factored
+    V = torch.randn(len(objective.params), 20)
+    exact = objective.gradient_dot(objective.train, objective.loss, V)
+    rounded = rough.gradient_dot(rough.train, rough.loss, V)
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(exact, rounded)
+    assert float((exact - rounded).norm()) <= 0.05 * float(exact.norm())
+
+
+class _Particular(nn.Module):
+    """A model that minds the precision of its inner results."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.inner, self.how = nn.Linear(3, 2), how
+
+    def forward(self, x: Tensor) -> Tensor:
+        inside = self.inner(x)
+        if inside.dtype != torch.bfloat16:
+            return inside
+        if self.how == "raises":
+            raise RuntimeError("float32, please")
+        return 3 * inside
+
+
+@pytest.mark.parametrize("how", ["raises", "differs"])
+def test_a_model_that_does_not_bear_rounding_is_left_as_it_is(how: str) -> None:
+    x, y = torch.randn(6, 3), torch.arange(6) % 2
+    objective = build(_Particular(how), whence.CrossEntropy(), x, y)
+    assert not objective.halved().half
+
+
 def test_a_batch_is_what_a_cache_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert objective_of("cnn").batch_size == 1024
-    monkeypatch.setattr("whence.objective.module._CACHE", 80)
+    monkeypatch.setattr("whence.objective.probed._CACHE", 80)
     assert objective_of("mlp").batch_size == 80 // 5  # its widest layer has 5 outputs
     assert objective_of("cnn").batch_size == 2  # its widest layer has 3 x 3 x 4 = 36
-    monkeypatch.setattr("whence.objective.module._CACHE", 1)
+    monkeypatch.setattr("whence.objective.probed._CACHE", 1)
     assert objective_of("mlp").batch_size == 1
     assert objective_of("mlp", batch_size=3).batch_size == 3
 

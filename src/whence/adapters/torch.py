@@ -18,8 +18,9 @@ from whence.errors import IncompleteCoverage, InvalidInput, NotDeterministic
 from whence.objective.derived_losses import CallableLoss
 from whence.objective.losses import Loss
 from whence.objective.measures import OutputFunction
-from whence.objective.module import ModuleExamples, ModuleObjective, module_objective
+from whence.objective.module import ModuleExamples, ModuleObjective
 from whence.objective.probe import refuse_random_modules
+from whence.objective.probed import module_objective
 
 Selection = Collection[str] | Callable[[str, nn.Parameter], bool]
 

@@ -18,6 +18,7 @@ from whence.objective.objective import Objective, risk_gradient, with_penalty
 from whence.scores import Diagnostics
 
 _PROBES = 16
+_FAR = 10  # typical examples' pulls from which rounded gradients tell how far a fit is
 _TYPICAL = 2048  # examples that tell the size of a typical gradient
 _FITS: weakref.WeakKeyDictionary[Objective, tuple[float, float]] = weakref.WeakKeyDictionary()
 _WARNED: weakref.WeakSet[Objective] = weakref.WeakSet()
@@ -69,23 +70,28 @@ def fit_quality(objective: Objective) -> tuple[float, float]:
     return norm, in_examples
 
 
-def product_and_fit(gradients: Gradients, V: Tensor) -> Tensor:
+def product_and_fit(objective: Objective, gradients: Gradients, V: Tensor) -> Tensor:
     """Return G V; if G holds all training examples of a network, note its `fit_quality` as well.
 
     A network's pass over its data costs far more than the columns that the quality adds to it.
 
     Args:
-        gradients: G, [b, p].
+        objective: R at θ̂.
+        gradients: G, [b, p]; of the objective, or of it in a lower precision.
         V: [p, k].
 
     Returns:
         G V, [b, k].
     """
-    objective = gradients.objective
     whole = gradients.examples is objective.train and gradients.measure is objective.loss
     if objective in _FITS or not whole or not isinstance(objective, ModuleObjective):
         return gradients.matmat(V)
-    return _pass(objective, V)
+    rough = gradients.objective
+    product = _pass(rough, V)
+    # The sum of rounded gradients is nothing near a minimum, where it cancels.
+    if rough is objective or _FITS[rough][1] > _FAR:
+        _FITS[objective] = _FITS[rough]
+    return product
 
 
 def _pass(objective: Objective, V: Tensor) -> Tensor:

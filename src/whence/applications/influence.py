@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -102,13 +103,13 @@ def influence(
     solution = None
     if order == "first":
         prepared = prepare(objective, len(asked), solver=solver, damping=damping)
-        model = prepared.single or objective
+        model = prepared.scored or objective
         candidates = model.train if indices is None else model.train.subset(where)
         dots, solution = bilinear(
             prepared.inverse,
             Gradients(objective, asked, quantity),
             Gradients(model, candidates, model.loss),
-            product_and_fit,
+            partial(product_and_fit, objective),
         )
         if normalize == "none":
             values = dots.mul_(model.weights[where] / len(model.train))
@@ -124,7 +125,7 @@ def influence(
             parts.append(measure_changes(objective, asked, quantity, deltas_of(change, order)))
         values = torch.cat(parts, 1)
     return Scores(
-        values=values.numpy() if prepared.single else as_array(values),
+        values=values.numpy() if prepared.scored else as_array(values),
         query_ids=asked.ids,
         train_ids=objective.train.ids[where],
         positions=where,

@@ -22,15 +22,18 @@ from torch import Tensor
 
 from whence.curvature.exact import GGN, Approximate, Curvature, Hessian
 from whence.curvature.kronecker import KroneckerSolver
+from whence.curvature.separable import KroneckerInverse
 from whence.errors import InvalidInput, NotPositiveDefinite
 from whence.linalg.cg import CG
 from whence.linalg.cholesky import Cholesky, CholeskyInverse, factor_in_place
 from whence.linalg.mixed import MixedInverse
 from whence.linalg.operator import LinearOperator
+from whence.linalg.precision import product_dtype
 from whence.linalg.solver import Inverse, Solver
 from whence.linalg.spectral import LowRank
 from whence.linalg.structured import Dense
 from whence.objective.linear import LinearObjective
+from whence.objective.module import ModuleObjective
 from whence.objective.objective import Objective
 from whence.objective.two_level import applies
 
@@ -60,7 +63,7 @@ class Prepared:
         damping_reason: Why this λ.
         smallest_eigenvalue: Of the damped curvature, where it was computed.
         largest_eigenvalue: Of the damped curvature, where it was computed.
-        single: The objective in float32, where that is precise enough for scores; else `None`.
+        scored: The objective in a lower precision, where that is enough for scores; else `None`.
     """
 
     inverse: Inverse
@@ -69,7 +72,7 @@ class Prepared:
     damping_reason: str
     smallest_eigenvalue: float | None = None
     largest_eigenvalue: float | None = None
-    single: LinearObjective | None = None
+    scored: Objective | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,8 +132,10 @@ def _prepare(
     if isinstance(solver, KroneckerSolver) and damping is None and not objective.convex:
         approximation = solver.approximate(GGN(objective))
         amount = approximation.mean_eigenvalue()
+        closed = solver.inverse(approximation, amount)
         return Prepared(
-            inverse=solver.inverse(approximation, amount),
+            inverse=closed,
+            scored=_in_half(objective, closed),
             solver=f"{solver}, as asked",
             damping=amount,
             damping_reason=f"the mean eigenvalue of {type(solver).__name__}, penalty aside",
@@ -185,7 +190,19 @@ def _prepare(
         damping_reason=reason,
         smallest_eigenvalue=smallest,
         largest_eigenvalue=largest,
+        scored=_in_half(objective, inverse),
     )
+
+
+def _in_half(objective: Objective, inverse: Inverse) -> Objective | None:
+    """Return the objective in bfloat16, if an inverse that forms gradients allows their error."""
+    if not isinstance(inverse, KroneckerInverse) or inverse.factors:
+        return None
+    assert isinstance(objective, ModuleObjective)
+    if product_dtype(objective.params, inverse.rtol) == objective.params.dtype:
+        return None
+    rough = objective.halved()
+    return rough if rough.half else None
 
 
 def _lifted(curvature: LinearOperator, flat: Tensor) -> LinearOperator:
@@ -232,7 +249,7 @@ def _in_single(
         f"combinations of them: the cheapest for {k} solves",
         damping=amount,
         damping_reason="",
-        single=single,
+        scored=single,
     )
 
 

@@ -26,7 +26,6 @@ Sharing = Literal["expand", "reduce"]
 
 _BLOCK = 256  # parameters of one tensor up to which its exact block is kept
 _TILE = 2**22  # numbers of per-example gradients that stand at once: what a cache holds
-_HALF = 1e-2  # the error from which products may be rounded to bfloat16
 
 
 class Layer:
@@ -298,23 +297,6 @@ def by_layer(
 def _backward(use: Use, delta: Tensor, layer: Layer) -> Tensor:
     """Return δ of one use, [b, t, out]."""
     return products(layer.module, delta)
-
-
-def product_dtype(like: Tensor, rtol: float) -> torch.dtype:
-    """Return bfloat16 if the error allows it and the hardware is fast at it, else that of `like`.
-
-    Args:
-        like: A tensor of the precision and on the device in question.
-        rtol: The relative error that products may have.
-    """
-    if like.dtype != torch.float32 or rtol < _HALF:
-        return like.dtype
-    if like.device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported()
-    else:
-        told: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-        fast = bool(told.get("amx_bf16", False))
-    return torch.bfloat16 if fast else like.dtype
 
 
 def _rotated(rows: Tensor, basis: Tensor, layer: Layer, kind: torch.dtype) -> Tensor:

@@ -33,12 +33,12 @@ from whence.curvature.factors import (
     add_second_moments,
     multiplying_layers,
     positions_of,
-    product_dtype,
 )
 from whence.curvature.separable import KroneckerInverse
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.direct import Direct
 from whence.linalg.operator import LinearOperator, split_damping
+from whence.linalg.precision import product_dtype
 from whence.linalg.solver import Solver, default_rtol
 from whence.linalg.structured import BlockDiagonal, Reordered
 from whence.objective.module import ModuleObjective
@@ -158,10 +158,11 @@ class EKFAC(KroneckerSolver):
             takes each as an example, "reduce" sums δ and averages a over them first. The
             eigenvalues are the true ones either way.
         seed: Of the sampled directions.
-        rtol: The relative root mean square error that scores through layers which see one position
-            per example may have; 1e-2 in float32, far less than EKFAC itself leaves out, and 1.5e-8
-            in float64 if `None`. From 1e-2 on, products are in bfloat16 where the hardware is fast
-            at it. All else is exact up to rounding.
+        rtol: The relative root mean square error that scores may have beside what EKFAC itself
+            leaves out, which is far more: 1e-2 in float32 and 1.5e-8 in float64 if `None`. From
+            1e-2 on, products and the passes of models of sequences and images are in bfloat16 where
+            the hardware is made for it and the model bears it. In float64, or below 1e-2, only
+            scores through layers that see one position per example are not exact up to rounding.
 
     Cost:
         A pass over the training data for the eigenvalues, and one for the eigenbasis over so many
@@ -295,15 +296,20 @@ def approximation(
     chosen = fisher or ("expected" if width <= _CLASSES else "sampled")
     layers = multiplying_layers(objective)
     rest = [name for name in objective.shapes if not any(name in layer.names for layer in layers)]
-    some = _enough(objective, layers) if corrected else objective
-    add_factors(some, layers, Directions(objective.loss, chosen, seed), sharing)
+    some, sequences = _enough(objective, layers)
+    kind = product_dtype(objective.params, rtol)
+    rough = objective
+    if corrected and sequences and kind != objective.params.dtype:
+        rough = objective.halved()
+    add_factors(
+        some if corrected else objective, layers, Directions(objective.loss, chosen, seed), sharing
+    )
     for layer in layers:
         layer.rotate()
     others = Others(objective, rest)
     if corrected or others.factored:
         draws = Directions(objective.loss, chosen, seed + 1)
-        kind = product_dtype(objective.params, rtol)
-        add_second_moments(objective, layers if corrected else [], others, draws, kind)
+        add_second_moments(rough, layers if corrected else [], others, draws, kind)
     others.differentiate(Directions(objective.loss, "sampled", seed + 2))
     blocks = [*(layer.block() for layer in layers), *others.blocks()]
     places = [*(layer.places() for layer in layers), *others.places()]
@@ -312,10 +318,11 @@ def approximation(
     return Approximation(operator.map_spectrum(lambda values: values + l2), tuple(layers), l2)
 
 
-def _enough(objective: ModuleObjective, layers: list[Layer]) -> ModuleObjective:
+def _enough(objective: ModuleObjective, layers: list[Layer]) -> tuple[ModuleObjective, bool]:
     """Return the objective on so many examples that each layer sees enough positions for a basis.
 
-    Any basis is as good as its eigenvalues, and those are corrected on all examples.
+    Any basis is as good as its eigenvalues, and those are corrected on all examples. Beside it,
+    whether some layer sees several positions of an example.
     """
     n, one = len(objective.train), objective.train.subset(np.arange(1))
     gradient = Directions(objective.loss, "empirical", 0)
@@ -325,6 +332,7 @@ def _enough(objective: ModuleObjective, layers: list[Layer]) -> ModuleObjective:
         (-(-_POSITIONS * max(layer.inputs, layer.outputs) // seen[layer]) for layer in seen),
         default=n,
     )
+    several = any(positions > 1 for positions in seen.values())
     if count >= n:
-        return objective
-    return objective.restricted(np.random.default_rng(0).permutation(n)[:count])
+        return objective, several
+    return objective.restricted(np.random.default_rng(0).permutation(n)[:count]), several

@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 
 from whence.curvature.exact import Gradients
-from whence.curvature.factors import Layer, by_layer, product_dtype
+from whence.curvature.factors import Layer, by_layer
 from whence.errors import InvalidInput
 from whence.linalg.operator import LinearOperator
+from whence.linalg.precision import product_dtype
 from whence.linalg.separable import separate
 from whence.linalg.solver import Inverse, Solution, default_rtol
 from whence.linalg.spectral import KroneckerEigen, Spectral

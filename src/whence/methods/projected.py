@@ -26,6 +26,7 @@ from torch import Tensor
 from whence.errors import InvalidInput, NotPositiveDefinite, UnsupportedModel
 from whence.linalg.cholesky import Cholesky
 from whence.linalg.operator import LinearOperator
+from whence.linalg.precision import product_dtype
 from whence.linalg.structured import Dense
 from whence.methods.tracin import points_of
 from whence.objective.layers import Contribution, Lookup, Outer
@@ -54,6 +55,7 @@ def projected(
     damping: float | None = None,
     checkpoints: Sequence[Tensor] | None = None,
     seed: int = 0,
+    rtol: float = 2e-2,
 ) -> Scores:
     r"""Predict removals from randomly projected gradients: LoGra by default, TRAK with the margin.
 
@@ -73,6 +75,9 @@ def projected(
         damping: λ >= 0; the mean eigenvalue tr(K)/d if `None`. The penalty l2 is added to it.
         checkpoints: θ_t, each [p], as `objective.params`; scores are averaged over them.
         seed: Of P.
+        rtol: The relative error, in root mean square, that scores may have beside that of P, which
+            is far larger: from 2e-2 on, passes through a float32 network are in bfloat16 where the
+            hardware is made for it and the network bears it.
 
     Returns:
         Scores with values [q, n]: a predicted change of the measure on removal, 1/n included.
@@ -108,9 +113,11 @@ def projected(
         raise InvalidInput(f"Expected size >= 1 and seed >= 0. Got size={chosen}, seed={seed}.")
     if damping is not None and not 0 <= damping < np.inf:
         raise InvalidInput(f"Expected a finite damping >= 0, or None. Got {damping}.")
+    if not 0 < rtol < 1:
+        raise InvalidInput(f"Expected 0 < rtol < 1. Got {rtol}. The default is 2e-2.")
     points = points_of(objective, checkpoints)
     asked = objective.examples(queries)
-    plan = _Plan(output, projection, chosen, seed)
+    plan = _Plan(output, projection, chosen, seed, rtol)
     if checkpoints is None:
         return _scores(objective, asked, plan, measure, damping)
     return average([_scores(objective.at(p), asked, plan, measure, damping) for p in points])
@@ -125,6 +132,16 @@ class _Plan:
     projection: Projection
     size: int
     seed: int
+    rtol: float
+
+    def seen(self, objective: Objective) -> Objective:
+        """Return the objective in the precision of its passes."""
+        like = objective.params
+        # Neither the training gradients nor those of the queries are exact then.
+        rounded = product_dtype(like, self.rtol / 2) != like.dtype
+        if rounded and isinstance(objective, ModuleObjective):
+            return objective.halved()
+        return objective
 
 
 @final
@@ -159,7 +176,7 @@ def _scores(
     if damping not in kept.inverses:
         kept.inverses[damping] = _inverse(objective, kept.rows, damping)
     inverse, amount = kept.inverses[damping]
-    columns = kept.features(objective, asked, measure_of(objective.loss, measure)).T
+    columns = kept.features(plan.seen(objective), asked, measure_of(objective.loss, measure)).T
     n, d = kept.rows.shape
     scale = objective.weights * kept.slopes / n
     values = ((kept.rows @ inverse(columns)) * scale.unsqueeze(1)).T
@@ -188,7 +205,7 @@ def _project(objective: Objective, plan: _Plan) -> _Kept:
         features = _factored(objective, plan.size, plan.seed)
     elif plan.projection == "factored":  # no layers: as many numbers, of the whole gradient
         features = _Whole(plan.size**2, plan.seed)
-    rows = features(objective, objective.train, function)
+    rows = features(plan.seen(objective), objective.train, function)
     return _Kept(features=features, rows=rows, slopes=slopes, inverses={})
 
 

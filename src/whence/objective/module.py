@@ -10,8 +10,7 @@ differentiation on this model; the other parameters are differentiated one examp
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,23 +20,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves, tree_map
 
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.objective.layers import Contribution, Use, contribution, recorded
+from whence.objective.differentiation import backward, call, forward, unfused_recurrence
+from whence.objective.layers import Contribution, Rows, Use, contribution, recorded
 from whence.objective.losses import Loss
 from whence.objective.measures import Measure
 from whence.objective.objective import Examples, Objective
-from whence.objective.probe import check_finite, check_repeatable
+from whence.objective.probe import check_finite
 
 _DENSE = 5_000  # parameters up to which the Hessian is formed
-_BATCH = 1_024  # examples differentiated at once, at most
-_CACHE = 2**20  # numbers of one activation that a cache holds beside the others: 4 MB of float32
+BATCH = 1_024  # examples differentiated at once, at most
 _FEW = 2  # columns up to which a backward pass each is cheaper than factored gradients
-_PROBE = 3  # examples on which each rule must agree with differentiation
-_AGREEMENT = 1e-3  # of the largest entry, in float32; rules are right or far off
+PROBE = 3  # examples on which each rule must agree with differentiation
+_HALF_AGREEMENT = 0.05  # of the largest output, between bfloat16 and the model's own precision
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -87,6 +85,7 @@ class ModuleObjective(Objective):
         batch_size: Examples that are differentiated at once; changes memory, not the answer.
         factored: The selected parameters whose per-example gradients factor.
         spread: Those of them whose module is called once for all examples of a batch.
+        half: Whether per-example gradients come from passes in bfloat16, by torch's autocast.
         convex: Whether R is known to be convex.
         notes: What a reader of the results must know, a sentence each.
         classes: The user's names of the classes.
@@ -100,9 +99,10 @@ class ModuleObjective(Objective):
     params: Tensor
     l2: Tensor
     encode: Callable[[Any], ModuleExamples]
-    batch_size: int = _BATCH
+    batch_size: int = BATCH
     factored: frozenset[str] = frozenset()
     spread: frozenset[str] = frozenset()
+    half: bool = False
     convex: bool = False
     notes: tuple[str, ...] = ()
     classes: tuple[Any, ...] = ()
@@ -130,6 +130,26 @@ class ModuleObjective(Objective):
         """Return the objective of these training examples alone."""
         train, weights = self.train.subset(indices), self.weights[torch.as_tensor(indices)]
         return replace(self, train=train, weights=weights)
+
+    def halved(self) -> ModuleObjective:
+        """Return the same objective with per-example gradients from passes in bfloat16.
+
+        Where the hardware is made for it that halves their time; each gradient is off by 1 % or
+        so. A model that does not run under autocast, or gives other outputs there, stays as it is.
+        """
+        return replace(self, half=True) if self._bears_autocast else self
+
+    @cached_property
+    def _bears_autocast(self) -> bool:
+        """Whether outputs under autocast are the same but for rounding."""
+        few = self.train.subset(np.arange(min(PROBE, len(self.train)))).inputs
+        with torch.no_grad():
+            exact = self.run(self.params, few)
+            try:
+                rough = replace(self, half=True)._first_order(self.params, few)
+            except (RuntimeError, TypeError, ValueError):  # its own code is particular about dtypes
+                return False
+        return bool((exact - rough).abs().max() <= _HALF_AGREEMENT * exact.abs().max())
 
     def narrowed(self, names: Collection[str]) -> ModuleObjective:
         """Return the same objective in some of its parameters, the others constants at θ̂."""
@@ -176,7 +196,7 @@ class ModuleObjective(Objective):
     def outputs(self, examples: Examples) -> Tensor:
         """Return f_θ̂(x), [b, ...]."""
         with torch.no_grad():
-            parts = [self._call(self.params, x) for _, x, _ in self._batches(examples)]
+            parts = [self.run(self.params, x) for _, x, _ in self._batches(examples)]
         return torch.cat(parts)
 
     def outputs_at(self, examples: Examples, deltas: Tensor) -> Tensor:
@@ -196,20 +216,20 @@ class ModuleObjective(Objective):
         """Return J V, [b, ..., k]."""
         parts = []
         for _, x, _ in self._batches(examples):
-            with self._attached() as leaf:
-                outputs = self._call(leaf, x)
-                parts.append(torch.stack(_forward(outputs, leaf, v), -1))
+            with self.attached() as leaf:
+                outputs = self.run(leaf, x)
+                parts.append(torch.stack(forward(outputs, leaf, v), -1))
         return torch.cat(parts)
 
     def vjp(self, examples: Examples, w: Tensor) -> Tensor:
         """Return Σ_b J_bᵀ W_b for W [b, ..., k], shape [p, k]."""
         total = self.params.new_zeros(w.shape[-1], len(self.params))
         for part, x, _ in self._batches(examples):
-            with self._attached() as leaf:
-                outputs = self._call(leaf, x)
+            with self.attached() as leaf:
+                outputs = self.run(leaf, x)
                 for row, cotangent in zip(total, w[part].unbind(-1), strict=True):
                     if cotangent.any():
-                        row += _backward(outputs, leaf, cotangent)
+                        row += backward(outputs, leaf, cotangent)
         return total.T
 
     def gradient_dot(self, examples: Examples, measure: Measure, v: Tensor) -> Tensor:
@@ -263,13 +283,13 @@ class ModuleObjective(Objective):
         n = len(self.train)
         total = (self.l2.unsqueeze(1) * v).T.contiguous()
         for part, x, y in self._batches(self.train):
-            with self._attached() as leaf:
-                losses = self.loss(self._call(leaf, x), y)
+            with self.attached() as leaf:
+                losses = self.loss(self.run(leaf, x), y)
                 mean = self._finite((self.weights[part] * losses).sum() / n)
                 (gradient,) = torch.autograd.grad(mean, leaf, create_graph=True)
                 if gradient.requires_grad:
                     for row, column in zip(total, v.unbind(1), strict=True):
-                        row += _backward(gradient, leaf, column)
+                        row += backward(gradient, leaf, column)
         return total.T
 
     def ggnvp(self, v: Tensor) -> Tensor:
@@ -277,13 +297,13 @@ class ModuleObjective(Objective):
         n = len(self.train)
         total = (self.l2.unsqueeze(1) * v).T.contiguous()
         for part, x, y in self._batches(self.train):
-            with self._attached() as leaf:
-                outputs = self._call(leaf, x)
-                tangents = torch.stack(_forward(outputs, leaf, v), -1)
+            with self.attached() as leaf:
+                outputs = self.run(leaf, x)
+                tangents = torch.stack(forward(outputs, leaf, v), -1)
                 curved = self._finite(self.loss.hvp(outputs.detach(), y, tangents))
                 curved *= (self.weights[part] / n).reshape(-1, *[1] * (curved.ndim - 1))
                 for row, cotangent in zip(total, curved.unbind(-1), strict=True):
-                    row += _backward(outputs, leaf, cotangent)
+                    row += backward(outputs, leaf, cotangent)
         return total.T
 
     def input_gradient(self, examples: Examples, v: Tensor) -> Tensor:
@@ -298,8 +318,8 @@ class ModuleObjective(Objective):
                 )
             x = tree_map(lambda t: t.clone().requires_grad_() if t.is_floating_point() else t, x)
             (moving,) = (leaf for leaf in tree_leaves(x) if leaf.is_floating_point())
-            with self._attached() as leaf:
-                losses = self.loss(self._call(leaf, x), y)
+            with self.attached() as leaf:
+                losses = self.loss(self.run(leaf, x), y)
                 (gradient,) = torch.autograd.grad(losses.sum(), leaf, create_graph=True)
                 (mixed,) = torch.autograd.grad(gradient @ v, moving)
             parts.append(mixed)
@@ -323,18 +343,20 @@ class ModuleObjective(Objective):
             the r cotangents the derivatives in the output of every use.
         """
         for part, x, y in self._batches(self.train if examples is None else examples):
-            with self._attached(twice=False) as leaf:
-                with self._recorded(len(y)) as uses:
-                    outputs = self._call(leaf, x)
+            with self.attached(twice=False) as leaf:
+                with self.recording(len(y)) as uses:
+                    outputs = self._first_order(leaf, x)
                 edges = [use.edge for use in uses]
                 drawn = self._finite(cotangents(outputs.detach(), y)).unbind(-1)
                 passes = (
-                    torch.autograd.grad(
-                        outputs, edges, cotangent, retain_graph=True, allow_unused=True
+                    self._widened(
+                        torch.autograd.grad(
+                            outputs, edges, cotangent, retain_graph=True, allow_unused=True
+                        )
                     )
                     for cotangent in drawn
                 )
-                yield part, uses, passes if edges else iter(())
+                yield part, self._wide_uses(uses), passes if edges else iter(())
 
     @cached_property
     def slices(self) -> dict[str, slice]:
@@ -357,7 +379,7 @@ class ModuleObjective(Objective):
                     owners.setdefault(module, []).append((own, known[id(parameter)]))
         return owners
 
-    def _recorded(self, b: int) -> AbstractContextManager[list[Use]]:
+    def recording(self, b: int) -> AbstractContextManager[list[Use]]:
         """Return the record of a batch of b examples."""
         spread = [m for m, held in self.owners.items() if any(n in self.spread for _, n in held)]
         return recorded(list(self.owners), b, spread)
@@ -381,19 +403,44 @@ class ModuleObjective(Objective):
             return found
         for part, x, y in self._batches(self.train):
             with torch.no_grad():
-                check_finite(self.loss(self._call(self.params, x), y), self.train.ids[part])
+                check_finite(self.loss(self.run(self.params, x), y), self.train.ids[part])
         raise InvalidInput(
             "Expected finite derivatives. Got NaN or infinity, though every training loss is "
             "finite. Check the queries, the gradient of the loss, and the scale of the inputs."
         )
 
-    def _call(self, params: Tensor, inputs: Any) -> Tensor:
+    def run(self, params: Tensor, inputs: Any) -> Tensor:
         """Return f_θ(x)."""
         pieces = {name: params[at].view(self.shapes[name]) for name, at in self.slices.items()}
         return call(self.model, pieces, inputs)
 
+    def _first_order(self, params: Tensor, inputs: Any) -> Tensor:
+        """Return f_θ(x) for a pass that gives per-example gradients, by bfloat16 if so asked."""
+        with torch.autocast(params.device.type, torch.bfloat16, enabled=self.half):
+            outputs = self.run(params, inputs)
+        return outputs.to(params.dtype)
+
+    def _widened(self, tensors: Iterable[Tensor | None]) -> tuple[Tensor | None, ...]:
+        """Return floating-point tensors in the precision of the parameters."""
+        wide = self.params.dtype
+        return tuple(
+            tensor.to(wide) if tensor is not None and tensor.is_floating_point() else tensor
+            for tensor in tensors
+        )
+
+    def _wide_uses(self, uses: list[Use]) -> list[Use]:
+        """Return what modules saw in the precision of the parameters."""
+        if not self.half:
+            return uses
+        wide = self._widened(use.inputs for use in uses)
+        return [
+            replace(use, inputs=seen)
+            for use, seen in zip(uses, wide, strict=True)
+            if seen is not None
+        ]
+
     @contextmanager
-    def _attached(self, *, twice: bool = True) -> Iterator[Tensor]:
+    def attached(self, *, twice: bool = True) -> Iterator[Tensor]:
         """Yield θ̂ as a leaf to differentiate in, where everything differentiates twice, or once."""
         with ExitStack() as stack:
             stack.enter_context(torch.enable_grad())
@@ -401,7 +448,7 @@ class ModuleObjective(Objective):
             if twice or self.params.device.type != "cpu":
                 stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             if any(isinstance(module, nn.RNNBase) for module in self.model.modules()):
-                stack.enter_context(_unfused_recurrence())
+                stack.enter_context(unfused_recurrence())
             yield self.params.detach().clone().requires_grad_()
 
     def _gradients(
@@ -415,19 +462,19 @@ class ModuleObjective(Objective):
             matrix = self.looped(x, y, lambda f, t: self._slope(measure, f, t))
             for name in rest:
                 where = self.slices[name]
-                yield where, _Looped(matrix[:, where])
+                yield where, Rows(matrix[:, where])
 
     def _contributions(
         self, x: Any, y: Tensor, measure: Measure, names: frozenset[str]
     ) -> Iterator[tuple[slice, Contribution]]:
         """Yield the factored gradients of the named parameters, use by use."""
-        with self._attached(twice=False) as leaf:
-            with self._recorded(len(y)) as uses:
-                outputs = self._call(leaf, x)
+        with self.attached(twice=False) as leaf:
+            with self.recording(len(y)) as uses:
+                outputs = self._first_order(leaf, x)
             cotangent = self._slope(measure, outputs.detach(), y)
             edges = [use.edge for use in uses]
-            deltas = torch.autograd.grad(outputs, edges, cotangent, allow_unused=True)
-        for use, delta in zip(uses, deltas, strict=True):
+            found = torch.autograd.grad(outputs, edges, cotangent, allow_unused=True)
+        for use, delta in zip(self._wide_uses(uses), self._widened(found), strict=True):
             if delta is None:
                 continue
             for own, name in self.owners[use.module]:
@@ -452,201 +499,20 @@ class ModuleObjective(Objective):
         rows = []
         for b in range(len(y)):
             one = slice(b, b + 1)
-            with self._attached() as leaf:
-                outputs = self._call(leaf, tree_map(lambda t, s=one: t[s], x))
-                rows.append(_backward(outputs, leaf, cotangents(outputs.detach(), y[one])))
+            with self.attached() as leaf:
+                outputs = self.run(leaf, tree_map(lambda t, s=one: t[s], x))
+                rows.append(backward(outputs, leaf, cotangents(outputs.detach(), y[one])))
         return torch.stack(rows)
 
     def _weighted_gradients(self, examples: Examples, measure: Measure, w: Tensor) -> Tensor:
         """Return Σ_b W[b, k] ∇m(z_b), [p, k], by one backward pass per column."""
         total = self.params.new_zeros(w.shape[1], len(self.params))
         for part, x, y in self._batches(examples):
-            with self._attached(twice=False) as leaf:
-                outputs = self._call(leaf, x)
+            with self.attached(twice=False) as leaf:
+                outputs = self.run(leaf, x)
                 cotangent = self._slope(measure, outputs.detach(), y)
                 for row, weight in zip(total, w[part].unbind(1), strict=True):
                     if weight.any():
                         scaled = cotangent * weight.reshape(-1, *[1] * (cotangent.ndim - 1))
-                        row += _backward(outputs, leaf, scaled)
+                        row += backward(outputs, leaf, scaled)
         return total.T
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class _Looped(Contribution):
-    """Gradients made one by one, [b, p]."""
-
-    matrix: Tensor
-
-    def dot(self, v: Tensor) -> Tensor:
-        """Return G V."""
-        return self.matrix @ v
-
-    def sum(self, w: Tensor) -> Tensor:
-        """Return Gᵀ W."""
-        return self.matrix.T @ w
-
-    def squares(self, w: Tensor) -> Tensor:
-        """Return (G²)ᵀ w."""
-        return self.matrix.square().T @ w
-
-
-def call(model: nn.Module, parameters: Mapping[str, Tensor], inputs: Any) -> Tensor:
-    """Return a module's outputs: model(x), model(*x) for a tuple, model(**x) for a dict.
-
-    Args:
-        model: The module.
-        parameters: What replaces its own parameters, by name.
-        inputs: x of a batch.
-
-    Returns:
-        The outputs, [b, ...].
-
-    Raises:
-        UnsupportedModel: If the module does not return one tensor.
-    """
-    if isinstance(inputs, Mapping):
-        value = functional_call(model, dict(parameters), (), dict(inputs))
-    else:
-        arguments = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
-        value = functional_call(model, dict(parameters), arguments)
-    if not isinstance(value, Tensor):
-        raise UnsupportedModel(
-            f"Expected a model that returns one tensor. Got {type(value).__name__}. "
-            "Wrap it in a module that returns the logits."
-        )
-    return value
-
-
-def module_objective(objective: ModuleObjective, batch_size: int | None) -> ModuleObjective:
-    """Return the objective with its model probed: repeatable, finite, and what factors known.
-
-    Args:
-        objective: As put together, with nothing factored.
-        batch_size: Examples differentiated at once; chosen by what a cache holds if `None`.
-
-    Returns:
-        The same, with `factored` and `batch_size` filled in.
-
-    Raises:
-        InvalidInput: If outputs, targets and losses do not fit, or one of the first losses is not
-            finite.
-        NotDeterministic: If the outputs differ when asked twice.
-        UnsupportedModel: If an example's outputs depend on the rest of its batch.
-
-    Cost:
-        A few passes over eight examples: a loss that is not finite further on is found, and its
-        example named, by the first pass over all.
-    """
-    few = objective.train.subset(np.arange(min(8, len(objective.train))))
-    check_repeatable(lambda x: objective._call(objective.params, x), few.inputs)
-    objective = replace(objective, batch_size=batch_size or _cached_batch(objective))
-    _check_losses(objective, few)
-    plain = replace(objective, factored=_agreeing(objective))
-    # An embedding of positions does not see the examples; its output can be repeated for each.
-    shared = frozenset(
-        name
-        for module, held in plain.owners.items()
-        for _, name in held
-        if type(module) is nn.Embedding and name not in plain.factored
-    )
-    if not shared:
-        return plain
-    spread = replace(objective, spread=shared)
-    try:
-        agreeing = _agreeing(spread)
-    except (RuntimeError, ValueError, TypeError):  # the model relies on the shape it gave
-        return plain
-    return replace(plain, factored=plain.factored | agreeing, spread=shared & agreeing)
-
-
-def _cached_batch(objective: ModuleObjective) -> int:
-    """Return how many examples' largest output of a module a cache holds; on a GPU, many more."""
-    one, largest = objective.train.subset(np.arange(1)), 1
-
-    def measure(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-        nonlocal largest
-        sizes = [leaf.numel() for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
-        largest = max(largest, *sizes, 1)
-
-    with torch.no_grad(), ExitStack() as stack:
-        for module in objective.model.modules():
-            stack.callback(module.register_forward_hook(measure).remove)
-        objective._call(objective.params, one.inputs)
-    cached = _CACHE if objective.params.device.type == "cpu" else 32 * _CACHE
-    return min(max(cached // largest, 1), _BATCH)
-
-
-def _check_losses(objective: ModuleObjective, few: ModuleExamples) -> None:
-    """Raise unless outputs, targets and losses fit, and a few of the losses are finite."""
-    train = objective.train
-    outputs = objective.outputs(few)
-    if len(outputs) != len(few):
-        raise InvalidInput(
-            f"Expected one row of outputs per example, {len(few)}. Got {len(outputs)}. "
-            "Return outputs [b, c] from the model."
-        )
-    objective.loss.check_targets(outputs[:1].expand(len(train), *outputs.shape[1:]), train.targets)
-    losses = objective.loss(outputs, few.targets)
-    if losses.shape != (len(few),):
-        raise InvalidInput(
-            f"Expected the loss to return one value per example, shape ({len(few)},). Got "
-            f"shape {tuple(losses.shape)}. Use reduction='none'."
-        )
-    check_finite(losses, few.ids)
-
-
-def _agreeing(objective: ModuleObjective) -> frozenset[str]:
-    """Return the parameters whose factored gradients agree with differentiation, one by one."""
-    few = objective.train.subset(np.arange(min(_PROBE, len(objective.train))))
-    exact = objective.looped(few.inputs, few.targets, objective.loss.gradient)
-    eye = torch.eye(len(few), dtype=exact.dtype, device=exact.device)
-    found: dict[str, Tensor] = {}
-    with objective._attached() as leaf:
-        with objective._recorded(len(few)) as uses:
-            outputs = objective._call(leaf, few.inputs)
-        cotangent = objective.loss.gradient(outputs.detach(), few.targets)
-        edges = [use.edge for use in uses]
-        deltas = torch.autograd.grad(outputs, edges, cotangent, allow_unused=True) if edges else ()
-    unknown: set[str] = set()
-    for use, delta in zip(uses, deltas, strict=True):
-        for own, name in objective.owners[use.module]:
-            piece = None if delta is None else contribution(use, own, delta, len(few))
-            if piece is None:
-                unknown.add(name)
-            else:
-                found[name] = found.get(name, 0) + piece.sum(eye).T
-    agreeing = set()
-    for name, gradients in found.items():
-        truth = exact[:, objective.slices[name]]
-        scale = float(exact.abs().max())
-        fits = gradients.shape == truth.shape
-        if fits and float((gradients - truth).abs().max()) <= _AGREEMENT * scale:
-            agreeing.add(name)
-    return frozenset(agreeing - unknown)
-
-
-@contextmanager
-def _unfused_recurrence() -> Iterator[None]:
-    """Compute recurrent layers by plain operations: the fused ones differentiate only once."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="TF32 acceleration")
-        with torch.backends.mkldnn.flags(enabled=False):
-            yield
-
-
-def _backward(outputs: Tensor, leaf: Tensor, cotangent: Tensor) -> Tensor:
-    """Return Jᵀ u, [p]; the graph is kept for the next column."""
-    (product,) = torch.autograd.grad(
-        outputs, leaf, cotangent, retain_graph=True, materialize_grads=True
-    )
-    return product
-
-
-def _forward(outputs: Tensor, leaf: Tensor, v: Tensor) -> list[Tensor]:
-    """Return J v for each column of V, in the shape of the outputs."""
-    seed = torch.zeros_like(outputs, requires_grad=True)
-    (pulled,) = torch.autograd.grad(outputs, leaf, seed, create_graph=True)
-    return [
-        torch.autograd.grad(pulled, seed, column, retain_graph=True)[0] for column in v.unbind(1)
-    ]
