@@ -25,6 +25,7 @@ from benchmarks.attribution.table import write_page
 from whence.evaluation import Bank, lds, noise_ceiling
 
 RESULTS = Path(__file__).parent / "results"
+_WORKERS = 2  # retrainings at a time
 
 
 def judged(values: Any, truth: Bank) -> dict[str, Any]:
@@ -56,7 +57,8 @@ def run(
     if path.exists():
         record = json.loads(path.read_text())
     record |= {"label": case.label, "title": case.title, "left_out": dict(case.left_out)}
-    truths = {protocol.name: case.truth(protocol, bank) for protocol in case.protocols}
+    workers = _WORKERS if apart else 1
+    truths = {protocol.name: case.truth(protocol, bank, workers) for protocol in case.protocols}
     record["protocols"] = {
         protocol.name: described(truths[protocol.name], protocol.kept)
         for protocol in case.protocols

@@ -7,7 +7,7 @@ that is explained is repeated with the same start and order, a few percent of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -20,8 +20,8 @@ import whence
 from benchmarks.attribution import deterministic, gpt, halves, resnet
 from experiments import datasets
 from experiments.koh_liang_2017 import f2c
-from whence.evaluation import Bank, Together, fingerprint, subset_bank
-from whence.objective.training import Run, retrain, train
+from whence.evaluation import Bank, fingerprint, replays, subset_bank
+from whence.objective.training import Run, train
 
 Pair: TypeAlias = tuple[Tensor, Tensor]
 
@@ -54,7 +54,6 @@ class Case:
         protocols: How scores are judged.
         l2: The penalty that the weight decay of the recipe amounts to.
         convex: Whether the objective is.
-        together: Retrainings in one stack; 1 for networks that fill the processor alone.
         left_out: Methods that are not run, and why.
         few: Training examples of the quick form.
         cold: The network at its start in the quick form, where `model` has to be trained first.
@@ -69,7 +68,6 @@ class Case:
     protocols: tuple[Protocol, ...]
     l2: float = 0.0
     convex: bool = False
-    together: int = 16
     left_out: Mapping[str, str] = field(default_factory=dict)
     few: int = 200
     cold: Callable[[int], nn.Module] | None = None
@@ -84,29 +82,18 @@ class Case:
             directory=bank / f"{self.name}-runs" / str(seed),
         )
 
-    def truth(self, protocol: Protocol, bank: Path = BANK) -> Bank:
+    def truth(self, protocol: Protocol, bank: Path = BANK, workers: int = 1) -> Bank:
         """Return the retrainings of a protocol; those not on disk are done."""
         (inputs, _), queries = self.data()
-        run = cache(lambda seed: self.trained(seed, bank))
-
-        def outcomes(weights: Tensor, seeds: Sequence[int]) -> Tensor:
-            rows = torch.empty(len(seeds), len(queries[0]))
-            for seed in sorted(set(seeds)):
-                chosen = [i for i, other in enumerate(seeds) if other == seed]
-                ends = retrain(run(seed), weights[chosen], together=self.together)
-                for i, params in zip(chosen, ends, strict=True):
-                    with torch.no_grad():
-                        rows[i] = run(seed).program.losses(params, *queries)
-            return rows
-
         return subset_bank(
-            Together(outcomes, self.together),
+            replays([self.trained(seed, bank) for seed in range(protocol.seeds)], queries),
             len(inputs),
             subsets=protocol.subsets,
             seeds=protocol.seeds,
             fraction=protocol.kept,
             fingerprint=fingerprint(inputs, queries[0], str(self.recipe(0))),
             directory=self.folder(protocol, bank),
+            workers=workers,
         )
 
     def folder(self, protocol: Protocol, bank: Path = BANK) -> Path:
@@ -278,7 +265,6 @@ CASES = {
             ),
             protocols=one_run(40, 40),
             l2=1e-3,
-            together=1,
             left_out={
                 **dict.fromkeys(
                     (
@@ -302,7 +288,6 @@ CASES = {
             recipe=resnet.recipe,
             protocols=(random_halves(16),),
             l2=1e-3,
-            together=1,
             left_out=_TOO_LONG,
         ),
         Case(
@@ -314,7 +299,6 @@ CASES = {
             model=gpt.model,
             recipe=gpt.recipe,
             protocols=(random_halves(10),),
-            together=1,
             left_out={
                 **_TOO_LONG,
                 "EKFAC, expected": "65 backward passes per sequence",

@@ -153,7 +153,8 @@ class EKFAC(KroneckerSolver):
         fisher: "expected" takes all directions of the outputs, "sampled" one random one per example
             (and fresh ones for the eigenvalues: a shared draw is biased), "empirical" the gradients
             of the training losses, which vanish as a model overfits: what is left beside a penalty
-            may be little. `None`: expected up to 32 outputs, sampled above.
+            may be little. `None`: expected up to 32 outputs where every layer sees one position per
+            example, sampled otherwise: a backward pass per direction is most of the cost there.
         sharing: How the positions of one example that share a weight make the eigenbasis: "expand"
             takes each as an example, "reduce" sums δ and averages a over them first. The
             eigenvalues are the true ones either way.
@@ -293,10 +294,10 @@ def approximation(
     """
     few = objective.train.subset(np.arange(1))
     width = objective.outputs(few)[0].numel()
-    chosen = fisher or ("expected" if width <= _CLASSES else "sampled")
     layers = multiplying_layers(objective)
     rest = [name for name in objective.shapes if not any(name in layer.names for layer in layers)]
     some, sequences = _enough(objective, layers)
+    chosen = fisher or ("expected" if width <= _CLASSES and not sequences else "sampled")
     kind = product_dtype(objective.params, rtol)
     rough = objective
     if corrected and sequences and kind != objective.params.dtype:
