@@ -2,6 +2,9 @@
 
     python -m benchmarks.attribution [case ...] [--quick] [--retime] [--methods ...]
 
+A metagradient walks back through steps as they were rounded: it takes as many threads
+(OMP_NUM_THREADS) as the training that is kept had, one where a bank was built first.
+
 Retrainings and scores lie under benchmarks/bank/, numbers under benchmarks/attribution/results/; an
 interrupted run goes on where it was. The full form ends with the table and the figure of
 docs/explanation/leaderboard.md. It needs WHENCE_DATA, except for the case `digits`.

@@ -122,8 +122,8 @@ class Run:
         if not torch.allclose(kept, states[-1], rtol=1e-3, atol=1e-3 * float(kept.abs().max())):
             raise NotDeterministic(
                 f"Expected steps {start} to {stop} to lead to the recorded state. Got another. "
-                "Use deterministic kernels (torch.use_deterministic_algorithms), and one version "
-                "of the model for training and for the reverse pass."
+                "Use deterministic kernels (torch.use_deterministic_algorithms), and the model and "
+                "the number of threads of the training: sums in another order round otherwise."
             )
         return states
 
