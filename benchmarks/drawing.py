@@ -12,6 +12,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import NullFormatter
 
 from benchmarks.bars import mean_rows
 from benchmarks.rows import Row
@@ -92,6 +93,9 @@ def growth_figure(measured: dict[str, Any], path: Path) -> dict[tuple[str, str],
         below.set_xlabel(axis)
         ax.set_ylabel("seconds")
         below.set_ylabel("peak memory, MB")
+        for one in (ax, below):
+            one.xaxis.set_minor_formatter(NullFormatter())
+            one.grid(alpha=0.3, which="both")
         ax.legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(path, dpi=110, metadata={"Software": ""})

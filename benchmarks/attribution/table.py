@@ -182,26 +182,30 @@ def _figure(records: list[dict[str, Any]]) -> Figure:
     figure = Figure(figsize=(11, 5), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     methods = _methods(records)
+    colors = {record["label"]: f"C{i}" for i, record in enumerate(records)}
     for ax, halves, title in zip(axes, (True, False), ("random halves", "one run"), strict=True):
-        _panel(ax, _columns(records, halves=halves), methods, title)
+        _panel(ax, _columns(records, halves=halves), methods, colors, title)
     axes[0].set_yticks(range(len(methods)), methods)
     axes[0].invert_yaxis()
     return figure
 
 
 def _panel(
-    ax: Axes, columns: list[tuple[dict[str, Any], str]], methods: list[str], title: str
+    ax: Axes,
+    columns: list[tuple[dict[str, Any], str]],
+    methods: list[str],
+    colors: dict[str, str],
+    title: str,
 ) -> None:
     """Draw the columns of one protocol, with their intervals."""
     spread = np.linspace(-0.3, 0.3, max(len(columns), 1))
-    labels = list(dict.fromkeys(record["label"] for record, _ in columns))
     markers = dict(zip(("1% removed", "5% removed", "20% removed", HALVES), "osDo", strict=True))
     for shift, (record, name) in zip(spread, columns, strict=False):
         there = [i for i, method in enumerate(methods) if method in record["rows"]]
         found = [record["rows"][methods[i]]["lds"][name] for i in there]
         means = np.array([one["mean"] for one in found])
         ends = np.array([one["interval"] for one in found]).reshape(-1, 2).T
-        color = f"C{labels.index(record['label'])}"
+        color = colors[record["label"]]
         label = record["label"] + ("" if name == HALVES else f", {name}")
         ax.errorbar(
             means,
@@ -218,4 +222,4 @@ def _panel(
     ax.set_title(title)
     ax.set_xlabel("LDS; dotted: noise ceiling" if title == "random halves" else "LDS")
     if columns:
-        ax.legend(fontsize=7)
+        ax.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=4)
