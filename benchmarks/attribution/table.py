@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from benchmarks.attribution.ladder import METHODS
 from benchmarks.attribution.measure import TRAINING
 
 HALVES = "random halves"
+_MARKERS = {"1% removed": "o", "5% removed": "s", "20% removed": "D"}
 _DOCS = Path(__file__).parents[2] / "docs"
 
 _INTRODUCTION = """# Leaderboard
@@ -185,6 +187,13 @@ def _figure(records: list[dict[str, Any]]) -> Figure:
     colors = {record["label"]: f"C{i}" for i, record in enumerate(records)}
     for ax, halves, title in zip(axes, (True, False), ("random halves", "one run"), strict=True):
         _panel(ax, _columns(records, halves=halves), methods, colors, title)
+    models = [Line2D([], [], color=c, marker="o", label=label) for label, c in colors.items()]
+    removed = [
+        Line2D([], [], color="0.3", marker=marker, linestyle="", label=name)
+        for name, marker in _MARKERS.items()
+    ]
+    axes[0].legend(handles=models, fontsize=7, loc="lower left")
+    axes[1].legend(handles=removed, fontsize=7, loc="lower left")
     axes[0].set_yticks(range(len(methods)), methods)
     axes[0].invert_yaxis()
     return figure
@@ -199,27 +208,22 @@ def _panel(
 ) -> None:
     """Draw the columns of one protocol, with their intervals."""
     spread = np.linspace(-0.3, 0.3, max(len(columns), 1))
-    markers = dict(zip(("1% removed", "5% removed", "20% removed", HALVES), "osDo", strict=True))
     for shift, (record, name) in zip(spread, columns, strict=False):
         there = [i for i, method in enumerate(methods) if method in record["rows"]]
         found = [record["rows"][methods[i]]["lds"][name] for i in there]
         means = np.array([one["mean"] for one in found])
         ends = np.array([one["interval"] for one in found]).reshape(-1, 2).T
         color = colors[record["label"]]
-        label = record["label"] + ("" if name == HALVES else f", {name}")
         ax.errorbar(
             means,
             np.array(there) + shift,
             xerr=np.maximum(np.abs(ends - means), 0),
-            fmt=markers.get(name, "o"),
+            fmt=_MARKERS.get(name, "o"),
             color=color,
             markersize=4,
-            label=label,
         )
         ceiling = record["protocols"][name]["ceiling"]
         if ceiling is not None:
             ax.axvline(ceiling, color=color, linestyle=":", linewidth=1)
     ax.set_title(title)
     ax.set_xlabel("LDS; dotted: noise ceiling" if title == "random halves" else "LDS")
-    if columns:
-        ax.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=4)
