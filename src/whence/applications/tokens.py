@@ -78,7 +78,8 @@ def influence_by_token(
 
     The loss of a sequence is a sum over its target tokens, and so is its score. Token t of sequence
     i contributes (wᵢ/n) ∂ℓᵢ/∂f_{it} · (Jᵢ H⁻¹ ∇m_q)_t: what its own term of the loss taught the
-    model about the query. The parts add up to `whence.influence(objective, queries)`.
+    model about the query. The parts add up to `whence.influence(objective, queries)`, within the
+    `rtol` of the solver.
 
     Args:
         objective: R at θ̂ of a sequence model, with outputs [b, t, c].
