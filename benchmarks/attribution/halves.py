@@ -61,7 +61,6 @@ def bank_of(
     *,
     subsets: int = SUBSETS,
     seed: int = 0,
-    workers: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """Return the masks [m, n] and the outcomes [s, m, q] of retraining on halves that a seed draws.
 
@@ -74,7 +73,6 @@ def bank_of(
         seeds=len(runs),
         fingerprint=fingerprint(runs[0].program.inputs, queries[0], str(runs[0].recipe)),
         directory=directory,
-        workers=workers,
         seed=seed,
     )
     return bank.masks, bank.outcomes

@@ -19,6 +19,11 @@ from whence.objective.training import Run
 
 Values: TypeAlias = NDArray[np.float64]
 
+# From EKFAC on random batches: the work of five products with 5,000 examples.
+STOCHASTIC = whence.LiSSA(
+    depth=25, preconditioner=whence.EKFAC(), batch_size=1024, averaged=True, rtol=0.5
+)
+
 
 class Explained:
     """A case with its training at hand."""
@@ -71,14 +76,6 @@ def iterated(steps: int) -> Callable[[Explained], Values]:
     return lambda it: it.influence(solver)
 
 
-def stochastic(it: Explained) -> Values:
-    """Iterate from EKFAC on random batches: the work of five products with 5,000 examples."""
-    solver = whence.LiSSA(
-        depth=25, preconditioner=whence.EKFAC(), batch_size=1024, averaged=True, rtol=0.5
-    )
-    return it.influence(solver)
-
-
 def ensemble(it: Explained, trainings: int = 10) -> Values:
     """Average over trainings that differ in start and order."""
     return np.mean([it.influence(whence.EKFAC(), seed) for seed in range(trainings)], axis=0)
@@ -103,7 +100,7 @@ METHODS: Mapping[str, Callable[[Explained], Values]] = MappingProxyType(
         "EKFAC, expected": lambda it: it.influence(whence.EKFAC(fisher="expected")),
         "EKFAC, empirical": lambda it: it.influence(whence.EKFAC(fisher="empirical")),
         "EKFAC, sampled": lambda it: it.influence(whence.EKFAC(fisher="sampled")),
-        "EKFAC, then batches": stochastic,
+        "EKFAC, then batches": lambda it: it.influence(STOCHASTIC),
         "CG from EKFAC, 2 steps": iterated(2),
         "CG from EKFAC, 5 steps": iterated(5),
         "CG from EKFAC, 10 steps": iterated(10),

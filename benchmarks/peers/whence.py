@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 import whence
 from benchmarks.attribution.halves import recorded
+from benchmarks.attribution.ladder import STOCHASTIC
 from benchmarks.workloads.problem import Ask, Halves, Influence, Removals, Suspects
 from whence.evaluation import replays, subset_bank
 
@@ -149,11 +150,7 @@ METHODS = {
     "exact": exact,
     "EKFAC": module(whence.EKFAC()),
     "KFAC": module(whence.KFAC()),
-    "EKFAC, then batches": module(
-        whence.LiSSA(
-            depth=25, preconditioner=whence.EKFAC(), batch_size=1024, averaged=True, rtol=0.5
-        )
-    ),
+    "EKFAC, then batches": module(STOCHASTIC),
     "CG from EKFAC, 5 steps": module(
         whence.CG(rtol=1e-6, max_iterations=5, preconditioner=whence.EKFAC())
     ),

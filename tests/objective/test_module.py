@@ -98,7 +98,7 @@ def test_tables_of_any_size_have_the_same_products(
     objective = objective_of(name)
     V = torch.randn(len(objective.params), 20, dtype=torch.float64)
     small = objective.gradient_dot(objective.train, objective.loss, V)
-    monkeypatch.setattr("whence.objective.layers._SMALL_TABLE", 0)
+    monkeypatch.setattr("whence.objective.contributions._SMALL_TABLE", 0)
     large = objective.gradient_dot(objective.train, objective.loss, V)
     torch.testing.assert_close(small, large)
 

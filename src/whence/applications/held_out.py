@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.applications.influence import removal, self_influence
+from whence.applications.influence import removal
 from whence.curvature.choose import prepare
 from whence.curvature.forms import leverages
 from whence.curvature.removal import tiles
@@ -44,11 +44,12 @@ class HeldOut:
 
     Args:
         outputs: f₋ᵢ, [k, c].
-        self_influence: (wᵢ/n) gᵢᵀ H⁻¹ gᵢ, how far to first order their losses rise, [k].
+        self_influence: (wᵢ/n) gᵢᵀ H⁻¹ gᵢ, how far to first order their losses rise, [k]; `None`
+            where that would take solves of its own.
     """
 
     outputs: Tensor
-    self_influence: Tensor
+    self_influence: Tensor | None
 
 
 def held_out(
@@ -58,7 +59,7 @@ def held_out(
     solver: Solver | None = None,
     damping: float | None = None,
 ) -> HeldOut:
-    """Return the outputs of each example one Newton step without it, and its self-influence.
+    """Return the outputs of each example one Newton step without it, and what comes with them.
 
     Args:
         objective: R at θ̂.
@@ -70,8 +71,7 @@ def held_out(
         Both.
 
     Cost:
-        k c solves, half solves where a model linear in its parameters is factored; k more solves
-        for other models.
+        k c solves, half solves where a model linear in its parameters is factored.
 
     References:
         Koh & Liang (2017), section 2.1, with the curvature of the example taken out; for linear
@@ -98,8 +98,7 @@ def held_out(
             part = objective.train.subset(where[tile][start : start + _COLUMNS])
             moved = objective.outputs_at(part, deltas[:, start : start + _COLUMNS])
             parts.append(moved.diagonal(dim1=0, dim2=2).T)  # each example without itself alone
-    own = self_influence(objective, indices=where, solver=solver, damping=damping)
-    return HeldOut(outputs=torch.cat(parts), self_influence=torch.from_numpy(own))
+    return HeldOut(outputs=torch.cat(parts), self_influence=None)
 
 
 @final

@@ -299,21 +299,27 @@ def find_label_errors(
         best = best_penalty(objective, solver=solver, damping=damping)
         objective, factor = best.objective, best.factor
     losses = as_array(objective.loss(objective.outputs(train), train.targets))
-    if method == "held_out_loss":
-        without = held_out(objective, np.arange(len(train)), solver=solver, damping=damping)
-        own = as_array(without.self_influence)
-        scores = as_array(objective.loss(without.outputs, train.targets))
-    else:
+    without = (
+        held_out(objective, np.arange(len(train)), solver=solver, damping=damping)
+        if method == "held_out_loss"
+        else None
+    )
+    if without is None or without.self_influence is None:
         own = self_influence(objective, solver=solver, damping=damping)
+    else:
+        own = as_array(without.self_influence)
+    if without is None:
         scores = own if method == "self_influence" else losses
+    else:
+        scores = as_array(objective.loss(without.outputs, train.targets))
     ranking = np.argsort(-scores, kind="stable")
     first = ranking[:k]
     # All k removals are as many solves as the ranking took: the same factor serves both.
     prepared = prepare(objective, len(train), solver=solver, damping=damping)
     outputs = (
-        without.outputs[torch.from_numpy(first)]
-        if method == "held_out_loss"
-        else held_out(objective, first, solver=solver, damping=damping).outputs
+        held_out(objective, first, solver=solver, damping=damping).outputs
+        if without is None
+        else without.outputs[torch.from_numpy(first)]
     )
     suggested = _likeliest(objective, outputs, labels)
     gain = None

@@ -28,7 +28,6 @@ from whence.linalg.cg import CG
 from whence.linalg.cholesky import Cholesky, CholeskyInverse, factor_in_place
 from whence.linalg.mixed import MixedInverse
 from whence.linalg.operator import LinearOperator
-from whence.linalg.precision import product_dtype
 from whence.linalg.solver import Inverse, Solver
 from whence.linalg.spectral import LowRank
 from whence.linalg.structured import Dense
@@ -199,9 +198,7 @@ def _in_half(objective: Objective, inverse: Inverse) -> Objective | None:
     if not isinstance(inverse, KroneckerInverse) or inverse.factors:
         return None
     assert isinstance(objective, ModuleObjective)
-    if product_dtype(objective.params, inverse.rtol) == objective.params.dtype:
-        return None
-    rough = objective.halved()
+    rough = objective.within(inverse.rtol)
     return rough if rough.half else None
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from whence.curvature.directions import Directions
 from whence.errors import InvalidInput
 from whence.linalg.spectral import Diagonal, KroneckerEigen, Spectral, eigendecompose
+from whence.objective.contributions import Contribution
 from whence.objective.layers import (
-    Contribution,
     Use,
     contribution,
     multiplied,

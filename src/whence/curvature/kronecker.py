@@ -38,10 +38,10 @@ from whence.curvature.separable import KroneckerInverse
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.direct import Direct
 from whence.linalg.operator import LinearOperator, split_damping
-from whence.linalg.precision import product_dtype
 from whence.linalg.solver import Solver, default_rtol
 from whence.linalg.structured import BlockDiagonal, Reordered
 from whence.objective.module import ModuleObjective
+from whence.objective.precision import product_dtype
 
 _CLASSES = 32  # outputs up to which the expectation over directions is taken exactly
 _POSITIONS = 32  # seen by a layer for each of its inputs or outputs, which make its eigenbasis
@@ -298,10 +298,8 @@ def approximation(
     rest = [name for name in objective.shapes if not any(name in layer.names for layer in layers)]
     some, sequences = _enough(objective, layers)
     chosen = fisher or ("expected" if width <= _CLASSES and not sequences else "sampled")
-    kind = product_dtype(objective.params, rtol)
-    rough = objective
-    if corrected and sequences and kind != objective.params.dtype:
-        rough = objective.halved()
+    kind = product_dtype(objective.params.dtype, objective.params.device, rtol)
+    rough = objective.within(rtol) if corrected and sequences else objective
     add_factors(
         some if corrected else objective, layers, Directions(objective.loss, chosen, seed), sharing
     )

@@ -25,13 +25,13 @@ from whence.curvature.exact import Gradients
 from whence.curvature.factors import Layer, by_layer
 from whence.errors import InvalidInput
 from whence.linalg.operator import LinearOperator
-from whence.linalg.precision import product_dtype
 from whence.linalg.separable import separate
 from whence.linalg.solver import Inverse, Solution, default_rtol
 from whence.linalg.spectral import KroneckerEigen, Spectral
 from whence.linalg.structured import BlockDiagonal, Reordered
 from whence.objective.layers import products
 from whence.objective.module import ModuleObjective
+from whence.objective.precision import product_dtype
 
 _TILE = 2**21  # numbers in a tile of separable scores: what a cache holds
 
@@ -144,7 +144,7 @@ class KroneckerInverse(Inverse):
     def _terms(self, gradients: Gradients) -> dict[Layer, tuple[Tensor, Tensor]]:
         """Return x [r, q, out] and y [r, q, in + 1] of each single layer."""
         batches = [rows for _, rows in self._rows(gradients)]
-        kind = product_dtype(self.closed.order.new_empty(0, dtype=self.dtype), self.rtol)
+        kind = product_dtype(self.dtype, self.device, self.rtol)
         terms = {}
         for layer in batches[0]:
             block, (u, v) = self._single[layer], self._separated[layer]

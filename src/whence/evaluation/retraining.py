@@ -204,9 +204,7 @@ def replays(
             f"Expected trainings of one data set, at least one. Got {len(runs)}, of n = {sizes}."
         )
     for run in runs:
-        inputs, targets = queries_of(run.program, queries)
-        if isinstance(measure, str):
-            check_targets(run.program, run.params, inputs, targets)
+        _asked(run, queries, measure)
     # Kept states are not needed, and would be sent to every worker.
     light = tuple(replace(run, checkpoints=InMemory(), directory=None) for run in runs)
     size = min(stack_size(run) for run in light)
@@ -239,6 +237,16 @@ class _Replays:
         return torch.stack([rows[i] for i in range(len(seeds))])
 
 
+def _asked(
+    run: Run, queries: Any, measure: str | Measure | OutputFunction
+) -> tuple[Tensor, Tensor]:
+    """Return x and y of the queries, checked for a run and a measure."""
+    inputs, targets = queries_of(run.program, queries)
+    if isinstance(measure, str):
+        check_targets(run.program, run.params, inputs, targets)
+    return inputs, targets
+
+
 def _measured(
     run: Run,
     weights: Tensor,
@@ -247,9 +255,7 @@ def _measured(
     together: int | None,
 ) -> Iterator[Float]:
     """Yield the measure of all queries, [q], after each of the trainings with weights [k, n]."""
-    inputs, targets = queries_of(run.program, queries)
-    if isinstance(measure, str):
-        check_targets(run.program, run.params, inputs, targets)
+    inputs, targets = _asked(run, queries, measure)
     measured = measure_of(run.program.loss, measure)
     together = stack_size(run) if together is None else together
     for chunk in torch.split(weights, max(together, 1)):

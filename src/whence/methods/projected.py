@@ -26,10 +26,9 @@ from torch import Tensor
 from whence.errors import InvalidInput, NotPositiveDefinite, UnsupportedModel
 from whence.linalg.cholesky import Cholesky
 from whence.linalg.operator import LinearOperator
-from whence.linalg.precision import product_dtype
 from whence.linalg.structured import Dense
 from whence.methods.tracin import points_of
-from whence.objective.layers import Contribution, Lookup, Outer
+from whence.objective.contributions import Contribution, Lookup, Outer
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure, OutputFunction, measure_name
 from whence.objective.module import ModuleObjective
@@ -136,12 +135,10 @@ class _Plan:
 
     def seen(self, objective: Objective) -> Objective:
         """Return the objective in the precision of its passes."""
-        like = objective.params
+        if not isinstance(objective, ModuleObjective):
+            return objective
         # Neither the training gradients nor those of the queries are exact then.
-        rounded = product_dtype(like, self.rtol / 2) != like.dtype
-        if rounded and isinstance(objective, ModuleObjective):
-            return objective.halved()
-        return objective
+        return objective.within(self.rtol / 2)
 
 
 @final

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from whence.errors import InvalidInput, NotConvergedWarning, UnsupportedModel
+from whence.objective.contributions import Outer
 from whence.objective.features import DenseFeatures, Features
-from whence.objective.layers import Outer
 from whence.objective.linear import LinearExamples, LinearObjective
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure, OutputFunction, measure_name

@@ -10,7 +10,7 @@ differentiation on this model; the other parameters are differentiated one examp
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,11 +24,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves, tree_map
 
 from whence.errors import InvalidInput, UnsupportedModel
+from whence.objective.contributions import Contribution, Rows
 from whence.objective.differentiation import backward, call, forward, unfused_recurrence
-from whence.objective.layers import Contribution, Rows, Use, contribution, recorded
+from whence.objective.layers import Use, contribution, recorded
 from whence.objective.losses import Loss
 from whence.objective.measures import Measure
 from whence.objective.objective import Examples, Objective
+from whence.objective.precision import product_dtype
 from whence.objective.probe import check_finite
 
 _DENSE = 5_000  # parameters up to which the Hessian is formed
@@ -138,6 +140,11 @@ class ModuleObjective(Objective):
         so. A model that does not run under autocast, or gives other outputs there, stays as it is.
         """
         return replace(self, half=True) if self._bears_autocast else self
+
+    def within(self, rtol: float) -> ModuleObjective:
+        """Return the objective with gradients as rough as an error allows: `halved`, or itself."""
+        dtype = self.params.dtype
+        return self if product_dtype(dtype, self.params.device, rtol) == dtype else self.halved()
 
     @cached_property
     def _bears_autocast(self) -> bool:
@@ -343,20 +350,34 @@ class ModuleObjective(Objective):
             the r cotangents the derivatives in the output of every use.
         """
         for part, x, y in self._batches(self.train if examples is None else examples):
-            with self.attached(twice=False) as leaf:
-                with self.recording(len(y)) as uses:
-                    outputs = self._first_order(leaf, x)
-                edges = [use.edge for use in uses]
-                drawn = self._finite(cotangents(outputs.detach(), y)).unbind(-1)
-                passes = (
-                    self._widened(
-                        torch.autograd.grad(
-                            outputs, edges, cotangent, retain_graph=True, allow_unused=True
-                        )
-                    )
-                    for cotangent in drawn
-                )
-                yield part, self._wide_uses(uses), passes if edges else iter(())
+            uses, passes = self.passes(x, y, lambda f, t: self._finite(cotangents(f, t)))
+            yield part, uses, passes
+
+    def passes(
+        self, x: Any, y: Tensor, cotangents: Callable[[Tensor, Tensor], Tensor]
+    ) -> tuple[list[Use], Iterator[tuple[Tensor | None, ...]]]:
+        """Return what the modules saw of one batch, and what each cotangent sends back to them.
+
+        Args:
+            x: Inputs of the batch.
+            y: Targets of the batch.
+            cotangents: As for `traced`.
+        """
+        with self.attached(twice=False) as leaf:
+            with self.recording(len(y)) as uses:
+                outputs = self._first_order(leaf, x)
+            drawn = cotangents(outputs.detach(), y).unbind(-1)
+        edges = [use.edge for use in uses]
+        found = (
+            torch.autograd.grad(
+                outputs, edges, cotangent, retain_graph=r < len(drawn), allow_unused=True
+            )
+            for r, cotangent in enumerate(drawn, 1)
+        )
+        back = (tuple(None if d is None else self._wide(d) for d in deltas) for deltas in found)
+        return [replace(use, inputs=self._wide(use.inputs)) for use in uses], (
+            back if edges else iter(())
+        )
 
     @cached_property
     def slices(self) -> dict[str, slice]:
@@ -420,24 +441,9 @@ class ModuleObjective(Objective):
             outputs = self.run(params, inputs)
         return outputs.to(params.dtype)
 
-    def _widened(self, tensors: Iterable[Tensor | None]) -> tuple[Tensor | None, ...]:
-        """Return floating-point tensors in the precision of the parameters."""
-        wide = self.params.dtype
-        return tuple(
-            tensor.to(wide) if tensor is not None and tensor.is_floating_point() else tensor
-            for tensor in tensors
-        )
-
-    def _wide_uses(self, uses: list[Use]) -> list[Use]:
-        """Return what modules saw in the precision of the parameters."""
-        if not self.half:
-            return uses
-        wide = self._widened(use.inputs for use in uses)
-        return [
-            replace(use, inputs=seen)
-            for use, seen in zip(uses, wide, strict=True)
-            if seen is not None
-        ]
+    def _wide(self, tensor: Tensor) -> Tensor:
+        """Return what came of a pass in bfloat16 in the precision of the parameters."""
+        return tensor.to(self.params.dtype) if tensor.dtype == torch.bfloat16 else tensor
 
     @contextmanager
     def attached(self, *, twice: bool = True) -> Iterator[Tensor]:
@@ -468,13 +474,8 @@ class ModuleObjective(Objective):
         self, x: Any, y: Tensor, measure: Measure, names: frozenset[str]
     ) -> Iterator[tuple[slice, Contribution]]:
         """Yield the factored gradients of the named parameters, use by use."""
-        with self.attached(twice=False) as leaf:
-            with self.recording(len(y)) as uses:
-                outputs = self._first_order(leaf, x)
-            cotangent = self._slope(measure, outputs.detach(), y)
-            edges = [use.edge for use in uses]
-            found = torch.autograd.grad(outputs, edges, cotangent, allow_unused=True)
-        for use, delta in zip(self._wide_uses(uses), self._widened(found), strict=True):
+        uses, passes = self.passes(x, y, lambda f, t: self._slope(measure, f, t).unsqueeze(-1))
+        for use, delta in zip(uses, next(passes), strict=True):
             if delta is None:
                 continue
             for own, name in self.owners[use.module]:

@@ -104,14 +104,11 @@ def _agreeing(objective: ModuleObjective) -> frozenset[str]:
     exact = objective.looped(few.inputs, few.targets, objective.loss.gradient)
     eye = torch.eye(len(few), dtype=exact.dtype, device=exact.device)
     found: dict[str, Tensor] = {}
-    with objective.attached() as leaf:
-        with objective.recording(len(few)) as uses:
-            outputs = objective.run(leaf, few.inputs)
-        cotangent = objective.loss.gradient(outputs.detach(), few.targets)
-        edges = [use.edge for use in uses]
-        deltas = torch.autograd.grad(outputs, edges, cotangent, allow_unused=True) if edges else ()
+    uses, passes = objective.passes(
+        few.inputs, few.targets, lambda f, t: objective.loss.gradient(f, t).unsqueeze(-1)
+    )
     unknown: set[str] = set()
-    for use, delta in zip(uses, deltas, strict=True):
+    for use, delta in zip(uses, next(passes, ()), strict=True):
         for own, name in objective.owners[use.module]:
             piece = None if delta is None else contribution(use, own, delta, len(few))
             if piece is None:

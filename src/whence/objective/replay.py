@@ -45,7 +45,7 @@ def stack_size(run: Run) -> int:
             return 1
     try:
         program.gradients(params.expand(2, -1), batch, params.new_ones(2, len(batch)))
-    except (RuntimeError, NotImplementedError):
+    except RuntimeError:
         # For example a recurrent layer, or a torch.autograd.Function with no rule for vmap.
         return 1
     return _STACK

@@ -1,0 +1,175 @@
+r"""Per-example gradients of one parameter, kept in the form in which their products are cheap."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+_TILE = 2**25  # numbers of per-example gradients that stand at once: 128 MB of float32
+_FEW_SUMS = 4  # columns below which sums of factored gradients are products of factors
+_SMALL_TABLE = 4  # rows of an embedding per position up to which its gradients are formed
+_FEW = 16  # columns below which one wide product beats one per output
+
+
+class Contribution(ABC):
+    """The gradients g_b of one parameter for b examples, through one use of one module."""
+
+    @abstractmethod
+    def dot(self, v: Tensor) -> Tensor:
+        """Return g_bᵀ V for V [p, k], shape [b, k]."""
+
+    @abstractmethod
+    def sum(self, w: Tensor) -> Tensor:
+        """Return Σ_b W[b, k] g_b, [p, k]."""
+
+    @abstractmethod
+    def squares(self, w: Tensor) -> Tensor:
+        """Return Σ_b w_b g_b², entry by entry, [p]."""
+
+    def products(self, v: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Return G V and Gᵀ W."""
+        return self.dot(v), self.sum(w)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Rows(Contribution):
+    """Gradients that are stored as they are: of biases and norms, which are small.
+
+    Args:
+        matrix: G, [b, p].
+    """
+
+    matrix: Tensor
+
+    def dot(self, v: Tensor) -> Tensor:
+        """Return G V."""
+        return self.matrix @ v
+
+    def sum(self, w: Tensor) -> Tensor:
+        """Return Gᵀ W."""
+        return self.matrix.T @ w
+
+    def squares(self, w: Tensor) -> Tensor:
+        """Return (G²)ᵀ w."""
+        return self.matrix.square().T @ w
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Outer(Contribution):
+    """Gradients Σ_t left_t right_tᵀ, flat row by row.
+
+    Args:
+        left: [b, t, m].
+        right: [b, t, d].
+    """
+
+    left: Tensor
+    right: Tensor
+
+    def rows(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield slices of examples with their gradients, [·, m d]."""
+        b, _, m = self.left.shape
+        step = max(1, _TILE // (m * self.right.shape[2]))
+        for start in range(0, b, step):
+            part = slice(start, start + step)
+            yield part, torch.bmm(self.left[part].mT, self.right[part]).flatten(1)
+
+    def dot(self, v: Tensor) -> Tensor:
+        """Return G V: from the factors at one position, else a tile of G at a time."""
+        if self.left.shape[1] == 1:
+            return self._dot_at_one_position(v)
+        return torch.cat([matrix @ v for _, matrix in self.rows()])
+
+    def _dot_at_one_position(self, v: Tensor) -> Tensor:
+        """Return leftᵀ V right per example: G, whose size is bound by memory, is never made."""
+        left, right = self.left[:, 0], self.right[:, 0]
+        m, d, k = left.shape[1], right.shape[1], v.shape[1]
+        columns = v.reshape(m, d, k)
+        if k < _FEW:
+            product = right @ columns.transpose(0, 1).reshape(d, m * k)
+            return torch.einsum("bm,bmk->bk", left, product.reshape(-1, m, k))
+        return torch.einsum("mb,mbk->bk", left.T, torch.matmul(right, columns))
+
+    def sum(self, w: Tensor) -> Tensor:
+        """Return Gᵀ W: few columns as products of factors, else a tile of G at a time."""
+        if w.shape[1] < _FEW_SUMS:
+            left, right = self.left, self.right.flatten(0, 1)
+            columns = [(left * c.reshape(-1, 1, 1)).flatten(0, 1).T @ right for c in w.unbind(1)]
+            return torch.stack(columns, -1).flatten(0, 1)
+        total = w.new_zeros(self.left.shape[2] * self.right.shape[2], w.shape[1])
+        for part, matrix in self.rows():
+            total.addmm_(matrix.T, w[part])
+        return total
+
+    def products(self, v: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Return G V and Gᵀ W; at several positions from the same tiles of G."""
+        if self.left.shape[1] == 1:
+            return self.dot(v), self.sum(w)
+        total = w.new_zeros(self.left.shape[2] * self.right.shape[2], w.shape[1])
+        dots = []
+        for part, matrix in self.rows():
+            dots.append(matrix @ v)
+            total.addmm_(matrix.T, w[part])
+        return torch.cat(dots), total
+
+    def squares(self, w: Tensor) -> Tensor:
+        """Return (G²)ᵀ w; at one position the square of a product is the product of squares."""
+        if self.left.shape[1] == 1:
+            left, right = self.left[:, 0].square(), self.right[:, 0].square()
+            return ((left * w.unsqueeze(1)).T @ right).flatten()
+        total = w.new_zeros(self.left.shape[2] * self.right.shape[2])
+        for part, matrix in self.rows():
+            total.addmv_(matrix.square_().T, w[part])
+        return total
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Lookup(Contribution):
+    """Gradients of a table of which each example reads a few rows: an embedding.
+
+    Args:
+        indices: Rows read, [b, t].
+        left: Derivatives in what was read, [b, t, d]; zero where the row is not trained.
+        size: The number of rows of the table.
+    """
+
+    indices: Tensor
+    left: Tensor
+    size: int
+
+    def dot(self, v: Tensor) -> Tensor:
+        """Return Σ_t δ_tᵀ V[row_t]: one column of V at a time, or from G where tables are small."""
+        b, t, d = self.left.shape
+        if self.size <= _SMALL_TABLE * t:
+            example = torch.arange(b, device=v.device).unsqueeze(1)
+            G = self.left.new_zeros(b * self.size, d)
+            G.index_add_(0, (example * self.size + self.indices).flatten(), self.left.flatten(0, 1))
+            return G.view(b, -1) @ v
+        tables = v.T.reshape(-1, self.size, d)
+        return torch.stack([(t[self.indices] * self.left).sum((1, 2)) for t in tables], 1)
+
+    def sum(self, w: Tensor) -> Tensor:
+        """Return Σ_b W[b, k] g_b, one column of W at a time."""
+        d, rows = self.left.shape[2], self.indices.flatten()
+        total = w.new_zeros(w.shape[1], self.size, d)
+        for k, table in enumerate(total):
+            table.index_add_(0, rows, (w[:, k].reshape(-1, 1, 1) * self.left).reshape(-1, d))
+        return total.reshape(len(total), -1).T
+
+    def squares(self, w: Tensor) -> Tensor:
+        """Return Σ_b w_b g_b²: what one example reads twice is summed before it is squared."""
+        b, _, d = self.left.shape
+        example = torch.arange(b, device=w.device).unsqueeze(1)
+        read, place = torch.unique(example * self.size + self.indices, return_inverse=True)
+        summed = w.new_zeros(len(read), d).index_add_(0, place.flatten(), self.left.reshape(-1, d))
+        table = w.new_zeros(self.size, d)
+        scaled = summed.square_().mul_(w[read // self.size].unsqueeze(1))
+        return table.index_add_(0, read % self.size, scaled).flatten()
