@@ -23,12 +23,14 @@ def test_coordinates_keep_the_kernel_and_form_a_staircase(name: str) -> None:
     x = rows()
     dense = x.toarray()
     kernel = Kernel(name, gamma=0.1, coef0=1.0)
-    space, z = row_space(kernel, x)
+    space, features = row_space(kernel, x)
+    z, order = features.matrix.numpy(), features.staircase
     naive = kernel(dense, dense.copy())
     np.testing.assert_allclose(z @ z.T, naive, atol=1e-9 * np.abs(naive).max())
     assert z.shape[1] <= 100
-    assert not np.triu(z[space.order], 1).any()
-    np.testing.assert_array_equal(space.factor, z[space.order[: z.shape[1]]])
+    assert order is not None
+    assert not np.triu(z[order], 1).any()
+    np.testing.assert_array_equal(space.factor, z[order[: z.shape[1]]])
     np.testing.assert_allclose(space.coordinates(x[:9]), z[:9], atol=1e-6)
 
 

@@ -12,17 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import solve_triangular
 from scipy.linalg.lapack import dpstrf
 
 from whence.errors import InvalidInput, UnsupportedModel
+from whence.objective.features import DenseFeatures, sparse_similarities
 
 Floats = NDArray[np.float64]
-
-_SCATTERED = 32  # how many times longer a scattered addition takes than a streamed one
-_COLUMNS = 512  # columns that are made dense at once
 
 
 def dense(rows: Any) -> Floats:
@@ -56,7 +55,7 @@ class Kernel:
 
     def __call__(self, a: Any, b: Any) -> Floats:
         """Return k(aᵢ, bⱼ), [len(a), len(b)]; a and b dense or sparse rows."""
-        dots = _gram(a) if a is b and sparse.issparse(a) else dense(a @ b.T)
+        dots = sparse_similarities(a) if a is b and sparse.issparse(a) else dense(a @ b.T)
         if self.name == "linear":
             return dots
         if self.name == "poly":
@@ -75,24 +74,6 @@ class Kernel:
         return np.asarray(each.sum(1, keepdims=True) * x - each @ centers)
 
 
-def _gram(rows: Any) -> Floats:
-    """Return X Xᵀ of sparse rows: columns that many rows share as dense blocks, the rest sparse.
-
-    A column with m entries takes m² scattered additions as sparse, n² streamed ones as dense.
-    """
-    n = rows.shape[0]
-    columns = rows.tocsc()
-    shared = np.diff(columns.indptr) * _SCATTERED > n
-    rare = columns[:, ~shared].tocsr()
-    gram = (rare @ rare.T).toarray()
-    common = np.flatnonzero(shared)
-    for start in range(0, len(common), _COLUMNS):
-        block = columns[:, common[start : start + _COLUMNS]].toarray()
-        for row in range(0, n, _COLUMNS):
-            gram[row : row + _COLUMNS] += block[row : row + _COLUMNS] @ block.T
-    return np.asarray(gram, dtype=np.float64)
-
-
 def _squares(rows: Any) -> Floats:
     """Return ‖row‖², dense or sparse."""
     is_sparse: bool = sparse.issparse(rows)
@@ -107,18 +88,19 @@ class RowSpace:
         kernel: k.
         pivots: The r training rows that span the rest, dense or sparse, [r, d].
         factor: L, lower triangular, [r, r].
-        order: The training rows by pivot: Z of the j-th is zero beyond column j, [n].
     """
 
     kernel: Kernel
     pivots: Any
     factor: Floats
-    order: NDArray[np.intp]
 
     def coordinates(self, rows: Any) -> Floats:
         """Return z(x) for each row, [b, r]."""
-        similarities = self.kernel(self.pivots, rows)
-        return np.ascontiguousarray(solve_triangular(self.factor, similarities, lower=True).T)
+        return np.ascontiguousarray(self.forward(self.kernel(self.pivots, rows)).T)
+
+    def forward(self, v: Floats) -> Floats:
+        """Return L⁻¹ V for V [r, k]: from values at the pivots to coefficients."""
+        return np.asarray(solve_triangular(self.factor, v, lower=True))
 
     def dual(self, v: Floats) -> Floats:
         """Return L⁻ᵀ V for V [r, k]: weights on the pivots, so that f(x) = Σ k(pivotⱼ, x) Vⱼ."""
@@ -134,7 +116,7 @@ class RowSpace:
         return np.asarray(self.pivots.T @ self.dual(v))
 
 
-def row_space(kernel: Kernel, rows: Any) -> tuple[RowSpace, Floats]:
+def row_space(kernel: Kernel, rows: Any) -> tuple[RowSpace, DenseFeatures]:
     """Return the row space of training rows, and their coordinates Z.
 
     Args:
@@ -167,4 +149,5 @@ def row_space(kernel: Kernel, rows: Any) -> tuple[RowSpace, Floats]:
         lower[row, row + 1 :] = 0
     z = np.empty((n, rank))
     z[order] = lower
-    return RowSpace(kernel, rows[order[:rank]], np.ascontiguousarray(lower[:rank]), order), z
+    space = RowSpace(kernel, rows[order[:rank]], np.ascontiguousarray(lower[:rank]))
+    return space, DenseFeatures(torch.from_numpy(z), torch.from_numpy(order))

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
@@ -30,8 +29,10 @@ from whence.adapters.pullback import pullback_of
 from whence.adapters.tabular import TabularMap, as_floats, as_rows
 from whence.errors import InvalidInput, NotFitted, UnsupportedModel
 from whence.objective.derived_losses import OneVersusRest
+from whence.objective.features import Features
 from whence.objective.linear import LinearObjective
 from whence.objective.losses import Loss, SmoothHinge
+from whence.objective.wide import WideObjective
 
 Floats = NDArray[np.float64]
 
@@ -70,7 +71,8 @@ def from_sklearn(
 
     Cost:
         None for n >= d. A wide (d > n) or kernel model costs one n x n kernel matrix and its
-        Cholesky factor, and then has at most n parameters per output.
+        Cholesky factor, and then has at most n parameters per output; a wide one when its
+        parameters are first asked for.
 
     References:
         Koh & Liang (2017), sections 2 and 4.3; for wide models the representer theorem.
@@ -124,7 +126,6 @@ def _objective(
     """Put the pieces together, in the smaller of the two dimensions."""
     notes = []
     coef, c = problem.coef, len(problem.coef)
-    transformed_width = matrix.shape[1]
     columns = None
     if problem.l1:
         columns = np.flatnonzero(coef.any(axis=0))
@@ -138,9 +139,10 @@ def _objective(
             f"L1 penalty: effects are on the {int((coef != 0).sum())} nonzero coefficients, with "
             "their signs; a removal that would bring another one in is not foreseen."
         )
-    space, coef = _smaller_dimension(problem, matrix, coef)
-    if space is not None and space[0].kernel.name == "linear":
-        notes.append(f"Solved in the {coef.shape[1]} dimensions that the training rows span.")
+    n, d = matrix.shape
+    wide = problem.kernel is None and d > n and not problem.l1 and bool(np.all(problem.l2 > 0))
+    if wide:
+        notes.append("Solved in the span of the training rows.")
     smoothed, trained = _smooth(problem.loss, temperature)
     if smoothed != trained:
         notes.append(
@@ -153,65 +155,68 @@ def _objective(
             "Derivatives in inputs are in the transformed columns: a transformer is neither "
             "affine nor one-hot."
         )
-    d = coef.shape[1]
-    table = TabularMap(
-        width=width,
-        names=names,
-        transform=None if transform is None else transform.transform,
-        targets=_target_encoder(classes, problem.signs, c),
-        outputs=c,
-        d=d,
-        transformed_width=transformed_width,
-        columns=columns,
-        space=None if space is None else space[0],
-        pullback=pullback,
-    )
-    train = table.encode_rows(rows, ids, y, coordinates=None if space is None else space[1])
-    params, l2 = [coef.ravel()], [np.broadcast_to(np.reshape(problem.l2, (-1, 1)), (c, d)).ravel()]
-    slope, free = [problem.l1 * np.sign(coef).ravel()], [(coef != 0).ravel()]
-    if problem.intercept is not None:
-        params.append(problem.intercept / problem.constant)
-        l2.append(np.full(c, problem.intercept_l2))
-        slope.append(problem.intercept_l1 * np.sign(problem.intercept))
-        free.append(np.ones(c, dtype=bool))
-    masked = bool(problem.l1) and not np.concatenate(free).all()
-    penalties = np.concatenate(l2)
-    if masked:
-        penalties = np.where(np.concatenate(free), penalties, 1.0)
-    return LinearObjective(
-        loss=smoothed,
-        trained_loss=trained,
-        train=train,
-        weights=torch.from_numpy(weights),
-        params=torch.from_numpy(np.concatenate(params)),
-        l2=torch.from_numpy(penalties),
-        constant=None if problem.intercept is None else problem.constant,
-        inputs=table,
-        notes=tuple(notes),
-        classes=() if classes is None else tuple(classes.tolist()),
-        slope=torch.from_numpy(np.concatenate(slope)) if problem.l1 else None,
-        free=torch.from_numpy(np.concatenate(free)) if masked else None,
-    )
 
-
-def _smaller_dimension(
-    problem: Problem, matrix: Any, coef: Floats
-) -> tuple[tuple[RowSpace, Floats] | None, Floats]:
-    """Return the row space of a kernel or wide model with Z, and the coefficients in it."""
-    n, d = matrix.shape
-    if problem.kernel is not None:
-        space, z = row_space(problem.kernel, matrix)
-        inside = solve_triangular(
-            space.factor, problem.kernel(space.pivots, problem.centers) @ coef.T, lower=True
+    def within(
+        coef: Floats, features: Features | None = None, space: RowSpace | None = None
+    ) -> LinearObjective:
+        """Return the objective with these coefficients of X's columns, or of a row space's."""
+        d = coef.shape[1]
+        table = TabularMap(
+            width=width,
+            names=names,
+            transform=None if transform is None else transform.transform,
+            targets=_target_encoder(classes, problem.signs, c),
+            outputs=c,
+            d=d,
+            transformed_width=matrix.shape[1],
+            columns=columns,
+            space=space,
+            pullback=pullback,
         )
-        return (space, z), inside.T
-    if d > n and not problem.l1 and np.all(np.asarray(problem.l2) > 0):
-        space, z = row_space(Kernel("linear"), matrix)
-        inside = solve_triangular(space.factor, space.pivots @ coef.T, lower=True)
+        params = [coef.ravel()]
+        l2 = [np.broadcast_to(np.reshape(problem.l2, (-1, 1)), (c, d)).ravel()]
+        slope, free = [problem.l1 * np.sign(coef).ravel()], [(coef != 0).ravel()]
+        if problem.intercept is not None:
+            params.append(problem.intercept / problem.constant)
+            l2.append(np.full(c, problem.intercept_l2))
+            slope.append(problem.intercept_l1 * np.sign(problem.intercept))
+            free.append(np.ones(c, dtype=bool))
+        masked = bool(problem.l1) and not np.concatenate(free).all()
+        penalties = np.concatenate(l2)
+        if masked:
+            penalties = np.where(np.concatenate(free), penalties, 1.0)
+        return LinearObjective(
+            loss=smoothed,
+            trained_loss=trained,
+            train=table.encode_rows(rows, ids, y, features or table.features(matrix)),
+            weights=torch.from_numpy(weights),
+            params=torch.from_numpy(np.concatenate(params)),
+            l2=torch.from_numpy(penalties),
+            constant=None if problem.intercept is None else problem.constant,
+            inputs=table,
+            notes=tuple(notes),
+            classes=() if classes is None else tuple(classes.tolist()),
+            slope=torch.from_numpy(np.concatenate(slope)) if problem.l1 else None,
+            free=torch.from_numpy(np.concatenate(free)) if masked else None,
+        )
+
+    if problem.kernel is not None:
+        space, features = row_space(problem.kernel, matrix)
+        similarities = problem.kernel(space.pivots, problem.centers)
+        return within(space.forward(similarities @ coef.T).T, features, space)
+    objective = within(coef)
+    if not wide:
+        return objective
+
+    def narrow() -> LinearObjective:
+        space, features = row_space(Kernel("linear"), matrix)
+        inside = space.forward(space.pivots @ coef.T)
         # A fit with a part outside the span of its rows is not converged: leave it as it is.
         if np.allclose(space.lift(inside), coef.T, atol=1e-6 * np.abs(coef).max()):
-            return (space, z), inside.T
-    return None, coef
+            return within(inside.T, features, space)
+        return objective
+
+    return WideObjective.of(objective, narrow)
 
 
 def _split(estimator: Any) -> tuple[Any, Pipeline | None]:

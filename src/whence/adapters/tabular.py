@@ -58,24 +58,18 @@ class TabularMap(InputMap):
                 f"Expected a pair (X, y). Got {type(data).__name__}. Pass queries as (X, y)."
             )
         rows, ids = as_rows(data[0], self.width, self.names)
-        return self.encode_rows(rows, ids, data[1])
+        return self.encode_rows(rows, ids, data[1], self.features(self.transformed(rows)))
 
     def encode_rows(
-        self, rows: Any, ids: NDArray[Any], y: Any, *, coordinates: Floats | None = None
+        self, rows: Any, ids: NDArray[Any], y: Any, features: Features
     ) -> LinearExamples:
-        """Encode checked rows with their targets; `coordinates` in the row space, if known."""
+        """Encode checked rows, whose features are known, with their targets."""
         labels = np.asarray(y.to_numpy() if isinstance(y, (pd.Series, pd.DataFrame)) else y)
         labels = labels.reshape(1, *labels.shape) if labels.ndim == 0 else labels
         if len(labels) != rows.shape[0]:
             raise InvalidInput(
                 f"Expected one target per row. Got {rows.shape[0]} rows and {len(labels)} targets."
             )
-        if coordinates is None:
-            features = self.features(self.transformed(rows))
-        else:
-            assert self.space is not None
-            order = torch.from_numpy(self.space.order)
-            features = DenseFeatures(torch.from_numpy(coordinates), order)
         return LinearExamples(features=features, targets=self.targets(labels), ids=ids, inputs=rows)
 
     def transformed(self, rows: Any) -> Any:

@@ -15,6 +15,7 @@ from whence.errors import NotConvergedWarning
 from whence.linalg.solver import Solution
 from whence.objective.module import ModuleObjective
 from whence.objective.objective import Objective, risk_gradient, with_penalty
+from whence.objective.wide import WideObjective
 from whence.scores import Diagnostics
 
 _PROBES = 16
@@ -42,14 +43,9 @@ def fit_quality(objective: Objective) -> tuple[float, float]:
             removal of one typical example would bring it.
     """
     if objective not in _FITS:
-        n, weights = len(objective.train), objective.weights
-        if n > _TYPICAL:
-            norm = float(risk_gradient(objective).norm())
-            some = np.random.default_rng(0).permutation(n)[:_TYPICAL]
-            few = Gradients(objective, objective.train.subset(some), objective.loss)
-            _FITS[objective] = _quality(norm, weights[some], few.matmat(_probes(objective)), n)
-        else:
-            _pass(objective, objective.params.new_zeros(len(objective.params), 0))
+        # Norms are the same in all coordinates, and a wide model's columns are there already.
+        columns = objective.columns if isinstance(objective, WideObjective) else None
+        _FITS[objective] = _fit(columns or objective)
     norm, in_examples = _FITS[objective]
     smooth = objective.trained_loss == objective.loss
     if smooth and in_examples > 1 and objective not in _WARNED:
@@ -68,6 +64,18 @@ def fit_quality(objective: Objective) -> tuple[float, float]:
             stacklevel=4,
         )
     return norm, in_examples
+
+
+def _fit(objective: Objective) -> tuple[float, float]:
+    """Return what `fit_quality` does, from a pass over the training data."""
+    n, weights = len(objective.train), objective.weights
+    if n <= _TYPICAL:
+        _pass(objective, objective.params.new_zeros(len(objective.params), 0))
+        return _FITS[objective]
+    norm = float(risk_gradient(objective).norm())
+    some = np.random.default_rng(0).permutation(n)[:_TYPICAL]
+    few = Gradients(objective, objective.train.subset(some), objective.loss)
+    return _quality(norm, weights[some], few.matmat(_probes(objective)), n)
 
 
 def product_and_fit(objective: Objective, gradients: Gradients, V: Tensor) -> Tensor:

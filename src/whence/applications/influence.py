@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.applications.diagnostics import diagnostics, product_and_fit
+from whence.applications.diagnostics import diagnostics, fit_quality, product_and_fit
 from whence.applications.prediction import (
     ORDERS,
     Floats,
@@ -26,6 +26,7 @@ from whence.applications.prediction import (
 )
 from whence.applications.relatif import PER, Normalize, check_normalize, relative
 from whence.curvature.choose import prepare
+from whence.curvature.dual import dual_leverages, in_columns
 from whence.curvature.exact import Gradients
 from whence.curvature.forms import bilinear, quadratic
 from whence.curvature.removal import SingleChanges, single_changes, tiles
@@ -162,7 +163,8 @@ def self_influence(
         NotPositiveDefinite: If the curvature is singular or indefinite.
 
     Cost:
-        One solve per example, in blocks.
+        One solve per example, in blocks. For a wide linear model of one output with an L2 penalty
+        the products of its rows, their factor and a half solve of n numbers per example.
 
     References:
         Koh & Liang (2017), section 5.4.
@@ -175,13 +177,20 @@ def self_influence(
         >>> whence.self_influence(whence.from_sklearn(Ridge().fit(X, y), X, y)).shape
         (442,)
     """
-    where = positions(objective, indices)
-    prepared = prepare(objective, len(where), solver=solver, damping=damping)
-    gradients = Gradients(objective, objective.train.subset(where), objective.loss)
-    squares = quadratic(prepared.inverse, gradients)
-    diagnostics(objective, prepared)
-    weights = objective.weights[where]
-    return as_array(squares * weights / len(objective.train))
+    columns = in_columns(objective) if solver is None else None
+    if columns is not None:
+        where = positions(columns, indices)
+        some = columns.train.subset(where)
+        slopes = columns.loss.gradient(columns.outputs(some), some.targets).flatten()
+        squares = slopes.square() * dual_leverages(columns, where, damping)
+        fit_quality(objective)
+    else:
+        where = positions(objective, indices)
+        prepared = prepare(objective, len(where), solver=solver, damping=damping)
+        gradients = Gradients(objective, objective.train.subset(where), objective.loss)
+        squares = quadratic(prepared.inverse, gradients)
+        diagnostics(objective, prepared)
+    return as_array(squares * objective.weights[where] / len(objective.weights))
 
 
 def influence_on_parameters(

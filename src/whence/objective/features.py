@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor
 
 _TILE = 512  # rows whose weighted copies stay in cache
 _STRIP = 96  # columns of a Gram matrix made at once; the upper half of its square is wasted
+_SCATTERED = 32  # how many times longer a scattered addition takes than a streamed one
+_COLUMNS = 512  # sparse columns that are made dense at once
 
 
 class Features(ABC):
@@ -22,6 +25,11 @@ class Features(ABC):
     @abstractmethod
     def shape(self) -> tuple[int, int]:
         """The shape [n, d]."""
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers hold a row."""
+        return self.shape[1]
 
     @abstractmethod
     def matmul(self, v: Tensor) -> Tensor:
@@ -37,6 +45,10 @@ class Features(ABC):
 
         A negative weight is allowed.
         """
+
+    @abstractmethod
+    def similarities(self) -> Tensor:
+        """Return X Xᵀ, dense, [n, n], in memory of its own."""
 
     @abstractmethod
     def rows(self, indices: NDArray[np.intp] | slice) -> Features:
@@ -96,6 +108,10 @@ class DenseFeatures(Features):
             total[:, :start, start:stop] = square[:, :, :start].mT
         return total
 
+    def similarities(self) -> Tensor:
+        """Return X Xᵀ."""
+        return self.matrix @ self.matrix.T
+
     def rows(self, indices: NDArray[np.intp] | slice) -> Features:
         """Return the named rows."""
         return DenseFeatures(self.matrix[indices])
@@ -153,6 +169,10 @@ class CompactFeatures(Features):
         total[:, self.columns.unsqueeze(1), self.columns] = self.kept.grams(weights)
         return total
 
+    def similarities(self) -> Tensor:
+        """Return X Xᵀ."""
+        return self.kept.similarities()
+
     def rows(self, indices: NDArray[np.intp] | slice) -> Features:
         """Return the named rows."""
         return CompactFeatures(DenseFeatures(self.kept.matrix[indices]), self.columns, self.width)
@@ -179,6 +199,11 @@ class SparseFeatures(Features):
         """The shape [n, d]."""
         return (self.matrix.shape[0], self.matrix.shape[1])
 
+    @property
+    def numbers(self) -> int:
+        """How many numbers hold a row on average."""
+        return 1 + self.matrix.nnz // max(1, self.matrix.shape[0])
+
     def matmul(self, v: Tensor) -> Tensor:
         """Return X V."""
         return torch.from_numpy(np.asarray(self.matrix @ v.numpy()))
@@ -192,6 +217,10 @@ class SparseFeatures(Features):
         scaled = (sparse.diags_array(w) @ self.matrix for w in weights.T.numpy())
         return torch.stack([torch.from_numpy((self.matrix.T @ x).toarray()) for x in scaled])
 
+    def similarities(self) -> Tensor:
+        """Return X Xᵀ."""
+        return torch.from_numpy(sparse_similarities(self.matrix))
+
     def rows(self, indices: NDArray[np.intp] | slice) -> Features:
         """Return the named rows."""
         return SparseFeatures(self.matrix[indices])
@@ -199,3 +228,27 @@ class SparseFeatures(Features):
     def dense(self) -> Tensor:
         """Return the rows as a dense tensor."""
         return torch.from_numpy(self.matrix.toarray())
+
+
+def sparse_similarities(rows: Any) -> NDArray[np.float64]:
+    """Return X Xᵀ of sparse rows: columns that many rows share as dense blocks, the rest sparse.
+
+    A column with m entries takes m² scattered additions as sparse, n² streamed ones as dense.
+
+    Args:
+        rows: X, a SciPy matrix or array, [n, d].
+
+    Returns:
+        The products, [n, n].
+    """
+    n = rows.shape[0]
+    columns = rows.tocsc()
+    shared = np.diff(columns.indptr) * _SCATTERED > n
+    rare = columns[:, ~shared].tocsr()
+    products = (rare @ rare.T).toarray()
+    common = np.flatnonzero(shared)
+    for start in range(0, len(common), _COLUMNS):
+        block = columns[:, common[start : start + _COLUMNS]].toarray()
+        for row in range(0, n, _COLUMNS):
+            products[row : row + _COLUMNS] += block[row : row + _COLUMNS] @ block.T
+    return np.asarray(products, dtype=np.float64)

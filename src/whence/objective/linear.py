@@ -317,8 +317,8 @@ class LinearObjective(Objective):
 
     def _tiles(self, n: int, k: int) -> Iterator[slice]:
         """Yield slices of rows that stay in cache, and whose [rows, k, c] stay within a tile."""
-        d = self.train.features.shape[1]
-        in_cache = _CACHE // (d * self.params.element_size())
+        numbers = self.train.features.numbers
+        in_cache = _CACHE // (numbers * self.params.element_size())
         step = max(1, min(_TILE // max(1, self.c * k), max(256, in_cache)))
         return (slice(start, min(n, start + step)) for start in range(0, n, step))
 

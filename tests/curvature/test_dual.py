@@ -1,0 +1,131 @@
+"""Leverages of wide models from the products of their rows, beside the dense Hessian's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.svm import LinearSVC
+
+import whence
+from whence.curvature.dual import dual_leverages, in_columns
+from whence.errors import InvalidInput, NotPositiveDefinite
+from whence.linalg import Cholesky
+from whence.objective.linear import LinearObjective
+
+
+def fitted(
+    seed: int,
+    *,
+    intercept: bool = True,
+    c: float = 10.0,
+    spread: float = 1.0,
+    is_sparse: bool = True,
+) -> LinearObjective:
+    """A logistic model of 30 rows and 80 columns, in X's own columns."""
+    rng = np.random.default_rng(seed)
+    x = spread * rng.normal(size=(30, 80)) * (rng.random((30, 80)) < 0.3)
+    y = np.arange(30) % 2
+    weights = rng.integers(0, 3, 30).astype(float)
+    weights[:2] = 1.0
+    model = LogisticRegression(C=c, fit_intercept=intercept, tol=1e-10, max_iter=10_000)
+    rows = sparse.csr_array(x) if is_sparse else x
+    model.fit(rows, y, sample_weight=weights)
+    objective = whence.from_sklearn(model, rows, y, sample_weight=weights)
+    columns = in_columns(objective)
+    assert columns is not None
+    return columns
+
+
+def naive(objective: LinearObjective, damping: float = 0.0) -> torch.Tensor:
+    """J H⁻¹ Jᵀ of all training examples, from the matrix."""
+    jacobians = objective.jacobians(objective.train).squeeze(1)
+    hessian = objective.dense_hessian() + damping * torch.eye(len(objective.params))
+    return (jacobians * torch.linalg.solve(hessian, jacobians.T).T).sum(1)
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    intercept=st.booleans(),
+    c=st.sampled_from([1e-3, 1.0, 1e4]),
+    spread=st.sampled_from([0.1, 1.0, 30.0]),
+    damping=st.sampled_from([None, 0.0, 0.1]),
+    is_sparse=st.booleans(),
+)
+def test_leverages_are_those_of_the_dense_hessian(
+    seed: int, intercept: bool, c: float, spread: float, damping: float | None, is_sparse: bool
+) -> None:
+    objective = fitted(seed, intercept=intercept, c=c, spread=spread, is_sparse=is_sparse)
+    where = np.random.default_rng(seed).permutation(30)[:17]
+    found = dual_leverages(objective, where, damping)
+    torch.testing.assert_close(found, naive(objective, damping or 0.0)[where], rtol=1e-6, atol=0.0)
+
+
+@pytest.mark.parametrize("far", [1.0, 5.0, 12.0, 18.0])
+def test_rows_that_the_model_is_certain_of_lose_no_digits(far: float) -> None:
+    objective = fitted(0)
+    at = objective.at(objective.params * far)
+    curvature = at.loss.hvp(at.outputs(at.train), at.train.targets, torch.ones(30, 1, 1))
+    assert far < 10 or float(curvature.min()) < 1e-14
+    found = dual_leverages(at, np.arange(30))
+    torch.testing.assert_close(found, naive(at), rtol=1e-6, atol=0.0)
+
+
+def test_a_penalized_intercept_and_another_constant_count() -> None:
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(25, 60)), np.arange(25) % 2
+    model = LogisticRegression(solver="liblinear", intercept_scaling=3.0, tol=1e-10).fit(x, y)
+    objective = in_columns(whence.from_sklearn(model, x, y))
+    assert objective is not None
+    assert objective.constant == 3.0
+    assert float(objective.l2[-1]) > 0
+    found = dual_leverages(objective, np.arange(25))
+    torch.testing.assert_close(found, naive(objective), rtol=1e-8, atol=0.0)
+
+
+def test_only_wide_models_of_one_output_and_one_penalty_are_taken() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(20, 50)), np.arange(20) % 2
+    assert in_columns(whence.from_sklearn(Ridge().fit(x, y), x, y)) is not None
+    assert (
+        in_columns(whence.from_sklearn(Ridge().fit(x.T, np.arange(50)), x.T, np.arange(50))) is None
+    )
+    three = np.arange(20) % 3
+    softmax = LogisticRegression(max_iter=1000).fit(x, three)
+    assert in_columns(whence.from_sklearn(softmax, x, three)) is None
+    objective = whence.from_sklearn(Ridge().fit(x, y), x, y)
+    assert in_columns(objective.reweighted(2 * objective.weights)) is None
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        LogisticRegression(C=100, tol=1e-10, max_iter=10_000),
+        Ridge(alpha=0.1),
+        LinearSVC(tol=1e-10, max_iter=100_000),
+    ],
+)
+def test_the_functions_of_a_user_agree_with_a_solver_of_his_own(model: object) -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(40, 90)), np.arange(40) % 2
+    model.fit(x, y)  # type: ignore[attr-defined]
+    objective = whence.from_sklearn(model, x, y)
+    some = [3, 17, 4]
+    for indices in (None, some):
+        by_rows = whence.self_influence(objective, indices=indices)
+        solved = whence.self_influence(objective, indices=indices, solver=Cholesky())
+        np.testing.assert_allclose(by_rows, solved, rtol=1e-6, atol=1e-14 * solved.max())
+
+
+def test_a_wrong_damping_and_an_intercept_that_nothing_tells_are_named() -> None:
+    objective = fitted(0)
+    with pytest.raises(InvalidInput, match=r"Expected damping >= 0\. Got -1"):
+        dual_leverages(objective, np.arange(3), -1.0)
+    certain = objective.reweighted(torch.zeros(30, dtype=torch.float64))
+    with pytest.raises(NotPositiveDefinite, match="tell the intercept"):
+        dual_leverages(certain, np.arange(3))
