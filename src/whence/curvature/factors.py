@@ -302,7 +302,7 @@ def _backward(use: Use, delta: Tensor, layer: Layer) -> Tensor:
 def _rotated(rows: Tensor, basis: Tensor, layer: Layer, kind: torch.dtype) -> Tensor:
     """Return rows [b, t, d] in a basis, at many positions in a precision of one's choice."""
     if layer.single:
-        return rows @ basis
+        return rows.to(basis.dtype) @ basis
     return rows.to(kind) @ basis.to(kind)
 
 

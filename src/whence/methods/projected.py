@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
@@ -25,7 +25,6 @@ from torch import Tensor
 
 from whence.errors import InvalidInput, NotPositiveDefinite, UnsupportedModel
 from whence.linalg.cholesky import Cholesky
-from whence.linalg.operator import LinearOperator
 from whence.linalg.structured import Dense
 from whence.methods.tracin import points_of
 from whence.objective.contributions import Contribution, Lookup, Outer
@@ -212,24 +211,21 @@ def _inverse(
     """Return C ↦ (K + (l2 + λ) I)⁻¹ C and λ, from the smaller of the two Gram matrices."""
     n, d = rows.shape
     scaled = rows * (objective.weights / n).sqrt().unsqueeze(1)
-    amount = float(scaled.double().square().sum()) / d if damping is None else damping
+    gram = (scaled.T @ scaled if d <= n else scaled @ scaled.T).double()
+    amount = float(gram.diagonal().sum()) / d if damping is None else damping
     total = amount + float(objective.l2.mean())
-
-    def prepared(gram: Tensor) -> LinearOperator:
-        return Cholesky().prepare(Dense(gram.double()).damped(total))
-
-    if d <= n:
-        primal = prepared(scaled.T @ scaled)
-        return lambda columns: (primal @ columns.double()).to(rows), amount
-    if total == 0:
+    if d > n and total == 0:
         raise NotPositiveDefinite(
             f"Expected damping > 0 for {n} examples in {d} dimensions, where the second moment of "
             "the gradients is singular. Got 0. Leave damping out, or lower size."
         )
-    dual = prepared(scaled @ scaled.T)
+    gram.diagonal().add_(total)
+    inverse = Cholesky().prepare(Dense(gram))
+    if d <= n:
+        return lambda columns: (inverse @ columns.double()).to(rows), amount
 
     def woodbury(columns: Tensor) -> Tensor:
-        inside = dual @ (scaled @ columns).double()
+        inside = inverse @ (scaled @ columns).double()
         return (columns - scaled.T @ inside.to(rows)) / total
 
     return woodbury, amount
@@ -272,7 +268,7 @@ class _Factored:
         assert isinstance(objective, ModuleObjective)
         return torch.cat([self._batch(batch) for batch in objective.pieces(examples, measure)])
 
-    def _batch(self, pieces: list[tuple[slice, Contribution]]) -> Tensor:
+    def _batch(self, pieces: Iterable[tuple[slice, Contribution]]) -> Tensor:
         """Return the projected gradients of a micro-batch."""
         found: dict[int, Tensor] = {}
         for where, piece in pieces:
@@ -325,11 +321,12 @@ def _lengths(piece: Contribution) -> tuple[int, int] | None:
 def _two_sided(piece: Contribution, left: Tensor, right: Tensor) -> Tensor:
     """Return Σ_t (left ᵀ δ_t)(rightᵀ a_t)ᵀ of each example, flat; a lookup is a one-hot δ."""
     if isinstance(piece, Outer):
-        first, second = piece.left @ left, piece.right @ right
+        dtype = piece.left.dtype
+        first, second = piece.left @ left.to(dtype), piece.right @ right.to(dtype)
     else:
         assert isinstance(piece, Lookup)
         first, second = left[piece.indices], piece.left @ right
-    return torch.bmm(first.mT, second).flatten(1)
+    return torch.bmm(first.mT, second).flatten(1).to(left.dtype)
 
 
 def _orthogonal(length: int, size: int, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,8 @@
-r"""Per-example gradients of one parameter, kept in the form in which their products are cheap."""
+r"""Per-example gradients of one parameter, kept in the form in which their products are cheap.
+
+Factors may be in bfloat16. What is large is then multiplied in bfloat16 as well, and sums over
+examples are taken in the precision of what they are added to.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,10 @@ _FEW = 16  # columns below which one wide product beats one per output
 
 
 class Contribution(ABC):
-    """The gradients g_b of one parameter for b examples, through one use of one module."""
+    """The gradients g_b of one parameter for b examples, through one use of one module.
+
+    Products take V and W in the precision of the factors or above it.
+    """
 
     @abstractmethod
     def dot(self, v: Tensor) -> Tensor:
@@ -49,7 +56,7 @@ class Rows(Contribution):
 
     def dot(self, v: Tensor) -> Tensor:
         """Return G V."""
-        return self.matrix @ v
+        return self.matrix @ v.to(self.matrix.dtype)
 
     def sum(self, w: Tensor) -> Tensor:
         """Return Gᵀ W."""
@@ -67,7 +74,7 @@ class Outer(Contribution):
 
     Args:
         left: [b, t, m].
-        right: [b, t, d].
+        right: [b, t, d], in the same precision.
     """
 
     left: Tensor
@@ -85,13 +92,14 @@ class Outer(Contribution):
         """Return G V: from the factors at one position, else a tile of G at a time."""
         if self.left.shape[1] == 1:
             return self._dot_at_one_position(v)
+        v = v.to(self.left.dtype)
         return torch.cat([matrix @ v for _, matrix in self.rows()])
 
     def _dot_at_one_position(self, v: Tensor) -> Tensor:
         """Return leftᵀ V right per example: G, whose size is bound by memory, is never made."""
         left, right = self.left[:, 0], self.right[:, 0]
         m, d, k = left.shape[1], right.shape[1], v.shape[1]
-        columns = v.reshape(m, d, k)
+        columns = v.to(left.dtype).reshape(m, d, k)
         if k < _FEW:
             product = right @ columns.transpose(0, 1).reshape(d, m * k)
             return torch.einsum("bm,bmk->bk", left, product.reshape(-1, m, k))
@@ -101,11 +109,12 @@ class Outer(Contribution):
         """Return Gᵀ W: few columns as products of factors, else a tile of G at a time."""
         if w.shape[1] < _FEW_SUMS:
             left, right = self.left, self.right.flatten(0, 1)
-            columns = [(left * c.reshape(-1, 1, 1)).flatten(0, 1).T @ right for c in w.unbind(1)]
-            return torch.stack(columns, -1).flatten(0, 1)
+            scales = w.to(left.dtype).unbind(1)
+            columns = [(left * c.reshape(-1, 1, 1)).flatten(0, 1).T @ right for c in scales]
+            return torch.stack(columns, -1).flatten(0, 1).to(w.dtype)
         total = w.new_zeros(self.left.shape[2] * self.right.shape[2], w.shape[1])
         for part, matrix in self.rows():
-            total.addmm_(matrix.T, w[part])
+            _add_product(total, matrix.T, w[part])
         return total
 
     def products(self, v: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,21 +122,21 @@ class Outer(Contribution):
         if self.left.shape[1] == 1:
             return self.dot(v), self.sum(w)
         total = w.new_zeros(self.left.shape[2] * self.right.shape[2], w.shape[1])
-        dots = []
+        dots, v = [], v.to(self.left.dtype)
         for part, matrix in self.rows():
             dots.append(matrix @ v)
-            total.addmm_(matrix.T, w[part])
+            _add_product(total, matrix.T, w[part])
         return torch.cat(dots), total
 
     def squares(self, w: Tensor) -> Tensor:
         """Return (G²)ᵀ w; at one position the square of a product is the product of squares."""
         if self.left.shape[1] == 1:
-            left, right = self.left[:, 0].square(), self.right[:, 0].square()
-            return ((left * w.unsqueeze(1)).T @ right).flatten()
-        total = w.new_zeros(self.left.shape[2] * self.right.shape[2])
+            left, right = self.left[:, 0].to(w.dtype).square(), self.right[:, 0].square()
+            return ((left * w.unsqueeze(1)).T @ right.to(w.dtype)).flatten()
+        total = w.new_zeros(self.left.shape[2] * self.right.shape[2], 1)
         for part, matrix in self.rows():
-            total.addmv_(matrix.square_().T, w[part])
-        return total
+            _add_product(total, matrix.square_().T, w[part].unsqueeze(1))
+        return total.flatten()
 
 
 @final
@@ -152,7 +161,7 @@ class Lookup(Contribution):
             example = torch.arange(b, device=v.device).unsqueeze(1)
             G = self.left.new_zeros(b * self.size, d)
             G.index_add_(0, (example * self.size + self.indices).flatten(), self.left.flatten(0, 1))
-            return G.view(b, -1) @ v
+            return G.view(b, -1) @ v.to(G.dtype)
         tables = v.T.reshape(-1, self.size, d)
         return torch.stack([(t[self.indices] * self.left).sum((1, 2)) for t in tables], 1)
 
@@ -173,3 +182,11 @@ class Lookup(Contribution):
         table = w.new_zeros(self.size, d)
         scaled = summed.square_().mul_(w[read // self.size].unsqueeze(1))
         return table.index_add_(0, read % self.size, scaled).flatten()
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """Add A B, multiplied in the precision of A, to a total that is at least as precise."""
+    if a.dtype == total.dtype:
+        total.addmm_(a, b)
+    else:
+        total += a @ b.to(a.dtype)

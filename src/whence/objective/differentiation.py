@@ -50,10 +50,25 @@ def unfused_recurrence() -> Iterator[None]:
             yield
 
 
+def along(outputs: Tensor, cotangent: Tensor) -> Tensor:
+    """Return uᵀ f, whose gradient is Jᵀ u.
+
+    torch asked for Jᵀ u outright loads its symbolic algebra first, a quarter of a second.
+
+    Args:
+        outputs: f, any shape.
+        cotangent: u, the same shape.
+
+    Returns:
+        One number.
+    """
+    return torch.dot(outputs.reshape(-1), cotangent.reshape(-1))
+
+
 def backward(outputs: Tensor, leaf: Tensor, cotangent: Tensor) -> Tensor:
     """Return Jᵀ u, [p]; the graph is kept for the next column."""
     (product,) = torch.autograd.grad(
-        outputs, leaf, cotangent, retain_graph=True, materialize_grads=True
+        along(outputs, cotangent), leaf, retain_graph=True, materialize_grads=True
     )
     return product
 

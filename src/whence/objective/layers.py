@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -45,6 +45,9 @@ def recorded(
 ) -> Iterator[list[Use]]:
     """Record every call of some modules while the context lasts.
 
+    Parameters may be constants: the first outputs then become the leaves of the graph, and nothing
+    is kept for derivatives that nobody asks for.
+
     Args:
         modules: The modules.
         b: The number of examples in the batch.
@@ -57,14 +60,16 @@ def recorded(
     uses: list[Use] = []
 
     def record(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> Any:
-        tensor = isinstance(output, Tensor) and output.requires_grad
-        if tensor and arguments and isinstance(arguments[0], Tensor):
-            inputs = arguments[0].detach()
-            if module in spread:
-                inputs, output = _spread(inputs, b, 2), _spread(output, b, 3)
-            edge = get_gradient_edge(output)
-            uses.append(Use(module, inputs, edge, output.shape))
-        return output
+        floating = isinstance(output, Tensor) and output.is_floating_point()
+        if not floating or not arguments or not isinstance(arguments[0], Tensor):
+            return output
+        inputs, first = arguments[0].detach(), not output.requires_grad
+        if first:
+            output.requires_grad_()
+        if module in spread:
+            inputs, output = _spread(inputs, b, 2), _spread(output, b, 3)
+        uses.append(Use(module, inputs, get_gradient_edge(output), output.shape))
+        return output.clone() if first else output  # a leaf bears nothing in place
 
     handles = [module.register_forward_hook(record) for module in modules]
     try:
@@ -96,7 +101,18 @@ def contribution(use: Use, name: str, delta: Tensor, b: int) -> Contribution | N
     if delta.shape[0] != b or a.shape[0] != b:
         return None
     rule = _rule(module)
-    return None if rule is None else rule(module, name, a, delta)
+    found = None if rule is None else rule(module, name, a, delta)
+    exact = module.get_parameter(name).dtype
+    # What is small is widened after a pass in bfloat16; factors at all positions are not.
+    if isinstance(found, Rows):
+        return Rows(found.matrix.to(exact))
+    return replace(found, left=found.left.to(exact)) if isinstance(found, Lookup) else found
+
+
+def _outer(left: Tensor, right: Tensor) -> Outer:
+    """Return the gradients of two factors, both in the lower precision of the two."""
+    least = min(left.dtype, right.dtype, key=lambda dtype: dtype.itemsize)
+    return Outer(left.to(least), right.to(least))
 
 
 _Rule = Callable[[Any, str, Tensor, Tensor], Contribution | None]
@@ -160,13 +176,13 @@ def stored_by_inputs(module: nn.Module) -> bool:
 def _linear(module: nn.Linear, name: str, a: Tensor, delta: Tensor) -> Contribution:
     """Return Σ_t δ_t a_tᵀ, or Σ_t δ_t."""
     delta = _positions(delta)
-    return Rows(delta.sum(1)) if name == "bias" else Outer(delta, _positions(a))
+    return Rows(delta.sum(1)) if name == "bias" else _outer(delta, _positions(a))
 
 
 def _conv1d_of_transformers(module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution:
     """Return the same for a weight stored as [in, out]."""
     delta = _positions(delta)
-    return Rows(delta.sum(1)) if name == "bias" else Outer(_positions(a), delta)
+    return Rows(delta.sum(1)) if name == "bias" else _outer(_positions(a), delta)
 
 
 def patches(module: nn.Conv1d | nn.Conv2d, a: Tensor) -> Tensor | None:
@@ -209,7 +225,7 @@ def _convolution(
     if name == "bias":
         return Rows(delta.sum(1))
     unfolded = patches(module, a)
-    return None if unfolded is None else Outer(delta, unfolded)
+    return None if unfolded is None else _outer(delta, unfolded)
 
 
 def _embedding(module: nn.Embedding, name: str, a: Tensor, delta: Tensor) -> Contribution | None:
@@ -227,9 +243,17 @@ def _norm(module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution | No
     """Return Σ_t δ_t x̂_t or Σ_t δ_t, x̂ the normalized input."""
     if isinstance(module, nn.LayerNorm):
         size = delta.shape[delta.ndim - len(module.normalized_shape) :].numel()
-        normal = functional.layer_norm(a, module.normalized_shape, eps=module.eps)
-        product = (delta if name == "bias" else delta * normal).reshape(len(a), -1, size)
-        return Rows(product.sum(1))
+        if name == "weight":
+            like = module.weight.detach()  # with constants it is twice as fast as without
+            normal = functional.layer_norm(
+                a,
+                module.normalized_shape,
+                torch.ones_like(like),
+                torch.zeros_like(like),
+                module.eps,
+            )
+            delta = delta * normal
+        return Rows(delta.reshape(len(a), -1, size).sum(1))
     if isinstance(module, nn.GroupNorm):
         normal = functional.group_norm(a, module.num_groups, eps=module.eps)
     elif module.training or module.running_mean is None:

@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.objective.contributions import Contribution, Rows
-from whence.objective.differentiation import backward, call, forward, unfused_recurrence
+from whence.objective.differentiation import along, backward, call, forward, unfused_recurrence
 from whence.objective.layers import Use, contribution, recorded
 from whence.objective.losses import Loss
 from whence.objective.measures import Measure
@@ -137,9 +137,12 @@ class ModuleObjective(Objective):
         """Return the same objective with per-example gradients from passes in bfloat16.
 
         Where the hardware is made for it that halves their time; each gradient is off by 1 % or
-        so. A model that does not run under autocast, or gives other outputs there, stays as it is.
+        so, and the memory of a batch holds twice the examples. A model that does not run under
+        autocast, or gives other outputs there, stays as it is.
         """
-        return replace(self, half=True) if self._bears_autocast else self
+        if not self._bears_autocast:
+            return self
+        return replace(self, half=True, batch_size=2 * self.batch_size)
 
     def within(self, rtol: float) -> ModuleObjective:
         """Return the objective with gradients as rough as an error allows: `halved`, or itself."""
@@ -241,11 +244,12 @@ class ModuleObjective(Objective):
 
     def gradient_dot(self, examples: Examples, measure: Measure, v: Tensor) -> Tensor:
         """Return ∇m(z_b)ᵀ V, [b, k]."""
-        parts = [
-            sum(piece.dot(v[where]) for where, piece in self._gradients(x, y, measure))
-            for _, x, y in self._batches(examples)
-        ]
-        return torch.cat([torch.as_tensor(part) for part in parts])
+        dots = v.new_zeros(len(examples), v.shape[1])
+        v = v.to(torch.bfloat16) if self.half else v
+        for part, x, y in self._batches(examples):
+            for where, piece in self._gradients(x, y, measure):
+                dots[part] += piece.dot(v[where])
+        return dots
 
     def gradient_sum(self, examples: Examples, measure: Measure, w: Tensor) -> Tensor:
         """Return Σ_b W[b, k] ∇m(z_b), [p, k]."""
@@ -259,7 +263,7 @@ class ModuleObjective(Objective):
 
     def pieces(
         self, examples: Examples, measure: Measure
-    ) -> Iterator[list[tuple[slice, Contribution]]]:
+    ) -> Iterator[Iterator[tuple[slice, Contribution]]]:
         """Yield ∇m of each micro-batch in pieces, each with its place in θ; those in one place add.
 
         Args:
@@ -268,6 +272,7 @@ class ModuleObjective(Objective):
 
         Yields:
             The pieces of the next micro-batch: together, all selected parameters that m depends on.
+            To be used one by one, so that they need not stand at once.
         """
         for _, x, y in self._batches(examples):
             yield list(self._gradients(x, y, measure))
@@ -278,6 +283,7 @@ class ModuleObjective(Objective):
         """Return G V and Gᵀ W in one pass over the examples."""
         dots = self.params.new_zeros(len(examples), v.shape[1])
         total = self.params.new_zeros(len(self.params), w.shape[1])
+        v = v.to(torch.bfloat16) if self.half else v
         for part, x, y in self._batches(examples):
             for where, piece in self._gradients(x, y, measure):
                 along, summed = piece.products(v[where], w[part])
@@ -358,25 +364,25 @@ class ModuleObjective(Objective):
     ) -> tuple[list[Use], Iterator[tuple[Tensor | None, ...]]]:
         """Return what the modules saw of one batch, and what each cotangent sends back to them.
 
+        Both are in the precision of the pass, module by module: to widen them takes longer than to
+        multiply them.
+
         Args:
             x: Inputs of the batch.
             y: Targets of the batch.
             cotangents: As for `traced`.
         """
-        with self.attached(twice=False) as leaf:
+        with self.attached(twice=False):
             with self.recording(len(y)) as uses:
-                outputs = self._first_order(leaf, x)
+                outputs = self._first_order(self.params, x)
             drawn = cotangents(outputs.detach(), y).unbind(-1)
+            pulled = [along(outputs, cotangent) for cotangent in drawn]
+        if not outputs.requires_grad:  # they depend on no module with selected parameters
+            return [], iter(())
         edges = [use.edge for use in uses]
-        found = (
-            torch.autograd.grad(
-                outputs, edges, cotangent, retain_graph=r < len(drawn), allow_unused=True
-            )
-            for r, cotangent in enumerate(drawn, 1)
-        )
-        back = (tuple(None if d is None else self._wide(d) for d in deltas) for deltas in found)
-        return [replace(use, inputs=self._wide(use.inputs)) for use in uses], (
-            back if edges else iter(())
+        return uses, (
+            torch.autograd.grad(one, edges, retain_graph=r < len(pulled), allow_unused=True)
+            for r, one in enumerate(pulled, 1)
         )
 
     @cached_property
@@ -441,10 +447,6 @@ class ModuleObjective(Objective):
             outputs = self.run(params, inputs)
         return outputs.to(params.dtype)
 
-    def _wide(self, tensor: Tensor) -> Tensor:
-        """Return what came of a pass in bfloat16 in the precision of the parameters."""
-        return tensor.to(self.params.dtype) if tensor.dtype == torch.bfloat16 else tensor
-
     @contextmanager
     def attached(self, *, twice: bool = True) -> Iterator[Tensor]:
         """Yield θ̂ as a leaf to differentiate in, where everything differentiates twice, or once."""
@@ -455,7 +457,7 @@ class ModuleObjective(Objective):
                 stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             if any(isinstance(module, nn.RNNBase) for module in self.model.modules()):
                 stack.enter_context(unfused_recurrence())
-            yield self.params.detach().clone().requires_grad_()
+            yield self.params.detach().requires_grad_()
 
     def _gradients(
         self, x: Any, y: Tensor, measure: Measure
@@ -475,7 +477,7 @@ class ModuleObjective(Objective):
     ) -> Iterator[tuple[slice, Contribution]]:
         """Yield the factored gradients of the named parameters, use by use."""
         uses, passes = self.passes(x, y, lambda f, t: self._slope(measure, f, t).unsqueeze(-1))
-        for use, delta in zip(uses, next(passes), strict=True):
+        for use, delta in zip(uses, next(passes, ()), strict=True):
             if delta is None:
                 continue
             for own, name in self.owners[use.module]:

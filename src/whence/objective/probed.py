@@ -115,10 +115,9 @@ def _agreeing(objective: ModuleObjective) -> frozenset[str]:
                 unknown.add(name)
             else:
                 found[name] = found.get(name, 0) + piece.sum(eye).T
-    agreeing = set()
+    agreeing, scale = set(), float(exact.abs().max())
     for name, gradients in found.items():
         truth = exact[:, objective.slices[name]]
-        scale = float(exact.abs().max())
         fits = gradients.shape == truth.shape
         if fits and float((gradients - truth).abs().max()) <= _AGREEMENT * scale:
             agreeing.add(name)
