@@ -292,7 +292,9 @@ def test_an_eigenbasis_takes_no_more_positions_than_it_needs(
 
     objective = objective_of("bert", params=lambda name, p: "intermediate.dense" in name)
     monkeypatch.setattr(module, "_POSITIONS", 2)  # 12 for 6 outputs, 5 per example: three of seven
-    few, several = module._enough(objective, module.multiplying_layers(objective))
+    one = objective.train.subset(np.arange(1))
+    ((_, uses, _),) = objective.traced(Directions(objective.loss, "empirical", 0), one)
+    few, several = module._enough(objective, module.multiplying_layers(objective), uses)
     assert several
     assert len(few.train) == 3
     exact = materialize(GGN(objective))
@@ -307,11 +309,11 @@ def test_eigenvalues_from_rounded_products_are_those_of_exact_ones() -> None:
     layers, rounded = (factors.multiplying_layers(objective) for _ in range(2))
     for several, kind in ((layers, torch.float64), (rounded, torch.bfloat16)):
         draws = Directions(objective.loss, "expected", 0)
-        factors.add_factors(objective, several, draws, "expand")
+        factors.add_factors(objective, several, objective.traced(draws), "expand")
         for layer in several:
             layer.rotate()
         others = factors.Others(objective, [])
-        factors.add_second_moments(objective, several, others, draws, kind)
+        factors.add_second_moments(objective, several, others, objective.traced(draws), kind)
     assert any(not layer.single for layer in layers)
     for exact, half in zip(layers, rounded, strict=True):
         scale = float(exact.values.mean())

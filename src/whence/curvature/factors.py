@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from whence.curvature.directions import Directions
 from whence.errors import InvalidInput
@@ -23,6 +24,7 @@ from whence.objective.layers import (
 from whence.objective.module import ModuleObjective
 
 Sharing = Literal["expand", "reduce"]
+Trace: TypeAlias = tuple[slice, list[Use], Iterable[tuple[Tensor | None, ...]]]
 
 _BLOCK = 256  # parameters of one tensor up to which its exact block is kept
 _TILE = 2**22  # numbers of per-example gradients that stand at once: what a cache holds
@@ -203,7 +205,7 @@ def positions_of(layers: list[Layer], uses: list[Use]) -> dict[Layer, int]:
 
 
 def add_factors(
-    objective: ModuleObjective, layers: list[Layer], draws: Directions, sharing: Sharing
+    objective: ModuleObjective, layers: list[Layer], traces: Iterable[Trace], sharing: Sharing
 ) -> None:
     """Sum A and G of every layer over the training data.
 
@@ -213,11 +215,11 @@ def add_factors(
     Args:
         objective: R at θ̂.
         layers: The layers; changed.
-        draws: The directions of the outputs.
+        traces: What `objective.traced` gives for the directions of the outputs.
         sharing: How positions of one example are combined.
     """
     n = len(objective.train)
-    for part, uses, passes in objective.traced(draws):
+    for part, uses, passes in traces:
         weights = objective.weights[part] / n
         for first, deltas in enumerate(passes):
             if first == 0:
@@ -234,7 +236,7 @@ def add_second_moments(
     objective: ModuleObjective,
     layers: list[Layer],
     others: Others,
-    draws: Directions,
+    traces: Iterable[Trace],
     kind: torch.dtype,
 ) -> None:
     """Replace Λ of every layer by E (Q_Gᵀ g Q_A)², and sum the moments of the other parameters.
@@ -243,14 +245,14 @@ def add_second_moments(
         objective: R at θ̂.
         layers: The layers, in their eigenbasis; changed.
         others: The other parameters; changed.
-        draws: The directions of the outputs.
+        traces: What `objective.traced` gives for the directions of the outputs.
         kind: The precision of the products at many positions. bfloat16 adds some 1e-6 of the mean
             eigenvalue times the largest of one factor, nothing beside a damping of that size.
     """
     n = len(objective.train)
     for layer in layers:
         layer.values.zero_()
-    for part, uses, passes in objective.traced(draws):
+    for part, uses, passes in traces:
         weights = objective.weights[part] / n
         inputs: dict[Layer, Tensor] = {}
         squares: dict[Layer, Tensor] = {}
@@ -267,7 +269,8 @@ def add_second_moments(
                 else:
                     _add_squared_products(layer.values, rotated, inputs[layer], weights)
         for layer, square in squares.items():
-            layer.values.addmm_((square * weights.unsqueeze(1)).T, inputs[layer][:, 0].square())
+            left, right = square * weights.unsqueeze(1), inputs[layer][:, 0].square()
+            layer.values.addmm_(_above_rounding(left).T, _above_rounding(right))
 
 
 def by_layer(
@@ -304,6 +307,15 @@ def _rotated(rows: Tensor, basis: Tensor, layer: Layer, kind: torch.dtype) -> Te
     if layer.single:
         return rows.to(basis.dtype) @ basis
     return rows.to(kind) @ basis.to(kind)
+
+
+def _above_rounding(squares: Tensor) -> Tensor:
+    """Return squares, those of rounding errors as zeros: their products are a processor's slowest.
+
+    What is less than ε² of the largest is the square of its rounding, far below that of a sum.
+    """
+    floor = torch.finfo(squares.dtype).eps ** 2 * float(squares.max())
+    return functional.threshold(squares, floor, 0.0, inplace=True)
 
 
 def _seeds(b: int, size: int, weights: Tensor) -> Iterator[Tensor]:

@@ -17,6 +17,7 @@ exact diagonal otherwise.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import final
 
@@ -29,6 +30,7 @@ from whence.curvature.factors import (
     Layer,
     Others,
     Sharing,
+    Trace,
     add_factors,
     add_second_moments,
     multiplying_layers,
@@ -40,10 +42,12 @@ from whence.linalg.direct import Direct
 from whence.linalg.operator import LinearOperator, split_damping
 from whence.linalg.solver import Solver, default_rtol
 from whence.linalg.structured import BlockDiagonal, Reordered
+from whence.objective.layers import Use
 from whence.objective.module import ModuleObjective
 from whence.objective.precision import product_dtype
 
 _CLASSES = 32  # outputs up to which the expectation over directions is taken exactly
+_KEPT = 2**25  # numbers that layers saw and got back up to which they are kept for a second use
 _POSITIONS = 32  # seen by a layer for each of its inputs or outputs, which make its eigenbasis
 _ERROR = 1e-2  # of float32 scores that come apart: EKFAC itself leaves out tens of percent
 
@@ -296,19 +300,25 @@ def approximation(
     width = objective.outputs(few)[0].numel()
     layers = multiplying_layers(objective)
     rest = [name for name in objective.shapes if not any(name in layer.names for layer in layers)]
-    some, sequences = _enough(objective, layers)
+    ((_, uses, _),) = objective.traced(Directions(objective.loss, "empirical", 0), few)
+    some, sequences = _enough(objective, layers, uses)
     chosen = fisher or ("expected" if width <= _CLASSES and not sequences else "sampled")
     kind = product_dtype(objective.params.dtype, objective.params.device, rtol)
     rough = objective.within(rtol) if corrected and sequences else objective
-    add_factors(
-        some if corrected else objective, layers, Directions(objective.loss, chosen, seed), sharing
-    )
+    of_factors = some if corrected else objective
+    first, second = (Directions(objective.loss, chosen, seed + i) for i in range(2))
+    traces: Iterable[Trace] = of_factors.traced(first)
+    same = chosen != "sampled" and not sequences and of_factors is rough
+    numbers = sum(use.inputs.numel() + width * use.shape.numel() for use in uses)
+    if kept := same and len(objective.train) * numbers <= _KEPT:
+        traces = [(part, seen, list(passes)) for part, seen, passes in traces]
+    add_factors(of_factors, layers, traces, sharing)
     for layer in layers:
         layer.rotate()
     others = Others(objective, rest)
     if corrected or others.factored:
-        draws = Directions(objective.loss, chosen, seed + 1)
-        add_second_moments(rough, layers if corrected else [], others, draws, kind)
+        traces = traces if kept else rough.traced(second)
+        add_second_moments(rough, layers if corrected else [], others, traces, kind)
     others.differentiate(Directions(objective.loss, "sampled", seed + 2))
     blocks = [*(layer.block() for layer in layers), *others.blocks()]
     places = [*(layer.places() for layer in layers), *others.places()]
@@ -317,16 +327,15 @@ def approximation(
     return Approximation(operator.map_spectrum(lambda values: values + l2), tuple(layers), l2)
 
 
-def _enough(objective: ModuleObjective, layers: list[Layer]) -> tuple[ModuleObjective, bool]:
+def _enough(
+    objective: ModuleObjective, layers: list[Layer], uses: list[Use]
+) -> tuple[ModuleObjective, bool]:
     """Return the objective on so many examples that each layer sees enough positions for a basis.
 
     Any basis is as good as its eigenvalues, and those are corrected on all examples. Beside it,
     whether some layer sees several positions of an example.
     """
-    n, one = len(objective.train), objective.train.subset(np.arange(1))
-    gradient = Directions(objective.loss, "empirical", 0)
-    ((_, uses, _),) = objective.traced(gradient, one)
-    seen = positions_of(layers, uses)
+    n, seen = len(objective.train), positions_of(layers, uses)
     count = max(
         (-(-_POSITIONS * max(layer.inputs, layer.outputs) // seen[layer]) for layer in seen),
         default=n,

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
@@ -268,7 +268,7 @@ class _Factored:
         assert isinstance(objective, ModuleObjective)
         return torch.cat([self._batch(batch) for batch in objective.pieces(examples, measure)])
 
-    def _batch(self, pieces: Iterable[tuple[slice, Contribution]]) -> Tensor:
+    def _batch(self, pieces: list[tuple[slice, Contribution]]) -> Tensor:
         """Return the projected gradients of a micro-batch."""
         found: dict[int, Tensor] = {}
         for where, piece in pieces:

@@ -263,7 +263,7 @@ class ModuleObjective(Objective):
 
     def pieces(
         self, examples: Examples, measure: Measure
-    ) -> Iterator[Iterator[tuple[slice, Contribution]]]:
+    ) -> Iterator[list[tuple[slice, Contribution]]]:
         """Yield ∇m of each micro-batch in pieces, each with its place in θ; those in one place add.
 
         Args:
@@ -272,7 +272,6 @@ class ModuleObjective(Objective):
 
         Yields:
             The pieces of the next micro-batch: together, all selected parameters that m depends on.
-            To be used one by one, so that they need not stand at once.
         """
         for _, x, y in self._batches(examples):
             yield list(self._gradients(x, y, measure))
