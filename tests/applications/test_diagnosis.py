@@ -70,6 +70,19 @@ def test_the_quality_of_a_fit_noted_beside_other_products_is_the_same(name: str)
     assert norm == pytest.approx(float(leaf.norm()), rel=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
+def test_the_quality_of_a_fit_noted_from_factors_is_the_same() -> None:
+    alone, beside = objective_of("mlp"), objective_of("mlp")
+    scores = whence.influence(beside, beside.train.subset(np.arange(2)), solver=whence.EKFAC())
+    assert scores.diagnostics is not None
+    norm = float(risk_gradient(alone).norm())
+    assert scores.diagnostics.gradient_norm == pytest.approx(norm, rel=1e-9)
+    n, gradients = len(alone.train), alone.gradient_columns(alone.train, alone.loss)
+    pull = float((alone.weights * gradients).square().sum(0).mean().sqrt()) / n
+    assert scores.diagnostics.gradient_in_examples == pytest.approx(norm / pull, rel=1e-9)
+    assert diagnostics._FITS[beside] == fit_quality(beside)
+
+
 def test_a_poor_fit_is_said_once() -> None:
     objective = objective_of("mlp")
     query = objective.train.subset(np.arange(1))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 import weakref
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 import torch
@@ -11,8 +13,10 @@ from torch import Tensor
 
 from whence.curvature.choose import Prepared
 from whence.curvature.exact import Gradients
+from whence.curvature.factors import Layer
+from whence.curvature.separable import KroneckerInverse
 from whence.errors import NotConvergedWarning
-from whence.linalg.solver import Solution
+from whence.linalg.solver import Inverse, Solution
 from whence.objective.module import ModuleObjective
 from whence.objective.objective import Objective, risk_gradient, with_penalty
 from whence.objective.wide import WideObjective
@@ -100,6 +104,60 @@ def product_and_fit(objective: Objective, gradients: Gradients, V: Tensor) -> Te
     if rough is objective or _FITS[rough][1] > _FAR:
         _FITS[objective] = _FITS[rough]
     return product
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class FitInPassing:
+    """What `fit_quality` says, from the factors of all training gradients as scores are made.
+
+    Args:
+        objective: R at θ̂, a network whose layers see one position per example.
+        sums: (1/n) Σ wᵢ gᵢ of each layer.
+        squares: ‖gᵢ‖², [n].
+    """
+
+    objective: ModuleObjective
+    sums: dict[Layer, Tensor]
+    squares: Tensor
+
+    def add(self, part: slice, rows: dict[Layer, tuple[Tensor, Tensor]]) -> None:
+        """Add a micro-batch of gradients δ āᵀ: ‖δ āᵀ‖² = ‖δ‖² ‖ā‖²."""
+        shares = self.objective.weights[part].unsqueeze(1) / len(self.squares)
+        for layer, (delta, a) in rows.items():
+            self.sums[layer].addmm_((delta * shares).T, a)
+            norms = (torch.linalg.vector_norm(side, dim=1) for side in (delta, a))
+            self.squares[part] += torch.stack(list(norms)).prod(0).square()
+
+    def note(self) -> None:
+        """Note the quality of the fit."""
+        data = torch.empty_like(self.objective.params)
+        for layer, total in self.sums.items():
+            data[layer.places()] = total.flatten()
+        norm = float(with_penalty(self.objective, data.unsqueeze(1)).norm())
+        n = len(self.squares)
+        pull = float((self.objective.weights.square() * self.squares).mean().sqrt()) / n
+        _FITS[self.objective] = norm, norm / pull if pull > 0 else 0.0
+
+
+def fit_in_passing(
+    objective: Objective, inverse: Inverse, gradients: Gradients
+) -> FitInPassing | None:
+    """Return what notes the fit where scores come of factors; `None` where there is no need or way.
+
+    Args:
+        objective: R at θ̂.
+        inverse: H⁻¹.
+        gradients: G, [b, p], whose scores are asked for.
+    """
+    whole = gradients.examples is objective.train and gradients.measure is objective.loss
+    if objective in _FITS or not whole or not isinstance(inverse, KroneckerInverse):
+        return None
+    names = {name for layer in inverse.layers if layer.single for name in layer.names}
+    if not isinstance(objective, ModuleObjective) or names != set(objective.shapes):
+        return None
+    sums = {layer: torch.zeros_like(layer.values) for layer in inverse.layers}
+    return FitInPassing(objective, sums, torch.zeros_like(objective.weights))
 
 
 def _pass(objective: Objective, V: Tensor) -> Tensor:

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from whence.applications.influence import removal
 from whence.curvature.choose import prepare
-from whence.curvature.dual import dual_leverages, in_columns
 from whence.curvature.forms import leverages
 from whence.curvature.removal import tiles
 from whence.errors import NotPositiveDefinite, UnsupportedModel
@@ -78,10 +77,20 @@ def held_out(
         Koh & Liang (2017), section 2.1, with the curvature of the example taken out; for linear
         models Cook & Weisberg (1982), section 5.1.
     """
-    if isinstance(objective, LinearObjective):
-        return _linear(objective, where, solver, damping)
     c = objective.outputs(objective.train.subset(np.arange(1))).shape[1]
     inverse = prepare(objective, len(where) * c, solver=solver, damping=damping).inverse
+    if isinstance(objective, LinearObjective):
+        examples = objective.train.subset(where)
+        outputs, targets = objective.outputs(examples), examples.targets
+        shares = (objective.weights[where] / len(objective.train)).reshape(-1, 1, 1)
+        leverage = shares * leverages(objective, inverse, examples)
+        curvature = output_hessian(objective.loss, outputs, targets)
+        inner = torch.eye(c, dtype=outputs.dtype) - curvature @ leverage
+        pull = objective.loss.gradient(outputs, targets).unsqueeze(2)
+        return HeldOut(
+            outputs=outputs + (leverage @ torch.linalg.solve(inner, pull)).squeeze(2),
+            self_influence=(pull.mT @ leverage @ pull).flatten(),
+        )
     parts = [objective.params.new_zeros(0, c)]
     for tile in tiles(objective, len(where), c):
         deltas = removal(objective, inverse, where[tile]).newton()
@@ -90,33 +99,6 @@ def held_out(
             moved = objective.outputs_at(part, deltas[:, start : start + _COLUMNS])
             parts.append(moved.diagonal(dim1=0, dim2=2).T)  # each example without itself alone
     return HeldOut(outputs=torch.cat(parts), self_influence=None)
-
-
-def _linear(
-    objective: LinearObjective,
-    where: NDArray[np.intp],
-    solver: Solver | None,
-    damping: float | None,
-) -> HeldOut:
-    """Return the same in closed form, from leverages."""
-    columns = in_columns(objective) if solver is None else None
-    seen = columns or objective
-    examples = seen.train.subset(where)
-    outputs, targets = seen.outputs(examples), examples.targets
-    c = outputs.shape[1]
-    if columns is not None:
-        leverage = dual_leverages(columns, where, damping).reshape(-1, 1, 1)
-    else:
-        inverse = prepare(objective, len(where) * c, solver=solver, damping=damping).inverse
-        leverage = leverages(objective, inverse, examples)
-    leverage = leverage * (seen.weights[where] / len(seen.train)).reshape(-1, 1, 1)
-    curvature = output_hessian(seen.loss, outputs, targets)
-    inner = torch.eye(c, dtype=outputs.dtype) - curvature @ leverage
-    pull = seen.loss.gradient(outputs, targets).unsqueeze(2)
-    return HeldOut(
-        outputs=outputs + (leverage @ torch.linalg.solve(inner, pull)).squeeze(2),
-        self_influence=(pull.mT @ leverage @ pull).flatten(),
-    )
 
 
 @final

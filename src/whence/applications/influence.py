@@ -10,7 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.applications.diagnostics import diagnostics, fit_quality, product_and_fit
+from whence.applications.diagnostics import (
+    diagnostics,
+    fit_in_passing,
+    fit_quality,
+    product_and_fit,
+)
 from whence.applications.prediction import (
     ORDERS,
     Floats,
@@ -25,7 +30,7 @@ from whence.applications.prediction import (
     positions,
 )
 from whence.applications.relatif import PER, Normalize, check_normalize, relative
-from whence.curvature.choose import prepare
+from whence.curvature.choose import Prepared, prepare
 from whence.curvature.dual import dual_leverages, in_columns
 from whence.curvature.exact import Gradients
 from whence.curvature.forms import bilinear, quadratic
@@ -106,12 +111,17 @@ def influence(
         prepared = prepare(objective, len(asked), solver=solver, damping=damping)
         model = prepared.scored or objective
         candidates = model.train if indices is None else model.train.subset(where)
+        gradients = Gradients(model, candidates, model.loss)
+        fit = fit_in_passing(objective, prepared.inverse, gradients)
         dots, solution = bilinear(
             prepared.inverse,
             Gradients(objective, asked, quantity),
-            Gradients(model, candidates, model.loss),
+            gradients,
             partial(product_and_fit, objective),
+            fit.add if fit else None,
         )
+        if fit:
+            fit.note()
         if normalize == "none":
             values = dots.mul_(model.weights[where] / len(model.train))
         else:
@@ -187,10 +197,24 @@ def self_influence(
     else:
         where = positions(objective, indices)
         prepared = prepare(objective, len(where), solver=solver, damping=damping)
-        gradients = Gradients(objective, objective.train.subset(where), objective.loss)
-        squares = quadratic(prepared.inverse, gradients)
+        squares = own_squares(objective, where, prepared)
         diagnostics(objective, prepared)
     return as_array(squares * objective.weights[where] / len(objective.weights))
+
+
+def own_squares(objective: Objective, where: NDArray[np.intp], prepared: Prepared) -> Tensor:
+    """Return gᵢᵀ H⁻¹ gᵢ of training examples by solves.
+
+    Args:
+        objective: R at θ̂.
+        where: Positions of the k examples.
+        prepared: H⁻¹.
+
+    Returns:
+        The squares, [k].
+    """
+    gradients = Gradients(objective, objective.train.subset(where), objective.loss)
+    return quadratic(prepared.inverse, gradients)
 
 
 def influence_on_parameters(

@@ -22,7 +22,7 @@ from whence.applications.held_out import (
     operations,
     penalty_applies,
 )
-from whence.applications.influence import self_influence
+from whence.applications.influence import own_squares
 from whence.applications.prediction import Floats, MeasureLike, as_array
 from whence.curvature.choose import prepare
 from whence.curvature.exact import Gradients
@@ -304,8 +304,11 @@ def find_label_errors(
         if method == "held_out_loss"
         else None
     )
+    # All that follows are solves with one inverse, which the ranking has paid for.
+    prepared = prepare(objective, len(train), solver=solver, damping=damping)
     if without is None or without.self_influence is None:
-        own = self_influence(objective, solver=solver, damping=damping)
+        squares = own_squares(objective, np.arange(len(train)), prepared)
+        own = as_array(squares * objective.weights / len(train))
     else:
         own = as_array(without.self_influence)
     if without is None:
@@ -314,8 +317,6 @@ def find_label_errors(
         scores = as_array(objective.loss(without.outputs, train.targets))
     ranking = np.argsort(-scores, kind="stable")
     first = ranking[:k]
-    # All k removals are as many solves as the ranking took: the same factor serves both.
-    prepared = prepare(objective, len(train), solver=solver, damping=damping)
     outputs = (
         held_out(objective, first, solver=solver, damping=damping).outputs
         if without is None

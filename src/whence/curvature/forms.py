@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from whence.curvature.exact import Gradients, blocks
-from whence.curvature.separable import KroneckerInverse
+from whence.curvature.separable import KroneckerInverse, Watch
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse, Solution
 from whence.objective.linear import LinearExamples, LinearObjective
@@ -19,6 +20,7 @@ def bilinear(
     left: Gradients,
     right: Gradients,
     product: Callable[[Gradients, Tensor], Tensor] = Gradients.matmat,
+    watch: Watch | None = None,
 ) -> tuple[Tensor, Solution | None]:
     """Return G H⁻¹ G′ᵀ, by a solve for each row of G unless the inverse knows a shorter way.
 
@@ -27,16 +29,19 @@ def bilinear(
         left: G, [q, p]; few rows.
         right: G′, [b, p], perhaps of a lower precision, which the products then have.
         product: (G′, V) ↦ G′ V, for who wants to see that pass over the examples.
+        watch: The same where no product is taken: is shown the factors of G′.
 
     Returns:
         The products, [q, b], and the solve if there was one.
     """
     if isinstance(inverse, KroneckerInverse):
         if inverse.factors:
-            return inverse.between(left, right), None
+            return inverse.between(left, right, watch), None
         return product(right, inverse.matmat(left.columns())).T, None
     solution = inverse.solve(left.columns())
-    return product(right, solution.value.to(right.dtype)).T, solution
+    # In the lower precision alone, since many columns are large.
+    solution = replace(solution, value=solution.value.to(right.dtype))
+    return product(right, solution.value).T, solution
 
 
 def quadratic(inverse: Inverse, gradients: Gradients) -> Tensor:

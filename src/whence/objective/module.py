@@ -358,6 +358,17 @@ class ModuleObjective(Objective):
             uses, passes = self.passes(x, y, lambda f, t: self._finite(cotangents(f, t)))
             yield part, uses, passes
 
+    def cotangent(self, measure: Measure, outputs: Tensor, y: Tensor) -> Tensor:
+        """Return ∂m/∂f, or raise where it or m is not finite.
+
+        Args:
+            measure: m.
+            outputs: f, [b, ...].
+            y: Targets.
+        """
+        self._finite(measure(outputs, y))
+        return self._finite(measure.gradient(outputs, y))
+
     def passes(
         self, x: Any, y: Tensor, cotangents: Callable[[Tensor, Tensor], Tensor]
     ) -> tuple[list[Use], Iterator[tuple[Tensor | None, ...]]]:
@@ -418,11 +429,6 @@ class ModuleObjective(Objective):
             )
         return examples.batches(self.batch_size)
 
-    def _slope(self, measure: Measure, outputs: Tensor, y: Tensor) -> Tensor:
-        """Return ∂m/∂f, [b, ...], where it and m are finite."""
-        self._finite(measure(outputs, y))
-        return self._finite(measure.gradient(outputs, y))
-
     def _finite(self, found: Tensor) -> Tensor:
         """Return what was found, or say which training example made it infinite or NaN."""
         if torch.isfinite(found.sum()) or torch.isfinite(found).all():
@@ -466,7 +472,7 @@ class ModuleObjective(Objective):
             yield from self._contributions(x, y, measure, self.factored)
         rest = [name for name in self.shapes if name not in self.factored]
         if rest:
-            matrix = self.looped(x, y, lambda f, t: self._slope(measure, f, t))
+            matrix = self.looped(x, y, lambda f, t: self.cotangent(measure, f, t))
             for name in rest:
                 where = self.slices[name]
                 yield where, Rows(matrix[:, where])
@@ -475,7 +481,7 @@ class ModuleObjective(Objective):
         self, x: Any, y: Tensor, measure: Measure, names: frozenset[str]
     ) -> Iterator[tuple[slice, Contribution]]:
         """Yield the factored gradients of the named parameters, use by use."""
-        uses, passes = self.passes(x, y, lambda f, t: self._slope(measure, f, t).unsqueeze(-1))
+        uses, passes = self.passes(x, y, lambda f, t: self.cotangent(measure, f, t).unsqueeze(-1))
         for use, delta in zip(uses, next(passes, ()), strict=True):
             if delta is None:
                 continue
@@ -512,7 +518,7 @@ class ModuleObjective(Objective):
         for part, x, y in self._batches(examples):
             with self.attached(twice=False) as leaf:
                 outputs = self.run(leaf, x)
-                cotangent = self._slope(measure, outputs.detach(), y)
+                cotangent = self.cotangent(measure, outputs.detach(), y)
                 for row, weight in zip(total, w[part].unbind(1), strict=True):
                     if weight.any():
                         scaled = cotangent * weight.reshape(-1, *[1] * (cotangent.ndim - 1))

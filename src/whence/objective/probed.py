@@ -115,10 +115,14 @@ def _agreeing(objective: ModuleObjective) -> frozenset[str]:
                 unknown.add(name)
             else:
                 found[name] = found.get(name, 0) + piece.sum(eye).T
-    agreeing, scale = set(), float(exact.abs().max())
+    agreeing, tolerance = set(), _AGREEMENT * _largest(exact)
     for name, gradients in found.items():
         truth = exact[:, objective.slices[name]]
-        fits = gradients.shape == truth.shape
-        if fits and float((gradients - truth).abs().max()) <= _AGREEMENT * scale:
+        if gradients.shape == truth.shape and _largest(gradients - truth) <= tolerance:
             agreeing.add(name)
     return frozenset(agreeing - unknown)
+
+
+def _largest(tensor: Tensor) -> float:
+    """Return the largest absolute entry."""
+    return float(torch.linalg.vector_norm(tensor, float("inf")))
