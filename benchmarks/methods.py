@@ -112,6 +112,7 @@ METHODS = [
         [
             ("whence", "EKFAC", (1.0,), True),
             ("whence", "projected", (), True),
+            ("whence", "projected, linear layers", (), True),
             ("kronfluence", "EK-FAC, sequences", (1.0,), True),
             ("dattri", "LoGra, sequences", (256.0,), False),
             ("bergson", "projected-16", (), False),

@@ -71,8 +71,9 @@ SETUP = {
     ),
     "w3": (
         "2,000 training and 50 query sequences of 128 characters; 4 layers, 128 wide. Libraries "
-        "differ in which parameters they cover: whence's EKFAC covers all, kronfluence's the "
-        "linear layers. LDS is shown where the leaderboard's bank was at hand."
+        "differ in which parameters they cover: whence covers all, and the linear layers alone "
+        "where the row says so; its peers cover the linear layers. LDS is shown where the "
+        "leaderboard's bank was at hand."
     ),
     "w6": (
         "5,000 images of CIFAR-10 and 100 queries, a ResNet with group norm and three blocks. LDS "

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
+from torch import nn
 
 import whence
 from benchmarks.attribution.halves import recorded
@@ -90,6 +91,16 @@ def projected(problem: Influence, setting: float | None) -> Ask:
     return lambda: whence.projected(objective, problem.queries).values
 
 
+def projected_linear(problem: Influence, setting: float | None) -> Ask:
+    """Do the same for the weights of linear layers alone, which is what most peers project."""
+    layers = {f"{n}.weight" for n, m in problem.model.named_modules() if isinstance(m, nn.Linear)}
+    data = problem.x, problem.y
+    objective = whence.from_torch(
+        problem.model, whence.CrossEntropy(), data, l2=problem.l2, params=layers
+    )
+    return lambda: whence.projected(objective, problem.queries).values
+
+
 def suspects(problem: Suspects) -> Any:
     """Return a fitted scikit-learn model of sparse rows as an objective."""
     model = LogisticRegression(C=1 / (problem.l2 * len(problem.y)))
@@ -155,6 +166,7 @@ METHODS = {
         whence.CG(rtol=1e-6, max_iterations=5, preconditioner=whence.EKFAC())
     ),
     "projected": projected,
+    "projected, linear layers": projected_linear,
     "EKFAC, 5 trainings": ensemble(5),
     "self-influence": self_influence,
     "SOURCE, 3 segments": segmented,
