@@ -206,7 +206,12 @@ def w3(rows: Sequence[Row]) -> list[Bar]:
     """EKFAC and projected gradients of sequences."""
     queries = "50 queries"
     bars = []
-    for own, theirs in (("EKFAC", ["EK-FAC, sequences"]), ("projected", PROJECTED)):
+    pairs = (
+        ("EKFAC", ["EK-FAC, sequences"]),
+        ("projected", PROJECTED),
+        ("projected, linear layers", PROJECTED),  # as many parameters as the peers cover
+    )
+    for own, theirs in pairs:
         ours = fastest(pick(rows, queries, own=True, methods=[own]))
         peer = fastest(pick(rows, queries, own=False, methods=theirs))
         bars.append(times_faster(f"{own} against the fastest peer of its kind", ours, peer, 2))

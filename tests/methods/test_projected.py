@@ -188,3 +188,19 @@ def test_a_singular_second_moment_asks_for_damping() -> None:
     objective = whence.from_torch(nn.Linear(4, 3), whence.CrossEntropy(), (x, y))
     with pytest.raises(NotPositiveDefinite, match="5 examples in 15 dimensions"):
         whence.projected(objective, (x, y), damping=0.0)
+
+
+@pytest.mark.parametrize("n", [60, 12])
+def test_float32_and_unequal_weights_are_float64_but_for_rounding(n: int) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(n, 4), torch.arange(n) % 3
+    weights, exact = torch.rand(n) + 0.5, nn.Linear(4, 3, dtype=torch.float64)
+    scores = []
+    for dtype in (torch.float32, torch.float64):
+        model = nn.Linear(4, 3, dtype=dtype)
+        model.load_state_dict(exact.state_dict())
+        objective = whence.from_torch(
+            model, whence.CrossEntropy(), (x.to(dtype), y), l2=0.1, weights=weights
+        )
+        scores.append(whence.projected(objective, (x[:2].to(dtype), y[:2]), rtol=1e-3).values)
+    np.testing.assert_allclose(scores[0], scores[1], rtol=1e-3, atol=1e-5 * abs(scores[1]).max())

@@ -210,8 +210,8 @@ def _inverse(
 ) -> tuple[Callable[[Tensor], Tensor], float]:
     """Return C ↦ (K + (l2 + λ) I)⁻¹ C and λ, from the smaller of the two Gram matrices."""
     n, d = rows.shape
-    root = (objective.weights / n).sqrt().unsqueeze(1)
-    gram = ((rows * root.square()).T @ rows if d <= n else (rows @ rows.T) * root * root.T).double()
+    scaled = rows * (objective.weights / n).sqrt().unsqueeze(1)
+    gram = (scaled.T @ scaled if d <= n else scaled @ scaled.T).double()
     amount = float(gram.diagonal().sum()) / d if damping is None else damping
     total = amount + float(objective.l2.mean())
     if d > n and total == 0:
@@ -225,8 +225,8 @@ def _inverse(
         return lambda columns: (inverse @ columns.double()).to(rows), amount
 
     def woodbury(columns: Tensor) -> Tensor:
-        inside = inverse @ (root * (rows @ columns)).double()
-        return (columns - rows.T @ (root * inside.to(rows))) / total
+        inside = inverse @ (scaled @ columns).double()
+        return (columns - scaled.T @ inside.to(rows)) / total
 
     return woodbury, amount
 
