@@ -218,7 +218,8 @@ def w3(rows: Sequence[Row]) -> list[Bar]:
         if ours is not None and peer is not None and ours.peak_mb and peer.peak_mb:
             words = f"{ours.peak_mb:,.0f} against {peer.peak_mb:,.0f} MB"
             held = ours.peak_mb <= peer.peak_mb
-            bars.append(Bar(f"{own}'s peak memory against that peer's", "no more", words, held))
+            text = f"peak memory of {own} against that peer's"
+            bars.append(Bar(text, "no more", words, held))
     return bars
 
 
