@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import whence
 from tests.objective.zoo import ZOO, objective_of
 from whence.curvature import factors
-from whence.curvature.directions import Directions
+from whence.curvature.directions import Directions, Fisher
 from whence.curvature.exact import GGN
 from whence.curvature.kronecker import EKFAC, KFAC, kronecker
 from whence.errors import (
@@ -283,6 +283,20 @@ def test_factors_that_overflow_name_their_module() -> None:
     objective = whence.from_torch(model, whence.CrossEntropy(), (x, y))
     with pytest.raises(InvalidInput, match="module '0'"):
         whence.influence(objective, (x[:1], y[:1]), solver=EKFAC(), damping=1.0)
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+@pytest.mark.parametrize("fisher", ["expected", "empirical", "sampled"])
+def test_passes_that_are_kept_give_the_same(
+    name: str, fisher: Fisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from whence.curvature import kronecker as module
+
+    found = []
+    for most in (0, 2**25):
+        monkeypatch.setattr(module, "_KEPT", most)
+        found.append(kronecker(objective_of(name), fisher=fisher).eigenvalues())
+    torch.testing.assert_close(*found, rtol=0, atol=0)
 
 
 def test_an_eigenbasis_takes_no_more_positions_than_it_needs(

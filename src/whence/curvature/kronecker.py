@@ -172,7 +172,8 @@ class EKFAC(KroneckerSolver):
     Cost:
         A pass over the training data for the eigenvalues, and one for the eigenbasis over so many
         examples that every layer sees 32 positions for each of its inputs or outputs, whichever are
-        more; each with one backward pass per direction.
+        more; each with one backward pass per direction. Where both would be the same and see no
+        more than 2²⁵ numbers, it is one, and they are kept.
         The eigendecomposition of an [in + 1] and an [out] matrix per layer; p numbers kept, twice.
 
     References:
@@ -308,7 +309,7 @@ def approximation(
     of_factors = some if corrected else objective
     first, second = (Directions(objective.loss, chosen, seed + i) for i in range(2))
     traces: Iterable[Trace] = of_factors.traced(first)
-    same = chosen != "sampled" and not sequences and of_factors is rough
+    same = corrected and chosen != "sampled" and not sequences and of_factors is rough
     numbers = sum(use.inputs.numel() + width * use.shape.numel() for use in uses)
     if kept := same and len(objective.train) * numbers <= _KEPT:
         traces = [(part, seen, list(passes)) for part, seen, passes in traces]
