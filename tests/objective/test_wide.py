@@ -38,7 +38,9 @@ def test_coordinates_are_made_once_and_not_before_they_are_asked_for() -> None:
     assert objective.notes
     assert not objective.classes
     assert whence.self_influence(objective).shape == (20,)
+    assert repr(objective) == "<WideObjective of SquaredError() on 20 examples>"
     assert not made
+    assert repr(narrow.train) == "<LinearExamples of 20 examples>"
     assert len(objective.params) == len(narrow.params) <= 21
     assert objective.train.features.shape == narrow.train.features.shape
     assert made == [1]

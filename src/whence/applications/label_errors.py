@@ -58,7 +58,7 @@ _WORDS = (
 )
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class LabelErrors:
     """Training examples ranked by how wrong their labels look; made by `find_label_errors`.
 
@@ -91,6 +91,11 @@ class LabelErrors:
     def __len__(self) -> int:
         """Return n."""
         return len(self.ranking)
+
+    def __repr__(self) -> str:
+        """Return what they are ranked by, and the first twenty."""
+        first = self.to_frame().head(20).to_string(index=False)
+        return f"{len(self):,} training examples by {self.ranked_by}\n{first}"
 
     def _repr_html_(self) -> str:
         """Return the first twenty, for a notebook."""

@@ -32,7 +32,7 @@ _ROWS = 4096  # rows whose products with one output's columns are held at once
 _CACHE = 2**22  # bytes of X in a tile, read once for both products of an HVP
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class LinearExamples(Examples):
     """Rows of features with their targets.
 
@@ -75,7 +75,7 @@ class InputMap(ABC):
         """Return V [p, k] in the user's own parameters, [p′, k]."""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class LinearObjective(Objective):
     """The objective of a model with outputs W x + b·constant, at θ̂ = (W, b).
 

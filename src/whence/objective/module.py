@@ -40,7 +40,7 @@ PROBE = 3  # examples on which each rule must agree with differentiation
 _HALF_AGREEMENT = 0.05  # of the largest output, between bfloat16 and the model's own precision
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class ModuleExamples(Examples):
     """Examples as a module takes them.
 
@@ -71,7 +71,7 @@ class ModuleExamples(Examples):
 
 
 @final
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class ModuleObjective(Objective):
     """R(θ) of a torch module, θ its selected parameters, flat; made by `module_objective`.
 

@@ -48,6 +48,10 @@ class Examples(ABC):
         """Return b."""
         return len(self.ids)
 
+    def __repr__(self) -> str:
+        """Return how many they are; their numbers would fill pages."""
+        return f"<{type(self).__name__} of {len(self):,} examples>"
+
 
 class Objective(ABC):
     """R(θ) at θ̂ and the products from which influence is made. Immutable.
@@ -80,6 +84,10 @@ class Objective(ABC):
     convex: bool
     notes: tuple[str, ...]
     classes: tuple[Any, ...]
+
+    def __repr__(self) -> str:
+        """Return the loss and the number of examples; the numbers themselves would fill pages."""
+        return f"<{type(self).__name__} of {self.loss!r} on {len(self.weights):,} examples>"
 
     @abstractmethod
     def at(self, params: Tensor) -> Objective:
