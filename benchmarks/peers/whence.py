@@ -84,21 +84,27 @@ def segmented(problem: Influence, setting: float | None) -> Ask:
     return lambda: whence.unrolled(run, problem.queries).values
 
 
-def projected(problem: Influence, setting: float | None) -> Ask:
-    """Prepare a network; its projected gradients are kept at the first query, which pays for it."""
-    data = problem.x, problem.y
-    objective = whence.from_torch(problem.model, whence.CrossEntropy(), data, l2=problem.l2)
-    return lambda: whence.projected(objective, problem.queries).values
+def projected(layers: type[nn.Module] | None = None) -> Any:
+    """Return projected gradients of all parameters, or of the weights of some layers alone.
 
+    They are kept at the first query, which pays for them.
+    """
 
-def projected_linear(problem: Influence, setting: float | None) -> Ask:
-    """Do the same for the weights of linear layers alone, which is what most peers project."""
-    layers = {f"{n}.weight" for n, m in problem.model.named_modules() if isinstance(m, nn.Linear)}
-    data = problem.x, problem.y
-    objective = whence.from_torch(
-        problem.model, whence.CrossEntropy(), data, l2=problem.l2, params=layers
-    )
-    return lambda: whence.projected(objective, problem.queries).values
+    def prepare(problem: Influence, setting: float | None) -> Ask:
+        params = None
+        if layers is not None:
+            modules = problem.model.named_modules()
+            params = {f"{name}.weight" for name, module in modules if isinstance(module, layers)}
+        objective = whence.from_torch(
+            problem.model,
+            whence.CrossEntropy(),
+            (problem.x, problem.y),
+            l2=problem.l2,
+            params=params,
+        )
+        return lambda: whence.projected(objective, problem.queries).values
+
+    return prepare
 
 
 def suspects(problem: Suspects) -> Any:
@@ -165,8 +171,8 @@ METHODS = {
     "CG from EKFAC, 5 steps": module(
         whence.CG(rtol=1e-6, max_iterations=5, preconditioner=whence.EKFAC())
     ),
-    "projected": projected,
-    "projected, linear layers": projected_linear,
+    "projected": projected(),
+    "projected, linear layers": projected(nn.Linear),
     "EKFAC, 5 trainings": ensemble(5),
     "self-influence": self_influence,
     "SOURCE, 3 segments": segmented,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -110,10 +112,10 @@ def test_only_wide_models_of_one_output_and_one_penalty_are_taken() -> None:
         LinearSVC(tol=1e-10, max_iter=100_000),
     ],
 )
-def test_the_functions_of_a_user_agree_with_a_solver_of_his_own(model: object) -> None:
+def test_the_functions_of_a_user_agree_with_a_solver_of_his_own(model: Any) -> None:
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(40, 90)), np.arange(40) % 2
-    model.fit(x, y)  # type: ignore[attr-defined]
+    model.fit(x, y)
     objective = whence.from_sklearn(model, x, y)
     some = [3, 17, 4]
     for indices in (None, some):

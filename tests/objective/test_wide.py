@@ -72,6 +72,6 @@ def test_what_was_changed_forgets_the_columns() -> None:
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
     objective, _, made = wide()
     with pytest.raises(AttributeError, match="no attribute 'parms'"):
-        objective.parms  # noqa: B018
+        _ = objective.parms
     assert not made
     assert not hasattr(object.__new__(WideObjective), "params")

@@ -19,7 +19,7 @@ from whence.errors import NotConvergedWarning
 from whence.linalg.solver import Inverse, Solution
 from whence.objective.module import ModuleObjective
 from whence.objective.objective import Objective, risk_gradient, with_penalty
-from whence.objective.wide import WideObjective
+from whence.objective.wide import columns_of
 from whence.scores import Diagnostics
 
 _PROBES = 16
@@ -48,8 +48,7 @@ def fit_quality(objective: Objective) -> tuple[float, float]:
     """
     if objective not in _FITS:
         # Norms are the same in all coordinates, and a wide model's columns are there already.
-        columns = objective.columns if isinstance(objective, WideObjective) else None
-        _FITS[objective] = _fit(columns or objective)
+        _FITS[objective] = _fit(columns_of(objective) or objective)
     norm, in_examples = _FITS[objective]
     smooth = objective.trained_loss == objective.loss
     if smooth and in_examples > 1 and objective not in _WARNED:
@@ -95,8 +94,7 @@ def product_and_fit(objective: Objective, gradients: Gradients, V: Tensor) -> Te
     Returns:
         G V, [b, k].
     """
-    whole = gradients.examples is objective.train and gradients.measure is objective.loss
-    if objective in _FITS or not whole or not isinstance(objective, ModuleObjective):
+    if not _tell_the_fit(gradients, objective):
         return gradients.matmat(V)
     rough = gradients.objective
     product = _pass(rough, V)
@@ -104,6 +102,12 @@ def product_and_fit(objective: Objective, gradients: Gradients, V: Tensor) -> Te
     if rough is objective or _FITS[rough][1] > _FAR:
         _FITS[objective] = _FITS[rough]
     return product
+
+
+def _tell_the_fit(gradients: Gradients, objective: Objective) -> bool:
+    """Return whether a pass over these gradients of a network shows a fit not yet known."""
+    whole = gradients.examples is objective.train and gradients.measure is objective.loss
+    return whole and objective not in _FITS and isinstance(objective, ModuleObjective)
 
 
 @final
@@ -150,11 +154,11 @@ def fit_in_passing(
         inverse: H⁻¹.
         gradients: G, [b, p], whose scores are asked for.
     """
-    whole = gradients.examples is objective.train and gradients.measure is objective.loss
-    if objective in _FITS or not whole or not isinstance(inverse, KroneckerInverse):
+    if not isinstance(inverse, KroneckerInverse) or not _tell_the_fit(gradients, objective):
         return None
+    assert isinstance(objective, ModuleObjective)
     names = {name for layer in inverse.layers if layer.single for name in layer.names}
-    if not isinstance(objective, ModuleObjective) or names != set(objective.shapes):
+    if names != set(objective.shapes):
         return None
     sums = {layer: torch.zeros_like(layer.values) for layer in inverse.layers}
     return FitInPassing(objective, sums, torch.zeros_like(objective.weights))

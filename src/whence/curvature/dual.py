@@ -25,7 +25,7 @@ from whence.errors import InvalidInput, NotPositiveDefinite
 from whence.objective.linear import LinearObjective
 from whence.objective.losses import output_hessian
 from whence.objective.objective import Objective
-from whence.objective.wide import WideObjective
+from whence.objective.wide import columns_of
 
 _WEAK = 1e-5  # sᵢ Kᵢᵢ/η below which 1 − (B⁻¹)ᵢᵢ would lose more than five of sixteen digits
 
@@ -37,13 +37,10 @@ def in_columns(objective: Objective) -> LinearObjective | None:
         objective: R at θ̂.
 
     Returns:
-        A wide objective of one output whose coefficients have one penalty, or `None`.
+        A wide objective of one output, or `None`.
     """
-    columns = objective.columns if isinstance(objective, WideObjective) else None
-    if columns is None or columns.c > 1 or columns.slope is not None or columns.free is not None:
-        return None
-    l2 = columns.l2[: columns.train.features.shape[1]]
-    return columns if bool((l2 == l2[0]).all()) and l2[0] > 0 else None
+    columns = columns_of(objective)
+    return columns if columns is not None and columns.c == 1 else None
 
 
 def dual_leverages(

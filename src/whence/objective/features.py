@@ -28,7 +28,7 @@ class Features(ABC):
 
     @property
     def numbers(self) -> int:
-        """How many numbers hold a row."""
+        """How many numbers hold a row, at most."""
         return self.shape[1]
 
     @abstractmethod

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, final
 
 from whence.objective.linear import LinearObjective
+from whence.objective.objective import Objective
 
 _COORDINATES = ("train", "params", "l2", "inputs")  # what depends on the coordinates of θ
 
@@ -16,6 +17,7 @@ class WideObjective(LinearObjective):
 
     With K = X Xᵀ = Z Zᵀ, the rows of Z [n, r], r <= n, are features of the same model. K takes a
     sparse product, Z n r² operations; what needs K alone asks `columns` and never pays for Z.
+    A penalty l2 > 0, one per output, and no L1 penalty: else the optimum leaves the span.
     Changed by `replace`, it is an objective in those coordinates like any other.
 
     Attributes:
@@ -48,3 +50,12 @@ class WideObjective(LinearObjective):
         narrow = self._narrow()
         vars(self).update({name: getattr(narrow, name) for name in _COORDINATES})
         return vars(self)[name]
+
+
+def columns_of(objective: Objective) -> LinearObjective | None:
+    """Return a wide model's objective in X's own columns, `None` of any other or a changed one.
+
+    Args:
+        objective: R at θ̂.
+    """
+    return objective.columns if isinstance(objective, WideObjective) else None
