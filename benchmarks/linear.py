@@ -34,7 +34,7 @@ from sklearn.linear_model import LogisticRegression
 import whence
 from experiments import datasets
 from whence.linalg import CG
-from whence.objective.linear import LinearObjective
+from whence.linear.objective import LinearObjective
 
 T = TypeVar("T")
 Row = dict[str, object]

@@ -11,6 +11,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+from tests.fitted import binary, fitted, multinomial, ridge
+
+__all__ = ["binary", "fitted", "multinomial", "ridge"]  # fixtures, found by name
+
 _REPOSITORY = Path(__file__).parent.parent
 
 

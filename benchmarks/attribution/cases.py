@@ -21,7 +21,7 @@ from benchmarks.attribution import deterministic, gpt, halves, resnet
 from experiments import datasets
 from experiments.koh_liang_2017 import f2c
 from whence.evaluation import Bank, fingerprint, replays, subset_bank
-from whence.objective.training import Run, train
+from whence.training.run import Run, train
 
 Pair: TypeAlias = tuple[Tensor, Tensor]
 

@@ -25,10 +25,11 @@ from torch import Tensor, nn
 
 from whence.evaluation.metrics import lds
 from whence.methods.metagradient import metagradient
-from whence.methods.metasmoothness import metasmoothness
 from whence.objective.losses import CrossEntropy
-from whence.objective.recipe import Recipe
-from whence.objective.training import Run, retrain, train
+from whence.training.metasmoothness import metasmoothness
+from whence.training.recipe import Recipe
+from whence.training.replay import retrain
+from whence.training.run import Run, train
 
 N, QUERIES = 1_000, 50
 RECIPE = Recipe(learning_rate=0.02, momentum=0.9, batch_size=50, epochs=30, schedule="cosine")

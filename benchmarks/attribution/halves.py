@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import whence
 from experiments import datasets
 from whence.evaluation import fingerprint, replays, subset_bank
-from whence.objective.training import Run
+from whence.training.run import Run
 
 N, QUERIES, SUBSETS, SEEDS = 5_000, 200, 60, 2
 

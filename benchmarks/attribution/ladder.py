@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import whence
 from benchmarks.attribution.cases import BANK, Case, Pair
 from whence.objective.objective import Objective
-from whence.objective.training import Run
+from whence.training.run import Run
 
 Values: TypeAlias = NDArray[np.float64]
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import whence
 from experiments import datasets
-from whence.objective.training import Run, train
+from whence.training.run import Run, train
 
 Pair: TypeAlias = tuple[Tensor, Tensor]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import whence
 from experiments import networks
 from experiments.koh_liang_2017.photos import Photos, photos
-from whence.objective.linear import LinearObjective
+from whence.linear.objective import LinearObjective
 
 _L2 = 0.001
 

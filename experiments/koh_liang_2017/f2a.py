@@ -9,7 +9,7 @@ import whence
 from experiments.datasets import mnist
 from experiments.koh_liang_2017.models import logistic, pearson, slope
 from experiments.koh_liang_2017.record import Bar, Experiment, Outcome
-from whence.objective.linear import LinearObjective
+from whence.linear.objective import LinearObjective
 
 _TEST, _L2, _RETRAINED = 8, 0.01, 500
 
@@ -62,7 +62,7 @@ def _with_the_mean_over_the_rest(
 ) -> np.ndarray:
     """Return the changes when the mean is taken over n - 1, as the paper's scripts refit."""
     n = len(objective.train)
-    lighter = objective.reweighted(objective.weights * n / (n - 1)).polish()
+    lighter = objective.reweighted(objective.weights * n / (n - 1)).refit()
     asked = objective.examples(query)
     shift = [
         float(model.loss(model.outputs(asked), asked.targets)[0]) for model in (lighter, objective)

@@ -21,7 +21,7 @@ from experiments import datasets
 from experiments.koh_liang_2017.models import pearson, slope
 from experiments.koh_liang_2017.record import Bar, Experiment, Outcome
 from experiments.koh_liang_2017.resume import each
-from whence.objective.training import retrain
+from whence.training.replay import retrain
 
 _L2 = 0.001
 _N, _RETRAINED = 5_500, 100

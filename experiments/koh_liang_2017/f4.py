@@ -16,7 +16,7 @@ from experiments.koh_liang_2017.models import logistic
 from experiments.koh_liang_2017.photos import Photos, photos, squared_distances
 from experiments.koh_liang_2017.record import Bar, Experiment, Outcome
 from whence.applications.comparison import Comparison, compare_influence
-from whence.objective.linear import LinearObjective
+from whence.linear.objective import LinearObjective
 
 _L2, _T = 0.001, 0.001
 _GAMMA, _SIDE = 0.05 / 1800, 299  # of the paper, whose photos have 299 pixels a side

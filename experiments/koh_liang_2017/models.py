@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 import whence
-from whence.objective.linear import LinearObjective
+from whence.linear.objective import LinearObjective
 
 
 def logistic(x: Any, y: NDArray[Any], *, l2: float, **options: Any) -> LinearObjective:

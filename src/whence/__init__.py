@@ -5,27 +5,26 @@ from whence.adapters.sklearn import from_sklearn
 from whence.adapters.torch import from_torch
 from whence.adapters.transformers import from_transformers
 from whence.applications import attacks, plot
-from whence.applications.batch import report
-from whence.applications.changes import edit, group_effect, perturbation
 from whence.applications.comparison import compare_influence
-from whence.applications.diagnosis import diagnose, spectrum
+from whence.applications.diagnose import diagnose, spectrum
 from whence.applications.domain_mismatch import domain_mismatch
 from whence.applications.evaluate import evaluate
 from whence.applications.explain import explain
 from whence.applications.flip_set import flip_set
-from whence.applications.influence import influence, influence_on_parameters, self_influence
 from whence.applications.label_errors import find_label_errors
-from whence.applications.retraining import leave_one_out
-from whence.applications.tokens import influence_by_token
-from whence.applications.unrolled import unrolled
+from whence.applications.report import report
 from whence.curvature.kronecker import EKFAC, KFAC
 from whence.linalg.cg import CG
 from whence.linalg.lissa import LiSSA
+from whence.methods.changes import edit, group_effect, perturbation
+from whence.methods.influence import influence, influence_on_parameters, self_influence
+from whence.methods.leave_one_out import leave_one_out
 from whence.methods.metagradient import metagradient
-from whence.methods.metasmoothness import metasmoothness
 from whence.methods.projected import projected
 from whence.methods.representer import representer
+from whence.methods.tokens import influence_by_token
 from whence.methods.tracin import tracin
+from whence.methods.unrolled import unrolled
 from whence.objective.losses import (
     CrossEntropy,
     Logistic,
@@ -34,9 +33,10 @@ from whence.objective.losses import (
     SquaredHinge,
     Tweedie,
 )
-from whence.objective.recipe import Recipe
-from whence.objective.training import train
 from whence.scores import average
+from whence.training.metasmoothness import metasmoothness
+from whence.training.recipe import Recipe
+from whence.training.run import train
 
 __all__ = [
     "CG",

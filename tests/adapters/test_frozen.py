@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import whence
 from whence.errors import InvalidInput, NotDeterministic
-from whence.objective.linear import LinearObjective
+from whence.linear.objective import LinearObjective
 
 _TIGHT = {"tol": 1e-12, "max_iter": 10_000}
 

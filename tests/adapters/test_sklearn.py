@@ -35,7 +35,7 @@ from sklearn.svm import SVC, LinearSVC
 
 import whence
 from whence.errors import InvalidInput, NotConvergedWarning, NotFitted, UnsupportedModel
-from whence.objective.features import DenseFeatures
+from whence.linear.features import DenseFeatures
 from whence.objective.objective import risk, risk_gradient
 
 _TIGHT = {"tol": 1e-12, "max_iter": 200_000}
@@ -176,7 +176,7 @@ def test_a_weight_of_two_is_the_row_twice(name: str) -> None:
 )
 def test_removal_is_what_refitting_does(name: str) -> None:
     estimator, x, y, weights = fitted(name)
-    objective = whence.from_sklearn(estimator, x, y, sample_weight=weights).polish()
+    objective = whence.from_sklearn(estimator, x, y, sample_weight=weights).refit()
     i = int(np.argsort(whence.self_influence(objective))[len(x) // 2])
     keep = np.arange(len(x)) != i
     refit = clone(estimator)

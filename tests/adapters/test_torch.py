@@ -123,7 +123,7 @@ def test_images_keep_their_shape(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(25, 2)).double()
     objective = whence.from_torch(
         model, whence.CrossEntropy(), (x.double(), y), l2=0.1, convex=True
-    ).polish()
+    ).refit()
     assert whence.perturbation(objective, [0, 3], (x[5], y[5])).shape == (2, 1, 5, 5)
     explanation = whence.explain(objective, (x[5], y[5]), k=2)
     explanation.report(tmp_path / "image.html", verify=0)

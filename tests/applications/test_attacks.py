@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import whence
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.objective.linear import LinearObjective
+from whence.linear.objective import LinearObjective
 from whence.objective.objective import Objective
 
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 import whence
-from tests.objective.zoo import SIZE, objective_of
+from tests.network.zoo import SIZE, objective_of
 from whence.curvature.downdate import downdated
 from whence.curvature.kronecker import kronecker
 from whence.linalg import Dense, materialize
+from whence.network.objective import ModuleObjective
 from whence.objective.losses import output_hessian
-from whence.objective.module import ModuleObjective
 
 pytestmark = pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
 

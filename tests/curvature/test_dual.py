@@ -17,7 +17,7 @@ import whence
 from whence.curvature.dual import dual_leverages, in_columns
 from whence.errors import InvalidInput, NotPositiveDefinite
 from whence.linalg import Cholesky
-from whence.objective.linear import LinearObjective
+from whence.linear.objective import LinearObjective
 
 
 def fitted(

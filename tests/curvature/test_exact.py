@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.objective.zoo import ZOO, objective_of
+from tests.network.zoo import ZOO, objective_of
 from whence.curvature.exact import GGN
 from whence.linalg import materialize
 

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 import whence
 from whence.curvature.forms import leverages
 from whence.linalg import Cholesky, Dense
-from whence.objective.linear import LinearObjective
+from whence.linear.objective import LinearObjective
 from whence.objective.objective import Objective
 
 

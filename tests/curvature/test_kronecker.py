@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import whence
-from tests.objective.zoo import ZOO, objective_of
+from tests.network.zoo import ZOO, objective_of
 from whence.curvature import factors
 from whence.curvature.directions import Directions, Fisher
 from whence.curvature.exact import GGN
@@ -21,7 +21,7 @@ from whence.errors import (
 )
 from whence.linalg import CG, BlockDiagonal, Diagonal, KroneckerEigen, materialize
 from whence.linalg.structured import Reordered
-from whence.objective.module import ModuleObjective
+from whence.network.objective import ModuleObjective
 
 _EXACT = {"rtol": 1e-9, "atol": 1e-11}
 

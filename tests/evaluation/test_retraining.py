@@ -21,7 +21,7 @@ from whence.evaluation import (
     subset_bank,
     top_k_removal,
 )
-from whence.objective.training import Run, train
+from whence.training.run import Run, train
 
 N, QUERIES = 12, 3
 
@@ -99,7 +99,7 @@ def test_replays_fill_a_bank(
     tmp_path: Path, alone: bool, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if alone:
-        monkeypatch.setattr("whence.objective.replay._ENOUGH", 0)
+        monkeypatch.setattr("whence.training.replay._ENOUGH", 0)
     runs = [trained(seed=seed) for seed in (0, 1)]
     retraining = replays(runs, data(QUERIES, 2), measure="margin")
     assert retraining.size == (1 if alone else 16)

@@ -17,11 +17,12 @@ from torch.func import functional_call
 
 from whence.errors import CorruptFile, Diverged, InvalidInput
 from whence.methods.metagradient import metagradient, query_gradients
-from whence.methods.metasmoothness import metasmoothness
-from whence.methods.reverse import weight_gradients
 from whence.objective.losses import CrossEntropy, Loss, SquaredError, measure_of
-from whence.objective.recipe import Recipe
-from whence.objective.training import Run, retrain, train
+from whence.training.backward import weight_gradients
+from whence.training.metasmoothness import metasmoothness
+from whence.training.recipe import Recipe
+from whence.training.replay import retrain
+from whence.training.run import Run, train
 
 N, Q = 13, 5
 RECIPES: dict[str, dict[str, Any]] = {

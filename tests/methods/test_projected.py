@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 import whence
-from tests.objective.zoo import ZOO, objective_of
+from tests.network.zoo import ZOO, objective_of
 from whence.errors import InvalidInput, NotPositiveDefinite, UnsupportedModel
 from whence.methods import projected as module
-from whence.objective.module import ModuleObjective
+from whence.network.objective import ModuleObjective
 
 _LARGE = 10_000
 

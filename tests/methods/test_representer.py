@@ -89,7 +89,7 @@ def test_linear_models_with_free_and_penalized_intercepts() -> None:
     x, y = load_iris(return_X_y=True)
     weights = np.linspace(0.5, 2.0, 150)
     plain = LogisticRegression(tol=1e-12, max_iter=10_000).fit(x, y, sample_weight=weights)
-    objective = whence.from_sklearn(plain, x, y, sample_weight=weights).polish()
+    objective = whence.from_sklearn(plain, x, y, sample_weight=weights).refit()
     outputs = plain.decision_function(x[:5]) - plain.intercept_
     for k in range(3):
         found = whence.representer(objective, (x[:5], y[:5]), measure=lambda f, _, k=k: f[:, k])

@@ -15,8 +15,8 @@ from whence.curvature.exact import Hessian
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg import eigendecompose, materialize
 from whence.linalg.spectral import Spectral
-from whence.objective.module import ModuleObjective
-from whence.objective.training import Run
+from whence.network.objective import ModuleObjective
+from whence.training.run import Run
 
 _DECAY = 0.1
 

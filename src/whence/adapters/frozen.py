@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from whence.adapters.sklearn import from_sklearn
 from whence.errors import InvalidInput
-from whence.objective.linear import InputMap, LinearExamples, LinearObjective
-from whence.objective.probe import check_repeatable, refuse_random_modules
+from whence.linear.objective import InputMap, LinearExamples, LinearObjective
+from whence.network.checks import check_repeatable, refuse_random_modules
 
 Floats = NDArray[np.float64]
 

@@ -19,7 +19,7 @@ from scipy.linalg import solve_triangular
 from scipy.linalg.lapack import dpstrf
 
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.objective.features import DenseFeatures, sparse_similarities
+from whence.linear.features import DenseFeatures, sparse_similarities
 
 Floats = NDArray[np.float64]
 

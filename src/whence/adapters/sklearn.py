@@ -28,11 +28,12 @@ from whence.adapters.kernel import Kernel, RowSpace, row_space
 from whence.adapters.pullback import pullback_of
 from whence.adapters.tabular import TabularMap, as_floats, as_rows
 from whence.errors import InvalidInput, NotFitted, UnsupportedModel
+from whence.fitting.refit import refit
+from whence.linear.features import Features
+from whence.linear.objective import LinearObjective
+from whence.linear.wide import WideObjective
 from whence.objective.derived_losses import OneVersusRest
-from whence.objective.features import Features
-from whence.objective.linear import LinearObjective
 from whence.objective.losses import Loss, SmoothHinge
-from whence.objective.wide import WideObjective
 
 Floats = NDArray[np.float64]
 
@@ -194,6 +195,7 @@ def _objective(
             l2=torch.from_numpy(penalties),
             constant=None if problem.intercept is None else problem.constant,
             inputs=table,
+            refit_with=refit,
             notes=tuple(notes),
             classes=() if classes is None else tuple(classes.tolist()),
             slope=torch.from_numpy(np.concatenate(slope)) if problem.l1 else None,

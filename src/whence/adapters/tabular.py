@@ -17,8 +17,8 @@ from whence.adapters.arrays import first_not_finite, shared
 from whence.adapters.kernel import RowSpace, dense
 from whence.adapters.pullback import Pullback
 from whence.errors import InvalidInput
-from whence.objective.features import DenseFeatures, Features, SparseFeatures
-from whence.objective.linear import InputMap, LinearExamples
+from whence.linear.features import DenseFeatures, Features, SparseFeatures
+from whence.linear.objective import InputMap, LinearExamples
 
 Floats = NDArray[np.float64]
 

@@ -15,12 +15,13 @@ from torch.utils.data import DataLoader, default_collate
 
 from whence.adapters.arrays import first_not_finite, shared
 from whence.errors import IncompleteCoverage, InvalidInput, NotDeterministic
+from whence.fitting.refit import refit
+from whence.network.checks import refuse_random_modules
+from whence.network.objective import ModuleExamples, ModuleObjective
+from whence.network.rules import module_objective
 from whence.objective.derived_losses import CallableLoss
 from whence.objective.losses import Loss
 from whence.objective.measures import OutputFunction
-from whence.objective.module import ModuleExamples, ModuleObjective
-from whence.objective.probe import refuse_random_modules
-from whence.objective.probed import module_objective
 
 Selection = Collection[str] | Callable[[str, nn.Parameter], bool]
 
@@ -115,6 +116,7 @@ def from_torch(
             weights=_weights(weights, len(train), flat),
             params=flat,
             l2=torch.full_like(flat, l2),
+            refit_with=refit,
             encode=lambda data: _like(encode(_single(data, train)), train),
             convex=convex,
             classes=tuple(classes),

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from whence.adapters.torch import Selection, from_torch
 from whence.errors import InvalidInput, UnsupportedModel
+from whence.network.objective import ModuleObjective
 from whence.objective.losses import CrossEntropy
-from whence.objective.module import ModuleObjective
 
 Task = Literal["causal", "classification"]
 

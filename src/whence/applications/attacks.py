@@ -18,21 +18,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from whence.applications.attack_page import attack_page
-from whence.applications.changes import perturbation
-from whence.applications.describe import class_of
-from whence.applications.influence import influence
-from whence.curvature.choose import prepare
+from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput, UnsupportedModel
+from whence.fitting.newton import newton
 from whence.linalg.cg import CG
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Solver
-from whence.objective.features import DenseFeatures
-from whence.objective.files import read_arrays, write_arrays
-from whence.objective.linear import LinearExamples, LinearObjective
-from whence.objective.module import ModuleExamples, ModuleObjective
+from whence.linear.features import DenseFeatures
+from whence.linear.objective import LinearExamples, LinearObjective
+from whence.methods.changes import perturbation
+from whence.methods.influence import influence
+from whence.network.objective import ModuleExamples, ModuleObjective
 from whence.objective.objective import Objective
 from whence.pages import write
+from whence.storage import read_arrays, write_arrays
+from whence.views.attack import attack_page
+from whence.views.examples import class_of
 
 HALF_A_GRAY_LEVEL = 0.499 / 127.5  # for pixels in [-1, 1]; just inside, so that rounding undoes it
 
@@ -84,7 +85,7 @@ class Attack:
             fresh = self.retrain(_inputs(self.poisoned))
         else:
             assert isinstance(self.poisoned, LinearObjective)
-            fresh = _polished(self.poisoned.at(torch.zeros_like(self.poisoned.params)))
+            fresh = _refitted(self.poisoned.at(torch.zeros_like(self.poisoned.params)))
         flipped: NDArray[np.bool_] = _predicted(fresh, self.queries) != _predicted(
             self.clean, self.queries
         )
@@ -239,7 +240,7 @@ def craft(
                 rise = torch.from_numpy(perturbation(current, where, asked, **options))
                 moved = (moving + step_size * rise.sign().to(moving)).clamp(low, high)
                 if isinstance(current, LinearObjective):
-                    changed: Objective = _polished(_with_features(current, rows, moved), inverse)
+                    changed: Objective = _refitted(_with_features(current, rows, moved), inverse)
                 else:
                     assert retrain is not None
                     changed = retrain(inputs.index_copy(0, rows, moved))
@@ -315,7 +316,7 @@ def resume(
     rows = torch.from_numpy(where)
     inputs[rows] = moved.to(inputs)
     if isinstance(clean, LinearObjective):
-        changed: Objective = _polished(_with_features(clean, rows, moved.to(inputs)))
+        changed: Objective = _refitted(_with_features(clean, rows, moved.to(inputs)))
     else:
         assert retrain is not None
         changed = retrain(inputs)
@@ -404,7 +405,7 @@ def _attackable(objective: Objective, retrain: Retrain | None) -> Objective:
     """Return the objective at its optimum, if its inputs can be changed and it can be retrained."""
     tensor = isinstance(getattr(objective.train, "inputs", None), Tensor)
     if tensor and isinstance(objective, LinearObjective) and retrain is None:
-        return _polished(objective)
+        return _refitted(objective)
     if tensor and isinstance(objective, ModuleObjective) and retrain is not None:
         return objective
     raise UnsupportedModel(
@@ -456,12 +457,11 @@ def _with_features(objective: LinearObjective, rows: Tensor, inputs: Tensor) -> 
     return replace(objective, train=replace(train, features=DenseFeatures(matrix)))
 
 
-def _polished(objective: LinearObjective, inverse: LinearOperator | None = None) -> LinearObjective:
+def _refitted(objective: LinearObjective, inverse: LinearOperator | None = None) -> LinearObjective:
     """Return the objective at its optimum, by the curvature of one nearby if given."""
-    near = None if inverse is None else inverse.matmat
-    polished = objective.polish(gradient_norm=_CONVERGED, inverse=near)
-    assert isinstance(polished, LinearObjective)
-    return polished
+    fitted = newton(objective, gradient_norm=_CONVERGED, inverse=inverse)
+    assert isinstance(fitted, LinearObjective)
+    return fitted
 
 
 def _loss(objective: Objective, queries: _Examples) -> float:

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from whence.applications.influence import influence
-from whence.applications.prediction import MeasureLike
 from whence.errors import InvalidInput
+from whence.methods.influence import influence
+from whence.methods.prediction import MeasureLike
 from whence.objective.objective import Objective
 from whence.scores import Ranking, Scores
 

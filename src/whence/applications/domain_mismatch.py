@@ -13,20 +13,20 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from whence.applications.changes import group_effect, perturbation
-from whence.applications.describe import lights_of
-from whence.applications.diagnostics import diagnostics
-from whence.applications.prediction import Floats, Indices, MeasureLike, Order, as_array, positions
-from whence.applications.retraining import converged
-from whence.curvature.choose import prepare
 from whence.curvature.exact import Gradients
+from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
-from whence.objective.linear import LinearExamples
+from whence.linear.objective import LinearExamples
+from whence.methods.changes import group_effect, perturbation
+from whence.methods.fit_quality import diagnostics
+from whence.methods.leave_one_out import converged
+from whence.methods.prediction import Floats, Indices, MeasureLike, Order, as_array, positions
 from whence.objective.losses import measure_of
 from whence.objective.objective import Examples, Objective
 from whence.pages import Item, RankedPage, RankedRow, write
 from whence.scores import Diagnostics
+from whence.views.examples import lights_of
 
 Groups = Mapping[Any, Indices] | Sequence[Any] | NDArray[Any]
 Columns = str | int | Sequence[str | int]

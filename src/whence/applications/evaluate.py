@@ -14,13 +14,13 @@ from scipy import sparse
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from whence.applications.influence import influence
-from whence.applications.prediction import MeasureLike, measure_name
-from whence.applications.retraining import converged, refit
 from whence.errors import InvalidInput
 from whence.evaluation.bank import fingerprint, subset_bank
 from whence.evaluation.metrics import LDS, lds
 from whence.linalg.solver import Solver
+from whence.methods.influence import influence
+from whence.methods.leave_one_out import converged
+from whence.methods.prediction import MeasureLike, measure_name
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
 from whence.objective.objective import Examples, Objective
@@ -134,5 +134,5 @@ class _Refit:
         """Return the measure of each query after training with these weights, [q]."""
         del seed  # the minimum does not depend on it
         kept = self.base.weights * weights.to(self.base.weights)
-        trained = self.base.at(refit(self.base, kept))
+        trained = self.base.refit(kept)
         return self.measure(trained.outputs(self.asked), self.asked.targets)

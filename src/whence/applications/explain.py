@@ -13,20 +13,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from whence.applications.describe import said_of
-from whence.applications.explanation_page import explanation_page
-from whence.applications.influence import influence
-from whence.applications.prediction import Floats, MeasureLike
-from whence.applications.retraining import leave_one_out
-from whence.applications.sequences import Decode
 from whence.errors import InvalidInput
 from whence.evaluation.agreement import loo_correlation
 from whence.linalg.solver import Solver
+from whence.methods.influence import influence
+from whence.methods.leave_one_out import leave_one_out
+from whence.methods.prediction import Floats, MeasureLike
 from whence.objective.losses import measure_of
 from whence.objective.objective import Examples, Objective
 from whence.pages import write
 from whence.pages.words import decimals_of
 from whence.scores import Diagnostics, Scores
+from whence.views.examples import said_of
+from whence.views.explanation import explanation_page
+from whence.views.sequences import Decode
 
 _CANDIDATES = 3  # candidates per example shown: the first order orders them only roughly
 

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.applications.influence import influence
-from whence.applications.retraining import converged, refit_without
 from whence.errors import InvalidInput
+from whence.methods.influence import influence
+from whence.methods.leave_one_out import converged, refit_without
 from whence.objective.objective import Objective
 
 _GROWTH = 1.25  # from a set that did not flip the prediction to the next one tried

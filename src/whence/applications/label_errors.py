@@ -14,22 +14,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.applications.describe import item_of, label_of, lights_of
-from whence.applications.diagnostics import diagnostics, fit_quality
-from whence.applications.held_out import (
+from whence.curvature.exact import Gradients
+from whence.curvature.prepare import prepare
+from whence.errors import InvalidInput, UnsupportedModel
+from whence.linalg.solver import Solver
+from whence.linear.objective import LinearObjective
+from whence.methods.fit_quality import diagnostics, fit_quality
+from whence.methods.influence import own_squares
+from whence.methods.loo_loss import (
     best_penalty,
     held_out,
     operations,
     penalty_applies,
 )
-from whence.applications.influence import own_squares
-from whence.applications.prediction import Floats, MeasureLike, as_array
-from whence.curvature.choose import prepare
-from whence.curvature.exact import Gradients
-from whence.errors import InvalidInput, UnsupportedModel
-from whence.linalg.solver import Solver
+from whence.methods.prediction import Floats, MeasureLike, as_array
 from whence.objective.derived_losses import OneVersusRest
-from whence.objective.linear import LinearObjective
 from whence.objective.losses import (
     CrossEntropy,
     Logistic,
@@ -40,6 +39,7 @@ from whence.objective.losses import (
 from whence.objective.objective import Examples, Objective
 from whence.pages import RankedPage, RankedRow, write
 from whence.scores import Diagnostics
+from whence.views.examples import item_of, label_of, lights_of
 
 Method = Literal["self_influence", "held_out_loss", "loss"]
 Penalty = Literal["fitted", "best"]

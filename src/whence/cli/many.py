@@ -43,7 +43,7 @@ def report(
 
     Example: whence report train.csv --target y --rows 200 --output many.html
     """
-    from whence.applications.batch import report as write_report
+    from whence.applications.report import report as write_report
 
     found = source(where, target, rows=rows, model=model, trust=trust, network=network, size=size)
     write_report(found.objective, found.queries, output, k=k, command=typed())
@@ -165,7 +165,7 @@ def diagnose(
 
     Example: whence diagnose my_project.models:make_objective
     """
-    from whence.applications.diagnosis import diagnose as diagnosis_of
+    from whence.applications.diagnose import diagnose as diagnosis_of
 
     found = source(where, target, model=model, trust=trust, network=network, size=size)
     diagnosis = diagnosis_of(found.objective)

@@ -89,7 +89,7 @@ def influence(
 
     Example: whence influence train.csv --target y --row 17 -k 5
     """
-    from whence.applications.influence import influence as influence_on
+    from whence.methods.influence import influence as influence_on
 
     found = source(
         where, target, **one(row, image), model=model, trust=trust, network=network, size=size
@@ -173,7 +173,7 @@ def attack(
     Example: whence attack photos/ --image odd.png --changed 5 --levels 4 --output attack.html
     """
     from whence.applications import attacks
-    from whence.applications.sources import is_entry
+    from whence.sources.entry import is_entry
 
     if not is_entry(where) and not Path(where).is_dir():
         raise InvalidInput(

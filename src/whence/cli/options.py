@@ -66,16 +66,16 @@ def source(
     size: int = 64,
 ) -> Any:
     """Return the `Source` that the options name."""
-    from whence.applications import sources
+    from whence.sources import entry
 
-    asked = sources.Asked(row=row, image=image, spread=rows)
-    if sources.is_entry(where):
-        return sources.from_entry(where, asked=asked)
+    asked = entry.Asked(row=row, image=image, spread=rows)
+    if entry.is_entry(where):
+        return entry.from_entry(where, asked=asked)
     if Path(where).is_dir():
-        return sources.from_folder(Path(where), asked=asked, network=network, size=size)
+        return entry.from_folder(Path(where), asked=asked, network=network, size=size)
     if not target:
         raise typer.BadParameter(f"name the column to predict in {where} with --target")
-    return sources.from_table(Path(where), target, asked=asked, model=model, trust=trust)
+    return entry.from_table(Path(where), target, asked=asked, model=model, trust=trust)
 
 
 def one(row: int | None, image: Path | None) -> dict[str, Any]:

@@ -22,10 +22,10 @@ from scipy.linalg.lapack import dpotrf, dtrtri
 from torch import Tensor
 
 from whence.errors import InvalidInput, NotPositiveDefinite
-from whence.objective.linear import LinearObjective
+from whence.linear.objective import LinearObjective
+from whence.linear.wide import columns_of
 from whence.objective.losses import output_hessian
 from whence.objective.objective import Objective
-from whence.objective.wide import columns_of
 
 _WEAK = 1e-5  # sᵢ Kᵢᵢ/η below which 1 − (B⁻¹)ᵢᵢ would lose more than five of sixteen digits
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
@@ -175,24 +175,6 @@ class EmpiricalFisher(Curvature):
         dots = objective.gradient_dot(objective.train, objective.loss, V)
         data = objective.gradient_sum(objective.train, objective.loss, weights * dots)
         return data + objective.l2.unsqueeze(1) * V
-
-
-@final
-@dataclass(frozen=True, eq=False, repr=False)
-class Approximate(Curvature):
-    """An approximate inverse of a curvature, as its objective offers it.
-
-    Args:
-        objective: R at θ̂.
-        product: V ↦ (H + λ I)⁻¹ V, roughly; symmetric and positive definite.
-    """
-
-    objective: Objective
-    product: Callable[[Tensor], Tensor]
-
-    def matmat(self, V: Tensor) -> Tensor:
-        """Return M V."""
-        return self.product(V)
 
 
 @final

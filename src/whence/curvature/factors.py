@@ -12,8 +12,8 @@ from torch.nn import functional
 from whence.curvature.directions import Directions
 from whence.errors import InvalidInput
 from whence.linalg.spectral import Diagonal, KroneckerEigen, Spectral, eigendecompose
-from whence.objective.contributions import Contribution
-from whence.objective.layers import (
+from whence.network.gradients import Contribution
+from whence.network.layers import (
     Use,
     contribution,
     multiplied,
@@ -21,7 +21,7 @@ from whence.objective.layers import (
     products,
     stored_by_inputs,
 )
-from whence.objective.module import ModuleObjective
+from whence.network.objective import ModuleObjective
 
 Sharing = Literal["expand", "reduce"]
 Trace: TypeAlias = tuple[slice, list[Use], Iterable[tuple[Tensor | None, ...]]]

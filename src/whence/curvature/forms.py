@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from whence.curvature.exact import Gradients, blocks
-from whence.curvature.separable import KroneckerInverse, Watch
+from whence.curvature.inverse import KroneckerInverse, Watch
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse, Solution
-from whence.objective.linear import LinearExamples, LinearObjective
+from whence.linear.objective import LinearExamples, LinearObjective
 
 
 def bilinear(

@@ -36,15 +36,15 @@ from whence.curvature.factors import (
     multiplying_layers,
     positions_of,
 )
-from whence.curvature.separable import KroneckerInverse
+from whence.curvature.inverse import KroneckerInverse
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.direct import Direct
 from whence.linalg.operator import LinearOperator, split_damping
 from whence.linalg.solver import Solver, default_rtol
 from whence.linalg.structured import BlockDiagonal, Reordered
-from whence.objective.layers import Use
-from whence.objective.module import ModuleObjective
-from whence.objective.precision import product_dtype
+from whence.network.layers import Use
+from whence.network.objective import ModuleObjective
+from whence.network.precision import product_dtype
 
 _CLASSES = 32  # outputs up to which the expectation over directions is taken exactly
 _KEPT = 2**25  # numbers that layers saw and got back up to which they are kept for a second use

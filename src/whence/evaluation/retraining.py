@@ -15,12 +15,12 @@ from whence.errors import InvalidInput
 from whence.evaluation.arrays import Float, floats
 from whence.evaluation.bank import Together
 from whence.evaluation.curves import RemovalCurve, removal_curve
-from whence.objective.checkpoints import InMemory
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure, OutputFunction
-from whence.objective.program import check_targets, queries_of
-from whence.objective.replay import stack_size
-from whence.objective.training import Run, retrain
+from whence.training.checkpoints import InMemory
+from whence.training.program import check_targets, queries_of
+from whence.training.replay import retrain, stack_size
+from whence.training.run import Run
 
 
 def leave_one_out(

@@ -4,6 +4,12 @@ from whence.linalg.arnoldi import Arnoldi
 from whence.linalg.cg import CG
 from whence.linalg.cholesky import Cholesky
 from whence.linalg.direct import Direct
+from whence.linalg.eigenvalues import (
+    ExtremeEigenvalues,
+    SpectralDensity,
+    extreme_eigenvalues,
+    spectral_density,
+)
 from whence.linalg.lanczos import Tridiagonal, lanczos
 from whence.linalg.lissa import LiSSA
 from whence.linalg.nystrom import Nystrom
@@ -18,12 +24,6 @@ from whence.linalg.operator import (
 )
 from whence.linalg.solver import Inverse, Solution, Solver
 from whence.linalg.spectral import Diagonal, KroneckerEigen, LowRank, Spectral, eigendecompose
-from whence.linalg.spectrum import (
-    ExtremeEigenvalues,
-    SpectralDensity,
-    extreme_eigenvalues,
-    spectral_density,
-)
 from whence.linalg.stochastic import StochasticOperator, sample
 from whence.linalg.structured import BlockDiagonal, Dense, Identity, materialize
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from whence.errors import InvalidInput, NotPositiveDefinite
+from whence.linalg.eigenvalues import extreme_eigenvalues
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import (
     Inverse,
@@ -19,7 +20,6 @@ from whence.linalg.solver import (
     require_square,
     value_or_warn,
 )
-from whence.linalg.spectrum import extreme_eigenvalues
 from whence.linalg.structured import Dense, materialize
 
 _BLOCK = 256  # a square of these entries, twice, stays in cache

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from whence.errors import Diverged, InvalidInput, NotPositiveDefinite
+from whence.linalg.eigenvalues import extreme_eigenvalues
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import (
     Inverse,
@@ -20,7 +21,6 @@ from whence.linalg.solver import (
     require_square,
     value_or_warn,
 )
-from whence.linalg.spectrum import extreme_eigenvalues
 from whence.linalg.stochastic import batched, sample
 
 _SAFETY = 1.25  # the largest of a few samples is not the largest of all

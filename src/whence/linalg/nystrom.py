@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from whence.errors import Diverged, InvalidInput, NotPositiveDefinite
+from whence.linalg.eigenvalues import extreme_eigenvalues
 from whence.linalg.low_rank import Complement, invert_low_rank, require_complement
 from whence.linalg.operator import LinearOperator, split_damping
 from whence.linalg.solver import Inverse, Solver, require_square
-from whence.linalg.spectrum import extreme_eigenvalues
 
 
 @final

@@ -23,12 +23,12 @@ from torch.func import vjp, vmap
 from tqdm import tqdm
 
 from whence.errors import InvalidInput
-from whence.methods.reverse import weight_gradients
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure, OutputFunction, measure_name
-from whence.objective.program import check_targets, queries_of
-from whence.objective.training import Run
 from whence.scores import Scores
+from whence.training.backward import weight_gradients
+from whence.training.program import check_targets, queries_of
+from whence.training.run import Run
 
 
 def metagradient(
@@ -72,8 +72,8 @@ def metagradient(
     Examples:
         >>> import torch
         >>> from whence.objective.losses import SquaredError
-        >>> from whence.objective.recipe import Recipe
-        >>> from whence.objective.training import train
+        >>> from whence.training.recipe import Recipe
+        >>> from whence.training.run import train
         >>> x, y = torch.tensor([[1.0], [1.0]]), torch.tensor([[1.0], [3.0]])
         >>> recipe = Recipe(learning_rate=0.2, batch_size=2, epochs=200)
         >>> run = train(torch.nn.Linear(1, 1, bias=False), SquaredError(), (x, y), recipe)

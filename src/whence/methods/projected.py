@@ -27,10 +27,10 @@ from whence.errors import InvalidInput, NotPositiveDefinite, UnsupportedModel
 from whence.linalg.cholesky import Cholesky
 from whence.linalg.structured import Dense
 from whence.methods.tracin import points_of
-from whence.objective.contributions import Contribution, Lookup, Outer
+from whence.network.gradients import Contribution, Lookup, Outer
+from whence.network.objective import ModuleObjective
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure, OutputFunction, measure_name
-from whence.objective.module import ModuleObjective
 from whence.objective.objective import Examples, Objective
 from whence.scores import Scores, average
 

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from whence.errors import InvalidInput, NotConvergedWarning, UnsupportedModel
-from whence.objective.contributions import Outer
-from whence.objective.features import DenseFeatures, Features
-from whence.objective.linear import LinearExamples, LinearObjective
+from whence.linear.features import DenseFeatures, Features
+from whence.linear.objective import LinearExamples, LinearObjective
+from whence.network.gradients import Outer
+from whence.network.objective import ModuleExamples, ModuleObjective
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure, OutputFunction, measure_name
-from whence.objective.module import ModuleExamples, ModuleObjective
 from whence.objective.objective import Examples, Objective
 from whence.scores import Scores
 

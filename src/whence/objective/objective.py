@@ -11,9 +11,7 @@ Jᵢ = ∂f_θ(xᵢ)/∂θ [c, p] the Jacobian of its outputs, so that gᵢ = J�
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,12 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.errors import NotConvergedWarning, UnsupportedModel
 from whence.objective.losses import Loss
 from whence.objective.measures import Measure
-from whence.objective.newton import newton_minimize
-
-_DENSE = 3_000  # parameters up to which a Newton step factors the whole Hessian
 
 
 class Examples(ABC):
@@ -168,70 +162,22 @@ class Objective(ABC):
     def lift(self, v: Tensor) -> Tensor:
         """Return V [p, k] in the user's own parameters, [p′, k]; the identity for most models."""
 
-    def approximate_inverse(
-        self, damping: float = 0.0, columns: int = 1
-    ) -> Callable[[Tensor], Tensor] | None:
-        """Return V ↦ (H + λ I)⁻¹ V, roughly, for V [p, k]; `None` where none is cheap.
-
-        Symmetric and positive definite: what conjugate gradients start from. The more right-hand
-        sides are coming (`columns`), the better an inverse it pays to prepare.
-        """
-        return None
-
-    def polish(
-        self,
-        *,
-        gradient_norm: float = 1e-10,
-        max_steps: int = 100,
-        inverse: Callable[[Tensor], Tensor] | None = None,
-    ) -> Objective:
-        """Return the objective at its minimum, by Newton's method from θ̂.
+    @abstractmethod
+    def refit(self, weights: Tensor | None = None) -> Objective:
+        """Return the objective at its minimum under other example weights.
 
         Args:
-            gradient_norm: Stop when ‖∇R‖ is at most this.
-            max_steps: Give up after this many Newton steps.
-            inverse: V ↦ H⁻¹ V roughly, for V [p, k], such as that of an objective nearby; with it,
-                no step factors a Hessian.
+            weights: wᵢ >= 0, [n], the 1/n kept; its own if `None`.
 
         Returns:
-            The objective at the converged parameters.
+            The objective with these weights, at the parameters that a fit to them gives.
 
         Raises:
-            UnsupportedModel: If R is not smooth and convex.
+            UnsupportedModel: If this model cannot be fitted again.
 
         Warns:
-            NotConvergedWarning: If the gradient norm could not be reached.
+            NotConvergedWarning: If the fit has not converged.
         """
-        if self.trained_loss != self.loss or not self.convex:
-            kind = "objective that is not known to be convex" if not self.convex else "true hinge"
-            raise UnsupportedModel(
-                f"Expected a smooth convex objective to polish. Got a {kind}. "
-                "Train it further with its own optimizer."
-            )
-        flat = self.flat_directions()
-
-        def hessian(params: Tensor) -> Tensor:
-            return self.at(params).dense_hessian() + flat @ flat.T
-
-        small = inverse is None and len(self.params) <= _DENSE
-        params, norm = newton_minimize(
-            self.params,
-            value=lambda params: risk(self.at(params)),
-            gradient=lambda params: risk_gradient(self.at(params)),
-            hessian=hessian if small else None,
-            product=lambda params, v: self.at(params).hvp(v),
-            precondition=inverse or self.approximate_inverse(),
-            gradient_norm=gradient_norm,
-            max_steps=max_steps,
-        )
-        if norm > gradient_norm:
-            warnings.warn(
-                f"Expected to reach a gradient norm of {gradient_norm:.1e}. Got {norm:.1e}. "
-                "Scale the features to similar ranges, or accept the stated norm.",
-                NotConvergedWarning,
-                stacklevel=2,
-            )
-        return self.at(params)
 
 
 def risk(objective: Objective) -> float:

@@ -1,0 +1,165 @@
+"""Can influence be trusted on this model? Its minimum, curvature and convergence in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from whence.curvature.exact import GGN, Curvature, Hessian
+from whence.errors import InvalidInput
+from whence.linalg.eigenvalues import (
+    ExtremeEigenvalues,
+    SpectralDensity,
+    extreme_eigenvalues,
+    spectral_density,
+)
+from whence.methods.fit_quality import fit_quality
+from whence.objective.objective import Objective
+
+Matrix = Literal["hessian", "ggn"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Spectrum:
+    """The eigenvalues of an objective's curvature, from its products alone.
+
+    Args:
+        ends: The smallest and the largest eigenvalue, with error bounds.
+        density: How the eigenvalues are distributed.
+    """
+
+    ends: ExtremeEigenvalues
+    density: SpectralDensity
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """What must be known of a trained model before its influence is believed.
+
+    Args:
+        gradient_norm: ‖∇R(θ̂)‖.
+        gradient_in_examples: The same in units of one typical example's pull.
+        smallest: The smallest eigenvalue of the Hessian, as far as Lanczos found.
+        largest: The largest.
+        minimum: Whether θ̂ is a local minimum: no negative eigenvalue beyond the error.
+        sufficient_damping: The damping that makes the Hessian positive definite; 0 if it is.
+    """
+
+    gradient_norm: float
+    gradient_in_examples: float
+    smallest: float
+    largest: float
+    minimum: bool
+    sufficient_damping: float
+
+    def __str__(self) -> str:
+        """Return the answers to three questions, a line each."""
+        pull = self.gradient_in_examples
+        converged = (
+            "yes" if pull <= 0.1 else "nearly" if pull <= 1 else "no: train further, or damp"
+        )
+        shape = (
+            f"yes: eigenvalues from {self.smallest:.2e} to {self.largest:.2e}"
+            if self.minimum
+            else f"no: the smallest eigenvalue is {self.smallest:.2e}, the largest "
+            f"{self.largest:.2e}"
+        )
+        damping = (
+            "none is needed"
+            if self.sufficient_damping == 0
+            else f"{self.sufficient_damping:.2e} makes the Hessian positive definite"
+        )
+        return (
+            f"Converged?        {converged}; gradient norm {self.gradient_norm:.1e}, the pull of "
+            f"{pull:.2g} typical training examples\n"
+            f"Local minimum?    {shape}\n"
+            f"Which damping?    {damping}"
+        )
+
+
+def spectrum(
+    objective: Objective, *, matrix: Matrix = "hessian", iterations: int = 64, probes: int = 4
+) -> Spectrum:
+    """Estimate the spectrum of an objective's curvature by Lanczos.
+
+    Args:
+        objective: R at θ̂.
+        matrix: "hessian" or "ggn", the Gauss–Newton matrix.
+        iterations: Lanczos steps, >= 1; more resolve more.
+        probes: Random starts for the density, >= 1.
+
+    Returns:
+        Both ends with error bounds, and the density.
+
+    Raises:
+        InvalidInput: If `matrix` is another word, or a number is out of range.
+
+    Cost:
+        (probes + 1) · iterations products with the curvature.
+
+    References:
+        Ghorbani, Krishnan & Xiao (2019), "An Investigation into Neural Net Optimization via Hessian
+        Eigenvalue Density", section 2.
+
+    Examples:
+        >>> import whence
+        >>> from sklearn.datasets import load_diabetes
+        >>> from sklearn.linear_model import Ridge
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> found = whence.spectrum(whence.from_sklearn(Ridge().fit(X, y), X, y))
+        >>> found.ends.smallest > 0
+        True
+    """
+    if matrix not in ("hessian", "ggn"):
+        raise InvalidInput(f'Expected matrix="hessian" or "ggn". Got {matrix!r}.')
+    curvature: Curvature = Hessian(objective) if matrix == "hessian" else GGN(objective)
+    steps = min(iterations, len(objective.params))
+    return Spectrum(
+        ends=extreme_eigenvalues(curvature, steps),
+        density=spectral_density(curvature, probes=probes, iterations=steps),
+    )
+
+
+def diagnose(objective: Objective, *, iterations: int = 64) -> Diagnosis:
+    """Say whether a model is at a minimum, how far from converged, and which damping it needs.
+
+    Args:
+        objective: R at θ̂.
+        iterations: Lanczos steps for the two ends of the Hessian's spectrum.
+
+    Returns:
+        The numbers; printed, the answers in words.
+
+    Cost:
+        One gradient of the whole data, and `iterations` Hessian-vector products.
+
+    References:
+        Koh & Liang (2017), section 4.2: the damped quadratic for models that have not converged.
+
+    Examples:
+        >>> import whence
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = LogisticRegression(tol=1e-8, max_iter=1000).fit(X, y)
+        >>> whence.diagnose(whence.from_sklearn(model, X, y)).minimum
+        True
+    """
+    norm, in_examples = fit_quality(objective)
+    ends = extreme_eigenvalues(Hessian(objective), min(iterations, len(objective.params)))
+    eps = torch.finfo(objective.params.dtype).eps
+    flat = objective.flat_directions().shape[1]
+    # Along a flat direction nothing depends on θ: a zero there is no lack of a minimum.
+    floor = 1e3 * eps * ends.largest
+    minimum = ends.smallest > -floor - ends.smallest_error
+    harmless = minimum and (flat > 0 or ends.smallest > floor)
+    return Diagnosis(
+        gradient_norm=norm,
+        gradient_in_examples=in_examples,
+        smallest=ends.smallest,
+        largest=ends.largest,
+        minimum=minimum,
+        sufficient_damping=0.0 if harmless else ends.sufficient_damping(eps),
+    )

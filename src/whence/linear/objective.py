@@ -1,0 +1,401 @@
+"""Models that are linear in their parameters: f(x) = W x + b, with closed-form products.
+
+All products are matrix products with the design matrix X; nothing loops over examples and
+nothing of size [n, p] is built. θ = (W row by row, [c, d]; then b, [c]), as in `coef_` and
+`intercept_` of scikit-learn and `weight` and `bias` of a torch `Linear`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from whence.errors import InvalidInput
+from whence.linear.features import DenseFeatures, Features, SparseFeatures
+from whence.linear.hessian import data_hessian
+from whence.objective.losses import CrossEntropy, Loss
+from whence.objective.measures import Measure
+from whence.objective.objective import Examples, Objective
+
+_TILE = 2**25  # numbers in one temporary: 256 MB of float64
+_ROWS = 4096  # rows whose products with one output's columns are held at once
+_CACHE = 2**22  # bytes of X in a tile, read once for both products of an HVP
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class LinearExamples(Examples):
+    """Rows of features with their targets.
+
+    Args:
+        features: X, [b, d].
+        targets: Encoded targets, [b] or [b, c].
+        ids: The user's names of the rows, [b].
+        inputs: The user's own rows, kept for display and for input gradients.
+    """
+
+    features: Features
+    targets: Tensor
+    ids: NDArray[Any]
+    inputs: Any
+
+    def subset(self, indices: NDArray[np.intp]) -> LinearExamples:
+        """Return the rows at these positions."""
+        rows = self.inputs.iloc if isinstance(self.inputs, pd.DataFrame) else self.inputs
+        return LinearExamples(
+            features=self.features.rows(indices),
+            targets=self.targets[torch.as_tensor(indices)],
+            ids=self.ids[indices],
+            inputs=rows[indices],
+        )
+
+
+class InputMap(ABC):
+    """How a user's rows become features, and how features answer back in the user's terms."""
+
+    @abstractmethod
+    def encode(self, data: Any) -> LinearExamples:
+        """Check and encode (x, y)."""
+
+    @abstractmethod
+    def vjp(self, examples: LinearExamples, *terms: tuple[Tensor, Tensor]) -> Tensor:
+        """Return Σ_a W[b, a] ∂f_a(x_b)/∂x_b of models θ [p], summed over terms (θ, W), [b, d′]."""
+
+    @abstractmethod
+    def lift(self, v: Tensor) -> Tensor:
+        """Return V [p, k] in the user's own parameters, [p′, k]."""
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class LinearObjective(Objective):
+    """The objective of a model with outputs W x + b·constant, at θ̂ = (W, b).
+
+    Args:
+        loss: ℓ, as differentiated by influence.
+        trained_loss: ℓ as it was minimized; differs from `loss` where that is smoothed.
+        train: The training examples.
+        weights: wᵢ >= 0, [n].
+        params: θ̂, [p].
+        l2: The penalty per parameter, [p].
+        constant: The value of the constant column, or `None` for a model without intercept.
+        inputs: How user data become features.
+        convex: Whether R is convex: true for every model whence takes from scikit-learn.
+        notes: What a reader of the results must know, a sentence each.
+        classes: The user's names of the classes; empty for a regression.
+        slope: The linear term of an L1 penalty on its active set, [p], or `None`.
+        refit_with: Fits it again with other weights: (objective, weights [n]) -> objective.
+        free: Which parameters may move, [p], or `None` for all: those an L1 penalty has set to zero
+            stay there, with l2 = 1 to keep H regular.
+    """
+
+    loss: Loss
+    trained_loss: Loss
+    train: LinearExamples
+    weights: Tensor
+    params: Tensor
+    l2: Tensor
+    constant: float | None
+    inputs: InputMap
+    refit_with: Callable[[LinearObjective, Tensor], Objective]
+    convex: bool = True
+    notes: tuple[str, ...] = ()
+    classes: tuple[Any, ...] = ()
+    slope: Tensor | None = None
+    free: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the shapes agree."""
+        d = self.train.features.shape[1] + (self.constant is not None)
+        if len(self.params) == 0 or len(self.params) % d or self.l2.shape != self.params.shape:
+            raise InvalidInput(
+                f"Expected params and l2 of c x {d} numbers for {d} columns. "
+                f"Got {tuple(self.params.shape)} and {tuple(self.l2.shape)}."
+            )
+
+    @property
+    def c(self) -> int:
+        """The number of outputs."""
+        return len(self.params) // (self.train.features.shape[1] + (self.constant is not None))
+
+    def at(self, params: Tensor) -> LinearObjective:
+        """Return the same objective expanded at other parameters, [p]."""
+        return replace(self, params=params)
+
+    def reweighted(self, weights: Tensor) -> LinearObjective:
+        """Return the same objective with other example weights, [n]."""
+        return replace(self, weights=weights)
+
+    def refit(self, weights: Tensor | None = None) -> LinearObjective:
+        """Return the objective at its minimum under other example weights, [n]."""
+        fitted = self.refit_with(self, self.weights if weights is None else weights)
+        assert isinstance(fitted, LinearObjective)
+        return fitted
+
+    def restricted(self, indices: NDArray[np.intp]) -> LinearObjective:
+        """Return the objective of these training examples alone."""
+        train, weights = self.train.subset(indices), self.weights[torch.as_tensor(indices)]
+        return replace(self, train=train, weights=weights)
+
+    def flat_directions(self) -> Tensor:
+        """Return the equal shifts of all classes' unpenalized parameters under softmax, [p, r]."""
+        c, p = self.c, len(self.params)
+        d = p // c
+        free = torch.nonzero(self.l2 == 0).flatten()
+        if not isinstance(self.loss, CrossEntropy) or len(free) == 0:
+            return self.params.new_zeros(p, 0)
+        columns = self._column_of(free)
+        directions = self.params.new_zeros(p, d)
+        directions[free, columns] = c**-0.5
+        return directions[:, directions.any(dim=0)]
+
+    def _column_of(self, indices: Tensor) -> Tensor:
+        """Return which column of X (the last: the constant) each parameter multiplies."""
+        d, c = self.train.features.shape[1], self.c
+        return torch.where(indices < c * d, indices % d, torch.full_like(indices, d))
+
+    def dense_hessian(self) -> Tensor:
+        """Return ∇²R(θ̂), [p, p]: one weighted Gram matrix per pair of outputs.
+
+        Cost: c(c+1)/2 symmetric products of [d, n] by [n, d], c(c−1)/2 under softmax; peak memory
+        [p, p].
+        """
+        hessian = self.data_hessian(self.train.features)
+        if self.free is not None:
+            hessian *= self.free.unsqueeze(1) & self.free
+        hessian.diagonal().add_(self.l2)
+        return hessian
+
+    def data_hessian(self, features: Features) -> Tensor:
+        """Return (1/n) Σ wᵢ Sᵢ ⊗ zᵢzᵢᵀ for the training rows z in some coordinates, [n, r]."""
+        outputs, targets = self.outputs(self.train), self.train.targets
+        return data_hessian(self.loss, outputs, targets, self.weights, features, self.constant)
+
+    def single(self) -> LinearObjective | None:
+        """Return the same objective in float32, made once; `None` where it would save nothing."""
+        return self._single
+
+    @cached_property
+    def _single(self) -> LinearObjective | None:
+        """The float32 twin of a dense float64 objective."""
+        features = self.train.features
+        if not isinstance(features, DenseFeatures) or self.params.dtype != torch.float64:
+            return None
+        return replace(
+            self,
+            train=replace(self.train, features=features.single()),
+            weights=self.weights.float(),
+            params=self.params.float(),
+            l2=self.l2.float(),
+            slope=None if self.slope is None else self.slope.float(),
+        )
+
+    def examples(self, data: Any) -> LinearExamples:
+        """Check and encode a user's (x, y)."""
+        return data if isinstance(data, LinearExamples) else self.inputs.encode(data)
+
+    def outputs(self, examples: Examples) -> Tensor:
+        """Return W x + b, [b, c]."""
+        if examples is self.train:
+            return self._train_outputs
+        return self.jvp(examples, self.params.unsqueeze(1)).squeeze(2)
+
+    @cached_property
+    def _train_outputs(self) -> Tensor:
+        """The outputs of all training examples, [n, c]."""
+        return self.jvp(self.train, self.params.unsqueeze(1)).squeeze(2)
+
+    def outputs_at(self, examples: Examples, deltas: Tensor) -> Tensor:
+        """Return f_{θ̂+δ}(x), [b, c, k]."""
+        return self.outputs(examples).unsqueeze(2) + self.jvp(examples, deltas)
+
+    def gradient_at(self, examples: Examples, weights: Tensor, deltas: Tensor) -> Tensor:
+        """Return Σ_b weights[b, k] ∇ℓ(z_b, θ̂ + δ_k), [p, k], in tiles of rows."""
+        rows, k = _linear(examples), deltas.shape[1]
+        outputs = self.outputs(examples)
+
+        def weighted_gradients(tile: slice, change: Tensor) -> Tensor:
+            f = change.add_(outputs[tile].unsqueeze(1))  # [b, k, c]
+            targets = rows.targets[tile].repeat_interleave(k, dim=0)
+            e = self.loss.gradient(f.flatten(0, 1), targets).reshape(f.shape)
+            return e.mul_(weights[tile].unsqueeze(2))
+
+        return self._there_and_back(rows.features, deltas, weighted_gradients)
+
+    def jvp(self, examples: Examples, v: Tensor) -> Tensor:
+        """Return J V, [b, c, k]."""
+        return self._forward(_linear(examples).features, v).transpose(1, 2)
+
+    def vjp(self, examples: Examples, w: Tensor) -> Tensor:
+        """Return Σ_b J_bᵀ W_b, [p, k]."""
+        return self._backward(_linear(examples).features, w.transpose(1, 2))
+
+    def gradient_dot(self, examples: Examples, measure: Measure, v: Tensor) -> Tensor:
+        """Return ∇m(z_b)ᵀ V, [b, k]: one product with X per output, but for one under softmax."""
+        rows = _linear(examples)
+        e = measure.gradient(self.outputs(rows), rows.targets)
+        coef, intercept = self._split(v)
+        if isinstance(measure, CrossEntropy):  # Σ_a e_a = 0, so Σ_a e_a u_a = Σ_a e_a (u_a − u_0)
+            e, coef = e[:, 1:], coef[1:] - coef[:1]
+            intercept = None if intercept is None else intercept[1:] - intercept[:1]
+        total = torch.zeros(len(rows), v.shape[1], dtype=v.dtype)
+        for start in range(0, len(rows), _ROWS):
+            tile = slice(start, start + _ROWS)
+            part = rows.features.rows(tile)
+            for a in range(len(coef)):
+                column = part.matmul(coef[a])
+                if intercept is not None:
+                    column += intercept[a]
+                total[tile].addcmul_(e[tile, a : a + 1], column)
+        return total
+
+    def gradient_sum(self, examples: Examples, measure: Measure, w: Tensor) -> Tensor:
+        """Return Σ_b W[b, k] ∇m(z_b), [p, k]."""
+        rows = _linear(examples)
+        e = measure.gradient(self.outputs(rows), rows.targets)
+        total = torch.zeros(len(self.params), w.shape[1], dtype=w.dtype)
+        for tile in self._tiles(len(rows), w.shape[1]):
+            total += self._backward(
+                rows.features.rows(tile), e[tile].unsqueeze(1) * w[tile].unsqueeze(2)
+            )
+        return total
+
+    def gradient_columns(self, examples: Examples, measure: Measure) -> Tensor:
+        """Return ∂m/∂f ⊗ x for each example, [p, b]."""
+        rows = _linear(examples)
+        e = measure.gradient(self.outputs(rows), rows.targets)
+        parts = [(e.unsqueeze(2) * _standing(rows.features).unsqueeze(1)).flatten(1)]
+        if self.constant is not None:
+            parts.append(self.constant * e)
+        return self._freed(torch.cat(parts, 1).T)
+
+    def jacobians(self, examples: Examples) -> Tensor:
+        """Return J_b for each example, [b, c, p]: of few examples."""
+        rows = _linear(examples)
+        standing, c = _standing(rows.features), self.c
+        d = standing.shape[1]
+        jacobians = self.params.new_zeros(len(rows), c, len(self.params))
+        for a in range(c):
+            jacobians[:, a, a * d : (a + 1) * d] = standing
+            if self.constant is not None:
+                jacobians[:, a, c * d + a] = self.constant
+        return jacobians if self.free is None else jacobians * self.free
+
+    def hvp(self, v: Tensor) -> Tensor:
+        """Return ∇²R(θ̂) V: two products with X per tile of rows."""
+        n, targets = len(self.train), self.train.targets
+        outputs = self.outputs(self.train).to(v.dtype)
+
+        def curved(tile: slice, tangents: Tensor) -> Tensor:
+            product = self.loss.hvp(outputs[tile], targets[tile], tangents.transpose(1, 2))
+            return product.mul_((self.weights[tile] / n).reshape(-1, 1, 1)).transpose(1, 2)
+
+        data = self._there_and_back(self.train.features, self._freed(v), curved)
+        return torch.addcmul(data, self.l2.to(v.dtype).unsqueeze(1), v)
+
+    def ggnvp(self, v: Tensor) -> Tensor:
+        """Return ∇²R(θ̂) V: for a model linear in θ the Gauss–Newton matrix is the Hessian."""
+        return self.hvp(v)
+
+    def input_gradient(self, examples: Examples, v: Tensor) -> Tensor:
+        """Return ∂/∂x (g_bᵀ v), [b, d′].
+
+        With u = J v: gᵀv = eᵀu, e = ∂ℓ/∂f, so the derivative is Σ_a e_a ∂u_a/∂x
+        + Σ_a (∂²ℓ/∂f² u)_a ∂f_a/∂x.
+        """
+        rows = _linear(examples)
+        outputs = self.outputs(rows)
+        e = self.loss.gradient(outputs, rows.targets)
+        u = self.jvp(rows, v.unsqueeze(1))
+        curved = self.loss.hvp(outputs, rows.targets, u).squeeze(2)
+        return self.inputs.vjp(rows, (v, e), (self.params, curved))
+
+    def lift(self, v: Tensor) -> Tensor:
+        """Return V [p, k] in the user's own parameters."""
+        return self.inputs.lift(v)
+
+    def _tiles(self, n: int, k: int) -> Iterator[slice]:
+        """Yield slices of rows that stay in cache, and whose [rows, k, c] stay within a tile."""
+        numbers = self.train.features.numbers
+        in_cache = _CACHE // (numbers * self.params.element_size())
+        step = max(1, min(_TILE // max(1, self.c * k), max(256, in_cache)))
+        return (slice(start, min(n, start + step)) for start in range(0, n, step))
+
+    def _split(self, v: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return V as coefficients [c, d, k] and scaled intercepts [c, k]."""
+        c, k = self.c, v.shape[1]
+        if self.constant is None:
+            return v.reshape(c, -1, k), None
+        return v[:-c].reshape(c, -1, k), self.constant * v[-c:]
+
+    def _forward(self, features: Features, v: Tensor) -> Tensor:
+        """Return X V, [b, k, c]: the layout in which outputs of one k lie together."""
+        coef, intercept = self._split(v)
+        c, d, k = coef.shape
+        product = features.matmul(coef.permute(1, 2, 0).reshape(d, k * c)).reshape(-1, k, c)
+        return product if intercept is None else product.add_(intercept.T)
+
+    def _there_and_back(
+        self, features: Features, v: Tensor, between: Callable[[slice, Tensor], Tensor]
+    ) -> Tensor:
+        """Return Σ_b J_bᵀ u_b, [p, k], u = between(rows, J V) [b, k, c] a tile of rows at a time.
+
+        V is brought into the order of the products, and the sum out of it, once for all tiles.
+        """
+        held, columns = features.held()
+        coef, intercept = self._split(v)
+        c, d, k = coef.shape
+        coef = coef if columns is None else coef[:, columns]
+        coef = coef.permute(1, 2, 0).reshape(-1, k * c)
+        total = torch.zeros_like(coef.T).T  # as rmatmul returns it
+        sums = v.new_zeros(k, c)
+        for tile in self._tiles(features.shape[0], k):
+            rows = held.rows(tile)
+            f = rows.matmul(coef).reshape(-1, k, c)
+            u = between(tile, f if intercept is None else f.add_(intercept.T))
+            total += rows.rmatmul(u.reshape(-1, k * c))
+            sums += u.sum(0)
+        product = v.new_zeros(c, d, k)
+        product[:, slice(None) if columns is None else columns] = total.reshape(-1, k, c).permute(
+            2, 0, 1
+        )
+        product = product.reshape(-1, k)
+        if self.constant is not None:
+            product = torch.cat([product, self.constant * sums.T])
+        return self._freed(product)
+
+    def _backward(self, features: Features, w: Tensor) -> Tensor:
+        """Return Xᵀ W for W [b, k, c], shape [p, k]."""
+        b, k, c = w.shape
+        product = features.rmatmul(w.reshape(b, k * c)).reshape(-1, k, c)
+        coef = product.permute(2, 0, 1).reshape(-1, k)
+        if self.constant is not None:
+            coef = torch.cat([coef, self.constant * w.sum(0).T])
+        return self._freed(coef)
+
+    def _freed(self, v: Tensor) -> Tensor:
+        """Return V with the parameters that may not move set to zero."""
+        return v if self.free is None else v * self.free.unsqueeze(1)
+
+
+def _standing(features: Features) -> Tensor:
+    """Return few rows of X as the columns they make, [b, d]; sparse ones by a product."""
+    if not isinstance(features, SparseFeatures):
+        return features.dense()
+    return features.rmatmul(torch.eye(features.shape[0], dtype=torch.float64)).T
+
+
+def _linear(examples: Examples) -> LinearExamples:
+    """Return the examples as rows of features, or say which kind came."""
+    if not isinstance(examples, LinearExamples):
+        raise InvalidInput(
+            f"Expected examples made by this objective's .examples(data). Got {type(examples)}."
+        )
+    return examples

@@ -1,0 +1,217 @@
+r"""The outputs of each training example one Newton step without it: leave-one-out in closed form.
+
+A model linear in θ needs no step in θ for that, only the example's leverage K = J H⁻¹ Jᵀ [c, c]:
+f₋ᵢ = f + (w/n) K M ∂ℓ/∂f with M = (I − (w/n) S K)⁻¹ and S = ∂²ℓ/∂f².
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from whence.curvature.changes import tiles
+from whence.curvature.forms import leverages
+from whence.curvature.prepare import prepare
+from whence.errors import NotPositiveDefinite, UnsupportedModel
+from whence.fitting.newton import newton
+from whence.linalg.operator import LinearOperator
+from whence.linalg.solver import Solver
+from whence.linear.objective import LinearObjective
+from whence.methods.influence import removal
+from whence.objective.losses import output_hessian
+from whence.objective.objective import Objective, risk_gradient
+
+_COLUMNS = 64  # removals whose outputs are taken at once
+_SAMPLE = 1_024  # training examples whose held-out losses tell penalties apart
+_STEP = 10.0  # from one penalty to the next
+_MOST = 6  # steps either way
+_LESS = 0.99  # of the least mean loss so far: what a step must bring
+_PULL = 1e-2  # of one typical example: how close to its minimum a penalty's model is trained
+_ROUNDS = 4  # of training until that is so
+_TYPICAL = 64  # examples that tell the size of that pull
+_FLOOR = 1e-12  # the least gradient norm asked for: no pull is above rounding there
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class HeldOut:
+    """What k training examples get from a model trained without each.
+
+    Args:
+        outputs: f₋ᵢ, [k, c].
+        self_influence: (wᵢ/n) gᵢᵀ H⁻¹ gᵢ, how far to first order their losses rise, [k]; `None`
+            where that would take solves of its own.
+    """
+
+    outputs: Tensor
+    self_influence: Tensor | None
+
+
+def held_out(
+    objective: Objective,
+    where: NDArray[np.intp],
+    *,
+    solver: Solver | None = None,
+    damping: float | None = None,
+) -> HeldOut:
+    """Return the outputs of each example one Newton step without it, and what comes with them.
+
+    Args:
+        objective: R at θ̂.
+        where: Positions of the k examples in the training data.
+        solver: What inverts the curvature; chosen by cost if `None`.
+        damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+
+    Returns:
+        Both.
+
+    Cost:
+        k c solves, half solves where a model linear in its parameters is factored.
+
+    References:
+        Koh & Liang (2017), section 2.1, with the curvature of the example taken out; for linear
+        models Cook & Weisberg (1982), section 5.1.
+    """
+    c = objective.outputs(objective.train.subset(np.arange(1))).shape[1]
+    inverse = prepare(objective, len(where) * c, solver=solver, damping=damping).inverse
+    if isinstance(objective, LinearObjective):
+        examples = objective.train.subset(where)
+        outputs, targets = objective.outputs(examples), examples.targets
+        shares = (objective.weights[where] / len(objective.train)).reshape(-1, 1, 1)
+        leverage = shares * leverages(objective, inverse, examples)
+        curvature = output_hessian(objective.loss, outputs, targets)
+        inner = torch.eye(c, dtype=outputs.dtype) - curvature @ leverage
+        pull = objective.loss.gradient(outputs, targets).unsqueeze(2)
+        return HeldOut(
+            outputs=outputs + (leverage @ torch.linalg.solve(inner, pull)).squeeze(2),
+            self_influence=(pull.mT @ leverage @ pull).flatten(),
+        )
+    parts = [objective.params.new_zeros(0, c)]
+    for tile in tiles(objective, len(where), c):
+        deltas = removal(objective, inverse, where[tile]).newton()
+        for start in range(0, deltas.shape[1], _COLUMNS):
+            part = objective.train.subset(where[tile][start : start + _COLUMNS])
+            moved = objective.outputs_at(part, deltas[:, start : start + _COLUMNS])
+            parts.append(moved.diagonal(dim1=0, dim2=2).T)  # each example without itself alone
+    return HeldOut(outputs=torch.cat(parts), self_influence=None)
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Regularized:
+    """A model at the penalty under which it predicts best what it has not seen.
+
+    Args:
+        objective: R at its minimum under that penalty.
+        factor: How many times the fitted penalty that is.
+    """
+
+    objective: LinearObjective
+    factor: float
+
+
+def penalty_applies(objective: Objective) -> bool:
+    """Return whether other penalties can be tried: a smooth linear model with an L2 penalty."""
+    return (
+        isinstance(objective, LinearObjective)
+        and objective.convex
+        and objective.trained_loss == objective.loss
+        and objective.slope is None
+        and bool((objective.l2 > 0).any())
+    )
+
+
+def operations(objective: LinearObjective) -> float:
+    """Return about how many operations the best penalty and all held-out losses there take.
+
+    Args:
+        objective: R at θ̂.
+
+    Returns:
+        Four factors, and c solves for each training example and each of the samples.
+    """
+    p, n, c = len(objective.params), len(objective.train), objective.c
+    return 4 * (n * p * p + p**3 / 3) + 2 * p * p * c * (n + 4 * min(n, _SAMPLE))
+
+
+def best_penalty(
+    objective: Objective, *, solver: Solver | None = None, damping: float | None = None
+) -> Regularized:
+    """Return the model at the penalty with the least mean held-out loss.
+
+    From the fitted penalty in steps of ten, upwards while the mean of ℓ(f₋ᵢ, yᵢ) over the training
+    examples falls by a hundredth or more, else downwards: leave-one-out cross-validation, each
+    example one Newton step away. Only the labels given are looked at.
+
+    Args:
+        objective: R at θ̂.
+        solver: What inverts the curvature; chosen by cost if `None`.
+        damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+
+    Returns:
+        The model and how many times the fitted penalty it has.
+
+    Raises:
+        UnsupportedModel: If it is no linear model with a smooth loss and an L2 penalty.
+
+    Cost:
+        For each penalty tried (at least three) a few Newton steps by conjugate gradients from the
+        last one's factor, a factor, and c solves for each of at most 1,024 examples.
+
+    References:
+        Stone (1974) for the choice by cross-validation; Rad & Maleki (2020), section 2, for
+        leave-one-out by one Newton step in penalized models.
+    """
+    if not isinstance(objective, LinearObjective) or not penalty_applies(objective):
+        raise UnsupportedModel(
+            "Expected a linear model with a smooth loss and an L2 penalty, to try other penalties. "
+            f"Got {type(objective).__name__} with {objective.trained_loss}. "
+            "Pass penalty='fitted' to ask the model as it was fitted."
+        )
+    n = len(objective.train)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+    sample = order[:_SAMPLE].sort().values.numpy()
+    some = objective.train.subset(sample)
+
+    def mean_loss(model: LinearObjective) -> float:
+        without = held_out(model, sample, solver=solver, damping=damping).outputs
+        weights = model.weights[sample]
+        return float((weights * model.loss(without, some.targets)).sum() / weights.sum())
+
+    best, least, factor = objective, mean_loss(objective), 1.0
+    for step in (_STEP, 1 / _STEP):
+        for _ in range(_MOST):
+            inverse = prepare(best, len(sample) * best.c, solver=solver, damping=damping).inverse
+            try:
+                tried = _trained(replace(best, l2=best.l2 * step), inverse)
+                loss = mean_loss(tried)
+            except NotPositiveDefinite:  # too weak a penalty to tell the parameters
+                break
+            if not loss < _LESS * least:
+                break
+            best, least, factor = tried, loss, factor * step
+        if factor > 1:
+            break
+    return Regularized(objective=best, factor=factor)
+
+
+def _trained(objective: LinearObjective, inverse: LinearOperator) -> LinearObjective:
+    """Return the objective near its minimum, in units of what one typical example pulls there."""
+    train, n = objective.train, len(objective.train)
+    where = np.arange(0, n, ceil(n / _TYPICAL))
+    some, weights = train.subset(where), objective.weights[where]
+    for _ in range(_ROUNDS):  # the pull shrinks where a lower penalty fits more closely
+        pulls = objective.gradient_columns(some, objective.loss) * (weights / n)
+        close = max(_PULL * float(pulls.square().sum(0).mean().sqrt()), _FLOOR)
+        if float(risk_gradient(objective).norm()) <= close:
+            break
+        fitted = newton(objective, gradient_norm=close, inverse=inverse)
+        assert isinstance(fitted, LinearObjective)
+        objective = fitted
+    return objective

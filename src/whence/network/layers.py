@@ -1,0 +1,265 @@
+r"""Per-example gradients of a module's parameters, from what goes into it and what comes back.
+
+A module that multiplies its input has gradients that factor: with a [b, t, in] its inputs at t
+positions and δ [b, t, out] the derivatives of the measure in its outputs, the gradient of example b
+is Σ_t δ_bt a_btᵀ. One forward and one backward pass for the whole batch give both; no loop over
+examples. What is not listed in `contribution` is left to differentiation, one example at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from whence.network.gradients import Contribution, Lookup, Outer, Rows
+
+
+@dataclass(frozen=True, eq=False)
+class Use:
+    """One call of a module: what went in, and where its output stands in the graph.
+
+    Args:
+        module: The module.
+        inputs: Its first argument.
+        edge: The place of its output in the graph, before anything acts on it in place.
+        shape: The shape of its output.
+    """
+
+    module: nn.Module
+    inputs: Tensor
+    edge: GradientEdge
+    shape: torch.Size
+
+
+@contextmanager
+def recorded(
+    modules: list[nn.Module], b: int = 1, spread: Collection[nn.Module] = ()
+) -> Iterator[list[Use]]:
+    """Record every call of some modules while the context lasts.
+
+    Parameters may be constants: the first outputs then become the leaves of the graph, and nothing
+    is kept for derivatives that nobody asks for.
+
+    Args:
+        modules: The modules.
+        b: The number of examples in the batch.
+        spread: Those that are called once for all examples, as embeddings of positions are: their
+            output, and what they saw, are repeated for each example, so that each has its own.
+
+    Yields:
+        The list that fills with their uses.
+    """
+    uses: list[Use] = []
+
+    def record(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> Any:
+        floating = isinstance(output, Tensor) and output.is_floating_point()
+        if not floating or not arguments or not isinstance(arguments[0], Tensor):
+            return output
+        inputs, first = arguments[0].detach(), not output.requires_grad
+        if first:
+            output.requires_grad_()
+        if module in spread:
+            inputs, output = _spread(inputs, b, 2), _spread(output, b, 3)
+        uses.append(Use(module, inputs, get_gradient_edge(output), output.shape))
+        return output.clone() if first else output  # a leaf bears nothing in place
+
+    handles = [module.register_forward_hook(record) for module in modules]
+    try:
+        yield uses
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _spread(tensor: Tensor, b: int, ndim: int) -> Tensor:
+    """Return what holds for all examples, [1, ...] or [...] of fewer dimensions, for each of b."""
+    one = tensor if tensor.ndim >= ndim else tensor.unsqueeze(0)
+    return one.expand(b, *one.shape[1:])
+
+
+def contribution(use: Use, name: str, delta: Tensor, b: int) -> Contribution | None:
+    """Return what one use of a module contributes to the gradients of one of its parameters.
+
+    Args:
+        use: The call.
+        name: The module's own name of the parameter: "weight" or "bias".
+        delta: The derivatives of Σ_b m_b in the module's output.
+        b: The number of examples.
+
+    Returns:
+        The gradients, or `None` where no rule is known, or the batch does not come first.
+    """
+    a, module = use.inputs, use.module
+    if delta.shape[0] != b or a.shape[0] != b:
+        return None
+    rule = _rule(module)
+    found = None if rule is None else rule(module, name, a, delta)
+    exact = module.get_parameter(name).dtype
+    # What is small is widened after a pass in bfloat16; factors at all positions are not.
+    if isinstance(found, Rows):
+        return Rows(found.matrix.to(exact))
+    return replace(found, left=found.left.to(exact)) if isinstance(found, Lookup) else found
+
+
+def _outer(left: Tensor, right: Tensor) -> Outer:
+    """Return the gradients of two factors, both in the lower precision of the two."""
+    least = min(left.dtype, right.dtype, key=lambda dtype: dtype.itemsize)
+    return Outer(left.to(least), right.to(least))
+
+
+_Rule = Callable[[Any, str, Tensor, Tensor], Contribution | None]
+
+
+def _rule(module: nn.Module) -> _Rule | None:
+    """Return how a kind of module's gradients are made; subclasses may compute otherwise."""
+    kind = type(module)
+    if kind is nn.Linear:
+        return _linear
+    if kind in (nn.Conv1d, nn.Conv2d):
+        return _convolution
+    if kind is nn.Embedding:
+        return _embedding
+    if kind in (nn.LayerNorm, nn.GroupNorm) or isinstance(module, _BatchNorm):
+        return _norm
+    if kind.__name__ == "Conv1D" and kind.__module__.startswith("transformers."):
+        return _conv1d_of_transformers
+    return None
+
+
+def _positions(tensor: Tensor) -> Tensor:
+    """Return [b, ..., d] as [b, t, d]."""
+    return tensor.reshape(len(tensor), -1, tensor.shape[-1])
+
+
+def _unfolds(module: nn.Conv1d | nn.Conv2d) -> bool:
+    """Return whether a convolution is one matrix on patches padded with zeros."""
+    plain = module.padding_mode == "zeros" and not isinstance(module.padding, str)
+    return module.groups == 1 and plain
+
+
+def multiplies(module: nn.Module) -> bool:
+    """Return whether a module is one matrix that multiplies its input, position by position."""
+    if isinstance(module, nn.Conv1d | nn.Conv2d):
+        return _unfolds(module)
+    return _rule(module) in (_linear, _conv1d_of_transformers)
+
+
+def multiplied(module: nn.Module, a: Tensor) -> Tensor:
+    """Return what the weight of a module that `multiplies` is applied to, [b, t, in]."""
+    if isinstance(module, nn.Conv1d | nn.Conv2d):
+        unfolded = patches(module, a)
+        assert unfolded is not None
+        return unfolded
+    return _positions(a)
+
+
+def products(module: nn.Module, delta: Tensor) -> Tensor:
+    """Return the derivatives in what the weight makes of it, [b, t, out]."""
+    if isinstance(module, nn.Conv1d | nn.Conv2d):
+        return delta.flatten(2).mT
+    return _positions(delta)
+
+
+def stored_by_inputs(module: nn.Module) -> bool:
+    """Return whether a module that multiplies stores its weight as [in, out]."""
+    return _rule(module) is _conv1d_of_transformers
+
+
+def _linear(module: nn.Linear, name: str, a: Tensor, delta: Tensor) -> Contribution:
+    """Return Σ_t δ_t a_tᵀ, or Σ_t δ_t."""
+    delta = _positions(delta)
+    return Rows(delta.sum(1)) if name == "bias" else _outer(delta, _positions(a))
+
+
+def _conv1d_of_transformers(module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution:
+    """Return the same for a weight stored as [in, out]."""
+    delta = _positions(delta)
+    return Rows(delta.sum(1)) if name == "bias" else _outer(_positions(a), delta)
+
+
+def patches(module: nn.Conv1d | nn.Conv2d, a: Tensor) -> Tensor | None:
+    """Return what a convolution multiplies at each output position, [b, t, in · kernel].
+
+    Args:
+        module: The convolution.
+        a: Its input, [b, in, ...].
+
+    Returns:
+        The patches; `None` for grouped convolutions and paddings other than zeros.
+    """
+    padding = module.padding
+    if not _unfolds(module) or isinstance(padding, str):
+        return None
+    if isinstance(module, nn.Conv1d):
+        unfolded = functional.unfold(
+            a.unsqueeze(2),
+            (1, *module.kernel_size),
+            dilation=(1, *module.dilation),
+            padding=(0, *padding),
+            stride=(1, *module.stride),
+        )
+    else:
+        unfolded = functional.unfold(
+            a,
+            module.kernel_size,
+            dilation=module.dilation,
+            padding=padding,
+            stride=module.stride,
+        )
+    return unfolded.mT
+
+
+def _convolution(
+    module: nn.Conv1d | nn.Conv2d, name: str, a: Tensor, delta: Tensor
+) -> Contribution | None:
+    """Return Σ_t δ_t patch_tᵀ, t the output positions."""
+    delta = delta.flatten(2).mT
+    if name == "bias":
+        return Rows(delta.sum(1))
+    unfolded = patches(module, a)
+    return None if unfolded is None else _outer(delta, unfolded)
+
+
+def _embedding(module: nn.Embedding, name: str, a: Tensor, delta: Tensor) -> Contribution | None:
+    """Return the rows that were read."""
+    if module.max_norm is not None or module.scale_grad_by_freq:
+        return None
+    indices = a.reshape(len(a), -1)
+    left = delta.reshape(len(a), indices.shape[1], -1)
+    if module.padding_idx is not None:
+        left = left * (indices != module.padding_idx).unsqueeze(2)
+    return Lookup(indices, left, module.num_embeddings)
+
+
+def _norm(module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution | None:
+    """Return Σ_t δ_t x̂_t or Σ_t δ_t, x̂ the normalized input."""
+    if isinstance(module, nn.LayerNorm):
+        size = delta.shape[delta.ndim - len(module.normalized_shape) :].numel()
+        if name == "weight":
+            like = module.weight.detach()  # with constants it is twice as fast as without
+            normal = functional.layer_norm(
+                a,
+                module.normalized_shape,
+                torch.ones_like(like),
+                torch.zeros_like(like),
+                module.eps,
+            )
+            delta = delta * normal
+        return Rows(delta.reshape(len(a), -1, size).sum(1))
+    if isinstance(module, nn.GroupNorm):
+        normal = functional.group_norm(a, module.num_groups, eps=module.eps)
+    elif module.training or module.running_mean is None:
+        return None
+    else:
+        mean, variance = module.running_mean, module.running_var
+        normal = functional.batch_norm(a, mean, variance, eps=module.eps)
+    product = delta if name == "bias" else delta * normal
+    return Rows(product.flatten(2).sum(2) if product.ndim > 2 else product)

@@ -1,0 +1,1 @@
+"""Where the command line finds data and models."""

@@ -1,0 +1,251 @@
+"""What a command is pointed at: a table, a folder of images, or a function that makes a model."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from whence.errors import InvalidInput, UnsupportedModel
+from whence.objective.objective import Objective
+from whence.sources.images import fit_images, read_images
+from whence.sources.tables import fit_table, read_table
+
+_ENTRY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Source:
+    """A model with its training data, and queries.
+
+    Args:
+        objective: R at θ̂.
+        queries: The queries, as the objective takes them; `None` where none was asked for.
+        names: What to call them, one each.
+        notes: What was done to the data, a sentence each.
+    """
+
+    objective: Objective
+    queries: Any
+    names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Which queries are asked about: one row, one image, or a number of rows spread evenly.
+
+    Args:
+        row: One row of a table, image of a folder or query of an entry point, from 0.
+        image: One image file, in the folder or elsewhere.
+        spread: So many rows, spread evenly.
+    """
+
+    row: int | None = None
+    image: Path | None = None
+    spread: int | None = None
+
+    def rows(self, n: int) -> list[int]:
+        """Return the positions asked for, of n."""
+        if self.spread is None:
+            return [] if self.row is None else [self.row]
+        if not 1 <= self.spread < n:
+            raise InvalidInput(f"Expected --rows from 1 to {n - 1}. Got {self.spread}.")
+        return [int(i * n / self.spread) for i in range(self.spread)]
+
+
+def is_entry(where: str) -> bool:
+    """Return whether a text is a Python entry point, package.module:function.
+
+    Args:
+        where: What the user typed.
+
+    Returns:
+        True if it has that form and no file of that name exists.
+
+    Examples:
+        >>> is_entry("my_project.models:make_objective"), is_entry("train.csv")
+        (True, False)
+    """
+    return _ENTRY.fullmatch(where) is not None and not Path(where).exists()
+
+
+def from_table(
+    path: Path, target: str, *, asked: Asked, model: Path | None = None, trust: bool = False
+) -> Source:
+    """Return a table in a file with the default model, or with one from a joblib file.
+
+    Args:
+        path: A CSV or Parquet file.
+        target: The column to predict.
+        asked: The queries; the default model is not fitted on them.
+        model: A joblib file with a scikit-learn model that was fitted on the table.
+        trust: Load the model although loading runs the code in its file.
+
+    Returns:
+        The model at its optimum.
+
+    Raises:
+        InvalidInput: If the table or the model cannot be used.
+    """
+    if asked.image is not None:
+        raise InvalidInput(f"Expected --row with a table. Got --image {asked.image}.")
+    table = read_table(path, target)
+    index = table.X.index
+    rows = asked.rows(len(index))
+    if asked.spread is not None:
+        rows = index[rows].tolist()
+    fitted = fit_table(table, model=load_model(model, trust), hold_out=rows)
+    return Source(
+        objective=fitted.objective,
+        queries=fitted.query(rows) if rows else None,
+        names=tuple(f"row {row}" for row in rows),
+        notes=table.notes,
+    )
+
+
+def from_folder(
+    folder: Path, *, asked: Asked, network: str | None = None, size: int = 64
+) -> Source:
+    """Return images in class folders with logistic regression on frozen features.
+
+    Args:
+        folder: One folder of images per class.
+        asked: The queries; the model is not fitted on them.
+        network: package.module:function, which returns a torch module from images [b, 3, size,
+            size] in [-1, 1] to features [b, d]; `block_colors` if `None`.
+        size: To which images are brought, in pixels.
+
+    Returns:
+        The model at its optimum.
+
+    Raises:
+        InvalidInput: If the images or the network cannot be used.
+    """
+    images = read_images(folder, size=size)
+    rows, other = asked.rows(len(images.names)), None
+    if asked.image is not None:
+        if not asked.image.is_file():
+            raise InvalidInput(f"Expected an image. Got {asked.image}, which does not exist.")
+        paths = {(folder / name).resolve(): at for at, name in enumerate(images.names)}
+        at = paths.get(asked.image.resolve())
+        rows, other = ([at], None) if at is not None else ([], asked.image)
+    extractor = None if network is None else _module_of(network)
+    fitted = fit_images(images, network=extractor, hold_out=rows)
+    if other is not None:
+        queries: Any = fitted.other(other)
+    else:
+        queries = fitted.query(rows) if rows else None
+    return Source(
+        objective=fitted.objective,
+        queries=queries,
+        names=tuple(images.names[row] for row in rows) if other is None else (other.name,),
+        notes=images.notes,
+    )
+
+
+def from_entry(entry: str, *, asked: Asked) -> Source:
+    """Return what package.module:function returns: an objective, or a pair of it and queries.
+
+    Args:
+        entry: The entry point; the working directory counts as importable.
+        asked: Which of the queries; of the training examples where the function returns none.
+
+    Returns:
+        The model, with the queries.
+
+    Raises:
+        InvalidInput: If it cannot be imported, or returns something else.
+    """
+    if asked.image is not None:
+        raise InvalidInput(f"Expected --row with a function. Got --image {asked.image}.")
+    made = call(entry)
+    objective, queries = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not isinstance(objective, Objective):
+        raise InvalidInput(
+            f"Expected {entry} to return an objective of whence, or a pair of one and queries. "
+            f"Got {type(made).__name__}."
+        )
+    examples = objective.train if queries is None else objective.examples(queries)
+    n = len(examples)
+    rows = list(range(n)) if asked.spread is not None and asked.spread >= n else asked.rows(n)
+    if any(not 0 <= row < n for row in rows):
+        raise InvalidInput(f"Expected rows from 0 to {n - 1} of {entry}. Got {rows[0]}.")
+    return Source(
+        objective=objective,
+        queries=examples.subset(np.asarray(rows, dtype=np.intp)) if rows else None,
+        names=tuple(f"{'query' if queries is not None else 'training example'} {r}" for r in rows),
+    )
+
+
+def call(entry: str) -> Any:
+    """Import package.module:function and call it.
+
+    Args:
+        entry: The entry point; the working directory counts as importable.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        InvalidInput: If it cannot be imported.
+    """
+    name, _, attribute = entry.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        function = getattr(importlib.import_module(name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InvalidInput(
+            f"Expected package.module:function. Got {entry!r}: {error}. Run it where the package "
+            "can be imported."
+        ) from error
+    return function()
+
+
+def load_model(path: Path | None, trust: bool) -> Any:
+    """Return a model from a joblib file, if the user says that the file is trusted.
+
+    Args:
+        path: The file, or `None` for no model.
+        trust: Whether it may run the code in it.
+
+    Returns:
+        The model.
+
+    Raises:
+        InvalidInput: If the file is not trusted, or is none of joblib's.
+    """
+    if path is None:
+        return None
+    if not trust:
+        raise InvalidInput(
+            f"Expected --trust with --model. Got {path} alone. Loading a joblib file runs the code "
+            "in it: add --trust if you know where it comes from."
+        )
+    if not path.is_file():
+        raise InvalidInput(f"Expected a model file. Got {path}, which does not exist.")
+    import joblib
+
+    try:
+        return joblib.load(path)
+    except Exception as error:
+        raise InvalidInput(
+            f"Expected a model saved by joblib.dump. Got {path}: {type(error).__name__}."
+        ) from error
+
+
+def _module_of(entry: str) -> nn.Module:
+    """Return the torch module that package.module:function returns."""
+    made = call(entry)
+    if not isinstance(made, nn.Module):
+        raise UnsupportedModel(
+            f"Expected {entry} to return a torch module. Got {type(made).__name__}."
+        )
+    return made

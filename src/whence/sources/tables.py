@@ -1,0 +1,258 @@
+"""A table in a file as an objective: read, checked, and fitted with a documented default model."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from whence.adapters.sklearn import from_sklearn
+from whence.errors import InvalidInput
+from whence.objective.objective import Objective
+
+_CLASSES = 20  # distinct whole numbers up to which a numeric target is taken as classes
+_LEVELS = 50  # levels of a text column that get an indicator of their own
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Table:
+    """A table read from a file.
+
+    Args:
+        path: The file.
+        X: The columns other than the target; the index is the row number in the file, from 0.
+        y: The target.
+        notes: What was done to the data, a sentence each.
+    """
+
+    path: Path
+    X: pd.DataFrame
+    y: pd.Series[Any]
+    notes: tuple[str, ...]
+
+    @property
+    def classification(self) -> bool:
+        """Whether the target is a label, not a quantity."""
+        if not pd.api.types.is_numeric_dtype(self.y) or pd.api.types.is_bool_dtype(self.y):
+            return True
+        whole = bool((self.y == self.y.round()).all())
+        return whole and self.y.nunique() <= _CLASSES
+
+
+def read_table(path: str | os.PathLike[str], target: str) -> Table:
+    """Read a CSV or Parquet file with a target column.
+
+    Args:
+        path: The file: .parquet or .pq is Parquet, anything else is read as CSV in UTF-8.
+        target: The column to predict.
+
+    Returns:
+        The table. Rows without a target are left out, and said so.
+
+    Raises:
+        InvalidInput: If the file cannot be read as a table, or the target is not in it.
+    """
+    where = Path(path)
+    if where.is_dir():
+        raise InvalidInput(f"Expected a CSV or Parquet file. Got the folder {where}.")
+    if not where.exists():
+        raise InvalidInput(f"Expected a file. Got {where}, which does not exist.")
+    frame = _frame(where)
+    if target not in frame.columns:
+        shown = ", ".join(map(str, frame.columns[:12]))
+        other = next((mark for mark in ";\t|" if mark in shown), None)
+        if other is not None and len(frame.columns) == 1:
+            raise InvalidInput(
+                f"Expected values separated by commas in {where}. Got a header separated by "
+                f"{other!r}. Save it with commas."
+            )
+        raise InvalidInput(
+            f"Expected a target column {target!r}. Got a table with the columns {shown}"
+            f"{', ...' if len(frame.columns) > 12 else ''}. Name one of them with --target."
+        )
+    if frame.columns.has_duplicates:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise InvalidInput(f"Expected distinct column names. Got {twice!r} twice. Rename one.")
+    notes = []
+    known = frame[target].notna()
+    if not known.all():
+        notes.append(f"{int((~known).sum())} rows without a target were left out.")
+    frame = frame[known]
+    if len(frame) < 2:
+        raise InvalidInput(f"Expected at least 2 rows with a target. Got {len(frame)} in {where}.")
+    X, y = frame.drop(columns=target), frame[target]
+    if X.shape[1] == 0:
+        raise InvalidInput(f"Expected columns beside the target. Got only {target!r}.")
+    if y.nunique() < 2:
+        raise InvalidInput(
+            f"Expected a target with at least 2 values. Got only {str(y.iloc[0])!r}."
+        )
+    numbers = X.select_dtypes("number")
+    infinite = np.isinf(numbers.to_numpy(dtype=float, na_value=np.nan)).any(axis=0)
+    if infinite.any():
+        raise InvalidInput(
+            f"Expected finite numbers. Got infinity in {numbers.columns[infinite][0]!r}. Leave "
+            "such cells empty: they are imputed."
+        )
+    missing = int(X.isna().to_numpy().sum())
+    if missing:
+        share = missing / X.size
+        notes.append(
+            f"{missing} missing values ({share:.1%}) are imputed by the default model: medians for "
+            "numbers, a level of their own for text."
+        )
+    return Table(path=where, X=X, y=y, notes=tuple(notes))
+
+
+def default_model(table: Table) -> Pipeline:
+    """Return the model that is fitted where none is given, not yet fitted.
+
+    Numbers: median imputation, standardized. Text: one indicator per level (the 50 commonest), a
+    missing value is a level. Then logistic regression for labels, ridge regression for quantities,
+    both with scikit-learn's default penalty.
+
+    Args:
+        table: What it is to be fitted on.
+
+    Returns:
+        A scikit-learn pipeline.
+
+    Raises:
+        InvalidInput: If a column is empty.
+    """
+    X = table.X
+    empty = [str(name) for name in X.columns if X[name].isna().all()]
+    if empty:
+        raise InvalidInput(f"Expected values in every column. Got none in {empty[0]!r}. Drop it.")
+    numeric = [c for c in X.columns if pd.api.types.is_numeric_dtype(X[c])]
+    text = [c for c in X.columns if c not in numeric]
+    of_text = make_pipeline(
+        SimpleImputer(strategy="constant", fill_value="missing"),
+        OneHotEncoder(handle_unknown="ignore", max_categories=_LEVELS, sparse_output=False),
+    )
+    columns = ColumnTransformer(
+        [
+            ("numbers", make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), numeric),
+            ("text", of_text, text),
+        ]
+    )
+    final = LogisticRegression(tol=1e-6, max_iter=2000) if table.classification else Ridge()
+    return make_pipeline(columns, final)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Fitted:
+    """A table with the model fitted on it.
+
+    Args:
+        table: The table.
+        objective: What the model minimized, on all rows but those held out.
+        held_out: Rows of the file that the model was not fitted on.
+    """
+
+    table: Table
+    objective: Objective
+    held_out: tuple[int, ...]
+
+    def query(self, rows: list[int]) -> tuple[pd.DataFrame, Any]:
+        """Return rows of the file, by number, as queries."""
+        unknown = [row for row in rows if row not in self.table.X.index]
+        if unknown:
+            raise InvalidInput(
+                f"Expected rows of {self.table.path.name}, numbered from 0 to "
+                f"{self.table.X.index[-1]}. Got {unknown[0]}, which is not there or has no target."
+            )
+        return _strings(self.table.X.loc[rows]), self.table.y.loc[rows].to_numpy()
+
+
+def fit_table(table: Table, *, model: Any = None, hold_out: list[int] | None = None) -> Fitted:
+    """Fit the default model on a table, or take one that was fitted on it.
+
+    Args:
+        table: The table.
+        model: A fitted scikit-learn estimator or pipeline; `None` fits `default_model`.
+        hold_out: Rows that the default model is not fitted on: those to be explained.
+
+    Returns:
+        The objective at its optimum, with the table.
+
+    Raises:
+        InvalidInput: If the table does not suit the model.
+        UnsupportedModel: If the given model is of another kind.
+    """
+    X, y = _strings(table.X), table.y
+    if model is not None:
+        return Fitted(table=table, objective=from_sklearn(model, X, y.to_numpy()), held_out=())
+    held = tuple(row for row in hold_out or () if row in X.index)
+    rest, labels = X.drop(index=list(held)), y.drop(index=list(held))
+    if labels.nunique() < 2:
+        raise InvalidInput(
+            f"Expected a target with at least 2 values beside the held-out rows. Got only "
+            f"{str(labels.iloc[0]) if len(labels) else 'none'!r}."
+        )
+    fitted = default_model(table).fit(rest, labels.to_numpy())
+    objective = from_sklearn(fitted, rest, labels.to_numpy()).refit()
+    return Fitted(table=table, objective=objective, held_out=held)
+
+
+def _frame(path: Path) -> pd.DataFrame:
+    """Return a file's table, or say why it is none."""
+    if path.suffix in (".parquet", ".pq"):
+        try:
+            return pd.read_parquet(path).reset_index(drop=True)
+        except Exception as error:
+            raise InvalidInput(f"Expected a Parquet file. Got {path}: {_line(error)}.") from error
+    try:
+        with path.open("rb") as file:
+            start = file.read(4096)
+        if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise InvalidInput(
+                f"Expected a file in UTF-8. Got UTF-16 in {path}. Convert it: iconv -f utf-16 -t "
+                "utf-8."
+            )
+        if b"\0" in start:
+            raise InvalidInput(
+                f"Expected a text file with comma-separated values. Got binary data in {path}. "
+                "Export the table as CSV, or name a Parquet file .parquet."
+            )
+        frame = pd.read_csv(path)
+    except pd.errors.EmptyDataError as error:
+        raise InvalidInput(f"Expected a table. Got an empty file, {path}.") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            f"Expected a file in UTF-8. Got another encoding in {path}, at byte {error.start}. "
+            "Convert it: iconv -f latin1 -t utf-8."
+        ) from error
+    except pd.errors.ParserError as error:
+        raise InvalidInput(
+            f"Expected comma-separated values. Got {path}: {_line(error)}. "
+            "Check the quotes and the number of cells per row."
+        ) from error
+    return frame
+
+
+def _strings(X: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame whose text columns are of one type, with `None` for what is missing."""
+    numeric = X.select_dtypes("number").columns
+    text = [name for name in X.columns if name not in numeric]
+    if not text:
+        return X
+    plain = X.copy()
+    for name in text:
+        column = X[name].astype(object)
+        plain[name] = column.where(column.isna(), column.astype(str)).where(column.notna(), np.nan)
+    return plain
+
+
+def _line(error: Exception) -> str:
+    """Return an error's first line."""
+    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else "unreadable"

@@ -1,0 +1,130 @@
+r"""The walk back through a recorded training: from ∂m/∂θ_T to d m/d wᵢ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from whence.errors import Diverged
+from whence.storage import read_arrays, write_arrays
+from whence.training.checkpoints import digest
+from whence.training.optimizers import clip, clip_adjoint
+from whence.training.run import Run
+
+
+def weight_gradients(run: Run, cotangents: Tensor, bar: tqdm[Any] | None = None) -> Tensor:
+    """Return d m/d wᵢ for measures m with the given gradients at the end of the run.
+
+    Args:
+        run: The training.
+        cotangents: ∂m/∂θ_T, a measure per row, [k, p].
+        bar: Progress, counted in steps times measures.
+
+    Returns:
+        Derivatives, [k, n].
+
+    Raises:
+        Diverged: If the derivative does not stay finite.
+    """
+    zeros = torch.zeros_like(cotangents)
+    of_state = torch.stack([cotangents, *[zeros] * (run.update.width - 1)])
+    of_weights = cotangents.new_zeros(len(cotangents), len(run.weights))
+    progress = _Progress.of(run, cotangents)
+    segments = run.segments()
+    done = 0
+    if progress is not None and progress.path.exists():
+        done, of_state, of_weights = progress.read(of_state)
+    if bar is not None:
+        bar.update(len(cotangents) * sum(stop - start for start, stop in segments[::-1][:done]))
+    for index, (start, stop) in enumerate(segments[::-1]):
+        if index < done:
+            continue
+        states = run.states(start, stop)
+        for step in range(stop - 1, start - 1, -1):
+            before, after = states[step - start], states[step - start + 1]
+            of_state, of_batch = _back(run, of_state, before, after, step)
+            of_weights.index_add_(1, run.batches[step], of_batch)
+            if bar is not None:
+                bar.update(len(cotangents))
+        if progress is not None:
+            progress.write(index + 1, of_state, of_weights)
+    if not bool(torch.isfinite(of_weights).all()):
+        raise Diverged(
+            "Expected a finite derivative through the training. Got infinity or NaN: small changes "
+            "of the weights grow without bound over its steps. Train with a lower learning rate "
+            "or, for Adam, with eps_root > 0; metasmoothness tells beforehand."
+        )
+    if progress is not None:
+        progress.path.unlink(missing_ok=True)
+    return of_weights
+
+
+def _back(
+    run: Run, of_state: Tensor, before: Tensor, after: Tensor, step: int
+) -> tuple[Tensor, Tensor]:
+    """Return the cotangents of the state before a step [s, k, p] and of its weights [k, b]."""
+    batch, max_norm = run.batches[step], run.recipe.clip_norm
+    weights = run.weights[batch]
+    raw: Tensor | None = None
+    if run.update.reads_gradient or max_norm is not None:
+        raw = run.program.gradient(before[0], batch, weights)[0]
+    clipped = None if raw is None else clip(raw, max_norm)
+    of_gradient, earlier = run.update.adjoint(
+        of_state, before, after, clipped, run.rates[step], step
+    )
+    if raw is not None and max_norm is not None:
+        of_gradient = clip_adjoint(of_gradient, raw, max_norm)
+    of_params, of_weights = run.program.pullback(before[0], batch, weights, of_gradient)
+    earlier[0] += of_params
+    return earlier, of_weights
+
+
+@final
+@dataclass(frozen=True)
+class _Progress:
+    """How far a walk back has come, in a file that survives a crash.
+
+    Args:
+        path: The file; named after the cotangents at the end of the run.
+        owner: The digest of those cotangents and of the end of the run.
+    """
+
+    path: Path
+    owner: str
+
+    @classmethod
+    def of(cls, run: Run, cotangents: Tensor) -> _Progress | None:
+        """Return where a walk keeps its progress; nowhere without a directory."""
+        if run.directory is None:
+            return None
+        owner = digest(cotangents, run.params)
+        folder = run.directory / "reverse"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{owner[:16]}.npz"
+        for leftover in folder.glob(f"{path.name}.*.tmp"):
+            leftover.unlink(missing_ok=True)
+        return cls(path, owner)
+
+    def read(self, like: Tensor) -> tuple[int, Tensor, Tensor]:
+        """Return the number of segments done, and the cotangents of state and weights."""
+        arrays = read_arrays(self.path, self.owner)
+        of_state, of_weights = (
+            torch.from_numpy(arrays[name]).to(like) for name in ("state", "weights")
+        )
+        return int(arrays["done"]), of_state, of_weights
+
+    def write(self, done: int, of_state: Tensor, of_weights: Tensor) -> None:
+        """Put the progress on disk, whole or not at all."""
+        write_arrays(
+            self.path,
+            self.owner,
+            done=np.array(done),
+            state=of_state.cpu().numpy(),
+            weights=of_weights.cpu().numpy(),
+        )

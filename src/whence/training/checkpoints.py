@@ -1,0 +1,169 @@
+"""Where the states of a training are kept: in memory, or in a directory that survives a crash.
+
+```
+directory/
+├── manifest.json            what the run is of: a digest of each thing that decides it
+└── states/00000120.npz      the state before step 120, and the losses since the state before it
+```
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whence.errors import CorruptFile, InvalidInput
+from whence.storage import read_arrays, write_arrays, write_whole
+
+
+class Checkpoints(ABC):
+    """States [s, p] by step, each with the losses of the steps since the checkpoint before."""
+
+    @abstractmethod
+    def write(self, step: int, state: Tensor, losses: Tensor) -> None:
+        """Keep the state before a step."""
+
+    @abstractmethod
+    def read(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return the state before a step, and the losses kept with it."""
+
+    @abstractmethod
+    def has(self, step: int) -> bool:
+        """Return whether the state before a step is kept."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class InMemory(Checkpoints):
+    """States that live as long as the run."""
+
+    _states: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def write(self, step: int, state: Tensor, losses: Tensor) -> None:
+        """Keep the state before a step."""
+        self._states[step] = state, losses
+
+    def read(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return the state before a step, and its losses."""
+        return self._states[step]
+
+    def has(self, step: int) -> bool:
+        """Return whether the state before a step is kept."""
+        return step in self._states
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class OnDisk(Checkpoints):
+    """States in a directory, made by `open_directory`.
+
+    Args:
+        root: The directory.
+        owner: The digest of the manifest.
+        device: Where states are read to.
+    """
+
+    root: Path
+    owner: str
+    device: torch.device
+
+    def write(self, step: int, state: Tensor, losses: Tensor) -> None:
+        """Put the state before a step on disk, whole or not at all."""
+        write_arrays(
+            self._path(step), self.owner, state=state.cpu().numpy(), losses=losses.cpu().numpy()
+        )
+
+    def read(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return the state before a step, and its losses."""
+        path = self._path(step)
+        try:
+            arrays = read_arrays(path, self.owner)
+        except FileNotFoundError as error:
+            raise CorruptFile(
+                f"Expected a state in {path}. Got no file. Run whence.train with the same "
+                "arguments and directory to compute it anew."
+            ) from error
+        state, losses = (torch.from_numpy(arrays[name]) for name in ("state", "losses"))
+        return state.to(self.device), losses.to(self.device)
+
+    def has(self, step: int) -> bool:
+        """Return whether a file for the state before a step is there."""
+        return self._path(step).exists()
+
+    def _path(self, step: int) -> Path:
+        """Return where the state before a step lies."""
+        return self.root / "states" / f"{step:08d}.npz"
+
+
+def digest(*tensors: Tensor) -> str:
+    """Hash dtypes, shapes and contents of tensors.
+
+    Args:
+        tensors: On any device.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    sha = hashlib.sha256()
+    for tensor in tensors:
+        array = np.ascontiguousarray(tensor.detach().cpu().numpy())
+        sha.update(f"{array.dtype} {array.shape}\n".encode())
+        sha.update(array.data if array.size else b"")
+    return sha.hexdigest()
+
+
+def open_directory(root: Path, identity: dict[str, str], device: torch.device) -> OnDisk:
+    """Make a run's directory, or make sure that it is this run's.
+
+    Args:
+        root: The directory.
+        identity: What decides the run, by name.
+        device: Where states are read to.
+
+    Returns:
+        The states in it.
+
+    Raises:
+        InvalidInput: If the directory holds a run that differs; the message says in what.
+        CorruptFile: If its manifest cannot be read.
+    """
+    path = root / "manifest.json"
+    if path.exists():
+        _refuse_other(path, identity)
+    elif root.exists() and any(root.iterdir()):
+        raise InvalidInput(
+            f"Expected {root} to be empty or to hold a run. Got other files. "
+            "Choose another directory."
+        )
+    (root / "states").mkdir(parents=True, exist_ok=True)
+    for leftover in [*root.glob("manifest.json.*.tmp"), *root.glob("states/*.npz.*.tmp")]:
+        leftover.unlink(missing_ok=True)
+    if not path.exists():
+        write_whole(path, json.dumps(identity, indent=2).encode())
+    owner = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return OnDisk(root, owner, device)
+
+
+def _refuse_other(path: Path, identity: dict[str, str]) -> None:
+    """Raise if the run on disk is not the one that is meant."""
+    try:
+        found = json.loads(path.read_bytes())
+        differing = [name for name in identity if found[name] != identity[name]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptFile(
+            f"Expected the manifest of a run in {path}. Got a file that is cut short or is "
+            "something else. Delete the directory, or choose another."
+        ) from error
+    if differing:
+        raise InvalidInput(
+            f"Expected the run in {path.parent} to have the {', '.join(differing)} of this one. "
+            f"Got another {', '.join(differing)}. Choose another directory."
+        )

@@ -1,0 +1,281 @@
+r"""Deterministic training that can be repeated with other weights, and walked backwards.
+
+Example i enters each of its batches as wᵢ ℓᵢ, so that training without it is training with
+wᵢ = 0: same order, same batches, same divisors.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from whence.errors import InvalidInput, NotDeterministic
+from whence.objective.derived_losses import CallableLoss
+from whence.objective.losses import Loss
+from whence.objective.measures import OutputFunction
+from whence.training.checkpoints import Checkpoints, InMemory, digest, open_directory
+from whence.training.optimizers import clip
+from whence.training.program import Program, prepare
+from whence.training.recipe import Recipe
+from whence.training.replay import Steps, refuse_nonfinite
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Run(Steps):
+    """A finished training: its result, and enough to repeat any part of it.
+
+    Attributes:
+        program: Model, loss and data, as functions of θ.
+        recipe: How it was trained.
+        weights: wᵢ of the training examples, [n].
+        params: θ after the last step, [p].
+        losses: The weighted mean loss of each step's batch, before the step, [T].
+        batches: The examples of each step, T tensors [b].
+        rates: The learning rate of each step, [T].
+        interval: Steps between two kept states; 1 keeps all.
+        checkpoints: The kept states.
+        directory: Where they lie, or `None`.
+    """
+
+    weights: Tensor
+    params: Tensor
+    losses: Tensor
+    interval: int
+    checkpoints: Checkpoints
+    directory: Path | None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: the batches by themselves, which are views of whole epochs."""
+        return {**self.__dict__, "batches": tuple(batch.clone() for batch in self.batches)}
+
+    @property
+    def train_ids(self) -> NDArray[Any]:
+        """The positions of the training examples, [n]."""
+        return np.arange(len(self.weights))
+
+    @property
+    def model(self) -> nn.Module:
+        """A copy of the user's module that holds the trained parameters."""
+        module = copy.deepcopy(self.program.model)
+        named = self.program.named(self.params)
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                if name in named:
+                    parameter.copy_(named[name])
+                    parameter.requires_grad_(True)
+        return module
+
+    def outputs(self, params: Tensor, inputs: Tensor) -> Tensor:
+        """Return f_θ(x) [b, c], at any params [p]."""
+        return self.program.outputs(params, inputs)
+
+    def segments(self) -> list[tuple[int, int]]:
+        """Return the stretches (start, stop) between kept states, in order."""
+        return _segments(self.steps, self.interval)
+
+    def states(self, start: int, stop: int) -> list[Tensor]:
+        """Return the states before steps start, …, stop of one segment, recomputed if need be.
+
+        Args:
+            start: A step whose state is kept.
+            stop: The next such step.
+
+        Returns:
+            stop − start + 1 states, [s, p] each.
+
+        Raises:
+            CorruptFile: If a kept state cannot be read.
+            NotDeterministic: If the steps, repeated, do not lead to the next kept state.
+        """
+        states = [self.checkpoints.read(start)[0]]
+        if stop == start + 1:
+            return [*states, self.checkpoints.read(stop)[0]]
+        for step in range(start, stop):
+            states.append(_advance(self, states[-1], step, self.weights)[0])
+        kept = self.checkpoints.read(stop)[0]
+        if not torch.allclose(kept, states[-1], rtol=1e-3, atol=1e-3 * float(kept.abs().max())):
+            raise NotDeterministic(
+                f"Expected steps {start} to {stop} to lead to the recorded state. Got another. "
+                "Use deterministic kernels (torch.use_deterministic_algorithms), and the model and "
+                "the number of threads of the training: sums in another order round otherwise."
+            )
+        return states
+
+
+def train(
+    model: nn.Module,
+    loss: Loss | OutputFunction,
+    dataset: Any,
+    recipe: Recipe,
+    *,
+    weights: Tensor | None = None,
+    directory: str | os.PathLike[str] | None = None,
+    memory: int = 2**30,
+) -> Run:
+    """Train a copy of a model, and record the run so that it can be differentiated.
+
+    The result equals that of the same loop written with `torch.optim`, up to rounding.
+
+    Args:
+        model: A module that starts from its own parameters and is left as it is. Parameters with
+            `requires_grad=False` stay fixed.
+        loss: A `Loss`, or a function of (outputs [b, c], targets) giving losses [b].
+        dataset: (x, y) with n rows each, or a map-style `torch.utils.data.Dataset` of such pairs.
+        recipe: How to train.
+        weights: wᵢ >= 0, [n]; ones by default. The divisor of a batch is its size.
+        directory: Keep the states there. Called again with the same arguments after an
+            interruption, the run goes on from its last state; when complete, it is only read.
+        memory: Bytes of states kept in memory. Where all T do not fit, as many as do are kept, and
+            the reverse pass repeats the steps between. With a directory every √T-th is kept.
+
+    Returns:
+        The run.
+
+    Raises:
+        InvalidInput: If data, weights and model do not fit, or the directory holds another run.
+        NotDeterministic: If the model or the data set is random.
+        UnsupportedModel: If the model mixes the examples of a batch.
+        Diverged: If the loss does not stay finite.
+        CorruptFile: If the directory holds a file that is cut short or changed.
+
+    Cost:
+        T forward and backward passes of a batch.
+
+    Examples:
+        >>> import torch
+        >>> from whence.objective.losses import SquaredError
+        >>> x = torch.tensor([[1.0], [2.0]])
+        >>> model = torch.nn.Linear(1, 1, bias=False)
+        >>> recipe = Recipe(learning_rate=0.2, batch_size=2, epochs=50)
+        >>> run = train(model, SquaredError(), (x, 3 * x), recipe)
+        >>> run.params
+        tensor([3.])
+    """
+    program = prepare(model, loss, dataset, recipe.dtype)
+    n, device = len(program.inputs), program.inputs.device
+    checked = _check_weights(weights, n, program)
+    batches = tuple(batch.to(device) for batch in recipe.batches(n))
+    rates = tuple(recipe.rates(len(batches)))
+    initial = recipe.update().start(program.parameters())
+    interval = _interval(len(batches), initial.numel() * initial.element_size(), memory)
+    checkpoints: Checkpoints = InMemory()
+    if directory is not None:
+        interval = math.ceil(math.sqrt(len(batches)))
+        identity = _identity(program, recipe, rates, checked)
+        checkpoints = open_directory(Path(directory), identity, device)
+    run = Run(
+        program=program,
+        recipe=recipe,
+        weights=checked,
+        params=initial[0],
+        losses=initial.new_empty(0),
+        batches=batches,
+        rates=rates,
+        interval=interval,
+        checkpoints=checkpoints,
+        directory=None if directory is None else Path(directory),
+    )
+    final_state, losses = _complete(run, initial)
+    refuse_nonfinite(final_state[0], losses)
+    return replace(run, params=final_state[0], losses=losses)
+
+
+def _advance(run: Run, state: Tensor, step: int, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the state [s, p] after a step, and the loss of its batch before it."""
+    batch = run.batches[step]
+    gradient, loss = run.program.gradient(state[0], batch, weights[batch])
+    gradient = clip(gradient, run.recipe.clip_norm)
+    return run.update.forward(state, gradient, run.rates[step], step), loss
+
+
+def _complete(run: Run, initial: Tensor) -> tuple[Tensor, Tensor]:
+    """Take the steps that are not on record; return the last state and all losses [T]."""
+    if not run.checkpoints.has(0):
+        run.checkpoints.write(0, initial, initial.new_empty(0))
+    state, losses = run.checkpoints.read(0)
+    recorded = [losses]
+    with tqdm(total=run.steps, desc="training", disable=None) as bar:
+        for start, stop in run.segments():
+            if run.checkpoints.has(stop):
+                state, losses = run.checkpoints.read(stop)
+            else:
+                state, losses = _segment(run, state, start, stop)
+                run.checkpoints.write(stop, state, losses)
+            recorded.append(losses)
+            bar.update(stop - start)
+    return state, torch.cat(recorded)
+
+
+def _segment(run: Run, state: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
+    """Return the state after the steps of a segment, and their losses."""
+    losses: list[Tensor] = []
+    for step in range(start, stop):
+        state, loss = _advance(run, state, step, run.weights)
+        losses.append(loss)
+    return state, torch.stack(losses)
+
+
+def _segments(steps: int, interval: int) -> list[tuple[int, int]]:
+    """Return (start, stop) of stretches of at most `interval` steps."""
+    return [(start, min(start + interval, steps)) for start in range(0, steps, interval)]
+
+
+def _interval(steps: int, size: int, memory: int) -> int:
+    """Return the smallest number of steps between kept states of `size` bytes that fit."""
+    for interval in _divisions(steps):
+        repeated = interval if interval > 1 else 0
+        if (math.ceil(steps / interval) + 1 + repeated) * size <= memory:
+            return interval
+    return math.ceil(math.sqrt(steps))
+
+
+def _divisions(steps: int) -> Iterator[int]:
+    """Yield 1, 2, … up to √T; beyond it memory grows again."""
+    yield from range(1, math.ceil(math.sqrt(steps)) + 1)
+
+
+def _check_weights(weights: Tensor | None, n: int, program: Program) -> Tensor:
+    """Return the weights in the dtype of the run."""
+    like = program.parameters()
+    if weights is None:
+        return like.new_ones(n)
+    checked = torch.as_tensor(weights).detach().to(like)
+    if checked.shape != (n,) or not bool(((checked >= 0) & torch.isfinite(checked)).all()):
+        raise InvalidInput(
+            f"Expected {n} finite weights >= 0, one per training example. "
+            f"Got shape {list(checked.shape)}, smallest {float(checked.min()):g}."
+        )
+    return checked
+
+
+def _identity(
+    program: Program, recipe: Recipe, rates: tuple[float, ...], weights: Tensor
+) -> dict[str, str]:
+    """Return what decides the run, by name."""
+    schedule = digest(torch.tensor(rates, dtype=torch.float64))
+    loss = program.loss
+    # The repr of a function holds its address, which changes from process to process.
+    named = repr(loss)
+    if isinstance(loss, CallableLoss):
+        named = getattr(loss.function, "__qualname__", type(loss.function).__name__)
+    return {
+        "format": "1",
+        "architecture": f"{program.model!r} {[(name, list(s)) for name, s in program.shapes]}",
+        "start": digest(*program.model.state_dict().values()),
+        "data": digest(program.inputs, program.targets),
+        "weights": digest(weights),
+        "loss": named,
+        "recipe": f"{replace(recipe, schedule='constant', warmup=0)!r}, rates {schedule}",
+    }

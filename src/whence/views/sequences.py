@@ -1,0 +1,131 @@
+"""Sequences of tokens as a page shows them: cut into pieces, each with its part of the effect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from whence.linalg.solver import Solver
+from whence.methods.prediction import Floats, MeasureLike
+from whence.methods.tokens import influence_by_token
+from whence.network.objective import ModuleExamples
+from whence.objective.losses import CrossEntropy
+from whence.objective.objective import Examples, Objective
+
+Decode: TypeAlias = Callable[[list[int]], str]  # such as a tokenizer's decode
+
+
+def pieces_of(examples: Examples, index: int, decode: Decode | None) -> tuple[str, ...]:
+    """Return the tokens of one example as texts, padding left out.
+
+    Args:
+        examples: The examples it is one of.
+        index: Its position among them.
+        decode: From token numbers to text; the numbers themselves if `None`.
+
+    Returns:
+        One text per token; none where the inputs are not tokens.
+    """
+    tokens = _tokens(examples, index)
+    if tokens is None:
+        return ()
+    numbers = tokens.tolist()
+    if decode is None:
+        return tuple(f"{number} " for number in numbers)
+    return tuple(decode([number]) for number in numbers)
+
+
+def is_sequence(objective: Objective) -> bool:
+    """Return whether a model answers each token of its input: its outputs are [b, t, c].
+
+    Args:
+        objective: R at θ̂.
+
+    Returns:
+        True for language models.
+    """
+    return objective.outputs(objective.train.subset(np.arange(1))).ndim == 3
+
+
+def counted(objective: Objective, target: Tensor) -> int | None:
+    """Return how many tokens of a sequence have a loss; `None` where the target is no sequence.
+
+    Args:
+        objective: R, which knows the loss.
+        target: One encoded target.
+
+    Returns:
+        The number of tokens.
+    """
+    loss = objective.loss
+    if not isinstance(loss, CrossEntropy) or target.ndim != 1 or target.is_floating_point():
+        return None
+    return int((target != loss.ignore_index).sum())
+
+
+def parts_of(
+    objective: Objective,
+    query: Examples,
+    where: NDArray[np.intp],
+    *,
+    measure: MeasureLike,
+    solver: Solver | None,
+    damping: float | None,
+) -> list[Floats]:
+    """Return which part of each example's effect comes from each of its tokens, first order.
+
+    Args:
+        objective: R at θ̂ of a sequence model on tokens.
+        query: One query.
+        where: Positions of the examples, [k].
+        measure: What is predicted.
+        solver: What inverts the curvature; chosen by cost if `None`.
+        damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+
+    Returns:
+        One array per example, one number per token that is shown; where the targets are the
+        tokens after the first, the first has no part.
+    """
+    found = influence_by_token(
+        objective, query, measure=measure, indices=where, solver=solver, damping=damping
+    ).values[0]
+    shown = objective.train.subset(where)
+    ids = _ids(shown)
+    assert ids is not None
+    length, parts = ids.shape[1], []
+    for index, values in enumerate(found):
+        each = np.concatenate([np.zeros(length - len(values)), values])
+        kept = _kept(shown, index)
+        parts.append(each if kept is None else each[kept])
+    return parts
+
+
+def _ids(examples: Examples) -> Tensor | None:
+    """Return the token numbers [b, t], or `None` where the inputs are not tokens."""
+    inputs = examples.inputs if isinstance(examples, ModuleExamples) else None
+    ids = inputs.get("input_ids") if isinstance(inputs, Mapping) else inputs
+    whole = isinstance(ids, Tensor) and ids.ndim == 2 and not ids.is_floating_point()
+    return ids if whole else None
+
+
+def _kept(examples: Examples, index: int) -> NDArray[np.bool_] | None:
+    """Return which tokens of an example are no padding, [t]; `None` for all."""
+    assert isinstance(examples, ModuleExamples)
+    if not isinstance(examples.inputs, Mapping) or "attention_mask" not in examples.inputs:
+        return None
+    kept: NDArray[np.bool_] = (examples.inputs["attention_mask"][index] != 0).cpu().numpy()
+    return kept
+
+
+def _tokens(examples: Examples, index: int) -> Tensor | None:
+    """Return one example's token numbers without padding, or `None`."""
+    ids = _ids(examples)
+    if ids is None:
+        return None
+    kept = _kept(examples, index)
+    return ids[index] if kept is None else ids[index][torch.from_numpy(kept).to(ids.device)]

@@ -1,0 +1,136 @@
+"""Which solver and which damping are picked, and that the reason is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import whence
+from tests.linear.test_objective import CASES, random
+from tests.network.zoo import objective_of
+from whence.curvature import prepare as rule
+from whence.curvature.exact import GGN, Hessian
+from whence.curvature.prepare import choose_damping, prepare
+from whence.errors import InvalidInput, NotPositiveDefinite
+from whence.linalg import CG, Cholesky, materialize
+
+
+def test_small_models_are_factored() -> None:
+    prepared = prepare(CASES["softmax"](), 1)
+    assert "Cholesky factor of the 18 x 18 Hessian" in prepared.solver
+    assert prepared.damping == 0
+    assert "convex" in prepared.damping_reason
+
+
+def test_the_inverse_is_that_of_the_hessian_less_its_flat_directions() -> None:
+    objective = CASES["softmax"]()
+    inverse = materialize(prepare(objective, 1).inverse)
+    flat = objective.flat_directions()
+    exact = torch.linalg.pinv(objective.dense_hessian())
+    off = torch.eye(len(flat)).double() - flat @ flat.T
+    torch.testing.assert_close(off @ inverse @ off, exact, rtol=1e-8, atol=1e-8)
+
+
+def test_what_was_prepared_is_kept_per_option() -> None:
+    objective = CASES["softmax"]()
+    assert prepare(objective, 1) is prepare(objective, 1)
+    assert prepare(objective, 1, damping=0.1) is not prepare(objective, 1)
+    solver = CG(rtol=1e-9)
+    assert prepare(objective, 1, solver=solver).solver.endswith("as asked")
+
+
+def test_damping_shifts_the_eigenvalues() -> None:
+    plain, damped = (prepare(CASES["softmax"](), 1, damping=d) for d in (0.0, 0.25))
+    assert plain.smallest_eigenvalue is not None
+    assert damped.smallest_eigenvalue == pytest.approx(plain.smallest_eigenvalue + 0.25)
+
+
+def test_without_convexity_gauss_newton_is_damped_by_its_mean_eigenvalue() -> None:
+    objective = objective_of("mlp")
+    curvature, damping, reason = choose_damping(objective, None)
+    assert isinstance(curvature, GGN)
+    exact = float(materialize(curvature).trace() - objective.l2.sum()) / len(objective.params)
+    assert damping == pytest.approx(exact, rel=0.5)
+    assert "mean" in reason
+    assert isinstance(choose_damping(replace(objective, convex=True), None)[0], Hessian)
+
+
+def test_negative_damping_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="Got -1"):
+        choose_damping(CASES["softmax"](), -1)
+
+
+def test_a_singular_hessian_says_what_to_do() -> None:
+    objective = CASES["squared"]()
+    twice = objective.train.features.dense().clone()
+    twice[:, 1] = twice[:, 0]
+    train = replace(objective.train, features=type(objective.train.features)(twice))
+    singular = replace(objective, train=train, l2=torch.zeros_like(objective.l2))
+    with pytest.raises(NotPositiveDefinite, match="Fit with an l2 penalty"):
+        prepare(singular, 1)
+
+
+def test_a_small_network_is_solved_by_gauss_newton() -> None:
+    """What the words say: without convexity the factor is that of the Gauss-Newton matrix."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+    data = torch.randn(30, 3, dtype=torch.float64), torch.arange(30) % 2
+    objective = whence.from_torch(model.double(), whence.CrossEntropy(), data)
+    prepared = prepare(objective, 1, damping=0.1)
+    p = len(objective.params)
+    eye = torch.eye(p, dtype=torch.float64)
+    expected = torch.linalg.inv(objective.ggnvp(eye) + 0.1 * eye)
+    torch.testing.assert_close(prepared.inverse.matmat(eye), expected)
+    assert "Gauss-Newton" in prepared.solver
+    assert "Gauss-Newton" in prepared.damping_reason
+
+
+@pytest.mark.parametrize("name", ["softmax", "softmax, unpenalized", "one versus rest"])
+@pytest.mark.parametrize("direct", [True, False])
+def test_large_models_are_solved_in_float32_and_checked_in_float64(
+    name: str, direct: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rule, "_SMALL", 5)
+    monkeypatch.setattr(rule, "_factor_is_cheaper", lambda *_: direct)
+    objective = CASES[name]()
+    prepared = prepare(objective, 1)
+    assert prepared.scored is not None
+    assert prepared.scored.params.dtype == torch.float32
+    assert "float32" in prepared.solver
+    assert ("Cholesky" in prepared.solver) == direct
+    flat, hessian = objective.flat_directions(), objective.dense_hessian()
+    b = hessian @ random(len(flat), 2)
+    solution = prepared.inverse.solve(b)
+    assert solution.converged
+    assert float((hessian @ solution.value - b).norm() / b.norm()) < 1e-5
+
+
+def test_what_float32_cannot_factor_is_factored_in_float64(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rule, "_SMALL", 5)
+    monkeypatch.setattr(rule, "_factor_is_cheaper", lambda *_: True)
+    objective = CASES["softmax without intercept"]()
+    twice = objective.train.features.dense().clone()
+    twice[:, 1] = twice[:, 0]
+    train = replace(objective.train, features=type(objective.train.features)(twice))
+    objective = replace(objective, train=train, l2=torch.full_like(objective.l2, 1e-9))
+    prepared = prepare(objective, 1)
+    assert prepared.scored is None
+    assert "float32" not in prepared.solver
+    residual = prepared.inverse.solve(torch.ones(len(objective.l2), 1).double()).residual
+    assert residual < 1e-6
+
+
+def test_a_solver_as_asked_works_in_the_precision_of_the_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rule, "_SMALL", 5)
+    objective = CASES["softmax without intercept"]()
+    eye = torch.eye(len(objective.params)).double()
+    for solver in (Cholesky(), CG(rtol=1e-12)):
+        prepared = prepare(objective, 1, solver=solver)
+        assert prepared.scored is None
+        torch.testing.assert_close(prepared.inverse.matmat(objective.dense_hessian()), eye)

@@ -1,0 +1,124 @@
+"""Support vector machines retrained exactly, against scikit-learn fitted from scratch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_wine
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC, LinearSVC
+
+import whence
+from whence.fitting.hinge import fit_hinge
+
+_MODELS = {
+    "svc-linear": SVC(kernel="linear", C=0.3, tol=1e-12),
+    "svc-rbf": SVC(kernel="rbf", gamma=0.03, C=2.0, tol=1e-12),
+    "svc-balanced": SVC(kernel="linear", C=0.1, class_weight="balanced", tol=1e-12),
+    "linear-svc": LinearSVC(loss="hinge", C=0.3, tol=1e-10, max_iter=10**6),
+    "linear-svc-no-intercept": LinearSVC(
+        loss="hinge", C=0.3, fit_intercept=False, tol=1e-10, max_iter=10**6
+    ),
+}
+
+
+def data(n: int = 90) -> tuple[np.ndarray, np.ndarray]:
+    x, y = load_breast_cancer(return_X_y=True)
+    order = np.random.default_rng(4).permutation(len(x))[:n]
+    return StandardScaler().fit_transform(x[order]), y[order]
+
+
+@pytest.mark.parametrize("name", _MODELS)
+def test_equals_refits_from_scratch(name: str) -> None:
+    x, y = data()
+    weights = np.random.default_rng(5).uniform(0.5, 2.0, len(x))
+    model = clone(_MODELS[name]).fit(x, y, sample_weight=weights)
+    objective = whence.from_sklearn(model, x, y, sample_weight=weights)
+    queries = x[:6] + 0.05, y[:6]
+    dual = np.abs(fit_hinge(objective).machines[0].beta)
+    by_influence = np.argsort(-dual)
+    where = np.r_[by_influence[:12], by_influence[-2:]]
+
+    def outputs(f: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return f[:, 0]
+
+    if getattr(model, "class_weight", None) == "balanced":
+        fixed = dict(zip(model.classes_, model.class_weight_, strict=True))
+        model.set_params(class_weight=fixed)
+    actual = whence.leave_one_out(objective, where, queries, measure=outputs)
+    for column, i in enumerate(where):
+        keep = np.arange(len(x)) != i
+        refit = clone(model).fit(x[keep], y[keep], sample_weight=weights[keep])
+        expected = refit.decision_function(queries[0]) - model.decision_function(queries[0])
+        np.testing.assert_allclose(actual[:, column], expected, atol=2e-5)
+    assert not actual[:, -1].any()
+
+
+def test_one_versus_rest_and_groups() -> None:
+    x, y = load_wine(return_X_y=True)
+    x = StandardScaler().fit_transform(x)
+    model = LinearSVC(loss="hinge", C=0.05, class_weight={2: 2.0}, tol=1e-10, max_iter=10**6)
+    model.fit(x, y)
+    objective = whence.from_sklearn(model, x, y)
+    group = [0, 70, 90, 140, 150]
+    changed = whence.group_effect(
+        objective, group, (x[:3], y[:3]), order="refit", measure=lambda f, y: f[:, 1]
+    )
+    keep = np.setdiff1d(np.arange(len(x)), group)
+    refit = clone(model).fit(x[keep], y[keep])
+    expected = (refit.decision_function(x[:3]) - model.decision_function(x[:3]))[:, 1]
+    np.testing.assert_allclose(changed, expected, atol=2e-5)
+
+
+def kkt_violation(objective: Any, weights: torch.Tensor) -> float:
+    """How far a fit is from the conditions of optimality, in units of the margin."""
+    fit = fit_hinge(objective.reweighted(weights))
+    at = fit.objective
+    signs = 2 * objective.train.targets - 1
+    slack = 1 - signs * at.outputs(at.train)[:, 0]
+    bounds, dual = weights / len(signs), torch.from_numpy(np.abs(fit.machines[0].beta))
+    pull = at.vjp(at.train, (-signs * dual).reshape(-1, 1, 1))[:, 0] + at.l2 * at.params
+    inside = (dual > 1e-12) & (dual < bounds - 1e-12)
+    return max(
+        float(pull.abs().max()),
+        float((slack * (dual <= 1e-12) * (bounds > 0)).clamp_min(0).max()),
+        float((-slack * (dual >= bounds - 1e-12) * (bounds > 0)).clamp_min(0).max()),
+        float((slack * inside).abs().max()),
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0.01, 0.3, 5.0]), st.booleans())
+def test_optimality_on_random_data(seed: int, c: float, intercept: bool) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(40, 4))
+    y = (x[:, 0] + rng.normal(size=40) > 0).astype(int)
+    y[:2] = [0, 1]
+    if intercept:
+        model: Any = SVC(kernel="linear", C=c).fit(x, y)
+    else:
+        model = LinearSVC(loss="hinge", C=c, max_iter=10**5).fit(x, y)
+    objective = whence.from_sklearn(model, x, y)
+    weights = torch.ones(40, dtype=torch.float64)
+    weights[torch.from_numpy(rng.permutation(40)[:5])] = 0
+    assert kkt_violation(objective, weights) < 1e-7
+
+
+def test_smoothing_predicts_what_the_true_hinge_does() -> None:
+    x, y = data(400)
+    model = LinearSVC(loss="hinge", C=0.1, tol=1e-10, max_iter=10**6).fit(x[:300], y[:300])
+    objective = whence.from_sklearn(model, x[:300], y[:300], temperature=0.05)
+    queries = x[300:305], y[300:305]
+    predicted = whence.influence(objective, queries, measure="margin")
+    correlations = []
+    for q, where in enumerate(predicted.largest(30).positions):
+        query = queries[0][q : q + 1], queries[1][q : q + 1]
+        actual = whence.leave_one_out(objective, where, query, measure="margin")
+        correlations.append(np.corrcoef(predicted.values[q, where], actual[0])[0, 1])
+    assert np.median(correlations) > 0.85

@@ -1,0 +1,85 @@
+"""Groups, edits and perturbations, against refitting on changed data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+import whence
+from tests.fitted import Fitted
+from whence.errors import InvalidInput
+
+
+def test_group_of_a_quadratic_is_exact(ridge: Fitted) -> None:
+    group = list(range(0, 60, 2))
+    actual = ridge.losses(ridge.refit_without(*group)) - ridge.losses(ridge.estimator)
+    for order in ("newton", "refined", "refit"):
+        predicted = whence.group_effect(ridge.objective, group, ridge.queries, order=order)
+        np.testing.assert_allclose(predicted, actual, rtol=1e-7, atol=1e-7)
+
+
+def test_group_refit_equals_scikit_learn(fitted: Fitted) -> None:
+    group = [1, 5, 8, 30]
+    actual = fitted.losses(fitted.refit_without(*group)) - fitted.losses(fitted.estimator)
+    refit = whence.group_effect(fitted.objective, group, fitted.queries, order="refit")
+    np.testing.assert_allclose(refit, actual, atol=1e-6)
+    first = whence.group_effect(fitted.objective, group, fitted.queries, order="first")
+    newton = whence.group_effect(fitted.objective, group, fitted.queries)
+    assert np.abs(newton - actual).max() < np.abs(first - actual).max()
+
+
+def test_first_order_groups_add_up(fitted: Fitted) -> None:
+    singles = whence.influence(fitted.objective, fitted.queries, indices=[2, 3, 11]).values
+    group = whence.group_effect(fitted.objective, [2, 3, 11, 3], fitted.queries, order="first")
+    np.testing.assert_allclose(group, singles.sum(1), atol=1e-10)
+
+
+def test_a_group_of_one_is_a_removal(fitted: Fitted) -> None:
+    for order in ("newton", "refined"):
+        single = whence.influence(fitted.objective, fitted.queries, order=order, indices=[6])
+        group = whence.group_effect(fitted.objective, [6], fitted.queries, order=order)
+        np.testing.assert_allclose(group, single.values[:, 0], atol=1e-8)
+
+
+def test_edit_equals_refitting_on_edited_data(fitted: Fitted) -> None:
+    x, y = fitted.x.copy(), fitted.y.copy()
+    x[4], y[4] = x[4] + 0.3, y[0]
+    refit = clone(fitted.estimator).fit(x, y, sample_weight=fitted.weights)
+    actual = fitted.losses(refit) - fitted.losses(fitted.estimator)
+    predicted = whence.edit(fitted.objective, 4, x[4], y[4], fitted.queries, order="refined")
+    scale = np.abs(actual).max()
+    np.testing.assert_allclose(predicted, actual, atol=0.1 * scale)
+
+
+def test_edit_of_a_quadratic_is_exact(ridge: Fitted) -> None:
+    x, y = ridge.x.copy(), ridge.y.copy()
+    x[4], y[4] = -x[4], 2 * y[4]
+    refit = clone(ridge.estimator).fit(x, y, sample_weight=ridge.weights)
+    actual = ridge.losses(refit) - ridge.losses(ridge.estimator)
+    predicted = whence.edit(ridge.objective, 4, x[4], y[4], ridge.queries)
+    np.testing.assert_allclose(predicted, actual, rtol=1e-7, atol=1e-7)
+
+
+def test_perturbation_is_the_derivative_of_refitting(fitted: Fitted) -> None:
+    x_query, y_query = fitted.queries
+    query = (x_query[:1], y_query[:1])
+    derivatives = whence.perturbation(fitted.objective, [3, 8], query)
+    step = 1e-4
+    for row, i in enumerate((3, 8)):
+        for feature in (0, 2):
+            sides = []
+            for sign in (1, -1):
+                x = fitted.x.copy()
+                x[i, feature] += sign * step
+                refit = clone(fitted.estimator).fit(x, fitted.y, sample_weight=fitted.weights)
+                sides.append(fitted.losses(refit)[0])
+            numeric = (sides[0] - sides[1]) / (2 * step)
+            assert derivatives[row, feature] == pytest.approx(numeric, rel=1e-3, abs=1e-6)
+
+
+def test_edit_refuses_more_than_one(ridge: Fitted) -> None:
+    with pytest.raises(InvalidInput, match="one index"):
+        whence.edit(ridge.objective, [1, 2], ridge.x[0], ridge.y[0], ridge.queries)
+    with pytest.raises(InvalidInput, match="one new example"):
+        whence.edit(ridge.objective, 1, ridge.x[:2], ridge.y[:2], ridge.queries)

@@ -1,0 +1,47 @@
+"""Leave-one-out by retraining, against scikit-learn fitted from scratch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import whence
+from tests.fitted import Fitted
+from whence.errors import NotConvergedWarning
+
+
+def test_equals_refits_from_scratch(fitted: Fitted) -> None:
+    where = np.arange(0, 80, 4)
+    actual = whence.leave_one_out(fitted.objective, where, fitted.queries)
+    before = fitted.losses(fitted.estimator)
+    for column, i in enumerate(where):
+        refit = fitted.losses(fitted.refit_without(int(i))) - before
+        np.testing.assert_allclose(actual[:, column], refit, atol=1e-6)
+
+
+def test_a_leveraged_point_is_refitted_on_its_own(binary: Fitted) -> None:
+    x, y = binary.x.copy(), binary.y.copy()
+    x[0], y[0] = 30 * x[0], 1 - y[0]
+    estimator = type(binary.estimator)(tol=1e-12, max_iter=10_000, solver="newton-cholesky").fit(
+        x, y
+    )
+    extreme = Fitted(estimator, x, y, binary.queries, np.ones(len(x)))
+    actual = whence.leave_one_out(extreme.objective, [0], extreme.queries)[:, 0]
+    refit = extreme.losses(extreme.refit_without(0)) - extreme.losses(estimator)
+    np.testing.assert_allclose(actual, refit, atol=1e-6)
+
+
+def test_a_fit_stopped_early_says_so_and_can_be_refitted(binary: Fitted) -> None:
+    loose = type(binary.estimator)(tol=1e-1, max_iter=3).fit(binary.x, binary.y)
+    objective = whence.from_sklearn(loose, binary.x, binary.y)
+    with pytest.warns(NotConvergedWarning, match=r"(?s)as removing .* typical .*refit"):
+        whence.influence(objective, binary.queries)
+    diagnostics = whence.influence(objective.refit(), binary.queries).diagnostics
+    assert diagnostics is not None
+    assert diagnostics.gradient_norm < 1e-10
+
+
+def test_other_data_than_fitted_on_is_noticed(binary: Fitted) -> None:
+    objective = whence.from_sklearn(binary.estimator, binary.x, binary.y[::-1].copy())
+    with pytest.warns(NotConvergedWarning, match="exactly what the model was fitted on"):
+        whence.influence(objective, binary.queries)

@@ -1,0 +1,99 @@
+"""Scores of tokens against the gradient of each token's own loss, one by one, in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.func import functional_call
+from torch.nn import functional
+
+import whence
+from tests.network.zoo import SIZE, objective_of
+from whence.curvature.exact import GGN
+from whence.errors import InvalidInput
+from whence.linalg import CG, materialize
+from whence.network.objective import ModuleObjective
+
+pytestmark = pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
+
+_DAMPING = 0.3
+_QUERIES = 2
+
+
+def sequences() -> ModuleObjective:
+    """A small transformer whose last targets are ignored."""
+    objective = objective_of("gpt2")
+    targets = objective.train.targets.clone()
+    targets[1, 3:] = targets[4, 0] = -100
+    data = (objective.train.inputs, targets)
+    return whence.from_torch(
+        objective.model.requires_grad_(),
+        whence.CrossEntropy(),
+        data,
+        l2=0.1,
+        weights=objective.weights,
+    )
+
+
+def token_gradient(objective: ModuleObjective, i: int, t: int) -> torch.Tensor:
+    """The gradient of one token's loss, by differentiating it alone."""
+    target = objective.train.targets[i, t]
+    if target == -100:
+        return torch.zeros_like(objective.params)
+    named = {name: objective.params[at].view(objective.shapes[name]) for name, at in
+             objective.slices.items()}  # fmt: skip
+    leaves = {name: value.clone().requires_grad_() for name, value in named.items()}
+    tokens = {"input_ids": objective.train.inputs["input_ids"][i : i + 1]}
+    logits = functional_call(objective.model, leaves, (), tokens)
+    loss = functional.cross_entropy(logits[0, t], target)
+    gradients = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+    return torch.cat([gradient.flatten() for gradient in gradients])
+
+
+def test_each_part_is_the_influence_of_one_tokens_loss() -> None:
+    objective = sequences()
+    queries = objective.train.subset(np.arange(_QUERIES))
+    found = whence.influence_by_token(
+        objective, queries, solver=CG(rtol=1e-12), damping=_DAMPING, indices=[1, 4, 6]
+    )
+    p = len(objective.params)
+    inverse = torch.linalg.inv(materialize(GGN(objective)) + _DAMPING * torch.eye(p).double())
+    tokens = objective.train.targets.shape[1]
+    for row, i in enumerate([1, 4, 6]):
+        for t in range(tokens):
+            g = token_gradient(objective, i, t)
+            for q in range(_QUERIES):
+                m = sum(token_gradient(objective, q, s) for s in range(tokens))
+                expected = float(m @ inverse @ g * objective.weights[i] / SIZE)
+                assert found.values[q, row, t] == pytest.approx(expected, rel=1e-7, abs=1e-12)
+    assert found.targets.tolist() == objective.train.targets[[1, 4, 6]].tolist()
+
+
+def test_parts_add_up_and_ignored_tokens_have_none() -> None:
+    objective = sequences()
+    queries = objective.train.subset(np.arange(_QUERIES))
+    options = {"solver": whence.EKFAC(), "damping": _DAMPING, "measure": "margin"}
+    found = whence.influence_by_token(objective, queries, **options)
+    whole = whence.influence(objective, queries, **options)
+    np.testing.assert_allclose(found.values.sum(2), whole.values, rtol=1e-9, atol=1e-12)
+    ignored = np.broadcast_to(found.targets == -100, found.values.shape)
+    assert ignored.any()
+    assert (found.values[ignored] == 0).all()
+    assert (found.values[~ignored] != 0).any()
+
+
+def test_frame_has_a_row_per_token() -> None:
+    objective = sequences()
+    found = whence.influence_by_token(
+        objective, objective.train.subset(np.arange(2)), solver=whence.EKFAC(), damping=_DAMPING
+    )
+    frame = found.to_frame()
+    assert frame.shape == (SIZE * 5, 2)
+    assert frame.loc[(3, 2), 1] == found.values[1, 3, 2]
+
+
+def test_models_of_single_outputs_are_refused() -> None:
+    objective = objective_of("mlp")
+    with pytest.raises(InvalidInput, match=r"outputs \[b, 3\].*whence.influence"):
+        whence.influence_by_token(objective, objective.train, damping=_DAMPING)

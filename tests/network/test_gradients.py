@@ -1,0 +1,90 @@
+"""Products of factored gradients, in the precision of the factors, beside the gradients whole."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import whence
+from whence.network.gradients import Contribution, Lookup, Outer, Rows
+
+
+def of_kind(kind: str, positions: int, dtype: torch.dtype) -> tuple[Contribution, Tensor]:
+    """Some gradients of five examples, and the same as a matrix in float64."""
+    generator = torch.Generator().manual_seed(positions)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    if kind == "rows":
+        matrix = normal(5, 12)
+        return Rows(matrix), matrix.double()
+    if kind == "outer":
+        left, right = normal(5, positions, 3), normal(5, positions, 4)
+        whole = torch.einsum("btm,btd->bmd", left.double(), right.double())
+        return Outer(left, right), whole.flatten(1)
+    read = torch.randint(0, 6, (5, positions), generator=generator)
+    left = normal(5, positions, 2)
+    whole = torch.zeros(5, 6, 2, dtype=torch.float64)
+    for b in range(5):
+        whole[b].index_add_(0, read[b], left[b].double())
+    return Lookup(read, left, 6), whole.flatten(1)
+
+
+@pytest.mark.parametrize("kind", ["rows", "outer", "lookup"])
+@pytest.mark.parametrize("positions", [1, 3])
+@pytest.mark.parametrize("k", [2, 20])
+@pytest.mark.parametrize("narrow", [False, True])
+def test_products_are_those_of_the_whole_gradients(
+    kind: str, positions: int, k: int, narrow: bool
+) -> None:
+    # What is small is widened after a pass: only outer products come in bfloat16.
+    half = narrow and kind == "outer"
+    dtype = torch.bfloat16 if half else torch.float32
+    piece, whole = of_kind(kind, positions, dtype)
+    v, w = torch.randn(whole.shape[1], k), torch.rand(5, k)
+    rtol = 2e-2 if half else 1e-5
+    for given in [v.bfloat16(), v] if narrow else [v]:
+        dots, total = piece.products(given, w)
+        for found, exact in (
+            (piece.dot(given), whole @ v.double()),
+            (dots, whole @ v.double()),
+            (piece.sum(w), whole.T @ w.double()),
+            (total, whole.T @ w.double()),
+            (piece.squares(w[:, 0]), whole.square().T @ w[:, 0].double()),
+        ):
+            loose = 2e-2 if narrow else rtol
+            gap = float((found.double() - exact).norm())
+            assert gap <= loose * float(exact.norm())
+        assert piece.sum(w).dtype == piece.squares(w[:, 0]).dtype == torch.float32
+
+
+def test_modules_that_act_in_place_on_the_first_outputs_are_recorded() -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(7, 3), torch.arange(7) % 2
+    changed = nn.Sequential(nn.Linear(3, 5), nn.ReLU(inplace=True), nn.Linear(5, 2))
+    objective = whence.from_torch(changed, whence.CrossEntropy(), (x, y))
+    assert objective.factored == frozenset(objective.shapes)
+    found = objective.gradient_columns(objective.train, objective.loss)
+    exact = objective.looped(x, y, objective.loss.gradient)
+    torch.testing.assert_close(found.T, exact)
+
+
+def test_outputs_that_depend_on_no_selected_module_send_nothing_back() -> None:
+    class Constant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.shift = nn.Linear(3, 2), nn.Parameter(torch.zeros(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x).detach() + self.shift
+
+    x, y = torch.randn(6, 3), torch.arange(6) % 2
+    objective = whence.from_torch(Constant(), whence.CrossEntropy(), (x, y))
+    narrowed = objective.narrowed({"layer.weight"})
+    uses, passes = narrowed.passes(x, y, lambda f, t: f.unsqueeze(-1))
+    assert uses == []
+    assert list(passes) == []
+    found = objective.gradient_columns(objective.train, objective.loss)
+    torch.testing.assert_close(found.T, objective.looped(x, y, objective.loss.gradient))

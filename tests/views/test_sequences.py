@@ -1,0 +1,108 @@
+"""Pages about texts: each token has its part of the effect, and no text is ever markup."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import whence
+from whence.network.objective import ModuleObjective
+from whence.views.sequences import counted, parts_of, pieces_of
+
+transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+pytestmark = pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
+_WORDS = ["<script>hacked=1</script>", "a & b", "<img src=x onerror=hacked=1>", "plain", '"it\'s"']
+
+
+def decode(numbers: list[int]) -> str:
+    return "".join(_WORDS[number % len(_WORDS)] + " " for number in numbers)
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[dict[str, list[int]]]:
+    rng = np.random.default_rng(0)
+    return [{"input_ids": rng.integers(1, 20, length).tolist()} for length in range(4, 10)]
+
+
+@pytest.fixture(scope="module")
+def objective(texts: list[dict[str, list[int]]]) -> ModuleObjective:
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=20,
+        n_positions=12,
+        n_embd=8,
+        n_layer=1,
+        n_head=2,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    model = transformers.GPT2LMHeadModel(config).eval()
+    return whence.from_transformers(model, texts, params=lambda name, p: "mlp" in name)
+
+
+def test_parts_add_up_to_the_effect(
+    objective: ModuleObjective, texts: list[dict[str, list[int]]]
+) -> None:
+    explanation = whence.explain(objective, texts[2:3], k=3)
+    effects = (*explanation.helpful, *explanation.harmful)
+    where = np.array([effect.position for effect in effects])
+    parts = parts_of(objective, explanation.query, where, measure="loss", solver=None, damping=None)
+    for effect, part in zip(effects, parts, strict=True):
+        assert part.sum() == pytest.approx(effect.effect, rel=1e-3, abs=1e-7)
+        assert len(part) == len(texts[effect.position]["input_ids"])
+        assert part[0] == 0
+
+
+def test_padding_is_no_token(objective: ModuleObjective, texts: list[dict[str, list[int]]]) -> None:
+    assert pieces_of(objective.train, 0, None) == tuple(f"{i} " for i in texts[0]["input_ids"])
+    assert counted(objective, objective.train.targets[0]) == len(texts[0]["input_ids"]) - 1
+
+
+def test_page_shows_hostile_tokens_and_colors_them(
+    objective: ModuleObjective, texts: list[dict[str, list[int]]], tmp_path: Path
+) -> None:
+    explanation = whence.explain(objective, texts[2:3], k=3)
+    page = explanation.report(tmp_path / "why.html", decode=decode).read_text(encoding="utf-8")
+    assert "<script>hacked" not in page
+    assert "<img src=x" not in page
+    assert re.search(r'<mark class="(raises|lowers) s5"', page)
+    assert "which of its tokens the effect comes from" in page
+    plain = unescape(re.sub(r"<[^>]*>", "", page))
+    assert decode(texts[2]["input_ids"]).strip() in plain
+    assert "The model reads 5 tokens" in page
+
+
+def test_batch_of_texts(
+    objective: ModuleObjective, texts: list[dict[str, list[int]]], tmp_path: Path
+) -> None:
+    page = whence.report(objective, texts[:2], tmp_path / "many.html", k=2, decode=decode)
+    text = page.read_text(encoding="utf-8")
+    assert "<script>hacked" not in text
+    assert "hacked=1" in text
+
+
+def test_a_classifier_of_texts_shows_them_without_colors(
+    texts: list[dict[str, list[int]]], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=20,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+        max_position_embeddings=12,
+    )
+    model = transformers.BertForSequenceClassification(config).eval()
+    data = [{**text, "labels": i % 2} for i, text in enumerate(texts)]
+    objective = whence.from_transformers(model, data, params=lambda name, p: "classifier" in name)
+    explanation = whence.explain(objective, data[:1], k=2)
+    assert "The model says class" in str(explanation)
+    page = explanation.report(tmp_path / "why.html", decode=decode).read_text(encoding="utf-8")
+    assert "<mark" not in page
+    assert "plain" in page
