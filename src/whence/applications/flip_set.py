@@ -123,8 +123,7 @@ def flip_set(objective: Objective, query: Any, *, largest: int | None = None) ->
     def flips(m: int) -> bool:
         """Whether the prediction flips without the first m, by retraining."""
         if m not in outcomes:
-            moved = base.at(base.params + refit_without(base, ranking[:m]).squeeze(1))
-            there = moved.outputs(asked)
+            there = refit_without(base, ranking[:m]).outputs(asked)
             outcomes[m] = int(_ordered(there)[0]), float(lead(there, asked.targets)[0])
         return outcomes[m][0] != before
 

@@ -21,7 +21,7 @@ from whence.methods.prediction import (
     Order,
     as_array,
     check_order,
-    measure_changes,
+    measure_change,
     positions,
     predicted_changes,
 )
@@ -87,7 +87,7 @@ def group_effect(
         base = converged(objective)
         asked = base.examples(queries)
         quantity = measure_of(base.trained_loss, measure)
-        return as_array(measure_changes(base, asked, quantity, refit_without(base, where)))[:, 0]
+        return as_array(measure_change(base, refit_without(base, where), asked, quantity))
     check_order(order)
     prepared = prepare(objective, 1, solver=solver, damping=damping)
     group = GroupChange(

@@ -15,6 +15,7 @@ from whence.curvature.dual import dual_leverages, in_columns
 from whence.curvature.exact import Gradients
 from whence.curvature.forms import bilinear, quadratic
 from whence.curvature.prepare import Prepared, prepare
+from whence.curvature.reweighting import Reweightings, kept_without
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Solver
 from whence.methods.fit_quality import diagnostics, fit_quality
@@ -358,11 +359,11 @@ def influence_on_parameters(
 
 def removal(
     objective: Objective, inverse: LinearOperator, where: NDArray[np.intp]
-) -> SingleChanges:
+) -> SingleChanges | Reweightings:
     """Return the removals of the examples at some positions, one per column.
 
     Args:
-        objective: R at θ̂.
+        objective: R at θ̂; its statistics, if it has any, are weights alone.
         inverse: H⁻¹.
         where: Positions, [m].
 
@@ -370,4 +371,9 @@ def removal(
         The changes, each with weight −wᵢ.
     """
     removed: Tensor = objective.weights[where]
-    return single_changes(objective, inverse, objective.train.subset(where), -removed)
+    change = single_changes(objective, inverse, objective.train.subset(where), -removed)
+    if objective.statistics is None:
+        return change
+    kept = kept_without(len(objective.train), torch.from_numpy(where))
+    after = objective.statistics.weights(kept)
+    return change if after is None else Reweightings(removals=change, after=after)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from whence.curvature.changes import SingleChanges, tiles
 from whence.curvature.prepare import prepare
+from whence.curvature.reweighting import Reweightings, kept_without
 from whence.errors import UnsupportedModel
 from whence.evaluation.retraining import leave_one_out as repeated_without
 from whence.fitting.hinge import fit_hinge, is_hinge
@@ -25,11 +26,14 @@ from whence.methods.prediction import (
     Indices,
     MeasureLike,
     as_array,
+    measure_change,
     measure_changes,
     positions,
 )
 from whence.objective.losses import measure_of
+from whence.objective.measures import Measure
 from whence.objective.objective import Objective
+from whence.objective.trained import Examples
 from whence.training.run import Run
 
 _CONTRACTION = 0.8  # a step that leaves more of the gradient sends its removal to be refitted alone
@@ -88,9 +92,9 @@ def leave_one_out(
     quantity = measure_of(base.trained_loss, measure)
     parts = []
     with tqdm(total=len(where), desc="retraining", unit="fit", disable=None) as progress:
-        for deltas in _removals(base, _nearby(objective, base), where):
-            parts.append(measure_changes(base, asked, quantity, deltas))
-            progress.update(deltas.shape[1])
+        for part in _changes(base, _nearby(objective, base), asked, quantity, where):
+            parts.append(part)
+            progress.update(part.shape[1])
     return as_array(torch.cat(parts, 1))
 
 
@@ -106,7 +110,9 @@ def converged(objective: Objective) -> Objective:
     Raises:
         UnsupportedModel: If R is not known to be convex.
     """
-    if isinstance(objective, LinearObjective) and is_hinge(objective.trained_loss):
+    if isinstance(objective, LinearObjective) and (
+        is_hinge(objective.trained_loss) or objective.slope is not None
+    ):
         return objective.refit()
     if not objective.convex:
         raise UnsupportedModel(
@@ -118,19 +124,19 @@ def converged(objective: Objective) -> Objective:
     return objective if norm <= CONVERGED else objective.refit()
 
 
-def refit_without(objective: Objective, where: NDArray[np.intp]) -> Tensor:
-    """Retrain once without a set of examples, from θ̂.
+def refit_without(objective: Objective, where: NDArray[np.intp]) -> Objective:
+    """Retrain once without a set of examples, as the user's own fit on the rest would.
 
     Args:
         objective: R at its minimum.
         where: Positions of the removed examples.
 
     Returns:
-        The change of the parameters, [p, 1].
+        The model without them.
     """
     weights = objective.weights.clone()
     weights[where] = 0
-    return (objective.refit(weights).params - objective.params).unsqueeze(1)
+    return objective.refit(weights)
 
 
 def _nearby(objective: Objective, base: Objective) -> Objective:
@@ -140,6 +146,33 @@ def _nearby(objective: Objective, base: Objective) -> Objective:
     """
     _, in_examples = fit_quality(objective)
     return objective if in_examples <= 1 else base
+
+
+def _changes(
+    base: Objective,
+    nearby: Objective,
+    asked: Examples,
+    measure: Measure,
+    where: NDArray[np.intp],
+) -> Iterator[Tensor]:
+    """Yield the changes of the queries' measure [q, m] without each example, block by block."""
+    if not _together(base, where):
+        for at in where:
+            after = refit_without(base, np.array([at]))
+            yield measure_change(base, after, asked, measure).unsqueeze(1)
+        return
+    for deltas in _removals(base, nearby, where):
+        yield measure_changes(base, asked, measure, deltas)
+
+
+def _together(objective: Objective, where: NDArray[np.intp]) -> bool:
+    """Return whether the removals change nothing but weights, so that they can share a factor."""
+    if objective.statistics is None:
+        return True
+    if isinstance(objective, LinearObjective) and is_hinge(objective.trained_loss):
+        return False
+    kept = kept_without(len(objective.train), torch.from_numpy(where[:1]))
+    return objective.statistics.weights(kept) is not None
 
 
 def _removals(objective: Objective, nearby: Objective, where: NDArray[np.intp]) -> Iterator[Tensor]:
@@ -153,7 +186,9 @@ def _removals(objective: Objective, nearby: Objective, where: NDArray[np.intp]) 
         yield _refit_together(objective, removal(objective, inverse, where[tile]), where[tile])
 
 
-def _refit_together(objective: Objective, change: SingleChanges, where: NDArray[np.intp]) -> Tensor:
+def _refit_together(
+    objective: Objective, change: SingleChanges | Reweightings, where: NDArray[np.intp]
+) -> Tensor:
     """Return the parameter changes of several removals, each to a gradient norm of 1e-10."""
     deltas = change.newton()
     active = torch.arange(len(where))
@@ -169,5 +204,6 @@ def _refit_together(objective: Objective, change: SingleChanges, where: NDArray[
         going = (norms > CONVERGED) & contracts
         active, previous = active[going], norms[going]
     for column in alone:
-        deltas[:, column : column + 1] = refit_without(objective, where[column : column + 1])
+        alone_at = refit_without(objective, where[column : column + 1])
+        deltas[:, column] = alone_at.params - objective.params
     return deltas
