@@ -134,6 +134,8 @@ class Attribution(ABC):
         trained = self.trained
         encoded = trained.examples(queries)
         where = positions(trained, indices)
+        if isinstance(measure, str):
+            _check_targets(trained, encoded)
         values, diagnostics = self.values(encoded, measure_of(trained.loss, measure), where)
         return Scores(
             values=values.detach().cpu().numpy(),
@@ -252,3 +254,9 @@ def train_subset(trained: Trained, where: Positions) -> Examples:
     if len(where) == n and bool((where == np.arange(n)).all()):
         return trained.train
     return trained.train.subset(where)
+
+
+def _check_targets(trained: Trained, queries: Examples) -> None:
+    """Raise `InvalidInput` unless the queries' targets fit the loss; one row of outputs tells."""
+    one = trained.outputs(queries.subset(np.arange(1)))
+    trained.loss.check_targets(one.expand(len(queries), *one.shape[1:]), queries.targets)
