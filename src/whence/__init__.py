@@ -18,7 +18,7 @@ from whence.linalg.cg import CG
 from whence.linalg.lissa import LiSSA
 from whence.methods.changes import edit, group_effect, perturbation
 from whence.methods.influence import Influence, influence, influence_on_parameters, self_influence
-from whence.methods.leave_one_out import leave_one_out
+from whence.methods.leave_one_out import LeaveOneOut, leave_one_out
 from whence.methods.metagradient import Metagradient, metagradient
 from whence.methods.method import Attribution, Method
 from whence.methods.projected import Projected, projected
@@ -46,6 +46,7 @@ __all__ = [
     "Attribution",
     "CrossEntropy",
     "Influence",
+    "LeaveOneOut",
     "LiSSA",
     "Logistic",
     "Metagradient",
