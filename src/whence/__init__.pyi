@@ -1,0 +1,49 @@
+# Written by `make stub` from the table in __init__.py.
+from whence import errors as errors
+from whence import evaluation as evaluation
+from whence import linalg as linalg
+from whence.adapters.frozen import from_frozen as from_frozen
+from whence.adapters.sklearn import from_sklearn as from_sklearn
+from whence.adapters.torch import from_torch as from_torch
+from whence.adapters.transformers import from_transformers as from_transformers
+from whence.applications import attacks as attacks
+from whence.applications import plot as plot
+from whence.applications.comparison import compare_influence as compare_influence
+from whence.applications.diagnose import diagnose as diagnose
+from whence.applications.diagnose import spectrum as spectrum
+from whence.applications.domain_mismatch import domain_mismatch as domain_mismatch
+from whence.applications.evaluate import evaluate as evaluate
+from whence.applications.explain import explain as explain
+from whence.applications.flip_set import flip_set as flip_set
+from whence.applications.label_errors import find_label_errors as find_label_errors
+from whence.applications.report import report as report
+from whence.curvature.kronecker import EKFAC as EKFAC
+from whence.curvature.kronecker import KFAC as KFAC
+from whence.linalg.cg import CG as CG
+from whence.linalg.lissa import LiSSA as LiSSA
+from whence.methods.changes import edit as edit
+from whence.methods.changes import group_effect as group_effect
+from whence.methods.changes import perturbation as perturbation
+from whence.methods.influence import influence as influence
+from whence.methods.influence import influence_on_parameters as influence_on_parameters
+from whence.methods.influence import self_influence as self_influence
+from whence.methods.leave_one_out import leave_one_out as leave_one_out
+from whence.methods.metagradient import metagradient as metagradient
+from whence.methods.projected import projected as projected
+from whence.methods.representer import representer as representer
+from whence.methods.tokens import influence_by_token as influence_by_token
+from whence.methods.tracin import tracin as tracin
+from whence.methods.unrolled import unrolled as unrolled
+from whence.objective.losses import CrossEntropy as CrossEntropy
+from whence.objective.losses import Logistic as Logistic
+from whence.objective.losses import SmoothHinge as SmoothHinge
+from whence.objective.losses import SquaredError as SquaredError
+from whence.objective.losses import SquaredHinge as SquaredHinge
+from whence.objective.losses import Tweedie as Tweedie
+from whence.scores import average as average
+from whence.training.metasmoothness import metasmoothness as metasmoothness
+from whence.training.recipe import Recipe as Recipe
+from whence.training.run import train as train
+
+__version__: str
+__all__: list[str]
