@@ -141,7 +141,16 @@ def test_the_wheel_works_away_from_the_repository(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("whence_attribution-*.whl")
     installed = tmp_path / "installed"
     subprocess.run(
-        [*pip, "install", "--no-deps", "--no-index", "--no-compile", "--target", str(installed), str(wheel)],
+        [
+            *pip,
+            "install",
+            "--no-deps",
+            "--no-index",
+            "--no-compile",
+            "--target",
+            str(installed),
+            str(wheel),
+        ],
         check=True,
         cwd=tmp_path,
     )

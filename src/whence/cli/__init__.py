@@ -76,10 +76,10 @@ def main() -> None:
     except OSError as error:
         if "--debug" in sys.argv:
             raise
+        what = error.filename or "the output"
+        reason = error.strerror or type(error).__name__
         typer.echo(
-            f"whence: Expected a file or folder that can be read and written. Got {error.filename}:"
-            f" {error.strerror}.",
-            err=True,
+            f"whence: Expected to be able to read and write. Got {what}: {reason}.", err=True
         )
         sys.exit(1)
     except Interrupted as stop:
