@@ -64,7 +64,9 @@ def influence(
     k: Count = 10,
     order: Annotated[
         Literal["first", "newton", "refined"],
-        typer.Option(help="How far the prediction goes: how-to/choose.md."),
+        typer.Option(
+            help="The derivative, one Newton step, or two steps more: slower, closer to retraining."
+        ),
     ] = "first",
     measure: Measure = "loss",
     as_json: Json = False,
@@ -103,6 +105,7 @@ def verify(
     row: Row = None,
     image: Image = None,
     k: Annotated[int, typer.Option("-k", help="How many removals to retrain.")] = 20,
+    measure: Measure = "loss",
     as_json: Json = False,
 ) -> None:
     """Retrain without the most influential examples, and compare with what was predicted.
@@ -112,7 +115,7 @@ def verify(
     from whence.applications.explain import explain as explain_one
 
     found = source.load(**one(row, image))
-    checked = explain_one(found.objective, found.queries).verify(k)
+    checked = explain_one(found.objective, found.queries, measure=measure).verify(k)
     if as_json:
         removals = [
             {"id": name, "predicted": predicted, "actual": actual}

@@ -54,7 +54,10 @@ Image = Annotated[
 Rows = Annotated[int, typer.Option(help="Rows to hold out and ask about, spread evenly.")]
 Measure = Annotated[
     Literal["loss", "margin", "probability"],
-    typer.Option(help="What of the prediction is measured, without and with each example."),
+    typer.Option(
+        help="Scores are changes of this: of the prediction's loss, its margin, or the probability "
+        "of the label."
+    ),
 ]
 Output = Annotated[
     Path | None,
