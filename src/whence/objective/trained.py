@@ -110,6 +110,15 @@ class Trained(ABC):
             NotConvergedWarning: If the fit has not converged.
         """
 
+    @property
+    def together(self) -> int:
+        """How many of `refits` are computed at once, >= 1."""
+        return 1
+
+    def identity(self) -> tuple[Tensor | str, ...]:
+        """Return what a refit depends on besides data and weights, the same in every process."""
+        return (repr(self),)
+
     def refits(self, weights: Tensor) -> Iterator[Trained]:
         """Yield the model that a fit gives, for each of several sets of example weights.
 

@@ -142,6 +142,16 @@ class Run(Steps, Trained):
         """Return `objective()`."""
         return self.objective()
 
+    @property
+    def together(self) -> int:
+        """How many trainings are repeated as one stack."""
+        return stack_size(self)
+
+    def identity(self) -> tuple[Tensor | str, ...]:
+        """Return what decides the training besides data and weights."""
+        known = _identity(self.program, self.recipe, self.rates, self.weights)
+        return tuple(known.values())
+
     def refit(self, weights: Tensor | None = None) -> ModuleObjective:
         """Repeat the training with other example weights; return R at its end."""
         (fitted,) = self.refits((self.weights if weights is None else weights)[None])
@@ -149,7 +159,7 @@ class Run(Steps, Trained):
 
     def refits(self, weights: Tensor) -> Iterator[ModuleObjective]:
         """Repeat the training with several sets of example weights, [k, n], in stacks."""
-        together = stack_size(self)
+        together = self.together
         for chunk in torch.split(weights, together):
             for row, params in zip(chunk, retrain(self, chunk, together=together), strict=True):
                 yield self.objective().reweighted(row).at(params)
