@@ -8,7 +8,6 @@ import math
 import os
 import secrets
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from whence.pages.drawing import heat, picture, strength
 from whence.pages.page import AttackPage, ExplanationPage, Item
 from whence.pages.scatter import curve_svg, scatter_svg
 from whence.pages.table import BatchPage, RankedPage
+from whence.version import __version__
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -105,7 +105,7 @@ def _document(template: str, page: Page, **more: object) -> str:
         .get_template(template)
         .render(
             page=page,
-            version=page.version or _installed(),
+            version=page.version or __version__,
             style=Markup(style),
             theme=Markup(theme),
             table=Markup(table),
@@ -113,15 +113,6 @@ def _document(template: str, page: Page, **more: object) -> str:
             **more,
         )
     )
-
-
-@cache
-def _installed() -> str:
-    """Return the version of whence, or nothing where it is not installed."""
-    try:
-        return version("whence")
-    except PackageNotFoundError:
-        return ""
 
 
 @cache
