@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from whence.errors import InvalidInput
-from whence.evaluation.bank import fingerprint, subset_bank
+from whence.evaluation.bank import subset_bank
 from whence.evaluation.metrics import LDS, lds
 from whence.linalg.solver import Solver
 from whence.methods.influence import influence
@@ -24,6 +24,7 @@ from whence.methods.prediction import MeasureLike, measure_name
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
 from whence.objective.objective import Examples, Objective
+from whence.storage import digest
 
 
 def evaluate(
@@ -91,7 +92,7 @@ def evaluate(
             subsets=subsets,
             seeds=1,
             fraction=fraction,
-            fingerprint=fingerprint(
+            fingerprint=digest(
                 f"{measure_name(measure)} {type(base.trained_loss).__name__}",
                 base.weights,
                 base.l2,
