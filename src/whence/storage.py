@@ -3,10 +3,8 @@
 A file is written under another name beside its own, flushed to the disk and renamed. Every byte
 that is read back is covered by a SHA-256 digest. An archive of arrays is a standard .npz file whose
 comment is the digest of all before it; a manifest is a JSON object whose last entry is the digest
-of the others. Nothing is pickled.
-
-Two writers: `claim` refuses the second process that would write in a folder. Where the operating
-system or the file system has no locks, both write; each file is still one writer's, whole.
+of the others. Nothing is pickled. `claim` refuses the second of two processes that would write in a
+folder; where the file system has no locks, both write, and each file is still one writer's, whole.
 """
 
 from __future__ import annotations
@@ -22,32 +20,30 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from whence.errors import CorruptFile, InvalidInput, NotWritten
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_FORMAT = 2
-_EARLIER = (1, "1")  # formats whose digests did not cover all bytes
-
+_FORMAT = 2  # 1 had no digest over all bytes
 _TEMPORARY = ".whence-{}.tmp"
 _DIGITS = 64  # of a SHA-256 digest in hexadecimal
 _CHUNK = 2**30  # bytes in one call; macOS takes less than 2 ** 31
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows changes line ends otherwise
 
-# What flock and fsync of a folder answer on file systems that do not have them.
+# What flock and fsync of a folder answer where a file system has none, or it cannot be listed.
 _UNSUPPORTED = frozenset(
-    [errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EBADF]
+    getattr(errno, name)
+    for name in ("EINVAL", "ENOLCK", "ENOSYS", "EOPNOTSUPP", "ENOTSUP", "EBADF", "EACCES")
 )
 
 
@@ -63,9 +59,6 @@ def digest(*parts: Tensor | NDArray[Any] | str) -> str:
 
     Raises:
         InvalidInput: If an array holds Python objects, whose bytes say nothing.
-
-    Cost:
-        One pass over the bytes, 1 GB/s or so.
 
     Examples:
         >>> import torch
@@ -84,8 +77,6 @@ def digest(*parts: Tensor | NDArray[Any] | str) -> str:
             header = f"torch.{part.dtype.name} {list(part.shape)}"
             content = little.reshape(-1).view(np.uint8)
         else:
-            import torch  # which pages do without
-
             header = f"{part.dtype} {list(part.shape)}"
             flat = part.detach().cpu().contiguous().reshape(-1)
             content = flat.view(torch.uint8).numpy()
@@ -98,9 +89,8 @@ def digest(*parts: Tensor | NDArray[Any] | str) -> str:
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write a file whole or not at all, and put it on the disk.
 
-    The content goes to a temporary file in the same folder, which is flushed and renamed; then the
-    folder is flushed. After a failure or an interruption the temporary file is removed; one that a
-    killed process left behind is removed by `clear_leftovers`.
+    The content goes to a temporary file in the same folder, which is flushed and renamed. After a
+    failure or an interruption it is removed; one of a killed process waits for `clear_leftovers`.
 
     Args:
         path: Where the file will lie; its folder exists. An existing file is replaced, a link
@@ -109,9 +99,6 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 
     Raises:
         NotWritten: If the operating system refuses: no room, no permission, a failing disk.
-
-    Cost:
-        The content once; two waits for the disk.
     """
     target = Path(os.path.realpath(path))
     with _explained(path):
@@ -132,9 +119,6 @@ def write_arrays(path: Path, owner: str, **arrays: NDArray[Any]) -> None:
         NotWritten: If the operating system refuses.
         InvalidInput: If an array holds Python objects.
 
-    Cost:
-        One copy of the arrays in memory.
-
     Examples:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -146,7 +130,7 @@ def write_arrays(path: Path, owner: str, **arrays: NDArray[Any]) -> None:
     for array in arrays.values():
         _refuse_objects(array)
     content = io.BytesIO()
-    np.savez(content, owner=np.array(owner), **arrays)  # type: ignore[arg-type]
+    np.savez(content, owner=np.array(owner.encode()), **arrays)  # type: ignore[arg-type]
     # An archive ends with the length of its comment, none so far, and the comment.
     content.seek(-2, os.SEEK_END)
     content.write(struct.pack("<H", _DIGITS))
@@ -167,9 +151,6 @@ def read_arrays(path: Path, owner: str) -> dict[str, NDArray[Any]]:
     Raises:
         FileNotFoundError: If there is no file.
         CorruptFile: If the file is cut short, changed in any bit, or of another owner.
-
-    Cost:
-        Two copies of the arrays in memory for a moment.
     """
     content = _content(path)
     body = memoryview(content)[:-_DIGITS]
@@ -185,7 +166,7 @@ def read_arrays(path: Path, owner: str) -> dict[str, NDArray[Any]]:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.zip.infolist()):
                 raise ValueError("a compressed archive")
             arrays = {name: archive[name] for name in archive.files}
-        found = str(arrays.pop("owner"))
+        found = arrays.pop("owner").item().decode()
     except Exception as error:  # numpy and zipfile raise many kinds
         raise CorruptFile(
             f"Expected a file that whence wrote in {path}. Got something else ({error}). "
@@ -236,26 +217,16 @@ def read_manifest(path: Path, kind: str) -> dict[str, Any]:
         found.pop("digest", None)
         version = found.pop("format", None)
         whole = raw == _sealed({"format": version, **found})
-    if not whole:
-        if version in _EARLIER:
-            raise InvalidInput(
-                f"Expected a folder of format {_FORMAT} in {path.parent}. Got format {version}, "
-                "of an earlier version of whence, whose files cannot be checked for damage. "
-                "Choose another directory."
-            )
+    if not whole and version not in (1, "1"):
         raise CorruptFile(
             f"Expected the manifest of a {kind} in {path}. Got a file that is cut short, changed "
             "or something else. Restore it, or choose another directory."
         )
-    if version != _FORMAT:
+    there = found.pop("kind", "folder")
+    if (version, there) != (_FORMAT, kind):
         raise InvalidInput(
-            f"Expected a folder of format {_FORMAT} in {path.parent}. Got format {version}, of a "
-            "later version of whence. Upgrade whence, or choose another directory."
-        )
-    if found.pop("kind", None) != kind:
-        raise InvalidInput(
-            f"Expected the folder {path.parent} to hold a {kind}. Got something else. "
-            "Choose another directory."
+            f"Expected a {kind} of format {_FORMAT} in {path.parent}. Got a {there} of format "
+            f"{version}. Choose another directory, or use the version of whence that wrote it."
         )
     return found
 
@@ -264,10 +235,10 @@ def read_manifest(path: Path, kind: str) -> dict[str, Any]:
 def claim(folder: Path) -> Iterator[None]:
     """Refuse other processes that claim the same folder, for as long as a `with` block runs.
 
-    The operating system ends the claim with the process, however that ends; no file is left.
+    A claim ends with its process, however that ends, and leaves no file. It needs locks.
 
     Args:
-        folder: The folder; made if absent.
+        folder: The folder; made if absent, as by `make_folder`.
 
     Raises:
         InvalidInput: If another process, or another thread of this one, has claimed it.
@@ -283,26 +254,22 @@ def claim(folder: Path) -> Iterator[None]:
         ...         print("refused")
         refused
     """
+    make_folder(folder)
     with _explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
         descriptor = None if fcntl is None else os.open(folder, os.O_RDONLY)
-    if descriptor is None:
-        yield
-        return
     try:
-        if _locked(descriptor) is False:
+        if descriptor is not None and _locked(descriptor) is False:
             raise InvalidInput(
                 f"Expected no other process to write in {folder}. Got one that does. "
                 "Wait until it ends, or choose another directory."
             )
-        try:
-            yield
-        finally:
+        yield
+    finally:
+        if descriptor is not None:
             # Closing is not enough: a process that was forked meanwhile shares the lock.
             with suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
-    finally:
-        os.close(descriptor)
+            os.close(descriptor)
 
 
 def make_folder(folder: Path) -> None:
@@ -323,17 +290,13 @@ def clear_leftovers(folder: Path) -> None:
     """Remove the temporary files that killed processes left in a folder, and no others.
 
     Args:
-        folder: Where to look; not below it.
+        folder: Where to look; not below it. Without locks all are left alone.
     """
     for path in folder.glob(_TEMPORARY.format("*")):
-        with suppress(OSError):  # It is gone, or Windows knows its writer to be alive.
-            if fcntl is None:
-                path.unlink()
-                continue
+        with suppress(OSError):  # It is gone, or the folder is read-only.
             descriptor = os.open(path, os.O_RDONLY)
             try:
-                # A living writer holds the lock.
-                if _locked(descriptor):
+                if _locked(descriptor):  # A living writer would hold the lock.
                     path.unlink()
             finally:
                 os.close(descriptor)
@@ -407,19 +370,17 @@ def _flush_folder(folder: Path) -> None:
         return
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # a folder that may be written and not listed
-        return
-    try:
-        os.fsync(descriptor)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
-    finally:
-        os.close(descriptor)
 
 
 def _content(path: Path) -> bytes:
-    """Return the bytes of a file; what the operating system cannot read is reported."""
+    """Return the bytes of a file; one that is there and cannot be read raises `CorruptFile`."""
     try:
         return path.read_bytes()
     except FileNotFoundError:

@@ -74,8 +74,7 @@ def known(root: Path, identity: Identity) -> Size:
 
 
 def enter(root: Path, identity: Identity, subsets: int, seeds: tuple[int, ...]) -> None:
-    """Make the bank's directory, or make sure that it is this bank's; note what is asked for."""
-    make_folder(root)
+    """Make a claimed directory this bank's, or make sure that it is; note what is asked for."""
     make_folder(root / "members")
     there = known(root, identity)
     size = max(subsets, there[0]), tuple(dict.fromkeys([*there[1], *seeds]))

@@ -150,7 +150,6 @@ def open_directory(root: Path, identity: dict[str, str], device: torch.device) -
     path = root / "manifest.json"
     if not path.exists():
         with claim(root):
-            make_folder(root)
             if not path.exists():
                 _refuse_files(root)
                 write_manifest(path, _KIND, identity)
