@@ -262,7 +262,7 @@ def test_damaged_member_is_named_and_trained_again(tmp_path: Path) -> None:
     assert_noticed(path, lambda: load_bank(tmp_path), flips=50, cuts=range(0, 500, 50))
     root = tmp_path / "one"
     make(root, subsets=1, seeds=1)
-    assert_noticed(root / "members" / "00000-0.npz", lambda: load_bank(root))
+    assert_noticed(root / "members" / "00000-0.npz", lambda: load_bank(root), flips=2000)
     assert_noticed(root / "manifest.json", lambda: load_bank(root))
     path.write_bytes(path.read_bytes()[:-1])
     counting = Counting()
