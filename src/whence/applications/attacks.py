@@ -32,7 +32,7 @@ from whence.network.objective import ModuleExamples, ModuleObjective
 from whence.objective.objective import Objective
 from whence.objective.trained import Data
 from whence.pages import write
-from whence.storage import read_arrays, write_arrays
+from whence.storage import clear_leftovers, digest, read_arrays, write_arrays
 from whence.views.attack import attack_page
 from whence.views.examples import class_of
 
@@ -40,7 +40,6 @@ HALF_A_GRAY_LEVEL = 0.499 / 127.5  # for pixels in [-1, 1]; just inside, so that
 
 _CONVERGED = 1e-9  # gradient norm of the model between two steps
 _CANDIDATES = 32  # training inputs whose derivative is taken to choose among them
-_OWNER = "whence attack"  # whose arrays a saved attack holds
 
 Retrain: TypeAlias = Callable[[Tensor], Objective]
 _Examples: TypeAlias = LinearExamples | ModuleExamples
@@ -119,10 +118,14 @@ class Attack:
 
         Args:
             path: The file, an archive of arrays; an existing one is replaced.
+
+        Raises:
+            NotWritten: If the disk is full, or the folder absent or read-only.
         """
+        clear_leftovers(Path(path).resolve().parent)
         write_arrays(
             Path(path),
-            _OWNER,
+            _owner(self.clean, self.queries),
             positions=self.positions,
             inputs=self.inputs.numpy(),
             losses=np.array(self.losses),
@@ -284,8 +287,9 @@ def resume(
         The attack, its model trained on the changed inputs.
 
     Raises:
-        CorruptFile: If the file is cut short, or is something else.
-        InvalidInput: If it does not fit the objective.
+        CorruptFile: If the file is cut short or changed, or is not of this attack: of other
+            training examples or queries.
+        InvalidInput: If there is no file.
 
     Cost:
         One retraining.
@@ -306,16 +310,16 @@ def resume(
         >>> len(whence.attacks.craft(objective, query, steps=2, budget=0.1, start=start).losses)
         5
     """
-    kept = read_arrays(Path(path), _OWNER)
     clean = _attackable(objective, retrain)
     asked = _asked(clean, queries)
+    try:
+        kept = read_arrays(Path(path), _owner(clean, asked))
+    except FileNotFoundError as error:
+        raise InvalidInput(
+            f"Expected a saved attack in {path}. Got no file. Write it with attack.save(path)."
+        ) from error
     inputs, moved = _inputs(clean).clone(), torch.from_numpy(kept["inputs"])
     where = kept["positions"].astype(np.intp)
-    if where.max(initial=0) >= len(inputs) or moved.shape[1:] != inputs.shape[1:]:
-        raise InvalidInput(
-            f"Expected changed inputs of shape {list(inputs.shape[1:])} at positions below "
-            f"{len(inputs)}. Got {list(moved.shape[1:])}, up to {where.max(initial=0)}, in {path}."
-        )
     rows = torch.from_numpy(where)
     inputs[rows] = moved.to(inputs)
     if isinstance(clean, LinearObjective):
@@ -445,6 +449,13 @@ def _inputs(objective: Objective) -> Tensor:
     """Return the training inputs."""
     inputs: Tensor = _examples_of(objective).inputs
     return inputs
+
+
+def _owner(clean: Objective, queries: _Examples) -> str:
+    """Return what a saved attack belongs to: the clean training examples, and the queries."""
+    train = _examples_of(clean)
+    parts = (train.inputs, train.targets, queries.inputs, queries.targets)
+    return f"the attack {digest(*(torch.as_tensor(part) for part in parts))}"
 
 
 def _seeing(objective: Objective, inputs: Tensor) -> Objective:
