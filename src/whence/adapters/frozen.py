@@ -148,7 +148,11 @@ class _FrozenStatistics(Statistics):
     images: Tensor
     inner: Statistics
 
-    def weights(self, kept: Tensor) -> Tensor | None:
+    def only_weights(self, where: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Return for which examples a removal changes nothing but weights."""
+        return self.inner.only_weights(where)
+
+    def weights(self, kept: Tensor) -> Tensor:
         """Return the weights of all examples where some are removed."""
         return self.inner.weights(kept)
 

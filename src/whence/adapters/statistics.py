@@ -39,7 +39,12 @@ def objective_of(fitted: Fitted) -> LinearObjective:
 def _attached(fitted: Fitted) -> Callable[[LinearObjective], LinearObjective]:
     """Return what gives an objective its statistics, and its way to be fitted again."""
     statistics = DataStatistics(fitted)
-    follows = fitted.features_follow or fitted.weights.depend_on_others or fitted.problem.l1 > 0
+    follows = (
+        fitted.features_follow
+        or fitted.weights.depend_on_others
+        or fitted.problem.l1 > 0
+        or len(statistics._only_of_their_class()) > 0
+    )
 
     def attach(objective: LinearObjective) -> LinearObjective:
         return replace(
@@ -62,12 +67,26 @@ class DataStatistics(Statistics):
 
     fitted: Fitted
 
-    def weights(self, kept: Tensor) -> Tensor | None:
-        """Return the weights of all rows where some are removed; `None` if more follows."""
+    def only_weights(self, where: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Return for which rows a removal changes nothing but weights."""
         fitted = self.fitted
         if fitted.features_follow or fitted.problem.l1:
-            return None
-        return fitted.weights(kept * torch.from_numpy(fitted.kept.astype(np.float64)).unsqueeze(1))
+            return np.zeros(len(where), dtype=bool)
+        return ~np.isin(where, self._only_of_their_class())
+
+    def weights(self, kept: Tensor) -> Tensor:
+        """Return the weights of all rows where some are removed."""
+        there = torch.from_numpy(self.fitted.kept.astype(np.float64))
+        return self.fitted.weights(kept * there.unsqueeze(1))
+
+    def _only_of_their_class(self) -> NDArray[np.intp]:
+        """Return the rows without which a class has none."""
+        fitted = self.fitted
+        if fitted.classes is None:
+            return np.empty(0, dtype=np.intp)
+        where = np.flatnonzero(fitted.kept & (fitted.row_weights.numpy() > 0))
+        _, first, counts = np.unique(fitted.labels[where], return_index=True, return_counts=True)
+        return where[first[counts == 1]]
 
     def changed(self, objective: Objective, weights: Tensor) -> LinearObjective:
         """Return R of reweighted rows at θ̂, its preprocessing fitted again."""

@@ -124,24 +124,6 @@ def measure_changes(
     return measure(flat, targets).reshape(q, k) - before.unsqueeze(1)
 
 
-def measure_change(
-    before: Trained, after: Trained, queries: Examples, measure: Measure
-) -> Tensor:
-    """Return m of one model less m of another.
-
-    Args:
-        before: The model whose measure is subtracted.
-        after: The other; it may have another preprocessing.
-        queries: The q queries, as `before` encodes them.
-        measure: What is predicted.
-
-    Returns:
-        Changes, [q].
-    """
-    changed = measure(after.outputs(queries), queries.targets)
-    return changed - measure(before.outputs(queries), queries.targets)
-
-
 def as_array(tensor: Tensor) -> Floats:
     """Return a tensor as a float64 array."""
     return tensor.detach().to("cpu", torch.float64).numpy()

@@ -36,14 +36,25 @@ class Statistics(ABC):
     """
 
     @abstractmethod
-    def weights(self, kept: Tensor) -> Tensor | None:
-        """Return the weight of every example where some are removed, or `None`.
+    def only_weights(self, where: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Return for which training examples a removal changes nothing but weights.
 
         Args:
-            kept: 1 for a training example that stays, 0 for one that is removed, [n, k].
+            where: Positions of the k examples.
 
         Returns:
-            The weights in each case, [n, k]; `None` where a removal changes more than weights.
+            False where other features, or other parameters in use, come with it, [k].
+        """
+
+    @abstractmethod
+    def weights(self, kept: Tensor) -> Tensor:
+        """Return the weight of every training example where only some are there.
+
+        Args:
+            kept: 1 for an example that stays, 0 for one that is removed, [n, k].
+
+        Returns:
+            The weights in each case, [n, k].
         """
 
     @abstractmethod
@@ -169,6 +180,10 @@ class Objective(Trained):
     @abstractmethod
     def refit(self, weights: Tensor | None = None) -> Objective:
         """Return the objective at its minimum under other example weights, the 1/n kept."""
+
+    def identity(self) -> tuple[Tensor | str, ...]:
+        """Return the kind of loss and the penalty."""
+        return type(self.trained_loss).__name__, self.l2
 
     def differentiable(self) -> Objective:
         """Return the objective itself."""
