@@ -378,6 +378,23 @@ def _indices(classes: NDArray[Any], signs: bool, c: int, labels: NDArray[Any]) -
     return at.double() if c == 1 else at
 
 
+def decoded(classes: NDArray[Any] | None, signs: bool, targets: Tensor) -> NDArray[Any]:
+    """Return encoded targets as the user names them.
+
+    Args:
+        classes: The classes, sorted; `None` for a regression.
+        signs: Whether a classifier regresses on ±1.
+        targets: As `target_encoder` makes them, [b] or [b, c].
+    """
+    if classes is None:
+        return targets.numpy()
+    if targets.ndim == 2:
+        where = targets.argmax(1)
+    else:
+        where = (targets > 0).long() if signs else targets.long()
+    return np.asarray(classes[where.numpy()])
+
+
 def smooth(loss: Loss, temperature: float) -> tuple[Loss, Loss]:
     """Return the loss to differentiate and the loss that was minimized.
 

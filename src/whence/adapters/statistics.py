@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.adapters.fitted import Fitted
-from whence.errors import InvalidInput, UnsupportedModel
+from whence.adapters.fitted import Fitted, decoded
+from whence.adapters.vanished import classes_left, reduced, with_all_classes
+from whence.errors import InvalidInput
 from whence.fitting.hinge import is_hinge
 from whence.fitting.l1 import fit_l1
 from whence.fitting.newton import newton
@@ -23,6 +24,7 @@ from whence.linear.wide import columns_of
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, Statistics
 from whence.objective.trained import Examples
+from whence.preprocessing.rows import put
 
 Floats = NDArray[np.float64]
 
@@ -39,19 +41,9 @@ def objective_of(fitted: Fitted) -> LinearObjective:
 def _attached(fitted: Fitted) -> Callable[[LinearObjective], LinearObjective]:
     """Return what gives an objective its statistics, and its way to be fitted again."""
     statistics = DataStatistics(fitted)
-    follows = (
-        fitted.features_follow
-        or fitted.weights.depend_on_others
-        or fitted.problem.l1 > 0
-        or len(statistics._only_of_their_class()) > 0
-    )
 
     def attach(objective: LinearObjective) -> LinearObjective:
-        return replace(
-            objective,
-            refit_with=statistics.refit,
-            statistics=statistics if follows else None,
-        )
+        return replace(objective, refit_with=statistics.refit, statistics=statistics)
 
     return attach
 
@@ -66,6 +58,11 @@ class DataStatistics(Statistics):
     """
 
     fitted: Fitted
+
+    @property
+    def reweights(self) -> bool:  # type: ignore[override]
+        """Whether a removal changes the weights of the rows that stay."""
+        return self.fitted.weights.depend_on_others
 
     def only_weights(self, where: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Return for which rows a removal changes nothing but weights."""
@@ -88,22 +85,65 @@ class DataStatistics(Statistics):
         _, first, counts = np.unique(fitted.labels[where], return_index=True, return_counts=True)
         return where[first[counts == 1]]
 
+    def weights_as(self, where: NDArray[np.intp], targets: Tensor) -> Tensor:
+        """Return the weight that rows would have with other targets, [k]."""
+        fitted = self.fitted
+        if fitted.classes is None:
+            return fitted.row_weights[torch.from_numpy(where)]
+        labels = decoded(fitted.classes, fitted.problem.signs, targets)
+        classes = torch.from_numpy(np.searchsorted(fitted.classes, labels))
+        return fitted.weights.with_label(where, classes)
+
     def changed(self, objective: Objective, weights: Tensor) -> LinearObjective:
         """Return R of reweighted rows at θ̂, its preprocessing fitted again."""
         assert isinstance(objective, LinearObjective)
         kept, sample = self._rows_of(weights)
         fitted = self.fitted
+        if not classes_left(fitted, kept):
+            again = fitted.at(objective).again(kept=kept, sample=sample)
+            few = reduced(again, kept)
+            solved = objective_of(few).refit()
+            return objective_of(with_all_classes(again, kept, few.at(solved)))
         if fitted.features_follow:
             return objective_of(fitted.at(objective).again(kept=kept, sample=sample))
         weighted = replace(fitted.weights, sample=torch.from_numpy(sample))
         after = replace(fitted, kept=kept, weights=weighted)
         return _attached(after)(replace(objective, weights=after.row_weights))
 
+    def edited(self, objective: Objective, index: int, example: Examples) -> LinearObjective:
+        """Return R at θ̂ with one row replaced, preprocessing and weights of the new data."""
+        assert isinstance(objective, LinearObjective)
+        fitted, old = self.fitted, self.fitted.labels
+        new = decoded(fitted.classes, fitted.problem.signs, example.targets)
+        labels = old.astype(np.result_type(old, new), copy=True)
+        labels[index] = new[0]
+        rows = put(fitted.rows, index, example.inputs)
+        return objective_of(fitted.at(objective).again(rows=rows, labels=labels))
+
     def effects(
-        self, objective: Objective, queries: Examples, measure: Measure, directions: Tensor
-    ) -> Tensor:
-        """Return what a removal does to measures through the statistics, to first order."""
-        raise NotImplementedError
+        self,
+        objective: Objective,
+        queries: Examples,
+        measure: Measure,
+        shares: Tensor,
+        directions: Tensor,
+        added: Examples | None = None,
+    ) -> Tensor | None:
+        """Return what each removal does to measures through the statistics, to first order."""
+        if not self.reweights:
+            return None
+        pulls = objective.gradient_dot(objective.train, objective.loss, directions)
+        return self._through_weights(pulls / len(pulls)).T
+
+    def _through_weights(self, pulls: Tensor) -> Tensor:
+        """Return Σⱼ pullsⱼ ∂wⱼ/∂kᵢ without the row's own term, [n, k]."""
+        weights, n = self.fitted.weights, len(pulls)
+        there = torch.from_numpy(self.fitted.kept.astype(np.float64))
+        with torch.enable_grad():
+            kept = there.unsqueeze(1).repeat(1, pulls.shape[1]).requires_grad_()
+            (total,) = torch.autograd.grad((weights(kept) * pulls).sum(), kept)
+        own = weights(there).reshape(n, 1) * pulls
+        return (total - own) * there.unsqueeze(1)
 
     def refit(self, objective: LinearObjective, weights: Tensor) -> LinearObjective:
         """Return what the estimator's own fit gives with other weights, to full precision.
@@ -116,12 +156,10 @@ class DataStatistics(Statistics):
             return _smooth_or_hinge(objective.reweighted(weights))
         if torch.equal(weights, objective.weights):
             return self._minimum(objective)
-        if self._loses_a_class(weights):
-            return self._without_a_class(weights)
-        if objective.statistics is None:
-            return self._minimum(objective.reweighted(weights))
         changed = self.changed(objective, weights)
         assert isinstance(changed.statistics, DataStatistics)
+        if not classes_left(self.fitted, changed.statistics.fitted.kept):
+            return changed
         return changed.statistics._minimum(changed)
 
     def _rows_of(self, weights: Tensor) -> tuple[NDArray[np.bool_], Floats]:
@@ -155,19 +193,6 @@ class DataStatistics(Statistics):
         )
         assert isinstance(solved, LinearObjective)
         return objective_of(fitted.at(solved))
-
-    def _loses_a_class(self, weights: Tensor) -> bool:
-        """Return whether a class that has rows has none with these weights."""
-        labels, fitted = self.fitted.weights.labels, self.fitted
-        if labels is None or fitted.classes is None:
-            return False
-        there = np.unique(labels.numpy()[fitted.kept])
-        left = np.unique(labels.numpy()[fitted.kept & (weights.numpy() > 0)])
-        return len(left) < len(there)
-
-    def _without_a_class(self, weights: Tensor) -> LinearObjective:
-        """Return the fit on rows that leave out a whole class."""
-        raise NotImplementedError
 
 
 def _smooth_or_hinge(objective: LinearObjective) -> LinearObjective:

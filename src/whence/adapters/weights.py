@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,34 +46,50 @@ class Weights:
         """Whether an example's weight follows which others there are."""
         return self.balanced or self.mean != "none"
 
-    def __call__(self, kept: Tensor, sample: Tensor | None = None) -> Tensor:
+    def __call__(self, kept: Tensor) -> Tensor:
         """Return the weights where only some of the examples are there.
 
         Args:
             kept: 1 for an example that is there, 0 for one that is not, [n] or [n, k]; it may be
                 differentiated.
-            sample: Other sample weights, [n].
 
         Returns:
             w, in the shape of `kept`.
         """
+        return kept * self.rates(kept)
+
+    def rates(self, kept: Tensor) -> Tensor:
+        """Return w of each example as if it were there, the others as `kept` says, in its shape."""
         columns = kept.reshape(len(kept), -1)
-        rows = columns * (self.sample if sample is None else sample).unsqueeze(1)
-        weights = rows
+        sample = self.sample.unsqueeze(1)
+        weights = sample.expand_as(columns)
         if self.by_class is not None and self.labels is not None:
-            weights = rows * self.by_class[self.labels].unsqueeze(1)
+            weights = weights * self.by_class[self.labels].unsqueeze(1)
         if self.balanced and self.labels is not None:
-            classes = int(self.labels.max()) + 1
-            counted = rows if self.counts_weights else columns
-            totals = columns.new_zeros(classes, columns.shape[1])
+            counted = columns * sample if self.counts_weights else columns
+            totals = columns.new_zeros(int(self.labels.max()) + 1, columns.shape[1])
             totals = totals.index_add(0, self.labels, counted)
             there = totals > 0
             share = totals.sum(0) / (there.sum(0) * torch.where(there, totals, 1.0))
-            weights = rows * share[self.labels]
+            weights = weights * share[self.labels]
         if self.mean != "none":
-            divisor = (rows if self.mean == "weights" else columns).sum(0)
+            divisor = (columns * sample if self.mean == "weights" else columns).sum(0)
             weights = weights * (len(kept) / divisor)
         return weights.reshape(kept.shape)
+
+    def with_label(self, where: NDArray[np.intp], labels: Tensor) -> Tensor:
+        """Return the rate of examples with other classes, all examples as they are, [k]."""
+        if self.labels is None:
+            return self.rates(torch.ones(len(self.sample), dtype=torch.float64))[where]
+        at = torch.from_numpy(where)
+        other = replace(
+            self,
+            sample=torch.cat([self.sample, self.sample[at]]),
+            labels=torch.cat([self.labels, labels]),
+        )
+        kept = torch.cat([torch.ones_like(self.sample), torch.zeros(len(at), dtype=torch.float64)])
+        rates = other.rates(kept)[len(self.sample) :]
+        return rates * (len(self.sample) / len(kept)) if self.mean != "none" else rates
 
 
 def weights_of(

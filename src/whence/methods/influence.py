@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import final
 
 import numpy as np
@@ -10,15 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.curvature.changes import SingleChanges, single_changes, tiles
+from whence.curvature.changes import tiles
 from whence.curvature.dual import dual_leverages, in_columns
 from whence.curvature.exact import Gradients
 from whence.curvature.forms import bilinear, quadratic
 from whence.curvature.prepare import Prepared, prepare
-from whence.curvature.reweighting import Reweightings, kept_without
 from whence.errors import InvalidInput
-from whence.linalg.operator import LinearOperator
-from whence.linalg.solver import Inverse, Solver
+from whence.linalg.solver import Inverse, Solution, Solver
 from whence.methods.fit_quality import diagnostics, fit_quality
 from whence.methods.method import Attribution, Method, Positions, train_subset
 from whence.methods.prediction import (
@@ -33,6 +32,7 @@ from whence.methods.prediction import (
     measure_changes,
     positions,
 )
+from whence.methods.removals import effects_alone, models_after, moves_more, removal, without
 from whence.methods.relatif import PER, Normalize, check_normalize, relative
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, objective_of
@@ -195,6 +195,8 @@ class _FirstOrder(_OfObjective):
         )
         if self.method.normalize == "none":
             values = values.mul_(model.weights[where] / len(model.train))
+            shares = torch.eye(len(queries), dtype=objective.params.dtype)
+            values = self._with_statistics(values, queries, measure, shares, solution, where)
         else:
             whole = objective.train.subset(where)
             values = relative(values, objective, whole, prepared.inverse, self.method.normalize)
@@ -210,9 +212,33 @@ class _FirstOrder(_OfObjective):
         mean = objective.params.new_full((len(queries), 1), 1 / len(queries))
         solution = prepared.inverse.solve(Gradients(objective, queries, measure).rmatmat(mean))
         candidates = train_subset(objective, where)
-        dots = objective.gradient_dot(candidates, objective.loss, solution.value).squeeze(1)
-        values = dots * objective.weights[where] / len(objective.train)
-        return values, diagnostics(objective, prepared, solution)
+        dots = objective.gradient_dot(candidates, objective.loss, solution.value)
+        values = (dots * (objective.weights[where] / len(objective.train)).unsqueeze(1)).T
+        values = self._with_statistics(values, queries, measure, mean, solution, where)
+        return values[0], diagnostics(objective, prepared, solution)
+
+    def _with_statistics(
+        self,
+        values: Tensor,
+        queries: Examples,
+        measure: Measure,
+        shares: Tensor,
+        solution: Solution | None,
+        where: Positions,
+    ) -> Tensor:
+        """Return values [k, m] with wᵢ (∇mᵀ H⁻¹ ∂²R/∂θ∂s − ∂m/∂s) ds/dwᵢ added."""
+        objective = self.trained
+        if objective.statistics is None:
+            return values
+        if solution is None:
+            gradients = Gradients(objective, queries, measure).rmatmat(shares)
+            directions = self.prepared(len(shares)).inverse.matmat(gradients)
+        else:
+            directions = solution.value
+        through = objective.statistics.effects(
+            objective, queries, measure, shares, directions.to(objective.params.dtype)
+        )
+        return values if through is None else values + through[:, torch.from_numpy(where)]
 
     def self_values(self, where: Positions) -> tuple[Tensor, Diagnostics]:
         """Return (wᵢ/n) gᵢᵀ H⁻¹ gᵢ, [k]: self-influence; never negative."""
@@ -245,15 +271,21 @@ class _Evaluated(_OfObjective):
         self, queries: Examples, measure: Measure, where: Positions
     ) -> tuple[Tensor, Diagnostics]:
         """Return the changes, [q, k]."""
-        objective = self.trained
+        objective, order = self.trained, self.method.order
         c = objective.outputs(queries.subset(np.arange(1))).shape[1]
         prepared = self.prepared(len(where) * c)
-        parts = []
-        for tile in tiles(objective, len(where), c):
-            change = removal(objective, prepared.inverse, where[tile])
-            deltas = deltas_of(change, self.method.order)
-            parts.append(measure_changes(objective, queries, measure, deltas))
-        return torch.cat(parts, 1), diagnostics(objective, prepared)
+        values = objective.params.new_empty(len(queries), len(where))
+        alone = moves_more(objective, order, where)
+        together = np.flatnonzero(~alone)
+        for tile in tiles(objective, len(together), c):
+            change = removal(objective, prepared.inverse, where[together[tile]])
+            deltas = deltas_of(change, order)
+            values[:, together[tile]] = measure_changes(objective, queries, measure, deltas)
+        if alone.any():
+            values[:, alone] = effects_alone(
+                objective, queries, measure, where[alone], order, prepared.inverse
+            )
+        return values, diagnostics(objective, prepared)
 
 
 def influence(
@@ -409,29 +441,30 @@ def influence_on_parameters(
     c = objective.outputs(objective.train.subset(where[:1])).shape[1]
     prepared = prepare(objective, len(where) * c, solver=solver, damping=damping)
     parts = []
-    for tile in tiles(objective, len(where), c):
-        deltas = deltas_of(removal(objective, prepared.inverse, where[tile]), order)
-        parts.append(objective.lift(deltas).T)
+    if order == "first":
+        parts.append(_first_changes(objective, prepared.inverse, where))
+    elif moves_more(objective, order, where).any():
+        changes = [partial(without, where=np.array([at])) for at in where]
+        base, models = models_after(objective, changes, order, prepared.inverse)
+        before = base.lift(base.params.unsqueeze(1))
+        parts = [(model.lift(model.params.unsqueeze(1)) - before).T for model in models]
+    else:
+        for tile in tiles(objective, len(where), c):
+            deltas = deltas_of(removal(objective, prepared.inverse, where[tile]), order)
+            parts.append(objective.lift(deltas).T)
     diagnostics(objective, prepared)
     return as_array(torch.cat(parts))
 
 
-def removal(
-    objective: Objective, inverse: LinearOperator, where: NDArray[np.intp]
-) -> SingleChanges | Reweightings:
-    """Return the removals of the examples at some positions, one per column.
-
-    Args:
-        objective: R at θ̂.
-        inverse: H⁻¹.
-        where: Positions, [m].
-
-    Returns:
-        The changes, each with weight −wᵢ, and with what it does to the weights of the others.
-    """
-    removed: Tensor = objective.weights[where]
-    change = single_changes(objective, inverse, objective.train.subset(where), -removed)
-    if objective.statistics is None:
-        return change
-    kept = kept_without(len(objective.train), torch.from_numpy(where))
-    return Reweightings(removals=change, after=objective.statistics.weights(kept))
+def _first_changes(objective: Objective, inverse: Inverse, where: Positions) -> Tensor:
+    """Return (wᵢ/n) H⁻¹ gᵢ, with what goes through the statistics, in the user's parameters."""
+    gradients = objective.gradient_columns(objective.train.subset(where), objective.loss)
+    deltas = inverse.matmat(gradients) * (objective.weights[where] / len(objective.train))
+    if objective.statistics is not None:
+        one, p = objective.train.subset(where[:1]), len(objective.params)
+        unit, nothing = torch.eye(p, dtype=deltas.dtype), deltas.new_zeros(1, p)
+        through = objective.statistics.effects(
+            objective, one, objective.loss, nothing, inverse.matmat(unit)
+        )
+        deltas = deltas if through is None else deltas + through[:, torch.from_numpy(where)]
+    return objective.lift(deltas).T
