@@ -34,7 +34,9 @@ class Fitted:
     def refit_without(self, *indices: int) -> Any:
         """Refit with scikit-learn on the rows that are left."""
         keep = np.setdiff1d(np.arange(len(self.x)), indices)
-        return clone(self.estimator).fit(self.x[keep], self.y[keep], sample_weight=self.weights[keep])
+        return clone(self.estimator).fit(
+            self.x[keep], self.y[keep], sample_weight=self.weights[keep]
+        )
 
     def losses(self, estimator: Any) -> NDArray[np.float64]:
         """The queries' losses under an estimator, straight from its predictions."""

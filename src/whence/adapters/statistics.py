@@ -1,17 +1,18 @@
-"""What scikit-learn computes from the training rows besides coefficients, and refits that follow."""
+"""What scikit-learn computes from training rows besides coefficients, and refits that follow."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.adapters.fitted import Fitted, decoded
+from whence.adapters.fitted import Fitted
+from whence.adapters.targets import decoded
 from whence.adapters.vanished import classes_left, reduced, with_all_classes
 from whence.errors import InvalidInput
 from whence.fitting.hinge import is_hinge
@@ -83,7 +84,8 @@ class DataStatistics(Statistics):
             return np.empty(0, dtype=np.intp)
         where = np.flatnonzero(fitted.kept & (fitted.row_weights.numpy() > 0))
         _, first, counts = np.unique(fitted.labels[where], return_index=True, return_counts=True)
-        return where[first[counts == 1]]
+        alone: NDArray[np.intp] = where[first[counts == 1]]
+        return alone
 
     def weights_as(self, where: NDArray[np.intp], targets: Tensor) -> Tensor:
         """Return the weight that rows would have with other targets, [k]."""
@@ -188,11 +190,11 @@ class DataStatistics(Statistics):
         if columns is None:
             return _smooth_or_hinge(objective)
         # A wide model's own columns: no coordinates are made for a fit that is asked once.
-        solved = newton(
+        narrow: Objective = newton(
             columns, gradient_norm=CONVERGED, inverse=Identity(len(columns.params))
         )
-        assert isinstance(solved, LinearObjective)
-        return objective_of(fitted.at(solved))
+        assert isinstance(narrow, LinearObjective)
+        return objective_of(fitted.at(narrow))
 
 
 def _smooth_or_hinge(objective: LinearObjective) -> LinearObjective:

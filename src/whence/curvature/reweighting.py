@@ -20,7 +20,6 @@ from torch import Tensor
 from whence.curvature.changes import Changes, SingleChanges
 from whence.objective.objective import Objective
 
-
 _REFINEMENTS = 8
 _RTOL = 1e-9  # of the residual of a step
 

@@ -233,10 +233,10 @@ def _loses_a_class(objective: Objective, where: NDArray[np.intp]) -> bool:
     targets = objective.train.targets
     if not objective.classes or targets.ndim > 1:
         return False
-    there = objective.weights > 0
-    before = len(targets[there].unique())
-    there[torch.from_numpy(where)] = False
-    return len(targets[there].unique()) < before
+    labels, there = targets.numpy(), objective.weights.numpy() > 0
+    before = len(np.unique(labels[there]))
+    there[where] = False
+    return len(np.unique(labels[there])) < before
 
 
 def _edited(objective: Objective, index: int, example: Examples) -> Objective:

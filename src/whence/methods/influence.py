@@ -8,7 +8,6 @@ from typing import final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.curvature.changes import tiles
@@ -32,8 +31,8 @@ from whence.methods.prediction import (
     measure_changes,
     positions,
 )
-from whence.methods.removals import effects_alone, models_after, moves_more, removal, without
 from whence.methods.relatif import PER, Normalize, check_normalize, relative
+from whence.methods.removals import effects_alone, models_after, moves_more, removal, without
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Data, Examples, Trained

@@ -90,8 +90,8 @@ def effects_alone(
     Returns:
         Changes, [q, k].
     """
-    hinge = isinstance(objective, LinearObjective) and is_hinge(objective.trained_loss)
-    if hinge and order == "refined" and _walks(objective, where):
+    exact = order == "refined" and _walks(objective, where)
+    if exact and isinstance(objective, LinearObjective) and is_hinge(objective.trained_loss):
         fit = fit_hinge(objective)
         return measure_changes(fit.objective, queries, measure, fit.without(where))
     changes = [partial(without, where=np.array([at])) for at in where]

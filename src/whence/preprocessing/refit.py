@@ -184,9 +184,7 @@ def matched_columns(old: Pipeline, new: Pipeline, width: int) -> NDArray[np.intp
     return np.array([before.get(name, -1) for name in names], dtype=np.intp)
 
 
-def encoded_all(
-    transform: Pipeline, matrix: Any, rows: Any, kept: NDArray[np.bool_]
-) -> Any:
+def encoded_all(transform: Pipeline, matrix: Any, rows: Any, kept: NDArray[np.bool_]) -> Any:
     """Return all rows as columns, those left out of a fit by `transform`.
 
     Args:
@@ -211,8 +209,7 @@ def encoded_all(
     order[np.r_[np.flatnonzero(kept), gone]] = np.arange(len(kept))
     if is_sparse:
         return sparse.vstack([matrix, sparse.csr_array(rest)], format="csr")[order]
-    dense = rest.toarray() if sparse.issparse(rest) else np.asarray(rest)
-    return np.concatenate([np.asarray(matrix), dense])[order]
+    return np.concatenate([np.asarray(matrix), np.asarray(rest)])[order]
 
 
 def same_features(a: Any, b: Any) -> bool:
@@ -224,10 +221,8 @@ def same_features(a: Any, b: Any) -> bool:
     """
     if a.shape != b.shape:
         return False
-    difference = a - b
-    if sparse.issparse(difference):
-        difference = difference.data
-    else:
-        difference = np.asarray(difference, dtype=np.float64)
+    difference: Any = a - b
+    is_sparse: bool = sparse.issparse(difference)
+    difference = difference.data if is_sparse else np.asarray(difference, dtype=np.float64)
     size = abs(b).max() if b.shape[0] else 0.0
     return bool(np.nanmax(np.abs(difference), initial=0.0) <= 1e-6 * max(1e-12, float(size)))
