@@ -48,6 +48,7 @@ class Fitted:
         weights: How it weighs the rows.
         kept: Which rows it was fitted on, [n].
         weighted: Whether its transformers were fitted with the sample weights.
+        crossed: Whether training rows were transformed across folds that are known.
         width: The number of columns of X; `None` for texts.
         names: Their names, or `None`.
         temperature: Of the smoothed hinge.
@@ -65,6 +66,7 @@ class Fitted:
     weights: Weights
     kept: NDArray[np.bool_]
     weighted: bool
+    crossed: bool
     width: int | None
     names: tuple[str, ...] | None
     temperature: float

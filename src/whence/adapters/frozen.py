@@ -95,9 +95,7 @@ def _on_inputs(frozen: _Frozen, images: Tensor, linear: LinearObjective) -> Line
         train=replace(linear.train, inputs=images, encoded_by=inputs),
         inputs=inputs,
         refit_with=_Refit(frozen, images, linear.refit_with, inner),
-        statistics=None
-        if inner is None
-        else _FrozenStatistics(frozen, images, inner, inner.reweights),
+        statistics=None if inner is None else _FrozenStatistics(frozen, images, inner),
     )
 
 
@@ -144,13 +142,21 @@ class _FrozenStatistics(Statistics):
         frozen: The network.
         images: The training inputs.
         inner: The statistics on features.
-        reweights: Whether a removal changes the weights of other examples.
     """
 
     frozen: _Frozen
     images: Tensor
     inner: Statistics
-    reweights: bool
+
+    @property
+    def reweights(self) -> bool:  # type: ignore[override]
+        """Whether a removal changes the weights of other examples."""
+        return self.inner.reweights
+
+    @property
+    def held(self) -> str:  # type: ignore[override]
+        """What the first order holds."""
+        return self.inner.held
 
     def only_weights(self, where: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Return for which examples a removal changes nothing but weights."""

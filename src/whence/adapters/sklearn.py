@@ -120,6 +120,7 @@ def from_sklearn(
         weights=weights_of(final, problem, classes, labels, sample),
         kept=np.ones(n, dtype=bool),
         weighted=weighted,
+        crossed=not note,
         width=width,
         names=names,
         temperature=temperature,

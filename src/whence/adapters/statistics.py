@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import final
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.adapters.effects import Question, preprocessing_of, through_features
 from whence.adapters.fitted import Fitted
 from whence.adapters.targets import decoded
 from whence.adapters.vanished import classes_left, reduced, with_all_classes
@@ -20,11 +22,12 @@ from whence.fitting.l1 import fit_l1
 from whence.fitting.newton import newton
 from whence.fitting.refit import CONVERGED, refit
 from whence.linalg.structured import Identity
-from whence.linear.objective import LinearObjective
+from whence.linear.objective import LinearExamples, LinearObjective
 from whence.linear.wide import columns_of
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, Statistics
 from whence.objective.trained import Examples
+from whence.preprocessing.pipeline import Differentiable
 from whence.preprocessing.rows import put
 
 Floats = NDArray[np.float64]
@@ -64,6 +67,17 @@ class DataStatistics(Statistics):
     def reweights(self) -> bool:  # type: ignore[override]
         """Whether a removal changes the weights of the rows that stay."""
         return self.fitted.weights.depend_on_others
+
+    @property
+    def held(self) -> str:  # type: ignore[override]
+        """What the first order holds, in a sentence."""
+        preprocessing = self._preprocessing if self.fitted.features_follow else None
+        if preprocessing is None or not preprocessing.held:
+            return ""
+        return (
+            f"The first order holds {' and '.join(preprocessing.held)} as fitted, though a removal "
+            "may change it. Newton and refined effects and refits fit it again."
+        )
 
     def only_weights(self, where: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Return for which rows a removal changes nothing but weights."""
@@ -132,20 +146,58 @@ class DataStatistics(Statistics):
         added: Examples | None = None,
     ) -> Tensor | None:
         """Return what each removal does to measures through the statistics, to first order."""
-        if not self.reweights:
+        fitted = self.fitted
+        if not self.reweights and not fitted.features_follow:
             return None
-        pulls = objective.gradient_dot(objective.train, objective.loss, directions)
-        return self._through_weights(pulls / len(pulls)).T
+        assert isinstance(objective, LinearObjective)
+        assert isinstance(added, LinearExamples | None)
+        question = Question(
+            objective=objective,
+            queries=objective.examples(queries),
+            measure=measure,
+            shares=shares,
+            directions=directions,
+        )
+        extra = int(added is not None)
+        total = directions.new_zeros(len(fitted.labels) + extra, directions.shape[1])
+        if self.reweights:
+            total += self._through_weights(question, added)
+        if fitted.features_follow:
+            steps = self._preprocessing if added is None else preprocessing_of(fitted, added)
+            total += through_features(fitted, steps, question, added)
+        return total.T
 
-    def _through_weights(self, pulls: Tensor) -> Tensor:
-        """Return Σⱼ pullsⱼ ∂wⱼ/∂kᵢ without the row's own term, [n, k]."""
-        weights, n = self.fitted.weights, len(pulls)
-        there = torch.from_numpy(self.fitted.kept.astype(np.float64))
+    @cached_property
+    def _preprocessing(self) -> Differentiable | None:
+        """The transformers as a function of which rows are there."""
+        return preprocessing_of(self.fitted)
+
+    def _through_weights(self, question: Question, added: Examples | None) -> Tensor:
+        """Return Σⱼ ∂wⱼ/∂kᵢ (eⱼᵀ uⱼ)/n without the row's own term, [n, k] or [n + 1, k]."""
+        objective, weights = question.objective, self.fitted.weights
+        pulls = objective.gradient_dot(objective.train, objective.loss, question.directions)
+        pulls = pulls / len(pulls)
+        kept = torch.from_numpy(self.fitted.kept.astype(np.float64))
+        if added is not None:
+            weights = weights.with_row(self._class_of(added))
+            kept = torch.cat([kept, kept.new_zeros(1)])
+            own = objective.gradient_dot(added, objective.loss, question.directions)
+            pulls = torch.cat([pulls, own / len(objective.train)])
         with torch.enable_grad():
-            kept = there.unsqueeze(1).repeat(1, pulls.shape[1]).requires_grad_()
-            (total,) = torch.autograd.grad((weights(kept) * pulls).sum(), kept)
-        own = weights(there).reshape(n, 1) * pulls
-        return (total - own) * there.unsqueeze(1)
+            columns = kept.unsqueeze(1).repeat(1, pulls.shape[1]).requires_grad_()
+            (total,) = torch.autograd.grad((weights(columns) * pulls).sum(), columns)
+        effects = total - weights.rates(kept).unsqueeze(1) * pulls
+        there = kept.clone()
+        there[len(objective.train) :] = 1.0
+        return effects * there.unsqueeze(1)
+
+    def _class_of(self, example: Examples) -> Tensor | None:
+        """Return the class of an example as a position, [1]."""
+        fitted = self.fitted
+        if fitted.classes is None:
+            return None
+        label = decoded(fitted.classes, fitted.problem.signs, example.targets)
+        return torch.from_numpy(np.searchsorted(fitted.classes, label))
 
     def refit(self, objective: LinearObjective, weights: Tensor) -> LinearObjective:
         """Return what the estimator's own fit gives with other weights, to full precision.

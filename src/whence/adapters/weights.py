@@ -32,6 +32,7 @@ class Weights:
         balanced: Whether v is the number of examples over C times that of the class instead.
         counts_weights: Whether balanced classes count sample weights; else they count rows.
         mean: What the loss is divided by: nothing, the sum of sample weights, or the rows.
+        scale: n, if it is not the number of examples here.
     """
 
     sample: Tensor
@@ -40,6 +41,7 @@ class Weights:
     balanced: bool = False
     counts_weights: bool = False
     mean: Mean = "none"
+    scale: int | None = None
 
     @property
     def depend_on_others(self) -> bool:
@@ -74,8 +76,20 @@ class Weights:
             weights = weights * share[self.labels]
         if self.mean != "none":
             divisor = (columns * sample if self.mean == "weights" else columns).sum(0)
-            weights = weights * (len(kept) / divisor)
+            weights = weights * ((self.scale or len(kept)) / divisor)
         return weights.reshape(kept.shape)
+
+    def with_row(self, label: Tensor | None) -> Weights:
+        """Return the weights of one example more, of sample weight 1."""
+        labels = self.labels
+        if labels is not None and label is not None:
+            labels = torch.cat([labels, label])
+        return replace(
+            self,
+            sample=torch.cat([self.sample, self.sample.new_ones(1)]),
+            labels=labels,
+            scale=len(self.sample),
+        )
 
     def with_label(self, where: NDArray[np.intp], labels: Tensor) -> Tensor:
         """Return the rate of examples with other classes, all examples as they are, [k]."""
@@ -86,10 +100,10 @@ class Weights:
             self,
             sample=torch.cat([self.sample, self.sample[at]]),
             labels=torch.cat([self.labels, labels]),
+            scale=len(self.sample),
         )
         kept = torch.cat([torch.ones_like(self.sample), torch.zeros(len(at), dtype=torch.float64)])
-        rates = other.rates(kept)[len(self.sample) :]
-        return rates * (len(self.sample) / len(kept)) if self.mean != "none" else rates
+        return other.rates(kept)[len(self.sample) :]
 
 
 def weights_of(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -25,14 +24,11 @@ from whence.methods.prediction import (
     Indices,
     MeasureLike,
     Order,
-    as_array,
     check_order,
-    deltas_of,
     measure_changes,
-    positions,
 )
 from whence.methods.relatif import PER, Normalize, check_normalize, relative
-from whence.methods.removals import effects_alone, models_after, moves_more, removal, without
+from whence.methods.removals import effects_alone, moves_more, removal, unsettled
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Data, Examples, Trained
@@ -199,7 +195,7 @@ class _FirstOrder(_OfObjective):
         else:
             whole = objective.train.subset(where)
             values = relative(values, objective, whole, prepared.inverse, self.method.normalize)
-        return values, diagnostics(objective, prepared, solution)
+        return values, self._noted(diagnostics(objective, prepared, solution))
 
     def mean_values(
         self, queries: Examples, measure: Measure, where: Positions
@@ -214,7 +210,14 @@ class _FirstOrder(_OfObjective):
         dots = objective.gradient_dot(candidates, objective.loss, solution.value)
         values = (dots * (objective.weights[where] / len(objective.train)).unsqueeze(1)).T
         values = self._with_statistics(values, queries, measure, mean, solution, where)
-        return values[0], diagnostics(objective, prepared, solution)
+        return values[0], self._noted(diagnostics(objective, prepared, solution))
+
+    def _noted(self, measured: Diagnostics) -> Diagnostics:
+        """Return diagnostics with what the first order holds though it follows the data."""
+        statistics = self.trained.statistics
+        if statistics is None or not statistics.held:
+            return measured
+        return replace(measured, notes=(*measured.notes, statistics.held))
 
     def _with_statistics(
         self,
@@ -278,7 +281,12 @@ class _Evaluated(_OfObjective):
         together = np.flatnonzero(~alone)
         for tile in tiles(objective, len(together), c):
             change = removal(objective, prepared.inverse, where[together[tile]])
-            deltas = deltas_of(change, order)
+            deltas = change.newton()
+            if order == "refined":
+                nearly = change.refine(deltas)
+                deltas = change.refine(nearly)
+                moved = [objective.jvp(queries, by).flatten(0, 1) for by in (nearly, deltas)]
+                alone[together[tile]] = unsettled(objective, prepared.damping, *moved)
             values[:, together[tile]] = measure_changes(objective, queries, measure, deltas)
         if alone.any():
             values[:, alone] = effects_alone(
@@ -391,79 +399,3 @@ def self_influence(
         (442,)
     """
     return Influence(solver=solver, damping=damping).fit(objective).self_scores(indices)
-
-
-def influence_on_parameters(
-    objective: Objective,
-    indices: Indices,
-    *,
-    order: Order = "first",
-    solver: Solver | None = None,
-    damping: float | None = None,
-) -> Floats:
-    """Predict how the fitted parameters change if each training example is removed.
-
-    first: θ̂₋ᵢ − θ̂ ≈ (wᵢ/n) H⁻¹ gᵢ = −(wᵢ/n) I_up,params.
-
-    Args:
-        objective: R at θ̂.
-        indices: Positions of the k examples.
-        order: "first", "newton" or "refined".
-        solver: What inverts the curvature; chosen by cost if `None`.
-        damping: λ >= 0 added to the curvature; chosen by rule if `None`.
-
-    Returns:
-        Changes of the user's own parameters, [k, p]: for scikit-learn `coef_` row by row, then
-        `intercept_`.
-
-    Raises:
-        InvalidInput: If the indices are no positions.
-        NotPositiveDefinite: If the curvature is singular or indefinite.
-
-    Cost:
-        k c solves.
-
-    References:
-        Koh & Liang (2017), section 2.1, equation 1.
-
-    Examples:
-        >>> import whence
-        >>> from sklearn.datasets import load_diabetes
-        >>> from sklearn.linear_model import Ridge
-        >>> X, y = load_diabetes(return_X_y=True)
-        >>> objective = whence.from_sklearn(Ridge().fit(X, y), X, y)
-        >>> whence.influence_on_parameters(objective, [0, 5]).shape
-        (2, 11)
-    """
-    check_order(order)
-    where = positions(objective, indices)
-    c = objective.outputs(objective.train.subset(where[:1])).shape[1]
-    prepared = prepare(objective, len(where) * c, solver=solver, damping=damping)
-    parts = []
-    if order == "first":
-        parts.append(_first_changes(objective, prepared.inverse, where))
-    elif moves_more(objective, order, where).any():
-        changes = [partial(without, where=np.array([at])) for at in where]
-        base, models = models_after(objective, changes, order, prepared.inverse)
-        before = base.lift(base.params.unsqueeze(1))
-        parts = [(model.lift(model.params.unsqueeze(1)) - before).T for model in models]
-    else:
-        for tile in tiles(objective, len(where), c):
-            deltas = deltas_of(removal(objective, prepared.inverse, where[tile]), order)
-            parts.append(objective.lift(deltas).T)
-    diagnostics(objective, prepared)
-    return as_array(torch.cat(parts))
-
-
-def _first_changes(objective: Objective, inverse: Inverse, where: Positions) -> Tensor:
-    """Return (wᵢ/n) H⁻¹ gᵢ, with what goes through the statistics, in the user's parameters."""
-    gradients = objective.gradient_columns(objective.train.subset(where), objective.loss)
-    deltas = inverse.matmat(gradients) * (objective.weights[where] / len(objective.train))
-    if objective.statistics is not None:
-        one, p = objective.train.subset(where[:1]), len(objective.params)
-        unit, nothing = torch.eye(p, dtype=deltas.dtype), deltas.new_zeros(1, p)
-        through = objective.statistics.effects(
-            objective, one, objective.loss, nothing, inverse.matmat(unit)
-        )
-        deltas = deltas if through is None else deltas + through[:, torch.from_numpy(where)]
-    return objective.lift(deltas).T

@@ -26,6 +26,7 @@ from whence.objective.trained import Examples
 
 Change = Callable[[Objective], Objective]  # from R at θ̂ to R of changed data at θ̂
 
+_SETTLED = 0.02  # share of the largest effect that the last step of the refined order may move
 _STEPS: dict[Order, int] = {"first": 1, "newton": 1, "refined": 5}
 
 
@@ -67,6 +68,27 @@ def moves_more(objective: Objective, order: Order, where: NDArray[np.intp]) -> N
     if objective.statistics is None:
         return np.zeros(len(where), dtype=bool)
     return ~objective.statistics.only_weights(where)
+
+
+def unsettled(
+    objective: Objective, damping: float, before: Tensor, after: Tensor
+) -> NDArray[np.bool_]:
+    """Return which columns the last step still moved by more than 2 % of their largest number.
+
+    An extreme example changes the curvature by more than its own term: such a removal takes Newton
+    steps of its own, with fresh curvature. Damped curvatures and others than the Hessian take none.
+
+    Args:
+        objective: R at θ̂.
+        damping: λ.
+        before: Numbers before the last step, [m, k].
+        after: The same after it.
+    """
+    exact = isinstance(objective, LinearObjective) and damping == 0
+    if not exact or objective.trained_loss != objective.loss:
+        return np.zeros(after.shape[1], dtype=bool)
+    moved = (after - before).abs().amax(0) > _SETTLED * after.abs().amax(0)
+    return np.asarray(moved.numpy())
 
 
 def effects_alone(

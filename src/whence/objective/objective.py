@@ -36,9 +36,11 @@ class Statistics(ABC):
 
     Attributes:
         reweights: Whether a removal changes the weights of the examples that stay.
+        held: What `effects` holds though it follows the data, in a sentence; "" if nothing.
     """
 
     reweights: bool
+    held: str
 
     @abstractmethod
     def only_weights(self, where: NDArray[np.intp]) -> NDArray[np.bool_]:
