@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from whence.cli.answers import print_json, say, typed, wrote
+from whence.cli.methods import MethodOption, RankingName, method_of
 from whence.cli.options import Interrupted, Json, Measure, Output, Page, Rows, possible
 from whence.cli.sources import KINDS, Chosen, reads
 
@@ -42,10 +43,11 @@ def label_errors(
     source: Chosen,
     k: Annotated[int, typer.Option("-k", help="How many to print.")] = 20,
     method: Annotated[
-        Literal["held_out_loss", "self_influence", "loss"] | None,
+        RankingName | None,
         typer.Option(
-            help="What to rank by. Default: held_out_loss where other penalties can be tried in a "
-            "minute or so, else self_influence."
+            help="What to rank by: a loss, or the effect that a method finds of each example on "
+            "itself. Default: held_out_loss where other penalties can be tried in a minute or so, "
+            "else self_influence."
         ),
     ] = None,
     penalty: Annotated[
@@ -65,7 +67,12 @@ def label_errors(
     from whence.applications.label_errors import find_label_errors
 
     found = source.load()
-    errors = find_label_errors(found.objective, method=method, penalty=penalty)
+    ranking = method if method in (None, "held_out_loss", "self_influence", "loss") else None
+    errors = find_label_errors(
+        found.objective,
+        method=ranking or method_of(method),  # type: ignore[arg-type]
+        penalty=penalty,
+    )
     if output is not None:
         errors.report(output, command=typed())
     frame = errors.to_frame().head(k)
@@ -84,6 +91,7 @@ def evaluate(
     rows: Rows = 20,
     subsets: Annotated[int, typer.Option(help="Random subsets to train on, at least 3.")] = 50,
     fraction: Annotated[float, typer.Option(help="Of the examples that each keeps.")] = 0.5,
+    method: MethodOption = None,
     bank: Annotated[
         Path | None,
         typer.Option(
@@ -104,7 +112,12 @@ def evaluate(
     found = source.load(rows=rows)
     try:
         score = evaluation_of(
-            found.objective, found.queries, subsets=subsets, fraction=fraction, directory=bank
+            found.objective,
+            found.queries,
+            subsets=subsets,
+            fraction=fraction,
+            directory=bank,
+            method=method_of(method),
         )
     except KeyboardInterrupt:
         raise Interrupted(

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from whence.cli.answers import explained, print_json, said, say, scored, typed, wrote
+from whence.cli.methods import MethodOption, method_of
 from whence.cli.options import Image, Interrupted, Json, Measure, Output, Row, one, possible
 from whence.cli.sources import KINDS, Chosen, EntryOptions, ImageOptions, reads
 
@@ -68,6 +69,7 @@ def influence(
             help="The derivative, one Newton step, or two steps more: slower, closer to retraining."
         ),
     ] = "first",
+    method: MethodOption = None,
     measure: Measure = "loss",
     as_json: Json = False,
 ) -> None:
@@ -75,10 +77,13 @@ def influence(
 
     Example: whence influence train.csv --target y --row 17 -k 5
     """
-    from whence.methods.influence import influence as influence_on
+    from whence.methods.influence import Influence
 
+    if method is not None and order != "first":
+        raise typer.BadParameter("--order is one of influence's own: leave out --method")
     found = source.load(**one(row, image))
-    scores = influence_on(found.objective, found.queries, order=order, measure=measure)
+    scorer = method_of(method) or Influence(order=order)
+    scores = scorer.fit(found.objective).scores(found.queries, measure=measure)
     top, bottom = scores.top(k), scores.bottom(k)
     if as_json:
         ends = (
