@@ -52,7 +52,7 @@ _NAMES = {
     "group_effect": "whence.methods.changes",
     "influence": "whence.methods.influence",
     "influence_by_token": "whence.methods.tokens",
-    "influence_on_parameters": "whence.methods.influence",
+    "influence_on_parameters": "whence.methods.parameters",
     "leave_one_out": "whence.methods.leave_one_out",
     "metagradient": "whence.methods.metagradient",
     "metasmoothness": "whence.training.metasmoothness",

@@ -18,9 +18,8 @@ from whence.fitting.hinge import fit_hinge, is_hinge
 from whence.fitting.refit import CONVERGED, refit
 from whence.linear.objective import LinearObjective
 from whence.methods.fit_quality import fit_quality
-from whence.methods.influence import removal
 from whence.methods.method import Attribution, Method, Positions
-from whence.methods.prediction import Floats, Indices, MeasureLike, measure_changes
+from whence.methods.prediction import Floats, Indices, MeasureLike, measure_changes, removal
 from whence.objective.losses import Loss
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective

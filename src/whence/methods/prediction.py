@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.curvature.changes import Changes
+from whence.curvature.changes import Changes, SingleChanges, single_changes
 from whence.errors import InvalidInput
+from whence.linalg.operator import LinearOperator
 from whence.objective.measures import Measure, OutputFunction
 from whence.objective.measures import measure_name as measure_name
 from whence.objective.objective import Objective
@@ -127,3 +128,20 @@ def measure_changes(
 def as_array(tensor: Tensor) -> Floats:
     """Return a tensor as a float64 array."""
     return tensor.detach().to("cpu", torch.float64).numpy()
+
+
+def removal(
+    objective: Objective, inverse: LinearOperator, where: NDArray[np.intp]
+) -> SingleChanges:
+    """Return the removals of the examples at some positions, one per column.
+
+    Args:
+        objective: R at θ̂.
+        inverse: H⁻¹.
+        where: Positions, [m].
+
+    Returns:
+        The changes, each with weight −wᵢ.
+    """
+    removed: Tensor = objective.weights[where]
+    return single_changes(objective, inverse, objective.train.subset(where), -removed)
