@@ -6,7 +6,6 @@ import base64
 import hashlib
 import math
 import os
-import secrets
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +18,7 @@ from whence.pages.drawing import heat, picture, strength
 from whence.pages.page import AttackPage, ExplanationPage, Item
 from whence.pages.scatter import curve_svg, scatter_svg
 from whence.pages.table import BatchPage, RankedPage
+from whence.storage import clear_leftovers, write_bytes
 from whence.version import __version__
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def write(page: Page, path: str | os.PathLike[str]) -> Path:
 
     Raises:
         InvalidInput: If the path is a folder or a device, or its folder does not exist.
+        NotWritten: If the disk is full or the folder read-only.
     """
     target = Path(path)
     if target.is_dir():
@@ -83,15 +84,8 @@ def write(page: Page, path: str | os.PathLike[str]) -> Path:
     if not target.parent.is_dir():
         raise InvalidInput(f"Expected a folder that exists. Got {target.parent}. Create it first.")
     content = render(page).encode()
-    final = target.resolve()  # a link stays a link
-    temporary = final.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-        os.replace(temporary, final)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    clear_leftovers(target.resolve().parent)
+    write_bytes(target, content)
     return target
 
 
