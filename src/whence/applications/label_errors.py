@@ -27,6 +27,7 @@ from whence.methods.loo_loss import (
     operations,
     penalty_applies,
 )
+from whence.methods.model_quality import model_quality
 from whence.methods.prediction import Floats, MeasureLike, as_array
 from whence.objective.derived_losses import OneVersusRest
 from whence.objective.losses import (
@@ -37,10 +38,11 @@ from whence.objective.losses import (
     measure_of,
 )
 from whence.objective.objective import Objective
-from whence.objective.trained import Examples
-from whence.pages import RankedPage, RankedRow, write
+from whence.objective.trained import Data, Examples
+from whence.pages import write
 from whence.scores import Diagnostics
-from whence.views.examples import item_of, label_of, lights_of
+from whence.views.answer import label_of
+from whence.views.labels import label_errors_page
 
 Method = Literal["self_influence", "held_out_loss", "loss"]
 Penalty = Literal["fitted", "best"]
@@ -52,11 +54,6 @@ _NAMES: dict[Method, str] = {
     "held_out_loss": "held-out loss",
     "loss": "loss",
 }
-_WORDS = (
-    "Training examples whose label the model believes only because it was told. Look at them from "
-    "the top, and correct those that are wrong. The suggested label is what the model says of the "
-    "example when it is trained without it."
-)
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -146,9 +143,11 @@ class LabelErrors:
         path: str | os.PathLike[str],
         *,
         rows: int = 100,
+        held_out: Data | None = None,
         image_shape: tuple[int, ...] | None = None,
         texts: Sequence[str] | None = None,
         title: str = "Which labels look wrong?",
+        about: Sequence[str] = (),
         command: str = "find_label_errors(objective).report(path)",
     ) -> Path:
         """Write the first of the ranking as one self-contained HTML page.
@@ -156,9 +155,12 @@ class LabelErrors:
         Args:
             path: The file; an existing one is replaced, whole or not at all.
             rows: How many examples to show, at least 1.
+            held_out: (X, y) that the model was not fitted on, to say how good it is. If `None`, a
+                linear model is judged on training examples predicted without themselves.
             image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
             texts: The training examples as texts, [n], where the rows are made from texts.
             title: The heading.
+            about: Which data and model these are, a sentence each; the first stands on top.
             command: What reproduces the page; shown at its end.
 
         Returns:
@@ -172,41 +174,22 @@ class LabelErrors:
             raise InvalidInput(f"Expected rows >= 1. Got {rows}.")
         if texts is not None and len(texts) != n:
             raise InvalidInput(f"Expected {n} texts, one per training example. Got {len(texts)}.")
-        where = self.ranking[:rows]
-        shown = self.objective.train.subset(where)
-        ranked = []
-        for row, position in enumerate(where.tolist()):
-            item = item_of(
-                self.objective,
-                shown,
-                row,
-                title=f"Training example {shown.ids[row]}",
-                image_shape=image_shape,
-            )
-            if texts is not None:
-                item = replace(item, text=texts[position], columns=())
-            known = row < len(self.suggested)
-            if known:
-                item = replace(item, predicted=label_of(self.objective, self.suggested[row]))
-            ranked.append(
-                RankedRow(
-                    item=item,
-                    score=float(self.scores[position]),
-                    loss=None if self.method == "loss" else float(self.loss[position]),
-                    gain=float(self.gain[row]) if known and self.gain is not None else None,
-                )
-            )
-        page = RankedPage(
-            title=title,
-            words=_WORDS,
+        page = label_errors_page(
+            self.objective,
+            self.ranking[:rows],
             score=_NAMES[self.method],
-            unit="nats",
-            rows=tuple(ranked),
-            lights=lights_of(self.diagnostics, convex=self.objective.convex),
-            method=f"Ranked by {self.ranked_by}; suggested labels by one "
-            "Newton step without the example; gains to first order.",
+            ranked_by=self.ranked_by,
+            scores=self.scores,
+            losses=None if self.method == "loss" else self.loss,
+            suggested=self.suggested,
+            gain=self.gain,
+            diagnostics=self.diagnostics,
+            quality=model_quality(self.objective, held_out),
+            image_shape=image_shape,
+            texts=texts,
+            title=title,
+            about=tuple(about),
             command=command,
-            n=n,
         )
         return write(page, path)
 

@@ -92,6 +92,9 @@ class OneVersusRest(Loss):
     binary: Loss
     positive_weights: tuple[float, ...] = ()
 
+    classifies = True
+    unit = "summed over classes"
+
     def _flat(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return outputs [b·c, 1], binary targets [b·c] and weights [b, c]."""
         labels = functional.one_hot(targets.long(), outputs.shape[-1])
@@ -123,6 +126,14 @@ class OneVersusRest(Loss):
         labels = targets.long().unsqueeze(-1)
         best_other = outputs.scatter(-1, labels, float("-inf")).amax(-1)
         return outputs.gather(-1, labels).squeeze(-1) - best_other
+
+    def probabilities(self, outputs: Tensor) -> Tensor | None:
+        """Return σ(f_a) / Σ_b σ(f_b) where the binary loss has probabilities, else `None`."""
+        each = self.binary.probabilities(outputs.reshape(-1, 1))
+        if each is None:
+            return None
+        positive = each[:, 1].reshape(outputs.shape)
+        return positive / positive.sum(-1, keepdim=True)
 
     def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return σ(f_y) / Σ_a σ(f_a), where the binary loss has probabilities."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,7 +21,18 @@ from whence.objective.measures import CallableMeasure, Measure, OutputFunction
 
 
 class Loss(Measure):
-    """A loss ℓ(f, y) per example, twice differentiable in the outputs where it is used."""
+    """A loss ℓ(f, y) per example, twice differentiable in the outputs where it is used.
+
+    Attributes:
+        classifies: Whether the targets are classes.
+        regresses: Whether the outputs predict quantities: `prediction` says them.
+        unit: The unit of ℓ: "nats" for the negative logarithm of a probability of classes, else
+            what ℓ is, in words.
+    """
+
+    classifies: ClassVar[bool] = False
+    regresses: ClassVar[bool] = False
+    unit: ClassVar[str] = ""
 
     @abstractmethod
     def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
@@ -33,6 +45,17 @@ class Loss(Measure):
     @abstractmethod
     def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the probability given to the target, [b]."""
+
+    def probabilities(self, outputs: Tensor) -> Tensor | None:
+        """Return the probability of each class, [b, c]; `None` where the loss models none."""
+        return None
+
+    def prediction(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return what a regression predicts, in the unit of the targets, [b]."""
+        raise UnsupportedModel(
+            "Expected a regression with one target for measure='prediction'. Got a loss of another "
+            "kind. Use measure='probability', 'margin' or 'loss'."
+        )
 
     @abstractmethod
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
@@ -60,13 +83,14 @@ def measure_of(loss: Loss, measure: str | Measure | OutputFunction) -> Measure:
 
     Args:
         loss: The loss of the model.
-        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+        measure: "loss", "margin", "probability", "prediction", or a function (outputs, targets)
+            -> [b].
 
     Returns:
         A `Measure`.
 
     Raises:
-        InvalidInput: If the name is not one of the three.
+        InvalidInput: If the name is not one of the four.
 
     Examples:
         >>> import torch
@@ -84,8 +108,10 @@ def measure_of(loss: Loss, measure: str | Measure | OutputFunction) -> Measure:
         return CallableMeasure(loss.margin)
     if measure == "probability":
         return CallableMeasure(loss.probability)
+    if measure == "prediction":
+        return CallableMeasure(loss.prediction)
     raise InvalidInput(
-        "Expected measure to be 'loss', 'margin', 'probability' or a function of "
+        "Expected measure to be 'loss', 'margin', 'probability', 'prediction' or a function of "
         f"(outputs, targets). Got {measure!r}."
     )
 
@@ -111,6 +137,16 @@ def _signs(outputs: Tensor, targets: Tensor) -> Tensor:
     return (2 * targets.to(outputs.dtype) - 1).reshape(outputs.shape)
 
 
+def _single_output(outputs: Tensor) -> Tensor:
+    """Return the one output of each example, [b]."""
+    if outputs.ndim != 2 or outputs.shape[1] != 1:
+        raise UnsupportedModel(
+            "Expected one output per example for measure='prediction'. Got outputs of shape "
+            f"{list(outputs.shape)}. Name one of them by a function: lambda f, y: f[:, 0]."
+        )
+    return outputs.squeeze(1)
+
+
 @dataclass(frozen=True)
 class Logistic(Loss):
     r"""The logistic loss ℓ(f, y) = log(1 + eᶠ) − y f, y ∈ {0, 1}, f of shape [b, 1].
@@ -120,6 +156,9 @@ class Logistic(Loss):
         >>> Logistic()(torch.tensor([[0.0]]), torch.tensor([1.0]))
         tensor([0.6931])
     """
+
+    classifies = True
+    unit = "nats"
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""
@@ -138,6 +177,10 @@ class Logistic(Loss):
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ±f, the log odds of the true class."""
         return (_signs(outputs, targets) * outputs).squeeze(-1)
+
+    def probabilities(self, outputs: Tensor) -> Tensor | None:
+        """Return 1 − σ(f) and σ(f), [b, 2]."""
+        return torch.cat([torch.sigmoid(-outputs), torch.sigmoid(outputs)], 1)
 
     def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return σ(±f)."""
@@ -165,6 +208,9 @@ class CrossEntropy(Loss):
     """
 
     ignore_index: int = -100
+
+    classifies = True
+    unit = "nats"
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b], summed over positions."""
@@ -198,6 +244,10 @@ class CrossEntropy(Loss):
         odds = (outputs.gather(-1, labels).squeeze(-1) - others) * counts
         return odds.reshape(outputs.shape[0], -1).sum(1)
 
+    def probabilities(self, outputs: Tensor) -> Tensor | None:
+        """Return softmax(f), [b, c]; `None` for sequences."""
+        return torch.softmax(outputs, -1) if outputs.ndim == 2 else None
+
     def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return p_y (for sequences, of the whole sequence)."""
         return torch.exp(-self(outputs, targets))
@@ -217,6 +267,9 @@ class SquaredError(Loss):
         >>> SquaredError()(torch.tensor([[3.0]]), torch.tensor([1.0]))
         tensor([2.])
     """
+
+    regresses = True
+    unit = "half the squared error"
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""
@@ -245,6 +298,10 @@ class SquaredError(Loss):
     def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Raise: squared error models no class probability."""
         raise UnsupportedModel(_NO_CLASSES.format("probability"))
+
+    def prediction(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return f of a single output, [b]."""
+        return _single_output(outputs)
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets have as many numbers as the outputs."""
@@ -279,6 +336,9 @@ class Tweedie(Loss):
 
     power: float
 
+    regresses = True
+    unit = "half the unit deviance"
+
     def _powers(self, outputs: Tensor, targets: Tensor, order: int) -> Tensor:
         """Return the derivative of the given order in f."""
         y = targets.to(outputs.dtype).reshape(outputs.shape)
@@ -311,6 +371,10 @@ class Tweedie(Loss):
         """Raise: a regression has no class probability."""
         raise UnsupportedModel(_NO_CLASSES.format("probability"))
 
+    def prediction(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean eᶠ, [b]."""
+        return _single_output(outputs).exp()
+
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are in the range of the distribution."""
         low_allowed = self.power <= 0 or self.power < 2
@@ -342,6 +406,9 @@ class SmoothHinge(Loss):
     """
 
     temperature: float = 0.001
+
+    classifies = True
+    unit = "hinge loss"
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""
@@ -388,6 +455,9 @@ class SquaredHinge(Loss):
         >>> SquaredHinge()(torch.tensor([[0.0]]), torch.tensor([1.0]))
         tensor([1.])
     """
+
+    classifies = True
+    unit = "squared hinge loss"
 
     def _slack(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return max(0, 1 − s), [b, 1]."""
