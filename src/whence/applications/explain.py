@@ -17,7 +17,7 @@ from whence.applications.queries import Inputs, encoded
 from whence.errors import InvalidInput
 from whence.evaluation.agreement import Agreement, agreement
 from whence.linalg.solver import Solver
-from whence.methods.influence import Influence
+from whence.methods.influence import chosen
 from whence.methods.leave_one_out import leave_one_out
 from whence.methods.method import Attribution, Method
 from whence.methods.model_quality import ModelQuality, model_quality
@@ -408,7 +408,7 @@ def explain(
     """
     if k < 1:
         raise InvalidInput(f"Expected k >= 1 examples to show. Got {k}.")
-    chosen = influence_unless(method, solver=solver, damping=damping)
+    scoring = chosen(method, solver, damping)
     examples, labeled = encoded(trained, query)
     if len(examples) != 1:
         raise InvalidInput(
@@ -416,51 +416,25 @@ def explain(
             "Pass one row, or use whence.influence for many."
         )
     about = default_measure(trained, examples) if measure is None else measure
-    scores = chosen.fit(trained).scores(examples, measure=about)
+    scores = scoring.fit(trained).scores(examples, measure=about)
     candidates = min(_CANDIDATES * k, len(trained.train))
     ends = scores.top(candidates).positions[0], scores.bottom(candidates).positions[0]
-    showing = _shown_by(chosen, trained)
+    showing = _shown_by(scoring, trained)
     fitted: Attribution = showing.fit(trained)
     where = np.union1d(*ends)
     return Explanation(
         trained=trained,
         query=examples,
         labeled=labeled,
-        method=chosen,
+        method=scoring,
         scores=scores,
         shown=scores.at(where)
-        if showing is chosen
+        if showing is scoring
         else fitted.scores(examples, measure=about, indices=where),
         sized=fitted.calibrated,
         k=k,
         measure=about,
     )
-
-
-def influence_unless(
-    method: Method | None, *, solver: Solver | None, damping: float | None
-) -> Method:
-    """Return the method given, or influence with these options.
-
-    Args:
-        method: A method, or `None`.
-        solver: What inverts the curvature, or `None`.
-        damping: λ >= 0, or `None`.
-
-    Returns:
-        The method.
-
-    Raises:
-        InvalidInput: If both are given.
-    """
-    if method is None:
-        return Influence(solver=solver, damping=damping)
-    if solver is not None or damping is not None:
-        raise InvalidInput(
-            f"Expected either method= or solver= and damping=. Got {method!r} and one of the "
-            "others. Pass them to the method: whence.Influence(solver=..., damping=...)."
-        )
-    return method
 
 
 def _shown_by(method: Method, trained: Trained) -> Method:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from whence.applications.flip_set import FlipSet, flip_set
 from whence.methods.prediction import MeasureLike
 from whence.objective.losses import measure_of
-from whence.objective.objective import objective_of
 from whence.objective.trained import Examples, Trained
 from whence.views.answer import class_names
 from whence.views.firmness import Firmness
@@ -102,7 +101,7 @@ def firmness(
     ranking, phrase = (raising, phrases[0]) if high else (lowering, phrases[1])
     most = min(_REMOVED, len(ranking), len(trained.train) // 2)
     if trained.classes:
-        found = flip_set(objective_of(trained), query)
+        found = flip_set(trained, query)
         if found.found:
             ranking, most = found.positions, len(found.positions)
             phrase = f"to “{names[found.before]}”"

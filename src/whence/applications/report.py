@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from whence.applications.explain import influence_unless
 from whence.applications.queries import Inputs, encoded
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
+from whence.methods.influence import chosen
 from whence.methods.method import Method
 from whence.methods.model_quality import model_quality
 from whence.methods.prediction import MeasureLike
@@ -98,16 +98,16 @@ def report(
     """
     if k < 1:
         raise InvalidInput(f"Expected k >= 1. Got {k}.")
-    chosen = influence_unless(method, solver=solver, damping=damping)
+    scoring = chosen(method, solver, damping)
     examples, labeled = encoded(trained, queries)
     about_what = default_measure(trained, examples.subset(np.arange(1)))
     quantity = about_what if measure is None else measure
-    scores = chosen.fit(trained).scores(examples, measure=quantity)
+    scores = scoring.fit(trained).scores(examples, measure=quantity)
     most = min(_CANDIDATES * k, len(trained.train))
     ends = scores.top(most).positions, scores.bottom(most).positions
     where = np.unique(np.concatenate([end.ravel() for end in ends]))
-    refined = chosen.refined() if trained.convex and _affordable(trained, len(where)) else None
-    shown, fitted = scores.at(where), chosen.fit(trained)
+    refined = scoring.refined() if trained.convex and _affordable(trained, len(where)) else None
+    shown, fitted = scores.at(where), scoring.fit(trained)
     if refined is not None:
         fitted = refined.fit(trained)
         shown = fitted.scores(examples, measure=quantity, indices=where)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -89,11 +90,11 @@ class OneVersusRest(Loss):
         positive_weights: The weight of the positive examples of each class; 1 if empty.
     """
 
+    classifies: ClassVar[bool] = True
+    unit: ClassVar[str] = "summed over classes"
+
     binary: Loss
     positive_weights: tuple[float, ...] = ()
-
-    classifies = True
-    unit = "summed over classes"
 
     def _flat(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return outputs [b·c, 1], binary targets [b·c] and weights [b, c]."""
@@ -127,20 +128,20 @@ class OneVersusRest(Loss):
         best_other = outputs.scatter(-1, labels, float("-inf")).amax(-1)
         return outputs.gather(-1, labels).squeeze(-1) - best_other
 
-    def probabilities(self, outputs: Tensor) -> Tensor | None:
-        """Return σ(f_a) / Σ_b σ(f_b) where the binary loss has probabilities, else `None`."""
-        each = self.binary.probabilities(outputs.reshape(-1, 1))
-        if each is None:
-            return None
-        positive = each[:, 1].reshape(outputs.shape)
-        return positive / positive.sum(-1, keepdim=True)
-
     def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return σ(f_y) / Σ_a σ(f_a), where the binary loss has probabilities."""
         flat = outputs.reshape(-1, 1)
         ones = torch.ones(flat.shape[0], dtype=outputs.dtype, device=outputs.device)
         each = self.binary.probability(flat, ones).reshape(outputs.shape)
         return each.gather(-1, targets.long().unsqueeze(-1)).squeeze(-1) / each.sum(-1)
+
+    def probabilities(self, outputs: Tensor) -> Tensor | None:
+        """Return σ(f_c) / Σ_a σ(f_a), where the binary loss has probabilities."""
+        flat = self.binary.probabilities(outputs.reshape(-1, 1))
+        if flat is None:
+            return None
+        each = flat[:, 1].reshape(outputs.shape)
+        return each / each.sum(-1, keepdim=True)
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are class indices below c."""

@@ -8,7 +8,6 @@ The Gauss–Newton matrix needs the loss apart from the prediction: `gradient` i
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,103 +16,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.objective.measures import CallableMeasure, Measure, OutputFunction
-
-
-class Loss(Measure):
-    """A loss ℓ(f, y) per example, twice differentiable in the outputs where it is used.
-
-    Attributes:
-        classifies: Whether the targets are classes.
-        regresses: Whether the outputs predict quantities: `prediction` says them.
-        unit: The unit of ℓ: "nats" for the negative logarithm of a probability of classes, else
-            what ℓ is, in words.
-    """
-
-    classifies: ClassVar[bool] = False
-    regresses: ClassVar[bool] = False
-    unit: ClassVar[str] = ""
-
-    @abstractmethod
-    def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
-        """Return ∂²ℓ/∂f² · u for tangents u of shape [*outputs.shape, k]."""
-
-    @abstractmethod
-    def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return how clearly the target wins, [b]: the log odds of the true class, or y·f."""
-
-    @abstractmethod
-    def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the probability given to the target, [b]."""
-
-    def probabilities(self, outputs: Tensor) -> Tensor | None:
-        """Return the probability of each class, [b, c]; `None` where the loss models none."""
-        return None
-
-    def prediction(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return what a regression predicts, in the unit of the targets, [b]."""
-        raise UnsupportedModel(
-            "Expected a regression with one target for measure='prediction'. Got a loss of another "
-            "kind. Use measure='probability', 'margin' or 'loss'."
-        )
-
-    @abstractmethod
-    def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
-        """Raise `InvalidInput` where the targets do not fit the outputs."""
-
-
-def output_hessian(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the matrices ∂²ℓ/∂f² of each example.
-
-    Args:
-        loss: The loss.
-        outputs: Outputs, [b, c].
-        targets: Targets, [b].
-
-    Returns:
-        Symmetric matrices, [b, c, c].
-    """
-    b, c = outputs.shape
-    eye = torch.eye(c, dtype=outputs.dtype, device=outputs.device)
-    return loss.hvp(outputs, targets, eye.expand(b, c, c))
-
-
-def measure_of(loss: Loss, measure: str | Measure | OutputFunction) -> Measure:
-    """Return the measure that a user's `measure=` names.
-
-    Args:
-        loss: The loss of the model.
-        measure: "loss", "margin", "probability", "prediction", or a function (outputs, targets)
-            -> [b].
-
-    Returns:
-        A `Measure`.
-
-    Raises:
-        InvalidInput: If the name is not one of the four.
-
-    Examples:
-        >>> import torch
-        >>> probability = measure_of(Logistic(), "probability")
-        >>> probability(torch.tensor([[0.0]]), torch.tensor([1.0]))
-        tensor([0.5000])
-    """
-    if isinstance(measure, Measure):
-        return measure
-    if callable(measure):
-        return CallableMeasure(measure)
-    if measure == "loss":
-        return loss
-    if measure == "margin":
-        return CallableMeasure(loss.margin)
-    if measure == "probability":
-        return CallableMeasure(loss.probability)
-    if measure == "prediction":
-        return CallableMeasure(loss.prediction)
-    raise InvalidInput(
-        "Expected measure to be 'loss', 'margin', 'probability', 'prediction' or a function of "
-        f"(outputs, targets). Got {measure!r}."
-    )
+from whence.objective.loss import Loss as Loss
+from whence.objective.loss import measure_of as measure_of
+from whence.objective.loss import output_hessian as output_hessian
 
 
 def _check_labels(outputs: Tensor, targets: Tensor, low: int, high: int) -> None:
@@ -157,8 +62,8 @@ class Logistic(Loss):
         tensor([0.6931])
     """
 
-    classifies = True
-    unit = "nats"
+    classifies: ClassVar[bool] = True
+    unit: ClassVar[str] = "nats"
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""
@@ -178,13 +83,13 @@ class Logistic(Loss):
         """Return ±f, the log odds of the true class."""
         return (_signs(outputs, targets) * outputs).squeeze(-1)
 
-    def probabilities(self, outputs: Tensor) -> Tensor | None:
-        """Return 1 − σ(f) and σ(f), [b, 2]."""
-        return torch.cat([torch.sigmoid(-outputs), torch.sigmoid(outputs)], 1)
-
     def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return σ(±f)."""
         return torch.sigmoid(self.margin(outputs, targets))
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """Return 1 − σ(f) and σ(f), [b, 2]."""
+        return torch.cat([torch.sigmoid(-outputs), torch.sigmoid(outputs)], -1)
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are 0 or 1."""
@@ -207,10 +112,11 @@ class CrossEntropy(Loss):
         tensor([1.3863])
     """
 
-    ignore_index: int = -100
+    classifies: ClassVar[bool] = True
+    unit: ClassVar[str] = "nats"
+    zero_sum: ClassVar[bool] = True
 
-    classifies = True
-    unit = "nats"
+    ignore_index: int = -100
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b], summed over positions."""
@@ -244,13 +150,13 @@ class CrossEntropy(Loss):
         odds = (outputs.gather(-1, labels).squeeze(-1) - others) * counts
         return odds.reshape(outputs.shape[0], -1).sum(1)
 
-    def probabilities(self, outputs: Tensor) -> Tensor | None:
-        """Return softmax(f), [b, c]; `None` for sequences."""
-        return torch.softmax(outputs, -1) if outputs.ndim == 2 else None
-
     def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return p_y (for sequences, of the whole sequence)."""
         return torch.exp(-self(outputs, targets))
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """Return softmax(f)."""
+        return torch.softmax(outputs, -1)
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are class indices below c, or `ignore_index`."""
@@ -268,8 +174,8 @@ class SquaredError(Loss):
         tensor([2.])
     """
 
-    regresses = True
-    unit = "half the squared error"
+    regresses: ClassVar[bool] = True
+    unit: ClassVar[str] = "half the squared error"
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""
@@ -334,10 +240,10 @@ class Tweedie(Loss):
         tensor([1.])
     """
 
-    power: float
+    regresses: ClassVar[bool] = True
+    unit: ClassVar[str] = "half the unit deviance"
 
-    regresses = True
-    unit = "half the unit deviance"
+    power: float
 
     def _powers(self, outputs: Tensor, targets: Tensor, order: int) -> Tensor:
         """Return the derivative of the given order in f."""
@@ -405,10 +311,10 @@ class SmoothHinge(Loss):
         tensor([0.7500])
     """
 
-    temperature: float = 0.001
+    classifies: ClassVar[bool] = True
+    unit: ClassVar[str] = "hinge loss"
 
-    classifies = True
-    unit = "hinge loss"
+    temperature: float = 0.001
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""
@@ -456,8 +362,8 @@ class SquaredHinge(Loss):
         tensor([1.])
     """
 
-    classifies = True
-    unit = "squared hinge loss"
+    classifies: ClassVar[bool] = True
+    unit: ClassVar[str] = "squared hinge loss"
 
     def _slack(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return max(0, 1 − s), [b, 1]."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import secrets
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +15,8 @@ from whence.pages import words
 from whence.pages.drawing import heat, picture, strength
 from whence.pages.page import Page
 from whence.pages.text import marked
+from whence.storage import clear_leftovers, write_bytes
+from whence.version import __version__
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -45,7 +45,7 @@ def render(page: Page) -> str:
         .get_template(page.template)
         .render(
             page=page,
-            version=page.version or _installed(),
+            version=page.version or __version__,
             style=Markup(style),
             theme=Markup(theme),
             table=Markup(table),
@@ -70,6 +70,7 @@ def write(page: Page, path: str | os.PathLike[str]) -> Path:
 
     Raises:
         InvalidInput: If the path is a folder or a device, or its folder does not exist.
+        NotWritten: If the disk is full or the folder read-only.
     """
     target = Path(path)
     if target.is_dir():
@@ -79,25 +80,9 @@ def write(page: Page, path: str | os.PathLike[str]) -> Path:
     if not target.parent.is_dir():
         raise InvalidInput(f"Expected a folder that exists. Got {target.parent}. Create it first.")
     content = render(page).encode()
-    final = target.resolve()  # a link stays a link
-    temporary = final.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-        os.replace(temporary, final)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    clear_leftovers(target.resolve().parent)
+    write_bytes(target, content)
     return target
-
-
-@cache
-def _installed() -> str:
-    """Return the version of whence, or nothing where it is not installed."""
-    try:
-        return version("whence")
-    except PackageNotFoundError:
-        return ""
 
 
 @cache
