@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from whence.cli.answers import print_json, say, typed, wrote
+from whence.cli.answers import print_json, say, told, typed, wrote
 from whence.cli.methods import MethodOption, RankingName, method_of
-from whence.cli.options import Interrupted, Json, Measure, Output, Page, Rows, possible
+from whence.cli.options import Answer, Interrupted, Json, Output, Page, Rows, possible
 from whence.cli.sources import KINDS, Chosen, reads
 
 
@@ -20,7 +20,7 @@ def report(
     output: Page = Path("whence.html"),
     rows: Rows = 100,
     k: Annotated[int, typer.Option("-k", help="Examples to show on each side of a row.")] = 5,
-    measure: Measure = "loss",
+    measure: Answer = None,
     as_json: Json = False,
 ) -> None:
     """Write a page about many predictions, each with the training examples behind it.
@@ -30,7 +30,15 @@ def report(
     from whence.applications.report import report as write_report
 
     found = source.load(rows=rows)
-    write_report(found.objective, found.queries, output, k=k, measure=measure, command=typed())
+    write_report(
+        found.objective,
+        found.queries,
+        output,
+        k=k,
+        measure=measure,
+        about=told(source, found),
+        command=typed(),
+    )
     if as_json:
         print_json({"notes": found.notes, "queries": found.names, "output": str(output)})
         return
@@ -74,7 +82,7 @@ def label_errors(
         penalty=penalty,
     )
     if output is not None:
-        errors.report(output, command=typed())
+        errors.report(output, about=told(source, found), command=typed())
     frame = errors.to_frame().head(k)
     if as_json:
         print_json({"notes": found.notes, "ranked_by": errors.ranked_by, "suspects": frame})

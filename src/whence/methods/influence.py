@@ -237,6 +237,11 @@ class _FirstOrder(_OfObjective):
 class _Evaluated(_OfObjective):
     """m_q(θ̂ + Δᵢ) − m_q(θ̂), with Δᵢ by Newton steps of the objective without example i."""
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether the model is convex: the measure is evaluated at the predicted parameters."""
+        return self.trained.convex
+
     def values(
         self, queries: Examples, measure: Measure, where: Positions
     ) -> tuple[Tensor, Diagnostics]:

@@ -76,6 +76,11 @@ class _Refitted(Attribution):
         return "leave-one-out: fitted again without the example"
 
     @property
+    def calibrated(self) -> bool:
+        """Whether sizes are right: they are what retraining gives."""
+        return True
+
+    @property
     def loss(self) -> Loss:
         """The loss that was minimized, without smoothing."""
         return self.trained.trained_loss
