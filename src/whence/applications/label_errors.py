@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.curvature.exact import Gradients
-from whence.curvature.forms import quadratic
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
@@ -313,7 +312,7 @@ def find_label_errors(
     # All that follows are solves with one inverse, which the ranking has paid for.
     prepared = prepare(objective, len(train), solver=solver, damping=damping)
     if without is None or without.self_influence is None:
-        squares = quadratic(prepared.inverse, Gradients(objective, train, objective.loss))
+        squares = prepared.inverse.quadratic(Gradients(objective, train, objective.loss))
         own = as_array(squares * objective.weights / len(train))
     else:
         own = as_array(without.self_influence)
