@@ -18,14 +18,14 @@ from whence.linalg.cg import CG
 from whence.linalg.lissa import LiSSA
 from whence.methods.changes import edit, group_effect, perturbation
 from whence.methods.influence import Influence, influence, influence_on_parameters, self_influence
-from whence.methods.leave_one_out import leave_one_out
-from whence.methods.metagradient import metagradient
+from whence.methods.leave_one_out import LeaveOneOut, leave_one_out
+from whence.methods.metagradient import Metagradient, metagradient
 from whence.methods.method import Attribution, Method
-from whence.methods.projected import projected
-from whence.methods.representer import representer
+from whence.methods.projected import Projected, projected
+from whence.methods.representer import Representer, representer
 from whence.methods.tokens import influence_by_token
-from whence.methods.tracin import tracin
-from whence.methods.unrolled import unrolled
+from whence.methods.tracin import TracIn, tracin
+from whence.methods.unrolled import Unrolled, unrolled
 from whence.objective.losses import (
     CrossEntropy,
     Logistic,
@@ -46,14 +46,20 @@ __all__ = [
     "Attribution",
     "CrossEntropy",
     "Influence",
+    "LeaveOneOut",
     "LiSSA",
     "Logistic",
+    "Metagradient",
     "Method",
+    "Projected",
     "Recipe",
+    "Representer",
     "SmoothHinge",
     "SquaredError",
     "SquaredHinge",
+    "TracIn",
     "Tweedie",
+    "Unrolled",
     "attacks",
     "average",
     "compare_influence",

@@ -15,6 +15,5 @@ from whence.evaluation.metrics import LDS as LDS
 from whence.evaluation.metrics import NoiseCeiling as NoiseCeiling
 from whence.evaluation.metrics import lds as lds
 from whence.evaluation.metrics import noise_ceiling as noise_ceiling
-from whence.evaluation.retraining import leave_one_out as leave_one_out
 from whence.evaluation.retraining import replays as replays
 from whence.evaluation.retraining import top_k_removal as top_k_removal

@@ -14,6 +14,7 @@ from whence.curvature.changes import SingleChanges, single_changes, tiles
 from whence.curvature.exact import Gradients
 from whence.curvature.leverages import dual_leverages, in_columns
 from whence.curvature.prepare import Prepared, prepare
+from whence.errors import InvalidInput
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Solver
 from whence.methods.fit_quality import diagnostics, fit_quality
@@ -95,6 +96,32 @@ class Influence(Method):
         return Influence(order="refined", solver=self.solver, damping=self.damping)
 
 
+def chosen(
+    method: Method | None, solver: Solver | None = None, damping: float | None = None
+) -> Method:
+    """Return the method that a user's options name: influence, unless another is given.
+
+    Args:
+        method: The method, or `None`.
+        solver: Of influence.
+        damping: Of influence.
+
+    Returns:
+        The method.
+
+    Raises:
+        InvalidInput: If a method is given and options of influence too.
+    """
+    if method is None:
+        return Influence(solver=solver, damping=damping)
+    if solver is not None or damping is not None:
+        raise InvalidInput(
+            f"Expected solver= and damping= without method=. Got method={method!r} too. Pass them "
+            "to the method, as in whence.Influence(solver=..., damping=...)."
+        )
+    return method
+
+
 @dataclass(frozen=True, eq=False)
 class _OfObjective(Attribution):
     """What both ways to predict share.
@@ -154,6 +181,20 @@ class _FirstOrder(_OfObjective):
         else:
             whole = objective.train.subset(where)
             values = relative(values, objective, whole, prepared.inverse, self.method.normalize)
+        return values, diagnostics(objective, prepared, solution)
+
+    def mean_values(
+        self, queries: Examples, measure: Measure, where: Positions
+    ) -> tuple[Tensor, Diagnostics]:
+        """Return (wᵢ/n) ∇m̄ᵀ H⁻¹ gᵢ, [k], by one solve."""
+        if self.method.normalize != "none":
+            return super().mean_values(queries, measure, where)
+        objective, prepared = self.trained, self.prepared(1)
+        mean = objective.params.new_full((len(queries), 1), 1 / len(queries))
+        solution = prepared.inverse.solve(Gradients(objective, queries, measure).rmatmat(mean))
+        candidates = train_subset(objective, where)
+        dots = objective.gradient_dot(candidates, objective.loss, solution.value).squeeze(1)
+        values = dots * objective.weights[where] / len(objective.train)
         return values, diagnostics(objective, prepared, solution)
 
     def self_scores(self, indices: Indices | None = None) -> Floats:

@@ -22,7 +22,7 @@ from torch import Tensor
 from whence.errors import UnsupportedModel
 from whence.methods.prediction import Floats, Indices, MeasureLike, measure_name, positions
 from whence.objective.cache import cached
-from whence.objective.losses import measure_of
+from whence.objective.losses import Loss, measure_of
 from whence.objective.measures import Measure
 from whence.objective.trained import Data, Examples, Trained
 from whence.scores import Diagnostics, Scores
@@ -95,6 +95,11 @@ class Attribution(ABC):
         """What makes the scores, with its source, in words."""
 
     @property
+    def loss(self) -> Loss:
+        """The loss that the named measures are made of."""
+        return self.trained.loss
+
+    @property
     def unit(self) -> str:
         """What follows the name of the measure where scores are in another unit than its own."""
         return ""
@@ -113,6 +118,25 @@ class Attribution(ABC):
         Returns:
             The changes, [q, k], and how they were computed.
         """
+
+    def mean_values(
+        self, queries: Examples, measure: Measure, where: Positions
+    ) -> tuple[Tensor, Diagnostics]:
+        """Return the predicted change of the queries' mean measure without each candidate, [k].
+
+        Args:
+            queries: The queries.
+            measure: m.
+            where: Positions of the k candidates in the training data.
+
+        Returns:
+            The changes, and how they were computed.
+
+        Cost:
+            `values` of all queries, unless the method knows a shorter way.
+        """
+        values, diagnostics = self.values(queries, measure, where)
+        return values.mean(0), diagnostics
 
     @final
     def scores(
@@ -134,7 +158,9 @@ class Attribution(ABC):
         trained = self.trained
         encoded = trained.examples(queries)
         where = positions(trained, indices)
-        values, diagnostics = self.values(encoded, measure_of(trained.loss, measure), where)
+        if isinstance(measure, str):
+            _check_targets(trained, encoded)
+        values, diagnostics = self.values(encoded, measure_of(self.loss, measure), where)
         return Scores(
             values=values.detach().cpu().numpy(),
             query_ids=encoded.ids,
@@ -252,3 +278,9 @@ def train_subset(trained: Trained, where: Positions) -> Examples:
     if len(where) == n and bool((where == np.arange(n)).all()):
         return trained.train
     return trained.train.subset(where)
+
+
+def _check_targets(trained: Trained, queries: Examples) -> None:
+    """Raise `InvalidInput` unless the queries' targets fit the loss; one row of outputs tells."""
+    one = trained.outputs(queries.subset(np.arange(1)))
+    trained.loss.check_targets(one.expand(len(queries), *one.shape[1:]), queries.targets)

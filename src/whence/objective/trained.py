@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -108,6 +109,27 @@ class Trained(ABC):
         Warns:
             NotConvergedWarning: If the fit has not converged.
         """
+
+    @property
+    def together(self) -> int:
+        """How many of `refits` are computed at once, >= 1."""
+        return 1
+
+    def identity(self) -> tuple[Tensor | str, ...]:
+        """Return what a refit depends on besides data and weights, the same in every process."""
+        return (repr(self),)
+
+    def refits(self, weights: Tensor) -> Iterator[Trained]:
+        """Yield the model that a fit gives, for each of several sets of example weights.
+
+        Args:
+            weights: One fit per row, [k, n].
+
+        Yields:
+            The k fitted models, in order.
+        """
+        for row in weights:
+            yield self.refit(row)
 
     def differentiable(self) -> Trained | None:
         """Return the model as an `Objective`, for methods that need derivatives in θ, or `None`."""
