@@ -232,4 +232,3 @@ def _add_products(total: Tensor, x: Tensor, y: Tensor, delta: Tensor, a: Tensor)
         part = slice(start, start + step)
         product = (x @ delta[part].to(x.dtype).T).mul_(y @ a[part].to(y.dtype).T)
         total[:, part] += product.sum(0)
-

@@ -1,4 +1,4 @@
-r"""Leverages J H⁻¹ Jᵀ of the rows of a linear model: from an inverse of H, or from products of rows.
+r"""Leverages J H⁻¹ Jᵀ of the rows of a linear model, from an inverse of H or products of rows.
 
 A wide model with one output needs no factor of H. With A = ηI + Xᵀ S X, S = diag(s), s = w ℓ″/n,
 K = X Xᵀ and B = I + S½ K S½/η [n, n], Woodbury's identity gives xᵢᵀ A⁻¹ xᵢ in two ways,

@@ -215,11 +215,7 @@ class _Derived(LinearOperator):
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class Transposed(_Derived):
-    """The transpose Aᵀ: written `A.T`.
-
-    Args:
-        operator: A, [p, m].
-    """
+    """The transpose Aᵀ of A [p, m]: written `A.T`."""
 
     operator: LinearOperator
 

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.curvature.exact import Gradients
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
