@@ -16,7 +16,7 @@ from whence.curvature.leverages import dual_leverages, in_columns
 from whence.curvature.prepare import Prepared, prepare
 from whence.errors import InvalidInput
 from whence.linalg.operator import LinearOperator
-from whence.linalg.solver import Solver
+from whence.linalg.solver import Inverse, Solver
 from whence.methods.fit_quality import diagnostics, fit_quality
 from whence.methods.method import Attribution, Method, Positions, train_subset
 from whence.methods.prediction import (
@@ -122,6 +122,19 @@ def chosen(
     return method
 
 
+def inverse_of(objective: Objective, k: int = 1) -> Inverse:
+    """Return the inverse curvature that influence uses by default.
+
+    Args:
+        objective: R at θ̂.
+        k: How many right-hand sides are coming.
+
+    Returns:
+        (H + λ I)⁻¹.
+    """
+    return prepare(objective, k).inverse
+
+
 @dataclass(frozen=True, eq=False)
 class _OfObjective(Attribution):
     """What both ways to predict share.
@@ -197,22 +210,27 @@ class _FirstOrder(_OfObjective):
         values = dots * objective.weights[where] / len(objective.train)
         return values, diagnostics(objective, prepared, solution)
 
-    def self_scores(self, indices: Indices | None = None) -> Floats:
+    def self_values(self, where: Positions) -> tuple[Tensor, Diagnostics]:
         """Return (wᵢ/n) gᵢᵀ H⁻¹ gᵢ, [k]: self-influence; never negative."""
         objective = self.trained
-        where = positions(objective, indices)
         columns = in_columns(objective) if self.method.solver is None else None
         if columns is not None:
             some = columns.train.subset(where)
             slopes = columns.loss.gradient(columns.outputs(some), some.targets).flatten()
             squares = slopes.square() * dual_leverages(columns, where, self.method.damping)
-            fit_quality(objective)
+            norm, in_examples = fit_quality(objective)
+            measured = Diagnostics(
+                solver="Cholesky factor of the products of the rows",
+                gradient_norm=norm,
+                gradient_in_examples=in_examples,
+                notes=objective.notes,
+            )
         else:
             prepared = self.prepared(len(where))
             own = Gradients(objective, objective.train.subset(where), objective.loss)
             squares = prepared.inverse.quadratic(own)
-            diagnostics(objective, prepared)
-        return as_array(squares * objective.weights[where] / len(objective.weights))
+            measured = diagnostics(objective, prepared)
+        return squares * objective.weights[where] / len(objective.weights), measured
 
 
 @final
