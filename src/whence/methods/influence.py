@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from whence.curvature.changes import tiles
-from whence.curvature.dual import dual_leverages, in_columns
 from whence.curvature.exact import Gradients
-from whence.curvature.forms import bilinear, quadratic
+from whence.curvature.leverages import dual_leverages, in_columns
 from whence.curvature.prepare import Prepared, prepare
 from whence.errors import InvalidInput
 from whence.linalg.solver import Inverse, Solver
@@ -184,10 +183,8 @@ class _FirstOrder(_OfObjective):
         prepared = self.prepared(len(queries))
         model = prepared.scored or objective  # in a lower precision where that is enough
         candidates = train_subset(model, where)
-        values, solution = bilinear(
-            prepared.inverse,
-            Gradients(objective, queries, measure),
-            Gradients(model, candidates, model.loss),
+        values, solution = prepared.inverse.between(
+            Gradients(objective, queries, measure), Gradients(model, candidates, model.loss)
         )
         if self.method.normalize == "none":
             values = values.mul_(model.weights[where] / len(model.train))
@@ -228,7 +225,7 @@ class _FirstOrder(_OfObjective):
         else:
             prepared = self.prepared(len(where))
             own = Gradients(objective, objective.train.subset(where), objective.loss)
-            squares = quadratic(prepared.inverse, own)
+            squares = prepared.inverse.quadratic(own)
             measured = diagnostics(objective, prepared)
         return squares * objective.weights[where] / len(objective.weights), measured
 
