@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.curvature.changes import Changes, SingleChanges, single_changes
+from whence.curvature.reweighting import Reweightings, kept_without
 from whence.errors import InvalidInput
 from whence.linalg.operator import LinearOperator
 from whence.objective.measures import Measure, OutputFunction
@@ -132,7 +133,7 @@ def as_array(tensor: Tensor) -> Floats:
 
 def removal(
     objective: Objective, inverse: LinearOperator, where: NDArray[np.intp]
-) -> SingleChanges:
+) -> SingleChanges | Reweightings:
     """Return the removals of the examples at some positions, one per column.
 
     Args:
@@ -141,7 +142,11 @@ def removal(
         where: Positions, [m].
 
     Returns:
-        The changes, each with weight −wᵢ.
+        The changes, each with weight −wᵢ, and with what it does to the weights of the others.
     """
     removed: Tensor = objective.weights[where]
-    return single_changes(objective, inverse, objective.train.subset(where), -removed)
+    change = single_changes(objective, inverse, objective.train.subset(where), -removed)
+    if objective.statistics is None:
+        return change
+    kept = kept_without(len(objective.train), torch.from_numpy(where))
+    return Reweightings(removals=change, after=objective.statistics.weights(kept))
