@@ -121,7 +121,7 @@ def main() -> None:
     )
     plain_s, train_s, back_s, bank_s = np.median(times, axis=0).tolist()
     with torch.no_grad():
-        outputs = run.outputs(run.params, queries[0])
+        outputs = run.program.outputs(run.params, queries[0])
     found: dict[str, Any] = {
         "parameters": len(run.params),
         "steps": run.steps,

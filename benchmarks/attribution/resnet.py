@@ -105,7 +105,7 @@ def main() -> None:
 
     def accuracy(x: Tensor, y: Tensor) -> float:
         with torch.no_grad():
-            return float((run.outputs(run.params, x).argmax(1) == y).double().mean())
+            return float((run.program.outputs(run.params, x).argmax(1) == y).double().mean())
 
     print(
         f"{len(run.params)} parameters, {run.steps} steps, {seconds:.1f} s; accuracy "

@@ -61,7 +61,7 @@ def row(activation: type[nn.Module], changes: dict[str, Any], subsets: int) -> l
     recipe = replace(RECIPE, **changes)
     run = whence.train(network(activation), whence.CrossEntropy(), data, recipe)
     with torch.no_grad():
-        right = run.outputs(run.params, queries[0]).argmax(1) == queries[1]
+        right = run.program.outputs(run.params, queries[0]).argmax(1) == queries[1]
     scores = torch.from_numpy(whence.metagradient(run, queries).values)
     fractions = (0.01, 0.05)
     smooth = [whence.metasmoothness(run, fraction=fraction).mean for fraction in fractions]

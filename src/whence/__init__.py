@@ -17,9 +17,10 @@ from whence.curvature.kronecker import EKFAC, KFAC
 from whence.linalg.cg import CG
 from whence.linalg.lissa import LiSSA
 from whence.methods.changes import edit, group_effect, perturbation
-from whence.methods.influence import influence, influence_on_parameters, self_influence
+from whence.methods.influence import Influence, influence, influence_on_parameters, self_influence
 from whence.methods.leave_one_out import leave_one_out
 from whence.methods.metagradient import metagradient
+from whence.methods.method import Attribution, Method
 from whence.methods.projected import projected
 from whence.methods.representer import representer
 from whence.methods.tokens import influence_by_token
@@ -42,9 +43,12 @@ __all__ = [
     "CG",
     "EKFAC",
     "KFAC",
+    "Attribution",
     "CrossEntropy",
+    "Influence",
     "LiSSA",
     "Logistic",
+    "Method",
     "Recipe",
     "SmoothHinge",
     "SquaredError",

@@ -21,6 +21,12 @@ Every message says what was expected, what came ("Got …"), and what to do.
 
 from __future__ import annotations
 
+import sys
+import warnings
+from pathlib import Path
+
+_PACKAGE = str(Path(__file__).parent)
+
 
 class WhenceError(Exception):
     """The root of every error that whence raises on purpose."""
@@ -78,3 +84,18 @@ class MissingDependency(WhenceError, ImportError):
 
 class NotConvergedWarning(UserWarning):
     """The result is returned but the fit or the solve behind it has not converged."""
+
+
+def warn_user(message: str) -> None:
+    """Warn that something has not converged, at the line of the user's that led to it.
+
+    Args:
+        message: What was expected, what came, and what to do.
+
+    Warns:
+        NotConvergedWarning: With the message.
+    """
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, NotConvergedWarning, stacklevel=level)

@@ -19,27 +19,30 @@ Floats = NDArray[np.floating[Any]]
 class Diagnostics:
     """How a result was computed, and how far it can be trusted.
 
+    A number is `None` where it was not measured.
+
     Args:
-        solver: What inverted the curvature, and why it was chosen, in words.
+        solver: What inverted the curvature, and why it was chosen, in words; empty where nothing
+            was inverted.
         gradient_norm: ‖∇R(θ̂)‖; zero where the fit has converged.
-        gradient_in_examples: The same in units of one typical example's pull wᵢ‖gᵢ‖/n: "the fit
-            is as far from its optimum as if this many examples had been removed".
+        gradient_in_examples: The same in units of the gradient wᵢ‖gᵢ‖/n of one typical example:
+            "the fit is as far from its optimum as if this many examples had been removed".
         damping: λ added to the curvature.
         damping_reason: Why this λ.
         residual: The largest relative residual ‖b − A x‖/‖b‖ of any solve.
         iterations: Steps of the iterative solver; 0 for a factorization.
-        converged: Whether every solve reached its tolerance.
-        smallest_eigenvalue: Of the (damped) curvature, or `None` where not computed.
-        largest_eigenvalue: Of the (damped) curvature, or `None` where not computed.
+        converged: Whether every solve whose residual was measured reached its tolerance.
+        smallest_eigenvalue: Of the (damped) curvature.
+        largest_eigenvalue: Of the (damped) curvature.
         notes: What else the reader must know, a sentence each.
     """
 
-    solver: str
-    gradient_norm: float
-    gradient_in_examples: float
+    solver: str = ""
+    gradient_norm: float | None = None
+    gradient_in_examples: float | None = None
     damping: float = 0.0
     damping_reason: str = ""
-    residual: float = 0.0
+    residual: float | None = None
     iterations: int = 0
     converged: bool = True
     smallest_eigenvalue: float | None = None
@@ -48,21 +51,28 @@ class Diagnostics:
 
     def __str__(self) -> str:
         """Return one line per fact."""
-        eigenvalues = (
-            f"{self.smallest_eigenvalue:.3g} to {self.largest_eigenvalue:.3g}"
-            if self.smallest_eigenvalue is not None and self.largest_eigenvalue is not None
-            else "not computed"
-        )
-        state = "converged" if self.converged else "NOT converged"
-        lines = [
-            f"solver        {self.solver}",
-            f"solve         {state}, relative residual {self.residual:.1e}, "
-            f"{self.iterations} iterations",
-            f"fit           gradient norm {self.gradient_norm:.2e}, the pull of "
-            f"{self.gradient_in_examples:.2g} training examples",
-            f"damping       {self.damping:.3g} ({self.damping_reason})",
-            f"eigenvalues   {eigenvalues}",
-        ]
+        lines = []
+        if self.solver:
+            lines.append(f"solver        {self.solver}")
+        if self.residual is not None:
+            state = "converged" if self.converged else "NOT converged"
+            lines.append(
+                f"solve         {state}, relative residual {self.residual:.1e}, "
+                f"{self.iterations} iterations"
+            )
+        elif self.solver:
+            lines.append("solve         residual not measured")
+        if self.gradient_norm is not None:
+            lines.append(
+                f"fit           gradient norm {self.gradient_norm:.2e}, the gradient of "
+                f"{self.gradient_in_examples:.2g} typical training examples"
+            )
+        if self.damping_reason:
+            lines.append(f"damping       {self.damping:.3g} ({self.damping_reason})")
+        if self.smallest_eigenvalue is not None and self.largest_eigenvalue is not None:
+            lines.append(
+                f"eigenvalues   {self.smallest_eigenvalue:.3g} to {self.largest_eigenvalue:.3g}"
+            )
         return "\n".join([*lines, *(f"note          {note}" for note in self.notes)])
 
 

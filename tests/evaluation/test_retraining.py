@@ -49,7 +49,7 @@ def without(*positions: int) -> Run:
 
 def measured(run: Run, measure: str) -> np.ndarray[Any, Any]:
     x, y = data(QUERIES, 2)
-    outputs = run.outputs(run.params, x)
+    outputs = run.program.outputs(run.params, x)
     loss = whence.CrossEntropy()
     return (loss(outputs, y) if measure == "loss" else loss.margin(outputs, y)).numpy()
 

@@ -149,7 +149,7 @@ def test_a_function_as_measure() -> None:
     assert scores.query_ids.tolist() == list("abcde")
     params = retrain(run, 1 - 1e-5 * torch.eye(N, dtype=torch.float64)[:1])[0]
     x = queries()[0]
-    change = run.outputs(params, x)[:, 0] - run.outputs(run.params, x)[:, 0]
+    change = run.program.outputs(params, x)[:, 0] - run.program.outputs(run.params, x)[:, 0]
     np.testing.assert_allclose(scores.values[:, 0], change.numpy() / 1e-5, rtol=1e-3, atol=1e-6)
 
 

@@ -255,7 +255,7 @@ def test_the_model_is_left_alone_and_the_run_gives_a_trained_copy() -> None:
     run = train(model, CrossEntropy(), data(), recipe())
     assert all(map(torch.equal, model.parameters(), start))
     x = data()[0]
-    assert torch.equal(run.model(x), run.outputs(run.params, x))
+    assert torch.equal(run.model(x), run.program.outputs(run.params, x))
     assert not torch.equal(run.params, torch.cat([p.flatten() for p in start]).double())
 
 

@@ -23,7 +23,8 @@ from whence.methods.fit_quality import diagnostics
 from whence.methods.leave_one_out import converged
 from whence.methods.prediction import Floats, Indices, MeasureLike, Order, as_array, positions
 from whence.objective.losses import measure_of
-from whence.objective.objective import Examples, Objective
+from whence.objective.objective import Objective
+from whence.objective.trained import Examples
 from whence.pages import Item, RankedPage, RankedRow, write
 from whence.scores import Diagnostics
 from whence.views.examples import lights_of

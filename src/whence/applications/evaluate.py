@@ -23,7 +23,8 @@ from whence.methods.leave_one_out import converged
 from whence.methods.prediction import MeasureLike, measure_name
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
-from whence.objective.objective import Examples, Objective
+from whence.objective.objective import Objective
+from whence.objective.trained import Examples
 
 
 def evaluate(

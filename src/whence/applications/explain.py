@@ -20,7 +20,8 @@ from whence.methods.influence import influence
 from whence.methods.leave_one_out import leave_one_out
 from whence.methods.prediction import Floats, MeasureLike
 from whence.objective.losses import measure_of
-from whence.objective.objective import Examples, Objective
+from whence.objective.objective import Objective
+from whence.objective.trained import Examples
 from whence.pages import write
 from whence.pages.words import decimals_of
 from whence.scores import Diagnostics, Scores

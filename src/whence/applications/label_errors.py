@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.curvature.exact import Gradients
+from whence.curvature.forms import quadratic
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
 from whence.linear.objective import LinearObjective
 from whence.methods.fit_quality import diagnostics, fit_quality
-from whence.methods.influence import own_squares
 from whence.methods.loo_loss import (
     best_penalty,
     held_out,
@@ -36,7 +36,8 @@ from whence.objective.losses import (
     SquaredHinge,
     measure_of,
 )
-from whence.objective.objective import Examples, Objective
+from whence.objective.objective import Objective
+from whence.objective.trained import Examples
 from whence.pages import RankedPage, RankedRow, write
 from whence.scores import Diagnostics
 from whence.views.examples import item_of, label_of, lights_of
@@ -312,7 +313,7 @@ def find_label_errors(
     # All that follows are solves with one inverse, which the ranking has paid for.
     prepared = prepare(objective, len(train), solver=solver, damping=damping)
     if without is None or without.self_influence is None:
-        squares = own_squares(objective, np.arange(len(train)), prepared)
+        squares = quadratic(prepared.inverse, Gradients(objective, train, objective.loss))
         own = as_array(squares * objective.weights / len(train))
     else:
         own = as_array(without.self_influence)

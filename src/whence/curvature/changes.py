@@ -32,7 +32,8 @@ from whence.linalg.cg import CG
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse
 from whence.objective.losses import output_hessian
-from whence.objective.objective import Examples, Objective
+from whence.objective.objective import Objective
+from whence.objective.trained import Examples
 
 _CHUNK = 16  # examples whose Jacobians are made at once; the work grows with its square
 _TILE = 2**23  # numbers in B for one tile of changes: 64 MB of float64

@@ -17,7 +17,8 @@ from whence.linalg.operator import LinearOperator
 from whence.linalg.stochastic import StochasticOperator
 from whence.linalg.structured import materialize
 from whence.objective.measures import Measure
-from whence.objective.objective import Examples, Objective
+from whence.objective.objective import Objective
+from whence.objective.trained import Examples
 
 _COLUMNS = 2**23  # numbers in the gradients that stand as columns at once: 64 MB of float64
 

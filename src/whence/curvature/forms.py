@@ -2,46 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from whence.curvature.exact import Gradients, blocks
-from whence.curvature.inverse import KroneckerInverse, Watch
+from whence.curvature.inverse import KroneckerInverse
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse, Solution
 from whence.linear.objective import LinearExamples, LinearObjective
 
 
-def bilinear(
-    inverse: Inverse,
-    left: Gradients,
-    right: Gradients,
-    product: Callable[[Gradients, Tensor], Tensor] = Gradients.matmat,
-    watch: Watch | None = None,
-) -> tuple[Tensor, Solution | None]:
+def bilinear(inverse: Inverse, left: Gradients, right: Gradients) -> tuple[Tensor, Solution | None]:
     """Return G H⁻¹ G′ᵀ, by a solve for each row of G unless the inverse knows a shorter way.
 
     Args:
         inverse: H⁻¹.
         left: G, [q, p]; few rows.
         right: G′, [b, p], perhaps of a lower precision, which the products then have.
-        product: (G′, V) ↦ G′ V, for who wants to see that pass over the examples.
-        watch: The same where no product is taken: is shown the factors of G′.
 
     Returns:
         The products, [q, b], and the solve if there was one.
     """
     if isinstance(inverse, KroneckerInverse):
         if inverse.factors:
-            return inverse.between(left, right, watch), None
-        return product(right, inverse.matmat(left.columns())).T, None
+            return inverse.between(left, right), None
+        return right.matmat(inverse.matmat(left.columns())).T, None
     solution = inverse.solve(left.columns())
     # In the lower precision alone, since many columns are large.
     solution = replace(solution, value=solution.value.to(right.dtype))
-    return product(right, solution.value).T, solution
+    return right.matmat(solution.value).T, solution
 
 
 def quadratic(inverse: Inverse, gradients: Gradients) -> Tensor:

@@ -13,10 +13,10 @@ so that q × n scores are r pairs of matrix products, 2 r (out + in) operations 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -32,8 +32,6 @@ from whence.linalg.structured import BlockDiagonal, Reordered
 from whence.network.layers import products
 from whence.network.objective import ModuleObjective
 from whence.network.precision import product_dtype
-
-Watch: TypeAlias = Callable[[slice, dict[Layer, tuple[Tensor, Tensor]]], None]
 
 _TILE = 2**21  # numbers in a tile of separable scores: what a cache holds
 
@@ -64,13 +62,12 @@ class KroneckerInverse(Inverse):
         rtol = default_rtol(self.dtype)
         return Solution.checked(self.operator, B, self.matmat(B), rtol=rtol, iterations=0)
 
-    def between(self, left: Gradients, right: Gradients, watch: Watch | None = None) -> Tensor:
+    def between(self, left: Gradients, right: Gradients) -> Tensor:
         """Return G A⁻¹ G′ᵀ.
 
         Args:
             left: G, [q, p]; few rows.
             right: G′, [b, p].
-            watch: Is shown the factors of G′, a micro-batch at a time.
 
         Returns:
             The products, [q, b].
@@ -79,8 +76,6 @@ class KroneckerInverse(Inverse):
         if self._single:
             terms = self._terms(left)
             for part, rows in self._rows(right):
-                if watch is not None:
-                    watch(part, rows)
                 for layer, (delta, a) in rows.items():
                     block = self._single[layer]
                     _add_products(

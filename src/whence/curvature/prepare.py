@@ -13,7 +13,6 @@ those in float64. A solver of the user's own works in the precision of the model
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,6 +33,7 @@ from whence.linalg.spectral import LowRank
 from whence.linalg.structured import Dense
 from whence.linear.objective import LinearObjective
 from whence.network.objective import ModuleObjective
+from whence.objective.cache import cached, is_cached
 from whence.objective.objective import Objective
 
 _SMALL = 4_000  # parameters up to which a linear model's Hessian is always factored
@@ -74,20 +74,6 @@ class Prepared:
     scored: Objective | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class _Kept:
-    """What was prepared for an objective, by option, over a twin of it.
-
-    It must not refer to the objective itself, its key, or neither would ever be freed.
-    """
-
-    twin: Objective
-    prepared: dict[tuple[object, ...], Prepared]
-
-
-_KEPT: weakref.WeakKeyDictionary[Objective, _Kept] = weakref.WeakKeyDictionary()
-
-
 def prepare(
     objective: Objective,
     k: int,
@@ -109,19 +95,23 @@ def prepare(
     Raises:
         NotPositiveDefinite: If the curvature is singular or indefinite under the damping.
     """
-    if objective not in _KEPT:
-        _KEPT[objective] = _Kept(objective.at(objective.params), {})
-    kept = _KEPT[objective].prepared
-    factored = (solver, damping, True, 0)
-    if factored in kept:
-        return kept[factored]
     direct = isinstance(solver, Cholesky) or (solver is None and _factor_is_cheaper(objective, k))
+    if solver is None and not direct and is_cached(objective, _key(None, damping, True, 0)):
+        direct = True  # a factor that was paid for serves any number of columns
     # The preconditioner that pays grows with the columns: one for each order of magnitude.
     magnitude = 0 if direct or solver is not None else len(str(k - 1))
-    key = (solver, damping, direct, magnitude)
-    if key not in kept:
-        kept[key] = _prepare(_KEPT[objective].twin, k, solver, damping, direct)
-    return kept[key]
+    return cached(
+        objective,
+        _key(solver, damping, direct, magnitude),
+        lambda twin: _prepare(twin, k, solver, damping, direct),
+    )
+
+
+def _key(
+    solver: Solver | None, damping: float | None, direct: bool, magnitude: int
+) -> tuple[object, ...]:
+    """Return what an inverse is cached under."""
+    return prepare, solver, damping, direct, magnitude
 
 
 def _prepare(

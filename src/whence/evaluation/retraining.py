@@ -261,4 +261,4 @@ def _measured(
     for chunk in torch.split(weights, max(together, 1)):
         for params in retrain(run, chunk, together=together):
             with torch.no_grad():
-                yield measured(run.outputs(params, inputs), targets).double().cpu().numpy()
+                yield measured(run.program.outputs(params, inputs), targets).double().cpu().numpy()

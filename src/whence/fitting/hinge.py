@@ -16,7 +16,6 @@ checked on all rows, and a row that would have crossed the margin joins the ones
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.errors import NotConvergedWarning, UnsupportedModel
+from whence.errors import UnsupportedModel, warn_user
 from whence.fitting.active_set import Box, Face, Floats, empty_face, walk
 from whence.linear.features import Features
 from whence.linear.objective import LinearObjective
@@ -273,11 +272,9 @@ class _Machine:
             previous = np.inf if outside.any() else worst
             machine = machine._joined(violation)
         if worst > _TOLERANCE:
-            warnings.warn(
+            warn_user(
                 f"Expected margins exact to {_TOLERANCE:.0e}. Got {worst:.1e}. "
-                "Scale the features to similar ranges, or accept the stated accuracy.",
-                NotConvergedWarning,
-                stacklevel=2,
+                "Scale the features to similar ranges, or accept the stated accuracy."
             )
         return machine
 

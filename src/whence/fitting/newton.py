@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor
 
 from whence.curvature.exact import Hessian
 from whence.curvature.two_level import two_level
-from whence.errors import NotConvergedWarning, UnsupportedModel
+from whence.errors import UnsupportedModel, warn_user
 from whence.linalg.cg import CG
 from whence.linalg.operator import LinearOperator
 from whence.linear.objective import LinearObjective
@@ -83,12 +81,10 @@ def newton(
             break
         objective, slope = better
     if slope.norm() > gradient_norm:
-        warnings.warn(
+        warn_user(
             f"Expected to reach a gradient norm of {gradient_norm:.1e}. Got "
             f"{float(slope.norm()):.1e}. Scale the features to similar ranges, or accept the "
-            "stated norm.",
-            NotConvergedWarning,
-            stacklevel=2,
+            "stated norm."
         )
     return objective
 

@@ -9,7 +9,6 @@ what all right-hand sides share (a factorization, a sketch, a scale) and returns
 from __future__ import annotations
 
 import math
-import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import final
@@ -17,7 +16,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from whence.errors import InvalidInput, NotConvergedWarning
+from whence.errors import InvalidInput, warn_user
 from whence.linalg.operator import LinearOperator, as_columns
 
 
@@ -290,10 +289,8 @@ def value_or_warn(solution: Solution, remedy: str) -> Tensor:
         The value.
     """
     if not solution.converged:
-        warnings.warn(
+        warn_user(
             f"A solve stopped after {solution.iterations} iterations at relative residual "
-            f"{solution.residual:.2e}. {remedy}",
-            NotConvergedWarning,
-            stacklevel=4,
+            f"{solution.residual:.2e}. {remedy}"
         )
     return solution.value

@@ -24,7 +24,8 @@ from whence.linear.features import DenseFeatures, Features, SparseFeatures
 from whence.linear.hessian import data_hessian
 from whence.objective.losses import CrossEntropy, Loss
 from whence.objective.measures import Measure
-from whence.objective.objective import Examples, Objective
+from whence.objective.objective import Objective
+from whence.objective.trained import Examples
 
 _TILE = 2**25  # numbers in one temporary: 256 MB of float64
 _ROWS = 4096  # rows whose products with one output's columns are held at once

@@ -7,12 +7,13 @@ from typing import Any, Literal
 import numpy as np
 
 from whence.curvature.changes import GroupChange
-from whence.curvature.exact import Gradients
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
 from whence.methods.fit_quality import diagnostics
+from whence.methods.influence import Influence
 from whence.methods.leave_one_out import converged, refit_without
+from whence.methods.method import Method
 from whence.methods.prediction import (
     Floats,
     Indices,
@@ -26,6 +27,7 @@ from whence.methods.prediction import (
 )
 from whence.objective.losses import measure_of
 from whence.objective.objective import Objective
+from whence.objective.trained import Data, Trained
 
 
 def group_effect(
@@ -172,10 +174,11 @@ def edit(
 
 
 def perturbation(
-    objective: Objective,
+    objective: Trained,
     indices: Indices,
-    query: Any,
+    query: Data,
     *,
+    method: Method | None = None,
     measure: MeasureLike = "loss",
     solver: Solver | None = None,
     damping: float | None = None,
@@ -189,6 +192,7 @@ def perturbation(
         objective: R at θ̂.
         indices: Positions of the k training examples.
         query: (x, y) of one query, or of several.
+        method: What follows the change of an input; `whence.Influence` if `None`.
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
@@ -215,14 +219,8 @@ def perturbation(
         >>> whence.perturbation(objective, [0, 1], (X[9], y[9])).shape
         (2, 10)
     """
+    chosen = Influence(solver=solver, damping=damping) if method is None else method
+    found = chosen.fit(objective)
     where = positions(objective, indices)
-    asked = objective.examples(query)
     quantity = measure_of(objective.loss, measure)
-    prepared = prepare(objective, 1, solver=solver, damping=damping)
-    mean = objective.params.new_full((len(asked), 1), 1 / len(asked))
-    gradient = Gradients(objective, asked, quantity).rmatmat(mean)
-    solution = prepared.inverse.solve(gradient)
-    mixed = objective.input_gradient(objective.train.subset(where), solution.value.squeeze(1))
-    diagnostics(objective, prepared, solution)
-    scale = -objective.weights[where] / len(objective.train)
-    return as_array(mixed * scale.reshape(-1, *[1] * (mixed.ndim - 1)))
+    return as_array(found.input_gradient(objective.examples(query), quantity, where))

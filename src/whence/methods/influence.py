@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 import torch
@@ -17,12 +17,8 @@ from whence.curvature.forms import bilinear, quadratic
 from whence.curvature.prepare import Prepared, prepare
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Solver
-from whence.methods.fit_quality import (
-    diagnostics,
-    fit_in_passing,
-    fit_quality,
-    product_and_fit,
-)
+from whence.methods.fit_quality import diagnostics, fit_quality
+from whence.methods.method import Attribution, Method, Positions, train_subset
 from whence.methods.prediction import (
     ORDERS,
     Floats,
@@ -33,18 +29,176 @@ from whence.methods.prediction import (
     check_order,
     deltas_of,
     measure_changes,
-    measure_name,
     positions,
 )
 from whence.methods.relatif import PER, Normalize, check_normalize, relative
-from whence.objective.losses import measure_of
-from whence.objective.objective import Objective
-from whence.scores import Scores
+from whence.objective.measures import Measure
+from whence.objective.objective import Objective, objective_of
+from whence.objective.trained import Data, Examples, Trained
+from whence.scores import Diagnostics, Scores
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Influence(Method):
+    """Predict removals by the inverse curvature of the objective: influence functions.
+
+    first:   (wᵢ/n) ∇m_qᵀ H⁻¹ gᵢ, the paper's influence, linear in everything;
+    newton:  m_q(θ̂ + Δᵢ) − m_q(θ̂), Δᵢ one Newton step of the objective without example i;
+    refined: the same after two more steps, each with a fresh gradient.
+
+    Args:
+        order: "first", "newton" or "refined".
+        solver: What inverts the curvature; chosen by cost if `None`.
+        damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        normalize: RelatIF, for the first order; see `whence.influence`.
+
+    Raises:
+        InvalidInput: If an option cannot be used.
+
+    Cost:
+        As `whence.influence`.
+
+    References:
+        Koh & Liang (2017), section 2.1, equation 2; Barshan et al. (2020) for normalize.
+
+    Examples:
+        >>> import whence
+        >>> from sklearn.datasets import load_diabetes
+        >>> from sklearn.linear_model import Ridge
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> objective = whence.from_sklearn(Ridge().fit(X, y), X, y)
+        >>> whence.Influence().fit(objective).scores((X[:2], y[:2])).values.shape
+        (2, 442)
+    """
+
+    order: Order = "first"
+    solver: Solver | None = None
+    damping: float | None = None
+    normalize: Normalize = "none"
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_order(self.order)
+        check_normalize(self.normalize, self.order)
+
+    def attribution(self, trained: Trained) -> Attribution:
+        """Return influence on an objective."""
+        objective = objective_of(trained)
+        return (
+            _FirstOrder(objective, self) if self.order == "first" else _Evaluated(objective, self)
+        )
+
+    def refined(self) -> Method | None:
+        """Return the refined order of the same influence."""
+        if self.order != "first" or self.normalize != "none":
+            return None
+        return Influence(order="refined", solver=self.solver, damping=self.damping)
+
+
+@dataclass(frozen=True, eq=False)
+class _OfObjective(Attribution):
+    """What both ways to predict share.
+
+    Args:
+        trained: R at θ̂.
+        method: The options.
+    """
+
+    trained: Objective
+    method: Influence
+
+    @property
+    def words(self) -> str:
+        """The order, with its source."""
+        return ORDERS[self.method.order]
+
+    @property
+    def unit(self) -> str:
+        """What RelatIF divides by."""
+        return PER[self.method.normalize]
+
+    def prepared(self, k: int) -> Prepared:
+        """Return the inverse curvature for k right-hand sides."""
+        method = self.method
+        return prepare(self.trained, k, solver=method.solver, damping=method.damping)
+
+    def input_gradient(self, queries: Examples, measure: Measure, where: Positions) -> Tensor:
+        """Return −(wᵢ/n) ∇m̄ᵀ H⁻¹ ∇_x ∇_θ ℓ(zᵢ, θ̂), [k, ...]."""
+        objective = self.trained
+        prepared = self.prepared(1)
+        mean = objective.params.new_full((len(queries), 1), 1 / len(queries))
+        solution = prepared.inverse.solve(Gradients(objective, queries, measure).rmatmat(mean))
+        mixed = objective.input_gradient(objective.train.subset(where), solution.value.squeeze(1))
+        diagnostics(objective, prepared, solution)
+        scale = -objective.weights[where] / len(objective.train)
+        return mixed * scale.reshape(-1, *[1] * (mixed.ndim - 1))
+
+
+@final
+class _FirstOrder(_OfObjective):
+    """(wᵢ/n) ∇m_qᵀ H⁻¹ gᵢ: query gradients · inverse curvature · training gradients."""
+
+    def values(
+        self, queries: Examples, measure: Measure, where: Positions
+    ) -> tuple[Tensor, Diagnostics]:
+        """Return the products, [q, k]."""
+        objective = self.trained
+        prepared = self.prepared(len(queries))
+        model = prepared.scored or objective  # in a lower precision where that is enough
+        candidates = train_subset(model, where)
+        values, solution = bilinear(
+            prepared.inverse,
+            Gradients(objective, queries, measure),
+            Gradients(model, candidates, model.loss),
+        )
+        if self.method.normalize == "none":
+            values = values.mul_(model.weights[where] / len(model.train))
+        else:
+            whole = objective.train.subset(where)
+            values = relative(values, objective, whole, prepared.inverse, self.method.normalize)
+        return values, diagnostics(objective, prepared, solution)
+
+    def self_scores(self, indices: Indices | None = None) -> Floats:
+        """Return (wᵢ/n) gᵢᵀ H⁻¹ gᵢ, [k]: self-influence; never negative."""
+        objective = self.trained
+        where = positions(objective, indices)
+        columns = in_columns(objective) if self.method.solver is None else None
+        if columns is not None:
+            some = columns.train.subset(where)
+            slopes = columns.loss.gradient(columns.outputs(some), some.targets).flatten()
+            squares = slopes.square() * dual_leverages(columns, where, self.method.damping)
+            fit_quality(objective)
+        else:
+            prepared = self.prepared(len(where))
+            own = Gradients(objective, objective.train.subset(where), objective.loss)
+            squares = quadratic(prepared.inverse, own)
+            diagnostics(objective, prepared)
+        return as_array(squares * objective.weights[where] / len(objective.weights))
+
+
+@final
+class _Evaluated(_OfObjective):
+    """m_q(θ̂ + Δᵢ) − m_q(θ̂), with Δᵢ by Newton steps of the objective without example i."""
+
+    def values(
+        self, queries: Examples, measure: Measure, where: Positions
+    ) -> tuple[Tensor, Diagnostics]:
+        """Return the changes, [q, k]."""
+        objective = self.trained
+        c = objective.outputs(queries.subset(np.arange(1))).shape[1]
+        prepared = self.prepared(len(where) * c)
+        parts = []
+        for tile in tiles(objective, len(where), c):
+            change = removal(objective, prepared.inverse, where[tile])
+            deltas = deltas_of(change, self.method.order)
+            parts.append(measure_changes(objective, queries, measure, deltas))
+        return torch.cat(parts, 1), diagnostics(objective, prepared)
 
 
 def influence(
-    objective: Objective,
-    queries: Any,
+    objective: Trained,
+    queries: Data,
     *,
     order: Order = "first",
     measure: MeasureLike = "loss",
@@ -60,7 +214,7 @@ def influence(
     refined: the same after two more steps, each with a fresh gradient.
 
     Args:
-        objective: R at θ̂.
+        objective: R at θ̂, or a recorded training, at its end.
         queries: (X, y) of q queries, or of one.
         order: "first", "newton" or "refined".
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
@@ -101,54 +255,12 @@ def influence(
         >>> scores.values.shape
         (1, 149)
     """
-    check_order(order)
-    check_normalize(normalize, order)
-    asked = objective.examples(queries)
-    quantity = measure_of(objective.loss, measure)
-    where = positions(objective, indices)
-    solution = None
-    if order == "first":
-        prepared = prepare(objective, len(asked), solver=solver, damping=damping)
-        model = prepared.scored or objective
-        candidates = model.train if indices is None else model.train.subset(where)
-        gradients = Gradients(model, candidates, model.loss)
-        fit = fit_in_passing(objective, prepared.inverse, gradients)
-        dots, solution = bilinear(
-            prepared.inverse,
-            Gradients(objective, asked, quantity),
-            gradients,
-            partial(product_and_fit, objective),
-            fit.add if fit else None,
-        )
-        if fit:
-            fit.note()
-        if normalize == "none":
-            values = dots.mul_(model.weights[where] / len(model.train))
-        else:
-            whole = objective.train.subset(where)
-            values = relative(dots, objective, whole, prepared.inverse, normalize)
-    else:
-        c = objective.outputs(asked).shape[1]
-        prepared = prepare(objective, len(where) * c, solver=solver, damping=damping)
-        parts = []
-        for tile in tiles(objective, len(where), c):
-            change = removal(objective, prepared.inverse, where[tile])
-            parts.append(measure_changes(objective, asked, quantity, deltas_of(change, order)))
-        values = torch.cat(parts, 1)
-    return Scores(
-        values=values.numpy() if prepared.scored else as_array(values),
-        query_ids=asked.ids,
-        train_ids=objective.train.ids[where],
-        positions=where,
-        n=len(objective.train),
-        method=ORDERS[order],
-        measure=measure_name(measure) + PER[normalize],
-        diagnostics=diagnostics(objective, prepared, solution),
-    )
+    method = Influence(order=order, solver=solver, damping=damping, normalize=normalize)
+    return method.fit(objective).scores(queries, measure=measure, indices=indices)
 
 
 def self_influence(
-    objective: Objective,
+    objective: Trained,
     *,
     indices: Indices | None = None,
     solver: Solver | None = None,
@@ -187,34 +299,7 @@ def self_influence(
         >>> whence.self_influence(whence.from_sklearn(Ridge().fit(X, y), X, y)).shape
         (442,)
     """
-    columns = in_columns(objective) if solver is None else None
-    if columns is not None:
-        where = positions(columns, indices)
-        some = columns.train.subset(where)
-        slopes = columns.loss.gradient(columns.outputs(some), some.targets).flatten()
-        squares = slopes.square() * dual_leverages(columns, where, damping)
-        fit_quality(objective)
-    else:
-        where = positions(objective, indices)
-        prepared = prepare(objective, len(where), solver=solver, damping=damping)
-        squares = own_squares(objective, where, prepared)
-        diagnostics(objective, prepared)
-    return as_array(squares * objective.weights[where] / len(objective.weights))
-
-
-def own_squares(objective: Objective, where: NDArray[np.intp], prepared: Prepared) -> Tensor:
-    """Return gᵢᵀ H⁻¹ gᵢ of training examples by solves.
-
-    Args:
-        objective: R at θ̂.
-        where: Positions of the k examples.
-        prepared: H⁻¹.
-
-    Returns:
-        The squares, [k].
-    """
-    gradients = Gradients(objective, objective.train.subset(where), objective.loss)
-    return quadratic(prepared.inverse, gradients)
+    return Influence(solver=solver, damping=damping).fit(objective).self_scores(indices)
 
 
 def influence_on_parameters(

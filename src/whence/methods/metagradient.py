@@ -120,7 +120,7 @@ def query_gradients(run: Run, measure: Measure, inputs: Tensor, targets: Tensor)
     """
 
     def values(params: Tensor) -> Tensor:
-        return measure(run.outputs(params, inputs), targets)
+        return measure(run.program.outputs(params, inputs), targets)
 
     found, pull = vjp(values, run.params)[:2]
     if found.shape != (len(inputs),):

@@ -14,7 +14,8 @@ from whence.curvature.changes import Changes
 from whence.errors import InvalidInput
 from whence.objective.measures import Measure, OutputFunction
 from whence.objective.measures import measure_name as measure_name
-from whence.objective.objective import Examples, Objective
+from whence.objective.objective import Objective
+from whence.objective.trained import Examples, Trained
 
 Floats = NDArray[np.float64]
 Order = Literal["first", "newton", "refined"]
@@ -34,11 +35,11 @@ def check_order(order: str) -> None:
         raise InvalidInput(f"Expected order to be one of {', '.join(ORDERS)}. Got {order!r}.")
 
 
-def positions(objective: Objective, indices: Indices | None) -> NDArray[np.intp]:
+def positions(trained: Trained, indices: Indices | None) -> NDArray[np.intp]:
     """Return checked positions in the training data; all of them for `None`.
 
     Args:
-        objective: R at θ̂.
+        trained: The model.
         indices: One position, several, or `None`.
 
     Returns:
@@ -47,7 +48,7 @@ def positions(objective: Objective, indices: Indices | None) -> NDArray[np.intp]
     Raises:
         InvalidInput: If there is none, or one is no position.
     """
-    n = len(objective.train)
+    n = len(trained.train)
     if indices is None:
         return np.arange(n)
     given = np.atleast_1d(np.asarray(indices))

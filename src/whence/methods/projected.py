@@ -31,7 +31,8 @@ from whence.network.gradients import Contribution, Lookup, Outer
 from whence.network.objective import ModuleObjective
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure, OutputFunction, measure_name
-from whence.objective.objective import Examples, Objective
+from whence.objective.objective import Objective
+from whence.objective.trained import Examples
 from whence.scores import Scores, average
 
 Projection = Literal["factored", "dense"]

@@ -11,7 +11,8 @@ from whence.curvature.exact import Gradients
 from whence.curvature.forms import quadratic
 from whence.errors import InvalidInput
 from whence.linalg.solver import Inverse
-from whence.objective.objective import Examples, Objective
+from whence.objective.objective import Objective
+from whence.objective.trained import Examples
 
 Normalize = Literal["none", "loss", "parameters"]
 

@@ -6,7 +6,6 @@ W = Σᵢ αᵢ φᵢᵀ with αᵢ = −(wᵢ/n) ∂ℓᵢ/∂f / l2, and so ev
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, final
@@ -15,14 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whence.errors import InvalidInput, NotConvergedWarning, UnsupportedModel
+from whence.errors import InvalidInput, UnsupportedModel, warn_user
 from whence.linear.features import DenseFeatures, Features
 from whence.linear.objective import LinearExamples, LinearObjective
 from whence.network.gradients import Outer
 from whence.network.objective import ModuleExamples, ModuleObjective
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure, OutputFunction, measure_name
-from whence.objective.objective import Examples, Objective
+from whence.objective.objective import Objective
+from whence.objective.trained import Examples
 from whence.scores import Scores
 
 _TILE = 2**24  # terms that stand at once
@@ -94,12 +94,10 @@ def representer(
         sums[q] = terms.sum(0)
     gap = float((sums - top.explained).norm() / top.explained.norm().clamp_min(1e-30))
     if not gap <= _GAP:
-        warnings.warn(
+        warn_user(
             f"Expected the terms to sum to the outputs. Got {gap:.0%} of the outputs left over: "
             "the top layer is not at a stationary point of its loss and l2. Train it on, or fit "
-            "it anew on the frozen features and use whence.from_frozen.",
-            NotConvergedWarning,
-            stacklevel=2,
+            "it anew on the frozen features and use whence.from_frozen."
         )
     return Scores(
         values=values.double().cpu().numpy(),

@@ -26,7 +26,8 @@ from whence.methods.prediction import (
     positions,
 )
 from whence.objective.losses import measure_of
-from whence.objective.objective import Examples, Objective
+from whence.objective.objective import Objective
+from whence.objective.trained import Examples
 from whence.scores import Diagnostics
 
 _TILE = 2**25  # numbers of J V that stand at once: 128 MB of float32

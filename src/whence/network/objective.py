@@ -31,7 +31,8 @@ from whence.network.layers import Use, contribution, recorded
 from whence.network.precision import product_dtype
 from whence.objective.losses import Loss
 from whence.objective.measures import Measure
-from whence.objective.objective import Examples, Objective
+from whence.objective.objective import Objective
+from whence.objective.trained import Examples
 
 _DENSE = 5_000  # parameters up to which the Hessian is formed
 BATCH = 1_024  # examples differentiated at once, at most

@@ -11,43 +11,19 @@ Jᵢ = ∂f_θ(xᵢ)/∂θ [c, p] the Jacobian of its outputs, so that gᵢ = J�
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import Any
+from abc import abstractmethod
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.objective.losses import Loss
+from whence.errors import UnsupportedModel
 from whence.objective.measures import Measure
+from whence.objective.trained import Examples, Trained
 
 
-class Examples(ABC):
-    """Some examples (x, y) in the form that one objective understands; made by it, not by hand.
-
-    Attributes:
-        ids: The user's names of the examples, [b]: the frame's index, or 0..b−1.
-        targets: The encoded targets, [b] or [b, c].
-    """
-
-    ids: NDArray[Any]
-    targets: Tensor
-
-    @abstractmethod
-    def subset(self, indices: NDArray[np.intp]) -> Examples:
-        """Return the examples at these positions."""
-
-    def __len__(self) -> int:
-        """Return b."""
-        return len(self.ids)
-
-    def __repr__(self) -> str:
-        """Return how many they are; their numbers would fill pages."""
-        return f"<{type(self).__name__} of {len(self):,} examples>"
-
-
-class Objective(ABC):
+class Objective(Trained):
     """R(θ) at θ̂ and the products from which influence is made. Immutable.
 
     Every method takes θ̂ as the point of expansion. `deltas` [p, k] are k displacements: the
@@ -55,33 +31,16 @@ class Objective(ABC):
 
     Attributes:
         params: θ̂, flat, [p].
-        train: The n training examples.
-        weights: The example weights wᵢ >= 0, [n], in the dtype of `params`.
         l2: The penalty of each parameter, [p].
         slope: A linear term Σ slopeⱼ θⱼ of R, [p], or `None`: an L1 penalty on its active set,
             where it is l1 · sign(θ̂ⱼ).
-        loss: ℓ, as differentiated by influence.
-        trained_loss: ℓ as it was minimized; differs from `loss` where that is smoothed.
-        convex: Whether R is known to be convex in θ.
-        notes: What a reader of the results must know about the model, a sentence each.
-        classes: The user's names of the classes, in the order of the encoded targets; empty for
-            a regression.
+
+    The other attributes are those of `Trained`; the weights are in the dtype of `params`.
     """
 
     params: Tensor
-    train: Examples
-    weights: Tensor
     l2: Tensor
     slope: Tensor | None
-    loss: Loss
-    trained_loss: Loss
-    convex: bool
-    notes: tuple[str, ...]
-    classes: tuple[Any, ...]
-
-    def __repr__(self) -> str:
-        """Return the loss and the number of examples; the numbers themselves would fill pages."""
-        return f"<{type(self).__name__} of {self.loss!r} on {len(self.weights):,} examples>"
 
     @abstractmethod
     def at(self, params: Tensor) -> Objective:
@@ -102,14 +61,6 @@ class Objective(ABC):
     @abstractmethod
     def dense_hessian(self) -> Tensor:
         """Return ∇²R(θ̂) as a matrix, [p, p]."""
-
-    @abstractmethod
-    def examples(self, data: Any) -> Examples:
-        """Check and encode a user's (x, y); x of one example or of many."""
-
-    @abstractmethod
-    def outputs(self, examples: Examples) -> Tensor:
-        """Return f_θ̂(x), [b, c]."""
 
     @abstractmethod
     def outputs_at(self, examples: Examples, deltas: Tensor) -> Tensor:
@@ -164,20 +115,33 @@ class Objective(ABC):
 
     @abstractmethod
     def refit(self, weights: Tensor | None = None) -> Objective:
-        """Return the objective at its minimum under other example weights.
+        """Return the objective at its minimum under other example weights, the 1/n kept."""
 
-        Args:
-            weights: wᵢ >= 0, [n], the 1/n kept; its own if `None`.
+    def differentiable(self) -> Objective:
+        """Return the objective itself."""
+        return self
 
-        Returns:
-            The objective with these weights, at the parameters that a fit to them gives.
 
-        Raises:
-            UnsupportedModel: If this model cannot be fitted again.
+def objective_of(trained: Trained) -> Objective:
+    """Return the differentiable view of a model.
 
-        Warns:
-            NotConvergedWarning: If the fit has not converged.
-        """
+    Args:
+        trained: An objective, or a recorded training.
+
+    Returns:
+        R at θ̂.
+
+    Raises:
+        UnsupportedModel: If the model has no derivatives in parameters.
+    """
+    objective = trained.differentiable()
+    if isinstance(objective, Objective):
+        return objective
+    raise UnsupportedModel(
+        "Expected a model with derivatives in its parameters: a linear model, a torch module or a "
+        f"recorded training. Got {trained!r}. Use a method that refits or compares predictions, "
+        "such as whence.LeaveOneOut()."
+    )
 
 
 def risk(objective: Objective) -> float:

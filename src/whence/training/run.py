@@ -7,10 +7,12 @@ wᵢ = 0: same order, same batches, same divisors.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
@@ -21,19 +23,22 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from whence.errors import InvalidInput, NotDeterministic
+from whence.network.objective import ModuleExamples, ModuleObjective
+from whence.network.rules import module_objective
 from whence.objective.derived_losses import CallableLoss
 from whence.objective.losses import Loss
 from whence.objective.measures import OutputFunction
+from whence.objective.trained import Data, Examples, Trained
 from whence.training.checkpoints import Checkpoints, InMemory, digest, open_directory
 from whence.training.optimizers import clip
-from whence.training.program import Program, prepare
+from whence.training.program import Program, prepare, queries_of
 from whence.training.recipe import Recipe
-from whence.training.replay import Steps, refuse_nonfinite
+from whence.training.replay import Steps, refuse_nonfinite, retrain, stack_size
 
 
 @final
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Run(Steps):
+class Run(Steps, Trained):
     """A finished training: its result, and enough to repeat any part of it.
 
     Attributes:
@@ -47,6 +52,9 @@ class Run(Steps):
         interval: Steps between two kept states; 1 keeps all.
         checkpoints: The kept states.
         directory: Where they lie, or `None`.
+        convex: False: what training reaches depends on its start.
+        classes: None are known.
+        notes: What a reader of the results must know, a sentence each.
     """
 
     weights: Tensor
@@ -55,10 +63,96 @@ class Run(Steps):
     interval: int
     checkpoints: Checkpoints
     directory: Path | None
+    convex: bool = False
+    classes: tuple[Any, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: the batches by themselves, which are views of whole epochs."""
-        return {**self.__dict__, "batches": tuple(batch.clone() for batch in self.batches)}
+        fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        return {**fields, "batches": tuple(batch.clone() for batch in self.batches)}
+
+    @cached_property
+    def train(self) -> ModuleExamples:  # type: ignore[override]
+        """The training examples."""
+        program = self.program
+        return ModuleExamples(inputs=program.inputs, targets=program.targets, ids=self.train_ids)
+
+    @property
+    def loss(self) -> Loss:  # type: ignore[override]
+        """The loss ℓ of one example."""
+        return self.program.loss
+
+    @property
+    def trained_loss(self) -> Loss:  # type: ignore[override]
+        """The loss ℓ as it was minimized: the same."""
+        return self.program.loss
+
+    def examples(self, data: Data) -> ModuleExamples:
+        """Check and encode a user's (x, y)."""
+        return _encoded(self.program, data)
+
+    def outputs(self, examples: Examples) -> Tensor:
+        """Return f at the end of the training, [b, c]."""
+        return self.objective().outputs(examples)
+
+    def objective(self) -> ModuleObjective:
+        """Return R at the end of the training, its penalty the weight decay of the recipe.
+
+        Returns:
+            The objective. Its `refit` repeats the training.
+
+        Cost:
+            A few passes over eight examples, once.
+
+        Examples:
+            >>> import torch, whence
+            >>> x, y = torch.tensor([[1.0], [1.0]]), torch.tensor([[1.0], [3.0]])
+            >>> recipe = whence.Recipe(learning_rate=0.2, batch_size=2, epochs=200)
+            >>> model = torch.nn.Linear(1, 1, bias=False)
+            >>> run = whence.train(model, whence.SquaredError(), (x, y), recipe)
+            >>> run.objective().params.round(decimals=3)
+            tensor([2.])
+        """
+        return self._objective
+
+    @cached_property
+    def _objective(self) -> ModuleObjective:
+        """The objective at the end of the training, made once."""
+        program = self.program
+        steps = Steps(program=program, recipe=self.recipe, batches=self.batches, rates=self.rates)
+        return module_objective(
+            ModuleObjective(
+                model=program.model,
+                shapes=dict(program.shapes),
+                loss=program.loss,
+                train=self.train,
+                weights=self.weights,
+                params=self.params,
+                l2=torch.full_like(self.params, self.recipe.weight_decay),
+                encode=lambda data: _encoded(program, data),
+                refit_with=lambda objective, weights: objective.reweighted(weights).at(
+                    retrain(steps, weights[None], together=1)[0]
+                ),
+            ),
+            None,
+        )
+
+    def differentiable(self) -> ModuleObjective:
+        """Return `objective()`."""
+        return self.objective()
+
+    def refit(self, weights: Tensor | None = None) -> ModuleObjective:
+        """Repeat the training with other example weights; return R at its end."""
+        (fitted,) = self.refits((self.weights if weights is None else weights)[None])
+        return fitted
+
+    def refits(self, weights: Tensor) -> Iterator[ModuleObjective]:
+        """Repeat the training with several sets of example weights, [k, n], in stacks."""
+        together = stack_size(self)
+        for chunk in torch.split(weights, together):
+            for row, params in zip(chunk, retrain(self, chunk, together=together), strict=True):
+                yield self.objective().reweighted(row).at(params)
 
     @property
     def train_ids(self) -> NDArray[Any]:
@@ -76,10 +170,6 @@ class Run(Steps):
                     parameter.copy_(named[name])
                     parameter.requires_grad_(True)
         return module
-
-    def outputs(self, params: Tensor, inputs: Tensor) -> Tensor:
-        """Return f_θ(x) [b, c], at any params [p]."""
-        return self.program.outputs(params, inputs)
 
     def segments(self) -> list[tuple[int, int]]:
         """Return the stretches (start, stop) between kept states, in order."""
@@ -112,6 +202,14 @@ class Run(Steps):
                 "the number of threads of the training: sums in another order round otherwise."
             )
         return states
+
+
+def _encoded(program: Program, data: Data) -> ModuleExamples:
+    """Return a user's (x, y) as the model of a training takes them."""
+    if isinstance(data, ModuleExamples):
+        return data
+    inputs, targets = queries_of(program, data)
+    return ModuleExamples(inputs=inputs, targets=targets, ids=np.arange(len(targets)))
 
 
 def train(

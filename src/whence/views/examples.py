@@ -15,7 +15,8 @@ from whence.errors import InvalidInput
 from whence.linear.objective import LinearExamples
 from whence.network.objective import ModuleExamples
 from whence.objective.losses import CrossEntropy, Logistic
-from whence.objective.objective import Examples, Objective
+from whence.objective.objective import Objective
+from whence.objective.trained import Examples
 from whence.pages import Item, Light
 from whence.scores import Diagnostics
 from whence.views.sequences import Decode, counted, pieces_of
@@ -156,24 +157,37 @@ def lights_of(diagnostics: Diagnostics, *, convex: bool) -> tuple[Light, ...]:
     Returns:
         One light per question a reader should ask.
     """
-    pull = diagnostics.gradient_in_examples
+    far, residual = diagnostics.gradient_in_examples, diagnostics.residual
     fit = Light(
-        level="good" if pull <= 0.1 else "caution" if pull <= 1 else "bad",
+        level="caution"
+        if far is None
+        else "good"
+        if far <= 0.1
+        else "caution"
+        if far <= 1
+        else "bad",
         title="Was the model trained to its optimum?",
-        words=f"Gradient norm {diagnostics.gradient_norm:.1e}: as far from the optimum as removing "
-        f"{pull:.2g} typical examples would bring it."
-        + ("" if pull <= 1 else " Train further, or continue with objective.refit()."),
+        words="Not measured."
+        if far is None
+        else f"Gradient norm {diagnostics.gradient_norm:.1e}: as far from the optimum as removing "
+        f"{far:.2g} typical examples would bring it."
+        + ("" if far <= 1 else " Train further, or continue with objective.refit()."),
     )
     solve = Light(
-        level="good" if diagnostics.converged else "bad",
+        level="caution" if residual is None else "good" if diagnostics.converged else "bad",
         title="Was the linear system solved?",
-        words=f"{diagnostics.solver}; relative residual {diagnostics.residual:.0e}."
+        words=f"{diagnostics.solver or 'No curvature was inverted'}; "
+        + (
+            "no residual was measured."
+            if residual is None
+            else f"relative residual {residual:.0e}."
+        )
         + ("" if diagnostics.converged else " Allow more iterations, or add damping."),
     )
     damping = Light(
         level="good" if convex and diagnostics.damping == 0 else "caution",
         title="Was the curvature changed?",
-        words=f"Damping {diagnostics.damping:.3g} ({diagnostics.damping_reason}).",
+        words=f"Damping {diagnostics.damping:.3g} ({diagnostics.damping_reason or 'none'}).",
     )
     notes = tuple(Light(level="caution", title="Note", words=note) for note in diagnostics.notes)
     return fit, solve, damping, *notes

@@ -15,7 +15,8 @@ from whence.methods.prediction import Floats, MeasureLike
 from whence.methods.tokens import influence_by_token
 from whence.network.objective import ModuleExamples
 from whence.objective.losses import CrossEntropy
-from whence.objective.objective import Examples, Objective
+from whence.objective.objective import Objective
+from whence.objective.trained import Examples
 
 Decode: TypeAlias = Callable[[list[int]], str]  # such as a tokenizer's decode
 

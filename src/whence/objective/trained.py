@@ -1,0 +1,127 @@
+"""A fitted model with its data: what every method, page and evaluation may ask of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from whence.objective.losses import Loss
+
+
+class Examples(ABC):
+    """Some examples (x, y) in the form that one model understands; made by it, not by hand.
+
+    Attributes:
+        ids: The user's names of the examples, [b]: the frame's index, or 0..b−1.
+        targets: The encoded targets, [b] or [b, c].
+        inputs: The user's own inputs: rows of a table, or tensors in any nesting; `None` where they
+            were not kept.
+    """
+
+    ids: NDArray[Any]
+    targets: Tensor
+    inputs: Any
+
+    @abstractmethod
+    def subset(self, indices: NDArray[np.intp]) -> Examples:
+        """Return the examples at these positions."""
+
+    def __len__(self) -> int:
+        """Return b."""
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        """Return how many they are; their numbers would fill pages."""
+        return f"<{type(self).__name__} of {len(self):,} examples>"
+
+
+class Indexable(Protocol):
+    """Data that has a length and items: a map-style data set, a list, an array."""
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        ...
+
+    def __getitem__(self, index: Any, /) -> Any:
+        """Return an item."""
+        ...
+
+
+# What users pass as queries: (X, y), a map-style data set of pairs, or examples made before.
+Data: TypeAlias = Examples | tuple[Any, Any] | Indexable
+
+
+class Trained(ABC):
+    """A fitted model with the data it was fitted on. Immutable.
+
+    A new family of models writes three methods: `examples`, `outputs` and `refit`. Methods that
+    differentiate ask for more, an `Objective`.
+
+    Attributes:
+        train: The n training examples.
+        weights: The example weights wᵢ >= 0, [n].
+        loss: ℓ, as differentiated by influence.
+        trained_loss: ℓ as it was minimized; differs from `loss` where that is smoothed.
+        convex: Whether the fit is the unique minimum of a convex objective.
+        classes: The user's names of the classes, in the order of the encoded targets; empty for
+            a regression.
+        notes: What a reader of the results must know about the model, a sentence each.
+    """
+
+    train: Examples
+    weights: Tensor
+    loss: Loss
+    trained_loss: Loss
+    convex: bool
+    classes: tuple[Any, ...]
+    notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """Return the loss and the number of examples; the numbers themselves would fill pages."""
+        return f"<{type(self).__name__} of {self.loss!r} on {len(self.weights):,} examples>"
+
+    @abstractmethod
+    def examples(self, data: Data) -> Examples:
+        """Check and encode a user's (x, y); x of one example or of many."""
+
+    @abstractmethod
+    def outputs(self, examples: Examples) -> Tensor:
+        """Return the model's outputs f(x), [b, c], or [b, t, c] for sequences."""
+
+    @abstractmethod
+    def refit(self, weights: Tensor | None = None) -> Trained:
+        """Return the model that a fit with other example weights gives.
+
+        Args:
+            weights: wᵢ >= 0, [n], zero for a removed example; the model's own if `None`.
+
+        Returns:
+            The fitted model. It understands the examples of this one.
+
+        Raises:
+            UnsupportedModel: If this model cannot be fitted again.
+
+        Warns:
+            NotConvergedWarning: If the fit has not converged.
+        """
+
+    def refits(self, weights: Tensor) -> Iterator[Trained]:
+        """Yield the model that a fit gives, for each of several sets of example weights.
+
+        Args:
+            weights: One fit per row, [k, n].
+
+        Yields:
+            The k fitted models, in order.
+        """
+        for row in weights:
+            yield self.refit(row)
+
+    def differentiable(self) -> Trained | None:
+        """Return the model as an `Objective`, for methods that need derivatives in θ, or `None`."""
+        return None
