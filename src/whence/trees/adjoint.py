@@ -80,7 +80,7 @@ def _adjoint(
     total = np.zeros((len(rows), q))
     by_output: list[Floats] = []  # A, per output [n, q]; none before the last block
     walk, done = trees.backward(), 0
-    for block in _blocks(walk, _rounds_at_once(rounds, n, c, q, size), size):
+    for block in blocks(walk, _rounds_at_once(rounds, n, c, q, size), size):
         r = len(block.rounds)
         sensitivities = block.sensitivities(queries[done : done + r], gradients, by_output)
         total += block.matrix([each.by_weight for each in block.rounds], rows) @ sensitivities
@@ -101,19 +101,18 @@ def _rounds_at_once(rounds: int, n: int, c: int, q: int, size: int) -> int:
 
     Coupling r rounds takes r c² (n + size²) per round, a pass over the rows 4 c n q / r.
     """
-    if 2 * rounds * (1 + size * size / n) <= q:
-        return rounds
-    return max(1, min(rounds, round((4 * q / (c * (1 + size * size / n))) ** 0.5)))
+    best = (4 * q / (c * (1 + size * size / n))) ** 0.5
+    return int(min(rounds, max(1, round(best))))
 
 
-def _blocks(walk: Iterator[Round], at_once: int, size: int) -> Iterator[_Block]:
+def blocks(walk: Iterator[Round], at_once: int, size: int) -> Iterator[Block]:
     """Yield the rounds in blocks, from the last to the first."""
     while rounds := list(islice(walk, at_once)):
-        yield _Block(rounds, [each.leaf.astype(np.intp) for each in rounds], size)
+        yield Block(rounds, [each.leaf.astype(np.intp) for each in rounds], size)
 
 
 @dataclass(frozen=True, eq=False)
-class _Block:
+class Block:
     """Consecutive rounds, the latest first; column (s c + k) size + l is leaf l of tree (s, k).
 
     Args:

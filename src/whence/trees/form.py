@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from whence.errors import UnsupportedModel
 from whence.objective.losses import Loss
-from whence.trees.leaves import Integers, NewtonLeaves, Round
+from whence.trees.leaves import Integers, LeafRule, Round
 from whence.trees.starts import Start
 
 Floats = NDArray[np.float64]
@@ -39,6 +40,10 @@ class LeafTable:
         numbers = np.where(present, np.cumsum(present, axis=2) - 1, size - 1)
         return LeafTable(numbers.astype(np.min_scalar_type(size)), size)
 
+    def leaves(self) -> NDArray[np.intp]:
+        """Return the number of leaves of each tree that training rows reach, [t, c]."""
+        return np.asarray((self.numbers < self.size - 1).sum(axis=2))
+
     def compact(self, ids: Integers) -> Integers:
         """Return the compact numbers of leaf ids [t, c, b], in the same shape."""
         last = self.numbers.shape[2] - 1
@@ -62,10 +67,14 @@ class Replay:
     def predict(self, leaves: Integers) -> Floats:
         """Return the outputs of rows that lie in the leaves [t, c, b], shape [b, c]."""
         total = np.tile(self.start, (leaves.shape[2], 1))
-        for values, leaf in zip(self.values, leaves, strict=True):
-            for k in range(len(leaf)):
-                total[:, k] += values[k][leaf[k]]
+        for t in range(len(leaves)):
+            total += self.added(t, leaves)
         return total
+
+    def added(self, t: int, leaves: Integers) -> Floats:
+        """Return what round t adds to the outputs of rows in the leaves [t, c, b], [b, c]."""
+        leaf = leaves[t]
+        return np.stack([self.values[t, k][leaf[k]] for k in range(len(leaf))], axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,13 +95,16 @@ class BoostedTrees:
         route: Returns the library's leaf ids of new rows, [t, c, b].
         predict: Returns the library's raw predictions of rows, [b, c].
         emphasis: Factors of the weights that the rounds see and the start does not, [n], or `None`.
-        bags: Whether each round saw each row, [t, n], or `None` where each saw all.
+        bags: Whether the trees of each round saw each row, [t, 1 or c, n], or `None` where each
+            saw all.
+        untreated: Options in use whose effect on leaf values is not followed, as the user wrote
+            them.
     """
 
     leaves: Integers
     targets: Floats
     weights: Floats
-    rule: NewtonLeaves
+    rule: LeafRule
     start: Start
     objective: Loss
     table: LeafTable
@@ -100,11 +112,12 @@ class BoostedTrees:
     predict: Callable[[Any], Floats]
     emphasis: Floats | None = None
     bags: NDArray[np.bool_] | None = None
+    untreated: tuple[str, ...] = ()
 
     @property
     def outputs(self) -> int:
         """The number of outputs c."""
-        return self.leaves.shape[1]
+        return int(self.leaves.shape[1])
 
     @cached_property
     def replay(self) -> Replay:
@@ -130,23 +143,25 @@ class BoostedTrees:
         n, c = len(self.targets), self.outputs
         outputs = self.replay.outputs.copy()
         for t in range(len(self.leaves) - 1, -1, -1):
-            leaf = self.leaves[t]
-            for k in range(c):
-                outputs[:, k] -= self.replay.values[t, k][leaf[k]]
-            moved = self.rule.round(t, leaf, outputs, self.targets, self._seen(t))
-            factors = self._factors(t)
-            yield moved if factors is None else replace(
-                moved, by_weight=moved.by_weight * factors[:, None]
-            )
+            outputs -= self.replay.added(t, self.leaves)
+            yield self.round(t, outputs)
         change = self.start.gradient(self.targets, self.weights)
         yield Round(np.zeros((c, n), dtype=np.uint8), change, np.zeros((n, c, c)))
+
+    def round(self, t: int, outputs: Floats) -> Round:
+        """Return round t with its derivatives, as it is from outputs [n, c] before it."""
+        moved = self.rule.round(t, self.leaves[t], outputs, self.targets, self._seen(t))
+        factors = self._factors(t)
+        if factors is None:
+            return moved
+        return replace(moved, by_weight=moved.by_weight * factors)
 
     def leaves_of(self, rows: Any) -> Integers:
         """Return the leaves of new rows, [t, c, b]."""
         return self.table.compact(self.route(rows))
 
     def reweighted(self, weights: Floats) -> BoostedTrees:
-        """Return the same trees under other weights of the rows, [n]: a refit of the leaves only."""
+        """Return the same trees under other weights [n]: a refit of the leaf values alone."""
         return replace(self, weights=weights)
 
     def on(self, leaves: Integers, targets: Floats, weights: Floats) -> BoostedTrees:
@@ -162,13 +177,33 @@ class BoostedTrees:
         )
 
     def _factors(self, t: int) -> Floats | None:
-        """Return what the weights are multiplied with in round t, [n]; `None` for nothing."""
+        """Return what the weights are multiplied with in round t, [n, 1 or c]; `None`: nothing."""
+        emphasis = None if self.emphasis is None else self.emphasis[:, None]
         if self.bags is None:
-            return self.emphasis
-        bag = self.bags[t].astype(np.float64)
-        return bag if self.emphasis is None else bag * self.emphasis
+            return emphasis
+        bag: Floats = self.bags[t].T.astype(np.float64)
+        return bag if emphasis is None else bag * emphasis
 
     def _seen(self, t: int) -> Floats:
-        """Return the weights of the rows in round t, [n]."""
+        """Return the weights of the rows in round t, [n, 1 or c]."""
         factors = self._factors(t)
-        return self.weights if factors is None else self.weights * factors
+        return self.weights[:, None] if factors is None else self.weights[:, None] * factors
+
+
+def unsupported_objective(library: str, objective: str) -> UnsupportedModel:
+    """Return the error for an objective whose leaf values are not followed.
+
+    Args:
+        library: What fitted the model.
+        objective: The objective, as the library names it.
+    """
+    ranking = any(word in objective.lower() for word in ("rank", "yeti", "pair", "ndcg"))
+    reason = (
+        "Ranking compares rows of a group, so that no row has a loss of its own"
+        if ranking
+        else "Its leaf values are not ratios of sums over rows that whence can follow"
+    )
+    return UnsupportedModel(
+        "Expected a classification or a regression with squared, Huber, Poisson, gamma or Tweedie "
+        f"loss. Got {objective} in {library}. {reason}: score it by retraining."
+    )

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_sample_weight
 
-from whence.errors import UnsupportedModel
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError, Tweedie
-from whence.trees.form import BoostedTrees, LeafTable
+from whence.trees.form import BoostedTrees, LeafTable, unsupported_objective
 from whence.trees.leaves import NewtonLeaves
 from whence.trees.losses import Binary, BoostingLoss, LogLink, Softmax, Squared
 from whence.trees.starts import LogPrior, Mean, Start
@@ -53,6 +52,7 @@ def read_hist(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTrees:
         table=table,
         route=lambda rows: _leaf_ids(model, rows),
         predict=lambda rows: np.asarray(model._raw_predict(rows), dtype=np.float64),
+        untreated=_untreated(model),
     )
 
 
@@ -69,10 +69,7 @@ def _loss(model: Any) -> tuple[BoostingLoss, Start, Loss]:
     if model.loss in powers:
         power = powers[model.loss]
         return LogLink(power), Mean("log"), Tweedie(power)
-    raise UnsupportedModel(
-        "Expected a loss whose leaf values are smooth in their rows (log_loss, squared_error, "
-        f"poisson or gamma). Got loss={model.loss!r}, whose leaf values are medians or quantiles."
-    )
+    raise unsupported_objective("HistGradientBoosting", f"loss={model.loss!r}")
 
 
 def _fitted_on(model: Any, y: Floats) -> Floats:
@@ -105,3 +102,9 @@ def _leaf_ids(model: Any, x: Any) -> NDArray[np.intp]:
             named.nodes["value"] = np.arange(len(named.nodes))
             ids[t, k] = named.predict(rows, bitsets, positions, 1)
     return ids
+
+
+def _untreated(model: Any) -> tuple[str, ...]:
+    """Return the options in use that whence's leaf values may not follow."""
+    found = [] if model.monotonic_cst is None else ["monotonic_cst"]
+    return (*found, "warm_start=True") if model.warm_start else tuple(found)

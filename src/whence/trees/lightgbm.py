@@ -10,11 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_sample_weight
 
-from whence.errors import UnsupportedModel
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError, Tweedie
-from whence.trees.form import BoostedTrees, LeafTable
+from whence.objective.robust_losses import Huber
+from whence.trees.form import BoostedTrees, LeafTable, unsupported_objective
 from whence.trees.leaves import NewtonLeaves
-from whence.trees.losses import Binary, BoostingLoss, HuberGradient, LogLink, Softmax, Squared
+from whence.trees.losses import (
+    Binary,
+    BoostingLoss,
+    Clipped,
+    LogLink,
+    Softmax,
+    Squared,
+    UnitCurvature,
+)
 from whence.trees.starts import Fixed, LogPrior, Mean, Start
 
 Floats = NDArray[np.float64]
@@ -125,23 +133,21 @@ def _rounds(model: Any, booster: Any) -> int:
 def _loss(text: _Text) -> tuple[BoostingLoss, Start, Loss]:
     """Return the loss in whence's terms."""
     name, *options = text.objective.split()
-    given = dict(option.split(":") for option in options if ":" in option)
-    averaged = text.number("boost_from_average") != 0
     zero = Fixed((0.0,) * text.outputs)
-    if name == "binary":
-        slope = float(given["sigmoid"])
-        return Binary(slope), Mean("logit", slope) if averaged else zero, _logistic(slope)
+    averaged = text.number("boost_from_average") != 0
+    mean = Mean() if averaged else zero
+    log_mean = Mean("log") if averaged else zero
+    if name == "binary" and text.number("sigmoid") == 1:
+        return Binary(), Mean("logit") if averaged else zero, Logistic()
     if name == "multiclass":
         c = text.outputs
         start = LogPrior(c, centered=False) if averaged else zero
         return Softmax(c / (c - 1)), start, CrossEntropy()
-    mean = Mean() if averaged else zero
     if name == "regression" and "sqrt" not in options:
         return Squared(), mean, SquaredError()
     if name == "huber":
         delta = text.number("alpha")
-        return HuberGradient(delta), mean, SquaredError()
-    log_mean = Mean("log") if averaged else zero
+        return UnitCurvature(Clipped(delta)), mean, Huber(delta)
     if name == "poisson":
         scale = float(np.exp(text.number("poisson_max_delta_step")))
         return LogLink(1.0, scale), log_mean, Tweedie(1.0)
@@ -150,12 +156,7 @@ def _loss(text: _Text) -> tuple[BoostingLoss, Start, Loss]:
     if name == "tweedie":
         power = text.number("tweedie_variance_power")
         return LogLink(power), log_mean, Tweedie(power)
-    raise UnsupportedModel(name)
-
-
-def _logistic(slope: float) -> Loss:
-    """Return the logistic loss of raw scores whose log odds are slope × score."""
-    return Logistic()
+    raise unsupported_objective("LightGBM", text.objective)
 
 
 def _penalties(text: _Text, table: LeafTable) -> Floats:
@@ -200,7 +201,7 @@ def _label_weights(text: _Text, y: Floats) -> Floats | None:
 
 
 def _bags(text: _Text, rounds: int, n: int) -> NDArray[np.bool_] | None:
-    """Return the rows of each round's bag, as LightGBM's generator draws them, [t, n]."""
+    """Return the rows of each round's bag, as LightGBM's generator draws them, [t, 1, n]."""
     fraction, every = text.number("bagging_fraction"), int(text.number("bagging_freq"))
     if every <= 0 or not 0 < fraction < 1:
         return None
@@ -217,7 +218,7 @@ def _bags(text: _Text, rounds: int, n: int) -> NDArray[np.bool_] | None:
         uniform = ((states >> np.uint64(16)) & np.uint64(0x7FFF)).astype(np.float64) / 32768
         bags[t] = (uniform < fraction).ravel()[:n]
         state = states[np.arange(streams), lengths - 1]
-    return bags
+    return bags[:, None]
 
 
 def _jumps() -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
@@ -233,9 +234,15 @@ def _jumps() -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
 def _untreated(text: _Text) -> tuple[str, ...]:
     """Return the options in use that whence's leaf values do not follow."""
     plain = {
-        "boosting": "gbdt", "data_sample_strategy": "bagging", "path_smooth": "0",
-        "linear_tree": "0", "use_quantized_grad": "0", "pos_bagging_fraction": "1",
-        "neg_bagging_fraction": "1", "monotone_constraints": "", "reg_sqrt": "0",
+        "boosting": "gbdt",
+        "data_sample_strategy": "bagging",
+        "path_smooth": "0",
+        "linear_tree": "0",
+        "use_quantized_grad": "0",
+        "pos_bagging_fraction": "1",
+        "neg_bagging_fraction": "1",
+        "monotone_constraints": "",
+        "reg_sqrt": "0",
         "bagging_by_query": "0",
     }
     return tuple(

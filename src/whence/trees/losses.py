@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, softmax
 
 Floats = NDArray[np.float64]
 
@@ -63,30 +64,18 @@ class Squared(BoostingLoss):
 
 @dataclass(frozen=True)
 class Binary(BoostingLoss):
-    """The logistic loss at p = σ(s F): g = s (p − y), h = s² p (1 − p), or 1.
-
-    Args:
-        slope: s > 0, LightGBM's `sigmoid`; 1 elsewhere.
-        newton: Whether h is the second derivative; h = 1 otherwise.
+    """The logistic loss at p = σ(F): g = p − y, h = p (1 − p).
 
     Examples:
         >>> Binary().slopes(np.array([[0.0]]), np.array([1.0])).g
         array([[-0.5]])
     """
 
-    slope: float = 1.0
-    newton: bool = True
-
     def slopes(self, outputs: Floats, targets: Floats) -> Slopes:
         """Return the derivatives of the logistic loss."""
-        s = self.slope
-        p = 1 / (1 + np.exp(-np.clip(s * outputs, -700, 700)))
-        curvature = s * s * p * (1 - p)
-        if self.newton:
-            h, dh = curvature, s * curvature * (1 - 2 * p)
-        else:
-            h, dh = np.ones_like(p), np.zeros_like(p)
-        return _single(s * (p - targets[:, None]), h, curvature, dh)
+        p = expit(outputs)
+        h = p * (1 - p)
+        return _single(p - targets[:, None], h, h, h * (1 - 2 * p))
 
 
 @dataclass(frozen=True)
@@ -105,8 +94,7 @@ class Softmax(BoostingLoss):
 
     def slopes(self, outputs: Floats, targets: Floats) -> Slopes:
         """Return the derivatives; each class's g and h depend on the outputs of all."""
-        p = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-        p /= p.sum(axis=1, keepdims=True)
+        p = softmax(outputs, axis=1)
         g = p.copy()
         g[np.arange(len(p)), targets.astype(np.intp)] -= 1
         jacobian = -p[:, :, None] * p[:, None, :]
@@ -145,36 +133,36 @@ class LogLink(BoostingLoss):
 
 
 @dataclass(frozen=True)
-class HuberGradient(BoostingLoss):
-    """The Huber loss in Newton steps of unit curvature: g = clip(F − y, −δ, δ), h = 1.
+class Clipped(BoostingLoss):
+    """The Huber loss: g = clip(F − y, −δ, δ), h = 1 between the clips and 0 outside.
 
     Args:
         delta: δ > 0, where the loss turns linear.
 
     Examples:
-        >>> HuberGradient(delta=1.0).slopes(np.array([[3.0]]), np.array([0.0])).g
+        >>> Clipped(delta=1.0).slopes(np.array([[3.0]]), np.array([0.0])).g
         array([[1.]])
     """
 
     delta: float
 
     def slopes(self, outputs: Floats, targets: Floats) -> Slopes:
-        """Return the clipped residual and h = 1."""
+        """Return the clipped residual and where it is not clipped."""
         residual = outputs - targets[:, None]
         inside = (np.abs(residual) <= self.delta).astype(np.float64)
         g = np.clip(residual, -self.delta, self.delta)
-        return _single(g, np.ones_like(g), inside, np.zeros_like(g))
+        return _single(g, inside, inside, np.zeros_like(g))
 
 
 @dataclass(frozen=True)
-class PseudoHuber(BoostingLoss):
+class PseudoHuberSlopes(BoostingLoss):
     """The pseudo-Huber loss δ² (√(1 + (r/δ)²) − 1) of r = F − y, with its own second derivative.
 
     Args:
         delta: δ > 0, where the loss turns from quadratic to linear.
 
     Examples:
-        >>> PseudoHuber(delta=1.0).slopes(np.array([[0.0]]), np.array([0.0])).h
+        >>> PseudoHuberSlopes(delta=1.0).slopes(np.array([[0.0]]), np.array([0.0])).h
         array([[1.]])
     """
 
@@ -186,3 +174,23 @@ class PseudoHuber(BoostingLoss):
         scale = 1 + (r / self.delta) ** 2
         h = scale**-1.5
         return _single(r * scale**-0.5, h, h, -3 * r / self.delta**2 * scale**-2.5)
+
+
+@dataclass(frozen=True)
+class UnitCurvature(BoostingLoss):
+    """A loss whose leaf values are mean gradients: its g, and h = 1.
+
+    Args:
+        loss: The loss.
+
+    Examples:
+        >>> UnitCurvature(Binary()).slopes(np.array([[0.0]]), np.array([1.0])).h
+        array([[1.]])
+    """
+
+    loss: BoostingLoss
+
+    def slopes(self, outputs: Floats, targets: Floats) -> Slopes:
+        """Return the gradients, and h = 1."""
+        at = self.loss.slopes(outputs, targets)
+        return Slopes(at.g, np.ones_like(at.g), at.dg, np.zeros_like(at.dg))

@@ -52,11 +52,10 @@ class Fixed(Start):
 
 @dataclass(frozen=True)
 class Mean(Start):
-    """F₀ = link(ȳ)/s, for the weighted mean ȳ of the targets.
+    """F₀ = link(ȳ), for the weighted mean ȳ of the targets.
 
     Args:
         link: The link: "identity", "log" or "logit".
-        slope: s > 0, the slope of the sigmoid; 1 but for LightGBM's option.
 
     Examples:
         >>> Mean("identity").value(np.array([1.0, 3.0]), np.array([1.0, 3.0]))
@@ -64,22 +63,21 @@ class Mean(Start):
     """
 
     link: Literal["identity", "log", "logit"] = "identity"
-    slope: float = 1.0
 
     def value(self, targets: Floats, weights: Floats) -> Floats:
-        """Return link(ȳ)/s."""
+        """Return link(ȳ)."""
         mean = np.average(targets, weights=weights)
         if self.link == "log":
             mean = np.log(mean)
         elif self.link == "logit":
             mean = np.log(mean / (1 - mean))
-        return np.array([mean / self.slope])
+        return np.array([mean])
 
     def gradient(self, targets: Floats, weights: Floats) -> Floats:
-        """Return link′(ȳ) (yᵢ − ȳ) / (s Σ w)."""
+        """Return link′(ȳ) (yᵢ − ȳ) / Σ w."""
         mean = np.average(targets, weights=weights)
         slope = {"identity": 1.0, "log": 1 / mean, "logit": 1 / (mean * (1 - mean))}[self.link]
-        change = slope * (targets - mean) / (self.slope * weights.sum())
+        change = slope * (targets - mean) / weights.sum()
         return np.asarray(change, dtype=np.float64)[:, None]
 
 
