@@ -148,11 +148,9 @@ def _drawn(model: Any, n: int) -> Floats:
 
 def _cause(model: Any) -> str:
     """Return what may keep leaf values from being means of targets."""
-    tree = model if isinstance(model, BaseDecisionTree) else model.estimators_[0]
-    for option, plain in (("criterion", ("absolute_error",)), ("monotonic_cst", ())):
-        value = getattr(tree, option, None)
-        if value in plain or (option == "monotonic_cst" and value is not None):
-            return f"{option}={value!r}: fit without it, or score the model by retraining."
+    criterion = model.criterion if hasattr(model, "criterion") else model.estimator_.criterion
+    if criterion == "absolute_error":
+        return "criterion='absolute_error': fit without it, or score the model by retraining."
     return (
         "that X, y or sample_weight are not those it was fitted on, in the same order; or "
         "warm_start."
