@@ -15,8 +15,9 @@ from whence.curvature.dual import dual_leverages, in_columns
 from whence.curvature.exact import Gradients
 from whence.curvature.forms import bilinear, quadratic
 from whence.curvature.prepare import Prepared, prepare
+from whence.errors import InvalidInput
 from whence.linalg.operator import LinearOperator
-from whence.linalg.solver import Solver
+from whence.linalg.solver import Inverse, Solver
 from whence.methods.fit_quality import diagnostics, fit_quality
 from whence.methods.method import Attribution, Method, Positions, train_subset
 from whence.methods.prediction import (
@@ -96,6 +97,45 @@ class Influence(Method):
         return Influence(order="refined", solver=self.solver, damping=self.damping)
 
 
+def chosen(
+    method: Method | None, solver: Solver | None = None, damping: float | None = None
+) -> Method:
+    """Return the method that a user's options name: influence, unless another is given.
+
+    Args:
+        method: The method, or `None`.
+        solver: Of influence.
+        damping: Of influence.
+
+    Returns:
+        The method.
+
+    Raises:
+        InvalidInput: If a method is given and options of influence too.
+    """
+    if method is None:
+        return Influence(solver=solver, damping=damping)
+    if solver is not None or damping is not None:
+        raise InvalidInput(
+            f"Expected solver= and damping= without method=. Got method={method!r} too. Pass them "
+            "to the method, as in whence.Influence(solver=..., damping=...)."
+        )
+    return method
+
+
+def inverse_of(objective: Objective, k: int = 1) -> Inverse:
+    """Return the inverse curvature that influence uses by default.
+
+    Args:
+        objective: R at θ̂.
+        k: How many right-hand sides are coming.
+
+    Returns:
+        (H + λ I)⁻¹.
+    """
+    return prepare(objective, k).inverse
+
+
 @dataclass(frozen=True, eq=False)
 class _OfObjective(Attribution):
     """What both ways to predict share.
@@ -159,22 +199,41 @@ class _FirstOrder(_OfObjective):
             values = relative(values, objective, whole, prepared.inverse, self.method.normalize)
         return values, diagnostics(objective, prepared, solution)
 
-    def self_scores(self, indices: Indices | None = None) -> Floats:
+    def mean_values(
+        self, queries: Examples, measure: Measure, where: Positions
+    ) -> tuple[Tensor, Diagnostics]:
+        """Return (wᵢ/n) ∇m̄ᵀ H⁻¹ gᵢ, [k], by one solve."""
+        if self.method.normalize != "none":
+            return super().mean_values(queries, measure, where)
+        objective, prepared = self.trained, self.prepared(1)
+        mean = objective.params.new_full((len(queries), 1), 1 / len(queries))
+        solution = prepared.inverse.solve(Gradients(objective, queries, measure).rmatmat(mean))
+        candidates = train_subset(objective, where)
+        dots = objective.gradient_dot(candidates, objective.loss, solution.value).squeeze(1)
+        values = dots * objective.weights[where] / len(objective.train)
+        return values, diagnostics(objective, prepared, solution)
+
+    def self_values(self, where: Positions) -> tuple[Tensor, Diagnostics]:
         """Return (wᵢ/n) gᵢᵀ H⁻¹ gᵢ, [k]: self-influence; never negative."""
         objective = self.trained
-        where = positions(objective, indices)
         columns = in_columns(objective) if self.method.solver is None else None
         if columns is not None:
             some = columns.train.subset(where)
             slopes = columns.loss.gradient(columns.outputs(some), some.targets).flatten()
             squares = slopes.square() * dual_leverages(columns, where, self.method.damping)
-            fit_quality(objective)
+            norm, in_examples = fit_quality(objective)
+            measured = Diagnostics(
+                solver="Cholesky factor of the products of the rows",
+                gradient_norm=norm,
+                gradient_in_examples=in_examples,
+                notes=objective.notes,
+            )
         else:
             prepared = self.prepared(len(where))
             own = Gradients(objective, objective.train.subset(where), objective.loss)
             squares = quadratic(prepared.inverse, own)
-            diagnostics(objective, prepared)
-        return as_array(squares * objective.weights[where] / len(objective.weights))
+            measured = diagnostics(objective, prepared)
+        return squares * objective.weights[where] / len(objective.weights), measured
 
 
 @final

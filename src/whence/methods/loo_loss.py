@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import final
+from typing import TypeGuard, final
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from whence.linear.objective import LinearObjective
 from whence.methods.influence import removal
 from whence.objective.losses import output_hessian
 from whence.objective.objective import Objective, risk_gradient
+from whence.objective.trained import Trained
 
 _COLUMNS = 64  # removals whose outputs are taken at once
 _SAMPLE = 1_024  # training examples whose held-out losses tell penalties apart
@@ -116,7 +117,7 @@ class Regularized:
     factor: float
 
 
-def penalty_applies(objective: Objective) -> bool:
+def penalty_applies(objective: Trained) -> TypeGuard[LinearObjective]:
     """Return whether other penalties can be tried: a smooth linear model with an L2 penalty."""
     return (
         isinstance(objective, LinearObjective)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,7 +21,19 @@ from whence.objective.measures import CallableMeasure, Measure, OutputFunction
 
 
 class Loss(Measure):
-    """A loss ℓ(f, y) per example, twice differentiable in the outputs where it is used."""
+    """A loss ℓ(f, y) per example, twice differentiable in the outputs where it is used.
+
+    Attributes:
+        classifies: Whether targets are labels of classes.
+        zero_sum: Whether Σ_c ∂ℓ/∂f_c = 0: only differences of outputs count, as under softmax.
+    """
+
+    classifies: ClassVar[bool] = False
+    zero_sum: ClassVar[bool] = False
+
+    def probabilities(self, outputs: Tensor) -> Tensor | None:
+        """Return the probability of each class, [b, c], two for a binary model; `None` if none."""
+        return None
 
     @abstractmethod
     def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
@@ -121,6 +134,8 @@ class Logistic(Loss):
         tensor([0.6931])
     """
 
+    classifies: ClassVar[bool] = True
+
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""
         return functional.softplus(-_signs(outputs, targets) * outputs).squeeze(-1)
@@ -143,6 +158,10 @@ class Logistic(Loss):
         """Return σ(±f)."""
         return torch.sigmoid(self.margin(outputs, targets))
 
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """Return 1 − σ(f) and σ(f), [b, 2]."""
+        return torch.cat([torch.sigmoid(-outputs), torch.sigmoid(outputs)], -1)
+
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are 0 or 1."""
         _check_labels(outputs, targets, 0, 1)
@@ -163,6 +182,9 @@ class CrossEntropy(Loss):
         >>> CrossEntropy()(torch.zeros(1, 4), torch.tensor([2]))
         tensor([1.3863])
     """
+
+    classifies: ClassVar[bool] = True
+    zero_sum: ClassVar[bool] = True
 
     ignore_index: int = -100
 
@@ -201,6 +223,10 @@ class CrossEntropy(Loss):
     def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return p_y (for sequences, of the whole sequence)."""
         return torch.exp(-self(outputs, targets))
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """Return softmax(f)."""
+        return torch.softmax(outputs, -1)
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are class indices below c, or `ignore_index`."""
@@ -341,6 +367,8 @@ class SmoothHinge(Loss):
         tensor([0.7500])
     """
 
+    classifies: ClassVar[bool] = True
+
     temperature: float = 0.001
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -388,6 +416,8 @@ class SquaredHinge(Loss):
         >>> SquaredHinge()(torch.tensor([[0.0]]), torch.tensor([1.0]))
         tensor([1.])
     """
+
+    classifies: ClassVar[bool] = True
 
     def _slack(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return max(0, 1 − s), [b, 1]."""

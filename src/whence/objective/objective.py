@@ -117,6 +117,10 @@ class Objective(Trained):
     def refit(self, weights: Tensor | None = None) -> Objective:
         """Return the objective at its minimum under other example weights, the 1/n kept."""
 
+    def identity(self) -> tuple[Tensor | str, ...]:
+        """Return the kind of loss and the penalty."""
+        return type(self.trained_loss).__name__, self.l2
+
     def differentiable(self) -> Objective:
         """Return the objective itself."""
         return self

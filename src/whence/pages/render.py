@@ -6,9 +6,7 @@ import base64
 import hashlib
 import math
 import os
-import secrets
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +18,8 @@ from whence.pages.drawing import heat, picture, strength
 from whence.pages.page import AttackPage, ExplanationPage, Item
 from whence.pages.scatter import curve_svg, scatter_svg
 from whence.pages.table import BatchPage, RankedPage
+from whence.storage import clear_leftovers, write_bytes
+from whence.version import __version__
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -74,6 +74,7 @@ def write(page: Page, path: str | os.PathLike[str]) -> Path:
 
     Raises:
         InvalidInput: If the path is a folder or a device, or its folder does not exist.
+        NotWritten: If the disk is full or the folder read-only.
     """
     target = Path(path)
     if target.is_dir():
@@ -83,15 +84,8 @@ def write(page: Page, path: str | os.PathLike[str]) -> Path:
     if not target.parent.is_dir():
         raise InvalidInput(f"Expected a folder that exists. Got {target.parent}. Create it first.")
     content = render(page).encode()
-    final = target.resolve()  # a link stays a link
-    temporary = final.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-        os.replace(temporary, final)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    clear_leftovers(target.resolve().parent)
+    write_bytes(target, content)
     return target
 
 
@@ -105,7 +99,7 @@ def _document(template: str, page: Page, **more: object) -> str:
         .get_template(template)
         .render(
             page=page,
-            version=page.version or _installed(),
+            version=page.version or __version__,
             style=Markup(style),
             theme=Markup(theme),
             table=Markup(table),
@@ -113,15 +107,6 @@ def _document(template: str, page: Page, **more: object) -> str:
             **more,
         )
     )
-
-
-@cache
-def _installed() -> str:
-    """Return the version of whence, or nothing where it is not installed."""
-    try:
-        return version("whence")
-    except PackageNotFoundError:
-        return ""
 
 
 @cache

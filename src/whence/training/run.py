@@ -29,7 +29,8 @@ from whence.objective.derived_losses import CallableLoss
 from whence.objective.losses import Loss
 from whence.objective.measures import OutputFunction
 from whence.objective.trained import Data, Examples, Trained
-from whence.training.checkpoints import Checkpoints, InMemory, digest, open_directory
+from whence.storage import digest
+from whence.training.checkpoints import Checkpoints, InMemory, open_directory
 from whence.training.optimizers import clip
 from whence.training.program import Program, prepare, queries_of
 from whence.training.recipe import Recipe
@@ -142,6 +143,16 @@ class Run(Steps, Trained):
         """Return `objective()`."""
         return self.objective()
 
+    @property
+    def together(self) -> int:
+        """How many trainings are repeated as one stack."""
+        return stack_size(self)
+
+    def identity(self) -> tuple[Tensor | str, ...]:
+        """Return what decides the training besides data and weights."""
+        known = _identity(self.program, self.recipe, self.rates, self.weights)
+        return tuple(known.values())
+
     def refit(self, weights: Tensor | None = None) -> ModuleObjective:
         """Repeat the training with other example weights; return R at its end."""
         (fitted,) = self.refits((self.weights if weights is None else weights)[None])
@@ -149,7 +160,7 @@ class Run(Steps, Trained):
 
     def refits(self, weights: Tensor) -> Iterator[ModuleObjective]:
         """Repeat the training with several sets of example weights, [k, n], in stacks."""
-        together = stack_size(self)
+        together = self.together
         for chunk in torch.split(weights, together):
             for row, params in zip(chunk, retrain(self, chunk, together=together), strict=True):
                 yield self.objective().reweighted(row).at(params)
@@ -234,7 +245,8 @@ def train(
         recipe: How to train.
         weights: wᵢ >= 0, [n]; ones by default. The divisor of a batch is its size.
         directory: Keep the states there. Called again with the same arguments after an
-            interruption, the run goes on from its last state; when complete, it is only read.
+            interruption, the run goes on from its last state; when complete, it is only read. One
+            process at a time may fill a directory; a second one is refused.
         memory: Bytes of states kept in memory. Where all T do not fit, as many as do are kept, and
             the reverse pass repeats the steps between. With a directory every √T-th is kept.
 
@@ -242,11 +254,13 @@ def train(
         The run.
 
     Raises:
-        InvalidInput: If data, weights and model do not fit, or the directory holds another run.
+        InvalidInput: If data, weights and model do not fit, the directory holds another run, or
+            another process is filling it.
         NotDeterministic: If the model or the data set is random.
         UnsupportedModel: If the model mixes the examples of a batch.
         Diverged: If the loss does not stay finite.
         CorruptFile: If the directory holds a file that is cut short or changed.
+        NotWritten: If the disk is full or the directory read-only. States written before stay.
 
     Cost:
         T forward and backward passes of a batch.
@@ -300,11 +314,15 @@ def _advance(run: Run, state: Tensor, step: int, weights: Tensor) -> tuple[Tenso
 
 def _complete(run: Run, initial: Tensor) -> tuple[Tensor, Tensor]:
     """Take the steps that are not on record; return the last state and all losses [T]."""
-    if not run.checkpoints.has(0):
-        run.checkpoints.write(0, initial, initial.new_empty(0))
-    state, losses = run.checkpoints.read(0)
-    recorded = [losses]
-    with tqdm(total=run.steps, desc="training", disable=None) as bar:
+    kept = [0, *(stop for _, stop in run.segments())]
+    with (
+        run.checkpoints.writing(kept),
+        tqdm(total=run.steps, desc="training", disable=None) as bar,
+    ):
+        if not run.checkpoints.has(0):
+            run.checkpoints.write(0, initial, initial.new_empty(0))
+        state, losses = run.checkpoints.read(0)
+        recorded = [losses]
         for start, stop in run.segments():
             if run.checkpoints.has(stop):
                 state, losses = run.checkpoints.read(stop)
@@ -369,7 +387,6 @@ def _identity(
     if isinstance(loss, CallableLoss):
         named = getattr(loss.function, "__qualname__", type(loss.function).__name__)
     return {
-        "format": "1",
         "architecture": f"{program.model!r} {[(name, list(s)) for name, s in program.shapes]}",
         "start": digest(*program.model.state_dict().values()),
         "data": digest(program.inputs, program.targets),

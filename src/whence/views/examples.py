@@ -15,8 +15,7 @@ from whence.errors import InvalidInput
 from whence.linear.objective import LinearExamples
 from whence.network.objective import ModuleExamples
 from whence.objective.losses import CrossEntropy, Logistic
-from whence.objective.objective import Objective
-from whence.objective.trained import Examples
+from whence.objective.trained import Examples, Trained
 from whence.pages import Item, Light
 from whence.scores import Diagnostics
 from whence.views.sequences import Decode, counted, pieces_of
@@ -25,7 +24,7 @@ Floats = NDArray[np.float64]
 _SHOWN_COLUMNS = 6
 
 
-def label_of(objective: Objective, target: Tensor) -> str:
+def label_of(objective: Trained, target: Tensor) -> str:
     """Return a target as the user names it.
 
     Args:
@@ -55,7 +54,7 @@ def class_of(outputs: Tensor) -> int:
     return int(outputs[0] > 0) if len(outputs) == 1 else int(outputs.argmax())
 
 
-def said_of(objective: Objective, queries: Examples) -> str:
+def said_of(objective: Trained, queries: Examples) -> str:
     """Return what the model says of one query, in a sentence.
 
     Args:
@@ -89,7 +88,7 @@ def said_of(objective: Objective, queries: Examples) -> str:
 
 
 def item_of(
-    objective: Objective,
+    objective: Trained,
     examples: Examples,
     index: int,
     *,

@@ -16,7 +16,7 @@ from whence.methods.tokens import influence_by_token
 from whence.network.objective import ModuleExamples
 from whence.objective.losses import CrossEntropy
 from whence.objective.objective import Objective
-from whence.objective.trained import Examples
+from whence.objective.trained import Examples, Trained
 
 Decode: TypeAlias = Callable[[list[int]], str]  # such as a tokenizer's decode
 
@@ -53,7 +53,7 @@ def is_sequence(objective: Objective) -> bool:
     return objective.outputs(objective.train.subset(np.arange(1))).ndim == 3
 
 
-def counted(objective: Objective, target: Tensor) -> int | None:
+def counted(objective: Trained, target: Tensor) -> int | None:
     """Return how many tokens of a sequence have a loss; `None` where the target is no sequence.
 
     Args:
