@@ -86,7 +86,8 @@ class DataStatistics(Statistics):
             return np.empty(0, dtype=np.intp)
         where = np.flatnonzero(fitted.kept & (fitted.row_weights.numpy() > 0))
         _, first, counts = np.unique(fitted.labels[where], return_index=True, return_counts=True)
-        return where[first[counts == 1]]
+        alone: NDArray[np.intp] = where[first[counts == 1]]
+        return alone
 
     def changed(self, objective: Objective, weights: Tensor) -> LinearObjective:
         """Return R of reweighted rows at θ̂, its preprocessing fitted again."""
@@ -144,8 +145,8 @@ class DataStatistics(Statistics):
         fitted = self.fitted
         if fitted.problem.l1 and not is_hinge(objective.trained_loss):
             whole, penalty = fitted.at(objective).whole()
-            solved = fit_l1(whole.reweighted(objective.weights), penalty)
-            return objective_of(fitted.at(solved))
+            sparse_fit = fit_l1(whole.reweighted(objective.weights), penalty)
+            return objective_of(fitted.at(sparse_fit))
         columns = columns_of(objective) if fitted.features_follow else None
         if columns is None:
             return _smooth_or_hinge(objective)

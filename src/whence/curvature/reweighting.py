@@ -47,7 +47,7 @@ class Reweightings(Changes):
         """Return H′⁻¹ v with the removed example's own curvature taken out."""
         return self.removals.solve(v)
 
-    def pull(self) -> Tensor:
+    def initial_gradient(self) -> Tensor:
         """Return (1/n) Σ (Wᵢ − wᵢ) gᵢ, [p, m]."""
         objective = self.objective
         change = (self.after - objective.weights.unsqueeze(1)) / len(objective.train)
@@ -55,11 +55,11 @@ class Reweightings(Changes):
 
     def first(self) -> Tensor:
         """Return −H⁻¹ r(θ̂)."""
-        return -self.removals.inverse.matmat(self.pull())
+        return -self.removals.inverse.matmat(self.initial_gradient())
 
     def newton(self) -> Tensor:
         """Return −H′⁻¹ r(θ̂)."""
-        return -self.solve(self.pull())
+        return -self.solve(self.initial_gradient())
 
     def gradient(self, deltas: Tensor) -> Tensor:
         """Return r(θ̂ + δ), [p, m]."""

@@ -209,7 +209,8 @@ def encoded_all(transform: Pipeline, matrix: Any, rows: Any, kept: NDArray[np.bo
     order[np.r_[np.flatnonzero(kept), gone]] = np.arange(len(kept))
     if is_sparse:
         return sparse.vstack([matrix, sparse.csr_array(rest)], format="csr")[order]
-    dense = rest.toarray() if sparse.issparse(rest) else np.asarray(rest)
+    sparse_rest: bool = sparse.issparse(rest)
+    dense = rest.toarray() if sparse_rest else np.asarray(rest)
     return np.concatenate([np.asarray(matrix), dense])[order]
 
 
@@ -223,7 +224,8 @@ def same_features(a: Any, b: Any) -> bool:
     if a.shape != b.shape:
         return False
     difference = a - b
-    if sparse.issparse(difference):
+    is_sparse: bool = sparse.issparse(difference)
+    if is_sparse:
         difference = difference.data
     else:
         difference = np.asarray(difference, dtype=np.float64)
