@@ -33,9 +33,7 @@ _SAMPLE = 1_024  # training examples whose leave-one-out losses tell penalties a
 _STEP = 10.0  # from one penalty to the next
 _MOST = 6  # steps either way
 _LESS = 0.99  # of the least mean loss so far: what a step must bring
-_CLOSE = (
-    1e-2  # of one typical example's gradient: how close to its minimum a penalty's model is trained
-)
+_CLOSE = 1e-2  # of a typical example's gradient: the gradient norm to which a model is trained
 _ROUNDS = 4  # of training until that is so
 _TYPICAL = 64  # examples that tell the size of that gradient
 _FLOOR = 1e-12  # the least gradient norm asked for: no gradient is above rounding there

@@ -214,7 +214,8 @@ def projected(
         projection: "factored" projects the two sides of each layer's gradients before their
             product, to size × size numbers per weight, and the parameters without such a product
             together and whole, to as many. "dense" projects the whole gradient to `size` numbers.
-        size: Per side 16 if `None`, or d = 2,048 for "dense". A side that is no larger is left as it is.
+        size: Per side 16 if `None`, or d = 2,048 for "dense". A side that is no larger is left as
+            it is.
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
         indices: Positions of the candidates in the training data; all n if `None`.
         damping: λ >= 0; the mean eigenvalue tr(K)/d if `None`. The penalty l2 is added to it.

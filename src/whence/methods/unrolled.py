@@ -159,9 +159,9 @@ def unrolled(
     r"""Score training examples by segments of a recorded training, without replaying its steps.
 
     score[q, i] = (wᵢ/n) ∇m_q(θ_T)ᵀ Σ_l S_L ⋯ S_{l+1} F_l gᵢ(θ_l), S_l = exp(−τ_l H_l) and
-    F_l = (I − S_l) H_l⁻¹, with θ_l the mean of the recorded parameters of segment l, H_l the curvature
-    there (weight decay included) and τ_l the sum of its learning rates over 1 − momentum. No
-    damping: the duration takes its place, since F_l is at most τ_l.
+    F_l = (I − S_l) H_l⁻¹, with θ_l the mean of the recorded parameters of segment l, H_l the
+    curvature there (weight decay included) and τ_l the sum of its learning rates over 1 − momentum.
+    No damping: the duration takes its place, since F_l is at most τ_l.
 
     Args:
         run: A training recorded by `whence.train` with SGD.
