@@ -33,8 +33,8 @@ from whence.objective.objective import Objective
 from whence.objective.trained import Data
 from whence.pages import write
 from whence.storage import clear_leftovers, digest, read_arrays, write_arrays
+from whence.views.answer import class_of
 from whence.views.attack import attack_page
-from whence.views.examples import class_of
 
 HALF_A_GRAY_LEVEL = 0.499 / 127.5  # for pixels in [-1, 1]; just inside, so that rounding undoes it
 
@@ -111,7 +111,21 @@ class Attack:
         Raises:
             InvalidInput: If the path cannot be written.
         """
-        return write(attack_page(self, title, command), path)
+        page = attack_page(
+            self.clean,
+            self.poisoned,
+            self.queries,
+            self.positions,
+            original=self.original,
+            changed=self.inputs,
+            losses=self.losses,
+            flipped=self.flipped,
+            held=self.verify(),
+            said=f"{self}.".replace("->", "→"),
+            title=title,
+            command=command,
+        )
+        return write(page, path)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the changed inputs to a file, whole or not at all; `resume` goes on from it.

@@ -24,9 +24,9 @@ from whence.methods.prediction import Floats, Indices, MeasureLike, Order, as_ar
 from whence.objective.losses import measure_of
 from whence.objective.measures import measure_name
 from whence.objective.trained import Data, Examples, Trained
-from whence.pages import Item, RankedPage, RankedRow, write
+from whence.pages import write
 from whence.scores import Diagnostics
-from whence.views.examples import lights_of
+from whence.views.groups import Group, groups_page
 
 Groups = Mapping[Any, Indices] | Sequence[Any] | NDArray[Any]
 Columns = str | int | Sequence[str | int]
@@ -118,6 +118,7 @@ class DomainMismatch:
         path: str | os.PathLike[str],
         *,
         title: str = "Which training rows drive these errors?",
+        about: Sequence[str] = (),
         command: str = "domain_mismatch(objective, queries, ...).report(path)",
     ) -> Path:
         """Write the groups as one self-contained HTML page.
@@ -125,6 +126,7 @@ class DomainMismatch:
         Args:
             path: The file; an existing one is replaced, whole or not at all.
             title: The heading.
+            about: Which data and model these are, a sentence each; the first stands on top.
             command: What reproduces the page; shown at its end.
 
         Returns:
@@ -133,27 +135,26 @@ class DomainMismatch:
         Raises:
             InvalidInput: If the path cannot be written.
         """
-        rows = tuple(
-            RankedRow(item=_item(group), score=group.per_row, gain=-group.effect)
-            for group in self.groups
-        )
-        page = RankedPage(
-            title=title,
-            words=f"Groups of training rows by the mean size of one row's influence on the mean "
-            f"{self.measure} of the queries, {self.value:.3f} as it is. The last column "
-            "is by how much that falls when the model is trained without the group; below 0, it "
-            "rises.",
-            score="influence per row",
-            unit="nats" if self.measure == "loss" else "",
-            rows=rows,
-            lights=lights_of(self.diagnostics, convex=self.convex),
-            method=f"Influence of rows: first order. Effect of groups: {self.order}. Feature: the "
-            "largest mean size of the derivative in a training row's input.",
-            command=command,
+        page = groups_page(
+            (
+                Group(
+                    name=group.name,
+                    size=len(group.positions),
+                    per_row=group.per_row,
+                    total=group.total,
+                    effect=group.effect,
+                    feature=group.feature,
+                )
+                for group in self.groups
+            ),
+            measure=self.measure,
+            value=self.value,
+            order=self.order,
             n=len(self.influence),
-            noun="group",
-            label="size",
-            gain="loss saved without it" if self.measure == "loss" else "fall without it",
+            diagnostics=self.diagnostics,
+            title=title,
+            about=tuple(about),
+            command=command,
         )
         return write(page, path)
 
@@ -337,14 +338,3 @@ def _name(features: tuple[str, ...], acting: Floats) -> str | None:
     """Return the feature with the largest derivative, if features have names."""
     named = len(features) == len(acting) and acting.any()
     return features[int(acting.argmax())] if named else None
-
-
-def _item(group: GroupInfluence) -> Item:
-    """Return a group as a page shows it."""
-    columns = (
-        ("rows", str(len(group.positions))),
-        ("summed influence", f"{group.total:+.4g}"),
-        ("without the group", f"{group.effect:+.4g}"),
-        ("acts through", group.feature or "several inputs"),
-    )
-    return Item(title=group.name, label=f"{len(group.positions)} rows", columns=columns)

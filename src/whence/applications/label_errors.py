@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -26,12 +26,14 @@ from whence.methods.loo_loss import (
     penalty_applies,
 )
 from whence.methods.method import Method
+from whence.methods.model_quality import model_quality
 from whence.methods.prediction import Floats, MeasureLike, as_array
 from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Data, Trained
-from whence.pages import RankedPage, RankedRow, write
+from whence.pages import write
 from whence.scores import Diagnostics
-from whence.views.examples import item_of, label_of, lights_of
+from whence.views.answer import label_of
+from whence.views.labels import label_errors_page
 
 Ranking = Literal["self_influence", "held_out_loss", "loss"]
 Penalty = Literal["fitted", "best"]
@@ -43,11 +45,6 @@ _NAMES: dict[str, str] = {
     "held_out_loss": "held-out loss",
     "loss": "loss",
 }
-_WORDS = (
-    "Training examples whose label the model believes only because it was told. Look at them from "
-    "the top, and correct those that are wrong. The suggested label is what the model says of the "
-    "example when it is trained without it."
-)
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -147,9 +144,11 @@ class LabelErrors:
         path: str | os.PathLike[str],
         *,
         rows: int = 100,
+        held_out: Data | None = None,
         image_shape: tuple[int, ...] | None = None,
         texts: Sequence[str] | None = None,
         title: str = "Which labels look wrong?",
+        about: Sequence[str] = (),
         command: str = "find_label_errors(objective).report(path)",
     ) -> Path:
         """Write the first of the ranking as one self-contained HTML page.
@@ -157,9 +156,12 @@ class LabelErrors:
         Args:
             path: The file; an existing one is replaced, whole or not at all.
             rows: How many examples to show, at least 1.
+            held_out: (X, y) that the model was not fitted on, to say how good it is. If `None`, a
+                linear model is judged on training examples predicted without themselves.
             image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
             texts: The training examples as texts, [n], where the rows are made from texts.
             title: The heading.
+            about: Which data and model these are, a sentence each; the first stands on top.
             command: What reproduces the page; shown at its end.
 
         Returns:
@@ -173,41 +175,22 @@ class LabelErrors:
             raise InvalidInput(f"Expected rows >= 1. Got {rows}.")
         if texts is not None and len(texts) != n:
             raise InvalidInput(f"Expected {n} texts, one per training example. Got {len(texts)}.")
-        where = self.ranking[:rows]
-        shown = self.objective.train.subset(where)
-        ranked = []
-        for row, position in enumerate(where.tolist()):
-            item = item_of(
-                self.objective,
-                shown,
-                row,
-                title=f"Training example {shown.ids[row]}",
-                image_shape=image_shape,
-            )
-            if texts is not None:
-                item = replace(item, text=texts[position], columns=())
-            known = row < len(self.suggested)
-            if known:
-                item = replace(item, predicted=label_of(self.objective, self.suggested[row]))
-            ranked.append(
-                RankedRow(
-                    item=item,
-                    score=float(self.scores[position]),
-                    loss=None if self.method == "loss" else float(self.loss[position]),
-                    gain=float(self.gain[row]) if known and self.gain is not None else None,
-                )
-            )
-        page = RankedPage(
-            title=title,
-            words=_WORDS,
+        page = label_errors_page(
+            self.objective,
+            self.ranking[:rows],
             score=self.score_name,
-            unit="nats",
-            rows=tuple(ranked),
-            lights=lights_of(self.diagnostics, convex=self.objective.convex),
-            method=f"Ranked by {self.ranked_by}; suggested labels by one "
-            "Newton step without the example; gains to first order.",
+            ranked_by=self.ranked_by,
+            scores=self.scores,
+            losses=None if self.method == "loss" else self.loss,
+            suggested=self.suggested,
+            gain=self.gain,
+            diagnostics=self.diagnostics,
+            quality=model_quality(self.objective, held_out),
+            image_shape=image_shape,
+            texts=texts,
+            title=title,
+            about=tuple(about),
             command=command,
-            n=n,
         )
         return write(page, path)
 

@@ -1,6 +1,6 @@
 """Evaluation: do the scores predict what retraining does?"""
 
-from whence.evaluation.agreement import LOOCorrelation as LOOCorrelation
+from whence.evaluation.agreement import Agreement as Agreement
 from whence.evaluation.agreement import loo_correlation as loo_correlation
 from whence.evaluation.bank import Bank as Bank
 from whence.evaluation.bank import Together as Together
