@@ -50,12 +50,14 @@ from whence.objective.losses import SmoothHinge as SmoothHinge
 from whence.objective.losses import SquaredError as SquaredError
 from whence.objective.losses import SquaredHinge as SquaredHinge
 from whence.objective.losses import Tweedie as Tweedie
+from whence.objective.trained import Examples as Examples
 from whence.objective.trained import Trained as Trained
 from whence.scores import Diagnostics as Diagnostics
 from whence.scores import Scores as Scores
 from whence.scores import average as average
 from whence.training.metasmoothness import metasmoothness as metasmoothness
 from whence.training.recipe import Recipe as Recipe
+from whence.training.replay import retrain as retrain
 from whence.training.run import train as train
 
 __version__: str
