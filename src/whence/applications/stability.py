@@ -70,8 +70,8 @@ class Stability:
         """Return how many lists are resolved."""
         return (
             f"Of {len(self.again)} queries, {int(self.resolved.sum())} have a list of {self.k} "
-            f"that {self.trainings} trainings agree on: a training names {self.again.mean():.0%} of it "
-            "on average."
+            f"that {self.trainings} trainings agree on: a training names {self.again.mean():.0%} "
+            "of it on average."
         )
 
 
