@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.integrate import trapezoid
@@ -15,14 +16,15 @@ from whence.errors import InvalidInput
 from whence.evaluation.arrays import Float, booleans, floats
 from whence.evaluation.correlation import bootstrap, draw
 from whence.evaluation.figure import axes
+from whence.result import Card, Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 @final
-@dataclass(frozen=True, kw_only=True, eq=False)
-class DetectionCurve:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class DetectionCurve(Result):
     """How many flipped labels are found by checking examples in the order of a ranking.
 
     Attributes:
@@ -39,6 +41,12 @@ class DetectionCurve:
     auc: float
     flipped: int
     n: int
+
+    def card(self) -> Card:
+        """Return the area, and what is found in the first tenths."""
+        tenths = {f"in the first {f:.0%}": f"{self.found_at(f):.1%}" for f in (0.1, 0.2, 0.3)}
+        title = f"AUC {self.auc:.3f}: {self.flipped:,} flipped labels among {self.n:,} examples"
+        return Card(title=title, facts=tenths)
 
     def found_at(self, fraction: float) -> float:
         """Return the fraction of flipped examples found after checking a fraction of all.
@@ -79,8 +87,8 @@ class DetectionCurve:
 
 
 @final
-@dataclass(frozen=True, kw_only=True, eq=False)
-class BrittlenessCurve:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class BrittlenessCurve(Result):
     """What happens to the queries as more of their top-ranked examples are removed (brittleness).
 
     Attributes:
@@ -101,6 +109,14 @@ class BrittlenessCurve:
     high: Tensor
     area: float
     confidence: float
+
+    def card(self) -> Card:
+        """Return the mean outcome after each removal."""
+        names = ("removed", "mean", "low", "high")
+        table = pd.DataFrame({name: getattr(self, name).numpy() for name in names})
+        q, k = self.outcomes.shape[1], len(self.removed)
+        title = f"mean outcome of {q:,} queries after {k} removals: mean height {self.area:.4g}"
+        return Card(title=title, table=table)
 
     def first_below(self, threshold: float) -> Tensor:
         """Return how many removals first took each query's outcome below a threshold.
