@@ -22,7 +22,6 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from whence.adapters.arrays import shared
 from whence.adapters.estimators import Problem, reader
 from whence.adapters.kernel import Kernel, RowSpace, row_space
 from whence.adapters.pullback import pullback_of
@@ -32,6 +31,7 @@ from whence.fitting.refit import refit
 from whence.linear.features import Features
 from whence.linear.objective import LinearObjective
 from whence.linear.wide import WideObjective
+from whence.objective.arrays import shared
 from whence.objective.derived_losses import OneVersusRest
 from whence.objective.losses import Loss, SmoothHinge
 

@@ -28,7 +28,8 @@ from whence.linear.features import DenseFeatures
 from whence.linear.objective import LinearExamples, LinearObjective
 from whence.methods.changes import perturbation
 from whence.methods.influence import influence
-from whence.network.objective import ModuleExamples, ModuleObjective
+from whence.network.examples import ModuleExamples
+from whence.network.objective import ModuleObjective
 from whence.objective.objective import Objective
 from whence.pages import write
 from whence.storage import read_arrays, write_arrays

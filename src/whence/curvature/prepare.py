@@ -190,7 +190,7 @@ def _in_half(objective: Objective, inverse: Inverse) -> Objective | None:
         return None
     assert isinstance(objective, ModuleObjective)
     rough = objective.within(inverse.rtol)
-    return rough if rough.half else None
+    return rough if rough.bf16 else None
 
 
 def _lifted(curvature: LinearOperator, flat: Tensor) -> LinearOperator:

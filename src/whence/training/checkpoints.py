@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -114,8 +113,9 @@ def digest(*tensors: Tensor) -> str:
     """
     sha = hashlib.sha256()
     for tensor in tensors:
-        array = np.ascontiguousarray(tensor.detach().cpu().numpy())
-        sha.update(f"{array.dtype} {array.shape}\n".encode())
+        plain = tensor.detach().cpu().contiguous()
+        sha.update(f"{plain.dtype} {tuple(plain.shape)}\n".encode())
+        array = plain.reshape(-1).view(torch.uint8).numpy()  # numpy knows no bfloat16
         sha.update(array.data if array.size else b"")
     return sha.hexdigest()
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from whence.errors import InvalidInput
 from whence.linear.objective import LinearExamples
-from whence.network.objective import ModuleExamples
+from whence.network.examples import ModuleExamples
 from whence.objective.losses import CrossEntropy, Logistic
 from whence.objective.objective import Objective
 from whence.objective.trained import Examples

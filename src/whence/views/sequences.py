@@ -13,7 +13,7 @@ from torch import Tensor
 from whence.linalg.solver import Solver
 from whence.methods.prediction import Floats, MeasureLike
 from whence.methods.tokens import influence_by_token
-from whence.network.objective import ModuleExamples
+from whence.network.examples import ModuleExamples
 from whence.objective.losses import CrossEntropy
 from whence.objective.objective import Objective
 from whence.objective.trained import Examples
