@@ -11,6 +11,7 @@ WhenceError
 ├── Diverged             (ArithmeticError)    an iteration whose iterates grow without bound
 ├── DataMissing          (FileNotFoundError)  a data set neither here nor to be downloaded
 ├── CorruptFile          (OSError)            a file cut short or changed since it was written
+├── NotWritten           (OSError)            a file that the disk or its permissions refuse
 └── MissingDependency    (ImportError)        an optional extra that is not installed
 
 NotConvergedWarning      (UserWarning)        the answer comes, and says how far from converged
@@ -76,6 +77,10 @@ class DataMissing(WhenceError, FileNotFoundError):
 
 class CorruptFile(WhenceError, OSError):
     """A file is cut short, or is not what was written."""
+
+
+class NotWritten(WhenceError, OSError):
+    """A file could not be written; what was there before is unchanged."""
 
 
 class MissingDependency(WhenceError, ImportError):

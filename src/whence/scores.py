@@ -156,6 +156,21 @@ class Scores:
         """Return the k most influential examples per query: the largest absolute scores first."""
         return self._ranking(-np.abs(self.values), k)
 
+    def at(self, positions: NDArray[np.intp]) -> Scores:
+        """Return the scores of some of the candidates.
+
+        Args:
+            positions: Their positions in the training data, [m], sorted or not.
+        """
+        order = np.argsort(self.positions, kind="stable")
+        where = order[np.searchsorted(self.positions, positions, sorter=order)]
+        return replace(
+            self,
+            values=self.values[:, where],
+            train_ids=self.train_ids[where],
+            positions=self.positions[where],
+        )
+
     def upweight(self) -> Floats:
         """Return the paper's I_up,loss = −n × score: the derivative per unit of extra weight.
 

@@ -11,7 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 import whence
-from whence.errors import InvalidInput, UnsupportedModel
+from tests.damage import assert_noticed
+from whence.errors import CorruptFile, InvalidInput, UnsupportedModel
 from whence.linear.objective import LinearObjective
 from whence.objective.objective import Objective
 
@@ -73,6 +74,30 @@ def test_going_on_equals_one_go(
     rest = whence.attacks.craft(objective, query, steps=3, start=half, **options)
     np.testing.assert_allclose(rest.losses, whole.losses, rtol=1e-9)
     torch.testing.assert_close(rest.inputs, whole.inputs)
+
+
+def test_a_saved_attack_goes_on_and_is_checked(
+    audited: tuple[LinearObjective, tuple[Tensor, Tensor]], tmp_path: Path
+) -> None:
+    objective, query = audited
+    path = tmp_path / "attack.npz"
+    attack = whence.attacks.craft(objective, query, budget=0.1, steps=2)
+    (tmp_path / ".whence-0123.tmp").write_bytes(b"half")
+    attack.save(path)
+    again = whence.attacks.resume(objective, query, path)
+    assert torch.equal(again.inputs, attack.inputs)
+    assert again.losses == attack.losses
+    assert [each.name for each in tmp_path.iterdir()] == ["attack.npz"]
+
+    def resume() -> None:
+        whence.attacks.resume(objective, query, path)
+
+    assert_noticed(path, resume, flips=50, cuts=[0, 100])
+    for other in ((-query[0], query[1]), (query[0], 1 - query[1])):
+        with pytest.raises(CorruptFile, match="to belong to the attack"):
+            whence.attacks.resume(objective, other, path)
+    with pytest.raises(InvalidInput, match="Got no file"):
+        whence.attacks.resume(objective, query, tmp_path / "absent.npz")
 
 
 def test_refusals(audited: tuple[LinearObjective, tuple[Tensor, Tensor]]) -> None:

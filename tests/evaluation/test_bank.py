@@ -19,11 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.damage import assert_noticed
 from whence.errors import CorruptFile, InvalidInput
 from whence.evaluation import (
     Bank,
     Together,
-    fingerprint,
     lds,
     load_bank,
     noise_ceiling,
@@ -32,7 +32,6 @@ from whence.evaluation import (
 
 N = 10
 PINNED = [[1, 2, 3, 6, 8], [1, 4, 5, 7, 9]]
-PINNED_FINGERPRINT = "68ba0710eab44cd28f8df76f7c261892e8c1f9ac2e22f37fa79305f55ca840fd"
 VALUES = torch.linspace(-1, 2, 2 * N).reshape(2, N).double().sin()
 
 
@@ -148,8 +147,8 @@ import os, sys, time
 from pathlib import Path
 import torch
 from whence.evaluation import subset_bank
-sys.path.insert(0, {tests!r})
-from test_bank import N, outcome
+sys.path.insert(0, {root!r})
+from tests.evaluation.test_bank import N, outcome
 
 def slow(weights, seed):
     Path({pids!r}, str(os.getpid())).touch()
@@ -171,8 +170,8 @@ def test_killed_run_goes_on_where_it_stopped(tmp_path: Path, workers: int) -> No
     bank, pids = tmp_path / "bank", tmp_path / "pids"
     pids.mkdir()
     script = tmp_path / "script.py"
-    tests = str(Path(__file__).parent)
-    script.write_text(SCRIPT.format(tests=tests, pids=str(pids), bank=str(bank), workers=workers))
+    root = str(Path(__file__).parents[2])
+    script.write_text(SCRIPT.format(root=root, pids=str(pids), bank=str(bank), workers=workers))
     process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while len(list(bank.glob("members/*.npz"))) < 5 or len(list(pids.iterdir())) < workers:
@@ -256,15 +255,16 @@ def test_load_refuses_what_is_not_the_bank_expected(tmp_path: Path) -> None:
         load_bank(tmp_path, fingerprint="mine")
 
 
-def test_member_cut_anywhere_is_trained_again(tmp_path: Path) -> None:
-    """Whatever the length left of a member, it is noticed, named, and replaced."""
+def test_damaged_member_is_named_and_trained_again(tmp_path: Path) -> None:
+    """Every bit flipped and every length cut to is noticed, and the member replaced."""
     bank = make(tmp_path)
     path = tmp_path / "members" / "00002-1.npz"
-    whole = path.read_bytes()
-    for length in range(0, len(whole), 37):
-        path.write_bytes(whole[:length])
-        with pytest.raises(CorruptFile, match="00002-1.npz"):
-            load_bank(tmp_path)
+    assert_noticed(path, lambda: load_bank(tmp_path), flips=50, cuts=range(0, 500, 50))
+    root = tmp_path / "one"
+    make(root, subsets=1, seeds=1)
+    assert_noticed(root / "members" / "00000-0.npz", lambda: load_bank(root), flips=2000)
+    assert_noticed(root / "manifest.json", lambda: load_bank(root))
+    path.write_bytes(path.read_bytes()[:-1])
     counting = Counting()
     with pytest.warns(UserWarning, match="1 members .* trained again: .*00002-1.npz"):
         assert_same(make(tmp_path, counting), bank)
@@ -272,19 +272,17 @@ def test_member_cut_anywhere_is_trained_again(tmp_path: Path) -> None:
     assert_same(load_bank(tmp_path), bank)
 
 
-def test_member_changed_anywhere_is_not_believed(tmp_path: Path) -> None:
-    """Any changed byte either is noticed or does not touch the numbers."""
-    bank = make(tmp_path, subsets=1, seeds=1)
-    (path,) = (tmp_path / "members").iterdir()
-    whole = path.read_bytes()
-    noticed = 0
-    for at in range(len(whole)):
-        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
-        try:
-            assert_same(load_bank(tmp_path), bank)
-        except CorruptFile:
-            noticed += 1
-    assert noticed > len(whole) / 2
+def test_members_that_changed_places_are_trained_again(tmp_path: Path) -> None:
+    """A member under the name of another is not that other one."""
+    bank = make(tmp_path)
+    one, other = (tmp_path / "members" / name for name in ("00000-0.npz", "00001-0.npz"))
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+    with pytest.raises(CorruptFile, match=r"2 members .*'00000-0.npz', '00001-0.npz'"):
+        load_bank(tmp_path)
+    with pytest.warns(UserWarning, match="2 members"):
+        assert_same(make(tmp_path), bank)
 
 
 def test_member_of_another_bank_is_not_believed(tmp_path: Path) -> None:
@@ -300,14 +298,32 @@ def test_member_of_another_bank_is_not_believed(tmp_path: Path) -> None:
 def test_leftovers_of_a_killed_write_are_cleared(tmp_path: Path) -> None:
     """Temporary files of the bank go, without being read; those of others stay."""
     bank = make(tmp_path)
-    for leftover in ("members/00001-0.npz.77.tmp", "manifest.json.77.tmp", "mine.tmp"):
+    for leftover in ("members/.whence-0123.tmp", ".whence-4567.tmp", "mine.tmp"):
         (tmp_path / leftover).write_bytes(b"half")
     (tmp_path / "members" / "00001-0.npz").unlink()
     assert_same(make(tmp_path), bank)
     assert {name for name in files(tmp_path) if name.endswith(".tmp")} == {"mine.tmp"}
 
 
-@pytest.mark.parametrize("content", [b"", b'{"format": 1, "n"', b"[1]", b'{"format": 1}', b"\xff"])
+def test_second_writer_is_refused_and_readers_are_not(tmp_path: Path) -> None:
+    """One process at a time fills a bank; a complete one may be asked for again meanwhile."""
+    bank = make(tmp_path)
+
+    def reading(weights: Tensor, seed: int) -> Tensor:
+        """Train, while others ask for the bank."""
+        assert_same(make(tmp_path), bank)
+        assert_same(load_bank(tmp_path / "complete"), bank)
+        with pytest.raises(InvalidInput, match="no other process to write in"):
+            make(tmp_path, subsets=5)
+        return outcome(weights, seed)
+
+    make(tmp_path / "complete")
+    grown = make(tmp_path, reading, subsets=5)
+    assert torch.equal(grown.outcomes[:, :4], bank.outcomes)
+    assert_same(make(tmp_path), bank)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"format": 2, "n"', b"[1]", b'{"format": 2}', b"\xff"])
 def test_broken_manifest_is_named(tmp_path: Path, content: bytes) -> None:
     """A manifest that says nothing is no licence to train over what is there."""
     make(tmp_path)
@@ -317,10 +333,10 @@ def test_broken_manifest_is_named(tmp_path: Path, content: bytes) -> None:
             again(tmp_path)
 
 
-def test_manifest_of_a_later_format_is_refused(tmp_path: Path) -> None:
-    """Formats change; guessing is worse than asking."""
-    (tmp_path / "manifest.json").write_text('{"format": 2}')
-    with pytest.raises(InvalidInput, match="format 1 .* Got format 2"):
+def test_bank_of_an_earlier_format_is_refused(tmp_path: Path) -> None:
+    """Its members cannot be checked for damage."""
+    (tmp_path / "manifest.json").write_text('{"format": 1, "n": 10}')
+    with pytest.raises(InvalidInput, match="format 2 .* format 1. Choose another directory"):
         make(tmp_path)
 
 
@@ -369,27 +385,6 @@ def test_progress_is_silent_when_not_on_a_terminal(
     """Logs stay readable."""
     make(tmp_path)
     assert capfd.readouterr() == ("", "")
-
-
-def test_fingerprint_sees_everything() -> None:
-    """Values, dtype, shape, order and boundaries count; memory layout and process do not."""
-    x = torch.arange(6.0).reshape(2, 3)
-    different = [
-        fingerprint(x),
-        fingerprint(x + 1),
-        fingerprint(x.double()),
-        fingerprint(x.reshape(3, 2)),
-        fingerprint(x.reshape(3, 2).T),
-        fingerprint(x, x),
-        fingerprint(x, "a"),
-        fingerprint("a", x),
-        fingerprint("ab"),
-        fingerprint("a", "b"),
-        fingerprint(torch.tensor(True)),
-    ]
-    assert len(set(different)) == len(different)
-    assert fingerprint(x.T.contiguous().T) == fingerprint(x)
-    assert fingerprint("ab") == PINNED_FINGERPRINT
 
 
 def test_bank_feeds_lds(tmp_path: Path) -> None:

@@ -31,6 +31,9 @@ class Plain(InputMap):
         x, y = data
         return examples(x, y)
 
+    def features_of(self, inputs: Tensor) -> DenseFeatures:
+        return DenseFeatures(inputs)
+
     def vjp(self, examples: LinearExamples, *terms: tuple[Tensor, Tensor]) -> Tensor:
         parts = [w @ params[: w.shape[1] * _D].reshape(w.shape[1], _D) for params, w in terms]
         return torch.stack(parts).sum(0)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from tests.damage import assert_noticed
 from whence.errors import CorruptFile, Diverged, InvalidInput
 from whence.methods.metagradient import metagradient, query_gradients
 from whence.objective.losses import CrossEntropy, Loss, SquaredError, measure_of
@@ -209,9 +210,9 @@ class StoppingBar:
             raise Stopped
 
 
-def interrupted(run: Run) -> Tensor:
+def interrupted(run: Run, asked: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """Walk back, interrupted after the first segments; return the starting cotangents."""
-    cotangents = query_gradients(run, CrossEntropy(), *queries())
+    cotangents = query_gradients(run, CrossEntropy(), *(asked or queries()))
     with pytest.raises(Stopped):
         weight_gradients(run, cotangents, StoppingBar(10))  # type: ignore[arg-type]
     return cotangents
@@ -229,14 +230,18 @@ def test_an_interrupted_walk_goes_on_from_its_last_segment(tmp_path: Path) -> No
     assert torch.allclose(weight_gradients(run, cotangents), expected, rtol=0, atol=1e-13)
 
 
-def test_progress_that_is_cut_short_is_refused(tmp_path: Path) -> None:
+def test_damaged_progress_is_refused(tmp_path: Path) -> None:
     run = train(mlp(), CrossEntropy(), data(), recipe(), directory=tmp_path)
     cotangents = interrupted(run)
     (progress,) = (tmp_path / "reverse").iterdir()
-    progress.write_bytes(progress.read_bytes()[:-30])
-    with pytest.raises(CorruptFile, match=progress.name):
+    assert_noticed(progress, lambda: weight_gradients(run, cotangents), flips=500, cuts=[0, 500])
+    other = interrupted(run, data(2, seed=3))
+    (second,) = set((tmp_path / "reverse").iterdir()) - {progress}
+    progress.write_bytes(second.read_bytes())
+    with pytest.raises(CorruptFile, match=f"{progress.name} to belong to the pass back"):
         weight_gradients(run, cotangents)
-    assert metagradient(run, data(2, seed=3)).values.shape == (2, N)  # Other queries are free.
+    assert weight_gradients(run, other).shape == (len(other), N)  # Other queries are free.
+    assert sorted((tmp_path / "reverse").iterdir()) == [progress]
 
 
 # Each child kills itself just before or just after one of the files gets its name.

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
+from tests.damage import assert_noticed
 from whence.errors import CorruptFile, Diverged, InvalidInput, NotDeterministic, UnsupportedModel
 from whence.objective.losses import CrossEntropy, SquaredError
-from whence.training.checkpoints import InMemory
+from whence.storage import claim, read_manifest
+from whence.training.checkpoints import InMemory, OnDisk, open_directory
 from whence.training.program import kept
 from whence.training.recipe import Recipe
 from whence.training.replay import retrain, stack_size
@@ -321,7 +323,7 @@ def test_an_interrupted_directory_goes_on_from_its_last_state(tmp_path: Path) ->
     before = states[1].stat().st_mtime_ns
     for path in states[2:]:
         path.unlink()
-    (tmp_path / "states" / "00000008.npz.1.tmp").write_bytes(b"half")
+    (tmp_path / "states" / ".whence-0123.tmp").write_bytes(b"half")
     again = train(mlp(), CrossEntropy(), data(), chosen, directory=tmp_path)
     assert torch.equal(again.params, whole.params)
     assert torch.equal(again.losses, whole.losses)
@@ -329,24 +331,50 @@ def test_an_interrupted_directory_goes_on_from_its_last_state(tmp_path: Path) ->
     assert states[1].stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "foreign"])
-def test_damaged_states_are_refused(tmp_path: Path, damage: str) -> None:
+def test_damaged_states_and_manifests_are_refused(tmp_path: Path) -> None:
+    run = train(mlp(), CrossEntropy(), data(), recipe(), directory=tmp_path)
+    assert isinstance(run.checkpoints, OnDisk)
+    path, manifest = sorted((tmp_path / "states").iterdir())[1], tmp_path / "manifest.json"
+    assert_noticed(path, lambda: run.checkpoints.read(4))
+
+    def again() -> None:
+        train(mlp(), CrossEntropy(), data(), recipe(), directory=tmp_path)
+
+    for file in (path, manifest):
+        assert_noticed(file, again, flips=20, cuts=[0, 100])
+    assert_noticed(path, lambda: run.states(4, 8), flips=20, cuts=[0, 100])
+    identity = read_manifest(manifest, "training")
+    assert_noticed(manifest, lambda: open_directory(tmp_path, identity, torch.device("cpu")))
+
+
+def test_states_of_another_run_or_step_are_refused(tmp_path: Path) -> None:
     run = train(mlp(), CrossEntropy(), data(), recipe(), directory=tmp_path / "a")
-    path = sorted((tmp_path / "a" / "states").iterdir())[1]
-    content = bytearray(path.read_bytes())
-    if damage == "cut":
-        path.write_bytes(content[: len(content) // 2])
-    elif damage == "flipped":
-        at = content.index(run.checkpoints.read(4)[0].numpy().tobytes()) + 5
-        content[at] ^= 1
-        path.write_bytes(content)
-    else:
-        train(mlp(), CrossEntropy(), data(), recipe(seed=1), directory=tmp_path / "b")
-        path.write_bytes((tmp_path / "b" / "states" / path.name).read_bytes())
-    with pytest.raises(CorruptFile, match=path.name):
-        train(mlp(), CrossEntropy(), data(), recipe(), directory=tmp_path / "a")
-    with pytest.raises(CorruptFile, match=path.name):
-        run.states(4, 8)
+    train(mlp(), CrossEntropy(), data(), recipe(seed=1), directory=tmp_path / "b")
+    path = tmp_path / "a" / "states" / "00000004.npz"
+    for other in ("b/states/00000004.npz", "a/states/00000008.npz"):
+        path.write_bytes((tmp_path / other).read_bytes())
+        with pytest.raises(CorruptFile, match="to belong to step 4 of the training"):
+            train(mlp(), CrossEntropy(), data(), recipe(), directory=tmp_path / "a")
+        with pytest.raises(CorruptFile, match=path.name):
+            run.states(4, 8)
+
+
+def test_a_second_writer_is_refused_and_readers_are_not(tmp_path: Path) -> None:
+    whole = train(mlp(), CrossEntropy(), data(), recipe(), directory=tmp_path)
+    with claim(tmp_path):
+        again = train(mlp(), CrossEntropy(), data(), recipe(), directory=tmp_path)
+        assert torch.equal(again.params, whole.params)
+        (tmp_path / "states" / "00000008.npz").unlink()
+        with pytest.raises(InvalidInput, match="no other process to write in"):
+            train(mlp(), CrossEntropy(), data(), recipe(), directory=tmp_path)
+    train(mlp(), CrossEntropy(), data(), recipe(), directory=tmp_path)
+    assert again.checkpoints.has(8)
+
+
+def test_a_kill_before_the_manifest_has_its_name(tmp_path: Path) -> None:
+    (tmp_path / ".whence-0123.tmp").write_bytes(b"half")
+    train(mlp(), CrossEntropy(), data(), recipe(), directory=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.json", "states"]
 
 
 def test_a_missing_state_and_a_cut_manifest(tmp_path: Path) -> None:

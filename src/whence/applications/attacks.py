@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.fitting.newton import newton
 from whence.linalg.cg import CG
@@ -27,20 +26,21 @@ from whence.linalg.solver import Solver
 from whence.linear.features import DenseFeatures
 from whence.linear.objective import LinearExamples, LinearObjective
 from whence.methods.changes import perturbation
-from whence.methods.influence import influence
+from whence.methods.influence import chosen, inverse_of
+from whence.methods.method import Method
 from whence.network.examples import ModuleExamples
 from whence.network.objective import ModuleObjective
 from whence.objective.objective import Objective
+from whence.objective.trained import Data
 from whence.pages import write
-from whence.storage import read_arrays, write_arrays
+from whence.storage import clear_leftovers, digest, read_arrays, write_arrays
+from whence.views.answer import class_of
 from whence.views.attack import attack_page
-from whence.views.examples import class_of
 
 HALF_A_GRAY_LEVEL = 0.499 / 127.5  # for pixels in [-1, 1]; just inside, so that rounding undoes it
 
 _CONVERGED = 1e-9  # gradient norm of the model between two steps
 _CANDIDATES = 32  # training inputs whose derivative is taken to choose among them
-_OWNER = "whence attack"  # whose arrays a saved attack holds
 
 Retrain: TypeAlias = Callable[[Tensor], Objective]
 _Examples: TypeAlias = LinearExamples | ModuleExamples
@@ -112,17 +112,35 @@ class Attack:
         Raises:
             InvalidInput: If the path cannot be written.
         """
-        return write(attack_page(self, title, command), path)
+        page = attack_page(
+            self.clean,
+            self.poisoned,
+            self.queries,
+            self.positions,
+            original=self.original,
+            changed=self.inputs,
+            losses=self.losses,
+            flipped=self.flipped,
+            held=self.verify(),
+            said=f"{self}.".replace("->", "→"),
+            title=title,
+            command=command,
+        )
+        return write(page, path)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the changed inputs to a file, whole or not at all; `resume` goes on from it.
 
         Args:
             path: The file, an archive of arrays; an existing one is replaced.
+
+        Raises:
+            NotWritten: If the disk is full, or the folder absent or read-only.
         """
+        clear_leftovers(Path(path).resolve().parent)
         write_arrays(
             Path(path),
-            _OWNER,
+            _owner(self.clean, self.queries),
             positions=self.positions,
             inputs=self.inputs.numpy(),
             losses=np.array(self.losses),
@@ -140,7 +158,7 @@ class Attack:
 
 def craft(
     objective: Objective,
-    queries: Any,
+    queries: Data,
     *,
     n_images: int = 1,
     steps: int = 100,
@@ -149,6 +167,7 @@ def craft(
     limits: tuple[float, float] = (-1.0, 1.0),
     positions: Any = None,
     retrain: Retrain | None = None,
+    method: Method | None = None,
     solver: Solver | None = None,
     damping: float | None = None,
     start: Attack | None = None,
@@ -171,6 +190,7 @@ def craft(
         positions: Which training inputs to change; the n_images `strongest` if `None`.
         retrain: From all training inputs, [n, ...], to the objective trained on them, the same for
             the same inputs: how a model is trained end to end. `None`: the top layer alone.
+        method: What follows changes of inputs through retraining; `whence.Influence` if `None`.
         solver: What inverts the curvature of a model trained end to end; by cost if `None`.
         damping: λ >= 0 added to its curvature; chosen by rule if `None`.
         start: An attack to go on from, such as an interrupted one.
@@ -210,16 +230,16 @@ def craft(
     retrain = start.retrain if start else retrain
     clean = start.clean if start else _attackable(objective, retrain)
     asked = start.queries if start else _asked(clean, queries)
-    options: dict[str, Any] = {"solver": solver, "damping": damping}
+    options: dict[str, Any] = {"method": method, "solver": solver, "damping": damping}
     inverse = None
-    if isinstance(clean, LinearObjective):
-        inverse = prepare(clean, 1).inverse
+    if isinstance(clean, LinearObjective) and method is None:
+        inverse = inverse_of(clean)
         options = {"solver": CG(rtol=1e-6, preconditioner=inverse)}
     if start is not None:
         where, moving, current, losses = start.positions, start.inputs, start.poisoned, start.losses
     else:
         where = (
-            strongest(clean, queries, n_images)
+            strongest(clean, queries, n_images, method=method)
             if positions is None
             else np.atleast_1d(np.asarray(positions, dtype=np.intp))
         )
@@ -265,7 +285,7 @@ def craft(
 
 def resume(
     objective: Objective,
-    queries: Any,
+    queries: Data,
     path: str | os.PathLike[str],
     *,
     retrain: Retrain | None = None,
@@ -282,8 +302,9 @@ def resume(
         The attack, its model trained on the changed inputs.
 
     Raises:
-        CorruptFile: If the file is cut short, or is something else.
-        InvalidInput: If it does not fit the objective.
+        CorruptFile: If the file is cut short or changed, or is not of this attack: of other
+            training examples or queries.
+        InvalidInput: If there is no file.
 
     Cost:
         One retraining.
@@ -304,16 +325,16 @@ def resume(
         >>> len(whence.attacks.craft(objective, query, steps=2, budget=0.1, start=start).losses)
         5
     """
-    kept = read_arrays(Path(path), _OWNER)
     clean = _attackable(objective, retrain)
     asked = _asked(clean, queries)
+    try:
+        kept = read_arrays(Path(path), _owner(clean, asked))
+    except FileNotFoundError as error:
+        raise InvalidInput(
+            f"Expected a saved attack in {path}. Got no file. Write it with attack.save(path)."
+        ) from error
     inputs, moved = _inputs(clean).clone(), torch.from_numpy(kept["inputs"])
     where = kept["positions"].astype(np.intp)
-    if where.max(initial=0) >= len(inputs) or moved.shape[1:] != inputs.shape[1:]:
-        raise InvalidInput(
-            f"Expected changed inputs of shape {list(inputs.shape[1:])} at positions below "
-            f"{len(inputs)}. Got {list(moved.shape[1:])}, up to {where.max(initial=0)}, in {path}."
-        )
     rows = torch.from_numpy(where)
     inputs[rows] = moved.to(inputs)
     if isinstance(clean, LinearObjective):
@@ -367,13 +388,17 @@ def as_predicted(objective: Objective, queries: Any) -> Any:
     return asked.inputs, np.asarray(objective.classes)[said] if linear else said
 
 
-def strongest(objective: Objective, queries: Any, m: int) -> NDArray[np.intp]:
+def strongest(
+    objective: Objective, queries: Data, m: int, *, method: Method | None = None
+) -> NDArray[np.intp]:
     """Return the training inputs whose change can move the queries' loss most, the first first.
 
     Args:
         objective: R at θ̂, from `whence.from_frozen` or `whence.from_torch`.
         queries: (inputs, y) of the queries.
         m: How many, >= 1.
+        method: What scores the training inputs and follows their changes; `whence.Influence` if
+            `None`.
 
     Returns:
         Positions [m], by the L1 norm of `whence.perturbation`; that is taken only for the training
@@ -395,9 +420,10 @@ def strongest(objective: Objective, queries: Any, m: int) -> NDArray[np.intp]:
         >>> len(whence.attacks.strongest(objective, (images[:1], y[:1]), 3))
         3
     """
-    total = np.abs(influence(objective, queries).values.sum(0))
+    scores = chosen(method).fit(objective).scores(queries)
+    total = np.abs(scores.values.sum(0))
     candidates = np.argsort(-total, kind="stable")[: max(_CANDIDATES, m)]
-    moves = np.abs(perturbation(objective, candidates, queries))
+    moves = np.abs(perturbation(objective, candidates, queries, method=method))
     order = np.argsort(-moves.reshape(len(candidates), -1).sum(1), kind="stable")
     return candidates[order[:m]]
 
@@ -438,6 +464,13 @@ def _inputs(objective: Objective) -> Tensor:
     """Return the training inputs."""
     inputs: Tensor = _examples_of(objective).inputs
     return inputs
+
+
+def _owner(clean: Objective, queries: _Examples) -> str:
+    """Return what a saved attack belongs to: the clean training examples, and the queries."""
+    train = _examples_of(clean)
+    parts = (train.inputs, train.targets, queries.inputs, queries.targets)
+    return f"the attack {digest(*(torch.as_tensor(part) for part in parts))}"
 
 
 def _seeing(objective: Objective, inputs: Tensor) -> Objective:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from whence.errors import InvalidInput
-from whence.evaluation.bank import Together, fingerprint, subset_bank
+from whence.evaluation.bank import Together, subset_bank
 from whence.evaluation.metrics import LDS, lds
 from whence.linalg.solver import Solver
 from whence.methods.influence import chosen
@@ -26,6 +26,7 @@ from whence.methods.prediction import MeasureLike, measure_name
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
 from whence.objective.trained import Data, Examples, Trained
+from whence.storage import digest
 
 
 def evaluate(
@@ -96,7 +97,7 @@ def evaluate(
             subsets=subsets,
             seeds=1,
             fraction=fraction,
-            fingerprint=fingerprint(
+            fingerprint=digest(
                 measure_name(measure),
                 base.weights,
                 *base.identity(),

@@ -255,22 +255,6 @@ class Approximation:
         return max(float(self.operator.eigenvalues().mean()) - self.penalty, 0.0)
 
 
-def kronecker(
-    objective: ModuleObjective,
-    *,
-    corrected: bool = True,
-    fisher: Fisher | None = None,
-    sharing: Sharing = "expand",
-    seed: int = 0,
-    rtol: float = 0.0,
-) -> Reordered:
-    """Return the Kronecker approximation of the Gauss–Newton matrix as an operator: see below."""
-    made = approximation(
-        objective, corrected=corrected, fisher=fisher, sharing=sharing, seed=seed, rtol=rtol
-    )
-    return made.operator
-
-
 def approximation(
     objective: ModuleObjective,
     *,

@@ -1,10 +1,9 @@
 """Evaluation: do the scores predict what retraining does?"""
 
-from whence.evaluation.agreement import LOOCorrelation as LOOCorrelation
+from whence.evaluation.agreement import Agreement as Agreement
 from whence.evaluation.agreement import loo_correlation as loo_correlation
 from whence.evaluation.bank import Bank as Bank
 from whence.evaluation.bank import Together as Together
-from whence.evaluation.bank import fingerprint as fingerprint
 from whence.evaluation.bank import load_bank as load_bank
 from whence.evaluation.bank import subset_bank as subset_bank
 from whence.evaluation.curves import DetectionCurve as DetectionCurve
@@ -17,3 +16,6 @@ from whence.evaluation.metrics import lds as lds
 from whence.evaluation.metrics import noise_ceiling as noise_ceiling
 from whence.evaluation.retraining import replays as replays
 from whence.evaluation.retraining import top_k_removal as top_k_removal
+from whence.storage import digest
+
+fingerprint = digest  # what a bank depends on

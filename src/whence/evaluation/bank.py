@@ -6,10 +6,10 @@ A run may be killed at any point and started again: it trains the members that a
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, final
@@ -25,11 +25,13 @@ from whence.evaluation.members import (
     Identity,
     Member,
     enter,
-    read_manifest,
+    known,
+    read_identity,
     read_members,
     refuse_other,
     write_member,
 )
+from whence.storage import claim
 from whence.workers import Backend, map_shards
 
 Retrain: TypeAlias = Callable[[Tensor, int], Tensor]
@@ -67,35 +69,6 @@ class Bank:
     fingerprint: str
 
 
-def fingerprint(*parts: Tensor | str) -> str:
-    """Hash the data that a bank depends on: training set, queries, and the recipe as a string.
-
-    Args:
-        parts: Tensors (dtype, shape and contents count) and strings, in order.
-
-    Returns:
-        64 hexadecimal digits, the same in every process and on every machine.
-
-    Examples:
-        >>> import torch
-        >>> fingerprint(torch.zeros(2), "lr=0.1") == fingerprint(torch.zeros(2), "lr=0.2")
-        False
-    """
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, str):
-            header, content = "text", part.encode()
-        else:
-            header = f"{part.dtype} {list(part.shape)}"
-            content = (
-                part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-            )
-        # With its length in front, one part cannot run into the next.
-        digest.update(f"{header} {len(content)}\n".encode())
-        digest.update(content)
-    return digest.hexdigest()
-
-
 def subset_bank(
     retrain: Retrain | Together,
     n: int,
@@ -113,7 +86,8 @@ def subset_bank(
 
     Subset j keeps round(fraction · n) examples, drawn without replacement from (seed, j) alone.
     Members already in `directory` are read, not trained again: run the same call after a crash, or
-    with more subsets or seeds, and it does what is left. One run at a time may fill a directory.
+    with more subsets or seeds, and it does what is left. One process at a time may fill a
+    directory; a second one is refused. A bank that is complete may be read by many.
 
     Args:
         retrain: `retrain(weights, seed)` trains with each example's loss times its weight (float32
@@ -123,7 +97,7 @@ def subset_bank(
         subsets: Number m of subsets.
         seeds: Number s of seeds (0 … s − 1), or the seeds themselves.
         fingerprint: What the outcomes depend on besides weights and seed: data, queries, measure,
-            recipe. See `fingerprint`.
+            recipe. See `whence.evaluation.fingerprint`.
         directory: Where the bank lies; made if absent. Machines of a Ray cluster must share it.
         fraction: Fraction of the examples kept, in (0, 1); 0.99 removes 1 %.
         workers: Trainings at a time; see `map_shards`.
@@ -135,8 +109,10 @@ def subset_bank(
 
     Raises:
         InvalidInput: If an argument is out of range, the directory holds a bank of something else,
-            or a training returns no finite [q]. Members finished before stay.
+            another process is filling it, or a training returns no finite [q]. Members finished
+            before stay.
         CorruptFile: If the manifest cannot be read.
+        NotWritten: If the disk is full or the directory read-only. Members finished before stay.
 
     Warns:
         UserWarning: If damaged members are found; they are trained again.
@@ -160,8 +136,7 @@ def subset_bank(
     _check(n, subsets, chosen, fraction)
     identity = Identity(fingerprint=fingerprint, n=n, fraction=float(fraction), seed=seed)
     root = Path(directory)
-    enter(root, identity, subsets, chosen)
-
+    there = known(root, identity)
     members = [(j, i) for j in range(subsets) for i in chosen]
     done, damaged = read_members(root, identity, members)
     if damaged:
@@ -174,7 +149,13 @@ def subset_bank(
     size = retrain.size if isinstance(retrain, Together) else 1
     chunks = [missing[at : at + size] for at in range(0, len(missing), size)]
     training = _Training(retrain=retrain, identity=identity, directory=root)
-    with tqdm(total=len(members), initial=len(done), desc="retraining", disable=None) as bar:
+    writes = bool(missing) or subsets > there[0] or not set(chosen) <= set(there[1])
+    with (
+        claim(root) if writes else nullcontext(),
+        tqdm(total=len(members), initial=len(done), desc="retraining", disable=None) as bar,
+    ):
+        if writes:
+            enter(root, identity, subsets, chosen)
         for chunk in map_shards(training, chunks, workers=workers, backend=backend):
             done.update(chunk)
             bar.update(len(chunk))
@@ -199,7 +180,7 @@ def load_bank(directory: str | os.PathLike[str], *, fingerprint: str | None = No
     path = root / "manifest.json"
     if not path.is_file():
         raise InvalidInput(f"Expected a bank in {root}. Got no manifest.json; run subset_bank.")
-    identity, subsets, seeds = read_manifest(path)
+    identity, (subsets, seeds) = read_identity(path)
     if fingerprint is not None:
         refuse_other(root, identity, {"fingerprint": fingerprint})
     members = [(j, i) for j in range(subsets) for i in seeds]

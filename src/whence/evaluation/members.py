@@ -6,18 +6,12 @@ directory/
 └── members/00012-3.npz                outcomes of subset 12 trained with seed 3
 ```
 
-Each file is written whole or not at all: to a temporary name, flushed, renamed. A member carries
-the digest of its bank, and its archive the checksum of its numbers, so neither a stray nor a
-damaged file is believed.
+A member carries the digest of its bank and its place in it; see `whence.storage` for the files.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
-import os
-import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeAlias, final
@@ -26,14 +20,19 @@ import numpy as np
 
 from whence.errors import CorruptFile, InvalidInput
 from whence.evaluation.arrays import Bool, Float
+from whence.storage import (
+    digest,
+    make_folder,
+    read_arrays,
+    read_manifest,
+    write_arrays,
+    write_manifest,
+)
 
-_FORMAT = 1
-_TEMPORARY = ".tmp"
-
-# All that numpy and zipfile raise on an archive with a byte cut off or changed.
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile)
+_KIND = "retraining ensemble"
 
 Member: TypeAlias = tuple[int, int]  # subset, seed of the training
+Size: TypeAlias = tuple[int, tuple[int, ...]]  # number of subsets, seeds
 
 
 @final
@@ -46,9 +45,11 @@ class Identity:
     fraction: float
     seed: int
 
-    def digest(self) -> str:
-        """Return a hash that ties a member to its bank."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+    def owner(self, member: Member) -> str:
+        """Return what ties a file to its bank and to its place in it."""
+        subset, seed = member
+        ensemble = digest(json.dumps(asdict(self), sort_keys=True))
+        return f"subset {subset}, seed {seed} of the {_KIND} {ensemble}"
 
     def mask(self, subset: int) -> Bool:
         """Return which examples a subset keeps, [n]; subset j is the same in a bank of any size."""
@@ -59,22 +60,27 @@ class Identity:
         return kept
 
 
-def enter(root: Path, identity: Identity, subsets: int, seeds: tuple[int, ...]) -> None:
-    """Make the bank's directory, or make sure that it is this bank's."""
+def known(root: Path, identity: Identity) -> Size:
+    """Return the subsets and seeds that a directory was asked for, none if it is new.
+
+    A directory of another bank is refused.
+    """
     path = root / "manifest.json"
-    known_subsets, known_seeds = 0, tuple[int, ...]()
-    if path.exists():
-        found, known_subsets, known_seeds = read_manifest(path)
-        refuse_other(root, found, asdict(identity))
-    (root / "members").mkdir(parents=True, exist_ok=True)
-    # Named in full, because the directory may hold other people's temporary files.
-    for pattern in (f"manifest.json.*{_TEMPORARY}", f"members/*.npz.*{_TEMPORARY}"):
-        for leftover in root.glob(pattern):
-            leftover.unlink(missing_ok=True)
-    size = max(subsets, known_subsets), tuple(dict.fromkeys([*known_seeds, *seeds]))
-    if size != (known_subsets, known_seeds):
-        manifest = {"format": _FORMAT, **asdict(identity), "subsets": size[0], "seeds": size[1]}
-        _write(path, json.dumps(manifest, indent=2).encode())
+    if not path.exists():
+        return 0, ()
+    found, size = read_identity(path)
+    refuse_other(root, found, asdict(identity))
+    return size
+
+
+def enter(root: Path, identity: Identity, subsets: int, seeds: tuple[int, ...]) -> None:
+    """Make a claimed directory this bank's, or make sure that it is; note what is asked for."""
+    make_folder(root / "members")
+    there = known(root, identity)
+    size = max(subsets, there[0]), tuple(dict.fromkeys([*there[1], *seeds]))
+    if size != there:
+        content = {**asdict(identity), "subsets": size[0], "seeds": size[1]}
+        write_manifest(root / "manifest.json", _KIND, content)
 
 
 def refuse_other(root: Path, found: Identity, expected: dict[str, object]) -> None:
@@ -89,25 +95,22 @@ def refuse_other(root: Path, found: Identity, expected: dict[str, object]) -> No
         )
 
 
-def read_manifest(path: Path) -> tuple[Identity, int, tuple[int, ...]]:
-    """Return whose bank it is, with the number of subsets and the seeds asked for so far."""
+def read_identity(path: Path) -> tuple[Identity, Size]:
+    """Return whose bank it is, with the subsets and the seeds asked for so far."""
+    manifest = read_manifest(path, _KIND)
     try:
-        manifest = json.loads(path.read_bytes())
-        version = manifest["format"]
-        if version == _FORMAT:
-            identity = Identity(
-                fingerprint=str(manifest["fingerprint"]),
-                n=int(manifest["n"]),
-                fraction=float(manifest["fraction"]),
-                seed=int(manifest["seed"]),
-            )
-            return identity, int(manifest["subsets"]), tuple(int(i) for i in manifest["seeds"])
+        identity = Identity(
+            fingerprint=str(manifest["fingerprint"]),
+            n=int(manifest["n"]),
+            fraction=float(manifest["fraction"]),
+            seed=int(manifest["seed"]),
+        )
+        return identity, (int(manifest["subsets"]), tuple(int(i) for i in manifest["seeds"]))
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptFile(
-            f"Expected a manifest of a bank in {path}. Got a file that is cut short or is "
-            "something else; delete the directory, or choose another."
+            f"Expected the manifest of a {_KIND} in {path}. Got other entries. "
+            "Choose another directory."
         ) from error
-    raise InvalidInput(f"Expected a bank of format {_FORMAT} in {path}. Got format {version!r}.")
 
 
 def _path(root: Path, member: Member) -> Path:
@@ -124,38 +127,15 @@ def read_members(
     damaged: list[str] = []
     for member in members:
         path = _path(root, member)
-        if not path.exists():
-            continue
-        content = io.BytesIO(path.read_bytes())
         try:
-            # Opening the archive checks its table, reading an array its checksum.
-            with np.load(content, allow_pickle=False) as archive:
-                outcomes, bank = archive["outcomes"], str(archive["bank"])
-        except _UNREADABLE:
-            damaged.append(path.name)
+            done[member] = read_arrays(path, identity.owner(member))["outcomes"]
+        except FileNotFoundError:
             continue
-        if bank == identity.digest() and outcomes.ndim == 1:
-            done[member] = outcomes
-        else:
+        except CorruptFile:
             damaged.append(path.name)
     return done, damaged
 
 
 def write_member(root: Path, identity: Identity, member: Member, outcomes: Float) -> None:
     """Put the outcomes [q] of a member on disk, whole or not at all."""
-    content = io.BytesIO()
-    np.savez(content, outcomes=outcomes, bank=np.array(identity.digest()))
-    _write(_path(root, member), content.getvalue())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{_TEMPORARY}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_arrays(_path(root, member), identity.owner(member), outcomes=outcomes)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
 from whence.curvature.changes import GroupChange
+from whence.curvature.exact import Gradients
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
@@ -25,7 +28,7 @@ from whence.methods.prediction import (
     predicted_changes,
 )
 from whence.objective.losses import measure_of
-from whence.objective.objective import objective_of
+from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Data, Trained
 
 
@@ -190,6 +193,62 @@ def edit(
     diagnostics(objective, prepared)
     quantity = measure_of(objective.loss, measure)
     return as_array(predicted_changes(objective, asked, quantity, change, order))[:, 0]
+
+
+def relabel_gain(
+    objective: Objective,
+    where: NDArray[np.intp],
+    targets: Tensor,
+    queries: Data,
+    *,
+    measure: MeasureLike = "loss",
+    solver: Solver | None = None,
+    damping: float | None = None,
+) -> Floats:
+    """Predict by how much the queries' mean measure falls if examples get other labels, each alone.
+
+    (wᵢ/n) ∇m̄ᵀ H⁻¹ (g(xᵢ, y′) − g(xᵢ, yᵢ)).
+
+    Args:
+        objective: R at θ̂.
+        where: Positions of the k examples.
+        targets: The other labels, encoded, [k].
+        queries: (X, y) of the queries.
+        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+        solver: What inverts the curvature; chosen by cost if `None`.
+        damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+
+    Returns:
+        Falls of the mean measure, [k].
+
+    Cost:
+        One solve.
+
+    References:
+        Koh & Liang (2017), section 2.2, equation 3.
+
+    Examples:
+        >>> import torch, whence
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = LogisticRegression(tol=1e-8, max_iter=1000).fit(X, y)
+        >>> objective = whence.from_sklearn(model, X, y)
+        >>> same = relabel_gain(objective, np.array([3]), torch.tensor([0]), (X, y))
+        >>> float(abs(same[0]))
+        0.0
+    """
+    examples = objective.examples(queries)
+    prepared = prepare(objective, 1, solver=solver, damping=damping)
+    mean = objective.params.new_full((len(examples), 1), 1 / len(examples))
+    gradient = Gradients(objective, examples, measure_of(objective.loss, measure)).rmatmat(mean)
+    direction = prepared.inverse.matmat(gradient)
+    here = objective.train.subset(where)
+    there = here.relabeled(targets)
+    change = objective.gradient_dot(there, objective.loss, direction) - objective.gradient_dot(
+        here, objective.loss, direction
+    )
+    return as_array(change.squeeze(1) * objective.weights[where] / len(objective.train))
 
 
 def perturbation(

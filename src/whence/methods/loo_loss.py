@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import final
+from typing import TypeGuard, final
 
 import numpy as np
 import torch
@@ -16,16 +16,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.curvature.changes import tiles
-from whence.curvature.forms import leverages
+from whence.curvature.leverages import leverages
 from whence.curvature.prepare import prepare
 from whence.errors import NotPositiveDefinite, UnsupportedModel
 from whence.fitting.newton import newton
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Solver
 from whence.linear.objective import LinearObjective
-from whence.methods.influence import removal
+from whence.methods.prediction import removal
 from whence.objective.losses import output_hessian
 from whence.objective.objective import Objective, risk_gradient
+from whence.objective.trained import Trained
 
 _COLUMNS = 64  # removals whose outputs are taken at once
 _SAMPLE = 1_024  # training examples whose held-out losses tell penalties apart
@@ -116,7 +117,7 @@ class Regularized:
     factor: float
 
 
-def penalty_applies(objective: Objective) -> bool:
+def penalty_applies(objective: Trained) -> TypeGuard[LinearObjective]:
     """Return whether other penalties can be tried: a smooth linear model with an L2 penalty."""
     return (
         isinstance(objective, LinearObjective)

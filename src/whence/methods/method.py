@@ -16,11 +16,19 @@ from collections.abc import Iterator
 from typing import TypeAlias, final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.errors import UnsupportedModel
-from whence.methods.prediction import Floats, Indices, MeasureLike, measure_name, positions
+from whence.methods.prediction import (
+    Floats,
+    Indices,
+    MeasureLike,
+    as_array,
+    measure_name,
+    positions,
+)
 from whence.objective.cache import cached
 from whence.objective.losses import Loss, measure_of
 from whence.objective.measures import Measure
@@ -104,6 +112,11 @@ class Attribution(ABC):
         """What follows the name of the measure where scores are in another unit than its own."""
         return ""
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether a single score has the size of the change after retraining, not only its rank."""
+        return False
+
     @abstractmethod
     def values(
         self, queries: Examples, measure: Measure, where: Positions
@@ -172,6 +185,25 @@ class Attribution(ABC):
             diagnostics=diagnostics,
         )
 
+    def self_values(self, where: Positions) -> tuple[Tensor, Diagnostics]:
+        """Return the predicted change of each candidate's own loss if it is removed.
+
+        Args:
+            where: Positions of the k candidates in the training data.
+
+        Returns:
+            The changes, [k], and how they were computed.
+
+        Cost:
+            `values` of the candidates on each other, unless the method knows a shorter way.
+        """
+        parts = []
+        for part in blocks(where):
+            values, diagnostics = self.values(self.trained.train.subset(part), self.loss, part)
+            parts.append(values.diagonal())
+        return torch.cat(parts), diagnostics
+
+    @final
     def self_scores(self, indices: Indices | None = None) -> Floats:
         """Predict how far each training example's own loss rises when it is removed.
 
@@ -181,16 +213,10 @@ class Attribution(ABC):
         Returns:
             Changes of the loss, [n] or [k].
 
-        Cost:
-            Scores of all candidates on all candidates, unless the method knows a shorter way.
+        Raises:
+            InvalidInput: If the indices are no positions.
         """
-        where = positions(self.trained, indices)
-        parts = [np.empty(0)]
-        for part in blocks(where):
-            examples = self.trained.train.subset(part)
-            values, _ = self.values(examples, self.trained.loss, part)
-            parts.append(values.diagonal().double().cpu().numpy())
-        return np.concatenate(parts)
+        return as_array(self.self_values(positions(self.trained, indices))[0])
 
     def input_gradient(self, queries: Examples, measure: Measure, where: Positions) -> Tensor:
         """Return the derivative of the queries' mean measure in the inputs of training examples.
@@ -239,15 +265,13 @@ class FeatureAttribution(Attribution):
         products = self.query_features(queries, measure) @ self.train_features(where).T
         return products, self.measured()
 
-    def self_scores(self, indices: Indices | None = None) -> Floats:
+    def self_values(self, where: Positions) -> tuple[Tensor, Diagnostics]:
         """Return the inner product of each example's own two features, [k]."""
-        where = positions(self.trained, indices)
-        parts = [np.empty(0)]
+        parts = []
         for part in blocks(where):
-            queries = self.query_features(self.trained.train.subset(part), self.trained.loss)
-            own = (queries * self.train_features(part)).sum(1)
-            parts.append(own.double().cpu().numpy())
-        return np.concatenate(parts)
+            queries = self.query_features(self.trained.train.subset(part), self.loss)
+            parts.append((queries * self.train_features(part)).sum(1))
+        return torch.cat(parts), self.measured()
 
 
 def blocks(where: Positions, size: int = _BLOCK) -> Iterator[Positions]:

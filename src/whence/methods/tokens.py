@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.curvature.exact import Gradients
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
@@ -129,7 +128,7 @@ def influence_by_token(
             f"{', '.join(map(str, shape[1:]))}]. Use whence.influence."
         )
     prepared = prepare(objective, len(asked), solver=solver, damping=damping)
-    solution = prepared.inverse.solve(Gradients(objective, asked, quantity).columns())
+    solution = prepared.inverse.solve(objective.gradient_columns(asked, quantity))
     step = max(1, _TILE // (shape.numel() * len(asked)))
     parts = list(_parts(objective, candidates, solution.value, step))
     scale = objective.weights[where] / len(objective.train)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from whence.errors import InvalidInput
 from whence.methods.method import Attribution, Method, Positions, blocks, train_subset
-from whence.methods.prediction import Floats, Indices, MeasureLike, positions
+from whence.methods.prediction import Indices, MeasureLike
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Data, Examples, Trained
@@ -128,17 +128,16 @@ class _DotProducts(Attribution):
             total *= objective.weights[where] / len(objective.train)
         return total, Diagnostics(notes=objective.notes)
 
-    def self_scores(self, indices: Indices | None = None) -> Floats:
+    def self_values(self, where: Positions) -> tuple[Tensor, Diagnostics]:
         """Return Σ_t η_t ‖gᵢ(θ_t)‖², times wᵢ/n, [k]; 1 for cosines."""
-        objective = self.trained
-        where = positions(objective, indices)
+        objective, measured = self.trained, Diagnostics(notes=self.trained.notes)
         if self.method.cosine:
-            return np.ones(len(where))
+            return objective.params.new_ones(len(where)), measured
         candidates, total = train_subset(objective, where), objective.params.new_zeros(len(where))
         for point, rate in zip(self.points, self.rates, strict=True):
             total += rate * _norms(point, candidates).square()
         total *= objective.weights[where] / len(objective.train)
-        return total.double().cpu().numpy()
+        return total, measured
 
 
 def tracin(

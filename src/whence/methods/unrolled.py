@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from whence.curvature.kronecker import kronecker
+from whence.curvature.exact import GGN
+from whence.curvature.kronecker import EKFAC
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.spectral import Spectral
 from whence.methods.metagradient import recorded_run
@@ -37,6 +38,18 @@ from whence.objective.objective import Objective
 from whence.objective.trained import Data, Examples, Trained
 from whence.scores import Diagnostics, Scores
 from whence.training.run import Run
+
+
+def ekfac(objective: ModuleObjective) -> Spectral:
+    """Return the EKFAC approximation of the curvature, with no rounding to bfloat16.
+
+    Args:
+        objective: R at θ_l.
+
+    Returns:
+        The curvature, [p, p], penalty included.
+    """
+    return EKFAC(rtol=1e-6).approximate(GGN(objective)).operator
 
 
 @final
@@ -67,7 +80,7 @@ class Unrolled(Method):
     """
 
     segments: int = 3
-    curvature: Callable[[ModuleObjective], Spectral] = kronecker
+    curvature: Callable[[ModuleObjective], Spectral] = ekfac
 
     def attribution(self, trained: Trained) -> Attribution:
         """Return the segments of a training, each with its curvature."""
@@ -141,7 +154,7 @@ def unrolled(
     segments: int = 3,
     measure: MeasureLike = "loss",
     indices: Indices | None = None,
-    curvature: Callable[[ModuleObjective], Spectral] = kronecker,
+    curvature: Callable[[ModuleObjective], Spectral] = ekfac,
 ) -> Scores:
     r"""Score training examples by segments of a recorded training, without replaying its steps.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -30,6 +31,11 @@ class Examples(ABC):
     @abstractmethod
     def subset(self, indices: NDArray[np.intp]) -> Examples:
         """Return the examples at these positions."""
+
+    def relabeled(self, targets: Tensor) -> Examples:
+        """Return the same examples with other encoded targets, [b]."""
+        changed: Examples = replace(self, targets=targets)  # type: ignore[type-var]
+        return changed
 
     def __len__(self) -> int:
         """Return b."""

@@ -12,8 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from whence.errors import Diverged
-from whence.storage import read_arrays, write_arrays
-from whence.training.checkpoints import digest
+from whence.storage import digest, make_folder, read_arrays, write_arrays
 from whence.training.optimizers import clip, clip_adjoint
 from whence.training.run import Run
 
@@ -38,8 +37,8 @@ def weight_gradients(run: Run, cotangents: Tensor, bar: tqdm[Any] | None = None)
     progress = _Progress.of(run, cotangents)
     segments = run.segments()
     done = 0
-    if progress is not None and progress.path.exists():
-        done, of_state, of_weights = progress.read(of_state)
+    if progress is not None:
+        done, of_state, of_weights = progress.read(of_state, of_weights)
     if bar is not None:
         bar.update(len(cotangents) * sum(stop - start for start, stop in segments[::-1][:done]))
     for index, (start, stop) in enumerate(segments[::-1]):
@@ -91,8 +90,9 @@ class _Progress:
     """How far a walk back has come, in a file that survives a crash.
 
     Args:
-        path: The file; named after the cotangents at the end of the run.
-        owner: The digest of those cotangents and of the end of the run.
+        path: The file; named after its owner. Two processes that walk back from the same
+            cotangents write the same numbers to it.
+        owner: The digest of those cotangents, of the run's end, and of its segments.
     """
 
     path: Path
@@ -103,21 +103,19 @@ class _Progress:
         """Return where a walk keeps its progress; nowhere without a directory."""
         if run.directory is None:
             return None
-        owner = digest(cotangents, run.params)
+        owner = digest(cotangents, run.params, run.losses, f"{run.steps} by {run.interval}")
         folder = run.directory / "reverse"
-        folder.mkdir(exist_ok=True)
-        path = folder / f"{owner[:16]}.npz"
-        for leftover in folder.glob(f"{path.name}.*.tmp"):
-            leftover.unlink(missing_ok=True)
-        return cls(path, owner)
+        make_folder(folder)
+        return cls(folder / f"{owner[:16]}.npz", f"the pass back from {owner}")
 
-    def read(self, like: Tensor) -> tuple[int, Tensor, Tensor]:
-        """Return the number of segments done, and the cotangents of state and weights."""
-        arrays = read_arrays(self.path, self.owner)
-        of_state, of_weights = (
-            torch.from_numpy(arrays[name]).to(like) for name in ("state", "weights")
-        )
-        return int(arrays["done"]), of_state, of_weights
+    def read(self, of_state: Tensor, of_weights: Tensor) -> tuple[int, Tensor, Tensor]:
+        """Return the number of segments done, and the cotangents then; as given without a file."""
+        try:
+            arrays = read_arrays(self.path, self.owner)
+        except FileNotFoundError:
+            return 0, of_state, of_weights
+        state, weights = torch.from_numpy(arrays["state"]), torch.from_numpy(arrays["weights"])
+        return int(arrays["done"]), state.to(of_state), weights.to(of_weights)
 
     def write(self, done: int, of_state: Tensor, of_weights: Tensor) -> None:
         """Put the progress on disk, whole or not at all."""

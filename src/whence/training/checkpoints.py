@@ -9,9 +9,10 @@ directory/
 
 from __future__ import annotations
 
-import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
@@ -20,7 +21,17 @@ import torch
 from torch import Tensor
 
 from whence.errors import CorruptFile, InvalidInput
-from whence.storage import read_arrays, write_arrays, write_whole
+from whence.storage import (
+    claim,
+    digest,
+    make_folder,
+    read_arrays,
+    read_manifest,
+    write_arrays,
+    write_manifest,
+)
+
+_KIND = "training"
 
 
 class Checkpoints(ABC):
@@ -37,6 +48,10 @@ class Checkpoints(ABC):
     @abstractmethod
     def has(self, step: int) -> bool:
         """Return whether the state before a step is kept."""
+
+    @abstractmethod
+    def writing(self, steps: Iterable[int]) -> AbstractContextManager[None]:
+        """Refuse other writers while those states of the given steps that are missing are made."""
 
 
 @final
@@ -58,6 +73,10 @@ class InMemory(Checkpoints):
         """Return whether the state before a step is kept."""
         return step in self._states
 
+    def writing(self, steps: Iterable[int]) -> AbstractContextManager[None]:
+        """Return a context without effect: no one else writes to this memory."""
+        return nullcontext()
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -66,7 +85,7 @@ class OnDisk(Checkpoints):
 
     Args:
         root: The directory.
-        owner: The digest of the manifest.
+        owner: The digest of the run's identity.
         device: Where states are read to.
     """
 
@@ -77,14 +96,17 @@ class OnDisk(Checkpoints):
     def write(self, step: int, state: Tensor, losses: Tensor) -> None:
         """Put the state before a step on disk, whole or not at all."""
         write_arrays(
-            self._path(step), self.owner, state=state.cpu().numpy(), losses=losses.cpu().numpy()
+            self._path(step),
+            self._owner(step),
+            state=state.cpu().numpy(),
+            losses=losses.cpu().numpy(),
         )
 
     def read(self, step: int) -> tuple[Tensor, Tensor]:
         """Return the state before a step, and its losses."""
         path = self._path(step)
         try:
-            arrays = read_arrays(path, self.owner)
+            arrays = read_arrays(path, self._owner(step))
         except FileNotFoundError as error:
             raise CorruptFile(
                 f"Expected a state in {path}. Got no file. Run whence.train with the same "
@@ -97,27 +119,17 @@ class OnDisk(Checkpoints):
         """Return whether a file for the state before a step is there."""
         return self._path(step).exists()
 
+    def writing(self, steps: Iterable[int]) -> AbstractContextManager[None]:
+        """Refuse other processes, unless all states are there, which many may read."""
+        return nullcontext() if all(map(self.has, steps)) else claim(self.root)
+
+    def _owner(self, step: int) -> str:
+        """Return what ties a file to its run and to its place in it."""
+        return f"step {step} of the {_KIND} {self.owner}"
+
     def _path(self, step: int) -> Path:
         """Return where the state before a step lies."""
         return self.root / "states" / f"{step:08d}.npz"
-
-
-def digest(*tensors: Tensor) -> str:
-    """Hash dtypes, shapes and contents of tensors.
-
-    Args:
-        tensors: On any device.
-
-    Returns:
-        64 hexadecimal digits.
-    """
-    sha = hashlib.sha256()
-    for tensor in tensors:
-        plain = tensor.detach().cpu().contiguous()
-        sha.update(f"{plain.dtype} {tuple(plain.shape)}\n".encode())
-        array = plain.reshape(-1).view(torch.uint8).numpy()  # numpy knows no bfloat16
-        sha.update(array.data if array.size else b"")
-    return sha.hexdigest()
 
 
 def open_directory(root: Path, identity: dict[str, str], device: torch.device) -> OnDisk:
@@ -136,32 +148,29 @@ def open_directory(root: Path, identity: dict[str, str], device: torch.device) -
         CorruptFile: If its manifest cannot be read.
     """
     path = root / "manifest.json"
-    if path.exists():
-        _refuse_other(path, identity)
-    elif root.exists() and any(root.iterdir()):
+    if not path.exists():
+        with claim(root):
+            if not path.exists():
+                _refuse_files(root)
+                write_manifest(path, _KIND, identity)
+    _refuse_other(path, identity)
+    make_folder(root / "states")
+    return OnDisk(root, digest(json.dumps(identity, sort_keys=True)), device)
+
+
+def _refuse_files(root: Path) -> None:
+    """Raise if a directory without a manifest holds anything."""
+    if any(root.iterdir()):
         raise InvalidInput(
             f"Expected {root} to be empty or to hold a run. Got other files. "
             "Choose another directory."
         )
-    (root / "states").mkdir(parents=True, exist_ok=True)
-    for leftover in [*root.glob("manifest.json.*.tmp"), *root.glob("states/*.npz.*.tmp")]:
-        leftover.unlink(missing_ok=True)
-    if not path.exists():
-        write_whole(path, json.dumps(identity, indent=2).encode())
-    owner = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return OnDisk(root, owner, device)
 
 
 def _refuse_other(path: Path, identity: dict[str, str]) -> None:
     """Raise if the run on disk is not the one that is meant."""
-    try:
-        found = json.loads(path.read_bytes())
-        differing = [name for name in identity if found[name] != identity[name]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptFile(
-            f"Expected the manifest of a run in {path}. Got a file that is cut short or is "
-            "something else. Delete the directory, or choose another."
-        ) from error
+    found = read_manifest(path, _KIND)
+    differing = [name for name in identity if found.get(name) != identity[name]]
     if differing:
         raise InvalidInput(
             f"Expected the run in {path.parent} to have the {', '.join(differing)} of this one. "

@@ -31,7 +31,8 @@ from whence.objective.derived_losses import CallableLoss
 from whence.objective.losses import Loss
 from whence.objective.measures import OutputFunction
 from whence.objective.trained import Data, Examples, Trained
-from whence.training.checkpoints import Checkpoints, InMemory, digest, open_directory
+from whence.storage import digest
+from whence.training.checkpoints import Checkpoints, InMemory, open_directory
 from whence.training.optimizers import clip
 from whence.training.program import Program, prepare
 from whence.training.recipe import Recipe
@@ -246,7 +247,8 @@ def train(
         recipe: How to train.
         weights: wᵢ >= 0, [n]; ones by default. The divisor of a batch is its size.
         directory: Keep the states there. Called again with the same arguments after an
-            interruption, the run goes on from its last state; when complete, it is only read.
+            interruption, the run goes on from its last state; when complete, it is only read. One
+            process at a time may fill a directory; a second one is refused.
         memory: Bytes of states kept in memory. Where all T do not fit, as many as do are kept, and
             the reverse pass repeats the steps between. With a directory every √T-th is kept.
 
@@ -254,11 +256,13 @@ def train(
         The run.
 
     Raises:
-        InvalidInput: If data, weights and model do not fit, or the directory holds another run.
+        InvalidInput: If data, weights and model do not fit, the directory holds another run, or
+            another process is filling it.
         NotDeterministic: If the model or the data set is random.
         UnsupportedModel: If the model mixes the examples of a batch.
         Diverged: If the loss does not stay finite.
         CorruptFile: If the directory holds a file that is cut short or changed.
+        NotWritten: If the disk is full or the directory read-only. States written before stay.
 
     Cost:
         T forward and backward passes of a batch.
@@ -313,11 +317,15 @@ def _advance(run: Run, state: Tensor, step: int, weights: Tensor) -> tuple[Tenso
 
 def _complete(run: Run, initial: Tensor) -> tuple[Tensor, Tensor]:
     """Take the steps that are not on record; return the last state and all losses [T]."""
-    if not run.checkpoints.has(0):
-        run.checkpoints.write(0, initial, initial.new_empty(0))
-    state, losses = run.checkpoints.read(0)
-    recorded = [losses]
-    with tqdm(total=run.steps, desc="training", disable=None) as bar:
+    kept = [0, *(stop for _, stop in run.segments())]
+    with (
+        run.checkpoints.writing(kept),
+        tqdm(total=run.steps, desc="training", disable=None) as bar,
+    ):
+        if not run.checkpoints.has(0):
+            run.checkpoints.write(0, initial, initial.new_empty(0))
+        state, losses = run.checkpoints.read(0)
+        recorded = [losses]
         for start, stop in run.segments():
             if run.checkpoints.has(stop):
                 state, losses = run.checkpoints.read(stop)
@@ -393,10 +401,9 @@ def _identity(
     values = module.model.state_dict()
     constants = [value for name, value in values.items() if not value.is_meta]
     return {
-        "format": "2",
         "architecture": f"{module.model!r} {[(n, list(s)) for n, s in module.shapes.items()]}",
         "start": digest(program.start, *constants),
-        "data": f"{digest(*tree_leaves(inputs), program.train.targets)} {tree_structure(inputs)}",
+        "data": digest(*tree_leaves(inputs), program.train.targets, str(tree_structure(inputs))),
         "weights": digest(weights),
         "loss": named,
         "recipe": f"{replace(recipe, schedule='constant', warmup=0)!r}, rates {schedule}",
