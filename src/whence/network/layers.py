@@ -30,12 +30,14 @@ class Use:
         inputs: Its first argument.
         edge: The place of its output in the graph, before anything acts on it in place.
         shape: The shape of its output.
+        dtype: The dtype of its parameters, read during the call, when they have values.
     """
 
     module: nn.Module
     inputs: Tensor
     edge: GradientEdge
     shape: torch.Size
+    dtype: torch.dtype
 
 
 @contextmanager
@@ -67,7 +69,8 @@ def recorded(
             output.requires_grad_()
         if module in spread:
             inputs, output = _spread(inputs, b, 2), _spread(output, b, 3)
-        uses.append(Use(module, inputs, get_gradient_edge(output), output.shape))
+        dtype = next(module.parameters(recurse=False)).dtype
+        uses.append(Use(module, inputs, get_gradient_edge(output), output.shape, dtype))
         return output.clone() if first else output  # a leaf bears nothing in place
 
     handles = [module.register_forward_hook(record) for module in modules]
@@ -101,11 +104,10 @@ def contribution(use: Use, name: str, delta: Tensor, b: int) -> Contribution | N
         return None
     rule = _rule(module) if name in ("weight", "bias") else None
     found = None if rule is None else rule(module, name, a, delta)
-    exact = module.get_parameter(name).dtype
     # What is small is widened after a pass in bfloat16; factors at all positions are not.
     if isinstance(found, Rows):
-        return Rows(found.matrix.to(exact))
-    return replace(found, left=found.left.to(exact)) if isinstance(found, Lookup) else found
+        return Rows(found.matrix.to(use.dtype))
+    return replace(found, left=found.left.to(use.dtype)) if isinstance(found, Lookup) else found
 
 
 def _outer(left: Tensor, right: Tensor) -> Outer:
@@ -245,7 +247,7 @@ def _norm(module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution | No
         size = delta.shape[delta.ndim - len(module.normalized_shape) :].numel()
         if name == "weight":
             shape = module.normalized_shape  # with constants it is twice as fast as without
-            like = torch.ones(shape, dtype=module.weight.dtype, device=a.device)
+            like = torch.ones(shape, dtype=delta.dtype, device=a.device)
             normal = functional.layer_norm(a, shape, like, torch.zeros_like(like), module.eps)
             delta = delta * normal
         return Rows(delta.reshape(len(a), -1, size).sum(1))

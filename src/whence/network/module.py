@@ -55,8 +55,10 @@ class FunctionalModule:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled and copied: all but the lock."""
+        with self.lock:
+            model = copy.deepcopy(self.model)
         return {
-            "model": self.model,
+            "model": model,
             "shapes": dict(self.shapes),
             "constants": {name: value.clone() for name, value in self.constants.items()},
             "notes": self.notes,
@@ -108,13 +110,15 @@ class FunctionalModule:
     @cached_property
     def owners(self) -> dict[nn.Module, list[tuple[str, str]]]:
         """The modules that hold selected parameters: their own name for each, and its name in θ."""
-        named = dict(self.model.named_parameters())
-        known = {id(named[name]): name for name in self.shapes}
         owners: dict[nn.Module, list[tuple[str, str]]] = {}
-        for module in self.model.modules():
-            for own, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
-                if id(parameter) in known:
-                    owners.setdefault(module, []).append((own, known[id(parameter)]))
+        with self.lock:  # a call in another thread replaces parameters
+            named = dict(self.model.named_parameters())
+            known = {id(named[name]): name for name in self.shapes}
+            for module in self.model.modules():
+                held = module.named_parameters(recurse=False, remove_duplicate=False)
+                for own, parameter in held:
+                    if id(parameter) in known:
+                        owners.setdefault(module, []).append((own, known[id(parameter)]))
         return owners
 
     def split(self, params: Tensor) -> dict[str, Tensor]:
@@ -154,12 +158,13 @@ class FunctionalModule:
             params: θ, [p].
         """
         values = {**self.constants, **self.split(params.detach())}
-        named = dict(self.model.named_parameters())
-        memo: dict[int, Any] = {
-            id(named[name]): nn.Parameter(value.clone(), requires_grad=name in self.shapes)
-            for name, value in values.items()
-        }
-        return copy.deepcopy(self.model, memo)
+        with self.lock:
+            named = dict(self.model.named_parameters())
+            memo: dict[int, Any] = {
+                id(named[name]): nn.Parameter(value.clone(), requires_grad=name in self.shapes)
+                for name, value in values.items()
+            }
+            return copy.deepcopy(self.model, memo)
 
     @cached_property
     def _recurrent(self) -> bool:
