@@ -16,7 +16,9 @@ from whence.applications.evaluate import evaluate as evaluate
 from whence.applications.explain import explain as explain
 from whence.applications.flip_set import flip_set as flip_set
 from whence.applications.label_errors import find_label_errors as find_label_errors
+from whence.applications.removals import removal_curve as removal_curve
 from whence.applications.report import report as report
+from whence.applications.stability import stability as stability
 from whence.curvature.kronecker import EKFAC as EKFAC
 from whence.curvature.kronecker import KFAC as KFAC
 from whence.linalg.cg import CG as CG
@@ -50,12 +52,14 @@ from whence.objective.losses import SmoothHinge as SmoothHinge
 from whence.objective.losses import SquaredError as SquaredError
 from whence.objective.losses import SquaredHinge as SquaredHinge
 from whence.objective.losses import Tweedie as Tweedie
+from whence.objective.trained import Examples as Examples
 from whence.objective.trained import Trained as Trained
 from whence.scores import Diagnostics as Diagnostics
 from whence.scores import Scores as Scores
 from whence.scores import average as average
 from whence.training.metasmoothness import metasmoothness as metasmoothness
 from whence.training.recipe import Recipe as Recipe
+from whence.training.replay import retrain as retrain
 from whence.training.run import train as train
 
 __version__: str

@@ -33,6 +33,7 @@ from whence.network.objective import ModuleObjective
 from whence.objective.objective import Objective
 from whence.objective.trained import Data
 from whence.pages import write
+from whence.result import Card, Result
 from whence.storage import clear_leftovers, digest, read_arrays, write_arrays
 from whence.views.answer import class_of
 from whence.views.attack import attack_page
@@ -46,8 +47,8 @@ Retrain: TypeAlias = Callable[[Tensor], Objective]
 _Examples: TypeAlias = LinearExamples | ModuleExamples
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Attack:
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Attack(Result):
     """A training set with some inputs changed, and what that did; made by `craft`.
 
     Args:
@@ -79,6 +80,10 @@ class Attack:
     def largest_change(self) -> float:
         """The largest change of any pixel, in units of the inputs."""
         return float((self.inputs - self.original).abs().max())
+
+    def card(self) -> Card:
+        """Return the outcome in a sentence."""
+        return Card(title=str(self))
 
     def verify(self) -> NDArray[np.bool_]:
         """Train again from nothing on the poisoned inputs, and return which queries flip, [q]."""

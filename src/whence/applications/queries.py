@@ -15,6 +15,8 @@ from whence.views.answer import class_of
 
 Inputs: TypeAlias = pd.DataFrame | pd.Series | np.ndarray[Any, Any] | Tensor
 
+_UNLABELED = (pd.DataFrame, pd.Series, np.ndarray, Tensor)
+
 
 def encoded(trained: Trained, data: Data | Inputs) -> tuple[Examples, bool]:
     """Return queries as the model takes them, and whether their labels are known.
@@ -33,7 +35,7 @@ def encoded(trained: Trained, data: Data | Inputs) -> tuple[Examples, bool]:
     """
     if isinstance(data, tuple) and len(data) == 2 and data[1] is None:
         return _predicted(trained, data[0]), False
-    if isinstance(data, Inputs) or sparse.issparse(data):
+    if isinstance(data, _UNLABELED) or sparse.issparse(data):
         return _predicted(trained, data), False
     return trained.examples(data), True
 

@@ -181,11 +181,11 @@ def metagradient(
         array([[ 0.5, -0.5]], dtype=float32)
     """
     found = Metagradient(together=together).fit(run)
-    asked = found.trained.examples(queries)
+    encoded = found.trained.examples(queries)
     if query_ids is not None:
-        assert isinstance(asked, ModuleExamples)
-        asked = replace(asked, ids=np.asarray(query_ids))
-    return found.scores(asked, measure=measure)
+        assert isinstance(encoded, ModuleExamples)
+        encoded = replace(encoded, ids=np.asarray(query_ids))
+    return found.scores(encoded, measure=measure)
 
 
 def query_gradients(run: Run, measure: Measure, inputs: Any, targets: Tensor) -> Tensor:
@@ -204,12 +204,12 @@ def query_gradients(run: Run, measure: Measure, inputs: Any, targets: Tensor) ->
     def values(params: Tensor) -> Tensor:
         return measure(run.program.outputs(params, inputs, twice=True), targets)
 
-    found, pull = vjp(values, run.params)[:2]
+    found, transpose = vjp(values, run.params)[:2]
     count = len(targets)
     if found.shape != (count,):
         raise InvalidInput(
             f"Expected a measure with one value per query, [{count}]. "
             f"Got {list(found.shape)}. Return an unreduced value."
         )
-    gradients: Tensor = vmap(pull)(torch.eye(count).to(found))[0]
+    gradients: Tensor = vmap(transpose)(torch.eye(count).to(found))[0]
     return gradients

@@ -225,9 +225,6 @@ def same_features(a: Any, b: Any) -> bool:
         return False
     difference = a - b
     is_sparse: bool = sparse.issparse(difference)
-    if is_sparse:
-        difference = difference.data
-    else:
-        difference = np.asarray(difference, dtype=np.float64)
+    difference = difference.data if is_sparse else np.asarray(difference, dtype=np.float64)
     size = abs(b).max() if b.shape[0] else 0.0
     return bool(np.nanmax(np.abs(difference), initial=0.0) <= 1e-6 * max(1e-12, float(size)))
