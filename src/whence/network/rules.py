@@ -17,6 +17,7 @@ from whence.network.checks import check_losses, check_repeatable
 from whence.network.examples import ModuleExamples
 from whence.network.gradients import Contribution
 from whence.network.layers import Use, contribution, multiplies
+from whence.network.links import linked
 from whence.network.objective import BATCH, PROBE, ModuleObjective
 
 _CACHE = 2**20  # numbers of one activation that a cache holds beside the others: 4 MB of float32
@@ -47,7 +48,13 @@ def module_objective(objective: ModuleObjective, batch_size: int | None) -> Modu
     few = objective.train.subset(np.arange(min(8, len(objective.train))))
     outputs = check_repeatable(lambda x: objective.run(objective.params, x), few.inputs)
     check_losses(objective.loss, outputs, objective.train)
-    objective = replace(objective, batch_size=batch_size or _cached_batch(objective))
+    loss, notes = linked(objective.loss, outputs, objective.train.targets)
+    objective = replace(
+        objective,
+        loss=loss,
+        notes=tuple(dict.fromkeys((*objective.notes, *notes))),
+        batch_size=batch_size or _cached_batch(objective),
+    )
     plain = replace(objective, factored=_agreeing(objective))
     # An embedding of positions does not see the examples; its output can be repeated for each.
     shared = frozenset(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import groupby, islice
 from typing import Any, final
@@ -27,6 +27,7 @@ from whence.network.checks import (
     refuse_random_modules,
 )
 from whence.network.examples import Encoder, ModuleExamples
+from whence.network.links import linked
 from whence.network.module import FunctionalModule, functional
 from whence.network.transformers import Logits, Rows, task_of
 from whence.objective.derived_losses import CallableLoss
@@ -51,6 +52,7 @@ class Program:
         loss: ℓ.
         train: The training examples.
         encoder: Reads a user's data.
+        notes: What a reader of results must know, a sentence each.
     """
 
     module: FunctionalModule
@@ -58,6 +60,7 @@ class Program:
     loss: Loss
     train: ModuleExamples
     encoder: Encoder
+    notes: tuple[str, ...] = ()
     _gradient: Traced = field(init=False, repr=False)
     _gradients: Traced = field(init=False, repr=False)
     _pullback: Traced = field(init=False, repr=False)
@@ -274,4 +277,5 @@ def prepare(
     few = program.train.subset(np.arange(min(8, len(program.train))))
     outputs = check_repeatable(lambda x: program.outputs(start, x), few.inputs)
     check_losses(program.loss, outputs, program.train)
-    return program
+    found, notes = linked(program.loss, outputs, program.train.targets)
+    return replace(program, loss=found, notes=(*module.notes, *notes))

@@ -396,7 +396,7 @@ def _check_weights(weights: Tensor | None, n: int, program: Program) -> Tensor:
 
 def _notes(program: Program, recipe: Recipe) -> tuple[str, ...]:
     """Return what a reader must know of a training, a sentence each."""
-    notes = list(program.module.notes)
+    notes = list(program.notes)
     if recipe.optimizer == "adamw" and recipe.weight_decay > 0:
         notes.append("The decoupled weight decay of AdamW counts as an l2 penalty of that size.")
     return tuple(notes)
