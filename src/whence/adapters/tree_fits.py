@@ -88,7 +88,7 @@ def tree_fit(estimator: Any) -> TreeFit:
 
 
 def _draws(fitted: Any) -> bool:
-    """Return whether a fit without a seed differs from the next: three libraries seed themselves."""
+    """Return whether a fit without a seed differs from the next; three libraries do not."""
     root = type(fitted).__module__.split(".")[0]
     if root in ("lightgbm", "xgboost", "catboost"):
         return False

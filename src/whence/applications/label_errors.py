@@ -31,6 +31,7 @@ from whence.methods.prediction import Floats, MeasureLike, as_array
 from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Data, Trained
 from whence.pages import write
+from whence.result import Card, Result
 from whence.scores import Diagnostics
 from whence.views.answer import label_of
 from whence.views.labels import label_errors_page
@@ -48,7 +49,7 @@ _NAMES: dict[str, str] = {
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class LabelErrors:
+class LabelErrors(Result):
     """Training examples ranked by how wrong their labels look; made by `find_label_errors`.
 
     Args:
@@ -82,14 +83,15 @@ class LabelErrors:
         """Return n."""
         return len(self.ranking)
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         """Return what they are ranked by, and the first twenty."""
         first = self.to_frame().head(20).to_string(index=False)
         return f"{len(self):,} training examples by {self.ranked_by}\n{first}"
 
-    def _repr_html_(self) -> str:
-        """Return the first twenty, for a notebook."""
-        return str(self.to_frame().head(20).to_html(index=False))
+    def card(self) -> Card:
+        """Return what they are ranked by, and the first twenty."""
+        title = f"{len(self):,} training examples by {self.ranked_by}"
+        return Card(title=title, table=self.to_frame())
 
     def to_frame(self) -> pd.DataFrame:
         """Return the ranking as a frame, a row per training example.

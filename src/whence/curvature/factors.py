@@ -40,6 +40,7 @@ class Layer:
         right: A, then its eigenvectors, [in + 1, in + 1].
         spread: The eigenvalues of G and of A: second moments in the eigenbasis, [out] and [in + 1].
         values: Λ, [out, in + 1].
+        reached: The number of its parameters in whose direction any example has a gradient.
         one_position: Whether it is called at one position per example: gradients are then δ āᵀ.
     """
 
@@ -58,6 +59,7 @@ class Layer:
         self.right = like.new_zeros(self.inputs, self.inputs)
         self.spread = (like.new_zeros(self.outputs), like.new_zeros(self.inputs))
         self.values = like.new_zeros(self.outputs, self.inputs)
+        self.reached = 0
         self.one_position = True
 
     def seen(self, use: Use) -> Tensor:
@@ -68,6 +70,10 @@ class Layer:
     def rotate(self) -> None:
         """Replace the factors by their eigenvectors, and Λ by the product of their eigenvalues."""
         self.check(self.left, self.right)
+        rows, columns = (
+            int(factor.diagonal().count_nonzero()) for factor in (self.left, self.right)
+        )
+        self.reached = rows * columns
         of_left, self.left = torch.linalg.eigh(self.left)
         of_right, self.right = torch.linalg.eigh(self.right)
         self.spread = of_left.clamp_min(0), of_right.clamp_min(0)
@@ -143,6 +149,12 @@ class Others:
             for name in self.looped:
                 squares = gradients[:, objective.slices[name]].square()
                 self.moments[name] += squares.T @ (objective.weights[part] / n)
+
+    @property
+    def reached(self) -> int:
+        """The number of these parameters in whose direction any example has a gradient."""
+        diagonals = (m.diagonal() if m.ndim == 2 else m for m in self.moments.values())
+        return sum(int(diagonal.count_nonzero()) for diagonal in diagonals)
 
     def blocks(self) -> Iterator[Spectral]:
         """Yield an operator per parameter."""

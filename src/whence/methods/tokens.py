@@ -27,13 +27,14 @@ from whence.methods.prediction import (
 from whence.objective.losses import measure_of
 from whence.objective.objective import Objective
 from whence.objective.trained import Examples
+from whence.result import Card, Result
 from whence.scores import Diagnostics
 
 _TILE = 2**25  # numbers of J V that stand at once: 128 MB of float32
 
 
-@dataclass(frozen=True, kw_only=True)
-class TokenScores:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class TokenScores(Result):
     """The part of each training sequence's score that each of its target tokens contributes.
 
     `values[q, i].sum()` is the sequence's score, as `whence.influence` gives it: the predicted
@@ -56,6 +57,13 @@ class TokenScores:
     positions: NDArray[np.intp]
     measure: str
     diagnostics: Diagnostics | None = field(default=None, repr=False)
+
+    def card(self) -> Card:
+        """Return what the scores are."""
+        q, k, t = self.values.shape
+        return Card(
+            title=f"{self.measure} of {q:,} queries, the parts of {t:,} tokens of {k:,} sequences"
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """Return a frame with a row per sequence and token, and a column per query."""
