@@ -12,8 +12,8 @@ from tests.linear.test_objective import CASES, random
 from tests.network.zoo import objective_of
 from whence.curvature import precision
 from whence.curvature import prepare as rule
-from whence.curvature.exact import GGN, Hessian
 from whence.curvature.damping import choose
+from whence.curvature.exact import GGN, Hessian
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput, NotPositiveDefinite
 from whence.linalg import CG, Cholesky, materialize
