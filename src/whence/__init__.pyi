@@ -16,7 +16,9 @@ from whence.applications.evaluate import evaluate as evaluate
 from whence.applications.explain import explain as explain
 from whence.applications.flip_set import flip_set as flip_set
 from whence.applications.label_errors import find_label_errors as find_label_errors
+from whence.applications.removals import removal_curve as removal_curve
 from whence.applications.report import report as report
+from whence.applications.stability import stability as stability
 from whence.curvature.kronecker import EKFAC as EKFAC
 from whence.curvature.kronecker import KFAC as KFAC
 from whence.linalg.cg import CG as CG

@@ -17,7 +17,7 @@ from whence.evaluation.agreement import Agreement
 _RETRAINED = 50
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Demonstration:
     """A misread digit and what made the model misread it.
 

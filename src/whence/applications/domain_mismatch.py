@@ -25,6 +25,7 @@ from whence.objective.losses import measure_of
 from whence.objective.measures import measure_name
 from whence.objective.trained import Data, Examples, Trained
 from whence.pages import write
+from whence.result import Card, Result
 from whence.scores import Diagnostics
 from whence.views.groups import Group, groups_page
 
@@ -34,8 +35,8 @@ Columns = str | int | Sequence[str | int]
 _DISTINCT = 10  # values of a column of numbers up to which each is a group of its own
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class GroupInfluence:
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class GroupInfluence(Result):
     """What one group of training rows does to the queries.
 
     Args:
@@ -66,9 +67,15 @@ class GroupInfluence:
         """The mean of |influence| over its rows."""
         return float(np.abs(self.influence).mean())
 
+    def card(self) -> Card:
+        """Return the group with its effect."""
+        return Card(
+            title=f"{self.name}, {len(self.positions):,} rows: {self.effect:+.4g} without them"
+        )
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class DomainMismatch:
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class DomainMismatch(Result):
     """Groups of training rows by what they do to a slice of queries; made by `domain_mismatch`.
 
     Args:
@@ -92,9 +99,13 @@ class DomainMismatch:
     convex: bool
     diagnostics: Diagnostics
 
-    def _repr_html_(self) -> str:
-        """Return the groups, for a notebook."""
-        return str(self.to_frame().to_html(index=False))
+    def card(self) -> Card:
+        """Return the groups, the largest influence per row first."""
+        return Card(
+            title=f"{len(self.groups)} groups of {len(self.influence):,} training rows; the mean "
+            f"{self.measure} of the queries is {self.value:.3f}",
+            table=self.to_frame(),
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """Return a row per group: name, size, per_row, total, effect, feature, strength."""

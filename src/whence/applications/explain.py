@@ -25,6 +25,7 @@ from whence.methods.prediction import MeasureLike
 from whence.objective.losses import measure_of
 from whence.objective.trained import Data, Examples, Trained
 from whence.pages import write
+from whence.result import Card, Result
 from whence.scores import Diagnostics, Scores
 from whence.views.answer import class_names, label_of, said_of, target_decimals
 from whence.views.explanation import Display, Explained, explanation_page
@@ -54,7 +55,7 @@ class Effect:
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Explanation:
+class Explanation(Result):
     """The training examples behind one prediction, those that push it either way.
 
     Args:
@@ -259,9 +260,25 @@ class Explanation:
             lines.append(quality_sentence(self.quality, names, decimals))
         return "\n".join(lines)
 
-    def __repr__(self) -> str:
-        """Return what is explained, in one line."""
-        return f"<Explanation of {said_of(self.trained, self.query)!r} by {self.method!r}>"
+    def card(self) -> Card:
+        """Return what the model says, and what the answer would be without each example."""
+        words, quantity = str(self).splitlines(), self.quantity
+        rows = [
+            {"example": effect.id, "label": self._label(effect), "pushes": phrase}
+            | ({"without it": quantity.read(self.value + effect.effect)} if self.sized else {})
+            for side, phrase in zip((self.raising, self.lowering), quantity.phrases, strict=True)
+            for effect in side
+        ]
+        return Card(
+            title=words[0],
+            facts={quantity.name: quantity.text(quantity.read(self.value), quantity.least)},
+            table=pd.DataFrame(rows),
+            words=tuple(words[-1:] if self.quality is not None else ()),
+        )
+
+    def _label(self, effect: Effect) -> str:
+        """Return the label of a training example."""
+        return label_of(self.trained, self.trained.train.targets[effect.position])
 
     @property
     def _raising_helps(self) -> bool:

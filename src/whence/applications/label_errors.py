@@ -19,9 +19,9 @@ from whence.linalg.solver import Solver
 from whence.methods.changes import relabel_gain
 from whence.methods.influence import chosen
 from whence.methods.loo_loss import (
-    HeldOut,
+    LooOutputs,
     best_penalty,
-    held_out,
+    loo_outputs,
     operations,
     penalty_applies,
 )
@@ -31,6 +31,7 @@ from whence.methods.prediction import Floats, MeasureLike, as_array
 from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Data, Trained
 from whence.pages import write
+from whence.result import Card, Result
 from whence.scores import Diagnostics
 from whence.views.answer import label_of
 from whence.views.labels import label_errors_page
@@ -48,7 +49,7 @@ _NAMES: dict[str, str] = {
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class LabelErrors:
+class LabelErrors(Result):
     """Training examples ranked by how wrong their labels look; made by `find_label_errors`.
 
     Args:
@@ -82,14 +83,15 @@ class LabelErrors:
         """Return n."""
         return len(self.ranking)
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         """Return what they are ranked by, and the first twenty."""
         first = self.to_frame().head(20).to_string(index=False)
         return f"{len(self):,} training examples by {self.ranked_by}\n{first}"
 
-    def _repr_html_(self) -> str:
-        """Return the first twenty, for a notebook."""
-        return str(self.to_frame().head(20).to_html(index=False))
+    def card(self) -> Card:
+        """Return what they are ranked by, and the first twenty."""
+        title = f"{len(self):,} training examples by {self.ranked_by}"
+        return Card(title=title, table=self.to_frame())
 
     def to_frame(self) -> pd.DataFrame:
         """Return the ranking as a frame, a row per training example.
@@ -294,7 +296,7 @@ def find_label_errors(
     losses = as_array(objective.loss(objective.outputs(train), train.targets))
     without = None
     if method == "held_out_loss":
-        without = held_out(objective_of(objective), everything, **options)
+        without = loo_outputs(objective_of(objective), everything, **options)
     own, diagnostics = None, Diagnostics(notes=objective.notes)
     if isinstance(method, Method) or smooth:
         found = chosen(method if isinstance(method, Method) else None, **options).fit(objective)
@@ -330,14 +332,14 @@ def _suggested(
     objective: Trained,
     labels: Tensor,
     first: NDArray[np.intp],
-    without: HeldOut | None,
+    without: LooOutputs | None,
     options: dict[str, Any],
 ) -> Tensor:
     """Return the label with the smallest loss without each of the first examples."""
     if without is not None:
         outputs = without.outputs[torch.from_numpy(first)]
     elif isinstance(objective, Objective):
-        outputs = held_out(objective, first, **options).outputs
+        outputs = loo_outputs(objective, first, **options).outputs
     else:  # as the model is, the example in its training data
         outputs = objective.outputs(objective.train.subset(first))
     return _likeliest(objective, outputs, labels)

@@ -23,6 +23,7 @@ from whence.evaluation.correlation import (
     spearman,
 )
 from whence.evaluation.figure import axes
+from whence.result import Card, Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +34,7 @@ _CONFIDENCE = 0.95
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Agreement:
+class Agreement(Result):
     """Predicted changes of q queries beside those that retraining made, for k removals.
 
     Attributes:
@@ -100,9 +101,18 @@ class Agreement:
             f"R = {self.pearson:.4f}, slope = {self.slope:.3f}"
         )
 
-    def __repr__(self) -> str:
-        """Return the same line; the pairs themselves are in `to_frame()`."""
-        return f"<{type(self).__name__}: {self}>"
+    def card(self) -> Card:
+        """Return the comparison, and the pairs."""
+        low, high = self.pearson_interval
+        return Card(
+            title=str(self),
+            facts={
+                "R": f"{self.pearson:.4f}",
+                f"{self.confidence:.0%} interval": f"{low:.3f} to {high:.3f}",
+                "slope": f"{self.slope:.3f}",
+            },
+            table=self.to_frame(),
+        )
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw actual against predicted changes, with the identity and the fitted line.

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from whence.errors import UnsupportedModel
 from whence.objective.losses import Loss, SquaredError
 
 _SQUARED = SquaredError()
+_NO_CLASSES = (
+    "Expected a classifier for measure='{}'. Got a regression. Use measure='prediction' or 'loss'."
+)
 
 
 class _OfResidual(Loss):
     """A loss of the residuals r = f − y of a regression, summed over outputs."""
 
+    regresses: ClassVar[bool] = True
+
+    def prediction(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return f of a single output, [b]."""
+        return _SQUARED.prediction(outputs, targets)
+
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Raise: a regression has no margin."""
-        return _SQUARED.probability(outputs, targets)
+        raise UnsupportedModel(_NO_CLASSES.format("margin"))
 
     def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Raise: a regression has no class probability."""
-        return _SQUARED.probability(outputs, targets)
+        raise UnsupportedModel(_NO_CLASSES.format("probability"))
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets have as many numbers as the outputs."""

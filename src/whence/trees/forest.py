@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -49,6 +49,20 @@ class Forest:
     def leaves_of(self, rows: Any) -> Integers:
         """Return the leaves of new rows, [t, b]."""
         return self.table.compact(self.route(rows))[:, 0]
+
+    def among(self, rows: NDArray[np.bool_], leaves: Integers, targets: Floats) -> Forest:
+        """Return the same trees with more rows among theirs, in no bag.
+
+        Args:
+            rows: Which of the m rows are those of these trees, in order, [m].
+            leaves: The leaves of all, [t, m].
+            targets: The encoded targets of all, [m].
+        """
+        counts = np.zeros((len(self), len(rows)))
+        counts[:, rows] = self.counts
+        c = self.targets.shape[1]
+        wide = targets[:, None] if c == 1 else np.eye(c)[targets.astype(np.intp)]
+        return replace(self, leaves=leaves, counts=counts, targets=wide)
 
     def weights(self, leaves: Integers) -> Floats:
         """Return wᵢ(x) of rows that lie in the leaves [t, q], shape [q, n]; each row sums to 1.

@@ -87,14 +87,16 @@ class BoostedTrees:
     Args:
         leaves: The leaf of each training row per round and output, [t, c, n], of `table`.
         targets: y, [n]: 0/1, class indices or numbers.
-        weights: wᵢ >= 0, [n]: sample weights times class weights; 0 for rows that were held out.
+        weights: wᵢ >= 0, [n]: sample weights times class weights.
         rule: How leaf values are computed.
         start: How F₀ is computed.
         objective: The loss as whence measures it.
         table: Numbers the leaves.
         route: Returns the library's leaf ids of new rows, [t, c, b].
         predict: Returns the library's raw predictions of rows, [b, c].
-        emphasis: Factors of the weights that the rounds see and the start does not, [n], or `None`.
+        emphasis: Factors of the weights by class, which the rounds see and the start does not, or
+            `None`.
+        held_out: Rows that were held out to stop early, [n], or `None`.
         bags: Whether the trees of each round saw each row, [t, 1 or c, n], or `None` where each
             saw all.
         untreated: Options in use whose effect on leaf values is not followed, as the user wrote
@@ -111,6 +113,7 @@ class BoostedTrees:
     route: Callable[[Any], Integers]
     predict: Callable[[Any], Floats]
     emphasis: Floats | None = None
+    held_out: NDArray[np.bool_] | None = None
     bags: NDArray[np.bool_] | None = None
     untreated: tuple[str, ...] = ()
 
@@ -126,7 +129,7 @@ class BoostedTrees:
         Cost:
             O(n T c).
         """
-        start = self.start.value(self.targets, self.weights)
+        start = self.start.value(self.targets, self._fitted)
         outputs = np.tile(start, (len(self.targets), 1))
         values = np.zeros((*self.leaves.shape[:2], self.rule.size))
         for t, leaf in enumerate(self.leaves):
@@ -145,7 +148,9 @@ class BoostedTrees:
         for t in range(len(self.leaves) - 1, -1, -1):
             outputs -= self.replay.added(t, self.leaves)
             yield self.round(t, outputs)
-        change = self.start.gradient(self.targets, self.weights)
+        change = self.start.gradient(self.targets, self._fitted)
+        if self.held_out is not None:
+            change[self.held_out] = 0
         yield Round(np.zeros((c, n), dtype=np.uint8), change, np.zeros((n, c, c)))
 
     def round(self, t: int, outputs: Floats) -> Round:
@@ -165,7 +170,7 @@ class BoostedTrees:
         return replace(self, weights=weights)
 
     def on(self, leaves: Integers, targets: Floats, weights: Floats) -> BoostedTrees:
-        """Return the same trees with other rows, which every round sees.
+        """Return the same trees with other rows, which every round sees and none is held out.
 
         Args:
             leaves: Their leaves, [t, c, m].
@@ -173,16 +178,52 @@ class BoostedTrees:
             weights: Their weights, [m]; a row of weight 0 still gets a derivative.
         """
         return replace(
-            self, leaves=leaves, targets=targets, weights=weights, emphasis=None, bags=None
+            self, leaves=leaves, targets=targets, weights=weights, held_out=None, bags=None
         )
+
+    def among(
+        self,
+        rows: NDArray[np.bool_],
+        leaves: Integers,
+        targets: Floats,
+        weights: Floats,
+    ) -> BoostedTrees:
+        """Return the same trees with more rows among theirs, of weight 0.
+
+        Args:
+            rows: Which of the m rows are those of these trees, in order, [m].
+            leaves: The leaves of all, [t, c, m].
+            targets: The targets of all, [m].
+            weights: The weights of all, [m]; 0 for the new ones.
+        """
+        held_out, bags = self.held_out, self.bags
+        if held_out is not None:
+            held_out = np.zeros(len(rows), dtype=bool)
+            held_out[rows] = self.held_out
+        if bags is not None and self.bags is not None:
+            bags = np.ones((*bags.shape[:2], len(rows)), dtype=bool)
+            bags[:, :, rows] = self.bags
+        return replace(
+            self, leaves=leaves, targets=targets, weights=weights, held_out=held_out, bags=bags
+        )
+
+    @cached_property
+    def _fitted(self) -> Floats:
+        """The weights of the rows, 0 for those that were held out."""
+        return self.weights if self.held_out is None else self.weights * ~self.held_out
 
     def _factors(self, t: int) -> Floats | None:
         """Return what the weights are multiplied with in round t, [n, 1 or c]; `None`: nothing."""
-        emphasis = None if self.emphasis is None else self.emphasis[:, None]
-        if self.bags is None:
-            return emphasis
-        bag: Floats = self.bags[t].T.astype(np.float64)
-        return bag if emphasis is None else bag * emphasis
+        factors: Floats | None = None
+        if self.emphasis is not None:
+            factors = self.emphasis[self.targets.astype(np.intp)][:, None]
+        if self.held_out is not None:
+            stays = (~self.held_out[:, None]).astype(np.float64)
+            factors = stays if factors is None else factors * stays
+        if self.bags is not None:
+            bag = self.bags[t].T.astype(np.float64)
+            factors = bag if factors is None else factors * bag
+        return factors
 
     def _seen(self, t: int) -> Floats:
         """Return the weights of the rows in round t, [n, 1 or c]."""

@@ -49,17 +49,17 @@ def read_gradient_boosting(model: Any, x: Any, y: Floats, weights: Floats) -> Bo
     # Friedman's factor (c - 1)/c multiplies the learning rate for more than two classes.
     rate = model.learning_rate * ((c - 1) / c if c > 1 else 1)
     fitted = _fitted_rows(model, y)
-    held_in = np.isin(np.arange(len(y)), fitted)
     return BoostedTrees(
         leaves=table.compact(ids),
         targets=y,
-        weights=weights * held_in,
+        weights=weights,
         rule=NewtonLeaves(loss, np.full(len(ids), rate), table.size, np.array(0.0)),
         start=start,
         objective=objective,
         table=table,
         route=leaf_ids,
         predict=raw,
+        held_out=None if len(fitted) == len(y) else ~np.isin(np.arange(len(y)), fitted),
         bags=_bags(model, ids, fitted),
         untreated=_untreated(model),
     )

@@ -45,13 +45,14 @@ def read_hist(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTrees:
     return BoostedTrees(
         leaves=leaves,
         targets=y,
-        weights=weights * _fitted_on(model, y),
+        weights=weights,
         rule=NewtonLeaves(loss, np.full(len(ids), float(model.learning_rate)), table.size, l2),
         start=start,
         objective=objective,
         table=table,
         route=lambda rows: _leaf_ids(model, rows),
         predict=lambda rows: np.asarray(model._raw_predict(rows), dtype=np.float64),
+        held_out=_held_out(model, y),
         untreated=_untreated(model),
     )
 
@@ -72,22 +73,19 @@ def _loss(model: Any) -> tuple[BoostingLoss, Start, Loss]:
     raise unsupported_objective("HistGradientBoosting", f"loss={model.loss!r}")
 
 
-def _fitted_on(model: Any, y: Floats) -> Floats:
-    """Return 1 for the rows that trees were fitted on, 0 for those held out to stop early."""
+def _held_out(model: Any, y: Floats) -> NDArray[np.bool_] | None:
+    """Return the rows that were held out to stop early, [n], or `None`."""
     if not (model.do_early_stopping_ and model._use_validation_data):
-        return np.ones(len(y))
+        return None
     if not model.validation_score_.size or model.validation_fraction is None:
-        return np.ones(len(y))
-    stratify = y if hasattr(model, "classes_") else None
+        return None
     fitted, _ = train_test_split(
         np.arange(len(y)),
         test_size=model.validation_fraction,
-        stratify=stratify,
+        stratify=y if hasattr(model, "classes_") else None,
         random_state=model._random_seed,
     )
-    mask = np.zeros(len(y))
-    mask[fitted] = 1
-    return mask
+    return ~np.isin(np.arange(len(y)), fitted)
 
 
 def _leaf_ids(model: Any, x: Any) -> NDArray[np.intp]:

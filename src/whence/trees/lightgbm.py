@@ -188,7 +188,7 @@ def _under_category_sets(tree: dict[str, str], text: _Text) -> list[int]:
 
 
 def _label_weights(text: _Text, y: Floats) -> Floats | None:
-    """Return the factors that is_unbalance and scale_pos_weight put on the rounds."""
+    """Return the factors by class that is_unbalance and scale_pos_weight put on the rounds."""
     if not text.objective.startswith("binary"):
         return None
     factors = np.ones(2)
@@ -197,7 +197,7 @@ def _label_weights(text: _Text, y: Floats) -> Floats | None:
         ratio = positive / (len(y) - positive)
         factors = np.array([max(1.0, ratio), max(1.0, 1 / ratio)])
     factors[1] *= text.number("scale_pos_weight")
-    return None if (factors == 1).all() else factors[y.astype(np.intp)]
+    return None if (factors == 1).all() else factors
 
 
 def _bags(text: _Text, rounds: int, n: int) -> NDArray[np.bool_] | None:
