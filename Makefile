@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow crash lint types docs bench paper clean
+.PHONY: help install demo test test-slow crash lint types stub docs bench paper clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "Expected Python >= 3.10. Got %d.%d. Name another one: make PYTHON=python3.12 ..." % sys.version_info[:2])'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,docs]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,docs,experiments]"
 	@touch $@
 
 demo: $(STAMP) ## Explain a misread digit, retrain to check, write whence-demo.html.
@@ -38,6 +38,9 @@ lint: $(STAMP) ## Check style and layers.
 
 types: $(STAMP) ## Check types, strictly.
 	$(BIN)/mypy
+
+stub: $(STAMP) ## Write src/whence/__init__.pyi after a public name was added.
+	$(BIN)/python -m tests.stub
 
 docs: $(STAMP) ## Build the site under site/, the reference of the command line anew.
 	$(BIN)/python -m typer whence.cli utils docs --name whence --output docs/reference/cli.md

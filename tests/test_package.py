@@ -1,33 +1,180 @@
-"""The face of the package: what is public, and what importing it costs."""
+"""The package: its public names, what importing it costs, its dependencies, its wheel."""
 
 from __future__ import annotations
 
+import ast
+import importlib
+import os
+import re
 import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 from types import ModuleType
 
+import pytest
+from sklearn.datasets import load_breast_cancer
+
 import whence
+from tests.stub import PATH, stub
 
+_REPOSITORY = Path(__file__).parent.parent
+_HEAVY = ("torch", "sklearn", "pandas", "numpy", "scipy")
 _OPTIONAL = ("transformers", "datasets", "ray", "matplotlib", "typer", "jinja2", "PIL")
+_ENTRY = re.compile(r"^::: whence\.([\w.]+)$", re.MULTILINE)
+_DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn"}  # else named as their module
 
 
-def test_import_loads_nothing_optional() -> None:
-    program = f"import sys, whence; print([m for m in {_OPTIONAL!r} if m in sys.modules])"
+def loaded(program: str, names: tuple[str, ...]) -> list[str]:
+    """Return which modules a program has imported at its end, in a process of its own."""
+    program += f"\nimport sys; print('\\nloaded', *[m for m in {names!r} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "[]"
+    return done.stdout.splitlines()[-1].split()[1:]
 
 
-def test_public_names_are_complete() -> None:
-    public = [
-        name
-        for name, value in vars(whence).items()
-        if not name.startswith("_") and not isinstance(value, ModuleType)
-    ]
-    assert set(public) <= set(whence.__all__)
+def documented() -> list[str]:
+    """Return what the reference documents, without the leading "whence."."""
+    pages = (_REPOSITORY / "docs" / "reference").glob("*.md")
+    return [name for page in pages for name in _ENTRY.findall(page.read_text(encoding="utf-8"))]
 
 
-def test_every_public_name_is_documented() -> None:
-    undocumented = [name for name in whence.__all__ if not getattr(whence, name).__doc__]
-    assert undocumented == []
+def test_import_loads_nothing_heavy() -> None:
+    assert loaded("import whence; dir(whence); whence.__version__", _HEAVY) == []
+
+
+@pytest.mark.parametrize("typed", [(), ("--help",), ("--version",), ("explain", "--help")])
+def test_help_and_version_load_nothing_heavy(typed: tuple[str, ...]) -> None:
+    program = f"import runpy, sys; sys.argv = ['whence', *{typed!r}]\n"
+    program += "try:\n    runpy.run_module('whence', run_name='__main__')\n"
+    program += "except SystemExit as stop:\n    assert not stop.code, stop.code"
+    assert loaded(program, _HEAVY) == []
+
+
+def test_public_names_load_nothing_optional() -> None:
+    assert loaded("from whence import *; influence, plot, attacks", _OPTIONAL) == []
+
+
+def test_public_names_are_what_dir_lists() -> None:
+    importlib.import_module("whence.cli")  # binds `whence.cli`, which is not public
+    assert dir(whence) == sorted(whence.__all__)
+    for name in ("cli", "demo", "workers", "applications", "nothing"):
+        assert name not in dir(whence)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        whence.nothing  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_every_public_name_has_a_docstring_and_its_own_name() -> None:
+    for name in set(whence.__all__) - {"__version__"}:
+        value = getattr(whence, name)
+        assert value.__doc__, name
+        assert value.__name__.rpartition(".")[2] == name
+
+
+def test_the_reference_documents_the_public_names_and_no_others() -> None:
+    public = set(whence.__all__) - {"__version__"}
+    assert {name.partition(".")[0] for name in documented()} >= public
+    assert {name for name in documented() if "." not in name} <= public
+
+
+@pytest.mark.parametrize("name", documented())
+def test_what_the_reference_documents_exists(name: str) -> None:
+    value: object = whence
+    place = "whence"
+    for part in name.split("."):
+        place = f"{place}.{part}"
+        try:
+            value = getattr(value, part)
+        except AttributeError:
+            assert isinstance(value, ModuleType)
+            value = importlib.import_module(place)
+    assert value.__doc__
+
+
+def test_the_stub_is_what_the_table_says() -> None:
+    assert PATH.read_text(encoding="utf-8") == stub(), "run `make stub`"
+
+
+def imported() -> set[str]:
+    """Return the distributions outside the standard library that src imports, at any depth."""
+    modules = set()
+    for path in (_REPOSITORY / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                modules.add(node.module or "")
+            elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+                modules |= {part.value for part in node.args if isinstance(part, ast.Constant)}
+    tops = {module.partition(".")[0] for module in modules}
+    tops -= {"whence", "experiments", *sys.stdlib_module_names}
+    return {_DISTRIBUTIONS.get(top, top) for top in tops}
+
+
+def test_dependencies_are_what_src_imports() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11 reads TOML")
+    project = tomllib.loads((_REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    def names(requirements: list[str]) -> set[str]:
+        return {re.split(r"[^\w.-]", each)[0].lower() for each in requirements}
+
+    assert project["name"] == "whence-attribution"
+    needed = names(project["dependencies"])
+    extras = project["optional-dependencies"]
+    users = extras.keys() - {"bench", "dev", "docs", "experiments"}
+    optional = {name for extra in users for name in names(extras[extra])} - needed
+    assert imported() - optional == needed
+
+
+def test_one_version() -> None:
+    citation = (_REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"version: {whence.__version__}" in citation
+    assert "whence-attribution" in citation
+
+
+def test_the_wheel_works_away_from_the_repository(tmp_path: Path) -> None:
+    pytest.importorskip("hatchling", reason="the wheel is built by hatchling, without network")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    build = ["wheel", str(_REPOSITORY), "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
+    subprocess.run([*pip, *build], check=True, cwd=tmp_path)
+    (wheel,) = tmp_path.glob("whence_attribution-*.whl")
+    installed = tmp_path / "installed"
+    subprocess.run(
+        [
+            *pip,
+            "install",
+            "--no-deps",
+            "--no-index",
+            "--no-compile",
+            "--target",
+            str(installed),
+            str(wheel),
+        ],
+        check=True,
+        cwd=tmp_path,
+    )
+    assert (installed / "bin" / "whence").exists()
+    assert (installed / "whence" / "py.typed").exists()
+    X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    X.iloc[:60, :3].assign(y=y[:60]).to_csv(tmp_path / "train.csv", index=False)
+    # Without `site` no editable installation is seen, so that the repository is not importable.
+    paths = os.pathsep.join([str(installed), sysconfig.get_paths()["purelib"]])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    asked = ["explain", "train.csv", "-t", "y", "--row", "3", "-o", "why.html", "--verify", "2"]
+    command = [sys.executable, "-S", "-m", "whence", *asked]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "The model says" in done.stdout
+    assert whence.__version__ in (tmp_path / "why.html").read_text(encoding="utf-8")
+    where = subprocess.run(
+        [sys.executable, "-S", "-c", "import whence; print(whence.__file__)"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+    )
+    assert where.stdout.startswith(str(installed))

@@ -1,88 +1,97 @@
-"""Which training data made the model do this?"""
+"""Which training data made the model do this?
 
-from whence.adapters.frozen import from_frozen
-from whence.adapters.sklearn import from_sklearn
-from whence.adapters.torch import from_torch
-from whence.adapters.transformers import from_transformers
-from whence.applications import attacks, plot
-from whence.applications.comparison import compare_influence
-from whence.applications.diagnose import diagnose, spectrum
-from whence.applications.domain_mismatch import domain_mismatch
-from whence.applications.evaluate import evaluate
-from whence.applications.explain import explain
-from whence.applications.flip_set import flip_set
-from whence.applications.label_errors import find_label_errors
-from whence.applications.report import report
-from whence.curvature.kronecker import EKFAC, KFAC
-from whence.linalg.cg import CG
-from whence.linalg.lissa import LiSSA
-from whence.methods.changes import edit, group_effect, perturbation
-from whence.methods.influence import Influence, influence, influence_on_parameters, self_influence
-from whence.methods.leave_one_out import leave_one_out
-from whence.methods.metagradient import metagradient
-from whence.methods.method import Attribution, Method
-from whence.methods.projected import projected
-from whence.methods.representer import representer
-from whence.methods.tokens import influence_by_token
-from whence.methods.tracin import tracin
-from whence.methods.unrolled import unrolled
-from whence.objective.losses import (
-    CrossEntropy,
-    Logistic,
-    SmoothHinge,
-    SquaredError,
-    SquaredHinge,
-    Tweedie,
-)
-from whence.scores import average
-from whence.training.metasmoothness import metasmoothness
-from whence.training.recipe import Recipe
-from whence.training.run import train
+Nothing is imported before it is asked for: `import whence` takes milliseconds, and the first use of
+`whence.from_torch` is what imports torch. A public name is a line of `_NAMES` and a line of the
+reference; `make stub` then writes `__init__.pyi`, from which type checkers and editors read.
+"""
 
-__all__ = [
-    "CG",
-    "EKFAC",
-    "KFAC",
-    "Attribution",
-    "CrossEntropy",
-    "Influence",
-    "LiSSA",
-    "Logistic",
-    "Method",
-    "Recipe",
-    "SmoothHinge",
-    "SquaredError",
-    "SquaredHinge",
-    "Tweedie",
-    "attacks",
-    "average",
-    "compare_influence",
-    "diagnose",
-    "domain_mismatch",
-    "edit",
-    "evaluate",
-    "explain",
-    "find_label_errors",
-    "flip_set",
-    "from_frozen",
-    "from_sklearn",
-    "from_torch",
-    "from_transformers",
-    "group_effect",
-    "influence",
-    "influence_by_token",
-    "influence_on_parameters",
-    "leave_one_out",
-    "metagradient",
-    "metasmoothness",
-    "perturbation",
-    "plot",
-    "projected",
-    "report",
-    "representer",
-    "self_influence",
-    "spectrum",
-    "tracin",
-    "train",
-    "unrolled",
-]
+from __future__ import annotations
+
+from importlib import import_module
+
+from whence.version import __version__
+
+_NAMES = {
+    "CG": "whence.linalg.cg",
+    "EKFAC": "whence.curvature.kronecker",
+    "KFAC": "whence.curvature.kronecker",
+    "Attribution": "whence.methods.method",
+    "Cholesky": "whence.linalg.cholesky",
+    "CrossEntropy": "whence.objective.losses",
+    "Diagnostics": "whence.scores",
+    "Examples": "whence.objective.trained",
+    "Influence": "whence.methods.influence",
+    "LeaveOneOut": "whence.methods.leave_one_out",
+    "LiSSA": "whence.linalg.lissa",
+    "Logistic": "whence.objective.losses",
+    "Metagradient": "whence.methods.metagradient",
+    "Method": "whence.methods.method",
+    "Projected": "whence.methods.projected",
+    "Recipe": "whence.training.recipe",
+    "Representer": "whence.methods.representer",
+    "Scores": "whence.scores",
+    "SmoothHinge": "whence.objective.losses",
+    "SquaredError": "whence.objective.losses",
+    "SquaredHinge": "whence.objective.losses",
+    "TracIn": "whence.methods.tracin",
+    "Trained": "whence.objective.trained",
+    "Tweedie": "whence.objective.losses",
+    "Unrolled": "whence.methods.unrolled",
+    "average": "whence.scores",
+    "compare_influence": "whence.applications.comparison",
+    "diagnose": "whence.applications.diagnose",
+    "domain_mismatch": "whence.applications.domain_mismatch",
+    "edit": "whence.methods.changes",
+    "evaluate": "whence.applications.evaluate",
+    "explain": "whence.applications.explain",
+    "find_label_errors": "whence.applications.label_errors",
+    "flip_set": "whence.applications.flip_set",
+    "from_frozen": "whence.adapters.frozen",
+    "from_sklearn": "whence.adapters.sklearn",
+    "from_torch": "whence.adapters.torch",
+    "from_transformers": "whence.adapters.transformers",
+    "group_effect": "whence.methods.changes",
+    "influence": "whence.methods.influence",
+    "influence_by_token": "whence.methods.tokens",
+    "influence_on_parameters": "whence.methods.parameters",
+    "leave_one_out": "whence.methods.leave_one_out",
+    "metagradient": "whence.methods.metagradient",
+    "metasmoothness": "whence.training.metasmoothness",
+    "perturbation": "whence.methods.changes",
+    "projected": "whence.methods.projected",
+    "removal_curve": "whence.applications.removals",
+    "report": "whence.applications.report",
+    "representer": "whence.methods.representer",
+    "retrain": "whence.training.replay",
+    "self_influence": "whence.methods.influence",
+    "spectrum": "whence.applications.diagnose",
+    "stability": "whence.applications.stability",
+    "tracin": "whence.methods.tracin",
+    "train": "whence.training.run",
+    "unrolled": "whence.methods.unrolled",
+}
+_MODULES = {
+    "attacks": "whence.applications.attacks",
+    "errors": "whence.errors",
+    "evaluation": "whence.evaluation",
+    "linalg": "whence.linalg",
+    "plot": "whence.applications.plot",
+}
+__all__ = ["__version__", *sorted({**_NAMES, **_MODULES})]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used."""
+    if name in _MODULES:
+        value: object = import_module(_MODULES[name])
+    elif name in _NAMES:
+        value = getattr(import_module(_NAMES[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names, imported or not."""
+    return __all__

@@ -11,12 +11,13 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from whence.adapters.sklearn import from_sklearn
-from whence.applications.explain import Explanation, Verification, explain
+from whence.applications.explain import Explanation, explain
+from whence.evaluation.agreement import Agreement
 
 _RETRAINED = 50
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Demonstration:
     """A misread digit and what made the model misread it.
 
@@ -33,7 +34,7 @@ class Demonstration:
     """
 
     explanation: Explanation
-    verification: Verification
+    verification: Agreement
     labels: NDArray[np.int64]
     accuracy: float
     position: int

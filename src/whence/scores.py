@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from whence.errors import InvalidInput
+from whence.result import Card, Result
 
 Floats = NDArray[np.floating[Any]]
 
@@ -76,8 +77,8 @@ class Diagnostics:
         return "\n".join([*lines, *(f"note          {note}" for note in self.notes)])
 
 
-@dataclass(frozen=True)
-class Ranking:
+@dataclass(frozen=True, repr=False)
+class Ranking(Result):
     """The k training examples that come first, for each query.
 
     Args:
@@ -94,9 +95,16 @@ class Ranking:
         """Yield (id, score) of the first query: `for id, effect in scores.top(5)`."""
         return iter(zip(self.ids[0].tolist(), self.values[0].tolist(), strict=True))
 
+    def card(self) -> Card:
+        """Return the examples of the first query."""
+        q, k = self.ids.shape
+        table = pd.DataFrame(list(self), columns=["id", "score"])
+        words = () if q == 1 else (f"The first of {q:,} queries is shown.",)
+        return Card(title=f"the first {k} of {q:,} queries", table=table, words=words)
 
-@dataclass(frozen=True, kw_only=True)
-class Scores:
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Scores(Result):
     """Predicted change of each query's measure if each training example is removed.
 
     `values[q, i]` predicts measure_q(θ̂₋ᵢ) − measure_q(θ̂). For the loss, in nats, a positive
@@ -156,6 +164,21 @@ class Scores:
         """Return the k most influential examples per query: the largest absolute scores first."""
         return self._ranking(-np.abs(self.values), k)
 
+    def at(self, positions: NDArray[np.intp]) -> Scores:
+        """Return the scores of some of the candidates.
+
+        Args:
+            positions: Their positions in the training data, [m], sorted or not.
+        """
+        order = np.argsort(self.positions, kind="stable")
+        where = order[np.searchsorted(self.positions, positions, sorter=order)]
+        return replace(
+            self,
+            values=self.values[:, where],
+            train_ids=self.train_ids[where],
+            positions=self.positions[where],
+        )
+
     def upweight(self) -> Floats:
         """Return the paper's I_up,loss = −n × score: the derivative per unit of extra weight.
 
@@ -167,6 +190,20 @@ class Scores:
     def to_frame(self) -> pd.DataFrame:
         """Return a frame with a row per training example and a column per query."""
         return pd.DataFrame(self.values.T, index=self.train_ids, columns=self.query_ids)
+
+    def card(self) -> Card:
+        """Return what the scores are, and those of the first query that are largest either way."""
+        q, k = self.values.shape
+        first = self.largest(min(10, k)) if q and k else None
+        table = None if first is None else pd.DataFrame(list(first), columns=["id", "score"])
+        words = (f"The largest of query {self.query_ids[0]}:",) if first is not None else ()
+        return Card(
+            title=f"{self.measure} of {q:,} queries without each of {k:,} of {self.n:,} training "
+            f"examples, by {self.method}",
+            facts={"queries": f"{q:,}", "candidates": f"{k:,}", "measure": self.measure},
+            table=table,
+            words=words,
+        )
 
     def _ranking(self, keys: Floats, k: int) -> Ranking:
         """Return the k smallest keys of each row; ties in the order of the training data."""

@@ -53,5 +53,5 @@ def test_refusals() -> None:
     with pytest.raises(InvalidInput, match="Got 2 queries"):
         whence.flip_set(whence.from_sklearn(model, x, y), (x[:2], y[:2]))
     ridge = whence.from_sklearn(Ridge().fit(x, y), x, y)
-    with pytest.raises(InvalidInput, match="0 classes"):
+    with pytest.raises(InvalidInput, match="of a classifier"):
         whence.flip_set(ridge, (x[0], y[0]))

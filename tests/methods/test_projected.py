@@ -14,6 +14,7 @@ import whence
 from tests.network.zoo import ZOO, objective_of
 from whence.errors import InvalidInput, NotPositiveDefinite, UnsupportedModel
 from whence.methods import projected as module
+from whence.methods import projections
 from whence.network.objective import ModuleObjective
 
 _LARGE = 10_000
@@ -105,17 +106,17 @@ def test_both_grams_and_all_blocks_give_one_answer(monkeypatch: pytest.MonkeyPat
         scores = [
             whence.projected(case, (x[:4], y[:4]), projection="dense", size=12).values,
         ]
-        monkeypatch.setattr(module, "_BUDGET", 40)  # two columns of 18 at once
+        monkeypatch.setattr(projections, "_BUDGET", 40)  # two columns of 18 at once
         again = case.reweighted(case.weights)
         scores.append(whence.projected(again, (x[:4], y[:4]), projection="dense", size=12).values)
         monkeypatch.undo()
         np.testing.assert_allclose(scores[1], scores[0], atol=1e-12, err_msg=shape)
-        rows = module._project(case, module._Plan("loss", "dense", 12, 0, 1e-2)).rows
+        rows = module._Plan("loss", "dense", 12, 0, 1e-2).project(case).rows
         assert rows.shape == (len(case.train), 12)
         n, weights = len(rows), case.weights
         gram = rows.T @ rows / n
         damped = gram + gram.trace() / 12 * torch.eye(12).double()
-        asked = module._Whole(12, 0)(case, case.examples((x[:4], y[:4])), case.loss)
+        asked = projections.Whole(12, 0)(case, case.examples((x[:4], y[:4])), case.loss)
         expected = asked @ torch.linalg.solve(damped, (rows * weights.unsqueeze(1) / n).T)
         np.testing.assert_allclose(scores[0], expected, atol=1e-12, err_msg=shape)
 
@@ -161,7 +162,7 @@ def test_training_data_are_projected_once(monkeypatch: pytest.MonkeyPatch) -> No
     def refuse(*_: Any) -> Any:
         raise AssertionError("projected again")
 
-    monkeypatch.setattr(module, "_project", refuse)
+    monkeypatch.setattr(module._Plan, "project", refuse)
     np.testing.assert_array_equal(whence.projected(objective, asked).values, first.values)
     whence.projected(objective, asked, damping=3.0)
 

@@ -82,7 +82,7 @@ def test_scores_are_changes_of_the_loss_without_a_term() -> None:
                 change = float(without - nn.functional.cross_entropy(f[a], y[a]))
                 assert abs(float(found.values[a, i]) - change) < 1e-12
     assert found.measure == "loss"
-    assert "sum to the outputs within" in found.method
+    assert any("sum to the outputs within" in note for note in found.diagnostics.notes)
 
 
 def test_linear_models_with_free_and_penalized_intercepts() -> None:

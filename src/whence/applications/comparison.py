@@ -10,18 +10,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from whence.errors import InvalidInput
-from whence.methods.influence import influence
+from whence.methods.influence import chosen
+from whence.methods.method import Method
 from whence.methods.prediction import MeasureLike
-from whence.objective.objective import Objective
+from whence.objective.trained import Data, Trained
+from whence.result import Card, Result
 from whence.scores import Ranking, Scores
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Comparison:
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Comparison(Result):
     """The influence of the same training examples on one query, under two models.
 
     Args:
-        a: First-order scores under the first model, [1, n].
+        a: Scores under the first model, [1, n].
         b: Under the second, [1, n].
         same_class: Whether each training example has the query's label, [n].
         agreement: Spearman correlation of the two rows of scores, in [−1, 1]; NaN if one is
@@ -63,6 +65,18 @@ class Comparison:
             frame[f"rank_{name}"] = _ranks(-scores.values[0]).astype(int)
         return frame
 
+    def card(self) -> Card:
+        """Return the agreement, and the examples that matter most under the first model."""
+        order = np.argsort(-np.abs(self.a.values[0]), kind="stable")
+        return Card(
+            title=str(self).splitlines()[0],
+            facts={
+                "Spearman correlation": f"{self.agreement:.2f}",
+                "of the 10 most helpful in common": f"{self.shared(10)}",
+            },
+            table=self.to_frame().iloc[order],
+        )
+
     def __str__(self) -> str:
         """Return the comparison in words."""
         lines = [
@@ -77,12 +91,14 @@ class Comparison:
 
 
 def compare_influence(
-    objective_a: Objective,
-    objective_b: Objective,
-    query: Any,
-    query_b: Any = None,
+    objective_a: Trained,
+    objective_b: Trained,
+    query: Data,
+    query_b: Data | None = None,
     *,
     measure: MeasureLike = "loss",
+    method: Method | None = None,
+    method_b: Method | None = None,
 ) -> Comparison:
     """Compare which training examples are behind one prediction under two models.
 
@@ -90,11 +106,13 @@ def compare_influence(
     pixels and features of a network, or two sets of columns.
 
     Args:
-        objective_a: R at θ̂ of one model.
-        objective_b: R at θ̂ of the other.
+        objective_a: One model.
+        objective_b: The other.
         query: (x, y) of one query, as the first model takes it.
         query_b: The same query as the second model takes it; `query` if `None`.
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+        method: What scores the examples; `whence.Influence` if `None`.
+        method_b: Under the second model; `method` if `None`.
 
     Returns:
         The comparison: `.agreement`, `.helpful(k)`, `.first_opposite`, `.to_frame()`.
@@ -103,7 +121,7 @@ def compare_influence(
         InvalidInput: If the models' training examples or the queries are not the same.
 
     Cost:
-        One first-order influence under each model.
+        The scores of one query under each model.
 
     References:
         Koh & Liang (2017), section 5.1, figure 4.
@@ -122,24 +140,25 @@ def compare_influence(
         >>> -1 <= comparison.agreement <= 1
         True
     """
-    asked_a = objective_a.examples(query)
-    asked_b = objective_b.examples(query if query_b is None else query_b)
-    if len(asked_a) != 1 or len(asked_b) != 1:
+    queries_a = objective_a.examples(query)
+    queries_b = objective_b.examples(query if query_b is None else query_b)
+    if len(queries_a) != 1 or len(queries_b) != 1:
         raise InvalidInput(
-            f"Expected one query for each model. Got {len(asked_a)} and {len(asked_b)}."
+            f"Expected one query for each model. Got {len(queries_a)} and {len(queries_b)}."
         )
-    label, labels = asked_a.targets[0], objective_a.train.targets
+    label, labels = queries_a.targets[0], objective_a.train.targets
     same = _equal(labels, label)
     if len(objective_a.train) != len(objective_b.train) or not np.array_equal(
-        same, _equal(objective_b.train.targets, asked_b.targets[0])
+        same, _equal(objective_b.train.targets, queries_b.targets[0])
     ):
         raise InvalidInput(
             "Expected two models of the same examples in the same order, and the same query. Got "
             f"{len(objective_a.train)} and {len(objective_b.train)} training examples, or other "
             "labels. Fit both on the same rows."
         )
-    a = influence(objective_a, asked_a, measure=measure)
-    b = influence(objective_b, asked_b, measure=measure)
+    first, second = chosen(method), chosen(method if method_b is None else method_b)
+    a = first.fit(objective_a).scores(queries_a, measure=measure)
+    b = second.fit(objective_b).scores(queries_b, measure=measure)
     ranks = _ranks(a.values[0]), _ranks(b.values[0])
     varies = all(np.ptp(rank) > 0 for rank in ranks)
     agreement = float(np.corrcoef(*ranks)[0, 1]) if varies else float("nan")

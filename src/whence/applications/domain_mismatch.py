@@ -12,22 +12,22 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
+from torch import Tensor
 
-from whence.curvature.exact import Gradients
-from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
-from whence.linear.objective import LinearExamples
-from whence.methods.changes import group_effect, perturbation
-from whence.methods.fit_quality import diagnostics
+from whence.methods.changes import group_effect
+from whence.methods.influence import chosen
 from whence.methods.leave_one_out import converged
+from whence.methods.method import Method
 from whence.methods.prediction import Floats, Indices, MeasureLike, Order, as_array, positions
 from whence.objective.losses import measure_of
-from whence.objective.objective import Objective
-from whence.objective.trained import Examples
-from whence.pages import Item, RankedPage, RankedRow, write
+from whence.objective.measures import measure_name
+from whence.objective.trained import Data, Examples, Trained
+from whence.pages import write
+from whence.result import Card, Result
 from whence.scores import Diagnostics
-from whence.views.examples import lights_of
+from whence.views.groups import Group, groups_page
 
 Groups = Mapping[Any, Indices] | Sequence[Any] | NDArray[Any]
 Columns = str | int | Sequence[str | int]
@@ -35,8 +35,8 @@ Columns = str | int | Sequence[str | int]
 _DISTINCT = 10  # values of a column of numbers up to which each is a group of its own
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class GroupInfluence:
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class GroupInfluence(Result):
     """What one group of training rows does to the queries.
 
     Args:
@@ -67,9 +67,15 @@ class GroupInfluence:
         """The mean of |influence| over its rows."""
         return float(np.abs(self.influence).mean())
 
+    def card(self) -> Card:
+        """Return the group with its effect."""
+        return Card(
+            title=f"{self.name}, {len(self.positions):,} rows: {self.effect:+.4g} without them"
+        )
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class DomainMismatch:
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class DomainMismatch(Result):
     """Groups of training rows by what they do to a slice of queries; made by `domain_mismatch`.
 
     Args:
@@ -93,9 +99,13 @@ class DomainMismatch:
     convex: bool
     diagnostics: Diagnostics
 
-    def _repr_html_(self) -> str:
-        """Return the groups, for a notebook."""
-        return str(self.to_frame().to_html(index=False))
+    def card(self) -> Card:
+        """Return the groups, the largest influence per row first."""
+        return Card(
+            title=f"{len(self.groups)} groups of {len(self.influence):,} training rows; the mean "
+            f"{self.measure} of the queries is {self.value:.3f}",
+            table=self.to_frame(),
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """Return a row per group: name, size, per_row, total, effect, feature, strength."""
@@ -119,6 +129,7 @@ class DomainMismatch:
         path: str | os.PathLike[str],
         *,
         title: str = "Which training rows drive these errors?",
+        about: Sequence[str] = (),
         command: str = "domain_mismatch(objective, queries, ...).report(path)",
     ) -> Path:
         """Write the groups as one self-contained HTML page.
@@ -126,6 +137,7 @@ class DomainMismatch:
         Args:
             path: The file; an existing one is replaced, whole or not at all.
             title: The heading.
+            about: Which data and model these are, a sentence each; the first stands on top.
             command: What reproduces the page; shown at its end.
 
         Returns:
@@ -134,39 +146,39 @@ class DomainMismatch:
         Raises:
             InvalidInput: If the path cannot be written.
         """
-        rows = tuple(
-            RankedRow(item=_item(group), score=group.per_row, gain=-group.effect)
-            for group in self.groups
-        )
-        page = RankedPage(
-            title=title,
-            words=f"Groups of training rows by the mean size of one row's influence on the mean "
-            f"{self.measure} of the queries, {self.value:.3f} as it is. The last column "
-            "is by how much that falls when the model is trained without the group; below 0, it "
-            "rises.",
-            score="influence per row",
-            unit="nats" if self.measure == "loss" else "",
-            rows=rows,
-            lights=lights_of(self.diagnostics, convex=self.convex),
-            method=f"Influence of rows: first order. Effect of groups: {self.order}. Feature: the "
-            "largest mean size of the derivative in a training row's input.",
-            command=command,
+        page = groups_page(
+            (
+                Group(
+                    name=group.name,
+                    size=len(group.positions),
+                    per_row=group.per_row,
+                    total=group.total,
+                    effect=group.effect,
+                    feature=group.feature,
+                )
+                for group in self.groups
+            ),
+            measure=self.measure,
+            value=self.value,
+            order=self.order,
             n=len(self.influence),
-            noun="group",
-            label="size",
-            gain="loss saved without it" if self.measure == "loss" else "fall without it",
+            diagnostics=self.diagnostics,
+            title=title,
+            about=tuple(about),
+            command=command,
         )
         return write(page, path)
 
 
 def domain_mismatch(
-    objective: Objective,
-    queries: Any,
+    objective: Trained,
+    queries: Data,
     *,
     columns: Columns | None = None,
     groups: Groups | None = None,
     order: Order | Literal["refit"] = "refit",
     measure: MeasureLike = "loss",
+    method: Method | None = None,
     solver: Solver | None = None,
     damping: float | None = None,
 ) -> DomainMismatch:
@@ -184,6 +196,8 @@ def domain_mismatch(
         groups: A label per training row, [n], or positions by name. Give this or `columns`.
         order: How to find the effect of a whole group: "first", "newton", "refined" or "refit".
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+        method: What scores the rows; `whence.Influence` if `None`. Another method's scores add up
+            for order="first", and features are named only where it follows changes of inputs.
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
 
@@ -215,56 +229,49 @@ def domain_mismatch(
     if (columns is None) == (groups is None):
         raise InvalidInput("Expected either columns= or groups=. Got both or neither.")
     named = _by_columns(objective, columns) if groups is None else _by_name(objective, groups)
-    n = len(objective.train)
     base = converged(objective) if order == "refit" else objective
-    asked = objective.examples(queries)
+    examples = objective.examples(queries)
     quantity = measure_of(objective.loss, measure)
-    prepared = prepare(objective, 1, solver=solver, damping=damping)
-    mean = objective.params.new_full((len(asked), 1), 1 / len(asked))
-    solution = prepared.inverse.solve(Gradients(objective, asked, quantity).rmatmat(mean))
-    dots = objective.gradient_dot(objective.train, objective.loss, solution.value).squeeze(1)
-    each = as_array(dots * objective.weights / n)
+    found = chosen(method, solver, damping).fit(objective)
+    values, diagnostics = found.mean_values(examples, quantity, np.arange(len(objective.train)))
+    each = as_array(values)
     features = _features(objective.train)
-    found = []
+    options: dict[str, Any] = {"method": method, "solver": solver, "damping": damping}
+    groups_found = []
     for name, where in named:
-        pull = np.abs(
-            perturbation(
-                objective, where, asked, measure=measure, solver=solver, damping=damping
-            ).reshape(len(where), -1)
-        ).mean(0)
-        effect = group_effect(
-            base, where, asked, order=order, measure=measure, solver=solver, damping=damping
-        )
-        found.append(
+        slopes = np.zeros(len(features))
+        if found.follows_inputs:
+            slopes = as_array(found.input_gradient(examples, quantity, where))
+            slopes = np.abs(slopes.reshape(len(where), -1)).mean(0)
+        effect = group_effect(base, where, examples, order=order, measure=measure, **options)
+        groups_found.append(
             GroupInfluence(
                 name=name,
                 positions=where,
                 influence=each[where],
                 effect=float(effect.mean()),
-                feature=_name(features, pull),
-                acting=pull,
+                feature=_name(features, slopes),
+                acting=slopes,
             )
         )
-    found.sort(key=lambda group: -group.per_row)
+    groups_found.sort(key=lambda group: -group.per_row)
     return DomainMismatch(
-        groups=tuple(found),
+        groups=tuple(groups_found),
         influence=each,
-        value=float(quantity(objective.outputs(asked), asked.targets).mean()),
+        value=float(quantity(objective.outputs(examples), examples.targets).mean()),
         order=order,
-        measure=measure if isinstance(measure, str) else type(measure).__name__,
+        measure=measure_name(measure),
         features=features,
         convex=objective.convex,
-        diagnostics=diagnostics(objective, prepared, solution),
+        diagnostics=diagnostics,
     )
 
 
-def _by_columns(
-    objective: Objective, columns: Columns | None
-) -> list[tuple[str, NDArray[np.intp]]]:
+def _by_columns(objective: Trained, columns: Columns | None) -> list[tuple[str, NDArray[np.intp]]]:
     """Return the groups that the values of some columns make."""
     train = objective.train
     names = _features(train)
-    if not isinstance(train, LinearExamples) or not names:
+    if not names:
         raise UnsupportedModel(
             "Expected training rows with columns. Got examples of another kind. Pass groups=, a "
             "label per training example."
@@ -287,7 +294,7 @@ def _by_columns(
     return _proper(found, len(train))
 
 
-def _by_name(objective: Objective, groups: Groups) -> list[tuple[str, NDArray[np.intp]]]:
+def _by_name(objective: Trained, groups: Groups) -> list[tuple[str, NDArray[np.intp]]]:
     """Return the groups that a user named."""
     n = len(objective.train)
     if isinstance(groups, Mapping):
@@ -314,10 +321,10 @@ def _proper(
 
 def _features(train: Examples) -> tuple[str, ...]:
     """Return the names of the columns of the user's rows; none where they are no rows."""
-    if not isinstance(train, LinearExamples) or train.inputs is None:
-        return ()
     if isinstance(train.inputs, pd.DataFrame):
         return tuple(str(name) for name in train.inputs.columns)
+    if isinstance(train.inputs, Tensor) or getattr(train.inputs, "ndim", 0) != 2:
+        return ()
     return tuple(f"column {j}" for j in range(train.inputs.shape[1]))
 
 
@@ -340,15 +347,5 @@ def _values(rows: Any, at: int) -> pd.Series[Any]:
 
 def _name(features: tuple[str, ...], acting: Floats) -> str | None:
     """Return the feature with the largest derivative, if features have names."""
-    return features[int(acting.argmax())] if len(features) == len(acting) else None
-
-
-def _item(group: GroupInfluence) -> Item:
-    """Return a group as a page shows it."""
-    columns = (
-        ("rows", str(len(group.positions))),
-        ("summed influence", f"{group.total:+.4g}"),
-        ("without the group", f"{group.effect:+.4g}"),
-        ("acts through", group.feature or "several inputs"),
-    )
-    return Item(title=group.name, label=f"{len(group.positions)} rows", columns=columns)
+    named = len(features) == len(acting) and acting.any()
+    return features[int(acting.argmax())] if named else None

@@ -1,9 +1,10 @@
-"""How well do scores predict retraining on random subsets? The LDS of a convex model."""
+"""How well do scores predict fits to random subsets? The linear datamodeling score."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,45 +16,47 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from whence.errors import InvalidInput
-from whence.evaluation.bank import subset_bank
+from whence.evaluation.bank import Together, subset_bank
 from whence.evaluation.metrics import LDS, lds
 from whence.linalg.solver import Solver
-from whence.methods.influence import influence
+from whence.methods.influence import chosen
 from whence.methods.leave_one_out import converged
+from whence.methods.method import Method
 from whence.methods.prediction import MeasureLike, measure_name
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
-from whence.objective.objective import Objective
-from whence.objective.trained import Examples
+from whence.objective.trained import Data, Examples, Trained
 from whence.storage import digest
 
 
 def evaluate(
-    objective: Objective,
-    queries: Any,
+    objective: Trained,
+    queries: Data,
     *,
     subsets: int = 50,
     fraction: float = 0.5,
     directory: str | os.PathLike[str] | None = None,
     measure: MeasureLike = "loss",
+    method: Method | None = None,
     solver: Solver | None = None,
     damping: float | None = None,
 ) -> LDS:
-    """Train a convex model on random subsets, and correlate what came with what influence predicts.
+    """Refit a model on random subsets, and correlate what came with what the scores predict.
 
     For each query the rank correlation, over the subsets S, of Σ_{i ∉ S} scores[q, i] and m_q(θ̂_S).
-    Retraining is exact and has no noise, so a perfect predictor would reach 1. With fraction 0.5
-    half of the data go at once, far from the single removals that influence is about: compare
+    A convex refit is exact and has no noise, so a perfect predictor would reach 1. With fraction
+    0.5 half of the data go at once, far from the single removals that influence is about: compare
     methods by it, and judge single effects by `explanation.verify`.
 
     Args:
-        objective: R at θ̂, convex.
+        objective: A model that can be fitted again: convex, or a recorded training.
         queries: (X, y) of q queries.
         subsets: How many, >= 3.
         fraction: Of the training examples that each subset keeps, in (0, 1).
         directory: Where the retrainings are kept, one file each: an interrupted call goes on from
             there. Nowhere if `None`.
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+        method: What makes the scores; `whence.Influence` if `None`.
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
 
@@ -61,7 +64,7 @@ def evaluate(
         The score on average with its interval, and per query.
 
     Raises:
-        UnsupportedModel: If R is not known to be convex: see `whence.evaluation.subset_bank`.
+        UnsupportedModel: If the model cannot be fitted again: see `whence.evaluation.subset_bank`.
         InvalidInput: If the options cannot be used, or the directory holds other retrainings.
 
     Cost:
@@ -83,22 +86,23 @@ def evaluate(
     if subsets < 3:
         raise InvalidInput(f"Expected at least 3 subsets. Got {subsets}.")
     base = converged(objective)
-    asked = base.examples(queries)
-    scores = influence(base, asked, measure=measure, solver=solver, damping=damping)
-    retrain = _Refit(base=base, asked=asked, measure=measure_of(base.trained_loss, measure))
+    examples = base.examples(queries)
+    found = chosen(method, solver, damping).fit(base)
+    scores = found.scores(examples, measure=measure)
+    retrain = _Refit(base=base, queries=examples, measure=measure_of(base.trained_loss, measure))
     with tempfile.TemporaryDirectory() as scratch:
         bank = subset_bank(
-            retrain,
+            Together(retrain, base.together),
             len(base.train),
             subsets=subsets,
             seeds=1,
             fraction=fraction,
             fingerprint=digest(
-                f"{measure_name(measure)} {type(base.trained_loss).__name__}",
+                measure_name(measure),
                 base.weights,
-                base.l2,
+                *base.identity(),
                 *_content(base.train),
-                *_content(asked),
+                *_content(examples),
             ),
             directory=scratch if directory is None else directory,
         )
@@ -120,21 +124,24 @@ def _content(examples: Examples) -> list[Tensor | str]:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Refit:
-    """The training of a convex model on part of its data, from θ̂.
+    """The fit of a model to parts of its data.
 
     Args:
-        base: R at its minimum.
-        asked: The queries.
+        base: The model.
+        queries: The queries.
         measure: What is observed of them.
     """
 
-    base: Objective
-    asked: Examples
+    base: Trained
+    queries: Examples
     measure: Measure
 
-    def __call__(self, weights: Tensor, seed: int) -> Tensor:
-        """Return the measure of each query after training with these weights, [q]."""
-        del seed  # the minimum does not depend on it
+    def __call__(self, weights: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Return the measure of each query after fits with these weights [k, n], [k, q]."""
+        del seeds  # a refit does not depend on them
         kept = self.base.weights * weights.to(self.base.weights)
-        trained = self.base.refit(kept)
-        return self.measure(trained.outputs(self.asked), self.asked.targets)
+        values = [
+            self.measure(fitted.outputs(self.queries), self.queries.targets)
+            for fitted in self.base.refits(kept)
+        ]
+        return torch.stack(values)

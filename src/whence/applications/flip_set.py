@@ -6,20 +6,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.errors import InvalidInput
-from whence.methods.influence import influence
+from whence.methods.influence import chosen
 from whence.methods.leave_one_out import converged, refit_without
-from whence.objective.objective import Objective
+from whence.methods.method import Method
+from whence.objective.trained import Data, Trained
+from whence.result import Card, Result
 
 _GROWTH = 1.25  # from a set that did not flip the prediction to the next one tried
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class FlipSet:
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class FlipSet(Result):
     """Training examples whose removal changes a prediction, found by `flip_set`.
 
     Args:
@@ -57,18 +60,32 @@ class FlipSet:
             f"retrained"
         )
 
+    def card(self) -> Card:
+        """Return the outcome, and the first of the set."""
+        facts = {"retrained": f"{self.tried} times"}
+        if self.found:
+            facts = {"removed": f"{len(self.positions):,} of {self.n:,}", **facts}
+        table = pd.DataFrame({"id": self.ids, "position": self.positions}) if self.found else None
+        return Card(title=str(self), facts=facts, table=table)
 
-def flip_set(objective: Objective, query: Any, *, largest: int | None = None) -> FlipSet:
+
+def flip_set(
+    objective: Trained,
+    query: Data,
+    *,
+    largest: int | None = None,
+    method: Method | None = None,
+) -> FlipSet:
     """Find a small set of training examples whose removal flips a prediction, by retraining.
 
-    Examples are ranked by how much of the predicted class's lead is gone without them, first
-    order. The first m of the ranking are removed for real: m grows from the predicted number
-    until the prediction flips, then is bisected. The set is as small as this ranking allows; a
-    smaller one may exist.
+    Examples are ranked by how much of the predicted class's lead is gone without them. The first
+    m of the ranking are removed for real: m grows from the predicted number until the prediction
+    flips, then is bisected. The set is as small as this ranking allows; a smaller one may exist.
 
     Args:
-        objective: R at θ̂ of a classifier, convex.
+        objective: A classifier that can be fitted again: convex, or a recorded training.
         query: (x, y) of one query; y may be any class, the prediction is what is flipped.
+        method: What ranks the examples; `whence.Influence` if `None`.
         largest: Give up above this many examples, >= 1; half of them if `None`.
 
     Returns:
@@ -98,15 +115,16 @@ def flip_set(objective: Objective, query: Any, *, largest: int | None = None) ->
         (True, True)
     """
     base = converged(objective)
-    asked = base.examples(query)
+    queries = base.examples(query)
     n = len(base.train)
     largest = n // 2 if largest is None else largest
-    if len(asked) != 1 or largest < 1 or not base.classes:
+    classifies = bool(base.classes) or base.loss.classifies
+    if len(queries) != 1 or largest < 1 or not classifies:
         raise InvalidInput(
             "Expected one query of a classifier, and largest >= 1. "
-            f"Got {len(asked)} queries, {len(base.classes)} classes and largest={largest}."
+            f"Got {len(queries)} queries of {base!r} and largest={largest}."
         )
-    outputs = base.outputs(asked)
+    outputs = base.outputs(queries)
     order = _ordered(outputs)
     before, runner_up = int(order[0]), int(order[1])
 
@@ -114,8 +132,8 @@ def flip_set(objective: Objective, query: Any, *, largest: int | None = None) ->
         columns = torch.cat([-of, of], 1) / 2 if of.shape[1] == 1 else of
         return columns[:, before] - columns[:, runner_up]
 
-    at_start = float(lead(outputs, asked.targets)[0])
-    scores = influence(base, query, measure=lead).values[0]
+    at_start = float(lead(outputs, queries.targets)[0])
+    scores = chosen(method).fit(base).scores(queries, measure=lead).values[0]
     ranking = np.argsort(scores, kind="stable")
     ranking = ranking[scores[ranking] < 0][: min(largest, n - 1)]
     outcomes: dict[int, tuple[int, float]] = {}
@@ -123,9 +141,8 @@ def flip_set(objective: Objective, query: Any, *, largest: int | None = None) ->
     def flips(m: int) -> bool:
         """Whether the prediction flips without the first m, by retraining."""
         if m not in outcomes:
-            moved = base.at(base.params + refit_without(base, ranking[:m]).squeeze(1))
-            there = moved.outputs(asked)
-            outcomes[m] = int(_ordered(there)[0]), float(lead(there, asked.targets)[0])
+            there = refit_without(base, ranking[:m]).outputs(queries)
+            outcomes[m] = int(_ordered(there)[0]), float(lead(there, queries.targets)[0])
         return outcomes[m][0] != before
 
     enough = np.flatnonzero(at_start + np.cumsum(scores[ranking]) <= 0)
@@ -137,10 +154,10 @@ def flip_set(objective: Objective, query: Any, *, largest: int | None = None) ->
         middle = (low + high) // 2
         low, high = (low, middle) if flips(middle) else (middle, high)
     after, lead_after = outcomes.get(high, (before, at_start))
-    chosen = ranking[:high] if found else ranking[:0]
+    removed = ranking[:high] if found else ranking[:0]
     return FlipSet(
-        positions=chosen,
-        ids=base.train.ids[chosen],
+        positions=removed,
+        ids=base.train.ids[removed],
         n=n,
         before=before,
         after=after,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,53 +14,42 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.curvature.exact import Gradients
-from whence.curvature.forms import quadratic
-from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
-from whence.linear.objective import LinearObjective
-from whence.methods.fit_quality import diagnostics, fit_quality
+from whence.methods.changes import relabel_gain
+from whence.methods.influence import chosen
 from whence.methods.loo_loss import (
+    LooOutputs,
     best_penalty,
-    held_out,
+    loo_outputs,
     operations,
     penalty_applies,
 )
+from whence.methods.method import Method
+from whence.methods.model_quality import model_quality
 from whence.methods.prediction import Floats, MeasureLike, as_array
-from whence.objective.derived_losses import OneVersusRest
-from whence.objective.losses import (
-    CrossEntropy,
-    Logistic,
-    SmoothHinge,
-    SquaredHinge,
-    measure_of,
-)
-from whence.objective.objective import Objective
-from whence.objective.trained import Examples
-from whence.pages import RankedPage, RankedRow, write
+from whence.objective.objective import Objective, objective_of
+from whence.objective.trained import Data, Trained
+from whence.pages import write
+from whence.result import Card, Result
 from whence.scores import Diagnostics
-from whence.views.examples import item_of, label_of, lights_of
+from whence.views.answer import label_of
+from whence.views.labels import label_errors_page
 
-Method = Literal["self_influence", "held_out_loss", "loss"]
+Ranking = Literal["self_influence", "held_out_loss", "loss"]
 Penalty = Literal["fitted", "best"]
 
 _A_MINUTE = 1e13  # operations that two cores do in one
 
-_NAMES: dict[Method, str] = {
+_NAMES: dict[str, str] = {
     "self_influence": "self-influence",
     "held_out_loss": "held-out loss",
     "loss": "loss",
 }
-_WORDS = (
-    "Training examples whose label the model believes only because it was told. Look at them from "
-    "the top, and correct those that are wrong. The suggested label is what the model says of the "
-    "example when it is trained without it."
-)
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class LabelErrors:
+class LabelErrors(Result):
     """Training examples ranked by how wrong their labels look; made by `find_label_errors`.
 
     Args:
@@ -69,7 +58,8 @@ class LabelErrors:
         penalty: How many times the fitted penalty that is.
         ranking: Positions in the training data, the most suspect first, [n].
         scores: What they are ranked by, in the order of the training data, in nats, [n].
-        self_influence: How far each example's own loss would rise without it, in nats, [n].
+        self_influence: How far each example's own loss would rise without it, in nats, [n], by
+            influence or the method asked for; `None` where it was not computed.
         loss: Each example's loss, in nats, [n].
         suggested: The label that the model gives to each of the first k of the ranking when
             trained without it, as an encoded target, [k].
@@ -78,12 +68,12 @@ class LabelErrors:
         diagnostics: How far to trust the numbers.
     """
 
-    objective: Objective
-    method: Method
+    objective: Trained
+    method: Ranking | Method
     penalty: float
     ranking: NDArray[np.intp]
     scores: Floats
-    self_influence: Floats
+    self_influence: Floats | None
     loss: Floats
     suggested: Tensor
     gain: Floats | None
@@ -93,14 +83,15 @@ class LabelErrors:
         """Return n."""
         return len(self.ranking)
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         """Return what they are ranked by, and the first twenty."""
         first = self.to_frame().head(20).to_string(index=False)
         return f"{len(self):,} training examples by {self.ranked_by}\n{first}"
 
-    def _repr_html_(self) -> str:
-        """Return the first twenty, for a notebook."""
-        return str(self.to_frame().head(20).to_html(index=False))
+    def card(self) -> Card:
+        """Return what they are ranked by, and the first twenty."""
+        title = f"{len(self):,} training examples by {self.ranked_by}"
+        return Card(title=title, table=self.to_frame())
 
     def to_frame(self) -> pd.DataFrame:
         """Return the ranking as a frame, a row per training example.
@@ -125,19 +116,28 @@ class LabelErrors:
                     *[None] * missing,
                 ],
                 "score": self.scores[where],
-                "self_influence": self.self_influence[where],
+                "self_influence": np.nan
+                if self.self_influence is None
+                else self.self_influence[where],
                 "loss": self.loss[where],
                 "gain": np.r_[gain, np.full(missing, np.nan)],
             }
         )
 
     @property
+    def score_name(self) -> str:
+        """What the score is called."""
+        if isinstance(self.method, Method):
+            return f"own effect by {type(self.method).__name__}"
+        return _NAMES[self.method]
+
+    @property
     def ranked_by(self) -> str:
         """What the examples are ranked by, and at which penalty, in words."""
         if self.penalty == 1:
-            return _NAMES[self.method]
+            return self.score_name
         return (
-            f"{_NAMES[self.method]} at {self.penalty:g} times the fitted penalty, "
+            f"{self.score_name} at {self.penalty:g} times the fitted penalty, "
             "where the mean held-out loss is least"
         )
 
@@ -146,9 +146,11 @@ class LabelErrors:
         path: str | os.PathLike[str],
         *,
         rows: int = 100,
+        held_out: Data | None = None,
         image_shape: tuple[int, ...] | None = None,
         texts: Sequence[str] | None = None,
         title: str = "Which labels look wrong?",
+        about: Sequence[str] = (),
         command: str = "find_label_errors(objective).report(path)",
     ) -> Path:
         """Write the first of the ranking as one self-contained HTML page.
@@ -156,9 +158,12 @@ class LabelErrors:
         Args:
             path: The file; an existing one is replaced, whole or not at all.
             rows: How many examples to show, at least 1.
+            held_out: (X, y) that the model was not fitted on, to say how good it is. If `None`, a
+                linear model is judged on training examples predicted without themselves.
             image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
             texts: The training examples as texts, [n], where the rows are made from texts.
             title: The heading.
+            about: Which data and model these are, a sentence each; the first stands on top.
             command: What reproduces the page; shown at its end.
 
         Returns:
@@ -172,51 +177,32 @@ class LabelErrors:
             raise InvalidInput(f"Expected rows >= 1. Got {rows}.")
         if texts is not None and len(texts) != n:
             raise InvalidInput(f"Expected {n} texts, one per training example. Got {len(texts)}.")
-        where = self.ranking[:rows]
-        shown = self.objective.train.subset(where)
-        ranked = []
-        for row, position in enumerate(where.tolist()):
-            item = item_of(
-                self.objective,
-                shown,
-                row,
-                title=f"Training example {shown.ids[row]}",
-                image_shape=image_shape,
-            )
-            if texts is not None:
-                item = replace(item, text=texts[position], columns=())
-            known = row < len(self.suggested)
-            if known:
-                item = replace(item, predicted=label_of(self.objective, self.suggested[row]))
-            ranked.append(
-                RankedRow(
-                    item=item,
-                    score=float(self.scores[position]),
-                    loss=None if self.method == "loss" else float(self.loss[position]),
-                    gain=float(self.gain[row]) if known and self.gain is not None else None,
-                )
-            )
-        page = RankedPage(
+        page = label_errors_page(
+            self.objective,
+            self.ranking[:rows],
+            score=self.score_name,
+            ranked_by=self.ranked_by,
+            scores=self.scores,
+            losses=None if self.method == "loss" else self.loss,
+            suggested=self.suggested,
+            gain=self.gain,
+            diagnostics=self.diagnostics,
+            quality=model_quality(self.objective, held_out),
+            image_shape=image_shape,
+            texts=texts,
             title=title,
-            words=_WORDS,
-            score=_NAMES[self.method],
-            unit="nats",
-            rows=tuple(ranked),
-            lights=lights_of(self.diagnostics, convex=self.objective.convex),
-            method=f"Ranked by {self.ranked_by}; suggested labels by one "
-            "Newton step without the example; gains to first order.",
+            about=tuple(about),
             command=command,
-            n=n,
         )
         return write(page, path)
 
 
 def find_label_errors(
-    objective: Objective,
+    objective: Trained,
     *,
-    method: Method | None = None,
+    method: Ranking | Method | None = None,
     penalty: Penalty | None = None,
-    queries: Any = None,
+    queries: Data | None = None,
     k: int = 1000,
     measure: MeasureLike = "loss",
     solver: Solver | None = None,
@@ -243,8 +229,9 @@ def find_label_errors(
     Args:
         objective: R at θ̂ of a classifier.
         method: Rank by the "held_out_loss", by "self_influence", or by the "loss" itself for
-            comparison. If `None`, the held-out loss where penalties can be tried and that
-            takes about a minute at most (10¹³ operations), else self-influence.
+            comparison; or by the self-scores of any `Method`. If `None`, the held-out loss where
+            penalties can be tried and that takes about a minute at most (10¹³ operations), else
+            self-influence; the loss of a model without derivatives.
         penalty: Ask the model as "fitted", or at the "best" penalty: for linear models with a
             smooth loss and an L2 penalty. If `None`, the best for a ranking by the held-out loss
             where it can be had, else as fitted.
@@ -284,62 +271,49 @@ def find_label_errors(
         >>> int(errors.ranking[0]), errors.to_frame()["suggested"].iloc[0]
         (7, '0')
     """
-    for name, value, known in (
-        ("method", method, get_args(Method)),
-        ("penalty", penalty, get_args(Penalty)),
-    ):
-        if value is not None and value not in known:
-            raise InvalidInput(f"Expected {name} to be one of {', '.join(known)}. Got {value!r}.")
+    names = get_args(Ranking)
+    if method is not None and not isinstance(method, Method) and method not in names:
+        raise InvalidInput(
+            f"Expected method to be one of {', '.join(names)}, or a Method. Got {method!r}."
+        )
+    if penalty is not None and penalty not in get_args(Penalty):
+        raise InvalidInput(f"Expected penalty 'fitted' or 'best'. Got {penalty!r}.")
     if k < 0:
         raise InvalidInput(f"Expected k >= 0 examples to suggest labels for. Got {k}.")
-    train = objective.train
-    labels = _labels(objective)
+    labels, train = _labels(objective), objective.train
+    everything = np.arange(len(train))
+    smooth = isinstance(objective, Objective)
     if method is None:
-        quick = isinstance(objective, LinearObjective) and operations(objective) <= _A_MINUTE
-        method = "held_out_loss" if quick and penalty_applies(objective) else "self_influence"
+        quick = penalty_applies(objective) and operations(objective) <= _A_MINUTE
+        method = "held_out_loss" if quick else "self_influence" if smooth else "loss"
     if penalty is None and method == "held_out_loss" and penalty_applies(objective):
         penalty = "best"
     factor = 1.0
+    options: dict[str, Any] = {"solver": solver, "damping": damping}
     if penalty == "best":
-        fit_quality(objective)  # say of the fit given, not of another, whether it has converged
-        best = best_penalty(objective, solver=solver, damping=damping)
+        best = best_penalty(objective_of(objective), **options)
         objective, factor = best.objective, best.factor
     losses = as_array(objective.loss(objective.outputs(train), train.targets))
-    without = (
-        held_out(objective, np.arange(len(train)), solver=solver, damping=damping)
-        if method == "held_out_loss"
-        else None
-    )
-    # All that follows are solves with one inverse, which the ranking has paid for.
-    prepared = prepare(objective, len(train), solver=solver, damping=damping)
-    if without is None or without.self_influence is None:
-        squares = quadratic(prepared.inverse, Gradients(objective, train, objective.loss))
-        own = as_array(squares * objective.weights / len(train))
-    else:
-        own = as_array(without.self_influence)
-    if without is None:
-        scores = own if method == "self_influence" else losses
-    else:
+    without = None
+    if method == "held_out_loss":
+        without = loo_outputs(objective_of(objective), everything, **options)
+    own, diagnostics = None, Diagnostics(notes=objective.notes)
+    if isinstance(method, Method) or smooth:
+        found = chosen(method if isinstance(method, Method) else None, **options).fit(objective)
+        ranked, diagnostics = found.self_values(everything)
+        own = as_array(ranked)
+    if without is not None:
         scores = as_array(objective.loss(without.outputs, train.targets))
+    else:
+        scores = losses if method == "loss" or own is None else own
     ranking = np.argsort(-scores, kind="stable")
     first = ranking[:k]
-    outputs = (
-        held_out(objective, first, solver=solver, damping=damping).outputs
-        if without is None
-        else without.outputs[torch.from_numpy(first)]
-    )
-    suggested = _likeliest(objective, outputs, labels)
+    suggested = _suggested(objective, labels, first, without, options)
     gain = None
     if queries is not None:
-        asked = objective.examples(queries)
-        quantity = measure_of(objective.loss, measure)
-        mean = objective.params.new_full((len(asked), 1), 1 / len(asked))
-        query = prepared.inverse.matmat(Gradients(objective, asked, quantity).rmatmat(mean))
-        here = train.subset(first)
-        change = objective.gradient_dot(
-            _relabeled(here, suggested), objective.loss, query
-        ) - objective.gradient_dot(here, objective.loss, query)
-        gain = as_array(change.squeeze(1) * objective.weights[first] / len(train))
+        gain = relabel_gain(
+            objective_of(objective), first, suggested, queries, measure=measure, **options
+        )
     return LabelErrors(
         objective=objective,
         method=method,
@@ -350,17 +324,31 @@ def find_label_errors(
         loss=losses,
         suggested=suggested,
         gain=gain,
-        diagnostics=diagnostics(objective, prepared),
+        diagnostics=diagnostics,
     )
 
 
-def _labels(objective: Objective) -> Tensor:
+def _suggested(
+    objective: Trained,
+    labels: Tensor,
+    first: NDArray[np.intp],
+    without: LooOutputs | None,
+    options: dict[str, Any],
+) -> Tensor:
+    """Return the label with the smallest loss without each of the first examples."""
+    if without is not None:
+        outputs = without.outputs[torch.from_numpy(first)]
+    elif isinstance(objective, Objective):
+        outputs = loo_outputs(objective, first, **options).outputs
+    else:  # as the model is, the example in its training data
+        outputs = objective.outputs(objective.train.subset(first))
+    return _likeliest(objective, outputs, labels)
+
+
+def _labels(objective: Trained) -> Tensor:
     """Return the encoded labels that occur, [c] or [c, ·], or refuse what is no classifier."""
-    binary_or_classes = (CrossEntropy, Logistic, SmoothHinge, SquaredHinge, OneVersusRest)
     targets = objective.train.targets
-    classifies = bool(objective.classes) or (
-        isinstance(objective.loss, binary_or_classes) and targets.ndim == 1
-    )
+    classifies = bool(objective.classes) or (objective.loss.classifies and targets.ndim == 1)
     if not classifies:
         raise UnsupportedModel(
             "Expected a classifier with one label per example. Got a model whose targets are "
@@ -370,15 +358,9 @@ def _labels(objective: Objective) -> Tensor:
     return labels
 
 
-def _likeliest(objective: Objective, outputs: Tensor, labels: Tensor) -> Tensor:
+def _likeliest(objective: Trained, outputs: Tensor, labels: Tensor) -> Tensor:
     """Return the label with the smallest loss under each row of outputs, [k] or [k, ·]."""
     if not len(outputs):
         return labels[:0]
     losses = [objective.loss(outputs, label.expand(len(outputs), *label.shape)) for label in labels]
     return labels[torch.stack(losses).argmin(0)]
-
-
-def _relabeled(examples: Examples, targets: Tensor) -> Examples:
-    """Return the same examples with other targets."""
-    relabeled: Examples = replace(examples, targets=targets)  # type: ignore[type-var]
-    return relabeled

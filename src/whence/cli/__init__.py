@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +11,7 @@ import typer
 from whence.cli import many, one, repository
 from whence.cli.options import Interrupted
 from whence.errors import WhenceError
+from whence.version import __version__
 
 app = typer.Typer(
     help="Trace a model's predictions back to the training data they came from.\n\n"
@@ -19,7 +19,7 @@ app = typer.Typer(
     "class, or a Python function package.module:function.\n\n"
     "Exit status: 0 done; 1 data or a model that cannot be used; 2 wrong usage; 3 a bar of "
     "`whence paper` that was missed; 130 interrupted.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
@@ -41,12 +41,13 @@ for command in (
 def _version(asked: bool) -> None:
     """Print the version, if asked."""
     if asked:
-        typer.echo(f"whence {version('whence')}")
+        typer.echo(f"whence {__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def options(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
     show_version: Annotated[
         bool,
@@ -56,7 +57,9 @@ def options(
     ] = False,
 ) -> None:
     """Trace a model's predictions back to the training data they came from."""
-    # Read in `main`, which must know it even where parsing a command fails.
+    # --debug is read in `main`, which must know it even where parsing a command fails.
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def main() -> None:
@@ -69,6 +72,15 @@ def main() -> None:
         if "--debug" in sys.argv:
             raise
         typer.echo(f"whence: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        if "--debug" in sys.argv:
+            raise
+        what = error.filename or "the output"
+        reason = error.strerror or type(error).__name__
+        typer.echo(
+            f"whence: Expected to be able to read and write. Got {what}: {reason}.", err=True
+        )
         sys.exit(1)
     except Interrupted as stop:
         typer.echo(f"whence: interrupted. {stop}", err=True)

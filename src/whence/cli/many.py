@@ -4,39 +4,23 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from whence.cli.options import (
-    Interrupted,
-    Json,
-    Model,
-    Network,
-    Output,
-    Rows,
-    Size,
-    Target,
-    Trust,
-    Where,
-    print_json,
-    say,
-    source,
-    typed,
-    wrote,
-)
+from whence.cli.answers import print_json, say, told, typed, wrote
+from whence.cli.methods import MethodOption, RankingName, method_of
+from whence.cli.options import Answer, Interrupted, Json, Output, Page, Rows, possible
+from whence.cli.sources import KINDS, Chosen, reads
 
 
+@reads(*KINDS)
 def report(
-    where: Where,
-    target: Target = "",
-    output: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("whence.html"),
+    source: Chosen,
+    output: Page = Path("whence.html"),
     rows: Rows = 100,
     k: Annotated[int, typer.Option("-k", help="Examples to show on each side of a row.")] = 5,
-    model: Model = None,
-    trust: Trust = False,
-    network: Network = None,
-    size: Size = 64,
+    measure: Answer = None,
     as_json: Json = False,
 ) -> None:
     """Write a page about many predictions, each with the training examples behind it.
@@ -45,8 +29,16 @@ def report(
     """
     from whence.applications.report import report as write_report
 
-    found = source(where, target, rows=rows, model=model, trust=trust, network=network, size=size)
-    write_report(found.objective, found.queries, output, k=k, command=typed())
+    found = source.load(rows=rows)
+    write_report(
+        found.objective,
+        found.queries,
+        output,
+        k=k,
+        measure=measure,
+        about=told(source, found),
+        command=typed(),
+    )
     if as_json:
         print_json({"notes": found.notes, "queries": found.names, "output": str(output)})
         return
@@ -54,30 +46,26 @@ def report(
     wrote(output)
 
 
+@reads(*KINDS)
 def label_errors(
-    where: Where,
-    target: Target = "",
+    source: Chosen,
     k: Annotated[int, typer.Option("-k", help="How many to print.")] = 20,
     method: Annotated[
-        str | None,
+        RankingName | None,
         typer.Option(
-            help="Rank by held_out_loss, self_influence or loss. "
-            "Default: held_out_loss where other penalties can be tried in a minute or so, "
+            help="What to rank by: a loss, or the effect that a method finds of each example on "
+            "itself. Default: held_out_loss where other penalties can be tried in a minute or so, "
             "else self_influence."
         ),
     ] = None,
     penalty: Annotated[
-        str | None,
+        Literal["best", "fitted"] | None,
         typer.Option(
             help="Ask the model at its fitted penalty, or at the best. "
             "Default: best for held_out_loss, else fitted."
         ),
     ] = None,
     output: Output = None,
-    model: Model = None,
-    trust: Trust = False,
-    network: Network = None,
-    size: Size = 64,
     as_json: Json = False,
 ) -> None:
     """Rank training examples by how wrong their labels look.
@@ -86,14 +74,15 @@ def label_errors(
     """
     from whence.applications.label_errors import find_label_errors
 
-    found = source(where, target, model=model, trust=trust, network=network, size=size)
+    found = source.load()
+    ranking = method if method in (None, "held_out_loss", "self_influence", "loss") else None
     errors = find_label_errors(
         found.objective,
-        method=method,  # type: ignore[arg-type]
-        penalty=penalty,  # type: ignore[arg-type]
+        method=ranking or method_of(method),  # type: ignore[arg-type]
+        penalty=penalty,
     )
     if output is not None:
-        errors.report(output, command=typed())
+        errors.report(output, about=told(source, found), command=typed())
     frame = errors.to_frame().head(k)
     if as_json:
         print_json({"notes": found.notes, "ranked_by": errors.ranked_by, "suspects": frame})
@@ -104,20 +93,20 @@ def label_errors(
     wrote(output)
 
 
+@reads(*KINDS)
 def evaluate(
-    where: Where,
-    target: Target = "",
+    source: Chosen,
     rows: Rows = 20,
     subsets: Annotated[int, typer.Option(help="Random subsets to train on, at least 3.")] = 50,
     fraction: Annotated[float, typer.Option(help="Of the examples that each keeps.")] = 0.5,
+    method: MethodOption = None,
     bank: Annotated[
         Path | None,
-        typer.Option(help="Keep the trainings in this folder, and use those that are there."),
+        typer.Option(
+            help="Keep the trainings in this folder, and use those that are there.",
+            callback=possible,
+        ),
     ] = None,
-    model: Model = None,
-    trust: Trust = False,
-    network: Network = None,
-    size: Size = 64,
     as_json: Json = False,
 ) -> None:
     """Train on random subsets, and correlate what comes with what influence predicts (LDS).
@@ -128,10 +117,15 @@ def evaluate(
     """
     from whence.applications.evaluate import evaluate as evaluation_of
 
-    found = source(where, target, rows=rows, model=model, trust=trust, network=network, size=size)
+    found = source.load(rows=rows)
     try:
         score = evaluation_of(
-            found.objective, found.queries, subsets=subsets, fraction=fraction, directory=bank
+            found.objective,
+            found.queries,
+            subsets=subsets,
+            fraction=fraction,
+            directory=bank,
+            method=method_of(method),
         )
     except KeyboardInterrupt:
         raise Interrupted(
@@ -152,13 +146,9 @@ def evaluate(
     )
 
 
+@reads(*KINDS)
 def diagnose(
-    where: Where,
-    target: Target = "",
-    model: Model = None,
-    trust: Trust = False,
-    network: Network = None,
-    size: Size = 64,
+    source: Chosen,
     as_json: Json = False,
 ) -> None:
     """Say whether a model is at a minimum, how far from converged, and which damping it needs.
@@ -167,7 +157,7 @@ def diagnose(
     """
     from whence.applications.diagnose import diagnose as diagnosis_of
 
-    found = source(where, target, model=model, trust=trust, network=network, size=size)
+    found = source.load()
     diagnosis = diagnosis_of(found.objective)
     if as_json:
         print_json(asdict(diagnosis))

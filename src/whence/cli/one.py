@@ -2,47 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from whence.cli.answers import explained, print_json, said, say, scored, told, typed, wrote
+from whence.cli.methods import MethodOption, method_of
 from whence.cli.options import (
+    Answer,
     Image,
     Interrupted,
     Json,
-    Model,
-    Network,
+    Measure,
     Output,
     Row,
-    Size,
-    Target,
-    Trust,
-    Where,
     one,
-    print_json,
-    say,
-    source,
-    typed,
-    wrote,
+    possible,
 )
-from whence.errors import InvalidInput
+from whence.cli.sources import KINDS, Chosen, EntryOptions, ImageOptions, reads
 
 Count = Annotated[int, typer.Option("-k", help="How many examples to show on each side.")]
 
 
+@reads(*KINDS)
 def explain(
-    where: Where,
-    target: Target = "",
+    source: Chosen,
     row: Row = None,
     image: Image = None,
     k: Count = 10,
+    measure: Answer = None,
     output: Output = None,
-    verify: Annotated[int, typer.Option(help="Removals to retrain for the page.")] = 20,
-    model: Model = None,
-    trust: Trust = False,
-    network: Network = None,
-    size: Size = 64,
+    verify: Annotated[
+        int | None,
+        typer.Option(help="Removals to retrain for the page; 20 of a convex model by default."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Say which training examples made the model say what it says of one.
@@ -57,65 +52,85 @@ def explain(
     """
     from whence.applications.explain import explain as explain_one
 
-    found = source(
-        where, target, **one(row, image), model=model, trust=trust, network=network, size=size
-    )
-    explanation = explain_one(found.objective, found.queries, k=k)
+    if verify is not None and output is None:
+        raise typer.BadParameter("--verify is read with --output FILE alone: leave it out")
+    found = source.load(**one(row, image))
+    asked = found.queries if found.labeled else (found.queries[0], None)
+    explanation = explain_one(found.objective, asked, k=k, measure=measure)
     if output is not None:
-        title = f"Why is {found.names[0]} read so?"
-        explanation.report(output, verify=verify, command=typed(), title=title)
+        name = found.names[0]
+        explanation.report(
+            output, verify=verify, command=typed(), query_name=name, about=told(source, found)
+        )
     if as_json:
-        print_json({"notes": found.notes, "effects": explanation.to_frame()})
+        quality = explanation.quality
+        answer = {
+            **said(found),
+            "measure": explanation.scores.measure,
+            "value": explanation.value,
+            "quality": None if quality is None else asdict(quality),
+        }
+        print_json({"notes": found.notes, **answer, "scores": explained(explanation)})
         return
     say(found.notes)
     typer.echo(explanation)
     wrote(output)
 
 
+@reads(*KINDS)
 def influence(
-    where: Where,
-    target: Target = "",
+    source: Chosen,
     row: Row = None,
     image: Image = None,
     k: Count = 10,
-    order: Annotated[str, typer.Option(help="first, newton or refined.")] = "first",
-    model: Model = None,
-    trust: Trust = False,
-    network: Network = None,
-    size: Size = 64,
+    order: Annotated[
+        Literal["first", "newton", "refined"],
+        typer.Option(
+            help="The derivative, one Newton step, or two steps more: slower, closer to retraining."
+        ),
+    ] = "first",
+    method: MethodOption = None,
+    measure: Measure = "loss",
     as_json: Json = False,
 ) -> None:
-    """Score training examples by the predicted change of one loss if they were removed.
+    """Score training examples by the predicted change of one prediction if they were removed.
 
     Example: whence influence train.csv --target y --row 17 -k 5
     """
-    from whence.methods.influence import influence as influence_on
+    from whence.methods.influence import Influence
 
-    found = source(
-        where, target, **one(row, image), model=model, trust=trust, network=network, size=size
-    )
-    scores = influence_on(found.objective, found.queries, order=order)  # type: ignore[arg-type]
-    top, bottom = (list(part) for part in (scores.top(k), scores.bottom(k)))
+    if method is not None and order != "first":
+        raise typer.BadParameter("--order is one of influence's own: leave out --method")
+    found = source.load(**one(row, image))
+    scorer = method_of(method) or Influence(order=order)
+    scores = scorer.fit(found.objective).scores(found.queries, measure=measure)
+    top, bottom = scores.top(k), scores.bottom(k)
     if as_json:
-        print_json({"notes": found.notes, "helpful": dict(top), "harmful": dict(bottom)})
+        ends = (
+            (int(at), {"score": float(value)})
+            for part in (top, bottom)
+            for at, value in zip(part.positions[0], part.values[0], strict=True)
+        )
+        answer = {**said(found), "measure": measure, "scores": scored(found.objective, ends)}
+        print_json({"notes": found.notes, **answer})
         return
     say(found.notes)
-    for title, ranking in (("helpful", top), ("harmful", bottom)):
+    # Without a helpful example the loss is higher, and the margin and the probability are lower.
+    lost = (top, bottom) if measure == "loss" else (bottom, top)
+    unit = "nats" if measure == "loss" else measure
+    for title, ranking in zip(("helpful", "harmful"), lost, strict=True):
         for name, value in ranking:
-            typer.echo(f"{name!s:>12}  {value:+.5f} nats  {title}")
+            typer.echo(f"{name!s:>12}  {value:+.5f} {unit}  {title}")
     typer.echo(scores.diagnostics)
 
 
+@reads(*KINDS)
 def verify(
-    where: Where,
-    target: Target = "",
+    source: Chosen,
     row: Row = None,
     image: Image = None,
     k: Annotated[int, typer.Option("-k", help="How many removals to retrain.")] = 20,
-    model: Model = None,
-    trust: Trust = False,
-    network: Network = None,
-    size: Size = 64,
+    measure: Answer = None,
     as_json: Json = False,
 ) -> None:
     """Retrain without the most influential examples, and compare with what was predicted.
@@ -124,28 +139,24 @@ def verify(
     """
     from whence.applications.explain import explain as explain_one
 
-    found = source(
-        where, target, **one(row, image), model=model, trust=trust, network=network, size=size
-    )
-    checked = explain_one(found.objective, found.queries).verify(k)
+    found = source.load(**one(row, image))
+    asked = found.queries if found.labeled else (found.queries[0], None)
+    checked = explain_one(found.objective, asked, measure=measure).verify(k)
     if as_json:
-        removals = [
-            {"id": name, "predicted": predicted, "actual": actual}
-            for name, predicted, actual in zip(
-                checked.ids.tolist(),
-                checked.predicted.tolist(),
-                checked.actual.tolist(),
-                strict=True,
-            )
-        ]
+        removals = checked.to_frame()[["id", "predicted", "actual"]]
         print_json({"r": checked.r, "slope": checked.slope, "removals": removals})
         return
     say(found.notes)
     typer.echo(checked)
 
 
+@reads(
+    ImageOptions,
+    EntryOptions,
+    otherwise="For a table, whence.flip_set finds the fewest rows without which the answer turns.",
+)
 def attack(
-    where: Where,
+    source: Chosen,
     row: Row = None,
     image: Image = None,
     changed: Annotated[int, typer.Option(help="How many training images may be changed.")] = 1,
@@ -160,10 +171,11 @@ def attack(
     output: Output = None,
     save: Annotated[
         Path | None,
-        typer.Option(help="Keep the changed images in this file; go on from it if it is there."),
+        typer.Option(
+            help="Keep the changed images in this file; go on from it if it is there.",
+            callback=possible,
+        ),
     ] = None,
-    network: Network = None,
-    size: Size = 64,
     as_json: Json = False,
 ) -> None:
     """Audit: how few training images, changed how little, turn what the model says of one?
@@ -173,14 +185,8 @@ def attack(
     Example: whence attack photos/ --image odd.png --changed 5 --levels 4 --output attack.html
     """
     from whence.applications import attacks
-    from whence.sources.entry import is_entry
 
-    if not is_entry(where) and not Path(where).is_dir():
-        raise InvalidInput(
-            f"Expected a folder of images, or a function that makes a model of some. Got {where}. "
-            "For a table, whence.flip_set finds the fewest rows whose removal turns a prediction."
-        )
-    found = source(where, "", **one(row, image), network=network, size=size)
+    found = source.load(**one(row, image))
     queries = attacks.as_predicted(found.objective, found.queries)
     start = None
     if save is not None and save.exists():

@@ -10,12 +10,13 @@ from typing import Annotated
 
 import typer
 
-from whence.cli.options import Interrupted, Json, print_json, wrote
+from whence.cli.answers import explained, print_json, wrote
+from whence.cli.options import Interrupted, Json, Page
 from whence.errors import InvalidInput
 
 
 def demo(
-    output: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("whence-demo.html"),
+    output: Page = Path("whence-demo.html"),
     as_json: Json = False,
 ) -> None:
     """Explain a misread digit, retrain 50 times to check, and write a page.
@@ -27,8 +28,8 @@ def demo(
     shown = write_demo(output)
     if as_json:
         check = shown.verification
-        effects = shown.explanation.to_frame()
-        print_json({"r": check.r, "slope": check.slope, "effects": effects, "output": str(output)})
+        scores = explained(shown.explanation)
+        print_json({"r": check.r, "slope": check.slope, "scores": scores, "output": str(output)})
         return
     typer.echo(shown)
     wrote(output)

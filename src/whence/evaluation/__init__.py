@@ -1,20 +1,19 @@
 """Evaluation: do the scores predict what retraining does?"""
 
-from whence.evaluation.agreement import LOOCorrelation as LOOCorrelation
+from whence.evaluation.agreement import Agreement as Agreement
 from whence.evaluation.agreement import loo_correlation as loo_correlation
 from whence.evaluation.bank import Bank as Bank
 from whence.evaluation.bank import Together as Together
 from whence.evaluation.bank import load_bank as load_bank
 from whence.evaluation.bank import subset_bank as subset_bank
+from whence.evaluation.curves import BrittlenessCurve as BrittlenessCurve
 from whence.evaluation.curves import DetectionCurve as DetectionCurve
-from whence.evaluation.curves import RemovalCurve as RemovalCurve
+from whence.evaluation.curves import brittleness_curve as brittleness_curve
 from whence.evaluation.curves import detection_curve as detection_curve
-from whence.evaluation.curves import removal_curve as removal_curve
 from whence.evaluation.metrics import LDS as LDS
 from whence.evaluation.metrics import NoiseCeiling as NoiseCeiling
 from whence.evaluation.metrics import lds as lds
 from whence.evaluation.metrics import noise_ceiling as noise_ceiling
-from whence.evaluation.retraining import leave_one_out as leave_one_out
 from whence.evaluation.retraining import replays as replays
 from whence.evaluation.retraining import top_k_removal as top_k_removal
 from whence.storage import digest

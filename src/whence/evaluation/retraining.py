@@ -1,4 +1,4 @@
-"""What a recorded training really does without an example, or without those that rank first."""
+"""What a recorded training does without the examples that rank first, or on random subsets."""
 
 from __future__ import annotations
 
@@ -14,69 +14,13 @@ from torch import Tensor
 from whence.errors import InvalidInput
 from whence.evaluation.arrays import Float, floats
 from whence.evaluation.bank import Together
-from whence.evaluation.curves import RemovalCurve, removal_curve
+from whence.evaluation.curves import BrittlenessCurve, brittleness_curve
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure, OutputFunction
 from whence.training.checkpoints import InMemory
 from whence.training.program import check_targets, queries_of
 from whence.training.replay import retrain, stack_size
 from whence.training.run import Run
-
-
-def leave_one_out(
-    run: Run,
-    indices: Sequence[int] | NDArray[np.integer[Any]],
-    queries: Any,
-    *,
-    measure: str | Measure | OutputFunction = "loss",
-    together: int | None = None,
-) -> Float:
-    r"""Repeat a training without each of some examples, and return what changed.
-
-    m_q(θ_T(w with wᵢ = 0)) − m_q(θ_T(w)): same start, same order, same divisors. The training with
-    all examples is repeated beside the others, so that all are rounded alike.
-
-    Args:
-        run: A training recorded by `whence.train`.
-        indices: Positions of the k examples in the training data.
-        queries: (x, y) with q rows each.
-        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
-        together: Trainings in one stack; see `retrain`.
-
-    Returns:
-        Actual changes, [q, k], to be compared with predicted ones by `loo_correlation`.
-
-    Raises:
-        InvalidInput: If queries or indices cannot be used.
-        Diverged: If a training does not stay finite.
-
-    Cost:
-        k + 1 trainings, several at once.
-
-    References:
-        Koh & Liang (2017), section 4.2, for a network that has not converged.
-
-    Examples:
-        >>> import torch, whence
-        >>> x, y = torch.tensor([[1.0], [1.0]]), torch.tensor([[1.0], [3.0]])
-        >>> recipe = whence.Recipe(learning_rate=0.2, batch_size=2, epochs=200)
-        >>> model = torch.nn.Linear(1, 1, bias=False)
-        >>> run = whence.train(model, whence.SquaredError(), (x, y), recipe)
-        >>> leave_one_out(run, [0, 1], (x[:1], y[:1])).round(3)
-        array([[ 1.5, -0.5]])
-    """
-    where = np.asarray(indices)
-    n = len(run.weights)
-    if where.ndim != 1 or not np.issubdtype(where.dtype, np.integer) or not len(where):
-        raise InvalidInput(f"Expected positions of training examples, [k]. Got {indices!r}.")
-    if where.min() < 0 or where.max() >= n:
-        raise InvalidInput(
-            f"Expected positions from 0 to {n - 1}. Got {where.min()} to {where.max()}."
-        )
-    weights = run.weights.repeat(len(where) + 1, 1)
-    weights[torch.arange(len(where)) + 1, torch.as_tensor(where)] = 0
-    rows = list(_measured(run, weights, queries, measure, together))
-    return np.stack([row - rows[0] for row in rows[1:]], axis=1)
 
 
 def top_k_removal(
@@ -89,7 +33,7 @@ def top_k_removal(
     together: int | None = None,
     confidence: float = 0.95,
     seed: int = 0,
-) -> RemovalCurve:
+) -> BrittlenessCurve:
     """Remove each query's top-ranked examples, retrain, and measure what is left of the prediction.
 
     The faster the margin falls, the better the scores found what it rests on ("brittleness").
@@ -152,7 +96,7 @@ def top_k_removal(
         weights.scatter_(1, order[: len(weights), :k], 0.0)
         rows = np.stack(list(_measured(run, weights, queries, measure, together)))
         outcomes.append(np.diagonal(rows) if k else rows[0])
-    return removal_curve(counts, np.stack(outcomes), confidence=confidence, seed=seed)
+    return brittleness_curve(counts, np.stack(outcomes), confidence=confidence, seed=seed)
 
 
 def replays(

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
 from whence.curvature.changes import GroupChange
+from whence.curvature.exact import Gradients
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
 from whence.methods.fit_quality import diagnostics
-from whence.methods.influence import Influence
+from whence.methods.influence import chosen
 from whence.methods.leave_one_out import converged, refit_without
 from whence.methods.method import Method
 from whence.methods.prediction import (
@@ -21,22 +24,22 @@ from whence.methods.prediction import (
     Order,
     as_array,
     check_order,
-    measure_changes,
     positions,
     predicted_changes,
 )
 from whence.objective.losses import measure_of
-from whence.objective.objective import Objective
+from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Data, Trained
 
 
 def group_effect(
-    objective: Objective,
+    objective: Trained,
     indices: Indices,
-    queries: Any,
+    queries: Data,
     *,
-    order: Order | Literal["refit"] = "newton",
+    order: Order | Literal["refit"] | None = None,
     measure: MeasureLike = "loss",
+    method: Method | None = None,
     solver: Solver | None = None,
     damping: float | None = None,
 ) -> Floats:
@@ -49,8 +52,10 @@ def group_effect(
         objective: R at θ̂.
         indices: Positions of the group; a position given twice counts once.
         queries: (X, y) of q queries, or of one.
-        order: "first", "newton", "refined" or "refit".
+        order: "first", "newton", "refined" or "refit"; "newton" if `None`.
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+        method: Another method than influence, whose scores add up: `order` is then "first" or
+            "refit", "first" if `None`.
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
 
@@ -83,30 +88,46 @@ def group_effect(
         True
     """
     where = np.unique(positions(objective, indices))
+    order = order or ("newton" if method is None else "first")
     if order == "refit":
         base = converged(objective)
-        asked = base.examples(queries)
+        examples = base.examples(queries)
         quantity = measure_of(base.trained_loss, measure)
-        return as_array(measure_changes(base, asked, quantity, refit_without(base, where)))[:, 0]
+        before, after = (
+            quantity(model.outputs(examples), examples.targets)
+            for model in (base, refit_without(base, where))
+        )
+        return as_array(after - before)
     check_order(order)
-    prepared = prepare(objective, 1, solver=solver, damping=damping)
+    if method is not None or order == "first":
+        if order != "first":
+            raise InvalidInput(
+                f"Expected order='first' or 'refit' with method={method!r}, whose scores add up. "
+                f"Got {order!r}, which is an order of influence."
+            )
+        found = chosen(method, solver, damping).fit(objective)
+        scores = found.scores(queries, measure=measure, indices=where)
+        return np.asarray(scores.values.sum(1), dtype=np.float64)
+    smooth = objective_of(objective)
+    prepared = prepare(smooth, 1, solver=solver, damping=damping)
     group = GroupChange(
-        objective=objective,
-        parts=((objective.train.subset(where), -objective.weights[where].unsqueeze(1)),),
+        objective=smooth,
+        parts=((smooth.train.subset(where), -smooth.weights[where].unsqueeze(1)),),
         inverse=prepared.inverse,
     )
-    asked = objective.examples(queries)
-    diagnostics(objective, prepared)
-    quantity = measure_of(objective.loss, measure)
-    return as_array(predicted_changes(objective, asked, quantity, group, order))[:, 0]
+    diagnostics(smooth, prepared)
+    quantity = measure_of(smooth.loss, measure)
+    return as_array(predicted_changes(smooth, smooth.examples(queries), quantity, group, order))[
+        :, 0
+    ]
 
 
 def edit(
-    objective: Objective,
+    objective: Trained,
     index: int,
     x_new: Any,
     y_new: Any,
-    queries: Any,
+    queries: Data,
     *,
     order: Order = "newton",
     measure: MeasureLike = "loss",
@@ -153,13 +174,14 @@ def edit(
         True
     """
     check_order(order)
+    objective = objective_of(objective)
     where = positions(objective, index)
     if len(where) != 1:
         raise InvalidInput(f"Expected one index to edit. Got {len(where)}. Edit one at a time.")
     new = objective.examples((x_new, y_new))
     if len(new) != 1:
         raise InvalidInput(f"Expected one new example. Got {len(new)}.")
-    asked = objective.examples(queries)
+    encoded = objective.examples(queries)
     c = objective.outputs(new).shape[1]
     prepared = prepare(objective, 2 * c, solver=solver, damping=damping)
     weight = objective.weights[where].unsqueeze(1)
@@ -170,7 +192,63 @@ def edit(
     )
     diagnostics(objective, prepared)
     quantity = measure_of(objective.loss, measure)
-    return as_array(predicted_changes(objective, asked, quantity, change, order))[:, 0]
+    return as_array(predicted_changes(objective, encoded, quantity, change, order))[:, 0]
+
+
+def relabel_gain(
+    objective: Objective,
+    where: NDArray[np.intp],
+    targets: Tensor,
+    queries: Data,
+    *,
+    measure: MeasureLike = "loss",
+    solver: Solver | None = None,
+    damping: float | None = None,
+) -> Floats:
+    """Predict by how much the queries' mean measure falls if examples get other labels, each alone.
+
+    (wᵢ/n) ∇m̄ᵀ H⁻¹ (g(xᵢ, y′) − g(xᵢ, yᵢ)).
+
+    Args:
+        objective: R at θ̂.
+        where: Positions of the k examples.
+        targets: The other labels, encoded, [k].
+        queries: (X, y) of the queries.
+        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+        solver: What inverts the curvature; chosen by cost if `None`.
+        damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+
+    Returns:
+        Falls of the mean measure, [k].
+
+    Cost:
+        One solve.
+
+    References:
+        Koh & Liang (2017), section 2.2, equation 3.
+
+    Examples:
+        >>> import torch, whence
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = LogisticRegression(tol=1e-8, max_iter=1000).fit(X, y)
+        >>> objective = whence.from_sklearn(model, X, y)
+        >>> same = relabel_gain(objective, np.array([3]), torch.tensor([0]), (X, y))
+        >>> float(abs(same[0]))
+        0.0
+    """
+    examples = objective.examples(queries)
+    prepared = prepare(objective, 1, solver=solver, damping=damping)
+    mean = objective.params.new_full((len(examples), 1), 1 / len(examples))
+    gradient = Gradients(objective, examples, measure_of(objective.loss, measure)).rmatmat(mean)
+    direction = prepared.inverse.matmat(gradient)
+    here = objective.train.subset(where)
+    there = here.relabeled(targets)
+    change = objective.gradient_dot(there, objective.loss, direction) - objective.gradient_dot(
+        here, objective.loss, direction
+    )
+    return as_array(change.squeeze(1) * objective.weights[where] / len(objective.train))
 
 
 def perturbation(
@@ -219,8 +297,7 @@ def perturbation(
         >>> whence.perturbation(objective, [0, 1], (X[9], y[9])).shape
         (2, 10)
     """
-    chosen = Influence(solver=solver, damping=damping) if method is None else method
-    found = chosen.fit(objective)
+    found = chosen(method, solver, damping).fit(objective)
     where = positions(objective, indices)
     quantity = measure_of(objective.loss, measure)
     return as_array(found.input_gradient(objective.examples(query), quantity, where))

@@ -7,16 +7,14 @@ from typing import final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.curvature.changes import SingleChanges, single_changes, tiles
-from whence.curvature.dual import dual_leverages, in_columns
+from whence.curvature.changes import tiles
 from whence.curvature.exact import Gradients
-from whence.curvature.forms import bilinear, quadratic
+from whence.curvature.leverages import dual_leverages, in_columns
 from whence.curvature.prepare import Prepared, prepare
-from whence.linalg.operator import LinearOperator
-from whence.linalg.solver import Solver
+from whence.errors import InvalidInput
+from whence.linalg.solver import Inverse, Solver
 from whence.methods.fit_quality import diagnostics, fit_quality
 from whence.methods.method import Attribution, Method, Positions, train_subset
 from whence.methods.prediction import (
@@ -25,11 +23,10 @@ from whence.methods.prediction import (
     Indices,
     MeasureLike,
     Order,
-    as_array,
     check_order,
     deltas_of,
     measure_changes,
-    positions,
+    removal,
 )
 from whence.methods.relatif import PER, Normalize, check_normalize, relative
 from whence.objective.measures import Measure
@@ -96,6 +93,45 @@ class Influence(Method):
         return Influence(order="refined", solver=self.solver, damping=self.damping)
 
 
+def chosen(
+    method: Method | None, solver: Solver | None = None, damping: float | None = None
+) -> Method:
+    """Return the method that a user's options name: influence, unless another is given.
+
+    Args:
+        method: The method, or `None`.
+        solver: Of influence.
+        damping: Of influence.
+
+    Returns:
+        The method.
+
+    Raises:
+        InvalidInput: If a method is given and options of influence too.
+    """
+    if method is None:
+        return Influence(solver=solver, damping=damping)
+    if solver is not None or damping is not None:
+        raise InvalidInput(
+            f"Expected solver= and damping= without method=. Got method={method!r} too. Pass them "
+            "to the method, as in whence.Influence(solver=..., damping=...)."
+        )
+    return method
+
+
+def inverse_of(objective: Objective, k: int = 1) -> Inverse:
+    """Return the inverse curvature that influence uses by default.
+
+    Args:
+        objective: R at θ̂.
+        k: How many right-hand sides are coming.
+
+    Returns:
+        (H + λ I)⁻¹.
+    """
+    return prepare(objective, k).inverse
+
+
 @dataclass(frozen=True, eq=False)
 class _OfObjective(Attribution):
     """What both ways to predict share.
@@ -147,10 +183,8 @@ class _FirstOrder(_OfObjective):
         prepared = self.prepared(len(queries))
         model = prepared.scored or objective  # in a lower precision where that is enough
         candidates = train_subset(model, where)
-        values, solution = bilinear(
-            prepared.inverse,
-            Gradients(objective, queries, measure),
-            Gradients(model, candidates, model.loss),
+        values, solution = prepared.inverse.between(
+            Gradients(objective, queries, measure), Gradients(model, candidates, model.loss)
         )
         if self.method.normalize == "none":
             values = values.mul_(model.weights[where] / len(model.train))
@@ -159,27 +193,51 @@ class _FirstOrder(_OfObjective):
             values = relative(values, objective, whole, prepared.inverse, self.method.normalize)
         return values, diagnostics(objective, prepared, solution)
 
-    def self_scores(self, indices: Indices | None = None) -> Floats:
+    def mean_values(
+        self, queries: Examples, measure: Measure, where: Positions
+    ) -> tuple[Tensor, Diagnostics]:
+        """Return (wᵢ/n) ∇m̄ᵀ H⁻¹ gᵢ, [k], by one solve."""
+        if self.method.normalize != "none":
+            return super().mean_values(queries, measure, where)
+        objective, prepared = self.trained, self.prepared(1)
+        mean = objective.params.new_full((len(queries), 1), 1 / len(queries))
+        solution = prepared.inverse.solve(Gradients(objective, queries, measure).rmatmat(mean))
+        candidates = train_subset(objective, where)
+        dots = objective.gradient_dot(candidates, objective.loss, solution.value).squeeze(1)
+        values = dots * objective.weights[where] / len(objective.train)
+        return values, diagnostics(objective, prepared, solution)
+
+    def self_values(self, where: Positions) -> tuple[Tensor, Diagnostics]:
         """Return (wᵢ/n) gᵢᵀ H⁻¹ gᵢ, [k]: self-influence; never negative."""
         objective = self.trained
-        where = positions(objective, indices)
         columns = in_columns(objective) if self.method.solver is None else None
         if columns is not None:
             some = columns.train.subset(where)
             slopes = columns.loss.gradient(columns.outputs(some), some.targets).flatten()
             squares = slopes.square() * dual_leverages(columns, where, self.method.damping)
-            fit_quality(objective)
+            norm, in_examples = fit_quality(objective)
+            measured = Diagnostics(
+                solver="Cholesky factor of the products of the rows",
+                gradient_norm=norm,
+                gradient_in_examples=in_examples,
+                notes=objective.notes,
+            )
         else:
             prepared = self.prepared(len(where))
             own = Gradients(objective, objective.train.subset(where), objective.loss)
-            squares = quadratic(prepared.inverse, own)
-            diagnostics(objective, prepared)
-        return as_array(squares * objective.weights[where] / len(objective.weights))
+            squares = prepared.inverse.quadratic(own)
+            measured = diagnostics(objective, prepared)
+        return squares * objective.weights[where] / len(objective.weights), measured
 
 
 @final
 class _Evaluated(_OfObjective):
     """m_q(θ̂ + Δᵢ) − m_q(θ̂), with Δᵢ by Newton steps of the objective without example i."""
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the model is convex: the measure is evaluated at the predicted parameters."""
+        return self.trained.convex
 
     def values(
         self, queries: Examples, measure: Measure, where: Positions
@@ -300,74 +358,3 @@ def self_influence(
         (442,)
     """
     return Influence(solver=solver, damping=damping).fit(objective).self_scores(indices)
-
-
-def influence_on_parameters(
-    objective: Objective,
-    indices: Indices,
-    *,
-    order: Order = "first",
-    solver: Solver | None = None,
-    damping: float | None = None,
-) -> Floats:
-    """Predict how the fitted parameters change if each training example is removed.
-
-    first: θ̂₋ᵢ − θ̂ ≈ (wᵢ/n) H⁻¹ gᵢ = −(wᵢ/n) I_up,params.
-
-    Args:
-        objective: R at θ̂.
-        indices: Positions of the k examples.
-        order: "first", "newton" or "refined".
-        solver: What inverts the curvature; chosen by cost if `None`.
-        damping: λ >= 0 added to the curvature; chosen by rule if `None`.
-
-    Returns:
-        Changes of the user's own parameters, [k, p]: for scikit-learn `coef_` row by row, then
-        `intercept_`.
-
-    Raises:
-        InvalidInput: If the indices are no positions.
-        NotPositiveDefinite: If the curvature is singular or indefinite.
-
-    Cost:
-        k c solves.
-
-    References:
-        Koh & Liang (2017), section 2.1, equation 1.
-
-    Examples:
-        >>> import whence
-        >>> from sklearn.datasets import load_diabetes
-        >>> from sklearn.linear_model import Ridge
-        >>> X, y = load_diabetes(return_X_y=True)
-        >>> objective = whence.from_sklearn(Ridge().fit(X, y), X, y)
-        >>> whence.influence_on_parameters(objective, [0, 5]).shape
-        (2, 11)
-    """
-    check_order(order)
-    where = positions(objective, indices)
-    c = objective.outputs(objective.train.subset(where[:1])).shape[1]
-    prepared = prepare(objective, len(where) * c, solver=solver, damping=damping)
-    parts = []
-    for tile in tiles(objective, len(where), c):
-        deltas = deltas_of(removal(objective, prepared.inverse, where[tile]), order)
-        parts.append(objective.lift(deltas).T)
-    diagnostics(objective, prepared)
-    return as_array(torch.cat(parts))
-
-
-def removal(
-    objective: Objective, inverse: LinearOperator, where: NDArray[np.intp]
-) -> SingleChanges:
-    """Return the removals of the examples at some positions, one per column.
-
-    Args:
-        objective: R at θ̂.
-        inverse: H⁻¹.
-        where: Positions, [m].
-
-    Returns:
-        The changes, each with weight −wᵢ.
-    """
-    removed: Tensor = objective.weights[where]
-    return single_changes(objective, inverse, objective.train.subset(where), -removed)

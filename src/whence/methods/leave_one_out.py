@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -13,32 +15,100 @@ from tqdm import tqdm
 
 from whence.curvature.changes import SingleChanges, tiles
 from whence.curvature.prepare import prepare
-from whence.errors import UnsupportedModel
-from whence.evaluation.retraining import leave_one_out as repeated_without
+from whence.curvature.reweighting import Reweightings
 from whence.fitting.hinge import fit_hinge, is_hinge
 from whence.fitting.refit import CONVERGED
 from whence.linear.objective import LinearObjective
 from whence.methods.fit_quality import fit_quality
-from whence.methods.influence import removal
-from whence.methods.prediction import (
-    Floats,
-    Indices,
-    MeasureLike,
-    as_array,
-    measure_changes,
-    positions,
-)
-from whence.objective.losses import measure_of
+from whence.methods.method import Attribution, Method, Positions
+from whence.methods.prediction import Floats, Indices, MeasureLike, measure_changes, removal
+from whence.objective.losses import Loss
+from whence.objective.measures import Measure
 from whence.objective.objective import Objective
+from whence.objective.trained import Data, Examples, Trained
+from whence.scores import Diagnostics
 from whence.training.run import Run
 
 _CONTRACTION = 0.8  # a step that leaves more of the gradient sends its removal to be refitted alone
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class LeaveOneOut(Method):
+    """Remove each training example, fit again for real, and report what changed.
+
+    score[q, i] = m_q(θ̂₋ᵢ) − m_q(θ̂), both models as the model's own `refit` gives them.
+
+    Cost:
+        As `whence.leave_one_out`.
+
+    References:
+        Koh & Liang (2017), section 4.1.
+
+    Examples:
+        >>> import whence
+        >>> from sklearn.datasets import load_diabetes
+        >>> from sklearn.linear_model import Ridge
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> objective = whence.from_sklearn(Ridge().fit(X, y), X, y)
+        >>> found = whence.LeaveOneOut().fit(objective).scores((X[:1], y[:1]), indices=[3, 7])
+        >>> found.values.shape
+        (1, 2)
+    """
+
+    def attribution(self, trained: Trained) -> Attribution:
+        """Return the removals of a model that can be fitted again."""
+        return _Refitted(trained)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Refitted(Attribution):
+    """Removals by fitting again.
+
+    Args:
+        trained: The model.
+    """
+
+    trained: Trained
+
+    @property
+    def words(self) -> str:
+        """What was done."""
+        return "leave-one-out: fitted again without the example"
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether sizes are right: they are what retraining gives."""
+        return True
+
+    @property
+    def loss(self) -> Loss:
+        """The loss that was minimized, without smoothing."""
+        return self.trained.trained_loss
+
+    def values(
+        self, queries: Examples, measure: Measure, where: Positions
+    ) -> tuple[Tensor, Diagnostics]:
+        """Return the actual changes, [q, k]."""
+        share = shares_a_factor(self.trained, where)
+        order = np.concatenate([np.flatnonzero(share), np.flatnonzero(~share)])
+        parts = []
+        with tqdm(total=len(where), desc="retraining", unit="fit", disable=None) as progress:
+            for part in chain(
+                _together(self.trained, queries, measure, where[share]),
+                _one_by_one(self.trained, queries, measure, where[~share]),
+            ):
+                parts.append(part)
+                progress.update(part.shape[1])
+        values = torch.cat(parts, 1)[:, torch.from_numpy(np.argsort(order))]
+        return values, Diagnostics(notes=self.trained.notes)
+
+
 def leave_one_out(
-    objective: Objective | Run,
+    objective: Trained,
     indices: Indices,
-    queries: Any,
+    queries: Data,
     *,
     measure: MeasureLike = "loss",
 ) -> Floats:
@@ -80,57 +150,95 @@ def leave_one_out(
         >>> bool(abs(actual - predicted.values).max() < 1e-8)
         True
     """
-    if isinstance(objective, Run):
-        return repeated_without(objective, np.atleast_1d(indices), queries, measure=measure)
-    where = positions(objective, indices)
-    base = converged(objective)
-    asked = base.examples(queries)
-    quantity = measure_of(base.trained_loss, measure)
-    parts = []
-    with tqdm(total=len(where), desc="retraining", unit="fit", disable=None) as progress:
-        for deltas in _removals(base, _nearby(objective, base), where):
-            parts.append(measure_changes(base, asked, quantity, deltas))
-            progress.update(deltas.shape[1])
-    return as_array(torch.cat(parts, 1))
+    method = LeaveOneOut()
+    scores = method.fit(objective).scores(queries, measure=measure, indices=indices)
+    return np.asarray(scores.values, dtype=np.float64)
 
 
-def converged(objective: Objective) -> Objective:
-    """Return the objective at its minimum: itself, or refitted to convergence.
+def shares_a_factor(trained: Trained, where: Positions) -> NDArray[np.bool_]:
+    """Return which removals are refitted together, by Newton steps that share one factor of H.
 
     Args:
-        objective: R at θ̂.
+        trained: The model.
+        where: Positions of the k removed examples.
 
     Returns:
-        R with ‖∇R‖ <= 1e-10; for a true hinge, with margins exact to 1e-10.
-
-    Raises:
-        UnsupportedModel: If R is not known to be convex.
+        True where a convex objective loses the example's own weight alone, or with weights of
+        others, but keeps its features, [k].
     """
-    if isinstance(objective, LinearObjective) and is_hinge(objective.trained_loss):
-        return objective.refit()
-    if not objective.convex:
-        raise UnsupportedModel(
-            "Expected a convex objective to retrain by Newton's method. Got a model that is not "
-            "known to be convex. Record its training with whence.train: leave_one_out takes the "
-            "run, and whence.evaluation.subset_bank retrains on subsets."
-        )
-    norm, _ = fit_quality(objective)
-    return objective if norm <= CONVERGED else objective.refit()
+    none, every = np.zeros(len(where), dtype=bool), np.ones(len(where), dtype=bool)
+    if not isinstance(trained, Objective) or not trained.convex:
+        return none
+    if trained.statistics is None:
+        return every
+    if isinstance(trained, LinearObjective) and is_hinge(trained.trained_loss):
+        return none
+    return trained.statistics.only_weights(where)
 
 
-def refit_without(objective: Objective, where: NDArray[np.intp]) -> Tensor:
-    """Retrain once without a set of examples, from θ̂.
+def converged(trained: Trained) -> Trained:
+    """Return the model as its own `refit` gives it: itself where that is known to be the same.
 
     Args:
-        objective: R at its minimum.
+        trained: The model.
+
+    Returns:
+        The model at its optimum; a recorded training as it is.
+
+    Raises:
+        UnsupportedModel: If the model cannot be fitted again.
+    """
+    if isinstance(trained, Run):
+        return trained
+    if isinstance(trained, Objective) and trained.convex and trained.slope is None:
+        smooth = trained.trained_loss == trained.loss
+        if smooth and fit_quality(trained)[0] <= CONVERGED:
+            return trained
+    return trained.refit()
+
+
+def refit_without(trained: Trained, where: NDArray[np.intp]) -> Trained:
+    """Return the model fitted once without a set of examples.
+
+    Args:
+        trained: The model.
         where: Positions of the removed examples.
 
     Returns:
-        The change of the parameters, [p, 1].
+        The fitted model.
     """
-    weights = objective.weights.clone()
+    weights = trained.weights.clone()
     weights[where] = 0
-    return (objective.refit(weights).params - objective.params).unsqueeze(1)
+    return trained.refit(weights)
+
+
+def _one_by_one(
+    trained: Trained, queries: Examples, measure: Measure, where: Positions
+) -> Iterator[Tensor]:
+    """Yield the changes [q, 1] of removals, each a fit of its own; the full fit is repeated too."""
+    if not len(where):
+        return
+    weights = trained.weights.repeat(len(where) + 1, 1)
+    weights[torch.arange(len(where)) + 1, torch.as_tensor(where)] = 0
+    before: Tensor | None = None
+    for fitted in trained.refits(weights):
+        after = measure(fitted.outputs(queries), queries.targets)
+        if before is None:
+            before = after
+        else:
+            yield (after - before).unsqueeze(1)
+
+
+def _together(
+    objective: Any, queries: Examples, measure: Measure, where: Positions
+) -> Iterator[Tensor]:
+    """Yield the changes [q, m] of removals that share a factor of H, block by block."""
+    if not len(where):
+        return
+    base = converged(objective)
+    assert isinstance(base, Objective)
+    for deltas in _removals(base, _nearby(objective, base), where):
+        yield measure_changes(base, queries, measure, deltas)
 
 
 def _nearby(objective: Objective, base: Objective) -> Objective:
@@ -153,7 +261,9 @@ def _removals(objective: Objective, nearby: Objective, where: NDArray[np.intp]) 
         yield _refit_together(objective, removal(objective, inverse, where[tile]), where[tile])
 
 
-def _refit_together(objective: Objective, change: SingleChanges, where: NDArray[np.intp]) -> Tensor:
+def _refit_together(
+    objective: Objective, change: SingleChanges | Reweightings, where: NDArray[np.intp]
+) -> Tensor:
     """Return the parameter changes of several removals, each to a gradient norm of 1e-10."""
     deltas = change.newton()
     active = torch.arange(len(where))
@@ -169,5 +279,7 @@ def _refit_together(objective: Objective, change: SingleChanges, where: NDArray[
         going = (norms > CONVERGED) & contracts
         active, previous = active[going], norms[going]
     for column in alone:
-        deltas[:, column : column + 1] = refit_without(objective, where[column : column + 1])
+        fitted = refit_without(objective, where[column : column + 1])
+        assert isinstance(fitted, Objective)
+        deltas[:, column] = fitted.params - objective.params
     return deltas

@@ -14,7 +14,8 @@ differentiating the batch gradient once more. All queries share the forward pass
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -22,20 +23,119 @@ from torch import Tensor
 from torch.func import vjp, vmap
 from tqdm import tqdm
 
-from whence.errors import InvalidInput
-from whence.objective.losses import measure_of
-from whence.objective.measures import Measure, OutputFunction, measure_name
-from whence.scores import Scores
+from whence.errors import InvalidInput, UnsupportedModel
+from whence.methods.method import Attribution, Method, Positions, blocks
+from whence.methods.prediction import MeasureLike
+from whence.network.objective import ModuleExamples
+from whence.objective.measures import Measure
+from whence.objective.trained import Data, Examples, Trained
+from whence.scores import Diagnostics, Scores
 from whence.training.backward import weight_gradients
-from whence.training.program import check_targets, queries_of
 from whence.training.run import Run
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class Metagradient(Method):
+    r"""Score training examples by differentiating through a recorded training.
+
+    score[q, i] = −wᵢ · d m_q(θ_T) / d wᵢ, exact up to rounding.
+
+    Args:
+        together: Queries differentiated together, >= 1; the result does not depend on it, up to
+            rounding. Memory grows with it: s vectors of p numbers per query.
+
+    Raises:
+        InvalidInput: If `together` is less than 1.
+
+    Cost:
+        As `whence.metagradient`.
+
+    References:
+        Maclaurin, Duvenaud & Adams (2015); Engstrom et al. (2025), section 2.
+
+    Examples:
+        >>> import torch, whence
+        >>> x, y = torch.tensor([[1.0], [1.0]]), torch.tensor([[1.0], [3.0]])
+        >>> recipe = whence.Recipe(learning_rate=0.2, batch_size=2, epochs=200)
+        >>> model = torch.nn.Linear(1, 1, bias=False)
+        >>> run = whence.train(model, whence.SquaredError(), (x, y), recipe)
+        >>> whence.Metagradient().fit(run).scores((x[:1], y[:1])).values.shape
+        (1, 2)
+    """
+
+    together: int = 64
+
+    def __post_init__(self) -> None:
+        """Check the option."""
+        if self.together < 1:
+            raise InvalidInput(f"Expected together >= 1. Got {self.together}.")
+
+    def attribution(self, trained: Trained) -> Attribution:
+        """Return the derivative through a training."""
+        return _ThroughTraining(recorded_run(trained, "whence.Metagradient"), self)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _ThroughTraining(Attribution):
+    """Derivatives of measures at the end of a training in its example weights.
+
+    Args:
+        trained: The training.
+        method: The options.
+    """
+
+    trained: Run
+    method: Metagradient
+
+    @property
+    def words(self) -> str:
+        """What is differentiated."""
+        run = self.trained
+        return f"metagradient through {run.steps} steps of {run.recipe.optimizer}"
+
+    def values(
+        self, queries: Examples, measure: Measure, where: Positions
+    ) -> tuple[Tensor, Diagnostics]:
+        """Return −wᵢ d m_q / d wᵢ, [q, k]."""
+        run, count = self.trained, len(queries)
+        rows = [run.weights.new_zeros(0, len(run.weights))]
+        with tqdm(total=count * run.steps, desc="metagradient", disable=None) as bar:
+            for part in blocks(np.arange(count), self.method.together):
+                some = run.examples(queries.subset(part))
+                gradients = query_gradients(run, measure, some.inputs, some.targets)
+                rows.append(weight_gradients(run, gradients, bar))
+        values = -torch.cat(rows) * run.weights
+        return values[:, where], Diagnostics(notes=run.notes)
+
+
+def recorded_run(trained: Trained, method: str) -> Run:
+    """Return a model as a recorded training, or raise that the method needs one.
+
+    Args:
+        trained: The model.
+        method: The name of the method.
+
+    Returns:
+        The run.
+
+    Raises:
+        UnsupportedModel: If the model is not a recorded training.
+    """
+    if isinstance(trained, Run):
+        return trained
+    raise UnsupportedModel(
+        f"Expected a training recorded by whence.train for {method}, which differentiates its "
+        f"steps. Got {trained!r}. Record the training, or use whence.Influence()."
+    )
+
+
 def metagradient(
-    run: Run,
-    queries: Any,
+    run: Trained,
+    queries: Data,
     *,
-    measure: str | Measure | OutputFunction = "loss",
+    measure: MeasureLike = "loss",
     together: int = 64,
     query_ids: Sequence[Any] | None = None,
 ) -> Scores:
@@ -78,32 +178,14 @@ def metagradient(
         >>> recipe = Recipe(learning_rate=0.2, batch_size=2, epochs=200)
         >>> run = train(torch.nn.Linear(1, 1, bias=False), SquaredError(), (x, y), recipe)
         >>> metagradient(run, (torch.tensor([[1.0]]), torch.tensor([[1.0]]))).values.round(3)
-        array([[ 0.5, -0.5]])
+        array([[ 0.5, -0.5]], dtype=float32)
     """
-    if together < 1:
-        raise InvalidInput(f"Expected together >= 1. Got {together}.")
-    inputs, targets = queries_of(run.program, queries)
-    ids = np.arange(len(inputs)) if query_ids is None else np.asarray(query_ids)
-    if isinstance(measure, str):
-        check_targets(run.program, run.params, inputs, targets)
-    measured = measure_of(run.program.loss, measure)
-    with tqdm(total=len(inputs) * run.steps, desc="metagradient", disable=None) as bar:
-        rows = [
-            weight_gradients(run, query_gradients(run, measured, x, y), bar)
-            for x, y in zip(
-                torch.split(inputs, together), torch.split(targets, together), strict=True
-            )
-        ]
-    values = -torch.cat(rows) * run.weights
-    return Scores(
-        values=values.double().cpu().numpy(),
-        query_ids=ids,
-        train_ids=run.train_ids,
-        positions=np.arange(len(run.weights)),
-        n=len(run.weights),
-        method=f"metagradient through {run.steps} steps of {run.recipe.optimizer}",
-        measure=measure_name(measure),
-    )
+    found = Metagradient(together=together).fit(run)
+    encoded = found.trained.examples(queries)
+    if query_ids is not None:
+        assert isinstance(encoded, ModuleExamples)
+        encoded = replace(encoded, ids=np.asarray(query_ids))
+    return found.scores(encoded, measure=measure)
 
 
 def query_gradients(run: Run, measure: Measure, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -122,11 +204,11 @@ def query_gradients(run: Run, measure: Measure, inputs: Tensor, targets: Tensor)
     def values(params: Tensor) -> Tensor:
         return measure(run.program.outputs(params, inputs), targets)
 
-    found, pull = vjp(values, run.params)[:2]
+    found, transpose = vjp(values, run.params)[:2]
     if found.shape != (len(inputs),):
         raise InvalidInput(
             f"Expected a measure with one value per query, [{len(inputs)}]. "
             f"Got {list(found.shape)}. Return an unreduced value."
         )
-    gradients: Tensor = vmap(pull)(torch.eye(len(inputs)).to(found))[0]
+    gradients: Tensor = vmap(transpose)(torch.eye(len(inputs)).to(found))[0]
     return gradients

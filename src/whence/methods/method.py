@@ -16,13 +16,21 @@ from collections.abc import Iterator
 from typing import TypeAlias, final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.errors import UnsupportedModel
-from whence.methods.prediction import Floats, Indices, MeasureLike, measure_name, positions
+from whence.methods.prediction import (
+    Floats,
+    Indices,
+    MeasureLike,
+    as_array,
+    measure_name,
+    positions,
+)
 from whence.objective.cache import cached
-from whence.objective.losses import measure_of
+from whence.objective.losses import Loss, measure_of
 from whence.objective.measures import Measure
 from whence.objective.trained import Data, Examples, Trained
 from whence.scores import Diagnostics, Scores
@@ -95,9 +103,19 @@ class Attribution(ABC):
         """What makes the scores, with its source, in words."""
 
     @property
+    def loss(self) -> Loss:
+        """The loss that the named measures are made of."""
+        return self.trained.loss
+
+    @property
     def unit(self) -> str:
         """What follows the name of the measure where scores are in another unit than its own."""
         return ""
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether a single score has the size of the change after retraining, not only its rank."""
+        return False
 
     @abstractmethod
     def values(
@@ -113,6 +131,25 @@ class Attribution(ABC):
         Returns:
             The changes, [q, k], and how they were computed.
         """
+
+    def mean_values(
+        self, queries: Examples, measure: Measure, where: Positions
+    ) -> tuple[Tensor, Diagnostics]:
+        """Return the predicted change of the queries' mean measure without each candidate, [k].
+
+        Args:
+            queries: The queries.
+            measure: m.
+            where: Positions of the k candidates in the training data.
+
+        Returns:
+            The changes, and how they were computed.
+
+        Cost:
+            `values` of all queries, unless the method knows a shorter way.
+        """
+        values, diagnostics = self.values(queries, measure, where)
+        return values.mean(0), diagnostics
 
     @final
     def scores(
@@ -134,7 +171,9 @@ class Attribution(ABC):
         trained = self.trained
         encoded = trained.examples(queries)
         where = positions(trained, indices)
-        values, diagnostics = self.values(encoded, measure_of(trained.loss, measure), where)
+        if isinstance(measure, str):
+            _check_targets(trained, encoded)
+        values, diagnostics = self.values(encoded, measure_of(self.loss, measure), where)
         return Scores(
             values=values.detach().cpu().numpy(),
             query_ids=encoded.ids,
@@ -146,6 +185,25 @@ class Attribution(ABC):
             diagnostics=diagnostics,
         )
 
+    def self_values(self, where: Positions) -> tuple[Tensor, Diagnostics]:
+        """Return the predicted change of each candidate's own loss if it is removed.
+
+        Args:
+            where: Positions of the k candidates in the training data.
+
+        Returns:
+            The changes, [k], and how they were computed.
+
+        Cost:
+            `values` of the candidates on each other, unless the method knows a shorter way.
+        """
+        parts = []
+        for part in blocks(where):
+            values, diagnostics = self.values(self.trained.train.subset(part), self.loss, part)
+            parts.append(values.diagonal())
+        return torch.cat(parts), diagnostics
+
+    @final
     def self_scores(self, indices: Indices | None = None) -> Floats:
         """Predict how far each training example's own loss rises when it is removed.
 
@@ -155,16 +213,10 @@ class Attribution(ABC):
         Returns:
             Changes of the loss, [n] or [k].
 
-        Cost:
-            Scores of all candidates on all candidates, unless the method knows a shorter way.
+        Raises:
+            InvalidInput: If the indices are no positions.
         """
-        where = positions(self.trained, indices)
-        parts = [np.empty(0)]
-        for part in blocks(where):
-            examples = self.trained.train.subset(part)
-            values, _ = self.values(examples, self.trained.loss, part)
-            parts.append(values.diagonal().double().cpu().numpy())
-        return np.concatenate(parts)
+        return as_array(self.self_values(positions(self.trained, indices))[0])
 
     def input_gradient(self, queries: Examples, measure: Measure, where: Positions) -> Tensor:
         """Return the derivative of the queries' mean measure in the inputs of training examples.
@@ -213,15 +265,13 @@ class FeatureAttribution(Attribution):
         products = self.query_features(queries, measure) @ self.train_features(where).T
         return products, self.measured()
 
-    def self_scores(self, indices: Indices | None = None) -> Floats:
+    def self_values(self, where: Positions) -> tuple[Tensor, Diagnostics]:
         """Return the inner product of each example's own two features, [k]."""
-        where = positions(self.trained, indices)
-        parts = [np.empty(0)]
+        parts = []
         for part in blocks(where):
-            queries = self.query_features(self.trained.train.subset(part), self.trained.loss)
-            own = (queries * self.train_features(part)).sum(1)
-            parts.append(own.double().cpu().numpy())
-        return np.concatenate(parts)
+            queries = self.query_features(self.trained.train.subset(part), self.loss)
+            parts.append((queries * self.train_features(part)).sum(1))
+        return torch.cat(parts), self.measured()
 
 
 def blocks(where: Positions, size: int = _BLOCK) -> Iterator[Positions]:
@@ -252,3 +302,9 @@ def train_subset(trained: Trained, where: Positions) -> Examples:
     if len(where) == n and bool((where == np.arange(n)).all()):
         return trained.train
     return trained.train.subset(where)
+
+
+def _check_targets(trained: Trained, queries: Examples) -> None:
+    """Raise `InvalidInput` unless the queries' targets fit the loss; one row of outputs tells."""
+    one = trained.outputs(queries.subset(np.arange(1)))
+    trained.loss.check_targets(one.expand(len(queries), *one.shape[1:]), queries.targets)

@@ -1,4 +1,4 @@
-r"""Influence in a random subspace: gradients projected once, and kept.
+r"""Influence in a random subspace: gradients projected once, and cached.
 
 With P a projection of gradients to d numbers, E PᵀP = I, and φᵢ = P ∇f(zᵢ) for an output f,
 
@@ -13,11 +13,9 @@ projected before the product: (P_out δ_t)(P_in a_t)ᵀ; no gradient of an examp
 
 from __future__ import annotations
 
-import math
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Literal, final
 
 import numpy as np
 import torch
@@ -26,31 +24,178 @@ from torch import Tensor
 from whence.errors import InvalidInput, NotPositiveDefinite, UnsupportedModel
 from whence.linalg.cholesky import Cholesky
 from whence.linalg.structured import Dense
+from whence.methods.method import Attribution, FeatureAttribution, Method, Positions
+from whence.methods.prediction import Indices, MeasureLike, measure_name
+from whence.methods.projections import Whole, factored
 from whence.methods.tracin import points_of
-from whence.network.gradients import Contribution, Lookup, Outer
 from whence.network.objective import ModuleObjective
+from whence.objective.cache import cached
 from whence.objective.losses import measure_of
-from whence.objective.measures import Measure, OutputFunction, measure_name
-from whence.objective.objective import Objective
-from whence.objective.trained import Examples
-from whence.scores import Scores, average
+from whence.objective.measures import Measure
+from whence.objective.objective import Objective, objective_of
+from whence.objective.trained import Data, Examples, Trained
+from whence.scores import Diagnostics, Scores
 
 Projection = Literal["factored", "dense"]
 _Features = Callable[[Objective, Examples, Measure], Tensor]
 
 _SIDE, _WHOLE = 16, 2048  # sizes unless given
-_BUDGET = 2**27  # numbers of a dense projection that stand at once: 512 MB of float32
 _AGREEMENT = 1e-3  # in float32; a loss is a function of f or far from it
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class Projected(Method):
+    r"""Predict removals from randomly projected gradients: LoGra by default, TRAK with the margin.
+
+    score[q, i] = (wᵢ/n) (P ∇m_q)ᵀ (K + λ I)⁻¹ (P gᵢ), K = (1/n) Σ wᵢ φᵢ φᵢᵀ with φᵢ = P ∇f(zᵢ).
+
+    Args:
+        output: f: "loss", "margin", or a function (outputs, targets) -> [b] of which the loss is a
+            function.
+        projection: "factored" or "dense".
+        size: Per side 16 if `None`, or d = 2,048 for "dense".
+        damping: λ >= 0; the mean eigenvalue tr(K)/d if `None`.
+        checkpoints: θ_t, each [p]; scores are averaged over them.
+        seed: Of P.
+        rtol: The relative error that scores may have beside that of P.
+
+    Raises:
+        InvalidInput: If an option is out of range.
+
+    Cost:
+        As `whence.projected`, whose documentation has more on each option.
+
+    References:
+        Choe et al. (2024), section 3 (LoGra); Park et al. (2023), section 3 (TRAK).
+
+    Examples:
+        >>> import torch, whence
+        >>> x, y = torch.randn(30, 4), torch.arange(30) % 3
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(),
+        ...                             torch.nn.Linear(8, 3))
+        >>> objective = whence.from_torch(model, whence.CrossEntropy(), (x, y))
+        >>> trak = whence.Projected(output="margin", projection="dense")
+        >>> trak.fit(objective).scores((x[:2], y[:2])).values.shape
+        (2, 30)
+    """
+
+    output: MeasureLike = "loss"
+    projection: Projection = "factored"
+    size: int | None = None
+    damping: float | None = None
+    checkpoints: Sequence[Tensor] | None = None
+    seed: int = 0
+    rtol: float = 2e-2
+
+    def __post_init__(self) -> None:
+        """Check the options, and make the checkpoints a tuple, which can be cached under."""
+        if self.projection not in ("factored", "dense"):
+            raise InvalidInput(
+                f"Expected projection 'factored' or 'dense'. Got {self.projection!r}."
+            )
+        if self.chosen_size < 1 or self.seed < 0:
+            raise InvalidInput(
+                f"Expected size >= 1 and seed >= 0. Got size={self.chosen_size}, seed={self.seed}."
+            )
+        if self.damping is not None and not 0 <= self.damping < np.inf:
+            raise InvalidInput(f"Expected a finite damping >= 0, or None. Got {self.damping}.")
+        if not 0 < self.rtol < 1:
+            raise InvalidInput(f"Expected 0 < rtol < 1. Got {self.rtol}. The default is 2e-2.")
+        if self.checkpoints is not None:
+            object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
+
+    @property
+    def chosen_size(self) -> int:
+        """The size, or its default."""
+        if self.size is not None:
+            return self.size
+        return _SIDE if self.projection == "factored" else _WHOLE
+
+    def attribution(self, trained: Trained) -> Attribution:
+        """Return the projected gradients of a model's training examples, at each checkpoint."""
+        objective = objective_of(trained)
+        plan = _Plan(self.output, self.projection, self.chosen_size, self.seed, self.rtol)
+        if self.checkpoints is None:
+            # Shared by methods that differ in the damping alone.
+            subspaces = [cached(objective, plan, plan.project)]
+        else:
+            points = points_of(objective, self.checkpoints)
+            subspaces = [plan.project(objective.at(point)) for point in points]
+        inverses = [_inverse(space, self.damping) for space in subspaces]
+        return _InSubspace(objective, self, tuple(zip(subspaces, inverses, strict=True)))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _InSubspace(FeatureAttribution):
+    """Influence in a random subspace, averaged over checkpoints.
+
+    Args:
+        trained: R.
+        method: The options.
+        parts: The projected gradients and their inverse second moment, at each checkpoint.
+    """
+
+    trained: Objective
+    method: Projected
+    parts: tuple[tuple[_Subspace, _Damped], ...]
+
+    @property
+    def words(self) -> str:
+        """The dimensions, the second moment and the damping."""
+        method, (space, inverse) = self.method, self.parts[0]
+        factored = method.projection == "factored"
+        size = f"{method.chosen_size} x {method.chosen_size} per layer" if factored else "dense"
+        mean = f"mean of {len(self.parts)}: " if method.checkpoints is not None else ""
+        return (
+            f"{mean}influence in {space.rows.shape[1]} projected dimensions ({size}, seed "
+            f"{method.seed}), second moment of the gradients of the "
+            f"{measure_name(method.output)}, damping {inverse.damping:.3g} "
+            f"({'their mean eigenvalue' if method.damping is None else 'as asked'})"
+        )
+
+    def train_features(self, where: Positions) -> Tensor:
+        """Return P gᵢ at each checkpoint, scaled by wᵢ/n, [k, T d]."""
+        whole = len(where) == len(self.trained.train)
+        parts = []
+        for space, _ in self.parts:
+            rows, scale = space.rows, space.slopes * self.trained.weights / len(space.rows)
+            rows, scale = (rows, scale) if whole else (rows[where], scale[where])
+            parts.append(rows * scale.unsqueeze(1) / len(self.parts))
+        return torch.cat(parts, 1)
+
+    def query_features(self, queries: Examples, measure: Measure) -> Tensor:
+        """Return (K + λ I)⁻¹ P ∇m_q at each checkpoint, [q, T d]."""
+        return torch.cat(
+            [
+                inverse.apply(space.project(space.objective, queries, measure).T).T
+                for space, inverse in self.parts
+            ],
+            1,
+        )
+
+    def measured(self) -> Diagnostics:
+        """Return the damping, with its reason."""
+        space, inverse = self.parts[0]
+        asked = self.method.damping is not None
+        return Diagnostics(
+            solver=f"Cholesky factor of the second moment in {space.rows.shape[1]} dimensions",
+            damping=inverse.damping,
+            damping_reason="as asked" if asked else "the mean eigenvalue of the second moment",
+            notes=self.trained.notes,
+        )
+
+
 def projected(
-    objective: Objective,
-    queries: Any,
+    objective: Trained,
+    queries: Data,
     *,
-    output: str | Measure | OutputFunction = "loss",
+    output: MeasureLike = "loss",
     projection: Projection = "factored",
     size: int | None = None,
-    measure: str | Measure | OutputFunction = "loss",
+    measure: MeasureLike = "loss",
+    indices: Indices | None = None,
     damping: float | None = None,
     checkpoints: Sequence[Tensor] | None = None,
     seed: int = 0,
@@ -69,8 +214,10 @@ def projected(
         projection: "factored" projects the two sides of each layer's gradients before their
             product, to size × size numbers per weight, and the parameters without such a product
             together and whole, to as many. "dense" projects the whole gradient to `size` numbers.
-        size: Per side 16 if `None`, or d = 2,048 for "dense". What is no larger than it is kept.
+        size: Per side 16 if `None`, or d = 2,048 for "dense". A side that is no larger is left as
+            it is.
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+        indices: Positions of the candidates in the training data; all n if `None`.
         damping: λ >= 0; the mean eigenvalue tr(K)/d if `None`. The penalty l2 is added to it.
         checkpoints: θ_t, each [p], as `objective.params`; scores are averaged over them.
         seed: Of P.
@@ -79,7 +226,7 @@ def projected(
             hardware is made for it and the network bears it.
 
     Returns:
-        Scores with values [q, n]: a predicted change of the measure on removal, 1/n included.
+        Scores with values [q, k]: a predicted change of the measure on removal, 1/n included.
 
     Raises:
         InvalidInput: If queries, checkpoints or options cannot be used.
@@ -88,9 +235,9 @@ def projected(
 
     Cost:
         Factored: one forward and one backward pass over the training data, whatever d; the
-        projected gradients, n d numbers, are kept with the objective, and min(n, d)³/3 operations
+        projected gradients, n d numbers, are cached with the objective, and min(n, d)³/3 operations
         to factor. Dense: 2 n p d operations besides, and one pass for each 2²⁷/p dimensions. Then a
-        query costs its gradient and products with the kept numbers.
+        query costs its gradient and products with the cached numbers.
 
     References:
         Choe et al. (2024), "What is Your Data Worth to GPT?", section 3 (LoGra); Park et al.
@@ -105,21 +252,16 @@ def projected(
         >>> whence.projected(objective, (x[:2], y[:2])).values.shape
         (2, 30)
     """
-    if projection not in ("factored", "dense"):
-        raise InvalidInput(f"Expected projection 'factored' or 'dense'. Got {projection!r}.")
-    chosen = size if size is not None else _SIDE if projection == "factored" else _WHOLE
-    if chosen < 1 or seed < 0:
-        raise InvalidInput(f"Expected size >= 1 and seed >= 0. Got size={chosen}, seed={seed}.")
-    if damping is not None and not 0 <= damping < np.inf:
-        raise InvalidInput(f"Expected a finite damping >= 0, or None. Got {damping}.")
-    if not 0 < rtol < 1:
-        raise InvalidInput(f"Expected 0 < rtol < 1. Got {rtol}. The default is 2e-2.")
-    points = points_of(objective, checkpoints)
-    asked = objective.examples(queries)
-    plan = _Plan(output, projection, chosen, seed, rtol)
-    if checkpoints is None:
-        return _scores(objective, asked, plan, measure, damping)
-    return average([_scores(objective.at(p), asked, plan, measure, damping) for p in points])
+    method = Projected(
+        output=output,
+        projection=projection,
+        size=size,
+        damping=damping,
+        checkpoints=checkpoints,
+        seed=seed,
+        rtol=rtol,
+    )
+    return method.fit(objective).scores(queries, measure=measure, indices=indices)
 
 
 @final
@@ -127,7 +269,7 @@ def projected(
 class _Plan:
     """What is projected, and how."""
 
-    output: str | Measure | OutputFunction
+    output: MeasureLike
     projection: Projection
     size: int
     seed: int
@@ -140,79 +282,61 @@ class _Plan:
         # Neither the training gradients nor those of the queries are exact then.
         return objective.within(self.rtol / 2)
 
+    def project(self, objective: Objective) -> _Subspace:
+        """Return the projected gradients of the output function at the training examples."""
+        function = measure_of(objective.loss, self.output)
+        slopes = torch.ones_like(objective.weights)
+        if function != objective.loss:
+            slopes = _slopes(objective, function)
+        features: _Features = Whole(self.size, self.seed)
+        if self.projection == "factored" and isinstance(objective, ModuleObjective):
+            features = factored(objective, self.size, self.seed)
+        elif self.projection == "factored":  # no layers: as many numbers, of the whole gradient
+            features = Whole(self.size**2, self.seed)
+        seen = self.seen(objective)
+        rows = features(seen, objective.train, function)
+        return _Subspace(objective=seen, project=features, rows=rows, slopes=slopes)
+
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Kept:
-    """What is paid once for all queries of an objective.
+class _Subspace:
+    """The projected gradients of a model's training examples.
 
     Args:
-        features: P, from examples and a measure to projected gradients [b, d].
+        objective: R, in the precision of its passes.
+        project: P, from examples and a measure to projected gradients [b, d].
         rows: φᵢ, [n, d].
         slopes: ∂ℓ/∂f of each training example, [n], so that P gᵢ = slopeᵢ φᵢ.
-        inverses: (K + μ I)⁻¹ by the damping λ asked for, with the λ that was used.
     """
 
-    features: _Features
+    objective: Objective
+    project: _Features
     rows: Tensor
     slopes: Tensor
-    inverses: dict[float | None, tuple[Callable[[Tensor], Tensor], float]]
 
 
-_KEPT: weakref.WeakKeyDictionary[Objective, dict[_Plan, _Kept]] = weakref.WeakKeyDictionary()
+@final
+@dataclass(frozen=True)
+class _Damped:
+    """(K + (l2 + λ) I)⁻¹.
+
+    Args:
+        apply: C ↦ (K + (l2 + λ) I)⁻¹ C for C [d, q].
+        damping: λ.
+    """
+
+    apply: Callable[[Tensor], Tensor]
+    damping: float
 
 
-def _scores(
-    objective: Objective, asked: Examples, plan: _Plan, measure: Any, damping: float | None
-) -> Scores:
-    """Return the scores at one checkpoint."""
-    plans = _KEPT.setdefault(objective, {})
-    if plan not in plans:
-        plans[plan] = _project(objective, plan)
-    kept = plans[plan]
-    if damping not in kept.inverses:
-        kept.inverses[damping] = _inverse(objective, kept.rows, damping)
-    inverse, amount = kept.inverses[damping]
-    columns = kept.features(plan.seen(objective), asked, measure_of(objective.loss, measure)).T
-    n, d = kept.rows.shape
-    scale = objective.weights * kept.slopes / n
-    values = ((kept.rows @ inverse(columns)) * scale.unsqueeze(1)).T
-    size = f"{plan.size} x {plan.size} per layer" if plan.projection == "factored" else "dense"
-    return Scores(
-        values=values.double().cpu().numpy(),
-        query_ids=asked.ids,
-        train_ids=objective.train.ids,
-        positions=np.arange(n),
-        n=n,
-        method=f"influence in {d} projected dimensions ({size}, seed {plan.seed}), second moment "
-        f"of the gradients of the {measure_name(plan.output)}, damping {amount:.3g} "
-        f"({'their mean eigenvalue' if damping is None else 'as asked'})",
-        measure=measure_name(measure),
-    )
-
-
-def _project(objective: Objective, plan: _Plan) -> _Kept:
-    """Return the projected gradients of the output function at the training examples."""
-    function = measure_of(objective.loss, plan.output)
-    slopes = torch.ones_like(objective.weights)
-    if function != objective.loss:
-        slopes = _slopes(objective, function)
-    features: _Features = _Whole(plan.size, plan.seed)
-    if plan.projection == "factored" and isinstance(objective, ModuleObjective):
-        features = _factored(objective, plan.size, plan.seed)
-    elif plan.projection == "factored":  # no layers: as many numbers, of the whole gradient
-        features = _Whole(plan.size**2, plan.seed)
-    rows = features(plan.seen(objective), objective.train, function)
-    return _Kept(features=features, rows=rows, slopes=slopes, inverses={})
-
-
-def _inverse(
-    objective: Objective, rows: Tensor, damping: float | None
-) -> tuple[Callable[[Tensor], Tensor], float]:
-    """Return C ↦ (K + (l2 + λ) I)⁻¹ C and λ, from the smaller of the two Gram matrices."""
+def _inverse(space: _Subspace, damping: float | None) -> _Damped:
+    """Return the damped inverse of K, from the smaller of the two Gram matrices."""
+    objective, rows = space.objective, space.rows
     n, d = rows.shape
     scaled = rows * (objective.weights / n).sqrt().unsqueeze(1)
     gram = (scaled.T @ scaled if d <= n else scaled @ scaled.T).double()
+    gram = (gram + gram.T) / 2  # products of rows round differently on the two sides
     amount = float(gram.diagonal().sum()) / d if damping is None else damping
     total = amount + float(objective.l2.mean())
     if d > n and total == 0:
@@ -223,138 +347,13 @@ def _inverse(
     gram.diagonal().add_(total)
     inverse = Cholesky().prepare(Dense(gram))
     if d <= n:
-        return lambda columns: (inverse @ columns.double()).to(rows), amount
+        return _Damped(lambda columns: (inverse @ columns.double()).to(rows), amount)
 
     def woodbury(columns: Tensor) -> Tensor:
         inside = inverse @ (scaled @ columns).double()
         return (columns - scaled.T @ inside.to(rows)) / total
 
-    return woodbury, amount
-
-
-@final
-@dataclass(frozen=True)
-class _Whole:
-    """A dense projection: random signs over √d, drawn column by column, in blocks that fit.
-
-    Args:
-        size: d; gradients of at most d numbers are left as they are.
-        seed: Of the signs.
-    """
-
-    size: int
-    seed: int
-
-    def __call__(self, objective: Objective, examples: Examples, measure: Measure) -> Tensor:
-        """Return the projected gradients, [b, d]."""
-        blocks = _columns(objective.params, self.size, self.seed)
-        return torch.cat([objective.gradient_dot(examples, measure, V) for V in blocks], 1)
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class _Factored:
-    """A projection of each side of what multiplies, and one of all the rest together.
-
-    Args:
-        sides: By the place of a weight, its two projections [m, r] and [d, r′].
-        rest: By the place of another parameter, its rows of the dense projection, [·, k].
-    """
-
-    sides: dict[int, tuple[Tensor, Tensor]]
-    rest: dict[int, Tensor]
-
-    def __call__(self, objective: Objective, examples: Examples, measure: Measure) -> Tensor:
-        """Return the projected gradients, [b, d]."""
-        assert isinstance(objective, ModuleObjective)
-        return torch.cat([self._batch(batch) for batch in objective.pieces(examples, measure)])
-
-    def _batch(self, pieces: list[tuple[slice, Contribution]]) -> Tensor:
-        """Return the projected gradients of a micro-batch."""
-        found: dict[int, Tensor] = {}
-        for where, piece in pieces:
-            # All the rest adds up in one place, before every weight's.
-            if where.start in self.rest:
-                place, part = -1, piece.dot(self.rest[where.start])
-            else:
-                place, part = where.start, _two_sided(piece, *self.sides[where.start])
-            found[place] = found[place] + part if place in found else part
-        return torch.cat([found[place] for place in sorted(found)], 1)
-
-
-def _factored(objective: ModuleObjective, size: int, seed: int) -> _Factored:
-    """Return the projection for the layers of a module, as its first example shows them."""
-    first = objective.train.subset(np.arange(1))
-    like = objective.params
-    sides: dict[int, tuple[Tensor, Tensor]] = {}
-    others: dict[int, slice] = {}
-    for where, piece in next(objective.pieces(first, objective.loss)):
-        lengths = _lengths(piece)
-        if lengths is None:
-            others[where.start] = where
-        elif where.start not in sides:
-            # Each weight from a seed of its own, the same in whatever company.
-            generator = torch.Generator().manual_seed(_mixed(seed, where.start))
-            left, right = (_orthogonal(length, size, generator).to(like) for length in lengths)
-            sides[where.start] = left, right
-    count = sum(where.stop - where.start for where in others.values())
-    if count == 0:
-        return _Factored(sides, {})
-    # No more dimensions than fit the budget as one block.
-    whole = min(size**2, max(1, _BUDGET // count))
-    rows = torch.cat(list(_columns(like[:count], whole, seed)), 1)
-    rest = {}
-    for where in others.values():
-        length = where.stop - where.start
-        rest[where.start], rows = rows[:length], rows[length:]
-    return _Factored(sides, rest)
-
-
-def _lengths(piece: Contribution) -> tuple[int, int] | None:
-    """Return the two sides of a gradient that is a sum of outer products, or `None`."""
-    if isinstance(piece, Outer):
-        return piece.left.shape[2], piece.right.shape[2]
-    if isinstance(piece, Lookup):
-        return piece.size, piece.left.shape[2]
-    return None
-
-
-def _two_sided(piece: Contribution, left: Tensor, right: Tensor) -> Tensor:
-    """Return Σ_t (left ᵀ δ_t)(rightᵀ a_t)ᵀ of each example, flat; a lookup is a one-hot δ."""
-    if isinstance(piece, Outer):
-        dtype = piece.left.dtype
-        first, second = piece.left @ left.to(dtype), piece.right @ right.to(dtype)
-    else:
-        assert isinstance(piece, Lookup)
-        first, second = left[piece.indices], piece.left @ right
-    return torch.bmm(first.mT, second).flatten(1).to(left.dtype)
-
-
-def _orthogonal(length: int, size: int, generator: torch.Generator) -> Tensor:
-    """Return U [length, r], r = min(size, length), with E U Uᵀ = I: orthogonal columns, scaled."""
-    r = min(size, length)
-    normal = torch.randn(length, r, dtype=torch.float64, generator=generator)
-    basis: Tensor = torch.linalg.qr(normal).Q
-    return basis * math.sqrt(length / r)
-
-
-def _columns(like: Tensor, size: int, seed: int) -> Iterator[Tensor]:
-    """Yield the columns of a dense projection of len(like) numbers to `size`, in blocks."""
-    p = len(like)
-    if p <= size:
-        yield torch.eye(p, dtype=like.dtype, device=like.device)
-        return
-    generator = torch.Generator().manual_seed(seed)
-    step = max(1, _BUDGET // p)
-    for start in range(0, size, step):
-        shape = min(step, size - start), p
-        signs = torch.randint(0, 2, shape, generator=generator, dtype=torch.int8)
-        yield signs.to(like).mul_(2).sub_(1).div_(size**0.5).T
-
-
-def _mixed(*numbers: int) -> int:
-    """Return one seed made of several numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return _Damped(woodbury, amount)
 
 
 def _slopes(objective: Objective, function: Measure) -> Tensor:

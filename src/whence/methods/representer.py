@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
@@ -17,25 +17,96 @@ from torch import Tensor
 from whence.errors import InvalidInput, UnsupportedModel, warn_user
 from whence.linear.features import DenseFeatures, Features
 from whence.linear.objective import LinearExamples, LinearObjective
+from whence.methods.method import Attribution, Method, Positions
+from whence.methods.prediction import Indices, MeasureLike
 from whence.network.gradients import Outer
 from whence.network.objective import ModuleExamples, ModuleObjective
-from whence.objective.losses import measure_of
-from whence.objective.measures import Measure, OutputFunction, measure_name
-from whence.objective.objective import Objective
-from whence.objective.trained import Examples
-from whence.scores import Scores
+from whence.objective.measures import Measure
+from whence.objective.objective import Objective, objective_of
+from whence.objective.trained import Data, Examples, Trained
+from whence.scores import Diagnostics, Scores
 
-_TILE = 2**24  # terms that stand at once
+_TILE = 2**24  # terms in memory at once
 _FEW = 8  # examples that tell whether a layer gives the outputs
 _AGREEMENT = 1e-3  # of the largest output, in float32
 _GAP = 0.1  # of the outputs: what the terms may leave unexplained without a warning
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class Representer(Method):
+    """Score training examples by their terms in the representer decomposition of a prediction.
+
+    score[q, i] = m(f_q − t_qi) − m(f_q), with t_qi = −(wᵢ/n) ∂ℓᵢ/∂f (φᵢᵀφ_q + [b penalized])/l2.
+
+    Cost:
+        As `whence.representer`.
+
+    References:
+        Yeh et al. (2018), theorem 3.1.
+
+    Examples:
+        >>> import whence
+        >>> from sklearn.datasets import load_diabetes
+        >>> from sklearn.linear_model import Ridge
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> objective = whence.from_sklearn(Ridge().fit(X, y), X, y)
+        >>> whence.Representer().fit(objective).scores((X[:1], y[:1])).values.shape
+        (1, 442)
+    """
+
+    def attribution(self, trained: Trained) -> Attribution:
+        """Return the terms of a model with a linear top layer."""
+        return _Decomposed(objective_of(trained))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Decomposed(Attribution):
+    """Terms of predictions.
+
+    Args:
+        trained: R at θ̂.
+    """
+
+    trained: Objective
+
+    @property
+    def words(self) -> str:
+        """The decomposition, with its source."""
+        return "representer terms (Yeh et al. 2018)"
+
+    def values(
+        self, queries: Examples, measure: Measure, where: Positions
+    ) -> tuple[Tensor, Diagnostics]:
+        """Return the change of each measure without each term, [q, k]."""
+        objective, k = self.trained, len(where)
+        top = _top(objective, queries)
+        outputs = objective.outputs(queries)
+        before = measure(outputs, queries.targets)
+        values = torch.empty(len(queries), k, dtype=outputs.dtype, device=outputs.device)
+        sums = torch.empty_like(outputs)
+        for q, terms in enumerate(_terms(objective, top)):
+            targets = queries.targets[q : q + 1].expand(k, *queries.targets.shape[1:])
+            values[q] = measure(outputs[q] - terms[where], targets) - before[q]
+            sums[q] = terms.sum(0)
+        gap = float((sums - top.explained).norm() / top.explained.norm().clamp_min(1e-30))
+        if not gap <= _GAP:
+            warn_user(
+                f"Expected the terms to sum to the outputs. Got {gap:.0%} of the outputs left "
+                "over: the top layer is not at a stationary point of its loss and l2. Train it "
+                "on, or fit it anew on the frozen features and use whence.from_frozen."
+            )
+        note = f"The representer terms sum to the outputs within {gap:.1e}."
+        return values, Diagnostics(notes=(*objective.notes, note))
+
+
 def representer(
-    objective: Objective,
-    queries: Any,
+    objective: Trained,
+    queries: Data,
     *,
-    measure: str | Measure | OutputFunction = "loss",
+    measure: MeasureLike = "loss",
+    indices: Indices | None = None,
 ) -> Scores:
     r"""Score training examples by their terms in the representer decomposition of a prediction.
 
@@ -50,9 +121,10 @@ def representer(
             an `nn.Linear` that sees one row per example.
         queries: (x, y) of q queries, or of one.
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+        indices: Positions of the candidates in the training data; all n if `None`.
 
     Returns:
-        Scores with values [q, n], in units of the measure. Positive: the example helped.
+        Scores with values [q, k], in units of the measure. Positive: the example helped.
 
     Raises:
         UnsupportedModel: If the outputs are not those of a linear top layer, or its weights have
@@ -60,7 +132,7 @@ def representer(
 
     Warns:
         NotConvergedWarning: If the terms do not sum to the outputs: the top layer has not
-            converged. `scores.method` tells how nearly they do.
+            converged. A note in the diagnostics tells how nearly they do.
 
     Cost:
         The features of training data and queries, q n d operations, and q n measures.
@@ -80,34 +152,7 @@ def representer(
         >>> bool(abs(model.predict(X[:1]) - model.intercept_ + scores.values.sum()) < 1e-6)
         True
     """
-    asked = objective.examples(queries)
-    quantity = measure_of(objective.loss, measure)
-    top = _top(objective, asked)
-    outputs = objective.outputs(asked)
-    before = quantity(outputs, asked.targets)
-    n = len(objective.train)
-    values = torch.empty(len(asked), n, dtype=outputs.dtype, device=outputs.device)
-    sums = torch.empty_like(outputs)
-    for q, terms in enumerate(_terms(objective, top)):
-        targets = asked.targets[q : q + 1].expand(n, *asked.targets.shape[1:])
-        values[q] = quantity(outputs[q] - terms, targets) - before[q]
-        sums[q] = terms.sum(0)
-    gap = float((sums - top.explained).norm() / top.explained.norm().clamp_min(1e-30))
-    if not gap <= _GAP:
-        warn_user(
-            f"Expected the terms to sum to the outputs. Got {gap:.0%} of the outputs left over: "
-            "the top layer is not at a stationary point of its loss and l2. Train it on, or fit "
-            "it anew on the frozen features and use whence.from_frozen."
-        )
-    return Scores(
-        values=values.double().cpu().numpy(),
-        query_ids=asked.ids,
-        train_ids=objective.train.ids,
-        positions=np.arange(n),
-        n=n,
-        method=f"representer terms (Yeh et al. 2018), which sum to the outputs within {gap:.1e}",
-        measure=measure_name(measure),
-    )
+    return Representer().fit(objective).scores(queries, measure=measure, indices=indices)
 
 
 @final
@@ -117,14 +162,14 @@ class _Top:
 
     Args:
         features: φ of the training examples, [n, d].
-        asked: φ of the queries, [q, d].
+        queries: φ of the queries, [q, d].
         l2: The penalty of its weights, > 0, [c, d].
         shift: What a penalized intercept adds to φᵢᵀφ_q / l2, [c]; zero for others.
         explained: The part of the queries' outputs that the terms should sum to, [q, c].
     """
 
     features: Features
-    asked: Tensor
+    queries: Tensor
     l2: Tensor
     shift: Tensor
     explained: Tensor
@@ -137,44 +182,44 @@ def _terms(objective: Objective, top: _Top) -> Iterator[Tensor]:
     alphas = -errors * (objective.weights / n).unsqueeze(1)
     alike = bool((top.l2 == top.l2[:1]).all())
     penalties = top.l2[:1] if alike else top.l2
-    for part in torch.split(top.asked, max(1, _TILE // alphas.numel())):
+    for part in torch.split(top.queries, max(1, _TILE // alphas.numel())):
         kernels = torch.stack([top.features.matmul((part / l2).T) for l2 in penalties], 2)
         for q in range(len(part)):
             yield alphas * (kernels[:, q] + top.shift)
 
 
-def _top(objective: Objective, asked: Examples) -> _Top:
+def _top(objective: Objective, queries: Examples) -> _Top:
     """Return the linear top layer of an objective, or say that it has none."""
     if objective.slope is not None:
         raise UnsupportedModel(
             "Expected an l2 penalty alone. Got an L1 penalty too, whose sum over examples does "
             "not give the weights. Use whence.influence."
         )
-    if isinstance(objective, LinearObjective) and isinstance(asked, LinearExamples):
-        return _of_linear(objective, asked)
-    if isinstance(objective, ModuleObjective) and isinstance(asked, ModuleExamples):
-        return _of_module(objective, asked)
+    if isinstance(objective, LinearObjective) and isinstance(queries, LinearExamples):
+        return _of_linear(objective, queries)
+    if isinstance(objective, ModuleObjective) and isinstance(queries, ModuleExamples):
+        return _of_module(objective, queries)
     raise InvalidInput(f"Expected an objective made by whence. Got {type(objective).__name__}.")
 
 
-def _of_linear(objective: LinearObjective, asked: LinearExamples) -> _Top:
+def _of_linear(objective: LinearObjective, queries: LinearExamples) -> _Top:
     """Return the one layer of a model linear in θ."""
     c, features = objective.c, objective.train.features
     size = c * features.shape[1]
     l2 = _penalized(objective.l2[:size].reshape(c, -1))
     shift = torch.zeros_like(objective.params[:c])
-    explained = objective.outputs(asked)
+    explained = objective.outputs(queries)
     if objective.constant is not None:
         of_intercept = objective.l2[size:]
         free = of_intercept == 0
         shift = torch.where(free, 0.0, objective.constant**2 / of_intercept)
         explained = explained - objective.constant * objective.params[size:] * free
     return _Top(
-        features=features, asked=asked.features.dense(), l2=l2, shift=shift, explained=explained
+        features=features, queries=queries.features.dense(), l2=l2, shift=shift, explained=explained
     )
 
 
-def _of_module(objective: ModuleObjective, asked: ModuleExamples) -> _Top:
+def _of_module(objective: ModuleObjective, queries: ModuleExamples) -> _Top:
     """Return the last layer of a module, with what goes into it as features."""
     where, bias = _last_layer(objective)
     weight = objective.params[where]
@@ -189,7 +234,7 @@ def _of_module(objective: ModuleObjective, asked: ModuleExamples) -> _Top:
             ]
         )
 
-    rows = features(asked)
+    rows = features(queries)
     weight = weight.reshape(-1, rows.shape[1])
     l2 = _penalized(objective.l2[where].reshape(weight.shape))
     shift, explained = torch.zeros_like(l2[:, 0]), rows @ weight.T
@@ -198,7 +243,7 @@ def _of_module(objective: ModuleObjective, asked: ModuleExamples) -> _Top:
         shift = torch.where(of_bias == 0, 0.0, 1 / of_bias)
         explained = explained + objective.params[bias] * (of_bias > 0)
     train = DenseFeatures(features(objective.train))
-    return _Top(features=train, asked=rows, l2=l2, shift=shift, explained=explained)
+    return _Top(features=train, queries=rows, l2=l2, shift=shift, explained=explained)
 
 
 def _last_layer(objective: ModuleObjective) -> tuple[slice, slice | None]:

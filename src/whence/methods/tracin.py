@@ -3,31 +3,156 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from whence.errors import InvalidInput
-from whence.objective.losses import measure_of
-from whence.objective.objective import Objective
-from whence.scores import Scores
+from whence.methods.method import Attribution, Method, Positions, blocks, train_subset
+from whence.methods.prediction import Indices, MeasureLike
+from whence.objective.measures import Measure
+from whence.objective.objective import Objective, objective_of
+from whence.objective.trained import Data, Examples, Trained
+from whence.scores import Diagnostics, Scores
 
-_COLUMNS = 64  # queries whose gradients are held at once
+_COLUMNS = 64  # gradients that are held at once
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TracIn(Method):
+    """Score training examples by dot products of gradients at checkpoints of the training.
+
+    score[q, i] = (wᵢ/n) Σ_t η_t ∇m_q(θ_t)ᵀ gᵢ(θ_t).
+
+    Args:
+        checkpoints: θ_t, each [p], as `objective.params`; the model's own parameters if `None`.
+        learning_rates: η_t >= 0, one per checkpoint; 1 each if `None`.
+        cosine: Divide by the norms of the two gradients, and leave out wᵢ/n; averaged over t.
+
+    Raises:
+        InvalidInput: If checkpoints and rates do not fit each other.
+
+    Cost:
+        As `whence.tracin`.
+
+    References:
+        Pruthi et al. (2020), section 3; Hanawa et al. (2021) for the cosine.
+
+    Examples:
+        >>> import whence
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = LogisticRegression(tol=1e-8, max_iter=1000).fit(X, y)
+        >>> found = whence.TracIn(cosine=True).fit(whence.from_sklearn(model, X, y))
+        >>> found.scores((X[:2], y[:2])).values.shape
+        (2, 150)
+    """
+
+    checkpoints: Sequence[Tensor] | None = None
+    learning_rates: Sequence[float] | None = None
+    cosine: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the rates, and make both sequences tuples, which can be cached under."""
+        if self.checkpoints is not None:
+            object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
+        if self.learning_rates is None:
+            return
+        rates = tuple(float(rate) for rate in self.learning_rates)
+        object.__setattr__(self, "learning_rates", rates)
+        count = 1 if self.checkpoints is None else len(self.checkpoints)
+        if len(rates) != count or not all(0 <= rate < np.inf for rate in rates):
+            raise InvalidInput(
+                "Expected a finite learning rate >= 0 for each checkpoint. "
+                f"Got {count} checkpoints and rates {list(rates)}."
+            )
+
+    def attribution(self, trained: Trained) -> Attribution:
+        """Return the dot products of a model's gradients."""
+        objective = objective_of(trained)
+        points = points_of(objective, self.checkpoints)
+        return _DotProducts(objective, tuple(objective.at(point) for point in points), self)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _DotProducts(Attribution):
+    """Dot products, or cosines, of gradients.
+
+    Args:
+        trained: R.
+        points: R at each checkpoint.
+        method: The options.
+    """
+
+    trained: Objective
+    points: tuple[Objective, ...]
+    method: TracIn
+
+    @property
+    def words(self) -> str:
+        """What is multiplied, and where."""
+        count = len(self.points)
+        return (
+            f"{'cosines' if self.method.cosine else 'dot products'} of gradients at {count} "
+            f"checkpoint{'s' if count > 1 else ''} (Pruthi et al. 2020)"
+        )
+
+    @property
+    def unit(self) -> str:
+        """Cosines have no unit."""
+        return ", as the cosine of two gradients" if self.method.cosine else ""
+
+    @property
+    def rates(self) -> Sequence[float]:
+        """η_t of each checkpoint; for cosines, the weight of an average."""
+        if self.method.cosine:
+            return [1 / len(self.points)] * len(self.points)
+        return self.method.learning_rates or [1.0] * len(self.points)
+
+    def values(
+        self, queries: Examples, measure: Measure, where: Positions
+    ) -> tuple[Tensor, Diagnostics]:
+        """Return Σ_t η_t ∇m_q(θ_t)ᵀ gᵢ(θ_t), times wᵢ/n, [q, k]."""
+        objective = self.trained
+        candidates = train_subset(objective, where)
+        total = torch.zeros(len(queries), len(where)).to(objective.params)
+        for point, rate in zip(self.points, self.rates, strict=True):
+            total += rate * _dots(point, queries, measure, candidates, self.method.cosine)
+        if not self.method.cosine:
+            total *= objective.weights[where] / len(objective.train)
+        return total, Diagnostics(notes=objective.notes)
+
+    def self_values(self, where: Positions) -> tuple[Tensor, Diagnostics]:
+        """Return Σ_t η_t ‖gᵢ(θ_t)‖², times wᵢ/n, [k]; 1 for cosines."""
+        objective, measured = self.trained, Diagnostics(notes=self.trained.notes)
+        if self.method.cosine:
+            return objective.params.new_ones(len(where)), measured
+        candidates, total = train_subset(objective, where), objective.params.new_zeros(len(where))
+        for point, rate in zip(self.points, self.rates, strict=True):
+            total += rate * _norms(point, candidates).square()
+        total *= objective.weights[where] / len(objective.train)
+        return total, measured
 
 
 def tracin(
-    objective: Objective,
-    queries: Any,
+    objective: Trained,
+    queries: Data,
     *,
+    measure: MeasureLike = "loss",
+    indices: Indices | None = None,
     checkpoints: Sequence[Tensor] | None = None,
     learning_rates: Sequence[float] | None = None,
     cosine: bool = False,
 ) -> Scores:
     r"""Score training examples by the dot products of their gradients with the query's.
 
-    score[q, i] = (wᵢ/n) Σ_t η_t ∇ℓ_q(θ_t)ᵀ gᵢ(θ_t), with η_t the sum of the learning rates of the
+    score[q, i] = (wᵢ/n) Σ_t η_t ∇m_q(θ_t)ᵀ gᵢ(θ_t), with η_t the sum of the learning rates of the
     steps that θ_t stands for: what gradient descent would lose of its progress on the query if
     example i took no part and nothing else changed. One checkpoint and η = 1 give the plain
     gradient dot product (GradDot); with `cosine`, the cosine of the two gradients (GradCos), which
@@ -36,12 +161,14 @@ def tracin(
     Args:
         objective: R; its own parameters are the one checkpoint if `checkpoints` is `None`.
         queries: (x, y) of q queries, or of one.
+        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+        indices: Positions of the candidates in the training data; all n if `None`.
         checkpoints: θ_t, each [p], as `objective.params`.
         learning_rates: η_t >= 0, one per checkpoint; 1 each if `None`.
         cosine: Divide by the norms of the two gradients, and leave out wᵢ/n; averaged over t.
 
     Returns:
-        Scores with values [q, n]. Positive: the example helped. A ranking more than a size.
+        Scores with values [q, k]. Positive: the example helped. A ranking more than a size.
 
     Raises:
         InvalidInput: If checkpoints and rates do not fit the objective or each other.
@@ -63,33 +190,8 @@ def tracin(
         >>> whence.tracin(whence.from_sklearn(model, X, y), (X[:2], y[:2])).values.shape
         (2, 150)
     """
-    points = points_of(objective, checkpoints)
-    rates = [1.0] * len(points) if learning_rates is None else [float(r) for r in learning_rates]
-    if len(rates) != len(points) or not all(0 <= r < np.inf for r in rates):
-        raise InvalidInput(
-            "Expected a finite learning rate >= 0 for each checkpoint. "
-            f"Got {len(points)} checkpoints and rates {rates}."
-        )
-    asked = objective.examples(queries)
-    total = sum(
-        (
-            (1 / len(points) if cosine else rate) * _dots(objective.at(point), asked, cosine)
-            for point, rate in zip(points, rates, strict=True)
-        ),
-        start=torch.zeros(()),
-    )
-    if not cosine:
-        total = total * (objective.weights / len(objective.train)).to(total)
-    return Scores(
-        values=total.double().cpu().numpy(),
-        query_ids=asked.ids,
-        train_ids=objective.train.ids,
-        positions=np.arange(len(objective.train)),
-        n=len(objective.train),
-        method=f"{'cosines' if cosine else 'dot products'} of gradients at {len(points)} "
-        f"checkpoint{'s' if len(points) > 1 else ''} (Pruthi et al. 2020)",
-        measure="loss",
-    )
+    method = TracIn(checkpoints=checkpoints, learning_rates=learning_rates, cosine=cosine)
+    return method.fit(objective).scores(queries, measure=measure, indices=indices)
 
 
 def points_of(objective: Objective, checkpoints: Sequence[Tensor] | None) -> list[Tensor]:
@@ -117,16 +219,15 @@ def points_of(objective: Objective, checkpoints: Sequence[Tensor] | None) -> lis
     return points
 
 
-def _dots(objective: Objective, asked: Any, cosine: bool) -> Tensor:
-    """Return ∇ℓ_qᵀ gᵢ, or its cosine, [q, n]."""
-    loss = measure_of(objective.loss, "loss")
+def _dots(
+    objective: Objective, queries: Examples, measure: Measure, candidates: Examples, cosine: bool
+) -> Tensor:
+    """Return ∇m_qᵀ gᵢ, or its cosine, [q, k]."""
     rows = []
-    norms = _norms(objective, objective.train) if cosine else None
-    for start in range(0, len(asked), _COLUMNS):
-        part = asked.subset(np.arange(start, min(start + _COLUMNS, len(asked))))
-        eye = torch.eye(len(part)).to(objective.params)
-        columns = objective.gradient_sum(part, loss, eye)
-        dots = objective.gradient_dot(objective.train, loss, columns).T
+    norms = _norms(objective, candidates) if cosine else None
+    for part in blocks(np.arange(len(queries)), _COLUMNS):
+        columns = objective.gradient_columns(queries.subset(part), measure)
+        dots = objective.gradient_dot(candidates, objective.loss, columns).T
         if norms is not None:
             sizes = columns.norm(dim=0).unsqueeze(1) * norms
             dots = dots / sizes.clamp_min(torch.finfo(sizes.dtype).tiny)
@@ -134,12 +235,10 @@ def _dots(objective: Objective, asked: Any, cosine: bool) -> Tensor:
     return torch.cat(rows)
 
 
-def _norms(objective: Objective, examples: Any) -> Tensor:
-    """Return ‖gᵢ‖, [n], in blocks."""
-    loss = measure_of(objective.loss, "loss")
-    parts = []
-    for start in range(0, len(examples), _COLUMNS):
-        part = examples.subset(np.arange(start, min(start + _COLUMNS, len(examples))))
-        eye = torch.eye(len(part)).to(objective.params)
-        parts.append(objective.gradient_sum(part, loss, eye).norm(dim=0))
+def _norms(objective: Objective, examples: Examples) -> Tensor:
+    """Return ‖gᵢ‖, [b], in blocks."""
+    parts = [
+        objective.gradient_columns(examples.subset(part), objective.loss).norm(dim=0)
+        for part in blocks(np.arange(len(examples)), _COLUMNS)
+    ]
     return torch.cat(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -89,6 +90,9 @@ class OneVersusRest(Loss):
         positive_weights: The weight of the positive examples of each class; 1 if empty.
     """
 
+    classifies: ClassVar[bool] = True
+    unit: ClassVar[str] = "summed over classes"
+
     binary: Loss
     positive_weights: tuple[float, ...] = ()
 
@@ -130,6 +134,14 @@ class OneVersusRest(Loss):
         ones = torch.ones(flat.shape[0], dtype=outputs.dtype, device=outputs.device)
         each = self.binary.probability(flat, ones).reshape(outputs.shape)
         return each.gather(-1, targets.long().unsqueeze(-1)).squeeze(-1) / each.sum(-1)
+
+    def probabilities(self, outputs: Tensor) -> Tensor | None:
+        """Return σ(f_c) / Σ_a σ(f_a), where the binary loss has probabilities."""
+        flat = self.binary.probabilities(outputs.reshape(-1, 1))
+        if flat is None:
+            return None
+        each = flat[:, 1].reshape(outputs.shape)
+        return each / each.sum(-1, keepdim=True)
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are class indices below c."""

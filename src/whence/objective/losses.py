@@ -8,86 +8,17 @@ The Gauss–Newton matrix needs the loss apart from the prediction: `gradient` i
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.objective.measures import CallableMeasure, Measure, OutputFunction
-
-
-class Loss(Measure):
-    """A loss ℓ(f, y) per example, twice differentiable in the outputs where it is used."""
-
-    @abstractmethod
-    def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
-        """Return ∂²ℓ/∂f² · u for tangents u of shape [*outputs.shape, k]."""
-
-    @abstractmethod
-    def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return how clearly the target wins, [b]: the log odds of the true class, or y·f."""
-
-    @abstractmethod
-    def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the probability given to the target, [b]."""
-
-    @abstractmethod
-    def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
-        """Raise `InvalidInput` where the targets do not fit the outputs."""
-
-
-def output_hessian(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the matrices ∂²ℓ/∂f² of each example.
-
-    Args:
-        loss: The loss.
-        outputs: Outputs, [b, c].
-        targets: Targets, [b].
-
-    Returns:
-        Symmetric matrices, [b, c, c].
-    """
-    b, c = outputs.shape
-    eye = torch.eye(c, dtype=outputs.dtype, device=outputs.device)
-    return loss.hvp(outputs, targets, eye.expand(b, c, c))
-
-
-def measure_of(loss: Loss, measure: str | Measure | OutputFunction) -> Measure:
-    """Return the measure that a user's `measure=` names.
-
-    Args:
-        loss: The loss of the model.
-        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
-
-    Returns:
-        A `Measure`.
-
-    Raises:
-        InvalidInput: If the name is not one of the three.
-
-    Examples:
-        >>> import torch
-        >>> probability = measure_of(Logistic(), "probability")
-        >>> probability(torch.tensor([[0.0]]), torch.tensor([1.0]))
-        tensor([0.5000])
-    """
-    if isinstance(measure, Measure):
-        return measure
-    if callable(measure):
-        return CallableMeasure(measure)
-    if measure == "loss":
-        return loss
-    if measure == "margin":
-        return CallableMeasure(loss.margin)
-    if measure == "probability":
-        return CallableMeasure(loss.probability)
-    raise InvalidInput(
-        "Expected measure to be 'loss', 'margin', 'probability' or a function of "
-        f"(outputs, targets). Got {measure!r}."
-    )
+from whence.objective.loss import Loss as Loss
+from whence.objective.loss import measure_of as measure_of
+from whence.objective.loss import output_hessian as output_hessian
 
 
 def _check_labels(outputs: Tensor, targets: Tensor, low: int, high: int) -> None:
@@ -111,6 +42,16 @@ def _signs(outputs: Tensor, targets: Tensor) -> Tensor:
     return (2 * targets.to(outputs.dtype) - 1).reshape(outputs.shape)
 
 
+def _single_output(outputs: Tensor) -> Tensor:
+    """Return the one output of each example, [b]."""
+    if outputs.ndim != 2 or outputs.shape[1] != 1:
+        raise UnsupportedModel(
+            "Expected one output per example for measure='prediction'. Got outputs of shape "
+            f"{list(outputs.shape)}. Name one of them by a function: lambda f, y: f[:, 0]."
+        )
+    return outputs.squeeze(1)
+
+
 @dataclass(frozen=True)
 class Logistic(Loss):
     r"""The logistic loss ℓ(f, y) = log(1 + eᶠ) − y f, y ∈ {0, 1}, f of shape [b, 1].
@@ -120,6 +61,9 @@ class Logistic(Loss):
         >>> Logistic()(torch.tensor([[0.0]]), torch.tensor([1.0]))
         tensor([0.6931])
     """
+
+    classifies: ClassVar[bool] = True
+    unit: ClassVar[str] = "nats"
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""
@@ -143,6 +87,10 @@ class Logistic(Loss):
         """Return σ(±f)."""
         return torch.sigmoid(self.margin(outputs, targets))
 
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """Return 1 − σ(f) and σ(f), [b, 2]."""
+        return torch.cat([torch.sigmoid(-outputs), torch.sigmoid(outputs)], -1)
+
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are 0 or 1."""
         _check_labels(outputs, targets, 0, 1)
@@ -163,6 +111,10 @@ class CrossEntropy(Loss):
         >>> CrossEntropy()(torch.zeros(1, 4), torch.tensor([2]))
         tensor([1.3863])
     """
+
+    classifies: ClassVar[bool] = True
+    unit: ClassVar[str] = "nats"
+    zero_sum: ClassVar[bool] = True
 
     ignore_index: int = -100
 
@@ -202,6 +154,10 @@ class CrossEntropy(Loss):
         """Return p_y (for sequences, of the whole sequence)."""
         return torch.exp(-self(outputs, targets))
 
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """Return softmax(f)."""
+        return torch.softmax(outputs, -1)
+
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are class indices below c, or `ignore_index`."""
         kept = torch.where(targets == self.ignore_index, torch.zeros_like(targets), targets)
@@ -217,6 +173,9 @@ class SquaredError(Loss):
         >>> SquaredError()(torch.tensor([[3.0]]), torch.tensor([1.0]))
         tensor([2.])
     """
+
+    regresses: ClassVar[bool] = True
+    unit: ClassVar[str] = "half the squared error"
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""
@@ -245,6 +204,10 @@ class SquaredError(Loss):
     def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Raise: squared error models no class probability."""
         raise UnsupportedModel(_NO_CLASSES.format("probability"))
+
+    def prediction(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return f of a single output, [b]."""
+        return _single_output(outputs)
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets have as many numbers as the outputs."""
@@ -276,6 +239,9 @@ class Tweedie(Loss):
         >>> Tweedie(power=1.0)(torch.tensor([[0.0]]), torch.tensor([3.0]))
         tensor([1.])
     """
+
+    regresses: ClassVar[bool] = True
+    unit: ClassVar[str] = "half the unit deviance"
 
     power: float
 
@@ -311,6 +277,10 @@ class Tweedie(Loss):
         """Raise: a regression has no class probability."""
         raise UnsupportedModel(_NO_CLASSES.format("probability"))
 
+    def prediction(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean eᶠ, [b]."""
+        return _single_output(outputs).exp()
+
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are in the range of the distribution."""
         low_allowed = self.power <= 0 or self.power < 2
@@ -340,6 +310,9 @@ class SmoothHinge(Loss):
         >>> SmoothHinge(temperature=0.0)(torch.tensor([[0.25]]), torch.tensor([1.0]))
         tensor([0.7500])
     """
+
+    classifies: ClassVar[bool] = True
+    unit: ClassVar[str] = "hinge loss"
 
     temperature: float = 0.001
 
@@ -388,6 +361,9 @@ class SquaredHinge(Loss):
         >>> SquaredHinge()(torch.tensor([[0.0]]), torch.tensor([1.0]))
         tensor([1.])
     """
+
+    classifies: ClassVar[bool] = True
+    unit: ClassVar[str] = "squared hinge loss"
 
     def _slack(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return max(0, 1 − s), [b, 1]."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -30,6 +31,11 @@ class Examples(ABC):
     @abstractmethod
     def subset(self, indices: NDArray[np.intp]) -> Examples:
         """Return the examples at these positions."""
+
+    def relabeled(self, targets: Tensor) -> Examples:
+        """Return the same examples with other encoded targets, [b]."""
+        changed: Examples = replace(self, targets=targets)  # type: ignore[type-var]
+        return changed
 
     def __len__(self) -> int:
         """Return b."""
@@ -109,6 +115,15 @@ class Trained(ABC):
         Warns:
             NotConvergedWarning: If the fit has not converged.
         """
+
+    @property
+    def together(self) -> int:
+        """How many of `refits` are computed at once, >= 1."""
+        return 1
+
+    def identity(self) -> tuple[Tensor | str, ...]:
+        """Return what a refit depends on besides data and weights, the same in every process."""
+        return (repr(self),)
 
     def refits(self, weights: Tensor) -> Iterator[Trained]:
         """Yield the model that a fit gives, for each of several sets of example weights.

@@ -17,6 +17,7 @@ from whence.objective.objective import Objective
 from whence.sources.images import fit_images, read_images
 from whence.sources.tables import fit_table, read_table
 
+_NUMBER = re.compile(r"-?\d{1,18}")
 _ENTRY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -29,32 +30,33 @@ class Source:
         queries: The queries, as the objective takes them; `None` where none was asked for.
         names: What to call them, one each.
         notes: What was done to the data, a sentence each.
+        labeled: Whether the labels of the queries are known; else they are what the model says.
     """
 
     objective: Objective
     queries: Any
     names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    labeled: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """Which queries are asked about: one row, one image, or a number of rows spread evenly.
+    """Which queries are asked about: one row, or a number of rows spread evenly.
 
     Args:
-        row: One row of a table, image of a folder or query of an entry point, from 0.
-        image: One image file, in the folder or elsewhere.
+        row: One row of a table by its name; one image of a folder or query of an entry point by
+            its number, from 0.
         spread: So many rows, spread evenly.
     """
 
-    row: int | None = None
-    image: Path | None = None
+    row: str | None = None
     spread: int | None = None
 
     def rows(self, n: int) -> list[int]:
         """Return the positions asked for, of n."""
         if self.spread is None:
-            return [] if self.row is None else [self.row]
+            return [] if self.row is None else [_number(self.row)]
         if not 1 <= self.spread < n:
             raise InvalidInput(f"Expected --rows from 1 to {n - 1}. Got {self.spread}.")
         return [int(i * n / self.spread) for i in range(self.spread)]
@@ -77,7 +79,13 @@ def is_entry(where: str) -> bool:
 
 
 def from_table(
-    path: Path, target: str, *, asked: Asked, model: Path | None = None, trust: bool = False
+    path: Path,
+    target: str,
+    *,
+    asked: Asked,
+    ids: str | None = None,
+    model: Path | None = None,
+    trust: bool = False,
 ) -> Source:
     """Return a table in a file with the default model, or with one from a joblib file.
 
@@ -85,6 +93,7 @@ def from_table(
         path: A CSV or Parquet file.
         target: The column to predict.
         asked: The queries; the default model is not fitted on them.
+        ids: The column that names the rows; see `read_table`.
         model: A joblib file with a scikit-learn model that was fitted on the table.
         trust: Load the model although loading runs the code in its file.
 
@@ -94,13 +103,11 @@ def from_table(
     Raises:
         InvalidInput: If the table or the model cannot be used.
     """
-    if asked.image is not None:
-        raise InvalidInput(f"Expected --row with a table. Got --image {asked.image}.")
-    table = read_table(path, target)
-    index = table.X.index
-    rows = asked.rows(len(index))
-    if asked.spread is not None:
-        rows = index[rows].tolist()
+    table = read_table(path, target, ids=ids)
+    if asked.row is not None:
+        rows = [table.row(asked.row)]
+    else:
+        rows = table.X.index[asked.rows(len(table.X))].tolist()
     fitted = fit_table(table, model=load_model(model, trust), hold_out=rows)
     return Source(
         objective=fitted.objective,
@@ -111,13 +118,19 @@ def from_table(
 
 
 def from_folder(
-    folder: Path, *, asked: Asked, network: str | None = None, size: int = 64
+    folder: Path,
+    *,
+    asked: Asked,
+    image: Path | None = None,
+    network: str | None = None,
+    size: int = 64,
 ) -> Source:
     """Return images in class folders with logistic regression on frozen features.
 
     Args:
         folder: One folder of images per class.
         asked: The queries; the model is not fitted on them.
+        image: One image file that is asked about instead, in the folder or elsewhere.
         network: package.module:function, which returns a torch module from images [b, 3, size,
             size] in [-1, 1] to features [b, d]; `block_colors` if `None`.
         size: To which images are brought, in pixels.
@@ -130,12 +143,12 @@ def from_folder(
     """
     images = read_images(folder, size=size)
     rows, other = asked.rows(len(images.names)), None
-    if asked.image is not None:
-        if not asked.image.is_file():
-            raise InvalidInput(f"Expected an image. Got {asked.image}, which does not exist.")
+    if image is not None:
+        if not image.is_file():
+            raise InvalidInput(f"Expected an image. Got {image}, which does not exist.")
         paths = {(folder / name).resolve(): at for at, name in enumerate(images.names)}
-        at = paths.get(asked.image.resolve())
-        rows, other = ([at], None) if at is not None else ([], asked.image)
+        at = paths.get(image.resolve())
+        rows, other = ([at], None) if at is not None else ([], image)
     extractor = None if network is None else _module_of(network)
     fitted = fit_images(images, network=extractor, hold_out=rows)
     if other is not None:
@@ -147,6 +160,7 @@ def from_folder(
         queries=queries,
         names=tuple(images.names[row] for row in rows) if other is None else (other.name,),
         notes=images.notes,
+        labeled=other is None or other.resolve().parent.name in fitted.objective.classes,
     )
 
 
@@ -163,8 +177,6 @@ def from_entry(entry: str, *, asked: Asked) -> Source:
     Raises:
         InvalidInput: If it cannot be imported, or returns something else.
     """
-    if asked.image is not None:
-        raise InvalidInput(f"Expected --row with a function. Got --image {asked.image}.")
     made = call(entry)
     objective, queries = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(objective, Objective):
@@ -239,6 +251,13 @@ def load_model(path: Path | None, trust: bool) -> Any:
         raise InvalidInput(
             f"Expected a model saved by joblib.dump. Got {path}: {type(error).__name__}."
         ) from error
+
+
+def _number(row: str) -> int:
+    """Return the number that a text is."""
+    if _NUMBER.fullmatch(row) is None:
+        raise InvalidInput(f"Expected --row as a number from 0. Got {row!r:.80}.")
+    return int(row)
 
 
 def _module_of(entry: str) -> nn.Module:

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from whence.adapters.sklearn import from_sklearn
+from whence.adapters.sklearn import linear_objective
 from whence.errors import InvalidInput
 from whence.objective.objective import Objective
 
@@ -29,7 +29,8 @@ class Table:
 
     Args:
         path: The file.
-        X: The columns other than the target; the index is the row number in the file, from 0.
+        X: The columns other than the target; the index names the rows as the file does: by a
+            column of names, or by the row number from 0.
         y: The target.
         notes: What was done to the data, a sentence each.
     """
@@ -47,13 +48,33 @@ class Table:
         whole = bool((self.y == self.y.round()).all())
         return whole and self.y.nunique() <= _CLASSES
 
+    def row(self, name: str) -> Any:
+        """Return the name of a row, as the index has it, from the name as text."""
+        index = self.X.index
+        found = np.flatnonzero(index.astype(str) == name)
+        if len(found):
+            return index[found[0]]
+        if pd.api.types.is_integer_dtype(index):
+            known = f"numbered from {index.min()} to {index.max()}"
+        else:
+            known = f"by name, such as {str(index[0])!r}"
+        raise InvalidInput(
+            f"Expected a row of {self.path.name}, {known}. Got {name:.80}, which is not there or "
+            "has no target."
+        )
 
-def read_table(path: str | os.PathLike[str], target: str) -> Table:
+
+def read_table(path: str | os.PathLike[str], target: str, *, ids: str | None = None) -> Table:
     """Read a CSV or Parquet file with a target column.
+
+    Rows are named by the column `ids`; without one, by a first column of distinct values that has
+    no header, as frames are written with their index, or by the index of a Parquet file; else by
+    their number from 0. A column that names rows is not given to the model.
 
     Args:
         path: The file: .parquet or .pq is Parquet, anything else is read as CSV in UTF-8.
         target: The column to predict.
+        ids: The column that names the rows, of distinct values.
 
     Returns:
         The table. Rows without a target are left out, and said so.
@@ -82,7 +103,7 @@ def read_table(path: str | os.PathLike[str], target: str) -> Table:
     if frame.columns.has_duplicates:
         twice = frame.columns[frame.columns.duplicated()][0]
         raise InvalidInput(f"Expected distinct column names. Got {twice!r} twice. Rename one.")
-    notes = []
+    frame, notes = _named(frame, target, ids)
     known = frame[target].notna()
     if not known.all():
         notes.append(f"{int((~known).sum())} rows without a target were left out.")
@@ -156,31 +177,25 @@ class Fitted:
     Args:
         table: The table.
         objective: What the model minimized, on all rows but those held out.
-        held_out: Rows of the file that the model was not fitted on.
+        held_out: Names of the rows that the model was not fitted on.
     """
 
     table: Table
     objective: Objective
-    held_out: tuple[int, ...]
+    held_out: tuple[Any, ...]
 
-    def query(self, rows: list[int]) -> tuple[pd.DataFrame, Any]:
-        """Return rows of the file, by number, as queries."""
-        unknown = [row for row in rows if row not in self.table.X.index]
-        if unknown:
-            raise InvalidInput(
-                f"Expected rows of {self.table.path.name}, numbered from 0 to "
-                f"{self.table.X.index[-1]}. Got {unknown[0]}, which is not there or has no target."
-            )
+    def query(self, rows: list[Any]) -> tuple[pd.DataFrame, Any]:
+        """Return rows of the file, by name, as queries."""
         return _strings(self.table.X.loc[rows]), self.table.y.loc[rows].to_numpy()
 
 
-def fit_table(table: Table, *, model: Any = None, hold_out: list[int] | None = None) -> Fitted:
+def fit_table(table: Table, *, model: Any = None, hold_out: list[Any] | None = None) -> Fitted:
     """Fit the default model on a table, or take one that was fitted on it.
 
     Args:
         table: The table.
         model: A fitted scikit-learn estimator or pipeline; `None` fits `default_model`.
-        hold_out: Rows that the default model is not fitted on: those to be explained.
+        hold_out: Names of rows that the default model is not fitted on: those to be explained.
 
     Returns:
         The objective at its optimum, with the table.
@@ -191,7 +206,7 @@ def fit_table(table: Table, *, model: Any = None, hold_out: list[int] | None = N
     """
     X, y = _strings(table.X), table.y
     if model is not None:
-        return Fitted(table=table, objective=from_sklearn(model, X, y.to_numpy()), held_out=())
+        return Fitted(table=table, objective=linear_objective(model, X, y.to_numpy()), held_out=())
     held = tuple(row for row in hold_out or () if row in X.index)
     rest, labels = X.drop(index=list(held)), y.drop(index=list(held))
     if labels.nunique() < 2:
@@ -200,7 +215,7 @@ def fit_table(table: Table, *, model: Any = None, hold_out: list[int] | None = N
             f"{str(labels.iloc[0]) if len(labels) else 'none'!r}."
         )
     fitted = default_model(table).fit(rest, labels.to_numpy())
-    objective = from_sklearn(fitted, rest, labels.to_numpy()).refit()
+    objective = linear_objective(fitted, rest, labels.to_numpy()).refit()
     return Fitted(table=table, objective=objective, held_out=held)
 
 
@@ -208,7 +223,7 @@ def _frame(path: Path) -> pd.DataFrame:
     """Return a file's table, or say why it is none."""
     if path.suffix in (".parquet", ".pq"):
         try:
-            return pd.read_parquet(path).reset_index(drop=True)
+            return pd.read_parquet(path)
         except Exception as error:
             raise InvalidInput(f"Expected a Parquet file. Got {path}: {_line(error)}.") from error
     try:
@@ -238,6 +253,32 @@ def _frame(path: Path) -> pd.DataFrame:
             "Check the quotes and the number of cells per row."
         ) from error
     return frame
+
+
+def _named(frame: pd.DataFrame, target: str, ids: str | None) -> tuple[pd.DataFrame, list[str]]:
+    """Return a frame whose index names the rows, without the column that names them, and notes."""
+    if ids is not None:
+        if ids not in frame.columns or ids == target:
+            raise InvalidInput(
+                f"Expected a column other than the target that names the rows. Got {ids!r}. Name "
+                "one with --ids."
+            )
+        if not frame[ids].is_unique or frame[ids].isna().any():
+            raise InvalidInput(
+                f"Expected a name of its own for every row. Got {ids!r}, in which names are "
+                "missing or repeated. Name another column, or leave --ids out."
+            )
+        return frame.set_index(ids), []
+    if not isinstance(frame.index, pd.RangeIndex):  # a Parquet file keeps its index
+        names = frame.index
+        kept = names.nlevels == 1 and names.is_unique and not names.hasnans
+        return (frame if kept else frame.reset_index(drop=True)), []
+    first = str(frame.columns[0])
+    if first == "Unnamed: 0" and first != target and frame[first].is_unique:
+        named = frame.set_index(first).rename_axis(None)
+        if not named.index.hasnans:
+            return named, ["Rows are named by the first column, which has no header."]
+    return frame, []
 
 
 def _strings(X: pd.DataFrame) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -29,6 +30,7 @@ from whence.objective.derived_losses import CallableLoss
 from whence.objective.losses import Loss
 from whence.objective.measures import OutputFunction
 from whence.objective.trained import Data, Examples, Trained
+from whence.result import Card, Result
 from whence.storage import digest
 from whence.training.checkpoints import Checkpoints, InMemory, open_directory
 from whence.training.optimizers import clip
@@ -38,8 +40,8 @@ from whence.training.replay import Steps, refuse_nonfinite, retrain, stack_size
 
 
 @final
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Run(Steps, Trained):
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Run(Result, Steps, Trained):
     """A finished training: its result, and enough to repeat any part of it.
 
     Attributes:
@@ -72,6 +74,19 @@ class Run(Steps, Trained):
         """Return what is pickled: the batches by themselves, which are views of whole epochs."""
         fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
         return {**fields, "batches": tuple(batch.clone() for batch in self.batches)}
+
+    def card(self) -> Card:
+        """Return how the model was trained, and how the loss went."""
+        n, steps, p = len(self.weights), len(self.losses), len(self.params)
+        table = None
+        if steps:
+            at = np.unique(np.linspace(0, steps - 1, 5).round().astype(int))
+            table = pd.DataFrame({"step": at, "loss of its batch": self.losses[at].cpu().numpy()})
+        return Card(
+            title=f"a training of {p:,} parameters on {n:,} examples in {steps:,} steps",
+            facts={"loss": repr(self.loss), "examples": f"{n:,}", "steps": f"{steps:,}"},
+            table=table,
+        )
 
     @cached_property
     def train(self) -> ModuleExamples:  # type: ignore[override]
@@ -143,6 +158,16 @@ class Run(Steps, Trained):
         """Return `objective()`."""
         return self.objective()
 
+    @property
+    def together(self) -> int:
+        """How many trainings are repeated as one stack."""
+        return stack_size(self)
+
+    def identity(self) -> tuple[Tensor | str, ...]:
+        """Return what decides the training besides data and weights."""
+        known = _identity(self.program, self.recipe, self.rates, self.weights)
+        return tuple(known.values())
+
     def refit(self, weights: Tensor | None = None) -> ModuleObjective:
         """Repeat the training with other example weights; return R at its end."""
         (fitted,) = self.refits((self.weights if weights is None else weights)[None])
@@ -150,7 +175,7 @@ class Run(Steps, Trained):
 
     def refits(self, weights: Tensor) -> Iterator[ModuleObjective]:
         """Repeat the training with several sets of example weights, [k, n], in stacks."""
-        together = stack_size(self)
+        together = self.together
         for chunk in torch.split(weights, together):
             for row, params in zip(chunk, retrain(self, chunk, together=together), strict=True):
                 yield self.objective().reweighted(row).at(params)

@@ -1,0 +1,156 @@
+"""How answers are printed: notes, JSON, and what the model says of a query."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shlex
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from whence.applications.explain import Explanation
+    from whence.cli.sources import Chosen
+    from whence.objective.trained import Trained
+    from whence.sources.entry import Source
+
+
+def typed() -> str:
+    """Return what the user typed, so that a page says what makes it again."""
+    return shlex.join(["whence", *sys.argv[1:]])
+
+
+def say(notes: tuple[str, ...]) -> None:
+    """Print what was done to the data, apart from the answer."""
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
+
+
+def told(source: Chosen, found: Source) -> tuple[str, ...]:
+    """Return which data a page is about and what was done to them, a sentence each."""
+    where, n = Path(source.where), len(found.objective.train)
+    about = f"{where.name}, a model fitted on {n:,} examples."
+    if where.is_file():
+        digest = hashlib.sha256(where.read_bytes()).hexdigest()
+        return about, f"{where.name} has the SHA-256 digest {digest}.", *found.notes
+    return about, *found.notes
+
+
+def wrote(path: Path | None) -> None:
+    """Print where the page is, if there is one."""
+    if path is not None:
+        typer.echo(f"wrote {path}: open it in a browser")
+
+
+def print_json(content: dict[str, Any]) -> None:
+    """Print plain JSON; frames become lists of records, and NaN and infinity null."""
+    typer.echo(json.dumps(_plain(content), indent=1, allow_nan=False))
+
+
+def said(found: Source) -> dict[str, Any]:
+    """Return what the model says of the one query, for JSON.
+
+    Args:
+        found: The model, with one query.
+
+    Returns:
+        "query", its name; "prediction", the class or the number; "probability", what the model
+        gives to that class; "label", what the data say. `None` where there is no such thing: a
+        sequence of tokens has no one prediction, a regression no probability.
+    """
+    from whence.objective.losses import CrossEntropy, Logistic
+    from whence.views.answer import class_of
+    from whence.views.sequences import counted
+
+    objective = found.objective
+    queries = objective.examples(found.queries)
+    outputs, target = objective.outputs(queries)[0], queries.targets[0]
+    prediction: Any = None
+    probability: float | None = None
+    if counted(objective, target) is not None:
+        pass
+    elif objective.classes or isinstance(objective.loss, CrossEntropy):
+        best = class_of(outputs)
+        prediction = objective.classes[best] if objective.classes else best
+        if isinstance(objective.loss, CrossEntropy | Logistic):
+            shares = outputs.abs().sigmoid() if len(outputs) == 1 else outputs.softmax(0)
+            probability = float(shares.max())
+    else:
+        prediction = _number(outputs)
+    return {
+        "query": found.names[0],
+        "prediction": prediction,
+        "probability": probability,
+        "label": label_of(objective, target) if found.labeled else None,
+    }
+
+
+def label_of(objective: Trained, target: Tensor) -> Any:
+    """Return a target as the user's data have it; `None` for a sequence of tokens."""
+    from whence.views.sequences import counted
+
+    if counted(objective, target) is not None:
+        return None
+    if objective.classes:
+        return objective.classes[int(target.argmax()) if target.ndim else int(target.clamp_min(0))]
+    return _number(target)
+
+
+def explained(explanation: Explanation) -> list[dict[str, Any]]:
+    """Return the helpful and harmful examples of an explanation as records, for JSON."""
+    return scored(
+        explanation.trained,
+        (
+            (effect.position, {"score": effect.effect, "first": effect.first})
+            for effect in (*explanation.raising, *explanation.lowering)
+        ),
+    )
+
+
+def scored(
+    objective: Trained, scores: Iterable[tuple[int, dict[str, float]]]
+) -> list[dict[str, Any]]:
+    """Return scores of training examples as records, the largest first.
+
+    Args:
+        objective: The model with its training data.
+        scores: Positions in the training data, each with what is known of it: "score", and more.
+
+    Returns:
+        Records with the id, the label and what is known.
+    """
+    train = objective.train
+    records = [
+        {"id": train.ids[at], "label": label_of(objective, train.targets[at]), **values}
+        for at, values in dict(scores).items()
+    ]
+    return sorted(records, key=lambda record: record["score"], reverse=True)
+
+
+def _number(values: Tensor) -> Any:
+    """Return one number, or a list of several."""
+    numbers = values.detach().reshape(-1).tolist()
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it."""
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str | int | None):
+        return value
+    if hasattr(value, "to_dict"):
+        present = value.astype(object).where(value.notna(), None)
+        return _plain(present.to_dict(orient="records"))
+    return _plain(value.tolist()) if hasattr(value, "tolist") else str(value)

@@ -1,0 +1,256 @@
+"""What a command is pointed at: an options object for each kind of source, and one law for all.
+
+The law: an option that the source does not read is refused, never dropped.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_type_hints
+
+import typer
+
+from whence.cli.options import Where, possible
+from whence.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from whence.sources.entry import Source
+
+Command = Callable[..., None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Which queries a command asks about, as typed; `None` where it does not say.
+
+    Args:
+        row: One row, by its name or number.
+        image: One image file.
+        rows: So many rows, spread evenly.
+    """
+
+    row: str | None = None
+    image: Path | None = None
+    rows: int | None = None
+
+
+class SourceOptions(ABC):
+    """The options that one kind of source reads, as typed; a field is an option.
+
+    Attributes:
+        kind: What the source is, in words.
+        asks: The fields of `Asked` that it reads.
+    """
+
+    kind: ClassVar[str]
+    asks: ClassVar[tuple[str, ...]] = ("row", "rows")
+
+    @abstractmethod
+    def load(self, where: str, asked: Asked) -> Source:
+        """Return the model with its data, and the queries that are asked about."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions(SourceOptions):
+    """Options of a table in a file."""
+
+    kind: ClassVar[str] = "a table"
+
+    target: Annotated[
+        str | None, typer.Option("--target", "-t", help="Of a table: the column to predict.")
+    ] = None
+    ids: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a table: the column that names its rows; a first column without header by "
+            "default, else numbers from 0."
+        ),
+    ] = None
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of a table: a fitted scikit-learn model saved by joblib.", callback=possible
+        ),
+    ] = None
+    trust: Annotated[
+        bool,
+        typer.Option("--trust", help="Load --model although loading runs the code in the file."),
+    ] = False
+
+    def load(self, where: str, asked: Asked) -> Source:
+        """Read the table, and fit or load its model."""
+        from whence.sources import entry
+
+        if self.target is None:
+            raise typer.BadParameter(f"name the column to predict in {where} with --target")
+        if self.trust and self.model is None:
+            raise typer.BadParameter("--trust is read with --model FILE alone: leave it out")
+        return entry.from_table(
+            Path(where),
+            self.target,
+            asked=entry.Asked(row=asked.row, spread=asked.rows),
+            ids=self.ids,
+            model=self.model,
+            trust=self.trust,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions(SourceOptions):
+    """Options of a folder with one folder of images per class."""
+
+    kind: ClassVar[str] = "a folder of images"
+    asks: ClassVar[tuple[str, ...]] = ("row", "rows", "image")
+
+    network: Annotated[
+        str | None,
+        typer.Option(
+            help="Of images: package.module:function, which returns a torch module from images to "
+            "features; the colors of blocks of 4 x 4 pixels by default."
+        ),
+    ] = None
+    size: Annotated[
+        int | None,
+        typer.Option(help="Of images: the pixels of a side that they are cut to; 64 by default."),
+    ] = None
+
+    def load(self, where: str, asked: Asked) -> Source:
+        """Read the images, and fit a top layer on frozen features of them."""
+        from whence.sources import entry
+
+        return entry.from_folder(
+            Path(where),
+            asked=entry.Asked(row=asked.row, spread=asked.rows),
+            image=asked.image,
+            network=self.network,
+            size=64 if self.size is None else self.size,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntryOptions(SourceOptions):
+    """Options of a Python function that makes a model: none."""
+
+    kind: ClassVar[str] = "a Python function"
+
+    def load(self, where: str, asked: Asked) -> Source:
+        """Call the function."""
+        from whence.sources import entry
+
+        return entry.from_entry(where, asked=entry.Asked(row=asked.row, spread=asked.rows))
+
+
+KINDS: tuple[type[SourceOptions], ...] = (TableOptions, ImageOptions, EntryOptions)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """SOURCE with the options that its kind reads.
+
+    Args:
+        where: What the user typed for SOURCE.
+        options: The options of its kind.
+    """
+
+    where: str
+    options: SourceOptions
+
+    def load(self, **asked: Any) -> Source:
+        """Return the model with its data, and the queries that are asked about."""
+        _refuse(self.where, type(self.options), self.options.asks, asked)
+        return self.options.load(self.where, Asked(**asked))
+
+
+def reads(*kinds: type[SourceOptions], otherwise: str = "") -> Callable[[Command], Command]:
+    """Give a command SOURCE and the options of these kinds, in place of its first parameter.
+
+    Args:
+        kinds: The kinds of source that the command can use.
+        otherwise: What to do with another kind, a sentence.
+
+    Returns:
+        A decorator of commands `command(source: Chosen, ...)`.
+    """
+
+    def spread(command: Command) -> Command:
+        options = {option.name: option for kind in kinds for option in _parameters(kind)}
+        _, *own = inspect.signature(command, eval_str=True).parameters.values()
+        where = inspect.Parameter("where", inspect.Parameter.KEYWORD_ONLY, annotation=Where)
+        parameters = [where, *options.values(), *own]
+
+        def call(where: str, **typed: Any) -> None:
+            given = {name: typed.pop(name) for name in options}
+            command(_chosen(where, kinds, given, otherwise), **typed)
+
+        call.__name__, call.__doc__ = command.__name__, command.__doc__
+        call.__annotations__ = {each.name: each.annotation for each in parameters}
+        call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
+        )
+        return call
+
+    return spread
+
+
+def _parameters(kind: type[SourceOptions]) -> list[inspect.Parameter]:
+    """Return the fields of an options object as parameters of a command."""
+    hints = get_type_hints(kind, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(kind)  # type: ignore[arg-type]
+    ]
+
+
+def _chosen(
+    where: str, kinds: Iterable[type[SourceOptions]], given: Mapping[str, Any], otherwise: str
+) -> Chosen:
+    """Return the source that was typed, with the options of its kind and no others."""
+    kind = _kind_of(where)
+    if kind not in kinds:
+        expected = " or ".join(each.kind for each in kinds)
+        raise InvalidInput(f"Expected {expected}. Got {where}, {kind.kind}. {otherwise}".strip())
+    _refuse(where, kind, _names(kind), given)
+    return Chosen(where, kind(**{name: given[name] for name in _names(kind)}))
+
+
+def _kind_of(where: str) -> type[SourceOptions]:
+    """Return the kind of source that a text names."""
+    from whence.sources.entry import is_entry
+
+    if is_entry(where):
+        return EntryOptions
+    if not Path(where).exists():
+        raise InvalidInput(
+            f"Expected a file, a folder or package.module:function. Got {where}, which does not "
+            "exist."
+        )
+    return ImageOptions if Path(where).is_dir() else TableOptions
+
+
+def _refuse(
+    where: str, kind: type[SourceOptions], read: Iterable[str], given: Mapping[str, Any]
+) -> None:
+    """Raise if an option was typed that the kind of source does not read."""
+    for name, value in given.items():
+        if value is not None and value is not False and name not in read:
+            readers = " or ".join(
+                each.kind for each in KINDS if name in (*_names(each), *each.asks)
+            )
+            raise typer.BadParameter(
+                f"Expected --{name} with {readers} alone. Got it with {where}, {kind.kind}: leave "
+                "it out."
+            )
+
+
+def _names(kind: type[SourceOptions]) -> list[str]:
+    """Return the names of the options that a kind of source reads."""
+    return [field.name for field in fields(kind)]  # type: ignore[arg-type]

@@ -1,0 +1,158 @@
+r"""Random projections of gradients: of the two factors of each layer's gradients, or whole.
+
+Layers multiply, so their gradients Σ_t δ_t a_tᵀ can be projected before the product:
+(P_out δ_t)(P_in a_t)ᵀ; no gradient of an example is then ever formed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whence.network.gradients import Contribution, Lookup, Outer
+from whence.network.objective import ModuleObjective
+from whence.objective.measures import Measure
+from whence.objective.objective import Objective
+from whence.objective.trained import Examples
+
+_BUDGET = 2**27  # numbers of a dense projection in memory at once: 512 MB of float32
+
+
+@final
+@dataclass(frozen=True)
+class Whole:
+    """A dense projection: random signs over √d, drawn column by column, in blocks that fit.
+
+    Args:
+        size: d; gradients of at most d numbers are left as they are.
+        seed: Of the signs.
+    """
+
+    size: int
+    seed: int
+
+    def __call__(self, objective: Objective, examples: Examples, measure: Measure) -> Tensor:
+        """Return the projected gradients, [b, d]."""
+        blocks = _columns(objective.params, self.size, self.seed)
+        return torch.cat([objective.gradient_dot(examples, measure, V) for V in blocks], 1)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Factored:
+    """A projection of each side of what multiplies, and one of all the rest together.
+
+    Args:
+        sides: By the place of a weight, its two projections [m, r] and [d, r′].
+        rest: By the place of another parameter, its rows of the dense projection, [·, k].
+    """
+
+    sides: dict[int, tuple[Tensor, Tensor]]
+    rest: dict[int, Tensor]
+
+    def __call__(self, objective: Objective, examples: Examples, measure: Measure) -> Tensor:
+        """Return the projected gradients, [b, d]."""
+        assert isinstance(objective, ModuleObjective)
+        return torch.cat([self._batch(batch) for batch in objective.pieces(examples, measure)])
+
+    def _batch(self, pieces: list[tuple[slice, Contribution]]) -> Tensor:
+        """Return the projected gradients of a micro-batch."""
+        found: dict[int, Tensor] = {}
+        for where, piece in pieces:
+            # All the rest adds up in one place, before every weight's.
+            if where.start in self.rest:
+                place, part = -1, piece.dot(self.rest[where.start])
+            else:
+                place, part = where.start, _two_sided(piece, *self.sides[where.start])
+            found[place] = found[place] + part if place in found else part
+        return torch.cat([found[place] for place in sorted(found)], 1)
+
+
+def factored(objective: ModuleObjective, size: int, seed: int) -> Factored:
+    """Return the projection for the layers of a module, as its first example shows them.
+
+    Args:
+        objective: R of the module.
+        size: Numbers per side, >= 1.
+        seed: Of the projection.
+
+    Returns:
+        The projection.
+    """
+    first = objective.train.subset(np.arange(1))
+    like = objective.params
+    sides: dict[int, tuple[Tensor, Tensor]] = {}
+    others: dict[int, slice] = {}
+    for where, piece in next(objective.pieces(first, objective.loss)):
+        lengths = _lengths(piece)
+        if lengths is None:
+            others[where.start] = where
+        elif where.start not in sides:
+            # Each weight from a seed of its own, the same in whatever company.
+            generator = torch.Generator().manual_seed(_mixed(seed, where.start))
+            left, right = (_orthogonal(length, size, generator).to(like) for length in lengths)
+            sides[where.start] = left, right
+    count = sum(where.stop - where.start for where in others.values())
+    if count == 0:
+        return Factored(sides, {})
+    # No more dimensions than fit the budget as one block.
+    whole = min(size**2, max(1, _BUDGET // count))
+    rows = torch.cat(list(_columns(like[:count], whole, seed)), 1)
+    rest = {}
+    for where in others.values():
+        length = where.stop - where.start
+        rest[where.start], rows = rows[:length], rows[length:]
+    return Factored(sides, rest)
+
+
+def _lengths(piece: Contribution) -> tuple[int, int] | None:
+    """Return the two sides of a gradient that is a sum of outer products, or `None`."""
+    if isinstance(piece, Outer):
+        return piece.left.shape[2], piece.right.shape[2]
+    if isinstance(piece, Lookup):
+        return piece.size, piece.left.shape[2]
+    return None
+
+
+def _two_sided(piece: Contribution, left: Tensor, right: Tensor) -> Tensor:
+    """Return Σ_t (left ᵀ δ_t)(rightᵀ a_t)ᵀ of each example, flat; a lookup is a one-hot δ."""
+    if isinstance(piece, Outer):
+        dtype = piece.left.dtype
+        first, second = piece.left @ left.to(dtype), piece.right @ right.to(dtype)
+    else:
+        assert isinstance(piece, Lookup)
+        first, second = left[piece.indices], piece.left @ right
+    return torch.bmm(first.mT, second).flatten(1).to(left.dtype)
+
+
+def _orthogonal(length: int, size: int, generator: torch.Generator) -> Tensor:
+    """Return U [length, r], r = min(size, length), with E U Uᵀ = I: orthogonal columns, scaled."""
+    r = min(size, length)
+    normal = torch.randn(length, r, dtype=torch.float64, generator=generator)
+    basis: Tensor = torch.linalg.qr(normal).Q
+    return basis * math.sqrt(length / r)
+
+
+def _columns(like: Tensor, size: int, seed: int) -> Iterator[Tensor]:
+    """Yield the columns of a dense projection of len(like) numbers to `size`, in blocks."""
+    p = len(like)
+    if p <= size:
+        yield torch.eye(p, dtype=like.dtype, device=like.device)
+        return
+    generator = torch.Generator().manual_seed(seed)
+    step = max(1, _BUDGET // p)
+    for start in range(0, size, step):
+        shape = min(step, size - start), p
+        signs = torch.randint(0, 2, shape, generator=generator, dtype=torch.int8)
+        yield signs.to(like).mul_(2).sub_(1).div_(size**0.5).T
+
+
+def _mixed(*numbers: int) -> int:
+    """Return one seed made of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
