@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from whence.objective.trained import Examples, Trained
 from whence.pages import Status
 from whence.views.columns import column_name, is_sparse, is_table
+from whence.views.sequences import is_sequence
 
 _NAMED = 5  # names that a sentence lists
 
@@ -58,6 +59,8 @@ def duplicate_statuses(
         Statuses, none where nothing occurs twice.
     """
     train = trained.train
+    if is_sequence(trained):
+        return ()
     outputs = trained.outputs(train)
     found = []
     same = copies_of(trained, outputs, query, 0)
