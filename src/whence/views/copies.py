@@ -68,8 +68,7 @@ def duplicate_statuses(
         found.append(
             Status(
                 level="caution",
-                title="What is asked about is in the training data: "
-                f"{_listed(train.ids[same].tolist())}.",
+                title=f"The query is in the training data: {_listed(train.ids[same].tolist())}.",
                 words="The model has seen its label.",
             )
         )
@@ -113,7 +112,7 @@ def missing_statuses(query: Examples) -> tuple[Status, ...]:
     return (
         Status(
             level="caution",
-            title=f"{names} {verb} missing in what is asked about.",
+            title=f"{names} {verb} missing in the query.",
             words="The model's own preprocessing filled in a value.",
         ),
     )
