@@ -1,4 +1,4 @@
-"""What users get back: a line, and a card; no array is printed, and no text becomes markup."""
+"""What users get back prints in a line and shows as a card: no array, no markup from text."""
 
 from __future__ import annotations
 

@@ -16,7 +16,9 @@ from whence.applications.evaluate import evaluate as evaluate
 from whence.applications.explain import explain as explain
 from whence.applications.flip_set import flip_set as flip_set
 from whence.applications.label_errors import find_label_errors as find_label_errors
+from whence.applications.removals import removal_curve as removal_curve
 from whence.applications.report import report as report
+from whence.applications.stability import stability as stability
 from whence.curvature.kronecker import EKFAC as EKFAC
 from whence.curvature.kronecker import KFAC as KFAC
 from whence.linalg.cg import CG as CG
@@ -27,7 +29,6 @@ from whence.methods.changes import group_effect as group_effect
 from whence.methods.changes import perturbation as perturbation
 from whence.methods.influence import Influence as Influence
 from whence.methods.influence import influence as influence
-from whence.methods.influence import influence_on_parameters as influence_on_parameters
 from whence.methods.influence import self_influence as self_influence
 from whence.methods.leave_one_out import LeaveOneOut as LeaveOneOut
 from whence.methods.leave_one_out import leave_one_out as leave_one_out
@@ -35,6 +36,7 @@ from whence.methods.metagradient import Metagradient as Metagradient
 from whence.methods.metagradient import metagradient as metagradient
 from whence.methods.method import Attribution as Attribution
 from whence.methods.method import Method as Method
+from whence.methods.parameters import influence_on_parameters as influence_on_parameters
 from whence.methods.projected import Projected as Projected
 from whence.methods.projected import projected as projected
 from whence.methods.representer import Representer as Representer
@@ -50,12 +52,14 @@ from whence.objective.losses import SmoothHinge as SmoothHinge
 from whence.objective.losses import SquaredError as SquaredError
 from whence.objective.losses import SquaredHinge as SquaredHinge
 from whence.objective.losses import Tweedie as Tweedie
+from whence.objective.trained import Examples as Examples
 from whence.objective.trained import Trained as Trained
 from whence.scores import Diagnostics as Diagnostics
 from whence.scores import Scores as Scores
 from whence.scores import average as average
 from whence.training.metasmoothness import metasmoothness as metasmoothness
 from whence.training.recipe import Recipe as Recipe
+from whence.training.replay import retrain as retrain
 from whence.training.run import train as train
 
 __version__: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,7 @@ from whence.objective.losses import (
 )
 
 Floats = NDArray[np.float64]
+Mean = Literal["none", "weights", "rows"]  # what a loss is divided by
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,10 +52,11 @@ class Problem:
         intercept_l2: The quadratic penalty on the intercept over its constant.
         intercept_l1: The absolute penalty on the intercept over its constant.
         constant: The value of the constant column.
-        weights: The factor of each example apart from class weights, [n].
+        mean: What the loss is divided by: nothing, the sum of sample weights, or the rows.
         signs: Whether a classifier regresses on ±1.
         kernel: The kernel, or `None` for a linear model.
         centers: The rows the dual coefficients belong to.
+        support: Their positions in the training data.
     """
 
     loss: Loss
@@ -65,10 +67,11 @@ class Problem:
     intercept_l2: float = 0.0
     intercept_l1: float = 0.0
     constant: float = 1.0
-    weights: Floats
+    mean: Mean = "none"
     signs: bool = False
     kernel: Kernel | None = None
     centers: Any = None
+    support: NDArray[np.intp] | None = None
 
 
 def _positive_weights(final: Any) -> tuple[float, ...]:
@@ -104,7 +107,7 @@ def _refuse(final: Any, what: str, instead: str) -> UnsupportedModel:
     )
 
 
-def _logistic(final: Any, n: int, weights: Floats) -> Problem:
+def _logistic(final: Any, n: int) -> Problem:
     """C Σ sᵢ ℓᵢ + ½‖w‖² (or the elastic net); liblinear penalizes its scaled intercept."""
     coef, intercept = _coefficients(final)
     several = len(final.classes_) > 2
@@ -130,19 +133,18 @@ def _logistic(final: Any, n: int, weights: Floats) -> Problem:
         intercept_l2=(1 - share) * strength if liblinear else 0.0,
         intercept_l1=share * strength if liblinear else 0.0,
         constant=final.intercept_scaling if liblinear else 1.0,
-        weights=weights,
     )
 
 
-def _least_squares(final: Any, n: int, weights: Floats) -> Problem:
+def _least_squares(final: Any, n: int) -> Problem:
     """½ Σ sᵢ (f − y)², without a penalty."""
     if final.positive:
         raise _refuse(final, "positive=True", "Fit without the constraint.")
     coef, intercept = _coefficients(final)
-    return Problem(loss=SquaredError(), l2=0.0, coef=coef, intercept=intercept, weights=weights)
+    return Problem(loss=SquaredError(), l2=0.0, coef=coef, intercept=intercept)
 
 
-def _ridge(final: Any, n: int, weights: Floats) -> Problem:
+def _ridge(final: Any, n: int) -> Problem:
     """Σ sᵢ (f − y)² + α‖w‖²."""
     if getattr(final, "positive", False):
         raise _refuse(final, "positive=True", "Fit without the constraint.")
@@ -152,12 +154,11 @@ def _ridge(final: Any, n: int, weights: Floats) -> Problem:
         l2=np.broadcast_to(np.asarray(final.alpha, dtype=np.float64), len(coef)) / n,
         coef=coef,
         intercept=intercept,
-        weights=weights,
         signs=isinstance(final, RidgeClassifier),
     )
 
 
-def _elastic_net(final: Any, n: int, weights: Floats) -> Problem:
+def _elastic_net(final: Any, n: int) -> Problem:
     """(1/2n) Σ sᵢ (f − y)² + α ρ ‖w‖₁ + ½ α (1 − ρ)‖w‖², weights summing to n."""
     if final.positive:
         raise _refuse(final, "positive=True", "Fit without the constraint.")
@@ -168,11 +169,11 @@ def _elastic_net(final: Any, n: int, weights: Floats) -> Problem:
         l1=final.alpha * final.l1_ratio,
         coef=coef,
         intercept=intercept,
-        weights=weights * n / weights.sum(),
+        mean="weights",
     )
 
 
-def _linear_svc(final: Any, n: int, weights: Floats) -> Problem:
+def _linear_svc(final: Any, n: int) -> Problem:
     """½‖(w, b)‖² + C Σ sᵢ ℓᵢ; liblinear penalizes its scaled intercept."""
     if final.multi_class != "ovr":
         raise _refuse(final, f"multi_class={final.multi_class!r}", "Use 'ovr'.")
@@ -189,11 +190,10 @@ def _linear_svc(final: Any, n: int, weights: Floats) -> Problem:
         intercept_l2=0.0 if first else strength,
         intercept_l1=strength if first else 0.0,
         constant=final.intercept_scaling,
-        weights=weights,
     )
 
 
-def _svc(final: Any, n: int, weights: Floats) -> Problem:
+def _svc(final: Any, n: int) -> Problem:
     """½‖w‖² + C Σ sᵢ hinge in the kernel's feature space, two classes."""
     if len(final.classes_) != 2:
         raise _refuse(final, f"{len(final.classes_)} classes", "Use LinearSVC, or two classes.")
@@ -205,13 +205,13 @@ def _svc(final: Any, n: int, weights: Floats) -> Problem:
         l2=1 / (n * final.C),
         coef=dense(final.dual_coef_),
         centers=final.support_vectors_,
+        support=np.asarray(final.support_, dtype=np.intp),
         intercept=np.asarray(final.intercept_, dtype=np.float64),
-        weights=weights,
         kernel=kernel,
     )
 
 
-def _sgd(final: Any, n: int, weights: Floats) -> Problem:
+def _sgd(final: Any, n: int) -> Problem:
     """(1/n) Σ sᵢ ℓᵢ + α (½ (1 − ρ)‖w‖² + ρ ‖w‖₁)."""
     losses: dict[str, Loss] = {
         "log_loss": Logistic(),
@@ -229,11 +229,11 @@ def _sgd(final: Any, n: int, weights: Floats) -> Problem:
         l1=alpha * share,
         coef=coef,
         intercept=intercept,
-        weights=weights,
+        mean="rows",
     )
 
 
-def _generalized(final: Any, n: int, weights: Floats) -> Problem:
+def _generalized(final: Any, n: int) -> Problem:
     """(1/Σsᵢ) Σ sᵢ ½ d(y, f) + ½ α‖w‖²."""
     power = {PoissonRegressor: 1.0, GammaRegressor: 2.0}.get(type(final))
     link = "log"
@@ -248,11 +248,11 @@ def _generalized(final: Any, n: int, weights: Floats) -> Problem:
         l2=final.alpha,
         coef=coef,
         intercept=intercept,
-        weights=weights * n / weights.sum(),
+        mean="weights",
     )
 
 
-_READERS: dict[type, Callable[[Any, int, Floats], Problem]] = {
+_READERS: dict[type, Callable[[Any, int], Problem]] = {
     ElasticNet: _elastic_net,
     GammaRegressor: _generalized,
     Lasso: _elastic_net,
@@ -268,14 +268,14 @@ _READERS: dict[type, Callable[[Any, int, Floats], Problem]] = {
 }
 
 
-def reader(final: Any) -> Callable[[Any, int, Floats], Problem]:
+def reader(final: Any) -> Callable[[Any, int], Problem]:
     """Return what reads the objective off an estimator of this type.
 
     Args:
         final: The estimator, fitted or not.
 
     Returns:
-        A function of the estimator, n and the sample weights.
+        A function of the estimator and n.
 
     Raises:
         UnsupportedModel: If no such function exists.

@@ -15,10 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from whence.adapters.sklearn import from_sklearn
+from whence.adapters.sklearn import linear_objective
 from whence.errors import InvalidInput
+from whence.linear.features import Features
 from whence.linear.objective import InputMap, LinearExamples, LinearObjective
 from whence.network.checks import check_repeatable, refuse_random_modules
+from whence.objective.measures import Measure
+from whence.objective.objective import Objective, Statistics
+from whence.objective.trained import Examples
 
 Floats = NDArray[np.float64]
 
@@ -78,9 +82,95 @@ def from_frozen(
     checked = frozen.checked(inputs)
     check_repeatable(frozen.extractor, checked[:8])
     features = frozen.features(checked)
-    linear = from_sklearn(estimator, features, y, sample_weight=sample_weight)
-    train = replace(linear.train, inputs=checked)
-    return replace(linear, train=train, inputs=FrozenMap(frozen=frozen, top=linear.inputs))
+    linear = linear_objective(estimator, features, y, sample_weight=sample_weight)
+    return _on_inputs(frozen, checked, linear)
+
+
+def _on_inputs(frozen: _Frozen, images: Tensor, linear: LinearObjective) -> LinearObjective:
+    """Return an objective on features of training inputs as one on the inputs themselves."""
+    inputs = FrozenMap(frozen=frozen, top=linear.inputs)
+    inner = linear.statistics
+    return replace(
+        linear,
+        train=replace(linear.train, inputs=images, encoded_by=inputs),
+        inputs=inputs,
+        refit_with=_Refit(frozen, images, linear.refit_with, inner),
+        statistics=None if inner is None else _FrozenStatistics(frozen, images, inner),
+    )
+
+
+def _on_features(objective: Objective, inner: Statistics | None) -> LinearObjective:
+    """Return the objective on features, as the top layer's own."""
+    assert isinstance(objective, LinearObjective)
+    assert isinstance(objective.inputs, FrozenMap)
+    top = objective.inputs.top
+    return replace(
+        objective, train=replace(objective.train, encoded_by=top), inputs=top, statistics=inner
+    )
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Refit:
+    """The top layer fitted again.
+
+    Args:
+        frozen: The network.
+        images: The training inputs.
+        refit_with: How the top layer is fitted again on features.
+        statistics: What of the top layer follows its training data.
+    """
+
+    frozen: _Frozen
+    images: Tensor
+    refit_with: Callable[[LinearObjective, Tensor], Objective]
+    statistics: Statistics | None
+
+    def __call__(self, objective: LinearObjective, weights: Tensor) -> LinearObjective:
+        """Return the objective at its minimum under other weights, [n]."""
+        fitted = self.refit_with(_on_features(objective, self.statistics), weights)
+        assert isinstance(fitted, LinearObjective)
+        return _on_inputs(self.frozen, self.images, fitted)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _FrozenStatistics(Statistics):
+    """What of the top layer follows its training data, seen from the network's inputs.
+
+    Args:
+        frozen: The network.
+        images: The training inputs.
+        inner: The statistics on features.
+    """
+
+    frozen: _Frozen
+    images: Tensor
+    inner: Statistics
+
+    def only_weights(self, where: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Return for which examples a removal changes nothing but weights."""
+        return self.inner.only_weights(where)
+
+    def weights(self, kept: Tensor) -> Tensor:
+        """Return the weights of all examples where some are removed."""
+        return self.inner.weights(kept)
+
+    def changed(self, objective: Objective, weights: Tensor) -> LinearObjective:
+        """Return R of reweighted examples at θ̂."""
+        changed = self.inner.changed(_on_features(objective, self.inner), weights)
+        assert isinstance(changed, LinearObjective)
+        return _on_inputs(self.frozen, self.images, changed)
+
+    def effects(
+        self, objective: Objective, queries: Examples, measure: Measure, directions: Tensor
+    ) -> Tensor:
+        """Return what a removal does to measures through the statistics, to first order."""
+        inside = _on_features(objective, self.inner)
+        assert isinstance(queries, LinearExamples)
+        features = self.frozen.features(queries.inputs)
+        asked = replace(queries, inputs=features, encoded_by=inside.inputs)
+        return self.inner.effects(inside, asked, measure, directions)
 
 
 @final
@@ -155,7 +245,11 @@ class FrozenMap(InputMap):
             inputs, y = inputs[None], np.asarray([y])
         checked = self.frozen.checked(inputs)
         encoded = self.top.encode((self.frozen.features(checked), np.asarray(y)))
-        return replace(encoded, inputs=checked)
+        return replace(encoded, inputs=checked, encoded_by=self)
+
+    def features_of(self, inputs: Any) -> Features:
+        """Return the features of checked inputs, as the linear model reads them."""
+        return self.top.features_of(self.frozen.features(inputs))
 
     def vjp(self, examples: LinearExamples, *terms: tuple[Tensor, Tensor]) -> Tensor:
         """Return Σ_a W[b, a] ∂f_a/∂x_b, through the top layer and then the network."""

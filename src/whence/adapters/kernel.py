@@ -37,6 +37,23 @@ def dense(rows: Any) -> Floats:
     return np.asarray(rows.toarray() if is_sparse else rows, dtype=np.float64)
 
 
+def scale_gamma(rows: Any) -> float:
+    """Return γ = 1/(d Var X) of an SVC with gamma="scale".
+
+    Args:
+        rows: X, dense or sparse, [n, d].
+
+    Returns:
+        γ; 1 where X does not vary.
+    """
+    is_sparse: bool = sparse.issparse(rows)
+    if is_sparse:
+        variance = float(rows.multiply(rows).mean() - rows.mean() ** 2)
+    else:
+        variance = float(np.asarray(rows).var())
+    return 1.0 / (rows.shape[1] * variance) if variance != 0 else 1.0
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A kernel k(x, x′) with its derivative.
@@ -88,11 +105,13 @@ class RowSpace:
         kernel: k.
         pivots: The r training rows that span the rest, dense or sparse, [r, d].
         factor: L, lower triangular, [r, r].
+        positions: Where the pivots are in the training data, [r].
     """
 
     kernel: Kernel
     pivots: Any
     factor: Floats
+    positions: NDArray[np.intp]
 
     def coordinates(self, rows: Any) -> Floats:
         """Return z(x) for each row, [b, r]."""
@@ -149,5 +168,6 @@ def row_space(kernel: Kernel, rows: Any) -> tuple[RowSpace, DenseFeatures]:
         lower[row, row + 1 :] = 0
     z = np.empty((n, rank))
     z[order] = lower
-    space = RowSpace(kernel, rows[order[:rank]], np.ascontiguousarray(lower[:rank]))
+    pivots = np.asarray(order[:rank], dtype=np.intp)
+    space = RowSpace(kernel, rows[pivots], np.ascontiguousarray(lower[:rank]), pivots)
     return space, DenseFeatures(torch.from_numpy(z), torch.from_numpy(order))

@@ -7,33 +7,26 @@ where it normalizes sample weights, so does w. Intercepts are not penalized, but
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import LogisticRegression
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.pipeline import Pipeline
-from sklearn.svm import LinearSVC
-from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
-from whence.adapters.arrays import shared
-from whence.adapters.estimators import Problem, reader
-from whence.adapters.kernel import Kernel, RowSpace, row_space
-from whence.adapters.pullback import pullback_of
-from whence.adapters.tabular import TabularMap, as_floats, as_rows
+from whence.adapters.estimators import reader
+from whence.adapters.fitted import Fitted, target_encoder
+from whence.adapters.statistics import objective_of
+from whence.adapters.tabular import as_floats, as_rows
+from whence.adapters.trees import from_trees, is_tree_model
+from whence.adapters.weights import sample_weights, weights_of
 from whence.errors import InvalidInput, NotFitted, UnsupportedModel
-from whence.fitting.refit import refit
-from whence.linear.features import Features
 from whence.linear.objective import LinearObjective
-from whence.linear.wide import WideObjective
-from whence.objective.derived_losses import OneVersusRest
-from whence.objective.losses import Loss, SmoothHinge
+from whence.objective.trained import Trained
+from whence.preprocessing.refit import fit_again, same_features, training_matrix, weighted_steps
+from whence.preprocessing.rows import take
 
 Floats = NDArray[np.float64]
 
@@ -45,25 +38,30 @@ def from_sklearn(
     *,
     sample_weight: Any = None,
     temperature: float = 0.001,
-) -> LinearObjective:
-    """Return a fitted estimator, with the data it was fitted on, as the objective it minimized.
+) -> Trained:
+    """Return a fitted estimator with the data it was fitted on, as a model that methods score.
 
+    A linear or kernel model is the objective that it minimized,
     R(θ) = (1/n) Σ wᵢ ℓ(f_θ(xᵢ), yᵢ) + Ω(θ) at the fitted θ̂, with the estimator's own C or alpha,
-    class and sample weights, and its treatment of the intercept.
+    class and sample weights, and its treatment of the intercept. Boosted trees and forests are the
+    leaves of their rows, from which their predictions are recomputed.
 
     Args:
         estimator: A fitted LogisticRegression, LinearRegression, Ridge, RidgeClassifier, Lasso,
             ElasticNet, LinearSVC, SVC (binary; linear, rbf or poly), SGDClassifier,
-            PoissonRegressor, GammaRegressor or TweedieRegressor, or a Pipeline that ends in one.
-        X: The rows it was fitted on: array, frame or sparse matrix, [n, d]. A frame's index names
-            the rows. Sparse matrices are never made dense.
+            PoissonRegressor, GammaRegressor or TweedieRegressor; a HistGradientBoosting*,
+            GradientBoosting*, RandomForest*, ExtraTrees*, DecisionTree*, or Bagging* of trees; a
+            model of LightGBM, XGBoost or CatBoost; or a Pipeline that ends in one.
+        X: The rows it was fitted on: array, frame or sparse matrix, [n, d]; or texts, as a list,
+            an array or a Series. A frame's index names the rows. Sparse matrices are never made
+            dense.
         y: The targets it was fitted on, [n].
         sample_weight: The sample weights it was fitted with, [n], >= 0.
         temperature: t > 0 of the smoothed hinge through which hinge losses are differentiated, in
             units of the margin.
 
     Returns:
-        The objective.
+        The model: an `Objective` for linear and kernel models.
 
     Raises:
         NotFitted: If the estimator has not been fitted.
@@ -73,7 +71,7 @@ def from_sklearn(
     Cost:
         None for n >= d. A wide (d > n) or kernel model costs one n x n kernel matrix and its
         Cholesky factor, and then has at most n parameters per output; a wide one when its
-        parameters are first asked for.
+        parameters are first asked for. Trees cost a prediction of leaves.
 
     References:
         Koh & Liang (2017), sections 2 and 4.3; for wide models the representer theorem.
@@ -89,136 +87,72 @@ def from_sklearn(
     """
     if not temperature > 0:
         raise InvalidInput(f"Expected temperature > 0. Got {temperature}.")
+    if is_tree_model(estimator):
+        return from_trees(estimator, X, y, sample_weight)
+    return linear_objective(estimator, X, y, sample_weight=sample_weight, temperature=temperature)
+
+
+def linear_objective(
+    estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, temperature: float = 0.001
+) -> LinearObjective:
+    """Return a fitted linear or kernel model as the objective it minimized.
+
+    Args:
+        estimator: The estimator, or a Pipeline that ends in one.
+        X: The rows it was fitted on, [n, d].
+        y: The targets it was fitted on, [n].
+        sample_weight: The sample weights it was fitted with, [n].
+        temperature: Of the smoothed hinge.
+
+    Raises:
+        NotFitted: If the estimator has not been fitted.
+        UnsupportedModel: If it is of another kind, or uses an option without an exact treatment.
+        InvalidInput: If X, y or the weights cannot be what it was fitted on.
+    """
     final, transform = _split(estimator)
     _check_fitted(estimator, final)
-    width, names = _fitted_columns(estimator, X)
+    width, names = _fitted_columns(transform, final, X)
     rows, ids = as_rows(X, width, names)
     n = rows.shape[0]
     if n < 2:
         raise InvalidInput(f"Expected at least 2 training rows. Got {n}.")
-    given = _sample_weights(sample_weight, n)
+    sample = sample_weights(sample_weight, n)
     labels = np.asarray(y)
     if labels.shape[:1] != (n,):
         raise InvalidInput(f"Expected {n} targets, one per row. Got shape {labels.shape}.")
     classes = getattr(final, "classes_", None)
     if classes is not None and len(np.unique(labels)) < 2:
         raise InvalidInput(f"Expected at least 2 classes in y. Got only {labels.tolist()[0]!r}.")
-    matrix = as_floats(rows if transform is None else transform.transform(rows))
-    problem = reader(final)(final, n, given)
-    weights = problem.weights * _class_weights(final, problem.loss, classes, labels, given)
-    return _objective(
-        problem, transform, matrix, rows, ids, y, weights, width, names, classes, temperature
+    problem = reader(final)(final, n)
+    if problem.l1 and not problem.coef.any():
+        raise UnsupportedModel(
+            "Expected a fit with at least one nonzero coefficient. Got none: the L1 penalty has "
+            "set all to zero. Fit with a weaker penalty."
+        )
+    encoded = target_encoder(classes, problem.signs, len(problem.coef))(labels)
+    del encoded  # labels that the estimator cannot have are refused before anything is computed
+    weighted = transform is not None and _took_weights(transform, rows, labels, sample)
+    matrix, note = rows, ""
+    if transform is not None:
+        matrix, note = training_matrix(transform, rows, labels, sample if weighted else None)
+    fitted = Fitted(
+        final=final,
+        transform=transform,
+        problem=problem,
+        rows=rows,
+        ids=ids,
+        labels=labels,
+        classes=classes,
+        matrix=as_floats(matrix),
+        weights=weights_of(final, problem, classes, labels, sample),
+        kept=np.ones(n, dtype=bool),
+        weighted=weighted,
+        width=width,
+        names=names,
+        temperature=temperature,
+        notes=(note,) if note else (),
     )
-
-
-def _objective(
-    problem: Problem,
-    transform: Pipeline | None,
-    matrix: Any,
-    rows: Any,
-    ids: NDArray[Any],
-    y: Any,
-    weights: Floats,
-    width: int,
-    names: tuple[str, ...] | None,
-    classes: NDArray[Any] | None,
-    temperature: float,
-) -> LinearObjective:
-    """Put the pieces together, in the smaller of the two dimensions."""
-    notes = []
-    coef, c = problem.coef, len(problem.coef)
-    columns = None
-    if problem.l1:
-        columns = np.flatnonzero(coef.any(axis=0))
-        if not len(columns):
-            raise UnsupportedModel(
-                "Expected a fit with at least one nonzero coefficient. Got none: the L1 penalty "
-                "has set all to zero. Fit with a weaker penalty."
-            )
-        coef = coef[:, columns]
-        notes.append(
-            f"L1 penalty: effects are on the {int((coef != 0).sum())} nonzero coefficients, with "
-            "their signs; a removal that would bring another one in is not foreseen."
-        )
-    n, d = matrix.shape
-    wide = problem.kernel is None and d > n and not problem.l1 and bool(np.all(problem.l2 > 0))
-    if wide:
-        notes.append("Solved in the span of the training rows.")
-    smoothed, trained = _smooth(problem.loss, temperature)
-    if smoothed != trained:
-        notes.append(
-            f"Hinge loss smoothed with t = {temperature:g} for derivatives, at the parameters "
-            "trained with the true hinge."
-        )
-    pullback = None if transform is None else pullback_of(transform, rows)
-    if transform is not None and pullback is None:
-        notes.append(
-            "Derivatives in inputs are in the transformed columns: a transformer is neither "
-            "affine nor one-hot."
-        )
-
-    def within(
-        coef: Floats, features: Features | None = None, space: RowSpace | None = None
-    ) -> LinearObjective:
-        """Return the objective with these coefficients of X's columns, or of a row space's."""
-        d = coef.shape[1]
-        table = TabularMap(
-            width=width,
-            names=names,
-            transform=None if transform is None else transform.transform,
-            targets=_target_encoder(classes, problem.signs, c),
-            outputs=c,
-            d=d,
-            transformed_width=matrix.shape[1],
-            columns=columns,
-            space=space,
-            pullback=pullback,
-        )
-        params = [coef.ravel()]
-        l2 = [np.broadcast_to(np.reshape(problem.l2, (-1, 1)), (c, d)).ravel()]
-        slope, free = [problem.l1 * np.sign(coef).ravel()], [(coef != 0).ravel()]
-        if problem.intercept is not None:
-            params.append(problem.intercept / problem.constant)
-            l2.append(np.full(c, problem.intercept_l2))
-            slope.append(problem.intercept_l1 * np.sign(problem.intercept))
-            free.append(np.ones(c, dtype=bool))
-        masked = bool(problem.l1) and not np.concatenate(free).all()
-        penalties = np.concatenate(l2)
-        if masked:
-            penalties = np.where(np.concatenate(free), penalties, 1.0)
-        return LinearObjective(
-            loss=smoothed,
-            trained_loss=trained,
-            train=table.encode_rows(rows, ids, y, features or table.features(matrix)),
-            weights=torch.from_numpy(weights),
-            params=torch.from_numpy(np.concatenate(params)),
-            l2=torch.from_numpy(penalties),
-            constant=None if problem.intercept is None else problem.constant,
-            inputs=table,
-            refit_with=refit,
-            notes=tuple(notes),
-            classes=() if classes is None else tuple(classes.tolist()),
-            slope=torch.from_numpy(np.concatenate(slope)) if problem.l1 else None,
-            free=torch.from_numpy(np.concatenate(free)) if masked else None,
-        )
-
-    if problem.kernel is not None:
-        space, features = row_space(problem.kernel, matrix)
-        similarities = problem.kernel(space.pivots, problem.centers)
-        return within(space.forward(similarities @ coef.T).T, features, space)
-    objective = within(coef)
-    if not wide:
-        return objective
-
-    def narrow() -> LinearObjective:
-        space, features = row_space(Kernel("linear"), matrix)
-        inside = space.forward(space.pivots @ coef.T)
-        # A fit with a part outside the span of its rows is not converged: leave it as it is.
-        if np.allclose(space.lift(inside), coef.T, atol=1e-6 * np.abs(coef).max()):
-            return within(inside.T, features, space)
-        return objective
-
-    return WideObjective.of(objective, narrow)
+    return objective_of(fitted.noted())
 
 
 def _split(estimator: Any) -> tuple[Any, Pipeline | None]:
@@ -241,9 +175,13 @@ def _check_fitted(estimator: Any, final: Any) -> None:
         ) from error
 
 
-def _fitted_columns(estimator: Any, x: Any) -> tuple[int, tuple[str, ...] | None]:
-    """Return how many columns were fitted on, and their names if a frame was."""
-    first = estimator.steps[0][1] if isinstance(estimator, Pipeline) else estimator
+def _fitted_columns(
+    transform: Pipeline | None, final: Any, x: Any
+) -> tuple[int | None, tuple[str, ...] | None]:
+    """Return how many columns were fitted on, and their names if a frame was; `None` of texts."""
+    first = final if transform is None else transform.steps[0][1]
+    if isinstance(first, CountVectorizer | HashingVectorizer):
+        return None, None
     names = getattr(first, "feature_names_in_", None)
     width = getattr(first, "n_features_in_", None)
     if width is None:
@@ -251,80 +189,14 @@ def _fitted_columns(estimator: Any, x: Any) -> tuple[int, tuple[str, ...] | None
     return int(width), None if names is None else tuple(names)
 
 
-def _sample_weights(sample_weight: Any, n: int) -> Floats:
-    """Return checked sample weights, 1 where none were given."""
-    if sample_weight is None:
-        return np.ones(n)
-    weights = np.asarray(sample_weight, dtype=np.float64)
-    if weights.ndim == 0:
-        weights = np.full(n, float(weights))
-    if weights.shape != (n,) or not np.isfinite(weights).all() or (weights < 0).any():
-        raise InvalidInput(
-            f"Expected {n} sample weights, finite and >= 0. Got shape {weights.shape}"
-            + (f", smallest {weights.min():g}." if weights.size else ".")
-        )
-    return weights
-
-
-def _class_weights(
-    final: Any, loss: Loss, classes: NDArray[Any] | None, labels: NDArray[Any], given: Floats
-) -> Floats:
-    """Return the class weight of each example; one-versus-rest losses hold theirs themselves."""
-    choice = getattr(final, "class_weight", None)
-    if choice is None or classes is None or isinstance(loss, OneVersusRest):
-        return np.ones(len(labels))
-    counting = {}
-    # From 1.8 on, "balanced" counts sample weights in these two, and rows in all others.
-    counts_weights = "sample_weight" in inspect.signature(compute_class_weight).parameters
-    if counts_weights and isinstance(final, (LogisticRegression, LinearSVC)):
-        counting = {"sample_weight": given}
-    each = compute_class_weight(choice, classes=classes, y=labels, **counting)
-    return np.asarray(each[np.searchsorted(classes, labels)], dtype=np.float64)
-
-
-def _target_encoder(
-    classes: NDArray[Any] | None, signs: bool, c: int
-) -> Callable[[NDArray[Any]], Tensor]:
-    """Return how targets are encoded: 0/1, class indices, ±1 or numbers."""
-
-    def numbers(labels: NDArray[Any]) -> Tensor:
-        try:
-            values = np.asarray(labels, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise InvalidInput(
-                f"Expected numbers as targets. Got {labels.tolist()[0]!r}."
-            ) from error
-        if not np.isfinite(values).all():
-            at = int(np.argwhere(~np.isfinite(values))[0][0])
-            raise InvalidInput(f"Expected finite targets. Got {values[at]} in row {at}.")
-        if values.size != len(values) * c:
-            raise InvalidInput(f"Expected {c} numbers per target. Got shape {values.shape}.")
-        return shared(values)
-
-    def indices(labels: NDArray[Any]) -> Tensor:
-        assert classes is not None
-        known = np.isin(labels, classes)
-        if labels.ndim != 1 or not known.all():
-            wrong = labels.ravel()[~known.ravel()]
-            got = repr(wrong.tolist()[0]) if len(wrong) else f"shape {labels.shape}"
-            raise InvalidInput(
-                f"Expected labels among {', '.join(map(repr, classes.tolist()[:20]))}. Got {got}."
-            )
-        at = torch.from_numpy(np.searchsorted(classes, labels))
-        if signs:
-            if c == 1:
-                return 2.0 * at.double() - 1
-            return 2 * torch.nn.functional.one_hot(at, c).double() - 1
-        return at.double() if c == 1 else at
-
-    return numbers if classes is None else indices
-
-
-def _smooth(loss: Loss, temperature: float) -> tuple[Loss, Loss]:
-    """Return the loss to differentiate and the loss that was minimized."""
-    smooth = SmoothHinge(temperature=temperature)
-    if isinstance(loss, SmoothHinge):
-        return smooth, loss
-    if isinstance(loss, OneVersusRest) and isinstance(loss.binary, SmoothHinge):
-        return OneVersusRest(smooth, loss.positive_weights), loss
-    return loss, loss
+def _took_weights(transform: Pipeline, rows: Any, labels: NDArray[Any], sample: Floats) -> bool:
+    """Return whether transformers were fitted with the sample weights that the estimator had."""
+    if (sample == sample[0]).all() or not weighted_steps(transform, sample):
+        return False
+    few = take(rows, np.arange(min(len(labels), 8)))
+    given = transform.transform(few)
+    plain, _ = fit_again(transform, rows, labels)
+    if same_features(plain.transform(few), given):
+        return False
+    with_weights, _ = fit_again(transform, rows, labels, sample)
+    return same_features(with_weights.transform(few), given)

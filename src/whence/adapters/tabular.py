@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 from whence.adapters.arrays import first_not_finite, shared
 from whence.adapters.kernel import RowSpace, dense
 from whence.adapters.pullback import Pullback
-from whence.errors import InvalidInput
+from whence.errors import InvalidInput, WhenceError
 from whence.linear.features import DenseFeatures, Features, SparseFeatures
 from whence.linear.objective import InputMap, LinearExamples
 
@@ -28,28 +29,36 @@ class TabularMap(InputMap):
     """How rows of a table become features of a fitted estimator.
 
     Args:
-        width: The number of columns the estimator was fitted on.
+        width: The number of columns the estimator was fitted on; `None` where it reads texts.
         names: Their names, or `None` where it was fitted on an array.
         transform: What stands before the estimator in its pipeline, or `None`.
         targets: Encodes the targets, and refuses those the estimator cannot have.
         outputs: c, the number of outputs.
         d: The number of features of the model.
         transformed_width: The number of columns after the transformers.
+        find_pullback: Returns the way from transformed columns back to the user's own, or `None`
+            where there is none.
         columns: The transformed columns that the model uses, or `None` for all.
         space: The row space of a kernel or wide model, or `None`.
-        pullback: From transformed columns back to the user's own, or `None` where there is no way.
+        constant: The value of the constant column.
     """
 
-    width: int
+    width: int | None
     names: tuple[str, ...] | None
     transform: Callable[[Any], Any] | None
     targets: Callable[[Any], Tensor]
     outputs: int
     d: int
     transformed_width: int
+    find_pullback: Callable[[], Pullback | None]
     columns: NDArray[np.intp] | None = None
     space: RowSpace | None = None
-    pullback: Pullback | None = None
+    constant: float = 1.0
+
+    @cached_property
+    def pullback(self) -> Pullback | None:
+        """The way from transformed columns back to the user's own, found when it is needed."""
+        return self.find_pullback()
 
     def encode(self, data: Any) -> LinearExamples:
         """Check and encode (x, y): one row or many."""
@@ -58,7 +67,11 @@ class TabularMap(InputMap):
                 f"Expected a pair (X, y). Got {type(data).__name__}. Pass queries as (X, y)."
             )
         rows, ids = as_rows(data[0], self.width, self.names)
-        return self.encode_rows(rows, ids, data[1], self.features(self.transformed(rows)))
+        return self.encode_rows(rows, ids, data[1], self.features_of(rows))
+
+    def features_of(self, inputs: Any) -> Features:
+        """Return the features of checked rows."""
+        return self.features(self.transformed(inputs))
 
     def encode_rows(
         self, rows: Any, ids: NDArray[Any], y: Any, features: Features
@@ -70,11 +83,26 @@ class TabularMap(InputMap):
             raise InvalidInput(
                 f"Expected one target per row. Got {rows.shape[0]} rows and {len(labels)} targets."
             )
-        return LinearExamples(features=features, targets=self.targets(labels), ids=ids, inputs=rows)
+        return LinearExamples(
+            features=features,
+            targets=self.targets(labels),
+            ids=ids,
+            inputs=rows,
+            encoded_by=self,
+        )
 
     def transformed(self, rows: Any) -> Any:
         """Return the rows after the pipeline's transformers, as checked floats."""
-        return as_floats(rows if self.transform is None else self.transform(rows))
+        if self.transform is None:
+            return as_floats(rows)
+        try:
+            return as_floats(self.transform(rows))
+        except WhenceError:
+            raise
+        except ValueError as error:
+            raise InvalidInput(
+                f"Expected rows that the pipeline's own steps can transform. Got: {error}"
+            ) from error
 
     def features(self, matrix: Any) -> Features:
         """Return the features of transformed rows."""
@@ -111,7 +139,7 @@ class TabularMap(InputMap):
         return torch.from_numpy(np.ascontiguousarray(gradient))
 
     def lift(self, v: Tensor) -> Tensor:
-        """Return V in coefficients of the transformed columns, then intercepts."""
+        """Return V in coefficients of the transformed columns, then intercepts as stated."""
         k, size = v.shape[1], self.outputs * self.d
         coef = v[:size].reshape(self.outputs, self.d, k)
         if self.space is not None:
@@ -120,23 +148,25 @@ class TabularMap(InputMap):
             scattered = coef.new_zeros(self.outputs, self.transformed_width, k)
             scattered[:, self.columns] = coef
             coef = scattered
-        return torch.cat([coef.reshape(-1, k), v[size:]])
+        return torch.cat([coef.reshape(-1, k), self.constant * v[size:]])
 
 
-def as_rows(x: Any, width: int, names: tuple[str, ...] | None) -> tuple[Any, NDArray[Any]]:
+def as_rows(x: Any, width: int | None, names: tuple[str, ...] | None) -> tuple[Any, NDArray[Any]]:
     """Return a user's X as rows of the width that was fitted on, with their ids.
 
     Args:
-        x: An array, frame, sparse matrix, or one row of them.
-        width: The number of columns fitted on.
+        x: An array, frame, sparse matrix, or one row of them; texts where the width is `None`.
+        width: The number of columns fitted on, or `None` for texts.
         names: The names of the columns fitted on, or `None`.
 
     Returns:
-        A frame, array or CSR matrix of b rows, and their ids, [b].
+        A frame, array or CSR matrix of b rows, or b texts, and their ids, [b].
 
     Raises:
         InvalidInput: If there are no rows, or other columns than were fitted on.
     """
+    if width is None:
+        return _as_texts(x)
     if isinstance(x, pd.Series):
         x = x.to_frame().T.infer_objects()
     if isinstance(x, pd.DataFrame):
@@ -169,6 +199,26 @@ def as_rows(x: Any, width: int, names: tuple[str, ...] | None) -> tuple[Any, NDA
     if names is not None and not _is_sparse(x):
         x = pd.DataFrame(x, columns=list(names))
     return x, np.arange(x.shape[0])
+
+
+def _as_texts(x: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return one text or several as an array of objects, with their ids."""
+    ids = x.index.to_numpy() if isinstance(x, pd.Series) else None
+    if isinstance(x, str | bytes):
+        x = [x]
+    texts = np.empty(0, dtype=object)
+    if not isinstance(x, pd.DataFrame):
+        texts = np.asarray(x, dtype=object)
+    if texts.ndim != 1 or not len(texts):
+        raise InvalidInput(
+            "Expected texts, as the pipeline was fitted on: a list, an array or a Series of "
+            f"strings, at least one. Got {type(x).__name__} of shape {np.shape(x)}. Pass the one "
+            "column that holds the texts."
+        )
+    wrong = next((j for j, text in enumerate(texts) if not isinstance(text, str | bytes)), None)
+    if wrong is not None:
+        raise InvalidInput(f"Expected strings. Got {texts[wrong]!r:.40} in position {wrong}.")
+    return texts, np.arange(len(texts)) if ids is None else ids
 
 
 def _is_sparse(rows: Any) -> bool:

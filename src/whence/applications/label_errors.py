@@ -19,9 +19,9 @@ from whence.linalg.solver import Solver
 from whence.methods.changes import relabel_gain
 from whence.methods.influence import chosen
 from whence.methods.loo_loss import (
-    HeldOut,
+    LooOutputs,
     best_penalty,
-    held_out,
+    loo_outputs,
     operations,
     penalty_applies,
 )
@@ -296,7 +296,7 @@ def find_label_errors(
     losses = as_array(objective.loss(objective.outputs(train), train.targets))
     without = None
     if method == "held_out_loss":
-        without = held_out(objective_of(objective), everything, **options)
+        without = loo_outputs(objective_of(objective), everything, **options)
     own, diagnostics = None, Diagnostics(notes=objective.notes)
     if isinstance(method, Method) or smooth:
         found = chosen(method if isinstance(method, Method) else None, **options).fit(objective)
@@ -332,14 +332,14 @@ def _suggested(
     objective: Trained,
     labels: Tensor,
     first: NDArray[np.intp],
-    without: HeldOut | None,
+    without: LooOutputs | None,
     options: dict[str, Any],
 ) -> Tensor:
     """Return the label with the smallest loss without each of the first examples."""
     if without is not None:
         outputs = without.outputs[torch.from_numpy(first)]
     elif isinstance(objective, Objective):
-        outputs = held_out(objective, first, **options).outputs
+        outputs = loo_outputs(objective, first, **options).outputs
     else:  # as the model is, the example in its training data
         outputs = objective.outputs(objective.train.subset(first))
     return _likeliest(objective, outputs, labels)

@@ -88,7 +88,7 @@ class DetectionCurve(Result):
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class RemovalCurve(Result):
+class BrittlenessCurve(Result):
     """What happens to the queries as more of their top-ranked examples are removed (brittleness).
 
     Attributes:
@@ -210,14 +210,14 @@ def detection_curve(
     )
 
 
-def removal_curve(
+def brittleness_curve(
     removed: Tensor | NDArray[Any],
     outcomes: Tensor | NDArray[Any],
     *,
     confidence: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
-) -> RemovalCurve:
+) -> BrittlenessCurve:
     """Summarize outcomes after removing each query's top-k examples, for several k.
 
     Args:
@@ -243,7 +243,7 @@ def removal_curve(
     Examples:
         >>> import torch
         >>> margins = torch.tensor([[2.0, 1.0], [0.5, -1.0], [-0.5, -2.0]])
-        >>> removal_curve(torch.tensor([0, 10, 20]), margins).first_below(0.0)
+        >>> brittleness_curve(torch.tensor([0, 10, 20]), margins).first_below(0.0)
         tensor([20., 10.], dtype=torch.float64)
     """
     k, y = floats("removed", removed, "k"), floats("outcomes", outcomes, "k, q")
@@ -264,7 +264,7 @@ def removal_curve(
 
     ends = [interval(row) for row in y]
     mean = y.mean(1)
-    return RemovalCurve(
+    return BrittlenessCurve(
         removed=torch.from_numpy(k),
         outcomes=torch.from_numpy(y),
         mean=torch.from_numpy(mean),

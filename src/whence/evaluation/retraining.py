@@ -14,7 +14,7 @@ from torch import Tensor
 from whence.errors import InvalidInput
 from whence.evaluation.arrays import Float, floats
 from whence.evaluation.bank import Together
-from whence.evaluation.curves import RemovalCurve, removal_curve
+from whence.evaluation.curves import BrittlenessCurve, brittleness_curve
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure, OutputFunction
 from whence.training.checkpoints import InMemory
@@ -33,7 +33,7 @@ def top_k_removal(
     together: int | None = None,
     confidence: float = 0.95,
     seed: int = 0,
-) -> RemovalCurve:
+) -> BrittlenessCurve:
     """Remove each query's top-ranked examples, retrain, and measure what is left of the prediction.
 
     The faster the margin falls, the better the scores found what it rests on ("brittleness").
@@ -96,7 +96,7 @@ def top_k_removal(
         weights.scatter_(1, order[: len(weights), :k], 0.0)
         rows = np.stack(list(_measured(run, weights, queries, measure, together)))
         outcomes.append(np.diagonal(rows) if k else rows[0])
-    return removal_curve(counts, np.stack(outcomes), confidence=confidence, seed=seed)
+    return brittleness_curve(counts, np.stack(outcomes), confidence=confidence, seed=seed)
 
 
 def replays(

@@ -7,72 +7,30 @@ nothing of size [n, p] is built. θ = (W row by row, [c, d]; then b, [c]), as in
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.errors import InvalidInput
+from whence.linear.examples import InputMap as InputMap
+from whence.linear.examples import LinearExamples as LinearExamples
 from whence.linear.features import DenseFeatures, Features, SparseFeatures
 from whence.linear.hessian import data_hessian
+from whence.objective.cache import cached
 from whence.objective.losses import CrossEntropy, Loss
 from whence.objective.measures import Measure
-from whence.objective.objective import Objective
+from whence.objective.objective import Objective, Statistics
 from whence.objective.trained import Examples
 
 _TILE = 2**25  # numbers in one temporary: 256 MB of float64
 _ROWS = 4096  # rows whose products with one output's columns are held at once
 _CACHE = 2**22  # bytes of X in a tile, read once for both products of an HVP
-
-
-@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class LinearExamples(Examples):
-    """Rows of features with their targets.
-
-    Args:
-        features: X, [b, d].
-        targets: Encoded targets, [b] or [b, c].
-        ids: The user's names of the rows, [b].
-        inputs: The user's own rows, kept for display and for input gradients.
-    """
-
-    features: Features
-    targets: Tensor
-    ids: NDArray[Any]
-    inputs: Any
-
-    def subset(self, indices: NDArray[np.intp]) -> LinearExamples:
-        """Return the rows at these positions."""
-        rows = self.inputs.iloc if isinstance(self.inputs, pd.DataFrame) else self.inputs
-        return LinearExamples(
-            features=self.features.rows(indices),
-            targets=self.targets[torch.as_tensor(indices)],
-            ids=self.ids[indices],
-            inputs=rows[indices],
-        )
-
-
-class InputMap(ABC):
-    """How a user's rows become features, and how features answer back in the user's terms."""
-
-    @abstractmethod
-    def encode(self, data: Any) -> LinearExamples:
-        """Check and encode (x, y)."""
-
-    @abstractmethod
-    def vjp(self, examples: LinearExamples, *terms: tuple[Tensor, Tensor]) -> Tensor:
-        """Return Σ_a W[b, a] ∂f_a(x_b)/∂x_b of models θ [p], summed over terms (θ, W), [b, d′]."""
-
-    @abstractmethod
-    def lift(self, v: Tensor) -> Tensor:
-        """Return V [p, k] in the user's own parameters, [p′, k]."""
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -95,6 +53,7 @@ class LinearObjective(Objective):
         refit_with: Fits it again with other weights: (objective, weights [n]) -> objective.
         free: Which parameters may move, [p], or `None` for all: those an L1 penalty has set to zero
             stay there, with l2 = 1 to keep H regular.
+        statistics: What else follows the training data, or `None`.
     """
 
     loss: Loss
@@ -111,6 +70,7 @@ class LinearObjective(Objective):
     classes: tuple[Any, ...] = ()
     slope: Tensor | None = None
     free: Tensor | None = None
+    statistics: Statistics | None = None
 
     def __post_init__(self) -> None:
         """Check that the shapes agree."""
@@ -143,7 +103,7 @@ class LinearObjective(Objective):
     def restricted(self, indices: NDArray[np.intp]) -> LinearObjective:
         """Return the objective of these training examples alone."""
         train, weights = self.train.subset(indices), self.weights[torch.as_tensor(indices)]
-        return replace(self, train=train, weights=weights)
+        return replace(self, train=train, weights=weights, statistics=None)
 
     def flat_directions(self) -> Tensor:
         """Return the equal shifts of all classes' unpenalized parameters under softmax, [p, r]."""
@@ -179,19 +139,19 @@ class LinearObjective(Objective):
         outputs, targets = self.outputs(self.train), self.train.targets
         return data_hessian(self.loss, outputs, targets, self.weights, features, self.constant)
 
-    def single(self) -> LinearObjective | None:
+    def in_float32(self) -> LinearObjective | None:
         """Return the same objective in float32, made once; `None` where it would save nothing."""
-        return self._single
+        return self._in_float32
 
     @cached_property
-    def _single(self) -> LinearObjective | None:
+    def _in_float32(self) -> LinearObjective | None:
         """The float32 twin of a dense float64 objective."""
         features = self.train.features
         if not isinstance(features, DenseFeatures) or self.params.dtype != torch.float64:
             return None
         return replace(
             self,
-            train=replace(self.train, features=features.single()),
+            train=replace(self.train, features=features.in_float32()),
             weights=self.weights.float(),
             params=self.params.float(),
             l2=self.l2.float(),
@@ -199,8 +159,26 @@ class LinearObjective(Objective):
         )
 
     def examples(self, data: Any) -> LinearExamples:
-        """Check and encode a user's (x, y)."""
-        return data if isinstance(data, LinearExamples) else self.inputs.encode(data)
+        """Check and encode a user's (x, y); examples of a refit of this model are encoded anew."""
+        return self._rows(data) if isinstance(data, Examples) else self.inputs.encode(data)
+
+    def _rows(self, examples: Examples) -> LinearExamples:
+        """Return examples as this model reads them: encoded again if another map made them."""
+        if not isinstance(examples, LinearExamples):
+            raise InvalidInput(
+                f"Expected examples made by this objective's .examples(data). Got {type(examples)}."
+            )
+        if examples.encoded_by is None or examples.encoded_by is self.inputs:
+            return examples
+        return cached(
+            self,
+            ("encoded", examples),
+            lambda own: replace(
+                examples,
+                features=own.inputs.features_of(examples.inputs),
+                encoded_by=own.inputs,
+            ),
+        )
 
     def outputs(self, examples: Examples) -> Tensor:
         """Return W x + b, [b, c]."""
@@ -219,7 +197,7 @@ class LinearObjective(Objective):
 
     def gradient_at(self, examples: Examples, weights: Tensor, deltas: Tensor) -> Tensor:
         """Return Σ_b weights[b, k] ∇ℓ(z_b, θ̂ + δ_k), [p, k], in tiles of rows."""
-        rows, k = _linear(examples), deltas.shape[1]
+        rows, k = self._rows(examples), deltas.shape[1]
         outputs = self.outputs(examples)
 
         def weighted_gradients(tile: slice, change: Tensor) -> Tensor:
@@ -232,15 +210,15 @@ class LinearObjective(Objective):
 
     def jvp(self, examples: Examples, v: Tensor) -> Tensor:
         """Return J V, [b, c, k]."""
-        return self._forward(_linear(examples).features, v).transpose(1, 2)
+        return self._forward(self._rows(examples).features, v).transpose(1, 2)
 
     def vjp(self, examples: Examples, w: Tensor) -> Tensor:
         """Return Σ_b J_bᵀ W_b, [p, k]."""
-        return self._backward(_linear(examples).features, w.transpose(1, 2))
+        return self._backward(self._rows(examples).features, w.transpose(1, 2))
 
     def gradient_dot(self, examples: Examples, measure: Measure, v: Tensor) -> Tensor:
         """Return ∇m(z_b)ᵀ V, [b, k]: one product with X per output, but for one under softmax."""
-        rows = _linear(examples)
+        rows = self._rows(examples)
         e = measure.gradient(self.outputs(rows), rows.targets)
         coef, intercept = self._split(v)
         if isinstance(measure, CrossEntropy):  # Σ_a e_a = 0, so Σ_a e_a u_a = Σ_a e_a (u_a − u_0)
@@ -259,7 +237,7 @@ class LinearObjective(Objective):
 
     def gradient_sum(self, examples: Examples, measure: Measure, w: Tensor) -> Tensor:
         """Return Σ_b W[b, k] ∇m(z_b), [p, k]."""
-        rows = _linear(examples)
+        rows = self._rows(examples)
         e = measure.gradient(self.outputs(rows), rows.targets)
         total = torch.zeros(len(self.params), w.shape[1], dtype=w.dtype)
         for tile in self._tiles(len(rows), w.shape[1]):
@@ -270,7 +248,7 @@ class LinearObjective(Objective):
 
     def gradient_columns(self, examples: Examples, measure: Measure) -> Tensor:
         """Return ∂m/∂f ⊗ x for each example, [p, b]."""
-        rows = _linear(examples)
+        rows = self._rows(examples)
         e = measure.gradient(self.outputs(rows), rows.targets)
         parts = [(e.unsqueeze(2) * _standing(rows.features).unsqueeze(1)).flatten(1)]
         if self.constant is not None:
@@ -279,7 +257,7 @@ class LinearObjective(Objective):
 
     def jacobians(self, examples: Examples) -> Tensor:
         """Return J_b for each example, [b, c, p]: of few examples."""
-        rows = _linear(examples)
+        rows = self._rows(examples)
         standing, c = _standing(rows.features), self.c
         d = standing.shape[1]
         jacobians = self.params.new_zeros(len(rows), c, len(self.params))
@@ -311,7 +289,7 @@ class LinearObjective(Objective):
         With u = J v: gᵀv = eᵀu, e = ∂ℓ/∂f, so the derivative is Σ_a e_a ∂u_a/∂x
         + Σ_a (∂²ℓ/∂f² u)_a ∂f_a/∂x.
         """
-        rows = _linear(examples)
+        rows = self._rows(examples)
         outputs = self.outputs(rows)
         e = self.loss.gradient(outputs, rows.targets)
         u = self.jvp(rows, v.unsqueeze(1))
@@ -391,12 +369,3 @@ def _standing(features: Features) -> Tensor:
     if not isinstance(features, SparseFeatures):
         return features.dense()
     return features.rmatmul(torch.eye(features.shape[0], dtype=torch.float64)).T
-
-
-def _linear(examples: Examples) -> LinearExamples:
-    """Return the examples as rows of features, or say which kind came."""
-    if not isinstance(examples, LinearExamples):
-        raise InvalidInput(
-            f"Expected examples made by this objective's .examples(data). Got {type(examples)}."
-        )
-    return examples

@@ -181,7 +181,7 @@ def edit(
     new = objective.examples((x_new, y_new))
     if len(new) != 1:
         raise InvalidInput(f"Expected one new example. Got {len(new)}.")
-    asked = objective.examples(queries)
+    encoded = objective.examples(queries)
     c = objective.outputs(new).shape[1]
     prepared = prepare(objective, 2 * c, solver=solver, damping=damping)
     weight = objective.weights[where].unsqueeze(1)
@@ -192,7 +192,7 @@ def edit(
     )
     diagnostics(objective, prepared)
     quantity = measure_of(objective.loss, measure)
-    return as_array(predicted_changes(objective, asked, quantity, change, order))[:, 0]
+    return as_array(predicted_changes(objective, encoded, quantity, change, order))[:, 0]
 
 
 def relabel_gain(

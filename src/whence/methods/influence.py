@@ -7,16 +7,13 @@ from typing import final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.curvature.changes import SingleChanges, single_changes, tiles
-from whence.curvature.dual import dual_leverages, in_columns
+from whence.curvature.changes import tiles
 from whence.curvature.exact import Gradients
-from whence.curvature.forms import bilinear, quadratic
+from whence.curvature.leverages import dual_leverages, in_columns
 from whence.curvature.prepare import Prepared, prepare
 from whence.errors import InvalidInput
-from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse, Solver
 from whence.methods.fit_quality import diagnostics, fit_quality
 from whence.methods.method import Attribution, Method, Positions, train_subset
@@ -26,11 +23,10 @@ from whence.methods.prediction import (
     Indices,
     MeasureLike,
     Order,
-    as_array,
     check_order,
     deltas_of,
     measure_changes,
-    positions,
+    removal,
 )
 from whence.methods.relatif import PER, Normalize, check_normalize, relative
 from whence.objective.measures import Measure
@@ -187,10 +183,8 @@ class _FirstOrder(_OfObjective):
         prepared = self.prepared(len(queries))
         model = prepared.scored or objective  # in a lower precision where that is enough
         candidates = train_subset(model, where)
-        values, solution = bilinear(
-            prepared.inverse,
-            Gradients(objective, queries, measure),
-            Gradients(model, candidates, model.loss),
+        values, solution = prepared.inverse.between(
+            Gradients(objective, queries, measure), Gradients(model, candidates, model.loss)
         )
         if self.method.normalize == "none":
             values = values.mul_(model.weights[where] / len(model.train))
@@ -231,7 +225,7 @@ class _FirstOrder(_OfObjective):
         else:
             prepared = self.prepared(len(where))
             own = Gradients(objective, objective.train.subset(where), objective.loss)
-            squares = quadratic(prepared.inverse, own)
+            squares = prepared.inverse.quadratic(own)
             measured = diagnostics(objective, prepared)
         return squares * objective.weights[where] / len(objective.weights), measured
 
@@ -364,74 +358,3 @@ def self_influence(
         (442,)
     """
     return Influence(solver=solver, damping=damping).fit(objective).self_scores(indices)
-
-
-def influence_on_parameters(
-    objective: Objective,
-    indices: Indices,
-    *,
-    order: Order = "first",
-    solver: Solver | None = None,
-    damping: float | None = None,
-) -> Floats:
-    """Predict how the fitted parameters change if each training example is removed.
-
-    first: θ̂₋ᵢ − θ̂ ≈ (wᵢ/n) H⁻¹ gᵢ = −(wᵢ/n) I_up,params.
-
-    Args:
-        objective: R at θ̂.
-        indices: Positions of the k examples.
-        order: "first", "newton" or "refined".
-        solver: What inverts the curvature; chosen by cost if `None`.
-        damping: λ >= 0 added to the curvature; chosen by rule if `None`.
-
-    Returns:
-        Changes of the user's own parameters, [k, p]: for scikit-learn `coef_` row by row, then
-        `intercept_`.
-
-    Raises:
-        InvalidInput: If the indices are no positions.
-        NotPositiveDefinite: If the curvature is singular or indefinite.
-
-    Cost:
-        k c solves.
-
-    References:
-        Koh & Liang (2017), section 2.1, equation 1.
-
-    Examples:
-        >>> import whence
-        >>> from sklearn.datasets import load_diabetes
-        >>> from sklearn.linear_model import Ridge
-        >>> X, y = load_diabetes(return_X_y=True)
-        >>> objective = whence.from_sklearn(Ridge().fit(X, y), X, y)
-        >>> whence.influence_on_parameters(objective, [0, 5]).shape
-        (2, 11)
-    """
-    check_order(order)
-    where = positions(objective, indices)
-    c = objective.outputs(objective.train.subset(where[:1])).shape[1]
-    prepared = prepare(objective, len(where) * c, solver=solver, damping=damping)
-    parts = []
-    for tile in tiles(objective, len(where), c):
-        deltas = deltas_of(removal(objective, prepared.inverse, where[tile]), order)
-        parts.append(objective.lift(deltas).T)
-    diagnostics(objective, prepared)
-    return as_array(torch.cat(parts))
-
-
-def removal(
-    objective: Objective, inverse: LinearOperator, where: NDArray[np.intp]
-) -> SingleChanges:
-    """Return the removals of the examples at some positions, one per column.
-
-    Args:
-        objective: R at θ̂.
-        inverse: H⁻¹.
-        where: Positions, [m].
-
-    Returns:
-        The changes, each with weight −wᵢ.
-    """
-    removed: Tensor = objective.weights[where]
-    return single_changes(objective, inverse, objective.train.subset(where), -removed)

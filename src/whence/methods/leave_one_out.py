@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, final
 
 import numpy as np
@@ -14,13 +15,13 @@ from tqdm import tqdm
 
 from whence.curvature.changes import SingleChanges, tiles
 from whence.curvature.prepare import prepare
+from whence.curvature.reweighting import Reweightings
 from whence.fitting.hinge import fit_hinge, is_hinge
-from whence.fitting.refit import CONVERGED, refit
+from whence.fitting.refit import CONVERGED
 from whence.linear.objective import LinearObjective
 from whence.methods.fit_quality import fit_quality
-from whence.methods.influence import removal
 from whence.methods.method import Attribution, Method, Positions
-from whence.methods.prediction import Floats, Indices, MeasureLike, measure_changes
+from whence.methods.prediction import Floats, Indices, MeasureLike, measure_changes, removal
 from whence.objective.losses import Loss
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
@@ -90,17 +91,18 @@ class _Refitted(Attribution):
         self, queries: Examples, measure: Measure, where: Positions
     ) -> tuple[Tensor, Diagnostics]:
         """Return the actual changes, [q, k]."""
+        share = shares_a_factor(self.trained, where)
+        order = np.concatenate([np.flatnonzero(share), np.flatnonzero(~share)])
+        parts = []
         with tqdm(total=len(where), desc="retraining", unit="fit", disable=None) as progress:
-            changes = (
-                _together(self.trained, queries, measure, where)
-                if shares_a_factor(self.trained)
-                else _one_by_one(self.trained, queries, measure, where)
-            )
-            parts = []
-            for part in changes:
+            for part in chain(
+                _together(self.trained, queries, measure, where[share]),
+                _one_by_one(self.trained, queries, measure, where[~share]),
+            ):
                 parts.append(part)
                 progress.update(part.shape[1])
-        return torch.cat(parts, 1), Diagnostics(notes=self.trained.notes)
+        values = torch.cat(parts, 1)[:, torch.from_numpy(np.argsort(order))]
+        return values, Diagnostics(notes=self.trained.notes)
 
 
 def leave_one_out(
@@ -153,16 +155,25 @@ def leave_one_out(
     return np.asarray(scores.values, dtype=np.float64)
 
 
-def shares_a_factor(trained: Trained) -> bool:
-    """Return whether removals are refitted together, by Newton steps that share one factor of H.
+def shares_a_factor(trained: Trained, where: Positions) -> NDArray[np.bool_]:
+    """Return which removals are refitted together, by Newton steps that share one factor of H.
 
     Args:
         trained: The model.
+        where: Positions of the k removed examples.
 
     Returns:
-        True for a convex objective whose `refit` is `whence.fitting.refit`.
+        True where a convex objective loses the example's own weight alone, or with weights of
+        others, but keeps its features, [k].
     """
-    return getattr(trained, "refit_with", None) is refit and trained.convex
+    none, every = np.zeros(len(where), dtype=bool), np.ones(len(where), dtype=bool)
+    if not isinstance(trained, Objective) or not trained.convex:
+        return none
+    if trained.statistics is None:
+        return every
+    if isinstance(trained, LinearObjective) and is_hinge(trained.trained_loss):
+        return none
+    return trained.statistics.only_weights(where)
 
 
 def converged(trained: Trained) -> Trained:
@@ -179,7 +190,7 @@ def converged(trained: Trained) -> Trained:
     """
     if isinstance(trained, Run):
         return trained
-    if isinstance(trained, Objective) and shares_a_factor(trained):
+    if isinstance(trained, Objective) and trained.convex and trained.slope is None:
         smooth = trained.trained_loss == trained.loss
         if smooth and fit_quality(trained)[0] <= CONVERGED:
             return trained
@@ -205,6 +216,8 @@ def _one_by_one(
     trained: Trained, queries: Examples, measure: Measure, where: Positions
 ) -> Iterator[Tensor]:
     """Yield the changes [q, 1] of removals, each a fit of its own; the full fit is repeated too."""
+    if not len(where):
+        return
     weights = trained.weights.repeat(len(where) + 1, 1)
     weights[torch.arange(len(where)) + 1, torch.as_tensor(where)] = 0
     before: Tensor | None = None
@@ -220,6 +233,8 @@ def _together(
     objective: Any, queries: Examples, measure: Measure, where: Positions
 ) -> Iterator[Tensor]:
     """Yield the changes [q, m] of removals that share a factor of H, block by block."""
+    if not len(where):
+        return
     base = converged(objective)
     assert isinstance(base, Objective)
     for deltas in _removals(base, _nearby(objective, base), where):
@@ -246,7 +261,9 @@ def _removals(objective: Objective, nearby: Objective, where: NDArray[np.intp]) 
         yield _refit_together(objective, removal(objective, inverse, where[tile]), where[tile])
 
 
-def _refit_together(objective: Objective, change: SingleChanges, where: NDArray[np.intp]) -> Tensor:
+def _refit_together(
+    objective: Objective, change: SingleChanges | Reweightings, where: NDArray[np.intp]
+) -> Tensor:
     """Return the parameter changes of several removals, each to a gradient norm of 1e-10."""
     deltas = change.newton()
     active = torch.arange(len(where))

@@ -181,11 +181,11 @@ def metagradient(
         array([[ 0.5, -0.5]], dtype=float32)
     """
     found = Metagradient(together=together).fit(run)
-    asked = found.trained.examples(queries)
+    encoded = found.trained.examples(queries)
     if query_ids is not None:
-        assert isinstance(asked, ModuleExamples)
-        asked = replace(asked, ids=np.asarray(query_ids))
-    return found.scores(asked, measure=measure)
+        assert isinstance(encoded, ModuleExamples)
+        encoded = replace(encoded, ids=np.asarray(query_ids))
+    return found.scores(encoded, measure=measure)
 
 
 def query_gradients(run: Run, measure: Measure, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -204,11 +204,11 @@ def query_gradients(run: Run, measure: Measure, inputs: Tensor, targets: Tensor)
     def values(params: Tensor) -> Tensor:
         return measure(run.program.outputs(params, inputs), targets)
 
-    found, pull = vjp(values, run.params)[:2]
+    found, transpose = vjp(values, run.params)[:2]
     if found.shape != (len(inputs),):
         raise InvalidInput(
             f"Expected a measure with one value per query, [{len(inputs)}]. "
             f"Got {list(found.shape)}. Return an unreduced value."
         )
-    gradients: Tensor = vmap(pull)(torch.eye(len(inputs)).to(found))[0]
+    gradients: Tensor = vmap(transpose)(torch.eye(len(inputs)).to(found))[0]
     return gradients

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from whence.linear.objective import LinearObjective
-from whence.methods.loo_loss import held_out as without_each
+from whence.methods.loo_loss import loo_outputs as without_each
 from whence.objective.cache import cached
 from whence.objective.trained import Data, Examples, Trained
 

@@ -11,7 +11,7 @@ Jᵢ = ∂f_θ(xᵢ)/∂θ [c, p] the Jacobian of its outputs, so that gᵢ = J�
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
@@ -21,6 +21,66 @@ from torch import Tensor
 from whence.errors import UnsupportedModel
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained
+
+
+class Statistics(ABC):
+    r"""What a fit computes from its training examples besides θ: s(w), and how it follows them.
+
+    Such are means and scales of the preprocessing, class weights by frequency, the sum of weights
+    by which a mean loss divides, the active set of an L1 penalty. At ∇_θ R(θ̂, s(w), w) = 0 an
+    example then moves a measure in three ways:
+
+    ```
+    dm/dwᵢ = −∇mᵀ H⁻¹ (gᵢ/n + ∂²R/∂θ∂s · ds/dwᵢ) + ∂m/∂s · ds/dwᵢ
+    ```
+    """
+
+    @abstractmethod
+    def only_weights(self, where: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Return for which training examples a removal changes nothing but weights.
+
+        Args:
+            where: Positions of the k examples.
+
+        Returns:
+            False where other features, or other parameters in use, come with it, [k].
+        """
+
+    @abstractmethod
+    def weights(self, kept: Tensor) -> Tensor:
+        """Return the weight of every training example where only some are there.
+
+        Args:
+            kept: 1 for an example that stays, 0 for one that is removed, [n, k].
+
+        Returns:
+            The weights in each case, [n, k].
+        """
+
+    @abstractmethod
+    def changed(self, objective: Objective, weights: Tensor) -> Objective:
+        """Return R(·, s(w′), w′) at θ̂: the statistics of reweighted data, θ not yet fitted.
+
+        Args:
+            objective: R(·, s(w), w) at θ̂.
+            weights: w′, [n].
+        """
+
+    @abstractmethod
+    def effects(
+        self, objective: Objective, queries: Examples, measure: Measure, directions: Tensor
+    ) -> Tensor:
+        """Return what a removal does to measures through s, to first order.
+
+        Args:
+            objective: R at θ̂.
+            queries: The q queries.
+            measure: m.
+            directions: H⁻¹ ∇m of each query, [p, q].
+
+        Returns:
+            wᵢ (∇mᵀ H⁻¹ ∂²R/∂θ∂s − ∂m/∂s) ds/dwᵢ, [q, n].
+        """
 
 
 class Objective(Trained):
@@ -35,12 +95,16 @@ class Objective(Trained):
         slope: A linear term Σ slopeⱼ θⱼ of R, [p], or `None`: an L1 penalty on its active set,
             where it is l1 · sign(θ̂ⱼ).
 
+        statistics: What else of the model follows its training data, or `None`: a removal then
+            changes nothing but the weight of the removed example.
+
     The other attributes are those of `Trained`; the weights are in the dtype of `params`.
     """
 
     params: Tensor
     l2: Tensor
     slope: Tensor | None
+    statistics: Statistics | None = None
 
     @abstractmethod
     def at(self, params: Tensor) -> Objective:

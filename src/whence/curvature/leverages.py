@@ -1,7 +1,7 @@
-r"""Leverages of the training rows of a wide model, from the products of its rows alone.
+r"""Leverages J H⁻¹ Jᵀ of the rows of a linear model, from an inverse of H or products of rows.
 
-With A = ηI + Xᵀ S X, S = diag(s), s = w ℓ″/n, K = X Xᵀ and B = I + S½ K S½/η [n, n], Woodbury's
-identity gives xᵢᵀ A⁻¹ xᵢ twice,
+A wide model with one output needs no factor of H. With A = ηI + Xᵀ S X, S = diag(s), s = w ℓ″/n,
+K = X Xᵀ and B = I + S½ K S½/η [n, n], Woodbury's identity gives xᵢᵀ A⁻¹ xᵢ in two ways,
 
 ```
 (1 − (B⁻¹)ᵢᵢ)/sᵢ                          from the inverse of one triangle for all i,
@@ -21,13 +21,35 @@ from scipy.linalg.blas import dtrsm, dtrsv
 from scipy.linalg.lapack import dpotrf, dtrtri
 from torch import Tensor
 
+from whence.curvature.exact import blocks
 from whence.errors import InvalidInput, NotPositiveDefinite
-from whence.linear.objective import LinearObjective
+from whence.linalg.operator import LinearOperator
+from whence.linear.objective import LinearExamples, LinearObjective
 from whence.linear.wide import columns_of
 from whence.objective.losses import output_hessian
 from whence.objective.objective import Objective
 
 _WEAK = 1e-5  # sᵢ Kᵢᵢ/η below which 1 − (B⁻¹)ᵢᵢ would lose more than five of sixteen digits
+
+
+def leverages(
+    objective: LinearObjective, inverse: LinearOperator, examples: LinearExamples
+) -> Tensor:
+    """Return J H⁻¹ Jᵀ of each example.
+
+    Args:
+        objective: R at θ̂.
+        inverse: H⁻¹.
+        examples: The b examples.
+
+    Returns:
+        Symmetric matrices, [b, c, c].
+    """
+    p, c = len(objective.params), objective.c
+    parts = [objective.params.new_zeros(0, c, c)]
+    for part in blocks(len(examples), p * c):
+        parts.append(inverse.forms(objective.jacobians(examples.subset(part))))
+    return torch.cat(parts)
 
 
 def in_columns(objective: Objective) -> LinearObjective | None:

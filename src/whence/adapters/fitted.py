@@ -1,0 +1,395 @@
+"""A fitted estimator with its data: the objective it minimized, and the same on changed data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.pipeline import Pipeline
+from torch import Tensor
+
+from whence.adapters.arrays import shared
+from whence.adapters.estimators import Problem
+from whence.adapters.kernel import Kernel, RowSpace, row_space, scale_gamma
+from whence.adapters.pullback import Pullback, pullback_of
+from whence.adapters.tabular import TabularMap, as_floats
+from whence.adapters.weights import Weights
+from whence.errors import InvalidInput, UnsupportedModel
+from whence.linear.features import Features
+from whence.linear.objective import LinearObjective
+from whence.linear.wide import WideObjective
+from whence.objective.derived_losses import OneVersusRest
+from whence.objective.losses import Loss, SmoothHinge
+from whence.preprocessing.refit import encoded_all, fit_again, follows_data, matched_columns
+from whence.preprocessing.rows import take
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Fitted:
+    """A fitted estimator with the data it was fitted on.
+
+    Args:
+        final: The estimator at the end of the pipeline.
+        transform: The fitted transformers before it, or `None`.
+        problem: What it minimized, and the fitted parameters.
+        rows: X, checked, [n].
+        ids: The user's names of the rows, [n].
+        labels: y, [n].
+        classes: The classes it knows, sorted; `None` for a regression.
+        matrix: X after the transformers, as the estimator was fitted on it, [n, d].
+        weights: How it weighs the rows.
+        kept: Which rows it was fitted on, [n].
+        weighted: Whether its transformers were fitted with the sample weights.
+        width: The number of columns of X; `None` for texts.
+        names: Their names, or `None`.
+        temperature: Of the smoothed hinge.
+        notes: What a reader must know, a sentence each.
+    """
+
+    final: Any
+    transform: Pipeline | None
+    problem: Problem
+    rows: Any
+    ids: NDArray[Any]
+    labels: NDArray[Any]
+    classes: NDArray[Any] | None
+    matrix: Any
+    weights: Weights
+    kept: NDArray[np.bool_]
+    weighted: bool
+    width: int | None
+    names: tuple[str, ...] | None
+    temperature: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def features_follow(self) -> bool:
+        """Whether a removal changes the features of other rows."""
+        scaled = getattr(self.final, "gamma", None) == "scale" and self.problem.kernel is not None
+        nonlinear = scaled and self.problem.kernel.name != "linear"  # type: ignore[union-attr]
+        return nonlinear or follows_data(self.transform)
+
+    @property
+    def wide(self) -> bool:
+        """Whether the model is solved in the span of its rows."""
+        problem, (n, d) = self.problem, self.matrix.shape
+        penalized = not problem.l1 and bool(np.all(problem.l2 > 0))
+        return problem.kernel is None and d > n and penalized
+
+    def pullback(self) -> Pullback | None:
+        """Return the way back from transformed columns to the user's own, if there is one."""
+        if self.transform is None or self.width is None:
+            return None
+        return pullback_of(self.transform, self.rows)
+
+    @property
+    def row_weights(self) -> Tensor:
+        """The weight of each row, [n]; 0 where it was not fitted on."""
+        return self.weights(torch.from_numpy(self.kept.astype(np.float64)))
+
+    def again(
+        self,
+        *,
+        kept: NDArray[np.bool_] | None = None,
+        sample: Floats | None = None,
+        rows: Any = None,
+        labels: NDArray[Any] | None = None,
+    ) -> Fitted:
+        """Return the estimator on changed data: transformers fitted again, θ as it was.
+
+        Args:
+            kept: Which rows are there, [n].
+            sample: Other sample weights, [n].
+            rows: Other rows, [n].
+            labels: Other targets, [n].
+        """
+        kept = self.kept if kept is None else kept
+        rows = self.rows if rows is None else rows
+        weights = (
+            self.weights
+            if sample is None
+            else replace(self.weights, sample=torch.from_numpy(sample))
+        )
+        if labels is None:
+            labels = self.labels
+        elif self.classes is not None:
+            where = np.searchsorted(self.classes, labels)
+            weights = replace(weights, labels=torch.from_numpy(where))
+        changed = replace(self, kept=kept, rows=rows, labels=labels, weights=weights)
+        if self.transform is None:
+            changed = replace(changed, matrix=as_floats(rows))
+        else:
+            changed = changed._transformed(self.transform)
+        return replace(changed, problem=changed._problem(self.problem, self.matrix))
+
+    def _transformed(self, transform: Pipeline) -> Fitted:
+        """Return the same with its transformers fitted again on the kept rows."""
+        if not follows_data(transform):
+            return replace(self, matrix=as_floats(transform.transform(self.rows)))
+        where = np.flatnonzero(self.kept)
+        sample = self.weights.sample.numpy()[where] if self.weighted else None
+        fresh, part = fit_again(transform, take(self.rows, where), self.labels[where], sample)
+        matrix = as_floats(encoded_all(fresh, part, self.rows, self.kept))
+        coef = self.problem.coef
+        columns = matched_columns(transform, fresh, matrix.shape[1])
+        if self.problem.kernel is None and columns is not None:
+            padded = np.hstack([coef, np.zeros((len(coef), 1))])
+            coef = padded[:, columns]
+        elif self.problem.kernel is None and coef.shape[1] != matrix.shape[1]:
+            coef = np.zeros((len(coef), matrix.shape[1]))
+        return replace(
+            self, transform=fresh, matrix=matrix, problem=replace(self.problem, coef=coef)
+        )
+
+    def _problem(self, before: Problem, matrix: Any) -> Problem:
+        """Return what is minimized on the changed data: a kernel's γ and centers follow it."""
+        problem = self.problem
+        if problem.kernel is None:
+            return problem
+        kernel = problem.kernel
+        if getattr(self.final, "gamma", None) == "scale":
+            kernel = replace(kernel, gamma=scale_gamma(self.matrix[self.kept]))
+        support, coef = problem.support, problem.coef
+        if support is None or not _same_rows(matrix[support], before.centers):
+            support = np.flatnonzero(self.kept)[:1]
+            coef = np.zeros((len(coef), 1))
+        coef = np.where(self.kept[support], coef, 0.0)
+        return replace(
+            problem, kernel=kernel, support=support, coef=coef, centers=self.matrix[support]
+        )
+
+    def at(self, objective: LinearObjective) -> Fitted:
+        """Return the same at an objective's parameters instead of the fitted ones."""
+        table, params = objective.inputs, objective.params.unsqueeze(1)
+        assert isinstance(table, TabularMap)
+        problem = self.problem
+        c = len(problem.coef)
+        intercept = None
+        if problem.intercept is not None:
+            intercept = problem.constant * objective.params[-c:].double().numpy()
+        if problem.kernel is not None:
+            assert table.space is not None
+            inside = objective.params[: c * table.d].reshape(c, table.d).double().numpy()
+            return replace(
+                self,
+                problem=replace(
+                    problem,
+                    coef=table.space.dual(inside.T).T,
+                    centers=table.space.pivots,
+                    support=table.space.positions,
+                    intercept=intercept,
+                ),
+            )
+        lifted = table.lift(params.double()).squeeze(1).numpy()
+        coef = lifted[: c * self.matrix.shape[1]].reshape(c, -1)
+        return replace(self, problem=replace(problem, coef=coef, intercept=intercept))
+
+    def objective(self, attach: Callable[[LinearObjective], LinearObjective]) -> LinearObjective:
+        """Return R at θ̂, in the smaller of the two dimensions.
+
+        Args:
+            attach: Adds what every form of the objective carries.
+        """
+        problem, matrix = self.problem, self.matrix
+        wide = self.wide
+        within = partial(self._within, attach=attach)
+        if problem.kernel is not None:
+            space, features = row_space(problem.kernel, matrix)
+            similarities = problem.kernel(space.pivots, problem.centers)
+            inside = space.forward(similarities @ problem.coef.T).T
+            return within(inside, features=features, space=space)
+        columns = None
+        if problem.l1:
+            columns = np.flatnonzero(problem.coef.any(axis=0))
+            columns = columns if len(columns) else np.zeros(1, dtype=np.intp)
+        coef = problem.coef if columns is None else problem.coef[:, columns]
+        objective = within(coef, columns=columns)
+        if not wide:
+            return objective
+
+        def narrow() -> LinearObjective:
+            space, features = row_space(Kernel("linear"), matrix)
+            inside = space.forward(space.pivots @ problem.coef.T)
+            # A fit with a part outside the span of its rows is not converged: leave it as it is.
+            if np.allclose(space.lift(inside), coef.T, atol=1e-6 * np.abs(coef).max()):
+                return within(inside.T, features=features, space=space)
+            return objective
+
+        return WideObjective.of(objective, narrow)
+
+    def whole(self) -> tuple[LinearObjective, Tensor]:
+        """Return R without its L1 penalty over all columns, and that penalty, [p]."""
+        problem = self.problem
+        coef = problem.coef
+        objective = self._within(coef, attach=lambda one: one)
+        penalty = [np.full(coef.size, problem.l1)]
+        if problem.intercept is not None:
+            penalty.append(np.full(len(coef), problem.intercept_l1))
+        return replace(objective, slope=None, free=None), torch.from_numpy(np.concatenate(penalty))
+
+    def noted(self) -> Fitted:
+        """Return the same with what a reader of results must know of it."""
+        notes, problem = list(self.notes), self.problem
+        if problem.l1:
+            notes.append(
+                "L1 penalty: the first order and a Newton step are on the "
+                f"{int((problem.coef != 0).sum())} nonzero coefficients, with their signs. Refined "
+                "effects and refits may bring others in."
+            )
+        if self.wide:
+            notes.append("Solved in the span of the training rows.")
+        smoothed, trained = smooth(problem.loss, self.temperature)
+        if smoothed != trained:
+            notes.append(
+                f"Hinge loss smoothed with t = {self.temperature:g} for derivatives, at the "
+                "parameters trained with the true hinge."
+            )
+        if self.transform is not None and self.width is not None and self.pullback() is None:
+            notes.append(
+                "Derivatives in inputs are in the transformed columns: a transformer is neither "
+                "affine nor one-hot."
+            )
+        return replace(self, notes=tuple(notes))
+
+    def _within(
+        self,
+        coef: Floats,
+        *,
+        attach: Callable[[LinearObjective], LinearObjective],
+        features: Features | None = None,
+        space: RowSpace | None = None,
+        columns: NDArray[np.intp] | None = None,
+    ) -> LinearObjective:
+        """Return the objective with these coefficients of X's columns, or of a row space's."""
+        problem = self.problem
+        c, d = coef.shape
+        transform = self.transform
+        table = TabularMap(
+            width=self.width,
+            names=self.names,
+            transform=None if transform is None else transform.transform,
+            targets=target_encoder(self.classes, problem.signs, c),
+            outputs=c,
+            d=d,
+            transformed_width=self.matrix.shape[1],
+            columns=columns,
+            space=space,
+            find_pullback=self.pullback,
+            constant=problem.constant,
+        )
+        params = [coef.ravel()]
+        l2 = [np.broadcast_to(np.reshape(problem.l2, (-1, 1)), (c, d)).ravel()]
+        slope, free = [problem.l1 * np.sign(coef).ravel()], [(coef != 0).ravel()]
+        if problem.intercept is not None:
+            params.append(problem.intercept / problem.constant)
+            l2.append(np.full(c, problem.intercept_l2))
+            slope.append(problem.intercept_l1 * np.sign(problem.intercept))
+            free.append(np.ones(c, dtype=bool))
+        masked = bool(problem.l1) and not np.concatenate(free).all()
+        penalties = np.concatenate(l2)
+        if masked:
+            penalties = np.where(np.concatenate(free), penalties, 1.0)
+        smoothed, trained = smooth(problem.loss, self.temperature)
+        encoded = table.encode_rows(
+            self.rows, self.ids, self.labels, features or table.features(self.matrix)
+        )
+        return attach(
+            LinearObjective(
+                loss=smoothed,
+                trained_loss=trained,
+                train=encoded,
+                weights=self.row_weights,
+                params=torch.from_numpy(np.concatenate(params)),
+                l2=torch.from_numpy(penalties),
+                constant=None if problem.intercept is None else problem.constant,
+                inputs=table,
+                refit_with=_not_attached,
+                notes=self.notes,
+                classes=() if self.classes is None else tuple(self.classes.tolist()),
+                slope=torch.from_numpy(np.concatenate(slope)) if problem.l1 else None,
+                free=torch.from_numpy(np.concatenate(free)) if masked else None,
+            )
+        )
+
+
+def _not_attached(objective: LinearObjective, weights: Tensor) -> LinearObjective:
+    """Raise: an objective that no one may refit."""
+    raise UnsupportedModel("Expected an objective from whence.from_sklearn. Got a part of one.")
+
+
+def _same_rows(a: Any, b: Any) -> bool:
+    """Return whether two matrices of rows are the same."""
+    if a.shape != b.shape:
+        return False
+    difference = a - b
+    is_sparse: bool = sparse.issparse(difference)
+    return not abs(difference).max() if not is_sparse else not difference.nnz
+
+
+def target_encoder(
+    classes: NDArray[Any] | None, signs: bool, c: int
+) -> Callable[[NDArray[Any]], Tensor]:
+    """Return how targets are encoded: 0/1, class indices, ±1 or numbers.
+
+    Args:
+        classes: The classes, sorted; `None` for a regression.
+        signs: Whether a classifier regresses on ±1.
+        c: The number of outputs.
+    """
+    if classes is None:
+        return partial(_numbers, c)
+    return partial(_indices, classes, signs, c)
+
+
+def _numbers(c: int, labels: NDArray[Any]) -> Tensor:
+    """Return the targets of a regression."""
+    try:
+        values = np.asarray(labels, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"Expected numbers as targets. Got {labels.tolist()[0]!r}.") from error
+    if not np.isfinite(values).all():
+        at = int(np.argwhere(~np.isfinite(values))[0][0])
+        raise InvalidInput(f"Expected finite targets. Got {values[at]} in row {at}.")
+    if values.size != len(values) * c:
+        raise InvalidInput(f"Expected {c} numbers per target. Got shape {values.shape}.")
+    return shared(values)
+
+
+def _indices(classes: NDArray[Any], signs: bool, c: int, labels: NDArray[Any]) -> Tensor:
+    """Return the targets of a classifier."""
+    known = np.isin(labels, classes)
+    if labels.ndim != 1 or not known.all():
+        wrong = labels.ravel()[~known.ravel()]
+        got = repr(wrong.tolist()[0]) if len(wrong) else f"shape {labels.shape}"
+        raise InvalidInput(
+            f"Expected labels among {', '.join(map(repr, classes.tolist()[:20]))}. Got {got}."
+        )
+    at = torch.from_numpy(np.searchsorted(classes, labels))
+    if signs:
+        if c == 1:
+            return 2.0 * at.double() - 1
+        return 2 * torch.nn.functional.one_hot(at, c).double() - 1
+    return at.double() if c == 1 else at
+
+
+def smooth(loss: Loss, temperature: float) -> tuple[Loss, Loss]:
+    """Return the loss to differentiate and the loss that was minimized.
+
+    Args:
+        loss: The loss that was minimized.
+        temperature: Of the smoothed hinge.
+    """
+    smoothed = SmoothHinge(temperature=temperature)
+    if isinstance(loss, SmoothHinge):
+        return smoothed, loss
+    if isinstance(loss, OneVersusRest) and isinstance(loss.binary, SmoothHinge):
+        return OneVersusRest(smoothed, loss.positive_weights), loss
+    return loss, loss

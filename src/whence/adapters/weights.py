@@ -1,0 +1,143 @@
+"""The weight of each training example in scikit-learn's objectives, as a function of which stay."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
+from sklearn.utils.class_weight import compute_class_weight
+from torch import Tensor
+
+from whence.adapters.estimators import Mean, Problem
+from whence.errors import InvalidInput
+from whence.objective.derived_losses import OneVersusRest
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Weights:
+    """wᵢ = sᵢ v(yᵢ) n/m, for sample weights s, class weights v and the divisor m of a mean loss.
+
+    Args:
+        sample: s >= 0, [n].
+        labels: The class of each example, [n]; `None` for a regression.
+        by_class: v of each class, [C]; 1 if `None`.
+        balanced: Whether v is the number of examples over C times that of the class instead.
+        counts_weights: Whether balanced classes count sample weights; else they count rows.
+        mean: What the loss is divided by: nothing, the sum of sample weights, or the rows.
+    """
+
+    sample: Tensor
+    labels: Tensor | None = None
+    by_class: Tensor | None = None
+    balanced: bool = False
+    counts_weights: bool = False
+    mean: Mean = "none"
+
+    @property
+    def depend_on_others(self) -> bool:
+        """Whether an example's weight follows which others there are."""
+        return self.balanced or self.mean != "none"
+
+    def __call__(self, kept: Tensor, sample: Tensor | None = None) -> Tensor:
+        """Return the weights where only some of the examples are there.
+
+        Args:
+            kept: 1 for an example that is there, 0 for one that is not, [n] or [n, k]; it may be
+                differentiated.
+            sample: Other sample weights, [n].
+
+        Returns:
+            w, in the shape of `kept`.
+        """
+        columns = kept.reshape(len(kept), -1)
+        rows = columns * (self.sample if sample is None else sample).unsqueeze(1)
+        weights = rows
+        if self.by_class is not None and self.labels is not None:
+            weights = rows * self.by_class[self.labels].unsqueeze(1)
+        if self.balanced and self.labels is not None:
+            classes = int(self.labels.max()) + 1
+            counted = rows if self.counts_weights else columns
+            totals = columns.new_zeros(classes, columns.shape[1])
+            totals = totals.index_add(0, self.labels, counted)
+            there = totals > 0
+            share = totals.sum(0) / (there.sum(0) * torch.where(there, totals, 1.0))
+            weights = rows * share[self.labels]
+        if self.mean != "none":
+            divisor = (rows if self.mean == "weights" else columns).sum(0)
+            weights = weights * (len(kept) / divisor)
+        return weights.reshape(kept.shape)
+
+
+def weights_of(
+    final: Any,
+    problem: Problem,
+    classes: NDArray[Any] | None,
+    labels: NDArray[Any],
+    sample: Floats,
+) -> Weights:
+    """Return how an estimator weighs its training examples.
+
+    Args:
+        final: The estimator.
+        problem: What it minimized.
+        classes: The classes it knows, sorted; `None` for a regression.
+        labels: The user's targets, [n].
+        sample: Sample weights, [n].
+
+    Returns:
+        The weights. One-versus-rest losses hold class weights themselves.
+    """
+    weights, mean = torch.from_numpy(sample), problem.mean
+    if classes is None:
+        return Weights(sample=weights, mean=mean)
+    one_vs_rest = isinstance(problem.loss, OneVersusRest)
+    choice = None if one_vs_rest else getattr(final, "class_weight", None)
+    where = torch.from_numpy(np.searchsorted(classes, labels))
+    by_class = None
+    if choice is not None and not isinstance(choice, str):
+        each = compute_class_weight(choice, classes=classes, y=labels)
+        by_class = torch.from_numpy(np.asarray(each, dtype=np.float64))
+    # From 1.8 on, "balanced" counts sample weights in these two, and rows in all others.
+    can_count = "sample_weight" in inspect.signature(compute_class_weight).parameters
+    return Weights(
+        sample=weights,
+        labels=where,
+        by_class=by_class,
+        balanced=choice == "balanced",
+        counts_weights=can_count and isinstance(final, (LogisticRegression, LinearSVC)),
+        mean=mean,
+    )
+
+
+def sample_weights(sample_weight: Any, n: int) -> Floats:
+    """Return checked sample weights, 1 where none were given.
+
+    Args:
+        sample_weight: As a user passes them: a number, n numbers or `None`.
+        n: The number of rows.
+
+    Returns:
+        The weights, [n].
+
+    Raises:
+        InvalidInput: If they are not n finite numbers >= 0.
+    """
+    if sample_weight is None:
+        return np.ones(n)
+    weights = np.asarray(sample_weight, dtype=np.float64)
+    if weights.ndim == 0:
+        weights = np.full(n, float(weights))
+    if weights.shape != (n,) or not np.isfinite(weights).all() or (weights < 0).any():
+        raise InvalidInput(
+            f"Expected {n} sample weights, finite and >= 0. Got shape {weights.shape}"
+            + (f", smallest {weights.min():g}." if weights.size else ".")
+        )
+    return weights

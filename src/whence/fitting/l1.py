@@ -1,0 +1,209 @@
+r"""The exact minimum of a smooth loss with an L1 penalty: Newton steps on the coefficients in use.
+
+```
+min over θ   R(θ) + Σⱼ penaltyⱼ |θⱼ|        R smooth and convex, with its own quadratic penalty
+```
+
+With the signs of the nonzero coefficients A fixed, the penalty is linear there, and a Newton step
+is taken on A; a coefficient that would change its sign stops at zero and leaves A. At the minimum
+on A, a coefficient outside with |∂R/∂θⱼ| > penaltyⱼ enters, with the sign that lowers the sum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from whence.errors import UnsupportedModel, warn_user
+from whence.linear.features import DenseFeatures, Features, SparseFeatures
+from whence.linear.objective import LinearObjective
+from whence.objective.objective import risk, risk_gradient
+
+_ENTERING = 64  # coefficients that enter at once
+_TOLERANCE = 1e-10  # of the gradient, as for smooth models
+_STEPS = 500
+
+
+def fit_l1(objective: LinearObjective, penalty: Tensor) -> LinearObjective:
+    """Return the objective at the minimum of R + Σ penaltyⱼ |θⱼ|, from θ̂.
+
+    Args:
+        objective: R without the L1 penalty, smooth and convex, over all columns of X.
+        penalty: >= 0, [p]; 0 for parameters without one.
+
+    Returns:
+        The objective at the minimum; coefficients that are zero are exactly zero.
+
+    Raises:
+        UnsupportedModel: If R is not smooth.
+
+    Warns:
+        NotConvergedWarning: If the optimality conditions do not hold to 1e-10 in the end.
+
+    Cost:
+        A Hessian and its factor per step, of the coefficients in use alone; about two steps each
+        time that the set changes.
+
+    References:
+        Andrew & Gao (2007), "Scalable training of L1-regularized log-linear models", for the
+        steps that keep signs; Osborne, Presnell & Turlach (2000) for the set in use.
+
+    Examples:
+        >>> import whence
+        >>> from sklearn.datasets import load_diabetes
+        >>> from sklearn.linear_model import Lasso, Ridge
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> smooth = whence.from_sklearn(Ridge(alpha=0).fit(X, y), X, y)
+        >>> penalty = torch.cat([torch.full((10,), 0.1, dtype=torch.float64), torch.zeros(1)])
+        >>> solved = fit_l1(smooth, penalty)
+        >>> exact = Lasso(0.1, tol=1e-12).fit(X, y).coef_
+        >>> bool(abs(solved.params[:10].numpy() - exact).max() < 1e-6)
+        True
+    """
+    if objective.trained_loss != objective.loss:
+        raise UnsupportedModel(
+            "Expected a smooth loss to minimize with an L1 penalty. Got the true hinge."
+        )
+    point = _start(objective, penalty)
+    for _ in range(_STEPS):
+        point, settled = _step(point)
+        if settled:
+            entering = _violations(point)
+            if not len(entering):
+                return point.objective
+            signs = point.signs.clone()
+            signs[entering] = -point.gradient[entering].sign()
+            point = replace(point, signs=signs)
+    worst = float(point.residual().abs().max())
+    if worst > _TOLERANCE:
+        warn_user(
+            f"Expected the optimality conditions of the L1 penalty to hold to {_TOLERANCE:.0e}. "
+            f"Got {worst:.1e}. Scale the features to similar ranges, or accept the stated norm."
+        )
+    return point.objective
+
+
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """Where the minimization is.
+
+    Args:
+        objective: R at θ.
+        penalty: [p].
+        gradient: ∇R(θ), [p].
+        signs: The sign that each coefficient has or may take; 0 for one that stays at zero, [p].
+        value: R(θ) + Σ penaltyⱼ |θⱼ|.
+    """
+
+    objective: LinearObjective
+    penalty: Tensor
+    gradient: Tensor
+    signs: Tensor
+    value: float
+
+    @property
+    def used(self) -> Tensor:
+        """Which parameters move: those without a penalty, and those with a sign."""
+        return (self.penalty == 0) | (self.signs != 0)
+
+    def residual(self) -> Tensor:
+        """Return the gradient of the whole sum on the parameters that move, 0 elsewhere, [p]."""
+        slope = self.gradient + self.penalty * self.signs
+        return torch.where(self.used, slope, torch.zeros_like(slope))
+
+
+def _start(objective: LinearObjective, penalty: Tensor) -> _Point:
+    """Return the point at θ̂."""
+    signs = torch.where(penalty > 0, objective.params.sign(), torch.zeros_like(penalty))
+    return _at(objective, penalty, signs)
+
+
+def _at(objective: LinearObjective, penalty: Tensor, signs: Tensor) -> _Point:
+    """Return the point at an objective's parameters."""
+    value = risk(objective) + float(penalty @ objective.params.abs())
+    return _Point(objective, penalty, risk_gradient(objective), signs, value)
+
+
+def _violations(point: _Point) -> Tensor:
+    """Return the coefficients at zero that should enter, the worst first, at most 64."""
+    excess = point.gradient.abs() - point.penalty
+    excess = torch.where(point.used, torch.zeros_like(excess), excess)
+    worst = excess.argsort(descending=True)[:_ENTERING]
+    return worst[excess[worst] > _TOLERANCE]
+
+
+def _step(point: _Point) -> tuple[_Point, bool]:
+    """Return the point after a Newton step on the parameters that move, and whether it settled."""
+    slope = point.residual()
+    if float(slope.norm()) <= _TOLERANCE:
+        return _settle(point), True
+    step = _direction(point, slope)
+    decrease = float(slope @ step)
+    for halvings in range(40):
+        params = point.objective.params - 0.5**halvings * step
+        crossed = (point.penalty > 0) & (params.sign() != point.signs)
+        params = torch.where(crossed, torch.zeros_like(params), params)
+        trial = _at(point.objective.at(params), point.penalty, point.signs)
+        moved = float(slope @ (point.objective.params - params))
+        if trial.value <= point.value - 1e-4 * moved and moved > 0:
+            return _settle(trial), False
+        flat = decrease < 1e-10 * max(1.0, abs(point.value))
+        if flat and float(trial.residual().norm()) < float(slope.norm()):
+            return _settle(trial), False
+    return _settle(point), True
+
+
+def _settle(point: _Point) -> _Point:
+    """Return the point with the coefficients at zero out of the set in use."""
+    at_zero = (point.penalty > 0) & (point.objective.params == 0)
+    signs = torch.where(at_zero, torch.zeros_like(point.signs), point.signs)
+    return replace(point, signs=signs)
+
+
+def _direction(point: _Point, slope: Tensor) -> Tensor:
+    """Return H_AA⁻¹ ∇ on the parameters that move, 0 elsewhere, [p]."""
+    objective, used = point.objective, point.used
+    c, d = objective.c, objective.train.features.shape[1]
+    columns = used[: c * d].reshape(c, d).any(0).nonzero().flatten()
+    narrow = replace(
+        objective.train, features=_columns(objective.train.features, columns), encoded_by=None
+    )
+    inside = torch.zeros(c, d, dtype=torch.bool)
+    inside[:, columns] = True
+    kept = torch.cat([inside.flatten(), torch.ones(len(used) - c * d, dtype=torch.bool)])
+    small = replace(
+        objective,
+        train=narrow,
+        params=objective.params[kept],
+        l2=objective.l2[kept],
+        free=None if bool(used[kept].all()) else used[kept],
+    )
+    hessian = small.dense_hessian()
+    if small.free is not None:
+        hessian.diagonal().add_((~small.free).double())
+    flat = small.flat_directions()
+    free_of_penalty = ~((flat != 0) & (point.penalty[kept] > 0).unsqueeze(1)).any(0)
+    flat = flat[:, free_of_penalty]
+    hessian += flat @ flat.T
+    step = torch.zeros_like(slope)
+    step[kept] = _solve(hessian, slope[kept])
+    return torch.where(used, step, torch.zeros_like(step))
+
+
+def _columns(features: Features, columns: Tensor) -> Features:
+    """Return some columns of a design matrix."""
+    if isinstance(features, SparseFeatures):
+        return SparseFeatures(features.matrix[:, columns.numpy()])
+    return DenseFeatures(features.dense()[:, columns])
+
+
+def _solve(matrix: Tensor, b: Tensor) -> Tensor:
+    """Return A⁻¹ b; where A is singular, a long step along what it does not see."""
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    if failed:
+        matrix = matrix.clone()
+        matrix.diagonal().add_(1e-8 * matrix.diagonal().mean().clamp_min(1e-300))
+        factor = torch.linalg.cholesky(matrix)
+    return torch.cholesky_solve(b.unsqueeze(1), factor).squeeze(1)

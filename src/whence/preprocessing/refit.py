@@ -1,0 +1,230 @@
+"""Transformers fitted again on changed rows, as a refit of the whole pipeline would fit them."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.base import TransformerMixin, clone
+from sklearn.compose import ColumnTransformer
+from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.feature_extraction.text import HashingVectorizer
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import (
+    Binarizer,
+    FunctionTransformer,
+    Normalizer,
+    PolynomialFeatures,
+    TargetEncoder,
+)
+from sklearn.utils.validation import has_fit_parameter
+
+from whence.preprocessing.rows import take
+
+Floats = NDArray[np.float64]
+
+# What these do to a row does not depend on the rows they were fitted on.
+_STATELESS = (Binarizer, FunctionTransformer, HashingVectorizer, Normalizer, PolynomialFeatures)
+_MOST_NAMES = 200_000  # columns up to which those of two fits are matched by name
+
+
+def leaves(transform: Any) -> list[Any]:
+    """Return the transformers inside a pipeline, in order, without those that combine others.
+
+    Args:
+        transform: A fitted transformer, or a combination of them.
+
+    Returns:
+        The transformers that compute something.
+    """
+    if transform is None or isinstance(transform, str):
+        return []
+    if isinstance(transform, Pipeline):
+        inside = [step for _, step in transform.steps]
+    elif isinstance(transform, ColumnTransformer):
+        inside = [step for _, step, _ in transform.transformers_]
+    elif isinstance(transform, FeatureUnion):
+        inside = [step for _, step in transform.transformer_list]
+    else:
+        return [transform]
+    return [leaf for step in inside for leaf in leaves(step)]
+
+
+def follows_data(transform: Any) -> bool:
+    """Return whether what a transformer does to a row depends on the rows it was fitted on.
+
+    Args:
+        transform: A fitted transformer, a combination of them, or `None`.
+
+    Returns:
+        Whether another set of rows can give another transformation.
+    """
+    return any(not isinstance(leaf, _STATELESS) for leaf in leaves(transform))
+
+
+def is_cross_fitted(transform: Any) -> bool:
+    """Return whether training rows are transformed otherwise than new ones.
+
+    Args:
+        transform: A fitted transformer, a combination of them, or `None`.
+
+    Returns:
+        Whether `fit_transform` differs from `fit` and `transform`; also where that is not known.
+    """
+    for leaf in leaves(transform):
+        if isinstance(leaf, TargetEncoder):
+            return True
+        randomized = getattr(leaf, "algorithm", None) == "randomized"
+        if isinstance(leaf, PCA):
+            randomized = getattr(leaf, "_fit_svd_solver", "") == "randomized"
+        if isinstance(leaf, PCA | TruncatedSVD) and randomized:
+            return True
+        own = getattr(type(leaf), "fit_transform", None) is not TransformerMixin.fit_transform
+        if own and not type(leaf).__module__.startswith("sklearn."):
+            return True
+    return False
+
+
+def fit_again(
+    transform: Pipeline, rows: Any, labels: NDArray[Any], sample: Floats | None = None
+) -> tuple[Pipeline, Any]:
+    """Return clones of transformers, fitted on rows, and these rows as a model is fitted on them.
+
+    Args:
+        transform: The transformers; they stay as they are.
+        rows: The rows, [m].
+        labels: Their targets, [m].
+        sample: Sample weights for the steps that take them, or `None` if none was given them.
+
+    Returns:
+        The fitted clones, and `fit_transform` of the rows.
+    """
+    fresh = clone(transform)
+    arguments = {} if sample is None else weighted_steps(fresh, sample)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # whatever there is to say, the first fit has said
+        matrix = fresh.fit_transform(rows, labels, **arguments)
+    return fresh, matrix
+
+
+def weighted_steps(transform: Pipeline, sample: Floats) -> dict[str, Floats]:
+    """Return sample weights under the names by which a pipeline hands them to its steps.
+
+    Args:
+        transform: The pipeline.
+        sample: The weights, [m].
+
+    Returns:
+        `{"step__sample_weight": sample}` for each step whose fit takes them.
+    """
+    return {
+        f"{name}__sample_weight": sample
+        for name, step in transform.steps
+        if has_fit_parameter(step, "sample_weight")
+    }
+
+
+def training_matrix(
+    transform: Pipeline, rows: Any, labels: NDArray[Any], sample: Floats | None
+) -> tuple[Any, str]:
+    """Return training rows as the model behind some transformers was fitted on them.
+
+    Args:
+        transform: The fitted transformers.
+        rows: The training rows, [n].
+        labels: Their targets, [n].
+        sample: Sample weights for the steps that take them, or `None`.
+
+    Returns:
+        The transformed rows; and a sentence for the reader if they cannot be had, else "".
+    """
+    plain = transform.transform(rows)
+    if not is_cross_fitted(transform):
+        return plain, ""
+    fresh, crossed = fit_again(transform, rows, labels, sample)
+    if not same_features(fresh.transform(rows), plain):
+        return plain, (
+            "The preprocessing gives other features when it is fitted again on the same rows, so "
+            "that those the model was trained on are not known. Give it a fixed random_state."
+        )
+    again = crossed
+    if any(isinstance(leaf, TargetEncoder) for leaf in leaves(transform)):
+        _, again = fit_again(transform, rows, labels, sample)
+    if not same_features(crossed, again):
+        return plain, (
+            "TargetEncoder splits the training rows at random when it is fitted, so that the "
+            "features the model was trained on are not known: encodings of all rows stand in for "
+            "them. Pass cv=KFold(5, shuffle=True, random_state=0)."
+        )
+    return crossed, ""
+
+
+def matched_columns(old: Pipeline, new: Pipeline, width: int) -> NDArray[np.intp] | None:
+    """Return which columns of an earlier fit the columns of a new one are.
+
+    Args:
+        old: Fitted transformers.
+        new: The same, fitted on other rows.
+        width: The number of columns of the new ones.
+
+    Returns:
+        For each new column its position among the old ones, −1 for none, [width]; `None` if the
+        columns have no names to match.
+    """
+    if width > _MOST_NAMES:
+        return None
+    try:
+        before = {name: j for j, name in enumerate(old.get_feature_names_out().tolist())}
+        names = new.get_feature_names_out().tolist()
+    except (AttributeError, ValueError, NotImplementedError):
+        return None
+    return np.array([before.get(name, -1) for name in names], dtype=np.intp)
+
+
+def encoded_all(transform: Pipeline, matrix: Any, rows: Any, kept: NDArray[np.bool_]) -> Any:
+    """Return all rows as columns, those left out of a fit by `transform`.
+
+    Args:
+        transform: The transformers, fitted on the kept rows.
+        matrix: The kept rows as the model is fitted on them.
+        rows: All rows, [n].
+        kept: Which rows were kept, [n].
+
+    Returns:
+        The columns, [n, d]. A row that the transformers refuse, such as the only one of its
+        category, is zero.
+    """
+    if kept.all():
+        return matrix
+    is_sparse: bool = sparse.issparse(matrix)
+    gone = np.flatnonzero(~kept)
+    try:
+        rest = transform.transform(take(rows, gone))
+    except ValueError:
+        rest = np.zeros((len(gone), matrix.shape[1]))
+    order = np.empty(len(kept), dtype=np.intp)
+    order[np.r_[np.flatnonzero(kept), gone]] = np.arange(len(kept))
+    if is_sparse:
+        return sparse.vstack([matrix, sparse.csr_array(rest)], format="csr")[order]
+    sparse_rest: bool = sparse.issparse(rest)
+    dense = rest.toarray() if sparse_rest else np.asarray(rest)
+    return np.concatenate([np.asarray(matrix), dense])[order]
+
+
+def same_features(a: Any, b: Any) -> bool:
+    """Return whether two transformed matrices are the same, to a relative 1e-6.
+
+    Args:
+        a: Columns, dense or sparse, [m, d].
+        b: Others.
+    """
+    if a.shape != b.shape:
+        return False
+    difference = a - b
+    is_sparse: bool = sparse.issparse(difference)
+    difference = difference.data if is_sparse else np.asarray(difference, dtype=np.float64)
+    size = abs(b).max() if b.shape[0] else 0.0
+    return bool(np.nanmax(np.abs(difference), initial=0.0) <= 1e-6 * max(1e-12, float(size)))
