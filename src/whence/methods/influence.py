@@ -95,7 +95,7 @@ class Influence(Method):
 
     def refined(self) -> Method | None:
         """Return the refined order of the same influence."""
-        if self.order != "first" or self.normalize != "none":
+        if self.order == "refined" or self.normalize != "none":
             return None
         return Influence(order="refined", solver=self.solver, damping=self.damping)
 
