@@ -227,7 +227,9 @@ def craft(
     training = start.training if start else training_of(objective, retrain)
     clean = training.clean
     encoded = start.queries if start else training.encode(queries)
-    follows = chosen(clean, method, solver, damping) if solver or damping else training.method(method)
+    follows = (
+        chosen(clean, method, solver, damping) if solver or damping else training.method(method)
+    )
     if start is not None:
         where, moving, current, losses = start.positions, start.inputs, start.poisoned, start.losses
     else:

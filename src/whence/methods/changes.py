@@ -13,9 +13,9 @@ from whence.curvature.exact import Gradients
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
+from whence.methods.choose import chosen, default_method
 from whence.methods.fit_quality import diagnostics
 from whence.methods.influence import Influence
-from whence.methods.choose import chosen, default_method
 from whence.methods.leave_one_out import converged, refit_without
 from whence.methods.method import Method
 from whence.methods.prediction import (

@@ -104,9 +104,7 @@ def _fitted(model: BoostedModel, ensemble: int, seed: int) -> Halves:
     )
     models = tuple(boosted(each) for each in refits)
     trees = model.trees
-    whole = tuple(
-        each.trees.on(each.trees.leaves, trees.targets, trees.weights) for each in models
-    )
+    whole = tuple(each.trees.on(each.trees.leaves, trees.targets, trees.weights) for each in models)
     return Halves(models=models, inside=inside, whole=whole)
 
 
