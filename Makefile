@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint types stub docs bench paper clean
+.PHONY: help install demo test test-slow crash lint types stub docs bench paper clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test: $(STAMP) ## Run the tests, the doctests and the code of the README.
 
 test-slow: $(STAMP) ## Run the slow tests too.
 	$(BIN)/python -m pytest
+
+crash: $(STAMP) ## Stop everything that writes at 200 random points; the counts go into the documentation.
+	$(BIN)/python -m tests.crash --page docs/explanation/reliability.md
 
 lint: $(STAMP) ## Check style and layers.
 	$(BIN)/ruff check .

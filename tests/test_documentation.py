@@ -11,7 +11,11 @@ import pytest
 
 _REPOSITORY = Path(__file__).parent.parent
 _BLOCK = re.compile(r"```python\n(.*?)```(?:\s*```text\n(.*?)```)?", re.DOTALL)
-_PAGES = [_REPOSITORY / "README.md", *sorted((_REPOSITORY / "docs").rglob("*.md"))]
+_PAGES = [
+    _REPOSITORY / "README.md",
+    _REPOSITORY / "CONTRIBUTING.md",
+    *sorted((_REPOSITORY / "docs").rglob("*.md")),
+]
 
 
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(_REPOSITORY)))

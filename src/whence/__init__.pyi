@@ -16,18 +16,25 @@ from whence.applications.evaluate import evaluate as evaluate
 from whence.applications.explain import explain as explain
 from whence.applications.flip_set import flip_set as flip_set
 from whence.applications.label_errors import find_label_errors as find_label_errors
+from whence.applications.removals import removal_curve as removal_curve
 from whence.applications.report import report as report
+from whence.applications.stability import stability as stability
 from whence.curvature.kronecker import EKFAC as EKFAC
 from whence.curvature.kronecker import KFAC as KFAC
 from whence.linalg.cg import CG as CG
 from whence.linalg.cholesky import Cholesky as Cholesky
 from whence.linalg.lissa import LiSSA as LiSSA
+from whence.methods.boostin import BoostIn as BoostIn
+from whence.methods.boosting import Boosting as Boosting
 from whence.methods.changes import edit as edit
 from whence.methods.changes import group_effect as group_effect
 from whence.methods.changes import perturbation as perturbation
+from whence.methods.data_oob import DataOOB as DataOOB
+from whence.methods.forest import ForestWeights as ForestWeights
 from whence.methods.influence import Influence as Influence
 from whence.methods.influence import influence as influence
 from whence.methods.influence import self_influence as self_influence
+from whence.methods.leaf_kernel import LeafKernel as LeafKernel
 from whence.methods.leave_one_out import LeaveOneOut as LeaveOneOut
 from whence.methods.leave_one_out import leave_one_out as leave_one_out
 from whence.methods.metagradient import Metagradient as Metagradient
@@ -50,12 +57,14 @@ from whence.objective.losses import SmoothHinge as SmoothHinge
 from whence.objective.losses import SquaredError as SquaredError
 from whence.objective.losses import SquaredHinge as SquaredHinge
 from whence.objective.losses import Tweedie as Tweedie
+from whence.objective.trained import Examples as Examples
 from whence.objective.trained import Trained as Trained
 from whence.scores import Diagnostics as Diagnostics
 from whence.scores import Scores as Scores
 from whence.scores import average as average
 from whence.training.metasmoothness import metasmoothness as metasmoothness
 from whence.training.recipe import Recipe as Recipe
+from whence.training.replay import retrain as retrain
 from whence.training.run import train as train
 
 __version__: str

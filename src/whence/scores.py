@@ -4,15 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from whence.errors import InvalidInput
+from whence.result import Card, Result
 
 Floats = NDArray[np.floating[Any]]
+FitStatus: TypeAlias = Literal["converged", "nearly converged", "not converged", "not measured"]
+
+_CONVERGED, _NEARLY = 0.1, 1.0  # what finishing the fit may change, beside what is shown
+
+
+def fit_status(far: float | None) -> FitStatus:
+    """Return whether a fit is good enough: the one rule of results, pages and `diagnose`.
+
+    Args:
+        far: What finishing the fit would change, beside the effects shown (or that of removing one
+            typical example); `None` where it was not measured.
+
+    Returns:
+        "converged" up to a tenth, "nearly converged" up to one, else "not converged".
+    """
+    if far is None:
+        return "not measured"
+    return (
+        "converged"
+        if far <= _CONVERGED
+        else "nearly converged"
+        if far <= _NEARLY
+        else "not converged"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +49,18 @@ class Diagnostics:
     Args:
         solver: What inverted the curvature, and why it was chosen, in words; empty where nothing
             was inverted.
+        curvature: The curvature that was inverted, or that an approximation stands for.
         gradient_norm: ‖∇R(θ̂)‖; zero where the fit has converged.
-        gradient_in_examples: The same in units of the gradient wᵢ‖gᵢ‖/n of one typical example:
-            "the fit is as far from its optimum as if this many examples had been removed".
+        gradient_in_examples: What finishing the fit would change, in units of what removing one
+            typical example does: beside the effects shown where there are some, else in the metric
+            of the inverse curvature (the Newton decrement).
+        unfinished: What finishing the fit would change, beside the largest effect shown.
         damping: λ added to the curvature.
         damping_reason: Why this λ.
-        residual: The largest relative residual ‖b − A x‖/‖b‖ of any solve.
+        residual: The largest relative residual ‖b − A x‖/‖b‖ of any solve; of refined results the
+            gradient that is left, beside that of the removal itself.
+        approximation_error: The relative residual of a Kronecker inverse in the exact Gauss–Newton
+            system, on random training gradients: zero if the approximation were exact.
         iterations: Steps of the iterative solver; 0 for a factorization.
         converged: Whether every solve whose residual was measured reached its tolerance.
         smallest_eigenvalue: Of the (damped) curvature.
@@ -38,16 +69,25 @@ class Diagnostics:
     """
 
     solver: str = ""
+    curvature: str = ""
     gradient_norm: float | None = None
     gradient_in_examples: float | None = None
+    unfinished: float | None = None
     damping: float = 0.0
     damping_reason: str = ""
     residual: float | None = None
+    approximation_error: float | None = None
     iterations: int = 0
     converged: bool = True
     smallest_eigenvalue: float | None = None
     largest_eigenvalue: float | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def fit(self) -> FitStatus:
+        """Whether the fit is good enough for what is shown."""
+        far = self.gradient_in_examples if self.unfinished is None else self.unfinished
+        return fit_status(far)
 
     def __str__(self) -> str:
         """Return one line per fact."""
@@ -60,13 +100,26 @@ class Diagnostics:
                 f"solve         {state}, relative residual {self.residual:.1e}, "
                 f"{self.iterations} iterations"
             )
+        elif self.approximation_error is not None:
+            lines.append(
+                "solve         closed form; relative residual in the exact Gauss-Newton system "
+                f"{self.approximation_error:.2g}"
+            )
         elif self.solver:
             lines.append("solve         residual not measured")
         if self.gradient_norm is not None:
-            lines.append(
-                f"fit           gradient norm {self.gradient_norm:.2e}, the gradient of "
-                f"{self.gradient_in_examples:.2g} typical training examples"
+            beside = (
+                ""
+                if self.unfinished is None
+                else f", {self.unfinished:.2g} times the largest effect shown"
             )
+            lines.append(
+                f"fit           {self.fit}: gradient norm {self.gradient_norm:.2e}; finishing it "
+                f"changes as much as removing {self.gradient_in_examples:.2g} typical training "
+                f"examples{beside}"
+            )
+        if self.curvature:
+            lines.append(f"curvature     {self.curvature}")
         if self.damping_reason:
             lines.append(f"damping       {self.damping:.3g} ({self.damping_reason})")
         if self.smallest_eigenvalue is not None and self.largest_eigenvalue is not None:
@@ -76,8 +129,8 @@ class Diagnostics:
         return "\n".join([*lines, *(f"note          {note}" for note in self.notes)])
 
 
-@dataclass(frozen=True)
-class Ranking:
+@dataclass(frozen=True, repr=False)
+class Ranking(Result):
     """The k training examples that come first, for each query.
 
     Args:
@@ -94,9 +147,16 @@ class Ranking:
         """Yield (id, score) of the first query: `for id, effect in scores.top(5)`."""
         return iter(zip(self.ids[0].tolist(), self.values[0].tolist(), strict=True))
 
+    def card(self) -> Card:
+        """Return the examples of the first query."""
+        q, k = self.ids.shape
+        table = pd.DataFrame(list(self), columns=["id", "score"])
+        words = () if q == 1 else (f"The first of {q:,} queries is shown.",)
+        return Card(title=f"the first {k} of {q:,} queries", table=table, words=words)
 
-@dataclass(frozen=True, kw_only=True)
-class Scores:
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Scores(Result):
     """Predicted change of each query's measure if each training example is removed.
 
     `values[q, i]` predicts measure_q(θ̂₋ᵢ) − measure_q(θ̂). For the loss, in nats, a positive
@@ -156,6 +216,21 @@ class Scores:
         """Return the k most influential examples per query: the largest absolute scores first."""
         return self._ranking(-np.abs(self.values), k)
 
+    def at(self, positions: NDArray[np.intp]) -> Scores:
+        """Return the scores of some of the candidates.
+
+        Args:
+            positions: Their positions in the training data, [m], sorted or not.
+        """
+        order = np.argsort(self.positions, kind="stable")
+        where = order[np.searchsorted(self.positions, positions, sorter=order)]
+        return replace(
+            self,
+            values=self.values[:, where],
+            train_ids=self.train_ids[where],
+            positions=self.positions[where],
+        )
+
     def upweight(self) -> Floats:
         """Return the paper's I_up,loss = −n × score: the derivative per unit of extra weight.
 
@@ -167,6 +242,20 @@ class Scores:
     def to_frame(self) -> pd.DataFrame:
         """Return a frame with a row per training example and a column per query."""
         return pd.DataFrame(self.values.T, index=self.train_ids, columns=self.query_ids)
+
+    def card(self) -> Card:
+        """Return what the scores are, and those of the first query that are largest either way."""
+        q, k = self.values.shape
+        first = self.largest(min(10, k)) if q and k else None
+        table = None if first is None else pd.DataFrame(list(first), columns=["id", "score"])
+        words = (f"The largest of query {self.query_ids[0]}:",) if first is not None else ()
+        return Card(
+            title=f"{self.measure} of {q:,} queries without each of {k:,} of {self.n:,} training "
+            f"examples, by {self.method}",
+            facts={"queries": f"{q:,}", "candidates": f"{k:,}", "measure": self.measure},
+            table=table,
+            words=words,
+        )
 
     def _ranking(self, keys: Floats, k: int) -> Ranking:
         """Return the k smallest keys of each row; ties in the order of the training data."""

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 import whence
+from tests.curvature.approximations import kronecker
 from tests.network.zoo import SIZE, objective_of
 from whence.curvature.downdate import downdated
-from whence.curvature.kronecker import kronecker
 from whence.linalg import Dense, materialize
 from whence.network.objective import ModuleObjective
 from whence.objective.losses import output_hessian

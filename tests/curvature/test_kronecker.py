@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 import whence
+from tests.curvature.approximations import kronecker
 from tests.network.zoo import ZOO, objective_of
 from whence.curvature import factors
 from whence.curvature.directions import Directions, Fisher
 from whence.curvature.exact import GGN
-from whence.curvature.kronecker import EKFAC, KFAC, kronecker
+from whence.curvature.kronecker import EKFAC, KFAC
 from whence.errors import (
     InvalidInput,
     NotConvergedWarning,
@@ -328,10 +329,10 @@ def test_eigenvalues_from_rounded_products_are_those_of_exact_ones() -> None:
             layer.rotate()
         others = factors.Others(objective, [])
         factors.add_second_moments(objective, several, others, objective.traced(draws), kind)
-    assert any(not layer.single for layer in layers)
+    assert any(not layer.one_position for layer in layers)
     for exact, half in zip(layers, rounded, strict=True):
         scale = float(exact.values.mean())
-        assert half.single == torch.equal(exact.values, half.values)
+        assert half.one_position == torch.equal(exact.values, half.values)
         torch.testing.assert_close(half.values, exact.values, rtol=2e-2, atol=1e-2 * scale)
 
 

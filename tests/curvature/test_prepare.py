@@ -10,9 +10,11 @@ import torch
 import whence
 from tests.linear.test_objective import CASES, random
 from tests.network.zoo import objective_of
+from whence.curvature import precision
 from whence.curvature import prepare as rule
+from whence.curvature.damping import choose
 from whence.curvature.exact import GGN, Hessian
-from whence.curvature.prepare import choose_damping, prepare
+from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput, NotPositiveDefinite
 from whence.linalg import CG, Cholesky, materialize
 
@@ -49,17 +51,17 @@ def test_damping_shifts_the_eigenvalues() -> None:
 
 def test_without_convexity_gauss_newton_is_damped_by_its_mean_eigenvalue() -> None:
     objective = objective_of("mlp")
-    curvature, damping, reason = choose_damping(objective, None)
-    assert isinstance(curvature, GGN)
-    exact = float(materialize(curvature).trace() - objective.l2.sum()) / len(objective.params)
-    assert damping == pytest.approx(exact, rel=0.5)
-    assert "mean" in reason
-    assert isinstance(choose_damping(replace(objective, convex=True), None)[0], Hessian)
+    choice = choose(objective)
+    assert isinstance(choice.curvature, GGN)
+    exact = float(materialize(choice.curvature).trace() - objective.l2.sum())
+    assert choice.damping == pytest.approx(exact / len(objective.params), rel=0.5)
+    assert "mean" in choice.reason
+    assert isinstance(choose(replace(objective, convex=True)).curvature, Hessian)
 
 
 def test_negative_damping_is_refused() -> None:
     with pytest.raises(InvalidInput, match="Got -1"):
-        choose_damping(CASES["softmax"](), -1)
+        choose(CASES["softmax"](), damping=-1)
 
 
 def test_a_singular_hessian_says_what_to_do() -> None:
@@ -92,7 +94,7 @@ def test_a_small_network_is_solved_by_gauss_newton() -> None:
 def test_large_models_are_solved_in_float32_and_checked_in_float64(
     name: str, direct: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rule, "_SMALL", 5)
+    monkeypatch.setattr(precision, "SMALL", 5)
     monkeypatch.setattr(rule, "_factor_is_cheaper", lambda *_: direct)
     objective = CASES[name]()
     prepared = prepare(objective, 1)
@@ -110,7 +112,7 @@ def test_large_models_are_solved_in_float32_and_checked_in_float64(
 def test_what_float32_cannot_factor_is_factored_in_float64(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rule, "_SMALL", 5)
+    monkeypatch.setattr(precision, "SMALL", 5)
     monkeypatch.setattr(rule, "_factor_is_cheaper", lambda *_: True)
     objective = CASES["softmax without intercept"]()
     twice = objective.train.features.dense().clone()
@@ -127,7 +129,7 @@ def test_what_float32_cannot_factor_is_factored_in_float64(
 def test_a_solver_as_asked_works_in_the_precision_of_the_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rule, "_SMALL", 5)
+    monkeypatch.setattr(precision, "SMALL", 5)
     objective = CASES["softmax without intercept"]()
     eye = torch.eye(len(objective.params)).double()
     for solver in (Cholesky(), CG(rtol=1e-12)):

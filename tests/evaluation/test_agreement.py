@@ -89,9 +89,9 @@ def test_constant_queries_are_stated() -> None:
     ]
     assert (result.constant_predictions, result.constant_outcomes) == ((0,), (2,))
     assert result.pearson_per_query[0] == result.spearman_per_query[0] == 0
-    assert result.slope_per_query[0].isnan()
-    assert result.pearson_per_query[2].isnan()
-    assert result.spearman_per_query[2].isnan()
+    assert np.isnan(result.slope_per_query[0])
+    assert np.isnan(result.pearson_per_query[2])
+    assert np.isnan(result.spearman_per_query[2])
     assert result.slope_per_query[2] == 0
     assert np.isfinite(result.pearson)
 

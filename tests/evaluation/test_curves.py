@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped]
 
 from whence.errors import InvalidInput, MissingDependency
-from whence.evaluation import detection_curve, removal_curve
+from whence.evaluation import brittleness_curve, detection_curve
 
 
 def test_detection_by_hand() -> None:
@@ -62,7 +62,7 @@ def test_detection_refusals() -> None:
 def test_removal_by_hand() -> None:
     """Means, trapezoids over uneven steps, and the smallest removal below a threshold."""
     margins = torch.tensor([[2.0, 4.0], [1.0, 3.0], [-1.0, 0.0]])
-    curve = removal_curve(torch.tensor([0, 10, 40]), margins)
+    curve = brittleness_curve(torch.tensor([0, 10, 40]), margins)
     assert curve.mean.tolist() == [3, 2, -0.5]
     assert curve.area == pytest.approx((10 * 2.5 + 30 * 0.75) / 40)
     assert curve.first_below(0).tolist() == [40, float("inf")]
@@ -74,7 +74,7 @@ def test_removal_by_hand() -> None:
 def test_removal_interval_is_that_of_a_mean() -> None:
     """On many queries the interval is close to mean ± 1.96 standard errors."""
     outcomes = torch.randn(2, 400, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    curve = removal_curve(torch.tensor([0, 1]), outcomes, resamples=2000)
+    curve = brittleness_curve(torch.tensor([0, 1]), outcomes, resamples=2000)
     error = 1.96 * outcomes.std(dim=1) / 20
     torch.testing.assert_close(curve.high - curve.mean, error, rtol=0.1, atol=0)
     torch.testing.assert_close(curve.mean - curve.low, error, rtol=0.1, atol=0)
@@ -84,13 +84,13 @@ def test_removal_refusals() -> None:
     """Numbers removed must rise, and each have its row."""
     for removed in ([0, 0], [1, 0], [0, 1, 2], [-1, 0]):
         with pytest.raises(InvalidInput, match="strictly rising"):
-            removal_curve(torch.tensor(removed), torch.zeros(2, 3))
+            brittleness_curve(torch.tensor(removed), torch.zeros(2, 3))
 
 
 def test_plots_leave_pyplot_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Curves draw what they hold, on a figure of their own; without matplotlib, say so."""
     detection = detection_curve(torch.arange(4.0), torch.tensor([0, 0, 1, 1]))
-    removal = removal_curve(torch.tensor([0, 5]), torch.tensor([[1.0, 2.0], [0.0, 1.0]]))
+    removal = brittleness_curve(torch.tensor([0, 5]), torch.tensor([[1.0, 2.0], [0.0, 1.0]]))
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     ax = detection.plot()
     np.testing.assert_array_equal(ax.get_lines()[0].get_ydata(), detection.found)

@@ -63,6 +63,33 @@ def test_equals_dense_solve_and_tells_its_residual(solver, M, random):
     assert solution.converged
 
 
+def test_products_between_rows_and_of_rows_with_themselves(solver, M, random):
+    left, right = random(3, P, seed=6), random(300, P, seed=7)
+    inverse = solver.prepare(Dense(M))
+    products, solution = inverse.between(Dense(left), Dense(right))
+    exact = torch.linalg.inv(M)
+    torch.testing.assert_close(products, left @ exact @ right.T, rtol=1e-6, atol=1e-7)
+    assert solution is not None
+    torch.testing.assert_close(solution.value, exact @ left.T, rtol=1e-6, atol=1e-7)
+    squares = inverse.quadratic(Dense(right))  # more rows than a block
+    torch.testing.assert_close(squares, ((right @ exact) * right).sum(1), rtol=1e-6, atol=1e-7)
+    assert inverse.downdated(Dense(left), torch.ones(3).double()) is None
+
+
+def test_the_right_side_may_be_narrower(M, random):
+    left, right = Dense(random(2, P, seed=6)), Dense(random(5, P, seed=7).float())
+    products, solution = Cholesky().prepare(Dense(M)).between(left, right)
+    assert products.dtype == solution.value.dtype == torch.float32
+    assert solution.residual < 1e-12  # of the float64 answer
+
+
+def test_many_rows_on_the_left_are_solved_together(M, random):
+    left, right = random(600, P, seed=8), random(4, P, seed=9)
+    products, solution = Cholesky().prepare(Dense(M)).between(Dense(left), Dense(right))
+    torch.testing.assert_close(products, left @ torch.linalg.inv(M) @ right.T)
+    assert solution.value.shape == (P, 600)
+
+
 def test_one_column_and_many_agree(solver, M, random):
     B = random(P, 4, seed=3)
     inverse = solver.prepare(Dense(M))

@@ -76,6 +76,6 @@ def test_held_columns_are_all_that_can_be_nonzero(features: Features) -> None:
 
 
 def test_single_is_the_matrix_in_float32_without_its_zero_columns() -> None:
-    single = DenseFeatures(matrix()).single()
+    single = DenseFeatures(matrix()).in_float32()
     assert single.kept.shape == (_N, _D - 3)
     assert torch.equal(single.dense(), matrix().float())

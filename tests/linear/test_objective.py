@@ -216,9 +216,9 @@ def test_float32_twin_has_the_same_products(name: str) -> None:
     x = objective.train.features.dense().clone()
     x[:, 2] = 0
     objective = replace(objective, train=examples(x, objective.train.targets))
-    single = objective.single()
+    single = objective.in_float32()
     assert single is not None
-    assert single is objective.single()
+    assert single is objective.in_float32()
     close = {"rtol": 1e-4, "atol": 1e-5}
     v, w = random(len(objective.params), 3), random(_N, 3)
     loss, exact, train = objective.loss, objective.train, single.train

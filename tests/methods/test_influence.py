@@ -222,7 +222,7 @@ def test_large_models_are_scored_in_float32(
     queries = x[::9], y[::9]
     objective = whence.from_sklearn(estimator, x, y)
     exact = whence.influence(objective, queries, indices=indices).values
-    monkeypatch.setattr("whence.curvature.prepare._SMALL", 5)
+    monkeypatch.setattr("whence.curvature.precision.SMALL", 5)
     monkeypatch.setattr("whence.curvature.prepare._factor_is_cheaper", lambda *_: direct)
     large = whence.influence(whence.from_sklearn(estimator, x, y), queries, indices=indices)
     assert exact.dtype == np.float64

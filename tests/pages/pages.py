@@ -9,70 +9,182 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from whence.pages import (
+    Answer,
     AttackPage,
     BatchPage,
+    Carrier,
+    Curve,
+    Effect,
     ExplanationPage,
+    Fact,
     Item,
-    Light,
     QueryRow,
     RankedPage,
     RankedRow,
+    Scale,
     Scatter,
+    Share,
+    Shown,
+    Side,
+    Status,
 )
 
 Record = TypeVar("Record")
 
-HELPFUL = Item(
-    title="Training example 4",
-    label="cat",
-    columns=(("age", "4"),),
-    acting=np.array([0.25]),
-    effect=0.031,
-    actual=0.03,
+ROW = Shown(
+    name="4",
+    item=Item(
+        title="Training example 4",
+        label="cat",
+        cells=("4", "male"),
+        attribution=np.array([0.25, -0.5]),
+    ),
+    size=0.4,
+    without="18.6 %",
+    change="+0.5 points",
+    second="1.683",
+    retrained="18.7 %",
+    attribution=("+0.250", "−0.500"),
+    differs=(True, False),
 )
-HARMFUL = Item(title="Training example 9", label="dog", text="a dog", effect=-0.5)
+TEXT = Shown(name="9", item=Item(title="Training example 9", label="dog", text="a dog"), size=-1.0)
 ABOUT: dict[str, Any] = {
-    "lights": (Light(level="good", title="Solved?", words="Yes."),),
+    "lead": "Some data and a model.",
+    "statuses": (
+        Status(level="good", title="It is solved.", words="Really.", numbers="Residual 1e-12."),
+        Status(level="unknown", title="Nothing was retrained."),
+    ),
     "method": "by hand",
     "command": "whence demo",
-    "n": 12345,
+    "about": ("pets.csv, a model fitted on the other rows.", "3 values are missing."),
 }
 
 
+def sides(*shown: Shown) -> tuple[Side, Side]:
+    """Return the shown examples of either sign of size."""
+    return (
+        Side(phrase="to “dog”", color="against", shown=tuple(x for x in shown if x.size > 0)),
+        Side(phrase="to “cat”", color="toward", shown=tuple(x for x in shown if x.size <= 0)),
+    )
+
+
 def explanation(**changes: object) -> ExplanationPage:
+    """A page about a row of a table, with all that it can have."""
     made = ExplanationPage(
         title="Why?",
-        query=Item(title="The query", label="cat"),
-        said="The model says dog.",
-        measure="loss",
-        unit="nats",
-        value=1.92,
-        helpful=(HELPFUL,),
-        harmful=(HARMFUL,),
+        answer=Answer(
+            words="The model says dog.",
+            shares=(
+                Share(name="dog", share=0.819, text="82 %", note="", color="against"),
+                Share(name="cat", share=0.181, text="18 %", note="the label", color="toward"),
+            ),
+        ),
+        facts=(
+            Fact(figure="0.6 points", words="is the most."),
+            Fact(figure="R 0.9990", words="between these and 2 retrainings.", proof=True),
+        ),
+        query=Item(title="The query", label="cat", cells=("5", "male")),
+        query_name="row 17",
+        noun="training rows",
+        quantity="P(cat)",
+        second="loss, in nats",
+        value="18.1 %",
+        second_value="1.709",
+        columns=("age", "sex"),
+        visible=1,
+        sides=sides(ROW, replace(ROW, name="5", size=-1.0, retrained="18.6 %")),
+        continuous=True,
+        sized=True,
+        curve=Curve(
+            points=((0, 18.1), (5, 30.0), (9, 51.0)),
+            across="training rows removed",
+            up="P(cat)",
+            unit=" %",
+            threshold=50.0,
+            threshold_words="9 removed: it says “cat”",
+        ),
+        curve_words="P(cat) as rows are removed.",
         scatter=Scatter(
             predicted=np.array([0.1, -0.2]),
             actual=np.array([0.11, -0.21]),
             names=("a", "b"),
             r=0.999,
             slope=1.05,
+            unit="points",
         ),
+        n=12345,
+        hidden=3,
         **ABOUT,
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def sequences() -> ExplanationPage:
-    """A page about a text, whose training texts are cut into tokens that act."""
-    query = Item(title="The query", label="3 tokens", tokens=("The ", "moon ", "is made"))
-    near = Item(
-        title="Training example 7",
-        label="4 tokens",
-        tokens=("The ", "moon ", "is ", "cheese"),
-        acting=np.array([0.0, 0.02, -0.001, 0.3]),
-        effect=0.319,
+def regression() -> ExplanationPage:
+    """A page about a predicted number."""
+    scale = Scale(
+        low=1.0, high=5.0, predicted=2.8, actual=3.1, texts=("1.00", "5.00", "2.80", "3.10")
     )
-    far = replace(near, title="Training example 8", acting=-2 * np.ones(4), effect=-0.2)
-    return explanation(query=query, helpful=(near,), harmful=(far,), scatter=None)
+    answer = Answer(words="The model predicts 2.80.", scale=scale)
+    return explanation(answer=answer, quantity="the prediction", second="", second_value="")
+
+
+def texts() -> ExplanationPage:
+    """A page about texts, whose sizes are not known."""
+    query = Item(title="The query", label="cat", text="a dog or a cat")
+    return explanation(
+        query=query,
+        columns=(),
+        sides=sides(TEXT, replace(TEXT, size=0.5)),
+        sized=False,
+        second="",
+        shared=frozenset({"dog"}),
+        curve=None,
+        scatter=None,
+        facts=(),
+        answer=Answer(words="The model says dog."),
+    )
+
+
+def sequences() -> ExplanationPage:
+    """A page about a text, whose training texts are cut into tokens that move the answer."""
+    query = Item(title="The query", label="3 tokens", tokens=("The ", "moon ", "is made"))
+    near = Shown(
+        name="7",
+        item=Item(
+            title="Training example 7",
+            label="4 tokens",
+            tokens=("The ", "moon ", "is ", "cheese"),
+            attribution=np.array([0.0, 0.02, -0.001, 0.3]),
+        ),
+        size=1.0,
+    )
+    item = replace(near.item, title="Training example 8", attribution=-2 * np.ones(4))
+    far = replace(near, name="8", item=item, size=-0.6)
+    return replace(texts(), query=query, sides=sides(near, far), shared=frozenset())
+
+
+def images() -> ExplanationPage:
+    """A page about a digit, with the parts of other digits that move the answer."""
+    digits, labels = load_digits(return_X_y=True)
+    pixels = (digits.reshape(-1, 8, 8) * 255 / 16).astype(np.uint8)
+    moving = np.random.default_rng(0).normal(size=(8, 8))
+    shown = [
+        Shown(
+            name=str(i),
+            item=Item(
+                title=f"Training example {i}",
+                label=str(labels[i]),
+                image=pixels[i],
+                attribution=moving,
+            ),
+            size=(-1) ** i / (i + 1),
+            without="18.6 %",
+            second="1.7",
+        )
+        for i in range(6)
+    ]
+    query = Item(title="The query", label="6", image=pixels[6])
+    return explanation(query=query, columns=(), sides=sides(*shown), hidden=0)
 
 
 def attacked() -> AttackPage:
@@ -85,29 +197,34 @@ def attacked() -> AttackPage:
     ]
     return AttackPage(
         title="How little flips the prediction?",
-        words="An audit.",
         said="1 of 1 predictions flipped by 2 changed training inputs.",
-        pairs=tuple((item, replace(item, acting=change)) for item in items),
+        pairs=tuple((item, replace(item, attribution=change)) for item in items),
         queries=(replace(items[0], title="Query 0", predicted="3, then 8"),),
         losses=(0.1, 0.3, 0.9),
-        **{name: value for name, value in ABOUT.items() if name != "n"},
+        **ABOUT,
     )
 
 
 def batch(rows: int = 60) -> BatchPage:
-    """Every thirteenth query is a mistake; query i has loss i/100."""
+    """Every thirteenth query is a mistake; query i has value i/100."""
     digits, labels = load_digits(return_X_y=True)
     images = (digits.reshape(-1, 8, 8) * 255 / 16).astype(np.uint8)
     examples = tuple(
         Item(title=f"Training example {i}", label=str(labels[i]), image=images[i])
         for i in range(20)
     )
+
+    def effect(example: int, size: float) -> Effect:
+        return Effect(example=example, size=size, text=f"{size:+.3f} points")
+
     return BatchPage(
         title="What is behind these predictions?",
-        words="Digits and the digits behind them.",
-        measure="loss",
-        unit="nats",
+        quantity="P(label)",
+        effects="Each effect is a change.",
+        headings=("Push to the label", "Push away from it"),
+        columns=(),
         examples=examples,
+        carriers=(Carrier(example=3, toward=5, against=2),) if rows else (),
         rows=tuple(
             QueryRow(
                 query=Item(
@@ -117,11 +234,13 @@ def batch(rows: int = 60) -> BatchPage:
                     image=images[i % 1797],
                 ),
                 value=i / 100,
-                helpful=((i % 20, 0.5 / (i + 1)), ((i + 1) % 20, 0.25 / (i + 1))),
-                harmful=((i % 7, -0.1),) if i % 2 else (),
+                text=f"{i} %",
+                toward=(effect(i % 20, -0.5 / (i + 1)), effect((i + 1) % 20, -0.25 / (i + 1))),
+                against=(effect(i % 7, 0.1),) if i % 2 else (),
             )
             for i in range(rows)
         ),
+        n=12345,
         **ABOUT,
     )
 
@@ -129,9 +248,9 @@ def batch(rows: int = 60) -> BatchPage:
 def ranked(rows: int = 30) -> RankedPage:
     return RankedPage(
         title="Which labels deserve a look?",
-        words="Messages that the others argue against.",
         score="self-influence",
         unit="nats",
+        columns=("length", "sender", "hour", "weekday", "links", "words", "folder"),
         rows=tuple(
             RankedRow(
                 item=Item(
@@ -139,12 +258,15 @@ def ranked(rows: int = 30) -> RankedPage:
                     label="ham" if i % 3 else "spam",
                     predicted="spam",
                     text=f"Message number {i}.",
+                    cells=(str(i), "me", "7", "Monday", "0", "12", f"folder {i}"),
                 ),
                 score=1 / (i + 1),
+                text=f"{1 / (i + 1):.3f}",
                 loss=None if i == 5 else float(i),
             )
             for i in range(rows)
         ),
+        n=12345,
         **ABOUT,
     )
 
@@ -160,7 +282,7 @@ def _with_text(value: Any, text: str) -> Any:
     if isinstance(value, tuple):
         return tuple(_with_text(part, text) for part in value)
     if is_dataclass(value) and not isinstance(value, type):
-        kept = {"level"}
+        kept = {"level", "color"}
         changed = {
             field.name: _with_text(getattr(value, field.name), text)
             for field in fields(value)

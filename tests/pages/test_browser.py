@@ -10,7 +10,19 @@ from typing import Any
 
 import pytest
 
-from tests.pages.pages import attacked, batch, explanation, ranked, sequences, with_text
+from tests.pages.pages import (
+    attacked,
+    batch,
+    explanation,
+    images,
+    ranked,
+    regression,
+    sequences,
+    with_text,
+)
+from tests.pages.pages import (
+    texts as texts_page,
+)
 from whence.pages import Item, Page, QueryRow, write
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
@@ -31,8 +43,17 @@ _FLAGS = [
 ]
 PAGES = pytest.mark.parametrize(
     "page",
-    [explanation(), sequences(), batch(), ranked(), attacked()],
-    ids=["why", "sequences", "many", "ranked", "attack"],
+    [
+        explanation(),
+        regression(),
+        texts_page(),
+        sequences(),
+        images(),
+        batch(),
+        ranked(),
+        attacked(),
+    ],
+    ids=["row", "number", "texts", "tokens", "images", "many", "ranked", "attack"],
 )
 
 
@@ -167,7 +188,11 @@ def test_searches_filters_and_counts(browser: Any, tmp_path: Path) -> None:
 def test_ten_thousand_rows_come_a_page_at_a_time(browser: Any, tmp_path: Path) -> None:
     rows = tuple(
         QueryRow(
-            query=Item(title=f"Query {i}", label=str(i % 10)), value=i / 7, helpful=(), harmful=()
+            query=Item(title=f"Query {i}", label=str(i % 10)),
+            value=i / 7,
+            text=str(i),
+            toward=(),
+            against=(),
         )
         for i in range(10_000)
     )
@@ -185,13 +210,43 @@ def test_ten_thousand_rows_come_a_page_at_a_time(browser: Any, tmp_path: Path) -
     wait_for_count(browser, f"{sum('77' in str(i) for i in range(10_000))} of 10,000")
 
 
+def test_a_search_finds_every_column_and_a_row_shows_all(browser: Any, tmp_path: Path) -> None:
+    show(browser, ranked(30), tmp_path)
+    find(browser, "#search").send_keys("folder 21")  # the seventh column
+    wait_for_count(browser, "1 of 30 rows match")
+    find(browser, "button.open").click()
+    assert texts(browser, ".whole th") == list(ranked(1).columns)
+
+
+def test_all_columns_and_the_second_unit_are_a_click_away(browser: Any, tmp_path: Path) -> None:
+    show(browser, explanation(), tmp_path)
+    head = "#effects thead th"
+    last = find(browser, f"{head}:last-child")
+    assert texts(browser, head)[2] == "without it, P(cat) is"
+    assert not last.is_displayed()
+    find(browser, "#columns").click()
+    assert last.is_displayed()
+    assert last.text == "sex"
+    find(browser, "#units").click()
+    assert texts(browser, head)[2] == "without it, the loss, in nats, is"
+    assert "1.683" in texts(browser, "#effects tbody tr:nth-child(2) .without")[0]
+    assert find(browser, "#units").get_attribute("aria-pressed") == "true"
+
+
+def test_the_proof_opens_from_its_link(browser: Any, tmp_path: Path) -> None:
+    show(browser, explanation(), tmp_path)
+    assert not find(browser, ".plot").is_displayed()
+    find(browser, ".fact a").click()
+    assert find(browser, ".plot").is_displayed()
+
+
 def test_a_row_opens_by_keyboard_and_shows_everything(browser: Any, tmp_path: Path) -> None:
     show(browser, batch(3), tmp_path)
     button = find(browser, "button.open")
     assert button.get_attribute("aria-expanded") == "false"
     button.send_keys("\n")
     assert button.get_attribute("aria-expanded") == "true"
-    assert texts(browser, ".behind .effect") == ["+0.500", "+0.250"]
+    assert texts(browser, ".behind .effect") == ["-0.500 points", "-0.250 points"]
     button.send_keys("\n")
     assert texts(browser, ".behind .effect") == []
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.pages.pages import HELPFUL, batch
+from tests.pages.pages import ROW, batch
 from whence.errors import InvalidInput
-from whence.pages import Item, Light, Scatter
+from whence.pages import Curve, Effect, Item, Scatter, Status
 
 
 @pytest.mark.parametrize(
@@ -26,16 +26,16 @@ def test_an_image_is_uint8_gray_or_color(image: np.ndarray) -> None:
         Item(title="t", label="l", image=image)
 
 
-def test_acting_has_the_shape_of_what_acts() -> None:
-    with pytest.raises(InvalidInput, match="Expected acting in one of the shapes"):
-        replace(HELPFUL, acting=np.zeros(2))
+def test_an_attribution_has_the_shape_of_what_is_shown() -> None:
+    with pytest.raises(InvalidInput, match="Expected an input attribution in one of the shapes"):
+        replace(ROW.item, attribution=np.zeros(3))
     with pytest.raises(InvalidInput, match=r"\(2, 2\).*Got shape \(4,\)"):
-        Item(title="t", label="l", image=np.zeros((2, 2), np.uint8), acting=np.zeros(4))
+        Item(title="t", image=np.zeros((2, 2), np.uint8), attribution=np.zeros(4))
 
 
-def test_a_light_has_one_of_three_levels() -> None:
+def test_a_status_has_one_of_four_levels() -> None:
     with pytest.raises(InvalidInput, match="Got 'green'"):
-        Light(level="green", title="t", words="w")  # type: ignore[arg-type]
+        Status(level="green", title="t")  # type: ignore[arg-type]
 
 
 def test_a_scatter_has_as_many_of_each() -> None:
@@ -43,7 +43,13 @@ def test_a_scatter_has_as_many_of_each() -> None:
         Scatter(predicted=np.zeros(2), actual=np.zeros(3), names=(1, 2), r=1.0, slope=1.0)
 
 
+def test_a_curve_has_a_point() -> None:
+    with pytest.raises(InvalidInput, match="Got none"):
+        Curve(points=(), across="steps", up="loss")
+
+
 def test_a_batch_refers_to_its_own_examples() -> None:
     page = batch(1)
+    outside = (Effect(example=20, size=0.1, text=""),)
     with pytest.raises(InvalidInput, match="Got 20 for Query 0"):
-        replace(page, rows=(replace(page.rows[0], helpful=((20, 0.1),)),))
+        replace(page, rows=(replace(page.rows[0], toward=outside),))

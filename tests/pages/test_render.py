@@ -12,18 +12,42 @@ import stat
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.pages.pages import HARMFUL, HELPFUL, batch, explanation, ranked, with_text
+from tests.pages.pages import (
+    TEXT,
+    attacked,
+    batch,
+    explanation,
+    images,
+    ranked,
+    regression,
+    sequences,
+    sides,
+    texts,
+    with_text,
+)
 from whence.errors import InvalidInput
-from whence.pages import Item, Light, Page, Scatter, render, write
+from whence.pages import Item, Page, Scatter, Shown, Status, render, write
 
 PAGES = pytest.mark.parametrize(
-    "page", [explanation(), batch(), ranked()], ids=["why", "many", "ranked"]
+    "page",
+    [
+        explanation(),
+        regression(),
+        texts(),
+        sequences(),
+        images(),
+        batch(),
+        ranked(),
+        attacked(),
+    ],
+    ids=["row", "number", "texts", "tokens", "images", "many", "ranked", "attack"],
 )
 _SCRIPT = "<script>alert(1)</script>"
 
@@ -66,48 +90,80 @@ class _Parsed(HTMLParser):
 
 def words(page: Page) -> str:
     body = re.sub(r"<(style|script).*?</\1>", "", render(page), flags=re.S)
-    return " ".join(re.sub(r"<[^>]*>", "", body).split())
+    return " ".join(re.sub(r"<[^>]*>", " ", body).split())
 
 
-def test_effects_in_plain_words() -> None:
+def test_an_explanation_says_what_the_answer_is_without_each_row() -> None:
     said = words(explanation())
-    assert "Without this example the loss would rise by 0.031, from 1.920 to 1.951." in said
-    assert "Without this example the loss would fall by 0.500, from 1.920 to 1.420." in said
-    assert "Retrained without it: rose by 0.030." in said
+    assert "dog 82 %" in said
+    assert "cat 18 % (the label)" in said
+    assert "0.6 points is the most." in said
+    assert "without it, P(cat) is" in said
+    assert "row 17 cat 18.1 %" in said
+    assert "push to “dog”" in said
+    assert "18.6 % 1.683 retrained 18.7 %" in said
+    assert "18.6 % 1.683 ✓ retrained" in said
     assert "R = 0.9990 and slope 1.050" in said
-    assert "out of 12,345 examples" in said
-    assert "Plus means that the loss would rise: the example helped." in said
+    assert "3 more columns are 0 in all of these rows." in said
 
 
-def test_another_measure_than_the_loss_is_not_said_to_help() -> None:
-    said = words(explanation(measure="probability", unit=""))
-    assert "Removal raises the probability" in said
-    assert "Removal lowers the probability" in said
-    assert "help" not in said.lower()
+def test_a_regression_shows_the_number_between_the_training_targets() -> None:
+    said = words(regression())
+    assert "The model predicts 2.80." in said
+    assert "predicted 2.80" in said
+    assert "in the data 3.10" in said
 
 
-@given(st.floats(1e-9, 1e9), st.floats(-1e6, 1e6))
-@settings(max_examples=25, deadline=None)
-def test_words_have_the_sign_of_the_number(size: float, value: float) -> None:
-    rises = words(explanation(helpful=(replace(HELPFUL, effect=size),), harmful=(), value=value))
-    falls = words(explanation(helpful=(replace(HELPFUL, effect=-size),), harmful=(), value=value))
-    assert "would rise by" in rises
-    assert "would fall by" not in rises
-    assert "would fall by" in falls
-    assert "would rise by" not in falls
+def test_sizes_that_are_not_known_are_not_shown() -> None:
+    said = words(explanation(sized=False, second=""))
+    assert "18.6 %" not in said.replace("✓ retrained", "").split("push to")[1][:20]
+    assert "without it" not in said
+    assert "read the order and the bars" in said
+
+
+def test_columns_are_aligned_with_those_of_the_query() -> None:
+    """Every row of the table has a cell under every heading."""
+    html = render(explanation())
+    table = re.search(r'<table class="effects" id="effects">.*?</table>', html, re.S)
+    assert table is not None
+    rows = re.findall(r"<tr(?: class=\"query-row\")?>(.*?)</tr>", table[0], re.S)
+    assert [len(re.findall(r"<t[hd]", row)) for row in rows] == [6, 6, 6, 6]
+    assert re.findall(r'class="(other|same)', table[0]) == ["other", "same"] * 2
+
+
+def test_values_that_move_the_answer_are_told_with_their_sign() -> None:
+    html = render(explanation())
+    assert '<td class="acting raises s2">+0.250</td>' in html
+    assert '<td class="acting lowers s5">−0.500</td>' in html
+
+
+def test_what_is_shown_is_there_as_a_table_to_save() -> None:
+    data = json.loads(_Parsed(render(explanation())).scripts[0][1])
+    assert data[0] == [
+        "push",
+        "example",
+        "age",
+        "sex",
+        "label",
+        "without it, P(cat) is",
+        "loss, in nats",
+        "retrained",
+    ]
+    assert data[1] == ["", "row 17", "5", "male", "cat", "18.1 %", "1.709", ""]
+    assert data[2] == ["to “dog”", "4", "4", "male", "cat", "18.6 %", "1.683", "18.7 %"]
+    assert {len(row) for row in data} == {8}
+    columns = {len(row) for row in json.loads(_Parsed(render(texts())).scripts[0][1])}
+    assert columns == {6}
 
 
 def test_bars_share_one_scale() -> None:
     html = render(explanation())
-    assert re.findall(r'class="size" width="([\d.]+)%"', html) == ["6.2", "100.0"]
-    assert "a full bar is 0.500 nats" in html
+    assert re.findall(r'class="size" width="([\d.]+)%"', html) == ["40.0", "100.0"]
 
 
-@pytest.mark.parametrize("effect", [math.nan, math.inf, 0.0, None])
-def test_effects_that_are_no_effects(effect: float | None) -> None:
-    html = render(explanation(helpful=(replace(HELPFUL, effect=effect, actual=math.nan),)))
-    assert "nan" not in re.sub(r"<(style|script).*?</\1>", "", html, flags=re.S)
-    assert "Retrained without it: not known." in html
+def test_words_of_the_query_are_marked_in_the_texts() -> None:
+    html = render(texts())
+    assert 'a <mark class="same">dog</mark></p>' in html
 
 
 @PAGES
@@ -170,13 +226,14 @@ def test_any_text_reaches_the_table_as_it_is(text: str) -> None:
     assert kind == "application/json"
     read = json.loads(data)
     assert read["items"][0]["text"] == text
+    assert read["items"][1]["cells"] == [text] * 7
     assert read["rows"][1][1] == text
 
 
 @given(st.text(min_size=1).filter(lambda text: "\r" not in text and "\0" not in text))
 @settings(max_examples=25, deadline=None)
 def test_any_text_is_shown_as_it_is(text: str) -> None:
-    page = explanation(harmful=(replace(HARMFUL, text=text),))
+    page = replace(texts(), sides=sides(_changed(TEXT, text=text)), shared=frozenset())
     assert text in _Parsed(render(page)).text
 
 
@@ -192,10 +249,16 @@ def test_text_without_a_utf8_form_is_shown_escaped() -> None:
     assert r"wrongly \udce9 read" in html
 
 
+def _changed(shown: Shown, **changes: object) -> Shown:
+    return replace(shown, item=replace(shown.item, **changes))  # type: ignore[arg-type]
+
+
 def test_a_page_without_effects_or_checks() -> None:
-    html = render(explanation(helpful=(), harmful=(), scatter=None, lights=()))
-    assert "No training example helped" in html
-    assert "No training example harmed" in html
+    html = render(explanation(sides=sides(), scatter=None, statuses=(), curve=None, facts=()))
+    assert "None of the training rows does." in render(replace(texts(), sides=sides())).replace(
+        "training texts", "training rows"
+    )
+    assert "How firmly" not in html
     assert "Checked by retraining" not in html
     assert "No diagnostics were recorded" in html
 
@@ -205,24 +268,30 @@ def test_tables_without_rows() -> None:
         assert json.loads(_Parsed(render(page)).scripts[0][1])["rows"] == []
 
 
-def test_each_light_says_its_level() -> None:
-    lights = tuple(Light(level=level, title="t", words="w") for level in ("good", "caution", "bad"))
-    said = words(explanation(lights=lights))
-    assert all(word in said for word in ("Good", "Caution", "Bad"))
+def test_each_status_says_its_level() -> None:
+    levels: tuple[Any, ...] = ("good", "caution", "bad", "unknown")
+    said = words(explanation(statuses=tuple(Status(level=each, title="t") for each in levels)))
+    assert "Good: t Caution: t Bad: t Not measured: t" in said
+
+
+def test_the_numbers_behind_a_status_are_for_experts() -> None:
+    html = render(explanation())
+    assert "Residual 1e-12." in html.split("Details for experts")[1]
+    assert "Details for experts" not in render(explanation(statuses=()))
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (4, 4, 3), (1, 1), (700, 20)])
-def test_images_and_what_acts_in_them(shape: tuple[int, ...]) -> None:
+def test_images_with_their_attribution(shape: tuple[int, ...]) -> None:
     image = np.arange(math.prod(shape), dtype=np.uint64).astype(np.uint8).reshape(shape)
-    item = Item(title="t", label="l", image=image, acting=np.ones(shape), effect=0.1)
-    html = render(explanation(helpful=(item,)))
+    item = Item(title="t", label="l", image=image, attribution=np.ones(shape))
+    html = render(explanation(columns=(), sides=sides(Shown(name="t", item=item, size=1.0))))
     assert html.count("data:image/png;base64,") == 3
     assert 'alt="t, labeled l"' in html
 
 
 def test_tokens_are_marked_by_what_they_do() -> None:
-    item = replace(HARMFUL, tokens=("a ", "bad ", "dog"), acting=np.array([0.0, 2.0, -1.0]))
-    html = render(explanation(harmful=(item,)))
+    moved = _changed(TEXT, tokens=("a ", "bad ", "dog"), attribution=np.array([0.0, 2.0, -1.0]))
+    html = render(replace(texts(), sides=sides(moved)))
     assert '<mark class="raises s5" title="+2.000">bad </mark>' in html
     assert re.search(r'<mark class="lowers s[23]" title="−1.000">dog</mark>', html)
     assert ">a dog<" not in html

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from whence.adapters.sklearn import from_sklearn
+from whence.adapters.sklearn import linear_objective
 from whence.errors import InvalidInput
 from whence.linear.features import Features
 from whence.linear.objective import InputMap, LinearExamples, LinearObjective
@@ -82,7 +82,7 @@ def from_frozen(
     checked = frozen.checked(inputs)
     check_repeatable(frozen.extractor, checked[:8])
     features = frozen.features(checked)
-    linear = from_sklearn(estimator, features, y, sample_weight=sample_weight)
+    linear = linear_objective(estimator, features, y, sample_weight=sample_weight)
     return _on_inputs(frozen, checked, linear)
 
 

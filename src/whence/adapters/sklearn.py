@@ -21,9 +21,11 @@ from whence.adapters.fitted import Fitted
 from whence.adapters.statistics import objective_of
 from whence.adapters.tabular import as_floats, as_rows
 from whence.adapters.targets import target_encoder
+from whence.adapters.trees import from_trees, is_tree_model
 from whence.adapters.weights import sample_weights, weights_of
 from whence.errors import InvalidInput, NotFitted, UnsupportedModel
 from whence.linear.objective import LinearObjective
+from whence.objective.trained import Trained
 from whence.preprocessing.refit import fit_again, same_features, training_matrix, weighted_steps
 from whence.preprocessing.rows import take
 
@@ -37,16 +39,20 @@ def from_sklearn(
     *,
     sample_weight: Any = None,
     temperature: float = 0.001,
-) -> LinearObjective:
-    """Return a fitted estimator, with the data it was fitted on, as the objective it minimized.
+) -> Trained:
+    """Return a fitted estimator with the data it was fitted on, as a model that methods score.
 
+    A linear or kernel model is the objective that it minimized,
     R(θ) = (1/n) Σ wᵢ ℓ(f_θ(xᵢ), yᵢ) + Ω(θ) at the fitted θ̂, with the estimator's own C or alpha,
-    class and sample weights, and its treatment of the intercept.
+    class and sample weights, and its treatment of the intercept. Boosted trees and forests are the
+    leaves of their rows, from which their predictions are recomputed.
 
     Args:
         estimator: A fitted LogisticRegression, LinearRegression, Ridge, RidgeClassifier, Lasso,
             ElasticNet, LinearSVC, SVC (binary; linear, rbf or poly), SGDClassifier,
-            PoissonRegressor, GammaRegressor or TweedieRegressor, or a Pipeline that ends in one.
+            PoissonRegressor, GammaRegressor or TweedieRegressor; a HistGradientBoosting*,
+            GradientBoosting*, RandomForest*, ExtraTrees*, DecisionTree*, or Bagging* of trees; a
+            model of LightGBM, XGBoost or CatBoost; or a Pipeline that ends in one.
         X: The rows it was fitted on: array, frame or sparse matrix, [n, d]; or texts, as a list,
             an array or a Series. A frame's index names the rows. Sparse matrices are never made
             dense.
@@ -56,7 +62,7 @@ def from_sklearn(
             units of the margin.
 
     Returns:
-        The objective.
+        The model: an `Objective` for linear and kernel models.
 
     Raises:
         NotFitted: If the estimator has not been fitted.
@@ -66,7 +72,7 @@ def from_sklearn(
     Cost:
         None for n >= d. A wide (d > n) or kernel model costs one n x n kernel matrix and its
         Cholesky factor, and then has at most n parameters per output; a wide one when its
-        parameters are first asked for.
+        parameters are first asked for. Trees cost a prediction of leaves.
 
     References:
         Koh & Liang (2017), sections 2 and 4.3; for wide models the representer theorem.
@@ -82,6 +88,28 @@ def from_sklearn(
     """
     if not temperature > 0:
         raise InvalidInput(f"Expected temperature > 0. Got {temperature}.")
+    if is_tree_model(estimator):
+        return from_trees(estimator, X, y, sample_weight)
+    return linear_objective(estimator, X, y, sample_weight=sample_weight, temperature=temperature)
+
+
+def linear_objective(
+    estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, temperature: float = 0.001
+) -> LinearObjective:
+    """Return a fitted linear or kernel model as the objective it minimized.
+
+    Args:
+        estimator: The estimator, or a Pipeline that ends in one.
+        X: The rows it was fitted on, [n, d].
+        y: The targets it was fitted on, [n].
+        sample_weight: The sample weights it was fitted with, [n].
+        temperature: Of the smoothed hinge.
+
+    Raises:
+        NotFitted: If the estimator has not been fitted.
+        UnsupportedModel: If it is of another kind, or uses an option without an exact treatment.
+        InvalidInput: If X, y or the weights cannot be what it was fitted on.
+    """
     final, transform = _split(estimator)
     _check_fitted(estimator, final)
     width, names = _fitted_columns(transform, final, X)

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.adapters.arrays import shared
 from whence.errors import InvalidInput
+from whence.objective.arrays import shared
 
 
 def target_encoder(

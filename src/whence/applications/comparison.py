@@ -10,15 +10,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from whence.errors import InvalidInput
-from whence.methods.influence import chosen
+from whence.methods.choose import chosen
 from whence.methods.method import Method
 from whence.methods.prediction import MeasureLike
 from whence.objective.trained import Data, Trained
+from whence.result import Card, Result
 from whence.scores import Ranking, Scores
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Comparison:
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Comparison(Result):
     """The influence of the same training examples on one query, under two models.
 
     Args:
@@ -63,6 +64,18 @@ class Comparison:
             frame[f"score_{name}"] = scores.values[0]
             frame[f"rank_{name}"] = _ranks(-scores.values[0]).astype(int)
         return frame
+
+    def card(self) -> Card:
+        """Return the agreement, and the examples that matter most under the first model."""
+        order = np.argsort(-np.abs(self.a.values[0]), kind="stable")
+        return Card(
+            title=str(self).splitlines()[0],
+            facts={
+                "Spearman correlation": f"{self.agreement:.2f}",
+                "of the 10 most helpful in common": f"{self.shared(10)}",
+            },
+            table=self.to_frame().iloc[order],
+        )
 
     def __str__(self) -> str:
         """Return the comparison in words."""
@@ -143,7 +156,8 @@ def compare_influence(
             f"{len(objective_a.train)} and {len(objective_b.train)} training examples, or other "
             "labels. Fit both on the same rows."
         )
-    first, second = chosen(method), chosen(method if method_b is None else method_b)
+    first = chosen(objective_a, method)
+    second = chosen(objective_b, method if method_b is None else method_b)
     a = first.fit(objective_a).scores(queries_a, measure=measure)
     b = second.fit(objective_b).scores(queries_b, measure=measure)
     ranks = _ranks(a.values[0]), _ranks(b.values[0])

@@ -17,16 +17,17 @@ from torch import Tensor
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
 from whence.methods.changes import group_effect
-from whence.methods.influence import chosen
+from whence.methods.choose import chosen
 from whence.methods.leave_one_out import converged
 from whence.methods.method import Method
 from whence.methods.prediction import Floats, Indices, MeasureLike, Order, as_array, positions
 from whence.objective.losses import measure_of
 from whence.objective.measures import measure_name
 from whence.objective.trained import Data, Examples, Trained
-from whence.pages import Item, RankedPage, RankedRow, write
+from whence.pages import write
+from whence.result import Card, Result
 from whence.scores import Diagnostics
-from whence.views.examples import lights_of
+from whence.views.groups import Group, groups_page
 
 Groups = Mapping[Any, Indices] | Sequence[Any] | NDArray[Any]
 Columns = str | int | Sequence[str | int]
@@ -34,8 +35,8 @@ Columns = str | int | Sequence[str | int]
 _DISTINCT = 10  # values of a column of numbers up to which each is a group of its own
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class GroupInfluence:
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class GroupInfluence(Result):
     """What one group of training rows does to the queries.
 
     Args:
@@ -66,9 +67,15 @@ class GroupInfluence:
         """The mean of |influence| over its rows."""
         return float(np.abs(self.influence).mean())
 
+    def card(self) -> Card:
+        """Return the group with its effect."""
+        return Card(
+            title=f"{self.name}, {len(self.positions):,} rows: {self.effect:+.4g} without them"
+        )
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class DomainMismatch:
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class DomainMismatch(Result):
     """Groups of training rows by what they do to a slice of queries; made by `domain_mismatch`.
 
     Args:
@@ -92,9 +99,13 @@ class DomainMismatch:
     convex: bool
     diagnostics: Diagnostics
 
-    def _repr_html_(self) -> str:
-        """Return the groups, for a notebook."""
-        return str(self.to_frame().to_html(index=False))
+    def card(self) -> Card:
+        """Return the groups, the largest influence per row first."""
+        return Card(
+            title=f"{len(self.groups)} groups of {len(self.influence):,} training rows; the mean "
+            f"{self.measure} of the queries is {self.value:.3f}",
+            table=self.to_frame(),
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """Return a row per group: name, size, per_row, total, effect, feature, strength."""
@@ -118,6 +129,7 @@ class DomainMismatch:
         path: str | os.PathLike[str],
         *,
         title: str = "Which training rows drive these errors?",
+        about: Sequence[str] = (),
         command: str = "domain_mismatch(objective, queries, ...).report(path)",
     ) -> Path:
         """Write the groups as one self-contained HTML page.
@@ -125,6 +137,7 @@ class DomainMismatch:
         Args:
             path: The file; an existing one is replaced, whole or not at all.
             title: The heading.
+            about: Which data and model these are, a sentence each; the first stands on top.
             command: What reproduces the page; shown at its end.
 
         Returns:
@@ -133,27 +146,26 @@ class DomainMismatch:
         Raises:
             InvalidInput: If the path cannot be written.
         """
-        rows = tuple(
-            RankedRow(item=_item(group), score=group.per_row, gain=-group.effect)
-            for group in self.groups
-        )
-        page = RankedPage(
-            title=title,
-            words=f"Groups of training rows by the mean size of one row's influence on the mean "
-            f"{self.measure} of the queries, {self.value:.3f} as it is. The last column "
-            "is by how much that falls when the model is trained without the group; below 0, it "
-            "rises.",
-            score="influence per row",
-            unit="nats" if self.measure == "loss" else "",
-            rows=rows,
-            lights=lights_of(self.diagnostics, convex=self.convex),
-            method=f"Influence of rows: first order. Effect of groups: {self.order}. Feature: the "
-            "largest mean size of the derivative in a training row's input.",
-            command=command,
+        page = groups_page(
+            (
+                Group(
+                    name=group.name,
+                    size=len(group.positions),
+                    per_row=group.per_row,
+                    total=group.total,
+                    effect=group.effect,
+                    feature=group.feature,
+                )
+                for group in self.groups
+            ),
+            measure=self.measure,
+            value=self.value,
+            order=self.order,
             n=len(self.influence),
-            noun="group",
-            label="size",
-            gain="loss saved without it" if self.measure == "loss" else "fall without it",
+            diagnostics=self.diagnostics,
+            title=title,
+            about=tuple(about),
+            command=command,
         )
         return write(page, path)
 
@@ -220,7 +232,7 @@ def domain_mismatch(
     base = converged(objective) if order == "refit" else objective
     examples = objective.examples(queries)
     quantity = measure_of(objective.loss, measure)
-    found = chosen(method, solver, damping).fit(objective)
+    found = chosen(objective, method, solver, damping).fit(objective)
     values, diagnostics = found.mean_values(examples, quantity, np.arange(len(objective.train)))
     each = as_array(values)
     features = _features(objective.train)
@@ -337,14 +349,3 @@ def _name(features: tuple[str, ...], acting: Floats) -> str | None:
     """Return the feature with the largest derivative, if features have names."""
     named = len(features) == len(acting) and acting.any()
     return features[int(acting.argmax())] if named else None
-
-
-def _item(group: GroupInfluence) -> Item:
-    """Return a group as a page shows it."""
-    columns = (
-        ("rows", str(len(group.positions))),
-        ("summed influence", f"{group.total:+.4g}"),
-        ("without the group", f"{group.effect:+.4g}"),
-        ("acts through", group.feature or "several inputs"),
-    )
-    return Item(title=group.name, label=f"{len(group.positions)} rows", columns=columns)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from html import escape
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +12,29 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from whence.applications.firmness import firmness, is_cheap
+from whence.applications.queries import Inputs, encoded
 from whence.errors import InvalidInput
-from whence.evaluation.agreement import loo_correlation
+from whence.evaluation.agreement import Agreement, agreement
 from whence.linalg.solver import Solver
-from whence.methods.influence import influence
+from whence.methods.choose import chosen
 from whence.methods.leave_one_out import leave_one_out
-from whence.methods.prediction import Floats, MeasureLike
+from whence.methods.method import Attribution, Method
+from whence.methods.model_quality import ModelQuality, model_quality
+from whence.methods.prediction import MeasureLike
 from whence.objective.losses import measure_of
-from whence.objective.objective import Objective
-from whence.objective.trained import Examples
+from whence.objective.trained import Data, Examples, Trained
 from whence.pages import write
-from whence.pages.words import decimals_of
+from whence.result import Card, Result
 from whence.scores import Diagnostics, Scores
-from whence.views.examples import said_of
-from whence.views.explanation import explanation_page
+from whence.views.answer import class_names, label_of, said_of, target_decimals
+from whence.views.explanation import Display, Explained, explanation_page
+from whence.views.quantity import Quantity, default_measure, quantity_of
 from whence.views.sequences import Decode
+from whence.views.statuses import quality_sentence
 
 _CANDIDATES = 3  # candidates per example shown: the first order orders them only roughly
+_VERIFIED = 20  # removals that a page of a convex model retrains
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Effect:
         id: The user's name of the example.
         position: Its position in the training data.
         effect: Predicted change of the query's measure if it is removed; nats for the loss.
-        first: The same to first order, the paper's influence.
+        first: The same before it was refined: of all examples, by the method asked for.
     """
 
     id: Any
@@ -49,132 +54,135 @@ class Effect:
     first: float
 
 
-@dataclass(frozen=True, eq=False)
-class Verification:
-    """Predicted against actual effects of removing training examples, by retraining.
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Explanation(Result):
+    """The training examples behind one prediction, those that push it either way.
 
     Args:
-        ids: The user's names of the removed examples, [k].
-        positions: Their positions in the training data, [k].
-        predicted: Predicted changes of the query's measure, [k].
-        actual: Changes after retraining, [k].
-        r: Pearson's correlation of the two; NaN if either is constant.
-        slope: Least-squares slope of actual on predicted, 1 for a calibrated prediction.
-    """
-
-    ids: NDArray[Any]
-    positions: NDArray[np.intp]
-    predicted: Floats
-    actual: Floats
-    r: float
-    slope: float
-
-    def __str__(self) -> str:
-        """Return the comparison in one line."""
-        return (
-            f"predicted vs retrained on {len(self.ids)} removals: "
-            f"R = {self.r:.4f}, slope = {self.slope:.3f}"
-        )
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Explanation:
-    """The training examples behind one prediction, most helpful and most harmful first.
-
-    Args:
-        objective: R at θ̂.
+        trained: The model.
         query: The one query.
-        scores: First-order scores of all training examples, [1, n].
-        refined: Effects of the candidates in the order in which they are shown, [1, m].
-        k: How many helpful and harmful examples are shown.
+        labeled: Whether its label is known; if not, it is what the model predicts.
+        method: What scores all training examples.
+        scores: Scores of all training examples, [1, n].
+        shown: Effects of the candidates, refined where the model is convex, [1, m].
+        sized: Whether the sizes of `shown` are to be trusted, and not only their order.
+        k: How many examples are shown on each side.
         measure: What is predicted.
-        solver: What inverts the curvature; chosen by cost if `None`.
-        damping: λ >= 0 added to the curvature; chosen by rule if `None`.
     """
 
-    objective: Objective
+    trained: Trained
     query: Examples
+    labeled: bool
+    method: Method
     scores: Scores
-    refined: Scores
+    shown: Scores
+    sized: bool
     k: int
-    measure: MeasureLike = "loss"
-    solver: Solver | None = None
-    damping: float | None = None
+    measure: MeasureLike
+
+    @property
+    def raising(self) -> tuple[Effect, ...]:
+        """The examples that push the quantity up, at most k: without them it would be lower."""
+        return self._side(1 if self.quantity.rising else -1)
+
+    @property
+    def lowering(self) -> tuple[Effect, ...]:
+        """The examples that push the quantity down, at most k: without them it would be higher."""
+        return self._side(-1 if self.quantity.rising else 1)
 
     @property
     def helpful(self) -> tuple[Effect, ...]:
-        """The examples whose removal raises the loss most, at most k; the largest effect first."""
-        return tuple(effect for effect in self._effects(-1)[: self.k] if effect.effect > 0)
+        """The examples that push to the query's label, at most k, the strongest first."""
+        return self.raising if self._raising_helps else self.lowering
 
     @property
     def harmful(self) -> tuple[Effect, ...]:
-        """The examples whose removal lowers the loss most, at most k; the most negative first."""
-        return tuple(effect for effect in self._effects(1)[: self.k] if effect.effect < 0)
+        """The examples that push away from the query's label, at most k, the strongest first."""
+        return self.lowering if self._raising_helps else self.raising
+
+    @property
+    def quantity(self) -> Quantity:
+        """How the measure is read: its name, its unit, and which way an example pushes."""
+        unit = self.method.fit(self.trained).unit
+        return quantity_of(self.trained, self.query, self.measure, unit=unit)
 
     @property
     def diagnostics(self) -> Diagnostics | None:
         """How far the numbers can be trusted."""
-        return self.refined.diagnostics
+        return self.shown.diagnostics
 
-    def verify(self, k: int = 20) -> Verification:
-        """Remove the k most influential examples one by one, retrain, and compare.
+    @property
+    def quality(self) -> ModelQuality | None:
+        """How good the model is on what it has not seen, where that is quickly known."""
+        return model_quality(self.trained)
+
+    @property
+    def value(self) -> float:
+        """The query's measure as it is."""
+        measure = measure_of(self.trained.loss, self.measure)
+        return float(measure(self.trained.outputs(self.query), self.query.targets)[0])
+
+    def verify(self, k: int = _VERIFIED) -> Agreement:
+        """Remove k examples one by one, retrain, and compare with what was predicted.
+
+        Those that are shown come first, then the other candidates, then all others; the strongest
+        of each first.
 
         Args:
-            k: How many removals to retrain, the largest absolute first-order scores first.
+            k: How many removals to retrain.
 
         Returns:
-            Predicted (refined) against actual changes, with R and slope.
+            Predicted against actual changes, with R and slope.
 
         Raises:
-            UnsupportedModel: If the model is not known to be convex.
+            InvalidInput: If k < 1.
+            UnsupportedModel: If the model cannot be trained again.
+
+        Cost:
+            k retrainings.
         """
-        where = self.scores.largest(k).positions[0]
-        predicted = influence(
-            self.objective,
-            self.query,
-            order="refined",
-            measure=self.measure,
-            indices=where,
-            solver=self.solver,
-            damping=self.damping,
-        ).values
-        actual = leave_one_out(self.objective, where, self.query, measure=self.measure)
-        agreement = loo_correlation(predicted, actual)
-        return Verification(
-            ids=self.objective.train.ids[where],
-            positions=where,
-            predicted=predicted[0],
-            actual=actual[0],
-            r=agreement.pearson,
-            slope=agreement.slope,
-        )
+        if k < 1:
+            raise InvalidInput(f"Expected k >= 1 removals to retrain. Got {k}.")
+        where = self._strongest(k)
+        measure, method = self.measure, self._showing
+        predicted = method.fit(self.trained).scores(self.query, measure=measure, indices=where)
+        actual = leave_one_out(self.trained, where, self.query, measure=measure)
+        ids = self.trained.train.ids[where]
+        return agreement(predicted.values.astype(np.float64), actual, ids, where)
 
     def report(
         self,
         path: str | os.PathLike[str],
         *,
-        verify: int = 20,
-        verification: Verification | None = None,
+        verify: int | None = None,
+        verification: Agreement | None = None,
+        held_out: Data | None = None,
         image_shape: tuple[int, ...] | None = None,
         texts: Sequence[str] | None = None,
         query_text: str | None = None,
         decode: Decode | None = None,
-        title: str = "Why did the model say this?",
+        title: str | None = None,
+        query_name: str | None = None,
+        about: Sequence[str] = (),
         command: str = "explanation.report(path)",
     ) -> Path:
         """Write the explanation as one self-contained HTML page.
 
         Args:
             path: The file; an existing one is replaced, whole or not at all.
-            verify: How many removals to retrain for the page; 0 for none. Models that are not
-                convex are not retrained.
+            verify: How many removals to retrain for the page; 0 retrains nothing. If `None`, 20 of
+                a convex model and none of another.
             verification: A verification made before, instead of a new one.
+            held_out: (X, y) that the model was not fitted on, to say how good it is. If `None`, a
+                linear model is judged on training examples predicted without themselves.
             image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
             texts: The training examples as texts, [n], where the rows are made from texts.
             query_text: The query as a text.
             decode: From a list of token numbers to text, such as a tokenizer's decode, where the
                 inputs are tokens; the numbers are shown if `None`.
-            title: The heading.
+            title: The heading; made of the answer if `None`.
+            query_name: What the query is called, such as "row 17".
+            about: Which data and model these are, a sentence each; the first stands on top.
             command: What reproduces the page; shown at its end.
 
         Returns:
@@ -183,101 +191,224 @@ class Explanation:
         Raises:
             InvalidInput: If the path cannot be written, or image_shape or texts do not fit the
                 rows.
+            UnsupportedModel: If verify > 0 and the model cannot be trained again.
+
+        Cost:
+            The retrainings; of a convex model that is trained in less than a second, twenty more
+            without the strongest examples together.
         """
-        n = len(self.objective.train)
+        n = len(self.trained.train)
         if texts is not None and len(texts) != n:
             raise InvalidInput(f"Expected {n} texts, one per training example. Got {len(texts)}.")
-        if verification is None and verify and self.objective.convex:
-            verification = self.verify(verify)
+        again = (_VERIFIED if self.trained.convex else 0) if verify is None else verify
+        if verification is None and again:
+            verification = self.verify(again)
         page = explanation_page(
-            self,
+            self._parts(),
             verification,
-            image_shape=image_shape,
-            texts=texts,
-            query_text=query_text,
-            decode=decode,
-            title=title,
-            command=command,
+            self._firmness() if again and is_cheap(self.trained) else None,
+            model_quality(self.trained, held_out),
+            Display(
+                image_shape=image_shape,
+                texts=texts,
+                query_text=query_text,
+                decode=decode,
+                title=title,
+                query_name=query_name,
+                about=about,
+                command=command,
+            ),
         )
         return write(page, path)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the helpful and harmful examples as a frame: id, position, effect, first."""
-        return pd.DataFrame([vars(effect) for effect in (*self.helpful, *self.harmful[::-1])])
-
-    @property
-    def value(self) -> float:
-        """The query's measure as it is."""
-        measure = measure_of(self.objective.loss, self.measure)
-        return float(measure(self.objective.outputs(self.query), self.query.targets)[0])
+        """Return the shown examples as a frame: id, position, effect, first; largest first."""
+        effects = [asdict(effect) for effect in (*self.raising, *self.lowering)]
+        frame = pd.DataFrame(effects, columns=["id", "position", "effect", "first"])
+        return frame.sort_values("effect", ascending=False, kind="stable", ignore_index=True)
 
     def __str__(self) -> str:
-        """Return the examples with their effects, in words."""
-        name, value = self.scores.measure, self.value
-        shown = (*self.helpful, *self.harmful)
-        d = decimals_of(max((abs(effect.effect) for effect in shown), default=0.0))
-        lines = [said_of(self.objective, self.query)]
-        lines.append(f"The {name} is {value:.{d}f}. Without one training example it would be:")
-        for title, effects in (("helpful", self.helpful), ("harmful", self.harmful)):
-            lines += [
-                f"  {value + effect.effect:.{d}f}  ({effect.effect:+.{d}f})  without {effect.id}, "
-                f"{title}"
-                for effect in effects
-            ]
+        """Return the examples with what the answer would be without each, in words."""
+        quantity, trained = self.quantity, self.trained
+        said = said_of(trained, self.query)
+        label = label_of(trained, self.query.targets[0]) if self.labeled else ""
+        lines = [f"{said[:-1]}; the label in the data is {label}." if label else said]
+        value = quantity.read(self.value)
+        sides = ((self.lowering, quantity.phrases[1]), (self.raising, quantity.phrases[0]))
+        effects = [effect for side, _ in sides for effect in side]
+        moved = {e.position: quantity.read(self.value + e.effect) - value for e in effects}
+        d = quantity.decimals(moved.values())
+        name = quantity.name[0].upper() + quantity.name[1:]
+        if self.sized:
+            now = quantity.text(value, d)
+            lines.append(f"{name} is {now}. Without one training example it would be:")
+        else:
+            lines.append("In order of their effect; its size is not known well enough to be shown:")
+        for side, phrase in sides:
+            for rank, effect in enumerate(side, 1):
+                change = moved[effect.position]
+                if self.sized:
+                    after = quantity.text(value + change, d)
+                    lines.append(
+                        f"  {after}  ({_signed(change, d)})  without {effect.id}, which pushes "
+                        f"{phrase}"
+                    )
+                else:
+                    lines.append(f"  {rank}. {effect.id} pushes {phrase}")
+        if self.quality is not None:
+            names, decimals = class_names(trained), target_decimals(trained)
+            lines.append(quality_sentence(self.quality, names, decimals))
         return "\n".join(lines)
 
-    def _repr_html_(self) -> str:
-        """Return the examples with their effects, for a notebook."""
-        lines = str(self).splitlines()[:2]
-        words = "".join(f"<p>{escape(line)}</p>" for line in lines)
-        return words + self.to_frame().to_html(index=False, float_format="{:+.4f}".format)
-
-    def _effects(self, sign: int) -> list[Effect]:
-        """Return all candidates, the smallest sign × effect first."""
-        first = self.scores.values[0]
-        effects = [
-            Effect(id=id_, position=int(at), effect=float(value), first=float(first[at]))
-            for id_, at, value in zip(
-                self.refined.train_ids.tolist(),
-                self.refined.positions,
-                self.refined.values[0],
-                strict=True,
-            )
+    def card(self) -> Card:
+        """Return what the model says, and what the answer would be without each example."""
+        words, quantity = str(self).splitlines(), self.quantity
+        rows = [
+            {"example": effect.id, "label": self._label(effect), "pushes": phrase}
+            | ({"without it": quantity.read(self.value + effect.effect)} if self.sized else {})
+            for side, phrase in zip((self.raising, self.lowering), quantity.phrases, strict=True)
+            for effect in side
         ]
-        return sorted(effects, key=lambda effect: sign * effect.effect)
+        return Card(
+            title=words[0],
+            facts={quantity.name: quantity.text(quantity.read(self.value), quantity.least)},
+            table=pd.DataFrame(rows),
+            words=tuple(words[-1:] if self.quality is not None else ()),
+        )
+
+    def _label(self, effect: Effect) -> str:
+        """Return the label of a training example."""
+        return label_of(self.trained, self.trained.train.targets[effect.position])
+
+    @property
+    def _raising_helps(self) -> bool:
+        """Whether examples that push the quantity up push to the label."""
+        quantity = self.quantity
+        if quantity.colors != ("up", "down"):
+            return quantity.colors[0] == "toward"
+        if self.measure != "prediction" or not self.labeled:
+            raise InvalidInput(
+                "Expected a query with a label, and its loss, probability, margin or prediction as "
+                f"the measure, to say what helps. Got {self.scores.measure}"
+                f"{'' if self.labeled else ' of a query without a label'}. Use .raising and "
+                ".lowering."
+            )
+        return self.value < float(self.query.targets.reshape(-1)[0])
+
+    @property
+    def _showing(self) -> Method:
+        """The method whose scores are shown."""
+        return _shown_by(self.method, self.trained)
+
+    def _parts(self) -> Explained:
+        """Return what the page shows of this."""
+        words = self.shown.method
+        if words != self.scores.method:
+            words = f"Effects: {words}. Candidates: {self.scores.method}."
+        return Explained(
+            trained=self.trained,
+            query=self.query,
+            labeled=self.labeled,
+            measure=self.measure,
+            quantity=self.quantity,
+            value=self.value,
+            method=self.method,
+            attribution=self.method.fit(self.trained),
+            raising=tuple((effect.position, effect.effect) for effect in self.raising),
+            lowering=tuple((effect.position, effect.effect) for effect in self.lowering),
+            sized=self.sized,
+            diagnostics=self.diagnostics,
+            words=words,
+        )
+
+    def _firmness(self) -> Any:
+        """Return what becomes of the answer as the examples behind it are removed together."""
+        quantity = self.quantity
+        first = self.scores.values[0] * (1 if quantity.rising else -1)
+        order = self.scores.positions[np.argsort(first, kind="stable")]
+        signs = np.sort(first)
+        return firmness(
+            self.trained,
+            self.query,
+            self.measure,
+            order[signs < 0],
+            order[::-1][signs[::-1] > 0],
+            quantity.phrases,
+            high=self._is_high(),
+        )
+
+    def _is_high(self) -> bool:
+        """Return whether the quantity is high, so that what pushes it up explains it."""
+        quantity, value = self.quantity, self.quantity.read(self.value)
+        if quantity.percent:
+            return value >= 50
+        if self.measure == "prediction":
+            return value >= float(self.trained.train.targets.double().mean())
+        return value >= 0
+
+    def _strongest(self, k: int) -> NDArray[np.intp]:
+        """Return positions of k examples: those shown, other candidates, all others."""
+        shown = sorted((*self.raising, *self.lowering), key=lambda e: -abs(e.effect))
+        others = self.shown.largest(len(self.shown.positions)).positions[0]
+        rest = self.scores.largest(min(len(self.scores.positions), k)).positions[0]
+        order = dict.fromkeys([*(e.position for e in shown), *others.tolist(), *rest.tolist()])
+        return np.array(list(order)[:k], dtype=np.intp)
+
+    def _side(self, sign: int) -> tuple[Effect, ...]:
+        """Return the examples whose sign × effect is negative, the most negative first."""
+        effects, positions = self.shown.values[0], self.shown.positions
+        order = np.argsort(sign * effects, kind="stable")[: self.k]
+        place = {int(position): i for i, position in enumerate(self.scores.positions)}
+        first = self.scores.values[0]
+        return tuple(
+            Effect(
+                id=self.shown.train_ids[i : i + 1].tolist()[0],
+                position=int(positions[i]),
+                effect=float(effects[i]),
+                first=float(first[place[int(positions[i])]]),
+            )
+            for i in order
+            if sign * effects[i] < 0
+        )
 
 
 def explain(
-    objective: Objective,
-    query: Any,
+    trained: Trained,
+    query: Data | Inputs,
     *,
     k: int = 10,
-    measure: MeasureLike = "loss",
+    measure: MeasureLike | None = None,
+    method: Method | None = None,
     solver: Solver | None = None,
     damping: float | None = None,
 ) -> Explanation:
     """Find the training examples behind one prediction.
 
-    All n examples are scored to first order. Of a convex model the 3k most helpful and 3k most
-    harmful are then predicted again in the refined order, and the k best of both are shown with
-    those effects; of another model, whose curvature is approximate, with those of first order.
+    All n examples are scored by the method. Of a convex model the 3k strongest on each side are
+    then predicted again by the method's refined form, where it has one, and the k strongest of
+    each side are shown with those effects.
 
     Args:
-        objective: R at θ̂.
-        query: (x, y) of one query.
-        k: How many helpful and harmful examples to show, >= 1.
-        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
-        solver: What inverts the curvature; chosen by cost if `None`.
-        damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        trained: The model: an objective, or a recorded training.
+        query: (x, y) of one query; or x alone, and the predicted class or number is explained.
+        k: How many examples to show on each side, >= 1.
+        measure: "loss", "margin", "probability", "prediction", or a function (outputs, targets) ->
+            [b]. If `None`, what the model answers: the loss where that says the probability of the
+            label, else its probability, margin or the predicted number.
+        method: What scores training examples; `whence.Influence()` if `None`.
+        solver: What inverts the curvature of that default; chosen by cost if `None`.
+        damping: λ >= 0 added to that curvature; chosen by rule if `None`.
 
     Returns:
-        The explanation: `.helpful`, `.harmful`, `.verify()`, `.to_frame()`, `.report(path)`.
+        The explanation: `.raising`, `.lowering`, `.verify()`, `.to_frame()`, `.report(path)`.
 
     Raises:
-        InvalidInput: If there is not exactly one query, or k < 1.
+        InvalidInput: If there is not exactly one query, k < 1, or both a method and options of the
+            default method are given.
+        UnsupportedModel: If the method does not apply to the model.
 
     Cost:
-        One first-order influence, and 6 k c solves.
+        Scores of one query; for influence on a convex model, 6 k c solves more.
 
     Examples:
         >>> import whence
@@ -289,28 +420,45 @@ def explain(
         >>> explanation = whence.explain(objective, (X[0], y[0]), k=3)
         >>> len(explanation.helpful)
         3
+        >>> whence.explain(objective, X[:1], k=3).labeled
+        False
     """
     if k < 1:
         raise InvalidInput(f"Expected k >= 1 examples to show. Got {k}.")
-    asked = objective.examples(query)
-    if len(asked) != 1:
+    scoring = chosen(trained, method, solver, damping)
+    examples, labeled = encoded(trained, query)
+    if len(examples) != 1:
         raise InvalidInput(
-            f"Expected one query to explain. Got {len(asked)}. "
+            f"Expected one query to explain. Got {len(examples)}. "
             "Pass one row, or use whence.influence for many."
         )
-    options: dict[str, Any] = {"measure": measure, "solver": solver, "damping": damping}
-    scores = influence(objective, asked, **options)
-    candidates = min(_CANDIDATES * k, len(objective.train))
-    where = np.union1d(scores.top(candidates).positions[0], scores.bottom(candidates).positions[0])
-    if objective.convex:
-        shown = influence(objective, asked, order="refined", indices=where, **options)
-    else:
-        shown = replace(
-            scores,
-            values=scores.values[:, where],
-            train_ids=scores.train_ids[where],
-            positions=scores.positions[where],
-        )
+    about = default_measure(trained, examples) if measure is None else measure
+    scores = scoring.fit(trained).scores(examples, measure=about)
+    candidates = min(_CANDIDATES * k, len(trained.train))
+    ends = scores.top(candidates).positions[0], scores.bottom(candidates).positions[0]
+    showing = _shown_by(scoring, trained)
+    fitted: Attribution = showing.fit(trained)
+    where = np.union1d(*ends)
     return Explanation(
-        objective=objective, query=asked, scores=scores, refined=shown, k=k, **options
+        trained=trained,
+        query=examples,
+        labeled=labeled,
+        method=scoring,
+        scores=scores,
+        shown=scores.at(where)
+        if showing is scoring
+        else fitted.scores(examples, measure=about, indices=where),
+        sized=fitted.calibrated,
+        k=k,
+        measure=about,
     )
+
+
+def _shown_by(method: Method, trained: Trained) -> Method:
+    """Return the method whose scores are shown: refined where the model is convex."""
+    return (method.refined() if trained.convex else None) or method
+
+
+def _signed(change: float, decimals: int) -> str:
+    """Return a change with its sign, as terminals show it."""
+    return f"{change:+.{decimals}f}"

@@ -6,21 +6,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.errors import InvalidInput
-from whence.methods.influence import chosen
+from whence.methods.choose import chosen
 from whence.methods.leave_one_out import converged, refit_without
 from whence.methods.method import Method
 from whence.objective.trained import Data, Trained
+from whence.result import Card, Result
 
 _GROWTH = 1.25  # from a set that did not flip the prediction to the next one tried
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class FlipSet:
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class FlipSet(Result):
     """Training examples whose removal changes a prediction, found by `flip_set`.
 
     Args:
@@ -57,6 +59,14 @@ class FlipSet:
             f"becomes class {self.after}: lead {self.lead_before:.3g} -> {self.lead_after:.3g}, "
             f"retrained"
         )
+
+    def card(self) -> Card:
+        """Return the outcome, and the first of the set."""
+        facts = {"retrained": f"{self.tried} times"}
+        if self.found:
+            facts = {"removed": f"{len(self.positions):,} of {self.n:,}", **facts}
+        table = pd.DataFrame({"id": self.ids, "position": self.positions}) if self.found else None
+        return Card(title=str(self), facts=facts, table=table)
 
 
 def flip_set(
@@ -123,7 +133,7 @@ def flip_set(
         return columns[:, before] - columns[:, runner_up]
 
     at_start = float(lead(outputs, queries.targets)[0])
-    scores = chosen(method).fit(base).scores(queries, measure=lead).values[0]
+    scores = chosen(base, method).fit(base).scores(queries, measure=lead).values[0]
     ranking = np.argsort(scores, kind="stable")
     ranking = ranking[scores[ranking] < 0][: min(largest, n - 1)]
     outcomes: dict[int, tuple[int, float]] = {}

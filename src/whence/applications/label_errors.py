@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,21 +17,24 @@ from torch import Tensor
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
 from whence.methods.changes import relabel_gain
-from whence.methods.influence import chosen
+from whence.methods.choose import chosen, default_label_method
 from whence.methods.loo_loss import (
-    HeldOut,
+    LooOutputs,
     best_penalty,
-    held_out,
+    loo_outputs,
     operations,
     penalty_applies,
 )
 from whence.methods.method import Method
+from whence.methods.model_quality import model_quality
 from whence.methods.prediction import Floats, MeasureLike, as_array
 from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Data, Trained
-from whence.pages import RankedPage, RankedRow, write
+from whence.pages import write
+from whence.result import Card, Result
 from whence.scores import Diagnostics
-from whence.views.examples import item_of, label_of, lights_of
+from whence.views.answer import label_of
+from whence.views.labels import label_errors_page
 
 Ranking = Literal["self_influence", "held_out_loss", "loss"]
 Penalty = Literal["fitted", "best"]
@@ -43,15 +46,10 @@ _NAMES: dict[str, str] = {
     "held_out_loss": "held-out loss",
     "loss": "loss",
 }
-_WORDS = (
-    "Training examples whose label the model believes only because it was told. Look at them from "
-    "the top, and correct those that are wrong. The suggested label is what the model says of the "
-    "example when it is trained without it."
-)
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class LabelErrors:
+class LabelErrors(Result):
     """Training examples ranked by how wrong their labels look; made by `find_label_errors`.
 
     Args:
@@ -85,14 +83,15 @@ class LabelErrors:
         """Return n."""
         return len(self.ranking)
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         """Return what they are ranked by, and the first twenty."""
         first = self.to_frame().head(20).to_string(index=False)
         return f"{len(self):,} training examples by {self.ranked_by}\n{first}"
 
-    def _repr_html_(self) -> str:
-        """Return the first twenty, for a notebook."""
-        return str(self.to_frame().head(20).to_html(index=False))
+    def card(self) -> Card:
+        """Return what they are ranked by, and the first twenty."""
+        title = f"{len(self):,} training examples by {self.ranked_by}"
+        return Card(title=title, table=self.to_frame())
 
     def to_frame(self) -> pd.DataFrame:
         """Return the ranking as a frame, a row per training example.
@@ -147,9 +146,11 @@ class LabelErrors:
         path: str | os.PathLike[str],
         *,
         rows: int = 100,
+        held_out: Data | None = None,
         image_shape: tuple[int, ...] | None = None,
         texts: Sequence[str] | None = None,
         title: str = "Which labels look wrong?",
+        about: Sequence[str] = (),
         command: str = "find_label_errors(objective).report(path)",
     ) -> Path:
         """Write the first of the ranking as one self-contained HTML page.
@@ -157,9 +158,12 @@ class LabelErrors:
         Args:
             path: The file; an existing one is replaced, whole or not at all.
             rows: How many examples to show, at least 1.
+            held_out: (X, y) that the model was not fitted on, to say how good it is. If `None`, a
+                linear model is judged on training examples predicted without themselves.
             image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
             texts: The training examples as texts, [n], where the rows are made from texts.
             title: The heading.
+            about: Which data and model these are, a sentence each; the first stands on top.
             command: What reproduces the page; shown at its end.
 
         Returns:
@@ -173,41 +177,22 @@ class LabelErrors:
             raise InvalidInput(f"Expected rows >= 1. Got {rows}.")
         if texts is not None and len(texts) != n:
             raise InvalidInput(f"Expected {n} texts, one per training example. Got {len(texts)}.")
-        where = self.ranking[:rows]
-        shown = self.objective.train.subset(where)
-        ranked = []
-        for row, position in enumerate(where.tolist()):
-            item = item_of(
-                self.objective,
-                shown,
-                row,
-                title=f"Training example {shown.ids[row]}",
-                image_shape=image_shape,
-            )
-            if texts is not None:
-                item = replace(item, text=texts[position], columns=())
-            known = row < len(self.suggested)
-            if known:
-                item = replace(item, predicted=label_of(self.objective, self.suggested[row]))
-            ranked.append(
-                RankedRow(
-                    item=item,
-                    score=float(self.scores[position]),
-                    loss=None if self.method == "loss" else float(self.loss[position]),
-                    gain=float(self.gain[row]) if known and self.gain is not None else None,
-                )
-            )
-        page = RankedPage(
-            title=title,
-            words=_WORDS,
+        page = label_errors_page(
+            self.objective,
+            self.ranking[:rows],
             score=self.score_name,
-            unit="nats",
-            rows=tuple(ranked),
-            lights=lights_of(self.diagnostics, convex=self.objective.convex),
-            method=f"Ranked by {self.ranked_by}; suggested labels by one "
-            "Newton step without the example; gains to first order.",
+            ranked_by=self.ranked_by,
+            scores=self.scores,
+            losses=None if self.method == "loss" else self.loss,
+            suggested=self.suggested,
+            gain=self.gain,
+            diagnostics=self.diagnostics,
+            quality=model_quality(self.objective, held_out),
+            image_shape=image_shape,
+            texts=texts,
+            title=title,
+            about=tuple(about),
             command=command,
-            n=n,
         )
         return write(page, path)
 
@@ -246,7 +231,8 @@ def find_label_errors(
         method: Rank by the "held_out_loss", by "self_influence", or by the "loss" itself for
             comparison; or by the self-scores of any `Method`. If `None`, the held-out loss where
             penalties can be tried and that takes about a minute at most (10¹³ operations), else
-            self-influence; the loss of a model without derivatives.
+            self-influence; the out-of-bag error of trees (`whence.DataOOB`); the loss of another
+            model without derivatives.
         penalty: Ask the model as "fitted", or at the "best" penalty: for linear models with a
             smooth loss and an L2 penalty. If `None`, the best for a ranking by the held-out loss
             where it can be had, else as fitted.
@@ -299,6 +285,8 @@ def find_label_errors(
     everything = np.arange(len(train))
     smooth = isinstance(objective, Objective)
     if method is None:
+        method = default_label_method(objective)
+    if method is None:
         quick = penalty_applies(objective) and operations(objective) <= _A_MINUTE
         method = "held_out_loss" if quick else "self_influence" if smooth else "loss"
     if penalty is None and method == "held_out_loss" and penalty_applies(objective):
@@ -311,10 +299,11 @@ def find_label_errors(
     losses = as_array(objective.loss(objective.outputs(train), train.targets))
     without = None
     if method == "held_out_loss":
-        without = held_out(objective_of(objective), everything, **options)
+        without = loo_outputs(objective_of(objective), everything, **options)
     own, diagnostics = None, Diagnostics(notes=objective.notes)
     if isinstance(method, Method) or smooth:
-        found = chosen(method if isinstance(method, Method) else None, **options).fit(objective)
+        named = method if isinstance(method, Method) else None
+        found = chosen(objective, named, **options).fit(objective)
         ranked, diagnostics = found.self_values(everything)
         own = as_array(ranked)
     if without is not None:
@@ -347,14 +336,14 @@ def _suggested(
     objective: Trained,
     labels: Tensor,
     first: NDArray[np.intp],
-    without: HeldOut | None,
+    without: LooOutputs | None,
     options: dict[str, Any],
 ) -> Tensor:
     """Return the label with the smallest loss without each of the first examples."""
     if without is not None:
         outputs = without.outputs[torch.from_numpy(first)]
     elif isinstance(objective, Objective):
-        outputs = held_out(objective, first, **options).outputs
+        outputs = loo_outputs(objective, first, **options).outputs
     else:  # as the model is, the example in its training data
         outputs = objective.outputs(objective.train.subset(first))
     return _likeliest(objective, outputs, labels)

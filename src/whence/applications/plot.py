@@ -7,18 +7,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from whence.applications.explain import Explanation, Verification
+from whence.applications.explain import Explanation
 from whence.errors import InvalidInput
+from whence.evaluation.agreement import Agreement
 from whence.evaluation.figure import axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_HELPED, _HARMED = "#1b7f64", "#b4233f"  # as on the pages
+_TOWARD, _AGAINST, _UP, _DOWN = "#1b7f64", "#b4233f", "#e07010", "#7c5ce0"  # as on the pages
+_COLORS = {"toward": _TOWARD, "against": _AGAINST, "up": _UP, "down": _DOWN}
 
 
 def effects(explanation: Explanation, *, ax: Axes | None = None) -> Axes:
-    """Draw the effect of each helpful and harmful example as a bar.
+    """Draw the change of the answer without each example that pushes it, as a bar.
+
+    The colors say which way an example pushes: green to the label, red away from it; orange up and
+    violet down where that is no class.
 
     Args:
         explanation: From `whence.explain`.
@@ -38,25 +43,27 @@ def effects(explanation: Explanation, *, ax: Axes | None = None) -> Axes:
         >>> len(ax.patches)
         6
     """
-    ax = axes(ax)
-    shown = [*explanation.helpful, *explanation.harmful[::-1]]
-    sizes = [effect.effect for effect in shown]
-    colors = [_HELPED if size > 0 else _HARMED for size in sizes]
-    ax.barh(range(len(shown)), sizes, color=colors)
-    ax.set_yticks(range(len(shown)), [str(effect.id) for effect in shown])
+    ax, quantity = axes(ax), explanation.quantity
+    now = quantity.read(explanation.value)
+    sides = zip(quantity.colors, (explanation.raising, explanation.lowering), strict=True)
+    shown = [(effect, _COLORS[color]) for color, side in sides for effect in side]
+    sizes = [quantity.read(explanation.value + effect.effect) - now for effect, _ in shown]
+    order = np.argsort(sizes, kind="stable")[::-1]
+    ax.barh(range(len(shown)), [sizes[i] for i in order], color=[shown[i][1] for i in order])
+    ax.set_yticks(range(len(shown)), [str(shown[i][0].id) for i in order])
     ax.invert_yaxis()
     ax.axvline(0, color="0.4", linewidth=0.8)
-    unit = " (nats)" if explanation.scores.measure == "loss" else ""
-    ax.set_xlabel(f"change of the {explanation.scores.measure} without it{unit}")
+    unit = " (points)" if quantity.percent else ""
+    ax.set_xlabel(f"change of {quantity.name} without it{unit}")
     ax.set_ylabel("training example")
     return ax
 
 
-def predicted_against_actual(verification: Verification, *, ax: Axes | None = None) -> Axes:
-    """Draw predicted effects against those of retraining, with the identity line.
+def predicted_against_actual(verification: Agreement, *, ax: Axes | None = None) -> Axes:
+    """Draw predicted changes against those of retraining, with the identity and the fitted line.
 
     Args:
-        verification: From `explanation.verify(k)`.
+        verification: From `explanation.verify(k)` or `whence.evaluation.loo_correlation`.
         ax: Axes to draw on; a new figure by default.
 
     Returns:
@@ -73,20 +80,11 @@ def predicted_against_actual(verification: Verification, *, ax: Axes | None = No
         >>> whence.plot.predicted_against_actual(verification).get_ylabel()
         'change after retraining'
     """
-    ax = axes(ax)
-    both = np.concatenate([verification.predicted, verification.actual])
-    ends = float(both.min()), float(both.max())
-    ax.plot(ends, ends, color="0.6", linewidth=1, label="identity")
-    label = f"R {verification.r:.4f}, slope {verification.slope:.3f}"
-    ax.scatter(verification.predicted, verification.actual, s=14, label=label)
-    ax.set_xlabel("predicted change")
-    ax.set_ylabel("change after retraining")
-    ax.legend()
-    return ax
+    return verification.plot(ax)
 
 
 def acting(image: NDArray[Any], derivative: NDArray[Any], *, ax: Axes | None = None) -> Axes:
-    """Draw an image with what in it acts on a prediction: red raises the measure, blue lowers it.
+    """Draw an image with its input attribution: red raises the measure, blue lowers it.
 
     Args:
         image: Gray [h, w] or color [h, w, 3].

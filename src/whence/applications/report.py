@@ -3,55 +3,70 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from whence.applications.queries import Inputs, encoded
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
-from whence.methods.influence import influence
+from whence.methods.choose import chosen
+from whence.methods.method import Method
+from whence.methods.model_quality import model_quality
 from whence.methods.prediction import MeasureLike
-from whence.objective.losses import CrossEntropy, measure_of
-from whence.objective.objective import Objective
-from whence.pages import BatchPage, QueryRow, write
-from whence.views.examples import class_of, item_of, lights_of
+from whence.objective.trained import Data, Trained
+from whence.pages import write
+from whence.views.batch import batch_page
+from whence.views.quantity import default_measure
 from whence.views.sequences import Decode
 
-_UNITS = {"loss": "nats", "margin": "log odds", "probability": "probability"}
+_CANDIDATES = 3  # candidates per example shown
+_OPERATIONS = 2e12  # that refining what is shown may take: some ten seconds
+_PASSES = 10  # over the data, for each example that is refined
 
 
 def report(
-    objective: Objective,
-    queries: Any,
+    trained: Trained,
+    queries: Data | Inputs,
     path: str | os.PathLike[str],
     *,
     k: int = 5,
-    measure: MeasureLike = "loss",
+    measure: MeasureLike | None = None,
+    method: Method | None = None,
     solver: Solver | None = None,
     damping: float | None = None,
+    held_out: Data | None = None,
     image_shape: tuple[int, ...] | None = None,
     decode: Decode | None = None,
     title: str = "What is behind these predictions?",
-    command: str = "whence.report(objective, queries, path)",
+    about: Sequence[str] = (),
+    command: str = "whence.report(trained, queries, path)",
 ) -> Path:
     """Write a page about many predictions: a row each, to search, sort and filter.
 
-    Each row has the query, what the model says and the truth, and its k most helpful and k most
-    harmful training examples with their effects, first order: `explain` refines them for one.
+    Each row has the query, what the model says and the label, and the k training examples that push
+    its answer most either way. All are scored by the method; of a convex model the candidates are
+    then predicted again by the method's refined form, unless that would take long. Effects whose
+    size is not to be trusted are shown as bars without numbers.
 
     Args:
-        objective: R at θ̂.
-        queries: (X, y) of q queries.
+        trained: The model: an objective, or a recorded training.
+        queries: (X, y) of q queries; or X alone, labeled by what the model predicts.
         path: The file; an existing one is replaced, whole or not at all.
-        k: Helpful and harmful examples per query, >= 1.
-        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
-        solver: What inverts the curvature; chosen by cost if `None`.
-        damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        k: Training examples per query and side, >= 1.
+        measure: "loss", "margin", "probability", "prediction", or a function (outputs, targets) ->
+            [b]. If `None`, what the model answers, as for `whence.explain`.
+        method: What scores training examples; `whence.Influence()` if `None`.
+        solver: What inverts the curvature of that default; chosen by cost if `None`.
+        damping: λ >= 0 added to that curvature; chosen by rule if `None`.
+        held_out: (X, y) that the model was not fitted on, to say how good it is. If `None`, a
+            linear model is judged on training examples predicted without themselves.
         image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
         decode: From a list of token numbers to text, such as a tokenizer's decode, where the
             inputs are tokens; the numbers are shown if `None`.
         title: The heading.
+        about: Which data and model these are, a sentence each; the first stands on top.
         command: What reproduces the page; shown at its end.
 
     Returns:
@@ -59,9 +74,11 @@ def report(
 
     Raises:
         InvalidInput: If queries or options cannot be used, or the path cannot be written.
+        UnsupportedModel: If the method does not apply to the model.
 
     Cost:
-        `influence` of all queries; the page holds each query and each shown example once.
+        Scores of all queries, and the refined scores of at most 6 k q candidates; the page holds
+        each query and each shown example once.
 
     References:
         Koh & Liang (2017), section 2.1, equation 2.
@@ -81,53 +98,41 @@ def report(
     """
     if k < 1:
         raise InvalidInput(f"Expected k >= 1. Got {k}.")
-    asked = objective.examples(queries)
-    scores = influence(objective, queries, measure=measure, solver=solver, damping=damping)
-    outputs = objective.outputs(asked)
-    values = measure_of(objective.loss, measure)(outputs, asked.targets).tolist()
-    sides = scores.top(k), scores.bottom(k)
-    where = np.unique(np.concatenate([side.positions.ravel() for side in sides]))
-    shown = objective.train.subset(where)
-    place = {int(position): index for index, position in enumerate(where)}
-
-    def behind(query: int, side: int) -> tuple[tuple[int, float], ...]:
-        sign = 1 if side == 0 else -1
-        pairs = zip(sides[side].positions[query], sides[side].values[query], strict=True)
-        return tuple((place[int(i)], float(v)) for i, v in pairs if sign * v > 0)
-
-    names = [str(name) for name in objective.classes]  # a regression has no right answer to name
-    if not names and isinstance(objective.loss, CrossEntropy) and outputs.ndim == 2:
-        names = [str(c) for c in range(outputs.shape[1])]
-    options: dict[str, Any] = {"image_shape": image_shape, "decode": decode}
-    diagnostics = scores.diagnostics
-    page = BatchPage(
+    scoring = chosen(trained, method, solver, damping)
+    examples, labeled = encoded(trained, queries)
+    about_what = default_measure(trained, examples.subset(np.arange(1)))
+    quantity = about_what if measure is None else measure
+    scores = scoring.fit(trained).scores(examples, measure=quantity)
+    most = min(_CANDIDATES * k, len(trained.train))
+    ends = scores.top(most).positions, scores.bottom(most).positions
+    where = np.unique(np.concatenate([end.ravel() for end in ends]))
+    refined = scoring.refined() if trained.convex and _affordable(trained, len(where)) else None
+    shown, fitted = scores.at(where), scoring.fit(trained)
+    if refined is not None:
+        fitted = refined.fit(trained)
+        shown = fitted.scores(examples, measure=quantity, indices=where)
+    page = batch_page(
+        trained,
+        examples,
+        shown,
+        labeled=labeled,
+        measure=quantity,
+        unit=fitted.unit,
+        sized=fitted.calibrated,
+        k=k,
+        quality=model_quality(trained, held_out),
+        image_shape=image_shape,
+        decode=decode,
         title=title,
-        words=f"The {k} most helpful and the {k} most harmful training examples of each query.",
-        measure=scores.measure,
-        unit=_UNITS.get(scores.measure, ""),
-        examples=tuple(
-            item_of(objective, shown, i, title=f"Training example {name}", **options)
-            for i, name in enumerate(shown.ids)
-        ),
-        rows=tuple(
-            QueryRow(
-                query=item_of(
-                    objective,
-                    asked,
-                    query,
-                    title=f"Query {name}",
-                    **options,
-                    predicted=names[class_of(outputs[query])] if names else None,
-                ),
-                value=values[query],
-                helpful=behind(query, 0),
-                harmful=behind(query, 1),
-            )
-            for query, name in enumerate(asked.ids)
-        ),
-        lights=lights_of(diagnostics, convex=objective.convex) if diagnostics else (),
-        method=f"{scores.method}.",
+        about=tuple(about),
         command=command,
-        n=len(objective.train),
     )
     return write(page, path)
+
+
+def _affordable(trained: Trained, candidates: int) -> bool:
+    """Return whether candidates can be refined in some ten seconds."""
+    params = getattr(trained, "params", None)
+    if params is None:
+        return True
+    return _PASSES * candidates * len(trained.train) * len(params) <= _OPERATIONS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shlex
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from whence.applications.explain import Explanation
-    from whence.objective.objective import Objective
+    from whence.cli.sources import Chosen
+    from whence.objective.trained import Trained
     from whence.sources.entry import Source
 
 
@@ -29,6 +31,16 @@ def say(notes: tuple[str, ...]) -> None:
     """Print what was done to the data, apart from the answer."""
     for note in notes:
         typer.echo(f"note: {note}", err=True)
+
+
+def told(source: Chosen, found: Source) -> tuple[str, ...]:
+    """Return which data a page is about and what was done to them, a sentence each."""
+    where, n = Path(source.where), len(found.objective.train)
+    about = f"{where.name}, a model fitted on {n:,} examples."
+    if where.is_file():
+        digest = hashlib.sha256(where.read_bytes()).hexdigest()
+        return about, f"{where.name} has the SHA-256 digest {digest}.", *found.notes
+    return about, *found.notes
 
 
 def wrote(path: Path | None) -> None:
@@ -54,7 +66,7 @@ def said(found: Source) -> dict[str, Any]:
         sequence of tokens has no one prediction, a regression no probability.
     """
     from whence.objective.losses import CrossEntropy, Logistic
-    from whence.views.examples import class_of
+    from whence.views.answer import class_of
     from whence.views.sequences import counted
 
     objective = found.objective
@@ -80,7 +92,7 @@ def said(found: Source) -> dict[str, Any]:
     }
 
 
-def label_of(objective: Objective, target: Tensor) -> Any:
+def label_of(objective: Trained, target: Tensor) -> Any:
     """Return a target as the user's data have it; `None` for a sequence of tokens."""
     from whence.views.sequences import counted
 
@@ -94,16 +106,16 @@ def label_of(objective: Objective, target: Tensor) -> Any:
 def explained(explanation: Explanation) -> list[dict[str, Any]]:
     """Return the helpful and harmful examples of an explanation as records, for JSON."""
     return scored(
-        explanation.objective,
+        explanation.trained,
         (
             (effect.position, {"score": effect.effect, "first": effect.first})
-            for effect in (*explanation.helpful, *explanation.harmful)
+            for effect in (*explanation.raising, *explanation.lowering)
         ),
     )
 
 
 def scored(
-    objective: Objective, scores: Iterable[tuple[int, dict[str, float]]]
+    objective: Trained, scores: Iterable[tuple[int, dict[str, float]]]
 ) -> list[dict[str, Any]]:
     """Return scores of training examples as records, the largest first.
 

@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from whence.cli.answers import print_json, say, typed, wrote
-from whence.cli.options import Interrupted, Json, Measure, Output, Page, Rows, possible
+from whence.cli.answers import print_json, say, told, typed, wrote
+from whence.cli.methods import MethodOption, RankingName, method_of
+from whence.cli.options import Answer, Interrupted, Json, Output, Page, Rows, possible
 from whence.cli.sources import KINDS, Chosen, reads
 
 
@@ -19,7 +20,7 @@ def report(
     output: Page = Path("whence.html"),
     rows: Rows = 100,
     k: Annotated[int, typer.Option("-k", help="Examples to show on each side of a row.")] = 5,
-    measure: Measure = "loss",
+    measure: Answer = None,
     as_json: Json = False,
 ) -> None:
     """Write a page about many predictions, each with the training examples behind it.
@@ -29,7 +30,15 @@ def report(
     from whence.applications.report import report as write_report
 
     found = source.load(rows=rows)
-    write_report(found.objective, found.queries, output, k=k, measure=measure, command=typed())
+    write_report(
+        found.objective,
+        found.queries,
+        output,
+        k=k,
+        measure=measure,
+        about=told(source, found),
+        command=typed(),
+    )
     if as_json:
         print_json({"notes": found.notes, "queries": found.names, "output": str(output)})
         return
@@ -42,10 +51,11 @@ def label_errors(
     source: Chosen,
     k: Annotated[int, typer.Option("-k", help="How many to print.")] = 20,
     method: Annotated[
-        Literal["held_out_loss", "self_influence", "loss"] | None,
+        RankingName | None,
         typer.Option(
-            help="What to rank by. Default: held_out_loss where other penalties can be tried in a "
-            "minute or so, else self_influence."
+            help="What to rank by: a loss, or the effect that a method finds of each example on "
+            "itself. Default: held_out_loss where other penalties can be tried in a minute or so, "
+            "else self_influence."
         ),
     ] = None,
     penalty: Annotated[
@@ -65,9 +75,14 @@ def label_errors(
     from whence.applications.label_errors import find_label_errors
 
     found = source.load()
-    errors = find_label_errors(found.objective, method=method, penalty=penalty)
+    ranking = method if method in (None, "held_out_loss", "self_influence", "loss") else None
+    errors = find_label_errors(
+        found.objective,
+        method=ranking or method_of(method),  # type: ignore[arg-type]
+        penalty=penalty,
+    )
     if output is not None:
-        errors.report(output, command=typed())
+        errors.report(output, about=told(source, found), command=typed())
     frame = errors.to_frame().head(k)
     if as_json:
         print_json({"notes": found.notes, "ranked_by": errors.ranked_by, "suspects": frame})
@@ -84,6 +99,7 @@ def evaluate(
     rows: Rows = 20,
     subsets: Annotated[int, typer.Option(help="Random subsets to train on, at least 3.")] = 50,
     fraction: Annotated[float, typer.Option(help="Of the examples that each keeps.")] = 0.5,
+    method: MethodOption = None,
     bank: Annotated[
         Path | None,
         typer.Option(
@@ -104,7 +120,12 @@ def evaluate(
     found = source.load(rows=rows)
     try:
         score = evaluation_of(
-            found.objective, found.queries, subsets=subsets, fraction=fraction, directory=bank
+            found.objective,
+            found.queries,
+            subsets=subsets,
+            fraction=fraction,
+            directory=bank,
+            method=method_of(method),
         )
     except KeyboardInterrupt:
         raise Interrupted(

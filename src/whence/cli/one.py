@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from whence.cli.answers import explained, print_json, said, say, scored, typed, wrote
-from whence.cli.options import Image, Interrupted, Json, Measure, Output, Row, one, possible
+from whence.cli.answers import explained, print_json, said, say, scored, told, typed, wrote
+from whence.cli.methods import MethodOption, method_of
+from whence.cli.options import (
+    Answer,
+    Image,
+    Interrupted,
+    Json,
+    Measure,
+    Output,
+    Row,
+    one,
+    possible,
+)
 from whence.cli.sources import KINDS, Chosen, EntryOptions, ImageOptions, reads
 
 Count = Annotated[int, typer.Option("-k", help="How many examples to show on each side.")]
@@ -20,10 +32,11 @@ def explain(
     row: Row = None,
     image: Image = None,
     k: Count = 10,
-    measure: Measure = "loss",
+    measure: Answer = None,
     output: Output = None,
     verify: Annotated[
-        int | None, typer.Option(help="Removals to retrain for the page; 20 by default.")
+        int | None,
+        typer.Option(help="Removals to retrain for the page; 20 of a convex model by default."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -42,13 +55,21 @@ def explain(
     if verify is not None and output is None:
         raise typer.BadParameter("--verify is read with --output FILE alone: leave it out")
     found = source.load(**one(row, image))
-    explanation = explain_one(found.objective, found.queries, k=k, measure=measure)
+    asked = found.queries if found.labeled else (found.queries[0], None)
+    explanation = explain_one(found.objective, asked, k=k, measure=measure)
     if output is not None:
-        removals = 20 if verify is None else verify
-        title = f"Why is {found.names[0]} read so?"
-        explanation.report(output, verify=removals, command=typed(), title=title)
+        name = found.names[0]
+        explanation.report(
+            output, verify=verify, command=typed(), query_name=name, about=told(source, found)
+        )
     if as_json:
-        answer = {**said(found), "measure": measure, "value": explanation.value}
+        quality = explanation.quality
+        answer = {
+            **said(found),
+            "measure": explanation.scores.measure,
+            "value": explanation.value,
+            "quality": None if quality is None else asdict(quality),
+        }
         print_json({"notes": found.notes, **answer, "scores": explained(explanation)})
         return
     say(found.notes)
@@ -68,6 +89,7 @@ def influence(
             help="The derivative, one Newton step, or two steps more: slower, closer to retraining."
         ),
     ] = "first",
+    method: MethodOption = None,
     measure: Measure = "loss",
     as_json: Json = False,
 ) -> None:
@@ -75,10 +97,14 @@ def influence(
 
     Example: whence influence train.csv --target y --row 17 -k 5
     """
-    from whence.methods.influence import influence as influence_on
+    from whence.methods.influence import Influence
+    from whence.views.quantity import quantity_of
 
+    if method is not None and order != "first":
+        raise typer.BadParameter("--order is one of influence's own: leave out --method")
     found = source.load(**one(row, image))
-    scores = influence_on(found.objective, found.queries, order=order, measure=measure)
+    scorer = method_of(method) or Influence(order=order)
+    scores = scorer.fit(found.objective).scores(found.queries, measure=measure)
     top, bottom = scores.top(k), scores.bottom(k)
     if as_json:
         ends = (
@@ -90,12 +116,11 @@ def influence(
         print_json({"notes": found.notes, **answer})
         return
     say(found.notes)
-    # Without a helpful example the loss is higher, and the margin and the probability are lower.
-    lost = (top, bottom) if measure == "loss" else (bottom, top)
-    unit = "nats" if measure == "loss" else measure
-    for title, ranking in zip(("helpful", "harmful"), lost, strict=True):
+    quantity = quantity_of(found.objective, found.objective.examples(found.queries), measure)
+    phrases = quantity.phrases if quantity.rising else quantity.phrases[::-1]
+    for phrase, ranking in zip(phrases[::-1], (top, bottom), strict=True):
         for name, value in ranking:
-            typer.echo(f"{name!s:>12}  {value:+.5f} {unit}  {title}")
+            typer.echo(f"{name!s:>12}  {value:+.5f}  pushes {phrase}")
     typer.echo(scores.diagnostics)
 
 
@@ -105,7 +130,7 @@ def verify(
     row: Row = None,
     image: Image = None,
     k: Annotated[int, typer.Option("-k", help="How many removals to retrain.")] = 20,
-    measure: Measure = "loss",
+    measure: Answer = None,
     as_json: Json = False,
 ) -> None:
     """Retrain without the most influential examples, and compare with what was predicted.
@@ -115,17 +140,10 @@ def verify(
     from whence.applications.explain import explain as explain_one
 
     found = source.load(**one(row, image))
-    checked = explain_one(found.objective, found.queries, measure=measure).verify(k)
+    asked = found.queries if found.labeled else (found.queries[0], None)
+    checked = explain_one(found.objective, asked, measure=measure).verify(k)
     if as_json:
-        removals = [
-            {"id": name, "predicted": predicted, "actual": actual}
-            for name, predicted, actual in zip(
-                checked.ids.tolist(),
-                checked.predicted.tolist(),
-                checked.actual.tolist(),
-                strict=True,
-            )
-        ]
+        removals = checked.to_frame()[["id", "predicted", "actual"]]
         print_json({"r": checked.r, "slope": checked.slope, "removals": removals})
         return
     say(found.notes)

@@ -59,6 +59,15 @@ Measure = Annotated[
         "of the label."
     ),
 ]
+Answer = Annotated[
+    Literal["loss", "margin", "probability", "prediction"] | None,
+    typer.Option(
+        "--measure",
+        help="What the examples are scored by. Default: what the model answers, the probability of "
+        "the label, the margin or the predicted number.",
+        show_default=False,
+    ),
+]
 Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="Write a page to this file.", callback=possible),

@@ -22,12 +22,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import final
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from whence.curvature.downdate import Downdated, downdated
 from whence.curvature.exact import Curvature
-from whence.curvature.inverse import KroneckerInverse
 from whence.linalg.cg import CG
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse
@@ -36,8 +35,8 @@ from whence.objective.objective import Objective
 from whence.objective.trained import Examples
 
 _CHUNK = 16  # examples whose Jacobians are made at once; the work grows with its square
+_PROBES = 8  # random sums of the columns of B whose residuals are computed
 _TILE = 2**23  # numbers in B for one tile of changes: 64 MB of float64
-_GROUP = 2**27  # numbers in the Jacobians of a group that is taken out in closed form
 
 
 class Changes(ABC):
@@ -56,7 +55,7 @@ class Changes(ABC):
         """Return H′ⱼ⁻¹ vⱼ for each column, [p, k]."""
 
     @abstractmethod
-    def pull(self) -> Tensor:
+    def initial_gradient(self) -> Tensor:
         """Return r(θ̂) = (1/n) Σ δ g, the gradient of the changed objective at θ̂, [p, k]."""
 
     @abstractmethod
@@ -95,7 +94,7 @@ class Changes(ABC):
             Nocedal & Wright (2006), equation 6.17.
         """
         here = self.gradient(deltas)
-        change = here - self.pull()
+        change = here - self.initial_gradient()
         along = (change * deltas).sum(0)
         inverse_along = torch.where(along > 0, 1 / along, torch.zeros_like(along))
         a = inverse_along * (deltas * here).sum(0)
@@ -120,7 +119,7 @@ class SingleChanges(Changes):
 
     objective: Objective
     parts: tuple[tuple[Examples, Tensor]]
-    inverse: LinearOperator
+    inverse: Inverse
     b: Tensor
     curvature: Tensor
     inner: Tensor
@@ -143,7 +142,24 @@ class SingleChanges(Changes):
         correction = torch.einsum("mab,mbc,mc->ma", self.inner, self.curvature, correction)
         return self.inverse.matmat(v) - torch.einsum("pmc,mc->pm", self.b, correction)
 
-    def pull(self) -> Tensor:
+    @cached_property
+    def residual(self) -> float | None:
+        """The relative residual of H B = Jᵀ on random signed sums of its columns.
+
+        `None` where H is an approximation of the curvature: see `Inverse.substitute`.
+        """
+        if self.inverse.substitute:
+            return None
+        ((examples, _),) = self.parts
+        m, c = self.b.shape[1:]
+        generator = torch.Generator().manual_seed(0)
+        signs = torch.randint(0, 2, (m, c, min(_PROBES, m * c)), generator=generator)
+        signs = signs.mul_(2).sub_(1).to(self.b)
+        right = self.objective.vjp(examples, signs)
+        left = self.inverse.operator.matmat(torch.einsum("pmc,mck->pk", self.b, signs))
+        return float((right - left).norm() / right.norm()) if right.any() else 0.0
+
+    def initial_gradient(self) -> Tensor:
         """Return (δ/n) g."""
         ((examples, weights),) = self.parts
         n = len(self.objective.train)
@@ -151,13 +167,13 @@ class SingleChanges(Changes):
 
     def first(self) -> Tensor:
         """Return −(δ/n) B ∂ℓ/∂f."""
-        return self._combine(self._pulls())
+        return self._combine(self._output_gradients())
 
     def newton(self) -> Tensor:
         """Return −(δ/n) B M ∂ℓ/∂f."""
-        return self._combine(torch.einsum("mab,mb->ma", self.inner, self._pulls()))
+        return self._combine(torch.einsum("mab,mb->ma", self.inner, self._output_gradients()))
 
-    def _pulls(self) -> Tensor:
+    def _output_gradients(self) -> Tensor:
         """Return (δ/n) ∂ℓ/∂f, [m, c]."""
         ((examples, weights),) = self.parts
         outputs = self.objective.outputs(examples)
@@ -185,7 +201,7 @@ class GroupChange(Changes):
     inverse: Inverse
 
     def solve(self, v: Tensor) -> Tensor:
-        """Return H′⁻¹ v: in closed form in a Kronecker metric, else by conjugate gradients on H′.
+        """Return H′⁻¹ v: in closed form where H⁻¹ has one, else by conjugate gradients on H′.
 
         The iteration is preconditioned by H⁻¹.
         """
@@ -195,43 +211,29 @@ class GroupChange(Changes):
         return CG(rtol=1e-10, preconditioner=self.inverse).prepare(changed).matmat(v)
 
     @cached_property
-    def _downdated(self) -> Downdated | None:
-        """H′⁻¹ in closed form, where H is a Kronecker approximation and the group is small."""
-        objective, p = self.objective, len(self.objective.params)
-        if not isinstance(self.inverse, KroneckerInverse):
+    def _downdated(self) -> LinearOperator | None:
+        """H′⁻¹ in closed form, or `None` where H⁻¹ has none to offer."""
+        if any(self.objective.outputs(examples).ndim != 2 for examples, _ in self.parts):
             return None
-        columns, signs = [], []
-        for examples, weights in self.parts:
-            outputs = objective.outputs(examples)
-            if outputs.ndim != 2 or p * outputs.numel() > _GROUP:
-                return None
-            m, c = outputs.shape
-            values, vectors = torch.linalg.eigh(
-                output_hessian(objective.loss, outputs, examples.targets)
-            )
-            share = weights.abs().reshape(m, 1) / len(objective.train)
-            roots = vectors * (values.clamp_min(0) * share).sqrt().unsqueeze(1)
-            jacobians = _jacobian_columns(objective, examples, c)
-            columns.append(torch.einsum("pma,mab->pmb", jacobians, roots).reshape(p, m * c))
-            signs.append(weights.sign().expand(m, c).reshape(-1))
-        least = 1 / float(self.inverse.closed.eigenvalues().max())
-        return downdated(self.inverse, torch.cat(columns, 1), torch.cat(signs), least)
+        rows = _CurvatureRoots(self.objective, self.parts)
+        signs = [weights.sign().expand(-1, rows.c).reshape(-1) for _, weights in self.parts]
+        return self.inverse.downdated(rows, torch.cat(signs))
 
     def first(self) -> Tensor:
         """Return −(1/n) H⁻¹ Σ δ g."""
-        return -self.inverse.matmat(self.pull())
+        return -self.inverse.matmat(self.initial_gradient())
 
     def newton(self) -> Tensor:
         """Return −(1/n) H′⁻¹ Σ δ g."""
-        return -self.solve(self.pull())
+        return -self.solve(self.initial_gradient())
 
-    def pull(self) -> Tensor:
+    def initial_gradient(self) -> Tensor:
         """Return (1/n) Σ δ g, [p, 1]."""
         objective, n = self.objective, len(self.objective.train)
-        pull = objective.params.new_zeros(len(objective.params), 1)
+        gradient = objective.params.new_zeros(len(objective.params), 1)
         for examples, weights in self.parts:
-            pull += objective.gradient_sum(examples, objective.loss, weights / n)
-        return pull
+            gradient += objective.gradient_sum(examples, objective.loss, weights / n)
+        return gradient
 
 
 @final
@@ -255,8 +257,63 @@ class _ChangedCurvature(Curvature):
         return product
 
 
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class _CurvatureRoots(LinearOperator):
+    """The rows √|δ/n| S^½ J of some examples: R with Rᵀ diag(sign δ) R = (1/n) Σ δ Jᵀ S J.
+
+    Args:
+        objective: R at θ̂.
+        parts: Examples with δ, [m, 1].
+    """
+
+    objective: Objective
+    parts: tuple[tuple[Examples, Tensor], ...]
+
+    @property
+    def c(self) -> int:
+        """The number of outputs."""
+        return self.objective.outputs(self.parts[0][0].subset(np.arange(1))).shape[1]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """One row per changed example and output, by p."""
+        return self.c * sum(len(w) for _, w in self.parts), len(self.objective.params)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the parameters."""
+        return self.objective.params.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the parameters."""
+        return self.objective.params.device
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """Return R V."""
+        return torch.cat([block.T @ V for block in self.row_blocks()])
+
+    def rmatmat(self, W: Tensor) -> Tensor:
+        """Return Rᵀ W."""
+        return torch.cat(list(self.row_blocks()), 1) @ W
+
+    def row_blocks(self) -> Iterator[Tensor]:
+        """Yield the rows of each part as columns, [p, m c]."""
+        objective = self.objective
+        for examples, weights in self.parts:
+            outputs = objective.outputs(examples)
+            (m, c), p = outputs.shape, len(objective.params)
+            curvature = output_hessian(objective.loss, outputs, examples.targets)
+            values, vectors = torch.linalg.eigh(curvature)
+            share = weights.abs().reshape(m, 1) / len(objective.train)
+            roots = vectors * (values.clamp_min(0) * share).sqrt().unsqueeze(1)
+            jacobians = _jacobian_columns(objective, examples, c)
+            yield torch.einsum("pma,mab->pmb", jacobians, roots).reshape(p, m * c)
+
+
 def single_changes(
-    objective: Objective, inverse: LinearOperator, examples: Examples, changes: Tensor
+    objective: Objective, inverse: Inverse, examples: Examples, changes: Tensor
 ) -> SingleChanges:
     """Prepare the Newton steps of m objectives, each with one example's weight changed.
 

@@ -1,4 +1,4 @@
-"""Exact curvature of an objective as operators: never formed, only multiplied."""
+"""Exact curvatures and gradients of an objective as linear operators, known by their products."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from whence.objective.measures import Measure
 from whence.objective.objective import Objective
 from whence.objective.trained import Examples
 
-_COLUMNS = 2**23  # numbers in the gradients that stand as columns at once: 64 MB of float64
+_COLUMNS = 2**23  # numbers in the gradients that are materialized at once: 64 MB of float64
 
 
 class Curvature(LinearOperator):
@@ -108,10 +108,11 @@ class GGN(Curvature, StochasticOperator):
         return self.objective.ggnvp(V)
 
     def dense(self) -> Tensor:
-        """Return G, [p, p], from the gradients of each example along c directions of its outputs.
+        """Return G as a matrix, [p, p].
 
-        That is c passes over the training data and 2 n c p² operations. Models of sequences, which
-        have many more directions, take p products, as many passes.
+        Each example contributes the gradients of its outputs along the c columns of a square root
+        of the loss Hessian: c passes over the training data and 2 n c p² operations. A model of
+        sequences has many more such columns; there it takes p products with G.
         """
         objective = self.objective
         if objective.outputs(objective.train.subset(np.arange(1))).ndim > 2:
@@ -122,7 +123,7 @@ class GGN(Curvature, StochasticOperator):
             examples = objective.train.subset(part)
             weights = objective.weights[part] / len(objective.train)
             for r in range(directions(objective.outputs(examples), examples.targets).shape[-1]):
-                columns = Gradients(objective, examples, _Along(directions, r)).columns()
+                columns = objective.gradient_columns(examples, _Along(directions, r))
                 total.addmm_(columns * weights, columns.T)
         return total
 
@@ -138,7 +139,7 @@ class GGN(Curvature, StochasticOperator):
 @final
 @dataclass(frozen=True)
 class _Along(Measure):
-    """The outputs along one of the directions whose second moment is the curvature of the loss."""
+    """The inner product of the outputs with one column of a square root of the loss Hessian."""
 
     directions: Directions
     r: int
@@ -216,21 +217,11 @@ class Gradients(LinearOperator):
         """Return Gᵀ W."""
         return self.objective.gradient_sum(self.examples, self.measure, W)
 
-    def columns(self) -> Tensor:
-        """Return Gᵀ whole, [p, b]: for queries, whose number is small."""
-        return self.objective.gradient_columns(self.examples, self.measure)
-
-    def blocks(self) -> Iterator[Gradients]:
-        """Yield the same matrix a few rows at a time, few enough to stand as columns."""
+    def row_blocks(self) -> Iterator[Tensor]:
+        """Yield the gradients as columns, [p, ·], in blocks that fit in memory."""
         for where in blocks(*self.shape):
-            yield Gradients(self.objective, self.examples.subset(where), self.measure)
-
-    def squares(self, A: LinearOperator) -> Tensor:
-        """Return gᵀ A g for each row of G, [b], in blocks of columns."""
-        parts = []
-        for part in self.blocks():
-            parts.append(A.forms(part.columns().T.unsqueeze(1)).flatten())
-        return torch.cat(parts)
+            part = self.examples.subset(where) if len(where) < len(self.examples) else self.examples
+            yield self.objective.gradient_columns(part, self.measure)
 
 
 def blocks(b: int, p: int) -> Iterator[NDArray[np.intp]]:

@@ -40,7 +40,8 @@ class Layer:
         right: A, then its eigenvectors, [in + 1, in + 1].
         spread: The eigenvalues of G and of A: second moments in the eigenbasis, [out] and [in + 1].
         values: Λ, [out, in + 1].
-        single: Whether it acts once on one position per example, so that gradients are δ āᵀ.
+        reached: The number of its parameters in whose direction any example has a gradient.
+        one_position: Whether it is called at one position per example: gradients are then δ āᵀ.
     """
 
     def __init__(
@@ -58,7 +59,8 @@ class Layer:
         self.right = like.new_zeros(self.inputs, self.inputs)
         self.spread = (like.new_zeros(self.outputs), like.new_zeros(self.inputs))
         self.values = like.new_zeros(self.outputs, self.inputs)
-        self.single = True
+        self.reached = 0
+        self.one_position = True
 
     def seen(self, use: Use) -> Tensor:
         """Return ā, [b, t, in + 1]."""
@@ -68,6 +70,10 @@ class Layer:
     def rotate(self) -> None:
         """Replace the factors by their eigenvectors, and Λ by the product of their eigenvalues."""
         self.check(self.left, self.right)
+        rows, columns = (
+            int(factor.diagonal().count_nonzero()) for factor in (self.left, self.right)
+        )
+        self.reached = rows * columns
         of_left, self.left = torch.linalg.eigh(self.left)
         of_right, self.right = torch.linalg.eigh(self.right)
         self.spread = of_left.clamp_min(0), of_right.clamp_min(0)
@@ -143,6 +149,12 @@ class Others:
             for name in self.looped:
                 squares = gradients[:, objective.slices[name]].square()
                 self.moments[name] += squares.T @ (objective.weights[part] / n)
+
+    @property
+    def reached(self) -> int:
+        """The number of these parameters in whose direction any example has a gradient."""
+        diagonals = (m.diagonal() if m.ndim == 2 else m for m in self.moments.values())
+        return sum(int(diagonal.count_nonzero()) for diagonal in diagonals)
 
     def blocks(self) -> Iterator[Spectral]:
         """Yield an operator per parameter."""
@@ -224,7 +236,7 @@ def add_factors(
         for first, deltas in enumerate(passes):
             if first == 0:
                 for layer, a in by_layer(layers, uses, deltas, lambda use, _, own: own.seen(use)):
-                    layer.single = layer.single and a.shape[1] == 1
+                    layer.one_position = layer.one_position and a.shape[1] == 1
                     rows = a if sharing == "expand" else a.mean(1, keepdim=True)
                     _add_moment(layer.right, rows, weights / rows.shape[1])
             for layer, delta in by_layer(layers, uses, deltas, _backward):
@@ -263,7 +275,7 @@ def add_second_moments(
                 inputs = {layer: _rotated(a, layer.right, layer, kind) for layer, a in seen}
             for layer, delta in by_layer(layers, uses, deltas, _backward):
                 rotated = _rotated(delta, layer.left, layer, kind)
-                if layer.single:  # the square of a product is the product of squares
+                if layer.one_position:  # the square of a product is the product of squares
                     square = rotated[:, 0].square_()
                     squares[layer] = squares[layer].add_(square) if layer in squares else square
                 else:
@@ -304,7 +316,7 @@ def _backward(use: Use, delta: Tensor, layer: Layer) -> Tensor:
 
 def _rotated(rows: Tensor, basis: Tensor, layer: Layer, kind: torch.dtype) -> Tensor:
     """Return rows [b, t, d] in a basis, at many positions in a precision of one's choice."""
-    if layer.single:
+    if layer.one_position:
         return rows.to(basis.dtype) @ basis
     return rows.to(kind) @ basis.to(kind)
 

@@ -1,6 +1,7 @@
-r"""Scores of gradients that factor, in the Kronecker eigenbasis: no gradient is ever formed.
+r"""The inverse of a Kronecker-factored curvature, and scores in its eigenbasis.
 
-With one position per example a layer's gradient is δ āᵀ, and with D = 1/(Λ + λ) ≈ Σ_r u_r v_rᵀ
+No gradient is formed where it factors. With one position per example a layer's gradient is δ āᵀ,
+and with D = 1/(Λ + λ) ≈ Σ_r u_r v_rᵀ
 
 ```
 Σ_oi (Q_Gᵀδ)_o (Q_Aᵀā)_i D_oi (Q_Gᵀδ′)_o (Q_Aᵀā′)_i = Σ_r (x_rᵀ Q_Gᵀδ′)(y_rᵀ Q_Aᵀā′)
@@ -16,11 +17,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
+from whence.curvature.downdate import Downdated, downdated
 from whence.curvature.exact import Gradients
 from whence.curvature.factors import Layer, by_layer
 from whence.errors import InvalidInput
@@ -33,7 +35,8 @@ from whence.network.layers import products
 from whence.network.objective import ModuleObjective
 from whence.network.precision import product_dtype
 
-_TILE = 2**21  # numbers in a tile of separable scores: what a cache holds
+_TILE = 2**21  # numbers in a tile of scores by sums of products: what a cache holds
+_DOWNDATE = 2**27  # numbers in the rows that are taken out in closed form
 
 
 @final
@@ -45,8 +48,10 @@ class KroneckerInverse(Inverse):
         operator: A, damped.
         closed: A⁻¹, block diagonal in its own order of the parameters.
         layers: The layers of its first blocks.
-        rtol: The relative root mean square error of scores that come apart.
+        rtol: The relative root mean square error of scores of Kronecker-factored gradients.
     """
+
+    substitute: ClassVar[bool] = True
 
     operator: LinearOperator
     closed: Reordered
@@ -62,66 +67,85 @@ class KroneckerInverse(Inverse):
         rtol = default_rtol(self.dtype)
         return Solution.checked(self.operator, B, self.matmat(B), rtol=rtol, iterations=0)
 
-    def between(self, left: Gradients, right: Gradients) -> Tensor:
-        """Return G A⁻¹ G′ᵀ.
+    def between(
+        self, left: LinearOperator, right: LinearOperator
+    ) -> tuple[Tensor, Solution | None]:
+        """Return L A⁻¹ Rᵀ without a solve: in the eigenbasis where gradients factor.
 
         Args:
-            left: G, [q, p]; few rows.
-            right: G′, [b, p].
+            left: L, [q, p], of few rows.
+            right: R, [b, p].
 
         Returns:
-            The products, [q, b].
+            The products, [q, b], and `None`.
         """
+        if not (self.factors and isinstance(left, Gradients) and isinstance(right, Gradients)):
+            columns = torch.cat(list(left.row_blocks()), 1)
+            return right.matmat(self.matmat(columns)).T, None
         total = torch.zeros(left.shape[0], right.shape[0], dtype=self.dtype, device=self.device)
-        if self._single:
-            terms = self._terms(left)
-            for part, rows in self._rows(right):
-                for layer, (delta, a) in rows.items():
-                    block = self._single[layer]
-                    _add_products(
-                        total[:, part], *terms[layer], delta @ block.left, a @ block.right
-                    )
-        rest = self._rest(left)
-        if rest is not None:
+        terms = self._terms(left)
+        for part, rows in self._rows(right):
+            for layer, (delta, a) in rows.items():
+                block = self._one_position[layer]
+                _add_products(total[:, part], *terms[layer], delta @ block.left, a @ block.right)
+        if (rest := self._rest(left)) is not None:
             objective, inverse = rest
-            columns = Gradients(objective, left.examples, left.measure).columns()
+            columns = objective.gradient_columns(left.examples, left.measure)
             other = Gradients(objective, right.examples, right.measure)
             total += other.matmat(inverse.matmat(columns)).T
-        return total
+        return total, None
 
-    def quadratic(self, gradients: Gradients) -> Tensor:
-        """Return gᵀ A⁻¹ g for each row of G, [b].
+    def quadratic(self, rows: LinearOperator) -> Tensor:
+        """Return rᵀ A⁻¹ r for each row r: in the eigenbasis where gradients factor.
 
         Args:
-            gradients: G, [b, p].
+            rows: R, [b, p].
+
+        Returns:
+            The products, [b].
         """
-        total = torch.zeros(gradients.shape[0], dtype=self.dtype, device=self.device)
-        if self._single:
-            for part, rows in self._rows(gradients):
-                for layer, (delta, a) in rows.items():
-                    block = self._single[layer]
-                    squares = (delta @ block.left).square_() @ block.values
-                    total[part] += (squares * (a @ block.right).square_()).sum(1)
-        rest = self._rest(gradients)
-        if rest is not None:
+        if not (self.factors and isinstance(rows, Gradients)):
+            return super().quadratic(rows)
+        total = torch.zeros(rows.shape[0], dtype=self.dtype, device=self.device)
+        for part, factors in self._rows(rows):
+            for layer, (delta, a) in factors.items():
+                block = self._one_position[layer]
+                squares = (delta @ block.left).square_() @ block.values
+                total[part] += (squares * (a @ block.right).square_()).sum(1)
+        if (rest := self._rest(rows)) is not None:
             objective, inverse = rest
-            other = Gradients(objective, gradients.examples, gradients.measure)
-            total += other.squares(inverse)
+            others = Gradients(objective, rows.examples, rows.measure).row_blocks()
+            total += torch.cat([inverse.forms(part.T.unsqueeze(1)).flatten() for part in others])
         return total
+
+    def downdated(self, rows: LinearOperator, signs: Tensor) -> Downdated | None:
+        """Return (A + Rᵀ Σ R)⁻¹, no direction with less curvature than A's smallest eigenvalue.
+
+        Args:
+            rows: R, [r, p].
+            signs: The diagonal of Σ, ±1, [r].
+
+        Returns:
+            The inverse; `None` for more than 2²⁷ numbers in R.
+        """
+        if rows.shape[0] * rows.shape[1] > _DOWNDATE:
+            return None
+        least = 1 / float(self.closed.eigenvalues().max())
+        return downdated(self, torch.cat(list(rows.row_blocks()), 1), signs, least)
 
     @property
     def factors(self) -> bool:
         """Whether the gradients of some layer are one outer product each."""
-        return bool(self._single)
+        return bool(self._one_position)
 
     @cached_property
-    def _single(self) -> dict[Layer, KroneckerEigen]:
-        """The layers whose gradients are one outer product each, with their inverse blocks."""
+    def _one_position(self) -> dict[Layer, KroneckerEigen]:
+        """The layers with one position per example, with their blocks of the inverse."""
         blocks = zip(self.layers, self._blocks, strict=False)
         return {
             layer: block
             for layer, (block, _) in blocks
-            if layer.single and isinstance(block, KroneckerEigen)
+            if layer.one_position and isinstance(block, KroneckerEigen)
         }
 
     @cached_property
@@ -135,19 +159,19 @@ class KroneckerInverse(Inverse):
 
     @cached_property
     def _separated(self) -> dict[Layer, tuple[Tensor, Tensor]]:
-        """D ≈ Σ_r u_r v_rᵀ of the single layers."""
+        """The terms of D ≈ Σ_r u_r v_rᵀ for each layer with one position per example."""
         return {
             layer: separate(block.values, *layer.spread, self.rtol)
-            for layer, block in self._single.items()
+            for layer, block in self._one_position.items()
         }
 
     def _terms(self, gradients: Gradients) -> dict[Layer, tuple[Tensor, Tensor]]:
-        """Return x [r, q, out] and y [r, q, in + 1] of each single layer."""
+        """Return x [r, q, out] and y [r, q, in + 1] of each layer with one position."""
         batches = [rows for _, rows in self._rows(gradients)]
         kind = product_dtype(self.dtype, self.device, self.rtol)
         terms = {}
         for layer in batches[0]:
-            block, (u, v) = self._single[layer], self._separated[layer]
+            block, (u, v) = self._one_position[layer], self._separated[layer]
             delta = torch.cat([rows[layer][0] for rows in batches]) @ block.left
             a = torch.cat([rows[layer][1] for rows in batches]) @ block.right
             terms[layer] = (delta * u.unsqueeze(1)).to(kind), (a * v.unsqueeze(1)).to(kind)
@@ -156,10 +180,10 @@ class KroneckerInverse(Inverse):
     def _rows(
         self, gradients: Gradients
     ) -> Iterator[tuple[slice, dict[Layer, tuple[Tensor, Tensor]]]]:
-        """Yield, for each micro-batch, δ [b, out] and ā [b, in + 1] of the single layers."""
+        """Yield δ [b, out] and ā [b, in + 1] of each layer with one position, by micro-batch."""
         objective, measure = gradients.objective, gradients.measure
         assert isinstance(objective, ModuleObjective)
-        layers = list(self._single)
+        layers = list(self._one_position)
         traced = objective.traced(
             lambda f, y: objective.cotangent(measure, f, y).unsqueeze(-1), gradients.examples
         )
@@ -179,15 +203,17 @@ class KroneckerInverse(Inverse):
             yield part, rows
 
     def _rest(self, gradients: Gradients) -> tuple[ModuleObjective, Reordered] | None:
-        """Return the objective in all other parameters with their block of the inverse."""
+        """Return the objective in the remaining parameters, with their block of the inverse."""
         objective = gradients.objective
         assert isinstance(objective, ModuleObjective)
-        covered = {name for layer in self._single for name in layer.names}
+        covered = {name for layer in self._one_position for name in layer.names}
         names = [name for name in objective.shapes if name not in covered]
         if not names:
             return None
-        single = list(self._single.values())
-        kept = [pair for pair in self._blocks if not any(pair[0] is block for block in single)]
+        covered_blocks = list(self._one_position.values())
+        others = [
+            pair for pair in self._blocks if not any(pair[0] is block for block in covered_blocks)
+        ]
         local = torch.empty_like(self.closed.order)
         where = torch.cat(
             [
@@ -196,8 +222,9 @@ class KroneckerInverse(Inverse):
             ]
         )
         local[where] = torch.arange(len(where), device=local.device)
-        order = local[torch.cat([places for _, places in kept])]
-        return objective.narrowed(names), Reordered(BlockDiagonal(tuple(b for b, _ in kept)), order)
+        order = local[torch.cat([places for _, places in others])]
+        blocks = tuple(block for block, _ in others)
+        return objective.narrowed(names), Reordered(BlockDiagonal(blocks), order)
 
 
 def _add_products(total: Tensor, x: Tensor, y: Tensor, delta: Tensor, a: Tensor) -> None:

@@ -37,19 +37,20 @@ from whence.curvature.factors import (
     positions_of,
 )
 from whence.curvature.inverse import KroneckerInverse
+from whence.curvature.precision import kronecker_rtol
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.direct import Direct
 from whence.linalg.operator import LinearOperator, split_damping
-from whence.linalg.solver import Solver, default_rtol
+from whence.linalg.solver import Solver
 from whence.linalg.structured import BlockDiagonal, Reordered
 from whence.network.layers import Use
 from whence.network.objective import ModuleObjective
 from whence.network.precision import product_dtype
+from whence.objective.cache import cached
 
 _CLASSES = 32  # outputs up to which the expectation over directions is taken exactly
 _KEPT = 2**25  # numbers that layers saw and got back up to which they are kept for a second use
 _POSITIONS = 32  # seen by a layer for each of its inputs or outputs, which make its eigenbasis
-_ERROR = 1e-2  # of float32 scores that come apart: EKFAC itself leaves out tens of percent
 
 
 class KroneckerSolver(Solver):
@@ -71,7 +72,7 @@ class KroneckerSolver(Solver):
         """Whether the eigenvalues are the true second moments in the eigenbasis."""
 
     def approximate(self, curvature: LinearOperator) -> Approximation:
-        """Return the Kronecker approximation of a curvature, penalty included.
+        """Return the Kronecker approximation of a curvature, penalty included; made once.
 
         Args:
             curvature: A `Hessian` or `GGN` of a torch module.
@@ -90,13 +91,17 @@ class KroneckerSolver(Solver):
                 f"{curvature!r}. Models linear in their parameters are solved exactly: leave out "
                 "solver=."
             )
-        return approximation(
+        return cached(
             objective,
-            corrected=self.corrected,
-            fisher=self.fisher,
-            sharing=self.sharing,
-            seed=self.seed,
-            rtol=self.error(curvature.dtype),
+            (KroneckerSolver, self),
+            lambda twin: approximation(
+                twin,
+                corrected=self.corrected,
+                fisher=self.fisher,
+                sharing=self.sharing,
+                seed=self.seed,
+                rtol=self.error(curvature.dtype),
+            ),
         )
 
     def prepare(self, A: LinearOperator) -> KroneckerInverse:
@@ -140,9 +145,18 @@ class KroneckerSolver(Solver):
 
     def error(self, dtype: torch.dtype) -> float:
         """Return the relative error allowed in a precision: `rtol`, or its default."""
-        if self.rtol is not None:
-            return self.rtol
-        return default_rtol(torch.float64) if dtype == torch.float64 else _ERROR
+        return kronecker_rtol(dtype) if self.rtol is None else self.rtol
+
+    def default_damping(self, A: LinearOperator) -> float:
+        """Return the mean eigenvalue of the approximation, the penalty aside.
+
+        Args:
+            A: A `Hessian` or `GGN` of a torch module.
+
+        Returns:
+            The trace over the number of parameters that the data reach, >= 0.
+        """
+        return self.approximate(A).mean_eigenvalue
 
 
 @final
@@ -242,33 +256,14 @@ class Approximation:
 
     Args:
         operator: The matrix, penalty included, [p, p]; its first blocks are those of `layers`.
-        layers: The layers that factor.
-        penalty: The mean penalty, which every eigenvalue includes.
+        layers: The layers whose blocks are Kronecker-factored.
+        mean_eigenvalue: The trace without the penalty, over the number of parameters that the data
+            reach.
     """
 
     operator: Reordered
     layers: tuple[Layer, ...]
-    penalty: float
-
-    def mean_eigenvalue(self) -> float:
-        """Return tr/p of what the data contribute: the penalty aside."""
-        return max(float(self.operator.eigenvalues().mean()) - self.penalty, 0.0)
-
-
-def kronecker(
-    objective: ModuleObjective,
-    *,
-    corrected: bool = True,
-    fisher: Fisher | None = None,
-    sharing: Sharing = "expand",
-    seed: int = 0,
-    rtol: float = 0.0,
-) -> Reordered:
-    """Return the Kronecker approximation of the Gauss–Newton matrix as an operator: see below."""
-    made = approximation(
-        objective, corrected=corrected, fisher=fisher, sharing=sharing, seed=seed, rtol=rtol
-    )
-    return made.operator
+    mean_eigenvalue: float
 
 
 def approximation(
@@ -325,7 +320,13 @@ def approximation(
     places = [*(layer.places() for layer in layers), *others.places()]
     l2 = float(objective.l2.mean())
     operator = Reordered(BlockDiagonal(tuple(blocks)), torch.cat(places))
-    return Approximation(operator.map_spectrum(lambda values: values + l2), tuple(layers), l2)
+    trace = float(operator.eigenvalues().sum(dtype=torch.float64))
+    reached = sum(layer.reached for layer in layers) + others.reached
+    return Approximation(
+        operator.map_spectrum(lambda values: values + l2),
+        tuple(layers),
+        max(trace, 0.0) / max(reached, 1),
+    )
 
 
 def _enough(

@@ -42,6 +42,11 @@ class Reweightings(Changes):
         """R at θ̂."""
         return self.removals.objective
 
+    @property
+    def residual(self) -> float | None:
+        """The relative residual of the solves behind the removals."""
+        return self.removals.residual
+
     def select(self, columns: Tensor) -> Reweightings:
         """Return only the named columns, nothing made anew."""
         return Reweightings(removals=self.removals.select(columns), after=self.after[:, columns])
@@ -70,7 +75,7 @@ class Reweightings(Changes):
         data = objective.vjp(train, curved * (self.after / n).unsqueeze(1))
         return data + objective.l2.unsqueeze(1) * v
 
-    def pull(self) -> Tensor:
+    def initial_gradient(self) -> Tensor:
         """Return (1/n) Σ (Wᵢ − wᵢ) gᵢ, [p, m]."""
         objective = self.objective
         change = (self.after - objective.weights.unsqueeze(1)) / len(objective.train)
@@ -78,11 +83,11 @@ class Reweightings(Changes):
 
     def first(self) -> Tensor:
         """Return −H⁻¹ r(θ̂)."""
-        return -self.removals.inverse.matmat(self.pull())
+        return -self.removals.inverse.matmat(self.initial_gradient())
 
     def newton(self) -> Tensor:
         """Return −H′⁻¹ r(θ̂)."""
-        return -self.solve(self.pull())
+        return -self.solve(self.initial_gradient())
 
     def gradient(self, deltas: Tensor) -> Tensor:
         """Return r(θ̂ + δ), [p, m]."""

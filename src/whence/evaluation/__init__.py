@@ -1,15 +1,15 @@
 """Evaluation: do the scores predict what retraining does?"""
 
-from whence.evaluation.agreement import LOOCorrelation as LOOCorrelation
+from whence.evaluation.agreement import Agreement as Agreement
 from whence.evaluation.agreement import loo_correlation as loo_correlation
 from whence.evaluation.bank import Bank as Bank
 from whence.evaluation.bank import Together as Together
 from whence.evaluation.bank import load_bank as load_bank
 from whence.evaluation.bank import subset_bank as subset_bank
+from whence.evaluation.curves import BrittlenessCurve as BrittlenessCurve
 from whence.evaluation.curves import DetectionCurve as DetectionCurve
-from whence.evaluation.curves import RemovalCurve as RemovalCurve
+from whence.evaluation.curves import brittleness_curve as brittleness_curve
 from whence.evaluation.curves import detection_curve as detection_curve
-from whence.evaluation.curves import removal_curve as removal_curve
 from whence.evaluation.metrics import LDS as LDS
 from whence.evaluation.metrics import NoiseCeiling as NoiseCeiling
 from whence.evaluation.metrics import lds as lds

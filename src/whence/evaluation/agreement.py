@@ -1,4 +1,4 @@
-"""Leave-one-out correlation: predicted changes beside those that retraining really made."""
+"""Predicted changes beside those that retraining made: correlation, slope and their intervals."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-import torch
+import pandas as pd
 from numpy.typing import NDArray
-from torch import Tensor
 
 from whence.errors import InvalidInput
 from whence.evaluation.arrays import Float, floats
@@ -24,18 +23,26 @@ from whence.evaluation.correlation import (
     spearman,
 )
 from whence.evaluation.figure import axes
+from whence.result import Card, Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from torch import Tensor
+
+_CONFIDENCE = 0.95
 
 
 @final
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LOOCorrelation:
-    """Predicted against actual changes, as correlation and as slope.
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Agreement(Result):
+    """Predicted changes of q queries beside those that retraining made, for k removals.
 
     Attributes:
-        pearson: Pearson's R of all pairs, pooled over queries.
+        predicted: Predicted change of query q if the k-th example is removed, [q, k].
+        actual: Its change after retraining, [q, k].
+        ids: The user's names of the removed examples, [k].
+        positions: Their positions in the training data, [k].
+        pearson: Pearson's R of all pairs, pooled over queries; NaN where one side does not vary.
         pearson_interval: Its bootstrap interval, over queries and removals.
         spearman: Spearman correlation of all pairs, pooled.
         spearman_interval: Its bootstrap interval.
@@ -48,10 +55,12 @@ class LOOCorrelation:
         slope_per_query: [q]; NaN where predictions do not vary.
         constant_predictions: Queries whose predictions do not vary.
         constant_outcomes: Queries whose actual changes do not vary.
-        predicted: What was compared, [q, k].
-        actual: With what, [q, k].
     """
 
+    predicted: Float
+    actual: Float
+    ids: NDArray[Any]
+    positions: NDArray[np.intp]
     pearson: float
     pearson_interval: tuple[float, float]
     spearman: float
@@ -59,13 +68,51 @@ class LOOCorrelation:
     slope: float
     slope_interval: tuple[float, float]
     confidence: float
-    pearson_per_query: Tensor
-    spearman_per_query: Tensor
-    slope_per_query: Tensor
+    pearson_per_query: Float
+    spearman_per_query: Float
+    slope_per_query: Float
     constant_predictions: tuple[int, ...]
     constant_outcomes: tuple[int, ...]
-    predicted: Tensor
-    actual: Tensor
+
+    @property
+    def r(self) -> float:
+        """Pearson's R of all pairs, as it is printed."""
+        return self.pearson
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per query and removal: query (from 0), id, position, predicted, actual."""
+        q, k = self.predicted.shape
+        return pd.DataFrame(
+            {
+                "query": np.repeat(np.arange(q), k),
+                "id": np.tile(self.ids, q),
+                "position": np.tile(self.positions, q),
+                "predicted": self.predicted.ravel(),
+                "actual": self.actual.ravel(),
+            }
+        )
+
+    def __str__(self) -> str:
+        """Return the comparison in one line."""
+        q, k = self.predicted.shape
+        queries = "" if q == 1 else f" and {q} queries"
+        return (
+            f"predicted vs retrained on {k} removals{queries}: "
+            f"R = {self.pearson:.4f}, slope = {self.slope:.3f}"
+        )
+
+    def card(self) -> Card:
+        """Return the comparison, and the pairs."""
+        low, high = self.pearson_interval
+        return Card(
+            title=str(self),
+            facts={
+                "R": f"{self.pearson:.4f}",
+                f"{self.confidence:.0%} interval": f"{low:.3f} to {high:.3f}",
+                "slope": f"{self.slope:.3f}",
+            },
+            table=self.to_frame(),
+        )
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw actual against predicted changes, with the identity and the fitted line.
@@ -77,15 +124,15 @@ class LOOCorrelation:
             The axes.
         """
         ax = axes(ax)
-        x, y = self.predicted.flatten(), self.actual.flatten()
-        ax.plot(x.numpy(), y.numpy(), ".", alpha=0.6, color="C0")
-        ends = torch.stack([x.min(), x.max()])
+        x, y = self.predicted.ravel(), self.actual.ravel()
+        ax.plot(x, y, ".", alpha=0.6, color="C0")
+        ends = np.array([x.min(), x.max()])
+        ax.plot(ends, ends, color="0.5", linestyle="--", label="predicted = actual")
         fitted = y.mean() + self.slope * (ends - x.mean())
-        ax.plot(ends.numpy(), ends.numpy(), color="0.5", linestyle="--", label="predicted = actual")
-        label = f"slope {self.slope:.3f}, R {self.pearson:.3f}"
-        ax.plot(ends.numpy(), fitted.numpy(), color="C3", label=label)
+        label = f"R {self.pearson:.4f}, slope {self.slope:.3f}"
+        ax.plot(ends, fitted, color="C3", label=label)
         ax.set_xlabel("predicted change if removed")
-        ax.set_ylabel("actual change after retraining")
+        ax.set_ylabel("change after retraining")
         ax.legend()
         return ax
 
@@ -94,15 +141,17 @@ def loo_correlation(
     predicted: Tensor | NDArray[Any],
     actual: Tensor | NDArray[Any],
     *,
-    confidence: float = 0.95,
+    confidence: float = _CONFIDENCE,
     resamples: int = 1000,
     seed: int = 0,
-) -> LOOCorrelation:
+    ids: NDArray[Any] | None = None,
+    positions: NDArray[np.intp] | None = None,
+) -> Agreement:
     """Compare predicted changes with those that retraining without the example really made.
 
     Pooled values treat all q · k pairs as one cloud, as figures of predicted against actual do;
     they also reward telling queries apart, which the values per query do not. The slope says what
-    a correlation cannot: whether the predicted *size* is right (see `LOOCorrelation.slope`).
+    a correlation cannot: whether the predicted *size* is right (see `Agreement.slope`).
 
     Args:
         predicted: Predicted change of query q's measure if its k-th example is removed, [q, k].
@@ -111,6 +160,8 @@ def loo_correlation(
         resamples: Bootstrap resamples; each draws queries and columns with replacement. Columns are
             drawn for all queries at once: one retraining without an example serves them all.
         seed: Seed of the bootstrap.
+        ids: The names of the removed examples, [k]; their positions if `None`.
+        positions: Their positions in the training data, [k]; 0..k−1 if `None`.
 
     Returns:
         Pearson, Spearman and slope, pooled with intervals and per query.
@@ -171,13 +222,17 @@ def loo_correlation(
             seed=seed,
         )
 
-    def per_query(correlation: Callable[[Float, Float], Float]) -> Tensor:
+    def per_query(correlation: Callable[[Float, Float], Float]) -> Float:
         """Return a correlation within each query; 0 where there is no prediction, [q]."""
-        r = correlation(columns_p, columns_a)
-        return torch.from_numpy(np.where(blank & ~fixed, 0.0, r))
+        return np.where(blank & ~fixed, 0.0, correlation(columns_p, columns_a))
 
     once = np.ones(p.size)
-    return LOOCorrelation(
+    where = np.arange(p.shape[1]) if positions is None else positions
+    return Agreement(
+        predicted=p,
+        actual=a,
+        ids=where if ids is None else ids,
+        positions=where,
         pearson=float(pearson(pooled_p, pooled_a)[0]),
         pearson_interval=interval(lambda c: float(pearson(pooled_p, pooled_a, c)[0])),
         spearman=rank_correlation(once),
@@ -187,9 +242,46 @@ def loo_correlation(
         confidence=confidence,
         pearson_per_query=per_query(pearson),
         spearman_per_query=per_query(spearman),
-        slope_per_query=torch.from_numpy(slope(columns_p, columns_a)),
+        slope_per_query=slope(columns_p, columns_a),
         constant_predictions=constant_predictions,
         constant_outcomes=constant_outcomes,
-        predicted=torch.from_numpy(p),
-        actual=torch.from_numpy(a),
+    )
+
+
+def agreement(
+    predicted: Float, actual: Float, ids: NDArray[Any], positions: NDArray[np.intp]
+) -> Agreement:
+    """Compare as `loo_correlation` does; where nothing varies, R and slope are NaN.
+
+    Args:
+        predicted: [q, k].
+        actual: [q, k].
+        ids: The names of the removed examples, [k].
+        positions: Their positions in the training data, [k].
+
+    Returns:
+        The comparison.
+    """
+    pooled = predicted.reshape(-1, 1), actual.reshape(-1, 1)
+    if predicted.shape[1] > 1 and not any(constant_columns(each)[0] for each in pooled):
+        return loo_correlation(predicted, actual, ids=ids, positions=positions)
+    nan, each = float("nan"), np.full(len(predicted), np.nan)
+    every = tuple(range(len(predicted)))
+    return Agreement(
+        predicted=predicted,
+        actual=actual,
+        ids=ids,
+        positions=positions,
+        pearson=nan,
+        pearson_interval=(nan, nan),
+        spearman=nan,
+        spearman_interval=(nan, nan),
+        slope=nan,
+        slope_interval=(nan, nan),
+        confidence=_CONFIDENCE,
+        pearson_per_query=each,
+        spearman_per_query=each,
+        slope_per_query=each,
+        constant_predictions=every,
+        constant_outcomes=every,
     )

@@ -31,6 +31,7 @@ from whence.evaluation.members import (
     refuse_other,
     write_member,
 )
+from whence.result import Card, Result
 from whence.storage import claim
 from whence.workers import Backend, map_shards
 
@@ -52,8 +53,8 @@ class Together:
 
 
 @final
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Bank:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Bank(Result):
     """The ground truth that `lds` compares with.
 
     Attributes:
@@ -67,6 +68,13 @@ class Bank:
     outcomes: Tensor
     seeds: tuple[int, ...]
     fingerprint: str
+
+    def card(self) -> Card:
+        """Return how many trainings there are."""
+        s, m, q = self.outcomes.shape
+        return Card(
+            title=f"{m:,} subsets of {self.masks.shape[1]:,} examples, {s} seeds, {q:,} queries"
+        )
 
 
 def subset_bank(

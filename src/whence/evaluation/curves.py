@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.integrate import trapezoid
@@ -15,14 +16,15 @@ from whence.errors import InvalidInput
 from whence.evaluation.arrays import Float, booleans, floats
 from whence.evaluation.correlation import bootstrap, draw
 from whence.evaluation.figure import axes
+from whence.result import Card, Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 @final
-@dataclass(frozen=True, kw_only=True, eq=False)
-class DetectionCurve:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class DetectionCurve(Result):
     """How many flipped labels are found by checking examples in the order of a ranking.
 
     Attributes:
@@ -39,6 +41,12 @@ class DetectionCurve:
     auc: float
     flipped: int
     n: int
+
+    def card(self) -> Card:
+        """Return the area, and what is found in the first tenths."""
+        tenths = {f"in the first {f:.0%}": f"{self.found_at(f):.1%}" for f in (0.1, 0.2, 0.3)}
+        title = f"AUC {self.auc:.3f}: {self.flipped:,} flipped labels among {self.n:,} examples"
+        return Card(title=title, facts=tenths)
 
     def found_at(self, fraction: float) -> float:
         """Return the fraction of flipped examples found after checking a fraction of all.
@@ -79,8 +87,8 @@ class DetectionCurve:
 
 
 @final
-@dataclass(frozen=True, kw_only=True, eq=False)
-class RemovalCurve:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class BrittlenessCurve(Result):
     """What happens to the queries as more of their top-ranked examples are removed (brittleness).
 
     Attributes:
@@ -101,6 +109,14 @@ class RemovalCurve:
     high: Tensor
     area: float
     confidence: float
+
+    def card(self) -> Card:
+        """Return the mean outcome after each removal."""
+        names = ("removed", "mean", "low", "high")
+        table = pd.DataFrame({name: getattr(self, name).numpy() for name in names})
+        q, k = self.outcomes.shape[1], len(self.removed)
+        title = f"mean outcome of {q:,} queries after {k} removals: mean height {self.area:.4g}"
+        return Card(title=title, table=table)
 
     def first_below(self, threshold: float) -> Tensor:
         """Return how many removals first took each query's outcome below a threshold.
@@ -194,14 +210,14 @@ def detection_curve(
     )
 
 
-def removal_curve(
+def brittleness_curve(
     removed: Tensor | NDArray[Any],
     outcomes: Tensor | NDArray[Any],
     *,
     confidence: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
-) -> RemovalCurve:
+) -> BrittlenessCurve:
     """Summarize outcomes after removing each query's top-k examples, for several k.
 
     Args:
@@ -227,7 +243,7 @@ def removal_curve(
     Examples:
         >>> import torch
         >>> margins = torch.tensor([[2.0, 1.0], [0.5, -1.0], [-0.5, -2.0]])
-        >>> removal_curve(torch.tensor([0, 10, 20]), margins).first_below(0.0)
+        >>> brittleness_curve(torch.tensor([0, 10, 20]), margins).first_below(0.0)
         tensor([20., 10.], dtype=torch.float64)
     """
     k, y = floats("removed", removed, "k"), floats("outcomes", outcomes, "k, q")
@@ -248,7 +264,7 @@ def removal_curve(
 
     ends = [interval(row) for row in y]
     mean = y.mean(1)
-    return RemovalCurve(
+    return BrittlenessCurve(
         removed=torch.from_numpy(k),
         outcomes=torch.from_numpy(y),
         mean=torch.from_numpy(mean),

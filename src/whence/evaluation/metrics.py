@@ -25,14 +25,15 @@ from whence.evaluation.correlation import (
     report_constant,
 )
 from whence.evaluation.figure import axes
+from whence.result import Card, Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 @final
-@dataclass(frozen=True, kw_only=True, eq=False)
-class NoiseCeiling:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class NoiseCeiling(Result):
     """What a perfect predictor of the expected outcome would reach, and how far seeds agree.
 
     Attributes:
@@ -46,6 +47,13 @@ class NoiseCeiling:
     per_query: Tensor
     agreement: float
     agreement_per_query: Tensor
+
+    def card(self) -> Card:
+        """Return the ceiling."""
+        return Card(
+            title=f"noise ceiling {self.mean:.3f} of {len(self.per_query):,} queries; seeds agree "
+            f"with {self.agreement:.3f}"
+        )
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the histogram of the queries' ceilings, and their mean.
@@ -67,8 +75,8 @@ class NoiseCeiling:
 
 
 @final
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LDS:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class LDS(Result):
     """The linear datamodeling score, with its interval and the ceiling of its ground truth.
 
     Attributes:
@@ -92,6 +100,22 @@ class LDS:
     seeds: int
     constant_predictions: tuple[int, ...]
     constant_outcomes: tuple[int, ...]
+
+    def __str__(self) -> str:
+        """Return the score with its interval, in a line."""
+        low, high = self.interval
+        return (
+            f"LDS {self.mean:.3f}, {self.confidence:.0%} interval {low:.3f} to {high:.3f}, over "
+            f"{len(self.per_query):,} queries and {self.subsets:,} subsets"
+        )
+
+    def card(self) -> Card:
+        """Return the score."""
+        low, high = self.interval
+        facts = {"LDS": f"{self.mean:.3f}", "interval": f"{low:.3f} to {high:.3f}"}
+        if self.ceiling is not None:
+            facts["a perfect prediction would reach"] = f"{self.ceiling.mean:.3f}"
+        return Card(title=str(self), facts=facts)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the histogram of the queries, the mean with its interval, and the ceiling.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final, overload
 
@@ -18,13 +19,14 @@ from torch import Tensor
 
 from whence.errors import InvalidInput
 
+_ROWS = 256  # rows that are formed at once
+
 
 class LinearOperator(ABC):
     """A matrix of shape [m, p], known by what it does to a block of vectors.
 
-    A subclass names its `shape`, `dtype` and `device` and writes two products on blocks,
-    `matmat` (A V) and `rmatmat` (Aᵀ W). All else is written here, once. Users write `A @ v`;
-    `matmat` and `rmatmat` do no checking and are what solvers call.
+    A subclass defines `shape`, `dtype`, `device` and two products on blocks, `matmat` (A V) and
+    `rmatmat` (Aᵀ W), which check nothing and are what solvers call. Users write `A @ v`.
 
     Examples:
         >>> import torch
@@ -82,6 +84,14 @@ class LinearOperator(ABC):
         """
         product = self.matmat(rows.flatten(0, 1).T).T.reshape(rows.shape)
         return rows @ product.mT
+
+    def row_blocks(self) -> Iterator[Tensor]:
+        """Yield consecutive rows as columns, [p, b] a block: so that A need not be held whole."""
+        m = self.shape[0]
+        for start in range(0, m, _ROWS):
+            unit = torch.zeros(m, min(_ROWS, m - start), dtype=self.dtype, device=self.device)
+            unit[start : start + _ROWS].fill_diagonal_(1)
+            yield self.rmatmat(unit)
 
     @overload
     def __matmul__(self, other: Tensor) -> Tensor: ...
@@ -187,7 +197,7 @@ def _require_alike(A: LinearOperator, B: LinearOperator) -> None:
 
 
 class _Derived(LinearOperator):
-    """An operator made from another, with its dtype and device."""
+    """An operator derived from another, with its dtype and device."""
 
     operator: LinearOperator
 
@@ -205,11 +215,7 @@ class _Derived(LinearOperator):
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class Transposed(_Derived):
-    """The transpose Aᵀ: written `A.T`.
-
-    Args:
-        operator: A, [p, m].
-    """
+    """The transpose Aᵀ of A [p, m]: written `A.T`."""
 
     operator: LinearOperator
 
@@ -231,14 +237,11 @@ class Transposed(_Derived):
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class Sum(_Derived):
-    """The sum A + B: written `A + B`.
+    """The sum A + B of two operators of one shape, dtype and device: written `A + B`.
 
     Args:
         operator: A, [m, p].
         other: B, [m, p].
-
-    Raises:
-        InvalidInput: If shapes, dtypes or devices differ.
     """
 
     operator: LinearOperator
@@ -275,9 +278,6 @@ class Scaled(_Derived):
     Args:
         operator: A, [m, p].
         factor: c, any finite number.
-
-    Raises:
-        InvalidInput: If c is not a finite number.
     """
 
     operator: LinearOperator
@@ -349,14 +349,11 @@ class Damped(_Derived):
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class Composed(_Derived):
-    """The product A B: written `A @ B`.
+    """The product A B of operators of one dtype and device: written `A @ B`.
 
     Args:
         operator: A, [m, r].
         other: B, [r, p].
-
-    Raises:
-        InvalidInput: If inner dimensions, dtypes or devices differ.
     """
 
     operator: LinearOperator
@@ -386,11 +383,10 @@ class Composed(_Derived):
 
 
 def split_damping(A: LinearOperator) -> tuple[LinearOperator, float]:
-    """Return A₀ and λ ≥ 0 with A = A₀ + λ I: the operator under all damping, and the damping.
+    """Return A₀ and λ ≥ 0 with A = A₀ + λ I: the operator without damping, and the damping.
 
     Examples:
-        >>> import torch
-        >>> from whence.linalg import Diagonal, split_damping
+        >>> from whence.linalg import Diagonal
         >>> split_damping(Diagonal(torch.ones(3)).damped(0.5).damped(0.25))
         (Diagonal([3, 3], torch.float32, cpu), 0.75)
     """

@@ -1,4 +1,4 @@
-"""What a solver is, what it prepares, and what it answers.
+"""Solvers, the inverses they prepare, and the solutions these return.
 
 A [`Solver`][whence.linalg.Solver] is a frozen set of options. `solver.prepare(A)` pays once for
 what all right-hand sides share (a factorization, a sketch, a scale) and returns an
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -127,9 +127,12 @@ class Inverse(LinearOperator):
 
     Attributes:
         operator: A, the operator that this inverts; a field of each leaf.
+        substitute: Whether A is itself an approximation of the operator that was to be inverted: a
+            residual in A then says nothing of the answer.
     """
 
     operator: LinearOperator
+    substitute: ClassVar[bool] = False
 
     @abstractmethod
     def solve_columns(self, B: Tensor) -> Solution:
@@ -184,6 +187,47 @@ class Inverse(LinearOperator):
             standard_error=None if error is None else error.squeeze(1),
         )
 
+    def between(
+        self, left: LinearOperator, right: LinearOperator
+    ) -> tuple[Tensor, Solution | None]:
+        """Return L A⁻¹ Rᵀ, by one solve for each row of L.
+
+        Args:
+            left: L, [q, p], of few rows.
+            right: R, [b, p], of A's dtype or a narrower one, in which the products are then taken.
+
+        Returns:
+            The products, [q, b] in R's dtype, and the solution of A X = Lᵀ with its value in R's
+            dtype; `None` for an inverse that multiplies without solving.
+        """
+        solution = self.solve(_columns(left))
+        solution = replace(solution, value=solution.value.to(right.dtype))
+        return right.matmat(solution.value).T, solution
+
+    def quadratic(self, rows: LinearOperator) -> Tensor:
+        """Return rᵀ A⁻¹ r for each row r, by one solve each, a block of rows at a time.
+
+        Args:
+            rows: R, [b, p], of A's dtype.
+
+        Returns:
+            The products, [b].
+        """
+        parts = [self.forms(block.T.unsqueeze(1)).flatten() for block in rows.row_blocks()]
+        return torch.cat(parts)
+
+    def downdated(self, rows: LinearOperator, signs: Tensor) -> LinearOperator | None:
+        """Return (A + Rᵀ Σ R)⁻¹ in closed form, or `None` where this inverse has no such form.
+
+        Args:
+            rows: R, [r, p], of A's dtype.
+            signs: The diagonal of Σ, ±1, [r].
+
+        Returns:
+            The inverse of the changed operator, [p, p].
+        """
+        return None
+
     @property
     def shape(self) -> tuple[int, int]:
         """The shape of A."""
@@ -202,6 +246,19 @@ class Inverse(LinearOperator):
     def rmatmat(self, W: Tensor) -> Tensor:
         """Return A⁻ᵀ W = A⁻¹ W: A is symmetric."""
         return self.matmat(W)
+
+
+def _columns(rows: LinearOperator) -> Tensor:
+    """Return the rows of an operator [q, p] as columns, [p, q]."""
+    q, p = rows.shape
+    columns = torch.empty(p, q, dtype=rows.dtype, device=rows.device)
+    start = 0
+    for block in rows.row_blocks():
+        if block.shape[1] == q:
+            return block
+        columns[:, start : start + block.shape[1]] = block
+        start += block.shape[1]
+    return columns
 
 
 class Solver(ABC):
@@ -225,6 +282,17 @@ class Solver(ABC):
         Returns:
             Its inverse.
         """
+
+    def default_damping(self, A: LinearOperator) -> float | None:
+        """Return the damping that suits what this solver inverts in place of A.
+
+        Args:
+            A: A symmetric operator, [p, p], not damped.
+
+        Returns:
+            λ >= 0, or `None` for a solver that inverts A itself: λ then depends on A alone.
+        """
+        return None
 
 
 def require_square(A: LinearOperator, solver: Solver) -> None:

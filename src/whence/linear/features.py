@@ -120,7 +120,7 @@ class DenseFeatures(Features):
         """Return X itself."""
         return self.matrix
 
-    def single(self) -> CompactFeatures:
+    def in_float32(self) -> CompactFeatures:
         """Return X in float32, without the columns that are zero in every row."""
         columns = self.matrix.any(dim=0).nonzero().flatten()
         narrow = torch.empty(len(self.matrix), len(columns), dtype=torch.float32)

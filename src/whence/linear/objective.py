@@ -139,19 +139,19 @@ class LinearObjective(Objective):
         outputs, targets = self.outputs(self.train), self.train.targets
         return data_hessian(self.loss, outputs, targets, self.weights, features, self.constant)
 
-    def single(self) -> LinearObjective | None:
+    def in_float32(self) -> LinearObjective | None:
         """Return the same objective in float32, made once; `None` where it would save nothing."""
-        return self._single
+        return self._in_float32
 
     @cached_property
-    def _single(self) -> LinearObjective | None:
+    def _in_float32(self) -> LinearObjective | None:
         """The float32 twin of a dense float64 objective."""
         features = self.train.features
         if not isinstance(features, DenseFeatures) or self.params.dtype != torch.float64:
             return None
         return replace(
             self,
-            train=replace(self.train, features=features.single()),
+            train=replace(self.train, features=features.in_float32()),
             weights=self.weights.float(),
             params=self.params.float(),
             l2=self.l2.float(),

@@ -16,8 +16,9 @@ from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Solver
+from whence.methods.choose import chosen, default_method
 from whence.methods.fit_quality import diagnostics
-from whence.methods.influence import chosen
+from whence.methods.influence import Influence
 from whence.methods.leave_one_out import converged, refit_without
 from whence.methods.method import Method
 from whence.methods.prediction import (
@@ -93,7 +94,8 @@ def group_effect(
         True
     """
     where = np.unique(positions(objective, indices))
-    order = order or ("newton" if method is None else "first")
+    smooth_default = method is None and isinstance(default_method(objective), Influence)
+    order = order or ("newton" if smooth_default else "first")
     if order == "refit":
         base = converged(objective)
         examples = base.examples(queries)
@@ -110,15 +112,15 @@ def group_effect(
                 f"Expected order='first' or 'refit' with method={method!r}, whose scores add up. "
                 f"Got {order!r}, which is an order of influence."
             )
-        found = chosen(method, solver, damping).fit(objective)
+        found = chosen(objective, method, solver, damping).fit(objective)
         scores = found.scores(queries, measure=measure, indices=where)
         return np.asarray(scores.values.sum(1), dtype=np.float64)
     smooth = objective_of(objective)
     prepared = prepare(smooth, 1, solver=solver, damping=damping)
-    quantity, asked = measure_of(smooth.loss, measure), smooth.examples(queries)
+    quantity, encoded = measure_of(smooth.loss, measure), smooth.examples(queries)
     if _follows(smooth, order, where):
         change = partial(without, where=where)
-        effects = effects_of(smooth, [change], asked, quantity, order, prepared.inverse)
+        effects = effects_of(smooth, [change], encoded, quantity, order, prepared.inverse)
         diagnostics(smooth, prepared)
         return as_array(effects)[:, 0]
     group = GroupChange(
@@ -127,7 +129,7 @@ def group_effect(
         inverse=prepared.inverse,
     )
     diagnostics(smooth, prepared)
-    return as_array(predicted_changes(smooth, asked, quantity, group, order))[:, 0]
+    return as_array(predicted_changes(smooth, encoded, quantity, group, order))[:, 0]
 
 
 def edit(
@@ -191,9 +193,9 @@ def edit(
     new = objective.examples((x_new, y_new))
     if len(new) != 1:
         raise InvalidInput(f"Expected one new example. Got {len(new)}.")
-    asked = objective.examples(queries)
+    encoded = objective.examples(queries)
     if order == "refit":
-        return _refitted_edit(objective, int(where[0]), new, asked, measure)
+        return _refitted_edit(objective, int(where[0]), new, encoded, measure)
     c = objective.outputs(new).shape[1]
     prepared = prepare(objective, 2 * c, solver=solver, damping=damping)
     diagnostics(objective, prepared)
@@ -201,7 +203,7 @@ def edit(
     whole = order == "refined" and objective.statistics is not None
     if order != "first" and (whole or _follows(objective, order, where)):
         edited = partial(_edited, index=int(where[0]), example=new)
-        effects = effects_of(objective, [edited], asked, quantity, order, prepared.inverse)
+        effects = effects_of(objective, [edited], encoded, quantity, order, prepared.inverse)
         return as_array(effects)[:, 0]
     weight = objective.weights[where].unsqueeze(1)
     weight_of_new = weight
@@ -212,10 +214,10 @@ def edit(
         parts=((objective.train.subset(where), -weight), (new, weight_of_new)),
         inverse=prepared.inverse,
     )
-    values = predicted_changes(objective, asked, quantity, change, order)[:, 0]
+    values = predicted_changes(objective, encoded, quantity, change, order)[:, 0]
     if order == "first" and objective.statistics is not None:
         values = values + _through_statistics(
-            objective, asked, quantity, prepared.inverse, int(where[0]), new
+            objective, encoded, quantity, prepared.inverse, int(where[0]), new
         )
     return as_array(values)
 
@@ -250,19 +252,19 @@ def _edited(objective: Objective, index: int, example: Examples) -> Objective:
 
 
 def _refitted_edit(
-    objective: Objective, index: int, new: Examples, asked: Examples, measure: MeasureLike
+    objective: Objective, index: int, new: Examples, encoded: Examples, measure: MeasureLike
 ) -> Floats:
     """Return m with one training example replaced less m, both fitted to convergence."""
     base = objective.refit()
     quantity = measure_of(base.trained_loss, measure)
     after = _edited(base, index, new).refit()
-    change = quantity(after.outputs(asked), asked.targets)
-    return as_array(change - quantity(base.outputs(asked), asked.targets))
+    change = quantity(after.outputs(encoded), encoded.targets)
+    return as_array(change - quantity(base.outputs(encoded), encoded.targets))
 
 
 def _through_statistics(
     objective: Objective,
-    asked: Examples,
+    encoded: Examples,
     measure: Measure,
     inverse: LinearOperator,
     index: int,
@@ -270,10 +272,10 @@ def _through_statistics(
 ) -> Tensor:
     """Return what an edit does to the measures through statistics, to first order, [q]."""
     assert objective.statistics is not None
-    shares = torch.eye(len(asked), dtype=objective.params.dtype)
-    directions = inverse.matmat(Gradients(objective, asked, measure).rmatmat(shares))
-    through = objective.statistics.effects(objective, asked, measure, shares, directions, new)
-    return shares.new_zeros(len(asked)) if through is None else through[:, index] - through[:, -1]
+    shares = torch.eye(len(encoded), dtype=objective.params.dtype)
+    directions = inverse.matmat(Gradients(objective, encoded, measure).rmatmat(shares))
+    through = objective.statistics.effects(objective, encoded, measure, shares, directions, new)
+    return shares.new_zeros(len(encoded)) if through is None else through[:, index] - through[:, -1]
 
 
 def relabel_gain(
@@ -380,7 +382,7 @@ def perturbation(
         >>> whence.perturbation(objective, [0, 1], (X[9], y[9])).shape
         (2, 10)
     """
-    found = chosen(method, solver, damping).fit(objective)
+    found = chosen(objective, method, solver, damping).fit(objective)
     where = positions(objective, indices)
     quantity = measure_of(objective.loss, measure)
     return as_array(found.input_gradient(objective.examples(query), quantity, where))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.curvature.changes import tiles
-from whence.curvature.forms import leverages
+from whence.curvature.leverages import leverages
 from whence.curvature.prepare import prepare
 from whence.errors import NotPositiveDefinite, UnsupportedModel
 from whence.fitting.newton import newton
@@ -29,19 +29,19 @@ from whence.objective.objective import Objective, risk_gradient
 from whence.objective.trained import Trained
 
 _COLUMNS = 64  # removals whose outputs are taken at once
-_SAMPLE = 1_024  # training examples whose held-out losses tell penalties apart
+_SAMPLE = 1_024  # training examples whose leave-one-out losses tell penalties apart
 _STEP = 10.0  # from one penalty to the next
 _MOST = 6  # steps either way
 _LESS = 0.99  # of the least mean loss so far: what a step must bring
-_PULL = 1e-2  # of one typical example: how close to its minimum a penalty's model is trained
+_CLOSE = 1e-2  # of a typical example's gradient: the gradient norm to which a model is trained
 _ROUNDS = 4  # of training until that is so
-_TYPICAL = 64  # examples that tell the size of that pull
-_FLOOR = 1e-12  # the least gradient norm asked for: no pull is above rounding there
+_TYPICAL = 64  # examples that tell the size of that gradient
+_FLOOR = 1e-12  # the least gradient norm asked for: no gradient is above rounding there
 
 
 @final
 @dataclass(frozen=True, eq=False, kw_only=True)
-class HeldOut:
+class LooOutputs:
     """What k training examples get from a model trained without each.
 
     Args:
@@ -54,13 +54,13 @@ class HeldOut:
     self_influence: Tensor | None
 
 
-def held_out(
+def loo_outputs(
     objective: Objective,
     where: NDArray[np.intp],
     *,
     solver: Solver | None = None,
     damping: float | None = None,
-) -> HeldOut:
+) -> LooOutputs:
     """Return the outputs of each example one Newton step without it, and what comes with them.
 
     Args:
@@ -88,10 +88,10 @@ def held_out(
         leverage = shares * leverages(objective, inverse, examples)
         curvature = output_hessian(objective.loss, outputs, targets)
         inner = torch.eye(c, dtype=outputs.dtype) - curvature @ leverage
-        pull = objective.loss.gradient(outputs, targets).unsqueeze(2)
-        return HeldOut(
-            outputs=outputs + (leverage @ torch.linalg.solve(inner, pull)).squeeze(2),
-            self_influence=(pull.mT @ leverage @ pull).flatten(),
+        gradient = objective.loss.gradient(outputs, targets).unsqueeze(2)
+        return LooOutputs(
+            outputs=outputs + (leverage @ torch.linalg.solve(inner, gradient)).squeeze(2),
+            self_influence=(gradient.mT @ leverage @ gradient).flatten(),
         )
     parts = [objective.params.new_zeros(0, c)]
     for tile in tiles(objective, len(where), c):
@@ -100,7 +100,7 @@ def held_out(
             part = objective.train.subset(where[tile][start : start + _COLUMNS])
             moved = objective.outputs_at(part, deltas[:, start : start + _COLUMNS])
             parts.append(moved.diagonal(dim1=0, dim2=2).T)  # each example without itself alone
-    return HeldOut(outputs=torch.cat(parts), self_influence=None)
+    return LooOutputs(outputs=torch.cat(parts), self_influence=None)
 
 
 @final
@@ -129,7 +129,7 @@ def penalty_applies(objective: Trained) -> TypeGuard[LinearObjective]:
 
 
 def operations(objective: LinearObjective) -> float:
-    """Return about how many operations the best penalty and all held-out losses there take.
+    """Return about how many operations the best penalty and all leave-one-out losses there take.
 
     Args:
         objective: R at θ̂.
@@ -144,7 +144,7 @@ def operations(objective: LinearObjective) -> float:
 def best_penalty(
     objective: Objective, *, solver: Solver | None = None, damping: float | None = None
 ) -> Regularized:
-    """Return the model at the penalty with the least mean held-out loss.
+    """Return the model at the penalty with the least mean leave-one-out loss.
 
     From the fitted penalty in steps of ten, upwards while the mean of ℓ(f₋ᵢ, yᵢ) over the training
     examples falls by a hundredth or more, else downwards: leave-one-out cross-validation, each
@@ -181,7 +181,7 @@ def best_penalty(
     some = objective.train.subset(sample)
 
     def mean_loss(model: LinearObjective) -> float:
-        without = held_out(model, sample, solver=solver, damping=damping).outputs
+        without = loo_outputs(model, sample, solver=solver, damping=damping).outputs
         weights = model.weights[sample]
         return float((weights * model.loss(without, some.targets)).sum() / weights.sum())
 
@@ -203,13 +203,13 @@ def best_penalty(
 
 
 def _trained(objective: LinearObjective, inverse: LinearOperator) -> LinearObjective:
-    """Return the objective near its minimum, in units of what one typical example pulls there."""
+    """Return the objective near its minimum, in units of one typical example's gradient."""
     train, n = objective.train, len(objective.train)
     where = np.arange(0, n, ceil(n / _TYPICAL))
     some, weights = train.subset(where), objective.weights[where]
-    for _ in range(_ROUNDS):  # the pull shrinks where a lower penalty fits more closely
-        pulls = objective.gradient_columns(some, objective.loss) * (weights / n)
-        close = max(_PULL * float(pulls.square().sum(0).mean().sqrt()), _FLOOR)
+    for _ in range(_ROUNDS):  # the gradient shrinks where a lower penalty fits more closely
+        gradients = objective.gradient_columns(some, objective.loss) * (weights / n)
+        close = max(_CLOSE * float(gradients.square().sum(0).mean().sqrt()), _FLOOR)
         if float(risk_gradient(objective).norm()) <= close:
             break
         fitted = newton(objective, gradient_norm=close, inverse=inverse)

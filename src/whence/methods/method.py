@@ -112,6 +112,11 @@ class Attribution(ABC):
         """What follows the name of the measure where scores are in another unit than its own."""
         return ""
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether a single score has the size of the change after retraining, not only its rank."""
+        return False
+
     @abstractmethod
     def values(
         self, queries: Examples, measure: Measure, where: Positions

@@ -15,11 +15,12 @@ from whence.methods.fit_quality import diagnostics
 from whence.methods.method import Positions
 from whence.methods.prediction import Floats, Indices, Order, as_array, check_order, positions
 from whence.methods.removals import models_after, moves_more, removal, unsettled, without
-from whence.objective.objective import Objective
+from whence.objective.objective import Objective, objective_of
+from whence.objective.trained import Trained
 
 
 def influence_on_parameters(
-    objective: Objective,
+    objective: Trained,
     indices: Indices,
     *,
     order: Order = "first",
@@ -61,6 +62,7 @@ def influence_on_parameters(
         (2, 11)
     """
     check_order(order)
+    objective = objective_of(objective)
     where = positions(objective, indices)
     c = objective.outputs(objective.train.subset(where[:1])).shape[1]
     prepared = prepare(objective, len(where) * c, solver=solver, damping=damping)

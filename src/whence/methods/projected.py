@@ -1,4 +1,4 @@
-r"""Influence in a random subspace: gradients projected once, and kept.
+r"""Influence in a random subspace: gradients projected once, and cached.
 
 With P a projection of gradients to d numbers, E PᵀP = I, and φᵢ = P ∇f(zᵢ) for an output f,
 
@@ -214,7 +214,8 @@ def projected(
         projection: "factored" projects the two sides of each layer's gradients before their
             product, to size × size numbers per weight, and the parameters without such a product
             together and whole, to as many. "dense" projects the whole gradient to `size` numbers.
-        size: Per side 16 if `None`, or d = 2,048 for "dense". What is no larger than it is kept.
+        size: Per side 16 if `None`, or d = 2,048 for "dense". A side that is no larger is left as
+            it is.
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
         indices: Positions of the candidates in the training data; all n if `None`.
         damping: λ >= 0; the mean eigenvalue tr(K)/d if `None`. The penalty l2 is added to it.
@@ -234,9 +235,9 @@ def projected(
 
     Cost:
         Factored: one forward and one backward pass over the training data, whatever d; the
-        projected gradients, n d numbers, are kept with the objective, and min(n, d)³/3 operations
+        projected gradients, n d numbers, are cached with the objective, and min(n, d)³/3 operations
         to factor. Dense: 2 n p d operations besides, and one pass for each 2²⁷/p dimensions. Then a
-        query costs its gradient and products with the kept numbers.
+        query costs its gradient and products with the cached numbers.
 
     References:
         Choe et al. (2024), "What is Your Data Worth to GPT?", section 3 (LoGra); Park et al.

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from whence.curvature.exact import Gradients
-from whence.curvature.forms import quadratic
 from whence.errors import InvalidInput
 from whence.linalg.solver import Inverse
 from whence.objective.objective import Objective
@@ -65,7 +64,7 @@ def relative(
     """
     gradients = Gradients(objective, candidates, objective.loss)
     if normalize == "loss":
-        squares = quadratic(inverse, gradients)
+        squares = inverse.quadratic(gradients)
     else:
         squares = _squares_of_moves(inverse, gradients)
     lengths = squares.clamp_min(0).sqrt()
@@ -74,5 +73,5 @@ def relative(
 
 def _squares_of_moves(inverse: Inverse, gradients: Gradients) -> Tensor:
     """Return ‖H⁻¹ gᵢ‖², [k], in blocks of columns."""
-    moves = (inverse.matmat(part.columns()) for part in gradients.blocks())
+    moves = (inverse.matmat(part) for part in gradients.row_blocks())
     return torch.cat([block.square().sum(0) for block in moves])

@@ -16,6 +16,7 @@ from whence.fitting.hinge import fit_hinge, is_hinge
 from whence.fitting.newton import newton_steps
 from whence.fitting.refit import is_piecewise
 from whence.linalg.operator import LinearOperator
+from whence.linalg.solver import Inverse
 from whence.linalg.structured import Identity
 from whence.linear.objective import LinearObjective
 from whence.linear.wide import columns_of
@@ -31,7 +32,7 @@ _STEPS: dict[Order, int] = {"first": 1, "newton": 1, "refined": 5}
 
 
 def removal(
-    objective: Objective, inverse: LinearOperator, where: NDArray[np.intp]
+    objective: Objective, inverse: Inverse, where: NDArray[np.intp]
 ) -> SingleChanges | Reweightings:
     """Return the removals of the examples at some positions, one per column.
 

@@ -19,14 +19,15 @@ from whence.linear.features import DenseFeatures, Features
 from whence.linear.objective import LinearExamples, LinearObjective
 from whence.methods.method import Attribution, Method, Positions
 from whence.methods.prediction import Indices, MeasureLike
+from whence.network.examples import ModuleExamples
 from whence.network.gradients import Outer
-from whence.network.objective import ModuleExamples, ModuleObjective
+from whence.network.objective import ModuleObjective
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Data, Examples, Trained
 from whence.scores import Diagnostics, Scores
 
-_TILE = 2**24  # terms that stand at once
+_TILE = 2**24  # terms in memory at once
 _FEW = 8  # examples that tell whether a layer gives the outputs
 _AGREEMENT = 1e-3  # of the largest output, in float32
 _GAP = 0.1  # of the outputs: what the terms may leave unexplained without a warning
@@ -162,14 +163,14 @@ class _Top:
 
     Args:
         features: φ of the training examples, [n, d].
-        asked: φ of the queries, [q, d].
+        queries: φ of the queries, [q, d].
         l2: The penalty of its weights, > 0, [c, d].
         shift: What a penalized intercept adds to φᵢᵀφ_q / l2, [c]; zero for others.
         explained: The part of the queries' outputs that the terms should sum to, [q, c].
     """
 
     features: Features
-    asked: Tensor
+    queries: Tensor
     l2: Tensor
     shift: Tensor
     explained: Tensor
@@ -182,44 +183,44 @@ def _terms(objective: Objective, top: _Top) -> Iterator[Tensor]:
     alphas = -errors * (objective.weights / n).unsqueeze(1)
     alike = bool((top.l2 == top.l2[:1]).all())
     penalties = top.l2[:1] if alike else top.l2
-    for part in torch.split(top.asked, max(1, _TILE // alphas.numel())):
+    for part in torch.split(top.queries, max(1, _TILE // alphas.numel())):
         kernels = torch.stack([top.features.matmul((part / l2).T) for l2 in penalties], 2)
         for q in range(len(part)):
             yield alphas * (kernels[:, q] + top.shift)
 
 
-def _top(objective: Objective, asked: Examples) -> _Top:
+def _top(objective: Objective, queries: Examples) -> _Top:
     """Return the linear top layer of an objective, or say that it has none."""
     if objective.slope is not None:
         raise UnsupportedModel(
             "Expected an l2 penalty alone. Got an L1 penalty too, whose sum over examples does "
             "not give the weights. Use whence.influence."
         )
-    if isinstance(objective, LinearObjective) and isinstance(asked, LinearExamples):
-        return _of_linear(objective, asked)
-    if isinstance(objective, ModuleObjective) and isinstance(asked, ModuleExamples):
-        return _of_module(objective, asked)
+    if isinstance(objective, LinearObjective) and isinstance(queries, LinearExamples):
+        return _of_linear(objective, queries)
+    if isinstance(objective, ModuleObjective) and isinstance(queries, ModuleExamples):
+        return _of_module(objective, queries)
     raise InvalidInput(f"Expected an objective made by whence. Got {type(objective).__name__}.")
 
 
-def _of_linear(objective: LinearObjective, asked: LinearExamples) -> _Top:
+def _of_linear(objective: LinearObjective, queries: LinearExamples) -> _Top:
     """Return the one layer of a model linear in θ."""
     c, features = objective.c, objective.train.features
     size = c * features.shape[1]
     l2 = _penalized(objective.l2[:size].reshape(c, -1))
     shift = torch.zeros_like(objective.params[:c])
-    explained = objective.outputs(asked)
+    explained = objective.outputs(queries)
     if objective.constant is not None:
         of_intercept = objective.l2[size:]
         free = of_intercept == 0
         shift = torch.where(free, 0.0, objective.constant**2 / of_intercept)
         explained = explained - objective.constant * objective.params[size:] * free
     return _Top(
-        features=features, asked=asked.features.dense(), l2=l2, shift=shift, explained=explained
+        features=features, queries=queries.features.dense(), l2=l2, shift=shift, explained=explained
     )
 
 
-def _of_module(objective: ModuleObjective, asked: ModuleExamples) -> _Top:
+def _of_module(objective: ModuleObjective, queries: ModuleExamples) -> _Top:
     """Return the last layer of a module, with what goes into it as features."""
     where, bias = _last_layer(objective)
     weight = objective.params[where]
@@ -234,7 +235,7 @@ def _of_module(objective: ModuleObjective, asked: ModuleExamples) -> _Top:
             ]
         )
 
-    rows = features(asked)
+    rows = features(queries)
     weight = weight.reshape(-1, rows.shape[1])
     l2 = _penalized(objective.l2[where].reshape(weight.shape))
     shift, explained = torch.zeros_like(l2[:, 0]), rows @ weight.T
@@ -243,7 +244,7 @@ def _of_module(objective: ModuleObjective, asked: ModuleExamples) -> _Top:
         shift = torch.where(of_bias == 0, 0.0, 1 / of_bias)
         explained = explained + objective.params[bias] * (of_bias > 0)
     train = DenseFeatures(features(objective.train))
-    return _Top(features=train, asked=rows, l2=l2, shift=shift, explained=explained)
+    return _Top(features=train, queries=rows, l2=l2, shift=shift, explained=explained)
 
 
 def _last_layer(objective: ModuleObjective) -> tuple[slice, slice | None]:

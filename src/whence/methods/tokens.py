@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.curvature.exact import Gradients
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
@@ -28,13 +27,14 @@ from whence.methods.prediction import (
 from whence.objective.losses import measure_of
 from whence.objective.objective import Objective
 from whence.objective.trained import Examples
+from whence.result import Card, Result
 from whence.scores import Diagnostics
 
 _TILE = 2**25  # numbers of J V that stand at once: 128 MB of float32
 
 
-@dataclass(frozen=True, kw_only=True)
-class TokenScores:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class TokenScores(Result):
     """The part of each training sequence's score that each of its target tokens contributes.
 
     `values[q, i].sum()` is the sequence's score, as `whence.influence` gives it: the predicted
@@ -57,6 +57,13 @@ class TokenScores:
     positions: NDArray[np.intp]
     measure: str
     diagnostics: Diagnostics | None = field(default=None, repr=False)
+
+    def card(self) -> Card:
+        """Return what the scores are."""
+        q, k, t = self.values.shape
+        return Card(
+            title=f"{self.measure} of {q:,} queries, the parts of {t:,} tokens of {k:,} sequences"
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """Return a frame with a row per sequence and token, and a column per query."""
@@ -118,7 +125,7 @@ def influence_by_token(
         >>> parts.values.shape
         (2, 30, 3)
     """
-    asked = objective.examples(queries)
+    encoded = objective.examples(queries)
     quantity = measure_of(objective.loss, measure)
     where = positions(objective, indices)
     candidates = objective.train.subset(where)
@@ -128,15 +135,15 @@ def influence_by_token(
             f"Expected a model of sequences, with outputs [b, t, c]. Got outputs [b, "
             f"{', '.join(map(str, shape[1:]))}]. Use whence.influence."
         )
-    prepared = prepare(objective, len(asked), solver=solver, damping=damping)
-    solution = prepared.inverse.solve(Gradients(objective, asked, quantity).columns())
-    step = max(1, _TILE // (shape.numel() * len(asked)))
+    prepared = prepare(objective, len(encoded), solver=solver, damping=damping)
+    solution = prepared.inverse.solve(objective.gradient_columns(encoded, quantity))
+    step = max(1, _TILE // (shape.numel() * len(encoded)))
     parts = list(_parts(objective, candidates, solution.value, step))
     scale = objective.weights[where] / len(objective.train)
     return TokenScores(
         values=as_array(torch.cat(parts, 1) * scale.reshape(1, -1, 1)),
         targets=candidates.targets.cpu().numpy(),
-        query_ids=asked.ids,
+        query_ids=encoded.ids,
         train_ids=candidates.ids,
         positions=where,
         measure=measure_name(measure),

@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from whence.curvature.kronecker import kronecker
+from whence.curvature.exact import GGN
+from whence.curvature.kronecker import EKFAC
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.spectral import Spectral
 from whence.methods.metagradient import recorded_run
@@ -39,6 +40,18 @@ from whence.scores import Diagnostics, Scores
 from whence.training.run import Run
 
 
+def ekfac(objective: ModuleObjective) -> Spectral:
+    """Return the EKFAC approximation of the curvature, with no rounding to bfloat16.
+
+    Args:
+        objective: R at θ_l.
+
+    Returns:
+        The curvature, [p, p], penalty included.
+    """
+    return EKFAC(rtol=1e-6).approximate(GGN(objective)).operator
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
 class Unrolled(Method):
@@ -47,7 +60,7 @@ class Unrolled(Method):
     score[q, i] = (wᵢ/n) ∇m_q(θ_T)ᵀ Σ_l S_L ⋯ S_{l+1} F_l gᵢ(θ_l).
 
     Args:
-        segments: L >= 1, stretches of as many steps each; at most as many as states were kept.
+        segments: L >= 1, stretches of as many steps each; at most as many as recorded states.
         curvature: From the objective at θ_l to H_l as an operator that knows its spectrum; EKFAC
             by default.
 
@@ -67,7 +80,7 @@ class Unrolled(Method):
     """
 
     segments: int = 3
-    curvature: Callable[[ModuleObjective], Spectral] = kronecker
+    curvature: Callable[[ModuleObjective], Spectral] = ekfac
 
     def attribution(self, trained: Trained) -> Attribution:
         """Return the segments of a training, each with its curvature."""
@@ -84,13 +97,13 @@ class Unrolled(Method):
                 f"clip_norm={recipe.clip_norm}. Use whence.metagradient, which differentiates the "
                 "steps as they were."
             )
-        kept = [start for start, _ in run.segments()]
-        if not 1 <= self.segments <= len(kept):
+        recorded = [start for start, _ in run.segments()]
+        if not 1 <= self.segments <= len(recorded):
             raise InvalidInput(
-                f"Expected 1 to {len(kept)} segments, as many as states were kept. "
+                f"Expected 1 to {len(recorded)} segments, as many as recorded states. "
                 f"Got {self.segments}."
             )
-        groups = [group.tolist() for group in np.array_split(np.array(kept), self.segments)]
+        groups = [group.tolist() for group in np.array_split(np.array(recorded), self.segments)]
         ends = [group[0] for group in groups[1:]] + [run.steps]
         segments = []
         for group, end in zip(groups, ends, strict=True):
@@ -141,19 +154,19 @@ def unrolled(
     segments: int = 3,
     measure: MeasureLike = "loss",
     indices: Indices | None = None,
-    curvature: Callable[[ModuleObjective], Spectral] = kronecker,
+    curvature: Callable[[ModuleObjective], Spectral] = ekfac,
 ) -> Scores:
     r"""Score training examples by segments of a recorded training, without replaying its steps.
 
     score[q, i] = (wᵢ/n) ∇m_q(θ_T)ᵀ Σ_l S_L ⋯ S_{l+1} F_l gᵢ(θ_l), S_l = exp(−τ_l H_l) and
-    F_l = (I − S_l) H_l⁻¹, with θ_l the mean of the kept parameters of segment l, H_l the curvature
-    there (weight decay included) and τ_l the sum of its learning rates over 1 − momentum. No
-    damping: the duration takes its place, since F_l is at most τ_l.
+    F_l = (I − S_l) H_l⁻¹, with θ_l the mean of the recorded parameters of segment l, H_l the
+    curvature there (weight decay included) and τ_l the sum of its learning rates over 1 − momentum.
+    No damping: the duration takes its place, since F_l is at most τ_l.
 
     Args:
         run: A training recorded by `whence.train` with SGD.
         queries: (x, y) of q queries, or of one.
-        segments: L >= 1, stretches of as many steps each; at most as many as states were kept.
+        segments: L >= 1, stretches of as many steps each; at most as many as recorded states.
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
         indices: Positions of the candidates in the training data; all n if `None`.
         curvature: From the objective at θ_l to H_l as an operator that knows its spectrum; EKFAC by
@@ -190,7 +203,7 @@ def unrolled(
 
 
 def _mean_params(run: Run, steps: list[int]) -> Tensor:
-    """Return the mean of the parameters before some steps whose states are kept, [p]."""
+    """Return the mean of the parameters before some recorded steps, [p]."""
     total = torch.zeros_like(run.params)
     for step in steps:
         total += run.checkpoints.read(step)[0][0]

@@ -91,6 +91,7 @@ class OneVersusRest(Loss):
     """
 
     classifies: ClassVar[bool] = True
+    unit: ClassVar[str] = "summed over classes"
 
     binary: Loss
     positive_weights: tuple[float, ...] = ()

@@ -8,7 +8,6 @@ The Gauss–Newton matrix needs the loss apart from the prediction: `gradient` i
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,90 +16,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.objective.measures import CallableMeasure, Measure, OutputFunction
-
-
-class Loss(Measure):
-    """A loss ℓ(f, y) per example, twice differentiable in the outputs where it is used.
-
-    Attributes:
-        classifies: Whether targets are labels of classes.
-        zero_sum: Whether Σ_c ∂ℓ/∂f_c = 0: only differences of outputs count, as under softmax.
-    """
-
-    classifies: ClassVar[bool] = False
-    zero_sum: ClassVar[bool] = False
-
-    def probabilities(self, outputs: Tensor) -> Tensor | None:
-        """Return the probability of each class, [b, c], two for a binary model; `None` if none."""
-        return None
-
-    @abstractmethod
-    def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
-        """Return ∂²ℓ/∂f² · u for tangents u of shape [*outputs.shape, k]."""
-
-    @abstractmethod
-    def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return how clearly the target wins, [b]: the log odds of the true class, or y·f."""
-
-    @abstractmethod
-    def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the probability given to the target, [b]."""
-
-    @abstractmethod
-    def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
-        """Raise `InvalidInput` where the targets do not fit the outputs."""
-
-
-def output_hessian(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the matrices ∂²ℓ/∂f² of each example.
-
-    Args:
-        loss: The loss.
-        outputs: Outputs, [b, c].
-        targets: Targets, [b].
-
-    Returns:
-        Symmetric matrices, [b, c, c].
-    """
-    b, c = outputs.shape
-    eye = torch.eye(c, dtype=outputs.dtype, device=outputs.device)
-    return loss.hvp(outputs, targets, eye.expand(b, c, c))
-
-
-def measure_of(loss: Loss, measure: str | Measure | OutputFunction) -> Measure:
-    """Return the measure that a user's `measure=` names.
-
-    Args:
-        loss: The loss of the model.
-        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
-
-    Returns:
-        A `Measure`.
-
-    Raises:
-        InvalidInput: If the name is not one of the three.
-
-    Examples:
-        >>> import torch
-        >>> probability = measure_of(Logistic(), "probability")
-        >>> probability(torch.tensor([[0.0]]), torch.tensor([1.0]))
-        tensor([0.5000])
-    """
-    if isinstance(measure, Measure):
-        return measure
-    if callable(measure):
-        return CallableMeasure(measure)
-    if measure == "loss":
-        return loss
-    if measure == "margin":
-        return CallableMeasure(loss.margin)
-    if measure == "probability":
-        return CallableMeasure(loss.probability)
-    raise InvalidInput(
-        "Expected measure to be 'loss', 'margin', 'probability' or a function of "
-        f"(outputs, targets). Got {measure!r}."
-    )
+from whence.objective.loss import Loss as Loss
+from whence.objective.loss import measure_of as measure_of
+from whence.objective.loss import output_hessian as output_hessian
 
 
 def _check_labels(outputs: Tensor, targets: Tensor, low: int, high: int) -> None:
@@ -124,6 +42,16 @@ def _signs(outputs: Tensor, targets: Tensor) -> Tensor:
     return (2 * targets.to(outputs.dtype) - 1).reshape(outputs.shape)
 
 
+def _single_output(outputs: Tensor) -> Tensor:
+    """Return the one output of each example, [b]."""
+    if outputs.ndim != 2 or outputs.shape[1] != 1:
+        raise UnsupportedModel(
+            "Expected one output per example for measure='prediction'. Got outputs of shape "
+            f"{list(outputs.shape)}. Name one of them by a function: lambda f, y: f[:, 0]."
+        )
+    return outputs.squeeze(1)
+
+
 @dataclass(frozen=True)
 class Logistic(Loss):
     r"""The logistic loss ℓ(f, y) = log(1 + eᶠ) − y f, y ∈ {0, 1}, f of shape [b, 1].
@@ -135,6 +63,7 @@ class Logistic(Loss):
     """
 
     classifies: ClassVar[bool] = True
+    unit: ClassVar[str] = "nats"
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""
@@ -184,6 +113,7 @@ class CrossEntropy(Loss):
     """
 
     classifies: ClassVar[bool] = True
+    unit: ClassVar[str] = "nats"
     zero_sum: ClassVar[bool] = True
 
     ignore_index: int = -100
@@ -244,6 +174,9 @@ class SquaredError(Loss):
         tensor([2.])
     """
 
+    regresses: ClassVar[bool] = True
+    unit: ClassVar[str] = "half the squared error"
+
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""
         return self.gradient(outputs, targets).square().flatten(1).sum(1) / 2
@@ -271,6 +204,10 @@ class SquaredError(Loss):
     def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Raise: squared error models no class probability."""
         raise UnsupportedModel(_NO_CLASSES.format("probability"))
+
+    def prediction(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return f of a single output, [b]."""
+        return _single_output(outputs)
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets have as many numbers as the outputs."""
@@ -302,6 +239,9 @@ class Tweedie(Loss):
         >>> Tweedie(power=1.0)(torch.tensor([[0.0]]), torch.tensor([3.0]))
         tensor([1.])
     """
+
+    regresses: ClassVar[bool] = True
+    unit: ClassVar[str] = "half the unit deviance"
 
     power: float
 
@@ -337,6 +277,10 @@ class Tweedie(Loss):
         """Raise: a regression has no class probability."""
         raise UnsupportedModel(_NO_CLASSES.format("probability"))
 
+    def prediction(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean eᶠ, [b]."""
+        return _single_output(outputs).exp()
+
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are in the range of the distribution."""
         low_allowed = self.power <= 0 or self.power < 2
@@ -368,6 +312,7 @@ class SmoothHinge(Loss):
     """
 
     classifies: ClassVar[bool] = True
+    unit: ClassVar[str] = "hinge loss"
 
     temperature: float = 0.001
 
@@ -418,6 +363,7 @@ class SquaredHinge(Loss):
     """
 
     classifies: ClassVar[bool] = True
+    unit: ClassVar[str] = "squared hinge loss"
 
     def _slack(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return max(0, 1 − s), [b, 1]."""

@@ -1,20 +1,43 @@
 """Pages to open, read and send: plain records in, one self-contained HTML file out."""
 
-from whence.pages.page import AttackPage, ExplanationPage, Item, Light, Scatter
-from whence.pages.render import Page, render, write
-from whence.pages.table import BatchPage, QueryRow, RankedPage, RankedRow
+from whence.pages.attack import AttackPage
+from whence.pages.explanation import (
+    Answer,
+    Color,
+    ExplanationPage,
+    Fact,
+    Share,
+    Shown,
+    Side,
+)
+from whence.pages.figures import Curve, Scale, Scatter
+from whence.pages.item import Item, Level, Status
+from whence.pages.page import Page
+from whence.pages.render import render, write
+from whence.pages.table import BatchPage, Carrier, Effect, QueryRow, RankedPage, RankedRow
 
 __all__ = [
+    "Answer",
     "AttackPage",
     "BatchPage",
+    "Carrier",
+    "Color",
+    "Curve",
+    "Effect",
     "ExplanationPage",
+    "Fact",
     "Item",
-    "Light",
+    "Level",
     "Page",
     "QueryRow",
     "RankedPage",
     "RankedRow",
+    "Scale",
     "Scatter",
+    "Share",
+    "Shown",
+    "Side",
+    "Status",
     "render",
     "write",
 ]

@@ -1,4 +1,4 @@
-"""Small pictures for a page: an image as PNG, and what acts in it as a transparent layer."""
+"""Small pictures for a page: an image as PNG, and its input attribution as a transparent layer."""
 
 from __future__ import annotations
 
@@ -35,32 +35,32 @@ def picture(image: NDArray[np.uint8], *, longest: int = 512) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def heat(acting: Floats) -> str:
-    """Return signed numbers as a transparent layer: orange raises the measure, violet lowers it.
+def heat(attribution: Floats) -> str:
+    """Return signed numbers as a transparent layer: orange raises the answer, violet lowers it.
 
     The opacity is the size relative to the largest; what is not finite stays clear.
 
     Args:
-        acting: Numbers [h, w], or [h, w, channels] which are summed.
+        attribution: Numbers [h, w], or [h, w, channels] which are summed.
 
     Returns:
         A PNG as a data URI.
     """
-    relative = strength(acting.sum(-1) if acting.ndim == 3 else acting)
+    relative = strength(attribution.sum(-1) if attribution.ndim == 3 else attribution)
     color = np.where(relative[..., None] > 0, _RAISES, _LOWERS)
     opacity = np.abs(relative)[..., None] * 255
     return picture(np.concatenate([color, opacity], axis=-1).round().astype(np.uint8))
 
 
-def strength(acting: Floats) -> Floats:
+def strength(values: Floats) -> Floats:
     """Return numbers relative to the largest of them, in [−1, 1]; 0 for what is not finite.
 
     Args:
-        acting: Any shape.
+        values: Any shape.
 
     Returns:
         The same shape.
     """
-    finite = np.where(np.isfinite(acting), acting, 0.0)
+    finite = np.where(np.isfinite(values), values, 0.0)
     largest = float(np.abs(finite).max(initial=0.0))
     return finite / largest if largest else finite

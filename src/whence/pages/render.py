@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
 import os
 from functools import cache
 from importlib.resources import files
@@ -13,18 +12,14 @@ from typing import TYPE_CHECKING
 
 from whence.errors import InvalidInput
 from whence.pages import words
-from whence.pages.data import batch_data, ranked_data
 from whence.pages.drawing import heat, picture, strength
-from whence.pages.page import AttackPage, ExplanationPage, Item
-from whence.pages.scatter import curve_svg, scatter_svg
-from whence.pages.table import BatchPage, RankedPage
+from whence.pages.page import Page
+from whence.pages.text import marked
 from whence.storage import clear_leftovers, write_bytes
 from whence.version import __version__
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-
-Page = ExplanationPage | BatchPage | RankedPage | AttackPage
 
 
 def render(page: Page) -> str:
@@ -41,23 +36,24 @@ def render(page: Page) -> str:
     Cost:
         A few kilobytes per image; about 0.3 kB per row of a table beside its own text and images.
     """
-    match page:
-        case ExplanationPage():
-            shown = (page.query, *page.helpful, *page.harmful)
-            acting = [item for item in shown if item.acting is not None]
-            html = _document(
-                "explanation.html",
-                page,
-                largest=_largest(page),
-                colored=any(not item.tokens for item in acting),
-                cut=any(item.tokens for item in acting),
-            )
-        case BatchPage():
-            html = _document("batch.html", page, data=batch_data(page))
-        case RankedPage():
-            html = _document("ranked.html", page, data=ranked_data(page))
-        case AttackPage():
-            html = _document("attack.html", page)
+    from markupsafe import Markup
+
+    style, *scripts = (_asset(name) for name in ("style.css", "theme.js", "table.js", "explain.js"))
+    theme, table, explain = scripts
+    html = (
+        _environment()
+        .get_template(page.template)
+        .render(
+            page=page,
+            version=page.version or __version__,
+            style=Markup(style),
+            theme=Markup(theme),
+            table=Markup(table),
+            explain=Markup(explain),
+            policy=_policy(style, *scripts),
+            **page.context(),
+        )
+    )
     # A lone surrogate, as a wrongly decoded file may hold, has no UTF-8: it is shown as \udXXX.
     return html.encode("utf-8", "backslashreplace").decode("utf-8")
 
@@ -89,26 +85,6 @@ def write(page: Page, path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _document(template: str, page: Page, **more: object) -> str:
-    """Return a filled-in template with its styles, its scripts and the policy that allows them."""
-    from markupsafe import Markup
-
-    style, theme, table = (_asset(name) for name in ("style.css", "theme.js", "table.js"))
-    return (
-        _environment()
-        .get_template(template)
-        .render(
-            page=page,
-            version=page.version or __version__,
-            style=Markup(style),
-            theme=Markup(theme),
-            table=Markup(table),
-            policy=_policy(style, theme, table),
-            **more,
-        )
-    )
-
-
 @cache
 def _environment() -> Environment:
     """Return the template engine: it escapes everything, and every name must exist."""
@@ -125,14 +101,10 @@ def _environment() -> Environment:
         picture=picture,
         heat=heat,
         strength=strength,
-        scatter_svg=scatter_svg,
-        curve_svg=curve_svg,
-        removal=words.removal,
-        retrained=words.retrained,
+        marked=marked,
         number=words.number,
         signed=words.signed,
         decimals_of=words.decimals_of,
-        finite=math.isfinite,
     )
     return environment
 
@@ -155,14 +127,3 @@ def _digest(text: str) -> str:
 def _asset(name: str) -> str:
     """Return the text of a template file beside this module."""
     return (files("whence.pages") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _largest(page: ExplanationPage) -> float:
-    """Return the effect that fills a bar: one scale for the whole page."""
-    sizes = [abs(size) for item in (*page.helpful, *page.harmful) for size in _sizes(item)]
-    return max((size for size in sizes if math.isfinite(size)), default=0.0) or 1.0
-
-
-def _sizes(item: Item) -> list[float]:
-    """Return the changes that an example's bar shows."""
-    return [size for size in (item.effect, item.actual) if size is not None]

@@ -1,4 +1,4 @@
-"""Numbers as a reader reads them: signs that show, digits that add up, changes in a sentence."""
+"""Numbers as a reader reads them: signs that show, and as many digits as say something."""
 
 from __future__ import annotations
 
@@ -45,77 +45,20 @@ def signed(value: float, decimals: int = 3) -> str:
     return ("+" if value > 0 else "") + number(value, decimals)
 
 
-def decimals_of(change: float) -> int:
-    """Return how many decimals show a change with two digits: at least 3, at most 6.
+def decimals_of(change: float, *, least: int = 3) -> int:
+    """Return how many decimals show a change with two digits.
 
     Args:
         change: Any float.
+        least: The fewest decimals.
 
     Returns:
-        The number of decimals.
+        The number of decimals, at most 6.
 
     Examples:
-        >>> decimals_of(0.5), decimals_of(0.00123)
-        (3, 4)
+        >>> decimals_of(0.5), decimals_of(0.00123), decimals_of(12.0, least=0)
+        (3, 4, 0)
     """
     if change == 0 or not math.isfinite(change):
-        return 3
-    return min(6, max(3, 1 - math.floor(math.log10(abs(change)))))
-
-
-def removal(measure: str, change: float, value: float) -> str:
-    """Return what removing an example is predicted to do, in a sentence.
-
-    Args:
-        measure: The name of what changes, such as "loss".
-        change: By how much, with its sign.
-        value: The measure as it is.
-
-    Returns:
-        The sentence.
-
-    Examples:
-        >>> removal("loss", 0.031, 1.92)
-        'Without this example the loss would rise by 0.031, from 1.920 to 1.951.'
-        >>> removal("loss", -2e-9, 1.92)
-        'Without this example the loss of 1.920 would fall by only 2e−09.'
-        >>> removal("loss", -3.0, 1.92)
-        'Without this example the loss would fall by 3.000, more than its 1.920: read the rank.'
-    """
-    if math.isnan(change):
-        return f"What the {measure} would be without this example is not known."
-    if change == 0:
-        return f"Without this example the {measure} would stay at {number(value)}."
-    decimals = decimals_of(change)
-    verb = "rise" if change > 0 else "fall"
-    size = number(abs(change), decimals)
-    start, end = number(value, decimals), number(value + change, decimals)
-    if measure == "loss" and value >= 0 > value + change:
-        return (
-            f"Without this example the loss would fall by {size}, more than its {start}: "
-            "read the rank."
-        )
-    if start == end:
-        return f"Without this example the {measure} of {number(value)} would {verb} by only {size}."
-    return f"Without this example the {measure} would {verb} by {size}, from {start} to {end}."
-
-
-def retrained(change: float) -> str:
-    """Return what removing an example did, in a sentence.
-
-    Args:
-        change: The actual change, with its sign.
-
-    Returns:
-        The sentence.
-
-    Examples:
-        >>> retrained(-0.5)
-        'Retrained without it: fell by 0.500.'
-    """
-    if math.isnan(change):
-        return "Retrained without it: not known."
-    if change == 0:
-        return "Retrained without it: no change."
-    verb = "rose" if change > 0 else "fell"
-    return f"Retrained without it: {verb} by {number(abs(change), decimals_of(change))}."
+        return least
+    return min(6, max(least, 1 - math.floor(math.log10(abs(change)))))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,8 +21,13 @@ from whence.adapters.frozen import from_frozen
 from whence.errors import InvalidInput
 from whence.linear.objective import LinearObjective
 
+if TYPE_CHECKING:
+    from PIL import Image as Pillow
+
 _BATCH = 64
 _BLOCK = 4  # pixels of a block of the default features
+_LARGEST = 2**27  # pixels that are decoded at most
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF
 _ENDINGS = frozenset(
     [".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"]
 )
@@ -52,14 +60,15 @@ class Images:
 def read_images(folder: str | os.PathLike[str], *, size: int = 64) -> Images:
     """Read a folder with one folder of images per class.
 
-    Each image is cut to its central square and scaled to size × size pixels.
+    Each image is cut to its central square and scaled to size × size pixels; see `read_image`.
 
     Args:
         folder: Where the class folders lie; images deeper in a class folder count too.
         size: The height and width to which images are brought, >= 8, in pixels.
 
     Returns:
-        The images. Files that are no images by their ending are left out, and said so.
+        The images. Files that are no images by their ending are left out, and of animations and
+        stacks of pages all but the first frame is; the notes say so.
 
     Raises:
         InvalidInput: If there are not two classes with images, or an image cannot be read.
@@ -80,12 +89,16 @@ def read_images(folder: str | os.PathLike[str], *, size: int = 64) -> Images:
             f"Got the folder {where} with {found}. To explain a table, name its file."
         )
     progress = tqdm(files, desc="reading", unit="image", disable=None)
-    pixels = torch.stack([read_image(path, size=size) for path in progress])
+    read = [_read(path, size) for path in progress]
+    pixels = torch.stack([image for image, _ in read])
     sizes = ", ".join(f"{labels.count(name)} of {name}" for name in classes)
     notes = [f"{len(files)} images: {sizes}."]
     if len(below) > len(files):
         other = min(set(below) - set(files)).relative_to(where)
         notes.append(f"Files that are no images were left out: {len(below) - len(files)}, {other}.")
+    moving = [path.relative_to(where) for path, (_, n) in zip(files, read, strict=True) if n > 1]
+    if moving:
+        notes.append(f"Only the first frame was read of {len(moving)} files: {moving[0]}.")
     return Images(
         folder=where,
         names=tuple(path.relative_to(where).as_posix() for path in files),
@@ -98,6 +111,10 @@ def read_images(folder: str | os.PathLike[str], *, size: int = 64) -> Images:
 def read_image(path: str | os.PathLike[str], *, size: int) -> Tensor:
     """Read an image's central square, scaled.
 
+    Stored numbers are divided by the largest that their type can hold: 8, 12 or 16 bits. The image
+    is turned as its camera noted, transparent parts are laid on white, and of an animation or a
+    stack of pages the first frame is read.
+
     Args:
         path: The file.
         size: Height and width of what is returned, in pixels.
@@ -106,19 +123,89 @@ def read_image(path: str | os.PathLike[str], *, size: int) -> Tensor:
         Red, green and blue in [-1, 1], [3, size, size], float32.
 
     Raises:
-        InvalidInput: If the file is no image.
+        InvalidInput: If the file is no image, is damaged, has more than 134 million pixels, or
+            holds numbers of no known range: floating-point ones outside [0, 1], or integers with a
+            sign or 32 bits.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError  # paid by images alone
+    return _read(path, size)[0]
 
-    try:
-        with Image.open(path) as image:
-            square = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BICUBIC)
-    except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
+
+def _read(path: str | os.PathLike[str], size: int) -> tuple[Tensor, int]:
+    """Return an image as [3, size, size] in [-1, 1], and of how many frames it is the first."""
+    from PIL import Image, ImageOps  # paid by images alone
+
+    # What Pillow warns of concerns data beside the pixels, or a size that is checked here.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(path) as image:
+                if image.width * image.height > _LARGEST:
+                    raise Image.DecompressionBombError(f"{image.width} × {image.height} pixels")
+                image.load()
+                with suppress(Exception):  # EXIF data that cannot be read turn nothing
+                    ImageOps.exif_transpose(image, in_place=True)
+                pixels = _square(image, path, size)
+                # A camera's file may hold previews of the same picture beside it.
+                frames = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+        except InvalidInput:
+            raise
+        except Image.DecompressionBombError as error:
+            raise InvalidInput(
+                f"Expected an image of at most {_LARGEST // 10**6} million pixels. Got {path}: "
+                f"{error}. Scale it down, or cut it into tiles."
+            ) from error
+        except Exception as error:  # Pillow raises many kinds on damaged files
+            raise InvalidInput(
+                f"Expected an image. Got {path}, which cannot be read as one "
+                f"({type(error).__name__}). Repair or remove it."
+            ) from error
+    return pixels, frames
+
+
+def _square(image: Pillow.Image, path: str | os.PathLike[str], size: int) -> Tensor:
+    """Return the central square of an opened image as [3, size, size] in [-1, 1]."""
+    from PIL import Image, ImageOps
+
+    gray = image.mode[:1] in "FI"
+    levels = Image.fromarray(_gray(image, path)) if gray else _colors(image)
+    square = np.asarray(ImageOps.fit(levels, (size, size), Image.Resampling.BICUBIC))
+    if gray:
+        shades = torch.from_numpy(square.clip(0, 1)) * 2 - 1
+        return shades.expand(3, size, size).clone()
+    return torch.from_numpy(square.copy()).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def _colors(image: Pillow.Image) -> Pillow.Image:
+    """Return an image of at most 8 bits per channel in RGB, on white where it is transparent."""
+    from PIL import Image
+
+    if image.mode not in ("RGBA", "RGBa", "LA", "La", "PA") and "transparency" not in image.info:
+        return image.convert("RGB")
+    above = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, above).convert("RGB")
+
+
+def _gray(image: Pillow.Image, path: str | os.PathLike[str]) -> NDArray[np.float32]:
+    """Return gray levels that 8 bits do not hold as numbers from 0 to 1, [h, w]."""
+    values = np.asarray(image, dtype=np.float32)
+    tags = getattr(image, "tag_v2", {})
+    if image.mode == "F":
+        if not (values.min() >= 0 and values.max() <= 1):
+            raise InvalidInput(
+                "Expected an image whose floating-point numbers lie in [0, 1]. Got "
+                f"{path}, from {values.min():g} to {values.max():g}. Scale them to that range."
+            )
+    elif image.mode.startswith("I;16") or image.format in ("PNG", "PPM"):
+        values /= 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1
+    else:
         raise InvalidInput(
-            f"Expected an image. Got {path}, which cannot be read as one "
-            f"({type(error).__name__}). Repair or remove it."
-        ) from error
-    return torch.from_numpy(np.asarray(square).copy()).permute(2, 0, 1).float() / 127.5 - 1
+            f"Expected an image of 8 or 16 bits without sign. Got {path}, whose integers have a "
+            f"sign or 32 bits: {values.min():g} to {values.max():g}. Save it with 16 bits."
+        )
+    if "transparency" in image.info:
+        values[np.asarray(image) == image.info["transparency"]] = 1
+    return 1 - values if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else values
 
 
 def block_colors() -> nn.Module:

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from whence.adapters.sklearn import from_sklearn
+from whence.adapters.sklearn import linear_objective
 from whence.errors import InvalidInput
 from whence.objective.objective import Objective
 
@@ -206,7 +206,7 @@ def fit_table(table: Table, *, model: Any = None, hold_out: list[Any] | None = N
     """
     X, y = _strings(table.X), table.y
     if model is not None:
-        return Fitted(table=table, objective=from_sklearn(model, X, y.to_numpy()), held_out=())
+        return Fitted(table=table, objective=linear_objective(model, X, y.to_numpy()), held_out=())
     held = tuple(row for row in hold_out or () if row in X.index)
     rest, labels = X.drop(index=list(held)), y.drop(index=list(held))
     if labels.nunique() < 2:
@@ -215,7 +215,7 @@ def fit_table(table: Table, *, model: Any = None, hold_out: list[Any] | None = N
             f"{str(labels.iloc[0]) if len(labels) else 'none'!r}."
         )
     fitted = default_model(table).fit(rest, labels.to_numpy())
-    objective = from_sklearn(fitted, rest, labels.to_numpy()).refit()
+    objective = linear_objective(fitted, rest, labels.to_numpy()).refit()
     return Fitted(table=table, objective=objective, held_out=held)
 
 

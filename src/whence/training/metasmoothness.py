@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from whence.errors import InvalidInput
+from whence.result import Card, Result
 from whence.training.replay import retrain
 from whence.training.run import Run
 
 
 @final
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Metasmoothness:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Metasmoothness(Result):
     """How far the trained parameters move on in the direction in which they set out.
 
     Attributes:
@@ -31,6 +32,10 @@ class Metasmoothness:
     def mean(self) -> float:
         """The mean over directions; 1 is a straight path, 0 no relation."""
         return float(self.values.mean())
+
+    def card(self) -> Card:
+        """Return the mean over directions."""
+        return Card(title=f"mean {self.mean:.3f} over {len(self.values)} directions")
 
 
 def metasmoothness(

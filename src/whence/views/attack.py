@@ -2,44 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from datetime import date
+from typing import Any
 
-from whence.objective.objective import Objective
-from whence.pages import AttackPage, Light
-from whence.views.examples import class_of, item_of
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from whence.applications.attacks import Attack
+from whence.objective.trained import Examples, Trained
+from whence.pages import AttackPage, Status
+from whence.views.answer import class_of
+from whence.views.examples import item_of
 
 _SHOWN = 20  # changed inputs, and queries, on a page
-_WORDS = (
+_LEAD = (
     "An audit of one's own model: how little a few training inputs must change before, trained on "
     "them, it reads the queries otherwise. The colors show where each input was changed."
 )
 
 
-def attack_page(attack: Attack, title: str, command: str) -> AttackPage:
-    """Train from nothing to check, and return what the page of an attack shows.
+def attack_page(
+    clean: Trained,
+    poisoned: Trained,
+    queries: Examples,
+    positions: NDArray[np.intp],
+    *,
+    original: Tensor,
+    changed: Tensor,
+    losses: Sequence[float],
+    flipped: NDArray[np.bool_],
+    held: NDArray[np.bool_],
+    said: str,
+    title: str,
+    command: str,
+) -> AttackPage:
+    """Return what the page of an attack shows.
 
     Args:
-        attack: The attack.
+        clean: The model before.
+        poisoned: The model trained on the changed inputs.
+        queries: The q queries.
+        positions: Of the changed training examples, [m].
+        original: Their inputs before, [m, ...].
+        changed: Their inputs now, [m, ...].
+        losses: The mean loss of the queries after each step, the clean one first.
+        flipped: Which queries are read otherwise at the end of the attack, [q].
+        held: Which are after training from nothing, [q].
+        said: The outcome, in a sentence.
         title: The heading.
         command: What reproduces the page.
 
     Returns:
         Plain data.
     """
-    clean, queries = attack.clean, attack.queries
-    train: Any = clean.train.subset(attack.positions[:_SHOWN])
-    after = replace(train, inputs=attack.inputs[:_SHOWN])
-    moved = (attack.inputs - attack.original).double().numpy()
-    held = attack.verify()
-    said = [_named(objective, attack) for objective in (clean, attack.poisoned)]
+    train: Any = clean.train.subset(positions[:_SHOWN])
+    after = replace(train, inputs=changed[:_SHOWN])
+    moved = (changed - original).double().numpy()
+    before, now = (_named(trained, queries) for trained in (clean, poisoned))
     return AttackPage(
         title=title,
-        words=_WORDS,
-        said=f"{attack}.".replace("->", "→"),
+        lead=_LEAD,
+        said=said,
         pairs=tuple(
             (
                 item_of(clean, train, i, title=f"Training example {name}", image_shape=None),
@@ -49,7 +74,7 @@ def attack_page(attack: Attack, title: str, command: str) -> AttackPage:
                     i,
                     title=f"Training example {name}, changed",
                     image_shape=None,
-                    acting=moved[i] if moved[i].ndim in (2, 3) else None,
+                    attribution=moved[i] if moved[i].ndim in (2, 3) else None,
                 ),
             )
             for i, name in enumerate(train.ids)
@@ -61,27 +86,27 @@ def attack_page(attack: Attack, title: str, command: str) -> AttackPage:
                 i,
                 title=f"Query {queries.ids[i]}",
                 image_shape=None,
-                predicted=f"{said[0][i]} at first, "
-                + ("and still" if said[0][i] == said[1][i] else f"then {said[1][i]}"),
+                predicted=f"{before[i]} at first, "
+                + ("and still" if before[i] == now[i] else f"then {now[i]}"),
             )
             for i in range(min(_SHOWN, len(queries)))
         ),
-        losses=attack.losses,
-        lights=(
-            Light(
-                level="good" if held[attack.flipped].all() else "bad",
-                title="Is it the same when the model is trained from nothing?",
-                words=f"{int(held.sum())} of {len(held)} queries flip after training from nothing; "
-                f"{int(attack.flipped.sum())} did at the end of the attack.",
+        losses=tuple(losses),
+        statuses=(
+            Status(
+                level="good" if held[flipped].all() else "bad",
+                title=f"{int(held.sum())} of {len(held)} queries flip after training from nothing; "
+                f"{int(flipped.sum())} did at the end of the attack.",
             ),
         ),
         method="Projected ascent of the queries' mean loss along the sign of its derivative in "
         "the training inputs, through retraining (Koh & Liang 2017, section 5.2).",
         command=command,
+        created=date.today().isoformat(),
     )
 
 
-def _named(objective: Objective, attack: Attack) -> list[str]:
+def _named(trained: Trained, queries: Examples) -> list[str]:
     """Return what a model says of each query, in the user's words."""
-    best = [class_of(row) for row in objective.outputs(attack.queries)]
-    return [str(objective.classes[i]) if objective.classes else str(i) for i in best]
+    best = [class_of(row) for row in trained.outputs(queries)]
+    return [str(trained.classes[i]) if trained.classes else str(i) for i in best]

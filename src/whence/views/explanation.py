@@ -3,128 +3,363 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from whence.methods.changes import perturbation
-from whence.methods.prediction import Floats
-from whence.pages import ExplanationPage, Light, Scatter
-from whence.views.examples import item_of, lights_of, said_of
+from whence.evaluation.agreement import Agreement, agreement
+from whence.methods.influence import Influence
+from whence.methods.method import Attribution, Method
+from whence.methods.model_quality import ModelQuality
+from whence.methods.prediction import Floats, MeasureLike, as_array
+from whence.objective.losses import measure_of
+from whence.objective.trained import Examples, Trained
+from whence.pages import ExplanationPage, Item, Scatter, Shown, Side, Status
+from whence.pages.text import words_of
+from whence.pages.words import number, signed
+from whence.scores import Diagnostics
+from whence.views.answer import answer_of, class_names, class_of, target_decimals
+from whence.views.columns import NONE, Columns, columns_of, differences, is_table, spreads
+from whence.views.copies import duplicate_statuses, missing_statuses
+from whence.views.examples import images_of, item_of
+from whence.views.firmness import Firmness, curve_of, facts_of
+from whence.views.quantity import Quantity
 from whence.views.sequences import Decode, is_sequence, parts_of, pieces_of
-
-if TYPE_CHECKING:
-    from whence.applications.explain import Explanation, Verification
-
-_FIRST_ORDER = Light(
-    level="caution",
-    title="Are the sizes right?",
-    words="Of a network at one checkpoint, first order tells the rank of an example better than "
-    "the size of its effect. Train again without it to know the size.",
+from whence.views.statuses import (
+    NOT_RETRAINED,
+    RANKS_ONLY,
+    quality_of,
+    quality_sentence,
+    retrained_of,
+    statuses_of,
 )
 
+_VISIBLE = 6  # columns shown at first
 
-def explanation_page(
-    explanation: Explanation,
-    verification: Verification | None,
-    *,
-    image_shape: tuple[int, ...] | None,
-    texts: Sequence[str] | None,
-    query_text: str | None,
-    decode: Decode | None,
-    title: str,
-    command: str,
-) -> ExplanationPage:
-    """Return what the page of an explanation shows.
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Explained:
+    """The parts of an explanation that its page shows.
 
     Args:
-        explanation: The explanation.
-        verification: Predicted against retrained, or `None`.
+        trained: The model.
+        query: The one query.
+        labeled: Whether its label is known.
+        measure: What was predicted.
+        quantity: How it is read.
+        value: The measure of the query as it is.
+        method: What made the scores.
+        attribution: The same, fitted to the model.
+        raising: (position, effect) of the examples that push the quantity up, the strongest first.
+        lowering: The same of those that push it down.
+        sized: Whether single sizes are to be trusted.
+        diagnostics: How the effects were computed, or `None`.
+        words: How, in words.
+    """
+
+    trained: Trained
+    query: Examples
+    labeled: bool
+    measure: MeasureLike
+    quantity: Quantity
+    value: float
+    method: Method
+    attribution: Attribution
+    raising: tuple[tuple[int, float], ...]
+    lowering: tuple[tuple[int, float], ...]
+    sized: bool
+    diagnostics: Diagnostics | None
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Display:
+    """How a page shows examples.
+
+    Args:
         image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
         texts: The training examples as texts, [n], or `None`.
         query_text: The query as a text, or `None`.
         decode: From token numbers to text, or `None`.
-        title: The heading.
+        title: The heading; made of the answer if `None`.
+        query_name: What the query is called.
+        about: What was done to the data and which model it is, a sentence each.
         command: What reproduces the page.
+    """
+
+    image_shape: tuple[int, ...] | None = None
+    texts: Sequence[str] | None = None
+    query_text: str | None = None
+    decode: Decode | None = None
+    title: str | None = None
+    query_name: str | None = None
+    about: Sequence[str] = ()
+    command: str = ""
+
+
+def explanation_page(
+    parts: Explained,
+    verification: Agreement | None,
+    firmness: Firmness | None,
+    quality: ModelQuality | None,
+    display: Display,
+) -> ExplanationPage:
+    """Return what the page of an explanation shows.
+
+    Args:
+        parts: The explanation.
+        verification: Predicted against retrained, or `None`.
+        firmness: The answer as examples are removed together, or `None`.
+        quality: How good the model is on what it has not seen, or `None`.
+        display: How examples are shown.
 
     Returns:
         Plain data.
     """
-    objective, query = explanation.objective, explanation.query
-    effects = (*explanation.helpful, *explanation.harmful)
-    where = np.array([effect.position for effect in effects])
-    shown = objective.train.subset(where)
-    acting = _acting(explanation, where)
-    actual = (
-        dict(zip(verification.positions.tolist(), verification.actual.tolist(), strict=True))
-        if verification is not None
-        else {}
+    trained, query, quantity = parts.trained, parts.query, parts.quantity
+    where = np.array([at for at, _ in (*parts.raising, *parts.lowering)], dtype=np.intp)
+    attributions = _input_attributions(parts, where)
+    shown_query, items, columns = _items(parts, where, attributions, display)
+    differs, continuous = np.zeros((len(where), 0), dtype=np.bool_), False
+    if columns.names:
+        rows = trained.train.subset(where).inputs
+        differs, continuous = differences(query.inputs, rows, columns)
+    value = quantity.read(parts.value)
+    actual: dict[int, float] = {}
+    if verification is not None:
+        changes = verification.actual[0].tolist()
+        actual = dict(zip(verification.positions.tolist(), changes, strict=True))
+    effects = (*parts.raising, *parts.lowering)
+    moved = [quantity.read(parts.value + effect) - value for _, effect in effects]
+    decimals = quantity.decimals(moved)
+    largest = max((abs(change) for change in moved), default=0.0)
+    strongest = max((abs(effect) for _, effect in effects), default=0.0) or 1.0
+
+    def shown(at: int, effect: float, item: Item, differ: NDArray[np.bool_]) -> Shown:
+        after = parts.value + effect
+        texts = () if item.attribution is None or not item.cells else item.attribution.tolist()
+        return Shown(
+            name=str(trained.train.ids[at]),
+            item=item,
+            size=effect / strongest,
+            without=quantity.text(quantity.read(after), decimals) if parts.sized else "",
+            change=quantity.change(quantity.read(after) - value, decimals) if parts.sized else "",
+            second=number(after) if parts.sized else "",
+            retrained=quantity.text(quantity.read(parts.value + actual[at]), decimals)
+            if at in actual
+            else "",
+            attribution=tuple(_effect_text(each) for each in texts),
+            differs=tuple(differ.tolist()),
+        )
+
+    every = [
+        shown(at, effect, item, differ)
+        for (at, effect), item, differ in zip(effects, items, differs, strict=True)
+    ]
+    count = len(parts.raising)
+    sides = tuple(
+        Side(phrase=phrase, color=color, shown=tuple(some))
+        for phrase, color, some in zip(
+            quantity.phrases, quantity.colors, (every[:count], every[count:]), strict=True
+        )
     )
+    sides = sides[::-1]  # against first, as on the meter
+    in_words = class_names(trained)
+    digits = target_decimals(trained)
+    noun = _noun(query, display)
+    scatter = None if verification is None else _scatter(parts, verification)
+    name = display.query_name or _query_name(query)
+    about = tuple(display.about)
+    lead = about[0] if about else f"A model fitted on {len(trained.train):,} {noun}."
+    if quality is not None:
+        lead = f"{lead} {quality_sentence(quality, in_words, digits)}"
+    return ExplanationPage(
+        title=display.title or _title(parts, name),
+        lead=lead,
+        answer=answer_of(trained, query, explained=quantity.explained, labeled=parts.labeled),
+        facts=facts_of(
+            quantity,
+            parts.value,
+            largest if parts.sized else 0.0,
+            len(trained.train),
+            firmness,
+            scatter,
+            noun,
+        ),
+        query=shown_query,
+        query_name=name,
+        noun=noun,
+        quantity=quantity.name,
+        second=quantity.second,
+        value=quantity.text(value, decimals),
+        second_value=number(parts.value) if quantity.second else "",
+        columns=columns.names,
+        visible=_VISIBLE,
+        sides=sides,
+        continuous=continuous,
+        sized=parts.sized,
+        curve=None
+        if firmness is None
+        else curve_of(quantity, firmness, noun, binary=len(in_words) == 2),
+        curve_words=""
+        if firmness is None
+        else f"{quantity.name[0].upper()}{quantity.name[1:]} as the {noun} that push "
+        f"{firmness.phrase} are removed together, strongest first. Every point was retrained.",
+        scatter=scatter,
+        n=len(trained.train),
+        hidden=columns.hidden,
+        shared=frozenset() if display.query_text is None else words_of(display.query_text),
+        statuses=_statuses(parts, scatter, quality, where, in_words, digits),
+        method=parts.words,
+        command=display.command,
+        about=about,
+        created=date.today().isoformat(),
+    )
+
+
+def _title(parts: Explained, name: str) -> str:
+    """Return the question that the page answers."""
+    names = class_names(parts.trained)
+    if names:
+        said = names[class_of(parts.trained.outputs(parts.query)[0])]
+        return f"Why does the model say “{said}” of {name}?"
+    if "to this text" in parts.quantity.phrases:
+        return f"Which training texts are behind {name}?"
+    return f"Why does the model predict this of {name}?"
+
+
+def _query_name(query: Examples) -> str:
+    """Return what a query is called that has no other name."""
+    name = query.ids[0]
+    if not is_table(query.inputs) or not hasattr(query.inputs, "columns"):
+        return "this query"
+    return str(name) if isinstance(name, str) else f"row {name}"
+
+
+def _noun(query: Examples, display: Display) -> str:
+    """Return what training examples are called, in the plural."""
+    if display.texts is not None or pieces_of(query, 0, None):
+        return "training texts"
+    if images_of(query) is not None or display.image_shape is not None:
+        return "training images"
+    return "training rows" if is_table(query.inputs) else "training examples"
+
+
+def _items(
+    parts: Explained,
+    where: NDArray[np.intp],
+    attributions: Sequence[Floats | None],
+    display: Display,
+) -> tuple[Item, list[Item], Columns]:
+    """Return the query and the examples as they are shown, and the columns that they share."""
+    trained, query = parts.trained, parts.query
+    shown = trained.train.subset(where)
+    columns = NONE
+    if display.image_shape is None and display.texts is None and is_table(query.inputs):
+        known = [each for each in attributions if each is not None]
+        width = query.inputs.shape[1]
+        importance = np.abs(known).mean(0) if known and known[0].shape == (width,) else None
+        columns = columns_of([query.inputs, shown.inputs], importance)
+        if importance is None:
+            attributions = [None] * len(where)
+    options: dict[str, Any] = {
+        "image_shape": display.image_shape,
+        "columns": columns,
+        "decode": display.decode,
+    }
+    shown_query = item_of(trained, query, 0, title="The query", labeled=parts.labeled, **options)
     items = [
         item_of(
-            objective,
+            trained,
             shown,
             index,
-            title=f"Training example {effect.id}",
-            image_shape=image_shape,
-            acting=acting[index],
-            effect=effect.effect,
-            actual=actual.get(effect.position),
-            decode=decode,
+            title=f"Training example {name}",
+            attribution=attributions[index],
+            **options,
         )
-        for index, effect in enumerate(effects)
+        for index, name in enumerate(shown.ids)
     ]
-    asked = item_of(objective, query, 0, title="The query", image_shape=image_shape, decode=decode)
-    if texts is not None:
+    if display.texts is not None:
         items = [
-            replace(item, text=texts[at], columns=(), acting=None)
+            replace(item, text=display.texts[at], attribution=None)
             for item, at in zip(items, where.tolist(), strict=True)
         ]
-    if query_text is not None:
-        asked = replace(asked, text=query_text, columns=())
-    unit = {"loss": "nats", "margin": "log odds", "probability": "probability"}
-    diagnostics = explanation.diagnostics
-    lights = lights_of(diagnostics, convex=objective.convex) if diagnostics is not None else ()
-    if not objective.convex:
-        lights = (*lights, _FIRST_ORDER)
-    helped = len(explanation.helpful)
-    return ExplanationPage(
-        title=title,
-        query=asked,
-        said=said_of(objective, query),
-        measure=explanation.scores.measure,
-        unit=unit.get(explanation.scores.measure, ""),
-        value=explanation.value,
-        helpful=tuple(items[:helped]),
-        harmful=tuple(items[helped:]),
-        scatter=None
-        if verification is None
-        else Scatter(
-            predicted=verification.predicted,
-            actual=verification.actual,
-            names=tuple(verification.ids.tolist()),
-            r=verification.r,
-            slope=verification.slope,
-        ),
-        lights=lights,
-        method=f"Effects: {explanation.refined.method}. Candidates: {explanation.scores.method}.",
-        command=command,
-        n=len(objective.train),
+    if display.query_text is not None:
+        shown_query = replace(shown_query, text=display.query_text)
+    return shown_query, items, columns
+
+
+def _input_attributions(parts: Explained, where: NDArray[np.intp]) -> Sequence[Floats | None]:
+    """Return the input attribution of each example, or the parts of its tokens."""
+    trained, query = parts.trained, parts.query
+    nothing = [None] * len(where)
+    if not len(where) or not parts.attribution.follows_inputs:
+        return nothing
+    if pieces_of(trained.train, 0, None):
+        if not is_sequence(trained) or not isinstance(parts.method, Influence):
+            return nothing  # tokens are discrete, and one answer has no parts
+        options = {"solver": parts.method.solver, "damping": parts.method.damping}
+        return parts_of(trained, query, where, measure=parts.measure, **options)  # type: ignore[arg-type]
+    if images_of(query) is None and not is_table(query.inputs):
+        return nothing
+    quantity = measure_of(trained.loss, parts.measure)
+    found = as_array(parts.attribution.input_gradient(query, quantity, where))
+    # The slope of the quantity in the measure, so that both have one sign and one unit.
+    step = 1e-6 * max(1.0, abs(parts.value))
+    slope = (parts.quantity.read(parts.value + step) - parts.quantity.read(parts.value)) / step
+    found = found * slope
+    if images_of(query) is None and found.shape[1:] == (query.inputs.shape[1],):
+        found = found * spreads(trained.train.inputs)
+    return list(found)
+
+
+def _effect_text(change: float) -> str:
+    """Return one number of an input attribution."""
+    return signed(change, 3) if abs(change) >= 5e-4 or change == 0 else signed(change)
+
+
+def _scatter(parts: Explained, verification: Agreement) -> Scatter:
+    """Return predicted against retrained changes of the quantity."""
+    quantity, value = parts.quantity, parts.quantity.read(parts.value)
+
+    def changes(of: Floats) -> Floats:
+        return np.array([quantity.read(parts.value + each) - value for each in of.tolist()])
+
+    predicted, actual = changes(verification.predicted[0]), changes(verification.actual[0])
+    compared = agreement(predicted[None], actual[None], verification.ids, verification.positions)
+    return Scatter(
+        predicted=predicted,
+        actual=actual,
+        names=tuple(verification.ids.tolist()),
+        r=compared.pearson,
+        slope=compared.slope,
+        unit="points" if quantity.percent else "",
     )
 
 
-def _acting(explanation: Explanation, where: NDArray[np.intp]) -> Sequence[Floats | None]:
-    """Return what acts in each example: derivatives in its inputs, or the parts of its tokens."""
-    objective, query = explanation.objective, explanation.query
-    options: dict[str, Any] = {
-        "measure": explanation.measure,
-        "solver": explanation.solver,
-        "damping": explanation.damping,
-    }
-    if not len(where) or not pieces_of(objective.train, 0, None):
-        return list(perturbation(objective, where, query, **options)) if len(where) else []
-    if not is_sequence(objective):  # tokens are discrete, and one answer has no parts
-        return [None] * len(where)
-    return parts_of(objective, query, where, **options)
+def _statuses(
+    parts: Explained,
+    scatter: Scatter | None,
+    quality: ModelQuality | None,
+    where: NDArray[np.intp],
+    names: tuple[str, ...],
+    decimals: int,
+) -> tuple[Status, ...]:
+    """Return how far to trust the page."""
+    if scatter is None:
+        checked = NOT_RETRAINED
+    else:
+        checked = retrained_of(
+            scatter.predicted, scatter.actual, scatter.r, scatter.slope, sized=parts.sized
+        )
+    return (
+        *statuses_of(parts.diagnostics),
+        checked,
+        *(() if parts.sized else (RANKS_ONLY,)),
+        quality_of(quality, names, decimals),
+        *missing_statuses(parts.query),
+        *duplicate_statuses(parts.trained, parts.query, where),
+    )

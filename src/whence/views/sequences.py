@@ -1,4 +1,4 @@
-"""Sequences of tokens as a page shows them: cut into pieces, each with its part of the effect."""
+"""Sequences of tokens as a page shows them: each token a text, with its part of the effect."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from torch import Tensor
 from whence.linalg.solver import Solver
 from whence.methods.prediction import Floats, MeasureLike
 from whence.methods.tokens import influence_by_token
-from whence.network.objective import ModuleExamples
 from whence.objective.losses import CrossEntropy
-from whence.objective.objective import Objective
+from whence.objective.objective import objective_of
 from whence.objective.trained import Examples, Trained
 
 Decode: TypeAlias = Callable[[list[int]], str]  # such as a tokenizer's decode
@@ -41,36 +40,36 @@ def pieces_of(examples: Examples, index: int, decode: Decode | None) -> tuple[st
     return tuple(decode([number]) for number in numbers)
 
 
-def is_sequence(objective: Objective) -> bool:
+def is_sequence(trained: Trained) -> bool:
     """Return whether a model answers each token of its input: its outputs are [b, t, c].
 
     Args:
-        objective: R at θ̂.
+        trained: The model.
 
     Returns:
         True for language models.
     """
-    return objective.outputs(objective.train.subset(np.arange(1))).ndim == 3
+    return trained.outputs(trained.train.subset(np.arange(1))).ndim == 3
 
 
-def counted(objective: Trained, target: Tensor) -> int | None:
+def counted(trained: Trained, target: Tensor) -> int | None:
     """Return how many tokens of a sequence have a loss; `None` where the target is no sequence.
 
     Args:
-        objective: R, which knows the loss.
+        trained: The model, which knows the loss.
         target: One encoded target.
 
     Returns:
         The number of tokens.
     """
-    loss = objective.loss
+    loss = trained.loss
     if not isinstance(loss, CrossEntropy) or target.ndim != 1 or target.is_floating_point():
         return None
     return int((target != loss.ignore_index).sum())
 
 
 def parts_of(
-    objective: Objective,
+    trained: Trained,
     query: Examples,
     where: NDArray[np.intp],
     *,
@@ -81,7 +80,7 @@ def parts_of(
     """Return which part of each example's effect comes from each of its tokens, first order.
 
     Args:
-        objective: R at θ̂ of a sequence model on tokens.
+        trained: A sequence model on tokens.
         query: One query.
         where: Positions of the examples, [k].
         measure: What is predicted.
@@ -93,9 +92,9 @@ def parts_of(
         tokens after the first, the first has no part.
     """
     found = influence_by_token(
-        objective, query, measure=measure, indices=where, solver=solver, damping=damping
+        objective_of(trained), query, measure=measure, indices=where, solver=solver, damping=damping
     ).values[0]
-    shown = objective.train.subset(where)
+    shown = trained.train.subset(where)
     ids = _ids(shown)
     assert ids is not None
     length, parts = ids.shape[1], []
@@ -108,7 +107,7 @@ def parts_of(
 
 def _ids(examples: Examples) -> Tensor | None:
     """Return the token numbers [b, t], or `None` where the inputs are not tokens."""
-    inputs = examples.inputs if isinstance(examples, ModuleExamples) else None
+    inputs = examples.inputs
     ids = inputs.get("input_ids") if isinstance(inputs, Mapping) else inputs
     whole = isinstance(ids, Tensor) and ids.ndim == 2 and not ids.is_floating_point()
     return ids if whole else None
@@ -116,7 +115,6 @@ def _ids(examples: Examples) -> Tensor | None:
 
 def _kept(examples: Examples, index: int) -> NDArray[np.bool_] | None:
     """Return which tokens of an example are no padding, [t]; `None` for all."""
-    assert isinstance(examples, ModuleExamples)
     if not isinstance(examples.inputs, Mapping) or "attention_mask" not in examples.inputs:
         return None
     kept: NDArray[np.bool_] = (examples.inputs["attention_mask"][index] != 0).cpu().numpy()

@@ -12,8 +12,12 @@
   const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
   const thousands = value => value.toLocaleString("en-US");
 
+  // A number with its text is a pair.
+  const plain = value => Array.isArray(value) ? value[0] : value;
+
   // Two digits at least, three decimals at least, six at most: as elsewhere on these pages.
   const number = value => {
+    if (Array.isArray(value)) return value[1];
     if (value === null) return "not known";
     const decimals = Math.min(6, Math.max(3, value ? 1 - Math.floor(Math.log10(Math.abs(value))) : 3));
     const tiny = value !== 0 && Math.abs(value) < 0.5 * 10 ** -decimals;
@@ -21,12 +25,11 @@
       : value.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
     return text.replace(/-/g, "−");
   };
-  const signed = value => (value > 0 ? "+" : "") + number(value);
 
   const largest = data.columns.map((column, c) => {
     let most = 0;
     for (const row of data.rows) {
-      for (const value of column.kind === "effects" ? row[c].map(pair => pair[1]) : [row[c]]) {
+      for (const value of column.kind === "effects" ? row[c].map(effect => effect[1]) : [plain(row[c])]) {
         most = Math.max(most, Math.abs(value) || 0);
       }
     }
@@ -41,17 +44,18 @@
     switch (data.columns[c].kind) {
       case "item": return data.items[cell].title;
       case "effects": return cell.length ? Math.abs(cell[0][1]) : null;
-      default: return cell;
+      default: return plain(cell);
     }
   };
-  const words = item => [item.title, item.label, item.predicted, item.text, ...(item.columns || []).flat()].join("\n");
+  const columnsOf = item => (item.cells || []).map((value, c) => [data.names[c], value]);
+  const words = item => [item.title, item.label, item.predicted, item.text, ...columnsOf(item).flat()].join("\n");
   const haystacks = new Map();
   const haystack = r => {
     if (!haystacks.has(r)) {
       const row = data.rows[r];
       haystacks.set(r, data.columns.map((column, c) => {
         if (column.kind === "item") return words(data.items[row[c]]);
-        if (column.kind === "effects") return row[c].map(pair => data.items[pair[0]].title).join("\n");
+        if (column.kind === "effects") return row[c].map(effect => words(data.items[effect[0]])).join("\n");
         return column.kind === "text" ? row[c] : "";
       }).join("\n").toLowerCase());
     }
@@ -96,7 +100,7 @@
   const named = item => item.label ? `${item.title}, labeled\u00a0${item.label}` : item.title;
   const excerpt = item => {
     if (item.text) return item.text.length > 140 ? item.text.slice(0, 140) + "…" : item.text;
-    return (item.columns || []).slice(0, 3).map(([name, value]) => `${name}: ${value}`).join(", ");
+    return columnsOf(item).slice(0, 3).map(([name, value]) => `${name}: ${value}`).join(", ");
   };
   const bar = (value, most, side) => {
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
@@ -124,14 +128,14 @@
     } else if (column.kind === "effects") {
       if (!value.length) td.append(make("span", { className: "soft", textContent: "none" }));
       else {
-        const [example, effect] = value[0], item = data.items[example];
+        const [example, effect, text] = value[0], item = data.items[example];
         if (item.image) td.append(thumbnail(item));
         td.append(make("div", {},
-          make("span", { className: `effect ${column.side}`, textContent: signed(effect) }), bar(effect, scale, column.side),
+          ...(text ? [make("span", { className: `effect ${column.side}`, textContent: text })] : []), bar(effect, scale, column.side),
           make("span", { className: "excerpt", dir: "auto", textContent: named(item) })));
       }
     } else if (column.kind === "number") {
-      td.append(make("div", {}, make("span", { textContent: number(value) }), ...(column.bar && value !== null ? [bar(value, largest[c], "")] : [])));
+      td.append(make("div", {}, make("span", { textContent: number(value) }), ...(column.bar && plain(value) !== null ? [bar(plain(value), largest[c], "")] : [])));
     } else {
       td.append(make("span", { dir: "auto", textContent: value ?? "none" }));
       if (c === data.differ?.columns[1] && value !== row[data.differ.columns[0]]) {
@@ -146,8 +150,8 @@
     const box = make("div", { className: "whole" });
     if (item.image) box.append(Object.assign(thumbnail(item), { alt: named(item) }));
     if (item.text) box.append(make("p", { className: "text", dir: "auto", tabIndex: 0, textContent: item.text }));
-    if (item.columns) {
-      box.append(make("table", { className: "columns" }, make("tbody", {}, ...item.columns.map(([name, value]) =>
+    if (item.cells) {
+      box.append(make("table", { className: "columns" }, make("tbody", {}, ...columnsOf(item).map(([name, value]) =>
         make("tr", {}, make("th", { scope: "row", dir: "auto", textContent: name }), make("td", { dir: "auto", textContent: value }))))));
     }
     return box;
@@ -156,14 +160,15 @@
     const box = make("div", { className: "detail" }, whole(data.items[row[0]]));
     for (const c of effects) {
       const column = data.columns[c];
-      box.append(make("div", {}, make("h3", { textContent: `${column.words} …` }), row[c].length
-        ? make("ol", { className: "behind" }, ...row[c].map(([example, effect]) => {
+      box.append(make("div", {}, make("h3", { textContent: column.name }), row[c].length
+        ? make("ol", { className: "behind" }, ...row[c].map(([example, effect, text]) => {
           const item = data.items[example];
           return make("li", {}, ...(item.image ? [thumbnail(item)] : []), make("div", {},
-            make("span", { className: `effect ${column.side}`, textContent: signed(effect) }),
+            ...(text ? [make("span", { className: `effect ${column.side}`, textContent: text })] : []),
             bar(effect, scale, column.side),
             make("span", { dir: "auto", textContent: named(item) }),
-            make("span", { className: "excerpt", dir: "auto", textContent: excerpt(item) })));
+            make("span", { className: "excerpt", dir: "auto", textContent: excerpt(item) }),
+            ...(item.cells ? [make("details", {}, make("summary", { textContent: "all of it" }), whole({ cells: item.cells }))] : [])));
         }))
         : make("p", { className: "soft", textContent: "none" })));
     }

@@ -1,7 +1,7 @@
-r"""Leverages of the training rows of a wide model, from the products of its rows alone.
+r"""Leverages J H⁻¹ Jᵀ of the rows of a linear model, from an inverse of H or products of rows.
 
-With A = ηI + Xᵀ S X, S = diag(s), s = w ℓ″/n, K = X Xᵀ and B = I + S½ K S½/η [n, n], Woodbury's
-identity gives xᵢᵀ A⁻¹ xᵢ twice,
+A wide model with one output needs no factor of H. With A = ηI + Xᵀ S X, S = diag(s), s = w ℓ″/n,
+K = X Xᵀ and B = I + S½ K S½/η [n, n], Woodbury's identity gives xᵢᵀ A⁻¹ xᵢ in two ways,
 
 ```
 (1 − (B⁻¹)ᵢᵢ)/sᵢ                          from the inverse of one triangle for all i,
@@ -9,7 +9,8 @@ identity gives xᵢᵀ A⁻¹ xᵢ twice,
 ```
 
 An intercept of value κ and penalty η₀ adds uᵢ²/(η₀ + κ² rᵀ t), r = S½ 1, t = B⁻¹ r, where
-uᵢ = κ (1 − tᵀ vᵢ/√η) = κ tᵢ/rᵢ. No gradient of d numbers is formed.
+uᵢ = κ (1 − tᵀ vᵢ/√η) = κ tᵢ/rᵢ. No gradient of d numbers is formed. The same factor solves for one
+vector: A⁻¹ v = (v − Xᵀ S½ B⁻¹ S½ X v/η)/η.
 """
 
 from __future__ import annotations
@@ -21,13 +22,35 @@ from scipy.linalg.blas import dtrsm, dtrsv
 from scipy.linalg.lapack import dpotrf, dtrtri
 from torch import Tensor
 
+from whence.curvature.exact import blocks
 from whence.errors import InvalidInput, NotPositiveDefinite
-from whence.linear.objective import LinearObjective
+from whence.linalg.operator import LinearOperator
+from whence.linear.objective import LinearExamples, LinearObjective
 from whence.linear.wide import columns_of
 from whence.objective.losses import output_hessian
 from whence.objective.objective import Objective
 
 _WEAK = 1e-5  # sᵢ Kᵢᵢ/η below which 1 − (B⁻¹)ᵢᵢ would lose more than five of sixteen digits
+
+
+def leverages(
+    objective: LinearObjective, inverse: LinearOperator, examples: LinearExamples
+) -> Tensor:
+    """Return J H⁻¹ Jᵀ of each example.
+
+    Args:
+        objective: R at θ̂.
+        inverse: H⁻¹.
+        examples: The b examples.
+
+    Returns:
+        Symmetric matrices, [b, c, c].
+    """
+    p, c = len(objective.params), objective.c
+    parts = [objective.params.new_zeros(0, c, c)]
+    for part in blocks(len(examples), p * c):
+        parts.append(inverse.forms(objective.jacobians(examples.subset(part))))
+    return torch.cat(parts)
 
 
 def in_columns(objective: Objective) -> LinearObjective | None:
@@ -44,17 +67,21 @@ def in_columns(objective: Objective) -> LinearObjective | None:
 
 
 def dual_leverages(
-    objective: LinearObjective, where: NDArray[np.intp], damping: float | None = None
-) -> Tensor:
-    """Return J H⁻¹ Jᵀ of training examples of a wide model with one output.
+    objective: LinearObjective,
+    where: NDArray[np.intp],
+    damping: float | None,
+    right: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Return J H⁻¹ Jᵀ of training examples of a wide model with one output, and H⁻¹ v.
 
     Args:
         objective: R at θ̂, of one output, one penalty l2 > 0 on its coefficients.
         where: Positions of the k examples.
         damping: λ >= 0 added to H; none if `None`, since R is convex.
+        right: v, [p].
 
     Returns:
-        The leverages, [k].
+        The leverages, [k], and the solution, [p].
 
     Raises:
         InvalidInput: If the damping is negative or not finite.
@@ -87,6 +114,9 @@ def dual_leverages(
     if failed:
         raise NotPositiveDefinite("Expected finite outputs and weights. Got others.")
     t = dtrsv(factor, dtrsv(factor, root, trans=1))
+    v = right if objective.constant is None else right[:-1]
+    z = root * train.features.matmul(v.unsqueeze(1)).squeeze(1).numpy()
+    y = dtrsv(factor, dtrsv(factor, z, trans=1))
     halves = dtrsm(1.0, factor, sides.T, trans_a=1)
     leverage, shift = np.empty(len(where)), np.empty(len(where))
     leverage[weak] = (own[weak] - np.einsum("nk,nk->k", halves, halves)) / eta
@@ -95,6 +125,7 @@ def dual_leverages(
     strong = where[~weak]
     leverage[~weak] = (1 - np.einsum("nk,nk->n", inverse, inverse)[strong]) / s[strong]
     shift[~weak] = t[strong] / root[strong]
+    shifted = 0.0
     if objective.constant is not None:
         known = float(objective.l2[-1]) + amount + objective.constant**2 * float(root @ t)
         if not known > 0:
@@ -103,4 +134,10 @@ def dual_leverages(
                 "prediction is certain. Fit with a stronger penalty, or pass damping=."
             )
         leverage += (objective.constant * shift) ** 2 / known
-    return torch.from_numpy(leverage)
+        shifted = (float(right[-1]) - objective.constant * float(t @ z) / eta) / known
+        y += shifted * objective.constant * eta * t
+    inside = train.features.rmatmul(torch.from_numpy(root * y).unsqueeze(1)).squeeze(1)
+    solution = (v - inside / eta) / eta
+    if objective.constant is not None:
+        solution = torch.cat([solution, solution.new_tensor([shifted])])
+    return torch.from_numpy(leverage), solution

@@ -1,35 +1,34 @@
-"""Predicted against actual changes, and a course of numbers, as inline SVG."""
+"""Drawings as inline SVG: predicted against actual changes, a curve, a number on a scale."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from markupsafe import Markup, escape
 
-from whence.pages.page import Scatter
-from whence.pages.words import number, signed
+from whence.pages.figures import Curve, Scale, Scatter
+from whence.pages.words import decimals_of, number, signed
 
 _SIZE, _LEFT, _TOP, _BOTTOM = 396.0, 74.0, 12.0, 50.0
 _INSIDE = _SIZE - _LEFT - _TOP  # the plot is a square, so that the identity line is at 45°
 _HEIGHT = _TOP + _INSIDE + _BOTTOM
 
 
-def scatter_svg(scatter: Scatter, unit: str) -> Markup:
+def scatter_svg(scatter: Scatter) -> Markup:
     """Return the pairs with the identity line and the least-squares line.
 
     Pairs with a number that is not finite are left out, and the description says how many.
 
     Args:
         scatter: The pairs.
-        unit: The unit of both axes.
 
     Returns:
         Safe markup; names and unit are escaped.
     """
     keep = np.isfinite(scatter.predicted) & np.isfinite(scatter.actual)
-    predicted, actual = scatter.predicted[keep], scatter.actual[keep]
+    predicted, actual, unit = scatter.predicted[keep], scatter.actual[keep], scatter.unit
     low, high = _limits(np.concatenate([predicted, actual, [0.0]]))
 
     def x(value: float) -> float:
@@ -50,7 +49,7 @@ def scatter_svg(scatter: Scatter, unit: str) -> Markup:
             f'<title id="scatter-title">{_title(scatter, len(points))}</title>',
             f'<desc id="scatter-desc">{_description(len(points), len(keep), unit)}</desc>',
             f'<defs><clipPath id="plot">{inside}</clipPath></defs>',
-            *(_tick(tick, x, y) for tick in _ticks(low, high)),
+            *(_tick(tick, x, y) for tick in _round_numbers(low, high)),
             f'<path class="frame" d="M{_LEFT} {_TOP}V{end}H{_LEFT + _INSIDE}"/>',
             f'<g clip-path="url(#plot)"><path class="identity" d="M{x(low):.1f} {y(low):.1f}'
             f'L{x(high):.1f} {y(high):.1f}"/>{_fit(scatter, predicted, actual, low, high, x, y)}'
@@ -68,45 +67,110 @@ def scatter_svg(scatter: Scatter, unit: str) -> Markup:
     )
 
 
-def curve_svg(values: Sequence[float], across: str, up: str) -> Markup:
+def curve_svg(curve: Curve) -> Markup:
     """Return numbers in their order as a line; what is not finite is left out.
 
     Args:
-        values: At least one.
-        across: What is counted from left to right.
-        up: What the numbers are.
+        curve: The numbers.
 
     Returns:
         Safe markup; the words are escaped.
     """
-    points = [(i, v) for i, v in enumerate(values) if math.isfinite(v)]
-    low, high = _limits(np.array([0.0, *(v for _, v in points)]))
-    width, height, last = 1.3 * _INSIDE, _INSIDE / 2, max(1, len(values) - 1)
-    path = "L".join(
-        f"{_LEFT + i / last * width:.1f} {_TOP + (high - v) / (high - low) * height:.1f}"
-        for i, v in points
-    )
+    points = [(x, y) for x, y in curve.points if math.isfinite(y)]
+    levels = [y for _, y in points] + ([] if curve.threshold is None else [curve.threshold])
+    low, high = _limits(np.array(levels or [0.0]))
+    last = max(1.0, curve.points[-1][0])
+    width, height, left = 1.3 * _INSIDE, _INSIDE / 2, _LEFT
     end = _TOP + height
-    body = (
-        f'<title id="curve-title">{escape(up)}: {number(values[0])} at first, '
-        f"{number(values[-1])} at last</title>"
-        f'<path class="frame" d="M{_LEFT} {_TOP}V{end}H{_LEFT + width}"/>'
-        f'<path class="fit" d="M{path}"/>'
-        f'<text class="axis" x="{_LEFT + width / 2}" y="{end + 32}" text-anchor="middle">'
-        f"{escape(across)}</text>"
-        f'<text x="{_LEFT}" y="{end + 16}">0</text>'
-        f'<text x="{_LEFT + width}" y="{end + 16}" text-anchor="end">{last}</text>'
-        f'<text class="axis" transform="translate(13 {_TOP + height / 2}) rotate(-90)" '
-        f'text-anchor="middle">{escape(up)}</text>'
-        + "".join(
-            f'<text x="{_LEFT - 6}" y="{_TOP + (high - v) / (high - low) * height + 4:.1f}" '
-            f'text-anchor="end">{number(v)}</text>'
-            for v in (0.0, high)
+    counts = [x for x in _round_numbers(0, last) if x == round(x)]
+    marks = {number(x, 0): left + x / last * width for x in counts}
+
+    def across(x: float) -> float:
+        return left + x / last * width
+
+    def up(y: float) -> float:
+        return _TOP + (high - y) / (high - low) * height
+
+    decimals = decimals_of(high - low, least=0)
+    unit = str(escape(curve.unit))
+    body = [
+        f'<title id="curve-title">{escape(curve.up)}: {_level(curve.points[0][1], decimals)}{unit} '
+        f"at first, {_level(curve.points[-1][1], decimals)}{unit} at last</title>",
+        *(
+            f'<path class="grid" d="M{left} {up(y):.1f}H{left + width}"/>'
+            f'<text x="{left - 7}" y="{up(y) + 4:.1f}" text-anchor="end">'
+            f"{_level(y, decimals)}{unit}</text>"
+            for y in _round_numbers(low, high)
+        ),
+        *(
+            f'<text x="{at:.1f}" y="{end + 17}" text-anchor="middle">{mark}</text>'
+            for mark, at in marks.items()
+        ),
+        f'<path class="frame" d="M{left} {end}H{left + width}"/>',
+    ]
+    if curve.threshold is not None:
+        level = up(curve.threshold)
+        body.append(
+            f'<path class="identity" d="M{left} {level:.1f}H{left + width}"/>'
+            f'<text x="{left + 6}" y="{level + (16 if level < _TOP + 20 else -6):.1f}">'
+            f"{escape(curve.threshold_words)}</text>"
         )
-    )
+    path = "L".join(f"{across(x):.1f} {up(y):.1f}" for x, y in points)
+    body += [
+        f'<path class="fit" d="M{path}"/>' if points else "",
+        *(
+            f'<circle cx="{across(x):.1f}" cy="{up(y):.1f}" r="3"><title>{number(x, 0)}: '
+            f"{_level(y, decimals + 1)}{unit}</title></circle>"
+            for x, y in points
+        ),
+        f'<text class="axis" x="{left + width / 2}" y="{end + 36}" text-anchor="middle">'
+        f"{escape(curve.across)}</text>",
+    ]
     return Markup(
         '<svg role="img" class="scatter curve" aria-labelledby="curve-title" '
-        f'viewBox="0 0 {_LEFT + width + _TOP:g} {end + 40:g}">{body}</svg>'
+        f'viewBox="0 0 {left + width + _TOP:g} {end + 44:g}">{"".join(body)}</svg>'
+    )
+
+
+def scale_svg(scale: Scale) -> Markup:
+    """Return a predicted number on the line from the least training target to the largest.
+
+    Args:
+        scale: The numbers.
+
+    Returns:
+        Safe markup; the texts are escaped.
+    """
+    low_text, high_text, predicted_text, actual_text = (escape(text) for text in scale.texts)
+    known = [scale.predicted, *([] if scale.actual is None else [scale.actual])]
+    low, high = min(scale.low, *known), max(scale.high, *known)
+
+    def x(value: float) -> str:
+        return f"{2 + 96 * (value - low) / ((high - low) or 1.0):.2f}%"
+
+    def name(value: float, text: Markup, y: int) -> str:
+        place = (value - low) / ((high - low) or 1.0)
+        anchor = "start" if place < 0.25 else "end" if place > 0.75 else "middle"
+        return f'<text x="{x(value)}" y="{y}" text-anchor="{anchor}">{text}</text>'
+
+    width = f"{max(0.5, 96 * (scale.high - scale.low) / ((high - low) or 1.0)):.2f}%"
+    said = Markup(f"predicted {predicted_text}")
+    known_text = "" if scale.actual is None else f", in the data {actual_text}"
+    body = [
+        f'<title id="scale-title">From {low_text} to {high_text} in the training data: '
+        f"{said}{known_text}</title>",
+        f'<rect class="track" x="{x(scale.low)}" y="22" height="8" rx="4" width="{width}"/>',
+        f'<circle class="predicted" cx="{x(scale.predicted)}" cy="26" r="9"/>',
+        name(scale.predicted, said, 13),
+    ]
+    if scale.actual is not None:
+        at = x(scale.actual)
+        body += [
+            f'<line class="actual" x1="{at}" x2="{at}" y1="16" y2="36"/>',
+            name(scale.actual, Markup(f"in the data {actual_text}"), 50),
+        ]
+    return Markup(
+        f'<svg role="img" class="scale" aria-labelledby="scale-title">{"".join(body)}</svg>'
     )
 
 
@@ -150,13 +214,18 @@ def _tick(at: float, x: Callable[[float], float], y: Callable[[float], float]) -
     )
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def _round_numbers(low: float, high: float) -> list[float]:
     """Return some round numbers between two numbers."""
     raw = (high - low) / 5
     power = 10 ** math.floor(math.log10(raw))
     step = min((m * power for m in (1, 2, 5, 10)), key=lambda s: abs(s - raw))
     first = math.ceil(low / step)
     return [round(k * step, 15) + 0.0 for k in range(first, math.floor(high / step) + 1)]
+
+
+def _level(value: float, decimals: int) -> str:
+    """Return a number on an axis."""
+    return f"{value:,.{decimals}f}".replace("-", "−")
 
 
 def _in(unit: str) -> str:

@@ -1,4 +1,4 @@
-"""Leverages of wide models from the products of their rows, beside the dense Hessian's."""
+"""Leverages from an inverse, or from products of rows, against those of the dense Hessian."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
 
 import whence
-from whence.curvature.dual import dual_leverages, in_columns
+from whence.curvature.leverages import dual_leverages, in_columns, leverages
 from whence.errors import InvalidInput, NotPositiveDefinite
-from whence.linalg import Cholesky
+from whence.linalg import Cholesky, Dense
 from whence.linear.objective import LinearObjective
+from whence.objective.objective import Objective
 
 
 def fitted(
@@ -43,6 +44,15 @@ def fitted(
     return columns
 
 
+def solved(objective: LinearObjective, where: Any, damping: float | None = None) -> torch.Tensor:
+    """The leverages, with a solution that is checked against the matrix."""
+    right = torch.linspace(-1, 2, len(objective.params)).double()
+    found, solution = dual_leverages(objective, where, damping, right)
+    product = objective.hvp(solution.unsqueeze(1)).squeeze(1) + (damping or 0) * solution
+    torch.testing.assert_close(product, right, rtol=1e-6, atol=1e-7)
+    return found
+
+
 def naive(objective: LinearObjective, damping: float = 0.0) -> torch.Tensor:
     """J H⁻¹ Jᵀ of all training examples, from the matrix."""
     jacobians = objective.jacobians(objective.train).squeeze(1)
@@ -64,7 +74,7 @@ def test_leverages_are_those_of_the_dense_hessian(
 ) -> None:
     objective = fitted(seed, intercept=intercept, c=c, spread=spread, is_sparse=is_sparse)
     where = np.random.default_rng(seed).permutation(30)[:17]
-    found = dual_leverages(objective, where, damping)
+    found = solved(objective, where, damping)
     torch.testing.assert_close(found, naive(objective, damping or 0.0)[where], rtol=1e-6, atol=0.0)
 
 
@@ -74,7 +84,7 @@ def test_rows_that_the_model_is_certain_of_lose_no_digits(far: float) -> None:
     at = objective.at(objective.params * far)
     curvature = at.loss.hvp(at.outputs(at.train), at.train.targets, torch.ones(30, 1, 1))
     assert far < 10 or float(curvature.min()) < 1e-14
-    found = dual_leverages(at, np.arange(30))
+    found = solved(at, np.arange(30))
     torch.testing.assert_close(found, naive(at), rtol=1e-6, atol=0.0)
 
 
@@ -86,7 +96,7 @@ def test_a_penalized_intercept_and_another_constant_count() -> None:
     assert objective is not None
     assert objective.constant == 3.0
     assert float(objective.l2[-1]) > 0
-    found = dual_leverages(objective, np.arange(25))
+    found = solved(objective, np.arange(25))
     torch.testing.assert_close(found, naive(objective), rtol=1e-8, atol=0.0)
 
 
@@ -127,7 +137,40 @@ def test_the_functions_of_a_user_agree_with_a_solver_of_his_own(model: Any) -> N
 def test_a_wrong_damping_and_an_intercept_that_nothing_tells_are_named() -> None:
     objective = fitted(0)
     with pytest.raises(InvalidInput, match=r"Expected damping >= 0\. Got -1"):
-        dual_leverages(objective, np.arange(3), -1.0)
+        dual_leverages(objective, np.arange(3), -1.0, objective.params)
     certain = objective.reweighted(torch.zeros(30, dtype=torch.float64))
     with pytest.raises(NotPositiveDefinite, match="tell the intercept"):
-        dual_leverages(certain, np.arange(3))
+        dual_leverages(certain, np.arange(3), None, certain.params)
+
+
+def objective_of(kind: str, *, intercept: bool) -> LinearObjective:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(24, 40 if kind == "wide" else 5)) * (rng.random((24, 1)) < 0.9)
+    y = rng.integers(0, 3 if kind == "classes" else 2, 24)
+    rows = sparse.csr_array(x) if kind == "sparse" else x
+    penalty = {"penalty": "l1", "solver": "liblinear"} if kind == "l1" else {}
+    model = LogisticRegression(C=0.5, fit_intercept=intercept, max_iter=1000, **penalty)
+    return whence.from_sklearn(model.fit(rows, y), rows, y)
+
+
+@pytest.mark.filterwarnings("ignore:.*penalty.*:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*penalty.*:UserWarning")
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("kind", ["dense", "wide", "classes", "sparse", "l1"])
+def test_columns_jacobians_and_leverages(kind: str, intercept: bool) -> None:
+    objective = objective_of(kind, intercept=intercept)
+    train, loss, c = objective.train, objective.loss, objective.c
+    some = train.subset(np.array([3, 0, 21]))
+    unit = torch.eye(3, dtype=torch.float64)
+    columns = objective.gradient_columns(some, loss)
+    torch.testing.assert_close(columns, objective.gradient_sum(some, loss, unit))
+    torch.testing.assert_close(columns, Objective.gradient_columns(objective, some, loss))
+    jacobians = objective.jacobians(some)
+    for at in range(3):
+        one = some.subset(np.array([at]))
+        naive = objective.vjp(one, torch.eye(c, dtype=torch.float64).unsqueeze(0)).T
+        torch.testing.assert_close(jacobians[at], naive)
+    hessian = objective.dense_hessian() + 0.1 * torch.eye(len(objective.params))
+    inverse = Cholesky().prepare(Dense(hessian))
+    naive = jacobians @ torch.linalg.inv(hessian) @ jacobians.mT
+    torch.testing.assert_close(leverages(objective, inverse, some), naive)

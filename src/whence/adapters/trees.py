@@ -1,0 +1,218 @@
+"""Fitted boosting models and forests as models that methods score and that can be refitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
+from torch import Tensor
+
+from whence.adapters.tabular import as_rows
+from whence.adapters.tree_fits import TreeFit, tree_fit
+from whence.adapters.weights import sample_weights
+from whence.errors import InvalidInput
+from whence.objective.loss import Loss
+from whence.objective.losses import CrossEntropy, Logistic, SquaredError
+from whence.objective.trained import Data
+from whence.preprocessing.rows import take
+from whence.trees.bagging import is_forest, read_forest
+from whence.trees.forest import Forest
+from whence.trees.model import BoostedModel, ForestModel, TreeExamples, TreeModel
+from whence.trees.reading import classes_of, encode, is_boosting, read_boosting
+
+Floats = NDArray[np.float64]
+
+
+def is_tree_model(estimator: Any) -> bool:
+    """Return whether an estimator is, or a pipeline ends in, trees that whence reads.
+
+    Args:
+        estimator: Any object.
+    """
+    final = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    return is_boosting(final) or is_forest(final)
+
+
+def from_trees(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> TreeModel:
+    """Return a fitted tree ensemble with the data it was fitted on.
+
+    Args:
+        estimator: A fitted HistGradientBoosting*, GradientBoosting*, RandomForest*, ExtraTrees*,
+            DecisionTree* or Bagging* of trees of scikit-learn, a model or Booster of LightGBM or
+            XGBoost, a model of CatBoost, or a Pipeline that ends in one.
+        X: The rows it was fitted on: an array, a frame or a sparse matrix, [n, d].
+        y: The targets it was fitted on, [n].
+        sample_weight: The sample weights it was fitted with, [n], >= 0.
+
+    Returns:
+        The model.
+
+    Raises:
+        UnsupportedModel: If its predictions cannot be recomputed from its leaves.
+        InvalidInput: If X, y or the weights cannot be what it was fitted on.
+
+    Cost:
+        A prediction of leaves, and their values once over.
+
+    Examples:
+        >>> from sklearn.datasets import load_diabetes
+        >>> from sklearn.ensemble import HistGradientBoostingRegressor
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> model = from_trees(HistGradientBoostingRegressor(max_iter=20).fit(X, y), X, y)
+        >>> model
+        <HistGradientBoostingRegressor on 442 rows>
+    """
+    names = tuple(X.columns) if isinstance(X, pd.DataFrame) else None
+    rows, ids = as_rows(X, np.shape(X)[-1], None)
+    n = rows.shape[0]
+    labels = np.asarray(y)
+    if labels.shape[:1] != (n,):
+        raise InvalidInput(f"Expected {n} targets, one per row. Got shape {labels.shape}.")
+    final = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    source = _Source(
+        fit=tree_fit(estimator),
+        rows=rows,
+        labels=labels,
+        ids=ids,
+        names=names,
+        classes=classes_of(final),
+        weighted=sample_weight is not None,
+    )
+    weights = sample_weights(sample_weight, n)
+    model = source.model(estimator, weights)
+    if source.classes or not model.loss.classifies:
+        return model
+    # A Booster has no names of its classes: they are 0, 1, …
+    c = model.outputs(model.train.subset(np.arange(1))).shape[1]
+    return replace(source, classes=tuple(range(max(2, c)))).model(estimator, weights)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Source:
+    """The data of a tree ensemble, and how it is fitted.
+
+    Args:
+        fit: How it is fitted again.
+        rows: X, [n].
+        labels: y, [n].
+        ids: The user's names of the rows, [n].
+        names: The names of the columns, or `None` of an array.
+        classes: The classes; none for a regression.
+        weighted: Whether sample weights were given to the fit.
+    """
+
+    fit: TreeFit
+    rows: Any
+    labels: NDArray[Any]
+    ids: NDArray[Any]
+    names: tuple[str, ...] | None
+    classes: tuple[Any, ...]
+    weighted: bool
+
+    def refit(self, weights: Floats) -> TreeModel:
+        """Return the model that a fit on the rows with weight gives."""
+        kept = np.flatnonzero(weights > 0)
+        labels = self.labels[kept]
+        there = len(set(labels.tolist()))
+        if there < len(self.classes):
+            raise InvalidInput(
+                f"Expected rows of all {len(self.classes)} classes to fit on. Got rows of {there} "
+                f"among {len(kept)}. Keep more rows."
+            )
+        given = weights[kept]
+        plain = not self.weighted and bool((given == 1).all())
+        fitted = self.fit(take(self.rows, kept), labels, None if plain else given)
+        return self.model(fitted, weights)
+
+    def model(self, estimator: Any, weights: Floats) -> TreeModel:
+        """Return an estimator that was fitted on the rows with weight."""
+        final, features = estimator, _same
+        if isinstance(estimator, Pipeline):
+            final, features = estimator.steps[-1][1], estimator[:-1].transform
+        columns = features(self.rows)
+        kept = weights > 0
+        where = np.flatnonzero(kept)
+        inside = columns if kept.all() else take(columns, where)
+        plain = not self.weighted and bool((weights[where] == 1).all())
+        given = None if plain else weights[where]
+        shared: dict[str, Any] = {
+            "name": type(final).__name__,
+            "settings": repr(self.fit.template),
+            "train": self.encode_rows(self.rows, self.ids, self.labels),
+            "weights": torch.from_numpy(weights),
+            "classes": self.classes,
+            "encode": self.encode,
+            "fit": self.refit,
+            "notes": self.fit.notes,
+        }
+        everyone = encode(self.classes, self.labels)
+        if is_forest(final):
+            forest = read_forest(final, inside, self.labels[where], given)
+            if not kept.all():
+                forest = forest.among(kept, forest.leaves_of(columns), everyone)
+            forest = replace(
+                forest,
+                route=_after(features, forest.route),
+                predict=_after(features, forest.predict),
+            )
+            return _forest_model(forest, self.classes, shared)
+        trees = read_boosting(final, inside, self.labels[where], given)
+        if not kept.all():
+            scaled = np.zeros(len(kept))
+            scaled[where] = trees.weights
+            trees = trees.among(kept, trees.leaves_of(columns), everyone, scaled)
+        trees = replace(
+            trees, route=_after(features, trees.route), predict=_after(features, trees.predict)
+        )
+        return BoostedModel(loss=trees.objective, trees=trees, **shared)
+
+    def encode(self, data: Data) -> TreeExamples:
+        """Check and encode (X, y): one row or many."""
+        if isinstance(data, TreeExamples):
+            return data
+        if not isinstance(data, tuple) or len(data) != 2:
+            raise InvalidInput(
+                f"Expected a pair (X, y). Got {type(data).__name__}. Pass queries as (X, y)."
+            )
+        rows, ids = as_rows(data[0], self.rows.shape[1], self.names)
+        labels = np.asarray(data[1])
+        labels = labels.reshape(1) if labels.ndim == 0 else labels
+        if len(labels) != rows.shape[0]:
+            raise InvalidInput(
+                f"Expected one target per row. Got {rows.shape[0]} rows and {len(labels)} targets."
+            )
+        return self.encode_rows(rows, ids, labels)
+
+    def encode_rows(self, rows: Any, ids: NDArray[Any], labels: Any) -> TreeExamples:
+        """Return checked rows with their targets encoded."""
+        targets: Tensor = torch.from_numpy(encode(self.classes, labels))
+        if len(self.classes) > 2:
+            targets = targets.long()
+        return TreeExamples(inputs=rows, targets=targets, ids=ids)
+
+
+def _same(rows: Any) -> Any:
+    """Return the rows: there is nothing before the estimator."""
+    return rows
+
+
+def _after(features: Callable[[Any], Any], function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a function of the user's rows from one of the estimator's columns."""
+    return function if features is _same else lambda rows: function(features(rows))
+
+
+def _forest_model(forest: Forest, classes: tuple[Any, ...], shared: dict[str, Any]) -> ForestModel:
+    """Return a forest as a model: log odds of its shares, with ε = 1/(2n) added to each."""
+    if not classes:
+        return ForestModel(loss=SquaredError(), forest=forest, **shared)
+    floor = 1 / (2 * len(forest.targets))
+    note = f"The outputs are logarithms of class shares, with {floor:.2g} added to each."
+    shared["notes"] = (*shared["notes"], note)
+    loss: Loss = Logistic() if len(classes) == 2 else CrossEntropy()
+    return ForestModel(loss=loss, forest=forest, floor=floor, **shared)

@@ -1,0 +1,117 @@
+"""How firmly does an answer stand? Retraining without the strongest examples together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from whence.applications.flip_set import FlipSet, flip_set
+from whence.methods.prediction import MeasureLike
+from whence.objective.losses import measure_of
+from whence.objective.trained import Examples, Trained
+from whence.views.answer import class_names
+from whence.views.firmness import Firmness
+
+_POINTS = 8  # of the curve
+_REMOVED = 100  # examples of a curve that ends nowhere in particular
+_NUMBERS = 2e7  # n · p up to which retraining a dozen times takes seconds
+
+
+def is_cheap(trained: Trained) -> bool:
+    """Return whether a dozen retrainings of a model take seconds.
+
+    Args:
+        trained: The model.
+    """
+    if not trained.convex:
+        return False
+    params = getattr(trained, "params", None)
+    return params is not None and len(trained.train) * len(params) <= _NUMBERS
+
+
+def course(
+    trained: Trained,
+    query: Examples,
+    measure: MeasureLike,
+    ranking: NDArray[np.intp],
+    sizes: Sequence[int],
+) -> tuple[tuple[int, float], ...]:
+    """Return the measure of a query after retraining without the first examples of a ranking.
+
+    Args:
+        trained: The model.
+        query: One query.
+        measure: What is measured.
+        ranking: Positions in the training data, the first to be removed first.
+        sizes: How many to remove, each > 0.
+
+    Returns:
+        (number removed, measure) pairs, that of the model itself first.
+
+    Cost:
+        A retraining for each size.
+    """
+    quantity = measure_of(trained.trained_loss, measure)
+
+    def value(model: Trained) -> float:
+        return float(quantity(model.outputs(query), query.targets)[0])
+
+    weights = torch.stack([trained.weights] * len(sizes)) if sizes else trained.weights[None][:0]
+    for row, size in zip(weights, sizes, strict=True):
+        row[torch.from_numpy(ranking[:size])] = 0
+    removed = zip(sizes, trained.refits(weights), strict=True)
+    return ((0, value(trained)), *((size, value(model)) for size, model in removed))
+
+
+def firmness(
+    trained: Trained,
+    query: Examples,
+    measure: MeasureLike,
+    raising: NDArray[np.intp],
+    lowering: NDArray[np.intp],
+    phrases: tuple[str, str],
+    *,
+    high: bool,
+) -> Firmness | None:
+    """Return what becomes of an answer as the examples behind it are removed together.
+
+    Of a classifier the examples are those of `flip_set`; of a regression those that push the
+    prediction away from the mean of the training targets.
+
+    Args:
+        trained: The model.
+        query: One query.
+        measure: What is measured.
+        raising: Positions of all examples that push the measure's quantity up, the strongest first.
+        lowering: The same of those that push it down.
+        phrases: Which way the two push.
+        high: Whether the quantity is high, so that those which push it up are removed.
+
+    Returns:
+        The record; `None` where no example pushes.
+
+    Cost:
+        About twenty retrainings.
+    """
+    names = class_names(trained)
+    found: FlipSet | None = None
+    ranking, phrase = (raising, phrases[0]) if high else (lowering, phrases[1])
+    most = min(_REMOVED, len(ranking), len(trained.train) // 2)
+    if trained.classes:
+        found = flip_set(trained, query)
+        if found.found:
+            ranking, most = found.positions, len(found.positions)
+            phrase = f"to “{names[found.before]}”"
+    if not most:
+        return None
+    sizes = np.unique(np.linspace(0, most, _POINTS).round().astype(int))[1:].tolist()
+    flips = found is not None and found.found
+    return Firmness(
+        points=course(trained, query, measure, ranking, sizes),
+        phrase=phrase,
+        flips_at=len(ranking) if flips else None,
+        flips_to=names[found.after] if found is not None and flips else "",
+    )

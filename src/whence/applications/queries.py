@@ -1,0 +1,66 @@
+"""Queries with a label, or labeled by what the model says of them."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from torch import Tensor
+
+from whence.errors import InvalidInput
+from whence.objective.trained import Data, Examples, Trained
+from whence.views.answer import class_of
+
+Inputs: TypeAlias = pd.DataFrame | pd.Series | np.ndarray[Any, Any] | Tensor
+
+_UNLABELED = (pd.DataFrame, pd.Series, np.ndarray, Tensor)
+
+
+def encoded(trained: Trained, data: Data | Inputs) -> tuple[Examples, bool]:
+    """Return queries as the model takes them, and whether their labels are known.
+
+    Args:
+        trained: The model.
+        data: (X, y), or X alone: the rows of a table, or a tensor of inputs. Without y the label of
+            a query is the class that the model predicts.
+
+    Returns:
+        The queries, and False where their labels are predictions.
+
+    Raises:
+        InvalidInput: If they cannot be used, or are unlabeled queries of a regression with several
+            outputs.
+    """
+    if isinstance(data, tuple) and len(data) == 2 and data[1] is None:
+        return _predicted(trained, data[0]), False
+    if isinstance(data, _UNLABELED) or sparse.issparse(data):
+        return _predicted(trained, data), False
+    return trained.examples(data), True
+
+
+def _predicted(trained: Trained, inputs: Any) -> Examples:
+    """Return inputs as queries, labeled by the class that the model predicts."""
+    known = trained.train.inputs
+    single = inputs.ndim < getattr(known, "ndim", 2)
+    b = 1 if single else inputs.shape[0]
+
+    def with_labels(labels: list[Any]) -> Examples:
+        return trained.examples((inputs, labels[0] if single else np.asarray(labels)))
+
+    if trained.classes:
+        outputs = trained.outputs(with_labels([trained.classes[0]] * b))
+        return with_labels([trained.classes[class_of(row)] for row in outputs])
+    some = trained.train.targets[:1].cpu()
+    examples = with_labels([some[0].numpy()] * b)
+    outputs = trained.outputs(examples)
+    if trained.loss.classifies and outputs.ndim == 2:
+        labels = np.array([class_of(row) for row in outputs], dtype=some.numpy().dtype)
+        return with_labels(list(labels))
+    if not trained.loss.regresses or outputs.shape[1:] != (1,):
+        raise InvalidInput(
+            "Expected (X, y) of a model whose answer is neither a class nor one number. Got X "
+            "alone. Pass the target too, or a measure as a function of (outputs, targets)."
+        )
+    return examples

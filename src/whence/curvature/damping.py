@@ -1,0 +1,179 @@
+r"""Which curvature is inverted, the damping that is added to it, and why.
+
+The rule. A convex objective, and any other at a strict minimum, has the exact Hessian inverted as
+it is. Elsewhere the Hessian may be indefinite or near singular: the Gauss–Newton matrix replaces
+it, damped by the mean of its eigenvalues over the parameters that the data reach, the penalty
+aside. KFAC and EKFAC approximate the Gauss–Newton matrix with errors of that size everywhere and
+are damped by their own mean eigenvalue, except for convex objectives.
+
+On small networks trained to a strict minimum, influence by the exact Hessian correlates better with
+retraining than by the damped Gauss–Newton matrix (a test holds that). On an MLP of digits that was
+trained by SGD, linear datamodeling scores were flat from 1 to 10 times the mean eigenvalue and fell
+by a tenth at the customary 0.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, final
+
+import numpy as np
+import torch
+
+from whence.curvature.exact import GGN, Curvature, Hessian
+from whence.curvature.kronecker import KroneckerSolver
+from whence.curvature.minimum import Minimum, minimum
+from whence.errors import InvalidInput
+from whence.linalg.solver import Solver
+from whence.objective.cache import cached
+from whence.objective.objective import Objective
+
+CurvatureName: TypeAlias = Literal["auto", "hessian", "ggn"]
+
+_NAMES = ("auto", "hessian", "ggn")
+_SAMPLE = 1_024  # training examples that determine the mean eigenvalue
+_PROBES = 8  # random directions that do
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Choice:
+    """A curvature and the damping to add to it.
+
+    Args:
+        curvature: The matrix, not damped.
+        damping: λ >= 0.
+        reason: Why this matrix and this λ, in words.
+        hessian: The Hessian as a matrix, [p, p], where the choice has formed it.
+    """
+
+    curvature: Curvature
+    damping: float
+    reason: str
+    hessian: torch.Tensor | None = None
+
+    @property
+    def name(self) -> str:
+        """What the matrix is called in results."""
+        return "Hessian" if isinstance(self.curvature, Hessian) else "Gauss-Newton matrix"
+
+
+def check_curvature(name: str) -> None:
+    """Raise `InvalidInput` unless the name is "auto", "hessian" or "ggn"."""
+    if name not in _NAMES:
+        raise InvalidInput(f"Expected curvature to be one of {', '.join(_NAMES)}. Got {name!r}.")
+
+
+def choose(
+    objective: Objective,
+    *,
+    curvature: CurvatureName = "auto",
+    damping: float | None = None,
+    solver: Solver | None = None,
+) -> Choice:
+    """Return the curvature to invert and the damping to add to it, with the reason.
+
+    Args:
+        objective: R at θ̂.
+        curvature: "hessian", "ggn" (the Gauss–Newton matrix), or "auto" for the rule above.
+        damping: λ >= 0; by the rule if `None`.
+        solver: What will invert it; one that inverts an approximation says which damping suits it.
+
+    Returns:
+        The choice.
+
+    Raises:
+        InvalidInput: If an option cannot be used.
+
+    Cost:
+        Nothing for a convex objective; else as `whence.curvature.minimum.minimum`, and eight
+        Gauss–Newton products on at most 1,024 training examples where λ is chosen.
+    """
+    check_curvature(curvature)
+    if damping is not None and not 0 <= damping < float("inf"):
+        raise InvalidInput(f"Expected damping >= 0. Got {damping}.")
+    if isinstance(solver, KroneckerSolver) and curvature == "hessian":
+        raise InvalidInput(
+            f"Expected curvature='ggn' or 'auto' with {type(solver).__name__}, which approximates "
+            "the Gauss-Newton matrix. Got 'hessian'. Use it as a preconditioner: "
+            f"solver=whence.CG(preconditioner=whence.{type(solver).__name__}())."
+        )
+    if objective.convex:
+        matrix: Curvature = GGN(objective) if curvature == "ggn" else Hessian(objective)
+        reason = "none: the objective is convex" if damping is None else "as asked"
+        return Choice(curvature=matrix, damping=damping or 0.0, reason=reason)
+    if isinstance(solver, KroneckerSolver) or curvature == "ggn":
+        matrix = GGN(objective)
+        amount, reason = (damping, "as asked") if damping is not None else _mean(matrix, solver)
+        return Choice(curvature=matrix, damping=amount, reason=reason)
+    found = minimum(objective)
+    if curvature == "auto" and not found.strict:
+        matrix = GGN(objective)
+        amount, reason = (damping, "as asked") if damping is not None else _mean(matrix, solver)
+        return Choice(
+            curvature=matrix,
+            damping=amount,
+            reason=f"{reason}; Gauss-Newton, since the fit is {found.reason}",
+        )
+    return _of_hessian(objective, found, damping, solver)
+
+
+def _of_hessian(
+    objective: Objective, found: Minimum, damping: float | None, solver: Solver | None
+) -> Choice:
+    """Return the exact Hessian, undamped at a strict minimum unless the user asks for damping."""
+    if damping is not None:
+        amount, reason = damping, "as asked"
+    elif found.strict:
+        amount, reason = 0.0, "none: the fit is at a strict local minimum"
+    else:
+        amount, reason = _mean(GGN(objective), solver)
+        reason += f", since the fit is {found.reason}"
+    return Choice(
+        curvature=Hessian(objective), damping=amount, reason=reason, hessian=found.hessian
+    )
+
+
+def _mean(curvature: GGN, solver: Solver | None) -> tuple[float, str]:
+    """Return the mean eigenvalue that serves as damping, and the reason in words."""
+    own = None if solver is None else solver.default_damping(curvature)
+    if own is not None:
+        return own, (
+            f"the mean eigenvalue of {type(solver).__name__} over the parameters that the data "
+            "reach, penalty aside"
+        )
+    return mean_eigenvalue(curvature.objective), (
+        "the mean Gauss-Newton eigenvalue over the parameters that the data reach, penalty aside"
+    )
+
+
+def mean_eigenvalue(objective: Objective) -> float:
+    """Return the mean eigenvalue of the Gauss–Newton matrix without the penalty, on a sample.
+
+    Its trace, by Hutchinson's method with eight random sign vectors on at most 1,024 training
+    examples, is divided by the number of parameters whose estimated diagonal entry is not zero: a
+    parameter that no example reaches, such as an unused row of an embedding, does not count.
+
+    Args:
+        objective: R at θ̂.
+
+    Returns:
+        tr(G) over the number of parameters reached, >= 0; computed once per objective.
+
+    References:
+        Hutchinson (1990).
+    """
+    return cached(objective, mean_eigenvalue, _mean_eigenvalue)
+
+
+def _mean_eigenvalue(objective: Objective) -> float:
+    """Return the mean eigenvalue; see `mean_eigenvalue`."""
+    n, p = len(objective.train), len(objective.params)
+    sample = np.random.default_rng(0).permutation(n)[:_SAMPLE]
+    generator = torch.Generator().manual_seed(0)
+    signs = torch.randint(0, 2, (p, _PROBES), generator=generator).mul_(2).sub_(1)
+    probes = signs.to(objective.params)
+    product = objective.restricted(sample).ggnvp(probes)
+    product -= objective.l2.unsqueeze(1) * probes
+    reached = int(product.any(1).sum())
+    return max(float((probes * product).sum() / (max(reached, 1) * _PROBES)), 0.0)

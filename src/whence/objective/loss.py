@@ -1,0 +1,110 @@
+"""What a loss is, and the measures that a user names by a word."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from whence.errors import InvalidInput, UnsupportedModel
+from whence.objective.measures import CallableMeasure, Measure, OutputFunction
+
+
+class Loss(Measure):
+    """A loss ℓ(f, y) per example, twice differentiable in the outputs where it is used.
+
+    Attributes:
+        classifies: Whether targets are labels of classes.
+        regresses: Whether targets are quantities, which `prediction` says in their unit.
+        unit: The unit of ℓ: "nats" for −log of the probability of a class, else what ℓ is.
+        zero_sum: Whether Σ_c ∂ℓ/∂f_c = 0: only differences of outputs count, as under softmax.
+    """
+
+    classifies: ClassVar[bool] = False
+    regresses: ClassVar[bool] = False
+    unit: ClassVar[str] = ""
+    zero_sum: ClassVar[bool] = False
+
+    def probabilities(self, outputs: Tensor) -> Tensor | None:
+        """Return the probability of each class, [b, c], two for a binary model; `None` if none."""
+        return None
+
+    @abstractmethod
+    def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
+        """Return ∂²ℓ/∂f² · u for tangents u of shape [*outputs.shape, k]."""
+
+    @abstractmethod
+    def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return how clearly the target wins, [b]: the log odds of the true class, or y·f."""
+
+    @abstractmethod
+    def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the probability given to the target, [b]."""
+
+    def prediction(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return what a regression predicts, in the unit of the targets, [b]."""
+        raise UnsupportedModel(
+            "Expected a regression with one target for measure='prediction'. Got a loss of another "
+            "kind. Use measure='probability', 'margin' or 'loss'."
+        )
+
+    @abstractmethod
+    def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
+        """Raise `InvalidInput` where the targets do not fit the outputs."""
+
+
+def output_hessian(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the matrices ∂²ℓ/∂f² of each example.
+
+    Args:
+        loss: The loss.
+        outputs: Outputs, [b, c].
+        targets: Targets, [b].
+
+    Returns:
+        Symmetric matrices, [b, c, c].
+    """
+    b, c = outputs.shape
+    eye = torch.eye(c, dtype=outputs.dtype, device=outputs.device)
+    return loss.hvp(outputs, targets, eye.expand(b, c, c))
+
+
+def measure_of(loss: Loss, measure: str | Measure | OutputFunction) -> Measure:
+    """Return the measure that a user's `measure=` names.
+
+    Args:
+        loss: The loss of the model.
+        measure: "loss", "margin", "probability", "prediction", or a function (outputs, targets)
+            -> [b].
+
+    Returns:
+        A `Measure`.
+
+    Raises:
+        InvalidInput: If the name is not one of the four.
+
+    Examples:
+        >>> import torch
+        >>> from whence.objective.losses import Logistic
+        >>> probability = measure_of(Logistic(), "probability")
+        >>> probability(torch.tensor([[0.0]]), torch.tensor([1.0]))
+        tensor([0.5000])
+    """
+    if isinstance(measure, Measure):
+        return measure
+    if callable(measure):
+        return CallableMeasure(measure)
+    if measure == "loss":
+        return loss
+    if measure == "margin":
+        return CallableMeasure(loss.margin)
+    if measure == "probability":
+        return CallableMeasure(loss.probability)
+    if measure == "prediction":
+        return CallableMeasure(loss.prediction)
+    raise InvalidInput(
+        "Expected measure to be 'loss', 'margin', 'probability', 'prediction' or a function of "
+        f"(outputs, targets). Got {measure!r}."
+    )

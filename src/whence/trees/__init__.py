@@ -1,0 +1,1 @@
+"""Tree ensembles as whence reads them: boosted rounds, forests, and derivatives through both."""

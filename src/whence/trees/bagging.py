@@ -1,0 +1,157 @@
+"""Forests and bagged trees of scikit-learn in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import BaggingClassifier, BaggingRegressor
+from sklearn.ensemble._forest import ForestClassifier, ForestRegressor
+from sklearn.tree import BaseDecisionTree
+from sklearn.utils.class_weight import compute_sample_weight
+
+from whence.errors import UnsupportedModel
+from whence.trees.forest import Forest
+from whence.trees.form import LeafTable
+from whence.trees.reading import classes_of, encode
+
+Floats = NDArray[np.float64]
+_TOLERANCE = 1e-5  # of the range of the predictions
+
+
+def is_forest(model: Any) -> bool:
+    """Return whether a model is a tree, a forest or bagged trees of scikit-learn.
+
+    Args:
+        model: Any object.
+    """
+    if isinstance(model, (BaggingClassifier, BaggingRegressor)):
+        trees = getattr(model, "estimators_", [])
+        return bool(trees) and all(isinstance(tree, BaseDecisionTree) for tree in trees)
+    return isinstance(model, (ForestClassifier, ForestRegressor, BaseDecisionTree))
+
+
+def read_forest(model: Any, x: Any, y: Any, sample_weight: Any = None) -> Forest:
+    """Return a fitted forest in closed form, after recomputing its predictions.
+
+    Args:
+        model: A fitted RandomForest*, ExtraTrees*, DecisionTree* or Bagging* of trees.
+        x: The rows that it was fitted on, as they were passed to it.
+        y: Their targets, [n].
+        sample_weight: Their sample weights, [n]; 1 each if `None`.
+
+    Returns:
+        The forest, whose recomputed predictions equal the library's to 1e-5 of their range.
+
+    Raises:
+        UnsupportedModel: If the predictions differ.
+        InvalidInput: If a target is not among the classes.
+
+    Examples:
+        >>> from sklearn.datasets import load_diabetes
+        >>> from sklearn.ensemble import RandomForestRegressor
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> model = RandomForestRegressor(n_estimators=20, random_state=0).fit(X, y)
+        >>> forest = read_forest(model, X, y)
+        >>> forest.weights(forest.leaves[:, :2]).sum(axis=1)
+        array([1., 1.])
+    """
+    if np.ndim(y) > 1 and np.shape(y)[1] > 1:
+        raise UnsupportedModel(
+            f"Expected one target per row. Got {np.shape(y)[1]}: fit one forest per target."
+        )
+    classes = classes_of(model)
+    numbers = encode(classes, y)
+    n = len(numbers)
+    targets = np.eye(len(classes))[numbers.astype(np.intp)] if classes else numbers[:, None]
+    weights = np.ones(n) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+
+    def route(rows: Any) -> NDArray[np.intp]:
+        return np.stack([tree.apply(part) for tree, part in _trees(model, rows)])[:, None]
+
+    def predict(rows: Any) -> Floats:
+        outputs = model.predict_proba(rows) if classes else model.predict(rows)
+        return np.asarray(outputs, dtype=np.float64).reshape(len(outputs), -1)
+
+    ids = route(x)
+    table = LeafTable.of(ids)
+    forest = Forest(
+        leaves=table.compact(ids)[:, 0],
+        counts=np.ones((len(ids), n)),
+        targets=targets,
+        table=table,
+        route=route,
+        predict=predict,
+    )
+    theirs = predict(x)
+    difference = np.inf
+    for counts in _counts(model, numbers, weights, len(ids)):
+        read = replace(forest, counts=counts)
+        difference = float(np.abs(read.outputs(read.leaves) - theirs).max())
+        difference /= float(np.ptp(theirs)) or 1.0
+        if difference <= _TOLERANCE:
+            return read
+    raise UnsupportedModel(
+        f"Expected to recompute the predictions of {type(model).__name__} as means of the targets "
+        f"in its leaves to {_TOLERANCE:g} of their range. Got a difference of {difference:.1e}. "
+        "The likely cause is " + _cause(model)
+    )
+
+
+def _trees(model: Any, rows: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield each tree with the columns that it sees, as it takes them."""
+    if isinstance(model, BaseDecisionTree):
+        yield model, rows
+        return
+    features = getattr(model, "estimators_features_", None)
+    if features is None:
+        matrix = model._validate_X_predict(rows)
+        yield from ((tree.tree_, matrix) for tree in model.estimators_)
+        return
+    matrix = np.asarray(rows)
+    for tree, columns in zip(model.estimators_, features, strict=True):
+        yield tree, matrix[:, columns]
+
+
+def _counts(model: Any, y: Floats, weights: Floats, trees: int) -> Iterator[Floats]:
+    """Yield the weights of the rows in each tree, [t, n], as versions of scikit-learn differ.
+
+    From 1.9 on, sample weights are the chances of being drawn into a bag; before, they multiply
+    how often a row is in it.
+    """
+    choice = getattr(model, "class_weight", None)
+    if choice is not None and choice != "balanced_subsample":
+        weights = weights * compute_sample_weight(choice, y)
+    if isinstance(model, BaseDecisionTree) or not getattr(model, "bootstrap", True):
+        each = np.broadcast_to(weights, (trees, len(y)))
+        if isinstance(model, (BaggingClassifier, BaggingRegressor)):
+            each = each * _drawn(model, len(y))
+        yield each.copy()
+        return
+    drawn = _drawn(model, len(y))
+    if choice == "balanced_subsample":
+        samples = model.estimators_samples_
+        drawn *= np.stack([compute_sample_weight("balanced", y, indices=at) for at in samples])
+    yield drawn
+    if not (weights == 1).all():
+        yield drawn * weights
+
+
+def _drawn(model: Any, n: int) -> Floats:
+    """Return how often each row is in the bag of each tree, [t, n]."""
+    samples = model.estimators_samples_
+    return np.stack([np.bincount(at, minlength=n) for at in samples]).astype(np.float64)
+
+
+def _cause(model: Any) -> str:
+    """Return what may keep leaf values from being means of targets."""
+    criterion = model.criterion if hasattr(model, "criterion") else model.estimator_.criterion
+    if criterion == "absolute_error":
+        return "criterion='absolute_error': fit without it, or score the model by retraining."
+    return (
+        "that X, y or sample_weight are not those it was fitted on, in the same order; or "
+        "warm_start."
+    )

@@ -1,0 +1,168 @@
+"""Forests in closed form: a prediction is a weighted mean of the training targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from whence.trees.form import LeafTable
+from whence.trees.leaves import Integers
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Forest:
+    r"""Trees whose leaf values are means of targets, and whose prediction is the mean over trees.
+
+    f(x) = Σᵢ wᵢ(x) yᵢ with wᵢ(x) = (1/T) Σ_t [i in the leaf of x] c_ti / Σ_{j in that leaf} c_tj.
+
+    Args:
+        leaves: The leaf of each training row per tree, [t, n], of `table`.
+        counts: c_ti, [t, n]: how often row i is in the bag of tree t, times its weight there.
+        targets: y, [n, c]: one column per class with a 1 in that of the row, or numbers [n, 1].
+        table: Numbers the leaves.
+        route: Returns the leaves' ids of new rows, [t, 1, b].
+        predict: Returns the library's class shares or means, [b, c].
+
+    References:
+        Meinshausen (2006), section 2, equation 4.
+    """
+
+    leaves: Integers
+    counts: Floats
+    targets: Floats
+    table: LeafTable
+    route: Callable[[Any], Integers]
+    predict: Callable[[Any], Floats]
+
+    def __len__(self) -> int:
+        """Return the number of trees."""
+        return len(self.leaves)
+
+    def leaves_of(self, rows: Any) -> Integers:
+        """Return the leaves of new rows, [t, b]."""
+        return self.table.compact(self.route(rows))[:, 0]
+
+    def among(self, rows: NDArray[np.bool_], leaves: Integers, targets: Floats) -> Forest:
+        """Return the same trees with more rows among theirs, in no bag.
+
+        Args:
+            rows: Which of the m rows are those of these trees, in order, [m].
+            leaves: The leaves of all, [t, m].
+            targets: The encoded targets of all, [m].
+        """
+        counts = np.zeros((len(self), len(rows)))
+        counts[:, rows] = self.counts
+        c = self.targets.shape[1]
+        wide = targets[:, None] if c == 1 else np.eye(c)[targets.astype(np.intp)]
+        return replace(self, leaves=leaves, counts=counts, targets=wide)
+
+    def weights(self, leaves: Integers) -> Floats:
+        """Return wᵢ(x) of rows that lie in the leaves [t, q], shape [q, n]; each row sums to 1.
+
+        Cost:
+            One addition per tree, query and training row that share a leaf.
+        """
+        together: Floats = (self._members(leaves) @ self._shares.T).toarray() / len(self)
+        return together
+
+    def outputs(self, leaves: Integers) -> Floats:
+        """Return the prediction of rows that lie in the leaves [t, q], shape [q, c]."""
+        values: Floats = self._members(leaves) @ (self._shares.T @ self.targets) / len(self)
+        return values
+
+    def by_tree(self, leaves: Integers) -> Floats:
+        """Return what each tree predicts for rows that lie in the leaves [t, q], [t, q, c]."""
+        values = self._shares.T @ self.targets
+        columns = leaves.astype(np.intp) + np.arange(len(self))[:, None] * self.table.size
+        return np.asarray(values[columns])
+
+    def out_of_bag(self) -> NDArray[np.bool_]:
+        """Return which rows each tree has not seen, [t, n]."""
+        return np.asarray(self.counts == 0)
+
+    def standard_error(self, leaves: Integers) -> Floats:
+        r"""Return the standard error of predictions over training sets, [q, c], if bags differ.
+
+        The infinitesimal jackknife Σᵢ Cov_t(c_ti, f_t)² less its bias (n/T²) Σ_t (f_t − f)² from
+        the finite number of trees; 0 where the bias is larger.
+
+        Args:
+            leaves: The leaves of the queries, [t, q].
+
+        References:
+            Wager, Hastie & Efron (2014), equations 5 and 7.
+        """
+        trees, q = leaves.shape
+        predictions = self.by_tree(leaves)
+        apart = (predictions - predictions.mean(axis=0)).reshape(trees, -1)
+        centered = self.counts - self.counts.mean(axis=0)
+        spread = np.square(centered.T @ apart / trees).sum(axis=0)
+        bias = self.counts.shape[1] / trees**2 * np.square(apart).sum(axis=0)
+        return np.asarray(np.sqrt(np.maximum(spread - bias, 0)).reshape(q, -1))
+
+    @cached_property
+    def _shares(self) -> sparse.csr_array:
+        """The share of each row in the leaves it lies in, [n, trees × size]."""
+        members = self._members(self.leaves, self.counts)
+        totals = np.asarray(members.sum(axis=0)).ravel()
+        inverse = np.divide(1.0, totals, out=np.zeros_like(totals), where=totals > 0)
+        shares = sparse.csr_array(members * inverse[None])
+        shares.eliminate_zeros()
+        return shares
+
+    def _members(self, leaves: Integers, weights: Floats | None = None) -> sparse.csr_array:
+        """Return 1, or a weight [t, b], where a row lies in a leaf, [b, trees × size]."""
+        trees, b = leaves.shape
+        columns = leaves.astype(np.int32) + np.arange(trees, dtype=np.int32)[:, None] * (
+            self.table.size
+        )
+        data = np.ones(b * trees) if weights is None else weights.T.ravel()
+        ends = np.arange(0, b * trees + 1, trees, dtype=np.int32)
+        return sparse.csr_array((data, columns.T.ravel(), ends), shape=(b, trees * self.table.size))
+
+
+def data_oob(forest: Forest, *, classes: bool) -> tuple[Floats, NDArray[np.intp]]:
+    """Return how well trees that have not seen a row predict it, on average.
+
+    (1/B_i) Σ_t [c_ti = 0] s(f_t(xᵢ), yᵢ), with s the share of the right class if it is the largest
+    (1 or 0) for a classification and −(f_t(xᵢ) − yᵢ)² for a regression. Low is a bad sign.
+
+    Args:
+        forest: The forest.
+        classes: Whether the targets are classes.
+
+    Returns:
+        The values, [n], NaN where every tree has seen the row; and the number of trees, [n].
+
+    References:
+        Kwon & Zou (2023), equation 2.
+
+    Examples:
+        >>> from sklearn.datasets import load_wine
+        >>> from sklearn.ensemble import RandomForestClassifier
+        >>> from whence.trees.bagging import read_forest
+        >>> X, y = load_wine(return_X_y=True)
+        >>> model = RandomForestClassifier(n_estimators=20, random_state=0).fit(X, y)
+        >>> values, trees = data_oob(read_forest(model, X, y), classes=True)
+        >>> values.shape, int(trees.max()) <= 20
+        ((178,), True)
+    """
+    unseen = forest.out_of_bag()
+    predictions = forest.by_tree(forest.leaves)
+    if classes:
+        best = predictions.argmax(axis=2)
+        scores = (best == forest.targets.argmax(axis=1)).astype(np.float64)
+    else:
+        scores = -np.square(predictions - forest.targets).sum(axis=2)
+    trees = unseen.sum(axis=0)
+    values = np.full(len(trees), np.nan)
+    np.divide((scores * unseen).sum(axis=0), trees, out=values, where=trees > 0)
+    return values, trees

@@ -1,0 +1,108 @@
+"""HistGradientBoosting of scikit-learn in whence's form of boosted trees."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+from sklearn.utils.class_weight import compute_sample_weight
+
+from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError, Tweedie
+from whence.trees.form import BoostedTrees, LeafTable, unsupported_objective
+from whence.trees.leaves import NewtonLeaves
+from whence.trees.losses import Binary, BoostingLoss, LogLink, Softmax, Squared
+from whence.trees.starts import LogPrior, Mean, Start
+
+Floats = NDArray[np.float64]
+
+
+def read_hist(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTrees:
+    """Return a fitted HistGradientBoostingClassifier or Regressor as boosted trees.
+
+    Args:
+        model: The estimator.
+        x: The rows it was fitted on.
+        y: Their targets: class indices or numbers, [n].
+        weights: Their sample weights, [n].
+
+    Raises:
+        UnsupportedModel: If its loss has leaf values that are medians or quantiles.
+    """
+    loss, start, objective = _loss(model)
+    ids = _leaf_ids(model, x)
+    table = LeafTable.of(ids)
+    if getattr(model, "class_weight", None) is not None:
+        weights = weights * compute_sample_weight(model.class_weight, y)
+    leaves = table.compact(ids)
+    l2 = np.full((*ids.shape[:2], table.size), float(model.l2_regularization) + 1e-15)
+    for t, trees in enumerate(model._predictors):
+        for k, tree in enumerate(trees):
+            if len(tree.nodes) == 1:  # a tree without a split is left at zero
+                l2[t, k] = np.inf
+    return BoostedTrees(
+        leaves=leaves,
+        targets=y,
+        weights=weights,
+        rule=NewtonLeaves(loss, np.full(len(ids), float(model.learning_rate)), table.size, l2),
+        start=start,
+        objective=objective,
+        table=table,
+        route=lambda rows: _leaf_ids(model, rows),
+        predict=lambda rows: np.asarray(model._raw_predict(rows), dtype=np.float64),
+        held_out=_held_out(model, y),
+        untreated=_untreated(model),
+    )
+
+
+def _loss(model: Any) -> tuple[BoostingLoss, Start, Loss]:
+    """Return the loss in whence's terms."""
+    if model.loss == "log_loss":
+        c = model.n_trees_per_iteration_
+        if c == 1:
+            return Binary(), Mean("logit"), Logistic()
+        return Softmax(), LogPrior(c, centered=True), CrossEntropy()
+    if model.loss == "squared_error":
+        return Squared(), Mean(), SquaredError()
+    powers = {"poisson": 1.0, "gamma": 2.0}
+    if model.loss in powers:
+        power = powers[model.loss]
+        return LogLink(power), Mean("log"), Tweedie(power)
+    raise unsupported_objective("HistGradientBoosting", f"loss={model.loss!r}")
+
+
+def _held_out(model: Any, y: Floats) -> NDArray[np.bool_] | None:
+    """Return the rows that were held out to stop early, [n], or `None`."""
+    if not (model.do_early_stopping_ and model._use_validation_data):
+        return None
+    if not model.validation_score_.size or model.validation_fraction is None:
+        return None
+    fitted, _ = train_test_split(
+        np.arange(len(y)),
+        test_size=model.validation_fraction,
+        stratify=y if hasattr(model, "classes_") else None,
+        random_state=model._random_seed,
+    )
+    return ~np.isin(np.arange(len(y)), fitted)
+
+
+def _leaf_ids(model: Any, x: Any) -> NDArray[np.intp]:
+    """Return the node in which each row ends, per round and output, [t, c, n]."""
+    rows = model._preprocess_X(x, reset=False)
+    bitsets, positions = model._bin_mapper.make_known_categories_bitsets()
+    ids = np.empty((len(model._predictors), model.n_trees_per_iteration_, len(rows)), np.intp)
+    for t, trees in enumerate(model._predictors):
+        for k, tree in enumerate(trees):
+            named = copy.copy(tree)
+            named.nodes = tree.nodes.copy()
+            named.nodes["value"] = np.arange(len(named.nodes))
+            ids[t, k] = named.predict(rows, bitsets, positions, 1)
+    return ids
+
+
+def _untreated(model: Any) -> tuple[str, ...]:
+    """Return the options in use that whence's leaf values may not follow."""
+    found = [] if model.monotonic_cst is None else ["monotonic_cst"]
+    return (*found, "warm_start=True") if model.warm_start else tuple(found)

@@ -1,0 +1,139 @@
+"""Tree ensembles with the data they were fitted on, as models that methods score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from whence.objective.loss import Loss
+from whence.objective.trained import Data, Examples, Trained
+from whence.preprocessing.rows import take
+from whence.trees.forest import Forest
+from whence.trees.form import BoostedTrees
+
+Floats = NDArray[np.float64]
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class TreeExamples(Examples):
+    """Rows of a table with their targets.
+
+    Args:
+        inputs: The user's rows: a frame, an array or a sparse matrix, [b].
+        targets: 0.0/1.0, class indices or numbers, [b].
+        ids: The user's names of the rows, [b].
+    """
+
+    inputs: Any
+    targets: Tensor
+    ids: NDArray[Any]
+
+    def subset(self, indices: NDArray[np.intp]) -> TreeExamples:
+        """Return the rows at these positions."""
+        return TreeExamples(
+            inputs=take(self.inputs, indices),
+            targets=self.targets[torch.as_tensor(indices)],
+            ids=self.ids[indices],
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class TreeModel(Trained):
+    """A fitted tree ensemble, without parameters to differentiate.
+
+    Args:
+        name: What the estimator is called.
+        settings: Its settings, as text.
+        train: The n training rows.
+        weights: The sample weights, [n]; 0 for rows that were left out of the fit.
+        loss: ℓ, of the raw predictions of boosting, or of the log odds of a forest.
+        classes: The user's names of the classes; empty for a regression.
+        encode: Checks and encodes a user's (X, y).
+        fit: Returns the model that the estimator's own fit gives under other weights.
+        notes: What a reader must know, a sentence each.
+        convex: False: trees are chosen greedily.
+    """
+
+    name: str
+    settings: str
+    train: TreeExamples
+    weights: Tensor
+    loss: Loss
+    classes: tuple[Any, ...]
+    encode: Callable[[Any], TreeExamples]
+    fit: Callable[[Floats], TreeModel]
+    notes: tuple[str, ...] = ()
+    convex: bool = False
+
+    @property
+    def trained_loss(self) -> Loss:  # type: ignore[override]
+        """The same loss."""
+        return self.loss
+
+    def __repr__(self) -> str:
+        """Return the estimator and the number of rows."""
+        return f"<{self.name} on {len(self.weights):,} rows>"
+
+    def identity(self) -> tuple[Tensor | str, ...]:
+        """Return the estimator's settings."""
+        return (repr(self), self.settings)
+
+    def examples(self, data: Data) -> TreeExamples:
+        """Check and encode (X, y): one row or many."""
+        return self.encode(data)
+
+    def refit(self, weights: Tensor | None = None) -> TreeModel:
+        """Return the model that the estimator's own fit gives on the rows with weight."""
+        chosen = self.weights if weights is None else weights
+        return self.fit(chosen.double().numpy())
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class BoostedModel(TreeModel):
+    """A fitted boosting model.
+
+    Args:
+        trees: Its trees, with the n training rows.
+    """
+
+    trees: BoostedTrees
+
+    def outputs(self, examples: Examples) -> Tensor:
+        """Return the raw predictions, [b, c]."""
+        return torch.from_numpy(self.trees.predict(examples.inputs))
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class ForestModel(TreeModel):
+    """A fitted forest, whose outputs are the log odds of its class shares, or its means.
+
+    Args:
+        forest: Its trees, with the n training rows.
+        floor: ε, which is added to every class share before the logarithm; 0 for a regression.
+    """
+
+    forest: Forest
+    floor: float = 0.0
+
+    def outputs(self, examples: Examples) -> Tensor:
+        """Return the log odds or the means, [b, c]."""
+        return self.scores(torch.from_numpy(self.forest.predict(examples.inputs)))
+
+    def scores(self, shares: Tensor) -> Tensor:
+        """Return the outputs for class shares [..., c], or for means [..., 1].
+
+        log(p + ε), and for two classes log(p₁ + ε) − log(p₀ + ε), [..., 1].
+        """
+        if not self.floor:
+            return shares
+        logs = torch.log(shares + self.floor)
+        return logs[..., 1:] - logs[..., :1] if shares.shape[-1] == 2 else logs

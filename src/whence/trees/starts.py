@@ -1,0 +1,143 @@
+"""Where boosting starts: a constant output that most libraries compute from the targets."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whence.trees.losses import BoostingLoss
+
+Floats = NDArray[np.float64]
+
+
+class Start(ABC):
+    """The outputs F₀ [c] before the first round, as a function of the weighted targets."""
+
+    @abstractmethod
+    def value(self, targets: Floats, weights: Floats) -> Floats:
+        """Return F₀, [c], of targets [n] under weights [n]."""
+
+    @abstractmethod
+    def gradient(self, targets: Floats, weights: Floats) -> Floats:
+        """Return ∂F₀/∂wᵢ, [n, c]; rows of weight zero have theirs too."""
+
+
+@dataclass(frozen=True)
+class Fixed(Start):
+    """A start that does not depend on the data.
+
+    Args:
+        outputs: F₀, [c].
+
+    Examples:
+        >>> Fixed((0.5,)).gradient(np.ones(2), np.ones(2))
+        array([[0.],
+               [0.]])
+    """
+
+    outputs: tuple[float, ...]
+
+    def value(self, targets: Floats, weights: Floats) -> Floats:
+        """Return the given outputs."""
+        return np.array(self.outputs)
+
+    def gradient(self, targets: Floats, weights: Floats) -> Floats:
+        """Return zeros."""
+        return np.zeros((len(targets), len(self.outputs)))
+
+
+@dataclass(frozen=True)
+class Mean(Start):
+    """F₀ = link(ȳ), for the weighted mean ȳ of the targets.
+
+    Args:
+        link: The link: "identity", "log" or "logit".
+
+    Examples:
+        >>> Mean("identity").value(np.array([1.0, 3.0]), np.array([1.0, 3.0]))
+        array([2.5])
+    """
+
+    link: Literal["identity", "log", "logit"] = "identity"
+
+    def value(self, targets: Floats, weights: Floats) -> Floats:
+        """Return link(ȳ)."""
+        mean = np.average(targets, weights=weights)
+        if self.link == "log":
+            mean = np.log(mean)
+        elif self.link == "logit":
+            mean = np.log(mean / (1 - mean))
+        return np.array([mean])
+
+    def gradient(self, targets: Floats, weights: Floats) -> Floats:
+        """Return link′(ȳ) (yᵢ − ȳ) / Σ w."""
+        mean = np.average(targets, weights=weights)
+        slope = {"identity": 1.0, "log": 1 / mean, "logit": 1 / (mean * (1 - mean))}[self.link]
+        change = slope * (targets - mean) / weights.sum()
+        return np.asarray(change, dtype=np.float64)[:, None]
+
+
+@dataclass(frozen=True)
+class LogPrior(Start):
+    """F₀ = log of the weighted shares of the classes, less their mean if centered.
+
+    Args:
+        classes: c, the number of classes.
+        centered: Whether the mean over classes is subtracted.
+
+    Examples:
+        >>> LogPrior(2, centered=True).value(np.array([0.0, 1.0]), np.ones(2))
+        array([0., 0.])
+    """
+
+    classes: int
+    centered: bool
+
+    def value(self, targets: Floats, weights: Floats) -> Floats:
+        """Return the logarithms of the shares."""
+        shares = np.log(self._shares(targets, weights))
+        return shares - shares.mean() if self.centered else shares
+
+    def gradient(self, targets: Floats, weights: Floats) -> Floats:
+        """Return (1[yᵢ = k]/p_k − 1)/Σ w, less its mean over classes if centered."""
+        shares = self._shares(targets, weights)
+        change = (targets[:, None] == np.arange(self.classes)) / shares - 1
+        if self.centered:
+            change -= change.mean(axis=1, keepdims=True)
+        return np.asarray(change / weights.sum(), dtype=np.float64)
+
+    def _shares(self, targets: Floats, weights: Floats) -> Floats:
+        """Return the weighted share of each class."""
+        counts = np.bincount(targets.astype(np.intp), weights, minlength=self.classes)
+        return np.asarray(counts / weights.sum(), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class NewtonStep(Start):
+    """F₀ = −Σ w g / Σ w h at F = 0: one Newton step, as XGBoost takes for some objectives.
+
+    Args:
+        loss: The loss, of one output.
+
+    Examples:
+        >>> from whence.trees.losses import Squared
+        >>> NewtonStep(Squared()).value(np.array([1.0, 3.0]), np.ones(2))
+        array([2.])
+    """
+
+    loss: BoostingLoss
+
+    def value(self, targets: Floats, weights: Floats) -> Floats:
+        """Return the Newton step from zero."""
+        at = self.loss.slopes(np.zeros((len(targets), 1)), targets)
+        return np.asarray(-(weights @ at.g) / (weights @ at.h), dtype=np.float64)
+
+    def gradient(self, targets: Floats, weights: Floats) -> Floats:
+        """Return −(gᵢ + F₀ hᵢ) / Σ w h."""
+        at = self.loss.slopes(np.zeros((len(targets), 1)), targets)
+        change = -(at.g + self.value(targets, weights) * at.h) / (weights @ at.h)
+        return np.asarray(change, dtype=np.float64)

@@ -1,0 +1,200 @@
+"""XGBoost in whence's form of boosted trees: its scikit-learn face and its Booster."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logit
+
+from whence.errors import UnsupportedModel
+from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError, Tweedie
+from whence.objective.robust_losses import PseudoHuber
+from whence.trees.form import BoostedTrees, LeafTable, unsupported_objective
+from whence.trees.leaves import NewtonLeaves
+from whence.trees.losses import (
+    Binary,
+    BoostingLoss,
+    LogLink,
+    PseudoHuberSlopes,
+    Softmax,
+    Squared,
+)
+from whence.trees.starts import Fixed, LogPrior, Mean, NewtonStep, Start
+
+Floats = NDArray[np.float64]
+
+
+def read_xgboost(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTrees:
+    """Return a fitted XGBClassifier, XGBRegressor or Booster as boosted trees.
+
+    Args:
+        model: The model.
+        x: The rows it was fitted on.
+        y: Their targets: class indices or numbers, [n].
+        weights: Their sample weights, [n].
+
+    Raises:
+        UnsupportedModel: If its objective has no leaf values that are smooth in their rows.
+    """
+    booster = model.get_booster() if hasattr(model, "get_booster") else model
+    config = json.loads(booster.save_config())["learner"]
+    options = _tree_options(config)
+    rounds = _rounds(model, booster)
+
+    def predict(rows: Any, **wanted: bool) -> NDArray[Any]:
+        return np.asarray(
+            booster.predict(
+                _matrix(model, rows), iteration_range=(0, rounds), strict_shape=True, **wanted
+            )
+        )
+
+    def leaf_ids(rows: Any) -> NDArray[np.intp]:
+        return predict(rows, pred_leaf=True)[:, :, :, 0].astype(np.intp).transpose(1, 2, 0)
+
+    ids = leaf_ids(x)
+    table = LeafTable.of(ids)
+    loss, start, objective = _loss(config, ids.shape[1])
+    positive = float(config["objective"].get("reg_loss_param", {}).get("scale_pos_weight", 1))
+    rule = NewtonLeaves(
+        loss,
+        np.full(len(ids), float(options["learning_rate"])),
+        table.size,
+        np.array(float(options["reg_lambda"])),
+        l1=float(options["reg_alpha"]),
+        max_step=float(options["max_delta_step"]),
+        # Below the least curvature a split is not made; only a tree without splits can be there.
+        min_curvature=float(options["min_child_weight"]) * (table.leaves() == 1),
+    )
+    return BoostedTrees(
+        leaves=table.compact(ids),
+        targets=y,
+        weights=weights if positive == 1 else np.where(y == 1, positive * weights, weights),
+        rule=rule,
+        start=start,
+        objective=objective,
+        table=table,
+        route=leaf_ids,
+        predict=lambda rows: predict(rows, output_margin=True).astype(np.float64),
+        bags=_bags(config, options, ids),
+        untreated=_untreated(config, options),
+    )
+
+
+def _tree_options(config: dict[str, Any]) -> dict[str, str]:
+    """Return the options of the trees.
+
+    Raises:
+        UnsupportedModel: If the model is linear, or a round has trees that share a target.
+    """
+    inner = config["gradient_booster"]
+    inner = inner.get("gbtree", inner)
+    if "tree_train_param" not in inner:
+        raise UnsupportedModel(
+            f"Expected boosted trees. Got booster={inner['name']!r} of XGBoost. Fit the linear "
+            "model with scikit-learn, whose LogisticRegression and Ridge whence reads."
+        )
+    parallel = int(inner["gbtree_model_param"]["num_parallel_tree"])
+    shared = config["learner_train_param"].get("multi_strategy") == "multi_output_tree"
+    if parallel > 1 or shared:
+        got = f"num_parallel_tree={parallel}" if parallel > 1 else "multi_output_tree"
+        raise UnsupportedModel(
+            f"Expected one tree per round and output. Got {got} of XGBoost. For a forest use "
+            "RandomForestClassifier or RandomForestRegressor of scikit-learn."
+        )
+    options: dict[str, str] = inner["tree_train_param"]
+    return options
+
+
+def _matrix(model: Any, rows: Any) -> Any:
+    """Return rows as the library's matrix, with the model's own missing value."""
+    import xgboost
+
+    return xgboost.DMatrix(
+        rows,
+        missing=getattr(model, "missing", np.nan),
+        enable_categorical=True,
+        feature_types=getattr(model, "feature_types", None),
+    )
+
+
+def _rounds(model: Any, booster: Any) -> int:
+    """Return how many rounds predict: those of the best iteration where the fit stopped early."""
+    best = booster.attributes().get("best_iteration")
+    if best is not None and model is not booster:
+        return int(best) + 1
+    return int(booster.num_boosted_rounds())
+
+
+def _loss(config: dict[str, Any], c: int) -> tuple[BoostingLoss, Start, Loss]:
+    """Return the loss in whence's terms."""
+    name = config["objective"]["name"]
+    stated = config["learner_model_param"]["base_score"].strip("[]").split(",")
+    base = np.array([float(each) for each in stated])
+    averaged = config["learner_model_param"].get("boost_from_average") == "1"
+    start: Start
+    positive = float(config["objective"].get("reg_loss_param", {}).get("scale_pos_weight", 1))
+    if name in ("multi:softprob", "multi:softmax"):
+        prior = LogPrior(c, centered=True)
+        start = prior if averaged and len(base) > 1 else _fixed(base, c)
+        return Softmax(2.0), start, CrossEntropy()
+    if name in ("binary:logistic", "reg:logistic", "binary:logitraw"):
+        if averaged and positive != 1:
+            return Binary(), NewtonStep(Binary()), Logistic()
+        raw = name == "binary:logitraw"
+        start = Mean("logit") if averaged else _fixed(base if raw else logit(base), c)
+        return Binary(), start, Logistic()
+    if name == "reg:pseudohubererror":
+        delta = float(config["objective"]["pseudo_huber_param"]["huber_slope"])
+        loss = PseudoHuberSlopes(delta)
+        return loss, NewtonStep(loss) if averaged else _fixed(base, c), PseudoHuber(delta)
+    if name == "reg:squarederror":
+        return Squared(), Mean() if averaged else _fixed(base, c), SquaredError()
+    log_mean = Mean("log") if averaged else _fixed(np.log(base), c)
+    if name == "count:poisson":
+        given = float(config["objective"]["poisson_regression_param"]["max_delta_step"])
+        return LogLink(1.0, float(np.exp(given))), log_mean, Tweedie(1.0)
+    if name == "reg:gamma":
+        return LogLink(2.0), log_mean, Tweedie(2.0)
+    if name == "reg:tweedie":
+        power = float(config["objective"]["tweedie_regression_param"]["tweedie_variance_power"])
+        return LogLink(power), log_mean, Tweedie(power)
+    raise unsupported_objective("XGBoost", name)
+
+
+def _fixed(base: Floats, c: int) -> Fixed:
+    """Return a start at given outputs, the same for all where one is given."""
+    return Fixed(tuple(np.broadcast_to(base, c).tolist()))
+
+
+def _bags(
+    config: dict[str, Any], options: dict[str, str], ids: NDArray[np.intp]
+) -> NDArray[np.bool_] | None:
+    """Return the rows of each round's bag, as XGBoost's generators draw them, [t, n].
+
+    A Mersenne twister gives the column sampler a seed, and then each tree one for a congruential
+    generator of its own, which draws a number per row.
+    """
+    share = np.float32(options["subsample"])
+    rounds, c, n = ids.shape
+    if share >= 1:
+        return None
+    twister = np.random.RandomState(int(config["generic_param"]["seed"]))
+    seeds = twister.randint(0, 2**32, size=rounds * c + 1, dtype=np.uint64)[1:]
+    powers = np.cumprod(np.full(n, 16807, dtype=np.uint64))  # modulo 2**64
+    states = (seeds[:, None] * powers) & np.uint64(2**63 - 1)
+    bags = (states - np.uint64(1)).astype(np.float64) / (2.0**63 - 2) < share
+    return np.asarray(bags.reshape(rounds, c, n))
+
+
+def _untreated(config: dict[str, Any], options: dict[str, str]) -> tuple[str, ...]:
+    """Return the options in use that whence's leaf values may not follow."""
+    inner = config["gradient_booster"]
+    found = [] if inner["name"] == "gbtree" else [f"booster={inner['name']!r}"]
+    plain = {"sampling_method": "uniform", "monotone_constraints": "()"}
+    found += [f"{name}={options[name]}" for name, at in plain.items() if options[name] != at]
+    if float(options["subsample"]) < 1:
+        found.append(f"subsample={float(options['subsample']):g}")
+    return tuple(found)

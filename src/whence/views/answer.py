@@ -1,0 +1,206 @@
+"""What the model says of a query, in words and as shares of the classes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from whence.objective.trained import Examples, Trained
+from whence.pages import Answer, Scale, Share
+from whence.pages.words import number
+from whence.views.sequences import counted
+
+
+def class_names(trained: Trained) -> tuple[str, ...]:
+    """Return what the classes are called; none for a regression and for sequences.
+
+    Args:
+        trained: The model.
+
+    Returns:
+        The user's names, or "class 0", ... where there are none.
+    """
+    if trained.classes:
+        return tuple(str(name) for name in trained.classes)
+    if not trained.loss.classifies:
+        return ()
+    outputs = trained.outputs(trained.train.subset(_FIRST))
+    if outputs.ndim != 2:
+        return ()
+    return tuple(f"class {c}" for c in range(max(2, outputs.shape[1])))
+
+
+def class_of(outputs: Tensor) -> int:
+    """Return the predicted class, as a position among the classes.
+
+    Args:
+        outputs: Of one query, [c]; [1] for a binary model.
+
+    Returns:
+        0 to c − 1; 0 or 1 for a binary model.
+    """
+    return int(outputs[0] > 0) if len(outputs) == 1 else int(outputs.argmax())
+
+
+def target_class(target: Tensor) -> int:
+    """Return the class of one encoded target, as a position among the classes.
+
+    Args:
+        target: An index, 0 or 1, −1 or 1, or one number per class.
+    """
+    return int(target.argmax()) if target.ndim else int(target.clamp_min(0))
+
+
+def label_of(trained: Trained, target: Tensor) -> str:
+    """Return a target as the user names it.
+
+    Args:
+        trained: The model, which knows the classes.
+        target: One encoded target.
+
+    Returns:
+        The class name, or the number; empty for a sequence, which is its own target.
+    """
+    if counted(trained, target) is not None:
+        return ""
+    if trained.classes:
+        return str(trained.classes[target_class(target)])
+    if trained.loss.classifies and not target.ndim:
+        return str(target_class(target))
+    decimals = target_decimals(trained)
+    return ", ".join(number(value, decimals) for value in target.reshape(-1).tolist())
+
+
+def said_of(trained: Trained, query: Examples) -> str:
+    """Return what the model says of one query, in a sentence.
+
+    Args:
+        trained: The model.
+        query: One query.
+
+    Returns:
+        The sentence.
+    """
+    outputs = trained.outputs(query)
+    tokens = counted(trained, query.targets[0])
+    if tokens is not None:
+        loss = float(trained.loss(outputs, query.targets[:1])[0])
+        return f"The model reads {tokens} tokens with a loss of {loss / max(tokens, 1):.3f} each."
+    names = class_names(trained)
+    if not names:
+        predicted = outputs
+        if trained.loss.regresses and outputs.shape[1:] == (1,):
+            predicted = trained.loss.prediction(outputs, query.targets)
+        digits = target_decimals(trained)
+        values = ", ".join(number(value, digits) for value in predicted.reshape(-1).tolist())
+        return f"The model predicts {values}."
+    best = class_of(outputs[0])
+    shares = trained.loss.probabilities(outputs)
+    answer = f"The model says {names[best]}"
+    if shares is None:
+        return f"{answer}."
+    share = float(shares[0, best])
+    return f"{answer} with probability {share:.{2 if share <= 0.99 else 4}f}."
+
+
+def target_decimals(trained: Trained) -> int:
+    """Return how many decimals the training targets of a regression have, at most 6.
+
+    Args:
+        trained: The model.
+
+    Returns:
+        The decimals that write a thousand of them exactly; those of a hundredth of their spread
+        where there are none.
+    """
+    targets = trained.train.targets
+    some = targets[torch.linspace(0, len(targets) - 1, min(len(targets), 1000)).long()].double()
+    for decimals in range(5):
+        if bool((some.round(decimals=decimals) - some).abs().max() < 1e-9):
+            return decimals
+    spread = float(some.std()) or 1.0
+    return next((d for d in range(6) if 10.0**-d <= spread / 100), 6)
+
+
+def answer_of(trained: Trained, query: Examples, *, explained: int | None, labeled: bool) -> Answer:
+    """Return what the model says of a query as a page shows it.
+
+    Args:
+        trained: The model.
+        query: One query.
+        explained: The class that the effects are about, or `None`.
+        labeled: Whether the query's label is known.
+
+    Returns:
+        The record.
+    """
+    words, outputs = said_of(trained, query), trained.outputs(query)
+    names = class_names(trained)
+    shares = trained.loss.probabilities(outputs) if names else None
+    if shares is not None:
+        return Answer(words=words, shares=_shares(names, shares[0], query, explained, labeled))
+    if names or not trained.loss.regresses or outputs.shape[1:] != (1,):
+        return Answer(words=words)
+    digits, targets = target_decimals(trained), trained.train.targets.double()
+    low, high = float(targets.min()), float(targets.max())
+    predicted = float(trained.loss.prediction(outputs, query.targets)[0])
+    actual = float(query.targets.reshape(-1)[0]) if labeled else None
+    return Answer(
+        words=words,
+        scale=Scale(
+            low=low,
+            high=high,
+            predicted=predicted,
+            actual=actual,
+            texts=(
+                number(low, digits),
+                number(high, digits),
+                number(predicted, digits),
+                "" if actual is None else number(actual, digits),
+            ),
+        ),
+    )
+
+
+def share_text(share: float) -> str:
+    """Return a probability in percent, with decimals where it is near 0 or 1.
+
+    Args:
+        share: In [0, 1].
+
+    Examples:
+        >>> share_text(0.819), share_text(0.9991)
+        ('82 %', '99.91 %')
+    """
+    return f"{number(100 * share, 0 if 0.01 <= share <= 0.99 else 2)} %"
+
+
+def _shares(
+    names: tuple[str, ...],
+    shares: Tensor,
+    query: Examples,
+    explained: int | None,
+    labeled: bool,
+) -> tuple[Share, ...]:
+    """Return the predicted class, the label or the runner-up, and all others together."""
+    label = target_class(query.targets[0]) if labeled else None
+    order = shares.argsort(descending=True).tolist()
+    shown = [order[0], order[1] if label in (None, order[0]) else label]
+    parts = [
+        Share(
+            name=names[c],
+            share=float(shares[c]),
+            text=share_text(float(shares[c])),
+            note="the label in the data" if c == label else "",
+            color="toward" if c == explained else "against",
+        )
+        for c in shown
+    ]
+    rest = max(0.0, 1 - sum(part.share for part in parts))
+    if len(names) > 2:
+        name = "all others" if len(names) > 3 else names[({0, 1, 2} - set(shown)).pop()]
+        parts.append(Share(name=name, share=rest, text=share_text(rest), note="", color="against"))
+    return tuple(parts)
+
+
+_FIRST = torch.zeros(1, dtype=torch.long).numpy()

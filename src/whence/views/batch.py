@@ -1,0 +1,206 @@
+"""What the page about many predictions shows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import date
+from typing import Any
+
+import numpy as np
+
+from whence.methods.model_quality import ModelQuality
+from whence.methods.prediction import MeasureLike
+from whence.objective.losses import measure_of
+from whence.objective.trained import Examples, Trained
+from whence.pages import BatchPage, Carrier, Effect, QueryRow
+from whence.scores import Scores
+from whence.views.answer import class_names, class_of, target_decimals
+from whence.views.columns import NONE, columns_of, is_table
+from whence.views.examples import item_of
+from whence.views.quantity import Quantity, quantity_of
+from whence.views.sequences import Decode
+from whence.views.statuses import RANKS_ONLY, quality_of, quality_sentence, statuses_of
+
+_CARRIERS = 8  # examples behind many queries that are named
+_OFTEN = 2  # queries behind which an example must be to be named
+
+
+def batch_page(
+    trained: Trained,
+    queries: Examples,
+    scores: Scores,
+    *,
+    labeled: bool,
+    measure: MeasureLike,
+    unit: str,
+    sized: bool,
+    k: int,
+    quality: ModelQuality | None,
+    image_shape: tuple[int, ...] | None,
+    decode: Decode | None,
+    title: str,
+    about: tuple[str, ...],
+    command: str,
+) -> BatchPage:
+    """Return what the page of many predictions shows.
+
+    Args:
+        trained: The model.
+        queries: The q queries.
+        scores: Scores of the candidates, [q, m].
+        labeled: Whether the labels of the queries are known.
+        measure: What was predicted.
+        unit: What follows the measure's name where scores are in another unit than its own.
+        sized: Whether the sizes of the scores are to be trusted.
+        k: Training examples per query and side.
+        quality: How good the model is on what it has not seen, or `None`.
+        image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
+        decode: From token numbers to text, or `None`.
+        title: The heading.
+        about: Which data and model these are, a sentence each.
+        command: What reproduces the page.
+
+    Returns:
+        Plain data.
+    """
+    outputs = trained.outputs(queries)
+    values = measure_of(trained.loss, measure)(outputs, queries.targets).tolist()
+    quantities = [
+        quantity_of(trained, queries.subset(np.array([q])), measure, unit=unit)
+        for q in range(len(queries))
+    ]
+    orders = [
+        _sides(row, quantity, k) for row, quantity in zip(scores.values, quantities, strict=True)
+    ]
+    used = np.unique(np.concatenate([side for pair in orders for side in pair] or [[]])).astype(int)
+    place = {int(at): index for index, at in enumerate(used)}
+    shown = trained.train.subset(scores.positions[used])
+    columns = NONE
+    if image_shape is None and is_table(queries.inputs):
+        columns = columns_of([queries.inputs, shown.inputs])
+    options: dict[str, Any] = {"image_shape": image_shape, "decode": decode, "columns": columns}
+    names = class_names(trained)
+
+    def effects(query: int, side: int) -> tuple[Effect, ...]:
+        quantity, value = quantities[query], values[query]
+        now = quantity.read(value)
+        found = []
+        for at in orders[query][side]:
+            change = quantity.read(value + float(scores.values[query, at])) - now
+            text = quantity.change(change, quantity.decimals([change])) if sized else ""
+            found.append(Effect(example=place[int(at)], size=change, text=text))
+        return tuple(found)
+
+    rows = tuple(
+        QueryRow(
+            query=item_of(
+                trained,
+                queries,
+                q,
+                title=f"Query {name}",
+                labeled=labeled,
+                predicted=names[class_of(outputs[q])] if names else None,
+                **options,
+            ),
+            value=quantities[q].read(values[q]),
+            text=quantities[q].text(quantities[q].read(values[q]), quantities[q].least),
+            toward=effects(q, 0),
+            against=effects(q, 1),
+        )
+        for q, name in enumerate(queries.ids)
+    )
+    first, digits = quantities[0], target_decimals(trained)
+    lead = (
+        about[0]
+        if about
+        else f"{len(queries):,} predictions of a model fitted on "
+        + (f"{len(trained.train):,} examples.")
+    )
+    if quality is not None:
+        lead = f"{lead} {quality_sentence(quality, names, digits)}"
+    return BatchPage(
+        title=title,
+        lead=lead,
+        quantity=_heading(first, names, labeled),
+        effects=_effects_in_words(first, names, labeled=labeled, sized=sized),
+        headings=_headings(first, names, labeled),
+        columns=columns.names,
+        examples=tuple(
+            item_of(trained, shown, i, title=f"Training example {name}", **options)
+            for i, name in enumerate(shown.ids)
+        ),
+        carriers=_carriers(rows),
+        rows=rows,
+        n=len(trained.train),
+        statuses=(
+            *statuses_of(scores.diagnostics),
+            *(() if sized else (RANKS_ONLY,)),
+            quality_of(quality, names, digits),
+        ),
+        method=f"{scores.method}.",
+        command=command,
+        about=about,
+        created=date.today().isoformat(),
+    )
+
+
+def _sides(effects: Any, quantity: Quantity, k: int) -> tuple[list[int], list[int]]:
+    """Return which candidates push to the label of a query, and which away from it.
+
+    Those that push the quantity up, and those that push it down, where there is no label.
+    """
+    away = effects if quantity.rising else -effects
+    order = np.argsort(away, kind="stable")
+    up = [int(at) for at in order[:k] if away[at] < 0]
+    down = [int(at) for at in order[::-1][:k] if away[at] > 0]
+    return (up, down) if quantity.colors[0] in ("toward", "up") else (down, up)
+
+
+def _heading(quantity: Quantity, names: tuple[str, ...], labeled: bool) -> str:
+    """Return the heading of the column of answers."""
+    of = "label" if labeled else "answer"
+    if quantity.percent:
+        return f"P({of})"
+    name = quantity.name.removeprefix("the ")
+    if quantity.explained is not None:
+        name = name.replace(names[quantity.explained], f"the {of}")
+    return name[0].upper() + name[1:]
+
+
+def _headings(quantity: Quantity, names: tuple[str, ...], labeled: bool) -> tuple[str, str]:
+    """Return the headings of the two columns of examples."""
+    of = "the label" if labeled else "the answer"
+    if quantity.explained is not None:
+        return f"Push to {of}", f"Push away from {of}"
+    up, down = quantity.phrases
+    toward, against = (up, down) if quantity.colors[0] in ("toward", "up") else (down, up)
+    return f"Push {toward}", f"Push {against}"
+
+
+def _effects_in_words(
+    quantity: Quantity, names: tuple[str, ...], *, labeled: bool, sized: bool
+) -> str:
+    """Return what the effects are, in a sentence."""
+    if not sized:
+        return (
+            "The bars show the order of the training examples; the sizes of single effects are not "
+            "known well enough to be shown."
+        )
+    what = _heading(quantity, names, labeled)
+    what = what if what.startswith("P(") else f"the {what[0].lower()}{what[1:]}"
+    return (
+        f"Each effect is the predicted change of {what} if one training example were removed and "
+        "the model retrained."
+    )
+
+
+def _carriers(rows: tuple[QueryRow, ...]) -> tuple[Carrier, ...]:
+    """Return the examples that are among the strongest of several queries, the most first."""
+    toward = Counter(effect.example for row in rows for effect in row.toward)
+    against = Counter(effect.example for row in rows for effect in row.against)
+    total = toward + against
+    return tuple(
+        Carrier(example=example, toward=toward[example], against=against[example])
+        for example, count in sorted(total.items(), key=lambda pair: (-pair[1], pair[0]))
+        if count >= _OFTEN
+    )[:_CARRIERS]

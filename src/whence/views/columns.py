@@ -1,0 +1,207 @@
+"""The columns of a table's rows: their names, the cells as text, and their spread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor
+
+Floats = NDArray[np.float64]
+
+_SPREAD_ROWS = 10_000  # rows that tell the spread of a column
+_DISTINCT = 10  # different numbers up to which a column is compared exactly
+_MOST_OF_TENSOR = 1_000  # features up to which a network's input is shown as a row
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Columns:
+    """Which columns are shown, and in which order.
+
+    Args:
+        names: Their names.
+        order: Their positions among all columns.
+        hidden: How many are left out because they are 0 in all rows shown.
+    """
+
+    names: tuple[str, ...]
+    order: NDArray[np.intp]
+    hidden: int = 0
+
+    def cells(self, inputs: Any, index: int) -> tuple[str, ...]:
+        """Return one row as text, in the order of the names."""
+        if isinstance(inputs, pd.DataFrame):
+            row: Any = inputs.iloc[index].to_numpy(dtype=object)
+        elif is_sparse(inputs):
+            row = inputs[[index]].toarray()[0]
+        else:
+            row = np.asarray(inputs[index])
+        return tuple(cell_text(row[j]) for j in self.order)
+
+
+NONE = Columns(names=(), order=np.arange(0))
+
+
+def is_sparse(inputs: Any) -> bool:
+    """Return whether inputs are a SciPy sparse matrix or array.
+
+    Args:
+        inputs: A user's inputs.
+    """
+    found: bool = sparse.issparse(inputs)
+    return found
+
+
+def is_table(inputs: Any) -> bool:
+    """Return whether inputs are rows of named or numbered columns.
+
+    Args:
+        inputs: A user's inputs.
+    """
+    if isinstance(inputs, Tensor):
+        narrow = inputs.ndim == 2 and inputs.shape[1] <= _MOST_OF_TENSOR
+        return narrow and inputs.is_floating_point()
+    matrix = isinstance(inputs, np.ndarray) and inputs.ndim == 2
+    return matrix or isinstance(inputs, pd.DataFrame) or is_sparse(inputs)
+
+
+def columns_of(parts: Sequence[Any], importance: Floats | None = None) -> Columns:
+    """Return the columns that some rows share, all of them.
+
+    Args:
+        parts: Groups of rows with the same columns, at least one group.
+        importance: One number per column: the largest come first. In their own order if `None`.
+
+    Returns:
+        The columns; of sparse rows those that are not 0 everywhere. None where the rows are no
+        table.
+    """
+    first = parts[0]
+    if not is_table(first):
+        return NONE
+    d = first.shape[1]
+    kept = np.arange(d)
+    if is_sparse(first):
+        kept = np.unique(np.concatenate([part.tocsr().nonzero()[1] for part in parts]))
+    if importance is not None:
+        kept = kept[np.argsort(-importance[kept], kind="stable")]
+    return Columns(
+        names=tuple(column_name(first, int(j)) for j in kept),
+        order=kept.astype(np.intp),
+        hidden=d - len(kept),
+    )
+
+
+def column_name(inputs: Any, position: int) -> str:
+    """Return what a column is called.
+
+    Args:
+        inputs: Rows of a table.
+        position: Of the column.
+    """
+    named = isinstance(inputs, pd.DataFrame)
+    return str(inputs.columns[position]) if named else f"column {position}"
+
+
+def spreads(inputs: Any) -> Floats:
+    """Return the standard deviation of each column, 1 for a column that is not numeric.
+
+    Args:
+        inputs: Rows of a table; ten thousand of them, evenly spaced, are looked at.
+
+    Returns:
+        [d].
+    """
+    n = inputs.shape[0]
+    where = np.unique(np.linspace(0, n - 1, min(n, _SPREAD_ROWS)).round().astype(np.intp))
+    if isinstance(inputs, pd.DataFrame):
+        some = inputs.iloc[where]
+        numeric = [pd.api.types.is_numeric_dtype(kind) for kind in some.dtypes]
+        found = np.ones(some.shape[1])
+        values = some.loc[:, numeric].to_numpy(dtype=np.float64, na_value=np.nan)
+        found[numeric] = np.nanstd(values, axis=0) if values.size else 1.0
+        return found
+    some = inputs[where]
+    if is_sparse(some):
+        mean = np.asarray(some.mean(axis=0)).ravel()
+        square = np.asarray(some.multiply(some).mean(axis=0)).ravel()
+        return np.asarray(np.sqrt(np.maximum(square - mean**2, 0.0)))
+    values = some.double().cpu().numpy() if isinstance(some, Tensor) else np.asarray(some)
+    try:
+        return np.asarray(np.nanstd(values.astype(np.float64), axis=0))
+    except (TypeError, ValueError):
+        return np.ones(values.shape[1])
+
+
+def differences(query: Any, rows: Any, columns: Columns) -> tuple[NDArray[np.bool_], bool]:
+    """Return which cells differ from those of a query, numbers by half a standard deviation.
+
+    A column of at most ten different numbers among the rows and the query is compared exactly.
+
+    Args:
+        query: The inputs of one query.
+        rows: k rows of the training data.
+        columns: The columns that are shown, d of them.
+
+    Returns:
+        [k, d], and whether any column is compared by its standard deviation.
+    """
+    k = rows.shape[0]
+    own_cells = columns.cells(query, 0)
+    cells = np.array([columns.cells(rows, i) for i in range(k)], dtype=object).reshape(k, -1)
+    found = np.array(cells != np.array(own_cells, dtype=object), dtype=np.bool_)
+    continuous = False
+    for at, position in enumerate(columns.order):
+        own, others = column_values(query, position), column_values(rows, position)
+        if own is None or others is None or len(np.unique(np.r_[own, others])) <= _DISTINCT:
+            continue
+        near = np.abs(others - own[0]) < 0.5 * np.nanstd(others)
+        found[near, at], continuous = False, True
+    return found, continuous
+
+
+def column_values(inputs: Any, position: int) -> Floats | None:
+    """Return one column as numbers, [n], or `None` where they are no numbers.
+
+    Args:
+        inputs: Rows of a table.
+        position: Of the column.
+    """
+    if isinstance(inputs, pd.DataFrame):
+        values: Any = inputs.iloc[:, position]
+        if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+            return None
+        return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
+    if is_sparse(inputs):
+        return np.asarray(inputs[:, [position]].toarray()[:, 0], dtype=np.float64)
+    try:
+        return np.asarray(inputs[:, position], dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+
+
+def cell_text(value: Any) -> str:
+    """Return a cell as text, a number in six digits and whole where it is whole.
+
+    Args:
+        value: Any cell.
+
+    Examples:
+        >>> cell_text(13.0), cell_text(0.1 + 0.2), cell_text(18531.0), cell_text(float("nan"))
+        ('13', '0.3', '18531', 'missing')
+    """
+    if value is None or value is pd.NA or value is pd.NaT:
+        return "missing"
+    if not isinstance(value, (float, np.floating)):
+        return str(value)
+    if np.isnan(value):
+        return "missing"
+    number = float(value)
+    whole = number.is_integer() and abs(number) < 1e15
+    return str(int(number)) if whole else f"{number:.6g}".replace("-", "−")

@@ -1,0 +1,142 @@
+"""Examples that occur more than once, and cells that are missing: what a reader should notice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from whence.objective.trained import Examples, Trained
+from whence.pages import Status
+from whence.views.columns import column_name, is_sparse, is_table
+from whence.views.sequences import is_sequence
+
+_NAMED = 5  # names that a sentence lists
+
+
+def copies_of(
+    trained: Trained, train_outputs: Tensor, examples: Examples, index: int
+) -> NDArray[np.intp]:
+    """Return the training examples with the same inputs as one example.
+
+    Args:
+        trained: The model.
+        train_outputs: Its outputs on the training data, [n, ...]: copies have the same.
+        examples: The examples it is one of.
+        index: Its position among them.
+
+    Returns:
+        Positions in the training data.
+    """
+    own = trained.outputs(examples.subset(np.array([index])))
+    scale = own.abs().max().clamp_min(1.0)
+    near = (train_outputs - own).abs().flatten(1).amax(1) <= 1e-5 * scale
+    candidates = np.flatnonzero(near.cpu().numpy())
+    if not len(candidates) or examples.inputs is None:
+        return candidates[:0]
+    inputs = trained.train.subset(candidates).inputs
+    same = [
+        k for k in range(len(candidates)) if _equal(_at(inputs, k), _at(examples.inputs, index))
+    ]
+    return candidates[same]
+
+
+def duplicate_statuses(
+    trained: Trained, query: Examples, shown: NDArray[np.intp]
+) -> tuple[Status, ...]:
+    """Return that the query is in the training data, and which shown examples have copies there.
+
+    Args:
+        trained: The model.
+        query: The one query.
+        shown: Positions of the shown examples, [k].
+
+    Returns:
+        Statuses, none where nothing occurs twice.
+    """
+    train = trained.train
+    if is_sequence(trained):
+        return ()
+    outputs = trained.outputs(train)
+    found = []
+    same = copies_of(trained, outputs, query, 0)
+    if len(same):
+        found.append(
+            Status(
+                level="caution",
+                title=f"The query is in the training data: {_listed(train.ids[same].tolist())}.",
+                words="The model has seen its label.",
+            )
+        )
+    examples, seen = train.subset(shown), set[int]()
+    for index, position in enumerate(shown.tolist()):
+        if position in seen:
+            continue
+        copies = copies_of(trained, outputs, examples, index)
+        seen.update(copies.tolist())
+        if len(copies) > 1:
+            others = [name for name in train.ids[copies].tolist() if name != train.ids[position]]
+            found.append(
+                Status(
+                    level="caution",
+                    title=f"Copies of {train.ids[position]} are in the training data: "
+                    f"{_listed(others or train.ids[copies].tolist())}.",
+                    words="One alone does little while the others stay: remove them together.",
+                )
+            )
+    return tuple(found)
+
+
+def missing_statuses(query: Examples) -> tuple[Status, ...]:
+    """Return which cells of a query are missing.
+
+    Args:
+        query: The one query.
+
+    Returns:
+        One status, or none.
+    """
+    rows = query.inputs
+    if not is_table(rows) or is_sparse(rows) or isinstance(rows, Tensor):
+        return ()
+    row = rows.iloc[0] if isinstance(rows, pd.DataFrame) else pd.Series(rows[0])
+    where = np.flatnonzero(pd.isna(row).to_numpy())
+    if not len(where):
+        return ()
+    names = _listed([column_name(rows, int(j)) for j in where])
+    verb = "is" if len(where) == 1 else "are"
+    return (
+        Status(
+            level="caution",
+            title=f"{names} {verb} missing in the query.",
+            words="The model's own preprocessing filled in a value.",
+        ),
+    )
+
+
+def _at(inputs: Any, index: int) -> list[Any]:
+    """Return one example's inputs as a list of arrays."""
+    if isinstance(inputs, pd.DataFrame):
+        return [inputs.iloc[index].to_numpy(dtype=object)]
+    if is_sparse(inputs):
+        return [inputs[[index]].toarray()]
+    return [np.asarray(leaf[index]) for leaf in tree_leaves(inputs)]
+
+
+def _equal(left: list[Any], right: list[Any]) -> bool:
+    """Return whether the inputs of two examples are the same; missing cells are alike."""
+    pairs = zip(left, right, strict=True)
+    return all(
+        a.shape == b.shape and bool(((a == b) | (pd.isna(a) & pd.isna(b))).all()) for a, b in pairs
+    )
+
+
+def _listed(names: list[Any]) -> str:
+    """Return names in a row, the first few of them."""
+    shown = ", ".join(map(str, names[:_NAMED]))
+    more = len(names) - _NAMED
+    return f"{shown} and {more} more" if more > 0 else shown

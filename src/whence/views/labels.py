@@ -1,0 +1,118 @@
+"""What the page about label errors shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from whence.methods.model_quality import ModelQuality
+from whence.methods.prediction import Floats
+from whence.objective.trained import Trained
+from whence.pages import RankedPage, RankedRow
+from whence.pages.words import decimals_of, number
+from whence.scores import Diagnostics
+from whence.views.answer import class_names, label_of
+from whence.views.columns import NONE, columns_of, is_table
+from whence.views.examples import item_of
+from whence.views.statuses import quality_of, quality_sentence, statuses_of
+
+_WORDS = (
+    "Training examples whose label the model believes only because it was told. Look at them from "
+    "the top, and correct those that are wrong. The suggested label is what the model says of the "
+    "example when it is trained without it."
+)
+
+
+def label_errors_page(
+    trained: Trained,
+    ranking: NDArray[np.intp],
+    *,
+    score: str,
+    ranked_by: str,
+    scores: Floats,
+    losses: Floats | None,
+    suggested: Tensor,
+    gain: Floats | None,
+    diagnostics: Diagnostics,
+    quality: ModelQuality | None,
+    image_shape: tuple[int, ...] | None,
+    texts: Sequence[str] | None,
+    title: str,
+    about: tuple[str, ...],
+    command: str,
+) -> RankedPage:
+    """Return what the page of label errors shows.
+
+    Args:
+        trained: The model.
+        ranking: Positions of the examples to show, the most suspect first, [m].
+        score: What they are ranked by.
+        ranked_by: The same with the penalty.
+        scores: In the order of the training data, in nats, [n].
+        losses: The examples' losses in that order, in nats, [n]; `None` where they are the scores.
+        suggested: Labels suggested for the first k of the ranking, encoded, [k].
+        gain: What correcting these is expected to bring, [k], or `None`.
+        diagnostics: How the numbers were computed.
+        quality: How good the model is on what it has not seen, or `None`.
+        image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
+        texts: The training examples as texts, [n], or `None`.
+        title: The heading.
+        about: Which data and model these are, a sentence each.
+        command: What reproduces the page.
+
+    Returns:
+        Plain data.
+    """
+    shown = trained.train.subset(ranking)
+    tabular = image_shape is None and texts is None and is_table(shown.inputs)
+    columns = columns_of([shown.inputs]) if tabular else NONE
+    decimals = decimals_of(float(scores[ranking[0]])) if len(ranking) else 3
+    rows = []
+    for row, position in enumerate(ranking.tolist()):
+        item = item_of(
+            trained,
+            shown,
+            row,
+            title=f"Training example {shown.ids[row]}",
+            image_shape=image_shape,
+            columns=columns,
+        )
+        if texts is not None:
+            item = replace(item, text=texts[position])
+        known = row < len(suggested)
+        if known:
+            item = replace(item, predicted=label_of(trained, suggested[row]))
+        value = float(scores[position])
+        rows.append(
+            RankedRow(
+                item=item,
+                score=value,
+                text=number(value, decimals),
+                loss=None if losses is None else float(losses[position]),
+                gain=float(gain[row]) if known and gain is not None else None,
+            )
+        )
+    names = class_names(trained)
+    lead = f"{about[0]} {_WORDS}" if about else _WORDS
+    if quality is not None:
+        lead = f"{lead} {quality_sentence(quality, names, 0)}"
+    return RankedPage(
+        title=title,
+        lead=lead,
+        score=score,
+        unit="nats",
+        columns=columns.names,
+        rows=tuple(rows),
+        statuses=(*statuses_of(diagnostics), quality_of(quality, names, 0)),
+        method=f"Ranked by {ranked_by}; suggested labels by one Newton step without the example; "
+        "gains to first order.",
+        command=command,
+        n=len(trained.train),
+        about=about,
+        created=date.today().isoformat(),
+    )

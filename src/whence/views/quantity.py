@@ -1,0 +1,212 @@
+"""How a measure of a query is read: as a probability, a predicted number, a margin or a loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from whence.errors import UnsupportedModel
+from whence.methods.prediction import MeasureLike, measure_name
+from whence.objective.losses import measure_of
+from whence.objective.trained import Examples, Trained
+from whence.pages import Color
+from whence.pages.words import number
+from whence.views.answer import class_names, target_class, target_decimals
+from whence.views.sequences import counted
+
+_MOST_DECIMALS = 6
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """A number about one query as people read it, and which way an example pushes it.
+
+    Args:
+        name: What it is, such as "P(survived)".
+        phrases: Where an example pushes without which the quantity would be lower, and where one
+            pushes without which it would be higher; each follows the word "push".
+        colors: How the two are drawn.
+        rising: Whether the quantity rises with the measure.
+        percent: Whether it is a probability, in percent.
+        least: The fewest decimals.
+        read: From the measure to the quantity.
+        second: What the measure itself is, where that is another number; else empty.
+        explained: The class that it is about, as a position among the classes, or `None`.
+    """
+
+    name: str
+    phrases: tuple[str, str]
+    colors: tuple[Color, Color] = ("toward", "against")
+    rising: bool
+    percent: bool = False
+    least: int = 3
+    read: Callable[[float], float] = float
+    second: str = ""
+    explained: int | None = None
+
+    def decimals(self, changes: Iterable[float]) -> int:
+        """Return how many decimals show the largest of some changes of the quantity."""
+        largest = max((abs(change) for change in changes if math.isfinite(change)), default=0.0)
+        if largest == 0:
+            return self.least
+        needed = math.ceil(math.log10(6 / largest))  # 0.6 as 0.6, and 0.2 as 0.20
+        return min(_MOST_DECIMALS, max(self.least, needed))
+
+    def text(self, value: float, decimals: int) -> str:
+        """Return a value of the quantity as it is shown."""
+        return number(value, decimals) + (" %" if self.percent else "")
+
+    def change(self, change: float, decimals: int) -> str:
+        """Return a change of the quantity as it is shown, with its sign."""
+        sign = "+" if change > 0 else ""
+        return sign + number(change, decimals) + (" points" if self.percent else "")
+
+
+def default_measure(trained: Trained, query: Examples) -> str:
+    """Return the measure that people read: what the model answers, not its loss in nats.
+
+    Args:
+        trained: The model.
+        query: One query.
+
+    Returns:
+        "loss" where it is −log of the label's probability, and where there is nothing else;
+        "probability" for other losses with probabilities; "margin" for other classifiers;
+        "prediction" for a regression with one target.
+    """
+    outputs = trained.outputs(query)
+    if counted(trained, query.targets[0]) is not None or outputs.ndim != 2:
+        return "loss"
+    if trained.loss.probabilities(outputs) is not None:
+        return "loss" if _is_log_probability(trained, query) else "probability"
+    if trained.classes or trained.loss.classifies:
+        return "margin"
+    return "prediction" if trained.loss.regresses and outputs.shape[1] == 1 else "loss"
+
+
+def quantity_of(
+    trained: Trained, query: Examples, measure: MeasureLike, *, unit: str = ""
+) -> Quantity:
+    """Return how a measure of one query is read.
+
+    Args:
+        trained: The model.
+        query: One query, whose target is the class or number that the measure is about.
+        measure: What was predicted.
+        unit: What follows the measure's name where scores are in another unit than its own.
+
+    Returns:
+        The quantity.
+    """
+    name = measure_name(measure)
+    names = class_names(trained)
+    label = target_class(query.targets[0]) if names else None
+    toward, against = _phrases(names, label)
+    falling = name == "loss"
+    if unit:  # relative scores: neither a probability nor nats
+        return _measure_itself(name + unit)
+    if name == "prediction":
+        return Quantity(
+            name="the prediction",
+            phrases=("it up", "it down"),
+            colors=("up", "down"),
+            rising=True,
+            least=target_decimals(trained),
+        )
+    if label is not None and name in ("loss", "margin", "probability"):
+        read = _probability_from(trained, query, name)
+        if read is not None:
+            return Quantity(
+                name=f"P({names[label]})",
+                phrases=(toward, against),
+                rising=not falling,
+                percent=True,
+                least=1,
+                read=read,
+                second={"loss": "loss, in nats", "margin": "log odds"}.get(name, ""),
+                explained=label,
+            )
+        if name == "margin":
+            return Quantity(
+                name=f"the margin of {names[label]}",
+                phrases=(toward, against),
+                rising=True,
+                explained=label,
+            )
+    if not falling:
+        return _measure_itself(name)
+    if counted(trained, query.targets[0]) is not None:
+        toward, against = "to this text", "away from this text"
+    elif label is None:
+        toward, against = "the loss down", "the loss up"
+    loss = f"the loss ({trained.loss.unit})" if trained.loss.unit else "the loss"
+    return Quantity(
+        name=loss,
+        phrases=(against, toward),
+        colors=("against", "toward"),
+        rising=True,
+        explained=label,
+    )
+
+
+def _measure_itself(name: str) -> Quantity:
+    """Return a quantity that is a measure whose meaning is the user's."""
+    return Quantity(
+        name=f"the {name}",
+        phrases=(f"the {name} up", f"the {name} down"),
+        colors=("up", "down"),
+        rising=True,
+    )
+
+
+def _phrases(names: tuple[str, ...], label: int | None) -> tuple[str, str]:
+    """Return where examples push that raise the probability of a class, and that lower it."""
+    if label is None:
+        return "it up", "it down"
+    if len(names) == 2:
+        return f"to “{names[label]}”", f"to “{names[1 - label]}”"
+    return f"to “{names[label]}”", f"away from “{names[label]}”"
+
+
+def _probability_from(
+    trained: Trained, query: Examples, name: str
+) -> Callable[[float], float] | None:
+    """Return the way from a measure to the label's probability in percent, where there is one."""
+    try:
+        probability = measure_of(trained.loss, "probability")
+        probability(trained.outputs(query), query.targets)
+    except UnsupportedModel:
+        return None
+    if name == "probability":
+        return _percent
+    if not _is_log_probability(trained, query):
+        return None
+    return _of_loss if name == "loss" else _of_log_odds
+
+
+def _is_log_probability(trained: Trained, query: Examples) -> bool:
+    """Return whether the loss is −log of the probability that the model gives to the label."""
+    outputs = trained.outputs(query)
+    loss = trained.loss(outputs, query.targets)
+    probability = trained.loss.probability(outputs, query.targets)
+    return torch.allclose(torch.exp(-loss), probability, rtol=1e-4, atol=1e-12)
+
+
+def _percent(probability: float) -> float:
+    """Return a probability in percent."""
+    return 100 * probability
+
+
+def _of_loss(loss: float) -> float:
+    """Return the probability e^−ℓ, in percent."""
+    return 100 * math.exp(-max(loss, 0.0))
+
+
+def _of_log_odds(odds: float) -> float:
+    """Return the probability σ(odds), in percent."""
+    return 100 / (1 + math.exp(-odds)) if odds > -700 else 0.0

@@ -1,0 +1,181 @@
+"""How far to trust a result, in a reader's words: green only for what was measured."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whence.methods.model_quality import ModelQuality
+from whence.pages import Status
+from whence.pages.words import number
+from whence.scores import Diagnostics
+
+Floats = NDArray[np.float64]
+
+_CONFIRMED = 0.1  # of the largest change: how near a retrained one must be to its prediction
+
+RANKS_ONLY = Status(
+    level="caution",
+    title="The order of the examples is an estimate, and their sizes are not known.",
+    words="Train again without an example to know what it does.",
+)
+NOT_RETRAINED = Status(level="unknown", title="Nothing was retrained to check these numbers.")
+
+
+def statuses_of(diagnostics: Diagnostics | None) -> tuple[Status, ...]:
+    """Return diagnostics as statuses.
+
+    Args:
+        diagnostics: What a result says about itself, or `None`.
+
+    Returns:
+        One status per question a reader should ask.
+    """
+    if diagnostics is None:
+        return ()
+    notes = tuple(Status(level="caution", title=note) for note in diagnostics.notes)
+    return (_fit(diagnostics), *_solve(diagnostics), *notes)
+
+
+def quality_of(quality: ModelQuality | None, names: tuple[str, ...], decimals: int) -> Status:
+    """Return how good the model is as a status.
+
+    Args:
+        quality: What was measured, or `None`.
+        names: What the classes are called.
+        decimals: Of a regression's target.
+
+    Returns:
+        The status; its title is the sentence that stands on top of a page.
+    """
+    if quality is None:
+        return Status(
+            level="unknown",
+            title="How good the model is on what it has not seen was not measured.",
+            words="Pass held_out=(X, y), rows that it was not fitted on.",
+        )
+    words = {
+        True: "",
+        None: "It is not clearly better than that: read what follows with care.",
+        False: "It is worse than that: what follows says little.",
+    }[quality.better]
+    level = {True: "good", None: "caution", False: "bad"}[quality.better]
+    return Status(
+        level=level,  # type: ignore[arg-type]
+        title=quality_sentence(quality, names, decimals),
+        words=words,
+        numbers=f"Measured on {quality.n:,} {quality.how}.",
+    )
+
+
+def quality_sentence(quality: ModelQuality, names: tuple[str, ...], decimals: int) -> str:
+    """Return how good the model is, in a sentence.
+
+    Args:
+        quality: What was measured.
+        names: What the classes are called.
+        decimals: Of a regression's target.
+    """
+    if quality.accuracy is not None and quality.majority is not None:
+        return (
+            f"The model is right on {_of_hundred(quality.accuracy)} of 100 examples it has not "
+            f"seen; always saying “{names[quality.commonest]}” would be right on "
+            f"{_of_hundred(quality.majority)}."
+        )
+    error, mean = (value or 0.0 for value in (quality.error, quality.error_of_mean))
+    digits = max(decimals, 0 if error >= 10 else 1 if error >= 1 else 3)
+    return (
+        f"On examples it has not seen the model is off by {number(error, digits)} (root mean "
+        f"square); always saying the mean would be off by {number(mean, digits)}."
+    )
+
+
+def retrained_of(
+    predicted: Floats, actual: Floats, r: float, slope: float, *, sized: bool
+) -> Status:
+    """Return how predicted changes compare with those of retraining, as a status.
+
+    Args:
+        predicted: Predicted changes, [k].
+        actual: Changes after retraining, [k].
+        r: Their correlation.
+        slope: The slope of actual on predicted.
+        sized: Whether the predictions have a size.
+
+    Returns:
+        The status: a prediction is confirmed if it is within a tenth of the largest change; without
+        a size, the correlation says how far the order is right.
+    """
+    if not sized:
+        known = np.isfinite(r)
+        return Status(
+            level="unknown" if not known else "good" if r >= 0.9 else "caution" if r > 0 else "bad",
+            title=f"With {len(actual)} retrainings these effects correlate with R {number(r, 2)}.",
+            numbers=f"R = {number(r, 4)}, slope {number(slope)}.",
+        )
+    k, largest = len(actual), float(np.abs(actual).max(initial=0.0))
+    confirmed = int((np.abs(predicted - actual) <= _CONFIRMED * largest).sum())
+    numbers = f"R = {number(r, 4)}, slope {number(slope)}. Confirmed means: within a tenth of the "
+    return Status(
+        level="good" if confirmed == k else "caution" if confirmed >= 0.8 * k else "bad",
+        title=f"{confirmed} of {k} predictions were confirmed by retraining.",
+        words="" if confirmed == k else "Trust the retrained numbers, not the others.",
+        numbers=numbers + "largest change that retraining made.",
+    )
+
+
+def _of_hundred(share: float) -> str:
+    """Return a share as a number out of 100, with decimals where it is nearly all."""
+    return f"{100 * share:.0f}" if share <= 0.99 or share == 1 else f"{100 * share:.1f}"
+
+
+def _fit(diagnostics: Diagnostics) -> Status:
+    """Return whether the model was trained to its optimum."""
+    far, norm = diagnostics.gradient_in_examples, diagnostics.gradient_norm
+    if far is None or norm is None:
+        return Status(level="unknown", title="Whether the model is fully trained was not measured.")
+    numbers = (
+        f"Gradient norm {norm:.1e}: as far from the optimum as removing {far:.2g} typical examples "
+        "would bring it."
+    )
+    if far <= 0.1:
+        return Status(level="good", title="The model is fully trained.", numbers=numbers)
+    if far <= 1:
+        return Status(level="caution", title="The model is almost fully trained.", numbers=numbers)
+    return Status(
+        level="bad",
+        title="The model is not fully trained.",
+        words=f"It is as far from its optimum as removing {far:.2g} examples would bring it. Train "
+        "further, or continue with objective.refit().",
+        numbers=numbers,
+    )
+
+
+def _solve(diagnostics: Diagnostics) -> tuple[Status, ...]:
+    """Return whether the equations were solved, and whether they were changed."""
+    if not diagnostics.solver:
+        return ()
+    residual, solver = diagnostics.residual, f"{diagnostics.solver}."
+    if residual is None:
+        solved = Status(
+            level="unknown",
+            title="How exactly the equations were solved was not measured.",
+            numbers=solver,
+        )
+    else:
+        solved = Status(
+            level="good" if diagnostics.converged else "bad",
+            title="The equations behind the numbers were solved."
+            if diagnostics.converged
+            else "The equations behind the numbers were not solved.",
+            words="" if diagnostics.converged else "Allow more iterations, or add damping.",
+            numbers=f"{solver} Relative residual {residual:.0e}.",
+        )
+    if not diagnostics.damping:
+        return (solved,)
+    damped = Status(
+        level="caution",
+        title="The curvature was damped: large effects may come out too small.",
+        numbers=f"Damping {diagnostics.damping:.3g} ({diagnostics.damping_reason or 'as given'}).",
+    )
+    return solved, damped

@@ -1,0 +1,86 @@
+"""Removal curves against scikit-learn fitted on what is left, and scores over several trainings."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes
+from sklearn.linear_model import Ridge
+
+import whence
+from whence.errors import InvalidInput
+
+
+def test_every_point_is_a_refit_on_what_is_left() -> None:
+    x, y = load_diabetes(return_X_y=True)
+    model = Ridge(alpha=0.1).fit(x[:300], y[:300])
+    objective = whence.from_sklearn(model, x[:300], y[:300])
+    queries = x[300:340], y[300:340]
+    curve = whence.removal_curve(objective, queries, fractions=[0.02, 0.1], seed=3)
+    assert curve.removed.tolist() == [0, 6, 30]
+    order = np.random.default_rng(3).permutation(40)
+    choosing, judging = order[:20], order[20:]
+    scores = whence.influence(objective, (queries[0][choosing], queries[1][choosing]))
+    ranking = np.argsort(-scores.values.mean(0), kind="stable")
+    for at, count in enumerate(curve.removed):
+        for side, found in ((ranking, curve.helpful), (ranking[::-1], curve.harmful)):
+            kept = np.setdiff1d(np.arange(300), side[:count])
+            fresh = clone(model).fit(x[kept], y[kept])
+            loss = (fresh.predict(queries[0][judging]) - queries[1][judging]) ** 2 / 2
+            assert found[at] == pytest.approx(loss.mean(), rel=1e-8)
+    assert curve.random.shape == (5, 3)
+    assert "random_spread" in repr(curve)
+    assert len(curve.plot().lines) >= 3
+
+
+@pytest.mark.parametrize("fractions", [[], [0.5, 0.1], [0.0001], [1.0]])
+def test_fractions_that_remove_nothing_or_all(fractions: list[float]) -> None:
+    x, y = load_diabetes(return_X_y=True)
+    objective = whence.from_sklearn(Ridge().fit(x[:100], y[:100]), x[:100], y[:100])
+    with pytest.raises(InvalidInput, match="fractions"):
+        whence.removal_curve(objective, (x[100:120], y[100:120]), fractions=fractions)
+    with pytest.raises(InvalidInput, match="at least 4 queries"):
+        whence.removal_curve(objective, (x[100:103], y[100:103]))
+
+
+def runs(noise: float) -> list[whence.Trained]:
+    torch.manual_seed(0)
+    x, y = torch.randn(30, 4, dtype=torch.float64), torch.arange(30) % 3
+    start = torch.nn.Linear(4, 3).double()
+    found: list[whence.Trained] = []
+    for seed in range(4):
+        model = torch.nn.Linear(4, 3).double()
+        with torch.no_grad():
+            for parameter, own in zip(model.parameters(), start.parameters(), strict=True):
+                parameter.copy_(own + noise * torch.randn_like(own))
+        recipe = whence.Recipe(
+            learning_rate=0.1, batch_size=30, epochs=3, seed=seed, dtype=torch.float64
+        )
+        found.append(whence.train(model, whence.CrossEntropy(), (x, y), recipe))
+    return found
+
+
+def test_trainings_that_are_the_same_agree_on_everything() -> None:
+    same = runs(0.0)
+    queries = (torch.ones(2, 4, dtype=torch.float64), torch.tensor([0, 1]))
+    found = whence.stability(same, queries, k=5, method=whence.TracIn())
+    assert found.again.tolist() == [1, 1]
+    assert found.resolved.all()
+    np.testing.assert_allclose(found.low, found.high, atol=1e-12)
+    assert found.to_frame(1)["sign_is_clear"].all()
+
+
+def test_intervals_cover_another_training() -> None:
+    several = runs(1.0)
+    queries = (torch.randn(3, 4, dtype=torch.float64), torch.tensor([0, 1, 2]))
+    found = whence.stability(several, queries, k=5, method=whence.TracIn())
+    assert (found.high > found.low).all()
+    assert found.again.mean() < 1
+    each = [whence.tracin(run, queries).values for run in several]
+    np.testing.assert_allclose(found.mean.values, np.mean(each, axis=0))
+    half = 3.182446305284263 * np.std(each, axis=0, ddof=1) / 2  # t of 3 degrees of freedom
+    np.testing.assert_allclose(found.high - found.mean.values, half)
+    with pytest.raises(InvalidInput, match="at least 2 models"):
+        whence.stability(several[:1], queries)

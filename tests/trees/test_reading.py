@@ -1,0 +1,147 @@
+"""Every library's models are read exactly, or refused with the option named."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingRegressor
+from sklearn.linear_model import Ridge
+
+from tests.trees.models import ACCEPTED, BINARY, CLASSES, NUMBERS, REFUSED, ROUNDS, Case, hist
+from whence.errors import InvalidInput, UnsupportedModel
+from whence.trees.reading import read_boosting
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_raw_predictions_are_recomputed(name: str) -> None:
+    case = ACCEPTED[name]
+    model = case.fit()
+    trees = read_boosting(model, case.table.x, case.table.y, case.weights)
+    theirs = trees.predict(case.table.x)
+    ours = trees.replay.predict(trees.leaves_of(case.table.x))
+    assert np.abs(theirs - ours).max() <= 1e-6 * np.ptp(theirs)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_other_options_are_refused_by_name(name: str) -> None:
+    case, cause = REFUSED[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # libraries warn of these options themselves
+        model = case.fit()
+    with pytest.raises(UnsupportedModel, match=re.escape(cause)):
+        read_boosting(model, case.table.x, case.table.y)
+
+
+def test_other_rows_than_those_of_the_fit_are_refused() -> None:
+    model = hist()().fit(BINARY.x, BINARY.y)
+    with pytest.raises(UnsupportedModel, match="X, y or sample_weight are not those"):
+        read_boosting(model, BINARY.x, 1 - BINARY.y)
+
+
+def test_an_unseeded_sample_is_refused() -> None:
+    model = GradientBoostingRegressor(n_estimators=3, subsample=0.5).fit(NUMBERS.x, NUMBERS.y)
+    with pytest.raises(UnsupportedModel, match=r"subsample=0\.5 without an integer random_state"):
+        read_boosting(model, NUMBERS.x, NUMBERS.y)
+
+
+def test_ranking_is_refused_in_a_sentence() -> None:
+    from lightgbm import LGBMRanker
+
+    model = LGBMRanker(n_estimators=2, verbose=-1).fit(
+        BINARY.x, BINARY.y, group=[100, 100, len(BINARY.y) - 200]
+    )
+    with pytest.raises(UnsupportedModel, match="Ranking compares rows of a group"):
+        read_boosting(model, BINARY.x, BINARY.y)
+
+
+def test_a_linear_model_is_refused() -> None:
+    with pytest.raises(UnsupportedModel, match="Got Ridge"):
+        read_boosting(Ridge().fit(NUMBERS.x, NUMBERS.y), NUMBERS.x, NUMBERS.y)
+
+
+def test_unknown_labels_are_refused() -> None:
+    model = hist()().fit(BINARY.x, BINARY.y)
+    with pytest.raises(InvalidInput, match="Got 7"):
+        read_boosting(model, BINARY.x, np.where(BINARY.y == 1, 7, 0))
+
+
+def _frame(categories: str) -> tuple[pd.DataFrame, Any]:
+    """Return rows with categories and missing values, and targets that depend on them."""
+    generator = np.random.default_rng(1)
+    codes = generator.integers(0, 12, len(NUMBERS.y))
+    frame = pd.DataFrame(NUMBERS.x, columns=[f"x{i}" for i in range(10)])
+    frame.iloc[::7, 2] = np.nan
+    kind = pd.Series(codes.astype(str))
+    few = pd.Series((codes % 2).astype(str))
+    dtype = object if categories == "object" else "category"
+    return frame.assign(kind=kind.astype(dtype), few=few.astype(dtype)), NUMBERS.y + 30 * (
+        codes % 5
+    )
+
+
+def test_categories_and_missing_values() -> None:
+    from lightgbm import LGBMRegressor
+    from xgboost import XGBRegressor
+
+    frame, y = _frame("category")
+    options: dict[str, Any] = {"n_estimators": ROUNDS, "n_jobs": 1}
+    models = [
+        HistGradientBoostingRegressor(max_iter=ROUNDS, categorical_features="from_dtype"),
+        LGBMRegressor(**options, verbose=-1, min_data_per_group=5, cat_smooth=1.0),
+        XGBRegressor(**options, enable_categorical=True),
+    ]
+    for model in models:
+        trees = read_boosting(model.fit(frame, y), frame, y)
+        np.testing.assert_array_equal(trees.leaves_of(frame.iloc[:9]), trees.leaves[:, :, :9])
+
+
+def test_catboost_reads_one_hot_categories_and_refuses_statistics() -> None:
+    from catboost import CatBoostRegressor
+
+    frame, y = _frame("object")
+    options: dict[str, Any] = {"iterations": 5, "verbose": 0, "allow_writing_files": False}
+    options |= {"cat_features": ["kind", "few"], "thread_count": 1}
+    few = CatBoostRegressor(**options, one_hot_max_size=20).fit(frame, y)
+    assert read_boosting(few, frame, y).leaves.shape == (5, 1, len(y))
+    with pytest.raises(UnsupportedModel, match="cat_features"):
+        read_boosting(CatBoostRegressor(**options).fit(frame, y), frame, y)
+
+
+def test_boosters_and_early_stopping() -> None:
+    import lightgbm
+    import xgboost
+
+    x, y = BINARY.x, BINARY.y
+    native = {"objective": "binary", "verbose": -1, "num_threads": 1}
+    stopped = lightgbm.LGBMClassifier(n_estimators=200, learning_rate=0.5, verbose=-1, n_jobs=1)
+    stopped.fit(
+        x[:200],
+        y[:200],
+        eval_X=x[200:],
+        eval_y=y[200:],
+        callbacks=[lightgbm.early_stopping(3, verbose=False)],
+    )
+    also = xgboost.XGBClassifier(n_estimators=200, early_stopping_rounds=3, n_jobs=1)
+    also.fit(x[:200], y[:200], eval_set=[(x[200:], y[200:])], verbose=False)
+    for model in (
+        lightgbm.train(native, lightgbm.Dataset(x[:200], y[:200]), 8),
+        xgboost.train({"objective": "binary:logistic"}, xgboost.DMatrix(x[:200], y[:200]), 8),
+        stopped,
+        also,
+    ):
+        trees = read_boosting(model, x[:200], y[:200])
+        assert 1 < len(trees.leaves) < 200
+
+
+def test_names_of_classes_may_be_words() -> None:
+    words = np.array(["first", "second", "third"])[CLASSES.y]
+    for name in ("hist classes", "lgb classes, class weights", "cat classes"):
+        case = Case(ACCEPTED[name].make, CLASSES)
+        model = case.make().fit(CLASSES.x, words)
+        trees = read_boosting(model, CLASSES.x, words)
+        np.testing.assert_array_equal(trees.targets, CLASSES.y)
