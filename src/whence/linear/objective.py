@@ -108,14 +108,13 @@ class LinearObjective(Objective):
     def flat_directions(self) -> Tensor:
         """Return the equal shifts of all classes' unpenalized parameters under softmax, [p, r]."""
         c, p = self.c, len(self.params)
-        d = p // c
         free = torch.nonzero(self.l2 == 0).flatten()
         if not isinstance(self.loss, CrossEntropy) or len(free) == 0:
             return self.params.new_zeros(p, 0)
-        columns = self._column_of(free)
-        directions = self.params.new_zeros(p, d)
-        directions[free, columns] = c**-0.5
-        return directions[:, directions.any(dim=0)]
+        columns, places = np.unique(self._column_of(free).numpy(), return_inverse=True)
+        directions = self.params.new_zeros(p, len(columns))
+        directions[free, torch.from_numpy(places)] = c**-0.5
+        return directions
 
     def _column_of(self, indices: Tensor) -> Tensor:
         """Return which column of X (the last: the constant) each parameter multiplies."""
