@@ -116,6 +116,9 @@ def _content(examples: Examples) -> list[Tensor | str]:
     is_sparse: bool = sparse.issparse(inputs)
     if isinstance(inputs, pd.DataFrame):
         parts = [pd.util.hash_pandas_object(inputs, index=False).to_numpy().astype(np.int64)]
+    elif isinstance(inputs, np.ndarray) and inputs.dtype == object:
+        hashes = [pd.util.hash_array(column) for column in inputs.reshape(len(inputs), -1).T]
+        parts = [np.stack(hashes).astype(np.int64)]
     elif is_sparse:
         parts = [inputs.data, inputs.indices, inputs.indptr]
     leaves = [torch.as_tensor(leaf) for leaf in tree_leaves(parts) if leaf is not None]
