@@ -44,9 +44,7 @@ def fitted(
     return columns
 
 
-def solved(
-    objective: LinearObjective, where: Any, damping: float | None = None
-) -> torch.Tensor:
+def solved(objective: LinearObjective, where: Any, damping: float | None = None) -> torch.Tensor:
     """The leverages, with a solution that is checked against the matrix."""
     right = torch.linspace(-1, 2, len(objective.params)).double()
     found, solution = dual_leverages(objective, where, damping, right)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.curvature.changes import GroupChange
+from whence.curvature.damping import CurvatureName
 from whence.curvature.exact import Gradients
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput
@@ -42,6 +43,7 @@ def group_effect(
     method: Method | None = None,
     solver: Solver | None = None,
     damping: float | None = None,
+    curvature: CurvatureName = "auto",
 ) -> Floats:
     """Predict how each query's measure changes if a set of training examples is removed together.
 
@@ -58,6 +60,8 @@ def group_effect(
             "refit", "first" if `None`.
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        curvature: "hessian", "ggn" (the Gauss–Newton matrix) or "auto": the exact Hessian of a
+            convex objective or at a strict minimum, elsewhere the damped Gauss–Newton matrix.
 
     Returns:
         Changes, [q]; in nats for the loss.
@@ -105,11 +109,11 @@ def group_effect(
                 f"Expected order='first' or 'refit' with method={method!r}, whose scores add up. "
                 f"Got {order!r}, which is an order of influence."
             )
-        found = chosen(method, solver, damping).fit(objective)
+        found = chosen(method, solver, damping, curvature).fit(objective)
         scores = found.scores(queries, measure=measure, indices=where)
         return np.asarray(scores.values.sum(1), dtype=np.float64)
     smooth = objective_of(objective)
-    prepared = prepare(smooth, 1, solver=solver, damping=damping)
+    prepared = prepare(smooth, 1, solver=solver, damping=damping, curvature=curvature)
     group = GroupChange(
         objective=smooth,
         parts=((smooth.train.subset(where), -smooth.weights[where].unsqueeze(1)),),
@@ -133,6 +137,7 @@ def edit(
     measure: MeasureLike = "loss",
     solver: Solver | None = None,
     damping: float | None = None,
+    curvature: CurvatureName = "auto",
 ) -> Floats:
     """Predict how each query's measure changes if a training example is replaced by another.
 
@@ -149,6 +154,8 @@ def edit(
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        curvature: "hessian", "ggn" (the Gauss–Newton matrix) or "auto": the exact Hessian of a
+            convex objective or at a strict minimum, elsewhere the damped Gauss–Newton matrix.
 
     Returns:
         Changes, [q]; in nats for the loss.
@@ -183,7 +190,7 @@ def edit(
         raise InvalidInput(f"Expected one new example. Got {len(new)}.")
     encoded = objective.examples(queries)
     c = objective.outputs(new).shape[1]
-    prepared = prepare(objective, 2 * c, solver=solver, damping=damping)
+    prepared = prepare(objective, 2 * c, solver=solver, damping=damping, curvature=curvature)
     weight = objective.weights[where].unsqueeze(1)
     change = GroupChange(
         objective=objective,
@@ -260,6 +267,7 @@ def perturbation(
     measure: MeasureLike = "loss",
     solver: Solver | None = None,
     damping: float | None = None,
+    curvature: CurvatureName = "auto",
 ) -> Floats:
     """Return the derivative of the query's measure in each input feature of training examples.
 
@@ -274,6 +282,8 @@ def perturbation(
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        curvature: "hessian", "ggn" (the Gauss–Newton matrix) or "auto": the exact Hessian of a
+            convex objective or at a strict minimum, elsewhere the damped Gauss–Newton matrix.
 
     Returns:
         Derivatives, [k, d] in the user's own input features (or [k, *shape] for images); nats per
@@ -297,7 +307,7 @@ def perturbation(
         >>> whence.perturbation(objective, [0, 1], (X[9], y[9])).shape
         (2, 10)
     """
-    found = chosen(method, solver, damping).fit(objective)
+    found = chosen(method, solver, damping, curvature).fit(objective)
     where = positions(objective, indices)
     quantity = measure_of(objective.loss, measure)
     return as_array(found.input_gradient(objective.examples(query), quantity, where))

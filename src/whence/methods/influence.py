@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from whence.curvature.changes import tiles
+from whence.curvature.damping import CurvatureName, check_curvature
 from whence.curvature.exact import Gradients
 from whence.curvature.leverages import dual_leverages, in_columns
 from whence.curvature.minimum import gradient
@@ -56,6 +57,7 @@ class Influence(Method):
         order: "first", "newton" or "refined".
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        curvature: "hessian", "ggn" or "auto"; see `whence.influence`.
         normalize: RelatIF, for the first order; see `whence.influence`.
 
     Raises:
@@ -80,11 +82,13 @@ class Influence(Method):
     order: Order = "first"
     solver: Solver | None = None
     damping: float | None = None
+    curvature: CurvatureName = "auto"
     normalize: Normalize = "none"
 
     def __post_init__(self) -> None:
         """Check the options."""
         check_order(self.order)
+        check_curvature(self.curvature)
         check_normalize(self.normalize, self.order)
 
     def attribution(self, trained: Trained) -> Attribution:
@@ -98,11 +102,14 @@ class Influence(Method):
         """Return the refined order of the same influence."""
         if self.order != "first" or self.normalize != "none":
             return None
-        return Influence(order="refined", solver=self.solver, damping=self.damping)
+        return replace(self, order="refined")
 
 
 def chosen(
-    method: Method | None, solver: Solver | None = None, damping: float | None = None
+    method: Method | None,
+    solver: Solver | None = None,
+    damping: float | None = None,
+    curvature: CurvatureName = "auto",
 ) -> Method:
     """Return the method that a user's options name: influence, unless another is given.
 
@@ -110,6 +117,7 @@ def chosen(
         method: The method, or `None`.
         solver: Of influence.
         damping: Of influence.
+        curvature: Of influence.
 
     Returns:
         The method.
@@ -118,11 +126,11 @@ def chosen(
         InvalidInput: If a method is given and options of influence too.
     """
     if method is None:
-        return Influence(solver=solver, damping=damping)
-    if solver is not None or damping is not None:
+        return Influence(solver=solver, damping=damping, curvature=curvature)
+    if solver is not None or damping is not None or curvature != "auto":
         raise InvalidInput(
-            f"Expected solver= and damping= without method=. Got method={method!r} too. Pass them "
-            "to the method, as in whence.Influence(solver=..., damping=...)."
+            "Expected solver=, damping= and curvature= without method=. Got "
+            f"method={method!r} too. Pass them to the method, as in whence.Influence(damping=...)."
         )
     return method
 
@@ -164,8 +172,10 @@ class _OfObjective(Attribution):
 
     def prepared(self, k: int) -> Prepared:
         """Return the inverse curvature for k right-hand sides."""
-        method = self.method
-        return prepare(self.trained, k, solver=method.solver, damping=method.damping)
+        own = self.method
+        return prepare(
+            self.trained, k, solver=own.solver, damping=own.damping, curvature=own.curvature
+        )
 
     def input_gradient(self, queries: Examples, measure: Measure, where: Positions) -> Tensor:
         """Return −(wᵢ/n) ∇m̄ᵀ H⁻¹ ∇_x ∇_θ ℓ(zᵢ, θ̂), [k, ...]."""
@@ -305,6 +315,7 @@ def influence(
     indices: Indices | None = None,
     solver: Solver | None = None,
     damping: float | None = None,
+    curvature: CurvatureName = "auto",
     normalize: Normalize = "none",
 ) -> Scores:
     """Predict how each query's measure changes if each training example is removed.
@@ -323,6 +334,8 @@ def influence(
             4,000 parameters may be solved and scored in float32, to a relative residual of 1e-5
             that is measured in float64. A solver that is passed works in the model's precision.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        curvature: "hessian", "ggn" (the Gauss–Newton matrix) or "auto": the exact Hessian of a
+            convex objective or at a strict minimum, elsewhere the damped Gauss–Newton matrix.
         normalize: RelatIF, for the first order: ∇m_qᵀ H⁻¹ gᵢ over √(gᵢᵀ H⁻¹ gᵢ) ("loss") or
             over ‖H⁻¹ gᵢ‖ ("parameters"), without wᵢ/n. `scores.measure` names the changed unit.
 
@@ -355,7 +368,9 @@ def influence(
         >>> scores.values.shape
         (1, 149)
     """
-    method = Influence(order=order, solver=solver, damping=damping, normalize=normalize)
+    method = Influence(
+        order=order, solver=solver, damping=damping, curvature=curvature, normalize=normalize
+    )
     return method.fit(objective).scores(queries, measure=measure, indices=indices)
 
 
@@ -365,6 +380,7 @@ def self_influence(
     indices: Indices | None = None,
     solver: Solver | None = None,
     damping: float | None = None,
+    curvature: CurvatureName = "auto",
 ) -> Floats:
     """Predict how far each training example's own loss rises when it is removed, first order.
 
@@ -376,6 +392,8 @@ def self_influence(
         indices: Positions in the training data; all n if `None`.
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        curvature: "hessian", "ggn" (the Gauss–Newton matrix) or "auto": the exact Hessian of a
+            convex objective or at a strict minimum, elsewhere the damped Gauss–Newton matrix.
 
     Returns:
         Self-influence in nats, [n] or [k]; never negative.
@@ -399,4 +417,8 @@ def self_influence(
         >>> whence.self_influence(whence.from_sklearn(Ridge().fit(X, y), X, y)).shape
         (442,)
     """
-    return Influence(solver=solver, damping=damping).fit(objective).self_scores(indices)
+    return (
+        Influence(solver=solver, damping=damping, curvature=curvature)
+        .fit(objective)
+        .self_scores(indices)
+    )
