@@ -15,7 +15,6 @@ from whence.curvature.exact import Gradients
 from whence.curvature.leverages import dual_leverages, in_columns
 from whence.curvature.minimum import gradient
 from whence.curvature.prepare import Prepared, prepare
-from whence.errors import InvalidInput
 from whence.linalg.solver import Inverse, Solver
 from whence.linear.objective import LinearObjective
 from whence.methods.fit_quality import (
@@ -100,39 +99,9 @@ class Influence(Method):
 
     def refined(self) -> Method | None:
         """Return the refined order of the same influence."""
-        if self.order != "first" or self.normalize != "none":
+        if self.order == "refined" or self.normalize != "none":
             return None
         return replace(self, order="refined")
-
-
-def chosen(
-    method: Method | None,
-    solver: Solver | None = None,
-    damping: float | None = None,
-    curvature: CurvatureName = "auto",
-) -> Method:
-    """Return the method that a user's options name: influence, unless another is given.
-
-    Args:
-        method: The method, or `None`.
-        solver: Of influence.
-        damping: Of influence.
-        curvature: Of influence.
-
-    Returns:
-        The method.
-
-    Raises:
-        InvalidInput: If a method is given and options of influence too.
-    """
-    if method is None:
-        return Influence(solver=solver, damping=damping, curvature=curvature)
-    if solver is not None or damping is not None or curvature != "auto":
-        raise InvalidInput(
-            "Expected solver=, damping= and curvature= without method=. Got "
-            f"method={method!r} too. Pass them to the method, as in whence.Influence(damping=...)."
-        )
-    return method
 
 
 def inverse_of(objective: Objective, k: int = 1) -> Inverse:
