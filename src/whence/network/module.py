@@ -98,7 +98,8 @@ class FunctionalModule:
         if not isinstance(value, Tensor):
             raise UnsupportedModel(
                 f"Expected a model that returns one tensor. Got {type(value).__name__}. "
-                "Wrap it in a module that returns the logits."
+                "Wrap it in a module that returns the logits; models of the transformers library "
+                "are wrapped by whence.from_transformers."
             )
         return value
 
