@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -14,7 +14,7 @@ from whence.curvature.exact import Gradients
 from whence.curvature.leverages import dual_leverages, in_columns
 from whence.curvature.minimum import gradient
 from whence.curvature.prepare import Prepared, prepare
-from whence.linalg.solver import Inverse, Solver
+from whence.linalg.solver import Inverse, Solution, Solver
 from whence.linear.objective import LinearObjective
 from whence.methods.fit_quality import (
     diagnostics,
@@ -31,11 +31,10 @@ from whence.methods.prediction import (
     MeasureLike,
     Order,
     check_order,
-    deltas_of,
     measure_changes,
-    removal,
 )
 from whence.methods.relatif import PER, Normalize, check_normalize, relative
+from whence.methods.removals import effects_alone, moves_more, removal, unsettled
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Data, Examples, Trained
@@ -172,11 +171,13 @@ class _FirstOrder(_OfObjective):
         sizes = torch.linalg.vector_norm(values, dim=0) * shares
         quality = quality_beside(objective, finishing.norm(), sizes)
         if self.method.normalize == "none":
+            unit = torch.eye(len(queries), dtype=objective.params.dtype)
             values = values.mul_(shares)
+            values = self._with_statistics(values, queries, measure, unit, solution, where)
         else:
             whole = objective.train.subset(where)
             values = relative(values, objective, whole, prepared.inverse, self.method.normalize)
-        return values, diagnostics(objective, prepared, solution, quality=quality)
+        return values, self._noted(diagnostics(objective, prepared, solution, quality=quality))
 
     def mean_values(
         self, queries: Examples, measure: Measure, where: Positions
@@ -188,11 +189,42 @@ class _FirstOrder(_OfObjective):
         mean = objective.params.new_full((len(queries), 1), 1 / len(queries))
         solution = prepared.inverse.solve(Gradients(objective, queries, measure).rmatmat(mean))
         candidates = train_subset(objective, where)
-        dots = objective.gradient_dot(candidates, objective.loss, solution.value).squeeze(1)
-        values = dots * objective.weights[where] / len(objective.train)
+        dots = objective.gradient_dot(candidates, objective.loss, solution.value)
+        values = (dots * (objective.weights[where] / len(objective.train)).unsqueeze(1)).T
+        values = self._with_statistics(values, queries, measure, mean, solution, where)[0]
         finishing = solution.value.T @ gradient(objective)
         quality = quality_beside(objective, finishing.norm(), values.abs())
-        return values, diagnostics(objective, prepared, solution, quality=quality)
+        return values, self._noted(diagnostics(objective, prepared, solution, quality=quality))
+
+    def _noted(self, measured: Diagnostics) -> Diagnostics:
+        """Return diagnostics with what the first order holds though it follows the data."""
+        statistics = self.trained.statistics
+        if statistics is None or not statistics.held:
+            return measured
+        return replace(measured, notes=(*measured.notes, statistics.held))
+
+    def _with_statistics(
+        self,
+        values: Tensor,
+        queries: Examples,
+        measure: Measure,
+        shares: Tensor,
+        solution: Solution | None,
+        where: Positions,
+    ) -> Tensor:
+        """Return values [k, m] with wᵢ (∇mᵀ H⁻¹ ∂²R/∂θ∂s − ∂m/∂s) ds/dwᵢ added."""
+        objective = self.trained
+        if objective.statistics is None:
+            return values
+        if solution is None:
+            gradients = Gradients(objective, queries, measure).rmatmat(shares)
+            directions = self.prepared(len(shares)).inverse.matmat(gradients)
+        else:
+            directions = solution.value
+        through = objective.statistics.effects(
+            objective, queries, measure, shares, directions.to(objective.params.dtype)
+        )
+        return values if through is None else values + through[:, torch.from_numpy(where)]
 
     def self_values(self, where: Positions) -> tuple[Tensor, Diagnostics]:
         """Return (wᵢ/n) gᵢᵀ H⁻¹ gᵢ, [k]: self-influence; never negative."""
@@ -244,16 +276,29 @@ class _Evaluated(_OfObjective):
         self, queries: Examples, measure: Measure, where: Positions
     ) -> tuple[Tensor, Diagnostics]:
         """Return the changes, [q, k]."""
-        objective = self.trained
+        objective, order = self.trained, self.method.order
         c = objective.outputs(queries.subset(np.arange(1))).shape[1]
         prepared = self.prepared(len(where) * c)
-        parts, residuals = [], []
-        for tile in tiles(objective, len(where), c):
-            change = removal(objective, prepared.inverse, where[tile])
-            deltas = deltas_of(change, self.method.order)
-            residuals.append(residual_of(change, deltas, self.method.order))
-            parts.append(measure_changes(objective, queries, measure, deltas))
-        values = torch.cat(parts, 1)
+        values, residuals = objective.params.new_empty(len(queries), len(where)), []
+        alone = moves_more(objective, order, where)
+        together = np.flatnonzero(~alone)
+        for tile in tiles(objective, len(together), c):
+            change = removal(objective, prepared.inverse, where[together[tile]])
+            deltas = change.newton()
+            if order == "refined":
+                nearly = change.refine(deltas)
+                deltas = change.refine(nearly)
+                moved = [objective.jvp(queries, by).flatten(0, 1) for by in (nearly, deltas)]
+                alone[together[tile]] = unsettled(objective, prepared.damping, *moved)
+            settled = torch.from_numpy(~alone[together[tile]])
+            if settled.any():
+                chosen = settled.nonzero().flatten()
+                residuals.append(residual_of(change.select(chosen), deltas[:, chosen], order))
+            values[:, together[tile]] = measure_changes(objective, queries, measure, deltas)
+        if alone.any():
+            values[:, alone] = effects_alone(
+                objective, queries, measure, where[alone], order, prepared.inverse
+            )
         finishing = finishing_effect(objective, prepared, queries, measure)
         return values, diagnostics(
             objective,

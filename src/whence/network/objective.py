@@ -87,7 +87,7 @@ class ModuleObjective(Objective):
 
     @property
     def model(self) -> nn.Module:
-        """The copy of the module; its selected parameters have shapes and no values."""
+        """The copy of the module, whose selected parameters are NaN: see `module`."""
         return self.module.model
 
     @property

@@ -405,11 +405,11 @@ def _identity(
     if isinstance(loss, CallableLoss):
         named = getattr(loss.function, "__qualname__", type(loss.function).__name__)
     module, inputs = program.module, program.train.inputs
-    values = module.model.state_dict()
-    constants = [value for name, value in values.items() if not value.is_meta]
+    held = dict(module.model.named_parameters())
+    fixed = [value for name, value in held.items() if name not in module.shapes]
     return {
         "architecture": f"{module.model!r} {[(n, list(s)) for n, s in module.shapes.items()]}",
-        "start": digest(program.start, *constants),
+        "start": digest(program.start, *fixed, *module.model.buffers()),
         "data": digest(*tree_leaves(inputs), program.train.targets, str(tree_structure(inputs))),
         "weights": digest(weights),
         "loss": named,
