@@ -146,7 +146,7 @@ def _sparse_spreads(rows: Any) -> Floats:
     # Values of two kinds have the variance of a coin: (mean − low) (high − mean).
     variance = np.maximum(square - mean**2, 0.0)
     binary = np.isclose(variance, (mean - low) * (high - mean), rtol=1e-9, atol=0)
-    return np.where(binary, high - low, np.sqrt(variance))
+    return np.asarray(np.where(binary, high - low, np.sqrt(variance)), dtype=np.float64)
 
 
 def differences(query: Any, rows: Any, columns: Columns) -> tuple[NDArray[np.bool_], bool]:
