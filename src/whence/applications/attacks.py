@@ -7,10 +7,9 @@ original. Whoever trains on floating-point pixels of unknown origin should know 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,33 +17,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from whence.applications.poisoning import (
+    Retrain,
+    Training,
+    inputs_of,
+    mean_loss,
+    predicted,
+    seeing,
+    strongest,
+    training_of,
+)
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.fitting.newton import newton
-from whence.linalg.cg import CG
-from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Solver
-from whence.linear.features import DenseFeatures
-from whence.linear.objective import LinearExamples, LinearObjective
+from whence.linear.objective import LinearObjective
 from whence.methods.changes import perturbation
-from whence.methods.influence import chosen, inverse_of
+from whence.methods.choose import chosen
 from whence.methods.method import Method
-from whence.network.examples import ModuleExamples
-from whence.network.objective import ModuleObjective
 from whence.objective.objective import Objective
-from whence.objective.trained import Data
+from whence.objective.trained import Data, Examples
 from whence.pages import write
 from whence.result import Card, Result
 from whence.storage import clear_leftovers, digest, read_arrays, write_arrays
-from whence.views.answer import class_of
 from whence.views.attack import attack_page
 
 HALF_A_GRAY_LEVEL = 0.499 / 127.5  # for pixels in [-1, 1]; just inside, so that rounding undoes it
-
-_CONVERGED = 1e-9  # gradient norm of the model between two steps
-_CANDIDATES = 32  # training inputs whose derivative is taken to choose among them
-
-Retrain: TypeAlias = Callable[[Tensor], Objective]
-_Examples: TypeAlias = LinearExamples | ModuleExamples
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -59,22 +55,22 @@ class Attack(Result):
         inputs: Their inputs now, [m, ...].
         losses: The mean loss of the queries after each step, the clean one first.
         flipped: Which queries are now predicted otherwise, [q].
-        retrain: What trained the model on changed inputs; `None` for a top layer.
+        training: How the model is trained on changed inputs.
     """
 
     clean: Objective
     poisoned: Objective
-    queries: _Examples
+    queries: Examples
     positions: NDArray[np.intp]
     inputs: Tensor
     losses: tuple[float, ...]
     flipped: NDArray[np.bool_]
-    retrain: Retrain | None = None
+    training: Training
 
     @property
     def original(self) -> Tensor:
         """The changed inputs as they were, [m, ...]."""
-        return _inputs(self.clean)[torch.as_tensor(self.positions)]
+        return inputs_of(self.clean)[torch.as_tensor(self.positions)]
 
     @property
     def largest_change(self) -> float:
@@ -87,12 +83,8 @@ class Attack(Result):
 
     def verify(self) -> NDArray[np.bool_]:
         """Train again from nothing on the poisoned inputs, and return which queries flip, [q]."""
-        if self.retrain is not None:
-            fresh = self.retrain(_inputs(self.poisoned))
-        else:
-            assert isinstance(self.poisoned, LinearObjective)
-            fresh = _refitted(self.poisoned.at(torch.zeros_like(self.poisoned.params)))
-        flipped: NDArray[np.bool_] = _predicted(fresh, self.queries) != _predicted(
+        fresh = self.training.from_nothing(self.poisoned)
+        flipped: NDArray[np.bool_] = predicted(fresh, self.queries) != predicted(
             self.clean, self.queries
         )
         return flipped
@@ -232,14 +224,12 @@ def craft(
             f"Expected n_images, steps >= 1 and step_size, budget > 0. Got {n_images}, {steps}, "
             f"{step_size}, {budget}."
         )
-    retrain = start.retrain if start else retrain
-    clean = start.clean if start else _attackable(objective, retrain)
-    asked = start.queries if start else _asked(clean, queries)
-    options: dict[str, Any] = {"method": method, "solver": solver, "damping": damping}
-    inverse = None
-    if isinstance(clean, LinearObjective) and method is None:
-        inverse = inverse_of(clean)
-        options = {"solver": CG(rtol=1e-6, preconditioner=inverse)}
+    training = start.training if start else training_of(objective, retrain)
+    clean = training.clean
+    encoded = start.queries if start else training.encode(queries)
+    follows = (
+        chosen(clean, method, solver, damping) if solver or damping else training.method(method)
+    )
     if start is not None:
         where, moving, current, losses = start.positions, start.inputs, start.poisoned, start.losses
     else:
@@ -248,43 +238,39 @@ def craft(
             if positions is None
             else np.atleast_1d(np.asarray(positions, dtype=np.intp))
         )
-        moving = _inputs(clean)[torch.as_tensor(where)].clone()
-        current, losses = clean, (_loss(clean, asked),)
+        moving = inputs_of(clean)[torch.as_tensor(where)].clone()
+        current, losses = clean, (mean_loss(clean, encoded),)
     rows = torch.as_tensor(where)
-    original = _inputs(clean)[rows]
+    original = inputs_of(clean)[rows]
     low = (original - budget).clamp_min(limits[0])
     high = (original + budget).clamp_max(limits[1])
-    before = _predicted(clean, asked)
-    inputs = _inputs(clean).clone()
+    before = predicted(clean, encoded)
+    inputs = inputs_of(clean).clone()
     inputs[rows] = moving
-    current = _seeing(current, inputs)
+    current = seeing(current, inputs)
     with tqdm(total=steps, desc="attack", unit="step", disable=None) as progress:
         try:
             for _ in range(steps):
-                if (_predicted(current, asked) != before).all():
+                if (predicted(current, encoded) != before).all():
                     break
-                rise = torch.from_numpy(perturbation(current, where, asked, **options))
+                rise = torch.from_numpy(perturbation(current, where, encoded, method=follows))
                 moved = (moving + step_size * rise.sign().to(moving)).clamp(low, high)
-                if isinstance(current, LinearObjective):
-                    changed: Objective = _refitted(_with_features(current, rows, moved), inverse)
-                else:
-                    assert retrain is not None
-                    changed = retrain(inputs.index_copy(0, rows, moved))
+                changed = training.on(inputs, rows, moved, current)
                 inputs[rows] = moved  # in place: a copy of every image at each step costs more
-                moving, current = moved, _seeing(changed, inputs)
-                losses = (*losses, _loss(current, asked))
+                moving, current = moved, seeing(changed, inputs)
+                losses = (*losses, mean_loss(current, encoded))
                 progress.update()
         except KeyboardInterrupt:
             inputs[rows] = moving
     return Attack(
         clean=clean,
         poisoned=current,
-        queries=asked,
+        queries=encoded,
         positions=where,
         inputs=moving,
         losses=losses,
-        flipped=_predicted(current, asked) != before,
-        retrain=retrain,
+        flipped=predicted(current, encoded) != before,
+        training=training,
     )
 
 
@@ -330,33 +316,28 @@ def resume(
         >>> len(whence.attacks.craft(objective, query, steps=2, budget=0.1, start=start).losses)
         5
     """
-    clean = _attackable(objective, retrain)
-    asked = _asked(clean, queries)
+    training = training_of(objective, retrain)
+    clean = training.clean
+    encoded = training.encode(queries)
     try:
-        kept = read_arrays(Path(path), _owner(clean, asked))
+        saved = read_arrays(Path(path), _owner(clean, encoded))
     except FileNotFoundError as error:
         raise InvalidInput(
             f"Expected a saved attack in {path}. Got no file. Write it with attack.save(path)."
         ) from error
-    inputs, moved = _inputs(clean).clone(), torch.from_numpy(kept["inputs"])
-    where = kept["positions"].astype(np.intp)
-    rows = torch.from_numpy(where)
-    inputs[rows] = moved.to(inputs)
-    if isinstance(clean, LinearObjective):
-        changed: Objective = _refitted(_with_features(clean, rows, moved.to(inputs)))
-    else:
-        assert retrain is not None
-        changed = retrain(inputs)
-    poisoned = _seeing(changed, inputs)
+    where = saved["positions"].astype(np.intp)
+    rows, moved = torch.from_numpy(where), torch.from_numpy(saved["inputs"]).to(inputs_of(clean))
+    changed = training.on(inputs_of(clean), rows, moved, clean)
+    poisoned = seeing(changed, inputs_of(clean).index_copy(0, rows, moved))
     return Attack(
         clean=clean,
         poisoned=poisoned,
-        queries=asked,
+        queries=encoded,
         positions=where,
-        inputs=moved.to(inputs),
-        losses=tuple(kept["losses"].tolist()),
-        flipped=_predicted(poisoned, asked) != _predicted(clean, asked),
-        retrain=retrain,
+        inputs=moved,
+        losses=tuple(saved["losses"].tolist()),
+        flipped=predicted(poisoned, encoded) != predicted(clean, encoded),
+        training=training,
     )
 
 
@@ -387,127 +368,14 @@ def as_predicted(objective: Objective, queries: Any) -> Any:
         raise UnsupportedModel(
             "Expected a classifier with named classes. Got a model without. Pass classes=."
         )
-    asked = _asked(objective, queries)
-    said = _predicted(objective, asked)
+    encoded = objective.examples(queries)
+    said = predicted(objective, encoded)
     linear = isinstance(objective, LinearObjective)  # which takes labels by name
-    return asked.inputs, np.asarray(objective.classes)[said] if linear else said
+    return encoded.inputs, np.asarray(objective.classes)[said] if linear else said
 
 
-def strongest(
-    objective: Objective, queries: Data, m: int, *, method: Method | None = None
-) -> NDArray[np.intp]:
-    """Return the training inputs whose change can move the queries' loss most, the first first.
-
-    Args:
-        objective: R at θ̂, from `whence.from_frozen` or `whence.from_torch`.
-        queries: (inputs, y) of the queries.
-        m: How many, >= 1.
-        method: What scores the training inputs and follows their changes; `whence.Influence` if
-            `None`.
-
-    Returns:
-        Positions [m], by the L1 norm of `whence.perturbation`; that is taken only for the training
-        inputs with the largest influence, 32 or m of them.
-
-    Cost:
-        One influence of all, one forward and backward pass of 32 inputs.
-
-    References:
-        Koh & Liang (2017), section 5.2.
-
-    Examples:
-        >>> import torch, whence
-        >>> from sklearn.linear_model import LogisticRegression
-        >>> images = torch.linspace(-1, 1, 160).reshape(10, 1, 4, 4).flip(3)
-        >>> y = torch.arange(10) // 5
-        >>> top = LogisticRegression(tol=1e-10).fit(images.flatten(1), y)
-        >>> objective = whence.from_frozen(torch.nn.Flatten(), top, images, y)
-        >>> len(whence.attacks.strongest(objective, (images[:1], y[:1]), 3))
-        3
-    """
-    scores = chosen(method).fit(objective).scores(queries)
-    total = np.abs(scores.values.sum(0))
-    candidates = np.argsort(-total, kind="stable")[: max(_CANDIDATES, m)]
-    moves = np.abs(perturbation(objective, candidates, queries, method=method))
-    order = np.argsort(-moves.reshape(len(candidates), -1).sum(1), kind="stable")
-    return candidates[order[:m]]
-
-
-def _attackable(objective: Objective, retrain: Retrain | None) -> Objective:
-    """Return the objective at its optimum, if its inputs can be changed and it can be retrained."""
-    tensor = isinstance(getattr(objective.train, "inputs", None), Tensor)
-    if tensor and isinstance(objective, LinearObjective) and retrain is None:
-        return _refitted(objective)
-    if tensor and isinstance(objective, ModuleObjective) and retrain is not None:
-        return objective
-    raise UnsupportedModel(
-        "Expected an objective whose inputs are a tensor and whose top layer can be retrained, or "
-        f"one from whence.from_torch and retrain=. Got {type(objective).__name__} and "
-        f"retrain={retrain}. Make it with whence.from_frozen, or say how the model is trained on "
-        "changed inputs."
-    )
-
-
-def _asked(objective: Objective, queries: Any) -> _Examples:
-    """Return the queries with the inputs that a page shows."""
-    if isinstance(queries, LinearExamples | ModuleExamples):
-        return queries
-    if isinstance(objective, LinearObjective):
-        return objective.inputs.encode(queries)
-    asked = objective.examples(queries)
-    assert isinstance(asked, ModuleExamples)
-    return asked
-
-
-def _examples_of(objective: Objective) -> _Examples:
-    """Return the training examples, which have inputs."""
-    assert isinstance(objective.train, LinearExamples | ModuleExamples)
-    return objective.train
-
-
-def _inputs(objective: Objective) -> Tensor:
-    """Return the training inputs."""
-    inputs: Tensor = _examples_of(objective).inputs
-    return inputs
-
-
-def _owner(clean: Objective, queries: _Examples) -> str:
+def _owner(clean: Objective, queries: Examples) -> str:
     """Return what a saved attack belongs to: the clean training examples, and the queries."""
-    train = _examples_of(clean)
+    train = clean.train
     parts = (train.inputs, train.targets, queries.inputs, queries.targets)
     return f"the attack {digest(*(torch.as_tensor(part) for part in parts))}"
-
-
-def _seeing(objective: Objective, inputs: Tensor) -> Objective:
-    """Return the objective with these training inputs, all else as it was."""
-    assert isinstance(objective, LinearObjective | ModuleObjective)
-    return replace(objective, train=replace(objective.train, inputs=inputs))  # type: ignore[arg-type]
-
-
-def _with_features(objective: LinearObjective, rows: Tensor, inputs: Tensor) -> LinearObjective:
-    """Return the objective with the features of some training inputs made anew, θ as it was."""
-    train = objective.train
-    labels = train.targets[rows]
-    names = np.asarray(objective.classes, dtype=object) if objective.classes else None
-    y = labels.numpy() if names is None else names[labels.long().clamp_min(0).numpy()]
-    new = objective.inputs.encode((inputs, np.asarray(y.tolist())))
-    matrix = train.features.dense().clone()
-    matrix[rows] = new.features.dense()
-    return replace(objective, train=replace(train, features=DenseFeatures(matrix)))
-
-
-def _refitted(objective: LinearObjective, inverse: LinearOperator | None = None) -> LinearObjective:
-    """Return the objective at its optimum, by the curvature of one nearby if given."""
-    fitted = newton(objective, gradient_norm=_CONVERGED, inverse=inverse)
-    assert isinstance(fitted, LinearObjective)
-    return fitted
-
-
-def _loss(objective: Objective, queries: _Examples) -> float:
-    """Return the mean loss of the queries."""
-    return float(objective.loss(objective.outputs(queries), queries.targets).mean())
-
-
-def _predicted(objective: Objective, queries: _Examples) -> NDArray[np.intp]:
-    """Return the predicted classes, [q]."""
-    return np.array([class_of(row) for row in objective.outputs(queries)], dtype=np.intp)

@@ -19,7 +19,7 @@ from whence.errors import InvalidInput
 from whence.evaluation.bank import Together, subset_bank
 from whence.evaluation.metrics import LDS, lds
 from whence.linalg.solver import Solver
-from whence.methods.influence import chosen
+from whence.methods.choose import chosen
 from whence.methods.leave_one_out import converged
 from whence.methods.method import Method
 from whence.methods.prediction import MeasureLike, measure_name
@@ -87,7 +87,7 @@ def evaluate(
         raise InvalidInput(f"Expected at least 3 subsets. Got {subsets}.")
     base = converged(objective)
     examples = base.examples(queries)
-    found = chosen(method, solver, damping).fit(base)
+    found = chosen(base, method, solver, damping).fit(base)
     scores = found.scores(examples, measure=measure)
     retrain = _Refit(base=base, queries=examples, measure=measure_of(base.trained_loss, measure))
     with tempfile.TemporaryDirectory() as scratch:

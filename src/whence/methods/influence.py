@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -12,10 +12,17 @@ from torch import Tensor
 from whence.curvature.changes import tiles
 from whence.curvature.exact import Gradients
 from whence.curvature.leverages import dual_leverages, in_columns
+from whence.curvature.minimum import gradient
 from whence.curvature.prepare import Prepared, prepare
-from whence.errors import InvalidInput
-from whence.linalg.solver import Inverse, Solver
-from whence.methods.fit_quality import diagnostics, fit_quality
+from whence.linalg.solver import Inverse, Solution, Solver
+from whence.linear.objective import LinearObjective
+from whence.methods.fit_quality import (
+    diagnostics,
+    finishing_effect,
+    quality_beside,
+    residual_of,
+    root_mean_square,
+)
 from whence.methods.method import Attribution, Method, Positions, train_subset
 from whence.methods.prediction import (
     ORDERS,
@@ -24,11 +31,10 @@ from whence.methods.prediction import (
     MeasureLike,
     Order,
     check_order,
-    deltas_of,
     measure_changes,
-    removal,
 )
 from whence.methods.relatif import PER, Normalize, check_normalize, relative
+from whence.methods.removals import effects_alone, moves_more, removal, unsettled
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Data, Examples, Trained
@@ -88,35 +94,9 @@ class Influence(Method):
 
     def refined(self) -> Method | None:
         """Return the refined order of the same influence."""
-        if self.order != "first" or self.normalize != "none":
+        if self.order == "refined" or self.normalize != "none":
             return None
         return Influence(order="refined", solver=self.solver, damping=self.damping)
-
-
-def chosen(
-    method: Method | None, solver: Solver | None = None, damping: float | None = None
-) -> Method:
-    """Return the method that a user's options name: influence, unless another is given.
-
-    Args:
-        method: The method, or `None`.
-        solver: Of influence.
-        damping: Of influence.
-
-    Returns:
-        The method.
-
-    Raises:
-        InvalidInput: If a method is given and options of influence too.
-    """
-    if method is None:
-        return Influence(solver=solver, damping=damping)
-    if solver is not None or damping is not None:
-        raise InvalidInput(
-            f"Expected solver= and damping= without method=. Got method={method!r} too. Pass them "
-            "to the method, as in whence.Influence(solver=..., damping=...)."
-        )
-    return method
 
 
 def inverse_of(objective: Objective, k: int = 1) -> Inverse:
@@ -186,12 +166,18 @@ class _FirstOrder(_OfObjective):
         values, solution = prepared.inverse.between(
             Gradients(objective, queries, measure), Gradients(model, candidates, model.loss)
         )
+        shares = model.weights[where] / len(model.train)
+        finishing = finishing_effect(objective, prepared, queries, measure, solution)
+        sizes = torch.linalg.vector_norm(values, dim=0) * shares
+        quality = quality_beside(objective, finishing.norm(), sizes)
         if self.method.normalize == "none":
-            values = values.mul_(model.weights[where] / len(model.train))
+            unit = torch.eye(len(queries), dtype=objective.params.dtype)
+            values = values.mul_(shares)
+            values = self._with_statistics(values, queries, measure, unit, solution, where)
         else:
             whole = objective.train.subset(where)
             values = relative(values, objective, whole, prepared.inverse, self.method.normalize)
-        return values, diagnostics(objective, prepared, solution)
+        return values, self._noted(diagnostics(objective, prepared, solution, quality=quality))
 
     def mean_values(
         self, queries: Examples, measure: Measure, where: Positions
@@ -203,31 +189,78 @@ class _FirstOrder(_OfObjective):
         mean = objective.params.new_full((len(queries), 1), 1 / len(queries))
         solution = prepared.inverse.solve(Gradients(objective, queries, measure).rmatmat(mean))
         candidates = train_subset(objective, where)
-        dots = objective.gradient_dot(candidates, objective.loss, solution.value).squeeze(1)
-        values = dots * objective.weights[where] / len(objective.train)
-        return values, diagnostics(objective, prepared, solution)
+        dots = objective.gradient_dot(candidates, objective.loss, solution.value)
+        values = (dots * (objective.weights[where] / len(objective.train)).unsqueeze(1)).T
+        values = self._with_statistics(values, queries, measure, mean, solution, where)[0]
+        finishing = solution.value.T @ gradient(objective)
+        quality = quality_beside(objective, finishing.norm(), values.abs())
+        return values, self._noted(diagnostics(objective, prepared, solution, quality=quality))
+
+    def _noted(self, measured: Diagnostics) -> Diagnostics:
+        """Return diagnostics with what the first order holds though it follows the data."""
+        statistics = self.trained.statistics
+        if statistics is None or not statistics.held:
+            return measured
+        return replace(measured, notes=(*measured.notes, statistics.held))
+
+    def _with_statistics(
+        self,
+        values: Tensor,
+        queries: Examples,
+        measure: Measure,
+        shares: Tensor,
+        solution: Solution | None,
+        where: Positions,
+    ) -> Tensor:
+        """Return values [k, m] with wᵢ (∇mᵀ H⁻¹ ∂²R/∂θ∂s − ∂m/∂s) ds/dwᵢ added."""
+        objective = self.trained
+        if objective.statistics is None:
+            return values
+        if solution is None:
+            gradients = Gradients(objective, queries, measure).rmatmat(shares)
+            directions = self.prepared(len(shares)).inverse.matmat(gradients)
+        else:
+            directions = solution.value
+        through = objective.statistics.effects(
+            objective, queries, measure, shares, directions.to(objective.params.dtype)
+        )
+        return values if through is None else values + through[:, torch.from_numpy(where)]
 
     def self_values(self, where: Positions) -> tuple[Tensor, Diagnostics]:
         """Return (wᵢ/n) gᵢᵀ H⁻¹ gᵢ, [k]: self-influence; never negative."""
         objective = self.trained
         columns = in_columns(objective) if self.method.solver is None else None
         if columns is not None:
-            some = columns.train.subset(where)
-            slopes = columns.loss.gradient(columns.outputs(some), some.targets).flatten()
-            squares = slopes.square() * dual_leverages(columns, where, self.method.damping)
-            norm, in_examples = fit_quality(objective)
-            measured = Diagnostics(
-                solver="Cholesky factor of the products of the rows",
-                gradient_norm=norm,
-                gradient_in_examples=in_examples,
-                notes=objective.notes,
-            )
-        else:
-            prepared = self.prepared(len(where))
-            own = Gradients(objective, objective.train.subset(where), objective.loss)
-            squares = prepared.inverse.quadratic(own)
-            measured = diagnostics(objective, prepared)
-        return squares * objective.weights[where] / len(objective.weights), measured
+            return _by_products_of_rows(columns, where, self.method.damping)
+        prepared = self.prepared(len(where))
+        some = train_subset(objective, where)
+        squares = prepared.inverse.quadratic(Gradients(objective, some, objective.loss))
+        values = squares * objective.weights[where] / len(objective.weights)
+        finishing = finishing_effect(objective, prepared, some, objective.loss)
+        quality = quality_beside(objective, root_mean_square(finishing), values)
+        return values, diagnostics(objective, prepared, quality=quality)
+
+
+def _by_products_of_rows(
+    columns: LinearObjective, where: Positions, damping: float | None
+) -> tuple[Tensor, Diagnostics]:
+    """Return the self-influence of a wide model with one output, and how it was computed."""
+    some = columns.train.subset(where)
+    slopes = columns.loss.gradient(columns.outputs(some), some.targets).flatten()
+    leverage, step = dual_leverages(columns, where, damping, gradient(columns))
+    values = slopes.square() * leverage * columns.weights[where] / len(columns.weights)
+    finishing = columns.gradient_dot(some, columns.loss, step.unsqueeze(1))
+    quality = quality_beside(columns, root_mean_square(finishing), values)
+    return values, Diagnostics(
+        solver="Cholesky factor of the products of the rows",
+        curvature="Hessian",
+        gradient_norm=quality.gradient_norm,
+        gradient_in_examples=quality.in_examples,
+        unfinished=quality.of_largest,
+        damping=damping or 0.0,
+        damping_reason="as asked" if damping else "none: the objective is convex",
+        notes=columns.notes,
+    )
 
 
 @final
@@ -243,15 +276,42 @@ class _Evaluated(_OfObjective):
         self, queries: Examples, measure: Measure, where: Positions
     ) -> tuple[Tensor, Diagnostics]:
         """Return the changes, [q, k]."""
-        objective = self.trained
+        objective, order = self.trained, self.method.order
         c = objective.outputs(queries.subset(np.arange(1))).shape[1]
         prepared = self.prepared(len(where) * c)
-        parts = []
-        for tile in tiles(objective, len(where), c):
-            change = removal(objective, prepared.inverse, where[tile])
-            deltas = deltas_of(change, self.method.order)
-            parts.append(measure_changes(objective, queries, measure, deltas))
-        return torch.cat(parts, 1), diagnostics(objective, prepared)
+        values, residuals = objective.params.new_empty(len(queries), len(where)), []
+        alone = moves_more(objective, order, where)
+        together = np.flatnonzero(~alone)
+        for tile in tiles(objective, len(together), c):
+            change = removal(objective, prepared.inverse, where[together[tile]])
+            deltas = change.newton()
+            if order == "refined":
+                nearly = change.refine(deltas)
+                deltas = change.refine(nearly)
+                moved = [objective.jvp(queries, by).flatten(0, 1) for by in (nearly, deltas)]
+                alone[together[tile]] = unsettled(objective, prepared.damping, *moved)
+            settled = torch.from_numpy(~alone[together[tile]])
+            if settled.any():
+                chosen = settled.nonzero().flatten()
+                residuals.append(residual_of(change.select(chosen), deltas[:, chosen], order))
+            values[:, together[tile]] = measure_changes(objective, queries, measure, deltas)
+        if alone.any():
+            values[:, alone] = effects_alone(
+                objective, queries, measure, where[alone], order, prepared.inverse
+            )
+        finishing = finishing_effect(objective, prepared, queries, measure)
+        return values, diagnostics(
+            objective,
+            prepared,
+            quality=quality_beside(
+                objective, finishing.norm(), torch.linalg.vector_norm(values, dim=0)
+            ),
+            residual=max(
+                (found for found in residuals if found is not None),
+                key=lambda found: found.value,
+                default=None,
+            ),
+        )
 
 
 def influence(

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -76,17 +75,10 @@ class Run(Result, Steps, Trained):
         return {**fields, "batches": tuple(batch.clone() for batch in self.batches)}
 
     def card(self) -> Card:
-        """Return how the model was trained, and how the loss went."""
-        n, steps, p = len(self.weights), len(self.losses), len(self.params)
-        table = None
-        if steps:
-            at = np.unique(np.linspace(0, steps - 1, 5).round().astype(int))
-            table = pd.DataFrame({"step": at, "loss of its batch": self.losses[at].cpu().numpy()})
-        return Card(
-            title=f"a training of {p:,} parameters on {n:,} examples in {steps:,} steps",
-            facts={"loss": repr(self.loss), "examples": f"{n:,}", "steps": f"{steps:,}"},
-            table=table,
-        )
+        """Return how the model was trained."""
+        title = f"{len(self.params):,} parameters trained on {len(self.weights):,} examples in "
+        loss = {"loss": repr(self.loss), "recipe": repr(self.recipe)}
+        return Card(title=f"{title}{len(self.losses):,} steps", facts=loss)
 
     @property
     def train(self) -> ModuleExamples:  # type: ignore[override]
