@@ -100,7 +100,13 @@ class _OnObjective(Attribution):
         mixed = objective.input_gradient(objective.train.subset(where), solution.value.squeeze(1))
         diagnostics(objective, prepared, solution)
         scale = -objective.weights[where] / len(objective.train)
-        return mixed * scale.reshape(-1, *[1] * (mixed.ndim - 1))
+        moved = mixed * scale.reshape(-1, *[1] * (mixed.ndim - 1))
+        if objective.statistics is None:
+            return moved
+        through = objective.statistics.through_inputs(
+            objective, queries, measure, mean, solution.value, where
+        )
+        return moved if through is None else moved + through
 
 
 @final
