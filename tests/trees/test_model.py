@@ -198,7 +198,9 @@ def test_a_forest_is_fitted_again_and_keeps_all_rows() -> None:
 
 def test_rows_of_every_class_must_stay() -> None:
     trained = whence.from_sklearn(hist()().fit(BINARY.x, BINARY.y), BINARY.x, BINARY.y)
-    with pytest.raises(InvalidInput, match="Expected rows of all 2 classes to fit on. Got rows of 1"):
+    with pytest.raises(
+        InvalidInput, match="Expected rows of all 2 classes to fit on. Got rows of 1"
+    ):
         trained.refit(trained.train.targets)
 
 
