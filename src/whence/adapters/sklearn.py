@@ -17,9 +17,10 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from whence.adapters.estimators import reader
-from whence.adapters.fitted import Fitted, target_encoder
+from whence.adapters.fitted import Fitted
 from whence.adapters.statistics import objective_of
 from whence.adapters.tabular import as_floats, as_rows
+from whence.adapters.targets import target_encoder
 from whence.adapters.trees import from_trees, is_tree_model
 from whence.adapters.weights import sample_weights, weights_of
 from whence.errors import InvalidInput, NotFitted, UnsupportedModel
@@ -147,6 +148,7 @@ def linear_objective(
         weights=weights_of(final, problem, classes, labels, sample),
         kept=np.ones(n, dtype=bool),
         weighted=weighted,
+        crossed=not note,
         width=width,
         names=names,
         temperature=temperature,
