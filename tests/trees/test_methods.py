@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -141,11 +142,13 @@ def test_rows_without_weight_do_nothing() -> None:
     assert (whence.Boosting(ensemble=2).fit(trained).self_scores()[:20] == 0).all()
 
 
-def test_the_ensemble_predicts_refits_better_than_one_models_kernels() -> None:
+def test_the_ensemble_predicts_refits_better_than_one_models_kernels(tmp_path: Path) -> None:
     trained = _numbers(n_estimators=40, max_depth=2, learning_rate=0.2)
     asked = NUMBERS.x[200:], NUMBERS.y[200:]
     found = {
-        name: whence.evaluate(trained, asked, subsets=20, measure="prediction", method=method).mean
+        name: whence.evaluate(
+            trained, asked, subsets=20, measure="prediction", method=method, directory=tmp_path
+        ).mean
         for name, method in {
             "halves": whence.Boosting(ensemble=10),
             "BoostIn": whence.BoostIn(),
