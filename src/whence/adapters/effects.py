@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.adapters.fitted import Fitted
@@ -15,8 +16,8 @@ from whence.adapters.tabular import TabularMap
 from whence.adapters.targets import decoded
 from whence.linear.objective import LinearExamples, LinearObjective
 from whence.objective.measures import Measure
-from whence.preprocessing.columns import Columns, SparseColumns, as_columns, as_rows
-from whence.preprocessing.derivative import Adjoints, numbers_of, pulled_back
+from whence.preprocessing.columns import Columns, SparseColumns, as_columns, as_rows, table
+from whence.preprocessing.derivative import Adjoints, numbers_of, padded, pulled_back
 from whence.preprocessing.pipeline import Differentiable, differentiable
 from whence.preprocessing.rows import stack, take
 
@@ -116,6 +117,41 @@ def through_features(
     return effects
 
 
+def through_inputs(
+    fitted: Fitted, preprocessing: Differentiable, question: Question, where: NDArray[np.intp]
+) -> Tensor | None:
+    """Return what moving a training input does through the statistics, in the user's columns.
+
+    Args:
+        fitted: The estimator with its data.
+        preprocessing: Its transformers.
+        question: One quantity.
+        where: Positions of the rows that move, [m].
+
+    Returns:
+        Derivatives, [m, d]; 0 in columns of text, `None` for rows that are no table of numbers.
+    """
+    kept = np.flatnonzero(fitted.kept)
+    rows = table(take(fitted.rows, kept))
+    moving = table(take(fitted.rows, where))
+    if rows is None or moving is None:
+        return None
+    ones = torch.ones(len(kept), dtype=torch.float64)
+    with torch.enable_grad():
+        leaf = rows.numbers.clone().requires_grad_()
+        train, queries = preprocessing.step(
+            replace(rows, numbers=leaf), question.queries.inputs, ones
+        )
+        adjoints = _adjoints(question, queries)
+        whole = pulled_back(train, queries, adjoints.of_rows(kept), leaf)[..., 0]
+        alone = moving.numbers.clone().requires_grad_()
+        _, direct = preprocessing.step(rows, replace(moving, numbers=alone), ones)
+        own = pulled_back(direct, None, adjoints.of_rows(where), alone)[..., 0]
+    place = np.searchsorted(kept, where)
+    change = -(whole[torch.from_numpy(place)] - own)
+    return torch.where(torch.from_numpy(moving.numeric), torch.nan_to_num(change), 0.0)
+
+
 def _gradient(
     fitted: Fitted,
     question: Question,
@@ -125,26 +161,27 @@ def _gradient(
     where: Tensor,
 ) -> Tensor:
     """Return −dL of each quantity in `kept`."""
-    pulls, bends = (_padded(part[where], len(kept)) for part in question.forces())
-    table = question.objective.inputs
-    assert isinstance(table, TabularMap)
-    if table.space is not None and table.space.kernel.name != "linear":
-        return _through_kernel(fitted, table.space, question, train, queries, kept, pulls, bends)
-    adjoints = Adjoints(
+    inputs = question.objective.inputs
+    assert isinstance(inputs, TabularMap)
+    if inputs.space is not None and inputs.space.kernel.name != "linear":
+        pulls, bends = (padded(part[where], len(kept)) for part in question.forces())
+        return _through_kernel(fitted, inputs.space, question, train, queries, kept, pulls, bends)
+    adjoints = _adjoints(question, queries).of_rows(where.numpy())
+    return pulled_back(train, queries, adjoints.padded(len(kept)), kept)
+
+
+def _adjoints(question: Question, queries: Columns) -> Adjoints:
+    """Return the adjoints of a linear model's features, of all its training rows."""
+    inputs = question.objective.inputs
+    assert isinstance(inputs, TabularMap)
+    pulls, bends = question.forces()
+    return Adjoints(
         pulls=pulls,
         bends=bends,
         slopes=question.slopes,
-        theta=_coefficients(table, question.objective.params.unsqueeze(1))[..., 0],
-        directions=_coefficients(table, question.directions) + _outside(table, question, queries),
+        theta=_coefficients(inputs, question.objective.params.unsqueeze(1))[..., 0],
+        directions=_coefficients(inputs, question.directions) + _outside(inputs, question, queries),
     )
-    return pulled_back(train, queries, adjoints, kept)
-
-
-def _padded(rows: Tensor, n: int) -> Tensor:
-    """Return rows with zeros below, up to n."""
-    if len(rows) == n:
-        return rows
-    return torch.cat([rows, rows.new_zeros(n - len(rows), *rows.shape[1:])])
 
 
 def _coefficients(table: TabularMap, v: Tensor) -> Tensor:

@@ -128,7 +128,8 @@ class _Refit:
 
     def __call__(self, objective: LinearObjective, weights: Tensor) -> LinearObjective:
         """Return the objective at its minimum under other weights, [n]."""
-        fitted = self.refit_with(_on_features(objective, self.statistics), weights)
+        inside = replace(_on_features(objective, self.statistics), refit_with=self.refit_with)
+        fitted = self.refit_with(inside, weights)
         assert isinstance(fitted, LinearObjective)
         return _on_inputs(self.frozen, self.images, fitted)
 
@@ -199,6 +200,29 @@ class _FrozenStatistics(Statistics):
         asked = self._featured(inside, queries)
         more = None if added is None else self._featured(inside, added)
         return self.inner.effects(inside, asked, measure, shares, directions, more)
+
+    def through_inputs(
+        self,
+        objective: Objective,
+        queries: Examples,
+        measure: Measure,
+        shares: Tensor,
+        directions: Tensor,
+        where: NDArray[np.intp],
+    ) -> Tensor | None:
+        """Return what moving training inputs does to one quantity through the statistics."""
+        inside = _on_features(objective, self.inner)
+        asked = self._featured(inside, queries)
+        through = self.inner.through_inputs(inside, asked, measure, shares, directions, where)
+        if through is None:
+            return None
+        cotangents = through
+
+        def of_features(part: slice, features: Floats) -> Tensor:
+            del features
+            return cotangents[part]
+
+        return self.frozen.pullback(self.images[torch.from_numpy(where)], of_features)
 
     def _featured(self, inside: LinearObjective, examples: Examples) -> LinearExamples:
         """Return examples with the network's features as their inputs."""

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.adapters.effects import Question, preprocessing_of, through_features
+from whence.adapters.effects import Question, preprocessing_of, through_features, through_inputs
 from whence.adapters.fitted import Fitted
+from whence.adapters.tabular import TabularMap
 from whence.adapters.targets import decoded
 from whence.adapters.vanished import classes_left, reduced, with_all_classes
 from whence.errors import InvalidInput
@@ -166,6 +167,32 @@ class DataStatistics(Statistics):
             steps = self._preprocessing if added is None else preprocessing_of(fitted, added)
             total += through_features(fitted, steps, question, added)
         return total.T
+
+    def through_inputs(
+        self,
+        objective: Objective,
+        queries: Examples,
+        measure: Measure,
+        shares: Tensor,
+        directions: Tensor,
+        where: NDArray[np.intp],
+    ) -> Tensor | None:
+        """Return what moving training rows does to one quantity through the statistics."""
+        assert isinstance(objective, LinearObjective)
+        preprocessing = self._preprocessing if self.fitted.features_follow else None
+        table = objective.inputs
+        if preprocessing is None or not isinstance(table, TabularMap) or table.pullback is None:
+            return None
+        if table.space is not None and table.space.kernel.name != "linear":
+            return None
+        question = Question(
+            objective=objective,
+            queries=objective.examples(queries),
+            measure=measure,
+            shares=shares,
+            directions=directions,
+        )
+        return through_inputs(self.fitted, preprocessing, question, where)
 
     @cached_property
     def _preprocessing(self) -> Differentiable | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from whence.errors import InvalidInput
 from whence.evaluation.agreement import Agreement, agreement
 from whence.linalg.solver import Solver
 from whence.methods.choose import chosen
+from whence.methods.expected_removal import expected_removals
 from whence.methods.leave_one_out import leave_one_out
 from whence.methods.method import Attribution, Method
 from whence.methods.model_quality import ModelQuality, model_quality
@@ -33,6 +34,7 @@ from whence.views.quantity import Quantity, default_measure, quantity_of
 from whence.views.sequences import Decode
 
 _CANDIDATES = 3  # candidates per example shown: the first order orders them only roughly
+_PARTS = 10  # random parts of the data over which a removal's mean effect is taken
 _VERIFIED = 20  # removals that a page of a convex model retrains
 
 
@@ -121,24 +123,28 @@ class Explanation(Result):
         measure = measure_of(self.trained.loss, self.measure)
         return float(measure(self.trained.outputs(self.query), self.query.targets)[0])
 
-    def verify(self, k: int = _VERIFIED) -> Agreement:
+    def verify(self, k: int = _VERIFIED, *, subsets: int | None = None) -> Agreement:
         """Remove k examples one by one, retrain, and compare with what was predicted.
 
         Those that are shown come first, then the other candidates, then all others; the strongest
-        of each first.
+        of each first. Of a model whose fit jumps as one example goes, such as trees, a single
+        retraining is mostly noise: there the mean change over random parts of the data is compared
+        too, `.expected`.
 
         Args:
             k: How many removals to retrain.
+            subsets: Over how many random nine tenths of the data the mean change is taken; 0 for
+                none. If `None`, 10 for a model that jumps and none for another.
 
         Returns:
             Predicted against actual changes, with R and slope.
 
         Raises:
-            InvalidInput: If k < 1.
+            InvalidInput: If k < 1, or subsets = 1.
             UnsupportedModel: If the model cannot be trained again.
 
         Cost:
-            k retrainings.
+            k retrainings, and k + 1 more for each subset.
         """
         if k < 1:
             raise InvalidInput(f"Expected k >= 1 removals to retrain. Got {k}.")
@@ -147,7 +153,13 @@ class Explanation(Result):
         predicted = method.fit(self.trained).scores(self.query, measure=measure, indices=where)
         actual = leave_one_out(self.trained, where, self.query, measure=measure)
         ids = self.trained.train.ids[where]
-        return agreement(predicted.values.astype(np.float64), actual, ids, where)
+        found: Agreement = agreement(predicted.values.astype(np.float64), actual, ids, where)
+        parts = (_PARTS if self.trained.jumps else 0) if subsets is None else subsets
+        if not parts:
+            return found
+        quantity = measure_of(self.trained.trained_loss, measure)
+        expected = expected_removals(self.trained, where, self.query, quantity, subsets=parts)
+        return replace(found, expected=expected)
 
     def report(
         self,

@@ -19,7 +19,7 @@ from whence.views.firmness import Firmness
 
 _POINTS = 8  # of the curve
 _REMOVED = 100  # examples of a curve that ends nowhere in particular
-_NUMBERS = 2e7  # n · p up to which retraining a dozen times takes seconds
+_NUMBERS = 5e6  # n · p up to which retraining a dozen times takes seconds
 
 
 def is_cheap(trained: Trained) -> bool:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.curvature.changes import GroupChange
+from whence.curvature.damping import CurvatureName
 from whence.curvature.exact import Gradients
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput, UnsupportedModel
@@ -48,6 +49,7 @@ def group_effect(
     method: Method | None = None,
     solver: Solver | None = None,
     damping: float | None = None,
+    curvature: CurvatureName = "auto",
 ) -> Floats:
     """Predict how each query's measure changes if a set of training examples is removed together.
 
@@ -64,6 +66,8 @@ def group_effect(
             "refit", "first" if `None`.
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        curvature: "hessian", "ggn" (the Gauss–Newton matrix) or "auto": the exact Hessian of a
+            convex objective or at a strict minimum, elsewhere the damped Gauss–Newton matrix.
 
     Returns:
         Changes, [q]; in nats for the loss.
@@ -112,11 +116,11 @@ def group_effect(
                 f"Expected order='first' or 'refit' with method={method!r}, whose scores add up. "
                 f"Got {order!r}, which is an order of influence."
             )
-        found = chosen(objective, method, solver, damping).fit(objective)
+        found = chosen(objective, method, solver, damping, curvature).fit(objective)
         scores = found.scores(queries, measure=measure, indices=where)
         return np.asarray(scores.values.sum(1), dtype=np.float64)
     smooth = objective_of(objective)
-    prepared = prepare(smooth, 1, solver=solver, damping=damping)
+    prepared = prepare(smooth, 1, solver=solver, damping=damping, curvature=curvature)
     quantity, encoded = measure_of(smooth.loss, measure), smooth.examples(queries)
     if _follows(smooth, order, where):
         change = partial(without, where=where)
@@ -143,6 +147,7 @@ def edit(
     measure: MeasureLike = "loss",
     solver: Solver | None = None,
     damping: float | None = None,
+    curvature: CurvatureName = "auto",
 ) -> Floats:
     """Predict how each query's measure changes if a training example is replaced by another.
 
@@ -160,6 +165,8 @@ def edit(
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        curvature: "hessian", "ggn" (the Gauss–Newton matrix) or "auto": the exact Hessian of a
+            convex objective or at a strict minimum, elsewhere the damped Gauss–Newton matrix.
 
     Returns:
         Changes, [q]; in nats for the loss.
@@ -197,7 +204,7 @@ def edit(
     if order == "refit":
         return _refitted_edit(objective, int(where[0]), new, encoded, measure)
     c = objective.outputs(new).shape[1]
-    prepared = prepare(objective, 2 * c, solver=solver, damping=damping)
+    prepared = prepare(objective, 2 * c, solver=solver, damping=damping, curvature=curvature)
     diagnostics(objective, prepared)
     quantity = measure_of(objective.loss, measure)
     whole = order == "refined" and objective.statistics is not None
@@ -345,6 +352,7 @@ def perturbation(
     measure: MeasureLike = "loss",
     solver: Solver | None = None,
     damping: float | None = None,
+    curvature: CurvatureName = "auto",
 ) -> Floats:
     """Return the derivative of the query's measure in each input feature of training examples.
 
@@ -359,6 +367,8 @@ def perturbation(
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        curvature: "hessian", "ggn" (the Gauss–Newton matrix) or "auto": the exact Hessian of a
+            convex objective or at a strict minimum, elsewhere the damped Gauss–Newton matrix.
 
     Returns:
         Derivatives, [k, d] in the user's own input features (or [k, *shape] for images); nats per
@@ -382,7 +392,7 @@ def perturbation(
         >>> whence.perturbation(objective, [0, 1], (X[9], y[9])).shape
         (2, 10)
     """
-    found = chosen(objective, method, solver, damping).fit(objective)
+    found = chosen(objective, method, solver, damping, curvature).fit(objective)
     where = positions(objective, indices)
     quantity = measure_of(objective.loss, measure)
     return as_array(found.input_gradient(objective.examples(query), quantity, where))

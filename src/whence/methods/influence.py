@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from whence.curvature.changes import tiles
+from whence.curvature.damping import CurvatureName, check_curvature
 from whence.curvature.exact import Gradients
 from whence.curvature.leverages import dual_leverages, in_columns
 from whence.curvature.minimum import gradient
@@ -54,6 +55,7 @@ class Influence(Method):
         order: "first", "newton" or "refined".
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        curvature: "hessian", "ggn" or "auto"; see `whence.influence`.
         normalize: RelatIF, for the first order; see `whence.influence`.
 
     Raises:
@@ -78,11 +80,13 @@ class Influence(Method):
     order: Order = "first"
     solver: Solver | None = None
     damping: float | None = None
+    curvature: CurvatureName = "auto"
     normalize: Normalize = "none"
 
     def __post_init__(self) -> None:
         """Check the options."""
         check_order(self.order)
+        check_curvature(self.curvature)
         check_normalize(self.normalize, self.order)
 
     def attribution(self, trained: Trained) -> Attribution:
@@ -96,7 +100,7 @@ class Influence(Method):
         """Return the refined order of the same influence."""
         if self.order == "refined" or self.normalize != "none":
             return None
-        return Influence(order="refined", solver=self.solver, damping=self.damping)
+        return replace(self, order="refined")
 
 
 def inverse_of(objective: Objective, k: int = 1) -> Inverse:
@@ -136,8 +140,10 @@ class _OfObjective(Attribution):
 
     def prepared(self, k: int) -> Prepared:
         """Return the inverse curvature for k right-hand sides."""
-        method = self.method
-        return prepare(self.trained, k, solver=method.solver, damping=method.damping)
+        own = self.method
+        return prepare(
+            self.trained, k, solver=own.solver, damping=own.damping, curvature=own.curvature
+        )
 
     def input_gradient(self, queries: Examples, measure: Measure, where: Positions) -> Tensor:
         """Return −(wᵢ/n) ∇m̄ᵀ H⁻¹ ∇_x ∇_θ ℓ(zᵢ, θ̂), [k, ...]."""
@@ -148,7 +154,13 @@ class _OfObjective(Attribution):
         mixed = objective.input_gradient(objective.train.subset(where), solution.value.squeeze(1))
         diagnostics(objective, prepared, solution)
         scale = -objective.weights[where] / len(objective.train)
-        return mixed * scale.reshape(-1, *[1] * (mixed.ndim - 1))
+        moved = mixed * scale.reshape(-1, *[1] * (mixed.ndim - 1))
+        if objective.statistics is None:
+            return moved
+        through = objective.statistics.through_inputs(
+            objective, queries, measure, mean, solution.value, where
+        )
+        return moved if through is None else moved + through
 
 
 @final
@@ -323,6 +335,7 @@ def influence(
     indices: Indices | None = None,
     solver: Solver | None = None,
     damping: float | None = None,
+    curvature: CurvatureName = "auto",
     normalize: Normalize = "none",
 ) -> Scores:
     """Predict how each query's measure changes if each training example is removed.
@@ -341,6 +354,8 @@ def influence(
             4,000 parameters may be solved and scored in float32, to a relative residual of 1e-5
             that is measured in float64. A solver that is passed works in the model's precision.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        curvature: "hessian", "ggn" (the Gauss–Newton matrix) or "auto": the exact Hessian of a
+            convex objective or at a strict minimum, elsewhere the damped Gauss–Newton matrix.
         normalize: RelatIF, for the first order: ∇m_qᵀ H⁻¹ gᵢ over √(gᵢᵀ H⁻¹ gᵢ) ("loss") or
             over ‖H⁻¹ gᵢ‖ ("parameters"), without wᵢ/n. `scores.measure` names the changed unit.
 
@@ -373,7 +388,9 @@ def influence(
         >>> scores.values.shape
         (1, 149)
     """
-    method = Influence(order=order, solver=solver, damping=damping, normalize=normalize)
+    method = Influence(
+        order=order, solver=solver, damping=damping, curvature=curvature, normalize=normalize
+    )
     return method.fit(objective).scores(queries, measure=measure, indices=indices)
 
 
@@ -383,6 +400,7 @@ def self_influence(
     indices: Indices | None = None,
     solver: Solver | None = None,
     damping: float | None = None,
+    curvature: CurvatureName = "auto",
 ) -> Floats:
     """Predict how far each training example's own loss rises when it is removed, first order.
 
@@ -394,6 +412,8 @@ def self_influence(
         indices: Positions in the training data; all n if `None`.
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        curvature: "hessian", "ggn" (the Gauss–Newton matrix) or "auto": the exact Hessian of a
+            convex objective or at a strict minimum, elsewhere the damped Gauss–Newton matrix.
 
     Returns:
         Self-influence in nats, [n] or [k]; never negative.
@@ -417,4 +437,8 @@ def self_influence(
         >>> whence.self_influence(whence.from_sklearn(Ridge().fit(X, y), X, y)).shape
         (442,)
     """
-    return Influence(solver=solver, damping=damping).fit(objective).self_scores(indices)
+    return (
+        Influence(solver=solver, damping=damping, curvature=curvature)
+        .fit(objective)
+        .self_scores(indices)
+    )

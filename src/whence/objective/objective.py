@@ -125,6 +125,30 @@ class Statistics(ABC):
             follows.
         """
 
+    @abstractmethod
+    def through_inputs(
+        self,
+        objective: Objective,
+        queries: Examples,
+        measure: Measure,
+        shares: Tensor,
+        directions: Tensor,
+        where: NDArray[np.intp],
+    ) -> Tensor | None:
+        """Return what moving training inputs does to one quantity through s, to first order.
+
+        Args:
+            objective: R at θ̂.
+            queries: The q queries.
+            measure: m.
+            shares: The quantity as a sum of the queries' measures, [q, 1].
+            directions: H⁻¹ ∇ of it, [p, 1].
+            where: Positions of the k training examples.
+
+        Returns:
+            Derivatives in the shape of the user's inputs, [k, ...]; `None` where nothing follows.
+        """
+
 
 class Objective(Trained):
     """R(θ) at θ̂ and the products from which influence is made. Immutable.

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
+from sklearn.utils import _safe_indexing
 from torch import Tensor
 
 
@@ -33,6 +35,55 @@ class SparseColumns:
         return SparseColumns(self.rows, self.columns, values, self.shape)
 
 
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A user's table whose columns of numbers may be differentiated.
+
+    Args:
+        rows: A frame or an array.
+        numbers: Its columns as numbers, those of text as NaN, [n, d].
+        numeric: Which columns are numbers, [d].
+    """
+
+    rows: Any
+    numbers: Tensor
+    numeric: NDArray[np.bool_]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape [n, d]."""
+        return tuple(self.numbers.shape)
+
+    def columns(self, which: Any) -> Any:
+        """Return the columns that a column transformer selects, as numbers if all of them are."""
+        part = _safe_indexing(self.rows, which, axis=1)
+        names = list(self.rows.columns) if isinstance(self.rows, pd.DataFrame) else None
+        chosen = pd.DataFrame([np.arange(len(self.numeric))], columns=names)
+        places = np.atleast_1d(np.asarray(_safe_indexing(chosen, which, axis=1)).ravel())
+        if np.ndim(part) < 2 or not self.numeric[places].all():
+            return part
+        return self.numbers[:, torch.from_numpy(places)]
+
+
+def table(rows: Any) -> Table | None:
+    """Return a user's rows as a table of numbers that can be differentiated.
+
+    Args:
+        rows: The rows.
+
+    Returns:
+        The table; `None` for sparse rows and for texts.
+    """
+    is_sparse: bool = sparse.issparse(rows)
+    if is_sparse or np.ndim(rows) != 2:
+        return None
+    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows).infer_objects()
+    numeric = np.array([pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes])
+    numbers = np.full(frame.shape, np.nan)
+    numbers[:, numeric] = frame.loc[:, numeric].to_numpy(dtype=np.float64, na_value=np.nan)
+    return Table(rows, torch.from_numpy(numbers), numeric)
+
+
 Columns: TypeAlias = Tensor | SparseColumns
 
 
@@ -51,6 +102,8 @@ def as_columns(rows: Any) -> Columns:
     """
     if isinstance(rows, Tensor | SparseColumns):
         return rows
+    if isinstance(rows, Table):
+        return rows.numbers if rows.numeric.all() else as_columns(rows.rows)
     is_sparse: bool = sparse.issparse(rows)
     if is_sparse:
         matrix: Any = sparse.coo_array(sparse.csr_array(rows))
@@ -75,7 +128,7 @@ def as_rows(columns: Any) -> Any:
     if isinstance(columns, SparseColumns):
         places = columns.rows.numpy(), columns.columns.numpy()
         return sparse.csr_array((columns.values.detach().numpy(), places), shape=columns.shape)
-    return columns
+    return columns.rows if isinstance(columns, Table) else columns
 
 
 def as_sparse(columns: Columns) -> SparseColumns:

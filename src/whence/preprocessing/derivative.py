@@ -11,9 +11,12 @@ where e = ∂ℓ/∂f, S = ∂²ℓ/∂f² and u = Φ v. Both adjoints go back t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.preprocessing.columns import Columns, SparseColumns
@@ -47,6 +50,15 @@ class Adjoints:
         """Return −φ̄ of quantity k."""
         return -self._outer(rows, self.slopes[..., k], self.theta)
 
+    def of_rows(self, where: NDArray[np.intp]) -> Adjoints:
+        """Return those of some training rows."""
+        at = torch.from_numpy(where)
+        return replace(self, pulls=self.pulls[at], bends=self.bends[at])
+
+    def padded(self, n: int) -> Adjoints:
+        """Return those of n training rows, the last of which have no weight."""
+        return replace(self, pulls=padded(self.pulls, n), bends=padded(self.bends, n))
+
     @staticmethod
     def _outer(rows: Columns, left: Tensor, right: Tensor) -> Tensor:
         """Return left [b, c] times right [c, d] where the columns hold numbers."""
@@ -64,30 +76,42 @@ def numbers_of(columns: Columns) -> Tensor:
     return columns.values if isinstance(columns, SparseColumns) else columns
 
 
-def pulled_back(train: Columns, queries: Columns, adjoints: Adjoints, inputs: Tensor) -> Tensor:
+def padded(rows: Tensor, n: int) -> Tensor:
+    """Return rows with zeros below, up to n.
+
+    Args:
+        rows: [m, ...].
+        n: >= m.
+    """
+    if len(rows) == n:
+        return rows
+    return torch.cat([rows, rows.new_zeros(n - len(rows), *rows.shape[1:])])
+
+
+def pulled_back(
+    train: Columns, queries: Columns | None, adjoints: Adjoints, inputs: Tensor
+) -> Tensor:
     """Return −dL of k quantities in what the features were made of.
 
     Args:
         train: Φ, as a function of the inputs.
-        queries: φ, as a function of the inputs.
+        queries: φ, as a function of the inputs, or `None` if it is held.
         adjoints: Φ̄ and φ̄.
         inputs: What is differentiated: which rows are there, or their numbers.
 
     Returns:
         The derivatives, [..., k] behind the shape of the inputs.
     """
-    features, others = numbers_of(train), numbers_of(queries)
-    parts = [part for part in (features, others) if part.requires_grad]
-    columns = []
+    moved: list[tuple[Columns, Callable[[Columns, int], Tensor]]] = [(train, adjoints.of_train)]
+    if queries is not None:
+        moved.append((queries, adjoints.of_queries))
+    moved = [pair for pair in moved if numbers_of(pair[0]).requires_grad]
+    parts, columns = [numbers_of(rows) for rows, _ in moved], []
     for k in range(adjoints.directions.shape[-1]):
         if not parts:
             columns.append(torch.zeros_like(inputs))
             continue
-        weights = []
-        if features.requires_grad:
-            weights.append(adjoints.of_train(train, k))
-        if others.requires_grad:
-            weights.append(adjoints.of_queries(queries, k))
+        weights = [adjoint(rows, k) for rows, adjoint in moved]
         (gradient,) = torch.autograd.grad(
             parts, inputs, weights, retain_graph=True, allow_unused=True
         )

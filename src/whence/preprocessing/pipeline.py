@@ -33,6 +33,7 @@ from torch import Tensor
 from whence.preprocessing.columns import (
     Columns,
     SparseColumns,
+    Table,
     as_columns,
     as_rows,
     selected,
@@ -316,6 +317,8 @@ def _of(rows: Any, columns: Any) -> Any:
     """Return the columns that a column transformer hands to one of its steps."""
     if columns is None:
         return rows
+    if isinstance(rows, Table):
+        return rows.columns(columns)
     if isinstance(rows, Tensor | SparseColumns):
         return selected(rows, np.atleast_1d(np.arange(rows.shape[1])[columns]))
     return _safe_indexing(rows, columns, axis=1)
