@@ -1,0 +1,209 @@
+"""Any fitted estimator: seen through its predictions, and fitted again by its own library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from whence.adapters.answers import Answer, answer_of
+from whence.adapters.refitting import SEED, Refitting, template_of
+from whence.adapters.rows import RowExamples
+from whence.adapters.tabular import as_rows
+from whence.errors import InvalidInput, NotFitted, UnsupportedModel, warn_user
+from whence.objective.cache import first_time
+from whence.objective.losses import Loss
+from whence.objective.trained import Data, Trained
+
+Floats = NDArray[np.float64]
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Estimator(Trained):
+    """A fitted estimator with its data, without derivatives.
+
+    Args:
+        fitted: The estimator.
+        refitting: How it is fitted again.
+        answer: How its predictions are read.
+        train: The training rows.
+        weights: wᵢ >= 0, [n]; rows with 0 were left out.
+        names: The columns it was fitted on, or `None` for an array.
+        notes: What a reader must know, a sentence each.
+    """
+
+    fitted: Any
+    refitting: Refitting
+    answer: Answer
+    train: RowExamples
+    weights: Tensor
+    names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+    convex: bool = False
+
+    @property
+    def loss(self) -> Loss:  # type: ignore[override]
+        """The loss of its predictions, which need not be what was minimized."""
+        return self.answer.loss
+
+    @property
+    def trained_loss(self) -> Loss:  # type: ignore[override]
+        """The same loss."""
+        return self.answer.loss
+
+    @property
+    def classes(self) -> tuple[Any, ...]:  # type: ignore[override]
+        """The user's names of the classes."""
+        return self.answer.classes
+
+    def __repr__(self) -> str:
+        """Return the estimator and the number of rows."""
+        return f"<{type(self.fitted).__name__} on {len(self.weights):,} rows>"
+
+    def identity(self) -> tuple[Tensor | str, ...]:
+        """Return the estimator's settings."""
+        return (repr(self), repr(self.refitting.template))
+
+    def examples(self, data: Data) -> RowExamples:
+        """Check and encode (X, y): one row or many."""
+        if isinstance(data, RowExamples):
+            return data
+        if not isinstance(data, tuple) or len(data) != 2:
+            raise InvalidInput(
+                f"Expected a pair (X, y). Got {type(data).__name__}. Pass queries as (X, y)."
+            )
+        return encoded(data[0], data[1], self.train.inputs.shape[1], self.names, self.answer)
+
+    def outputs(self, examples: Any) -> Tensor:
+        """Return log-probabilities, decision values or predictions, [b, c]."""
+        return torch.from_numpy(self.answer.outputs(self.fitted, examples.inputs))
+
+    def refit(self, weights: Tensor | None = None) -> Estimator:
+        """Return the estimator's own fit on the rows with weight."""
+        weights = self.weights if weights is None else weights
+        fitted, converged = self.refitting(weights.double().numpy())
+        if not converged and first_time(self, "a refit has not converged"):
+            warn_user(
+                f"Expected refits of {type(self.fitted).__name__} to converge. Got one that "
+                "stopped early. Raise max_iter, or scale the columns."
+            )
+        return replace(self, fitted=fitted, weights=weights)
+
+
+def encoded(
+    x: Any, y: Any, width: int, names: tuple[str, ...] | None, answer: Answer
+) -> RowExamples:
+    """Return a user's (X, y) as rows with encoded targets.
+
+    Args:
+        x: Rows, or one row.
+        y: Their targets, or one.
+        width: How many columns there are.
+        names: Their names, or `None`.
+        answer: What encodes the targets.
+    """
+    rows, ids = as_rows(x, width, names)
+    labels = labels_of(y)
+    if rows.shape[0] == 1 and labels.shape[:1] != (1,):
+        labels = labels_of(labels.reshape(1, -1))  # one row, with its target or targets
+    if len(labels) != rows.shape[0]:
+        raise InvalidInput(
+            f"Expected one target per row. Got {rows.shape[0]} rows and {len(labels)} targets."
+        )
+    return RowExamples(inputs=rows, targets=answer.targets(labels), ids=ids)
+
+
+def labels_of(y: Any) -> NDArray[Any]:
+    """Return targets as an array, [n] or [n, k].
+
+    Args:
+        y: As a user passes them.
+    """
+    labels = np.asarray(y.to_numpy() if isinstance(y, pd.Series | pd.DataFrame) else y)
+    return labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
+
+
+def anything(estimator: Any, X: Any, y: Any, sample_weight: Floats | None) -> Estimator:
+    """Return any fitted estimator with its data as a model without derivatives.
+
+    Args:
+        estimator: Fitted; it has `fit`, and `predict`, `predict_proba` or `decision_function`.
+        X: The rows it was fitted on, [n, d].
+        y: The targets it was fitted on, [n] or [n, k].
+        sample_weight: The sample weights it was fitted with, or `None`.
+
+    Returns:
+        The model.
+
+    Raises:
+        NotFitted: If the estimator has not been fitted.
+        UnsupportedModel: If it predicts nothing from rows and targets.
+        InvalidInput: If X or y cannot be what it was fitted on.
+    """
+    check_usable(estimator)
+    names = tuple(X.columns) if isinstance(X, pd.DataFrame) else None
+    labels = labels_of(y)
+    answer = answer_of(estimator, labels)
+    train = encoded(X, labels, X.shape[1] if hasattr(X, "shape") else np.shape(X)[1], names, answer)
+    n = len(train)
+    weights = np.ones(n) if sample_weight is None else sample_weight
+    template, seeded = template_of(estimator)
+    notes = [answer.note] if answer.note else []
+    if seeded:
+        notes.append(
+            f"The model was fitted without a seed: refits draw with random_state={SEED}, and "
+            "differ from the model by chance too."
+        )
+    model = Estimator(
+        fitted=estimator,
+        refitting=Refitting(
+            template=template,
+            rows=train.inputs,
+            labels=labels,
+            weighted=sample_weight is not None,
+            classifies=bool(answer.classes),
+        ),
+        answer=answer,
+        train=train,
+        weights=torch.from_numpy(weights),
+        names=names,
+        notes=tuple(notes),
+    )
+    return model
+
+
+def check_usable(estimator: Any) -> None:
+    """Raise unless an object is fitted and predicts.
+
+    Args:
+        estimator: What a user passed.
+
+    Raises:
+        NotFitted: If it has not been fitted.
+        UnsupportedModel: If it has no `fit`, or nothing to predict with.
+    """
+    name = type(estimator).__name__
+    if isinstance(estimator, type):
+        raise NotFitted(f"Expected a fitted estimator. Got the class {estimator.__name__} itself.")
+    if not hasattr(estimator, "fit"):
+        raise UnsupportedModel(
+            f"Expected an estimator with fit and predict. Got {name}. For a torch module use "
+            "whence.from_torch."
+        )
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError as error:
+        raise NotFitted(
+            f"Expected a fitted estimator. Got {name} before .fit(X, y). Fit it, and pass the "
+            "same X and y."
+        ) from error
+    except TypeError:
+        pass
