@@ -15,8 +15,7 @@ from torch import Tensor
 
 from whence.adapters.answers import Answer, answer_of
 from whence.adapters.refitting import SEED, Refitting, template_of
-from whence.adapters.rows import RowExamples
-from whence.adapters.tabular import as_rows
+from whence.adapters.rows import RowExamples, encoded, labels_of
 from whence.errors import InvalidInput, NotFitted, UnsupportedModel, warn_user
 from whence.objective.cache import first_time
 from whence.objective.losses import Loss
@@ -74,13 +73,8 @@ class Estimator(Trained):
 
     def examples(self, data: Data) -> RowExamples:
         """Check and encode (X, y): one row or many."""
-        if isinstance(data, RowExamples):
-            return data
-        if not isinstance(data, tuple) or len(data) != 2:
-            raise InvalidInput(
-                f"Expected a pair (X, y). Got {type(data).__name__}. Pass queries as (X, y)."
-            )
-        return encoded(data[0], data[1], self.train.inputs.shape[1], self.names, self.answer)
+        width = self.train.inputs.shape[1]
+        return encoded(data, width, self.names, self.answer.targets)
 
     def outputs(self, examples: Any) -> Tensor:
         """Return log-probabilities, decision values or predictions, [b, c]."""
@@ -96,39 +90,6 @@ class Estimator(Trained):
                 "stopped early. Raise max_iter, or scale the columns."
             )
         return replace(self, fitted=fitted, weights=weights)
-
-
-def encoded(
-    x: Any, y: Any, width: int, names: tuple[str, ...] | None, answer: Answer
-) -> RowExamples:
-    """Return a user's (X, y) as rows with encoded targets.
-
-    Args:
-        x: Rows, or one row.
-        y: Their targets, or one.
-        width: How many columns there are.
-        names: Their names, or `None`.
-        answer: What encodes the targets.
-    """
-    rows, ids = as_rows(x, width, names)
-    labels = labels_of(y)
-    if rows.shape[0] == 1 and labels.shape[:1] != (1,):
-        labels = labels_of(labels.reshape(1, -1))  # one row, with its target or targets
-    if len(labels) != rows.shape[0]:
-        raise InvalidInput(
-            f"Expected one target per row. Got {rows.shape[0]} rows and {len(labels)} targets."
-        )
-    return RowExamples(inputs=rows, targets=answer.targets(labels), ids=ids)
-
-
-def labels_of(y: Any) -> NDArray[Any]:
-    """Return targets as an array, [n] or [n, k].
-
-    Args:
-        y: As a user passes them.
-    """
-    labels = np.asarray(y.to_numpy() if isinstance(y, pd.Series | pd.DataFrame) else y)
-    return labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
 
 
 def anything(estimator: Any, X: Any, y: Any, sample_weight: Floats | None) -> Estimator:
@@ -152,7 +113,7 @@ def anything(estimator: Any, X: Any, y: Any, sample_weight: Floats | None) -> Es
     names = tuple(X.columns) if isinstance(X, pd.DataFrame) else None
     labels = labels_of(y)
     answer = answer_of(estimator, labels)
-    train = encoded(X, labels, X.shape[1] if hasattr(X, "shape") else np.shape(X)[1], names, answer)
+    train = encoded((X, labels), np.shape(X)[1], names, answer.targets)
     n = len(train)
     weights = np.ones(n) if sample_weight is None else sample_weight
     template, seeded = template_of(estimator)

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from whence.errors import InvalidInput
-from whence.methods.influence import chosen
+from whence.methods.default import chosen
 from whence.methods.method import Method
 from whence.methods.prediction import MeasureLike
 from whence.objective.trained import Data, Trained
@@ -156,7 +156,8 @@ def compare_influence(
             f"{len(objective_a.train)} and {len(objective_b.train)} training examples, or other "
             "labels. Fit both on the same rows."
         )
-    first, second = chosen(method), chosen(method if method_b is None else method_b)
+    first = chosen(objective_a, method)
+    second = chosen(objective_b, method if method_b is None else method_b)
     a = first.fit(objective_a).scores(queries_a, measure=measure)
     b = second.fit(objective_b).scores(queries_b, measure=measure)
     ranks = _ranks(a.values[0]), _ranks(b.values[0])

@@ -17,7 +17,7 @@ from torch import Tensor
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
 from whence.methods.changes import group_effect
-from whence.methods.influence import chosen
+from whence.methods.default import chosen
 from whence.methods.leave_one_out import converged
 from whence.methods.method import Method
 from whence.methods.prediction import Floats, Indices, MeasureLike, Order, as_array, positions
@@ -232,7 +232,7 @@ def domain_mismatch(
     base = converged(objective) if order == "refit" else objective
     examples = objective.examples(queries)
     quantity = measure_of(objective.loss, measure)
-    found = chosen(method, solver, damping).fit(objective)
+    found = chosen(objective, method, solver, damping).fit(objective)
     values, diagnostics = found.mean_values(examples, quantity, np.arange(len(objective.train)))
     each = as_array(values)
     features = _features(objective.train)

@@ -16,7 +16,7 @@ from whence.evaluation.bank import Together, subset_bank
 from whence.evaluation.identity import identity_of
 from whence.evaluation.metrics import LDS, lds
 from whence.linalg.solver import Solver
-from whence.methods.influence import chosen
+from whence.methods.default import chosen
 from whence.methods.leave_one_out import converged
 from whence.methods.method import Method
 from whence.methods.prediction import MeasureLike, measure_name
@@ -83,7 +83,7 @@ def evaluate(
         raise InvalidInput(f"Expected at least 3 subsets. Got {subsets}.")
     base = converged(objective)
     examples = base.examples(queries)
-    found = chosen(method, solver, damping).fit(base)
+    found = chosen(base, method, solver, damping).fit(base)
     scores = found.scores(examples, measure=measure)
     retrain = _Refit(base=base, queries=examples, measure=measure_of(base.trained_loss, measure))
     with tempfile.TemporaryDirectory() as scratch:

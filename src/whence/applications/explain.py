@@ -17,7 +17,7 @@ from whence.applications.queries import Inputs, encoded
 from whence.errors import InvalidInput
 from whence.evaluation.agreement import Agreement, agreement
 from whence.linalg.solver import Solver
-from whence.methods.influence import chosen
+from whence.methods.default import chosen
 from whence.methods.leave_one_out import leave_one_out
 from whence.methods.method import Attribution, Method
 from whence.methods.model_quality import ModelQuality, model_quality
@@ -425,7 +425,7 @@ def explain(
     """
     if k < 1:
         raise InvalidInput(f"Expected k >= 1 examples to show. Got {k}.")
-    scoring = chosen(method, solver, damping)
+    scoring = chosen(trained, method, solver, damping)
     examples, labeled = encoded(trained, query)
     if len(examples) != 1:
         raise InvalidInput(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.errors import InvalidInput
-from whence.methods.influence import chosen
+from whence.methods.default import chosen
 from whence.methods.leave_one_out import converged, refit_without
 from whence.methods.method import Method
 from whence.objective.trained import Data, Trained
@@ -133,7 +133,7 @@ def flip_set(
         return columns[:, before] - columns[:, runner_up]
 
     at_start = float(lead(outputs, queries.targets)[0])
-    scores = chosen(method).fit(base).scores(queries, measure=lead).values[0]
+    scores = chosen(base, method).fit(base).scores(queries, measure=lead).values[0]
     ranking = np.argsort(scores, kind="stable")
     ranking = ranking[scores[ranking] < 0][: min(largest, n - 1)]
     outcomes: dict[int, tuple[int, float]] = {}

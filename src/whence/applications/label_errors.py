@@ -17,7 +17,7 @@ from torch import Tensor
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
 from whence.methods.changes import relabel_gain
-from whence.methods.influence import chosen
+from whence.methods.default import chosen, default_method
 from whence.methods.loo_loss import (
     LooOutputs,
     best_penalty,
@@ -283,6 +283,8 @@ def find_label_errors(
     labels, train = _labels(objective), objective.train
     everything = np.arange(len(train))
     smooth = isinstance(objective, Objective)
+    if method is None and objective.differentiable() is None:
+        method = default_method(objective)
     if method is None:
         quick = penalty_applies(objective) and operations(objective) <= _A_MINUTE
         method = "held_out_loss" if quick else "self_influence" if smooth else "loss"
@@ -299,7 +301,8 @@ def find_label_errors(
         without = loo_outputs(objective_of(objective), everything, **options)
     own, diagnostics = None, Diagnostics(notes=objective.notes)
     if isinstance(method, Method) or smooth:
-        found = chosen(method if isinstance(method, Method) else None, **options).fit(objective)
+        scorer = method if isinstance(method, Method) else None
+        found = chosen(objective, scorer, **options).fit(objective)
         ranked, diagnostics = found.self_values(everything)
         own = as_array(ranked)
     if without is not None:

@@ -19,7 +19,8 @@ from whence.linalg.solver import Inverse
 from whence.linear.features import DenseFeatures
 from whence.linear.objective import LinearObjective
 from whence.methods.changes import perturbation
-from whence.methods.influence import Influence, chosen, inverse_of
+from whence.methods.default import chosen
+from whence.methods.influence import Influence, inverse_of
 from whence.methods.method import Method
 from whence.network.objective import ModuleObjective
 from whence.objective.objective import Objective
@@ -185,7 +186,7 @@ def strongest(
         >>> len(whence.attacks.strongest(objective, (images[:1], y[:1]), 3))
         3
     """
-    scores = chosen(method).fit(objective).scores(queries)
+    scores = chosen(objective, method).fit(objective).scores(queries)
     total = np.abs(scores.values.sum(0))
     candidates = np.argsort(-total, kind="stable")[: max(_CANDIDATES, m)]
     moves = np.abs(perturbation(objective, candidates, queries, method=method))

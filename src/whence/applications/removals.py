@@ -15,7 +15,7 @@ from tqdm import tqdm
 from whence.errors import InvalidInput
 from whence.evaluation.figure import axes
 from whence.linalg.solver import Solver
-from whence.methods.influence import chosen
+from whence.methods.default import chosen
 from whence.methods.leave_one_out import converged
 from whence.methods.method import Method
 from whence.methods.prediction import Floats, MeasureLike, as_array
@@ -155,7 +155,7 @@ def removal_curve(
     half = len(encoded) // 2
     choosing, judging = encoded.subset(order[:half]), encoded.subset(order[half:])
     quantity = measure_of(base.trained_loss, measure)
-    found = chosen(method, solver, damping).fit(base)
+    found = chosen(base, method, solver, damping).fit(base)
     values, _ = found.mean_values(choosing, measure_of(base.loss, measure), np.arange(n))
     ranking = np.argsort(-as_array(values), kind="stable")
     rankings = [ranking, ranking[::-1], *(generator.permutation(n) for _ in range(_RANDOM))]

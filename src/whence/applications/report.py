@@ -11,7 +11,7 @@ import numpy as np
 from whence.applications.queries import Inputs, encoded
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
-from whence.methods.influence import chosen
+from whence.methods.default import chosen
 from whence.methods.method import Method
 from whence.methods.model_quality import model_quality
 from whence.methods.prediction import MeasureLike
@@ -98,7 +98,7 @@ def report(
     """
     if k < 1:
         raise InvalidInput(f"Expected k >= 1. Got {k}.")
-    scoring = chosen(method, solver, damping)
+    scoring = chosen(trained, method, solver, damping)
     examples, labeled = encoded(trained, queries)
     about_what = default_measure(trained, examples.subset(np.arange(1)))
     quantity = about_what if measure is None else measure

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from whence.errors import InvalidInput
-from whence.methods.influence import chosen
+from whence.methods.default import chosen
 from whence.methods.method import Method
 from whence.methods.prediction import Floats, MeasureLike
 from whence.objective.trained import Data, Trained
@@ -125,7 +125,7 @@ def stability(
     """
     if len(models) < 2 or k < 1:
         raise InvalidInput(f"Expected at least 2 models and k >= 1. Got {len(models)} and k={k}.")
-    scorer = chosen(method)
+    scorer = chosen(models[0], method)
     each = [scorer.fit(model).scores(queries, measure=measure) for model in models]
     mean = average(each)
     values = np.stack([scores.values for scores in each])

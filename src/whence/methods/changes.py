@@ -14,7 +14,7 @@ from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
 from whence.methods.fit_quality import diagnostics
-from whence.methods.influence import chosen
+from whence.methods.default import chosen
 from whence.methods.leave_one_out import converged, refit_without
 from whence.methods.method import Method
 from whence.methods.prediction import (
@@ -105,7 +105,7 @@ def group_effect(
                 f"Expected order='first' or 'refit' with method={method!r}, whose scores add up. "
                 f"Got {order!r}, which is an order of influence."
             )
-        found = chosen(method, solver, damping).fit(objective)
+        found = chosen(objective, method, solver, damping).fit(objective)
         scores = found.scores(queries, measure=measure, indices=where)
         return np.asarray(scores.values.sum(1), dtype=np.float64)
     smooth = objective_of(objective)
@@ -297,7 +297,7 @@ def perturbation(
         >>> whence.perturbation(objective, [0, 1], (X[9], y[9])).shape
         (2, 10)
     """
-    found = chosen(method, solver, damping).fit(objective)
+    found = chosen(objective, method, solver, damping).fit(objective)
     where = positions(objective, indices)
     quantity = measure_of(objective.loss, measure)
     return as_array(found.input_gradient(objective.examples(query), quantity, where))

@@ -93,32 +93,6 @@ class Influence(Method):
         return Influence(order="refined", solver=self.solver, damping=self.damping)
 
 
-def chosen(
-    method: Method | None, solver: Solver | None = None, damping: float | None = None
-) -> Method:
-    """Return the method that a user's options name: influence, unless another is given.
-
-    Args:
-        method: The method, or `None`.
-        solver: Of influence.
-        damping: Of influence.
-
-    Returns:
-        The method.
-
-    Raises:
-        InvalidInput: If a method is given and options of influence too.
-    """
-    if method is None:
-        return Influence(solver=solver, damping=damping)
-    if solver is not None or damping is not None:
-        raise InvalidInput(
-            f"Expected solver= and damping= without method=. Got method={method!r} too. Pass them "
-            "to the method, as in whence.Influence(solver=..., damping=...)."
-        )
-    return method
-
-
 def inverse_of(objective: Objective, k: int = 1) -> Inverse:
     """Return the inverse curvature that influence uses by default.
 
