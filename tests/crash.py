@@ -175,6 +175,7 @@ def start(work: Callable[[Path], None], folder: Path, trap: Trap | None = None) 
         return process
     code = RAW
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's & takes away
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         for name in CALLS:
             setattr(os, name, watched(name, trap))

@@ -24,12 +24,17 @@ from whence.curvature.kronecker import KFAC as KFAC
 from whence.linalg.cg import CG as CG
 from whence.linalg.cholesky import Cholesky as Cholesky
 from whence.linalg.lissa import LiSSA as LiSSA
+from whence.methods.boostin import BoostIn as BoostIn
+from whence.methods.boosting import Boosting as Boosting
 from whence.methods.changes import edit as edit
 from whence.methods.changes import group_effect as group_effect
 from whence.methods.changes import perturbation as perturbation
+from whence.methods.data_oob import DataOOB as DataOOB
+from whence.methods.forest import ForestWeights as ForestWeights
 from whence.methods.influence import Influence as Influence
 from whence.methods.influence import influence as influence
 from whence.methods.influence import self_influence as self_influence
+from whence.methods.leaf_kernel import LeafKernel as LeafKernel
 from whence.methods.leave_one_out import LeaveOneOut as LeaveOneOut
 from whence.methods.leave_one_out import leave_one_out as leave_one_out
 from whence.methods.metagradient import Metagradient as Metagradient

@@ -45,22 +45,23 @@ class Demonstration:
 
     def __str__(self) -> str:
         """Return the demonstration as text."""
-        n = len(self.labels)
+        n, explanation, quantity = len(self.labels), self.explanation, self.explanation.quantity
+        now = quantity.text(quantity.read(self.loss), 2)
         lines = [
             f"Softmax regression on {n} handwritten digits: {self.accuracy:.1%} of the test "
             "digits read correctly.",
             f"Test digit {self.position} is a {self.truth}. The model says {self.predicted} "
-            f"with probability {self.probability:.2f}; its loss is {self.loss:.3f} nats.",
+            f"with probability {self.probability:.2f}, and gives {self.truth} only {now}.",
             "",
         ]
-        for title, verb, effects in (
-            ("Most helpful training digits", "rise", self.explanation.helpful),
-            ("Most harmful training digits", "fall", self.explanation.harmful),
-        ):
-            lines.append(f"{title} (without it the loss would ...)")
+        sides = (explanation.lowering, explanation.raising)
+        for phrase, effects in zip(quantity.phrases[::-1], sides, strict=True):
+            lines.append(
+                f"Training digits that push {phrase} (without it {quantity.name} would be)"
+            )
             lines += [
                 f"  digit {effect.position:>4}, a {self.labels[effect.position]}: "
-                f"{verb} by {abs(effect.effect):.3f} to {self.loss + effect.effect:.3f}"
+                + quantity.text(quantity.read(self.loss + effect.effect), 2)
                 for effect in effects[:5]
             ]
         return "\n".join([*lines, "", str(self.verification)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,30 @@ from whence.errors import InvalidInput
 from whence.result import Card, Result
 
 Floats = NDArray[np.floating[Any]]
+FitStatus: TypeAlias = Literal["converged", "nearly converged", "not converged", "not measured"]
+
+_CONVERGED, _NEARLY = 0.1, 1.0  # what finishing the fit may change, beside what is shown
+
+
+def fit_status(far: float | None) -> FitStatus:
+    """Return whether a fit is good enough: the one rule of results, pages and `diagnose`.
+
+    Args:
+        far: What finishing the fit would change, beside the effects shown (or that of removing one
+            typical example); `None` where it was not measured.
+
+    Returns:
+        "converged" up to a tenth, "nearly converged" up to one, else "not converged".
+    """
+    if far is None:
+        return "not measured"
+    return (
+        "converged"
+        if far <= _CONVERGED
+        else "nearly converged"
+        if far <= _NEARLY
+        else "not converged"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +49,18 @@ class Diagnostics:
     Args:
         solver: What inverted the curvature, and why it was chosen, in words; empty where nothing
             was inverted.
+        curvature: The curvature that was inverted, or that an approximation stands for.
         gradient_norm: ‖∇R(θ̂)‖; zero where the fit has converged.
-        gradient_in_examples: The same in units of the gradient wᵢ‖gᵢ‖/n of one typical example:
-            "the fit is as far from its optimum as if this many examples had been removed".
+        gradient_in_examples: What finishing the fit would change, in units of what removing one
+            typical example does: beside the effects shown where there are some, else in the metric
+            of the inverse curvature (the Newton decrement).
+        unfinished: What finishing the fit would change, beside the largest effect shown.
         damping: λ added to the curvature.
         damping_reason: Why this λ.
-        residual: The largest relative residual ‖b − A x‖/‖b‖ of any solve.
+        residual: The largest relative residual ‖b − A x‖/‖b‖ of any solve; of refined results the
+            gradient that is left, beside that of the removal itself.
+        approximation_error: The relative residual of a Kronecker inverse in the exact Gauss–Newton
+            system, on random training gradients: zero if the approximation were exact.
         iterations: Steps of the iterative solver; 0 for a factorization.
         converged: Whether every solve whose residual was measured reached its tolerance.
         smallest_eigenvalue: Of the (damped) curvature.
@@ -39,16 +69,25 @@ class Diagnostics:
     """
 
     solver: str = ""
+    curvature: str = ""
     gradient_norm: float | None = None
     gradient_in_examples: float | None = None
+    unfinished: float | None = None
     damping: float = 0.0
     damping_reason: str = ""
     residual: float | None = None
+    approximation_error: float | None = None
     iterations: int = 0
     converged: bool = True
     smallest_eigenvalue: float | None = None
     largest_eigenvalue: float | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def fit(self) -> FitStatus:
+        """Whether the fit is good enough for what is shown."""
+        far = self.gradient_in_examples if self.unfinished is None else self.unfinished
+        return fit_status(far)
 
     def __str__(self) -> str:
         """Return one line per fact."""
@@ -61,13 +100,26 @@ class Diagnostics:
                 f"solve         {state}, relative residual {self.residual:.1e}, "
                 f"{self.iterations} iterations"
             )
+        elif self.approximation_error is not None:
+            lines.append(
+                "solve         closed form; relative residual in the exact Gauss-Newton system "
+                f"{self.approximation_error:.2g}"
+            )
         elif self.solver:
             lines.append("solve         residual not measured")
         if self.gradient_norm is not None:
-            lines.append(
-                f"fit           gradient norm {self.gradient_norm:.2e}, the gradient of "
-                f"{self.gradient_in_examples:.2g} typical training examples"
+            beside = (
+                ""
+                if self.unfinished is None
+                else f", {self.unfinished:.2g} times the largest effect shown"
             )
+            lines.append(
+                f"fit           {self.fit}: gradient norm {self.gradient_norm:.2e}; finishing it "
+                f"changes as much as removing {self.gradient_in_examples:.2g} typical training "
+                f"examples{beside}"
+            )
+        if self.curvature:
+            lines.append(f"curvature     {self.curvature}")
         if self.damping_reason:
             lines.append(f"damping       {self.damping:.3g} ({self.damping_reason})")
         if self.smallest_eigenvalue is not None and self.largest_eigenvalue is not None:

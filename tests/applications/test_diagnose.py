@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from sklearn.datasets import load_breast_cancer
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
 
 import whence
 from tests.linear.test_objective import CASES, hessian
 from tests.network.zoo import SIZE, objective_of
+from whence.curvature import minimum
+from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput, NotConvergedWarning
-from whence.methods import fit_quality as quality
+from whence.linalg import materialize
 from whence.methods.fit_quality import fit_quality
+from whence.objective.objective import Objective
 
 
 def test_spectrum_of_a_linear_model() -> None:
@@ -36,7 +45,8 @@ def test_a_converged_fit() -> None:
     assert diagnosis.minimum
     assert diagnosis.sufficient_damping == 0
     assert "Converged?        yes" in str(diagnosis)
-    assert "none is needed" in str(diagnosis)
+    assert diagnosis.damping == 0
+    assert "none: the objective is convex; of the Hessian" in str(diagnosis)
 
 
 @pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
@@ -54,28 +64,93 @@ def test_a_saddle_names_the_damping_that_mends_it() -> None:
     assert "no: the smallest eigenvalue" in str(diagnosis)
 
 
+def gradients(objective: Objective) -> Tensor:
+    """(wᵢ/n) gᵢ as columns, [p, n]."""
+    weights = objective.weights / len(objective.train)
+    return objective.gradient_columns(objective.train, objective.loss) * weights
+
+
 @pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
-@pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
+@pytest.mark.parametrize("solver", [None, whence.EKFAC()])
 @pytest.mark.parametrize("name", ["mlp", "cnn", "gpt2"])
-def test_the_quality_of_a_fit_is_that_of_all_gradients(name: str) -> None:
+def test_the_quality_of_a_fit_is_its_newton_decrement(name: str, solver: Any) -> None:
     objective = objective_of(name)
-    n = len(objective.train)
-    each = objective.gradient_columns(objective.train, objective.loss) * objective.weights / n
-    norm = float((each.sum(1) + objective.l2 * objective.params).norm())
-    typical = float(each.square().sum(0).mean().sqrt())
-    found = fit_quality(objective)
-    assert found[0] == pytest.approx(norm, rel=1e-9)
-    assert found[1] == pytest.approx(norm / typical, rel=0.3)  # 16 random signs
+    prepared = prepare(objective, 1, solver=solver, damping=0.5)
+    inverse = materialize(prepared.inverse)
+    each = gradients(objective)
+    slope = each.sum(1) + objective.l2 * objective.params
+    typical = float((each * (inverse @ each)).sum(0).mean().sqrt())
+    found = fit_quality(objective, prepared)
+    assert found.gradient_norm == pytest.approx(float(slope.norm()), rel=1e-9)
+    expected = float((slope @ inverse @ slope).sqrt()) / typical
+    assert found.in_examples == pytest.approx(expected, rel=0.4)  # eight random sums
 
 
 @pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
-def test_a_sample_tells_the_size_of_a_typical_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = fit_quality(objective_of("mlp"))
-    monkeypatch.setattr(quality, "_TYPICAL", SIZE // 2)
-    norm, in_examples = fit_quality(objective_of("mlp"))
-    assert norm == pytest.approx(whole[0], rel=1e-9)
-    assert in_examples == pytest.approx(whole[1], rel=0.5)
-    assert in_examples != whole[1]
+def test_a_sample_tells_the_size_of_a_typical_removal(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for most in (SIZE, SIZE // 2):
+        monkeypatch.setattr(minimum, "_TYPICAL", most)
+        objective = objective_of("mlp")
+        found.append(fit_quality(objective, prepare(objective, 1, damping=0.5)))
+    assert found[0].gradient_norm == pytest.approx(found[1].gradient_norm, rel=1e-9)
+    assert found[0].in_examples == pytest.approx(found[1].in_examples, rel=0.5)
+    assert found[0].in_examples != found[1].in_examples
+
+
+def unfinished(scale: float) -> Any:
+    """An unpenalized logistic model some way from its optimum, its first column in other units."""
+    x, y = load_breast_cancer(return_X_y=True)
+    x = StandardScaler().fit_transform(x[:, :4])
+    model = LogisticRegression(C=np.inf, tol=1e-10, max_iter=10_000).fit(x, y)
+    model.coef_ += 0.3
+    model.coef_[0, 0] /= scale
+    x[:, 0] *= scale
+    return whence.from_sklearn(model, x, y), x[:5], y[:5]
+
+
+@pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
+def test_convergence_does_not_depend_on_the_units_of_columns() -> None:
+    found, norms = [], []
+    for scale in (1.0, 1e4):
+        objective, x, y = unfinished(scale)
+        measured = whence.influence(objective, (x, y)).diagnostics
+        decrement = fit_quality(objective, prepare(objective, 1)).in_examples
+        found.append((measured.gradient_in_examples, measured.unfinished, decrement))
+        norms.append(measured.gradient_norm)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-4)
+    assert norms[1] > 100 * norms[0]
+
+
+@pytest.mark.parametrize("order", ["first", "newton"])
+@pytest.mark.parametrize("indices", [None, [3, 8]])
+def test_what_finishing_would_change_stands_beside_what_is_shown(
+    order: Any, indices: list[int] | None
+) -> None:
+    objective, x, y = unfinished(1.0)
+    with pytest.warns(NotConvergedWarning, match="times the largest effect shown"):
+        scores = whence.influence(objective, (x, y), order=order, indices=indices)
+    finished = objective.refit()
+    queries = objective.examples((x, y))
+    step = (objective.params - finished.params).unsqueeze(1)
+    change = objective.gradient_dot(queries, objective.loss, step).norm()
+    sizes = np.linalg.norm(scores.values, axis=0)
+    assert scores.diagnostics.unfinished == pytest.approx(float(change) / sizes.max(), rel=0.5)
+    typical = float(change) / np.sqrt((sizes**2).mean())
+    assert scores.diagnostics.gradient_in_examples == pytest.approx(typical, rel=0.5)
+    assert scores.diagnostics.fit == "not converged"
+    assert whence.influence(finished, (x, y), order=order).diagnostics.fit == "converged"
+
+
+def test_the_default_stop_on_unscaled_columns_is_told() -> None:
+    """Finishing this fit changes losses more than any single removal does."""
+    x, y = load_breast_cancer(return_X_y=True)
+    with pytest.warns(ConvergenceWarning):
+        model = LogisticRegression().fit(x[:300], y[:300])
+    objective = whence.from_sklearn(model, x[:300], y[:300])
+    with pytest.warns(NotConvergedWarning, match="times the largest effect shown"):
+        scores = whence.influence(objective, (x[400:450], y[400:450]))
+    assert scores.diagnostics.unfinished > 1
 
 
 def test_a_poor_fit_is_said_once() -> None:

@@ -36,7 +36,7 @@ def test_wrong_labels_come_first_and_right_ones_are_suggested() -> None:
     truth = np.array(["barolo", "grignolino", "barbera"])[load_wine().target]
     errors = find_label_errors(whence.from_sklearn(clone(MODEL).fit(x, y), x, y))
     assert detection_curve(errors.scores, wrong).auc > 0.95
-    assert repr(errors).startswith("178 training examples by held-out loss")
+    assert str(errors).startswith("178 training examples by held-out loss")
     assert len(repr(errors).splitlines()) == 22
     frame = errors.to_frame()
     assert frame["id"].tolist() == errors.ranking.tolist()

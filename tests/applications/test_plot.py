@@ -32,13 +32,22 @@ def explanation() -> Explanation:
 
 
 def test_effects(explanation: Explanation) -> None:
+    """Bars are changes of the probability, in points; those of raising examples are green."""
     ax = whence.plot.effects(explanation)
     widths = [patch.get_width() for patch in ax.patches]  # type: ignore[attr-defined]
-    expected = [e.effect for e in (*explanation.helpful, *explanation.harmful[::-1])]
-    assert widths == pytest.approx(expected)
+    value = np.exp(-explanation.value)
+    effects = {str(e.id): e.effect for e in (*explanation.raising, *explanation.lowering)}
     names = [label.get_text() for label in ax.get_yticklabels()]
-    assert names[0] == str(explanation.helpful[0].id)
-    assert ax.get_xlabel() == "change of the loss without it (nats)"
+    expected = [100 * (np.exp(-explanation.value - effects[name]) - value) for name in names]
+    assert widths == pytest.approx(expected)
+    assert widths == sorted(widths, reverse=True)
+    assert ax.get_xlabel() == "change of P(0) without it (points)"
+    green = {str(e.id) for e in explanation.raising}
+    colors = {
+        name: mpl.colors.to_hex(patch.get_facecolor())
+        for name, patch in zip(names, ax.patches, strict=True)
+    }
+    assert {name for name, color in colors.items() if color == "#1b7f64"} == green
 
 
 def test_predicted_against_actual(explanation: Explanation) -> None:
@@ -46,9 +55,9 @@ def test_predicted_against_actual(explanation: Explanation) -> None:
     _, given = plt.subplots()
     ax = whence.plot.predicted_against_actual(verification, ax=given)
     assert ax is given
-    points = np.asarray(ax.collections[0].get_offsets())
-    np.testing.assert_allclose(points[:, 0], verification.predicted)
-    np.testing.assert_allclose(points[:, 1], verification.actual)
+    points = ax.get_lines()[0]
+    np.testing.assert_allclose(points.get_xdata(), verification.predicted[0])
+    np.testing.assert_allclose(points.get_ydata(), verification.actual[0])
 
 
 def test_acting_adds_channels() -> None:

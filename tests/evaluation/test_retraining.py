@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import pickle
 from pathlib import Path
 from typing import Any
@@ -110,7 +109,7 @@ def test_replays_fill_a_bank(
     for seed, run in enumerate(runs):
         for subset in range(3):
             again = train(
-                copy.deepcopy(run.program.model).requires_grad_(),
+                run.program.module.filled(run.program.start),
                 whence.CrossEntropy(),
                 data(N, 1),
                 run.recipe,

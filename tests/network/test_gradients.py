@@ -83,7 +83,7 @@ def test_outputs_that_depend_on_no_selected_module_send_nothing_back() -> None:
     x, y = torch.randn(6, 3), torch.arange(6) % 2
     objective = whence.from_torch(Constant(), whence.CrossEntropy(), (x, y))
     narrowed = objective.narrowed({"layer.weight"})
-    uses, passes = narrowed.passes(x, y, lambda f, t: f.unsqueeze(-1))
+    ((_, uses, passes),) = narrowed.traced(lambda f, t: f.unsqueeze(-1))
     assert uses == []
     assert list(passes) == []
     found = objective.gradient_columns(objective.train, objective.loss)

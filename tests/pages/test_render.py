@@ -102,7 +102,7 @@ def test_an_explanation_says_what_the_answer_is_without_each_row() -> None:
     assert "row 17 cat 18.1 %" in said
     assert "push to “dog”" in said
     assert "18.6 % 1.683 retrained 18.7 %" in said
-    assert "18.6 % 1.683 retrained: the same" in said
+    assert "18.6 % 1.683 ✓ retrained" in said
     assert "R = 0.9990 and slope 1.050" in said
     assert "3 more columns are 0 in all of these rows." in said
 
@@ -116,7 +116,7 @@ def test_a_regression_shows_the_number_between_the_training_targets() -> None:
 
 def test_sizes_that_are_not_known_are_not_shown() -> None:
     said = words(explanation(sized=False, second=""))
-    assert "18.6 %" not in said.replace("retrained: the same", "").split("push to")[1][:20]
+    assert "18.6 %" not in said.replace("✓ retrained", "").split("push to")[1][:20]
     assert "without it" not in said
     assert "read the order and the bars" in said
 
@@ -126,7 +126,7 @@ def test_columns_are_aligned_with_those_of_the_query() -> None:
     html = render(explanation())
     table = re.search(r'<table class="effects" id="effects">.*?</table>', html, re.S)
     assert table is not None
-    rows = re.findall(r"<tr(?: class=\"asked\")?>(.*?)</tr>", table[0], re.S)
+    rows = re.findall(r"<tr(?: class=\"query-row\")?>(.*?)</tr>", table[0], re.S)
     assert [len(re.findall(r"<t[hd]", row)) for row in rows] == [6, 6, 6, 6]
     assert re.findall(r'class="(other|same)', table[0]) == ["other", "same"] * 2
 

@@ -14,7 +14,6 @@ from scipy import sparse
 from sklearn.pipeline import Pipeline
 from torch import Tensor
 
-from whence.adapters.arrays import shared
 from whence.adapters.estimators import Problem
 from whence.adapters.kernel import Kernel, RowSpace, row_space, scale_gamma
 from whence.adapters.pullback import Pullback, pullback_of
@@ -24,6 +23,7 @@ from whence.errors import InvalidInput, UnsupportedModel
 from whence.linear.features import Features
 from whence.linear.objective import LinearObjective
 from whence.linear.wide import WideObjective
+from whence.objective.arrays import shared
 from whence.objective.derived_losses import OneVersusRest
 from whence.objective.losses import Loss, SmoothHinge
 from whence.preprocessing.refit import encoded_all, fit_again, follows_data, matched_columns

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from whence.adapters.arrays import first_not_finite, shared
 from whence.adapters.kernel import RowSpace, dense
 from whence.adapters.pullback import Pullback
 from whence.errors import InvalidInput, WhenceError
 from whence.linear.features import DenseFeatures, Features, SparseFeatures
 from whence.linear.objective import InputMap, LinearExamples
+from whence.objective.arrays import first_not_finite, shared
 
 Floats = NDArray[np.float64]
 

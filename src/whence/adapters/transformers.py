@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import replace
-from typing import Any, Literal
+from collections.abc import Collection
+from typing import Any
 
-import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from whence.adapters.torch import Selection, from_torch
-from whence.errors import InvalidInput, UnsupportedModel
+from whence.adapters.torch import bound
+from whence.errors import UnsupportedModel
+from whence.network.module import Selection
 from whence.network.objective import ModuleObjective
-from whence.objective.losses import CrossEntropy
-
-Task = Literal["causal", "classification"]
-
-_IGNORED = -100
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+from whence.network.transformers import IGNORED, Logits, Rows, Task, task_of
+from whence.objective.derived_losses import CallableLoss
+from whence.objective.losses import CrossEntropy, Loss, SquaredError
 
 
 def from_transformers(
@@ -74,95 +71,52 @@ def from_transformers(
         >>> len(objective.train), objective.train.targets.tolist()[0]
         (2, [2, 3, -100])
     """
-    chosen = task or _task(model)
-    prefix = "model."
-    inner = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    named = dict(model.named_parameters())
-    if callable(params):
-        inner = {name for name, parameter in named.items() if params(name, parameter)}
-    elif params is not None:
-        inner = {params} if isinstance(params, str) else set(params)
-    objective = from_torch(
-        _Logits(model, chosen == "causal"),
-        CrossEntropy(ignore_index=_IGNORED),
-        _batch(dataset, chosen),
-        l2,
-        {prefix + name for name in inner},
+    chosen = task or task_of(model)
+    if chosen is None:
+        raise UnsupportedModel(
+            "Expected a model for causal or masked language modeling, or for the classification of "
+            f"sequences, tokens or images. Got {type(model).__name__}. Pass task=, or wrap the "
+            "model and use whence.from_torch."
+        )
+    rows = Rows.of(model, chosen)
+    return bound(
+        Logits(model, chosen),
+        _loss(chosen, rows, model, dataset),
+        dataset,
+        l2=l2,
+        params=_inner(model, params),
         weights=weights,
         batch_size=batch_size,
-        classes=classes,
-    )
-    encode = objective.encode
-    return replace(objective, encode=lambda data: encode(_batch(data, chosen)))
-
-
-class _Logits(nn.Module):
-    """A transformer as a module from a batch to its logits; the last token predicts nothing."""
-
-    def __init__(self, model: nn.Module, causal: bool) -> None:
-        super().__init__()
-        self.model = model
-        self.causal = causal
-        self.train(model.training)
-
-    def forward(self, **batch: Tensor) -> Tensor:
-        """Return [b, c], or [b, t − 1, vocabulary]."""
-        logits: Tensor = self.model(**batch).logits
-        return logits[:, :-1] if self.causal else logits
-
-
-def _task(model: nn.Module) -> Task:
-    """Return what a model is for, by the name of its class."""
-    name = type(model).__name__
-    if name.endswith(("ForCausalLM", "LMHeadModel")):
-        return "causal"
-    if name.endswith("ForSequenceClassification"):
-        return "classification"
-    raise UnsupportedModel(
-        "Expected a model for causal language modeling or sequence classification. "
-        f"Got {name}. Pass task=, or wrap the model and use whence.from_torch."
+        classes=tuple(classes),
+        rows=rows,
     )
 
 
-def _batch(dataset: Any, task: Task) -> tuple[dict[str, Tensor], Tensor]:
-    """Return a data set as padded tensors and targets."""
-    if isinstance(dataset, tuple) and len(dataset) == 2:
-        inputs, targets = dataset
-        return dict(inputs), torch.as_tensor(targets)
-    rows = _rows(dataset)
-    if not rows:
-        raise InvalidInput("Expected at least one example. Got none.")
-    if "input_ids" not in rows[0]:
-        raise InvalidInput(
-            f"Expected examples with 'input_ids'. Got {', '.join(map(str, rows[0]))}. "
-            "Tokenize the texts first."
-        )
-    masks = [row.get("attention_mask", torch.ones(len(row["input_ids"]))) for row in rows]
-    inputs = {
-        name: _padded([row[name] for row in rows], 0)
-        for name in _INPUTS
-        if name in rows[0] and name != "attention_mask"
-    }
-    inputs["attention_mask"] = _padded(masks, 0)
-    if task == "classification":
-        key = next((name for name in ("labels", "label") if name in rows[0]), None)
-        if key is None:
-            raise InvalidInput("Expected examples with 'labels'. Got none. Add the class index.")
-        return inputs, torch.as_tensor([int(row[key]) for row in rows])
-    labels = _padded([row.get("labels", row["input_ids"]) for row in rows], _IGNORED)
-    labels = labels.masked_fill(inputs["attention_mask"] == 0, _IGNORED)
-    return inputs, labels[:, 1:]
+def _inner(model: nn.Module, params: Selection | None) -> set[str]:
+    """Return the selected parameters by their names inside the wrapped model."""
+    named = dict(model.named_parameters())
+    if params is None:
+        names = {name for name, parameter in named.items() if parameter.requires_grad}
+    elif callable(params):
+        names = {name for name, parameter in named.items() if params(name, parameter)}
+    else:
+        names = {params} if isinstance(params, str) else set(params)
+    return {f"model.{name}" for name in names}
 
 
-def _rows(dataset: Any) -> list[Mapping[str, Any]]:
-    """Return a data set as a list of dicts, one per example."""
-    if isinstance(dataset, Mapping):
-        n = len(dataset["input_ids"]) if "input_ids" in dataset else 0
-        return [{name: values[i] for name, values in dataset.items()} for i in range(n)]
-    return [dataset[i] for i in range(len(dataset))]
+def _loss(task: Task, rows: Rows, model: nn.Module, dataset: Any) -> Loss:
+    """Return the loss that a task is trained with."""
+    kind = getattr(model.config, "problem_type", None)
+    if task == "classification" and (kind == "regression" or rows.labels == 1):
+        return SquaredError()
+    if task == "classification" and kind == "multi_label_classification":
+        return CallableLoss(_multi_label)
+    return CrossEntropy(ignore_index=IGNORED)
 
 
-def _padded(rows: list[Any], fill: int) -> Tensor:
-    """Return rows of different lengths as one tensor of integers, filled at the end."""
-    tensors = [torch.as_tensor(row).long() for row in rows]
-    return nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=fill)
+def _multi_label(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the sum over labels of the binary cross entropies, [b]."""
+    each = functional.binary_cross_entropy_with_logits(
+        outputs, targets.to(outputs.dtype), reduction="none"
+    )
+    return each.sum(1)

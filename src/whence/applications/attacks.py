@@ -31,7 +31,7 @@ from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
 from whence.linear.objective import LinearObjective
 from whence.methods.changes import perturbation
-from whence.methods.default import chosen
+from whence.methods.choose import chosen
 from whence.methods.method import Method
 from whence.objective.objective import Objective
 from whence.objective.trained import Data, Examples
@@ -227,7 +227,9 @@ def craft(
     training = start.training if start else training_of(objective, retrain)
     clean = training.clean
     encoded = start.queries if start else training.encode(queries)
-    follows = chosen(clean, method, solver, damping) if solver or damping else training.method(method)
+    follows = (
+        chosen(clean, method, solver, damping) if solver or damping else training.method(method)
+    )
     if start is not None:
         where, moving, current, losses = start.positions, start.inputs, start.poisoned, start.losses
     else:

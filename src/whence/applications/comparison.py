@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from whence.errors import InvalidInput
-from whence.methods.default import chosen
+from whence.methods.choose import chosen
 from whence.methods.method import Method
 from whence.methods.prediction import MeasureLike
 from whence.objective.trained import Data, Trained

@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 
 from whence.curvature.exact import GGN, Curvature, Hessian
+from whence.curvature.minimum import ends, floor
+from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput
 from whence.linalg.eigenvalues import (
     ExtremeEigenvalues,
@@ -17,6 +19,7 @@ from whence.linalg.eigenvalues import (
 )
 from whence.methods.fit_quality import fit_quality
 from whence.objective.objective import Objective
+from whence.scores import fit_status
 
 Matrix = Literal["hessian", "ggn"]
 
@@ -40,11 +43,15 @@ class Diagnosis:
 
     Args:
         gradient_norm: ‖∇R(θ̂)‖.
-        gradient_in_examples: The same in units of one typical example's pull.
+        gradient_in_examples: What finishing the fit would change, in units of what removing one
+            typical training example does (the Newton decrement).
         smallest: The smallest eigenvalue of the Hessian, as far as Lanczos found.
         largest: The largest.
         minimum: Whether θ̂ is a local minimum: no negative eigenvalue beyond the error.
         sufficient_damping: The damping that makes the Hessian positive definite; 0 if it is.
+        curvature: The curvature that `whence.influence` inverts by default.
+        damping: The damping λ that it adds.
+        damping_reason: Why this curvature and this λ.
     """
 
     gradient_norm: float
@@ -53,29 +60,31 @@ class Diagnosis:
     largest: float
     minimum: bool
     sufficient_damping: float
+    curvature: str
+    damping: float
+    damping_reason: str
 
     def __str__(self) -> str:
         """Return the answers to three questions, a line each."""
-        pull = self.gradient_in_examples
-        converged = (
-            "yes" if pull <= 0.1 else "nearly" if pull <= 1 else "no: train further, or damp"
-        )
+        converged = {
+            "converged": "yes",
+            "nearly converged": "nearly",
+            "not converged": "no: train further",
+        }[fit_status(self.gradient_in_examples)]
         shape = (
             f"yes: eigenvalues from {self.smallest:.2e} to {self.largest:.2e}"
             if self.minimum
             else f"no: the smallest eigenvalue is {self.smallest:.2e}, the largest "
-            f"{self.largest:.2e}"
+            f"{self.largest:.2e}; the Hessian is positive definite with damping "
+            f"{self.sufficient_damping:.2e} or more"
         )
-        damping = (
-            "none is needed"
-            if self.sufficient_damping == 0
-            else f"{self.sufficient_damping:.2e} makes the Hessian positive definite"
-        )
+        amount = f"{self.damping:.2e}, " if self.damping else ""
         return (
-            f"Converged?        {converged}; gradient norm {self.gradient_norm:.1e}, the pull of "
-            f"{pull:.2g} typical training examples\n"
+            f"Converged?        {converged}; gradient norm {self.gradient_norm:.1e}, finishing the "
+            f"fit changes as much as removing {self.gradient_in_examples:.2g} typical training "
+            "examples\n"
             f"Local minimum?    {shape}\n"
-            f"Which damping?    {damping}"
+            f"Which damping?    {amount}{self.damping_reason}; of the {self.curvature}"
         )
 
 
@@ -123,7 +132,9 @@ def spectrum(
 
 
 def diagnose(objective: Objective, *, iterations: int = 64) -> Diagnosis:
-    """Say whether a model is at a minimum, how far from converged, and which damping it needs.
+    """Return whether a model is converged and at a minimum, and the damping that influence takes.
+
+    The answers come from the rules that `whence.influence` follows.
 
     Args:
         objective: R at θ̂.
@@ -133,7 +144,8 @@ def diagnose(objective: Objective, *, iterations: int = 64) -> Diagnosis:
         The numbers; printed, the answers in words.
 
     Cost:
-        One gradient of the whole data, and `iterations` Hessian-vector products.
+        The inverse curvature that `whence.influence` prepares by default, which then uses it, and
+        `iterations` Hessian-vector products.
 
     References:
         Koh & Liang (2017), section 4.2: the damped quadratic for models that have not converged.
@@ -147,19 +159,23 @@ def diagnose(objective: Objective, *, iterations: int = 64) -> Diagnosis:
         >>> whence.diagnose(whence.from_sklearn(model, X, y)).minimum
         True
     """
-    norm, in_examples = fit_quality(objective)
-    ends = extreme_eigenvalues(Hessian(objective), min(iterations, len(objective.params)))
+    prepared = prepare(objective, 1)
+    quality = fit_quality(objective, prepared)
+    found = ends(objective, iterations)
     eps = torch.finfo(objective.params.dtype).eps
-    flat = objective.flat_directions().shape[1]
+    least = floor(objective, found.largest)
     # Along a flat direction nothing depends on θ: a zero there is no lack of a minimum.
-    floor = 1e3 * eps * ends.largest
-    minimum = ends.smallest > -floor - ends.smallest_error
-    harmless = minimum and (flat > 0 or ends.smallest > floor)
+    minimum = found.smallest > -least - found.smallest_error
+    flat = objective.flat_directions().shape[1] > 0
+    harmless = minimum and (flat or found.smallest > least)
     return Diagnosis(
-        gradient_norm=norm,
-        gradient_in_examples=in_examples,
-        smallest=ends.smallest,
-        largest=ends.largest,
+        gradient_norm=quality.gradient_norm,
+        gradient_in_examples=quality.in_examples,
+        smallest=found.smallest,
+        largest=found.largest,
         minimum=minimum,
-        sufficient_damping=0.0 if harmless else ends.sufficient_damping(eps),
+        sufficient_damping=0.0 if harmless else found.sufficient_damping(eps),
+        curvature=prepared.curvature,
+        damping=prepared.damping,
+        damping_reason=prepared.damping_reason,
     )

@@ -17,7 +17,7 @@ from torch import Tensor
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
 from whence.methods.changes import group_effect
-from whence.methods.default import chosen
+from whence.methods.choose import chosen
 from whence.methods.leave_one_out import converged
 from whence.methods.method import Method
 from whence.methods.prediction import Floats, Indices, MeasureLike, Order, as_array, positions

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from whence.evaluation.bank import Together, subset_bank
 from whence.evaluation.identity import identity_of
 from whence.evaluation.metrics import LDS, lds
 from whence.linalg.solver import Solver
-from whence.methods.default import chosen
+from whence.methods.choose import chosen
 from whence.methods.leave_one_out import converged
 from whence.methods.method import Method
 from whence.methods.prediction import MeasureLike, measure_name

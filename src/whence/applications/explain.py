@@ -17,7 +17,7 @@ from whence.applications.queries import Inputs, encoded
 from whence.errors import InvalidInput
 from whence.evaluation.agreement import Agreement, agreement
 from whence.linalg.solver import Solver
-from whence.methods.default import chosen
+from whence.methods.choose import chosen
 from whence.methods.leave_one_out import leave_one_out
 from whence.methods.method import Attribution, Method
 from whence.methods.model_quality import ModelQuality, model_quality

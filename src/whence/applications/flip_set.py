@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.errors import InvalidInput
-from whence.methods.default import chosen
+from whence.methods.choose import chosen
 from whence.methods.leave_one_out import converged, refit_without
 from whence.methods.method import Method
 from whence.objective.trained import Data, Trained

@@ -17,7 +17,7 @@ from torch import Tensor
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
 from whence.methods.changes import relabel_gain
-from whence.methods.default import chosen, default_method
+from whence.methods.choose import chosen, default_label_method
 from whence.methods.loo_loss import (
     LooOutputs,
     best_penalty,
@@ -231,7 +231,8 @@ def find_label_errors(
         method: Rank by the "held_out_loss", by "self_influence", or by the "loss" itself for
             comparison; or by the self-scores of any `Method`. If `None`, the held-out loss where
             penalties can be tried and that takes about a minute at most (10¹³ operations), else
-            self-influence; the loss of a model without derivatives.
+            self-influence; the out-of-bag error of trees (`whence.DataOOB`); the loss of another
+            model without derivatives.
         penalty: Ask the model as "fitted", or at the "best" penalty: for linear models with a
             smooth loss and an L2 penalty. If `None`, the best for a ranking by the held-out loss
             where it can be had, else as fitted.
@@ -283,8 +284,8 @@ def find_label_errors(
     labels, train = _labels(objective), objective.train
     everything = np.arange(len(train))
     smooth = isinstance(objective, Objective)
-    if method is None and objective.differentiable() is None:
-        method = default_method(objective)
+    if method is None:
+        method = default_label_method(objective)
     if method is None:
         quick = penalty_applies(objective) and operations(objective) <= _A_MINUTE
         method = "held_out_loss" if quick else "self_influence" if smooth else "loss"
@@ -301,8 +302,8 @@ def find_label_errors(
         without = loo_outputs(objective_of(objective), everything, **options)
     own, diagnostics = None, Diagnostics(notes=objective.notes)
     if isinstance(method, Method) or smooth:
-        scorer = method if isinstance(method, Method) else None
-        found = chosen(objective, scorer, **options).fit(objective)
+        named = method if isinstance(method, Method) else None
+        found = chosen(objective, named, **options).fit(objective)
         ranked, diagnostics = found.self_values(everything)
         own = as_array(ranked)
     if without is not None:

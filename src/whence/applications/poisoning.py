@@ -19,7 +19,7 @@ from whence.linalg.solver import Inverse
 from whence.linear.features import DenseFeatures
 from whence.linear.objective import LinearObjective
 from whence.methods.changes import perturbation
-from whence.methods.default import chosen
+from whence.methods.choose import chosen
 from whence.methods.influence import Influence, inverse_of
 from whence.methods.method import Method
 from whence.network.objective import ModuleObjective

@@ -1,4 +1,4 @@
-"""What is asked about: queries with a label, or labeled by what the model says of them."""
+"""Queries with a label, or labeled by what the model says of them."""
 
 from __future__ import annotations
 

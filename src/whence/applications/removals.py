@@ -15,7 +15,7 @@ from tqdm import tqdm
 from whence.errors import InvalidInput
 from whence.evaluation.figure import axes
 from whence.linalg.solver import Solver
-from whence.methods.default import chosen
+from whence.methods.choose import chosen
 from whence.methods.leave_one_out import converged
 from whence.methods.method import Method
 from whence.methods.prediction import Floats, MeasureLike, as_array

@@ -11,7 +11,7 @@ import numpy as np
 from whence.applications.queries import Inputs, encoded
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
-from whence.methods.default import chosen
+from whence.methods.choose import chosen
 from whence.methods.method import Method
 from whence.methods.model_quality import model_quality
 from whence.methods.prediction import MeasureLike

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from whence.errors import InvalidInput
-from whence.methods.default import chosen
+from whence.methods.choose import chosen
 from whence.methods.method import Method
 from whence.methods.prediction import Floats, MeasureLike
 from whence.objective.trained import Data, Trained

@@ -98,6 +98,7 @@ def influence(
     Example: whence influence train.csv --target y --row 17 -k 5
     """
     from whence.methods.influence import Influence
+    from whence.views.quantity import quantity_of
 
     if method is not None and order != "first":
         raise typer.BadParameter("--order is one of influence's own: leave out --method")
@@ -115,12 +116,11 @@ def influence(
         print_json({"notes": found.notes, **answer})
         return
     say(found.notes)
-    # Without a helpful example the loss is higher, and the margin and the probability are lower.
-    lost = (top, bottom) if measure == "loss" else (bottom, top)
-    unit = "nats" if measure == "loss" else measure
-    for title, ranking in zip(("helpful", "harmful"), lost, strict=True):
+    quantity = quantity_of(found.objective, found.objective.examples(found.queries), measure)
+    phrases = quantity.phrases if quantity.rising else quantity.phrases[::-1]
+    for phrase, ranking in zip(phrases[::-1], (top, bottom), strict=True):
         for name, value in ranking:
-            typer.echo(f"{name!s:>12}  {value:+.5f} {unit}  {title}")
+            typer.echo(f"{name!s:>12}  {value:+.5f}  pushes {phrase}")
     typer.echo(scores.diagnostics)
 
 

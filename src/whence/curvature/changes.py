@@ -35,6 +35,7 @@ from whence.objective.objective import Objective
 from whence.objective.trained import Examples
 
 _CHUNK = 16  # examples whose Jacobians are made at once; the work grows with its square
+_PROBES = 8  # random sums of the columns of B whose residuals are computed
 _TILE = 2**23  # numbers in B for one tile of changes: 64 MB of float64
 
 
@@ -118,7 +119,7 @@ class SingleChanges(Changes):
 
     objective: Objective
     parts: tuple[tuple[Examples, Tensor]]
-    inverse: LinearOperator
+    inverse: Inverse
     b: Tensor
     curvature: Tensor
     inner: Tensor
@@ -140,6 +141,23 @@ class SingleChanges(Changes):
         correction = torch.einsum("pmc,pm->mc", self.b, v)
         correction = torch.einsum("mab,mbc,mc->ma", self.inner, self.curvature, correction)
         return self.inverse.matmat(v) - torch.einsum("pmc,mc->pm", self.b, correction)
+
+    @cached_property
+    def residual(self) -> float | None:
+        """The relative residual of H B = Jᵀ on random signed sums of its columns.
+
+        `None` where H is an approximation of the curvature: see `Inverse.substitute`.
+        """
+        if self.inverse.substitute:
+            return None
+        ((examples, _),) = self.parts
+        m, c = self.b.shape[1:]
+        generator = torch.Generator().manual_seed(0)
+        signs = torch.randint(0, 2, (m, c, min(_PROBES, m * c)), generator=generator)
+        signs = signs.mul_(2).sub_(1).to(self.b)
+        right = self.objective.vjp(examples, signs)
+        left = self.inverse.operator.matmat(torch.einsum("pmc,mck->pk", self.b, signs))
+        return float((right - left).norm() / right.norm()) if right.any() else 0.0
 
     def initial_gradient(self) -> Tensor:
         """Return (δ/n) g."""
@@ -295,7 +313,7 @@ class _CurvatureRoots(LinearOperator):
 
 
 def single_changes(
-    objective: Objective, inverse: LinearOperator, examples: Examples, changes: Tensor
+    objective: Objective, inverse: Inverse, examples: Examples, changes: Tensor
 ) -> SingleChanges:
     """Prepare the Newton steps of m objectives, each with one example's weight changed.
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -50,6 +50,8 @@ class KroneckerInverse(Inverse):
         layers: The layers of its first blocks.
         rtol: The relative root mean square error of scores of Kronecker-factored gradients.
     """
+
+    substitute: ClassVar[bool] = True
 
     operator: LinearOperator
     closed: Reordered

@@ -9,7 +9,8 @@ K = X Xᵀ and B = I + S½ K S½/η [n, n], Woodbury's identity gives xᵢᵀ A�
 ```
 
 An intercept of value κ and penalty η₀ adds uᵢ²/(η₀ + κ² rᵀ t), r = S½ 1, t = B⁻¹ r, where
-uᵢ = κ (1 − tᵀ vᵢ/√η) = κ tᵢ/rᵢ. No gradient of d numbers is formed.
+uᵢ = κ (1 − tᵀ vᵢ/√η) = κ tᵢ/rᵢ. No gradient of d numbers is formed. The same factor solves for one
+vector: A⁻¹ v = (v − Xᵀ S½ B⁻¹ S½ X v/η)/η.
 """
 
 from __future__ import annotations
@@ -66,17 +67,21 @@ def in_columns(objective: Objective) -> LinearObjective | None:
 
 
 def dual_leverages(
-    objective: LinearObjective, where: NDArray[np.intp], damping: float | None = None
-) -> Tensor:
-    """Return J H⁻¹ Jᵀ of training examples of a wide model with one output.
+    objective: LinearObjective,
+    where: NDArray[np.intp],
+    damping: float | None,
+    right: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Return J H⁻¹ Jᵀ of training examples of a wide model with one output, and H⁻¹ v.
 
     Args:
         objective: R at θ̂, of one output, one penalty l2 > 0 on its coefficients.
         where: Positions of the k examples.
         damping: λ >= 0 added to H; none if `None`, since R is convex.
+        right: v, [p].
 
     Returns:
-        The leverages, [k].
+        The leverages, [k], and the solution, [p].
 
     Raises:
         InvalidInput: If the damping is negative or not finite.
@@ -109,6 +114,9 @@ def dual_leverages(
     if failed:
         raise NotPositiveDefinite("Expected finite outputs and weights. Got others.")
     t = dtrsv(factor, dtrsv(factor, root, trans=1))
+    v = right if objective.constant is None else right[:-1]
+    z = root * train.features.matmul(v.unsqueeze(1)).squeeze(1).numpy()
+    y = dtrsv(factor, dtrsv(factor, z, trans=1))
     halves = dtrsm(1.0, factor, sides.T, trans_a=1)
     leverage, shift = np.empty(len(where)), np.empty(len(where))
     leverage[weak] = (own[weak] - np.einsum("nk,nk->k", halves, halves)) / eta
@@ -117,6 +125,7 @@ def dual_leverages(
     strong = where[~weak]
     leverage[~weak] = (1 - np.einsum("nk,nk->n", inverse, inverse)[strong]) / s[strong]
     shift[~weak] = t[strong] / root[strong]
+    shifted = 0.0
     if objective.constant is not None:
         known = float(objective.l2[-1]) + amount + objective.constant**2 * float(root @ t)
         if not known > 0:
@@ -125,4 +134,10 @@ def dual_leverages(
                 "prediction is certain. Fit with a stronger penalty, or pass damping=."
             )
         leverage += (objective.constant * shift) ** 2 / known
-    return torch.from_numpy(leverage)
+        shifted = (float(right[-1]) - objective.constant * float(t @ z) / eta) / known
+        y += shifted * objective.constant * eta * t
+    inside = train.features.rmatmul(torch.from_numpy(root * y).unsqueeze(1)).squeeze(1)
+    solution = (v - inside / eta) / eta
+    if objective.constant is not None:
+        solution = torch.cat([solution, solution.new_tensor([shifted])])
+    return torch.from_numpy(leverage), solution

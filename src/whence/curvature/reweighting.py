@@ -39,6 +39,11 @@ class Reweightings(Changes):
         """R at θ̂."""
         return self.removals.objective
 
+    @property
+    def residual(self) -> float | None:
+        """The relative residual of the solves behind the removals."""
+        return self.removals.residual
+
     def select(self, columns: Tensor) -> Reweightings:
         """Return only the named columns, nothing made anew."""
         return Reweightings(removals=self.removals.select(columns), after=self.after[:, columns])

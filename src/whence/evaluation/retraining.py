@@ -15,10 +15,10 @@ from whence.errors import InvalidInput
 from whence.evaluation.arrays import Float, floats
 from whence.evaluation.bank import Together
 from whence.evaluation.curves import BrittlenessCurve, brittleness_curve
+from whence.network.examples import ModuleExamples
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure, OutputFunction
 from whence.training.checkpoints import InMemory
-from whence.training.program import check_targets, queries_of
 from whence.training.replay import retrain, stack_size
 from whence.training.run import Run
 
@@ -75,10 +75,10 @@ def top_k_removal(
         True
     """
     tau, n = floats("scores", scores, "q, n"), len(run.weights)
-    inputs, _ = queries_of(run.program, queries)
-    if tau.shape != (len(inputs), n):
+    count = len(run.examples(queries))
+    if tau.shape != (count, n):
         raise InvalidInput(
-            f"Expected scores of shape [{len(inputs)}, {n}], a row per query and a column per "
+            f"Expected scores of shape [{count}, {n}], a row per query and a column per "
             f"training example. Got {list(tau.shape)}."
         )
     counts = np.asarray(removed)
@@ -181,14 +181,12 @@ class _Replays:
         return torch.stack([rows[i] for i in range(len(seeds))])
 
 
-def _asked(
-    run: Run, queries: Any, measure: str | Measure | OutputFunction
-) -> tuple[Tensor, Tensor]:
-    """Return x and y of the queries, checked for a run and a measure."""
-    inputs, targets = queries_of(run.program, queries)
+def _asked(run: Run, queries: Any, measure: str | Measure | OutputFunction) -> ModuleExamples:
+    """Return the queries, checked for a run and a measure."""
+    asked = run.examples(queries)
     if isinstance(measure, str):
-        check_targets(run.program, run.params, inputs, targets)
-    return inputs, targets
+        run.program.check_targets(asked)
+    return asked
 
 
 def _measured(
@@ -199,10 +197,11 @@ def _measured(
     together: int | None,
 ) -> Iterator[Float]:
     """Yield the measure of all queries, [q], after each of the trainings with weights [k, n]."""
-    inputs, targets = _asked(run, queries, measure)
+    asked = _asked(run, queries, measure)
     measured = measure_of(run.program.loss, measure)
     together = stack_size(run) if together is None else together
     for chunk in torch.split(weights, max(together, 1)):
         for params in retrain(run, chunk, together=together):
             with torch.no_grad():
-                yield measured(run.program.outputs(params, inputs), targets).double().cpu().numpy()
+                outputs = run.program.outputs(params, asked.inputs)
+                yield measured(outputs, asked.targets).double().cpu().numpy()

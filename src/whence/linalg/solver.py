@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -127,9 +127,12 @@ class Inverse(LinearOperator):
 
     Attributes:
         operator: A, the operator that this inverts; a field of each leaf.
+        substitute: Whether A is itself an approximation of the operator that was to be inverted: a
+            residual in A then says nothing of the answer.
     """
 
     operator: LinearOperator
+    substitute: ClassVar[bool] = False
 
     @abstractmethod
     def solve_columns(self, B: Tensor) -> Solution:

@@ -13,8 +13,9 @@ from whence.curvature.exact import Gradients
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
+from whence.methods.choose import chosen, default_method
 from whence.methods.fit_quality import diagnostics
-from whence.methods.default import chosen
+from whence.methods.influence import Influence
 from whence.methods.leave_one_out import converged, refit_without
 from whence.methods.method import Method
 from whence.methods.prediction import (
@@ -88,7 +89,8 @@ def group_effect(
         True
     """
     where = np.unique(positions(objective, indices))
-    order = order or ("newton" if method is None else "first")
+    smooth_default = method is None and isinstance(default_method(objective), Influence)
+    order = order or ("newton" if smooth_default else "first")
     if order == "refit":
         base = converged(objective)
         examples = base.examples(queries)

@@ -93,8 +93,19 @@ class Retrained(Method):
         if self.fits < _FEWEST:
             raise InvalidInput(f"Expected fits >= {_FEWEST}. Got {self.fits}.")
 
-    def attribution(self, trained: Trained) -> Ensemble:
+    def attribution(self, trained: Trained) -> Attribution:
         """Return the ensemble, whose fits are made when they are first asked for."""
+        return Ensemble(trained, self)
+
+    def ensemble(self, trained: Trained) -> Ensemble:
+        """Return the fits to a model's halves, with what they know besides scores.
+
+        Args:
+            trained: The model.
+
+        Returns:
+            The same as `fit`, by its own type.
+        """
         return Ensemble(trained, self)
 
 
@@ -133,14 +144,21 @@ class Ensemble(Attribution):
         Of the example's own loss, times a half: as many fits have it as have not, and nothing is
         shrunk.
         """
-        fits = self._fits(None)[0]
-        train = self.trained.train
-        losses = torch.stack([self.loss(outputs, train.targets) for outputs in fits.train])
-        kept = fits.kept
-        inside = (losses * kept).sum(0) / kept.sum(0).clamp_min(1)
-        outside = (losses * (1 - kept)).sum(0) / (1 - kept).sum(0).clamp_min(1)
+        inside, outside = self.losses()
         values = (outside - inside) * _FRACTION
         return values[torch.as_tensor(where)], Diagnostics(notes=self.trained.notes)
+
+    def losses(self) -> tuple[Tensor, Tensor]:
+        """Return the mean loss of each training example, [n], by fits that kept it and that did not.
+
+        The second is its held-out loss: large where a label is wrong.
+        """
+        fits = self._fits(None)[0]
+        targets, kept = self.trained.train.targets, fits.kept
+        each = torch.stack([self.loss(outputs, targets) for outputs in fits.train])
+        inside = (each * kept).sum(0) / kept.sum(0).clamp_min(1)
+        outside = (each * (1 - kept)).sum(0) / (1 - kept).sum(0).clamp_min(1)
+        return inside, outside
 
     def standard_errors(
         self, queries: Data, *, measure: MeasureLike = "loss", indices: Indices | None = None

@@ -1,85 +1,181 @@
-"""What a result says about itself: was the fit converged, was the solve exact."""
+"""Diagnostics of a result: whether the fit has converged, and how exactly the solve was done.
+
+Convergence is judged by what finishing the fit would change. To first order it moves the parameters
+by −H⁻¹ ∇R and a query's measure by −∇mᵀ H⁻¹ ∇R. Beside the effects of removals that are shown, this
+says whether the fit is good enough for them; no unit of the parameters enters.
+"""
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass
+from typing import final
+
 import torch
 from torch import Tensor
 
-from whence.curvature.exact import Gradients
+from whence.curvature.changes import SingleChanges
+from whence.curvature.fidelity import approximation_error
+from whence.curvature.minimum import decrement, gradient
 from whence.curvature.prepare import Prepared
+from whence.curvature.reweighting import Reweightings
 from whence.errors import warn_user
 from whence.linalg.solver import Solution
-from whence.linear.wide import columns_of
+from whence.methods.prediction import Order
 from whence.objective.cache import cached, first_time
-from whence.objective.objective import Objective, risk_gradient, with_penalty
+from whence.objective.measures import Measure
+from whence.objective.objective import Objective
+from whence.objective.trained import Examples
 from whence.scores import Diagnostics
 
-_PROBES = 16
-_TYPICAL = 512  # examples that tell the size of a typical gradient
+_CHECKED = 8  # removals whose remaining gradient is computed
+_REFINED = 0.1  # share of the initial gradient up to which a refined result counts as converged
+_SOLVED = 1e-3  # relative residual up to which Newton steps do: their quadratic model errs by more
+_TINY = 1e-6  # of the largest initial gradient: what is smaller is not divided by
 
 
-def fit_quality(objective: Objective) -> tuple[float, float]:
-    """Return ‖∇R(θ̂)‖, and the same in units of one typical example's gradient.
+@final
+@dataclass(frozen=True, kw_only=True)
+class FitQuality:
+    """How far a fit is from its optimum.
 
-    The gradient of example i is wᵢ‖gᵢ‖/n, what ∇R becomes when i is removed from an exact fit. Its
-    root mean square is estimated with 16 random signs, since E (gᵀz)² = ‖g‖², on at most 512
-    examples.
+    Args:
+        gradient_norm: ‖∇R(θ̂)‖.
+        in_examples: What finishing the fit would change, in units of what removing one typical
+            example does.
+        of_largest: The same beside the largest effect shown; `None` where no effects are at hand.
+    """
+
+    gradient_norm: float
+    in_examples: float
+    of_largest: float | None = None
+
+
+def fit_quality(objective: Objective, prepared: Prepared) -> FitQuality:
+    """Return how far a fit is from its optimum, by the Newton decrement.
 
     Args:
         objective: R at θ̂.
+        prepared: The inverse curvature in whose metric it is measured.
 
     Returns:
-        The gradient norm and the number of typical examples with a gradient as large.
+        The quality, computed once per inverse.
 
     Warns:
-        NotConvergedWarning: Once per objective, if the fit is further from its optimum than the
-            removal of one typical example would bring it.
+        NotConvergedWarning: Once per objective, if finishing the fit would move it further than the
+            removal of one typical example.
     """
-    # Norms are the same in all coordinates, and a wide model's columns are there already.
-    norm, in_examples = cached(objective, _fit, lambda own: _fit(columns_of(own) or own))
-    smooth = objective.trained_loss == objective.loss
-    if smooth and in_examples > 1 and first_time(objective, "warning about the fit"):
-        remedy = (
-            "Continue with objective.refit()"
-            if objective.convex
-            else "Train further, or read the scores as those of a damped local quadratic"
-        )
-        warn_user(
-            f"Expected a converged fit on the data given. Got gradient norm {norm:.1e} at the "
-            f"fitted parameters, as far from the optimum as removing {in_examples:.2g} typical "
-            f"training examples. {remedy}; if the number is large, check that X and y are "
-            "exactly what the model was fitted on."
-        )
-    return norm, in_examples
+
+    def measured(twin: Objective) -> FitQuality:
+        found = decrement(twin, prepared.inverse)
+        return FitQuality(gradient_norm=found.gradient_norm, in_examples=found.in_examples)
+
+    quality = cached(objective, (fit_quality, prepared), measured)
+    warn_if_unfinished(objective, quality)
+    return quality
 
 
-def _fit(objective: Objective) -> tuple[float, float]:
-    """Return what `fit_quality` does: in one pass over few examples, in two over many."""
-    n, weights, probes = len(objective.train), objective.weights, _probes(objective)
-    if n <= _TYPICAL:
-        shares = weights.unsqueeze(1) / n
-        dots, data = objective.gradient_products(objective.train, objective.loss, probes, shares)
-        norm = float(with_penalty(objective, data).norm())
-    else:
-        norm = float(risk_gradient(objective).norm())
-        some = np.random.default_rng(0).permutation(n)[:_TYPICAL]
-        few = Gradients(objective, objective.train.subset(some), objective.loss)
-        dots, weights = few.matmat(probes), weights[some]
-    typical = float((weights.unsqueeze(1) * dots).square().mean().sqrt()) / n
-    return norm, norm / typical if typical > 0 else 0.0
+def quality_beside(objective: Objective, change: Tensor, effects: Tensor) -> FitQuality:
+    """Return how far a fit is from its optimum, beside the effects of removals that are shown.
+
+    Args:
+        objective: R at θ̂.
+        change: The size of what finishing the fit changes, in the unit of the effects.
+        effects: The size >= 0 of the effect of each removal, [k].
+
+    Returns:
+        The size of the change beside the root mean square of the effects and the largest of them.
+
+    Warns:
+        NotConvergedWarning: Once per objective, if finishing the fit changes more than the largest
+            effect shown.
+    """
+    quality = FitQuality(
+        gradient_norm=float(gradient(objective).norm()),
+        in_examples=_ratio(float(change), float(root_mean_square(effects))),
+        of_largest=_ratio(float(change), float(effects.max())),
+    )
+    warn_if_unfinished(objective, quality)
+    return quality
 
 
-def _probes(objective: Objective) -> Tensor:
-    """Return random signs, [p, 16]."""
-    generator = torch.Generator().manual_seed(0)
-    shape = len(objective.params), _PROBES
-    signs = torch.randint(0, 2, shape, generator=generator, dtype=torch.int8)
-    return signs.mul_(2).sub_(1).to(objective.params)
+def finishing_step(objective: Objective, prepared: Prepared) -> Tensor:
+    """Return H⁻¹ ∇R(θ̂), [p, 1]: finishing the fit moves the parameters by its negative.
+
+    Args:
+        objective: R at θ̂.
+        prepared: The inverse curvature.
+
+    Returns:
+        The step, computed once per inverse.
+    """
+    return cached(
+        objective,
+        (finishing_step, prepared),
+        lambda twin: prepared.inverse.unchecked(gradient(twin).unsqueeze(1))[0],
+    )
+
+
+def finishing_effect(
+    objective: Objective,
+    prepared: Prepared,
+    queries: Examples,
+    measure: Measure,
+    solution: Solution | None = None,
+) -> Tensor:
+    """Return ∇mᵀ H⁻¹ ∇R(θ̂) of each query, [q].
+
+    Args:
+        objective: R at θ̂.
+        prepared: The inverse curvature.
+        queries: The q queries.
+        measure: m.
+        solution: H⁻¹ ∇m of the queries, [p, q], where it is known: then no solve is needed.
+
+    Returns:
+        What finishing the fit changes each query's measure by, with the opposite sign.
+    """
+    if solution is not None:
+        return solution.value.T @ gradient(objective).to(solution.value.dtype)
+    return objective.gradient_dot(queries, measure, finishing_step(objective, prepared)).squeeze(1)
+
+
+def warn_if_unfinished(objective: Objective, quality: FitQuality) -> None:
+    """Warn if finishing the fit would change more than is shown.
+
+    Args:
+        objective: R at θ̂.
+        quality: How far the fit is from its optimum.
+
+    Warns:
+        NotConvergedWarning: Once per objective. Not for a loss that is smoothed for derivatives,
+            whose minimum the fit was never to reach.
+    """
+    shown = quality.in_examples if quality.of_largest is None else quality.of_largest
+    if objective.trained_loss != objective.loss or not shown > 1:
+        return
+    if not first_time(objective, "warning about the fit"):
+        return
+    remedy = (
+        "Continue with objective.refit()"
+        if objective.convex
+        else "Train further, or read the scores as those of a damped local quadratic"
+    )
+    beside = "" if quality.of_largest is None else f", {shown:.2g} times the largest effect shown"
+    warn_user(
+        f"Expected a converged fit on the data given. Got gradient norm {quality.gradient_norm:.1e}"
+        f" at the fitted parameters: finishing the fit would change as much as removing "
+        f"{quality.in_examples:.2g} typical training examples{beside}. {remedy}; if the number is "
+        "large, check that X and y are exactly what the model was fitted on."
+    )
 
 
 def diagnostics(
-    objective: Objective, prepared: Prepared, solution: Solution | None = None
+    objective: Objective,
+    prepared: Prepared,
+    solution: Solution | None = None,
+    *,
+    quality: FitQuality | None = None,
+    residual: Residual | None = None,
 ) -> Diagnostics:
     """Return the diagnostics of a result.
 
@@ -87,6 +183,8 @@ def diagnostics(
         objective: R at θ̂.
         prepared: The inverse that was used.
         solution: The solve it was used for, where its residual was measured.
+        quality: How far the fit is from its optimum; by the Newton decrement if `None`.
+        residual: The residual of the result, where it is not that of one solve.
 
     Returns:
         The record.
@@ -94,22 +192,79 @@ def diagnostics(
     Warns:
         NotConvergedWarning: If the fit or the solve has not converged.
     """
-    norm, in_examples = fit_quality(objective)
-    if solution is not None and not solution.converged:
-        warn_user(
-            f"Expected the solve to converge. Got relative residual {solution.residual:.1e} "
-            f"after {solution.iterations} iterations. Allow more iterations, or add damping."
-        )
+    fit = fit_quality(objective, prepared) if quality is None else quality
+    if solution is not None:
+        residual = Residual(solution.residual, solution.converged)
+        if not solution.converged:
+            warn_user(
+                f"Expected the solve to converge. Got relative residual {solution.residual:.1e} "
+                f"after {solution.iterations} iterations. Allow more iterations, or add damping."
+            )
     return Diagnostics(
         solver=prepared.solver,
-        gradient_norm=norm,
-        gradient_in_examples=in_examples,
+        curvature=prepared.curvature,
+        gradient_norm=fit.gradient_norm,
+        gradient_in_examples=fit.in_examples,
+        unfinished=fit.of_largest,
         damping=prepared.damping,
         damping_reason=prepared.damping_reason,
-        residual=None if solution is None else solution.residual,
+        residual=None if residual is None else residual.value,
+        approximation_error=approximation_error(objective, prepared.inverse),
         iterations=0 if solution is None else solution.iterations,
-        converged=solution is None or solution.converged,
+        converged=residual is None or residual.converged,
         smallest_eigenvalue=prepared.smallest_eigenvalue,
         largest_eigenvalue=prepared.largest_eigenvalue,
-        notes=objective.notes,
+        notes=(*objective.notes, *prepared.notes),
     )
+
+
+@final
+@dataclass(frozen=True)
+class Residual:
+    """A relative residual, and whether it reached its tolerance.
+
+    Args:
+        value: The largest one.
+        converged: Whether it is at most what was asked for.
+    """
+
+    value: float
+    converged: bool
+
+
+def residual_of(
+    change: SingleChanges | Reweightings, deltas: Tensor, order: Order
+) -> Residual | None:
+    """Return how exactly the parameters without some examples were computed.
+
+    newton: the relative residual of the solves H⁻¹ Jᵀ behind the steps; refined: the gradient of
+    the changed objective that is left, beside the gradient at θ̂, on at most eight removals.
+
+    Args:
+        change: The removals.
+        deltas: The predicted changes of the parameters, [p, m].
+        order: How they were predicted.
+
+    Returns:
+        The largest residual; `None` for Newton steps by an approximation of the curvature.
+    """
+    if order == "newton":
+        value = change.residual
+        return None if value is None else Residual(value, value <= _SOLVED)
+    m = deltas.shape[1]
+    some = torch.arange(0, m, -(-m // _CHECKED))
+    part = change.select(some)
+    left, initial = part.gradient(deltas[:, some]), part.initial_gradient()
+    sizes = initial.norm(dim=0)  # of a gradient near zero only rounding is left
+    value = float((left.norm(dim=0) / sizes.clamp_min(_TINY * float(sizes.max()))).max())
+    return Residual(value, value <= _REFINED) if sizes.any() else Residual(0.0, True)
+
+
+def root_mean_square(values: Tensor) -> Tensor:
+    """Return the root mean square of some numbers."""
+    return values.double().square().mean().sqrt()
+
+
+def _ratio(size: float, unit: float) -> float:
+    """Return size/unit, with 0/0 = 0."""
+    return size / unit if unit > 0 else float("inf") if size > 0 else 0.0

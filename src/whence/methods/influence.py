@@ -12,10 +12,17 @@ from torch import Tensor
 from whence.curvature.changes import tiles
 from whence.curvature.exact import Gradients
 from whence.curvature.leverages import dual_leverages, in_columns
+from whence.curvature.minimum import gradient
 from whence.curvature.prepare import Prepared, prepare
-from whence.errors import InvalidInput
 from whence.linalg.solver import Inverse, Solver
-from whence.methods.fit_quality import diagnostics, fit_quality
+from whence.linear.objective import LinearObjective
+from whence.methods.fit_quality import (
+    diagnostics,
+    finishing_effect,
+    quality_beside,
+    residual_of,
+    root_mean_square,
+)
 from whence.methods.method import Attribution, Method, Positions, train_subset
 from whence.methods.prediction import (
     ORDERS,
@@ -88,7 +95,7 @@ class Influence(Method):
 
     def refined(self) -> Method | None:
         """Return the refined order of the same influence."""
-        if self.order != "first" or self.normalize != "none":
+        if self.order == "refined" or self.normalize != "none":
             return None
         return Influence(order="refined", solver=self.solver, damping=self.damping)
 
@@ -160,12 +167,16 @@ class _FirstOrder(_OfObjective):
         values, solution = prepared.inverse.between(
             Gradients(objective, queries, measure), Gradients(model, candidates, model.loss)
         )
+        shares = model.weights[where] / len(model.train)
+        finishing = finishing_effect(objective, prepared, queries, measure, solution)
+        sizes = torch.linalg.vector_norm(values, dim=0) * shares
+        quality = quality_beside(objective, finishing.norm(), sizes)
         if self.method.normalize == "none":
-            values = values.mul_(model.weights[where] / len(model.train))
+            values = values.mul_(shares)
         else:
             whole = objective.train.subset(where)
             values = relative(values, objective, whole, prepared.inverse, self.method.normalize)
-        return values, diagnostics(objective, prepared, solution)
+        return values, diagnostics(objective, prepared, solution, quality=quality)
 
     def mean_values(
         self, queries: Examples, measure: Measure, where: Positions
@@ -179,29 +190,45 @@ class _FirstOrder(_OfObjective):
         candidates = train_subset(objective, where)
         dots = objective.gradient_dot(candidates, objective.loss, solution.value).squeeze(1)
         values = dots * objective.weights[where] / len(objective.train)
-        return values, diagnostics(objective, prepared, solution)
+        finishing = solution.value.T @ gradient(objective)
+        quality = quality_beside(objective, finishing.norm(), values.abs())
+        return values, diagnostics(objective, prepared, solution, quality=quality)
 
     def self_values(self, where: Positions) -> tuple[Tensor, Diagnostics]:
         """Return (wᵢ/n) gᵢᵀ H⁻¹ gᵢ, [k]: self-influence; never negative."""
         objective = self.trained
         columns = in_columns(objective) if self.method.solver is None else None
         if columns is not None:
-            some = columns.train.subset(where)
-            slopes = columns.loss.gradient(columns.outputs(some), some.targets).flatten()
-            squares = slopes.square() * dual_leverages(columns, where, self.method.damping)
-            norm, in_examples = fit_quality(objective)
-            measured = Diagnostics(
-                solver="Cholesky factor of the products of the rows",
-                gradient_norm=norm,
-                gradient_in_examples=in_examples,
-                notes=objective.notes,
-            )
-        else:
-            prepared = self.prepared(len(where))
-            own = Gradients(objective, objective.train.subset(where), objective.loss)
-            squares = prepared.inverse.quadratic(own)
-            measured = diagnostics(objective, prepared)
-        return squares * objective.weights[where] / len(objective.weights), measured
+            return _by_products_of_rows(columns, where, self.method.damping)
+        prepared = self.prepared(len(where))
+        some = train_subset(objective, where)
+        squares = prepared.inverse.quadratic(Gradients(objective, some, objective.loss))
+        values = squares * objective.weights[where] / len(objective.weights)
+        finishing = finishing_effect(objective, prepared, some, objective.loss)
+        quality = quality_beside(objective, root_mean_square(finishing), values)
+        return values, diagnostics(objective, prepared, quality=quality)
+
+
+def _by_products_of_rows(
+    columns: LinearObjective, where: Positions, damping: float | None
+) -> tuple[Tensor, Diagnostics]:
+    """Return the self-influence of a wide model with one output, and how it was computed."""
+    some = columns.train.subset(where)
+    slopes = columns.loss.gradient(columns.outputs(some), some.targets).flatten()
+    leverage, step = dual_leverages(columns, where, damping, gradient(columns))
+    values = slopes.square() * leverage * columns.weights[where] / len(columns.weights)
+    finishing = columns.gradient_dot(some, columns.loss, step.unsqueeze(1))
+    quality = quality_beside(columns, root_mean_square(finishing), values)
+    return values, Diagnostics(
+        solver="Cholesky factor of the products of the rows",
+        curvature="Hessian",
+        gradient_norm=quality.gradient_norm,
+        gradient_in_examples=quality.in_examples,
+        unfinished=quality.of_largest,
+        damping=damping or 0.0,
+        damping_reason="as asked" if damping else "none: the objective is convex",
+        notes=columns.notes,
+    )
 
 
 @final
@@ -220,12 +247,26 @@ class _Evaluated(_OfObjective):
         objective = self.trained
         c = objective.outputs(queries.subset(np.arange(1))).shape[1]
         prepared = self.prepared(len(where) * c)
-        parts = []
+        parts, residuals = [], []
         for tile in tiles(objective, len(where), c):
             change = removal(objective, prepared.inverse, where[tile])
             deltas = deltas_of(change, self.method.order)
+            residuals.append(residual_of(change, deltas, self.method.order))
             parts.append(measure_changes(objective, queries, measure, deltas))
-        return torch.cat(parts, 1), diagnostics(objective, prepared)
+        values = torch.cat(parts, 1)
+        finishing = finishing_effect(objective, prepared, queries, measure)
+        return values, diagnostics(
+            objective,
+            prepared,
+            quality=quality_beside(
+                objective, finishing.norm(), torch.linalg.vector_norm(values, dim=0)
+            ),
+            residual=max(
+                (found for found in residuals if found is not None),
+                key=lambda found: found.value,
+                default=None,
+            ),
+        )
 
 
 def influence(

@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from whence.curvature.changes import SingleChanges, tiles
+from whence.curvature.minimum import gradient
 from whence.curvature.prepare import prepare
 from whence.curvature.reweighting import Reweightings
 from whence.fitting.hinge import fit_hinge, is_hinge
@@ -192,7 +193,7 @@ def converged(trained: Trained) -> Trained:
         return trained
     if isinstance(trained, Objective) and trained.convex and trained.slope is None:
         smooth = trained.trained_loss == trained.loss
-        if smooth and fit_quality(trained)[0] <= CONVERGED:
+        if smooth and float(gradient(trained).norm()) <= CONVERGED:
             return trained
     return trained.refit()
 
@@ -237,17 +238,21 @@ def _together(
         return
     base = converged(objective)
     assert isinstance(base, Objective)
-    for deltas in _removals(base, _nearby(objective, base), where):
+    for deltas in _removals(base, _nearby(objective, base, len(where)), where):
         yield measure_changes(base, queries, measure, deltas)
 
 
-def _nearby(objective: Objective, base: Objective) -> Objective:
-    """Return whose curvature the retraining steps share: the fit's own where it was good.
+def _nearby(objective: Objective, base: Objective, k: int) -> Objective:
+    """Return the model whose curvature the refitting steps share: the user's fit where it is good.
 
-    Its factor may have been made already, and every step corrects for what it leaves out.
+    Its factor may exist already, and every step has the exact gradient.
     """
-    _, in_examples = fit_quality(objective)
-    return objective if in_examples <= 1 else base
+    hinge = isinstance(objective, LinearObjective) and is_hinge(objective.trained_loss)
+    if objective is base or hinge:
+        return base
+    c = objective.outputs(objective.train.subset(np.arange(1))).shape[1]
+    quality = fit_quality(objective, prepare(objective, k * c))
+    return objective if quality.in_examples <= 1 else base
 
 
 def _removals(objective: Objective, nearby: Objective, where: NDArray[np.intp]) -> Iterator[Tensor]:
@@ -271,11 +276,11 @@ def _refit_together(
     alone: list[int] = []
     while len(active):
         part = change.select(active)
-        gradient = part.gradient(deltas[:, active])
-        norms = gradient.norm(dim=0)
+        left = part.gradient(deltas[:, active])
+        norms = left.norm(dim=0)
         contracts = norms < _CONTRACTION * previous
         alone += active[(norms > CONVERGED) & ~contracts].tolist()
-        deltas[:, active] -= part.solve(gradient)
+        deltas[:, active] -= part.solve(left)
         going = (norms > CONVERGED) & contracts
         active, previous = active[going], norms[going]
     for column in alone:

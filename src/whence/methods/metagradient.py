@@ -26,7 +26,7 @@ from tqdm import tqdm
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.methods.method import Attribution, Method, Positions, blocks
 from whence.methods.prediction import MeasureLike
-from whence.network.objective import ModuleExamples
+from whence.network.examples import ModuleExamples
 from whence.objective.measures import Measure
 from whence.objective.trained import Data, Examples, Trained
 from whence.scores import Diagnostics, Scores
@@ -188,7 +188,7 @@ def metagradient(
     return found.scores(encoded, measure=measure)
 
 
-def query_gradients(run: Run, measure: Measure, inputs: Tensor, targets: Tensor) -> Tensor:
+def query_gradients(run: Run, measure: Measure, inputs: Any, targets: Tensor) -> Tensor:
     """Return ∇m_q(θ_T) of each query.
 
     Args:
@@ -202,13 +202,14 @@ def query_gradients(run: Run, measure: Measure, inputs: Tensor, targets: Tensor)
     """
 
     def values(params: Tensor) -> Tensor:
-        return measure(run.program.outputs(params, inputs), targets)
+        return measure(run.program.outputs(params, inputs, twice=True), targets)
 
     found, transpose = vjp(values, run.params)[:2]
-    if found.shape != (len(inputs),):
+    count = len(targets)
+    if found.shape != (count,):
         raise InvalidInput(
-            f"Expected a measure with one value per query, [{len(inputs)}]. "
+            f"Expected a measure with one value per query, [{count}]. "
             f"Got {list(found.shape)}. Return an unreduced value."
         )
-    gradients: Tensor = vmap(transpose)(torch.eye(len(inputs)).to(found))[0]
+    gradients: Tensor = vmap(transpose)(torch.eye(count).to(found))[0]
     return gradients

@@ -13,7 +13,7 @@ from torch import Tensor
 from whence.curvature.changes import Changes, SingleChanges, single_changes
 from whence.curvature.reweighting import Reweightings, kept_without
 from whence.errors import InvalidInput
-from whence.linalg.operator import LinearOperator
+from whence.linalg.solver import Inverse
 from whence.objective.measures import Measure, OutputFunction
 from whence.objective.measures import measure_name as measure_name
 from whence.objective.objective import Objective
@@ -132,7 +132,7 @@ def as_array(tensor: Tensor) -> Floats:
 
 
 def removal(
-    objective: Objective, inverse: LinearOperator, where: NDArray[np.intp]
+    objective: Objective, inverse: Inverse, where: NDArray[np.intp]
 ) -> SingleChanges | Reweightings:
     """Return the removals of the examples at some positions, one per column.
 

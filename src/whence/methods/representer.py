@@ -19,8 +19,9 @@ from whence.linear.features import DenseFeatures, Features
 from whence.linear.objective import LinearExamples, LinearObjective
 from whence.methods.method import Attribution, Method, Positions
 from whence.methods.prediction import Indices, MeasureLike
+from whence.network.examples import ModuleExamples
 from whence.network.gradients import Outer
-from whence.network.objective import ModuleExamples, ModuleObjective
+from whence.network.objective import ModuleObjective
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Data, Examples, Trained

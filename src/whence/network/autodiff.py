@@ -1,53 +1,15 @@
-"""Calls of a module as a function of some of its parameters, and derivatives of its outputs."""
+"""Products with the Jacobian of tensors in the parameters of a module, given as leaves.
+
+Each parameter is a leaf of its own, so that a backward pass costs what it costs the plain module:
+gradients are written once into one flat vector.
+"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
-
-from whence.errors import UnsupportedModel
-
-
-def call(model: nn.Module, parameters: Mapping[str, Tensor], inputs: Any) -> Tensor:
-    """Return a module's outputs: model(x), model(*x) for a tuple, model(**x) for a dict.
-
-    Args:
-        model: The module.
-        parameters: What replaces its own parameters, by name.
-        inputs: x of a batch.
-
-    Returns:
-        The outputs, [b, ...].
-
-    Raises:
-        UnsupportedModel: If the module does not return one tensor.
-    """
-    if isinstance(inputs, Mapping):
-        value = functional_call(model, dict(parameters), (), dict(inputs))
-    else:
-        arguments = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
-        value = functional_call(model, dict(parameters), arguments)
-    if not isinstance(value, Tensor):
-        raise UnsupportedModel(
-            f"Expected a model that returns one tensor. Got {type(value).__name__}. "
-            "Wrap it in a module that returns the logits."
-        )
-    return value
-
-
-@contextmanager
-def unfused_recurrence() -> Iterator[None]:
-    """Compute recurrent layers by plain operations: the fused ones differentiate only once."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="TF32 acceleration")
-        with torch.backends.mkldnn.flags(enabled=False):
-            yield
+from torch import Tensor
 
 
 def along(outputs: Tensor, cotangent: Tensor) -> Tensor:
@@ -65,18 +27,57 @@ def along(outputs: Tensor, cotangent: Tensor) -> Tensor:
     return torch.dot(outputs.reshape(-1), cotangent.reshape(-1))
 
 
-def backward(outputs: Tensor, leaf: Tensor, cotangent: Tensor) -> Tensor:
-    """Return Jᵀ u, [p]; the graph is kept for the next column."""
-    (product,) = torch.autograd.grad(
-        along(outputs, cotangent), leaf, retain_graph=True, materialize_grads=True
-    )
-    return product
+def gradient(value: Tensor, leaves: Sequence[Tensor]) -> Tensor:
+    """Return the gradient of a number in all leaves, flat, to be differentiated again.
+
+    Args:
+        value: One number.
+        leaves: Where to differentiate; together p numbers.
+
+    Returns:
+        The gradient, [p].
+    """
+    pieces = torch.autograd.grad(value, leaves, create_graph=True, materialize_grads=True)
+    return torch.cat([piece.reshape(-1) for piece in pieces])
 
 
-def forward(outputs: Tensor, leaf: Tensor, v: Tensor) -> list[Tensor]:
-    """Return J v for each column of V, in the shape of the outputs."""
+def add_pullback(
+    total: Tensor, outputs: Tensor, leaves: Sequence[Tensor], cotangent: Tensor
+) -> None:
+    """Add Jᵀ u to a flat vector, a leaf at a time; the graph is kept for the next.
+
+    Args:
+        total: Changed in place, [p].
+        outputs: f, any shape.
+        leaves: Where to differentiate; together p numbers.
+        cotangent: u, in the shape of f.
+    """
+    if not outputs.requires_grad:
+        return
+    value = along(outputs, cotangent)
+    pieces = torch.autograd.grad(value, leaves, retain_graph=True, allow_unused=True)
+    start = 0
+    for piece, leaf in zip(pieces, leaves, strict=True):
+        if piece is not None:
+            total[start : start + leaf.numel()] += piece.reshape(-1)
+        start += leaf.numel()
+
+
+def pushforward(outputs: Tensor, leaves: Sequence[Tensor], v: Tensor) -> Tensor:
+    """Return J V, differentiating u ↦ Jᵀ u, which is linear, in u.
+
+    Args:
+        outputs: f, any shape.
+        leaves: Where to differentiate; together p numbers.
+        v: V, [p, k].
+
+    Returns:
+        The products, in the shape of f, [..., k].
+    """
     seed = torch.zeros_like(outputs, requires_grad=True)
-    (pulled,) = torch.autograd.grad(outputs, leaf, seed, create_graph=True)
-    return [
-        torch.autograd.grad(pulled, seed, column, retain_graph=True)[0] for column in v.unbind(1)
+    pulled = gradient(along(outputs, seed), leaves)
+    columns = [
+        torch.autograd.grad(along(pulled, column), seed, retain_graph=True)[0]
+        for column in v.T.contiguous()
     ]
+    return torch.stack(columns, -1)

@@ -1,10 +1,11 @@
-"""What must hold of a model before anything is differentiated: the same answer, asked twice."""
+"""What must hold of a model and its loss before anything is differentiated."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -12,7 +13,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._pytree import tree_leaves, tree_map
 
-from whence.errors import InvalidInput, NotDeterministic, UnsupportedModel
+from whence.errors import InvalidInput, NotDeterministic, UnsupportedModel, WhenceError
+from whence.network.examples import ModuleExamples
+from whence.objective.losses import Loss
 
 _ROUNDING = 100  # units of the last place by which two equal calls may differ
 
@@ -45,7 +48,7 @@ def refuse_random_modules(model: nn.Module) -> None:
 
 
 def check_repeatable(outputs: Callable[[Any], Tensor], inputs: Any) -> Tensor:
-    """Raise if outputs change from call to call, or with the company in the batch.
+    """Raise if outputs change from call to call, or with the other examples of the batch.
 
     Args:
         outputs: From inputs to outputs, [b, ...].
@@ -60,19 +63,17 @@ def check_repeatable(outputs: Callable[[Any], Tensor], inputs: Any) -> Tensor:
         UnsupportedModel: If an example's outputs depend on the rest of its batch.
     """
     with torch.no_grad():
-        try:
-            first = outputs(inputs)
-        except (RuntimeError, TypeError) as error:
-            shapes = ", ".join(f"{p.dtype} {list(p.shape)}" for p in tree_leaves(inputs))
-            raise InvalidInput(
-                f"Expected inputs that the model can take. Got {shapes}, of which it says: "
-                f"{error}. Call the model on a few of them yourself first."
-            ) from error
+        first = _accepted(outputs, inputs)
         again = outputs(inputs)
-        alone = outputs(tree_map(lambda part: part[:1], inputs))
     if first.ndim < 2:
         raise InvalidInput(
             f"Expected outputs of shape [b, c]. Got {list(first.shape)}. "
+            "Return one row per example, with c = 1 for a single output."
+        )
+    b = len(tree_leaves(inputs)[0])
+    if len(first) != b:
+        raise InvalidInput(
+            f"Expected outputs of shape [{b}, c], one row per example. Got {list(first.shape)}. "
             "Return one row per example, with c = 1 for a single output."
         )
     scale = float(first.abs().max())
@@ -83,12 +84,113 @@ def check_repeatable(outputs: Callable[[Any], Tensor], inputs: Any) -> Tensor:
             "Expected a model that gives the same outputs when asked twice. Got two different "
             "ones. Remove its randomness (noise layers, sampled masks), or call .eval()."
         )
-    if not torch.allclose(first[:1], alone, rtol=1e-3, atol=1e-3 * scale):
-        raise UnsupportedModel(
-            "Expected outputs that depend on one example each. Got others when an example was "
-            "alone in its batch. Replace what normalizes or attends over the batch."
-        )
+    for at in {0, b - 1}:  # a running sum leaves the first example as it is
+        with torch.no_grad():
+            alone = outputs(tree_map(lambda part, at=at: part[at : at + 1], inputs))
+        if not torch.allclose(first[at : at + 1], alone, rtol=1e-3, atol=1e-3 * scale):
+            raise UnsupportedModel(
+                "Expected outputs that depend on one example each. Got others when an example was "
+                "alone in its batch. Replace what normalizes or attends over the batch."
+            )
     return first
+
+
+def check_losses(loss: Loss, outputs: Tensor, examples: ModuleExamples) -> None:
+    """Raise unless a loss gives each example its own finite value, whatever is in its batch.
+
+    Args:
+        loss: ℓ.
+        outputs: f of the first examples, [b, ...].
+        examples: The training examples, of which these are the first.
+
+    Raises:
+        InvalidInput: If the loss cannot take outputs and targets, gives not one value per example,
+            or one of the values is not finite.
+        UnsupportedModel: If the loss of an example depends on the rest of its batch.
+    """
+    targets = examples.targets[: len(outputs)]
+    try:
+        with torch.no_grad():
+            one = outputs[:1].expand(len(examples), *outputs.shape[1:])
+            loss.check_targets(one, examples.targets)
+            losses = loss(outputs, targets)
+    except WhenceError:
+        raise
+    except (RuntimeError, TypeError, ValueError, IndexError, UserWarning) as error:
+        raise InvalidInput(
+            f"Expected a loss that takes outputs {outputs.dtype} {list(outputs.shape)} and targets "
+            f"{targets.dtype} {list(targets.shape)}. Got an error: {error}. Call it on a few of "
+            "them yourself first; weights in it must have the dtype of the outputs."
+        ) from error
+    if losses.shape != (len(outputs),):
+        raise InvalidInput(
+            f"Expected the loss to return one value per example, shape ({len(outputs)},). Got "
+            f"shape {tuple(losses.shape)}. Use reduction='none', and targets in the shape of the "
+            "outputs."
+        )
+    check_finite(losses, examples.ids)
+    scale = float(losses.abs().max())
+    for at in range(len(outputs)):
+        with torch.no_grad():
+            alone = loss(outputs[at : at + 1], targets[at : at + 1])
+        if not torch.allclose(losses[at : at + 1], alone, rtol=1e-3, atol=1e-4 * scale):
+            raise UnsupportedModel(
+                "Expected a loss that depends on one example each. Got "
+                f"{float(losses[at]):.4g} for example {examples.ids[at]} in a batch and "
+                f"{float(alone):.4g} alone. Losses that contrast, normalize or average over the "
+                "batch give no example a loss of its own; check also that outputs [b, 1] are not "
+                "compared with targets [b]."
+            )
+
+
+def check_accepted(
+    outputs: Callable[[Any], Tensor], queries: ModuleExamples, train: ModuleExamples
+) -> None:
+    """Raise if a model cannot take queries whose shape is another than the training examples'.
+
+    Args:
+        outputs: From inputs to outputs, [b, ...].
+        queries: The queries.
+        train: The training examples.
+
+    Raises:
+        InvalidInput: If the model says so.
+    """
+    pairs = zip(tree_leaves(queries.inputs), tree_leaves(train.inputs), strict=True)
+    if all(mine.shape[1:] == theirs.shape[1:] for mine, theirs in pairs):
+        return
+    shapes = ", ".join(
+        f"[q, {', '.join(map(str, part.shape[1:]))}]" for part in tree_leaves(train.inputs)
+    )
+    with torch.no_grad():
+        try:
+            outputs(queries.subset(np.arange(1)).inputs)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            found = ", ".join(str(list(part.shape)) for part in tree_leaves(queries.inputs))
+            raise InvalidInput(
+                f"Expected queries (x, y) with x of shape {shapes}. Got {found}, of which the "
+                f"model says: {error}."
+            ) from error
+
+
+def _accepted(outputs: Callable[[Any], Tensor], inputs: Any) -> Tensor:
+    """Return the outputs of a first call, or say why there are none."""
+    try:
+        return outputs(inputs)
+    except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:
+        if isinstance(error, WhenceError):
+            raise
+        if "meta" in str(error):
+            raise UnsupportedModel(
+                "Expected a module that reads each parameter by its own name. Got one that keeps "
+                "a reference of its own to a parameter, such as a list of tensors made once. Use "
+                "nn.ParameterList, or read self.name in forward."
+            ) from error
+        shapes = ", ".join(f"{p.dtype} {list(p.shape)}" for p in tree_leaves(inputs))
+        raise InvalidInput(
+            f"Expected inputs that the model can take. Got {shapes}, of which it says: "
+            f"{error}. Call the model on a few of them yourself first."
+        ) from error
 
 
 def check_finite(losses: Tensor, ids: NDArray[Any]) -> None:

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from whence.network.gradients import Contribution, Lookup, Outer, Rows
 
@@ -31,12 +30,14 @@ class Use:
         inputs: Its first argument.
         edge: The place of its output in the graph, before anything acts on it in place.
         shape: The shape of its output.
+        dtype: The dtype of its parameters, read during the call, when they have values.
     """
 
     module: nn.Module
     inputs: Tensor
     edge: GradientEdge
     shape: torch.Size
+    dtype: torch.dtype
 
 
 @contextmanager
@@ -51,8 +52,8 @@ def recorded(
     Args:
         modules: The modules.
         b: The number of examples in the batch.
-        spread: Those that are called once for all examples, as embeddings of positions are: their
-            output, and what they saw, are repeated for each example, so that each has its own.
+        spread: Modules called once per batch, such as position embeddings: inputs and outputs are
+            expanded along the batch dimension to get per-example gradients.
 
     Yields:
         The list that fills with their uses.
@@ -68,7 +69,8 @@ def recorded(
             output.requires_grad_()
         if module in spread:
             inputs, output = _spread(inputs, b, 2), _spread(output, b, 3)
-        uses.append(Use(module, inputs, get_gradient_edge(output), output.shape))
+        dtype = next(module.parameters(recurse=False)).dtype
+        uses.append(Use(module, inputs, get_gradient_edge(output), output.shape, dtype))
         return output.clone() if first else output  # a leaf bears nothing in place
 
     handles = [module.register_forward_hook(record) for module in modules]
@@ -100,13 +102,12 @@ def contribution(use: Use, name: str, delta: Tensor, b: int) -> Contribution | N
     a, module = use.inputs, use.module
     if delta.shape[0] != b or a.shape[0] != b:
         return None
-    rule = _rule(module)
+    rule = _rule(module) if name in ("weight", "bias") else None
     found = None if rule is None else rule(module, name, a, delta)
-    exact = module.get_parameter(name).dtype
     # What is small is widened after a pass in bfloat16; factors at all positions are not.
     if isinstance(found, Rows):
-        return Rows(found.matrix.to(exact))
-    return replace(found, left=found.left.to(exact)) if isinstance(found, Lookup) else found
+        return Rows(found.matrix.to(use.dtype))
+    return replace(found, left=found.left.to(use.dtype)) if isinstance(found, Lookup) else found
 
 
 def _outer(left: Tensor, right: Tensor) -> Outer:
@@ -115,6 +116,7 @@ def _outer(left: Tensor, right: Tensor) -> Outer:
     return Outer(left.to(least), right.to(least))
 
 
+_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _Rule = Callable[[Any, str, Tensor, Tensor], Contribution | None]
 
 
@@ -127,7 +129,7 @@ def _rule(module: nn.Module) -> _Rule | None:
         return _convolution
     if kind is nn.Embedding:
         return _embedding
-    if kind in (nn.LayerNorm, nn.GroupNorm) or isinstance(module, _BatchNorm):
+    if kind in _NORMS:
         return _norm
     if kind.__name__ == "Conv1D" and kind.__module__.startswith("transformers."):
         return _conv1d_of_transformers
@@ -244,14 +246,9 @@ def _norm(module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution | No
     if isinstance(module, nn.LayerNorm):
         size = delta.shape[delta.ndim - len(module.normalized_shape) :].numel()
         if name == "weight":
-            like = module.weight.detach()  # with constants it is twice as fast as without
-            normal = functional.layer_norm(
-                a,
-                module.normalized_shape,
-                torch.ones_like(like),
-                torch.zeros_like(like),
-                module.eps,
-            )
+            shape = module.normalized_shape  # with constants it is twice as fast as without
+            like = torch.ones(shape, dtype=delta.dtype, device=a.device)
+            normal = functional.layer_norm(a, shape, like, torch.zeros_like(like), module.eps)
             delta = delta * normal
         return Rows(delta.reshape(len(a), -1, size).sum(1))
     if isinstance(module, nn.GroupNorm):

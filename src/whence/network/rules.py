@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -11,13 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from whence.errors import InvalidInput
-from whence.network.checks import check_finite, check_repeatable
-from whence.network.layers import contribution
-from whence.network.objective import BATCH, PROBE, ModuleExamples, ModuleObjective
+from whence.network.checks import check_losses, check_repeatable
+from whence.network.examples import ModuleExamples
+from whence.network.gradients import Contribution
+from whence.network.layers import Use, contribution, multiplies
+from whence.network.links import linked
+from whence.network.objective import BATCH, PROBE, ModuleObjective
 
 _CACHE = 2**20  # numbers of one activation that a cache holds beside the others: 4 MB of float32
-_AGREEMENT = 1e-3  # of the largest entry, in float32; rules are right or far off
+_AGREEMENT = 1e-3  # of a parameter's largest entry; rules are right or far off
+_OF_TERMS, _OF_WHOLE = 100, 30  # units of the last place: of a sum's terms, of all gradients
 
 
 def module_objective(objective: ModuleObjective, batch_size: int | None) -> ModuleObjective:
@@ -41,9 +46,15 @@ def module_objective(objective: ModuleObjective, batch_size: int | None) -> Modu
         example named, by the first pass over all.
     """
     few = objective.train.subset(np.arange(min(8, len(objective.train))))
-    check_repeatable(lambda x: objective.run(objective.params, x), few.inputs)
-    objective = replace(objective, batch_size=batch_size or _cached_batch(objective))
-    _check_losses(objective, few)
+    outputs = check_repeatable(lambda x: objective.run(objective.params, x), few.inputs)
+    check_losses(objective.loss, outputs, objective.train)
+    loss, notes = linked(objective.loss, outputs, objective.train.targets)
+    objective = replace(
+        objective,
+        loss=loss,
+        notes=tuple(dict.fromkeys((*objective.notes, *notes))),
+        batch_size=batch_size or _cached_batch(objective),
+    )
     plain = replace(objective, factored=_agreeing(objective))
     # An embedding of positions does not see the examples; its output can be repeated for each.
     shared = frozenset(
@@ -79,48 +90,71 @@ def _cached_batch(objective: ModuleObjective) -> int:
     return min(max(cached // largest, 1), BATCH)
 
 
-def _check_losses(objective: ModuleObjective, few: ModuleExamples) -> None:
-    """Raise unless outputs, targets and losses fit, and a few of the losses are finite."""
-    train = objective.train
-    outputs = objective.outputs(few)
-    if len(outputs) != len(few):
-        raise InvalidInput(
-            f"Expected one row of outputs per example, {len(few)}. Got {len(outputs)}. "
-            "Return outputs [b, c] from the model."
-        )
-    objective.loss.check_targets(outputs[:1].expand(len(train), *outputs.shape[1:]), train.targets)
-    losses = objective.loss(outputs, few.targets)
-    if losses.shape != (len(few),):
-        raise InvalidInput(
-            f"Expected the loss to return one value per example, shape ({len(few)},). Got "
-            f"shape {tuple(losses.shape)}. Use reduction='none'."
-        )
-    check_finite(losses, few.ids)
-
-
 def _agreeing(objective: ModuleObjective) -> frozenset[str]:
-    """Return the parameters whose factored gradients agree with differentiation, one by one."""
+    """Return the parameters whose factored gradients agree with differentiation, one by one.
+
+    Each is judged on its own scale: by the largest entry of its own gradients, and by the rounding
+    of the sums that make them, which is all that is left where their terms cancel.
+    """
     few = objective.train.subset(np.arange(min(PROBE, len(objective.train))))
-    exact = objective.looped(few.inputs, few.targets, objective.loss.gradient)
-    eye = torch.eye(len(few), dtype=exact.dtype, device=exact.device)
-    found: dict[str, Tensor] = {}
-    uses, passes = objective.passes(
-        few.inputs, few.targets, lambda f, t: objective.loss.gradient(f, t).unsqueeze(-1)
-    )
+    found: dict[str, list[Contribution]] = {}
+    rounding: dict[str, float] = {}
     unknown: set[str] = set()
-    for use, delta in zip(uses, next(passes, ()), strict=True):
+    for use, delta, own, name in _calls(objective, few):
+        piece = None if delta is None else contribution(use, own, delta, len(few))
+        if delta is None or piece is None:
+            unknown.add(name)
+        else:
+            found.setdefault(name, []).append(piece)
+            rounding[name] = max(rounding.get(name, 0.0), _terms(use, own, delta))
+    agreeing = {name for name in found if name not in unknown}
+    eps = torch.finfo(objective.params.dtype).eps
+    for b in range(len(few)):
+        one = few.subset(np.arange(b, b + 1))
+        exact = objective.alone(one.inputs, one.targets, objective.loss.gradient)
+        sizes = {name: _largest(piece) for name, piece in exact.items()}
+        whole = max(sizes.values())
+        seed = torch.eye(len(few)).to(objective.params)[:, b : b + 1]
+        agreeing = {
+            name
+            for name in agreeing
+            if _gap(found[name], seed, exact[name])
+            <= _AGREEMENT * sizes[name] + eps * (_OF_TERMS * rounding[name] + _OF_WHOLE * whole)
+        }
+    return frozenset(agreeing)
+
+
+def _calls(
+    objective: ModuleObjective, few: ModuleExamples
+) -> Iterator[tuple[Use, Tensor | None, str, str]]:
+    """Yield each call of a layer on a few examples, with its output gradient, by parameter."""
+    together = replace(objective, batch_size=len(few))
+    ((_, uses, passes),) = together.traced(
+        lambda f, t: objective.loss.gradient(f, t).unsqueeze(-1), few
+    )
+    for use, delta in zip(uses, next(iter(passes), ()), strict=True):
         for own, name in objective.owners[use.module]:
-            piece = None if delta is None else contribution(use, own, delta, len(few))
-            if piece is None:
-                unknown.add(name)
-            else:
-                found[name] = found.get(name, 0) + piece.sum(eye).T
-    agreeing, tolerance = set(), _AGREEMENT * _largest(exact)
-    for name, gradients in found.items():
-        truth = exact[:, objective.slices[name]]
-        if gradients.shape == truth.shape and _largest(gradients - truth) <= tolerance:
-            agreeing.add(name)
-    return frozenset(agreeing - unknown)
+            yield use, delta, own, name
+
+
+def _terms(use: Use, own: str, delta: Tensor) -> float:
+    """Return the size of one term of the sum that makes a gradient, times the root of their number.
+
+    That is, in units of the last place, what rounding leaves of a sum that cancels.
+    """
+    factor = _largest(use.inputs) if own == "weight" and multiplies(use.module) else 1.0
+    return factor * _largest(delta) * math.sqrt(delta.numel() / len(delta))
+
+
+def _gap(pieces: list[Contribution], seed: Tensor, exact: Tensor) -> float:
+    """Return how far the gradient of one example in one parameter is from differentiation's."""
+    total: Tensor | None = None
+    for piece in pieces:
+        part = piece.sum(seed).squeeze(1)
+        total = part if total is None else total + part
+    if total is None or total.numel() != exact.numel():
+        return math.inf
+    return _largest(total - exact.reshape(-1))
 
 
 def _largest(tensor: Tensor) -> float:

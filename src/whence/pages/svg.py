@@ -82,7 +82,8 @@ def curve_svg(curve: Curve) -> Markup:
     last = max(1.0, curve.points[-1][0])
     width, height, left = 1.3 * _INSIDE, _INSIDE / 2, _LEFT
     end = _TOP + height
-    marks = {number(x, 0): left + x / last * width for x in _round_numbers(0, last)}
+    counts = [x for x in _round_numbers(0, last) if x == round(x)]
+    marks = {number(x, 0): left + x / last * width for x in counts}
 
     def across(x: float) -> float:
         return left + x / last * width
@@ -144,32 +145,32 @@ def scale_svg(scale: Scale) -> Markup:
     known = [scale.predicted, *([] if scale.actual is None else [scale.actual])]
     low, high = min(scale.low, *known), max(scale.high, *known)
 
-    def x(value: float) -> float:
-        return 8 + (value - low) / ((high - low) or 1.0) * 984
+    def x(value: float) -> str:
+        return f"{2 + 96 * (value - low) / ((high - low) or 1.0):.2f}%"
 
     def name(value: float, text: Markup, y: int) -> str:
-        place = "start" if x(value) < 200 else "end" if x(value) > 800 else "middle"
-        return f'<text x="{x(value):.1f}" y="{y}" text-anchor="{place}">{text}</text>'
+        place = (value - low) / ((high - low) or 1.0)
+        anchor = "start" if place < 0.25 else "end" if place > 0.75 else "middle"
+        return f'<text x="{x(value)}" y="{y}" text-anchor="{anchor}">{text}</text>'
 
-    said = f"predicted {predicted_text}"
+    width = f"{max(0.5, 96 * (scale.high - scale.low) / ((high - low) or 1.0)):.2f}%"
+    said = Markup(f"predicted {predicted_text}")
+    known_text = "" if scale.actual is None else f", in the data {actual_text}"
     body = [
-        f'<title id="scale-title">From {low_text} to {high_text} in the training data: {said}'
-        + (f", in the data {actual_text}" if scale.actual is not None else "")
-        + "</title>",
-        f'<rect class="track" x="{x(scale.low):.1f}" y="22" height="8" rx="4" '
-        f'width="{max(1.0, x(scale.high) - x(scale.low)):.1f}"/>',
-        f'<circle class="predicted" cx="{x(scale.predicted):.1f}" cy="26" r="9"/>',
-        name(scale.predicted, Markup(said), 13),
+        f'<title id="scale-title">From {low_text} to {high_text} in the training data: '
+        f"{said}{known_text}</title>",
+        f'<rect class="track" x="{x(scale.low)}" y="22" height="8" rx="4" width="{width}"/>',
+        f'<circle class="predicted" cx="{x(scale.predicted)}" cy="26" r="9"/>',
+        name(scale.predicted, said, 13),
     ]
     if scale.actual is not None:
         at = x(scale.actual)
-        body.append(
-            f'<path class="actual" d="M{at:.1f} 16V36"/>'
-            + name(scale.actual, Markup(f"in the data {actual_text}"), 50)
-        )
+        body += [
+            f'<line class="actual" x1="{at}" x2="{at}" y1="16" y2="36"/>',
+            name(scale.actual, Markup(f"in the data {actual_text}"), 50),
+        ]
     return Markup(
-        '<svg role="img" class="scale" aria-labelledby="scale-title" viewBox="0 0 1000 56">'
-        f"{''.join(body)}</svg>"
+        f'<svg role="img" class="scale" aria-labelledby="scale-title">{"".join(body)}</svg>'
     )
 
 

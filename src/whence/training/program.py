@@ -6,10 +6,9 @@ L(θ, w) = (1/b) Σ wᵢ ℓᵢ(θ), whose divisor is the batch size, not the su
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Iterator, Sequence, Sized
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import groupby, islice
 from typing import Any, final
@@ -17,11 +16,20 @@ from typing import Any, final
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, grad_and_value, vjp, vmap
-from torch.utils.data import Dataset, default_collate
+from torch.func import grad, grad_and_value, vjp, vmap
+from torch.utils._pytree import tree_leaves, tree_structure, tree_unflatten
 
-from whence.errors import InvalidInput, NotDeterministic, UnsupportedModel
-from whence.network.checks import check_repeatable, refuse_random_modules
+from whence.errors import InvalidInput
+from whence.network.checks import (
+    check_accepted,
+    check_losses,
+    check_repeatable,
+    refuse_random_modules,
+)
+from whence.network.examples import Encoder, ModuleExamples
+from whence.network.links import linked
+from whence.network.module import FunctionalModule, functional
+from whence.network.transformers import Logits, Rows, task_of
 from whence.objective.derived_losses import CallableLoss
 from whence.objective.losses import Loss
 from whence.objective.measures import OutputFunction
@@ -38,27 +46,29 @@ class Program:
     """What the steps of a training differentiate.
 
     Attributes:
-        model: A copy of the user's module, in the dtype of the recipe; never trained in place.
+        module: The user's module as a function of its trainable parameters, in the dtype of the
+            training.
+        start: θ before the first step, [p].
         loss: ℓ.
-        inputs: x of the training examples, [n, ...].
-        targets: y of the training examples, [n] or [n, ...].
-        shapes: Name and shape of each trainable parameter, in the order of θ.
+        train: The training examples.
+        encoder: Reads a user's data.
+        notes: What a reader of results must know, a sentence each.
     """
 
-    model: nn.Module
+    module: FunctionalModule
+    start: Tensor
     loss: Loss
-    inputs: Tensor
-    targets: Tensor
-    shapes: tuple[tuple[str, torch.Size], ...]
+    train: ModuleExamples
+    encoder: Encoder
+    notes: tuple[str, ...] = ()
     _gradient: Traced = field(init=False, repr=False)
     _gradients: Traced = field(init=False, repr=False)
     _pullback: Traced = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Bind the transformed functions."""
-        batched = vmap(grad_and_value(self._mean), in_dims=(0, None, None, 0))
         object.__setattr__(self, "_gradient", Traced(self._plain_gradient))
-        object.__setattr__(self, "_gradients", Traced(batched))
+        object.__setattr__(self, "_gradients", Traced(self._plain_gradients))
         object.__setattr__(self, "_pullback", Traced(self._plain_pullback))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -68,28 +78,31 @@ class Program:
 
     def parameters(self) -> Tensor:
         """Return the parameters that the model starts from, [p]."""
-        parameters = dict(self.model.named_parameters())
-        return torch.cat([parameters[name].detach().flatten() for name, _ in self.shapes])
+        return self.start
 
     def named(self, params: Tensor) -> dict[str, Tensor]:
         """Return θ [p] cut into the parameters of the model."""
-        pieces = torch.split(params, [shape.numel() for _, shape in self.shapes])
-        return {
-            name: piece.view(shape)
-            for (name, shape), piece in zip(self.shapes, pieces, strict=True)
-        }
+        return self.module.split(params)
 
-    def outputs(self, params: Tensor, inputs: Tensor) -> Tensor:
-        """Return f_θ(x), [b, c]."""
-        value = functional_call(self.model, self.named(params), (inputs,))
-        if not isinstance(value, Tensor):
-            raise UnsupportedModel(
-                f"Expected a model that returns one tensor. Got {type(value).__name__}. "
-                "Wrap it in a module that returns the logits."
-            )
-        return value
+    def examples(self, data: Any) -> ModuleExamples:
+        """Check and encode a user's queries."""
+        if isinstance(data, ModuleExamples):
+            return data
+        found = self.encoder(data, self.train)
+        check_accepted(lambda x: self.outputs(self.start, x), found, self.train)
+        return found
 
-    def losses(self, params: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+    def check_targets(self, examples: ModuleExamples) -> None:
+        """Raise `InvalidInput` unless the targets of queries fit the loss; one row tells."""
+        with torch.no_grad():
+            one = self.outputs(self.start, examples.subset(np.arange(1)).inputs)
+        self.loss.check_targets(one.expand(len(examples), *one.shape[1:]), examples.targets)
+
+    def outputs(self, params: Tensor, inputs: Any, *, twice: bool = False) -> Tensor:
+        """Return f_θ(x), [b, c], to be differentiated once or twice."""
+        return self.module(self.named(params), inputs, twice=twice)
+
+    def losses(self, params: Tensor, inputs: Any, targets: Tensor) -> Tensor:
         """Return ℓ of each example, [b]."""
         return self.loss(self.outputs(params, inputs), targets)
 
@@ -106,19 +119,16 @@ class Program:
         """Return ∇L(θ, w) and L, with θ and its gradient cut into the model's parameters.
 
         Args:
-            params: θ, in the order of `shapes`.
+            params: θ, in the order of `module.shapes`.
             rows: Positions of the examples that count, as `kept` gives them.
             scaled: wᵢ/b of each.
         """
-        inputs, targets = self.inputs.index_select(0, rows), self.targets.index_select(0, rows)
-        *gradient, value = self._gradient(*params, inputs, targets, scaled)
+        *gradient, value = self._gradient(*params, scaled, *self._batch(rows))
         return gradient, value
 
     def gradients(self, params: Tensor, batch: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Return ∇L [k, p] and L [k] of k trainings, for params [k, p] and weights [k, b]."""
-        gradients, values = self._gradients(
-            params, self.inputs[batch], self.targets[batch], weights
-        )
+        gradients, values = self._gradients(params, weights, *self._batch(batch))
         return gradients, values
 
     def pullback(
@@ -138,34 +148,55 @@ class Program:
         Cost:
             One forward and one backward pass, shared, and about four passes per row.
         """
-        of_params, of_weights = self._pullback(
-            params, self.inputs[batch], self.targets[batch], weights, cotangents
-        )
+        of_params, of_weights = self._pullback(params, weights, cotangents, *self._batch(batch))
         return of_params, of_weights
 
-    def _mean(self, params: Tensor, inputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    def _batch(self, rows: Tensor) -> list[Tensor]:
+        """Return the targets and the tensors of the inputs of some training examples."""
+        parts = [self.train.targets, *tree_leaves(self.train.inputs)]
+        return [part.index_select(0, rows) for part in parts]
+
+    def _losses(
+        self, parameters: Mapping[str, Tensor], batch: Sequence[Tensor], *, twice: bool
+    ) -> Tensor:
+        """Return ℓ of each example of a batch, to be differentiated once or twice."""
+        targets, *leaves = batch
+        inputs = tree_unflatten(leaves, tree_structure(self.train.inputs))
+        return self.loss(self.module(parameters, inputs, twice=twice), targets)
+
+    def _mean(self, params: Tensor, weights: Tensor, *batch: Tensor) -> Tensor:
         """Return L(θ, w)."""
-        losses = self.losses(params, inputs, targets)
+        losses = self._losses(self.named(params), batch, twice=True)
         return (weights * losses).sum() / len(losses)
 
     def _plain_gradient(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Return ∇ Σ wᵢ ℓᵢ by parameter, and the sum last; here the weights hold the divisor."""
-        *params, inputs, targets, weights = tensors
+        count = len(self.module.shapes)
+        params, weights, batch = tensors[:count], tensors[count], tensors[count + 1 :]
         with torch.enable_grad():
             leaves = [piece.detach().requires_grad_() for piece in params]
-            named = {name: leaf for (name, _), leaf in zip(self.shapes, leaves, strict=True)}
-            outputs = functional_call(self.model, named, (inputs,))
-            value = (weights * self.loss(outputs, targets)).sum()
+            named = dict(zip(self.module.shapes, leaves, strict=True))
+            value = (weights * self._losses(named, batch, twice=False)).sum()
             gradient = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
         return *gradient, value.detach()
 
+    def _plain_gradients(
+        self, params: Tensor, weights: Tensor, *batch: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the gradients and values of several trainings on one batch."""
+        dims = (0, 0, *[None] * len(batch))
+        found: tuple[Tensor, Tensor] = vmap(grad_and_value(self._mean), in_dims=dims)(
+            params, weights, *batch
+        )
+        return found
+
     def _plain_pullback(
-        self, params: Tensor, inputs: Tensor, targets: Tensor, weights: Tensor, cotangents: Tensor
+        self, params: Tensor, weights: Tensor, cotangents: Tensor, *batch: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Differentiate the gradient once more in reverse, all cotangents together."""
 
         def gradient(params: Tensor, weights: Tensor) -> Tensor:
-            return grad(self._mean)(params, inputs, targets, weights)  # type: ignore[no-any-return]
+            return grad(self._mean)(params, weights, *batch)  # type: ignore[no-any-return]
 
         pull = vjp(gradient, params, weights)[1]
         of_params, of_weights = vmap(pull)(cotangents)
@@ -209,15 +240,15 @@ def _kept(rows: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def prepare(
-    model: nn.Module, loss: Loss | OutputFunction, dataset: Any, dtype: torch.dtype
+    model: nn.Module, loss: Loss | OutputFunction, dataset: Any, dtype: torch.dtype | None
 ) -> Program:
     """Check that a training can be repeated exactly, and bind its parts.
 
     Args:
         model: A module in the mode in which it is to be trained.
         loss: A `Loss`, or a function of (outputs, targets) giving one loss per example.
-        dataset: (x, y), or a map-style `torch.utils.data.Dataset` of such pairs.
-        dtype: Of parameters and of floating-point data.
+        dataset: Training data in any form that `Encoder` reads.
+        dtype: Of parameters and of floating-point data; the model's own if `None`.
 
     Returns:
         The program.
@@ -225,93 +256,26 @@ def prepare(
     Raises:
         InvalidInput: If data and model do not fit each other.
         NotDeterministic: If the model or the data set answers differently when asked twice.
-        UnsupportedModel: If the outputs of an example depend on the rest of its batch.
+        UnsupportedModel: If the outputs or the loss of an example depend on the rest of its batch.
     """
     refuse_random_modules(model)
-    bound = copy.deepcopy(model).to(dtype)
-    shapes = tuple((name, p.shape) for name, p in bound.named_parameters() if p.requires_grad)
-    if not shapes:
+    if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InvalidInput(
             "Expected a model with trainable parameters. Got none with requires_grad=True."
         )
-    device = next(bound.parameters()).device
-    bound.requires_grad_(False)
-    inputs, targets = (_cast(part, dtype, device) for part in _stacked(dataset))
-    if len(inputs) != len(targets) or len(inputs) == 0:
-        raise InvalidInput(
-            f"Expected as many targets as inputs, at least one. Got {len(inputs)} inputs and "
-            f"{len(targets)} targets."
-        )
-    if not torch.isfinite(inputs).all():
-        raise InvalidInput(
-            "Expected finite inputs. Got NaN or infinity; impute or drop those rows."
-        )
+    task = task_of(model)
+    rows = None if task is None else Rows.of(model, task)
+    module, start = functional(model if task is None else Logits(model, task), dtype=dtype)
+    encoder = Encoder(dtype=start.dtype, device=start.device, rows=rows)
     program = Program(
-        model=bound,
+        module=module,
+        start=start,
         loss=loss if isinstance(loss, Loss) else CallableLoss(loss),
-        inputs=inputs,
-        targets=targets,
-        shapes=shapes,
+        train=encoder(dataset),
+        encoder=encoder,
     )
-    _probe(program)
-    return program
-
-
-def queries_of(program: Program, queries: Any) -> tuple[Tensor, Tensor]:
-    """Return a user's queries (x, y) as tensors that the program's model takes."""
-    like = program.inputs
-    inputs, targets = (_cast(part, like.dtype, like.device) for part in _stacked(queries))
-    if inputs.shape[1:] != like.shape[1:] or len(inputs) != len(targets):
-        raise InvalidInput(
-            f"Expected queries (x, y) with x of shape [q, {', '.join(map(str, like.shape[1:]))}] "
-            f"and q targets. Got x of shape {list(inputs.shape)} and {len(targets)} targets."
-        )
-    return inputs, targets
-
-
-def check_targets(program: Program, params: Tensor, inputs: Tensor, targets: Tensor) -> None:
-    """Raise `InvalidInput` unless all targets fit the loss and the shape of the outputs."""
-    with torch.no_grad():
-        one = program.outputs(params, inputs[:1])
-    # Only the shape of the outputs counts, and one row tells it.
-    program.loss.check_targets(one.expand(len(targets), *one.shape[1:]), targets)
-
-
-def _stacked(dataset: Any) -> tuple[Any, Any]:
-    """Return x and y of a data set whole."""
-    if isinstance(dataset, tuple | list) and len(dataset) == 2:
-        return dataset[0], dataset[1]
-    if not isinstance(dataset, Dataset) or not isinstance(dataset, Sized):
-        raise InvalidInput(
-            "Expected (x, y) or a map-style torch Dataset of such pairs. "
-            f"Got {type(dataset).__name__}."
-        )
-    columns = default_collate([dataset[i] for i in range(len(dataset))])
-    again = default_collate([dataset[0]])
-    if len(columns) != 2:
-        raise InvalidInput(f"Expected a data set of pairs (x, y). Got items of {len(columns)}.")
-    if not all(torch.equal(one[:1], two) for one, two in zip(columns, again, strict=True)):
-        raise NotDeterministic(
-            "Expected a data set that gives the same example when asked twice. Got two different "
-            "ones for index 0. Remove random augmentation, or store its outcome."
-        )
-    return columns[0], columns[1]
-
-
-def _cast(values: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return a tensor on the device, in the dtype if it is floating-point."""
-    tensor = values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
-    tensor = tensor.detach().to(device)
-    return tensor.to(dtype) if tensor.is_floating_point() else tensor
-
-
-def _probe(program: Program) -> None:
-    """Raise if outputs change from call to call, or with the company in the batch."""
-    inputs, params = program.inputs[:8], program.parameters()
-    outputs = check_repeatable(lambda x: program.outputs(params, x), inputs)
-    if len(outputs) != len(inputs):
-        raise InvalidInput(
-            f"Expected outputs of shape [{len(inputs)}, c]. Got {list(outputs.shape)}. "
-            "Return one row per example, with c = 1 for a single output."
-        )
-    check_targets(program, params, program.inputs, program.targets)
+    few = program.train.subset(np.arange(min(8, len(program.train))))
+    outputs = check_repeatable(lambda x: program.outputs(start, x), few.inputs)
+    check_losses(program.loss, outputs, program.train)
+    found, notes = linked(program.loss, outputs, program.train.targets)
+    return replace(program, loss=found, notes=(*module.notes, *notes))

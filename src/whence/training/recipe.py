@@ -50,7 +50,8 @@ class Recipe:
         schedule: "constant", "linear", "cosine", or a function of the step t giving f(t).
         warmup: Steps of linear warm-up; not with a function as schedule.
         clip_norm: Largest global norm of the batch gradient, or `None`.
-        dtype: torch.float32 or torch.float64, for parameters and data.
+        dtype: torch.float32 or torch.float64, for parameters and data; `None` for the model's own,
+            where bfloat16 and float16 become float32.
 
     Raises:
         InvalidInput: If a value is out of range, or set for an optimizer that does not read it.
@@ -76,7 +77,7 @@ class Recipe:
     schedule: Schedule = "constant"
     warmup: int = 0
     clip_norm: float | None = None
-    dtype: torch.dtype = torch.float32
+    dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -85,7 +86,7 @@ class Recipe:
                 f"Expected optimizer 'sgd', 'adam' or 'adamw'. Got {self.optimizer!r}. The adjoint "
                 "of its update is not known here; train with one of the three."
             )
-        if self.dtype not in (torch.float32, torch.float64):
+        if self.dtype not in (None, torch.float32, torch.float64):
             raise UnsupportedModel(
                 f"Expected dtype torch.float32 or torch.float64. Got {self.dtype}. Narrower types "
                 "round away the small differences that a metagradient is made of."

@@ -142,7 +142,7 @@ def retrain(run: Steps, weights: Tensor, *, together: int | None = None) -> Tens
                 [2.0000]])
     """
     weights = torch.as_tensor(weights).to(run.program.parameters())
-    n = len(run.program.inputs)
+    n = len(run.program.train)
     if weights.ndim != 2 or weights.shape[1] != n or not bool(torch.isfinite(weights).all()):
         raise InvalidInput(
             f"Expected finite weights of shape [k, {n}], a training per row. "

@@ -6,7 +6,6 @@ wᵢ = 0: same order, same batches, same divisors.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 import os
@@ -21,11 +20,14 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_structure
 from tqdm import tqdm
 
 from whence.errors import InvalidInput, NotDeterministic
-from whence.network.objective import ModuleExamples, ModuleObjective
+from whence.network.examples import ModuleExamples
+from whence.network.objective import ModuleObjective
 from whence.network.rules import module_objective
+from whence.network.transformers import Logits
 from whence.objective.derived_losses import CallableLoss
 from whence.objective.losses import Loss
 from whence.objective.measures import OutputFunction
@@ -34,7 +36,7 @@ from whence.result import Card, Result
 from whence.storage import digest
 from whence.training.checkpoints import Checkpoints, InMemory, open_directory
 from whence.training.optimizers import clip
-from whence.training.program import Program, prepare, queries_of
+from whence.training.program import Program, prepare
 from whence.training.recipe import Recipe
 from whence.training.replay import Steps, refuse_nonfinite, retrain, stack_size
 
@@ -88,11 +90,10 @@ class Run(Result, Steps, Trained):
             table=table,
         )
 
-    @cached_property
+    @property
     def train(self) -> ModuleExamples:  # type: ignore[override]
         """The training examples."""
-        program = self.program
-        return ModuleExamples(inputs=program.inputs, targets=program.targets, ids=self.train_ids)
+        return self.program.train
 
     @property
     def loss(self) -> Loss:  # type: ignore[override]
@@ -106,7 +107,7 @@ class Run(Result, Steps, Trained):
 
     def examples(self, data: Data) -> ModuleExamples:
         """Check and encode a user's (x, y)."""
-        return _encoded(self.program, data)
+        return self.program.examples(data)
 
     def outputs(self, examples: Examples) -> Tensor:
         """Return f at the end of the training, [b, c]."""
@@ -137,19 +138,18 @@ class Run(Result, Steps, Trained):
         """The objective at the end of the training, made once."""
         program = self.program
         steps = Steps(program=program, recipe=self.recipe, batches=self.batches, rates=self.rates)
+        decay = self.params.new_tensor(self.recipe.weight_decay)
         return module_objective(
             ModuleObjective(
-                model=program.model,
-                shapes=dict(program.shapes),
+                module=program.module,
                 loss=program.loss,
-                train=self.train,
+                train=program.train,
                 weights=self.weights,
                 params=self.params,
-                l2=torch.full_like(self.params, self.recipe.weight_decay),
-                encode=lambda data: _encoded(program, data),
-                refit_with=lambda objective, weights: objective.reweighted(weights).at(
-                    retrain(steps, weights[None], together=1)[0]
-                ),
+                l2=decay.expand(len(self.params)),
+                encoder=program.encoder,
+                refit_with=_Repeated(steps),
+                notes=self.notes,
             ),
             None,
         )
@@ -188,14 +188,8 @@ class Run(Result, Steps, Trained):
     @property
     def model(self) -> nn.Module:
         """A copy of the user's module that holds the trained parameters."""
-        module = copy.deepcopy(self.program.model)
-        named = self.program.named(self.params)
-        with torch.no_grad():
-            for name, parameter in module.named_parameters():
-                if name in named:
-                    parameter.copy_(named[name])
-                    parameter.requires_grad_(True)
-        return module
+        module = self.program.module.filled(self.params)
+        return module.model if isinstance(module, Logits) else module
 
     def segments(self) -> list[tuple[int, int]]:
         """Return the stretches (start, stop) between kept states, in order."""
@@ -230,12 +224,16 @@ class Run(Result, Steps, Trained):
         return states
 
 
-def _encoded(program: Program, data: Data) -> ModuleExamples:
-    """Return a user's (x, y) as the model of a training takes them."""
-    if isinstance(data, ModuleExamples):
-        return data
-    inputs, targets = queries_of(program, data)
-    return ModuleExamples(inputs=inputs, targets=targets, ids=np.arange(len(targets)))
+@final
+@dataclass(frozen=True, eq=False)
+class _Repeated:
+    """Fits an objective again by repeating the steps of its training with other weights."""
+
+    steps: Steps
+
+    def __call__(self, objective: ModuleObjective, weights: Tensor) -> ModuleObjective:
+        """Return the objective at the end of the repeated training."""
+        return objective.reweighted(weights).at(retrain(self.steps, weights[None], together=1)[0])
 
 
 def train(
@@ -254,9 +252,13 @@ def train(
 
     Args:
         model: A module that starts from its own parameters and is left as it is. Parameters with
-            `requires_grad=False` stay fixed.
+            `requires_grad=False` stay fixed. It returns one row of outputs per example, and is
+            called as model(x), model(*x) for a tuple or model(**x) for a dict; of a model of the
+            transformers library, the logits are taken, and rows are read as by
+            `whence.from_transformers`.
         loss: A `Loss`, or a function of (outputs [b, c], targets) giving losses [b].
-        dataset: (x, y) with n rows each, or a map-style `torch.utils.data.Dataset` of such pairs.
+        dataset: (x, y) as tensors, arrays or nested inputs; or a map-style data set of pairs (x, y)
+            or of dicts with "labels", such as a Hugging Face data set.
         recipe: How to train.
         weights: wᵢ >= 0, [n]; ones by default. The divisor of a batch is its size.
         directory: Keep the states there. Called again with the same arguments after an
@@ -291,7 +293,7 @@ def train(
         tensor([3.])
     """
     program = prepare(model, loss, dataset, recipe.dtype)
-    n, device = len(program.inputs), program.inputs.device
+    n, device = len(program.train), program.start.device
     checked = _check_weights(weights, n, program)
     batches = tuple(batch.to(device) for batch in recipe.batches(n))
     rates = tuple(recipe.rates(len(batches)))
@@ -313,6 +315,7 @@ def train(
         interval=interval,
         checkpoints=checkpoints,
         directory=None if directory is None else Path(directory),
+        notes=_notes(program, recipe),
     )
     final_state, losses = _complete(run, initial)
     refuse_nonfinite(final_state[0], losses)
@@ -391,6 +394,14 @@ def _check_weights(weights: Tensor | None, n: int, program: Program) -> Tensor:
     return checked
 
 
+def _notes(program: Program, recipe: Recipe) -> tuple[str, ...]:
+    """Return what a reader must know of a training, a sentence each."""
+    notes = list(program.notes)
+    if recipe.optimizer == "adamw" and recipe.weight_decay > 0:
+        notes.append("The decoupled weight decay of AdamW counts as an l2 penalty of that size.")
+    return tuple(notes)
+
+
 def _identity(
     program: Program, recipe: Recipe, rates: tuple[float, ...], weights: Tensor
 ) -> dict[str, str]:
@@ -401,10 +412,13 @@ def _identity(
     named = repr(loss)
     if isinstance(loss, CallableLoss):
         named = getattr(loss.function, "__qualname__", type(loss.function).__name__)
+    module, inputs = program.module, program.train.inputs
+    values = module.model.state_dict()
+    constants = [value for name, value in values.items() if not value.is_meta]
     return {
-        "architecture": f"{program.model!r} {[(name, list(s)) for name, s in program.shapes]}",
-        "start": digest(*program.model.state_dict().values()),
-        "data": digest(program.inputs, program.targets),
+        "architecture": f"{module.model!r} {[(n, list(s)) for n, s in module.shapes.items()]}",
+        "start": digest(program.start, *constants),
+        "data": digest(*tree_leaves(inputs), program.train.targets, str(tree_structure(inputs))),
         "weights": digest(weights),
         "loss": named,
         "recipe": f"{replace(recipe, schedule='constant', warmup=0)!r}, rates {schedule}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -34,17 +35,19 @@ class Traced:
     """
 
     function: Callable[..., Any]
+    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     _calls: dict[Any, int] = field(default_factory=dict)
     _traces: dict[Any, Callable[..., Any]] = field(default_factory=dict)
 
     def __call__(self, *tensors: Tensor) -> Any:
         """Return the function's value."""
         key = tuple(tensor.shape for tensor in tensors)
-        calls = self._calls[key] = self._calls.get(key, 0) + 1
-        if calls == _CALLS_BEFORE_RECORDING:
-            self._traces[key] = self._record(tensors)
-        elif calls == _CALLS_BEFORE_RECORDING + 1:
-            return self._compared(key, tensors)
+        with self._lock:
+            calls = self._calls[key] = self._calls.get(key, 0) + 1
+            if calls == _CALLS_BEFORE_RECORDING:
+                self._traces[key] = self._record(tensors)
+            elif calls == _CALLS_BEFORE_RECORDING + 1:
+                return self._compared(key, tensors)
         return self._traces.get(key, self.function)(*tensors)
 
     def _compared(self, key: Any, tensors: tuple[Tensor, ...]) -> Any:

@@ -99,7 +99,8 @@ def said_of(trained: Trained, query: Examples) -> str:
     answer = f"The model says {names[best]}"
     if shares is None:
         return f"{answer}."
-    return f"{answer} with probability {float(shares[0, best]):.2f}."
+    share = float(shares[0, best])
+    return f"{answer} with probability {share:.{2 if share <= 0.99 else 4}f}."
 
 
 def target_decimals(trained: Trained) -> int:

@@ -153,9 +153,9 @@ def differences(query: Any, rows: Any, columns: Columns) -> tuple[NDArray[np.boo
         [k, d], and whether any column is compared by its standard deviation.
     """
     k = rows.shape[0]
-    asked = columns.cells(query, 0)
+    own_cells = columns.cells(query, 0)
     cells = np.array([columns.cells(rows, i) for i in range(k)], dtype=object).reshape(k, -1)
-    found = np.array(cells != np.array(asked, dtype=object), dtype=np.bool_)
+    found = np.array(cells != np.array(own_cells, dtype=object), dtype=np.bool_)
     continuous = False
     for at, position in enumerate(columns.order):
         own, others = column_values(query, position), column_values(rows, position)

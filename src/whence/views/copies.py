@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from whence.objective.trained import Examples, Trained
 from whence.pages import Status
 from whence.views.columns import column_name, is_sparse, is_table
+from whence.views.sequences import is_sequence
 
 _NAMED = 5  # names that a sentence lists
 
@@ -58,6 +59,8 @@ def duplicate_statuses(
         Statuses, none where nothing occurs twice.
     """
     train = trained.train
+    if is_sequence(trained):
+        return ()
     outputs = trained.outputs(train)
     found = []
     same = copies_of(trained, outputs, query, 0)
@@ -65,8 +68,7 @@ def duplicate_statuses(
         found.append(
             Status(
                 level="caution",
-                title="What is asked about is in the training data: "
-                f"{_listed(train.ids[same].tolist())}.",
+                title=f"The query is in the training data: {_listed(train.ids[same].tolist())}.",
                 words="The model has seen its label.",
             )
         )
@@ -110,7 +112,7 @@ def missing_statuses(query: Examples) -> tuple[Status, ...]:
     return (
         Status(
             level="caution",
-            title=f"{names} {verb} missing in what is asked about.",
+            title=f"{names} {verb} missing in the query.",
             words="The model's own preprocessing filled in a value.",
         ),
     )

@@ -122,7 +122,7 @@ def explanation_page(
     trained, query, quantity = parts.trained, parts.query, parts.quantity
     where = np.array([at for at, _ in (*parts.raising, *parts.lowering)], dtype=np.intp)
     attributions = _input_attributions(parts, where)
-    asked, items, columns = _items(parts, where, attributions, display)
+    shown_query, items, columns = _items(parts, where, attributions, display)
     differs, continuous = np.zeros((len(where), 0), dtype=np.bool_), False
     if columns.names:
         rows = trained.train.subset(where).inputs
@@ -189,7 +189,7 @@ def explanation_page(
             scatter,
             noun,
         ),
-        query=asked,
+        query=shown_query,
         query_name=name,
         noun=noun,
         quantity=quantity.name,
@@ -226,7 +226,7 @@ def _title(parts: Explained, name: str) -> str:
     if names:
         said = names[class_of(parts.trained.outputs(parts.query)[0])]
         return f"Why does the model say “{said}” of {name}?"
-    if parts.quantity.phrases[0] == "to this text":
+    if "to this text" in parts.quantity.phrases:
         return f"Which training texts are behind {name}?"
     return f"Why does the model predict this of {name}?"
 
@@ -270,7 +270,7 @@ def _items(
         "columns": columns,
         "decode": display.decode,
     }
-    asked = item_of(trained, query, 0, title="The query", labeled=parts.labeled, **options)
+    shown_query = item_of(trained, query, 0, title="The query", labeled=parts.labeled, **options)
     items = [
         item_of(
             trained,
@@ -288,8 +288,8 @@ def _items(
             for item, at in zip(items, where.tolist(), strict=True)
         ]
     if display.query_text is not None:
-        asked = replace(asked, text=display.query_text)
-    return asked, items, columns
+        shown_query = replace(shown_query, text=display.query_text)
+    return shown_query, items, columns
 
 
 def _input_attributions(parts: Explained, where: NDArray[np.intp]) -> Sequence[Floats | None]:
@@ -352,7 +352,9 @@ def _statuses(
     if scatter is None:
         checked = NOT_RETRAINED
     else:
-        checked = retrained_of(scatter.predicted, scatter.actual, scatter.r, scatter.slope)
+        checked = retrained_of(
+            scatter.predicted, scatter.actual, scatter.r, scatter.slope, sized=parts.sized
+        )
     return (
         *statuses_of(parts.diagnostics),
         checked,

@@ -75,7 +75,7 @@ def facts_of(
         )
         facts.append(Fact(figure=quantity.text(after, decimals), words=words))
     if scatter is not None and np.isfinite(scatter.r):
-        words = f"between these numbers and {len(scatter.names)} retrainings."
+        words = f"between these effects and {len(scatter.names)} retrainings."
         facts.append(Fact(figure=f"R {number(scatter.r, 4)}", words=words, proof=True))
     return tuple(facts)
 

@@ -54,7 +54,7 @@ class Quantity:
         largest = max((abs(change) for change in changes if math.isfinite(change)), default=0.0)
         if largest == 0:
             return self.least
-        needed = -math.floor(math.log10(largest / 3))  # 0.6 as 0.6, and 0.2 as 0.20
+        needed = math.ceil(math.log10(6 / largest))  # 0.6 as 0.6, and 0.2 as 0.20
         return min(_MOST_DECIMALS, max(self.least, needed))
 
     def text(self, value: float, decimals: int) -> str:

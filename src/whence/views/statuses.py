@@ -90,7 +90,9 @@ def quality_sentence(quality: ModelQuality, names: tuple[str, ...], decimals: in
     )
 
 
-def retrained_of(predicted: Floats, actual: Floats, r: float, slope: float) -> Status:
+def retrained_of(
+    predicted: Floats, actual: Floats, r: float, slope: float, *, sized: bool
+) -> Status:
     """Return how predicted changes compare with those of retraining, as a status.
 
     Args:
@@ -98,10 +100,19 @@ def retrained_of(predicted: Floats, actual: Floats, r: float, slope: float) -> S
         actual: Changes after retraining, [k].
         r: Their correlation.
         slope: The slope of actual on predicted.
+        sized: Whether the predictions have a size.
 
     Returns:
-        The status: a prediction is confirmed if it is within a tenth of the largest change.
+        The status: a prediction is confirmed if it is within a tenth of the largest change; without
+        a size, the correlation says how far the order is right.
     """
+    if not sized:
+        known = np.isfinite(r)
+        return Status(
+            level="unknown" if not known else "good" if r >= 0.9 else "caution" if r > 0 else "bad",
+            title=f"With {len(actual)} retrainings these effects correlate with R {number(r, 2)}.",
+            numbers=f"R = {number(r, 4)}, slope {number(slope)}.",
+        )
     k, largest = len(actual), float(np.abs(actual).max(initial=0.0))
     confirmed = int((np.abs(predicted - actual) <= _CONFIRMED * largest).sum())
     numbers = f"R = {number(r, 4)}, slope {number(slope)}. Confirmed means: within a tenth of the "

@@ -1,0 +1,134 @@
+"""Retrainings of a boosting model on random halves of its data, shared by the methods that ask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from whence.errors import InvalidInput, UnsupportedModel
+from whence.objective.cache import cached
+from whence.objective.trained import Trained
+from whence.trees.form import BoostedTrees
+from whence.trees.model import BoostedModel
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Halves:
+    """Models that were fitted on random halves of the training rows.
+
+    Args:
+        models: The B fitted models, each with all n rows, of weight 0 if outside its half.
+        inside: Which rows each was fitted on, [B, n].
+        whole: The same trees, with leaf values computed from all n rows.
+    """
+
+    models: tuple[BoostedModel, ...]
+    inside: NDArray[np.bool_]
+    whole: tuple[BoostedTrees, ...]
+
+    def __len__(self) -> int:
+        """Return B."""
+        return len(self.models)
+
+    @cached_property
+    def losses(self) -> Tensor:
+        """The loss of every training row under each model, [B, n]."""
+        targets = self.models[0].train.targets
+        return torch.stack(
+            [
+                model.loss(torch.from_numpy(model.trees.replay.outputs), targets)
+                for model in self.models
+            ]
+        )
+
+    def mean_loss(self, *, inside: bool) -> Tensor:
+        """Return each row's mean loss under the models that have seen it, or have not, [n]."""
+        chosen = torch.from_numpy(self.inside if inside else ~self.inside).double()
+        return (self.losses * chosen).sum(0) / chosen.sum(0).clamp_min(1)
+
+
+def halves_of(trained: Trained, ensemble: int, seed: int) -> Halves:
+    """Return retrainings on random halves, made once per model.
+
+    Each pair of halves holds every row once, class by class, so that every row is inside half of
+    the models and outside of the other half.
+
+    Args:
+        trained: A boosting model.
+        ensemble: How many, even, >= 2.
+        seed: Seed of the halves.
+
+    Returns:
+        The models.
+
+    Raises:
+        UnsupportedModel: If the model is not boosted trees.
+        InvalidInput: If a class has a single row.
+
+    Cost:
+        One fit per half, with a progress bar.
+    """
+    model = boosted(trained)
+    return cached(model, ("halves", ensemble, seed), lambda twin: _fitted(twin, ensemble, seed))
+
+
+def boosted(trained: Trained) -> BoostedModel:
+    """Return the model, or raise if it is not boosted trees.
+
+    Args:
+        trained: The model.
+    """
+    if not isinstance(trained, BoostedModel):
+        raise UnsupportedModel(
+            "Expected boosted trees: a model of scikit-learn's HistGradientBoosting or "
+            f"GradientBoosting, LightGBM, XGBoost or CatBoost. Got {trained!r}. Use "
+            "whence.Influence() for a smooth model, and whence.ForestWeights() for a forest."
+        )
+    return trained
+
+
+def _fitted(model: BoostedModel, ensemble: int, seed: int) -> Halves:
+    """Return the models of an ensemble."""
+    inside = _draw(model, ensemble, seed)
+    weights = model.weights * torch.from_numpy(inside)
+    refits = tqdm(
+        model.refits(weights), total=ensemble, desc="fitting halves", unit="fit", disable=None
+    )
+    models = tuple(boosted(each) for each in refits)
+    trees = model.trees
+    whole = tuple(each.trees.on(each.trees.leaves, trees.targets, trees.weights) for each in models)
+    return Halves(models=models, inside=inside, whole=whole)
+
+
+def _draw(model: BoostedModel, ensemble: int, seed: int) -> NDArray[np.bool_]:
+    """Return the halves, [ensemble, n]: pairs that complement each other."""
+    n = len(model.train)
+    present = np.flatnonzero(model.weights.numpy() > 0)
+    groups = [present]
+    if model.loss.classifies:
+        labels = model.train.targets.numpy()[present]
+        groups = [present[labels == label] for label in np.unique(labels)]
+        smallest = min(map(len, groups))
+        if smallest < 2:
+            raise InvalidInput(
+                "Expected at least 2 rows of every class, one for each half. Got a class with "
+                f"{smallest}. Leave its row out, or use whence.Boosting(ensemble=0)."
+            )
+    generator = np.random.default_rng(seed)
+    inside = np.zeros((ensemble, n), dtype=bool)
+    for pair in range(0, ensemble, 2):
+        for group in groups:
+            order = generator.permutation(group)
+            # An odd row goes to either half by chance.
+            half = (len(group) + int(generator.integers(2))) // 2
+            inside[pair, order[:half]] = True
+            inside[pair + 1, order[half:]] = True
+    return inside

@@ -1,0 +1,181 @@
+"""Per-example gradients of a module: from the calls of its layers, or one example at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from whence.errors import InvalidInput
+from whence.network.autodiff import along
+from whence.network.gradients import Contribution, Rows
+from whence.network.layers import Use, contribution, recorded
+from whence.network.module import FunctionalModule
+
+Cotangents = Callable[[Tensor, Tensor], Tensor]
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PerExample:
+    """The gradients of each example of a batch at one θ.
+
+    Parameters of layers with a rule take one forward and one backward pass of the batch. The other
+    parameters are differentiated one example at a time, unless no example of the batch reaches
+    them.
+
+    Args:
+        module: f.
+        params: θ, [p].
+        factored: The selected parameters whose layers have a rule.
+        spread: Those of them whose layer is called once for all examples of a batch.
+        bf16: Whether forward passes are in bfloat16, by torch's autocast.
+    """
+
+    module: FunctionalModule
+    params: Tensor
+    factored: frozenset[str]
+    spread: frozenset[str]
+    bf16: bool
+
+    def outputs(self, inputs: Any) -> Tensor:
+        """Return f_θ(x) of a pass whose gradients are not differentiated again, [b, ...]."""
+        with torch.autocast(self.params.device.type, torch.bfloat16, enabled=self.bf16):
+            # Fused attention kernels of a GPU sum in any order.
+            exact = self.params.device.type != "cpu"
+            outputs = self.module(self.module.split(self.params), inputs, twice=exact)
+        return outputs.to(self.params.dtype)
+
+    def watched(self, b: int) -> AbstractContextManager[list[Use]]:
+        """Return a context that lists the calls of layers on a batch of b examples."""
+        owners = self.module.owners
+        spread = [m for m, held in owners.items() if any(n in self.spread for _, n in held)]
+        return recorded(list(owners), b, spread)
+
+    def passes(
+        self, x: Any, y: Tensor, cotangents: Cotangents
+    ) -> tuple[list[Use], Iterator[tuple[Tensor | None, ...]]]:
+        """Return the calls of layers on one batch, and the output gradients of each cotangent.
+
+        Both are in the precision of the pass, layer by layer: to widen them takes longer than to
+        multiply them.
+
+        Args:
+            x: Inputs of the batch.
+            y: Targets of the batch.
+            cotangents: From outputs and targets to r cotangents, [b, ..., r].
+        """
+        with torch.enable_grad():
+            with self.module.lock, self.watched(len(y)) as uses:
+                outputs = self.outputs(x)
+            drawn = cotangents(outputs.detach(), y).unbind(-1)
+            if not outputs.requires_grad:  # they depend on no layer with selected parameters
+                return [], iter(())
+            pulled = [along(outputs, cotangent) for cotangent in drawn]
+        edges = [use.edge for use in uses]
+        return uses, (
+            torch.autograd.grad(one, edges, retain_graph=r < len(pulled), allow_unused=True)
+            for r, one in enumerate(pulled, 1)
+        )
+
+    def pieces(
+        self, x: Any, y: Tensor, cotangent: Cotangents
+    ) -> Iterator[tuple[slice, Contribution]]:
+        """Yield pieces of the per-example gradients of a batch, with their places in θ.
+
+        Args:
+            x: Inputs of the batch.
+            y: Targets of the batch.
+            cotangent: From outputs and targets to ∂m/∂f, in the shape of the outputs.
+        """
+        if self.factored:
+            yield from self._factored(x, y, cotangent)
+        rest = [name for name in self.module.shapes if name not in self.factored]
+        if rest and (found := self._reached(x, y, cotangent, rest)):
+            matrix = self.looped(x, y, cotangent, found)
+            sizes = [self.module.shapes[name].numel() for name in found]
+            for name, columns in zip(found, torch.split(matrix, sizes, 1), strict=True):
+                yield self.module.slices[name], Rows(columns)
+
+    def looped(
+        self, x: Any, y: Tensor, cotangent: Cotangents, names: list[str] | None = None
+    ) -> Tensor:
+        """Return Jᵀu of each example of a batch, differentiated alone, [b, p].
+
+        Args:
+            x: Inputs of the batch.
+            y: Targets of the batch.
+            cotangent: From outputs and targets to u, in the shape of the outputs.
+            names: The parameters to differentiate in, in the order of θ; all if `None`.
+        """
+        chosen = [*self.module.shapes] if names is None else names
+        sizes = [self.module.shapes[name].numel() for name in chosen]
+        rows = self.params.new_zeros(len(y), sum(sizes))
+        for b, row in enumerate(rows):
+            one = slice(b, b + 1)
+            found = self.alone(tree_map(lambda t, s=one: t[s], x), y[one], cotangent, chosen)
+            for piece, place in zip(found.values(), torch.split(row, sizes), strict=True):
+                place += piece.reshape(-1)
+        return rows
+
+    def alone(
+        self, x: Any, y: Tensor, cotangent: Cotangents, names: list[str] | None = None
+    ) -> dict[str, Tensor]:
+        """Return the gradient of the sum of a batch by differentiation, by parameter.
+
+        Args:
+            x: Inputs of the batch: of one example.
+            y: Targets of the batch.
+            cotangent: From outputs and targets to u, in the shape of the outputs.
+            names: The parameters to differentiate in; all if `None`.
+        """
+        chosen = [*self.module.shapes] if names is None else names
+        found = self._differentiated(x, y, cotangent, chosen)
+        return {
+            name: self.params.new_zeros(self.module.shapes[name]) if piece is None else piece
+            for name, piece in zip(chosen, found, strict=True)
+        }
+
+    def _reached(self, x: Any, y: Tensor, cotangent: Cotangents, names: list[str]) -> list[str]:
+        """Return those of some parameters on which the measure of any example depends."""
+        if len(y) == 1:
+            return names
+        found = self._differentiated(x, y, cotangent, names)
+        return [name for name, piece in zip(names, found, strict=True) if piece is not None]
+
+    def _differentiated(
+        self, x: Any, y: Tensor, cotangent: Cotangents, names: list[str]
+    ) -> Sequence[Tensor | None]:
+        """Return Σ_b Jᵀu in some parameters, the others constants; `None` where it is constant."""
+        pieces = self.module.split(self.params)
+        with torch.enable_grad():
+            leaves = {name: pieces[name].detach().requires_grad_() for name in names}
+            outputs = self.module({**pieces, **leaves}, x, twice=True)
+            if not outputs.requires_grad:
+                return [None] * len(names)
+            value = along(outputs, cotangent(outputs.detach(), y))
+            return torch.autograd.grad(value, [*leaves.values()], allow_unused=True)
+
+    def _factored(
+        self, x: Any, y: Tensor, cotangent: Cotangents
+    ) -> Iterator[tuple[slice, Contribution]]:
+        """Yield the gradients of parameters with a rule, call by call."""
+        uses, passes = self.passes(x, y, lambda f, t: cotangent(f, t).unsqueeze(-1))
+        for use, delta in zip(uses, next(passes, ()), strict=True):
+            if delta is None:
+                continue
+            for own, name in self.module.owners[use.module]:
+                if name in self.factored:
+                    piece = contribution(use, own, delta, len(y))
+                    if piece is None:
+                        raise InvalidInput(
+                            f"Expected {type(use.module).__name__} to see one row per example, as "
+                            f"it did in the probe. Got input shape {tuple(use.inputs.shape)} for "
+                            f"{len(y)} examples. Report this model to whence."
+                        )
+                    yield self.module.slices[name], piece
