@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from sklearn.base import is_classifier
 from torch import Tensor
 
-from whence.adapters.arrays import shared
 from whence.errors import InvalidInput, UnsupportedModel
+from whence.objective.arrays import shared
 from whence.objective.derived_losses import LabelSet
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError
 
@@ -138,7 +138,7 @@ class Classes(Answer):
                 f"Expected labels among {', '.join(map(repr, self.labels.tolist()[:20]))}. "
                 f"Got {got}."
             )
-        at = torch.from_numpy(np.searchsorted(self.labels, labels))
+        at: Tensor = torch.from_numpy(np.searchsorted(self.labels, labels))
         return at.double() if len(self.labels) == 2 else at
 
     def _all(self, estimator: Any, rows: Any) -> Floats:
@@ -240,7 +240,11 @@ def _classifies(estimator: Any, y: NDArray[Any]) -> bool:
     """Return whether the answers are classes."""
     if hasattr(estimator, "__sklearn_tags__") or hasattr(estimator, "_estimator_type"):
         return bool(is_classifier(estimator))
-    return hasattr(estimator, "predict_proba") or hasattr(estimator, "classes_") or y.dtype.kind in "OUSb"
+    return (
+        hasattr(estimator, "predict_proba")
+        or hasattr(estimator, "classes_")
+        or y.dtype.kind in "OUSb"
+    )
 
 
 def _decides(estimator: Any, classes: int) -> bool:

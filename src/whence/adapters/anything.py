@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -14,12 +15,13 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from whence.adapters.answers import Answer, answer_of
-from whence.adapters.refitting import SEED, Refitting, template_of
+from whence.adapters.refitting import Refitting, seed_note, template_of
 from whence.adapters.rows import RowExamples, encoded, labels_of
-from whence.errors import InvalidInput, NotFitted, UnsupportedModel, warn_user
+from whence.errors import NotFitted, UnsupportedModel, warn_user
 from whence.objective.cache import first_time
 from whence.objective.losses import Loss
 from whence.objective.trained import Data, Trained
+from whence.workers import map_shards
 
 Floats = NDArray[np.float64]
 
@@ -36,6 +38,7 @@ class Estimator(Trained):
         train: The training rows.
         weights: wᵢ >= 0, [n]; rows with 0 were left out.
         names: The columns it was fitted on, or `None` for an array.
+        workers: Processes that fit it again at a time.
         notes: What a reader must know, a sentence each.
     """
 
@@ -46,6 +49,7 @@ class Estimator(Trained):
     weights: Tensor
     names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    workers: int = 1
     convex: bool = False
 
     @property
@@ -73,8 +77,7 @@ class Estimator(Trained):
 
     def examples(self, data: Data) -> RowExamples:
         """Check and encode (X, y): one row or many."""
-        width = self.train.inputs.shape[1]
-        return encoded(data, width, self.names, self.answer.targets)
+        return encoded(data, _width(self.train.inputs), self.names, self.answer.targets)
 
     def outputs(self, examples: Any) -> Tensor:
         """Return log-probabilities, decision values or predictions, [b, c]."""
@@ -83,7 +86,23 @@ class Estimator(Trained):
     def refit(self, weights: Tensor | None = None) -> Estimator:
         """Return the estimator's own fit on the rows with weight."""
         weights = self.weights if weights is None else weights
-        fitted, converged = self.refitting(weights.double().numpy())
+        return self._fitted(weights, self.refitting(weights.double().numpy()))
+
+    @property
+    def together(self) -> int:
+        """As many as keep all workers busy."""
+        return 1 if self.workers == 1 else 8 * self.workers
+
+    def refits(self, weights: Tensor) -> Iterator[Trained]:
+        """Yield the estimator's own fits for each row of weights [k, n], by several workers."""
+        rows = [row.double().numpy() for row in weights]
+        fits = map_shards(self.refitting, rows, workers=min(self.workers, len(rows)))
+        for row, fit in zip(weights, fits, strict=True):
+            yield self._fitted(row, fit)
+
+    def _fitted(self, weights: Tensor, fit: tuple[Any, bool]) -> Estimator:
+        """Return a fit with these weights, and say once if one has not converged."""
+        fitted, converged = fit
         if not converged and first_time(self, "a refit has not converged"):
             warn_user(
                 f"Expected refits of {type(self.fitted).__name__} to converge. Got one that "
@@ -92,7 +111,15 @@ class Estimator(Trained):
         return replace(self, fitted=fitted, weights=weights)
 
 
-def anything(estimator: Any, X: Any, y: Any, sample_weight: Floats | None) -> Estimator:
+def anything(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    sample_weight: Floats | None = None,
+    *,
+    workers: int = 1,
+    notes: tuple[str, ...] = (),
+) -> Estimator:
     """Return any fitted estimator with its data as a model without derivatives.
 
     Args:
@@ -100,6 +127,8 @@ def anything(estimator: Any, X: Any, y: Any, sample_weight: Floats | None) -> Es
         X: The rows it was fitted on, [n, d].
         y: The targets it was fitted on, [n] or [n, k].
         sample_weight: The sample weights it was fitted with, or `None`.
+        workers: Processes that fit it again at a time.
+        notes: What a reader must know besides, a sentence each.
 
     Returns:
         The model.
@@ -113,17 +142,12 @@ def anything(estimator: Any, X: Any, y: Any, sample_weight: Floats | None) -> Es
     names = tuple(X.columns) if isinstance(X, pd.DataFrame) else None
     labels = labels_of(y)
     answer = answer_of(estimator, labels)
-    train = encoded((X, labels), np.shape(X)[1], names, answer.targets)
+    train = encoded((X, labels), _width(X), names, answer.targets)
     n = len(train)
     weights = np.ones(n) if sample_weight is None else sample_weight
     template, seeded = template_of(estimator)
-    notes = [answer.note] if answer.note else []
-    if seeded:
-        notes.append(
-            f"The model was fitted without a seed: refits draw with random_state={SEED}, and "
-            "differ from the model by chance too."
-        )
-    model = Estimator(
+    every = [*notes, *([answer.note] if answer.note else []), *([seed_note()] if seeded else [])]
+    return Estimator(
         fitted=estimator,
         refitting=Refitting(
             template=template,
@@ -136,9 +160,14 @@ def anything(estimator: Any, X: Any, y: Any, sample_weight: Floats | None) -> Es
         train=train,
         weights=torch.from_numpy(weights),
         names=names,
-        notes=tuple(notes),
+        workers=workers,
+        notes=tuple(every),
     )
-    return model
+
+
+def _width(rows: Any) -> int | None:
+    """Return how many columns rows have; `None` of texts."""
+    return int(np.shape(rows)[1]) if np.ndim(rows) > 1 else None
 
 
 def check_usable(estimator: Any) -> None:

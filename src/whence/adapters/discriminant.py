@@ -107,7 +107,7 @@ class _Normal(Sums):
             sizes = torch.where(sizes > 0, sizes, torch.ones_like(sizes))
             away = (x.unsqueeze(1) - means).square() / sizes
             return -away.sum(2) + 2 * logs
-        scatter = sums[:, 1 + d :].unflatten(1, (d, d)) - count.unsqueeze(2) * _outer(means)
+        scatter = sums[:, 1 + d :].reshape(-1, d, d) - count.unsqueeze(2) * _outer(means)
         if self.scatter == "of each class":
             covariance = scatter / (count.unsqueeze(2) - self.less)
             eye = torch.eye(d, dtype=covariance.dtype)

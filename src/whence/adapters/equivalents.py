@@ -143,15 +143,12 @@ def _ridge_cv(estimator: Any) -> Made:
 
 
 def _lasso_path(estimator: Any) -> Made:
-    """The lasso by coordinate descent or least angles: the same objective."""
-    if estimator.positive or getattr(estimator, "max_iter", 0) == 0:
+    """LassoCV and LassoLars, with or without a choice of alpha: a lasso."""
+    given = isinstance(estimator, LassoLars)
+    alpha = float(estimator.alpha if given else estimator.alpha_)
+    if estimator.positive or np.ndim(estimator.coef_) != 1 or alpha == 0:
         return None
-    alpha = float(np.ravel(getattr(estimator, "alpha_", estimator.alpha))[0]) if not isinstance(
-        estimator, LassoLars
-    ) else float(estimator.alpha)
-    if np.ndim(estimator.coef_) != 1 or alpha == 0:
-        return None
-    notes = () if isinstance(estimator, LassoLars) else _held(estimator, alpha=alpha)
+    notes = () if given else _held(estimator, alpha=alpha)
     return Lasso(alpha=alpha, fit_intercept=estimator.fit_intercept), notes
 
 
@@ -172,9 +169,9 @@ def _logistic_cv(estimator: Any) -> Made:
     own, wanted = estimator.get_params(), LogisticRegression().get_params()
     shared = {name: own[name] for name in wanted if name in own and name != "l1_ratio"}
     shared["C"] = float(strengths[0])
-    ratios = [ratio for ratio in np.ravel(getattr(estimator, "l1_ratio_", None)) if ratio is not None]
-    if ratios:
-        shared["l1_ratio"] = float(ratios[0])
+    ratio = np.asarray(getattr(estimator, "l1_ratio_", None)).reshape(-1)[0]
+    if ratio is not None:
+        shared["l1_ratio"] = float(ratio)
     return LogisticRegression(**shared), _held(estimator, C=strengths)
 
 

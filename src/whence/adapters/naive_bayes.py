@@ -73,15 +73,17 @@ class _Gaussian(Sums):
 
     def outputs(self, sums: Tensor, rows: Tensor) -> Tensor:
         """Return log p(y) + Σⱼ log N(xⱼ; μ, σ²), [b, C]."""
-        count, first, second = sums.split([1, len(self.center), len(self.center)], 1)
+        d = len(self.center)
+        count, first, second = sums[:, :1], sums[:, 1 : 1 + d], sums[:, 1 + d :]
         total = sums.sum(0)
-        mean = total[1 : 1 + len(self.center)] / total[0]
-        spread = (total[1 + len(self.center) :] / total[0] - mean.square()).max()
+        mean = total[1 : 1 + d] / total[0]
+        spread = (total[1 + d :] / total[0] - mean.square()).max()
         means = first / count
         variances = second / count - means.square() + self.smoothing * spread
         away = (rows - self.center).unsqueeze(1) - means
         logs = -0.5 * ((2 * torch.pi * variances).log() + away.square() / variances).sum(2)
-        return logs + _log_priors(self.priors, count.squeeze(1))
+        priors: Tensor = _log_priors(self.priors, count.squeeze(1))
+        return logs + priors
 
 
 @final

@@ -14,12 +14,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
-from whence.adapters.rows import take
 from whence.errors import InvalidInput, UnsupportedModel
+from whence.preprocessing.rows import take
 
 Floats = NDArray[np.float64]
 
-SEED = 0  # in place of random_state=None, which would make two refits differ
+_SEED = 0  # in place of random_state=None, which would make two refits differ
 
 
 @final
@@ -107,10 +107,18 @@ def template_of(estimator: Any) -> tuple[Any, bool]:
     if not hasattr(template, "get_params"):
         return template, False
     unset = {
-        name: SEED
+        name: _SEED
         for name, value in template.get_params(deep=True).items()
         if name.split("__")[-1] == "random_state" and value is None
     }
     if unset:
         template.set_params(**unset)
     return template, bool(unset)
+
+
+def seed_note() -> str:
+    """Return what a reader must know of a model that was fitted without a seed."""
+    return (
+        f"The model was fitted without a seed: refits draw with random_state={_SEED}, and differ "
+        "from the model by chance too."
+    )

@@ -16,6 +16,7 @@ from torch import Tensor
 from whence.adapters.tabular import as_rows
 from whence.errors import InvalidInput
 from whence.objective.trained import Data, Examples
+from whence.preprocessing.rows import take
 
 
 @final
@@ -40,19 +41,6 @@ class RowExamples(Examples):
             targets=self.targets[torch.as_tensor(indices)],
             ids=self.ids[indices],
         )
-
-
-def take(rows: Any, where: NDArray[Any]) -> Any:
-    """Return some of the rows.
-
-    Args:
-        rows: A frame, an array or a sparse matrix, [n].
-        where: Positions.
-
-    Returns:
-        The rows, in the same form.
-    """
-    return rows.iloc[where] if isinstance(rows, pd.DataFrame | pd.Series) else rows[where]
 
 
 def encoded(

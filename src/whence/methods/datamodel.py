@@ -266,7 +266,8 @@ def _weights(parts: list[_Part]) -> Tensor:
     actual = torch.cat([part.actual for part in parts])
     sizes = rows.norm(dim=0).clamp_min(1e-300)
     solution, _ = nnls((rows / sizes).numpy(), actual.numpy())
-    return torch.from_numpy(solution) / sizes
+    weights: Tensor = torch.from_numpy(solution) / sizes
+    return weights
 
 
 def _held_back(parts: list[_Part], weights: Tensor, strength: float | None) -> float:
@@ -276,9 +277,7 @@ def _held_back(parts: list[_Part], weights: Tensor, strength: float | None) -> f
     for part in parts:
         predicted.setdefault(part.query, []).append(part.predicted(weights, strength))
         actual.setdefault(part.query, []).append(part.actual)
-    found = [
-        _rank_correlation(torch.cat(predicted[at]), torch.cat(actual[at])) for at in predicted
-    ]
+    found = [_rank_correlation(torch.cat(predicted[at]), torch.cat(actual[at])) for at in predicted]
     return float(np.mean(found))
 
 
@@ -296,17 +295,16 @@ def _likeness(fits: Fits, asked: Asked) -> Tensor:
     return likeness(asked.points, fits.points)
 
 
-def _pulls(
-    fits: Fits, out: Tensor, measure: Measure, outputs: Tensor, targets: Tensor
-) -> Tensor:
+def _pulls(fits: Fits, out: Tensor, measure: Measure, outputs: Tensor, targets: Tensor) -> Tensor:
     """Return ⟨∇_f m_q, ∇_f ℓᵢ⟩, [2, q, n]: ∇ℓᵢ at the example's own outputs, and at the query's."""
     slopes = measure.gradient(outputs, targets)
-    own = slopes @ fits.loss.gradient(out, fits.targets).T
+    own: Tensor = slopes @ fits.loss.gradient(out, fits.targets).T
     there = []
     for slope, output in zip(slopes, outputs, strict=True):
         same = output.expand(len(fits.targets), -1).contiguous()
         there.append(fits.loss.gradient(same, fits.targets) @ slope)
-    return torch.stack([own, torch.stack(there)])
+    pulls: Tensor = torch.stack([own, torch.stack(there)])
+    return pulls
 
 
 def _prior(alike: Tensor, pull: Tensor, asked: Tensor, train: Tensor) -> Tensor:

@@ -149,7 +149,7 @@ class Ensemble(Attribution):
         return values[torch.as_tensor(where)], Diagnostics(notes=self.trained.notes)
 
     def losses(self) -> tuple[Tensor, Tensor]:
-        """Return the mean loss of each training example, [n], by fits that kept it and that did not.
+        """Return the mean loss of each training example, [n], in fits that kept it and in others.
 
         The second is its held-out loss: large where a label is wrong.
         """
@@ -226,9 +226,7 @@ class Ensemble(Attribution):
     def _kept(self) -> Tensor:
         """Return what each fit keeps, [b, n]."""
         n = len(self.trained.train)
-        halves = Identity(
-            fingerprint="", n=n, fraction=_FRACTION, seed=_STREAM + self.method.seed
-        )
+        halves = Identity(fingerprint="", n=n, fraction=_FRACTION, seed=_STREAM + self.method.seed)
         masks = [torch.from_numpy(halves.mask(subset)) for subset in range(self.method.fits)]
         return torch.stack(masks).double()
 
@@ -255,7 +253,7 @@ class Ensemble(Attribution):
             seed=_STREAM + method.seed,
         )
         n, q = len(trained.train), 0 if queries is None else len(queries)
-        outputs = bank.outcomes[0].unflatten(1, (n + q, -1))
+        outputs = bank.outcomes[0].reshape(method.fits, n + q, -1)
         return bank.masks.double(), outputs[:, :n], outputs[:, n:] if q else None
 
     def _measured(self, found: Effects, q: int) -> Diagnostics:

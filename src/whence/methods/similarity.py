@@ -61,9 +61,7 @@ def coordinates(train: Any, asked: Any) -> tuple[Tensor, Tensor] | None:
     numbers = make_pipeline(
         SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler()
     )
-    levels = OneHotEncoder(
-        handle_unknown="ignore", max_categories=_LEVELS, sparse_output=False
-    )
+    levels = OneHotEncoder(handle_unknown="ignore", max_categories=_LEVELS, sparse_output=False)
     columns = make_column_transformer((numbers, numeric), (levels, text))
     points = columns.fit_transform(frame), columns.transform(other)
     first, second = (torch.from_numpy(np.asarray(part, dtype=np.float64)) for part in points)
