@@ -10,14 +10,13 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.exceptions import NotFittedError
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from whence.adapters.answers import Answer, answer_of
 from whence.adapters.refitting import Refitting, seed_note, template_of
 from whence.adapters.rows import RowExamples, encoded, labels_of
-from whence.errors import NotFitted, UnsupportedModel, warn_user
+from whence.adapters.usable import check_predicts
+from whence.errors import warn_user
 from whence.objective.cache import first_time
 from whence.objective.losses import Loss
 from whence.objective.trained import Data, Trained
@@ -134,11 +133,10 @@ def anything(
         The model.
 
     Raises:
-        NotFitted: If the estimator has not been fitted.
         UnsupportedModel: If it predicts nothing from rows and targets.
         InvalidInput: If X or y cannot be what it was fitted on.
     """
-    check_usable(estimator)
+    check_predicts(estimator)
     names = tuple(X.columns) if isinstance(X, pd.DataFrame) else None
     labels = labels_of(y)
     answer = answer_of(estimator, labels)
@@ -168,32 +166,3 @@ def anything(
 def _width(rows: Any) -> int | None:
     """Return how many columns rows have; `None` of texts."""
     return int(np.shape(rows)[1]) if np.ndim(rows) > 1 else None
-
-
-def check_usable(estimator: Any) -> None:
-    """Raise unless an object is fitted and predicts.
-
-    Args:
-        estimator: What a user passed.
-
-    Raises:
-        NotFitted: If it has not been fitted.
-        UnsupportedModel: If it has no `fit`, or nothing to predict with.
-    """
-    name = type(estimator).__name__
-    if isinstance(estimator, type):
-        raise NotFitted(f"Expected a fitted estimator. Got the class {estimator.__name__} itself.")
-    if not hasattr(estimator, "fit"):
-        raise UnsupportedModel(
-            f"Expected an estimator with fit and predict. Got {name}. For a torch module use "
-            "whence.from_torch."
-        )
-    try:
-        check_is_fitted(estimator)
-    except NotFittedError as error:
-        raise NotFitted(
-            f"Expected a fitted estimator. Got {name} before .fit(X, y). Fit it, and pass the "
-            "same X and y."
-        ) from error
-    except TypeError:
-        pass

@@ -12,6 +12,7 @@ from typing import Any, final
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.linear_model import (
     BayesianRidge,
     ElasticNet,
@@ -65,11 +66,13 @@ def plain(estimator: Any) -> Plain:
     if isinstance(estimator, Pipeline):
         last = plain(estimator.steps[-1][1])
         if last.estimator is estimator.steps[-1][1]:
-            return Plain(estimator)
+            return Plain(estimator, last.notes)
         before, inside = estimator.steps[:-1], last.estimator
         if isinstance(inside, Pipeline):
             return Plain(Pipeline([*before, *_renamed(inside.steps)]), last.notes)
         return Plain(Pipeline([*before, (estimator.steps[-1][0], inside)]), last.notes)
+    if isinstance(estimator, GaussianProcessRegressor):
+        return Plain(estimator, (f"The kernel {estimator.kernel_} is held, here and in refits.",))
     found = _wrapped(estimator) or _chosen(estimator)
     if found is None:
         return Plain(estimator)
@@ -144,7 +147,7 @@ def _ridge_cv(estimator: Any) -> Made:
 
 def _lasso_path(estimator: Any) -> Made:
     """LassoCV and LassoLars, with or without a choice of alpha: a lasso."""
-    given = isinstance(estimator, LassoLars)
+    given = type(estimator) is LassoLars
     alpha = float(estimator.alpha if given else estimator.alpha_)
     if estimator.positive or np.ndim(estimator.coef_) != 1 or alpha == 0:
         return None

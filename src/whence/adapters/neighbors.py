@@ -108,7 +108,7 @@ class Neighbors(Trained):
         near = self._first(order, there)
         short = np.flatnonzero(near[:, -1] < 0)
         if len(short):
-            everything = self._nearest(examples.subset(short), len(there))
+            everything = self.nearest(examples.subset(short), len(there))
             order, near = _joined(order, everything, short), near.copy()
             near[short] = self._first(everything, there)
         rows = np.take_along_axis(order.rows, near, 1)
@@ -156,11 +156,16 @@ class Neighbors(Trained):
         found = self.orders.get(examples)
         if found is None:
             most = min(len(self.weights), 4 * self.k + _SPARE)
-            found = self.orders[examples] = self._nearest(examples, most)
+            found = self.orders[examples] = self.nearest(examples, most)
         return found
 
-    def _nearest(self, examples: Examples, most: int) -> Order:
-        """Return the nearest training rows of some rows, ties in the order of the rows."""
+    def nearest(self, examples: Examples, most: int) -> Order:
+        """Return the nearest training rows of some rows, ties in the order of the rows.
+
+        Args:
+            examples: The rows.
+            most: How many.
+        """
         rows, distances = [], []
         for start in range(0, len(examples), _ROWS):
             some = examples.subset(np.arange(start, min(start + _ROWS, len(examples))))

@@ -18,7 +18,7 @@ from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from whence.adapters.anything import anything, check_usable
+from whence.adapters.anything import anything
 from whence.adapters.discriminant import discriminant
 from whence.adapters.equivalents import plain
 from whence.adapters.fitted import Fitted, target_encoder
@@ -31,6 +31,7 @@ from whence.adapters.rows import labels_of
 from whence.adapters.statistics import objective_of
 from whence.adapters.tabular import as_floats, as_rows
 from whence.adapters.trees import from_trees, is_tree_model
+from whence.adapters.usable import check_usable
 from whence.adapters.weights import sample_weights, weights_of
 from whence.errors import InvalidInput, NotFitted, UnsupportedModel
 from whence.linear.objective import LinearObjective
