@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from whence.adapters.anything import anything
 from whence.adapters.discriminant import discriminant
 from whence.adapters.equivalents import plain
-from whence.adapters.fitted import Fitted, target_encoder
+from whence.adapters.fitted import Fitted
 from whence.adapters.huber import huber
 from whence.adapters.naive_bayes import naive_bayes
 from whence.adapters.neighbors import neighbors
@@ -30,6 +30,7 @@ from whence.adapters.readers import is_read, reader
 from whence.adapters.rows import labels_of
 from whence.adapters.statistics import objective_of
 from whence.adapters.tabular import as_floats, as_rows
+from whence.adapters.targets import target_encoder
 from whence.adapters.trees import from_trees, is_tree_model
 from whence.adapters.usable import check_usable
 from whence.adapters.weights import sample_weights, weights_of
@@ -185,6 +186,7 @@ def linear_objective(
         weights=weights_of(final, problem, classes, labels, sample),
         kept=np.ones(n, dtype=bool),
         weighted=weighted,
+        crossed=not note,
         width=width,
         names=names,
         temperature=temperature,

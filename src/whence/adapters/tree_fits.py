@@ -15,6 +15,7 @@ from whence.errors import UnsupportedModel
 
 Floats = NDArray[np.float64]
 
+_STOPPING = ("early_stopping_rounds", "od_type", "od_wait", "od_pval", "use_best_model")
 _SEED = 0  # in place of random_state=None, which would make two refits differ
 
 
@@ -65,8 +66,8 @@ def tree_fit(estimator: Any) -> TreeFit:
     template = clone(estimator)
     final, prefix = template, ""
     if isinstance(template, Pipeline):
-        name, final = template.steps[-1]
-        prefix = f"{name}__"
+        step, final = template.steps[-1]
+        prefix = f"{step}__"
     fitted = estimator.steps[-1][1] if prefix else estimator
     notes, options, settings = [], {}, final.get_params()
     if settings.get("random_state", _SEED) is None and _draws(fitted):
@@ -78,13 +79,21 @@ def tree_fit(estimator: Any) -> TreeFit:
     rounds = _stopped_after(fitted)
     if rounds is not None:
         name, changes = rounds
-        final.set_params(**changes)
+        final = _changed(final, changes)
         notes.append(f"The fit stopped early: refits keep {name}={changes[name]}.")
     if type(fitted).__module__.startswith("catboost"):
         named = fitted.get_cat_feature_indices()
         if named and settings.get("cat_features") is None:
             options[f"{prefix}cat_features"] = named
-    return TreeFit(template, options, tuple(notes))
+    if prefix:
+        template.steps[-1] = (template.steps[-1][0], final)
+    return TreeFit(template if prefix else final, options, tuple(notes))
+
+
+def _changed(final: Any, changes: dict[str, Any]) -> Any:
+    """Return an unfitted estimator with some settings changed, and those that are `None` unset."""
+    settings = {**final.get_params(), **changes}
+    return type(final)(**{name: value for name, value in settings.items() if value is not None})
 
 
 def _draws(fitted: Any) -> bool:
@@ -112,11 +121,11 @@ def _stopped_after(fitted: Any) -> tuple[str, dict[str, Any]] | None:
     if root == "catboost" and fitted.tree_count_ != fitted.get_all_params()["iterations"]:
         # The rate that CatBoost chooses itself depends on the number of rounds asked for.
         rate = fitted.get_all_params()["learning_rate"]
-        kept: dict[str, Any] = {"iterations": int(fitted.tree_count_), "learning_rate": float(rate)}
-        for option in ("early_stopping_rounds", "od_type", "od_wait", "od_pval", "use_best_model"):
-            if fitted.get_param(option) is not None:
-                kept[option] = None
-        return "iterations", kept
+        return "iterations", {
+            "iterations": int(fitted.tree_count_),
+            "learning_rate": float(rate),
+            **dict.fromkeys(_STOPPING),
+        }
     return None
 
 

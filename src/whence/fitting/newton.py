@@ -10,9 +10,11 @@ from whence.curvature.two_level import two_level
 from whence.errors import UnsupportedModel, warn_user
 from whence.linalg.cg import CG
 from whence.linalg.operator import LinearOperator
+from whence.linalg.spectral import LowRank
 from whence.linear.objective import LinearObjective
 from whence.objective.objective import Objective, risk, risk_gradient
 
+_ARRIVED = 1e-12  # gradient norm below which no step is worth while
 _DENSE = 3_000  # parameters up to which a Newton step factors the whole Hessian
 
 
@@ -74,8 +76,7 @@ def newton(
         if factor:
             step = _solve(objective.dense_hessian() + flat @ flat.T, slope)
         else:  # more exactly as the minimum comes near
-            solver = CG(rtol=min(0.1, norm**0.5), max_iterations=200, preconditioner=inverse)
-            step = solver.prepare(Hessian(objective)).unchecked(slope.unsqueeze(1))[0].squeeze(1)
+            step = _iterated(objective, slope, min(0.1, norm**0.5), inverse)
         better = _backtrack(objective, step, slope)
         if better is None:
             break
@@ -87,6 +88,44 @@ def newton(
             "stated norm."
         )
     return objective
+
+
+def newton_steps(objective: Objective, steps: int, inverse: LinearOperator) -> Objective:
+    """Return the objective after a few Newton steps from θ̂; fewer if it arrives before.
+
+    Args:
+        objective: R at θ̂, of the loss that influence differentiates.
+        steps: How many, >= 1.
+        inverse: An approximate H⁻¹, [p, p], from which conjugate gradients start.
+
+    Returns:
+        The objective at the last point.
+
+    Cost:
+        A few products with H per step, as many as the inverse is far from H⁻¹.
+    """
+    slope = risk_gradient(objective)
+    for _ in range(steps):
+        if float(slope.norm()) <= _ARRIVED:
+            break
+        step = _iterated(objective, slope, 1e-6, inverse)
+        better = _backtrack(objective, step, slope)
+        if better is None:
+            break
+        objective, slope = better
+    return objective
+
+
+def _iterated(
+    objective: Objective, slope: Tensor, rtol: float, inverse: LinearOperator | None
+) -> Tensor:
+    """Return H⁻¹ ∇R by conjugate gradients, flat directions lifted to curvature 1."""
+    curvature: LinearOperator = Hessian(objective)
+    flat = objective.flat_directions()
+    if flat.shape[1]:
+        curvature = curvature + LowRank(flat, flat.new_ones(flat.shape[1]))
+    solver = CG(rtol=rtol, max_iterations=200, preconditioner=inverse)
+    return solver.prepare(curvature).unchecked(slope.unsqueeze(1))[0].squeeze(1)
 
 
 def _solve(matrix: Tensor, b: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from whence.curvature.damping import CurvatureName
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
 from whence.methods.boosting import Boosting
@@ -20,6 +21,7 @@ def chosen(
     method: Method | None,
     solver: Solver | None = None,
     damping: float | None = None,
+    curvature: CurvatureName = "auto",
 ) -> Method:
     """Return the method that a user's options name, or the default for the model.
 
@@ -28,6 +30,7 @@ def chosen(
         method: The method, or `None`.
         solver: Of influence; names it if given.
         damping: Of influence; names it if given.
+        curvature: Of influence; names it unless "auto".
 
     Returns:
         The method.
@@ -35,14 +38,15 @@ def chosen(
     Raises:
         InvalidInput: If a method is given and options of influence too.
     """
+    given = solver is not None or damping is not None or curvature != "auto"
     if method is None:
-        if solver is None and damping is None:
+        if not given:
             return default_method(trained)
-        return Influence(solver=solver, damping=damping)
-    if solver is not None or damping is not None:
+        return Influence(solver=solver, damping=damping, curvature=curvature)
+    if given:
         raise InvalidInput(
-            f"Expected solver= and damping= without method=. Got method={method!r} too. Pass them "
-            "to the method, as in whence.Influence(solver=..., damping=...)."
+            "Expected solver=, damping= and curvature= without method=. Got "
+            f"method={method!r} too. Pass them to the method, as in whence.Influence(damping=...)."
         )
     return method
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from whence.curvature.changes import tiles
+from whence.curvature.damping import CurvatureName, check_curvature
 from whence.curvature.exact import Gradients
 from whence.curvature.leverages import dual_leverages, in_columns
 from whence.curvature.minimum import gradient
 from whence.curvature.prepare import Prepared, prepare
-from whence.linalg.solver import Inverse, Solver
+from whence.linalg.solver import Inverse, Solution, Solver
 from whence.linear.objective import LinearObjective
 from whence.methods.fit_quality import (
     diagnostics,
@@ -31,11 +32,10 @@ from whence.methods.prediction import (
     MeasureLike,
     Order,
     check_order,
-    deltas_of,
     measure_changes,
-    removal,
 )
 from whence.methods.relatif import PER, Normalize, check_normalize, relative
+from whence.methods.removals import effects_alone, moves_more, removal, unsettled
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Data, Examples, Trained
@@ -55,6 +55,7 @@ class Influence(Method):
         order: "first", "newton" or "refined".
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        curvature: "hessian", "ggn" or "auto"; see `whence.influence`.
         normalize: RelatIF, for the first order; see `whence.influence`.
 
     Raises:
@@ -79,11 +80,13 @@ class Influence(Method):
     order: Order = "first"
     solver: Solver | None = None
     damping: float | None = None
+    curvature: CurvatureName = "auto"
     normalize: Normalize = "none"
 
     def __post_init__(self) -> None:
         """Check the options."""
         check_order(self.order)
+        check_curvature(self.curvature)
         check_normalize(self.normalize, self.order)
 
     def attribution(self, trained: Trained) -> Attribution:
@@ -97,7 +100,7 @@ class Influence(Method):
         """Return the refined order of the same influence."""
         if self.order == "refined" or self.normalize != "none":
             return None
-        return Influence(order="refined", solver=self.solver, damping=self.damping)
+        return replace(self, order="refined")
 
 
 def inverse_of(objective: Objective, k: int = 1) -> Inverse:
@@ -137,8 +140,10 @@ class _OfObjective(Attribution):
 
     def prepared(self, k: int) -> Prepared:
         """Return the inverse curvature for k right-hand sides."""
-        method = self.method
-        return prepare(self.trained, k, solver=method.solver, damping=method.damping)
+        own = self.method
+        return prepare(
+            self.trained, k, solver=own.solver, damping=own.damping, curvature=own.curvature
+        )
 
     def input_gradient(self, queries: Examples, measure: Measure, where: Positions) -> Tensor:
         """Return −(wᵢ/n) ∇m̄ᵀ H⁻¹ ∇_x ∇_θ ℓ(zᵢ, θ̂), [k, ...]."""
@@ -149,7 +154,13 @@ class _OfObjective(Attribution):
         mixed = objective.input_gradient(objective.train.subset(where), solution.value.squeeze(1))
         diagnostics(objective, prepared, solution)
         scale = -objective.weights[where] / len(objective.train)
-        return mixed * scale.reshape(-1, *[1] * (mixed.ndim - 1))
+        moved = mixed * scale.reshape(-1, *[1] * (mixed.ndim - 1))
+        if objective.statistics is None:
+            return moved
+        through = objective.statistics.through_inputs(
+            objective, queries, measure, mean, solution.value, where
+        )
+        return moved if through is None else moved + through
 
 
 @final
@@ -172,11 +183,13 @@ class _FirstOrder(_OfObjective):
         sizes = torch.linalg.vector_norm(values, dim=0) * shares
         quality = quality_beside(objective, finishing.norm(), sizes)
         if self.method.normalize == "none":
+            unit = torch.eye(len(queries), dtype=objective.params.dtype)
             values = values.mul_(shares)
+            values = self._with_statistics(values, queries, measure, unit, solution, where)
         else:
             whole = objective.train.subset(where)
             values = relative(values, objective, whole, prepared.inverse, self.method.normalize)
-        return values, diagnostics(objective, prepared, solution, quality=quality)
+        return values, self._noted(diagnostics(objective, prepared, solution, quality=quality))
 
     def mean_values(
         self, queries: Examples, measure: Measure, where: Positions
@@ -188,11 +201,42 @@ class _FirstOrder(_OfObjective):
         mean = objective.params.new_full((len(queries), 1), 1 / len(queries))
         solution = prepared.inverse.solve(Gradients(objective, queries, measure).rmatmat(mean))
         candidates = train_subset(objective, where)
-        dots = objective.gradient_dot(candidates, objective.loss, solution.value).squeeze(1)
-        values = dots * objective.weights[where] / len(objective.train)
+        dots = objective.gradient_dot(candidates, objective.loss, solution.value)
+        values = (dots * (objective.weights[where] / len(objective.train)).unsqueeze(1)).T
+        values = self._with_statistics(values, queries, measure, mean, solution, where)[0]
         finishing = solution.value.T @ gradient(objective)
         quality = quality_beside(objective, finishing.norm(), values.abs())
-        return values, diagnostics(objective, prepared, solution, quality=quality)
+        return values, self._noted(diagnostics(objective, prepared, solution, quality=quality))
+
+    def _noted(self, measured: Diagnostics) -> Diagnostics:
+        """Return diagnostics with what the first order holds though it follows the data."""
+        statistics = self.trained.statistics
+        if statistics is None or not statistics.held:
+            return measured
+        return replace(measured, notes=(*measured.notes, statistics.held))
+
+    def _with_statistics(
+        self,
+        values: Tensor,
+        queries: Examples,
+        measure: Measure,
+        shares: Tensor,
+        solution: Solution | None,
+        where: Positions,
+    ) -> Tensor:
+        """Return values [k, m] with wᵢ (∇mᵀ H⁻¹ ∂²R/∂θ∂s − ∂m/∂s) ds/dwᵢ added."""
+        objective = self.trained
+        if objective.statistics is None:
+            return values
+        if solution is None:
+            gradients = Gradients(objective, queries, measure).rmatmat(shares)
+            directions = self.prepared(len(shares)).inverse.matmat(gradients)
+        else:
+            directions = solution.value
+        through = objective.statistics.effects(
+            objective, queries, measure, shares, directions.to(objective.params.dtype)
+        )
+        return values if through is None else values + through[:, torch.from_numpy(where)]
 
     def self_values(self, where: Positions) -> tuple[Tensor, Diagnostics]:
         """Return (wᵢ/n) gᵢᵀ H⁻¹ gᵢ, [k]: self-influence; never negative."""
@@ -244,16 +288,29 @@ class _Evaluated(_OfObjective):
         self, queries: Examples, measure: Measure, where: Positions
     ) -> tuple[Tensor, Diagnostics]:
         """Return the changes, [q, k]."""
-        objective = self.trained
+        objective, order = self.trained, self.method.order
         c = objective.outputs(queries.subset(np.arange(1))).shape[1]
         prepared = self.prepared(len(where) * c)
-        parts, residuals = [], []
-        for tile in tiles(objective, len(where), c):
-            change = removal(objective, prepared.inverse, where[tile])
-            deltas = deltas_of(change, self.method.order)
-            residuals.append(residual_of(change, deltas, self.method.order))
-            parts.append(measure_changes(objective, queries, measure, deltas))
-        values = torch.cat(parts, 1)
+        values, residuals = objective.params.new_empty(len(queries), len(where)), []
+        alone = moves_more(objective, order, where)
+        together = np.flatnonzero(~alone)
+        for tile in tiles(objective, len(together), c):
+            change = removal(objective, prepared.inverse, where[together[tile]])
+            deltas = change.newton()
+            if order == "refined":
+                nearly = change.refine(deltas)
+                deltas = change.refine(nearly)
+                moved = [objective.jvp(queries, by).flatten(0, 1) for by in (nearly, deltas)]
+                alone[together[tile]] = unsettled(objective, prepared.damping, *moved)
+            settled = torch.from_numpy(~alone[together[tile]])
+            if settled.any():
+                chosen = settled.nonzero().flatten()
+                residuals.append(residual_of(change.select(chosen), deltas[:, chosen], order))
+            values[:, together[tile]] = measure_changes(objective, queries, measure, deltas)
+        if alone.any():
+            values[:, alone] = effects_alone(
+                objective, queries, measure, where[alone], order, prepared.inverse
+            )
         finishing = finishing_effect(objective, prepared, queries, measure)
         return values, diagnostics(
             objective,
@@ -278,6 +335,7 @@ def influence(
     indices: Indices | None = None,
     solver: Solver | None = None,
     damping: float | None = None,
+    curvature: CurvatureName = "auto",
     normalize: Normalize = "none",
 ) -> Scores:
     """Predict how each query's measure changes if each training example is removed.
@@ -296,6 +354,8 @@ def influence(
             4,000 parameters may be solved and scored in float32, to a relative residual of 1e-5
             that is measured in float64. A solver that is passed works in the model's precision.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        curvature: "hessian", "ggn" (the Gauss–Newton matrix) or "auto": the exact Hessian of a
+            convex objective or at a strict minimum, elsewhere the damped Gauss–Newton matrix.
         normalize: RelatIF, for the first order: ∇m_qᵀ H⁻¹ gᵢ over √(gᵢᵀ H⁻¹ gᵢ) ("loss") or
             over ‖H⁻¹ gᵢ‖ ("parameters"), without wᵢ/n. `scores.measure` names the changed unit.
 
@@ -328,7 +388,9 @@ def influence(
         >>> scores.values.shape
         (1, 149)
     """
-    method = Influence(order=order, solver=solver, damping=damping, normalize=normalize)
+    method = Influence(
+        order=order, solver=solver, damping=damping, curvature=curvature, normalize=normalize
+    )
     return method.fit(objective).scores(queries, measure=measure, indices=indices)
 
 
@@ -338,6 +400,7 @@ def self_influence(
     indices: Indices | None = None,
     solver: Solver | None = None,
     damping: float | None = None,
+    curvature: CurvatureName = "auto",
 ) -> Floats:
     """Predict how far each training example's own loss rises when it is removed, first order.
 
@@ -349,6 +412,8 @@ def self_influence(
         indices: Positions in the training data; all n if `None`.
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        curvature: "hessian", "ggn" (the Gauss–Newton matrix) or "auto": the exact Hessian of a
+            convex objective or at a strict minimum, elsewhere the damped Gauss–Newton matrix.
 
     Returns:
         Self-influence in nats, [n] or [k]; never negative.
@@ -372,4 +437,8 @@ def self_influence(
         >>> whence.self_influence(whence.from_sklearn(Ridge().fit(X, y), X, y)).shape
         (442,)
     """
-    return Influence(solver=solver, damping=damping).fit(objective).self_scores(indices)
+    return (
+        Influence(solver=solver, damping=damping, curvature=curvature)
+        .fit(objective)
+        .self_scores(indices)
+    )

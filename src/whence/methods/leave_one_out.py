@@ -22,7 +22,8 @@ from whence.fitting.refit import CONVERGED
 from whence.linear.objective import LinearObjective
 from whence.methods.fit_quality import fit_quality
 from whence.methods.method import Attribution, Method, Positions
-from whence.methods.prediction import Floats, Indices, MeasureLike, measure_changes, removal
+from whence.methods.prediction import Floats, Indices, MeasureLike, measure_changes
+from whence.methods.removals import removal
 from whence.objective.losses import Loss
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
@@ -172,7 +173,8 @@ def shares_a_factor(trained: Trained, where: Positions) -> NDArray[np.bool_]:
         return none
     if trained.statistics is None:
         return every
-    if isinstance(trained, LinearObjective) and is_hinge(trained.trained_loss):
+    hinge = isinstance(trained, LinearObjective) and is_hinge(trained.trained_loss)
+    if hinge and trained.statistics.reweights:
         return none
     return trained.statistics.only_weights(where)
 

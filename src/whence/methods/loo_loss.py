@@ -23,7 +23,7 @@ from whence.fitting.newton import newton
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Solver
 from whence.linear.objective import LinearObjective
-from whence.methods.prediction import removal
+from whence.methods.removals import removal
 from whence.objective.losses import output_hessian
 from whence.objective.objective import Objective, risk_gradient
 from whence.objective.trained import Trained

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
 
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.network.autodiff import add_pullback, gradient, pushforward
@@ -38,7 +37,6 @@ _DENSE = 5_000  # parameters up to which the Hessian is formed
 BATCH = 1_024  # examples differentiated at once, at most
 _FEW = 2  # columns up to which a backward pass each is cheaper than factored gradients
 PROBE = 3  # examples on which each rule must agree with differentiation
-_BF16_AGREEMENT = 0.05  # of the largest output, between bfloat16 and the model's own precision
 
 
 @final
@@ -87,7 +85,7 @@ class ModuleObjective(Objective):
 
     @property
     def model(self) -> nn.Module:
-        """The copy of the module; its selected parameters have shapes and no values."""
+        """The copy of the module, whose selected parameters are NaN: see `module`."""
         return self.module.model
 
     @property
@@ -151,14 +149,8 @@ class ModuleObjective(Objective):
     @cached_property
     def _runs_in_bf16(self) -> bool:
         """Whether outputs under autocast are the same but for rounding."""
-        few = self.train.subset(np.arange(min(PROBE, len(self.train)))).inputs
-        with torch.no_grad():
-            exact = self.run(self.params, few)
-            try:
-                rough = replace(self._per_example, bf16=True).outputs(few)
-            except (RuntimeError, TypeError, ValueError):  # its own code is particular about dtypes
-                return False
-        return bool((exact - rough).abs().max() <= _BF16_AGREEMENT * exact.abs().max())
+        few = self.train.subset(np.arange(min(PROBE, len(self.train))))
+        return self.per_example.runs_in_bf16(few.inputs)
 
     def narrowed(self, names: Collection[str]) -> ModuleObjective:
         """Return the same objective in some of its parameters, the others constants at θ̂."""
@@ -313,20 +305,7 @@ class ModuleObjective(Objective):
         """Return ∂/∂x (g_bᵀ v), in the shape of the inputs, [b, ...]."""
         parts = []
         for _, x, y in self._batches(examples):
-            floating = [leaf for leaf in tree_leaves(x) if leaf.is_floating_point()]
-            if len(floating) != 1:
-                raise UnsupportedModel(
-                    f"Expected one floating-point input to differentiate in. Got {len(floating)}. "
-                    "Tokens are discrete: use whence.edit, or pass their embeddings as inputs."
-                )
-            x = tree_map(lambda t: t.clone().requires_grad_() if t.is_floating_point() else t, x)
-            (moving,) = (leaf for leaf in tree_leaves(x) if leaf.is_floating_point())
-            with torch.enable_grad():
-                leaves = self.module.leaves(self.params)
-                losses = self.loss(self.module(leaves, x, twice=True), y)
-                slope = gradient(losses.sum(), [*leaves.values()])
-                (mixed,) = torch.autograd.grad(slope @ v, moving, materialize_grads=True)
-            parts.append(mixed)
+            parts.append(self.per_example.input_gradient(x, y, self.loss, v))
         return torch.cat(parts)
 
     def lift(self, v: Tensor) -> Tensor:
@@ -347,39 +326,17 @@ class ModuleObjective(Objective):
             the r cotangents the gradients in the outputs of every call.
         """
         for part, x, y in self._batches(self.train if examples is None else examples):
-            uses, passes = self._per_example.passes(
+            uses, passes = self.per_example.passes(
                 x, y, lambda f, t: self._finite(cotangents(f, t))
             )
             yield part, uses, passes
 
     def looped(self, x: Any, y: Tensor, cotangents: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Return Jᵀu of each example of a batch, differentiated alone, [b, p].
-
-        Args:
-            x: Inputs of the batch.
-            y: Targets of the batch.
-            cotangents: From outputs and targets to u, in the shape of the outputs.
-        """
-        return self._per_example.looped(x, y, cotangents)
-
-    def alone(self, x: Any, y: Tensor, cotangents: Callable[[Tensor, Tensor], Tensor]) -> Any:
-        """Return Jᵀu of one example by parameter, differentiated.
-
-        Args:
-            x: Inputs of a batch of one.
-            y: Its target.
-            cotangents: From outputs and targets to u, in the shape of the outputs.
-        """
-        return self._per_example.alone(x, y, cotangents)
+        """Return Jᵀu of each example of a batch, [b, p]: see `PerExample.looped`."""
+        return self.per_example.looped(x, y, cotangents)
 
     def cotangent(self, measure: Measure, outputs: Tensor, y: Tensor) -> Tensor:
-        """Return ∂m/∂f, or raise where it or m is not finite.
-
-        Args:
-            measure: m.
-            outputs: f, [b, ...].
-            y: Targets.
-        """
+        """Return ∂m/∂f in the outputs f [b, ...], or raise where it or m is not finite."""
         self._finite(measure(outputs, y))
         return self._finite(measure.gradient(outputs, y))
 
@@ -388,7 +345,7 @@ class ModuleObjective(Objective):
         return self.module(self.module.split(params), inputs)
 
     @cached_property
-    def _per_example(self) -> PerExample:
+    def per_example(self) -> PerExample:
         """The per-example gradients at θ̂."""
         return PerExample(
             module=self.module,
@@ -400,7 +357,7 @@ class ModuleObjective(Objective):
 
     def _pieces(self, x: Any, y: Tensor, measure: Measure) -> Iterator[tuple[slice, Contribution]]:
         """Yield pieces of ∇m of the examples of a batch."""
-        return self._per_example.pieces(x, y, lambda f, t: self.cotangent(measure, f, t))
+        return self.per_example.pieces(x, y, lambda f, t: self.cotangent(measure, f, t))
 
     def _batches(self, examples: Examples) -> Iterator[tuple[slice, Any, Tensor]]:
         """Yield micro-batches."""

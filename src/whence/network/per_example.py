@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
-from whence.errors import InvalidInput
-from whence.network.autodiff import along
+from whence.errors import InvalidInput, UnsupportedModel
+from whence.network.autodiff import along, gradient
 from whence.network.gradients import Contribution, Rows
 from whence.network.layers import Use, contribution, recorded
 from whence.network.module import FunctionalModule
+from whence.objective.losses import Loss
+
+_BF16_AGREEMENT = 0.05  # of the largest output, between bfloat16 and the model's own precision
 
 Cotangents = Callable[[Tensor, Tensor], Tensor]
 
@@ -48,8 +51,43 @@ class PerExample:
         with torch.autocast(self.params.device.type, torch.bfloat16, enabled=self.bf16):
             # Fused attention kernels of a GPU sum in any order.
             exact = self.params.device.type != "cpu"
-            outputs = self.module(self.module.split(self.params), inputs, twice=exact)
+            outputs: Tensor = self.module(self.module.split(self.params), inputs, twice=exact)
         return outputs.to(self.params.dtype)
+
+    def runs_in_bf16(self, inputs: Any) -> bool:
+        """Return whether the outputs of a pass in bfloat16 are the same but for rounding."""
+        with torch.no_grad():
+            exact = replace(self, bf16=False).outputs(inputs)
+            try:
+                rough = replace(self, bf16=True).outputs(inputs)
+            except (RuntimeError, TypeError, ValueError):  # its own code is particular about dtypes
+                return False
+        return bool((exact - rough).abs().max() <= _BF16_AGREEMENT * exact.abs().max())
+
+    def input_gradient(self, x: Any, y: Tensor, loss: Loss, v: Tensor) -> Tensor:
+        """Return ∂/∂x (g_bᵀ v), in the shape of the one floating-point input, [b, ...].
+
+        Args:
+            x: Inputs of the batch.
+            y: Targets of the batch.
+            loss: ℓ.
+            v: A direction in θ, [p].
+        """
+        floating = [leaf for leaf in tree_leaves(x) if leaf.is_floating_point()]
+        if len(floating) != 1:
+            raise UnsupportedModel(
+                f"Expected one floating-point input to differentiate in. Got {len(floating)}. "
+                "Tokens are discrete: use whence.edit, or pass their embeddings as inputs."
+            )
+        x = tree_map(lambda t: t.clone().requires_grad_() if t.is_floating_point() else t, x)
+        (moving,) = (leaf for leaf in tree_leaves(x) if leaf.is_floating_point())
+        with torch.enable_grad():
+            leaves = self.module.leaves(self.params)
+            losses = loss(self.module(leaves, x, twice=True), y)
+            slope = gradient(losses.sum(), [*leaves.values()])
+            mixed: Tensor
+            (mixed,) = torch.autograd.grad(slope @ v, moving, materialize_grads=True)
+        return mixed
 
     def watched(self, b: int) -> AbstractContextManager[list[Use]]:
         """Return a context that lists the calls of layers on a batch of b examples."""

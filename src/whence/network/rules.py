@@ -111,7 +111,7 @@ def _agreeing(objective: ModuleObjective) -> frozenset[str]:
     eps = torch.finfo(objective.params.dtype).eps
     for b in range(len(few)):
         one = few.subset(np.arange(b, b + 1))
-        exact = objective.alone(one.inputs, one.targets, objective.loss.gradient)
+        exact = objective.per_example.alone(one.inputs, one.targets, objective.loss.gradient)
         sizes = {name: _largest(piece) for name, piece in exact.items()}
         whole = max(sizes.values())
         seed = torch.eye(len(few)).to(objective.params)[:, b : b + 1]

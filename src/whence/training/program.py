@@ -33,6 +33,7 @@ from whence.network.transformers import Logits, Rows, task_of
 from whence.objective.derived_losses import CallableLoss
 from whence.objective.losses import Loss
 from whence.objective.measures import OutputFunction
+from whence.storage import digest
 from whence.training.tracing import Traced
 
 # Different numbers of examples to which batches of one size, less those left out, are rounded up.
@@ -75,6 +76,19 @@ class Program:
         """Pickle what it was made of: the transformed functions cannot be."""
         given = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
         return partial(Program, **given), ()
+
+    def identity(self) -> dict[str, str]:
+        """Return what decides a training besides weights and recipe, by name, as digests."""
+        module, inputs = self.module, self.train.inputs
+        held = dict(module.model.named_parameters())
+        fixed = [value for name, value in held.items() if name not in module.shapes]
+        shapes = [(name, list(shape)) for name, shape in module.shapes.items()]
+        return {
+            "architecture": f"{module.model!r} {shapes}",
+            "start": digest(self.start, *fixed, *module.model.buffers()),
+            "data": digest(*tree_leaves(inputs), self.train.targets, str(tree_structure(inputs))),
+            "loss": _name(self.loss),
+        }
 
     def parameters(self) -> Tensor:
         """Return the parameters that the model starts from, [p]."""
@@ -201,6 +215,14 @@ class Program:
         pull = vjp(gradient, params, weights)[1]
         of_params, of_weights = vmap(pull)(cotangents)
         return of_params, of_weights
+
+
+def _name(loss: Any) -> str:
+    """Return a name of a loss that holds no address, which changes from process to process."""
+    inner = getattr(loss, "function", None)
+    if inner is not None:
+        return f"{type(loss).__name__} of {_name(inner)}"
+    return getattr(loss, "__qualname__", None) or repr(loss)
 
 
 def kept(batches: Sequence[Tensor], weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -16,11 +16,9 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_structure
 from tqdm import tqdm
 
 from whence.errors import InvalidInput, NotDeterministic
@@ -28,7 +26,6 @@ from whence.network.examples import ModuleExamples
 from whence.network.objective import ModuleObjective
 from whence.network.rules import module_objective
 from whence.network.transformers import Logits
-from whence.objective.derived_losses import CallableLoss
 from whence.objective.losses import Loss
 from whence.objective.measures import OutputFunction
 from whence.objective.trained import Data, Examples, Trained
@@ -78,17 +75,10 @@ class Run(Result, Steps, Trained):
         return {**fields, "batches": tuple(batch.clone() for batch in self.batches)}
 
     def card(self) -> Card:
-        """Return how the model was trained, and how the loss went."""
-        n, steps, p = len(self.weights), len(self.losses), len(self.params)
-        table = None
-        if steps:
-            at = np.unique(np.linspace(0, steps - 1, 5).round().astype(int))
-            table = pd.DataFrame({"step": at, "loss of its batch": self.losses[at].cpu().numpy()})
-        return Card(
-            title=f"a training of {p:,} parameters on {n:,} examples in {steps:,} steps",
-            facts={"loss": repr(self.loss), "examples": f"{n:,}", "steps": f"{steps:,}"},
-            table=table,
-        )
+        """Return how the model was trained."""
+        title = f"{len(self.params):,} parameters trained on {len(self.weights):,} examples in "
+        loss = {"loss": repr(self.loss), "recipe": repr(self.recipe)}
+        return Card(title=f"{title}{len(self.losses):,} steps", facts=loss)
 
     @property
     def train(self) -> ModuleExamples:  # type: ignore[override]
@@ -193,7 +183,8 @@ class Run(Result, Steps, Trained):
 
     def segments(self) -> list[tuple[int, int]]:
         """Return the stretches (start, stop) between kept states, in order."""
-        return _segments(self.steps, self.interval)
+        starts = range(0, self.steps, self.interval)
+        return [(start, min(start + self.interval, self.steps)) for start in starts]
 
     def states(self, start: int, stop: int) -> list[Tensor]:
         """Return the states before steps start, …, stop of one segment, recomputed if need be.
@@ -361,23 +352,14 @@ def _segment(run: Run, state: Tensor, start: int, stop: int) -> tuple[Tensor, Te
     return state, torch.stack(losses)
 
 
-def _segments(steps: int, interval: int) -> list[tuple[int, int]]:
-    """Return (start, stop) of stretches of at most `interval` steps."""
-    return [(start, min(start + interval, steps)) for start in range(0, steps, interval)]
-
-
 def _interval(steps: int, size: int, memory: int) -> int:
-    """Return the smallest number of steps between kept states of `size` bytes that fit."""
-    for interval in _divisions(steps):
+    """Return the smallest number of steps between stored states of `size` bytes that fit."""
+    most = math.ceil(math.sqrt(steps))  # beyond it memory grows again
+    for interval in range(1, most + 1):
         repeated = interval if interval > 1 else 0
         if (math.ceil(steps / interval) + 1 + repeated) * size <= memory:
             return interval
-    return math.ceil(math.sqrt(steps))
-
-
-def _divisions(steps: int) -> Iterator[int]:
-    """Yield 1, 2, … up to √T; beyond it memory grows again."""
-    yield from range(1, math.ceil(math.sqrt(steps)) + 1)
+    return most
 
 
 def _check_weights(weights: Tensor | None, n: int, program: Program) -> Tensor:
@@ -407,19 +389,8 @@ def _identity(
 ) -> dict[str, str]:
     """Return what decides the run, by name."""
     schedule = digest(torch.tensor(rates, dtype=torch.float64))
-    loss = program.loss
-    # The repr of a function holds its address, which changes from process to process.
-    named = repr(loss)
-    if isinstance(loss, CallableLoss):
-        named = getattr(loss.function, "__qualname__", type(loss.function).__name__)
-    module, inputs = program.module, program.train.inputs
-    values = module.model.state_dict()
-    constants = [value for name, value in values.items() if not value.is_meta]
     return {
-        "architecture": f"{module.model!r} {[(n, list(s)) for n, s in module.shapes.items()]}",
-        "start": digest(program.start, *constants),
-        "data": digest(*tree_leaves(inputs), program.train.targets, str(tree_structure(inputs))),
+        **program.identity(),
         "weights": digest(weights),
-        "loss": named,
         "recipe": f"{replace(recipe, schedule='constant', warmup=0)!r}, rates {schedule}",
     }
