@@ -29,7 +29,7 @@ _CONVEX = (
     "MultiOutputRegressor"
 ).split()
 # Its own fit ends before the minimum, or gives back an answer that is rounded.
-_LOOSE = {"SGDClassifier": 1e-4, "HuberRegressor": 1e-4, "SVC": 1e-4, "LogisticRegressionCV": 1e-5}
+_LOOSE = {"SGDClassifier": 1e-4, "HuberRegressor": 1e-3, "SVC": 1e-4, "LogisticRegressionCV": 1e-5}
 
 
 def own_answer(estimator: Any, x: NDArray[np.float64], least: float) -> NDArray[np.float64]:

@@ -121,6 +121,9 @@ def _chosen(estimator: Any) -> Plain | None:
     if found is None:
         return None
     target, notes = found
+    for name in ("tol", "max_iter"):
+        if name in target.get_params() and hasattr(estimator, name):
+            target.set_params(**{name: getattr(estimator, name)})
     for name in ("coef_", "intercept_", "classes_", "n_features_in_", "feature_names_in_"):
         if hasattr(estimator, name) and not hasattr(target, name):
             setattr(target, name, getattr(estimator, name))
