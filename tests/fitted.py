@@ -32,12 +32,11 @@ class Fitted:
         return whence.from_sklearn(self.estimator, self.x, self.y, sample_weight=self.weights)
 
     def refit_without(self, *indices: int) -> Any:
-        """Refit with scikit-learn, the weights of some rows set to zero by leaving them out."""
+        """Refit with scikit-learn on the rows that are left."""
         keep = np.setdiff1d(np.arange(len(self.x)), indices)
-        fresh = clone(self.estimator)
-        if isinstance(fresh, PoissonRegressor):  # its mean is over what is left: keep the 1/n
-            fresh.set_params(alpha=fresh.alpha * self.weights.sum() / self.weights[keep].sum())
-        return fresh.fit(self.x[keep], self.y[keep], sample_weight=self.weights[keep])
+        return clone(self.estimator).fit(
+            self.x[keep], self.y[keep], sample_weight=self.weights[keep]
+        )
 
     def losses(self, estimator: Any) -> NDArray[np.float64]:
         """The queries' losses under an estimator, straight from its predictions."""

@@ -48,16 +48,14 @@ def test_equals_refits_from_scratch(name: str) -> None:
     def outputs(f: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return f[:, 0]
 
-    if getattr(model, "class_weight", None) == "balanced":
-        fixed = dict(zip(model.classes_, model.class_weight_, strict=True))
-        model.set_params(class_weight=fixed)
     actual = whence.leave_one_out(objective, where, queries, measure=outputs)
     for column, i in enumerate(where):
         keep = np.arange(len(x)) != i
         refit = clone(model).fit(x[keep], y[keep], sample_weight=weights[keep])
         expected = refit.decision_function(queries[0]) - model.decision_function(queries[0])
         np.testing.assert_allclose(actual[:, column], expected, atol=2e-5)
-    assert not actual[:, -1].any()
+    if name != "svc-balanced":  # there every row moves the class weights
+        assert not actual[:, -1].any()
 
 
 def test_one_versus_rest_and_groups() -> None:

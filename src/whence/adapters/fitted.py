@@ -18,14 +18,14 @@ from whence.adapters.estimators import Problem
 from whence.adapters.kernel import Kernel, RowSpace, row_space, scale_gamma
 from whence.adapters.pullback import Pullback, pullback_of
 from whence.adapters.tabular import TabularMap, as_floats
+from whence.adapters.targets import target_encoder
 from whence.adapters.weights import Weights
-from whence.errors import InvalidInput, UnsupportedModel
+from whence.errors import UnsupportedModel
 from whence.linear.features import Features
 from whence.linear.objective import LinearObjective
 from whence.linear.wide import WideObjective
-from whence.objective.arrays import shared
 from whence.objective.derived_losses import OneVersusRest
-from whence.objective.losses import Loss, SmoothHinge
+from whence.objective.losses import Loss, SmoothHinge, SquaredError
 from whence.preprocessing.refit import encoded_all, fit_again, follows_data, matched_columns
 from whence.preprocessing.rows import take
 
@@ -48,6 +48,7 @@ class Fitted:
         weights: How it weighs the rows.
         kept: Which rows it was fitted on, [n].
         weighted: Whether its transformers were fitted with the sample weights.
+        crossed: Whether training rows were transformed across folds that are known.
         width: The number of columns of X; `None` for texts.
         names: Their names, or `None`.
         temperature: Of the smoothed hinge.
@@ -65,6 +66,7 @@ class Fitted:
     weights: Weights
     kept: NDArray[np.bool_]
     weighted: bool
+    crossed: bool
     width: int | None
     names: tuple[str, ...] | None
     temperature: float
@@ -81,8 +83,10 @@ class Fitted:
     def wide(self) -> bool:
         """Whether the model is solved in the span of its rows."""
         problem, (n, d) = self.problem, self.matrix.shape
-        penalized = not problem.l1 and bool(np.all(problem.l2 > 0))
-        return problem.kernel is None and d > n and penalized
+        penalized = bool(np.all(problem.l2 > 0))
+        least_norm = isinstance(problem.loss, SquaredError) and not np.any(problem.l2)
+        span = not problem.l1 and (penalized or least_norm)
+        return problem.kernel is None and d > n and span
 
     def pullback(self) -> Pullback | None:
         """Return the way back from transformed columns to the user's own, if there is one."""
@@ -227,13 +231,13 @@ class Fitted:
 
     def whole(self) -> tuple[LinearObjective, Tensor]:
         """Return R without its L1 penalty over all columns, and that penalty, [p]."""
-        problem = self.problem
-        coef = problem.coef
-        objective = self._within(coef, attach=lambda one: one)
-        penalty = [np.full(coef.size, problem.l1)]
+        problem, c = self.problem, len(self.problem.coef)
+        smooth_part = replace(self, problem=replace(problem, l1=0.0, intercept_l1=0.0))
+        penalty = np.full(problem.coef.size, problem.l1)
         if problem.intercept is not None:
-            penalty.append(np.full(len(coef), problem.intercept_l1))
-        return replace(objective, slope=None, free=None), torch.from_numpy(np.concatenate(penalty))
+            penalty = np.concatenate([penalty, np.full(c, problem.intercept_l1)])
+        whole = smooth_part._within(problem.coef, attach=lambda one: one)
+        return whole, torch.from_numpy(penalty)
 
     def noted(self) -> Fitted:
         """Return the same with what a reader of results must know of it."""
@@ -244,7 +248,12 @@ class Fitted:
                 f"{int((problem.coef != 0).sum())} nonzero coefficients, with their signs. Refined "
                 "effects and refits may bring others in."
             )
-        if self.wide:
+        if self.wide and not np.any(problem.l2):
+            notes.append(
+                "Least squares on more columns than rows: the coefficients of least norm, which "
+                "lie in the span of the training rows. Other coefficients fit as well."
+            )
+        elif self.wide:
             notes.append("Solved in the span of the training rows.")
         smoothed, trained = smooth(problem.loss, self.temperature)
         if smoothed != trained:
@@ -332,52 +341,6 @@ def _same_rows(a: Any, b: Any) -> bool:
     difference = a - b
     is_sparse: bool = sparse.issparse(difference)
     return not abs(difference).max() if not is_sparse else not difference.nnz
-
-
-def target_encoder(
-    classes: NDArray[Any] | None, signs: bool, c: int
-) -> Callable[[NDArray[Any]], Tensor]:
-    """Return how targets are encoded: 0/1, class indices, ±1 or numbers.
-
-    Args:
-        classes: The classes, sorted; `None` for a regression.
-        signs: Whether a classifier regresses on ±1.
-        c: The number of outputs.
-    """
-    if classes is None:
-        return partial(_numbers, c)
-    return partial(_indices, classes, signs, c)
-
-
-def _numbers(c: int, labels: NDArray[Any]) -> Tensor:
-    """Return the targets of a regression."""
-    try:
-        values = np.asarray(labels, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"Expected numbers as targets. Got {labels.tolist()[0]!r}.") from error
-    if not np.isfinite(values).all():
-        at = int(np.argwhere(~np.isfinite(values))[0][0])
-        raise InvalidInput(f"Expected finite targets. Got {values[at]} in row {at}.")
-    if values.size != len(values) * c:
-        raise InvalidInput(f"Expected {c} numbers per target. Got shape {values.shape}.")
-    return shared(values)
-
-
-def _indices(classes: NDArray[Any], signs: bool, c: int, labels: NDArray[Any]) -> Tensor:
-    """Return the targets of a classifier."""
-    known = np.isin(labels, classes)
-    if labels.ndim != 1 or not known.all():
-        wrong = labels.ravel()[~known.ravel()]
-        got = repr(wrong.tolist()[0]) if len(wrong) else f"shape {labels.shape}"
-        raise InvalidInput(
-            f"Expected labels among {', '.join(map(repr, classes.tolist()[:20]))}. Got {got}."
-        )
-    at = torch.from_numpy(np.searchsorted(classes, labels))
-    if signs:
-        if c == 1:
-            return 2.0 * at.double() - 1
-        return 2 * torch.nn.functional.one_hot(at, c).double() - 1
-    return at.double() if c == 1 else at
 
 
 def smooth(loss: Loss, temperature: float) -> tuple[Loss, Loss]:

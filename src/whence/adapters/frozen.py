@@ -128,7 +128,8 @@ class _Refit:
 
     def __call__(self, objective: LinearObjective, weights: Tensor) -> LinearObjective:
         """Return the objective at its minimum under other weights, [n]."""
-        fitted = self.refit_with(_on_features(objective, self.statistics), weights)
+        inside = replace(_on_features(objective, self.statistics), refit_with=self.refit_with)
+        fitted = self.refit_with(inside, weights)
         assert isinstance(fitted, LinearObjective)
         return _on_inputs(self.frozen, self.images, fitted)
 
@@ -148,6 +149,16 @@ class _FrozenStatistics(Statistics):
     images: Tensor
     inner: Statistics
 
+    @property
+    def reweights(self) -> bool:  # type: ignore[override]
+        """Whether a removal changes the weights of other examples."""
+        return self.inner.reweights
+
+    @property
+    def held(self) -> str:  # type: ignore[override]
+        """What the first order holds."""
+        return self.inner.held
+
     def only_weights(self, where: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Return for which examples a removal changes nothing but weights."""
         return self.inner.only_weights(where)
@@ -156,21 +167,68 @@ class _FrozenStatistics(Statistics):
         """Return the weights of all examples where some are removed."""
         return self.inner.weights(kept)
 
+    def weights_as(self, where: NDArray[np.intp], targets: Tensor) -> Tensor:
+        """Return the weight that examples would have with other targets."""
+        return self.inner.weights_as(where, targets)
+
     def changed(self, objective: Objective, weights: Tensor) -> LinearObjective:
         """Return R of reweighted examples at θ̂."""
         changed = self.inner.changed(_on_features(objective, self.inner), weights)
         assert isinstance(changed, LinearObjective)
         return _on_inputs(self.frozen, self.images, changed)
 
-    def effects(
-        self, objective: Objective, queries: Examples, measure: Measure, directions: Tensor
-    ) -> Tensor:
-        """Return what a removal does to measures through the statistics, to first order."""
+    def edited(self, objective: Objective, index: int, example: Examples) -> LinearObjective:
+        """Return R at θ̂ with one training example replaced."""
         inside = _on_features(objective, self.inner)
-        assert isinstance(queries, LinearExamples)
-        features = self.frozen.features(queries.inputs)
-        asked = replace(queries, inputs=features, encoded_by=inside.inputs)
-        return self.inner.effects(inside, asked, measure, directions)
+        edited = self.inner.edited(inside, index, self._featured(inside, example))
+        assert isinstance(edited, LinearObjective)
+        images = self.images.clone()
+        images[index] = example.inputs[0]
+        return _on_inputs(self.frozen, images, edited)
+
+    def effects(
+        self,
+        objective: Objective,
+        queries: Examples,
+        measure: Measure,
+        shares: Tensor,
+        directions: Tensor,
+        added: Examples | None = None,
+    ) -> Tensor | None:
+        """Return what each removal does to measures through the statistics, to first order."""
+        inside = _on_features(objective, self.inner)
+        asked = self._featured(inside, queries)
+        more = None if added is None else self._featured(inside, added)
+        return self.inner.effects(inside, asked, measure, shares, directions, more)
+
+    def through_inputs(
+        self,
+        objective: Objective,
+        queries: Examples,
+        measure: Measure,
+        shares: Tensor,
+        directions: Tensor,
+        where: NDArray[np.intp],
+    ) -> Tensor | None:
+        """Return what moving training inputs does to one quantity through the statistics."""
+        inside = _on_features(objective, self.inner)
+        asked = self._featured(inside, queries)
+        through = self.inner.through_inputs(inside, asked, measure, shares, directions, where)
+        if through is None:
+            return None
+        cotangents = through
+
+        def of_features(part: slice, features: Floats) -> Tensor:
+            del features
+            return cotangents[part]
+
+        return self.frozen.pullback(self.images[torch.from_numpy(where)], of_features)
+
+    def _featured(self, inside: LinearObjective, examples: Examples) -> LinearExamples:
+        """Return examples with the network's features as their inputs."""
+        assert isinstance(examples, LinearExamples)
+        features = self.frozen.features(examples.inputs)
+        return replace(examples, inputs=features, encoded_by=inside.inputs)
 
 
 @final
@@ -197,13 +255,13 @@ class _Frozen:
         if len(tensor) == 0 or not torch.isfinite(tensor).all():
             raise InvalidInput("Expected finite inputs, at least one. Got none, NaN or infinity.")
         like = next(iter(self.extractor.parameters()), tensor)
-        return tensor.detach().to(like.dtype)
+        return tensor.detach().to(like)
 
     def features(self, inputs: Tensor) -> Floats:
         """Return φ(x), [b, d]."""
         with torch.no_grad():
             parts = [self.extractor(inputs[part]) for part in self._batches(len(inputs))]
-        return torch.cat(parts).double().numpy()
+        return torch.cat(parts).double().cpu().numpy()
 
     def pullback(self, inputs: Tensor, cotangents: Callable[[slice, Floats], Tensor]) -> Tensor:
         """Return ∂(uᵀφ(x))/∂x for one u per input, which may depend on φ(x), like the inputs."""
@@ -212,7 +270,7 @@ class _Frozen:
             with torch.enable_grad():
                 leaf = inputs[part].detach().clone().requires_grad_()
                 features = self.extractor(leaf)
-                u = cotangents(part, features.detach().double().numpy()).to(features)
+                u = cotangents(part, features.detach().double().cpu().numpy()).to(features)
                 parts.append(torch.autograd.grad(features, leaf, u)[0])
         return torch.cat(parts)
 

@@ -1,9 +1,10 @@
-"""What scikit-learn computes from the rows besides coefficients, and refits that follow."""
+"""What scikit-learn computes from training rows besides coefficients, and refits that follow."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import final
 
 import numpy as np
@@ -11,18 +12,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.adapters.effects import Question, preprocessing_of, through_features, through_inputs
 from whence.adapters.fitted import Fitted
+from whence.adapters.tabular import TabularMap
+from whence.adapters.targets import decoded
+from whence.adapters.vanished import classes_left, reduced, with_all_classes
 from whence.errors import InvalidInput
 from whence.fitting.hinge import is_hinge
 from whence.fitting.l1 import fit_l1
 from whence.fitting.newton import newton
 from whence.fitting.refit import CONVERGED, refit
 from whence.linalg.structured import Identity
-from whence.linear.objective import LinearObjective
+from whence.linear.objective import LinearExamples, LinearObjective
 from whence.linear.wide import columns_of
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, Statistics
 from whence.objective.trained import Examples
+from whence.preprocessing.pipeline import Differentiable
+from whence.preprocessing.rows import put
 
 Floats = NDArray[np.float64]
 
@@ -39,19 +46,9 @@ def objective_of(fitted: Fitted) -> LinearObjective:
 def _attached(fitted: Fitted) -> Callable[[LinearObjective], LinearObjective]:
     """Return what gives an objective its statistics, and its way to be fitted again."""
     statistics = DataStatistics(fitted)
-    follows = (
-        fitted.features_follow
-        or fitted.weights.depend_on_others
-        or fitted.problem.l1 > 0
-        or len(statistics._only_of_their_class()) > 0
-    )
 
     def attach(objective: LinearObjective) -> LinearObjective:
-        return replace(
-            objective,
-            refit_with=statistics.refit,
-            statistics=statistics if follows else None,
-        )
+        return replace(objective, refit_with=statistics.refit, statistics=statistics)
 
     return attach
 
@@ -66,6 +63,22 @@ class DataStatistics(Statistics):
     """
 
     fitted: Fitted
+
+    @property
+    def reweights(self) -> bool:  # type: ignore[override]
+        """Whether a removal changes the weights of the rows that stay."""
+        return self.fitted.weights.depend_on_others
+
+    @property
+    def held(self) -> str:  # type: ignore[override]
+        """What the first order holds, in a sentence."""
+        preprocessing = self._preprocessing if self.fitted.features_follow else None
+        if preprocessing is None or not preprocessing.held:
+            return ""
+        return (
+            f"The first order holds {' and '.join(preprocessing.held)} as fitted, though a removal "
+            "may change it. Newton and refined effects and refits fit it again."
+        )
 
     def only_weights(self, where: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Return for which rows a removal changes nothing but weights."""
@@ -89,22 +102,129 @@ class DataStatistics(Statistics):
         alone: NDArray[np.intp] = where[first[counts == 1]]
         return alone
 
+    def weights_as(self, where: NDArray[np.intp], targets: Tensor) -> Tensor:
+        """Return the weight that rows would have with other targets, [k]."""
+        fitted = self.fitted
+        if fitted.classes is None:
+            return fitted.row_weights[torch.from_numpy(where)]
+        labels = decoded(fitted.classes, fitted.problem.signs, targets)
+        classes = torch.from_numpy(np.searchsorted(fitted.classes, labels))
+        return fitted.weights.with_label(where, classes)
+
     def changed(self, objective: Objective, weights: Tensor) -> LinearObjective:
         """Return R of reweighted rows at θ̂, its preprocessing fitted again."""
         assert isinstance(objective, LinearObjective)
         kept, sample = self._rows_of(weights)
         fitted = self.fitted
+        if not classes_left(fitted, kept):
+            again = fitted.at(objective).again(kept=kept, sample=sample)
+            few = reduced(again, kept)
+            solved = objective_of(few).refit()
+            return objective_of(with_all_classes(again, kept, few.at(solved)))
         if fitted.features_follow:
             return objective_of(fitted.at(objective).again(kept=kept, sample=sample))
         weighted = replace(fitted.weights, sample=torch.from_numpy(sample))
         after = replace(fitted, kept=kept, weights=weighted)
         return _attached(after)(replace(objective, weights=after.row_weights))
 
+    def edited(self, objective: Objective, index: int, example: Examples) -> LinearObjective:
+        """Return R at θ̂ with one row replaced, preprocessing and weights of the new data."""
+        assert isinstance(objective, LinearObjective)
+        fitted, old = self.fitted, self.fitted.labels
+        new = decoded(fitted.classes, fitted.problem.signs, example.targets)
+        labels = old.astype(np.result_type(old, new), copy=True)
+        labels[index] = new[0]
+        rows = put(fitted.rows, index, example.inputs)
+        return objective_of(fitted.at(objective).again(rows=rows, labels=labels))
+
     def effects(
-        self, objective: Objective, queries: Examples, measure: Measure, directions: Tensor
-    ) -> Tensor:
-        """Return what a removal does to measures through the statistics, to first order."""
-        raise NotImplementedError
+        self,
+        objective: Objective,
+        queries: Examples,
+        measure: Measure,
+        shares: Tensor,
+        directions: Tensor,
+        added: Examples | None = None,
+    ) -> Tensor | None:
+        """Return what each removal does to measures through the statistics, to first order."""
+        fitted = self.fitted
+        if not self.reweights and not fitted.features_follow:
+            return None
+        assert isinstance(objective, LinearObjective)
+        assert isinstance(added, LinearExamples | None)
+        question = Question(
+            objective=objective,
+            queries=objective.examples(queries),
+            measure=measure,
+            shares=shares,
+            directions=directions,
+        )
+        extra = int(added is not None)
+        total = directions.new_zeros(len(fitted.labels) + extra, directions.shape[1])
+        if self.reweights:
+            total += self._through_weights(question, added)
+        if fitted.features_follow:
+            steps = self._preprocessing if added is None else preprocessing_of(fitted, added)
+            total += through_features(fitted, steps, question, added)
+        return total.T
+
+    def through_inputs(
+        self,
+        objective: Objective,
+        queries: Examples,
+        measure: Measure,
+        shares: Tensor,
+        directions: Tensor,
+        where: NDArray[np.intp],
+    ) -> Tensor | None:
+        """Return what moving training rows does to one quantity through the statistics."""
+        assert isinstance(objective, LinearObjective)
+        preprocessing = self._preprocessing if self.fitted.features_follow else None
+        table = objective.inputs
+        if preprocessing is None or not isinstance(table, TabularMap) or table.pullback is None:
+            return None
+        if table.space is not None and table.space.kernel.name != "linear":
+            return None
+        question = Question(
+            objective=objective,
+            queries=objective.examples(queries),
+            measure=measure,
+            shares=shares,
+            directions=directions,
+        )
+        return through_inputs(self.fitted, preprocessing, question, where)
+
+    @cached_property
+    def _preprocessing(self) -> Differentiable | None:
+        """The transformers as a function of which rows are there."""
+        return preprocessing_of(self.fitted)
+
+    def _through_weights(self, question: Question, added: Examples | None) -> Tensor:
+        """Return Σⱼ ∂wⱼ/∂kᵢ (eⱼᵀ uⱼ)/n without the row's own term, [n, k] or [n + 1, k]."""
+        objective, weights = question.objective, self.fitted.weights
+        pulls = objective.gradient_dot(objective.train, objective.loss, question.directions)
+        pulls = pulls / len(pulls)
+        kept = torch.from_numpy(self.fitted.kept.astype(np.float64))
+        if added is not None:
+            weights = weights.with_row(self._class_of(added))
+            kept = torch.cat([kept, kept.new_zeros(1)])
+            own = objective.gradient_dot(added, objective.loss, question.directions)
+            pulls = torch.cat([pulls, own / len(objective.train)])
+        with torch.enable_grad():
+            columns = kept.unsqueeze(1).repeat(1, pulls.shape[1]).requires_grad_()
+            (total,) = torch.autograd.grad((weights(columns) * pulls).sum(), columns)
+        effects = total - weights.rates(kept).unsqueeze(1) * pulls
+        there = kept.clone()
+        there[len(objective.train) :] = 1.0
+        return effects * there.unsqueeze(1)
+
+    def _class_of(self, example: Examples) -> Tensor | None:
+        """Return the class of an example as a position, [1]."""
+        fitted = self.fitted
+        if fitted.classes is None:
+            return None
+        label = decoded(fitted.classes, fitted.problem.signs, example.targets)
+        return torch.from_numpy(np.searchsorted(fitted.classes, label))
 
     def refit(self, objective: LinearObjective, weights: Tensor) -> LinearObjective:
         """Return what the estimator's own fit gives with other weights, to full precision.
@@ -117,12 +237,10 @@ class DataStatistics(Statistics):
             return _smooth_or_hinge(objective.reweighted(weights))
         if torch.equal(weights, objective.weights):
             return self._minimum(objective)
-        if self._loses_a_class(weights):
-            return self._without_a_class(weights)
-        if objective.statistics is None:
-            return self._minimum(objective.reweighted(weights))
         changed = self.changed(objective, weights)
         assert isinstance(changed.statistics, DataStatistics)
+        if not classes_left(self.fitted, changed.statistics.fitted.kept):
+            return changed
         return changed.statistics._minimum(changed)
 
     def _rows_of(self, weights: Tensor) -> tuple[NDArray[np.bool_], Floats]:
@@ -145,28 +263,17 @@ class DataStatistics(Statistics):
         fitted = self.fitted
         if fitted.problem.l1 and not is_hinge(objective.trained_loss):
             whole, penalty = fitted.at(objective).whole()
-            sparse_fit = fit_l1(whole.reweighted(objective.weights), penalty)
-            return objective_of(fitted.at(sparse_fit))
+            solved = fit_l1(whole.reweighted(objective.weights), penalty)
+            return objective_of(fitted.at(solved))
         columns = columns_of(objective) if fitted.features_follow else None
         if columns is None:
             return _smooth_or_hinge(objective)
         # A wide model's own columns: no coordinates are made for a fit that is asked once.
-        solved = newton(columns, gradient_norm=CONVERGED, inverse=Identity(len(columns.params)))
-        assert isinstance(solved, LinearObjective)
-        return objective_of(fitted.at(solved))
-
-    def _loses_a_class(self, weights: Tensor) -> bool:
-        """Return whether a class that has rows has none with these weights."""
-        labels, fitted = self.fitted.weights.labels, self.fitted
-        if labels is None or fitted.classes is None:
-            return False
-        there = np.unique(labels.numpy()[fitted.kept])
-        left = np.unique(labels.numpy()[fitted.kept & (weights.numpy() > 0)])
-        return len(left) < len(there)
-
-    def _without_a_class(self, weights: Tensor) -> LinearObjective:
-        """Return the fit on rows that leave out a whole class."""
-        raise NotImplementedError
+        narrow: Objective = newton(
+            columns, gradient_norm=CONVERGED, inverse=Identity(len(columns.params))
+        )
+        assert isinstance(narrow, LinearObjective)
+        return objective_of(fitted.at(narrow))
 
 
 def _smooth_or_hinge(objective: LinearObjective) -> LinearObjective:

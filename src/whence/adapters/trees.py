@@ -10,13 +10,15 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from whence.adapters.tabular import as_rows
 from whence.adapters.tree_fits import TreeFit, tree_fit
 from whence.adapters.weights import sample_weights
-from whence.errors import InvalidInput
+from whence.errors import InvalidInput, NotFitted
 from whence.objective.loss import Loss
 from whence.objective.losses import CrossEntropy, Logistic, SquaredError
 from whence.objective.trained import Data
@@ -54,6 +56,7 @@ def from_trees(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> Tre
         The model.
 
     Raises:
+        NotFitted: If the estimator has not been fitted.
         UnsupportedModel: If its predictions cannot be recomputed from its leaves.
         InvalidInput: If X, y or the weights cannot be what it was fitted on.
 
@@ -68,6 +71,7 @@ def from_trees(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> Tre
         >>> model
         <HistGradientBoostingRegressor on 442 rows>
     """
+    _check_fitted(estimator)
     names = tuple(X.columns) if isinstance(X, pd.DataFrame) else None
     rows, ids = as_rows(X, np.shape(X)[-1], None)
     n = rows.shape[0]
@@ -91,6 +95,22 @@ def from_trees(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> Tre
     # A Booster has no names of its classes: they are 0, 1, …
     c = model.outputs(model.train.subset(np.arange(1))).shape[1]
     return replace(source, classes=tuple(range(max(2, c)))).model(estimator, weights)
+
+
+def _check_fitted(estimator: Any) -> None:
+    """Raise unless an estimator is fitted; a booster without `fit` always is."""
+    own = getattr(estimator, "is_fitted", None)  # CatBoost's
+    try:
+        if own is None and hasattr(estimator, "fit"):
+            check_is_fitted(estimator)
+        fitted = own is None or own()
+    except NotFittedError:
+        fitted = False
+    if not fitted:
+        raise NotFitted(
+            f"Expected a fitted estimator. Got {type(estimator).__name__} before .fit(X, y). "
+            "Fit it, and pass the same X and y."
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ class Weights:
         balanced: Whether v is the number of examples over C times that of the class instead.
         counts_weights: Whether balanced classes count sample weights; else they count rows.
         mean: What the loss is divided by: nothing, the sum of sample weights, or the rows.
+        scale: n, if it is not the number of examples here.
     """
 
     sample: Tensor
@@ -40,40 +41,69 @@ class Weights:
     balanced: bool = False
     counts_weights: bool = False
     mean: Mean = "none"
+    scale: int | None = None
 
     @property
     def depend_on_others(self) -> bool:
         """Whether an example's weight follows which others there are."""
         return self.balanced or self.mean != "none"
 
-    def __call__(self, kept: Tensor, sample: Tensor | None = None) -> Tensor:
+    def __call__(self, kept: Tensor) -> Tensor:
         """Return the weights where only some of the examples are there.
 
         Args:
             kept: 1 for an example that is there, 0 for one that is not, [n] or [n, k]; it may be
                 differentiated.
-            sample: Other sample weights, [n].
 
         Returns:
             w, in the shape of `kept`.
         """
+        return kept * self.rates(kept)
+
+    def rates(self, kept: Tensor) -> Tensor:
+        """Return w of each example as if it were there, the others as `kept` says, in its shape."""
         columns = kept.reshape(len(kept), -1)
-        rows = columns * (self.sample if sample is None else sample).unsqueeze(1)
-        weights = rows
+        sample = self.sample.unsqueeze(1)
+        weights = sample.expand_as(columns)
         if self.by_class is not None and self.labels is not None:
-            weights = rows * self.by_class[self.labels].unsqueeze(1)
+            weights = weights * self.by_class[self.labels].unsqueeze(1)
         if self.balanced and self.labels is not None:
-            classes = int(self.labels.max()) + 1
-            counted = rows if self.counts_weights else columns
-            totals = columns.new_zeros(classes, columns.shape[1])
+            counted = columns * sample if self.counts_weights else columns
+            totals = columns.new_zeros(int(self.labels.max()) + 1, columns.shape[1])
             totals = totals.index_add(0, self.labels, counted)
             there = totals > 0
             share = totals.sum(0) / (there.sum(0) * torch.where(there, totals, 1.0))
-            weights = rows * share[self.labels]
+            weights = weights * share[self.labels]
         if self.mean != "none":
-            divisor = (rows if self.mean == "weights" else columns).sum(0)
-            weights = weights * (len(kept) / divisor)
+            divisor = (columns * sample if self.mean == "weights" else columns).sum(0)
+            weights = weights * ((self.scale or len(kept)) / divisor)
         return weights.reshape(kept.shape)
+
+    def with_row(self, label: Tensor | None) -> Weights:
+        """Return the weights of one example more, of sample weight 1."""
+        labels = self.labels
+        if labels is not None and label is not None:
+            labels = torch.cat([labels, label])
+        return replace(
+            self,
+            sample=torch.cat([self.sample, self.sample.new_ones(1)]),
+            labels=labels,
+            scale=len(self.sample),
+        )
+
+    def with_label(self, where: NDArray[np.intp], labels: Tensor) -> Tensor:
+        """Return the rate of examples with other classes, all examples as they are, [k]."""
+        if self.labels is None:
+            return self.rates(torch.ones(len(self.sample), dtype=torch.float64))[where]
+        at = torch.from_numpy(where)
+        other = replace(
+            self,
+            sample=torch.cat([self.sample, self.sample[at]]),
+            labels=torch.cat([self.labels, labels]),
+            scale=len(self.sample),
+        )
+        kept = torch.cat([torch.ones_like(self.sample), torch.zeros(len(at), dtype=torch.float64)])
+        return other.rates(kept)[len(self.sample) :]
 
 
 def weights_of(

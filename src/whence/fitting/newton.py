@@ -8,11 +8,15 @@ from torch import Tensor
 from whence.curvature.exact import Hessian
 from whence.curvature.two_level import two_level
 from whence.errors import UnsupportedModel, warn_user
+from whence.fitting.least_norm import least_norm
 from whence.linalg.cg import CG
 from whence.linalg.operator import LinearOperator
+from whence.linalg.spectral import LowRank
 from whence.linear.objective import LinearObjective
 from whence.objective.objective import Objective, risk, risk_gradient
 
+_ARRIVED = 1e-12  # gradient norm below which no step is worth while
+_NEGLIGIBLE = 1e-20  # share of R that a last step could still gain, in any unit of the columns
 _DENSE = 3_000  # parameters up to which a Newton step factors the whole Hessian
 
 
@@ -39,7 +43,8 @@ def newton(
         UnsupportedModel: If R is not smooth and convex.
 
     Warns:
-        NotConvergedWarning: If the gradient norm could not be reached.
+        NotConvergedWarning: If the gradient norm could not be reached, and finishing would lower R
+            by more than 1e-20 of itself.
 
     Cost:
         A Hessian and its factor per step up to 3,000 parameters; conjugate gradients above.
@@ -66,7 +71,7 @@ def newton(
     flat = objective.flat_directions()
     if not factor and inverse is None and isinstance(objective, LinearObjective):
         inverse = two_level(objective)
-    slope = risk_gradient(objective)
+    slope, decrease = risk_gradient(objective), float("inf")
     for _ in range(max_steps):
         norm = float(slope.norm())
         if norm <= gradient_norm:
@@ -74,19 +79,56 @@ def newton(
         if factor:
             step = _solve(objective.dense_hessian() + flat @ flat.T, slope)
         else:  # more exactly as the minimum comes near
-            solver = CG(rtol=min(0.1, norm**0.5), max_iterations=200, preconditioner=inverse)
-            step = solver.prepare(Hessian(objective)).unchecked(slope.unsqueeze(1))[0].squeeze(1)
-        better = _backtrack(objective, step, slope)
+            step = _iterated(objective, slope, min(0.1, norm**0.5), inverse)
+        better, decrease = _backtrack(objective, step, slope), float(slope @ step)
         if better is None:
             break
         objective, slope = better
-    if slope.norm() > gradient_norm:
+    if slope.norm() > gradient_norm and decrease > _NEGLIGIBLE * max(1.0, abs(risk(objective))):
         warn_user(
             f"Expected to reach a gradient norm of {gradient_norm:.1e}. Got "
             f"{float(slope.norm()):.1e}. Scale the features to similar ranges, or accept the "
             "stated norm."
         )
-    return objective
+    return least_norm(objective)
+
+
+def newton_steps(objective: Objective, steps: int, inverse: LinearOperator) -> Objective:
+    """Return the objective after a few Newton steps from θ̂; fewer if it arrives before.
+
+    Args:
+        objective: R at θ̂, of the loss that influence differentiates.
+        steps: How many, >= 1.
+        inverse: An approximate H⁻¹, [p, p], from which conjugate gradients start.
+
+    Returns:
+        The objective at the last point.
+
+    Cost:
+        A few products with H per step, as many as the inverse is far from H⁻¹.
+    """
+    slope = risk_gradient(objective)
+    for _ in range(steps):
+        if float(slope.norm()) <= _ARRIVED:
+            break
+        step = _iterated(objective, slope, 1e-6, inverse)
+        better = _backtrack(objective, step, slope)
+        if better is None:
+            break
+        objective, slope = better
+    return least_norm(objective)
+
+
+def _iterated(
+    objective: Objective, slope: Tensor, rtol: float, inverse: LinearOperator | None
+) -> Tensor:
+    """Return H⁻¹ ∇R by conjugate gradients, flat directions lifted to curvature 1."""
+    curvature: LinearOperator = Hessian(objective)
+    flat = objective.flat_directions()
+    if flat.shape[1]:
+        curvature = curvature + LowRank(flat, flat.new_ones(flat.shape[1]))
+    solver = CG(rtol=rtol, max_iterations=200, preconditioner=inverse)
+    return solver.prepare(curvature).unchecked(slope.unsqueeze(1))[0].squeeze(1)
 
 
 def _solve(matrix: Tensor, b: Tensor) -> Tensor:

@@ -51,3 +51,17 @@ def refit(objective: Objective, weights: Tensor) -> Objective:
     if isinstance(changed, LinearObjective) and is_hinge(changed.trained_loss):
         return fit_hinge(changed).objective
     return newton(changed, gradient_norm=CONVERGED)
+
+
+def is_piecewise(objective: Objective) -> bool:
+    """Return whether the minimum moves from piece to piece as weights change: hinges, L1 penalties.
+
+    Args:
+        objective: R at θ̂.
+
+    Returns:
+        Whether Newton steps within one piece can miss where the minimum goes.
+    """
+    if not isinstance(objective, LinearObjective):
+        return False
+    return objective.slope is not None or is_hinge(objective.trained_loss)

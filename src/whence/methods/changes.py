@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.curvature.changes import GroupChange
+from whence.curvature.damping import CurvatureName
 from whence.curvature.exact import Gradients
 from whence.curvature.prepare import prepare
-from whence.errors import InvalidInput
+from whence.errors import InvalidInput, UnsupportedModel
+from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Solver
 from whence.methods.choose import chosen, default_method
 from whence.methods.fit_quality import diagnostics
@@ -28,9 +32,11 @@ from whence.methods.prediction import (
     positions,
     predicted_changes,
 )
+from whence.methods.removals import effects_of, moves_more, without
 from whence.objective.losses import measure_of
+from whence.objective.measures import Measure
 from whence.objective.objective import Objective, objective_of
-from whence.objective.trained import Data, Trained
+from whence.objective.trained import Data, Examples, Trained
 
 
 def group_effect(
@@ -43,6 +49,7 @@ def group_effect(
     method: Method | None = None,
     solver: Solver | None = None,
     damping: float | None = None,
+    curvature: CurvatureName = "auto",
 ) -> Floats:
     """Predict how each query's measure changes if a set of training examples is removed together.
 
@@ -59,6 +66,8 @@ def group_effect(
             "refit", "first" if `None`.
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        curvature: "hessian", "ggn" (the Gauss–Newton matrix) or "auto": the exact Hessian of a
+            convex objective or at a strict minimum, elsewhere the damped Gauss–Newton matrix.
 
     Returns:
         Changes, [q]; in nats for the loss.
@@ -107,21 +116,24 @@ def group_effect(
                 f"Expected order='first' or 'refit' with method={method!r}, whose scores add up. "
                 f"Got {order!r}, which is an order of influence."
             )
-        found = chosen(objective, method, solver, damping).fit(objective)
+        found = chosen(objective, method, solver, damping, curvature).fit(objective)
         scores = found.scores(queries, measure=measure, indices=where)
         return np.asarray(scores.values.sum(1), dtype=np.float64)
     smooth = objective_of(objective)
-    prepared = prepare(smooth, 1, solver=solver, damping=damping)
+    prepared = prepare(smooth, 1, solver=solver, damping=damping, curvature=curvature)
+    quantity, encoded = measure_of(smooth.loss, measure), smooth.examples(queries)
+    if _follows(smooth, order, where):
+        change = partial(without, where=where)
+        effects = effects_of(smooth, [change], encoded, quantity, order, prepared.inverse)
+        diagnostics(smooth, prepared)
+        return as_array(effects)[:, 0]
     group = GroupChange(
         objective=smooth,
         parts=((smooth.train.subset(where), -smooth.weights[where].unsqueeze(1)),),
         inverse=prepared.inverse,
     )
     diagnostics(smooth, prepared)
-    quantity = measure_of(smooth.loss, measure)
-    return as_array(predicted_changes(smooth, smooth.examples(queries), quantity, group, order))[
-        :, 0
-    ]
+    return as_array(predicted_changes(smooth, encoded, quantity, group, order))[:, 0]
 
 
 def edit(
@@ -131,15 +143,17 @@ def edit(
     y_new: Any,
     queries: Data,
     *,
-    order: Order = "newton",
+    order: Order | Literal["refit"] = "newton",
     measure: MeasureLike = "loss",
     solver: Solver | None = None,
     damping: float | None = None,
+    curvature: CurvatureName = "auto",
 ) -> Floats:
     """Predict how each query's measure changes if a training example is replaced by another.
 
-    z = (x, y) leaves and z_δ = (x_new, y_new) comes with the same weight: an edit of any size, a
-    change of label, a discrete input. To first order it is −(wᵢ/n) ∇m_qᵀ H⁻¹ (g(z_δ) − g(z)).
+    z = (x, y) leaves and z_δ = (x_new, y_new) comes with its sample weight, and the weight of its
+    own class: an edit of any size, a change of label, a discrete input. To first order it is
+    −(1/n) ∇m_qᵀ H⁻¹ (w_δ g(z_δ) − wᵢ g(z)), and what both do through the preprocessing.
 
     Args:
         objective: R at θ̂.
@@ -147,10 +161,12 @@ def edit(
         x_new: The new input, in the user's own form.
         y_new: The new target.
         queries: (X, y) of q queries, or of one.
-        order: "first", "newton" or "refined".
+        order: "first", "newton" or "refined"; "refit" fits again on the edited data.
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        curvature: "hessian", "ggn" (the Gauss–Newton matrix) or "auto": the exact Hessian of a
+            convex objective or at a strict minimum, elsewhere the damped Gauss–Newton matrix.
 
     Returns:
         Changes, [q]; in nats for the loss.
@@ -175,7 +191,8 @@ def edit(
         >>> bool(abs(unchanged).max() < 1e-12)
         True
     """
-    check_order(order)
+    if order != "refit":
+        check_order(order)
     objective = objective_of(objective)
     where = positions(objective, index)
     if len(where) != 1:
@@ -184,17 +201,88 @@ def edit(
     if len(new) != 1:
         raise InvalidInput(f"Expected one new example. Got {len(new)}.")
     encoded = objective.examples(queries)
+    if order == "refit":
+        return _refitted_edit(objective, int(where[0]), new, encoded, measure)
     c = objective.outputs(new).shape[1]
-    prepared = prepare(objective, 2 * c, solver=solver, damping=damping)
-    weight = objective.weights[where].unsqueeze(1)
-    change = GroupChange(
-        objective=objective,
-        parts=((objective.train.subset(where), -weight), (new, weight)),
-        inverse=prepared.inverse,
-    )
+    prepared = prepare(objective, 2 * c, solver=solver, damping=damping, curvature=curvature)
     diagnostics(objective, prepared)
     quantity = measure_of(objective.loss, measure)
-    return as_array(predicted_changes(objective, encoded, quantity, change, order))[:, 0]
+    whole = order == "refined" and objective.statistics is not None
+    if order != "first" and (whole or _follows(objective, order, where)):
+        edited = partial(_edited, index=int(where[0]), example=new)
+        effects = effects_of(objective, [edited], encoded, quantity, order, prepared.inverse)
+        return as_array(effects)[:, 0]
+    weight = objective.weights[where].unsqueeze(1)
+    weight_of_new = weight
+    if objective.statistics is not None:
+        weight_of_new = objective.statistics.weights_as(where, new.targets).unsqueeze(1)
+    change = GroupChange(
+        objective=objective,
+        parts=((objective.train.subset(where), -weight), (new, weight_of_new)),
+        inverse=prepared.inverse,
+    )
+    values = predicted_changes(objective, encoded, quantity, change, order)[:, 0]
+    if order == "first" and objective.statistics is not None:
+        values = values + _through_statistics(
+            objective, encoded, quantity, prepared.inverse, int(where[0]), new
+        )
+    return as_array(values)
+
+
+def _follows(objective: Objective, order: Order, where: NDArray[np.intp]) -> bool:
+    """Return whether a change of some examples changes more than their own weight."""
+    statistics = objective.statistics
+    if statistics is not None and (statistics.reweights or _loses_a_class(objective, where)):
+        return True
+    return bool(moves_more(objective, order, where).any())
+
+
+def _loses_a_class(objective: Objective, where: NDArray[np.intp]) -> bool:
+    """Return whether a class of a classifier has no example without some."""
+    targets = objective.train.targets
+    if not objective.classes or targets.ndim > 1:
+        return False
+    labels, there = targets.numpy(), objective.weights.numpy() > 0
+    before = len(np.unique(labels[there]))
+    there[where] = False
+    return len(np.unique(labels[there])) < before
+
+
+def _edited(objective: Objective, index: int, example: Examples) -> Objective:
+    """Return R at θ̂ with one training example replaced."""
+    if objective.statistics is None:
+        raise UnsupportedModel(
+            "Expected a model from whence.from_sklearn to fit again on an edited example. Got "
+            f"{objective!r}. Use order='newton'."
+        )
+    return objective.statistics.edited(objective, index, example)
+
+
+def _refitted_edit(
+    objective: Objective, index: int, new: Examples, encoded: Examples, measure: MeasureLike
+) -> Floats:
+    """Return m with one training example replaced less m, both fitted to convergence."""
+    base = objective.refit()
+    quantity = measure_of(base.trained_loss, measure)
+    after = _edited(base, index, new).refit()
+    change = quantity(after.outputs(encoded), encoded.targets)
+    return as_array(change - quantity(base.outputs(encoded), encoded.targets))
+
+
+def _through_statistics(
+    objective: Objective,
+    encoded: Examples,
+    measure: Measure,
+    inverse: LinearOperator,
+    index: int,
+    new: Examples,
+) -> Tensor:
+    """Return what an edit does to the measures through statistics, to first order, [q]."""
+    assert objective.statistics is not None
+    shares = torch.eye(len(encoded), dtype=objective.params.dtype)
+    directions = inverse.matmat(Gradients(objective, encoded, measure).rmatmat(shares))
+    through = objective.statistics.effects(objective, encoded, measure, shares, directions, new)
+    return shares.new_zeros(len(encoded)) if through is None else through[:, index] - through[:, -1]
 
 
 def relabel_gain(
@@ -209,7 +297,7 @@ def relabel_gain(
 ) -> Floats:
     """Predict by how much the queries' mean measure falls if examples get other labels, each alone.
 
-    (wᵢ/n) ∇m̄ᵀ H⁻¹ (g(xᵢ, y′) − g(xᵢ, yᵢ)).
+    (1/n) ∇m̄ᵀ H⁻¹ (w′ᵢ g(xᵢ, y′) − wᵢ g(xᵢ, yᵢ)), w′ with the weight of the other class.
 
     Args:
         objective: R at θ̂.
@@ -247,10 +335,12 @@ def relabel_gain(
     direction = prepared.inverse.matmat(gradient)
     here = objective.train.subset(where)
     there = here.relabeled(targets)
-    change = objective.gradient_dot(there, objective.loss, direction) - objective.gradient_dot(
-        here, objective.loss, direction
-    )
-    return as_array(change.squeeze(1) * objective.weights[where] / len(objective.train))
+    weights = weights_there = objective.weights[where].unsqueeze(1)
+    if objective.statistics is not None:
+        weights_there = objective.statistics.weights_as(where, targets).unsqueeze(1)
+    change = weights_there * objective.gradient_dot(there, objective.loss, direction)
+    change = change - weights * objective.gradient_dot(here, objective.loss, direction)
+    return as_array(change.squeeze(1) / len(objective.train))
 
 
 def perturbation(
@@ -262,6 +352,7 @@ def perturbation(
     measure: MeasureLike = "loss",
     solver: Solver | None = None,
     damping: float | None = None,
+    curvature: CurvatureName = "auto",
 ) -> Floats:
     """Return the derivative of the query's measure in each input feature of training examples.
 
@@ -276,6 +367,8 @@ def perturbation(
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        curvature: "hessian", "ggn" (the Gauss–Newton matrix) or "auto": the exact Hessian of a
+            convex objective or at a strict minimum, elsewhere the damped Gauss–Newton matrix.
 
     Returns:
         Derivatives, [k, d] in the user's own input features (or [k, *shape] for images); nats per
@@ -299,7 +392,7 @@ def perturbation(
         >>> whence.perturbation(objective, [0, 1], (X[9], y[9])).shape
         (2, 10)
     """
-    found = chosen(objective, method, solver, damping).fit(objective)
+    found = chosen(objective, method, solver, damping, curvature).fit(objective)
     where = positions(objective, indices)
     quantity = measure_of(objective.loss, measure)
     return as_array(found.input_gradient(objective.examples(query), quantity, where))

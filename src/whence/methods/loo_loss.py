@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.curvature.changes import tiles
+from whence.curvature.changes import inverse_or_zero, tiles
 from whence.curvature.leverages import leverages
 from whence.curvature.prepare import prepare
 from whence.errors import NotPositiveDefinite, UnsupportedModel
@@ -23,7 +23,7 @@ from whence.fitting.newton import newton
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Solver
 from whence.linear.objective import LinearObjective
-from whence.methods.prediction import removal
+from whence.methods.removals import removal
 from whence.objective.losses import output_hessian
 from whence.objective.objective import Objective, risk_gradient
 from whence.objective.trained import Trained
@@ -90,7 +90,7 @@ def loo_outputs(
         inner = torch.eye(c, dtype=outputs.dtype) - curvature @ leverage
         gradient = objective.loss.gradient(outputs, targets).unsqueeze(2)
         return LooOutputs(
-            outputs=outputs + (leverage @ torch.linalg.solve(inner, gradient)).squeeze(2),
+            outputs=outputs + (leverage @ inverse_or_zero(inner) @ gradient).squeeze(2),
             self_influence=(gradient.mT @ leverage @ gradient).flatten(),
         )
     parts = [objective.params.new_zeros(0, c)]

@@ -1,24 +1,22 @@
-"""Influence of training examples on the fitted parameters."""
+"""How the fitted parameters change if a training example is removed."""
 
 from __future__ import annotations
 
+from functools import partial
+
+import numpy as np
 import torch
+from torch import Tensor
 
 from whence.curvature.changes import tiles
-from whence.curvature.prepare import prepare
-from whence.linalg.solver import Solver
+from whence.curvature.damping import CurvatureName
+from whence.curvature.prepare import Prepared, prepare
+from whence.linalg.solver import Inverse, Solver
 from whence.methods.fit_quality import diagnostics
-from whence.methods.prediction import (
-    Floats,
-    Indices,
-    Order,
-    as_array,
-    check_order,
-    deltas_of,
-    positions,
-    removal,
-)
-from whence.objective.objective import objective_of
+from whence.methods.method import Positions
+from whence.methods.prediction import Floats, Indices, Order, as_array, check_order, positions
+from whence.methods.removals import models_after, moves_more, removal, unsettled, without
+from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Trained
 
 
@@ -29,6 +27,7 @@ def influence_on_parameters(
     order: Order = "first",
     solver: Solver | None = None,
     damping: float | None = None,
+    curvature: CurvatureName = "auto",
 ) -> Floats:
     """Predict how the fitted parameters change if each training example is removed.
 
@@ -40,6 +39,8 @@ def influence_on_parameters(
         order: "first", "newton" or "refined".
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        curvature: "hessian", "ggn" (the Gauss–Newton matrix) or "auto": the exact Hessian of a
+            convex objective or at a strict minimum, elsewhere the damped Gauss–Newton matrix.
 
     Returns:
         Changes of the user's own parameters, [k, p]: for scikit-learn `coef_` row by row, then
@@ -68,10 +69,54 @@ def influence_on_parameters(
     objective = objective_of(objective)
     where = positions(objective, indices)
     c = objective.outputs(objective.train.subset(where[:1])).shape[1]
-    prepared = prepare(objective, len(where) * c, solver=solver, damping=damping)
-    parts = []
-    for tile in tiles(objective, len(where), c):
-        deltas = deltas_of(removal(objective, prepared.inverse, where[tile]), order)
-        parts.append(objective.lift(deltas).T)
+    prepared = prepare(
+        objective, len(where) * c, solver=solver, damping=damping, curvature=curvature
+    )
+    if order == "first":
+        changes = _first_changes(objective, prepared.inverse, where)
+    else:
+        changes = _evaluated_changes(objective, prepared, where, order)
     diagnostics(objective, prepared)
-    return as_array(torch.cat(parts))
+    return as_array(changes)
+
+
+def _evaluated_changes(
+    objective: Objective, prepared: Prepared, where: Positions, order: Order
+) -> Tensor:
+    """Return θ̂₋ᵢ − θ̂ by Newton steps, in the user's parameters, [k, p]."""
+    alone = moves_more(objective, order, where)
+    together = np.flatnonzero(~alone)
+    parts, c = [], objective.outputs(objective.train.subset(where[:1])).shape[1]
+    for tile in tiles(objective, len(together), c):
+        change = removal(objective, prepared.inverse, where[together[tile]])
+        deltas = change.newton()
+        if order == "refined":
+            nearly = change.refine(deltas)
+            deltas = change.refine(nearly)
+            alone[together[tile]] = unsettled(objective, prepared.damping, nearly, deltas)
+        parts.append(objective.lift(deltas).T)
+    if not alone.any():
+        return torch.cat(parts)
+    rows = [partial(without, where=np.array([at])) for at in where[alone]]
+    base, models = models_after(objective, rows, order, prepared.inverse)
+    before = base.lift(base.params.unsqueeze(1))
+    lifted = torch.cat([model.lift(model.params.unsqueeze(1)) - before for model in models], 1)
+    changes = lifted.new_empty(len(where), len(lifted))
+    if len(together):
+        changes[torch.from_numpy(together)] = torch.cat(parts)
+    changes[torch.from_numpy(alone)] = lifted.T
+    return changes
+
+
+def _first_changes(objective: Objective, inverse: Inverse, where: Positions) -> Tensor:
+    """Return (wᵢ/n) H⁻¹ gᵢ, with what goes through the statistics, in the user's parameters."""
+    gradients = objective.gradient_columns(objective.train.subset(where), objective.loss)
+    deltas = inverse.matmat(gradients) * (objective.weights[where] / len(objective.train))
+    if objective.statistics is not None:
+        one, p = objective.train.subset(where[:1]), len(objective.params)
+        unit, nothing = torch.eye(p, dtype=deltas.dtype), deltas.new_zeros(1, p)
+        through = objective.statistics.effects(
+            objective, one, objective.loss, nothing, inverse.matmat(unit)
+        )
+        deltas = deltas if through is None else deltas + through[:, torch.from_numpy(where)]
+    return objective.lift(deltas).T

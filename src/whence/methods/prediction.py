@@ -10,10 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.curvature.changes import Changes, SingleChanges, single_changes
-from whence.curvature.reweighting import Reweightings, kept_without
+from whence.curvature.changes import Changes
 from whence.errors import InvalidInput
-from whence.linalg.solver import Inverse
 from whence.objective.measures import Measure, OutputFunction
 from whence.objective.measures import measure_name as measure_name
 from whence.objective.objective import Objective
@@ -129,24 +127,3 @@ def measure_changes(
 def as_array(tensor: Tensor) -> Floats:
     """Return a tensor as a float64 array."""
     return tensor.detach().to("cpu", torch.float64).numpy()
-
-
-def removal(
-    objective: Objective, inverse: Inverse, where: NDArray[np.intp]
-) -> SingleChanges | Reweightings:
-    """Return the removals of the examples at some positions, one per column.
-
-    Args:
-        objective: R at θ̂.
-        inverse: H⁻¹.
-        where: Positions, [m].
-
-    Returns:
-        The changes, each with weight −wᵢ, and with what it does to the weights of the others.
-    """
-    removed: Tensor = objective.weights[where]
-    change = single_changes(objective, inverse, objective.train.subset(where), -removed)
-    if objective.statistics is None:
-        return change
-    kept = kept_without(len(objective.train), torch.from_numpy(where))
-    return Reweightings(removals=change, after=objective.statistics.weights(kept))

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.curvature.damping import CurvatureName
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
@@ -81,6 +82,7 @@ def influence_by_token(
     indices: Indices | None = None,
     solver: Solver | None = None,
     damping: float | None = None,
+    curvature: CurvatureName = "auto",
 ) -> TokenScores:
     """Split the influence of each training sequence among its target tokens.
 
@@ -97,6 +99,8 @@ def influence_by_token(
             that `whence.influence` put first.
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        curvature: "hessian", "ggn" (the Gauss–Newton matrix) or "auto": the exact Hessian of a
+            convex objective or at a strict minimum, elsewhere the damped Gauss–Newton matrix.
 
     Returns:
         The parts, values [q, k, t]; in nats for the loss. Padding and ignored targets have 0.
@@ -135,7 +139,7 @@ def influence_by_token(
             f"Expected a model of sequences, with outputs [b, t, c]. Got outputs [b, "
             f"{', '.join(map(str, shape[1:]))}]. Use whence.influence."
         )
-    prepared = prepare(objective, len(encoded), solver=solver, damping=damping)
+    prepared = prepare(objective, len(encoded), solver=solver, damping=damping, curvature=curvature)
     solution = prepared.inverse.solve(objective.gradient_columns(encoded, quantity))
     step = max(1, _TILE // (shape.numel() * len(encoded)))
     parts = list(_parts(objective, candidates, solution.value, step))

@@ -33,7 +33,14 @@ class Statistics(ABC):
     ```
     dm/dwᵢ = −∇mᵀ H⁻¹ (gᵢ/n + ∂²R/∂θ∂s · ds/dwᵢ) + ∂m/∂s · ds/dwᵢ
     ```
+
+    Attributes:
+        reweights: Whether a removal changes the weights of the examples that stay.
+        held: What `effects` holds though it follows the data, in a sentence; "" if nothing.
     """
+
+    reweights: bool
+    held: str
 
     @abstractmethod
     def only_weights(self, where: NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -58,28 +65,88 @@ class Statistics(ABC):
         """
 
     @abstractmethod
+    def weights_as(self, where: NDArray[np.intp], targets: Tensor) -> Tensor:
+        """Return the weight that training examples would have with other targets, [k].
+
+        Args:
+            where: Positions of the k examples.
+            targets: The other targets, encoded, [k].
+        """
+
+    @abstractmethod
     def changed(self, objective: Objective, weights: Tensor) -> Objective:
         """Return R(·, s(w′), w′) at θ̂: the statistics of reweighted data, θ not yet fitted.
 
         Args:
             objective: R(·, s(w), w) at θ̂.
             weights: w′, [n].
+
+        Returns:
+            The objective. Where a class loses its last example it is the fit itself, with the
+            intercept of the class at −∞.
+        """
+
+    @abstractmethod
+    def edited(self, objective: Objective, index: int, example: Examples) -> Objective:
+        """Return R at θ̂ with one training example replaced, the statistics of the new data.
+
+        Args:
+            objective: R at θ̂.
+            index: Position of the example that is replaced.
+            example: What comes in its place, [1].
+
+        Returns:
+            The objective; the new example has the sample weight of the old one.
         """
 
     @abstractmethod
     def effects(
-        self, objective: Objective, queries: Examples, measure: Measure, directions: Tensor
-    ) -> Tensor:
-        """Return what a removal does to measures through s, to first order.
+        self,
+        objective: Objective,
+        queries: Examples,
+        measure: Measure,
+        shares: Tensor,
+        directions: Tensor,
+        added: Examples | None = None,
+    ) -> Tensor | None:
+        """Return what each removal does to measures through s, to first order.
 
         Args:
             objective: R at θ̂.
             queries: The q queries.
             measure: m.
-            directions: H⁻¹ ∇m of each query, [p, q].
+            shares: The k quantities asked for, as sums of the queries' measures, [q, k].
+            directions: H⁻¹ ∇ of each quantity, [p, k].
+            added: An example to be added, [1]; its own addition, with the sign of a removal, comes
+                behind those of the training examples.
 
         Returns:
-            wᵢ (∇mᵀ H⁻¹ ∂²R/∂θ∂s − ∂m/∂s) ds/dwᵢ, [q, n].
+            wᵢ (∇mᵀ H⁻¹ ∂²R/∂θ∂s − ∂m/∂s) ds/dwᵢ, [k, n] or [k, n + 1]; `None` where nothing
+            follows.
+        """
+
+    @abstractmethod
+    def through_inputs(
+        self,
+        objective: Objective,
+        queries: Examples,
+        measure: Measure,
+        shares: Tensor,
+        directions: Tensor,
+        where: NDArray[np.intp],
+    ) -> Tensor | None:
+        """Return what moving training inputs does to one quantity through s, to first order.
+
+        Args:
+            objective: R at θ̂.
+            queries: The q queries.
+            measure: m.
+            shares: The quantity as a sum of the queries' measures, [q, 1].
+            directions: H⁻¹ ∇ of it, [p, 1].
+            where: Positions of the k training examples.
+
+        Returns:
+            Derivatives in the shape of the user's inputs, [k, ...]; `None` where nothing follows.
         """
 
 
@@ -207,8 +274,8 @@ def objective_of(trained: Trained) -> Objective:
         return objective
     raise UnsupportedModel(
         "Expected a model with derivatives in its parameters: a linear model, a torch module or a "
-        f"recorded training. Got {trained!r}. Use a method that refits or compares predictions, "
-        "such as whence.LeaveOneOut()."
+        f"recorded training. Got {trained!r}. Use a method that fits it again: whence.Retrained(), "
+        "or whence.LeaveOneOut()."
     )
 
 

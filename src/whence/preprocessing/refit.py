@@ -209,9 +209,7 @@ def encoded_all(transform: Pipeline, matrix: Any, rows: Any, kept: NDArray[np.bo
     order[np.r_[np.flatnonzero(kept), gone]] = np.arange(len(kept))
     if is_sparse:
         return sparse.vstack([matrix, sparse.csr_array(rest)], format="csr")[order]
-    sparse_rest: bool = sparse.issparse(rest)
-    dense = rest.toarray() if sparse_rest else np.asarray(rest)
-    return np.concatenate([np.asarray(matrix), dense])[order]
+    return np.concatenate([np.asarray(matrix), np.asarray(rest)])[order]
 
 
 def same_features(a: Any, b: Any) -> bool:
@@ -223,7 +221,7 @@ def same_features(a: Any, b: Any) -> bool:
     """
     if a.shape != b.shape:
         return False
-    difference = a - b
+    difference: Any = a - b
     is_sparse: bool = sparse.issparse(difference)
     difference = difference.data if is_sparse else np.asarray(difference, dtype=np.float64)
     size = abs(b).max() if b.shape[0] else 0.0

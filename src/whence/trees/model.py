@@ -59,6 +59,7 @@ class TreeModel(Trained):
         fit: Returns the model that the estimator's own fit gives under other weights.
         notes: What a reader must know, a sentence each.
         convex: False: trees are chosen greedily.
+        jumps: True: another split may win as one row goes.
     """
 
     name: str
@@ -71,6 +72,7 @@ class TreeModel(Trained):
     fit: Callable[[Floats], TreeModel]
     notes: tuple[str, ...] = ()
     convex: bool = False
+    jumps: bool = True
 
     @property
     def trained_loss(self) -> Loss:  # type: ignore[override]

@@ -1,0 +1,285 @@
+"""What a training row does through preprocessing, kernel scale and weights, to first order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from whence.adapters.fitted import Fitted
+from whence.adapters.kernel import Kernel, RowSpace
+from whence.adapters.tabular import TabularMap
+from whence.adapters.targets import decoded
+from whence.linear.objective import LinearExamples, LinearObjective
+from whence.objective.measures import Measure
+from whence.preprocessing.columns import Columns, SparseColumns, as_columns, as_rows, table
+from whence.preprocessing.derivative import Adjoints, numbers_of, padded, pulled_back
+from whence.preprocessing.pipeline import Differentiable, differentiable
+from whence.preprocessing.rows import stack, take
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Question:
+    """k quantities whose derivatives are asked for.
+
+    Args:
+        objective: R at θ̂.
+        queries: The q queries.
+        measure: m.
+        shares: The quantities as sums of the queries' measures, [q, k].
+        directions: H⁻¹ ∇ of each, [p, k].
+    """
+
+    objective: LinearObjective
+    queries: LinearExamples
+    measure: Measure
+    shares: Tensor
+    directions: Tensor
+
+    @property
+    def slopes(self) -> Tensor:
+        """∂/∂f of each quantity at each query, [q, c, k]."""
+        outputs = self.objective.outputs(self.queries)
+        slopes = self.measure.gradient(outputs, self.queries.targets)
+        return slopes.unsqueeze(2) * self.shares.unsqueeze(1)
+
+    def forces(self) -> tuple[Tensor, Tensor]:
+        """Return wⱼ eⱼ/n, [n, c], and wⱼ Sⱼ uⱼ/n, [n, c, k], of the training rows."""
+        objective = self.objective
+        train, n = objective.train, len(objective.train)
+        outputs = objective.outputs(train)
+        shares = (objective.weights / n).unsqueeze(1)
+        pulls = shares * objective.loss.gradient(outputs, train.targets)
+        tangents = objective.jvp(train, self.directions)
+        bends = objective.loss.hvp(outputs, train.targets, tangents)
+        return pulls, shares.unsqueeze(2) * bends
+
+
+def preprocessing_of(fitted: Fitted, added: LinearExamples | None = None) -> Differentiable | None:
+    """Return a fit's transformers as a function of which rows are there; `None` without any.
+
+    Args:
+        fitted: The estimator with its data.
+        added: A row that may be added, behind the others.
+    """
+    if fitted.transform is None:
+        return None
+    where = np.flatnonzero(fitted.kept)
+    rows, labels = take(fitted.rows, where), fitted.labels[where]
+    kept = torch.ones(len(where), dtype=torch.float64)
+    sample = fitted.weights.sample[torch.from_numpy(where)] if fitted.weighted else None
+    if added is not None:
+        rows = stack(rows, added.inputs)
+        new = decoded(fitted.classes, fitted.problem.signs, added.targets)
+        labels = np.concatenate([labels, new.astype(labels.dtype)])
+        kept = torch.cat([kept, kept.new_zeros(1)])
+        sample = None if sample is None else torch.cat([sample, sample.new_ones(1)])
+    return differentiable(fitted.transform, rows, labels, kept, sample=sample, folds=fitted.crossed)
+
+
+def through_features(
+    fitted: Fitted,
+    preprocessing: Differentiable | None,
+    question: Question,
+    added: LinearExamples | None = None,
+) -> Tensor:
+    """Return what a removal does through the features, in the order of the rows, [n, k].
+
+    Args:
+        fitted: The estimator with its data.
+        preprocessing: Its transformers, made of the same rows and `added`.
+        question: The quantities.
+        added: A row that may be added; its addition, with the sign of a removal, comes last.
+    """
+    where = torch.from_numpy(np.flatnonzero(fitted.kept))
+    kept = torch.ones(len(where), dtype=torch.float64)
+    rows: Any = take(fitted.rows, where.numpy())
+    if added is not None:
+        rows = stack(rows, added.inputs)
+        kept = torch.cat([kept, kept.new_zeros(1)])
+    kept.requires_grad_()
+    with torch.enable_grad():
+        if preprocessing is None:
+            train: Columns = as_columns(rows)
+            queries = as_columns(question.queries.inputs)
+        else:
+            train, queries = preprocessing.step(rows, question.queries.inputs, kept)
+        gradient = _gradient(fitted, question, train, queries, kept, where)
+    n, k = len(fitted.labels), gradient.shape[1]
+    effects = gradient.new_zeros(n + (added is not None), k)
+    effects[where] = gradient[: len(where)]
+    if added is not None:
+        effects[-1] = gradient[-1]
+    return effects
+
+
+def through_inputs(
+    fitted: Fitted, preprocessing: Differentiable, question: Question, where: NDArray[np.intp]
+) -> Tensor | None:
+    """Return what moving a training input does through the statistics, in the user's columns.
+
+    Args:
+        fitted: The estimator with its data.
+        preprocessing: Its transformers.
+        question: One quantity.
+        where: Positions of the rows that move, [m].
+
+    Returns:
+        Derivatives, [m, d]; 0 in columns of text, `None` for rows that are no table of numbers.
+    """
+    kept = np.flatnonzero(fitted.kept)
+    rows = table(take(fitted.rows, kept))
+    moving = table(take(fitted.rows, where))
+    if rows is None or moving is None:
+        return None
+    ones = torch.ones(len(kept), dtype=torch.float64)
+    with torch.enable_grad():
+        leaf = rows.numbers.clone().requires_grad_()
+        train, queries = preprocessing.step(
+            replace(rows, numbers=leaf), question.queries.inputs, ones
+        )
+        adjoints = _adjoints(question, queries)
+        whole = pulled_back(train, queries, adjoints.of_rows(kept), leaf)[..., 0]
+        alone = moving.numbers.clone().requires_grad_()
+        _, direct = preprocessing.step(rows, replace(moving, numbers=alone), ones)
+        own = pulled_back(direct, None, adjoints.of_rows(where), alone)[..., 0]
+    place = np.searchsorted(kept, where)
+    change = -(whole[torch.from_numpy(place)] - own)
+    return torch.where(torch.from_numpy(moving.numeric), torch.nan_to_num(change), 0.0)
+
+
+def _gradient(
+    fitted: Fitted,
+    question: Question,
+    train: Columns,
+    queries: Columns,
+    kept: Tensor,
+    where: Tensor,
+) -> Tensor:
+    """Return −dL of each quantity in `kept`."""
+    inputs = question.objective.inputs
+    assert isinstance(inputs, TabularMap)
+    if inputs.space is not None and inputs.space.kernel.name != "linear":
+        pulls, bends = (padded(part[where], len(kept)) for part in question.forces())
+        return _through_kernel(fitted, inputs.space, question, train, queries, kept, pulls, bends)
+    adjoints = _adjoints(question, queries).of_rows(where.numpy())
+    return pulled_back(train, queries, adjoints.padded(len(kept)), kept)
+
+
+def _adjoints(question: Question, queries: Columns) -> Adjoints:
+    """Return the adjoints of a linear model's features, of all its training rows."""
+    inputs = question.objective.inputs
+    assert isinstance(inputs, TabularMap)
+    pulls, bends = question.forces()
+    return Adjoints(
+        pulls=pulls,
+        bends=bends,
+        slopes=question.slopes,
+        theta=_coefficients(inputs, question.objective.params.unsqueeze(1))[..., 0],
+        directions=_coefficients(inputs, question.directions) + _outside(inputs, question, queries),
+    )
+
+
+def _coefficients(table: TabularMap, v: Tensor) -> Tensor:
+    """Return V [p, k] as coefficients of the transformed columns, [c, d, k]."""
+    lifted = table.lift(v)
+    return lifted[: table.outputs * table.transformed_width].reshape(
+        table.outputs, table.transformed_width, -1
+    )
+
+
+def _outside(table: TabularMap, question: Question, queries: Columns) -> Tensor:
+    """Return the part of H⁻¹∇m outside the span of the training rows, where only l2 curves."""
+    if table.space is None:
+        return torch.zeros(1, dtype=torch.float64)
+    slopes, objective = question.slopes, question.objective
+    q, c, k = slopes.shape
+    flat = slopes.reshape(q, c * k)
+    rows: Any = as_rows(queries)
+    whole = torch.from_numpy(np.asarray(rows.T @ flat.numpy())).reshape(-1, c, k)
+    inside = objective.examples(question.queries).features.rmatmul(flat).reshape(-1, c, k)
+    spanned = [torch.from_numpy(table.space.lift(inside[:, a].numpy())) for a in range(c)]
+    outside = whole.transpose(0, 1) - torch.stack(spanned)
+    return outside / objective.l2[: c * table.d].reshape(c, -1)[:, :1].unsqueeze(2)
+
+
+def _through_kernel(
+    fitted: Fitted,
+    space: RowSpace,
+    question: Question,
+    train: Columns,
+    queries: Columns,
+    kept: Tensor,
+    pulls: Tensor,
+    bends: Tensor,
+) -> Tensor:
+    """Return −dL for a model of one output in the span of a nonlinear kernel.
+
+    In dual coefficients α and ν, which stay, the outputs, their change along H⁻¹∇m, and the penalty
+    αᵀKν all follow the kernel matrix.
+    """
+    objective, slopes = question.objective, question.slopes[:, 0]
+    l2, r = float(objective.l2[0]), len(space.positions)
+    alpha = torch.from_numpy(space.dual(objective.params[:r].unsqueeze(1).numpy()))
+    seen = torch.from_numpy(
+        space.dual(objective.examples(question.queries).features.dense().T.numpy())
+    )
+    nu = torch.from_numpy(space.dual(question.directions[:r].numpy())) - seen @ slopes / l2
+    mu = slopes / l2
+    x, asked = _dense(train), _dense(queries)
+    place = torch.full((len(fitted.labels),), -1)
+    place[torch.from_numpy(np.flatnonzero(fitted.kept))] = torch.arange(int(fitted.kept.sum()))
+    pivots = x[place[torch.from_numpy(space.positions)]]
+    gamma = _gamma(fitted, space.kernel, x, kept)
+    of_train = kernel_of(space.kernel, gamma, pivots, x)
+    of_queries = kernel_of(space.kernel, gamma, pivots, asked)
+    of_pivots = kernel_of(space.kernel, gamma, pivots, pivots)
+    between = kernel_of(space.kernel, gamma, asked, x)
+    f, u = of_train.T @ alpha, of_train.T @ nu + between.T @ mu
+    quantity = (slopes * (of_queries.T @ alpha)).sum(0)
+    quantity = quantity - (pulls * u + bends[:, 0] * f).sum(0)
+    quantity = quantity - l2 * (alpha.T @ (of_pivots @ nu + of_queries @ mu))[0]
+    columns = []
+    for one in quantity:
+        if not one.requires_grad:
+            return torch.zeros(len(kept), len(quantity), dtype=kept.dtype)
+        (gradient,) = torch.autograd.grad(one, kept, retain_graph=True)
+        columns.append(-gradient)
+    return torch.stack(columns, 1)
+
+
+def _dense(columns: Columns) -> Tensor:
+    """Return columns as a dense tensor."""
+    if not isinstance(columns, SparseColumns):
+        return columns
+    whole = columns.values.new_zeros(columns.shape)
+    return whole.index_put((columns.rows, columns.columns), numbers_of(columns), accumulate=True)
+
+
+def _gamma(fitted: Fitted, kernel: Kernel, x: Tensor, kept: Tensor) -> Tensor:
+    """Return γ, a function of the features where it is scaled by their variance."""
+    if getattr(fitted.final, "gamma", None) != "scale":
+        return torch.tensor(kernel.gamma, dtype=torch.float64)
+    share = kept.unsqueeze(1) / (kept.sum() * x.shape[1])
+    mean = (share * x).sum()
+    return 1 / (x.shape[1] * (share * (x - mean).square()).sum())
+
+
+def kernel_of(kernel: Kernel, gamma: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Return k(aᵢ, bⱼ), differentiable, [len(a), len(b)].
+
+    Args:
+        kernel: "rbf" or "poly".
+        gamma: γ.
+        a: Rows.
+        b: Rows.
+    """
+    dots = a @ b.T
+    if kernel.name == "poly":
+        return (gamma * dots + kernel.coef0) ** kernel.degree
+    distances = a.square().sum(1).unsqueeze(1) + b.square().sum(1) - 2 * dots
+    return torch.exp(-gamma * distances.clamp_min(0))

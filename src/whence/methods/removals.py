@@ -1,0 +1,212 @@
+"""Changes of the training data that need an objective of their own, and those that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from whence.curvature.changes import SingleChanges, single_changes
+from whence.curvature.leverages import determines_itself
+from whence.curvature.reweighting import Reweightings, kept_without
+from whence.fitting.hinge import fit_hinge, is_hinge
+from whence.fitting.newton import newton_steps
+from whence.fitting.refit import is_piecewise
+from whence.linalg.operator import LinearOperator
+from whence.linalg.solver import Inverse
+from whence.linalg.structured import Identity
+from whence.linear.objective import LinearObjective
+from whence.linear.wide import columns_of
+from whence.methods.prediction import Order, measure_changes
+from whence.objective.measures import Measure
+from whence.objective.objective import Objective
+from whence.objective.trained import Examples
+
+Change = Callable[[Objective], Objective]  # from R at θ̂ to R of changed data at θ̂
+
+_SETTLED = 0.02  # share of the largest effect that the last step of the refined order may move
+_STEPS: dict[Order, int] = {"first": 1, "newton": 1, "refined": 5}
+
+
+def removal(
+    objective: Objective, inverse: Inverse, where: NDArray[np.intp]
+) -> SingleChanges | Reweightings:
+    """Return the removals of the examples at some positions, one per column.
+
+    Args:
+        objective: R at θ̂.
+        inverse: H⁻¹.
+        where: Positions, [m].
+
+    Returns:
+        The changes, each with weight −wᵢ, and with what it does to the weights of the others.
+    """
+    removed: Tensor = objective.weights[where]
+    change = single_changes(objective, inverse, objective.train.subset(where), -removed)
+    if objective.statistics is None or not objective.statistics.reweights:
+        return change
+    kept = kept_without(len(objective.train), torch.from_numpy(where))
+    return Reweightings(removals=change, after=objective.statistics.weights(kept))
+
+
+def moves_more(objective: Objective, order: Order, where: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Return for which examples a removal needs an objective of its own.
+
+    Args:
+        objective: R at θ̂.
+        order: How to predict.
+        where: Positions, [k].
+
+    Returns:
+        True where the removal changes more than weights, [k]; also where an example alone
+        determines its prediction, and in the refined order where the minimum moves from piece to
+        piece, as a true hinge's does.
+    """
+    if order == "refined" and is_piecewise(objective):
+        return np.ones(len(where), dtype=bool)
+    alone = determines_itself(objective, where)
+    if objective.statistics is None:
+        return alone
+    return alone | ~objective.statistics.only_weights(where)
+
+
+def unsettled(
+    objective: Objective, damping: float, before: Tensor, after: Tensor
+) -> NDArray[np.bool_]:
+    """Return which columns the last step still moved by more than 2 % of their largest number.
+
+    An extreme example changes the curvature by more than its own term: such a removal takes Newton
+    steps of its own, with fresh curvature. Damped curvatures and others than the Hessian take none.
+
+    Args:
+        objective: R at θ̂.
+        damping: λ.
+        before: Numbers before the last step, [m, k].
+        after: The same after it.
+    """
+    exact = isinstance(objective, LinearObjective) and damping == 0
+    if not exact or objective.trained_loss != objective.loss:
+        return np.zeros(after.shape[1], dtype=bool)
+    moved = (after - before).abs().amax(0) > _SETTLED * after.abs().amax(0)
+    return np.asarray(moved.numpy())
+
+
+def effects_alone(
+    objective: Objective,
+    queries: Examples,
+    measure: Measure,
+    where: NDArray[np.intp],
+    order: Order,
+    inverse: LinearOperator,
+) -> Tensor:
+    """Return m_q without each example less m_q, each from an objective of its own.
+
+    Args:
+        objective: R at θ̂.
+        queries: The q queries.
+        measure: m.
+        where: Positions, [k].
+        order: "newton" or "refined".
+        inverse: H⁻¹, from which the steps start.
+
+    Returns:
+        Changes, [q, k].
+    """
+    exact = order == "refined" and _walks(objective, where)
+    if exact and isinstance(objective, LinearObjective) and is_hinge(objective.trained_loss):
+        fit = fit_hinge(objective)
+        return measure_changes(fit.objective, queries, measure, fit.without(where))
+    changes = [partial(without, where=np.array([at])) for at in where]
+    return effects_of(objective, changes, queries, measure, order, inverse)
+
+
+def effects_of(
+    objective: Objective,
+    changes: Sequence[Change],
+    queries: Examples,
+    measure: Measure,
+    order: Order,
+    inverse: LinearOperator,
+) -> Tensor:
+    """Return m_q after each change of the training data less m_q.
+
+    The preprocessing is fitted again on the changed data, and θ follows by Newton steps: one, or at
+    most five with fresh gradients and curvature. Where the minimum moves from piece to piece, the
+    refined order is the minimum itself.
+
+    Args:
+        objective: R at θ̂.
+        changes: The k changes.
+        queries: The q queries.
+        measure: m.
+        order: "newton" or "refined".
+        inverse: H⁻¹, from which the steps start.
+
+    Returns:
+        Changes, [q, k].
+    """
+    base, changed = models_after(objective, changes, order, inverse)
+    before = measure(base.outputs(queries), queries.targets)
+    effects = before.new_empty(len(before), len(changes))
+    for column, after in enumerate(changed):
+        effects[:, column] = measure(after.outputs(queries), queries.targets) - before
+    return effects
+
+
+def models_after(
+    objective: Objective, changes: Sequence[Change], order: Order, inverse: LinearOperator
+) -> tuple[Objective, Iterator[Objective]]:
+    """Return the model that changes are measured from, and the model after each of them.
+
+    Args:
+        objective: R at θ̂.
+        changes: The k changes.
+        order: "newton" or "refined".
+        inverse: H⁻¹, from which the steps start.
+
+    Returns:
+        The model after as many steps on the data as they are, and the k models, one by one.
+    """
+    exact = order == "refined" and is_piecewise(objective)
+
+    def stepped(changed: Objective) -> Objective:
+        own = columns_of(changed) or changed
+        if not torch.isfinite(own.params).all():
+            return own  # a class without examples: its intercept is at −∞, and no step is left
+        if exact:
+            return changed.refit()
+        fits = inverse.shape[0] == len(own.params)
+        return newton_steps(own, _STEPS[order], inverse if fits else Identity(len(own.params)))
+
+    base = stepped(objective)
+    start = base if exact else objective
+    return base, (stepped(change(start)) for change in changes)
+
+
+def without(objective: Objective, where: NDArray[np.intp]) -> Objective:
+    """Return R without some examples at θ̂, its statistics those of the rest.
+
+    Args:
+        objective: R at θ̂.
+        where: Positions of the removed examples.
+
+    Returns:
+        The objective, θ not yet fitted.
+    """
+    weights = objective.weights.clone()
+    weights[where] = 0
+    if objective.statistics is None:
+        return objective.reweighted(weights)
+    return objective.statistics.changed(objective, weights)
+
+
+def _walks(objective: Objective, where: NDArray[np.intp]) -> bool:
+    """Return whether removals from a true hinge move nothing but their own weight."""
+    statistics = objective.statistics
+    if statistics is None:
+        return True
+    return not statistics.reweights and bool(statistics.only_weights(where).all())

@@ -1,0 +1,147 @@
+"""`TargetEncoder`: means of the target by category, as functions of which rows are there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.preprocessing import TargetEncoder
+from torch import Tensor
+
+from whence.preprocessing.columns import Columns, as_rows
+from whence.preprocessing.step import Step
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded(Step):
+    """`TargetEncoder`; the training rows are encoded by means of the other folds.
+
+    Args:
+        transformer: Fitted.
+        targets: One column per output: the numbers, or 0 and 1 for each class, [n, m].
+        folds: The fold of each training row, [n]; `None` where they are not known, and all rows
+            encode all.
+    """
+
+    transformer: TargetEncoder
+    targets: Tensor
+    folds: NDArray[np.intp] | None
+
+    def __call__(self, train: Any, others: Any, kept: Tensor) -> tuple[Columns, Columns]:
+        """Return the encodings of both."""
+        codes = codes_of(self.transformer, train)
+        whole = self._encoded(codes, codes_of(self.transformer, others), kept)
+        if self.folds is None:
+            return self._encoded(codes, codes, kept), whole
+        parts, places = [], []
+        for fold in np.unique(self.folds):
+            inside = np.flatnonzero(self.folds == fold)
+            rest = kept * torch.from_numpy((self.folds != fold).astype(np.float64))
+            parts.append(self._encoded(codes, codes[torch.from_numpy(inside)], rest))
+            places.append(inside)
+        order = torch.from_numpy(np.argsort(np.concatenate(places), kind="stable"))
+        return torch.cat(parts)[order], whole
+
+    def _encoded(self, codes: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
+        """Return the encodings of rows by means over the training rows, [b, f m]."""
+        columns = []
+        for feature, categories in enumerate(self.transformer.categories_):
+            known = codes[:, feature] >= 0
+            for output in range(self.targets.shape[1]):
+                means, overall = self._means(
+                    codes[:, feature].clamp_min(0),
+                    self.targets[:, output],
+                    weights,
+                    weights * known,
+                    len(categories),
+                )
+                at = rows[:, feature]
+                encoded = means[at.clamp_min(0)]
+                columns.append(torch.where(at >= 0, encoded, overall.expand_as(encoded)))
+        return torch.stack(columns, 1)
+
+    def _means(
+        self, codes: Tensor, y: Tensor, weights: Tensor, known: Tensor, size: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return the shrunk mean of each category, and the mean of all."""
+        total = weights.sum()
+        overall = weights @ y / total
+        zero = weights.new_zeros(size)
+        counts = zero.index_add(0, codes, known)
+        sums = zero.index_add(0, codes, known * y)
+        there = counts.detach() > 0
+        safe = torch.where(there, counts, torch.ones_like(counts))
+        means = sums / safe
+        if self.transformer.smooth == "auto":
+            variance = weights @ (y - overall).square() / total
+            apart = known * (y - means[codes]).square()
+            spread = zero.index_add(0, codes, apart) / safe
+            below = variance * safe + spread
+            share = variance * safe / torch.where(below > 0, below, torch.ones_like(below))
+            there = there & (below.detach() > 0)
+            encoded = share * means + (1 - share) * overall
+        else:
+            smooth = float(self.transformer.smooth)
+            encoded = (sums + smooth * overall) / (safe + smooth)
+        return torch.where(there, encoded, overall.expand_as(encoded)), overall
+
+
+def encoded(
+    transformer: TargetEncoder, labels: NDArray[Any], kept: Tensor, *, folds: bool
+) -> Encoded:
+    """Return the step of a fitted `TargetEncoder`.
+
+    Args:
+        transformer: Fitted.
+        labels: Targets, [n].
+        kept: 1 for a row that it was fitted on, [n]; another is in the first fold.
+        folds: Whether its folds are known.
+    """
+    classes = transformer.classes_
+    if classes is None:
+        targets = np.asarray(labels, dtype=np.float64)[:, None]
+    elif len(classes) == 2:
+        targets = (labels == classes[1]).astype(np.float64)[:, None]
+    else:
+        targets = (labels[:, None] == classes[None, :]).astype(np.float64)
+    where = None
+    if folds:
+        there = kept.numpy() > 0
+        where = np.zeros(len(labels), dtype=np.intp)
+        where[there] = folds_of(transformer, labels[there])
+    return Encoded(transformer, torch.from_numpy(targets), where)
+
+
+def folds_of(transformer: TargetEncoder, labels: NDArray[Any]) -> NDArray[np.intp]:
+    """Return the fold in which each training row was left out, [n]."""
+    splitter: Any = transformer.cv
+    if isinstance(splitter, int):
+        shuffle = transformer.shuffle if isinstance(transformer.shuffle, bool) else True
+        seed = transformer.random_state
+        kind = KFold if transformer.target_type_ == "continuous" else StratifiedKFold
+        seed = None if isinstance(seed, str) or not shuffle else seed
+        splitter = kind(splitter, shuffle=shuffle, random_state=seed)
+    folds = np.zeros(len(labels), dtype=np.intp)
+    for fold, (_, inside) in enumerate(splitter.split(np.zeros((len(labels), 1)), labels)):
+        folds[inside] = fold
+    return folds
+
+
+def codes_of(transformer: TargetEncoder, rows: Any) -> Tensor:
+    """Return the category of each cell, −1 for one that is not known, [b, f].
+
+    Args:
+        transformer: Fitted.
+        rows: A frame or an array.
+    """
+    frame = pd.DataFrame(as_rows(rows))
+    codes = [
+        pd.Index(categories).get_indexer(pd.Index(frame.iloc[:, j]))
+        for j, categories in enumerate(transformer.categories_)
+    ]
+    return torch.from_numpy(np.stack(codes, 1).astype(np.int64))

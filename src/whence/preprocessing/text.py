@@ -1,0 +1,71 @@
+"""Counts of words weighted by how rare a word is, as functions of which documents are there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
+from torch import Tensor
+
+from whence.preprocessing.columns import Columns, SparseColumns, as_columns, as_sparse
+from whence.preprocessing.scaling import normed
+from whence.preprocessing.step import Step
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted(Step):
+    """`TfidfTransformer`, or `TfidfVectorizer` on a vocabulary that is held.
+
+    Args:
+        transformer: Fitted, with its options.
+        counts: Counts of the training documents, if they are known; else the step before makes
+            them.
+    """
+
+    transformer: Any
+    counts: SparseColumns | None
+
+    def __call__(self, train: Any, others: Any, kept: Tensor) -> tuple[Columns, Columns]:
+        """Return tf-idf of both."""
+        rows = self.counts
+        if rows is None:
+            rows, more = as_sparse(as_columns(train)), as_sparse(as_columns(others))
+        else:
+            more = as_sparse(as_columns(CountVectorizer.transform(self.transformer, others)))
+        idf = self.idf(rows, kept)
+        return self.apply(rows, idf), self.apply(more, idf)
+
+    def idf(self, x: SparseColumns, kept: Tensor) -> Tensor | None:
+        """Return log(n/df) + 1 of each word, or `None` where it is not used."""
+        options = self.transformer
+        if not options.use_idf:
+            return None
+        extra = 1.0 if options.smooth_idf else 0.0
+        there = (x.values.detach() != 0).to(kept.dtype)
+        counts = kept.new_full((x.shape[1],), extra).index_add(0, x.columns, kept[x.rows] * there)
+        return torch.log((kept.sum() + extra) / counts) + 1
+
+    def apply(self, x: SparseColumns, idf: Tensor | None) -> Columns:
+        """Return term frequencies times idf, each row over its norm."""
+        values = x.values
+        if self.transformer.sublinear_tf:
+            values = torch.log(values) + 1
+        if idf is not None:
+            values = values * idf[x.columns]
+        return normed(x.with_values(values), self.transformer.norm)
+
+
+def weighted(transformer: Any, train: Any) -> Weighted:
+    """Return the step of a fitted `TfidfVectorizer` or `TfidfTransformer`.
+
+    Args:
+        transformer: Fitted.
+        train: What it was fitted on: documents, or counts.
+    """
+    if isinstance(transformer, TfidfTransformer):
+        return Weighted(transformer, None)
+    counts = CountVectorizer.transform(transformer, train)
+    return Weighted(transformer, as_sparse(as_columns(counts.astype(np.float64))))

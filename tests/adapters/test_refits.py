@@ -1,0 +1,296 @@
+"""A refit is the user's own: estimator × pipeline × weights, against clones fitted from scratch."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer, make_column_transformer
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
+from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
+from sklearn.feature_selection import SelectKBest
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import (
+    ElasticNet,
+    GammaRegressor,
+    Lasso,
+    LinearRegression,
+    LogisticRegression,
+    PoissonRegressor,
+    Ridge,
+    RidgeClassifier,
+    TweedieRegressor,
+)
+from sklearn.model_selection import KFold
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
+from sklearn.preprocessing import (
+    KBinsDiscretizer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    Normalizer,
+    OneHotEncoder,
+    PolynomialFeatures,
+    PowerTransformer,
+    QuantileTransformer,
+    RobustScaler,
+    StandardScaler,
+    TargetEncoder,
+)
+from sklearn.svm import SVC, LinearSVC
+
+import whence
+
+_N = 90
+_TIGHT = {"tol": 1e-12, "max_iter": 100_000}
+_NEWTON = {"solver": "newton-cholesky", **_TIGHT}
+_LINEAR = {"tol": 1e-12, "max_iter": 10**6}
+
+
+def numbers(kind: str) -> tuple[Any, Any]:
+    load = {"binary": load_breast_cancer, "classes": load_wine, "numbers": load_diabetes}[kind]
+    x, y = load(return_X_y=True)
+    order = np.random.default_rng(3).permutation(len(x))[: _N + 6]
+    x = StandardScaler().fit_transform(x)[order][:, :8] * np.arange(1, 9) + 3
+    x[5, 0] = 40.0  # a row that sets the scale of a column
+    return x, y[order] / (50 if kind == "numbers" else 1)
+
+
+def table() -> tuple[pd.DataFrame, Any]:
+    rng = np.random.default_rng(0)
+    n = _N + 6
+    frame = pd.DataFrame(
+        {
+            "age": rng.normal(40, 10, n),
+            "city": rng.choice(["Oslo", "Rome", "Lima", "Bonn"], n, p=[0.4, 0.3, 0.2, 0.1]),
+            "income": rng.lognormal(3, 1, n),
+        }
+    )
+    frame.loc[rng.choice(n, 9, replace=False), "age"] = np.nan
+    frame.loc[7, "city"] = "Kyiv"
+    wage = frame["age"].fillna(40) / 10 + 2 * (frame["city"] == "Rome") + rng.normal(size=n)
+    return frame, np.asarray(wage)
+
+
+def texts() -> tuple[Any, Any]:
+    rng = np.random.default_rng(1)
+    words = np.array([f"word{i}" for i in range(60)])
+    y = rng.integers(0, 2, _N + 6)
+    shift = np.where(
+        y[:, None] == 1, np.arange(60) < 12, (np.arange(60) >= 12) & (np.arange(60) < 24)
+    )
+    p = np.where(shift, 3.0, 1.0) / np.arange(2, 62)
+    documents = [" ".join(rng.choice(words, 12, p=row / row.sum())) for row in p]
+    return np.array(documents, dtype=object), y
+
+
+def columns(number: Any, text: Any) -> ColumnTransformer:
+    return ColumnTransformer([("numbers", number, ["age", "income"]), ("city", text, ["city"])])
+
+
+_ONE_HOT = OneHotEncoder(handle_unknown="ignore")
+_IMPUTED = make_pipeline(SimpleImputer(), StandardScaler())
+_LOGISTIC = LogisticRegression(C=0.5, **_NEWTON)
+_L1 = LogisticRegression(solver="saga", l1_ratio=1.0, C=0.3, **_LINEAR)
+_SPARSE = LogisticRegression(C=5.0, solver="newton-cg", **_TIGHT)
+_SVD = TruncatedSVD(5, algorithm="arpack", random_state=0)
+_BALANCED = {"class_weight": "balanced"}
+_SPLIT = KFold(4, shuffle=True, random_state=0)
+
+
+@dataclass(frozen=True)
+class Case:
+    data: Callable[[], tuple[Any, Any]]
+    estimator: Any
+    weighted: bool = False
+    classify: bool = False  # cut the target of the table at its median
+    abs: float = 1e-6
+
+
+def on(kind: str) -> Callable[[], tuple[Any, Any]]:
+    return lambda: numbers(kind)
+
+
+CASES = {
+    "logistic": Case(on("binary"), _LOGISTIC, weighted=True),
+    "logistic-dict": Case(
+        on("binary"), LogisticRegression(class_weight={0: 4.0, 1: 1.0}, **_NEWTON)
+    ),
+    "logistic-balanced": Case(
+        on("binary"), LogisticRegression(class_weight="balanced", **_NEWTON), weighted=True
+    ),
+    "softmax-balanced": Case(
+        on("classes"), LogisticRegression(class_weight="balanced", solver="newton-cg", **_TIGHT)
+    ),
+    "liblinear": Case(
+        on("binary"),
+        LogisticRegression(solver="liblinear", intercept_scaling=5, **_LINEAR),
+        weighted=True,
+    ),
+    "logistic-l1": Case(
+        on("binary"),
+        make_pipeline(
+            StandardScaler(), LogisticRegression(solver="saga", l1_ratio=1.0, C=0.3, **_LINEAR)
+        ),
+        abs=1e-5,
+    ),
+    "linear-svc": Case(on("binary"), make_pipeline(StandardScaler(), LinearSVC(C=0.3, **_LINEAR))),
+    "linear-svc-balanced": Case(
+        on("binary"),
+        LinearSVC(C=0.01, class_weight="balanced", dual=False, **_LINEAR),
+        weighted=True,
+    ),
+    "svc-linear": Case(
+        on("binary"), make_pipeline(StandardScaler(), SVC(kernel="linear", tol=1e-12)), abs=1e-5
+    ),
+    "svc-rbf-scale": Case(on("binary"), SVC(tol=1e-12), abs=1e-5),
+    "svc-rbf-scaled": Case(
+        on("binary"), make_pipeline(MinMaxScaler(), SVC(tol=1e-12)), weighted=True, abs=1e-5
+    ),
+    "svc-balanced": Case(on("binary"), SVC(gamma=0.01, tol=1e-12, **_BALANCED), abs=1e-5),
+    "ridge-classifier": Case(
+        on("classes"), RidgeClassifier(class_weight="balanced"), weighted=True
+    ),
+    "ridge": Case(on("numbers"), make_pipeline(StandardScaler(), Ridge(alpha=2.0)), weighted=True),
+    "least-squares": Case(on("numbers"), make_pipeline(PCA(4), LinearRegression()), weighted=True),
+    "lasso": Case(on("numbers"), Lasso(alpha=0.1, tol=1e-14, max_iter=10**6), weighted=True),
+    "elastic-net": Case(
+        on("numbers"),
+        make_pipeline(RobustScaler(), ElasticNet(alpha=0.1, tol=1e-14, max_iter=10**6)),
+    ),
+    "poisson": Case(on("numbers"), PoissonRegressor(alpha=0.3, **_NEWTON), weighted=True),
+    "gamma": Case(
+        on("numbers"), make_pipeline(StandardScaler(), GammaRegressor(alpha=0.3, **_NEWTON))
+    ),
+    "tweedie": Case(
+        on("numbers"),
+        make_pipeline(MaxAbsScaler(), TweedieRegressor(power=1.5, alpha=0.1, **_NEWTON)),
+    ),
+    "min-max": Case(on("binary"), make_pipeline(MinMaxScaler(), _LOGISTIC), weighted=True),
+    "normalizer": Case(on("binary"), make_pipeline(Normalizer(), _LOGISTIC)),
+    "power": Case(on("numbers"), make_pipeline(PowerTransformer(), Ridge())),
+    "quantile": Case(on("numbers"), make_pipeline(QuantileTransformer(n_quantiles=20), Ridge())),
+    "bins": Case(
+        on("binary"),
+        make_pipeline(KBinsDiscretizer(4, quantile_method="averaged_inverted_cdf"), _LOGISTIC),
+    ),
+    "selection": Case(on("binary"), make_pipeline(StandardScaler(), SelectKBest(k=5), _LOGISTIC)),
+    "polynomial": Case(
+        on("numbers"), make_pipeline(StandardScaler(), PolynomialFeatures(2), Ridge(alpha=5.0))
+    ),
+    "scaled-pca": Case(
+        on("binary"), make_pipeline(StandardScaler(), PCA(3, whiten=True), _LOGISTIC)
+    ),
+    "union": Case(
+        on("binary"),
+        make_pipeline(FeatureUnion([("pca", PCA(2)), ("scaled", StandardScaler())]), _LOGISTIC),
+    ),
+    "frame": Case(
+        table, make_pipeline(columns(_IMPUTED, _ONE_HOT), _LOGISTIC), classify=True, weighted=True
+    ),
+    "frame-median": Case(
+        table,
+        make_pipeline(
+            columns(make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), _ONE_HOT),
+            Ridge(),
+        ),
+    ),
+    "target-encoder": Case(
+        table,
+        make_pipeline(columns(_IMPUTED, TargetEncoder(cv=_SPLIT)), _LOGISTIC),
+        classify=True,
+    ),
+    "target-encoder-mean": Case(
+        table, make_pipeline(columns(_IMPUTED, TargetEncoder(cv=_SPLIT, smooth=2.0)), Ridge())
+    ),
+    "tf-idf": Case(
+        texts,
+        make_pipeline(TfidfVectorizer(), LogisticRegression(C=5.0, solver="newton-cg", **_TIGHT)),
+    ),
+    "tf-idf-wide": Case(
+        texts,
+        make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(C=5.0, **_TIGHT)),
+        weighted=True,
+    ),
+    "counts": Case(
+        texts,
+        make_pipeline(CountVectorizer(min_df=2), TfidfTransformer(), RidgeClassifier(tol=1e-12)),
+    ),
+    "tf-idf-svd": Case(
+        texts,
+        make_pipeline(TfidfVectorizer(), _SVD, _LOGISTIC),
+    ),
+    "text-column": Case(
+        lambda: (pd.DataFrame({"text": texts()[0]}), texts()[1]),
+        make_pipeline(
+            make_column_transformer((TfidfVectorizer(max_features=40), "text")), _LOGISTIC
+        ),
+    ),
+}
+
+
+def fitted(case: Case) -> tuple[Any, Any, Any, Any, Any]:
+    """The fitted estimator, its rows, targets and weights, and six queries."""
+    x, y = case.data()
+    if case.classify:
+        y = (y > np.median(y)).astype(int)
+    weights = np.random.default_rng(2).uniform(0.5, 2.0, len(y))[:_N] if case.weighted else None
+    model = fit(case.estimator, rows(x, np.arange(_N)), y[:_N], weights)
+    return model, rows(x, np.arange(_N)), y[:_N], weights, rows(x, np.arange(_N, len(y)))
+
+
+def rows(x: Any, where: Any) -> Any:
+    return x.iloc[where] if isinstance(x, pd.DataFrame) else x[where]
+
+
+def fit(estimator: Any, x: Any, y: Any, weights: Any) -> Any:
+    model = clone(estimator)
+    name = "sample_weight"
+    if isinstance(model, Pipeline):
+        name = f"{model.steps[-1][0]}__sample_weight"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return model.fit(x, y, **({} if weights is None else {name: weights}))
+
+
+def outputs(model: Any, x: Any) -> np.ndarray:
+    if hasattr(model, "decision_function"):
+        values = model.decision_function(x)
+    else:
+        values = model.predict(x)
+        last = model.steps[-1][1] if isinstance(model, Pipeline) else model
+        if isinstance(last, PoissonRegressor | GammaRegressor | TweedieRegressor):
+            values = np.log(values)
+    return values.reshape(len(values), -1)[:, 0]
+
+
+def first_output(f: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    del y
+    return f[:, 0]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_refit_is_the_user_s_own(name: str) -> None:
+    case = CASES[name]
+    model, x, y, weights, queries = fitted(case)
+    objective = whence.from_sklearn(model, x, y, sample_weight=weights)
+    before = outputs(model, queries)
+    asked = queries, np.repeat(y[:1], 6)
+    where = [5, 7, 20]
+    actual = whence.leave_one_out(objective, where, asked, measure=first_output)
+    group = np.arange(30, 50)
+    together = whence.group_effect(objective, group, asked, order="refit", measure=first_output)
+    for removed, found in [*zip([[i] for i in where], actual.T, strict=True), (group, together)]:
+        keep = np.setdiff1d(np.arange(_N), removed)
+        again = fit(
+            case.estimator, rows(x, keep), y[keep], None if weights is None else weights[keep]
+        )
+        expected = outputs(again, queries) - before
+        np.testing.assert_allclose(found, expected, atol=case.abs * max(1, np.abs(expected).max()))
