@@ -206,6 +206,8 @@ def test_wrong_labels_come_first() -> None:
         found = whence.find_label_errors(whence.from_sklearn(model.fit(BINARY.x, y), BINARY.x, y))
         assert found.method == whence.DataOOB()
         assert len(set(found.ranking[:20]) & set(wrong)) >= 8
+        suggested = found.to_frame().set_index("position")["suggested"][wrong]
+        assert (suggested == BINARY.y[wrong].astype(str)).sum() >= 8
 
 
 def _without(forest: Any, weights: Any, row: int) -> Any:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from whence.errors import UnsupportedModel
 from whence.methods.method import Attribution, Method, Positions
+from whence.methods.tree_changes import forest_edit, forest_relabeling
 from whence.objective.measures import Measure
 from whence.objective.trained import Data, Examples, Trained
 from whence.scores import Diagnostics
@@ -117,6 +118,18 @@ class _Weighted(Attribution):
         drawn = bool((forest.counts != forest.counts[:1]).any())
         notes = (*model.notes, note) if drawn else model.notes
         return values, Diagnostics(notes=notes)
+
+    def edit_effects(
+        self, queries: Examples, measure: Measure, index: int, new: Examples
+    ) -> Tensor:
+        """Return the changes with the new row in the bags of the old one, [q]."""
+        return forest_edit(self.trained, queries, measure, index, new)
+
+    def relabel_effects(
+        self, queries: Examples, measure: Measure, where: Positions, targets: Tensor
+    ) -> Tensor:
+        """Return the changes of the mean measure, [k]."""
+        return forest_relabeling(self.trained, queries, measure, where, targets)
 
     def standard_error(self, queries: Data) -> Floats:
         """Return the standard error of predictions over training sets, [q, c].
