@@ -9,7 +9,6 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.ensemble import (
-    GradientBoostingRegressor,
     HistGradientBoostingClassifier,
     RandomForestClassifier,
     RandomForestRegressor,
@@ -26,7 +25,9 @@ ALONE = whence.Boosting(ensemble=0)
 
 
 def _numbers() -> tuple[Any, BoostedModel]:
-    model = GradientBoostingRegressor(n_estimators=15, random_state=0)
+    from xgboost import XGBRegressor
+
+    model = XGBRegressor(n_estimators=15, max_depth=3, n_jobs=1)
     trained = whence.from_sklearn(
         model.fit(NUMBERS.x[:200], NUMBERS.y[:200]), NUMBERS.x[:200], NUMBERS.y[:200]
     )

@@ -30,7 +30,9 @@ class ForestWeights(Method):
 
     f(x) = Σᵢ wᵢ(x) yᵢ with Σᵢ wᵢ(x) = 1, from shared leaves and bootstrap counts. Without row i
     the other weights grow in proportion: f₋ᵢ = (f − wᵢ yᵢ)/(1 − wᵢ), and
-    score[q, i] = m(f₋ᵢ) − m(f), evaluated and not linearized.
+    score[q, i] = m(f₋ᵢ) − m(f), evaluated and not linearized. Of a classifier the shares are
+    measured with 1/(2n) added to each, before and after: where all trees agree, the rows that carry
+    the prediction still support it.
 
     Cost:
         One addition per tree, query and training row that share a leaf, and q n measures.
@@ -100,12 +102,13 @@ class _Weighted(Attribution):
         for start in range(0, len(queries), at_once):
             part = slice(start, start + at_once)
             weights = torch.from_numpy(forest.weights(leaves[:, part])[:, where]).unsqueeze(2)
-            without = (shares[part].unsqueeze(1) - weights * targets) / (1 - weights)
-            # A row that alone makes a prediction leaves the mean of the training targets.
-            alone = weights >= 1 - 1e-12
-            without = torch.where(alone, self._prior(), without)
-            if model.classes:
-                without = without.clamp(0, 1)
+            without = shares[part].unsqueeze(1) - weights * targets
+            if model.classes:  # the loss takes logarithms of shares to any scale
+                without = without.clamp_min(0)
+            else:
+                # A row that alone makes a prediction leaves the mean of the training targets.
+                alone = weights >= 1 - 1e-12
+                without = torch.where(alone, self._prior(), without / (1 - weights))
             asked = queries.targets[part].repeat_interleave(len(where), 0)
             after = measure(model.scores(without.flatten(0, 1)), asked)
             values[part] = after.reshape(-1, len(where)) - before[part].unsqueeze(1)
