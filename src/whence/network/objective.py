@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.network.autodiff import add_pullback, gradient, pushforward
 from whence.network.checks import check_accepted, check_finite
-from whence.network.examples import Encoder, ModuleExamples
+from whence.network.examples import ModuleExamples
 from whence.network.gradients import Contribution
 from whence.network.layers import ModuleCall
 from whence.network.module import FunctionalModule
@@ -71,7 +71,7 @@ class ModuleObjective(Objective):
     weights: Tensor
     params: Tensor
     l2: Tensor
-    encoder: Encoder
+    encoder: Callable[[Any, ModuleExamples | None], ModuleExamples]
     refit_with: Callable[[ModuleObjective, Tensor], Objective]
     batch_size: int = BATCH
     factored: frozenset[str] = frozenset()
