@@ -71,7 +71,7 @@ class KNNShapley(Method):
     def attribution(self, trained: Trained) -> Attribution:
         """Return the values for a model's training examples."""
         own = trained if isinstance(trained, Neighbors) else None
-        if own is not None and own.fitted.weights != "uniform":
+        if own is not None and not own.votes_alike:
             raise UnsupportedModel(
                 f"Expected neighbors whose votes count alike. Got weights={own.fitted.weights!r}. "
                 "Use whence.LeaveOneOut(), which is exact for it."
