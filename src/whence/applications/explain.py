@@ -17,7 +17,7 @@ from whence.applications.queries import Inputs, encoded
 from whence.errors import InvalidInput
 from whence.evaluation.agreement import Agreement, agreement
 from whence.linalg.solver import Solver
-from whence.methods.choose import chosen
+from whence.methods.choose import chosen, reason_of
 from whence.methods.expected_removal import expected_removals
 from whence.methods.leave_one_out import leave_one_out
 from whence.methods.method import Attribution, Method
@@ -69,6 +69,7 @@ class Explanation(Result):
         sized: Whether the sizes of `shown` are to be trusted, and not only their order.
         k: How many examples are shown on each side.
         measure: What is predicted.
+        reason: Why the method was chosen, where the user named none; empty for influence.
     """
 
     trained: Trained
@@ -80,6 +81,7 @@ class Explanation(Result):
     sized: bool
     k: int
     measure: MeasureLike
+    reason: str = ""
 
     @property
     def raising(self) -> tuple[Effect, ...]:
@@ -278,6 +280,8 @@ class Explanation(Result):
         words = self.shown.method
         if words != self.scores.method:
             words = f"Effects: {words}. Candidates: {self.scores.method}."
+        if self.reason:
+            words = f"{words}. {self.reason}"
         return Explained(
             trained=self.trained,
             query=self.query,
@@ -292,6 +296,7 @@ class Explanation(Result):
             sized=self.sized,
             diagnostics=self.diagnostics,
             words=words,
+            reason=self.reason,
         )
 
     def _strongest(self, k: int) -> NDArray[np.intp]:
@@ -399,6 +404,7 @@ def explain(
         sized=fitted.calibrated,
         k=k,
         measure=about,
+        reason=reason_of(trained, scoring) if method is None else "",
     )
 
 
