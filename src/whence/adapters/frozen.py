@@ -255,13 +255,13 @@ class _Frozen:
         if len(tensor) == 0 or not torch.isfinite(tensor).all():
             raise InvalidInput("Expected finite inputs, at least one. Got none, NaN or infinity.")
         like = next(iter(self.extractor.parameters()), tensor)
-        return tensor.detach().to(like.dtype)
+        return tensor.detach().to(like)
 
     def features(self, inputs: Tensor) -> Floats:
         """Return φ(x), [b, d]."""
         with torch.no_grad():
             parts = [self.extractor(inputs[part]) for part in self._batches(len(inputs))]
-        return torch.cat(parts).double().numpy()
+        return torch.cat(parts).double().cpu().numpy()
 
     def pullback(self, inputs: Tensor, cotangents: Callable[[slice, Floats], Tensor]) -> Tensor:
         """Return ∂(uᵀφ(x))/∂x for one u per input, which may depend on φ(x), like the inputs."""
@@ -270,7 +270,7 @@ class _Frozen:
             with torch.enable_grad():
                 leaf = inputs[part].detach().clone().requires_grad_()
                 features = self.extractor(leaf)
-                u = cotangents(part, features.detach().double().numpy()).to(features)
+                u = cotangents(part, features.detach().double().cpu().numpy()).to(features)
                 parts.append(torch.autograd.grad(features, leaf, u)[0])
         return torch.cat(parts)
 

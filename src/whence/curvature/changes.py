@@ -36,6 +36,7 @@ from whence.objective.trained import Examples
 
 _CHUNK = 16  # examples whose Jacobians are made at once; the work grows with its square
 _PROBES = 8  # random sums of the columns of B whose residuals are computed
+SINGULAR = 1e-9  # 1 − leverage below which an example alone determines its prediction
 _TILE = 2**23  # numbers in B for one tile of changes: 64 MB of float64
 
 
@@ -344,8 +345,27 @@ def single_changes(
         inverse=inverse,
         b=b,
         curvature=curvature,
-        inner=torch.linalg.inv(eye + curvature @ leverage),
+        inner=inverse_or_zero(eye + curvature @ leverage),
     )
+
+
+def inverse_or_zero(matrices: Tensor) -> Tensor:
+    """Return the inverses of I + (δ/n) S K, zero along directions in which they are singular.
+
+    There the removed example alone determines its own prediction (leverage 1), which without a
+    penalty it fits exactly: its gradient is zero, and the fit without it may stay as it is.
+
+    Args:
+        matrices: [m, c, c].
+
+    Returns:
+        The inverses, [m, c, c].
+    """
+    inverses: Tensor = torch.linalg.inv_ex(matrices).inverse
+    singular = ~(inverses.abs().amax((1, 2)) <= 1 / SINGULAR)
+    if singular.any():
+        inverses[singular] = torch.linalg.pinv(matrices[singular], atol=SINGULAR, rtol=0.0)
+    return inverses
 
 
 def _jacobian_columns(objective: Objective, examples: Examples, c: int) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.curvature.changes import tiles
+from whence.curvature.changes import inverse_or_zero, tiles
 from whence.curvature.leverages import leverages
 from whence.curvature.prepare import prepare
 from whence.errors import NotPositiveDefinite, UnsupportedModel
@@ -90,7 +90,7 @@ def loo_outputs(
         inner = torch.eye(c, dtype=outputs.dtype) - curvature @ leverage
         gradient = objective.loss.gradient(outputs, targets).unsqueeze(2)
         return LooOutputs(
-            outputs=outputs + (leverage @ torch.linalg.solve(inner, gradient)).squeeze(2),
+            outputs=outputs + (leverage @ inverse_or_zero(inner) @ gradient).squeeze(2),
             self_influence=(gradient.mT @ leverage @ gradient).flatten(),
         )
     parts = [objective.params.new_zeros(0, c)]
