@@ -1,6 +1,6 @@
 """The forty estimators and wrappers of scikit-learn used most: what whence makes of each.
 
-`python -m tests.models_table` writes the table of docs/how-to/models.md; a test holds the two equal.
+`python -m tests.models_table` writes the table of docs/how-to/models.md; a test holds them equal.
 """
 
 from __future__ import annotations

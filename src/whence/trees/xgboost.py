@@ -13,8 +13,8 @@ from whence.errors import UnsupportedModel
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError, Tweedie
 from whence.objective.robust_losses import PseudoHuber
 from whence.trees.form import BoostedTrees, LeafTable, unsupported_objective
-from whence.trees.libraries import imported
 from whence.trees.leaves import NewtonLeaves
+from whence.trees.libraries import imported
 from whence.trees.losses import (
     Binary,
     BoostingLoss,
