@@ -101,7 +101,7 @@ class Explanation(Result):
         """The examples that push away from the query's label, at most k, the strongest first."""
         return self.lowering if self._raising_helps else self.raising
 
-    @property
+    @cached_property
     def quantity(self) -> Quantity:
         """How the measure is read: its name, its unit, and which way an example pushes."""
         unit = self.method.fit(self.trained).unit
@@ -117,7 +117,7 @@ class Explanation(Result):
         """How good the model is on what it has not seen, where that is quickly known."""
         return model_quality(self.trained)
 
-    @property
+    @cached_property
     def value(self) -> float:
         """The query's measure as it is."""
         measure = measure_of(self.trained.loss, self.measure)
