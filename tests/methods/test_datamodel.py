@@ -129,7 +129,7 @@ def test_covariation_is_a_root_of_the_covariance() -> None:
     total = torch.zeros(5, 50, dtype=torch.float64)
     for c in range(2):
         f = train[:, :, c] - train[:, :, c].mean(0)
-        u, s, v = torch.linalg.svd(f, full_matrices=False)
+        u, s, _ = torch.linalg.svd(f, full_matrices=False)
         typical = s.square().mean().sqrt()
         total += (f[:, :5].T @ u / (s + typical)) @ (u.T @ f)
     assert torch.allclose(found, total, atol=1e-9)
