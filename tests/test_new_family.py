@@ -18,6 +18,8 @@ from whence.errors import UnsupportedModel
 from whence.methods.choose import default_of
 from whence.objective.losses import Loss
 
+_SQUARED = whence.SquaredError()
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Rows(whence.Examples):
@@ -38,8 +40,8 @@ class WeightedMean(whence.Trained):
     train: Rows
     weights: Tensor
     width: float = 1.0
-    loss: Loss = whence.SquaredError()
-    trained_loss: Loss = whence.SquaredError()
+    loss: Loss = _SQUARED
+    trained_loss: Loss = _SQUARED
     convex: bool = False
     classes: tuple[Any, ...] = ()
     notes: tuple[str, ...] = ()

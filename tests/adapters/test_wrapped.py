@@ -76,7 +76,11 @@ WRAPPED: dict[str, tuple[Any, Any, str]] = {
         "ridge__alpha",
     ),
     "fixed threshold": (FixedThresholdClassifier(LOGISTIC), load_breast_cancer, "threshold"),
-    "tuned threshold": (TunedThresholdClassifierCV(LOGISTIC, cv=2), load_breast_cancer, "threshold"),
+    "tuned threshold": (
+        TunedThresholdClassifierCV(LOGISTIC, cv=2),
+        load_breast_cancer,
+        "threshold",
+    ),
     "ridge": (RidgeCV(), load_diabetes, "RidgeCV chose alpha"),
     "ridge of classes": (RidgeClassifierCV(), load_breast_cancer, "chose alpha"),
     "elastic net": (ElasticNetCV(cv=3, **TIGHT), load_diabetes, "l1_ratio"),

@@ -47,8 +47,9 @@ def correlation(a: Tensor, b: Tensor) -> float:
     ranks = [m.argsort(0).argsort(0).double() for m in (a, b)]
     centered = [m - m.mean(0) for m in ranks]
     return float(
-        ((centered[0] * centered[1]).sum(0) / (centered[0].norm(dim=0) * centered[1].norm(dim=0)))
-        .mean()
+        (
+            (centered[0] * centered[1]).sum(0) / (centered[0].norm(dim=0) * centered[1].norm(dim=0))
+        ).mean()
     )
 
 
@@ -91,9 +92,9 @@ def test_the_ridge_in_dual_form_is_the_ridge() -> None:
     largest = torch.linalg.eigvalsh(centered @ centered.T)[-1]
     left = outcomes - outcomes.mean(0) + centered @ prior.T
     eye = torch.eye(6, dtype=torch.float64)
-    naive = prior - torch.linalg.solve(
-        centered.T @ centered + 0.5 * largest * eye, centered.T @ left
-    ).T
+    naive = (
+        prior - torch.linalg.solve(centered.T @ centered + 0.5 * largest * eye, centered.T @ left).T
+    )
     assert torch.allclose(_shrunk(prior, kept, outcomes, 0.5), naive)
     assert _shrunk(prior, kept, outcomes, None) is prior
 
@@ -115,9 +116,7 @@ def test_outcomes_that_do_not_vary_have_no_effects() -> None:
         points=fits.points,
         loss=SquaredError(),
     )
-    same = Asked(
-        outputs=torch.ones_like(asked.outputs), targets=asked.targets, points=asked.points
-    )
+    same = Asked(outputs=torch.ones_like(asked.outputs), targets=asked.targets, points=asked.points)
     learned = shrinkage(still, SquaredError())
     found = effects(still, same, SquaredError(), learned)
     assert found.agreement is None
@@ -130,7 +129,7 @@ def test_covariation_is_a_root_of_the_covariance() -> None:
     total = torch.zeros(5, 50, dtype=torch.float64)
     for c in range(2):
         f = train[:, :, c] - train[:, :, c].mean(0)
-        u, s, v = torch.linalg.svd(f, full_matrices=False)
+        u, s, _ = torch.linalg.svd(f, full_matrices=False)
         typical = s.square().mean().sqrt()
         total += (f[:, :5].T @ u / (s + typical)) @ (u.T @ f)
     assert torch.allclose(found, total, atol=1e-9)

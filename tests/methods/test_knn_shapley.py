@@ -28,7 +28,7 @@ def by_definition(votes: Floats, k: int) -> Floats:
     n = len(votes)
 
     def vote(subset: tuple[int, ...]) -> float:
-        return float(votes[list(sorted(subset))[:k]].sum()) / k
+        return float(votes[sorted(subset)[:k]].sum()) / k
 
     values = np.zeros(n)
     for i in range(n):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from whence.curvature.damping import CurvatureName
 from whence.adapters.neighbors import Neighbors
+from whence.curvature.damping import CurvatureName
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
 from whence.methods.boosting import Boosting
