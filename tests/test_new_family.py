@@ -18,7 +18,7 @@ from whence.errors import UnsupportedModel
 from whence.methods.choose import default_of
 from whence.objective.losses import Loss
 
-_SQUARED = whence.SquaredError()
+LOSS = whence.SquaredError()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,8 +40,8 @@ class WeightedMean(whence.Trained):
     train: Rows
     weights: Tensor
     width: float = 1.0
-    loss: Loss = _SQUARED
-    trained_loss: Loss = _SQUARED
+    loss: Loss = LOSS
+    trained_loss: Loss = LOSS
     convex: bool = False
     classes: tuple[Any, ...] = ()
     notes: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ class Explanation(Result):
         """The examples that push away from the query's label, at most k, the strongest first."""
         return self.lowering if self._raising_helps else self.raising
 
-    @property
+    @cached_property
     def quantity(self) -> Quantity:
         """How the measure is read: its name, its unit, and which way an example pushes."""
         unit = self.method.fit(self.trained).unit
@@ -119,7 +120,7 @@ class Explanation(Result):
         """How good the model is on what it has not seen, where that is quickly known."""
         return model_quality(self.trained)
 
-    @property
+    @cached_property
     def value(self) -> float:
         """The query's measure as it is."""
         measure = measure_of(self.trained.loss, self.measure)
@@ -258,17 +259,8 @@ class Explanation(Result):
     @property
     def _raising_helps(self) -> bool:
         """Whether examples that push the quantity up push to the label."""
-        quantity = self.quantity
-        if quantity.colors != ("up", "down"):
-            return quantity.colors[0] == "toward"
-        if self.measure != "prediction" or not self.labeled:
-            raise InvalidInput(
-                "Expected a query with a label, and its loss, probability, margin or prediction as "
-                f"the measure, to say what helps. Got {self.scores.measure}"
-                f"{'' if self.labeled else ' of a query without a label'}. Use .raising and "
-                ".lowering."
-            )
-        return self.value < float(self.query.targets.reshape(-1)[0])
+        target = self.query.targets[0] if self.labeled else None
+        return self.quantity.raising_helps(self.value, target)
 
     @property
     def _showing(self) -> Method:
