@@ -27,7 +27,7 @@ said = top.predict(network(query[0]))[0]
 behind = [int(labels[effect.position]) for effect in explanation.harmful]
 print(f"digit {wrong} is a {query[1][0]}, read as a {said}; harmed most by digits {behind}")
 
-acting = whence.perturbation(objective, [explanation.harmful[0].position], query)[0, 0]
-row, column = np.unravel_index(abs(acting).argmax(), acting.shape)
-print(f"in the first of them pixel ({row}, {column}) acts most")
+attribution = whence.perturbation(objective, [explanation.harmful[0].position], query)[0, 0]
+row, column = np.unravel_index(abs(attribution).argmax(), attribution.shape)
+print(f"in the first of them pixel ({row}, {column}) moves the answer most")
 explanation.report("images.html")

@@ -20,10 +20,10 @@ print(f"wine {worst}, the least certain of the other half")
 print(explanation)
 print(explanation.verify(20))
 
-strong = X[train].alcohol.to_numpy() > 13.5
-predicted = whence.group_effect(objective, strong.nonzero()[0], query)
-refitted = whence.group_effect(objective, strong.nonzero()[0], query, order="refit")
-print(f"without the {strong.sum()} strongest wines the loss would change by {predicted[0]:+.2f};")
+sour = X[train].malic_acid.to_numpy() > 3.2
+predicted = whence.group_effect(objective, sour.nonzero()[0], query)
+refitted = whence.group_effect(objective, sour.nonzero()[0], query, order="refit")
+print(f"without the {sour.sum()} sourest wines the loss would change by {predicted[0]:+.2f};")
 print(f"retrained without them it changes by {refitted[0]:+.2f}")
 
 explanation.report("scikit_learn.html")

@@ -9,14 +9,22 @@ import pytest
 import torch
 from transformers import (
     BertConfig,
+    BertForMaskedLM,
     BertForSequenceClassification,
+    BertForTokenClassification,
     GPT2Config,
+    GPT2ForSequenceClassification,
     GPT2LMHeadModel,
     GPT2Model,
+    LlamaConfig,
+    LlamaForSequenceClassification,
+    ViTConfig,
+    ViTForImageClassification,
 )
 
 import whence
 from whence.errors import IncompleteCoverage, InvalidInput, NotDeterministic, UnsupportedModel
+from whence.network.objective import ModuleObjective
 
 _TEXTS = [{"input_ids": list(range(1, length + 1))} for length in (3, 6, 5, 4)]
 
@@ -86,3 +94,167 @@ def test_classification() -> None:
 def test_bad_input(model: Any, rows: Any, options: Any, error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
         whence.from_transformers(model(), rows, **options)
+
+
+_SIZES: dict[str, Any] = {
+    "vocab_size": 20,
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "max_position_embeddings": 16,
+}
+
+
+def gpt2_classifier(**options: Any) -> Any:
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=20, n_positions=16, n_embd=8, n_layer=1, n_head=2, num_labels=3, **options
+    )
+    return GPT2ForSequenceClassification(config).double().eval()
+
+
+def llama_classifier(**options: Any) -> Any:
+    torch.manual_seed(0)
+    config = LlamaConfig(**_SIZES, num_key_value_heads=2, num_labels=3, **options)
+    return LlamaForSequenceClassification(config).double().eval()
+
+
+def losses(objective: ModuleObjective) -> list[float]:
+    train = objective.train
+    return objective.loss(objective.outputs(train), train.targets).tolist()  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("make", [gpt2_classifier, llama_classifier])
+@pytest.mark.parametrize("pad", [0, 7, 19])
+def test_classifiers_pad_with_their_own_token(make: Any, pad: int) -> None:
+    model = make(pad_token_id=pad)
+    ids = [[1, 2, 3], [4, 5, 6, 8, 9], [10, 0, 11, 12] if pad else [10, 11, 12, 13]]
+    rows = [{"input_ids": tokens, "labels": i} for i, tokens in enumerate(ids)]
+    found = losses(whence.from_transformers(model, rows))
+    for loss, row in zip(found, rows, strict=True):
+        with torch.no_grad():
+            alone = model(input_ids=torch.tensor([row["input_ids"]])).logits
+        truth = torch.nn.functional.cross_entropy(alone, torch.tensor([row["labels"]]))
+        assert loss == pytest.approx(float(truth), rel=1e-6)
+
+
+def test_a_classifier_without_a_padding_token_is_refused() -> None:
+    rows = [{"input_ids": [1, 2, 3], "labels": 0}, {"input_ids": [4, 5], "labels": 1}]
+    with pytest.raises(InvalidInput, match="pad_token_id = None"):
+        whence.from_transformers(llama_classifier(pad_token_id=None), rows)
+
+
+def test_position_ids_are_passed_on_and_other_columns_are_not() -> None:
+    model = gpt2()
+    tokens = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
+    places = torch.tensor([[0, 1, 0, 1], [3, 2, 1, 0]])  # two texts packed, and one backwards
+    rows = [
+        {"input_ids": t, "position_ids": p, "text": "words", "idx": 5}
+        for t, p in zip(tokens, places, strict=True)
+    ]
+    objective = whence.from_transformers(model, rows)
+    with torch.no_grad():
+        truth = model(input_ids=tokens, position_ids=places).logits[:, :-1]
+    torch.testing.assert_close(objective.outputs(objective.train), truth)
+
+
+def test_labels_that_are_no_class_indices() -> None:
+    rows = [{"input_ids": [1, 2, 3], "labels": 0.5}, {"input_ids": [4, 5, 6], "labels": -1.25}]
+    with pytest.raises(InvalidInput, match="Got 0.5 in example 0. A regression has num_labels=1"):
+        whence.from_transformers(bert(), rows)
+    with pytest.raises(InvalidInput, match="numbers under 'labels'. Got 'good'"):
+        whence.from_transformers(bert(), [{"input_ids": [1, 2], "labels": "good"}])
+    whole = [{**row, "labels": float(i)} for i, row in enumerate(rows)]
+    assert whence.from_transformers(bert(), whole).train.targets.tolist() == [0, 1]
+
+
+def test_a_regression_keeps_its_labels() -> None:
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(BertConfig(**_SIZES, num_labels=1)).double().eval()
+    rows = [{"input_ids": [1, 2, 3], "labels": 0.5}, {"input_ids": [4, 5, 6], "labels": -1.25}]
+    objective = whence.from_transformers(model, rows)
+    for loss, row in zip(losses(objective), rows, strict=True):
+        labels = torch.tensor([row["labels"]], dtype=torch.float64)
+        with torch.no_grad():
+            truth = model(input_ids=torch.tensor([row["input_ids"]]), labels=labels).loss
+        assert loss == pytest.approx(float(truth) / 2)  # half the squared error
+
+
+def test_several_labels_at_once() -> None:
+    torch.manual_seed(0)
+    config = BertConfig(**_SIZES, num_labels=3, problem_type="multi_label_classification")
+    model = BertForSequenceClassification(config).double().eval()
+    rows = [
+        {"input_ids": [1, 2, 3], "labels": [1.0, 0.0, 1.0]},
+        {"input_ids": [4, 5, 6], "labels": [0.0, 0.0, 1.0]},
+    ]
+    objective = whence.from_transformers(model, rows)
+    for loss, row in zip(losses(objective), rows, strict=True):
+        labels = torch.tensor([row["labels"]], dtype=torch.float64)
+        with torch.no_grad():
+            truth = model(input_ids=torch.tensor([row["input_ids"]]), labels=labels).loss
+        assert loss == pytest.approx(3 * float(truth))  # a sum over labels
+
+
+@pytest.mark.parametrize("kind", [BertForTokenClassification, BertForMaskedLM])
+def test_a_label_for_each_token(kind: Any) -> None:
+    torch.manual_seed(0)
+    model = kind(BertConfig(**_SIZES)).double().eval()
+    rows = [
+        {"input_ids": [1, 2, 3], "labels": [0, -100, 1]},
+        {"input_ids": [4, 5, 6, 7], "labels": [-100, 1, 1, 0]},
+    ]
+    for loss, row in zip(losses(whence.from_transformers(model, rows)), rows, strict=True):
+        with torch.no_grad():
+            truth = model(
+                input_ids=torch.tensor([row["input_ids"]]), labels=torch.tensor([row["labels"]])
+            ).loss
+        counted = sum(label != -100 for label in row["labels"])
+        assert loss == pytest.approx(counted * float(truth), rel=1e-6)
+
+
+def test_images() -> None:
+    torch.manual_seed(0)
+    sizes = {key: _SIZES[key] for key in _SIZES if "vocab" not in key and "max" not in key}
+    config = ViTConfig(**sizes, image_size=8, patch_size=4, num_labels=3)
+    model = ViTForImageClassification(config).double().eval()
+    rows = [{"pixel_values": torch.randn(3, 8, 8), "labels": i} for i in range(3)]
+    for loss, row in zip(losses(whence.from_transformers(model, rows)), rows, strict=True):
+        with torch.no_grad():
+            pixels = row["pixel_values"].double().unsqueeze(0)  # type: ignore[attr-defined]
+            truth = model(pixel_values=pixels, labels=torch.tensor([row["labels"]])).loss
+        assert loss == pytest.approx(float(truth), rel=1e-6)
+
+
+def test_one_row_is_a_query() -> None:
+    objective = whence.from_transformers(gpt2(), _TEXTS, l2=0.01)
+    several = objective.examples([_TEXTS[1]])
+    for one in (_TEXTS[1], {"input_ids": torch.tensor(_TEXTS[1]["input_ids"])}):
+        found = objective.examples(one)
+        torch.testing.assert_close(found.inputs, several.inputs)
+        torch.testing.assert_close(found.targets, several.targets)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bert"])
+def test_a_transformer_is_trained_and_explained_by_the_same_rows(name: str) -> None:
+    labeled = [{**text, "labels": i % 2} for i, text in enumerate(_TEXTS)]
+    model, rows = (gpt2(), _TEXTS) if name == "gpt2" else (bert(), labeled)
+    recipe = whence.Recipe(learning_rate=0.02, batch_size=2, epochs=2)
+    run = whence.train(model, whence.CrossEntropy(), rows, recipe)
+    assert type(run.model) is type(model)
+    assert run.params.dtype == torch.float64
+    objective = whence.from_transformers(run.model, rows)
+    torch.testing.assert_close(objective.params, run.params)
+    # Attention as the library chooses it differentiates once; the metagradient needs twice.
+    predicted = whence.metagradient(run, rows[0]).values
+    step = 1e-4
+    weights = torch.ones(2, 4, dtype=torch.float64)
+    weights[0, 1], weights[1, 1] = 1 - step, 1 + step
+    ahead, behind = (
+        float(fitted.loss(fitted.outputs(one), one.targets))
+        for fitted in run.refits(weights)
+        for one in [run.examples(rows[0])]
+    )
+    assert predicted[0, 1] == pytest.approx((ahead - behind) / (2 * step), rel=1e-5)
+    assert whence.leave_one_out(run, [0, 1], rows[0]).shape == (1, 2)

@@ -77,13 +77,15 @@ def test_effect_is_a_refit_without_the_group() -> None:
         assert group.effect == pytest.approx(loss(refit) - loss(model), abs=1e-5)
 
 
-def test_acting_is_the_mean_size_of_perturbations() -> None:
+def test_input_attribution_is_the_mean_size_of_perturbations_per_deviation() -> None:
     found, model = slices()
     x, y = hospital()
     objective = whence.from_sklearn(model, x, y)
     queries = x.iloc[:5].assign(stay=-0.2), np.zeros(5, int)
     pull = np.abs(whence.perturbation(objective, np.arange(6), queries)).mean(0)
-    np.testing.assert_allclose(found.groups[0].acting, pull, atol=1e-12)
+    spread = [x.stay.std(ddof=0), x.visits.std(ddof=0), 1.0, 1.0]  # from 0 to 1 in indicators
+    expected = pull * spread
+    np.testing.assert_allclose(found.groups[0].input_attribution, expected, atol=1e-12)
 
 
 def test_groups_given_by_label_and_by_name() -> None:

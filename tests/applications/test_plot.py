@@ -60,10 +60,10 @@ def test_predicted_against_actual(explanation: Explanation) -> None:
     np.testing.assert_allclose(points.get_ydata(), verification.actual[0])
 
 
-def test_acting_adds_channels() -> None:
+def test_input_attribution_adds_channels() -> None:
     image, derivative = np.zeros((2, 2, 3)), np.zeros((2, 2, 3))
     derivative[0, 1] = [1.0, 2.0, -0.5]
-    ax = whence.plot.acting(image, derivative)
+    ax = whence.plot.input_attribution(image, derivative)
     np.testing.assert_allclose(np.asarray(ax.images[1].get_array()), [[0, 2.5], [0, 0]])
     with pytest.raises(InvalidInput, match="same shape"):
-        whence.plot.acting(image, derivative[:1])
+        whence.plot.input_attribution(image, derivative[:1])

@@ -9,7 +9,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 import whence
-from tests.network.zoo import SIZE, objective_of
+from tests.network.zoo import SIZE, model_of, objective_of
 from whence.curvature.exact import GGN
 from whence.errors import InvalidInput
 from whence.linalg import CG, materialize
@@ -28,7 +28,7 @@ def sequences() -> ModuleObjective:
     targets[1, 3:] = targets[4, 0] = -100
     data = (objective.train.inputs, targets)
     return whence.from_torch(
-        objective.model.requires_grad_(),
+        model_of("gpt2")[0],
         whence.CrossEntropy(),
         data,
         l2=0.1,

@@ -159,14 +159,18 @@ def shared() -> tuple[nn.Module, Any]:
 ZOO = {maker.__name__: maker for maker in (mlp, cnn, gpt2, bert, lstm, attention, tied, shared)}
 
 
-def objective_of(name: str, **options: Any) -> ModuleObjective:
-    """Return a model of the zoo as an objective in float64, with unequal weights."""
+def model_of(name: str) -> tuple[nn.Module, Any]:
+    """Return a model of the zoo in float64, with its data."""
     torch.manual_seed(0)
     model, data = ZOO[name]()
     with torch.no_grad():
         for parameter in model.parameters():  # biases of zero hide mistakes
             parameter.add_(0.3 * torch.randn(parameter.shape))
+    return model.double(), data
+
+
+def objective_of(name: str, **options: Any) -> ModuleObjective:
+    """Return a model of the zoo as an objective in float64, with unequal weights."""
+    model, data = model_of(name)
     weights = torch.linspace(0.5, 2, SIZE, dtype=torch.float64)
-    return whence.from_torch(
-        model.double(), whence.CrossEntropy(), data, l2=0.1, weights=weights, **options
-    )
+    return whence.from_torch(model, whence.CrossEntropy(), data, l2=0.1, weights=weights, **options)

@@ -25,7 +25,7 @@ from whence.linear.features import Features
 from whence.linear.objective import LinearObjective
 from whence.linear.wide import WideObjective
 from whence.objective.derived_losses import OneVersusRest
-from whence.objective.losses import Loss, SmoothHinge
+from whence.objective.losses import Loss, SmoothHinge, SquaredError
 from whence.preprocessing.counting import counting
 from whence.preprocessing.refit import encoded_all, fit_again, follows_data, matched_columns
 from whence.preprocessing.rows import take
@@ -87,8 +87,10 @@ class Fitted:
     def wide(self) -> bool:
         """Whether the model is solved in the span of its rows."""
         problem, (n, d) = self.problem, self.matrix.shape
-        penalized = not problem.l1 and bool(np.all(problem.l2 > 0))
-        return problem.kernel is None and d > n and penalized
+        penalized = bool(np.all(problem.l2 > 0))
+        least_norm = isinstance(problem.loss, SquaredError) and not np.any(problem.l2)
+        span = not problem.l1 and (penalized or least_norm)
+        return problem.kernel is None and d > n and span
 
     def pullback(self) -> Pullback | None:
         """Return the way back from transformed columns to the user's own, if there is one."""
@@ -255,7 +257,12 @@ class Fitted:
                 f"{int((problem.coef != 0).sum())} nonzero coefficients, with their signs. Refined "
                 "effects and refits may bring others in."
             )
-        if self.wide:
+        if self.wide and not np.any(problem.l2):
+            notes.append(
+                "Least squares on more columns than rows: the coefficients of least norm, which "
+                "lie in the span of the training rows. Other coefficients fit as well."
+            )
+        elif self.wide:
             notes.append("Solved in the span of the training rows.")
         smoothed, trained = smooth(problem.loss, self.temperature)
         if smoothed != trained:

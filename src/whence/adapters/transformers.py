@@ -1,4 +1,4 @@
-"""Models of the transformers library as objectives: language models and sequence classifiers."""
+"""Models of the transformers library as objectives: language models and classifiers."""
 
 from __future__ import annotations
 
@@ -31,14 +31,20 @@ def from_transformers(
     """Return a fine-tuned transformer, with the data it was tuned on, as its objective.
 
     Causal language models: ℓ is the sum over the tokens of −log p(token | those before), padding
-    and labels of −100 left out. Sequence classifiers: ℓ is the cross entropy of the label.
+    and labels of −100 left out. Masked language models and token classifiers: the sum over the
+    labeled tokens. Classifiers of sequences and images: the cross entropy of the label; half the
+    squared error where the model has one output, and the sum of the binary cross entropies where
+    its `problem_type` is "multi_label_classification".
 
     Args:
-        model: A `…ForCausalLM` or `…ForSequenceClassification`, in eval mode; it is copied.
-        dataset: Examples as dicts with "input_ids" and, where there is padding, "attention_mask";
-            "labels" are needed for classification, and for language models default to the tokens.
-            A Hugging Face data set, a list of dicts of different lengths, or a dict of batches.
-        task: "causal" or "classification"; told by the model's class if `None`.
+        model: A `…ForCausalLM`, `…ForMaskedLM`, `…ForTokenClassification`,
+            `…ForSequenceClassification` or `…ForImageClassification`, in eval mode; it is copied.
+        dataset: Examples as dicts with "input_ids" or "pixel_values", and whatever else the model
+            takes by name, such as "attention_mask" and "position_ids"; other columns are not read.
+            "labels" are needed but for causal language models, where they default to the tokens.
+            A Hugging Face data set, a list of dicts, or a dict of batches. Texts of different
+            lengths are padded at the end with the model's own `pad_token_id`.
+        task: "causal", "tokens" or "classification"; told by the model's class if `None`.
         l2: The penalty >= 0 on every selected parameter.
         params: Names of parameters, or a function (name, parameter) -> bool, in the model's own
             names; all that require a gradient if `None`.
@@ -52,7 +58,7 @@ def from_transformers(
 
     Raises:
         InvalidInput: If the data lack what the task needs.
-        UnsupportedModel: If the model's task is neither.
+        UnsupportedModel: If the model's task is another.
 
     Cost:
         A few passes over eight examples. Linear layers, Conv1D, embeddings and norms factor.
@@ -81,7 +87,7 @@ def from_transformers(
     rows = Rows.of(model, chosen)
     return bound(
         Logits(model, chosen),
-        _loss(chosen, rows, model, dataset),
+        _loss(chosen, rows, model),
         dataset,
         l2=l2,
         params=_inner(model, params),
@@ -104,7 +110,7 @@ def _inner(model: nn.Module, params: Selection | None) -> set[str]:
     return {f"model.{name}" for name in names}
 
 
-def _loss(task: Task, rows: Rows, model: nn.Module, dataset: Any) -> Loss:
+def _loss(task: Task, rows: Rows, model: nn.Module) -> Loss:
     """Return the loss that a task is trained with."""
     kind = getattr(model.config, "problem_type", None)
     if task == "classification" and (kind == "regression" or rows.labels == 1):

@@ -12,9 +12,11 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from whence.errors import UnsupportedModel
+from whence.trees.libraries import imported
 
 Floats = NDArray[np.float64]
 
+_STOPPING = ("early_stopping_rounds", "od_type", "od_wait", "od_pval", "use_best_model")
 _SEED = 0  # in place of random_state=None, which would make two refits differ
 
 
@@ -65,8 +67,8 @@ def tree_fit(estimator: Any) -> TreeFit:
     template = clone(estimator)
     final, prefix = template, ""
     if isinstance(template, Pipeline):
-        name, final = template.steps[-1]
-        prefix = f"{name}__"
+        step, final = template.steps[-1]
+        prefix = f"{step}__"
     fitted = estimator.steps[-1][1] if prefix else estimator
     notes, options, settings = [], {}, final.get_params()
     if settings.get("random_state", _SEED) is None and _draws(fitted):
@@ -78,13 +80,21 @@ def tree_fit(estimator: Any) -> TreeFit:
     rounds = _stopped_after(fitted)
     if rounds is not None:
         name, changes = rounds
-        final.set_params(**changes)
+        final = _changed(final, changes)
         notes.append(f"The fit stopped early: refits keep {name}={changes[name]}.")
     if type(fitted).__module__.startswith("catboost"):
         named = fitted.get_cat_feature_indices()
         if named and settings.get("cat_features") is None:
             options[f"{prefix}cat_features"] = named
-    return TreeFit(template, options, tuple(notes))
+    if prefix:
+        template.steps[-1] = (template.steps[-1][0], final)
+    return TreeFit(template if prefix else final, options, tuple(notes))
+
+
+def _changed(final: Any, changes: dict[str, Any]) -> Any:
+    """Return an unfitted estimator with some settings changed, and those that are `None` unset."""
+    settings = {**final.get_params(), **changes}
+    return type(final)(**{name: value for name, value in settings.items() if value is not None})
 
 
 def _draws(fitted: Any) -> bool:
@@ -112,11 +122,11 @@ def _stopped_after(fitted: Any) -> tuple[str, dict[str, Any]] | None:
     if root == "catboost" and fitted.tree_count_ != fitted.get_all_params()["iterations"]:
         # The rate that CatBoost chooses itself depends on the number of rounds asked for.
         rate = fitted.get_all_params()["learning_rate"]
-        kept: dict[str, Any] = {"iterations": int(fitted.tree_count_), "learning_rate": float(rate)}
-        for option in ("early_stopping_rounds", "od_type", "od_wait", "od_pval", "use_best_model"):
-            if fitted.get_param(option) is not None:
-                kept[option] = None
-        return "iterations", kept
+        return "iterations", {
+            "iterations": int(fitted.tree_count_),
+            "learning_rate": float(rate),
+            **dict.fromkeys(_STOPPING),
+        }
     return None
 
 
@@ -130,15 +140,13 @@ def _weight_option(template: Any) -> str:
 def _train(booster: Any, x: Any, y: Any, weights: Floats | None) -> Any:
     """Return a booster trained with the settings and the number of rounds of another."""
     if type(booster).__module__.startswith("lightgbm"):
-        import lightgbm
-
+        lightgbm = imported("lightgbm")
         settings = {**booster.params, "verbosity": -1}
         rounds = booster.best_iteration if booster.best_iteration > 0 else 0
         rows = lightgbm.Dataset(x, y, weight=weights, free_raw_data=False)
         return lightgbm.train(settings, rows, rounds or booster.current_iteration())
     if type(booster).__module__.startswith("xgboost"):
-        import xgboost
-
+        xgboost = imported("xgboost")
         settings = _xgboost_settings(json.loads(booster.save_config())["learner"])
         data = xgboost.DMatrix(x, y, weight=weights, enable_categorical=True)
         return xgboost.train(settings, data, booster.num_boosted_rounds())

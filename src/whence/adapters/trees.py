@@ -10,17 +10,19 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from whence.adapters.tabular import as_rows
 from whence.adapters.tree_fits import TreeFit, tree_fit
 from whence.adapters.weights import sample_weights
-from whence.errors import InvalidInput
+from whence.errors import InvalidInput, NotFitted
 from whence.objective.loss import Loss
 from whence.objective.losses import CrossEntropy, Logistic, SquaredError
 from whence.objective.trained import Data
-from whence.preprocessing.rows import take
+from whence.preprocessing.rows import put, take
 from whence.trees.bagging import is_forest, read_forest
 from whence.trees.forest import Forest
 from whence.trees.model import BoostedModel, ForestModel, TreeExamples, TreeModel
@@ -54,6 +56,7 @@ def from_trees(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> Tre
         The model.
 
     Raises:
+        NotFitted: If the estimator has not been fitted.
         UnsupportedModel: If its predictions cannot be recomputed from its leaves.
         InvalidInput: If X, y or the weights cannot be what it was fitted on.
 
@@ -68,6 +71,7 @@ def from_trees(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> Tre
         >>> model
         <HistGradientBoostingRegressor on 442 rows>
     """
+    _check_fitted(estimator)
     names = tuple(X.columns) if isinstance(X, pd.DataFrame) else None
     rows, ids = as_rows(X, np.shape(X)[-1], None)
     n = rows.shape[0]
@@ -91,6 +95,22 @@ def from_trees(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> Tre
     # A Booster has no names of its classes: they are 0, 1, …
     c = model.outputs(model.train.subset(np.arange(1))).shape[1]
     return replace(source, classes=tuple(range(max(2, c)))).model(estimator, weights)
+
+
+def _check_fitted(estimator: Any) -> None:
+    """Raise unless an estimator is fitted; a booster without `fit` always is."""
+    own = getattr(estimator, "is_fitted", None)  # CatBoost's
+    try:
+        if own is None and hasattr(estimator, "fit"):
+            check_is_fitted(estimator)
+        fitted = own is None or own()
+    except NotFittedError:
+        fitted = False
+    if not fitted:
+        raise NotFitted(
+            f"Expected a fitted estimator. Got {type(estimator).__name__} before .fit(X, y). "
+            "Fit it, and pass the same X and y."
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -130,6 +150,16 @@ class _Source:
         fitted = self.fit(take(self.rows, kept), labels, None if plain else given)
         return self.model(fitted, weights)
 
+    def refit_edited(self, index: int, new: TreeExamples, weights: Floats) -> TreeModel:
+        """Return the model that a fit gives with another row in the place of one."""
+        target = float(new.targets[0])
+        labels = self.labels.copy() if self.classes else self.labels.astype(np.float64)
+        labels[index] = self.classes[int(target)] if self.classes else target
+        rows = put(self.rows, index, new.inputs)
+        if isinstance(rows, pd.DataFrame):
+            rows = rows.set_axis(self.rows.index)
+        return replace(self, rows=rows, labels=labels).refit(weights)
+
     def model(self, estimator: Any, weights: Floats) -> TreeModel:
         """Return an estimator that was fitted on the rows with weight."""
         final, features = estimator, _same
@@ -149,6 +179,7 @@ class _Source:
             "classes": self.classes,
             "encode": self.encode,
             "fit": self.refit,
+            "fit_edited": self.refit_edited,
             "notes": self.fit.notes,
         }
         everyone = encode(self.classes, self.labels)

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from whence.adapters.estimators import Problem, reader
+from whence.adapters.estimators import Problem
 from whence.adapters.fitted import Fitted
+from whence.adapters.readers import reader
 from whence.adapters.weights import weights_of
 from whence.errors import InvalidInput
 from whence.objective.derived_losses import OneVersusRest

@@ -27,6 +27,7 @@ from whence.objective.trained import Data, Examples, Trained
 from whence.pages import write
 from whence.result import Card, Result
 from whence.scores import Diagnostics
+from whence.views.columns import spreads
 from whence.views.groups import Group, groups_page
 
 Groups = Mapping[Any, Indices] | Sequence[Any] | NDArray[Any]
@@ -45,9 +46,10 @@ class GroupInfluence(Result):
         influence: The first-order effect of removing each row alone on the queries' mean measure,
             [m]; nats for the loss, positive where the row helps.
         effect: What removing the whole group does to it, in the order asked for.
-        feature: The name of the input feature through which its rows act most, or `None` where
+        feature: The name of the input feature with the largest input attribution, or `None` where
             inputs are no columns.
-        acting: The mean of |∂ measure / ∂ feature| over its rows, for each feature, [d].
+        input_attribution: The mean of |∂ measure / ∂ feature| over its rows, per standard deviation
+            of the feature in the training data, or per distance of its two values, [d].
     """
 
     name: str
@@ -55,7 +57,7 @@ class GroupInfluence(Result):
     influence: Floats
     effect: float
     feature: str | None
-    acting: Floats
+    input_attribution: Floats
 
     @property
     def total(self) -> float:
@@ -118,7 +120,7 @@ class DomainMismatch(Result):
                     "total": group.total,
                     "effect": group.effect,
                     "feature": group.feature,
-                    "strength": float(group.acting.max()),
+                    "strength": float(group.input_attribution.max()),
                 }
                 for group in self.groups
             ]
@@ -185,8 +187,9 @@ def domain_mismatch(
     """Find which groups of training rows drive the errors on a slice of queries, and through what.
 
     With m̄ the queries' mean measure: each row's influence (wᵢ/n) ∇m̄ᵀ H⁻¹ gᵢ, summed and averaged
-    by group; the feature in which |∂m̄/∂xᵢ| is largest on average over the group's rows, per unit
-    of the feature; and what becomes of m̄ when the model is fitted without the group.
+    by group; the feature in which |∂m̄/∂xᵢ| is largest on average over the group's rows, per
+    standard deviation of the feature or from one of its two values to the other; and what becomes
+    of m̄ when the model is fitted without the group.
 
     Args:
         objective: R at θ̂.
@@ -237,6 +240,7 @@ def domain_mismatch(
     values, diagnostics = found.mean_values(examples, quantity, np.arange(len(objective.train)))
     each = as_array(values)
     features = _features(objective.train)
+    spread = spreads(objective.train.inputs) if features else np.ones(0)
     options: dict[str, Any] = {"method": method, "solver": solver, "damping": damping}
     groups_found = []
     for name, where in named:
@@ -244,6 +248,7 @@ def domain_mismatch(
         if found.follows_inputs:
             slopes = as_array(found.input_gradient(examples, quantity, where))
             slopes = np.abs(slopes.reshape(len(where), -1)).mean(0)
+            slopes = slopes * spread if len(slopes) == len(spread) else slopes
         effect = group_effect(base, where, examples, order=order, measure=measure, **options)
         groups_found.append(
             GroupInfluence(
@@ -252,7 +257,7 @@ def domain_mismatch(
                 influence=each[where],
                 effect=float(effect.mean()),
                 feature=_name(features, slopes),
-                acting=slopes,
+                input_attribution=slopes,
             )
         )
     groups_found.sort(key=lambda group: -group.per_row)
@@ -351,7 +356,7 @@ def _values(rows: Any, at: int) -> pd.Series[Any]:
     return pd.Series(rows[:, [at]].toarray()[:, 0] if is_sparse else np.asarray(rows)[:, at])
 
 
-def _name(features: tuple[str, ...], acting: Floats) -> str | None:
+def _name(features: tuple[str, ...], slopes: Floats) -> str | None:
     """Return the feature with the largest derivative, if features have names."""
-    named = len(features) == len(acting) and acting.any()
-    return features[int(acting.argmax())] if named else None
+    named = len(features) == len(slopes) and slopes.any()
+    return features[int(slopes.argmax())] if named else None

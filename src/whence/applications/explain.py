@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from whence.applications.queries import Inputs, encoded
 from whence.errors import InvalidInput
 from whence.evaluation.agreement import Agreement, agreement
 from whence.linalg.solver import Solver
-from whence.methods.choose import chosen
+from whence.methods.choose import chosen, reason_of
+from whence.methods.expected_removal import expected_removals
 from whence.methods.leave_one_out import leave_one_out
 from whence.methods.method import Attribution, Method
 from whence.methods.model_quality import ModelQuality, model_quality
@@ -27,13 +29,13 @@ from whence.objective.trained import Data, Examples, Trained
 from whence.pages import write
 from whence.result import Card, Result
 from whence.scores import Diagnostics, Scores
-from whence.views.answer import class_names, label_of, said_of, target_decimals
+from whence.views import printed
 from whence.views.explanation import Display, Explained, explanation_page
 from whence.views.quantity import Quantity, default_measure, quantity_of
 from whence.views.sequences import Decode
-from whence.views.statuses import quality_sentence
 
 _CANDIDATES = 3  # candidates per example shown: the first order orders them only roughly
+_PARTS = 10  # random parts of the data over which a removal's mean effect is taken
 _VERIFIED = 20  # removals that a page of a convex model retrains
 
 
@@ -68,6 +70,7 @@ class Explanation(Result):
         sized: Whether the sizes of `shown` are to be trusted, and not only their order.
         k: How many examples are shown on each side.
         measure: What is predicted.
+        reason: Why the method was chosen, where the user named none; empty for influence.
     """
 
     trained: Trained
@@ -79,6 +82,7 @@ class Explanation(Result):
     sized: bool
     k: int
     measure: MeasureLike
+    reason: str = ""
 
     @property
     def raising(self) -> tuple[Effect, ...]:
@@ -100,7 +104,7 @@ class Explanation(Result):
         """The examples that push away from the query's label, at most k, the strongest first."""
         return self.lowering if self._raising_helps else self.raising
 
-    @property
+    @cached_property
     def quantity(self) -> Quantity:
         """How the measure is read: its name, its unit, and which way an example pushes."""
         unit = self.method.fit(self.trained).unit
@@ -116,30 +120,34 @@ class Explanation(Result):
         """How good the model is on what it has not seen, where that is quickly known."""
         return model_quality(self.trained)
 
-    @property
+    @cached_property
     def value(self) -> float:
         """The query's measure as it is."""
         measure = measure_of(self.trained.loss, self.measure)
         return float(measure(self.trained.outputs(self.query), self.query.targets)[0])
 
-    def verify(self, k: int = _VERIFIED) -> Agreement:
+    def verify(self, k: int = _VERIFIED, *, subsets: int | None = None) -> Agreement:
         """Remove k examples one by one, retrain, and compare with what was predicted.
 
         Those that are shown come first, then the other candidates, then all others; the strongest
-        of each first.
+        of each first. Of a model whose fit jumps as one example goes, such as trees, a single
+        retraining is mostly noise: there the mean change over random parts of the data is compared
+        too, `.expected`.
 
         Args:
             k: How many removals to retrain.
+            subsets: Over how many random nine tenths of the data the mean change is taken; 0 for
+                none. If `None`, 10 for a model that jumps and none for another.
 
         Returns:
             Predicted against actual changes, with R and slope.
 
         Raises:
-            InvalidInput: If k < 1.
+            InvalidInput: If k < 1, or subsets = 1.
             UnsupportedModel: If the model cannot be trained again.
 
         Cost:
-            k retrainings.
+            k retrainings, and k + 1 more for each subset.
         """
         if k < 1:
             raise InvalidInput(f"Expected k >= 1 removals to retrain. Got {k}.")
@@ -148,7 +156,13 @@ class Explanation(Result):
         predicted = method.fit(self.trained).scores(self.query, measure=measure, indices=where)
         actual = leave_one_out(self.trained, where, self.query, measure=measure)
         ids = self.trained.train.ids[where]
-        return agreement(predicted.values.astype(np.float64), actual, ids, where)
+        found: Agreement = agreement(predicted.values.astype(np.float64), actual, ids, where)
+        parts = (_PARTS if self.trained.jumps else 0) if subsets is None else subsets
+        if not parts:
+            return found
+        quantity = measure_of(self.trained.trained_loss, measure)
+        expected = expected_removals(self.trained, where, self.query, quantity, subsets=parts)
+        return replace(found, expected=expected)
 
     def report(
         self,
@@ -206,7 +220,7 @@ class Explanation(Result):
         page = explanation_page(
             self._parts(),
             verification,
-            self._firmness() if again and is_cheap(self.trained) else None,
+            firmness(self._parts(), self.scores) if again and is_cheap(self.trained) else None,
             model_quality(self.trained, held_out),
             Display(
                 image_shape=image_shape,
@@ -229,71 +243,24 @@ class Explanation(Result):
 
     def __str__(self) -> str:
         """Return the examples with what the answer would be without each, in words."""
-        quantity, trained = self.quantity, self.trained
-        said = said_of(trained, self.query)
-        label = label_of(trained, self.query.targets[0]) if self.labeled else ""
-        lines = [f"{said[:-1]}; the label in the data is {label}." if label else said]
-        value = quantity.read(self.value)
-        sides = ((self.lowering, quantity.phrases[1]), (self.raising, quantity.phrases[0]))
-        effects = [effect for side, _ in sides for effect in side]
-        moved = {e.position: quantity.read(self.value + e.effect) - value for e in effects}
-        d = quantity.decimals(moved.values())
-        name = quantity.name[0].upper() + quantity.name[1:]
-        if self.sized:
-            now = quantity.text(value, d)
-            lines.append(f"{name} is {now}. Without one training example it would be:")
-        else:
-            lines.append("In order of their effect; its size is not known well enough to be shown:")
-        for side, phrase in sides:
-            for rank, effect in enumerate(side, 1):
-                change = moved[effect.position]
-                if self.sized:
-                    after = quantity.text(value + change, d)
-                    lines.append(
-                        f"  {after}  ({_signed(change, d)})  without {effect.id}, which pushes "
-                        f"{phrase}"
-                    )
-                else:
-                    lines.append(f"  {rank}. {effect.id} pushes {phrase}")
-        if self.quality is not None:
-            names, decimals = class_names(trained), target_decimals(trained)
-            lines.append(quality_sentence(self.quality, names, decimals))
-        return "\n".join(lines)
+        return "\n".join(printed.lines(self._parts(), self.quality))
 
     def card(self) -> Card:
         """Return what the model says, and what the answer would be without each example."""
-        words, quantity = str(self).splitlines(), self.quantity
-        rows = [
-            {"example": effect.id, "label": self._label(effect), "pushes": phrase}
-            | ({"without it": quantity.read(self.value + effect.effect)} if self.sized else {})
-            for side, phrase in zip((self.raising, self.lowering), quantity.phrases, strict=True)
-            for effect in side
-        ]
+        parts, quantity = self._parts(), self.quantity
+        last = printed.lines(parts, self.quality)[-1:]
         return Card(
-            title=words[0],
+            title=printed.said(parts),
             facts={quantity.name: quantity.text(quantity.read(self.value), quantity.least)},
-            table=pd.DataFrame(rows),
-            words=tuple(words[-1:] if self.quality is not None else ()),
+            table=pd.DataFrame(printed.rows(parts)),
+            words=tuple(last if self.quality is not None else ()),
         )
-
-    def _label(self, effect: Effect) -> str:
-        """Return the label of a training example."""
-        return label_of(self.trained, self.trained.train.targets[effect.position])
 
     @property
     def _raising_helps(self) -> bool:
         """Whether examples that push the quantity up push to the label."""
-        quantity = self.quantity
-        if quantity.colors != ("up", "down"):
-            return quantity.colors[0] == "toward"
-        if self.measure != "prediction" or not self.labeled:
-            raise InvalidInput(
-                "Expected a query with a label, and its loss, probability, margin or prediction as "
-                f"the measure, to say what helps. Got {self.scores.measure}"
-                f"{'' if self.labeled else ' of a query without a label'}. Use .raising and "
-                ".lowering."
-            )
-        return self.value < float(self.query.targets.reshape(-1)[0])
+        target = self.query.targets[0] if self.labeled else None
+        return self.quantity.raising_helps(self.value, target)
 
     @property
     def _showing(self) -> Method:
@@ -305,6 +272,8 @@ class Explanation(Result):
         words = self.shown.method
         if words != self.scores.method:
             words = f"Effects: {words}. Candidates: {self.scores.method}."
+        if self.reason:
+            words = f"{words}. {self.reason}"
         return Explained(
             trained=self.trained,
             query=self.query,
@@ -319,32 +288,8 @@ class Explanation(Result):
             sized=self.sized,
             diagnostics=self.diagnostics,
             words=words,
+            reason=self.reason,
         )
-
-    def _firmness(self) -> Any:
-        """Return what becomes of the answer as the examples behind it are removed together."""
-        quantity = self.quantity
-        first = self.scores.values[0] * (1 if quantity.rising else -1)
-        order = self.scores.positions[np.argsort(first, kind="stable")]
-        signs = np.sort(first)
-        return firmness(
-            self.trained,
-            self.query,
-            self.measure,
-            order[signs < 0],
-            order[::-1][signs[::-1] > 0],
-            quantity.phrases,
-            high=self._is_high(),
-        )
-
-    def _is_high(self) -> bool:
-        """Return whether the quantity is high, so that what pushes it up explains it."""
-        quantity, value = self.quantity, self.quantity.read(self.value)
-        if quantity.percent:
-            return value >= 50
-        if self.measure == "prediction":
-            return value >= float(self.trained.train.targets.double().mean())
-        return value >= 0
 
     def _strongest(self, k: int) -> NDArray[np.intp]:
         """Return positions of k examples: those shown, other candidates, all others."""
@@ -451,14 +396,10 @@ def explain(
         sized=fitted.calibrated,
         k=k,
         measure=about,
+        reason=reason_of(trained, scoring) if method is None else "",
     )
 
 
 def _shown_by(method: Method, trained: Trained) -> Method:
     """Return the method whose scores are shown: refined where the model is convex."""
     return (method.refined() if trained.convex else None) or method
-
-
-def _signed(change: float, decimals: int) -> str:
-    """Return a change with its sign, as terminals show it."""
-    return f"{change:+.{decimals}f}"

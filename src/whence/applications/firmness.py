@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from whence.applications.flip_set import FlipSet, flip_set
+from whence.errors import InvalidInput
 from whence.methods.prediction import MeasureLike
 from whence.objective.losses import measure_of
 from whence.objective.trained import Examples, Trained
-from whence.views.answer import class_names
+from whence.scores import Scores
+from whence.views.answer import class_names, target_class
+from whence.views.explanation import Explained
 from whence.views.firmness import Firmness
 
 _POINTS = 8  # of the curve
 _REMOVED = 100  # examples of a curve that ends nowhere in particular
-_NUMBERS = 2e7  # n · p up to which retraining a dozen times takes seconds
+_NUMBERS = 5e6  # n · p up to which retraining a dozen times takes seconds
 
 
 def is_cheap(trained: Trained) -> bool:
@@ -66,29 +70,15 @@ def course(
     return ((0, value(trained)), *((size, value(model)) for size, model in removed))
 
 
-def firmness(
-    trained: Trained,
-    query: Examples,
-    measure: MeasureLike,
-    raising: NDArray[np.intp],
-    lowering: NDArray[np.intp],
-    phrases: tuple[str, str],
-    *,
-    high: bool,
-) -> Firmness | None:
+def firmness(parts: Explained, scores: Scores) -> Firmness | None:
     """Return what becomes of an answer as the examples behind it are removed together.
 
     Of a classifier the examples are those of `flip_set`; of a regression those that push the
     prediction away from the mean of the training targets.
 
     Args:
-        trained: The model.
-        query: One query.
-        measure: What is measured.
-        raising: Positions of all examples that push the measure's quantity up, the strongest first.
-        lowering: The same of those that push it down.
-        phrases: Which way the two push.
-        high: Whether the quantity is high, so that those which push it up are removed.
+        parts: The explanation.
+        scores: Scores of all training examples on its query, [1, n].
 
     Returns:
         The record; `None` where no example pushes.
@@ -96,13 +86,18 @@ def firmness(
     Cost:
         About twenty retrainings.
     """
-    names = class_names(trained)
+    trained, quantity = parts.trained, parts.quantity
+    names, high = class_names(trained), _is_high(parts)
     found: FlipSet | None = None
-    ranking, phrase = (raising, phrases[0]) if high else (lowering, phrases[1])
-    most = min(_REMOVED, len(ranking), len(trained.train) // 2)
+    # Without an example that pushes a high answer up it is lower: the most negative change first.
+    changes = scores.values[0] * (1 if quantity.rising == high else -1)
+    ranking = scores.positions[np.argsort(changes, kind="stable")][: int((changes < 0).sum())]
+    phrase = quantity.phrases[0 if high else 1]
+    most = min(_REMOVED, len(ranking), len(trained.train) // 2, _keeping_classes(trained, ranking))
     if trained.classes:
-        found = flip_set(trained, query)
-        if found.found:
+        with suppress(InvalidInput):  # a set without which a class is gone cannot be fitted
+            found = flip_set(trained, parts.query)
+        if found is not None and found.found:
             ranking, most = found.positions, len(found.positions)
             phrase = f"to “{names[found.before]}”"
     if not most:
@@ -110,8 +105,31 @@ def firmness(
     sizes = np.unique(np.linspace(0, most, _POINTS).round().astype(int))[1:].tolist()
     flips = found is not None and found.found
     return Firmness(
-        points=course(trained, query, measure, ranking, sizes),
+        points=course(trained, parts.query, parts.measure, ranking, sizes),
         phrase=phrase,
         flips_at=len(ranking) if flips else None,
         flips_to=names[found.after] if found is not None and flips else "",
     )
+
+
+def _keeping_classes(trained: Trained, ranking: NDArray[np.intp]) -> int:
+    """Return how many examples of a ranking can be removed before a class is gone."""
+    if not trained.classes:
+        return len(ranking)
+    classes = np.array([target_class(target) for target in trained.train.targets])
+    kept = {c: int(count) for c, count in zip(*np.unique(classes, return_counts=True), strict=True)}
+    for place, at in enumerate(ranking.tolist()):
+        kept[classes[at]] -= 1
+        if not kept[classes[at]]:
+            return place
+    return len(ranking)
+
+
+def _is_high(parts: Explained) -> bool:
+    """Return whether the quantity is high, so that what pushes it up explains it."""
+    quantity, value = parts.quantity, parts.quantity.read(parts.value)
+    if quantity.percent:
+        return value >= 50
+    if parts.measure == "prediction":
+        return value >= float(parts.trained.train.targets.double().mean())
+    return value >= 0

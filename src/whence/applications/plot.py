@@ -83,7 +83,9 @@ def predicted_against_actual(verification: Agreement, *, ax: Axes | None = None)
     return verification.plot(ax)
 
 
-def acting(image: NDArray[Any], derivative: NDArray[Any], *, ax: Axes | None = None) -> Axes:
+def input_attribution(
+    image: NDArray[Any], derivative: NDArray[Any], *, ax: Axes | None = None
+) -> Axes:
     """Draw an image with its input attribution: red raises the measure, blue lowers it.
 
     Args:
@@ -99,7 +101,7 @@ def acting(image: NDArray[Any], derivative: NDArray[Any], *, ax: Axes | None = N
 
     Examples:
         >>> import numpy as np, whence
-        >>> ax = whence.plot.acting(np.eye(4), np.diag([1.0, -1.0, 0.5, 0.0]))
+        >>> ax = whence.plot.input_attribution(np.eye(4), np.diag([1.0, -1.0, 0.5, 0.0]))
         >>> len(ax.images)
         2
     """

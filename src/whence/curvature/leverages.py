@@ -22,7 +22,9 @@ from scipy.linalg.blas import dtrsm, dtrsv
 from scipy.linalg.lapack import dpotrf, dtrtri
 from torch import Tensor
 
+from whence.curvature.changes import SINGULAR
 from whence.curvature.exact import blocks
+from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput, NotPositiveDefinite
 from whence.linalg.operator import LinearOperator
 from whence.linear.objective import LinearExamples, LinearObjective
@@ -53,6 +55,28 @@ def leverages(
     return torch.cat(parts)
 
 
+def determines_itself(objective: Objective, where: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Return which training examples alone determine their own prediction: those of leverage 1.
+
+    Only least squares without a penalty has such examples: the only row of a category, or every row
+    where there are more columns than rows. Without one of them predictions are not unique in the
+    direction that it determined, and the fit takes the coefficients of least norm.
+
+    Args:
+        objective: R at θ̂.
+        where: Positions of the k examples.
+
+    Returns:
+        Whether the leverage wᵢ J H⁻¹ Jᵀ/n is 1 up to rounding, [k].
+    """
+    if not isinstance(objective, LinearObjective) or not objective.unpenalized_least_squares:
+        return np.zeros(len(where), dtype=bool)
+    inverse = prepare(objective, len(where)).inverse
+    one = leverages(objective, inverse, objective.train.subset(where))[:, 0, 0]
+    shares = objective.weights[where] / len(objective.train)
+    return np.asarray((1 - shares * one < SINGULAR).numpy())
+
+
 def in_columns(objective: Objective) -> LinearObjective | None:
     """Return the objective in X's own columns if `dual_leverages` takes it, else `None`.
 
@@ -60,10 +84,12 @@ def in_columns(objective: Objective) -> LinearObjective | None:
         objective: R at θ̂.
 
     Returns:
-        A wide objective of one output, or `None`.
+        A wide objective of one output with a penalty, or `None`.
     """
     columns = columns_of(objective)
-    return columns if columns is not None and columns.c == 1 else None
+    if columns is None or columns.c > 1 or not float(columns.l2[0]) > 0:
+        return None
+    return columns
 
 
 def dual_leverages(

@@ -137,6 +137,18 @@ def _prepare(
         smallest_eigenvalue=None if ends is None else ends[0],
         largest_eigenvalue=None if ends is None else ends[1],
         scored=scored,
+        notes=_dependent(objective),
+    )
+
+
+def _dependent(objective: Objective) -> tuple[str, ...]:
+    """Return a note if parameters are not unique."""
+    found = objective.dependent_columns if isinstance(objective, LinearObjective) else 0
+    if not found:
+        return ()
+    return (
+        f"Without a penalty {found} of the columns are linear combinations of others: predictions "
+        "are unique, single parameters are not. Their effects are those of least norm.",
     )
 
 

@@ -22,6 +22,7 @@ from whence.evaluation.correlation import (
     slope,
     spearman,
 )
+from whence.evaluation.expected import ExpectedChanges
 from whence.evaluation.figure import axes
 from whence.result import Card, Result
 
@@ -55,6 +56,7 @@ class Agreement(Result):
         slope_per_query: [q]; NaN where predictions do not vary.
         constant_predictions: Queries whose predictions do not vary.
         constant_outcomes: Queries whose actual changes do not vary.
+        expected: What the removals do on average, where a single one is mostly noise, or `None`.
     """
 
     predicted: Float
@@ -73,6 +75,7 @@ class Agreement(Result):
     slope_per_query: Float
     constant_predictions: tuple[int, ...]
     constant_outcomes: tuple[int, ...]
+    expected: ExpectedChanges | None = None
 
     @property
     def r(self) -> float:
@@ -93,19 +96,15 @@ class Agreement(Result):
         )
 
     def __str__(self) -> str:
-        """Return the comparison in one line."""
-        q, k = self.predicted.shape
-        queries = "" if q == 1 else f" and {q} queries"
-        return (
-            f"predicted vs retrained on {k} removals{queries}: "
-            f"R = {self.pearson:.4f}, slope = {self.slope:.3f}"
-        )
+        """Return the comparison in one line; a second one compares with mean changes."""
+        return "\n".join(self._lines())
 
     def card(self) -> Card:
         """Return the comparison, and the pairs."""
         low, high = self.pearson_interval
         return Card(
-            title=str(self),
+            title=self._lines()[0],
+            words=self._lines()[1:],
             facts={
                 "R": f"{self.pearson:.4f}",
                 f"{self.confidence:.0%} interval": f"{low:.3f} to {high:.3f}",
@@ -113,6 +112,16 @@ class Agreement(Result):
             },
             table=self.to_frame(),
         )
+
+    def _lines(self) -> tuple[str, ...]:
+        """Return the comparison, and that with mean changes where there are some."""
+        q, k = self.predicted.shape
+        queries = "" if q == 1 else f" and {q} queries"
+        line = (
+            f"predicted vs retrained on {k} removals{queries}: "
+            f"R = {self.pearson:.4f}, slope = {self.slope:.3f}"
+        )
+        return (line,) if self.expected is None else (line, self.expected.said(self.predicted))
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw actual against predicted changes, with the identity and the fitted line.

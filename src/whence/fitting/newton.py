@@ -8,6 +8,7 @@ from torch import Tensor
 from whence.curvature.exact import Hessian
 from whence.curvature.two_level import two_level
 from whence.errors import UnsupportedModel, warn_user
+from whence.fitting.least_norm import least_norm
 from whence.linalg.cg import CG
 from whence.linalg.operator import LinearOperator
 from whence.linalg.spectral import LowRank
@@ -15,6 +16,7 @@ from whence.linear.objective import LinearObjective
 from whence.objective.objective import Objective, risk, risk_gradient
 
 _ARRIVED = 1e-12  # gradient norm below which no step is worth while
+_NEGLIGIBLE = 1e-20  # share of R that a last step could still gain, in any unit of the columns
 _NEAR = 1e-10  # squared length of a step, beside the longest, after which none is worth while
 _DENSE = 3_000  # parameters up to which a Newton step factors the whole Hessian
 
@@ -42,7 +44,8 @@ def newton(
         UnsupportedModel: If R is not smooth and convex.
 
     Warns:
-        NotConvergedWarning: If the gradient norm could not be reached.
+        NotConvergedWarning: If the gradient norm could not be reached, and finishing would lower R
+            by more than 1e-20 of itself.
 
     Cost:
         A Hessian and its factor per step up to 3,000 parameters; conjugate gradients above.
@@ -69,7 +72,7 @@ def newton(
     flat = objective.flat_directions()
     if not factor and inverse is None and isinstance(objective, LinearObjective):
         inverse = two_level(objective)
-    slope = risk_gradient(objective)
+    slope, decrease = risk_gradient(objective), float("inf")
     for _ in range(max_steps):
         norm = float(slope.norm())
         if norm <= gradient_norm:
@@ -78,17 +81,17 @@ def newton(
             step = _solve(objective.dense_hessian() + flat @ flat.T, slope)
         else:  # more exactly as the minimum comes near
             step = _iterated(objective, slope, min(0.1, norm**0.5), inverse)
-        better = _backtrack(objective, step, slope)
+        better, decrease = _backtrack(objective, step, slope), float(slope @ step)
         if better is None:
             break
         objective, slope = better
-    if slope.norm() > gradient_norm:
+    if slope.norm() > gradient_norm and decrease > _NEGLIGIBLE * max(1.0, abs(risk(objective))):
         warn_user(
             f"Expected to reach a gradient norm of {gradient_norm:.1e}. Got "
             f"{float(slope.norm()):.1e}. Scale the features to similar ranges, or accept the "
             "stated norm."
         )
-    return objective
+    return least_norm(objective)
 
 
 def newton_steps(objective: Objective, steps: int, inverse: LinearOperator) -> Objective:
@@ -118,7 +121,7 @@ def newton_steps(objective: Objective, steps: int, inverse: LinearOperator) -> O
         objective, slope = better
         if decrease <= enough:
             break
-    return objective
+    return least_norm(objective)
 
 
 def _iterated(

@@ -21,12 +21,14 @@ from whence.errors import InvalidInput
 from whence.linear.examples import InputMap as InputMap
 from whence.linear.examples import LinearExamples as LinearExamples
 from whence.linear.features import DenseFeatures, Features, SparseFeatures
+from whence.linear.flat import flat_directions, null_space
 from whence.linear.hessian import data_hessian
 from whence.objective.cache import cached
-from whence.objective.losses import CrossEntropy, Loss
+from whence.objective.losses import CrossEntropy, Loss, SquaredError
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, Statistics
 from whence.objective.trained import Examples
+from whence.tiles import tiles
 
 _TILE = 2**25  # numbers in one temporary: 256 MB of float64
 _ROWS = 4096  # rows whose products with one output's columns are held at once
@@ -106,20 +108,42 @@ class LinearObjective(Objective):
         return replace(self, train=train, weights=weights, statistics=None)
 
     def flat_directions(self) -> Tensor:
-        """Return the equal shifts of all classes' unpenalized parameters under softmax, [p, r]."""
-        c, p = self.c, len(self.params)
-        free = torch.nonzero(self.l2 == 0).flatten()
-        if not isinstance(self.loss, CrossEntropy) or len(free) == 0:
-            return self.params.new_zeros(p, 0)
-        columns, places = np.unique(self._column_of(free).numpy(), return_inverse=True)
-        directions = self.params.new_zeros(p, len(columns))
-        directions[free, torch.from_numpy(places)] = c**-0.5
-        return directions
+        """Return where R is constant, [p, r]: dependent columns, shifts under softmax."""
+        c, d = self.c, len(self.params) // self.c
+        columns = self._unpenalized
+        if not len(columns):
+            return self.params.new_zeros(len(self.params), 0)
+        shifts = isinstance(self.loss, CrossEntropy)
+        inside = flat_directions(self._null_space, columns, c, d, shifts=shifts)
+        if self.constant is None:
+            return inside.flatten(0, 1)
+        return torch.cat([inside[:, :-1].flatten(0, 1), inside[:, -1]])
 
-    def _column_of(self, indices: Tensor) -> Tensor:
-        """Return which column of X (the last: the constant) each parameter multiplies."""
-        d, c = self.train.features.shape[1], self.c
-        return torch.where(indices < c * d, indices % d, torch.full_like(indices, d))
+    @property
+    def dependent_columns(self) -> int:
+        """How many combinations of unpenalized columns vanish on every training row."""
+        return self._null_space.shape[1] if len(self._unpenalized) else 0
+
+    @property
+    def unpenalized_least_squares(self) -> bool:
+        """Whether this is least squares with columns that have no penalty."""
+        d = self.train.features.shape[1]
+        return isinstance(self.loss, SquaredError) and bool((self._unpenalized < d).any())
+
+    @property
+    def _unpenalized(self) -> Tensor:
+        """Positions of the columns of X (the last: the constant) without a penalty."""
+        free, c = self.l2 == 0, self.c
+        if self.constant is None:
+            return free.reshape(c, -1).all(0).nonzero().flatten()
+        both = torch.cat([free[:-c].reshape(c, -1), free[-c:].unsqueeze(1)], 1)
+        return both.all(0).nonzero().flatten()
+
+    @cached_property
+    def _null_space(self) -> Tensor:
+        """Combinations of unpenalized columns that vanish on every training row, [u, k]."""
+        features, weights = self.train.features, self.weights
+        return null_space(features, weights, self.constant, self._unpenalized)
 
     def dense_hessian(self) -> Tensor:
         """Return ∇²R(θ̂), [p, p]: one weighted Gram matrix per pair of outputs.
@@ -224,8 +248,7 @@ class LinearObjective(Objective):
             e, coef = e[:, 1:], coef[1:] - coef[:1]
             intercept = None if intercept is None else intercept[1:] - intercept[:1]
         total = torch.zeros(len(rows), v.shape[1], dtype=v.dtype)
-        for start in range(0, len(rows), _ROWS):
-            tile = slice(start, start + _ROWS)
+        for tile in tiles(len(rows), budget=_ROWS):
             part = rows.features.rows(tile)
             for a in range(len(coef)):
                 column = part.matmul(coef[a])
@@ -304,7 +327,7 @@ class LinearObjective(Objective):
         numbers = self.train.features.numbers
         in_cache = _CACHE // (numbers * self.params.element_size())
         step = max(1, min(_TILE // max(1, self.c * k), max(256, in_cache)))
-        return (slice(start, min(n, start + step)) for start in range(0, n, step))
+        return tiles(n, budget=step)
 
     def _split(self, v: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return V as coefficients [c, d, k] and scaled intercepts [c, k]."""

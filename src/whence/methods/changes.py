@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.curvature.changes import GroupChange
+from whence.curvature.damping import CurvatureName
 from whence.curvature.exact import Gradients
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Solver
 from whence.methods.choose import chosen, default_method
+from whence.methods.edits import edit_by_method
 from whence.methods.fit_quality import diagnostics
 from whence.methods.influence import Influence
 from whence.methods.leave_one_out import converged, refit_without
@@ -48,6 +50,7 @@ def group_effect(
     method: Method | None = None,
     solver: Solver | None = None,
     damping: float | None = None,
+    curvature: CurvatureName = "auto",
 ) -> Floats:
     """Predict how each query's measure changes if a set of training examples is removed together.
 
@@ -64,6 +67,8 @@ def group_effect(
             "refit", "first" if `None`.
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        curvature: "hessian", "ggn" (the Gauss–Newton matrix) or "auto": the exact Hessian of a
+            convex objective or at a strict minimum, elsewhere the damped Gauss–Newton matrix.
 
     Returns:
         Changes, [q]; in nats for the loss.
@@ -112,11 +117,11 @@ def group_effect(
                 f"Expected order='first' or 'refit' with method={method!r}, whose scores add up. "
                 f"Got {order!r}, which is an order of influence."
             )
-        found = chosen(objective, method, solver, damping).fit(objective)
+        found = chosen(objective, method, solver, damping, curvature).fit(objective)
         scores = found.scores(queries, measure=measure, indices=where)
         return np.asarray(scores.values.sum(1), dtype=np.float64)
     smooth = objective_of(objective)
-    prepared = prepare(smooth, 1, solver=solver, damping=damping)
+    prepared = prepare(smooth, 1, solver=solver, damping=damping, curvature=curvature)
     quantity, encoded = measure_of(smooth.loss, measure), smooth.examples(queries)
     if _follows(smooth, order, where):
         change = partial(without, where=where)
@@ -139,10 +144,12 @@ def edit(
     y_new: Any,
     queries: Data,
     *,
-    order: Order | Literal["refit"] = "newton",
+    order: Order | Literal["refit"] | None = None,
     measure: MeasureLike = "loss",
+    method: Method | None = None,
     solver: Solver | None = None,
     damping: float | None = None,
+    curvature: CurvatureName = "auto",
 ) -> Floats:
     """Predict how each query's measure changes if a training example is replaced by another.
 
@@ -156,10 +163,14 @@ def edit(
         x_new: The new input, in the user's own form.
         y_new: The new target.
         queries: (X, y) of q queries, or of one.
-        order: "first", "newton" or "refined"; "refit" fits again on the edited data.
+        order: "first", "newton" or "refined", "newton" if `None`; "refit" fits again on the edited
+            data. Trees take "refit" or `None`.
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+        method: What follows the edit; influence if `None`, and for trees their own method.
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        curvature: "hessian", "ggn" (the Gauss–Newton matrix) or "auto": the exact Hessian of a
+            convex objective or at a strict minimum, elsewhere the damped Gauss–Newton matrix.
 
     Returns:
         Changes, [q]; in nats for the loss.
@@ -184,6 +195,11 @@ def edit(
         >>> bool(abs(unchanged).max() < 1e-12)
         True
     """
+    named = chosen(objective, method, solver, damping)
+    if not isinstance(named, Influence):
+        return edit_by_method(objective, named, index, (x_new, y_new), queries, order, measure)
+    solver, damping = named.solver, named.damping
+    order = order or ("newton" if method is None else named.order)
     if order != "refit":
         check_order(order)
     objective = objective_of(objective)
@@ -197,7 +213,7 @@ def edit(
     if order == "refit":
         return _refitted_edit(objective, int(where[0]), new, encoded, measure)
     c = objective.outputs(new).shape[1]
-    prepared = prepare(objective, 2 * c, solver=solver, damping=damping)
+    prepared = prepare(objective, 2 * c, solver=solver, damping=damping, curvature=curvature)
     diagnostics(objective, prepared)
     quantity = measure_of(objective.loss, measure)
     whole = order == "refined" and objective.statistics is not None
@@ -278,64 +294,6 @@ def _through_statistics(
     return shares.new_zeros(len(encoded)) if through is None else through[:, index] - through[:, -1]
 
 
-def relabel_gain(
-    objective: Objective,
-    where: NDArray[np.intp],
-    targets: Tensor,
-    queries: Data,
-    *,
-    measure: MeasureLike = "loss",
-    solver: Solver | None = None,
-    damping: float | None = None,
-) -> Floats:
-    """Predict by how much the queries' mean measure falls if examples get other labels, each alone.
-
-    (1/n) ∇m̄ᵀ H⁻¹ (w′ᵢ g(xᵢ, y′) − wᵢ g(xᵢ, yᵢ)), w′ with the weight of the other class.
-
-    Args:
-        objective: R at θ̂.
-        where: Positions of the k examples.
-        targets: The other labels, encoded, [k].
-        queries: (X, y) of the queries.
-        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
-        solver: What inverts the curvature; chosen by cost if `None`.
-        damping: λ >= 0 added to the curvature; chosen by rule if `None`.
-
-    Returns:
-        Falls of the mean measure, [k].
-
-    Cost:
-        One solve.
-
-    References:
-        Koh & Liang (2017), section 2.2, equation 3.
-
-    Examples:
-        >>> import torch, whence
-        >>> from sklearn.datasets import load_iris
-        >>> from sklearn.linear_model import LogisticRegression
-        >>> X, y = load_iris(return_X_y=True)
-        >>> model = LogisticRegression(tol=1e-8, max_iter=1000).fit(X, y)
-        >>> objective = whence.from_sklearn(model, X, y)
-        >>> same = relabel_gain(objective, np.array([3]), torch.tensor([0]), (X, y))
-        >>> float(abs(same[0]))
-        0.0
-    """
-    examples = objective.examples(queries)
-    prepared = prepare(objective, 1, solver=solver, damping=damping)
-    mean = objective.params.new_full((len(examples), 1), 1 / len(examples))
-    gradient = Gradients(objective, examples, measure_of(objective.loss, measure)).rmatmat(mean)
-    direction = prepared.inverse.matmat(gradient)
-    here = objective.train.subset(where)
-    there = here.relabeled(targets)
-    weights = weights_there = objective.weights[where].unsqueeze(1)
-    if objective.statistics is not None:
-        weights_there = objective.statistics.weights_as(where, targets).unsqueeze(1)
-    change = weights_there * objective.gradient_dot(there, objective.loss, direction)
-    change = change - weights * objective.gradient_dot(here, objective.loss, direction)
-    return as_array(change.squeeze(1) / len(objective.train))
-
-
 def perturbation(
     objective: Trained,
     indices: Indices,
@@ -345,6 +303,7 @@ def perturbation(
     measure: MeasureLike = "loss",
     solver: Solver | None = None,
     damping: float | None = None,
+    curvature: CurvatureName = "auto",
 ) -> Floats:
     """Return the derivative of the query's measure in each input feature of training examples.
 
@@ -359,6 +318,8 @@ def perturbation(
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        curvature: "hessian", "ggn" (the Gauss–Newton matrix) or "auto": the exact Hessian of a
+            convex objective or at a strict minimum, elsewhere the damped Gauss–Newton matrix.
 
     Returns:
         Derivatives, [k, d] in the user's own input features (or [k, *shape] for images); nats per
@@ -382,7 +343,7 @@ def perturbation(
         >>> whence.perturbation(objective, [0, 1], (X[9], y[9])).shape
         (2, 10)
     """
-    found = chosen(objective, method, solver, damping).fit(objective)
+    found = chosen(objective, method, solver, damping, curvature).fit(objective)
     where = positions(objective, indices)
     quantity = measure_of(objective.loss, measure)
     return as_array(found.input_gradient(objective.examples(query), quantity, where))

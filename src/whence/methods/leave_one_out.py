@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from whence.curvature.changes import SingleChanges, tiles
+from whence.curvature.changes import SingleChanges, change_tiles
+from whence.curvature.leverages import determines_itself
 from whence.curvature.minimum import gradient
 from whence.curvature.prepare import prepare
 from whence.curvature.reweighting import Reweightings
@@ -166,17 +167,18 @@ def shares_a_factor(trained: Trained, where: Positions) -> NDArray[np.bool_]:
 
     Returns:
         True where a convex objective loses the example's own weight alone, or with weights of
-        others, but keeps its features, [k].
+        others, but keeps its features and does not alone determine its prediction, [k].
     """
-    none, every = np.zeros(len(where), dtype=bool), np.ones(len(where), dtype=bool)
+    none = np.zeros(len(where), dtype=bool)
     if not isinstance(trained, Objective) or not trained.convex:
         return none
+    share = ~determines_itself(trained, where)
     if trained.statistics is None:
-        return every
+        return share
     hinge = isinstance(trained, LinearObjective) and is_hinge(trained.trained_loss)
     if hinge and trained.statistics.reweights:
         return none
-    return trained.statistics.only_weights(where)
+    return share & trained.statistics.only_weights(where)
 
 
 def converged(trained: Trained) -> Trained:
@@ -264,7 +266,7 @@ def _removals(objective: Objective, nearby: Objective, where: NDArray[np.intp]) 
         return
     c = objective.outputs(objective.train.subset(where[:1])).shape[1]
     inverse = prepare(nearby, len(where) * c).inverse
-    for tile in tiles(objective, len(where), c):
+    for tile in change_tiles(objective, len(where), c):
         yield _refit_together(objective, removal(objective, inverse, where[tile]), where[tile])
 
 

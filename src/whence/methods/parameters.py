@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whence.curvature.changes import tiles
+from whence.curvature.changes import change_tiles
+from whence.curvature.damping import CurvatureName
 from whence.curvature.prepare import Prepared, prepare
 from whence.linalg.solver import Inverse, Solver
 from whence.methods.fit_quality import diagnostics
@@ -26,6 +27,7 @@ def influence_on_parameters(
     order: Order = "first",
     solver: Solver | None = None,
     damping: float | None = None,
+    curvature: CurvatureName = "auto",
 ) -> Floats:
     """Predict how the fitted parameters change if each training example is removed.
 
@@ -37,6 +39,8 @@ def influence_on_parameters(
         order: "first", "newton" or "refined".
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        curvature: "hessian", "ggn" (the Gauss–Newton matrix) or "auto": the exact Hessian of a
+            convex objective or at a strict minimum, elsewhere the damped Gauss–Newton matrix.
 
     Returns:
         Changes of the user's own parameters, [k, p]: for scikit-learn `coef_` row by row, then
@@ -65,7 +69,9 @@ def influence_on_parameters(
     objective = objective_of(objective)
     where = positions(objective, indices)
     c = objective.outputs(objective.train.subset(where[:1])).shape[1]
-    prepared = prepare(objective, len(where) * c, solver=solver, damping=damping)
+    prepared = prepare(
+        objective, len(where) * c, solver=solver, damping=damping, curvature=curvature
+    )
     if order == "first":
         changes = _first_changes(objective, prepared.inverse, where)
     else:
@@ -81,7 +87,7 @@ def _evaluated_changes(
     alone = moves_more(objective, order, where)
     together = np.flatnonzero(~alone)
     parts, c = [], objective.outputs(objective.train.subset(where[:1])).shape[1]
-    for tile in tiles(objective, len(together), c):
+    for tile in change_tiles(objective, len(together), c):
         change = removal(objective, prepared.inverse, where[together[tile]])
         deltas = change.newton()
         if order == "refined":

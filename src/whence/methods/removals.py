@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.curvature.changes import SingleChanges, single_changes
+from whence.curvature.leverages import determines_itself
 from whence.curvature.reweighting import Reweightings, kept_without
 from whence.fitting.hinge import fit_hinge, is_hinge
 from whence.fitting.newton import newton_steps
@@ -61,14 +62,16 @@ def moves_more(objective: Objective, order: Order, where: NDArray[np.intp]) -> N
         where: Positions, [k].
 
     Returns:
-        True where the removal changes more than weights, [k]; in the refined order also where the
-        minimum moves from piece to piece, as a true hinge's does.
+        True where the removal changes more than weights, [k]; also where an example alone
+        determines its prediction, and in the refined order where the minimum moves from piece to
+        piece, as a true hinge's does.
     """
     if order == "refined" and is_piecewise(objective):
         return np.ones(len(where), dtype=bool)
+    alone = determines_itself(objective, where)
     if objective.statistics is None:
-        return np.zeros(len(where), dtype=bool)
-    return ~objective.statistics.only_weights(where)
+        return alone
+    return alone | ~objective.statistics.only_weights(where)
 
 
 def unsettled(

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.curvature.damping import CurvatureName
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
@@ -29,6 +30,7 @@ from whence.objective.objective import Objective
 from whence.objective.trained import Examples
 from whence.result import Card, Result
 from whence.scores import Diagnostics
+from whence.tiles import tiles
 
 _TILE = 2**25  # numbers of J V that stand at once: 128 MB of float32
 
@@ -81,6 +83,7 @@ def influence_by_token(
     indices: Indices | None = None,
     solver: Solver | None = None,
     damping: float | None = None,
+    curvature: CurvatureName = "auto",
 ) -> TokenScores:
     """Split the influence of each training sequence among its target tokens.
 
@@ -97,6 +100,8 @@ def influence_by_token(
             that `whence.influence` put first.
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        curvature: "hessian", "ggn" (the Gauss–Newton matrix) or "auto": the exact Hessian of a
+            convex objective or at a strict minimum, elsewhere the damped Gauss–Newton matrix.
 
     Returns:
         The parts, values [q, k, t]; in nats for the loss. Padding and ignored targets have 0.
@@ -135,10 +140,9 @@ def influence_by_token(
             f"Expected a model of sequences, with outputs [b, t, c]. Got outputs [b, "
             f"{', '.join(map(str, shape[1:]))}]. Use whence.influence."
         )
-    prepared = prepare(objective, len(encoded), solver=solver, damping=damping)
+    prepared = prepare(objective, len(encoded), solver=solver, damping=damping, curvature=curvature)
     solution = prepared.inverse.solve(objective.gradient_columns(encoded, quantity))
-    step = max(1, _TILE // (shape.numel() * len(encoded)))
-    parts = list(_parts(objective, candidates, solution.value, step))
+    parts = list(_parts(objective, candidates, solution.value))
     scale = objective.weights[where] / len(objective.train)
     return TokenScores(
         values=as_array(torch.cat(parts, 1) * scale.reshape(1, -1, 1)),
@@ -151,9 +155,10 @@ def influence_by_token(
     )
 
 
-def _parts(objective: Objective, examples: Examples, v: Tensor, step: int) -> Iterator[Tensor]:
-    """Yield Σ_c ∂ℓ/∂f_{btc} (J V)_{btc} of at most `step` examples at once, [k, b, t]."""
-    for start in range(0, len(examples), step):
-        part = examples.subset(np.arange(start, min(len(examples), start + step)))
+def _parts(objective: Objective, examples: Examples, v: Tensor) -> Iterator[Tensor]:
+    """Yield Σ_c ∂ℓ/∂f_{btc} (J V)_{btc} of a few examples at once, [k, b, t]."""
+    numbers = objective.outputs(examples.subset(np.arange(1))).numel() * v.shape[1]
+    for tile in tiles(len(examples), numbers, _TILE):
+        part = examples.subset(np.arange(tile.start, tile.stop))
         slopes = objective.loss.gradient(objective.outputs(part), part.targets)
         yield torch.einsum("btc,btck->kbt", slopes, objective.jvp(part, v))

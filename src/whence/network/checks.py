@@ -176,21 +176,22 @@ def check_accepted(
 def _accepted(outputs: Callable[[Any], Tensor], inputs: Any) -> Tensor:
     """Return the outputs of a first call, or say why there are none."""
     try:
-        return outputs(inputs)
+        found = outputs(inputs)
+    except WhenceError:
+        raise
     except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:
-        if isinstance(error, WhenceError):
-            raise
-        if "meta" in str(error):
-            raise UnsupportedModel(
-                "Expected a module that reads each parameter by its own name. Got one that keeps "
-                "a reference of its own to a parameter, such as a list of tensors made once. Use "
-                "nn.ParameterList, or read self.name in forward."
-            ) from error
         shapes = ", ".join(f"{p.dtype} {list(p.shape)}" for p in tree_leaves(inputs))
         raise InvalidInput(
             f"Expected inputs that the model can take. Got {shapes}, of which it says: "
             f"{error}. Call the model on a few of them yourself first."
         ) from error
+    if bool(torch.isnan(found).any()):
+        raise InvalidInput(
+            "Expected outputs that are numbers. Got NaN on the first examples. If the model "
+            "itself gives numbers on them, it keeps a reference of its own to a parameter, such as "
+            "a list of tensors made once: use nn.ParameterList, or read self.name in forward."
+        )
+    return found
 
 
 def check_finite(losses: Tensor, ids: NDArray[Any]) -> None:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate
 from whence.errors import InvalidInput, NotDeterministic
 from whence.objective.arrays import first_not_finite, shared
 from whence.objective.trained import Examples
+from whence.tiles import tiles
 
 Reader = Callable[[list[Mapping[str, Any]]], tuple[Any, Any]]
 
@@ -49,8 +50,7 @@ class ModuleExamples(Examples):
 
     def batches(self, size: int) -> Iterator[tuple[slice, Any, Tensor]]:
         """Yield slices of at most `size` examples with their inputs and targets."""
-        for start in range(0, len(self), size):
-            part = slice(start, start + size)
+        for part in tiles(len(self), budget=size):
             yield part, tree_map(lambda tensor, s=part: tensor[s], self.inputs), self.targets[part]
 
 
@@ -129,10 +129,10 @@ class Encoder:
 
     def _columns(self, data: Mapping[str, Any]) -> tuple[Any, Any]:
         """Return x and y of a dict: one example, or columns of many."""
-        if self.rows is None:
-            return _pair(data)
         if not data:
             raise InvalidInput("Expected at least one example. Got an empty dict.")
+        if self.rows is None:
+            return _pair(data)
         first: Any = next(iter(data.values()))
         one = np.ndim(first) == 0 or np.ndim(first[0]) == 0
         return self.rows([data] if one else _rows_of(data))
@@ -144,11 +144,11 @@ class Encoder:
         items = [data[i] for i in range(len(data))]
         dicts = all(isinstance(item, Mapping) for item in items)
         stack = self.rows if self.rows is not None and dicts else _stacked
-        pairwise = zip(tree_leaves(stack([items[0]])), tree_leaves(stack([data[0]])), strict=True)
-        if not all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in pairwise):
+        first, again = (tree_leaves(stack([item])) for item in (items[0], data[0]))
+        if not all(map(_equal, first, again)):
             raise NotDeterministic(
                 "Expected a data set that gives the same example when asked twice. Got two "
-                "different ones for index 0. Remove random augmentation, or store its outcome."
+                "different ones for index 0. Remove random augmentation, or store its results."
             )
         return stack(items)
 
@@ -178,7 +178,7 @@ def _refuse_streams(data: Any) -> None:
     """Raise for data whose examples have no positions."""
     if isinstance(data, DataLoader):
         raise InvalidInput(
-            "Expected a data set, whose examples keep their places. Got a DataLoader, which may "
+            "Expected a data set, whose examples have positions. Got a DataLoader, which may "
             "shuffle. Pass loader.dataset."
         )
     if isinstance(data, IterableDataset) or type(data).__name__ == "IterableDataset":
@@ -209,12 +209,19 @@ def _target(item: Mapping[str, Any]) -> str | None:
     return next((name for name in _TARGETS if name in item), None)
 
 
+def _equal(one: Any, other: Any) -> bool:
+    """Return whether two parts of an item are the same."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return torch.equal(one, other)
+    return bool(np.all(one == other))
+
+
 def _nested(inputs: Any) -> Any:
     """Return inputs with lists of plain numbers as arrays; lists of tensors are a nesting."""
     if isinstance(inputs, Mapping):
         return {name: _nested(part) for name, part in inputs.items()}
     tensors = all(isinstance(leaf, Tensor | np.ndarray) for leaf in tree_leaves(inputs))
-    return np.asarray(inputs) if isinstance(inputs, list) and not tensors else inputs
+    return _numbers(inputs, "input") if isinstance(inputs, list) and not tensors else inputs
 
 
 def _stacked(items: list[Any]) -> tuple[Any, Any]:
@@ -254,7 +261,7 @@ def _pair(item: Any) -> tuple[Any, Any]:
 
 
 def _column(value: Any, name: str) -> Tensor:
-    """Return what stands under a name in a dict as a tensor."""
+    """Return the value of a key of a dict as a tensor."""
     return value if isinstance(value, Tensor) else _numbers(value, f"{name!r} column")
 
 
@@ -263,7 +270,8 @@ def _check_alike(queries: ModuleExamples, train: ModuleExamples) -> None:
     (got, form), (expected, own) = tree_flatten(queries.inputs), tree_flatten(train.inputs)
     if form != own:
         raise InvalidInput(
-            f"Expected queries (x, y) with x nested as in the training data, {own}. Got {form}."
+            f"Expected queries (x, y) with x as in the training data, {_form(train.inputs)}. "
+            f"Got {_form(queries.inputs)}."
         )
     for mine, theirs in zip((*got, queries.targets), (*expected, train.targets), strict=True):
         same = mine.is_floating_point() == theirs.is_floating_point()
@@ -273,3 +281,12 @@ def _check_alike(queries: ModuleExamples, train: ModuleExamples) -> None:
                 f"[q, {', '.join(map(str, theirs.shape[1:]))}]. Got {mine.dtype} of shape "
                 f"{list(mine.shape)}."
             )
+
+
+def _form(inputs: Any) -> str:
+    """Return how inputs are nested, in words."""
+    if isinstance(inputs, Mapping):
+        return f"a dict with {', '.join(map(repr, inputs))}"
+    if isinstance(inputs, tuple | list):
+        return f"a {type(inputs).__name__} of {len(inputs)}"
+    return "a tensor"

@@ -1,8 +1,9 @@
 """A torch module as a function of some of its parameters: (θ, x) ↦ f_θ(x), θ flat or by name.
 
-The copy of a module holds no values of the selected parameters, only their shapes: each call brings
-them. A module that reads a parameter by another way than its own name, such as a list of tensors
-made once, fails at its first call and is not differentiated as if it were constant.
+The copy of a module holds no values of the selected parameters: each call brings them. They are
+NaN in the copy, in no memory, so that a module that reads a parameter by another way than its own
+name, such as a list of tensors made once, is found out at its first call and not differentiated as
+if it were constant.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ class FunctionalModule:
     `lock` makes those of several threads follow each other. Backward passes do not need it.
 
     Attributes:
-        model: A copy of the user's module. The selected parameters have shapes and no values; the
-            others are constants.
+        model: A copy of the user's module. The selected parameters are NaN; the others are
+            constants.
         shapes: Name and shape of each selected parameter, in the order of θ.
-        constants: Values of parameters without values that are not selected.
+        constants: Values of other parameters that are NaN in the copy.
         lock: Held during a forward pass.
         notes: What a reader of results must know about the copy, a sentence each.
     """
@@ -56,7 +57,10 @@ class FunctionalModule:
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled and copied: all but the lock."""
         with self.lock:
-            model = copy.deepcopy(self.model)
+            own = {*self.shapes, *self.constants}
+            named = self.model.named_parameters()
+            memo: dict[int, Any] = {id(value): value for name, value in named if name in own}
+            model = copy.deepcopy(self.model, memo)
         return {
             "model": model,
             "shapes": dict(self.shapes),
@@ -94,9 +98,11 @@ class FunctionalModule:
         if not isinstance(value, Tensor):
             raise UnsupportedModel(
                 f"Expected a model that returns one tensor. Got {type(value).__name__}. "
-                "Wrap it in a module that returns the logits."
+                "Wrap it in a module that returns the logits; models of the transformers library "
+                "are wrapped by whence.from_transformers."
             )
-        return value
+        # Some modules compute in a precision of their own, and some of those answer in it.
+        return value.to(next(iter(parameters.values())).dtype)
 
     @cached_property
     def slices(self) -> dict[str, slice]:
@@ -210,10 +216,9 @@ def functional(
     flat = torch.cat([parameter.detach().flatten() for parameter in selected.values()]).to(chosen)
     if not torch.isfinite(flat.sum()) and not torch.isfinite(flat).all():
         raise InvalidInput("Expected finite parameters. Got NaN or infinity: the training failed.")
+    unknown = torch.full((), torch.nan, dtype=chosen, device=flat.device)
     memo: dict[int, Any] = {
-        id(parameter): nn.Parameter(
-            torch.empty(parameter.shape, dtype=chosen, device="meta"), requires_grad=False
-        )
+        id(parameter): nn.Parameter(unknown.expand(parameter.shape), requires_grad=False)
         for parameter in selected.values()
     }
     try:
@@ -221,7 +226,7 @@ def functional(
     except (RuntimeError, TypeError) as error:
         raise UnsupportedModel(
             f"Expected a module that copy.deepcopy copies. Got one of which it says: {error}. "
-            "Detach the tensors that it keeps, and remove hooks such as torch.nn.utils.weight_norm."
+            "Detach the tensors that it stores; remove hooks such as torch.nn.utils.weight_norm."
         ) from error
     copied.requires_grad_(False)
     if chosen != own:

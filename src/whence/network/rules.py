@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from whence.network.checks import check_losses, check_repeatable
 from whence.network.examples import ModuleExamples
 from whence.network.gradients import Contribution
-from whence.network.layers import Use, contribution, multiplies
+from whence.network.layers import ModuleCall, contribution, multiplies
 from whence.network.links import linked
 from whence.network.objective import BATCH, PROBE, ModuleObjective
 
@@ -56,7 +56,7 @@ def module_objective(objective: ModuleObjective, batch_size: int | None) -> Modu
         batch_size=batch_size or _cached_batch(objective),
     )
     plain = replace(objective, factored=_agreeing(objective))
-    # An embedding of positions does not see the examples; its output can be repeated for each.
+    # A position embedding is called once per batch; its output can be expanded to each example.
     shared = frozenset(
         name
         for module, held in plain.owners.items()
@@ -65,12 +65,12 @@ def module_objective(objective: ModuleObjective, batch_size: int | None) -> Modu
     )
     if not shared:
         return plain
-    spread = replace(objective, spread=shared)
+    expanded = replace(objective, expanded=shared)
     try:
-        agreeing = _agreeing(spread)
+        agreeing = _agreeing(expanded)
     except (RuntimeError, ValueError, TypeError):  # the model relies on the shape it gave
         return plain
-    return replace(plain, factored=plain.factored | agreeing, spread=shared & agreeing)
+    return replace(plain, factored=plain.factored | agreeing, expanded=shared & agreeing)
 
 
 def _cached_batch(objective: ModuleObjective) -> int:
@@ -100,18 +100,18 @@ def _agreeing(objective: ModuleObjective) -> frozenset[str]:
     found: dict[str, list[Contribution]] = {}
     rounding: dict[str, float] = {}
     unknown: set[str] = set()
-    for use, delta, own, name in _calls(objective, few):
-        piece = None if delta is None else contribution(use, own, delta, len(few))
+    for call, delta, own, name in _calls(objective, few):
+        piece = None if delta is None else contribution(call, own, delta, len(few))
         if delta is None or piece is None:
             unknown.add(name)
         else:
             found.setdefault(name, []).append(piece)
-            rounding[name] = max(rounding.get(name, 0.0), _terms(use, own, delta))
+            rounding[name] = max(rounding.get(name, 0.0), _terms(call, own, delta))
     agreeing = {name for name in found if name not in unknown}
     eps = torch.finfo(objective.params.dtype).eps
     for b in range(len(few)):
         one = few.subset(np.arange(b, b + 1))
-        exact = objective.alone(one.inputs, one.targets, objective.loss.gradient)
+        exact = objective.per_example.alone(one.inputs, one.targets, objective.loss.gradient)
         sizes = {name: _largest(piece) for name, piece in exact.items()}
         whole = max(sizes.values())
         seed = torch.eye(len(few)).to(objective.params)[:, b : b + 1]
@@ -126,23 +126,23 @@ def _agreeing(objective: ModuleObjective) -> frozenset[str]:
 
 def _calls(
     objective: ModuleObjective, few: ModuleExamples
-) -> Iterator[tuple[Use, Tensor | None, str, str]]:
+) -> Iterator[tuple[ModuleCall, Tensor | None, str, str]]:
     """Yield each call of a layer on a few examples, with its output gradient, by parameter."""
     together = replace(objective, batch_size=len(few))
-    ((_, uses, passes),) = together.traced(
+    ((_, calls, passes),) = together.traced(
         lambda f, t: objective.loss.gradient(f, t).unsqueeze(-1), few
     )
-    for use, delta in zip(uses, next(iter(passes), ()), strict=True):
-        for own, name in objective.owners[use.module]:
-            yield use, delta, own, name
+    for call, delta in zip(calls, next(iter(passes), ()), strict=True):
+        for own, name in objective.owners[call.module]:
+            yield call, delta, own, name
 
 
-def _terms(use: Use, own: str, delta: Tensor) -> float:
+def _terms(call: ModuleCall, own: str, delta: Tensor) -> float:
     """Return the size of one term of the sum that makes a gradient, times the root of their number.
 
     That is, in units of the last place, what rounding leaves of a sum that cancels.
     """
-    factor = _largest(use.inputs) if own == "weight" and multiplies(use.module) else 1.0
+    factor = _largest(call.inputs) if own == "weight" and multiplies(call.module) else 1.0
     return factor * _largest(delta) * math.sqrt(delta.numel() / len(delta))
 
 

@@ -276,8 +276,8 @@ def objective_of(trained: Trained) -> Objective:
         return objective
     raise UnsupportedModel(
         "Expected a model with derivatives in its parameters: a linear model, a torch module or a "
-        f"recorded training. Got {trained!r}. Use a method that refits or compares predictions, "
-        "such as whence.LeaveOneOut()."
+        f"recorded training. Got {trained!r}. Use a method that fits it again: whence.Retrained(), "
+        "or whence.LeaveOneOut()."
     )
 
 

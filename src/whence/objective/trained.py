@@ -74,6 +74,8 @@ class Trained(ABC):
         loss: ℓ, as differentiated by influence.
         trained_loss: ℓ as it was minimized; differs from `loss` where that is smoothed.
         convex: Whether the fit is the unique minimum of a convex objective.
+        jumps: Whether a fit may change abruptly as one example goes, as the splits of trees do, so
+            that a single refit without it is mostly noise.
         classes: The user's names of the classes, in the order of the encoded targets; empty for
             a regression.
         notes: What a reader of the results must know about the model, a sentence each.
@@ -84,6 +86,7 @@ class Trained(ABC):
     loss: Loss
     trained_loss: Loss
     convex: bool
+    jumps: bool = False
     classes: tuple[Any, ...]
     notes: tuple[str, ...]
 
@@ -115,6 +118,11 @@ class Trained(ABC):
         Warns:
             NotConvergedWarning: If the fit has not converged.
         """
+
+    @property
+    def instant(self) -> bool:
+        """Whether a refit costs no more than a prediction: each example can be removed for real."""
+        return False
 
     @property
     def together(self) -> int:

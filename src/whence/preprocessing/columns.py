@@ -62,7 +62,7 @@ class Table:
         places = np.array(_safe_indexing(chosen, which, axis=1), dtype=np.int64).ravel()
         if np.ndim(part) < 2 or not self.numeric[places].all():
             return part
-        return self.numbers[:, torch.from_numpy(places)]
+        return self.numbers[:, torch.from_numpy(places.copy())]
 
 
 def table(rows: Any) -> Table | None:

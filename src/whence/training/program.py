@@ -1,6 +1,6 @@
 r"""A training run as a function: the model, loss and data that its steps differentiate.
 
-θ is one flat vector [p] of the model's trainable parameters. A step sees the batch loss
+θ is one flat vector [p] of the model's trainable parameters. A step takes the batch loss
 L(θ, w) = (1/b) Σ wᵢ ℓᵢ(θ), whose divisor is the batch size, not the sum of the weights.
 """
 
@@ -33,6 +33,7 @@ from whence.network.transformers import Logits, Rows, task_of
 from whence.objective.derived_losses import CallableLoss
 from whence.objective.losses import Loss
 from whence.objective.measures import OutputFunction
+from whence.storage import digest
 from whence.training.tracing import Traced
 
 # Different numbers of examples to which batches of one size, less those left out, are rounded up.
@@ -76,6 +77,19 @@ class Program:
         given = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
         return partial(Program, **given), ()
 
+    def identity(self) -> dict[str, str]:
+        """Return what decides a training besides weights and recipe, by name, as digests."""
+        module, inputs = self.module, self.train.inputs
+        held = dict(module.model.named_parameters())
+        fixed = [value for name, value in held.items() if name not in module.shapes]
+        shapes = [(name, list(shape)) for name, shape in module.shapes.items()]
+        return {
+            "architecture": f"{module.model!r} {shapes}",
+            "start": digest(self.start, *fixed, *module.model.buffers()),
+            "data": digest(*tree_leaves(inputs), self.train.targets, str(tree_structure(inputs))),
+            "loss": _name(self.loss),
+        }
+
     def parameters(self) -> Tensor:
         """Return the parameters that the model starts from, [p]."""
         return self.start
@@ -109,7 +123,7 @@ class Program:
     def gradient(self, params: Tensor, batch: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Return ∇L(θ, w) [p] and L, for the examples at positions `batch` [b]."""
         pieces = list(self.named(params.detach()).values())
-        ((rows, scaled),) = _kept(batch[None], weights[None])
+        ((rows, scaled),) = _counted(batch[None], weights[None])
         gradient, value = self.gradient_by_parameter(pieces, rows, scaled)
         return torch.cat([piece.flatten() for piece in gradient]), value
 
@@ -120,7 +134,7 @@ class Program:
 
         Args:
             params: θ, in the order of `module.shapes`.
-            rows: Positions of the examples that count, as `kept` gives them.
+            rows: Positions of the examples that count, as `counted` gives them.
             scaled: wᵢ/b of each.
         """
         *gradient, value = self._gradient(*params, scaled, *self._batch(rows))
@@ -198,16 +212,24 @@ class Program:
         def gradient(params: Tensor, weights: Tensor) -> Tensor:
             return grad(self._mean)(params, weights, *batch)  # type: ignore[no-any-return]
 
-        pull = vjp(gradient, params, weights)[1]
-        of_params, of_weights = vmap(pull)(cotangents)
+        transpose = vjp(gradient, params, weights)[1]
+        of_params, of_weights = vmap(transpose)(cotangents)
         return of_params, of_weights
 
 
-def kept(batches: Sequence[Tensor], weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def _name(loss: Any) -> str:
+    """Return a name of a loss that holds no address, which changes from process to process."""
+    inner = getattr(loss, "function", None)
+    if inner is not None:
+        return f"{type(loss).__name__} of {_name(inner)}"
+    return getattr(loss, "__qualname__", None) or repr(loss)
+
+
+def counted(batches: Sequence[Tensor], weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the examples of each batch that count, and their wᵢ/b; the others are not computed.
 
     Their number is rounded up to a multiple of a sixteenth of the batch, so that few shapes occur
-    and the recording of each is used often. The fill is the first of them, with weight zero: an
+    and the FX trace of each is used often. The fill is the first of them, with weight zero: an
     example left out might have an infinite loss.
 
     Args:
@@ -217,11 +239,11 @@ def kept(batches: Sequence[Tensor], weights: Tensor) -> Iterator[tuple[Tensor, T
     for _, same in groupby(batches, len):
         while some := list(islice(same, _AHEAD)):
             rows = torch.stack(some)
-            yield from _kept(rows, weights[rows])
+            yield from _counted(rows, weights[rows])
 
 
-def _kept(rows: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield what `kept` does, for batches [t, b] of one size and their weights."""
+def _counted(rows: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield what `counted` does, for batches [t, b] of one size and their weights."""
     size = rows.shape[1]
     zero = weights == 0
     weights = weights / size

@@ -110,33 +110,43 @@ def column_name(inputs: Any, position: int) -> str:
 
 
 def spreads(inputs: Any) -> Floats:
-    """Return the standard deviation of each column, 1 for a column that is not numeric.
+    """Return by how much the values of each column differ, which no change of its unit changes.
 
     Args:
         inputs: Rows of a table; ten thousand of them, evenly spaced, are looked at.
 
     Returns:
-        [d].
+        The standard deviation of each column, [d]; the distance of the two values of a column that
+        has two; 1 for a column that is not numeric.
     """
     n = inputs.shape[0]
     where = np.unique(np.linspace(0, n - 1, min(n, _SPREAD_ROWS)).round().astype(np.intp))
-    if isinstance(inputs, pd.DataFrame):
-        some = inputs.iloc[where]
-        numeric = [pd.api.types.is_numeric_dtype(kind) for kind in some.dtypes]
-        found = np.ones(some.shape[1])
-        values = some.loc[:, numeric].to_numpy(dtype=np.float64, na_value=np.nan)
-        found[numeric] = np.nanstd(values, axis=0) if values.size else 1.0
-        return found
-    some = inputs[where]
+    some = inputs.iloc[where] if isinstance(inputs, pd.DataFrame) else inputs[where]
     if is_sparse(some):
-        mean = np.asarray(some.mean(axis=0)).ravel()
-        square = np.asarray(some.multiply(some).mean(axis=0)).ravel()
-        return np.asarray(np.sqrt(np.maximum(square - mean**2, 0.0)))
-    values = some.double().cpu().numpy() if isinstance(some, Tensor) else np.asarray(some)
-    try:
-        return np.asarray(np.nanstd(values.astype(np.float64), axis=0))
-    except (TypeError, ValueError):
-        return np.ones(values.shape[1])
+        return _sparse_spreads(some)
+    columns = (column_values(some, j) for j in range(some.shape[1]))
+    return np.array([1.0 if values is None else _spread(values) for values in columns])
+
+
+def _spread(values: Floats) -> float:
+    """Return the standard deviation of numbers, or the distance of two."""
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return 1.0
+    low, high = known.min(), known.max()
+    binary = bool(((known == low) | (known == high)).all())
+    return float(high - low) if binary else float(known.std())
+
+
+def _sparse_spreads(rows: Any) -> Floats:
+    """Return the standard deviation of each column of sparse rows, or the distance of two."""
+    mean = np.asarray(rows.mean(axis=0)).ravel()
+    square = np.asarray(rows.multiply(rows).mean(axis=0)).ravel()
+    low, high = (np.asarray(end(axis=0).todense()).ravel() for end in (rows.min, rows.max))
+    # Values of two kinds have the variance of a coin: (mean − low) (high − mean).
+    variance = np.maximum(square - mean**2, 0.0)
+    binary = np.isclose(variance, (mean - low) * (high - mean), rtol=1e-9, atol=0)
+    return np.asarray(np.where(binary, high - low, np.sqrt(variance)), dtype=np.float64)
 
 
 def differences(query: Any, rows: Any, columns: Columns) -> tuple[NDArray[np.bool_], bool]:
@@ -154,7 +164,9 @@ def differences(query: Any, rows: Any, columns: Columns) -> tuple[NDArray[np.boo
     """
     k = rows.shape[0]
     own_cells = columns.cells(query, 0)
-    cells = np.array([columns.cells(rows, i) for i in range(k)], dtype=object).reshape(k, -1)
+    cells = np.array([columns.cells(rows, i) for i in range(k)], dtype=object).reshape(
+        k, len(columns.order)
+    )
     found = np.array(cells != np.array(own_cells, dtype=object), dtype=np.bool_)
     continuous = False
     for at, position in enumerate(columns.order):

@@ -87,7 +87,8 @@ def groups_page(
         ),
         statuses=statuses_of(diagnostics),
         method=f"Influence of rows: first order. Effect of groups: {order}. Feature: the largest "
-        "mean size of the derivative in a training row's input, per standard deviation.",
+        "mean size of the derivative in a training row's input, per standard deviation of it or "
+        "from one of its two values to the other.",
         command=command,
         n=n,
         noun="group",

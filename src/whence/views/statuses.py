@@ -135,18 +135,20 @@ def _fit(diagnostics: Diagnostics) -> Status:
     if far is None or norm is None:
         return Status(level="unknown", title="Whether the model is fully trained was not measured.")
     numbers = (
-        f"Gradient norm {norm:.1e}: as far from the optimum as removing {far:.2g} typical examples "
-        "would bring it."
+        f"Gradient norm {norm:.1e}: finishing the training would change as much as removing "
+        f"{far:.2g} typical examples."
     )
-    if far <= 0.1:
+    if diagnostics.unfinished is not None:
+        numbers += f" That is {diagnostics.unfinished:.2g} times the largest effect shown."
+    if diagnostics.fit == "converged":
         return Status(level="good", title="The model is fully trained.", numbers=numbers)
-    if far <= 1:
+    if diagnostics.fit == "nearly converged":
         return Status(level="caution", title="The model is almost fully trained.", numbers=numbers)
     return Status(
         level="bad",
         title="The model is not fully trained.",
-        words=f"It is as far from its optimum as removing {far:.2g} examples would bring it. Train "
-        "further, or continue with objective.refit().",
+        words="Finishing its training would change more than is shown here. Train further, or "
+        "continue with objective.refit().",
         numbers=numbers,
     )
 
@@ -156,7 +158,9 @@ def _solve(diagnostics: Diagnostics) -> tuple[Status, ...]:
     if not diagnostics.solver:
         return ()
     residual, solver = diagnostics.residual, f"{diagnostics.solver}."
-    if residual is None:
+    if residual is None and diagnostics.approximation_error is not None:
+        solved = _approximated(diagnostics.approximation_error, solver)
+    elif residual is None:
         solved = Status(
             level="unknown",
             title="How exactly the equations were solved was not measured.",
@@ -172,10 +176,21 @@ def _solve(diagnostics: Diagnostics) -> tuple[Status, ...]:
             numbers=f"{solver} Relative residual {residual:.0e}.",
         )
     if not diagnostics.damping:
-        return (solved,)
+        return (solved,)  # a fit at its minimum: nothing was changed
     damped = Status(
         level="caution",
         title="The curvature was damped: large effects may come out too small.",
         numbers=f"Damping {diagnostics.damping:.3g} ({diagnostics.damping_reason or 'as given'}).",
     )
     return solved, damped
+
+
+def _approximated(error: float, solver: str) -> Status:
+    """Return how far an approximate inverse is from the curvature it stands for."""
+    return Status(
+        level="good" if error <= _CONFIRMED else "caution",
+        title="The curvature was approximated closely."
+        if error <= _CONFIRMED
+        else "The curvature was approximated: read the order of the examples, not the sizes.",
+        numbers=f"{solver} Relative residual in the exact Gauss-Newton system {error:.2g}.",
+    )

@@ -1,0 +1,272 @@
+"""The orders of influence fitted to a model: first order, a Newton step, refined steps.
+
+`whence.methods.influence` is their public face.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whence.curvature.changes import change_tiles
+from whence.curvature.damping import CurvatureName, check_curvature
+from whence.curvature.exact import Gradients
+from whence.curvature.leverages import dual_leverages, in_columns
+from whence.curvature.minimum import gradient
+from whence.curvature.prepare import Prepared, prepare
+from whence.linalg.solver import Solution, Solver
+from whence.linear.objective import LinearObjective
+from whence.methods.fit_quality import (
+    diagnostics,
+    finishing_effect,
+    quality_beside,
+    residual_of,
+    root_mean_square,
+)
+from whence.methods.method import Attribution, Positions, train_subset
+from whence.methods.prediction import ORDERS, Order, check_order, measure_changes
+from whence.methods.relatif import PER, Normalize, check_normalize, relative
+from whence.methods.removals import effects_alone, moves_more, removal, unsettled
+from whence.objective.measures import Measure
+from whence.objective.objective import Objective
+from whence.objective.trained import Examples
+from whence.scores import Diagnostics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of influence: the fields of `whence.Influence`.
+
+    Args:
+        order: "first", "newton" or "refined".
+        solver: What inverts the curvature; chosen by cost if `None`.
+        damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        curvature: "hessian", "ggn" or "auto".
+        normalize: RelatIF, for the first order.
+    """
+
+    order: Order = "first"
+    solver: Solver | None = None
+    damping: float | None = None
+    curvature: CurvatureName = "auto"
+    normalize: Normalize = "none"
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_order(self.order)
+        check_curvature(self.curvature)
+        check_normalize(self.normalize, self.order)
+
+
+@dataclass(frozen=True, eq=False)
+class _OnObjective(Attribution):
+    """What both ways to predict share.
+
+    Args:
+        trained: R at θ̂.
+        options: The options.
+    """
+
+    trained: Objective
+    options: Options
+
+    @property
+    def words(self) -> str:
+        """The order, with its source."""
+        return ORDERS[self.options.order]
+
+    @property
+    def unit(self) -> str:
+        """What RelatIF divides by."""
+        return PER[self.options.normalize]
+
+    def prepared(self, k: int) -> Prepared:
+        """Return the inverse curvature for k right-hand sides."""
+        own = self.options
+        return prepare(
+            self.trained, k, solver=own.solver, damping=own.damping, curvature=own.curvature
+        )
+
+    def input_gradient(self, queries: Examples, measure: Measure, where: Positions) -> Tensor:
+        """Return −(wᵢ/n) ∇m̄ᵀ H⁻¹ ∇_x ∇_θ ℓ(zᵢ, θ̂), [k, ...]."""
+        objective = self.trained
+        prepared = self.prepared(1)
+        mean = objective.params.new_full((len(queries), 1), 1 / len(queries))
+        solution = prepared.inverse.solve(Gradients(objective, queries, measure).rmatmat(mean))
+        mixed = objective.input_gradient(objective.train.subset(where), solution.value.squeeze(1))
+        diagnostics(objective, prepared, solution)
+        scale = -objective.weights[where] / len(objective.train)
+        moved = mixed * scale.reshape(-1, *[1] * (mixed.ndim - 1))
+        if objective.statistics is None:
+            return moved
+        through = objective.statistics.through_inputs(
+            objective, queries, measure, mean, solution.value, where
+        )
+        return moved if through is None else moved + through
+
+
+@final
+class FirstOrder(_OnObjective):
+    """(wᵢ/n) ∇m_qᵀ H⁻¹ gᵢ: query gradients · inverse curvature · training gradients."""
+
+    def values(
+        self, queries: Examples, measure: Measure, where: Positions
+    ) -> tuple[Tensor, Diagnostics]:
+        """Return the products, [q, k]."""
+        objective = self.trained
+        prepared = self.prepared(len(queries))
+        model = prepared.scored or objective  # in a lower precision where that is enough
+        candidates = train_subset(model, where)
+        values, solution = prepared.inverse.between(
+            Gradients(objective, queries, measure), Gradients(model, candidates, model.loss)
+        )
+        shares = model.weights[where] / len(model.train)
+        finishing = finishing_effect(objective, prepared, queries, measure, solution)
+        sizes = torch.linalg.vector_norm(values, dim=0) * shares
+        quality = quality_beside(objective, finishing.norm(), sizes)
+        if self.options.normalize == "none":
+            unit = torch.eye(len(queries), dtype=objective.params.dtype)
+            values = values.mul_(shares)
+            values = self._with_statistics(values, queries, measure, unit, solution, where)
+        else:
+            whole = objective.train.subset(where)
+            values = relative(values, objective, whole, prepared.inverse, self.options.normalize)
+        return values, self._noted(diagnostics(objective, prepared, solution, quality=quality))
+
+    def mean_values(
+        self, queries: Examples, measure: Measure, where: Positions
+    ) -> tuple[Tensor, Diagnostics]:
+        """Return (wᵢ/n) ∇m̄ᵀ H⁻¹ gᵢ, [k], by one solve."""
+        if self.options.normalize != "none":
+            return super().mean_values(queries, measure, where)
+        objective, prepared = self.trained, self.prepared(1)
+        mean = objective.params.new_full((len(queries), 1), 1 / len(queries))
+        solution = prepared.inverse.solve(Gradients(objective, queries, measure).rmatmat(mean))
+        candidates = train_subset(objective, where)
+        dots = objective.gradient_dot(candidates, objective.loss, solution.value)
+        values = (dots * (objective.weights[where] / len(objective.train)).unsqueeze(1)).T
+        values = self._with_statistics(values, queries, measure, mean, solution, where)[0]
+        finishing = solution.value.T @ gradient(objective)
+        quality = quality_beside(objective, finishing.norm(), values.abs())
+        return values, self._noted(diagnostics(objective, prepared, solution, quality=quality))
+
+    def _noted(self, measured: Diagnostics) -> Diagnostics:
+        """Return diagnostics with what the first order holds though it follows the data."""
+        statistics = self.trained.statistics
+        if statistics is None or not statistics.held:
+            return measured
+        return replace(measured, notes=(*measured.notes, statistics.held))
+
+    def _with_statistics(
+        self,
+        values: Tensor,
+        queries: Examples,
+        measure: Measure,
+        shares: Tensor,
+        solution: Solution | None,
+        where: Positions,
+    ) -> Tensor:
+        """Return values [k, m] with wᵢ (∇mᵀ H⁻¹ ∂²R/∂θ∂s − ∂m/∂s) ds/dwᵢ added."""
+        objective = self.trained
+        if objective.statistics is None:
+            return values
+        if solution is None:
+            gradients = Gradients(objective, queries, measure).rmatmat(shares)
+            directions = self.prepared(len(shares)).inverse.matmat(gradients)
+        else:
+            directions = solution.value
+        through = objective.statistics.effects(
+            objective, queries, measure, shares, directions.to(objective.params.dtype)
+        )
+        return values if through is None else values + through[:, torch.from_numpy(where)]
+
+    def self_values(self, where: Positions) -> tuple[Tensor, Diagnostics]:
+        """Return (wᵢ/n) gᵢᵀ H⁻¹ gᵢ, [k]: self-influence; never negative."""
+        objective = self.trained
+        columns = in_columns(objective) if self.options.solver is None else None
+        if columns is not None:
+            return _by_products_of_rows(columns, where, self.options.damping)
+        prepared = self.prepared(len(where))
+        some = train_subset(objective, where)
+        squares = prepared.inverse.quadratic(Gradients(objective, some, objective.loss))
+        values = squares * objective.weights[where] / len(objective.weights)
+        finishing = finishing_effect(objective, prepared, some, objective.loss)
+        quality = quality_beside(objective, root_mean_square(finishing), values)
+        return values, diagnostics(objective, prepared, quality=quality)
+
+
+def _by_products_of_rows(
+    columns: LinearObjective, where: Positions, damping: float | None
+) -> tuple[Tensor, Diagnostics]:
+    """Return the self-influence of a wide model with one output, and how it was computed."""
+    some = columns.train.subset(where)
+    slopes = columns.loss.gradient(columns.outputs(some), some.targets).flatten()
+    leverage, step = dual_leverages(columns, where, damping, gradient(columns))
+    values = slopes.square() * leverage * columns.weights[where] / len(columns.weights)
+    finishing = columns.gradient_dot(some, columns.loss, step.unsqueeze(1))
+    quality = quality_beside(columns, root_mean_square(finishing), values)
+    return values, Diagnostics(
+        solver="Cholesky factor of the products of the rows",
+        curvature="Hessian",
+        gradient_norm=quality.gradient_norm,
+        gradient_in_examples=quality.in_examples,
+        unfinished=quality.of_largest,
+        damping=damping or 0.0,
+        damping_reason="as asked" if damping else "none: the objective is convex",
+        notes=columns.notes,
+    )
+
+
+@final
+class Evaluated(_OnObjective):
+    """m_q(θ̂ + Δᵢ) − m_q(θ̂), with Δᵢ by Newton steps of the objective without example i."""
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the model is convex: the measure is evaluated at the predicted parameters."""
+        return self.trained.convex
+
+    def values(
+        self, queries: Examples, measure: Measure, where: Positions
+    ) -> tuple[Tensor, Diagnostics]:
+        """Return the changes, [q, k]."""
+        objective, order = self.trained, self.options.order
+        c = objective.outputs(queries.subset(np.arange(1))).shape[1]
+        prepared = self.prepared(len(where) * c)
+        values, residuals = objective.params.new_empty(len(queries), len(where)), []
+        alone = moves_more(objective, order, where)
+        together = np.flatnonzero(~alone)
+        for tile in change_tiles(objective, len(together), c):
+            change = removal(objective, prepared.inverse, where[together[tile]])
+            deltas = change.newton()
+            if order == "refined":
+                nearly = change.refine(deltas)
+                deltas = change.refine(nearly)
+                moved = [objective.jvp(queries, by).flatten(0, 1) for by in (nearly, deltas)]
+                alone[together[tile]] = unsettled(objective, prepared.damping, *moved)
+            settled = torch.from_numpy(~alone[together[tile]])
+            if settled.any():
+                chosen = settled.nonzero().flatten()
+                residuals.append(residual_of(change.select(chosen), deltas[:, chosen], order))
+            values[:, together[tile]] = measure_changes(objective, queries, measure, deltas)
+        if alone.any():
+            values[:, alone] = effects_alone(
+                objective, queries, measure, where[alone], order, prepared.inverse
+            )
+        finishing = finishing_effect(objective, prepared, queries, measure)
+        return values, diagnostics(
+            objective,
+            prepared,
+            quality=quality_beside(
+                objective, finishing.norm(), torch.linalg.vector_norm(values, dim=0)
+            ),
+            residual=max(
+                (found for found in residuals if found is not None),
+                key=lambda found: found.value,
+                default=None,
+            ),
+        )

@@ -1,0 +1,78 @@
+"""An explanation as a terminal and a notebook show it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from whence.methods.model_quality import ModelQuality
+from whence.views.answer import class_names, label_of, said_of, target_decimals
+from whence.views.explanation import Explained
+from whence.views.statuses import quality_sentence
+
+Side = Sequence[tuple[int, float]]
+
+
+def said(parts: Explained) -> str:
+    """Return what the model says of the query, and its label where that is known.
+
+    Args:
+        parts: The explanation.
+    """
+    words = said_of(parts.trained, parts.query)
+    label = label_of(parts.trained, parts.query.targets[0]) if parts.labeled else ""
+    return f"{words[:-1]}; the label in the data is {label}." if label else words
+
+
+def lines(parts: Explained, quality: ModelQuality | None) -> list[str]:
+    """Return the examples with what the answer would be without each, in words.
+
+    Args:
+        parts: The explanation.
+        quality: How good the model is on what it has not seen, or `None`.
+
+    Returns:
+        What the model says, a line per example, and how good the model is.
+    """
+    quantity, value = parts.quantity, parts.quantity.read(parts.value)
+    sides = ((parts.lowering, quantity.phrases[1]), (parts.raising, quantity.phrases[0]))
+    effects = [effect for side, _ in sides for _, effect in side]
+    decimals = quantity.decimals(quantity.read(parts.value + e) - value for e in effects)
+    found = [said(parts)]
+    if parts.sized:
+        name, now = quantity.name[0].upper() + quantity.name[1:], quantity.text(value, decimals)
+        found.append(f"{name} is {now}. Without one training example it would be:")
+    else:
+        found.append("In order of their effect; its size is not known well enough to be shown:")
+    for side, phrase in sides:
+        for rank, (at, effect) in enumerate(side, 1):
+            name = parts.trained.train.ids[at]
+            if parts.sized:
+                after = quantity.read(parts.value + effect)
+                change = f"{after - value:+.{decimals}f}"
+                text = quantity.text(after, decimals)
+                found.append(f"  {text}  ({change})  without {name}, which pushes {phrase}")
+            else:
+                found.append(f"  {rank}. {name} pushes {phrase}")
+    if parts.reason:
+        found.append(parts.reason)
+    if quality is not None:
+        names, digits = class_names(parts.trained), target_decimals(parts.trained)
+        found.append(quality_sentence(quality, names, digits))
+    return found
+
+
+def rows(parts: Explained) -> list[dict[str, object]]:
+    """Return the examples as rows of a small table.
+
+    Args:
+        parts: The explanation.
+    """
+    train, quantity = parts.trained.train, parts.quantity
+    sides = zip((parts.raising, parts.lowering), quantity.phrases, strict=True)
+    return [
+        {"example": train.ids[at], "label": label_of(parts.trained, train.targets[at])}
+        | {"pushes": phrase}
+        | ({"without it": quantity.read(parts.value + effect)} if parts.sized else {})
+        for side, phrase in sides
+        for at, effect in side
+    ]

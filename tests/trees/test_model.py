@@ -1,0 +1,230 @@
+"""Trees as models: encoded, measured and fitted again by the user's own library."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
+
+import whence
+from tests.trees.models import ACCEPTED, BINARY, CLASSES, NUMBERS, ROUNDS, hist
+from whence.errors import InvalidInput
+from whence.objective.losses import CrossEntropy, Logistic, SquaredError
+from whence.trees.model import BoostedModel, ForestModel
+
+REFITTED = [
+    "hist binary, class weights",
+    "hist early stopping",
+    "gb squared, sampled",
+    "lgb classes, class weights",
+    "lgb squared, sampled",
+    "xgb classes, sampled",
+    "xgb positive weight",
+    "cat binary, class weights",
+    "cat squared",
+]
+
+
+@pytest.mark.parametrize("name", REFITTED)
+def test_a_refit_is_the_users_own_fit_on_the_rows_that_stay(name: str) -> None:
+    case = ACCEPTED[name]
+    x, y = case.table.x, case.table.y
+    model = case.make()
+    if "random_state" in model.get_params() and "hist" in name:
+        model.set_params(random_state=0)
+    weights = {"sample_weight": case.table.w} if case.weighted else {}
+    trained = whence.from_sklearn(model.fit(x, y, **weights), x, y, sample_weight=case.weights)
+    assert isinstance(trained, BoostedModel)
+    removed = np.array([0, 5, 9, 77])
+    kept = np.setdiff1d(np.arange(len(y)), removed)
+    changed = trained.weights.clone()
+    changed[removed] = 0
+    refitted = trained.refit(changed)
+    some = {"sample_weight": case.table.w[kept]} if case.weighted else {}
+    own = clone(model).fit(x[kept], y[kept], **some)
+    theirs = whence.from_sklearn(
+        own, x[kept], y[kept], sample_weight=some.get("sample_weight")
+    ).outputs(trained.train)
+    torch.testing.assert_close(refitted.outputs(trained.train), theirs, rtol=0, atol=0)
+    assert isinstance(refitted, BoostedModel)
+    replayed = torch.from_numpy(refitted.trees.replay.outputs)
+    torch.testing.assert_close(replayed, theirs, rtol=1e-5, atol=1e-5 * float(theirs.std()))
+    same = trained.refit()
+    torch.testing.assert_close(same.outputs(trained.train), trained.outputs(trained.train))
+
+
+def test_losses_classes_and_targets_follow_the_estimator() -> None:
+    words = np.array(["a", "b", "c"])[CLASSES.y]
+    few = hist(max_leaf_nodes=5)()
+    several = whence.from_sklearn(few.fit(CLASSES.x, words), CLASSES.x, words)
+    assert several.loss == CrossEntropy()
+    assert several.classes == ("a", "b", "c")
+    assert several.train.targets.dtype == torch.long
+    two = whence.from_sklearn(hist()().fit(BINARY.x, BINARY.y), BINARY.x, BINARY.y)
+    assert two.loss == Logistic()
+    assert two.train.targets.dtype == torch.double
+    model = HistGradientBoostingRegressor(max_iter=3).fit(NUMBERS.x, NUMBERS.y)
+    numbers = whence.from_sklearn(model, NUMBERS.x, NUMBERS.y)
+    assert numbers.loss == SquaredError()
+    assert numbers.classes == ()
+    expected = torch.from_numpy(model.predict(NUMBERS.x[:5]))[:, None]
+    asked = numbers.examples((NUMBERS.x[:5], NUMBERS.y[:5]))
+    torch.testing.assert_close(numbers.outputs(asked), expected)
+    assert repr(numbers) == "<HistGradientBoostingRegressor on 250 rows>"
+
+
+def test_a_pipeline_is_read_and_fitted_again_as_a_whole() -> None:
+    model = make_pipeline(StandardScaler(), hist(random_state=0)())
+    frame = pd.DataFrame(BINARY.x, index=np.arange(1000, 1250)).add_prefix("c")
+    model.fit(frame, BINARY.y)
+    trained = whence.from_sklearn(model, frame, BINARY.y)
+    assert trained.train.ids[0] == 1000
+    weights = trained.weights.clone()
+    weights[:20] = 0
+    own = clone(model).fit(frame.iloc[20:], BINARY.y[20:])
+    expected = own.decision_function(frame)
+    outputs = trained.refit(weights).outputs(trained.train)[:, 0]
+    np.testing.assert_allclose(outputs.numpy(), expected)
+    asked = trained.examples((frame.iloc[3], BINARY.y[3]))
+    np.testing.assert_allclose(
+        trained.outputs(asked)[0, 0], model.decision_function(frame.iloc[3:4])
+    )
+
+
+def test_boosters_are_fitted_again_with_their_settings() -> None:
+    import lightgbm
+    import xgboost
+
+    x, y = BINARY.x, BINARY.y
+    given = {"objective": "binary", "verbose": -1, "num_threads": 1, "num_leaves": 7}
+    eta = {"objective": "binary:logistic", "eta": 0.2, "max_depth": 2, "nthread": 1}
+
+    def light(x: Any, y: Any) -> Any:
+        return lightgbm.train(given, lightgbm.Dataset(x, y), ROUNDS)
+
+    def extreme(x: Any, y: Any) -> Any:
+        return xgboost.train(eta, xgboost.DMatrix(x, y), ROUNDS)
+
+    for fit in (light, extreme):
+        trained = whence.from_sklearn(fit(x, y), x, y)
+        assert trained.classes == (0, 1)
+        weights = trained.weights.clone()
+        weights[:30] = 0
+        own = whence.from_sklearn(fit(x[30:], y[30:]), x[30:], y[30:])
+        torch.testing.assert_close(
+            trained.refit(weights).outputs(trained.train), own.outputs(trained.train)
+        )
+
+
+def test_a_fit_that_stopped_early_keeps_its_rounds_and_says_so() -> None:
+    import lightgbm
+    import xgboost
+    from catboost import CatBoostClassifier
+
+    x, y = BINARY.x[:200], BINARY.y[:200]
+    later = [(BINARY.x[200:], BINARY.y[200:])]
+    light = lightgbm.LGBMClassifier(n_estimators=99, learning_rate=0.5, verbose=-1, n_jobs=1)
+    stop = [lightgbm.early_stopping(3, verbose=False)]
+    light.fit(x, y, eval_X=later[0][0], eval_y=later[0][1], callbacks=stop)
+    extreme = xgboost.XGBClassifier(n_estimators=99, early_stopping_rounds=3, n_jobs=1)
+    extreme.fit(x, y, eval_set=later, verbose=False)
+    options: dict[str, Any] = {"depth": 3, "verbose": 0, "allow_writing_files": False}
+    cat = CatBoostClassifier(iterations=99, early_stopping_rounds=3, **options, thread_count=1)
+    cat.fit(x, y, eval_set=later)
+    for model in (light, extreme, cat):
+        trained = whence.from_sklearn(model, x, y)
+        again = trained.refit()
+        torch.testing.assert_close(
+            again.outputs(trained.train), trained.outputs(trained.train), rtol=1e-5, atol=1e-5
+        )
+        assert any("stopped early: refits keep" in note for note in trained.notes)
+
+
+def test_what_draws_without_a_seed_is_seeded_and_says_so() -> None:
+    model = RandomForestRegressor(n_estimators=5).fit(NUMBERS.x, NUMBERS.y)
+    trained = whence.from_sklearn(model, NUMBERS.x, NUMBERS.y)
+    assert any("without a seed" in note for note in trained.notes)
+    one, two = (trained.refit().outputs(trained.train) for _ in range(2))
+    torch.testing.assert_close(one, two, rtol=0, atol=0)
+    quiet = whence.from_sklearn(hist()().fit(BINARY.x, BINARY.y), BINARY.x, BINARY.y)
+    assert quiet.notes == ()
+
+
+def test_a_forests_outputs_are_log_odds_of_its_shares() -> None:
+    model = RandomForestClassifier(n_estimators=7, random_state=0)
+    trained = whence.from_sklearn(model.fit(CLASSES.x, CLASSES.y), CLASSES.x, CLASSES.y)
+    assert isinstance(trained, ForestModel)
+    shares = model.predict_proba(CLASSES.x)
+    floor = 1 / (2 * len(CLASSES.y))
+    np.testing.assert_allclose(
+        torch.softmax(trained.outputs(trained.train), 1),
+        (shares + floor) / (shares + floor).sum(axis=1, keepdims=True),
+    )
+    two = whence.from_sklearn(model.fit(BINARY.x, BINARY.y), BINARY.x, BINARY.y)
+    said = two.loss.probabilities(two.outputs(two.train))
+    assert said is not None
+    shares = model.predict_proba(BINARY.x) + 1 / (2 * len(BINARY.y))
+    np.testing.assert_allclose(said, shares / shares.sum(axis=1, keepdims=True))
+
+
+def test_a_forest_is_fitted_again_and_keeps_all_rows() -> None:
+    model = RandomForestRegressor(n_estimators=8, random_state=0).fit(NUMBERS.x, NUMBERS.y)
+    trained = whence.from_sklearn(model, NUMBERS.x, NUMBERS.y)
+    weights = trained.weights.clone()
+    weights[:100] = 0
+    refitted = trained.refit(weights)
+    assert isinstance(refitted, ForestModel)
+    own = clone(model).fit(NUMBERS.x[100:], NUMBERS.y[100:])
+    np.testing.assert_allclose(refitted.outputs(trained.train)[:, 0], own.predict(NUMBERS.x))
+    inside = refitted.forest.outputs(refitted.forest.leaves)[:, 0]
+    np.testing.assert_allclose(inside, own.predict(NUMBERS.x))
+    assert (refitted.forest.weights(refitted.forest.leaves)[:, :100] == 0).all()
+
+
+def test_rows_of_every_class_must_stay() -> None:
+    trained = whence.from_sklearn(hist()().fit(BINARY.x, BINARY.y), BINARY.x, BINARY.y)
+    with pytest.raises(
+        InvalidInput, match="Expected rows of all 2 classes to fit on. Got rows of 1"
+    ):
+        trained.refit(trained.train.targets)
+
+
+def test_what_cannot_be_used_is_refused() -> None:
+    model = hist()().fit(BINARY.x, BINARY.y)
+    trained = whence.from_sklearn(model, BINARY.x, BINARY.y)
+    with pytest.raises(InvalidInput, match="Pass queries as"):
+        trained.examples(BINARY.x)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="2 rows and 1 targets"):
+        trained.examples((BINARY.x[:2], BINARY.y[:1]))
+    with pytest.raises(InvalidInput, match="Got shape"):
+        whence.from_sklearn(model, BINARY.x, BINARY.y[:-1])
+    with pytest.raises(InvalidInput, match="Got 9"):
+        trained.examples((BINARY.x[:1], [9]))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        HistGradientBoostingClassifier(),
+        GradientBoostingClassifier(),
+        RandomForestClassifier(),
+        DecisionTreeClassifier(),
+    ],
+)
+def test_an_unfitted_model_is_refused(model: Any) -> None:
+    with pytest.raises(whence.errors.NotFitted, match=r"before \.fit"):
+        whence.from_sklearn(model, BINARY.x, BINARY.y)
