@@ -248,7 +248,7 @@ class Objective(Trained):
 
     @abstractmethod
     def refit(self, weights: Tensor | None = None) -> Objective:
-        """Return the objective at its minimum under other example weights, the 1/n kept."""
+        """Return the objective that the model's own fit gives under other example weights."""
 
     def identity(self) -> tuple[Tensor | str, ...]:
         """Return the kind of loss and the penalty."""
