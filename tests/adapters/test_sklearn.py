@@ -408,12 +408,25 @@ def test_options_without_an_exact_treatment(estimator: Any, message: str) -> Non
     assert any(message in note for note in accepted.notes)
 
 
-def test_collinear_columns_without_a_penalty_have_no_unique_answer() -> None:
+@pytest.mark.parametrize("scaled", [False, True])
+def test_collinear_columns_without_a_penalty_have_unique_predictions(scaled: bool) -> None:
     x, y = data("numbers")
     twice = np.hstack([x, x[:, :1]])
-    objective = whence.from_sklearn(LinearRegression().fit(twice, y), twice, y)
-    with pytest.raises(ArithmeticError, match=r"not unique.*Fit with an l2 penalty"):
-        whence.influence(objective, (twice[:1], y[:1]))
+    estimator = (
+        make_pipeline(StandardScaler(), LinearRegression()) if scaled else LinearRegression()
+    )
+    model = clone(estimator).fit(twice, y)
+    objective = whence.from_sklearn(model, twice, y)
+    queries, where = (twice[:3], y[:3]), [5, 9, 50]
+    actual = np.empty((3, 3))
+    for column, i in enumerate(where):
+        again = clone(estimator).fit(np.delete(twice, i, 0), np.delete(y, i))
+        moved = (again.predict(twice[:3]) - y[:3]) ** 2 - (model.predict(twice[:3]) - y[:3]) ** 2
+        actual[:, column] = moved / 2
+    for order in ("newton", "refined"):
+        found = whence.influence(objective, queries, order=order, indices=where).values
+        np.testing.assert_allclose(found, actual, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(whence.leave_one_out(objective, where, queries), actual, rtol=1e-8)
 
 
 def test_default_fits_of_scikit_learn_do_not_warn() -> None:
