@@ -1,6 +1,6 @@
 """The forty estimators and wrappers of scikit-learn used most: what whence makes of each.
 
-`python -m tests.models_table` writes the table of docs/how-to/models.md; a test holds the two equal.
+`python -m tests.models_table` writes the table of docs/how-to/models.md; a test holds them equal.
 """
 
 from __future__ import annotations
@@ -246,9 +246,7 @@ def held(estimator: Any) -> Any:
     if isinstance(inner, GaussianProcessRegressor):
         return clone(inner).set_params(kernel=inner.kernel_, optimizer=None)
     if isinstance(inner, SGDClassifier):  # its fit ends near the minimum of 81 rows
-        return LogisticRegression(
-            C=1 / (inner.alpha * 81), solver="newton-cholesky", **_TIGHT
-        )
+        return LogisticRegression(C=1 / (inner.alpha * 81), solver="newton-cholesky", **_TIGHT)
     return clone(inner)
 
 

@@ -22,12 +22,28 @@ pytestmark = pytest.mark.filterwarnings(
 
 _REFUSED = ("IsolationForest", "KMeans")
 _ACCEPTED = [name for name in CASES if name not in _REFUSED]
-_CONVEX = (
-    "LinearRegression Ridge RidgeCV Lasso LassoCV ElasticNet BayesianRidge HuberRegressor "
-    "PoissonRegressor LogisticRegression LogisticRegressionCV SGDClassifier LinearSVC SVC "
-    "KernelRidge GaussianProcessRegressor GridSearchCV RandomizedSearchCV OneVsRestClassifier "
-    "MultiOutputRegressor"
-).split()
+_CONVEX = [
+    "LinearRegression",
+    "Ridge",
+    "RidgeCV",
+    "Lasso",
+    "LassoCV",
+    "ElasticNet",
+    "BayesianRidge",
+    "HuberRegressor",
+    "PoissonRegressor",
+    "LogisticRegression",
+    "LogisticRegressionCV",
+    "SGDClassifier",
+    "LinearSVC",
+    "SVC",
+    "KernelRidge",
+    "GaussianProcessRegressor",
+    "GridSearchCV",
+    "RandomizedSearchCV",
+    "OneVsRestClassifier",
+    "MultiOutputRegressor",
+]
 # Its own fit ends before the minimum, or gives back an answer that is rounded.
 _LOOSE = {"SGDClassifier": 1e-4, "HuberRegressor": 1e-3, "SVC": 1e-4, "LogisticRegressionCV": 1e-5}
 

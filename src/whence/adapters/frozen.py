@@ -23,6 +23,7 @@ from whence.network.checks import check_repeatable, refuse_random_modules
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, Statistics
 from whence.objective.trained import Examples
+from whence.tiles import tiles
 
 Floats = NDArray[np.float64]
 
@@ -276,7 +277,7 @@ class _Frozen:
 
     def _batches(self, n: int) -> Iterator[slice]:
         """Yield slices of inputs."""
-        return (slice(start, start + self.batch_size) for start in range(0, n, self.batch_size))
+        return tiles(n, budget=self.batch_size)
 
 
 @final

@@ -22,6 +22,7 @@ from whence.network.layers import (
     stored_by_inputs,
 )
 from whence.network.objective import ModuleObjective
+from whence.tiles import tiles
 
 Sharing = Literal["expand", "reduce"]
 Trace: TypeAlias = tuple[slice, list[ModuleCall], Iterable[tuple[Tensor | None, ...]]]
@@ -334,9 +335,8 @@ def _above_rounding(squares: Tensor) -> Tensor:
 
 def _seeds(b: int, size: int, weights: Tensor) -> Iterator[Tensor]:
     """Yield columns of diag(√w), [b, ·], so many that a tile holds their gradients."""
-    step = max(1, _TILE // size)
     roots = torch.diag(weights.sqrt())
-    yield from (roots[:, start : start + step] for start in range(0, b, step))
+    yield from (roots[:, part] for part in tiles(b, size, _TILE))
 
 
 def _add_moment(total: Tensor, rows: Tensor, weights: Tensor) -> None:
@@ -348,8 +348,6 @@ def _add_moment(total: Tensor, rows: Tensor, weights: Tensor) -> None:
 def _add_squared_products(total: Tensor, left: Tensor, right: Tensor, weights: Tensor) -> None:
     """Add Σ_b w_b (Σ_t left_t right_tᵀ)², [out, in]."""
     left = left * weights.sqrt().reshape(-1, 1, 1).to(left.dtype)
-    step = max(1, _TILE // total.numel())
-    for start in range(0, len(left), step):
-        part = slice(start, start + step)
+    for part in tiles(len(left), total.numel(), _TILE):
         products = torch.bmm(left[part].mT, right[part]).square_()
         total += products.sum(0, dtype=total.dtype)

@@ -18,6 +18,7 @@ from whence.methods.tree_changes import boosted_edit, boosted_relabeling
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained
 from whence.scores import Diagnostics
+from whence.tiles import tiles
 from whence.trees.adjoint import adjoint
 from whence.trees.form import BoostedTrees
 from whence.trees.leaves import Integers
@@ -170,13 +171,11 @@ class _Averaged(Attribution):
     ) -> tuple[Tensor, Diagnostics]:
         """Return the mean of −w dm/dw, [q, k]."""
         weights, n = self.trained.trees.weights, len(self.trained.train)
-        at_once = max(1, _NUMBERS // n)
         values = np.empty((len(queries), len(where)))
         predicted, actual = [], []
-        for start in range(0, len(queries), at_once):
-            part = queries.subset(np.arange(start, min(start + at_once, len(queries))))
-            mean = self._mean(part, measure)
-            values[start : start + at_once] = -(weights * mean.derivatives)[:, where]
+        for part in tiles(len(queries), n, _NUMBERS):
+            mean = self._mean(queries.subset(np.arange(part.start, part.stop)), measure)
+            values[part] = -(weights * mean.derivatives)[:, where]
             predicted.append(mean.predicted)
             actual.append(mean.actual)
         notes = [*self.trained.notes, held_out_note(np.hstack(predicted), np.hstack(actual))]

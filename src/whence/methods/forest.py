@@ -16,6 +16,7 @@ from whence.methods.tree_changes import forest_edit, forest_relabeling
 from whence.objective.measures import Measure
 from whence.objective.trained import Data, Examples, Trained
 from whence.scores import Diagnostics
+from whence.tiles import tiles
 from whence.trees.model import ForestModel
 
 Floats = NDArray[np.float64]
@@ -98,9 +99,7 @@ class _Weighted(Attribution):
         targets = torch.from_numpy(forest.targets[where])
         before = measure(model.scores(shares), queries.targets)
         values = torch.empty(len(queries), len(where), dtype=torch.float64)
-        at_once = max(1, _NUMBERS // max(1, forest.targets.size))
-        for start in range(0, len(queries), at_once):
-            part = slice(start, start + at_once)
+        for part in tiles(len(queries), forest.targets.size, _NUMBERS):
             weights = torch.from_numpy(forest.weights(leaves[:, part])[:, where]).unsqueeze(2)
             without = shares[part].unsqueeze(1) - weights * targets
             if model.classes:  # the loss takes logarithms of shares to any scale

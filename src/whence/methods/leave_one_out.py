@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from whence.curvature.changes import SingleChanges, tiles
+from whence.curvature.changes import SingleChanges, change_tiles
 from whence.curvature.leverages import determines_itself
 from whence.curvature.minimum import gradient
 from whence.curvature.prepare import prepare
@@ -266,7 +266,7 @@ def _removals(objective: Objective, nearby: Objective, where: NDArray[np.intp]) 
         return
     c = objective.outputs(objective.train.subset(where[:1])).shape[1]
     inverse = prepare(nearby, len(where) * c).inverse
-    for tile in tiles(objective, len(where), c):
+    for tile in change_tiles(objective, len(where), c):
         yield _refit_together(objective, removal(objective, inverse, where[tile]), where[tile])
 
 

@@ -34,6 +34,7 @@ from whence.objective.losses import Loss, measure_of
 from whence.objective.measures import Measure
 from whence.objective.trained import Data, Examples, Trained
 from whence.scores import Diagnostics, Scores
+from whence.tiles import tiles
 
 Positions: TypeAlias = NDArray[np.intp]
 
@@ -339,8 +340,8 @@ def blocks(where: Positions, size: int = _BLOCK) -> Iterator[Positions]:
     Yields:
         Consecutive blocks.
     """
-    for start in range(0, len(where), size):
-        yield where[start : start + size]
+    for part in tiles(len(where), budget=size):
+        yield where[part]
 
 
 def train_subset(trained: Trained, where: Positions) -> Examples:

@@ -14,6 +14,8 @@ from typing import final
 import torch
 from torch import Tensor
 
+from whence.tiles import tiles
+
 _TILE = 2**25  # numbers of per-example gradients in memory at once: 128 MB of float32
 _FEW_SUMS = 4  # columns below which sums of factored gradients are products of factors
 _SMALL_TABLE = 4  # rows of an embedding per position up to which its gradients are formed
@@ -83,9 +85,7 @@ class Outer(Contribution):
     def rows(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield slices of examples with their gradients, [·, m d]."""
         b, _, m = self.left.shape
-        step = max(1, _TILE // (m * self.right.shape[2]))
-        for start in range(0, b, step):
-            part = slice(start, start + step)
+        for part in tiles(b, m * self.right.shape[2], _TILE):
             yield part, torch.bmm(self.left[part].mT, self.right[part]).flatten(1)
 
     def dot(self, v: Tensor) -> Tensor:

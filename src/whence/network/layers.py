@@ -8,6 +8,7 @@ examples. What is not listed in `contribution` is left to differentiation, one e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -131,6 +132,10 @@ def _rule(module: nn.Module) -> _Rule | None:
         return _embedding
     if kind in _NORMS:
         return _norm
+    if kind is nn.RMSNorm:
+        return _rms_norm
+    if kind.__name__.endswith("RMSNorm") and kind.__module__.startswith("transformers."):
+        return _rms_norm_of_transformers
     if kind.__name__ == "Conv1D" and kind.__module__.startswith("transformers."):
         return _conv1d_of_transformers
     return None
@@ -239,6 +244,25 @@ def _embedding(module: nn.Embedding, name: str, a: Tensor, delta: Tensor) -> Con
     if module.padding_idx is not None:
         left = left * (indices != module.padding_idx).unsqueeze(2)
     return Lookup(indices, left, module.num_embeddings)
+
+
+def _rms_norm(module: nn.RMSNorm, name: str, a: Tensor, delta: Tensor) -> Contribution:
+    """Return Σ_t δ_t x/rms(x)."""
+    shape = tuple(module.normalized_shape)
+    product = delta * functional.rms_norm(a, shape, eps=module.eps)
+    return Rows(product.flatten(-len(shape)).reshape(len(a), -1, math.prod(shape)).sum(1))
+
+
+def _rms_norm_of_transformers(
+    module: Any, name: str, a: Tensor, delta: Tensor
+) -> Contribution | None:
+    """Return the same for a layer that normalizes in float32, whatever its input."""
+    eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
+    if eps is None:
+        return None
+    wide = a.float()
+    normal = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+    return Rows(_positions(delta * normal.to(a.dtype)).sum(1))
 
 
 def _norm(module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution | None:

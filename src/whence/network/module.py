@@ -101,7 +101,8 @@ class FunctionalModule:
                 "Wrap it in a module that returns the logits; models of the transformers library "
                 "are wrapped by whence.from_transformers."
             )
-        return value
+        # Some modules compute in a precision of their own, and some of those answer in it.
+        return value.to(next(iter(parameters.values())).dtype)
 
     @cached_property
     def slices(self) -> dict[str, slice]:
