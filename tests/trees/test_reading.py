@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 import warnings
 from typing import Any
@@ -154,11 +153,3 @@ def test_a_missing_library_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "xgboost", None)
     with pytest.raises(MissingDependency, match=r"pip install 'whence-attribution\[trees\]'"):
         read_boosting(model, BINARY.x, BINARY.y)
-
-
-def test_no_library_is_imported_before_it_is_met() -> None:
-    code = (
-        "import sys, whence, whence.adapters.sklearn\n"
-        "assert not {'lightgbm', 'xgboost', 'catboost'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -109,7 +109,7 @@ class Classes(Answer):
 
     @property
     def note(self) -> str:  # type: ignore[override]
-        """What the outputs are where they are no probabilities."""
+        """What the outputs are, where they are no probabilities, and where they are too small."""
         if self.says == "decision_function":
             return (
                 "The model gives decision values and no probabilities: its loss is the logistic "
@@ -120,7 +120,7 @@ class Classes(Answer):
                 "The model gives labels and no probabilities: a label counts as a probability of "
                 f"1 − {self.floor:.2g}."
             )
-        return ""
+        return f"A probability counts as at least {self.floor:.2g}, half a row in all."
 
     def outputs(self, estimator: Any, rows: Any) -> Floats:
         """Return log odds [b, 1] of two classes, else a number per class, [b, C]."""

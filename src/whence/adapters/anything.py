@@ -80,6 +80,8 @@ class Estimator(Trained):
 
     def outputs(self, examples: Any) -> Tensor:
         """Return log-probabilities, decision values or predictions, [b, c]."""
+        if not len(examples):  # which few libraries predict
+            return self.outputs(self.train.subset(np.arange(1)))[:0]
         return torch.from_numpy(self.answer.outputs(self.fitted, examples.inputs))
 
     def refit(self, weights: Tensor | None = None) -> Estimator:

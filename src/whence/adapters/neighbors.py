@@ -86,6 +86,11 @@ class Neighbors(Trained):
         return True
 
     @property
+    def votes_alike(self) -> bool:
+        """Whether the votes of all neighbors count the same."""
+        return bool(self.fitted.weights == "uniform")
+
+    @property
     def k(self) -> int:
         """How many neighbors vote."""
         return int(self.fitted.n_neighbors)
@@ -234,6 +239,7 @@ def neighbors(
         weights=torch.ones(len(targets), dtype=torch.float64),
         orders=WeakKeyDictionary(),
         names=names,
+        notes=(answer.note,) if answer.note else (),
     )
 
 

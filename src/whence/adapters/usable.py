@@ -51,7 +51,10 @@ def check_usable(estimator: Any) -> None:
             f"Expected a fitted estimator. Got {name} before .fit(X, y). Fit it, and pass the "
             "same X and y."
         ) from error
-    except TypeError:  # no estimator of scikit-learn's: its first prediction will tell
+    except (
+        AttributeError,
+        TypeError,
+    ):  # no estimator of scikit-learn's: its first prediction will tell
         pass
 
 

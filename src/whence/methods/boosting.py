@@ -14,6 +14,7 @@ from whence.errors import InvalidInput
 from whence.evaluation.correlation import spearman
 from whence.methods.halves import Halves, boosted, halves_of
 from whence.methods.method import Attribution, Method, Positions
+from whence.methods.tree_changes import boosted_edit, boosted_relabeling
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained
 from whence.scores import Diagnostics
@@ -130,6 +131,19 @@ class _Derivative(Attribution):
         )
         return values, Diagnostics(notes=(*self.trained.notes, note))
 
+    def edit_effects(
+        self, queries: Examples, measure: Measure, index: int, new: Examples
+    ) -> Tensor:
+        """Return the changes with the leaf values recomputed, [q]."""
+        return boosted_edit(self.trained, [self.trained.trees], queries, measure, index, new)
+
+    def relabel_effects(
+        self, queries: Examples, measure: Measure, where: Positions, targets: Tensor
+    ) -> Tensor:
+        """Return the changes of the mean measure by the derivative, [k]."""
+        model = self.trained
+        return boosted_relabeling(model, [model.trees], queries, measure, where, targets)
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -176,6 +190,19 @@ class _Averaged(Attribution):
             "those over the halves with it."
         )
         return rise[torch.from_numpy(where)], Diagnostics(notes=(*self.trained.notes, note))
+
+    def edit_effects(
+        self, queries: Examples, measure: Measure, index: int, new: Examples
+    ) -> Tensor:
+        """Return the mean changes with the leaf values recomputed, [q]."""
+        return boosted_edit(self.trained, self.halves.whole, queries, measure, index, new)
+
+    def relabel_effects(
+        self, queries: Examples, measure: Measure, where: Positions, targets: Tensor
+    ) -> Tensor:
+        """Return the changes of the mean measure by the mean derivative, [k]."""
+        model, whole = self.trained, self.halves.whole
+        return boosted_relabeling(model, whole, queries, measure, where, targets)
 
     def _mean(self, queries: Examples, measure: Measure) -> _Mean:
         """Return the mean derivative of few queries."""

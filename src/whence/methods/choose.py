@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from whence.adapters.neighbors import Neighbors
 from whence.curvature.damping import CurvatureName
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
@@ -10,6 +11,7 @@ from whence.methods.data_oob import DataOOB
 from whence.methods.ensemble import Retrained
 from whence.methods.forest import ForestWeights
 from whence.methods.influence import Influence
+from whence.methods.knn_shapley import KNNShapley
 from whence.methods.leave_one_out import LeaveOneOut
 from whence.methods.method import Method
 from whence.objective.trained import Trained
@@ -56,8 +58,9 @@ def default_method(trained: Trained) -> Method:
 
     1. Boosted trees: `Boosting`. A forest: `ForestWeights`.
     2. A model with derivatives in its parameters: `Influence`.
-    3. One whose refit costs no more than a prediction: `LeaveOneOut`, each removal for real.
-    4. Any other: `Retrained`, an ensemble of fits to random halves.
+    3. Neighbors whose votes count alike: `KNNShapley`; single removals mostly change nothing.
+    4. A model whose refit costs no more than a prediction: `LeaveOneOut`, each removal for real.
+    5. Any other: `Retrained`, an ensemble of fits to random halves.
 
     Args:
         trained: The model.
@@ -83,20 +86,34 @@ def default_of(trained: Trained) -> tuple[Method, str]:
     Examples:
         >>> import whence
         >>> from sklearn.datasets import load_iris
-        >>> from sklearn.neighbors import KNeighborsClassifier
+        >>> from sklearn.naive_bayes import GaussianNB
         >>> X, y = load_iris(return_X_y=True)
-        >>> default_of(whence.from_sklearn(KNeighborsClassifier().fit(X, y), X, y))
-        (LeaveOneOut(), 'a refit costs no more than a prediction')
+        >>> default_of(whence.from_sklearn(GaussianNB().fit(X, y), X, y))
+        (LeaveOneOut(), 'a refit of the model costs no more than a prediction')
     """
     if isinstance(trained, BoostedModel):
-        return Boosting(), "its predictions have derivatives in the weights of rows, splits held"
+        return Boosting(), "boosted predictions have derivatives in the weights of rows"
     if isinstance(trained, ForestModel):
-        return ForestWeights(), "its predictions are weighted means of the targets"
+        return ForestWeights(), "predictions of a forest are weighted means of the targets"
     if trained.differentiable() is not None:
-        return Influence(), "it has derivatives in its parameters"
+        return Influence(), "the model has derivatives in its parameters"
+    if isinstance(trained, Neighbors) and trained.votes_alike:
+        return KNNShapley(), "the vote of neighbors has exact Shapley values"
     if trained.instant:
-        return LeaveOneOut(), "a refit costs no more than a prediction"
-    return Retrained(), "it has no derivatives, and is known by its predictions alone"
+        return LeaveOneOut(), "a refit of the model costs no more than a prediction"
+    return Retrained(), "the model is known by its predictions alone"
+
+
+def reason_of(trained: Trained, method: Method) -> str:
+    """Return why a model is scored by its default method, in a sentence; empty for influence.
+
+    Args:
+        trained: The model.
+        method: The method that was chosen.
+    """
+    if isinstance(method, Influence):
+        return ""
+    return f"Scored by {type(method).__name__}, because {default_of(trained)[1]}."
 
 
 def default_label_method(trained: Trained) -> Method | None:

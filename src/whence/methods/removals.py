@@ -29,7 +29,7 @@ from whence.objective.trained import Examples
 Change = Callable[[Objective], Objective]  # from R at θ̂ to R of changed data at θ̂
 
 _SETTLED = 0.02  # share of the largest effect that the last step of the refined order may move
-_STEPS: dict[Order, int] = {"first": 1, "newton": 1, "refined": 5}
+_STEPS: dict[Order, int] = {"first": 1, "newton": 1, "refined": 20}
 
 
 def removal(
@@ -134,9 +134,9 @@ def effects_of(
 ) -> Tensor:
     """Return m_q after each change of the training data less m_q.
 
-    The preprocessing is fitted again on the changed data, and θ follows by Newton steps: one, or at
-    most five with fresh gradients and curvature. Where the minimum moves from piece to piece, the
-    refined order is the minimum itself.
+    The preprocessing is fitted again on the changed data, and θ follows by Newton steps: one, or as
+    many as it takes, with fresh gradients and curvature. Where the minimum moves from piece to
+    piece, the refined order is the minimum itself.
 
     Args:
         objective: R at θ̂.
