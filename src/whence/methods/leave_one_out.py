@@ -117,9 +117,11 @@ def leave_one_out(
 ) -> Floats:
     """Remove each training example, retrain for real, and return what changed.
 
-    m_q(θ̂₋ᵢ) − m_q(θ̂), both models at gradient norm 1e-10. All removals are refitted together,
-    by Newton steps that share one factor of H and correct it for the missing example; one that
-    does not contract quickly is refitted on its own with fresh Hessians. A training recorded by
+    m_q(θ̂₋ᵢ) − m_q(θ̂), both models at gradient norm 1e-10. The row is gone as the model's own fit
+    sees it: of a scikit-learn pipeline the preprocessing, class weights and the divisor of a mean
+    loss are those of the other rows, each refit on its own. Where only the example's weight goes,
+    all removals are refitted together, by Newton steps that share one factor of H and correct it
+    for the missing example; one that does not contract quickly is refitted with fresh Hessians. A training recorded by
     `whence.train` is repeated without each example instead, as it was run.
 
     Args:

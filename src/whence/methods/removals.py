@@ -23,7 +23,7 @@ from whence.linear.objective import LinearObjective
 from whence.linear.wide import columns_of
 from whence.methods.prediction import Order, measure_changes
 from whence.objective.measures import Measure
-from whence.objective.objective import Objective
+from whence.objective.objective import NO_EXAMPLES, Objective
 from whence.objective.trained import Examples
 
 Change = Callable[[Objective], Objective]  # from R at θ̂ to R of changed data at θ̂
@@ -175,8 +175,8 @@ def models_after(
 
     def stepped(changed: Objective) -> Objective:
         own = columns_of(changed) or changed
-        if not torch.isfinite(own.params).all():
-            return own  # a class without examples: its intercept is at −∞, and no step is left
+        if float(own.params.min()) <= NO_EXAMPLES:
+            return own  # a class without examples: the fit itself, with no step left
         if exact:
             return changed.refit()
         fits = inverse.shape[0] == len(own.params)
