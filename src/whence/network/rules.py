@@ -91,7 +91,7 @@ def _cached_batch(objective: ModuleObjective) -> int:
 
 
 def _agreeing(objective: ModuleObjective, names: frozenset[str]) -> frozenset[str]:
-    """Return those of some parameters whose factored gradients agree with differentiation, one by one.
+    """Return those of some parameters whose factored gradients agree with differentiation.
 
     Each is judged on its own scale: by the largest entry of its own gradients, and by the rounding
     of the sums that make them, which is all that is left where their terms cancel.

@@ -276,5 +276,6 @@ def unsupported_objective(library: str, objective: str) -> UnsupportedModel:
     )
     return UnsupportedModel(
         "Expected a classification, or a regression with squared, absolute, quantile, Huber, "
-        f"Poisson, gamma or Tweedie loss. Got {objective} in {library}. {reason}: score it by retraining."
+        f"Poisson, gamma or Tweedie loss. Got {objective} in {library}. "
+        f"{reason}: score it by retraining."
     )
