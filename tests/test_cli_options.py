@@ -290,3 +290,30 @@ def test_a_row_left_out_keeps_the_numbers_of_the_others(
     code, _, err = run("influence", tmp_path / "train.csv", "--row", 5, *options)
     assert code == 1
     assert "has no target" in err
+
+
+@pytest.mark.parametrize("method", ["projected", "representer", "gradient-cosine", "newton"])
+@pytest.mark.parametrize("command", ["explain", "influence", "verify", "report"])
+def test_any_method_answers(
+    run: Run, folder: Path, tmp_path: Path, command: str, method: str
+) -> None:
+    asked = ("--rows", 2, "-o", tmp_path / "page.html") if command == "report" else ("--row", 7)
+    options = ("-t", "y", "-k", 3, "--method", method, *asked)
+    code, out, _ = run(command, folder / _TABLE, *options)
+    assert code == 0
+    default = run(command, folder / _TABLE, "-t", "y", "-k", 3, *asked)[1]
+    if command in ("influence", "verify") and method != "newton":
+        assert out != default  # other scores, and another agreement with retraining
+    if command == "report":
+        assert (tmp_path / "page.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("command", ["explain", "influence", "verify", "report"])
+def test_a_method_that_needs_a_recorded_training_says_so(
+    run: Run, folder: Path, tmp_path: Path, command: str
+) -> None:
+    asked = ("--rows", 2, "-o", tmp_path / "page.html") if command == "report" else ("--row", 7)
+    code, out, err = run(command, folder / _TABLE, "-t", "y", "--method", "metagradient", *asked)
+    assert (code, out) == (1, "")
+    assert err.startswith("whence: Expected a training recorded by whence.train")
+    assert not (tmp_path / "page.html").exists()

@@ -43,6 +43,7 @@ def explain(
     image: Image = None,
     k: Count = 10,
     measure: Answer = None,
+    method: MethodOption = None,
     output: Output = None,
     verify: Annotated[
         int | None,
@@ -66,7 +67,8 @@ def explain(
         raise typer.BadParameter("--verify is read with --output FILE alone: leave it out")
     found = source.load(**one(row, image))
     asked = found.queries if found.labeled else (found.queries[0], None)
-    explanation = explain_one(found.objective, asked, k=k, measure=measure)
+    scorer = method_of(method)
+    explanation = explain_one(found.objective, asked, k=k, measure=measure, method=scorer)
     if output is not None:
         name = found.names[0]
         explanation.report(
@@ -144,6 +146,7 @@ def verify(
     image: Image = None,
     k: Annotated[int, typer.Option("-k", help="How many removals to retrain.")] = 20,
     measure: Answer = None,
+    method: MethodOption = None,
     as_json: Json = False,
 ) -> None:
     """Retrain without the most influential examples, and compare with what was predicted.
@@ -154,7 +157,8 @@ def verify(
 
     found = source.load(**one(row, image))
     asked = found.queries if found.labeled else (found.queries[0], None)
-    checked = explain_one(found.objective, asked, measure=measure).verify(k)
+    scorer = method_of(method)
+    checked = explain_one(found.objective, asked, measure=measure, method=scorer).verify(k)
     if as_json:
         removals = checked.to_frame()[["id", "predicted", "actual"]]
         print_json({"r": checked.r, "slope": checked.slope, "removals": removals})
