@@ -16,6 +16,7 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 _REQUIREMENTS, _ENVIRONMENTS = _HERE / "requirements", _HERE / "environments"
+_DISTRIBUTIONS = {"sklearn": "scikit-learn", "whence": "whence-attribution"}
 
 
 def python_of(library: str) -> Path:
@@ -46,4 +47,4 @@ def version_of(library: str) -> str:
     requirements = _REQUIREMENTS / f"{library}.txt"
     if requirements.exists():
         return requirements.read_text().split("==", 1)[1].splitlines()[0]
-    return version({"sklearn": "scikit-learn"}.get(library, library))
+    return version(_DISTRIBUTIONS.get(library, library))

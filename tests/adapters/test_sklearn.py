@@ -429,6 +429,20 @@ def test_collinear_columns_without_a_penalty_have_unique_predictions(scaled: boo
     np.testing.assert_allclose(whence.leave_one_out(objective, where, queries), actual, rtol=1e-8)
 
 
+def test_a_column_given_twice_changes_no_prediction() -> None:
+    x, y = data("numbers")
+    twice, query = np.hstack([x, x[:, :1]]), (x[:3] + 0.1, y[:3])
+    query_twice = np.hstack([query[0], query[0][:, :1]]), query[1]
+    single = whence.from_sklearn(LinearRegression().fit(x, y), x, y)
+    double = whence.from_sklearn(LinearRegression().fit(twice, y), twice, y)
+    for order in ("first", "newton"):
+        found = whence.influence(double, query_twice, order=order)  # type: ignore[arg-type]
+        expected = whence.influence(single, query, order=order)  # type: ignore[arg-type]
+        np.testing.assert_allclose(found.values, expected.values, rtol=1e-6, atol=1e-9)
+    actual = whence.leave_one_out(double, [3, 7], query_twice)
+    np.testing.assert_allclose(actual, whence.leave_one_out(single, [3, 7], query), atol=1e-8)
+
+
 def test_default_fits_of_scikit_learn_do_not_warn() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", NotConvergedWarning)

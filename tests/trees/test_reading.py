@@ -13,14 +13,24 @@ import pytest
 from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingRegressor
 from sklearn.linear_model import Ridge
 
-from tests.trees.models import ACCEPTED, BINARY, CLASSES, NUMBERS, REFUSED, ROUNDS, Case, hist
+from tests.trees.models import (
+    ACCEPTED,
+    BINARY,
+    CLASSES,
+    NUMBERS,
+    REFUSED,
+    ROBUST,
+    ROUNDS,
+    Case,
+    hist,
+)
 from whence.errors import InvalidInput, MissingDependency, UnsupportedModel
 from whence.trees.reading import read_boosting
 
 
-@pytest.mark.parametrize("name", ACCEPTED)
+@pytest.mark.parametrize("name", [*ACCEPTED, *ROBUST])
 def test_raw_predictions_are_recomputed(name: str) -> None:
-    case = ACCEPTED[name]
+    case = {**ACCEPTED, **ROBUST}[name]
     model = case.fit()
     trees = read_boosting(model, case.table.x, case.table.y, case.weights)
     theirs = trees.predict(case.table.x)

@@ -21,6 +21,7 @@ def report(
     rows: Rows = 100,
     k: Annotated[int, typer.Option("-k", help="Examples to show on each side of a row.")] = 5,
     measure: Answer = None,
+    method: MethodOption = None,
     as_json: Json = False,
 ) -> None:
     """Write a page about many predictions, each with the training examples behind it.
@@ -36,6 +37,7 @@ def report(
         output,
         k=k,
         measure=measure,
+        method=method_of(method),
         about=told(source, found),
         command=typed(),
     )

@@ -43,6 +43,7 @@ def explain(
     image: Image = None,
     k: Count = 10,
     measure: Answer = None,
+    method: MethodOption = None,
     output: Output = None,
     verify: Annotated[
         int | None,
@@ -66,7 +67,8 @@ def explain(
         raise typer.BadParameter("--verify is read with --output FILE alone: leave it out")
     found = source.load(**one(row, image))
     asked = found.queries if found.labeled else (found.queries[0], None)
-    explanation = explain_one(found.objective, asked, k=k, measure=measure)
+    scorer = method_of(method)
+    explanation = explain_one(found.objective, asked, k=k, measure=measure, method=scorer)
     if output is not None:
         name = found.names[0]
         explanation.report(
@@ -113,7 +115,8 @@ def influence(
         raise typer.BadParameter("--order is one of influence's own: leave out --method")
     found = source.load(**one(row, image))
     scorer = method_of(method) or Influence(order=order)
-    scores = scorer.fit(found.objective).scores(found.queries, measure=measure)
+    attribution = scorer.fit(found.objective)
+    scores = attribution.scores(found.queries, measure=measure)
     top, bottom = scores.top(k), scores.bottom(k)
     if as_json:
         ends = (
@@ -125,11 +128,14 @@ def influence(
         print_json({"notes": found.notes, **judged(found), **answer})
         return
     say((*found.notes, *judgement(found)))
-    quantity = quantity_of(found.objective, found.objective.examples(found.queries), measure)
+    queries = found.objective.examples(found.queries)
+    quantity = quantity_of(found.objective, queries, measure, unit=attribution.unit)
+    unit = (measure == "loss" and found.objective.loss.unit) or measure
+    unit = "" if attribution.unit else f" {unit}"  # relative scores: the phrase names what they are
     phrases = quantity.phrases if quantity.rising else quantity.phrases[::-1]
     for phrase, ranking in zip(phrases[::-1], (top, bottom), strict=True):
         for name, value in ranking:
-            typer.echo(f"{name!s:>12}  {value:+.5f}  pushes {phrase}")
+            typer.echo(f"{name!s:>12}  {value:+.5f}{unit}  pushes {phrase}")
     typer.echo(scores.diagnostics)
 
 
@@ -140,6 +146,7 @@ def verify(
     image: Image = None,
     k: Annotated[int, typer.Option("-k", help="How many removals to retrain.")] = 20,
     measure: Answer = None,
+    method: MethodOption = None,
     as_json: Json = False,
 ) -> None:
     """Retrain without the most influential examples, and compare with what was predicted.
@@ -150,7 +157,8 @@ def verify(
 
     found = source.load(**one(row, image))
     asked = found.queries if found.labeled else (found.queries[0], None)
-    checked = explain_one(found.objective, asked, measure=measure).verify(k)
+    scorer = method_of(method)
+    checked = explain_one(found.objective, asked, measure=measure, method=scorer).verify(k)
     if as_json:
         removals = checked.to_frame()[["id", "predicted", "actual"]]
         print_json({"r": checked.r, "slope": checked.slope, "removals": removals})

@@ -121,8 +121,8 @@ def leave_one_out(
     sees it: of a scikit-learn pipeline the preprocessing, class weights and the divisor of a mean
     loss are those of the other rows, each refit on its own. Where only the example's weight goes,
     all removals are refitted together, by Newton steps that share one factor of H and correct it
-    for the missing example; one that does not contract quickly is refitted with fresh Hessians. A training recorded by
-    `whence.train` is repeated without each example instead, as it was run.
+    for the missing example; one that does not contract quickly is refitted with fresh Hessians. A
+    training recorded by `whence.train` is repeated without each example instead, as it was run.
 
     Args:
         objective: R at θ̂, refitted first if the fit has not converged; or a recorded training.

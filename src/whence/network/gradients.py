@@ -111,6 +111,8 @@ class Outer(Contribution):
             left, right = self.left, self.right.flatten(0, 1)
             scales = w.to(left.dtype).unbind(1)
             columns = [(left * c.reshape(-1, 1, 1)).flatten(0, 1).T @ right for c in scales]
+            if len(columns) == 1:
+                return columns[0].reshape(-1, 1).to(w.dtype)
             return torch.stack(columns, -1).flatten(0, 1).to(w.dtype)
         total = w.new_zeros(self.left.shape[2] * self.right.shape[2], w.shape[1])
         for part, matrix in self.rows():

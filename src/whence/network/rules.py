@@ -55,7 +55,7 @@ def module_objective(objective: ModuleObjective, batch_size: int | None) -> Modu
         notes=tuple(dict.fromkeys((*objective.notes, *notes))),
         batch_size=batch_size or _cached_batch(objective),
     )
-    plain = replace(objective, factored=_agreeing(objective))
+    plain = replace(objective, factored=_agreeing(objective, frozenset(objective.shapes)))
     # A position embedding is called once per batch; its output can be expanded to each example.
     shared = frozenset(
         name
@@ -67,7 +67,7 @@ def module_objective(objective: ModuleObjective, batch_size: int | None) -> Modu
         return plain
     expanded = replace(objective, expanded=shared)
     try:
-        agreeing = _agreeing(expanded)
+        agreeing = _agreeing(expanded, shared)
     except (RuntimeError, ValueError, TypeError):  # the model relies on the shape it gave
         return plain
     return replace(plain, factored=plain.factored | agreeing, expanded=shared & agreeing)
@@ -90,8 +90,8 @@ def _cached_batch(objective: ModuleObjective) -> int:
     return min(max(cached // largest, 1), BATCH)
 
 
-def _agreeing(objective: ModuleObjective) -> frozenset[str]:
-    """Return the parameters whose factored gradients agree with differentiation, one by one.
+def _agreeing(objective: ModuleObjective, names: frozenset[str]) -> frozenset[str]:
+    """Return those of some parameters whose factored gradients agree with differentiation.
 
     Each is judged on its own scale: by the largest entry of its own gradients, and by the rounding
     of the sums that make them, which is all that is left where their terms cancel.
@@ -100,7 +100,7 @@ def _agreeing(objective: ModuleObjective) -> frozenset[str]:
     found: dict[str, list[Contribution]] = {}
     rounding: dict[str, float] = {}
     unknown: set[str] = set()
-    for call, delta, own, name in _calls(objective, few):
+    for call, delta, own, name in _calls(objective, few, names):
         piece = None if delta is None else contribution(call, own, delta, len(few))
         if delta is None or piece is None:
             unknown.add(name)
@@ -111,7 +111,9 @@ def _agreeing(objective: ModuleObjective) -> frozenset[str]:
     eps = torch.finfo(objective.params.dtype).eps
     for b in range(len(few)):
         one = few.subset(np.arange(b, b + 1))
-        exact = objective.per_example.alone(one.inputs, one.targets, objective.loss.gradient)
+        exact = objective.per_example.alone(
+            one.inputs, one.targets, objective.loss.gradient, sorted(names)
+        )
         sizes = {name: _largest(piece) for name, piece in exact.items()}
         whole = max(sizes.values())
         seed = torch.eye(len(few)).to(objective.params)[:, b : b + 1]
@@ -125,7 +127,7 @@ def _agreeing(objective: ModuleObjective) -> frozenset[str]:
 
 
 def _calls(
-    objective: ModuleObjective, few: ModuleExamples
+    objective: ModuleObjective, few: ModuleExamples, names: frozenset[str]
 ) -> Iterator[tuple[ModuleCall, Tensor | None, str, str]]:
     """Yield each call of a layer on a few examples, with its output gradient, by parameter."""
     together = replace(objective, batch_size=len(few))
@@ -134,7 +136,8 @@ def _calls(
     )
     for call, delta in zip(calls, next(iter(passes), ()), strict=True):
         for own, name in objective.owners[call.module]:
-            yield call, delta, own, name
+            if name in names:
+                yield call, delta, own, name
 
 
 def _terms(call: ModuleCall, own: str, delta: Tensor) -> float:
@@ -159,4 +162,7 @@ def _gap(pieces: list[Contribution], seed: Tensor, exact: Tensor) -> float:
 
 def _largest(tensor: Tensor) -> float:
     """Return the largest absolute entry."""
-    return float(torch.linalg.vector_norm(tensor, float("inf")))
+    if not tensor.numel():
+        return 0.0
+    least, most = torch.aminmax(tensor)
+    return max(-float(least), float(most))

@@ -275,6 +275,7 @@ def unsupported_objective(library: str, objective: str) -> UnsupportedModel:
         else "Its leaf values are not ratios of sums over rows that whence can follow"
     )
     return UnsupportedModel(
-        "Expected a classification or a regression with squared, Huber, Poisson, gamma or Tweedie "
-        f"loss. Got {objective} in {library}. {reason}: score it by retraining."
+        "Expected a classification, or a regression with squared, absolute, quantile, Huber, "
+        f"Poisson, gamma or Tweedie loss. Got {objective} in {library}. "
+        f"{reason}: score it by retraining."
     )

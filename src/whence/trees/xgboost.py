@@ -11,7 +11,7 @@ from scipy.special import logit
 
 from whence.errors import UnsupportedModel
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError, Tweedie
-from whence.objective.robust_losses import PseudoHuber
+from whence.objective.robust_losses import PseudoHuber, Quantile
 from whence.trees.form import BoostedTrees, LeafTable, unsupported_objective
 from whence.trees.leaves import NewtonLeaves
 from whence.trees.libraries import imported
@@ -23,6 +23,7 @@ from whence.trees.losses import (
     Softmax,
     Squared,
 )
+from whence.trees.quantiles import QuantileLeaves, QuantileStart, of_xgboost
 from whence.trees.starts import Fixed, LogPrior, Mean, NewtonStep, Start
 
 Floats = NDArray[np.float64]
@@ -57,13 +58,15 @@ def read_xgboost(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTrees
 
     ids = leaf_ids(x)
     table = LeafTable.of(ids)
-    loss, objective, candidates, stated = _loss(config, ids.shape[1])
+    level = _level(config)
+    loss, objective, candidates, stated = _loss(config, ids.shape[1], level)
     positive = float(config["objective"].get("reg_loss_param", {}).get("scale_pos_weight", 1))
     if positive != 1:
         weights = np.where(y == 1, positive * weights, weights)
-    rule = NewtonLeaves(
+    rates = np.full(len(ids), float(options["learning_rate"]))
+    newton = NewtonLeaves(
         loss,
-        np.full(len(ids), float(options["learning_rate"])),
+        rates,
         table.size,
         np.array(float(options.get("reg_lambda", options.get("lambda", 0)))),
         l1=float(options.get("reg_alpha", options.get("alpha", 0))),
@@ -75,7 +78,7 @@ def read_xgboost(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTrees
         leaves=table.compact(ids),
         targets=y,
         weights=weights,
-        rule=rule,
+        rule=newton if level is None else QuantileLeaves(level, of_xgboost, rates, table.size),
         start=_start(config, candidates, stated, ids.shape[1], y, weights),
         objective=objective,
         table=table,
@@ -129,7 +132,24 @@ def _rounds(model: Any, booster: Any) -> int:
     return int(booster.num_boosted_rounds())
 
 
-def _loss(config: dict[str, Any], c: int) -> tuple[BoostingLoss, Loss, tuple[Start, ...], Floats]:
+def _level(config: dict[str, Any]) -> float | None:
+    """Return the level of the quantile that leaf values are, or `None` where they are none."""
+    objective = config["objective"]
+    if objective["name"] == "reg:absoluteerror":
+        return 0.5
+    if objective["name"] != "reg:quantileerror":
+        return None
+    levels = objective["quantile_loss_param"]["quantile_alpha"].strip("[]()").split(",")
+    if len(levels) > 1:
+        raise UnsupportedModel(
+            f"Expected one quantile. Got {len(levels)} of XGBoost: fit one model per quantile."
+        )
+    return float(levels[0])
+
+
+def _loss(
+    config: dict[str, Any], c: int, level: float | None
+) -> tuple[BoostingLoss, Loss, tuple[Start, ...], Floats]:
     """Return the loss in whence's terms, how its start may come about, and the stated start."""
     name = config["objective"]["name"]
     stated = config["learner_model_param"]["base_score"].strip("[]").split(",")
@@ -141,6 +161,8 @@ def _loss(config: dict[str, Any], c: int) -> tuple[BoostingLoss, Loss, tuple[Sta
         return Binary(), Logistic(), (Mean("logit"), NewtonStep(Binary())), margin
     if name == "reg:squarederror":
         return Squared(), SquaredError(), (Mean(),), base
+    if level is not None:
+        return Squared(), Quantile(level), (QuantileStart(level, of_xgboost),), base
     loss: BoostingLoss
     if name == "reg:pseudohubererror":
         delta = float(config["objective"]["pseudo_huber_param"]["huber_slope"])
