@@ -315,16 +315,17 @@ def line(row: dict[str, Any]) -> str:
 
 
 def main(names: list[str]) -> None:
-    """Print the table, and write the results of a whole run."""
+    """Print the table, and keep each row as it is made: an interrupted run loses no other."""
     print(f"{'':53s}|{'held: R, sign, bad':>20s} |{'first':>20s} |{'refined':>20s} | seconds")
-    rows = []
     for name in names or list(PIPELINES):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            rows.append(compare(name))
-        print(line(rows[-1]), flush=True)
-    if not names:
-        _RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
+            row = compare(name)
+        print(line(row), flush=True)
+        known = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else []
+        rows = {kept["pipeline"]: kept for kept in known} | {name: row}
+        ordered = [rows[one] for one in PIPELINES if one in rows]
+        _RESULTS.write_text(json.dumps(ordered, indent=2) + "\n")
 
 
 if __name__ == "__main__":
