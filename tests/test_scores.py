@@ -70,12 +70,13 @@ def test_diagnostics_in_words() -> None:
             solver="CG",
             gradient_norm=1e-3,
             gradient_in_examples=2.0,
+            residual=0.5,
             converged=False,
             notes=("careful",),
         )
     )
     assert "NOT converged" in text
-    assert "the pull of 2 training examples" in text
+    assert "not converged: finishing it changes as much as removing 2 typical" in text
     assert "careful" in text
 
 

@@ -50,7 +50,8 @@ class Diagnostics:
         solver: What inverted the curvature, and why it was chosen, in words; empty where nothing
             was inverted.
         curvature: The curvature that was inverted, or that an approximation stands for.
-        gradient_norm: ‖∇R(θ̂)‖; zero where the fit has converged.
+        gradient_norm: ‖∇R(θ̂)‖; zero where the fit has converged. Kronecker results do not spend a
+            pass over the data on it.
         gradient_in_examples: What finishing the fit would change, in units of what removing one
             typical example does: beside the effects shown where there are some, else in the metric
             of the inverse curvature (the Newton decrement).
@@ -107,17 +108,14 @@ class Diagnostics:
             )
         elif self.solver:
             lines.append("solve         residual not measured")
-        if self.gradient_norm is not None:
-            beside = (
-                ""
-                if self.unfinished is None
-                else f", {self.unfinished:.2g} times the largest effect shown"
-            )
-            lines.append(
-                f"fit           {self.fit}: gradient norm {self.gradient_norm:.2e}; finishing it "
-                f"changes as much as removing {self.gradient_in_examples:.2g} typical training "
-                f"examples{beside}"
-            )
+        if self.gradient_in_examples is not None:
+            line = f"fit           {self.fit}: finishing it changes as much as removing "
+            line += f"{self.gradient_in_examples:.2g} typical training examples"
+            if self.unfinished is not None:
+                line += f", {self.unfinished:.2g} times the largest effect shown"
+            if self.gradient_norm is not None:
+                line += f"; gradient norm {self.gradient_norm:.2e}"
+            lines.append(line)
         if self.curvature:
             lines.append(f"curvature     {self.curvature}")
         if self.damping_reason:

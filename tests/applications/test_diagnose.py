@@ -20,7 +20,7 @@ from whence.curvature import minimum
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput, NotConvergedWarning
 from whence.linalg import materialize
-from whence.methods.fit_quality import fit_quality
+from whence.methods.fit_quality import finishing_effect, fit_quality
 from whence.objective.objective import Objective
 
 
@@ -140,6 +140,23 @@ def test_what_finishing_would_change_stands_beside_what_is_shown(
     assert scores.diagnostics.gradient_in_examples == pytest.approx(typical, rel=0.5)
     assert scores.diagnostics.fit == "not converged"
     assert whence.influence(finished, (x, y), order=order).diagnostics.fit == "converged"
+
+
+@pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
+@pytest.mark.parametrize("name", ["mlp", "bert"])
+def test_sums_of_scores_say_the_same_as_the_gradient(name: str) -> None:
+    objective = objective_of(name)
+    query = objective.train.subset(np.arange(3))
+    options = {"solver": whence.EKFAC(), "damping": 0.5}
+    found = whence.influence(objective, query, **options)
+    prepared = prepare(objective, 3, **options)
+    exact = finishing_effect(objective, prepared, query, objective.loss).norm()
+    sizes = np.linalg.norm(found.values, axis=0)
+    assert found.diagnostics.gradient_norm is None  # no pass over the data was spent on it
+    assert found.diagnostics.unfinished == pytest.approx(float(exact) / sizes.max(), rel=1e-6)
+    some = whence.influence(objective, query, indices=[0, 2], **options)
+    expected = float(exact) / sizes[[0, 2]].max()
+    assert some.diagnostics.unfinished == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_default_stop_on_unscaled_columns_is_told() -> None:

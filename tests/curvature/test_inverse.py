@@ -52,6 +52,20 @@ def test_both_forms_are_those_of_the_dense_inverse(name: str, solver: EKFAC | KF
     torch.testing.assert_close(found.quadratic(right), ((G @ inverse) * G).sum(1), **_EXACT)
 
 
+@pytest.mark.parametrize("b", [2, 300])
+def test_rotating_either_side_gives_the_same(b: int) -> None:
+    objective = wide(torch.float64)
+    inverse = prepared(objective, KFAC())
+    left = Gradients(objective, objective.train.subset(np.arange(3)), objective.loss)
+    right = Gradients(objective, objective.train.subset(np.arange(b)), objective.loss)
+    (a,), (c,) = left.row_blocks(), right.row_blocks()
+    rotated = {layer: term[2] for layer, term in inverse._terms(left, b).items()}
+    assert any(rotated.values()) == (b == 300)
+    scale = float((a.T @ inverse.matmat(c)).std())
+    found, _ = inverse.between(left, right)
+    torch.testing.assert_close(found, a.T @ inverse.matmat(c), rtol=1e-5, atol=1e-6 * scale)
+
+
 def test_other_measures_and_checkpoints_are_followed() -> None:
     objective = objective_of("mlp")
     objective = objective.at(objective.params * 1.1)

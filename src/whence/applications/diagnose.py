@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from whence.curvature.exact import GGN, Curvature, Hessian
-from whence.curvature.minimum import ends, floor
+from whence.curvature.minimum import ends, floor, gradient
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput
 from whence.linalg.eigenvalues import (
@@ -169,7 +169,7 @@ def diagnose(objective: Objective, *, iterations: int = 64) -> Diagnosis:
     flat = objective.flat_directions().shape[1] > 0
     harmless = minimum and (flat or found.smallest > least)
     return Diagnosis(
-        gradient_norm=quality.gradient_norm,
+        gradient_norm=float(gradient(objective).norm()),
         gradient_in_examples=quality.in_examples,
         smallest=found.smallest,
         largest=found.largest,

@@ -23,8 +23,8 @@ from whence.linalg.solver import Inverse
 from whence.objective.cache import cached
 from whence.objective.objective import Objective
 
-_LEAST, _MOST = 64, 1_024  # examples for G: a share of all, within these bounds
-_SHARE, _SHARE_OF_SEQUENCES = 8, 32  # a sequence or an image has as many terms as positions
+_LEAST, _MOST = 32, 1_024  # examples for G: a share of all, within these bounds
+_SHARE, _SHARE_OF_SEQUENCES = 16, 64  # a sequence or an image has as many terms as positions
 _ALL = 64  # training examples up to which G is exact
 _COMBINED = 64  # training examples whose gradients are summed to right-hand sides
 
@@ -41,8 +41,8 @@ def approximation_error(objective: Objective, inverse: Inverse) -> float | None:
         once per inverse; `None` for an inverse of G or H itself, whose residual a solve measures.
 
     Cost:
-        A Gauss–Newton product on an eighth of the training examples, at most 1,024; on a
-        thirty-second where layers see several positions per example.
+        A Gauss–Newton product on a sixteenth of the training examples, at most 1,024; on a
+        sixty-fourth where layers see several positions per example.
     """
     if not isinstance(inverse, KroneckerInverse):
         return None

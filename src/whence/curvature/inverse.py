@@ -83,11 +83,14 @@ class KroneckerInverse(Inverse):
             columns = torch.cat(list(left.row_blocks()), 1)
             return right.matmat(self.matmat(columns)).T, None
         total = torch.zeros(left.shape[0], right.shape[0], dtype=self.dtype, device=self.device)
-        terms = self._terms(left)
+        terms = self._terms(left, right.shape[0])
         for part, rows in self._rows(right):
             for layer, (delta, a) in rows.items():
-                block = self._one_position[layer]
-                _add_products(total[:, part], *terms[layer], delta @ block.left, a @ block.right)
+                x, y, rotated = terms[layer]
+                if not rotated:
+                    block = self._one_position[layer]
+                    delta, a = delta @ block.left, a @ block.right
+                _add_products(total[:, part], x, y, delta, a)
         if (rest := self._rest(left)) is not None:
             objective, inverse = rest
             columns = objective.gradient_columns(left.examples, left.measure)
@@ -165,8 +168,12 @@ class KroneckerInverse(Inverse):
             for layer, block in self._one_position.items()
         }
 
-    def _terms(self, gradients: Gradients) -> dict[Layer, tuple[Tensor, Tensor]]:
-        """Return x [r, q, out] and y [r, q, in + 1] of each layer with one position."""
+    def _terms(self, gradients: Gradients, b: int) -> dict[Layer, tuple[Tensor, Tensor, bool]]:
+        """Return x [r, q, out] and y [r, q, in + 1] of each layer with one position.
+
+        They are in the eigenbasis, into which the b rows on the other side are then rotated too;
+        unless these are more than the r q terms, which are then rotated back instead.
+        """
         batches = [rows for _, rows in self._rows(gradients)]
         kind = product_dtype(self.dtype, self.device, self.rtol)
         terms = {}
@@ -174,7 +181,10 @@ class KroneckerInverse(Inverse):
             block, (u, v) = self._one_position[layer], self._separated[layer]
             delta = torch.cat([rows[layer][0] for rows in batches]) @ block.left
             a = torch.cat([rows[layer][1] for rows in batches]) @ block.right
-            terms[layer] = (delta * u.unsqueeze(1)).to(kind), (a * v.unsqueeze(1)).to(kind)
+            x, y = delta * u.unsqueeze(1), a * v.unsqueeze(1)
+            if rotated := x.shape[:2].numel() < b:
+                x, y = x @ block.left.T, y @ block.right.T
+            terms[layer] = x.to(kind), y.to(kind), rotated
         return terms
 
     def _rows(

@@ -23,7 +23,7 @@ from whence.linalg.solver import Solution
 from whence.methods.prediction import Order
 from whence.objective.cache import cached, first_time
 from whence.objective.measures import Measure
-from whence.objective.objective import Objective
+from whence.objective.objective import Objective, with_penalty
 from whence.objective.trained import Examples
 from whence.scores import Diagnostics
 
@@ -40,13 +40,13 @@ class FitQuality:
     """How far a fit is from its optimum.
 
     Args:
-        gradient_norm: ‖∇R(θ̂)‖.
+        gradient_norm: ‖∇R(θ̂)‖, `None` where no pass over the data was spent on it.
         in_examples: What finishing the fit would change, in units of what removing one typical
             example does.
         of_largest: The same beside the largest effect shown; `None` where no effects are at hand.
     """
 
-    gradient_norm: float
+    gradient_norm: float | None
     in_examples: float
     of_largest: float | None = None
 
@@ -75,13 +75,16 @@ def fit_quality(objective: Objective, prepared: Prepared) -> FitQuality:
     return quality
 
 
-def quality_beside(objective: Objective, change: Tensor, effects: Tensor) -> FitQuality:
+def quality_beside(
+    objective: Objective, change: Tensor, effects: Tensor, *, norm: bool = True
+) -> FitQuality:
     """Return how far a fit is from its optimum, beside the effects of removals that are shown.
 
     Args:
         objective: R at θ̂.
         change: The size of what finishing the fit changes, in the unit of the effects.
         effects: The size >= 0 of the effect of each removal, [k].
+        norm: Whether ‖∇R‖ is worth a pass over the training data.
 
     Returns:
         The size of the change beside the root mean square of the effects and the largest of them.
@@ -91,7 +94,7 @@ def quality_beside(objective: Objective, change: Tensor, effects: Tensor) -> Fit
             effect shown.
     """
     quality = FitQuality(
-        gradient_norm=float(gradient(objective).norm()),
+        gradient_norm=float(gradient(objective).norm()) if norm else None,
         in_examples=_ratio(float(change), float(root_mean_square(effects))),
         of_largest=_ratio(float(change), float(effects.max())),
     )
@@ -140,6 +143,34 @@ def finishing_effect(
     return objective.gradient_dot(queries, measure, finishing_step(objective, prepared)).squeeze(1)
 
 
+def finishing_by_sums(
+    objective: Objective, prepared: Prepared, queries: Examples, measure: Measure, total: Tensor
+) -> Tensor:
+    """Return ∇mᵀ H⁻¹ ∇R(θ̂) of each query from scores, without a pass over the training data.
+
+    ∇R is the sum of (wᵢ/n) gᵢ and the gradient of the penalty.
+
+    Args:
+        objective: R at θ̂.
+        prepared: The inverse curvature.
+        queries: The q queries.
+        measure: m.
+        total: The sum of the first-order scores of all training examples, [q].
+
+    Returns:
+        What finishing the fit changes each query's measure by, with the opposite sign.
+    """
+    penalty = with_penalty(objective, objective.params.new_zeros(len(objective.params), 1))
+    if not penalty.any():
+        return total
+    step = cached(
+        objective,
+        (finishing_by_sums, prepared),
+        lambda _: prepared.inverse.unchecked(penalty.unsqueeze(1))[0],
+    )
+    return total + objective.gradient_dot(queries, measure, step).squeeze(1)
+
+
 def warn_if_unfinished(objective: Objective, quality: FitQuality) -> None:
     """Warn if finishing the fit would change more than is shown.
 
@@ -162,9 +193,11 @@ def warn_if_unfinished(objective: Objective, quality: FitQuality) -> None:
         else "Train further, or read the scores as those of a damped local quadratic"
     )
     beside = "" if quality.of_largest is None else f", {shown:.2g} times the largest effect shown"
+    norm = quality.gradient_norm
     warn_user(
-        f"Expected a converged fit on the data given. Got gradient norm {quality.gradient_norm:.1e}"
-        f" at the fitted parameters: finishing the fit would change as much as removing "
+        "Expected a converged fit on the data given. Got fitted parameters at which "
+        f"{'' if norm is None else f'the gradient norm is {norm:.1e}: '}"
+        "finishing the fit would change as much as removing "
         f"{quality.in_examples:.2g} typical training examples{beside}. {remedy}; if the number is "
         "large, check that X and y are exactly what the model was fitted on."
     )

@@ -22,6 +22,7 @@ from whence.linalg.solver import Solution, Solver
 from whence.linear.objective import LinearObjective
 from whence.methods.fit_quality import (
     diagnostics,
+    finishing_by_sums,
     finishing_effect,
     quality_beside,
     residual_of,
@@ -125,9 +126,13 @@ class FirstOrder(_OnObjective):
             Gradients(objective, queries, measure), Gradients(model, candidates, model.loss)
         )
         shares = model.weights[where] / len(model.train)
-        finishing = finishing_effect(objective, prepared, queries, measure, solution)
         sizes = torch.linalg.vector_norm(values, dim=0) * shares
-        quality = quality_beside(objective, finishing.norm(), sizes)
+        if by_sums := prepared.inverse.substitute and candidates is model.train:
+            total = (values @ shares).to(objective.params.dtype)
+            finishing = finishing_by_sums(objective, prepared, queries, measure, total)
+        else:
+            finishing = finishing_effect(objective, prepared, queries, measure, solution)
+        quality = quality_beside(objective, finishing.norm(), sizes, norm=not by_sums)
         if self.options.normalize == "none":
             unit = torch.eye(len(queries), dtype=objective.params.dtype)
             values = values.mul_(shares)

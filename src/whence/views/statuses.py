@@ -132,11 +132,11 @@ def _of_hundred(share: float) -> str:
 def _fit(diagnostics: Diagnostics) -> Status:
     """Return whether the model was trained to its optimum."""
     far, norm = diagnostics.gradient_in_examples, diagnostics.gradient_norm
-    if far is None or norm is None:
+    if far is None:
         return Status(level="unknown", title="Whether the model is fully trained was not measured.")
     numbers = (
-        f"Gradient norm {norm:.1e}: finishing the training would change as much as removing "
-        f"{far:.2g} typical examples."
+        f"Finishing the training would change as much as removing {far:.2g} typical examples."
+        f"{'' if norm is None else f' The gradient norm is {norm:.1e}.'}"
     )
     if diagnostics.unfinished is not None:
         numbers += f" That is {diagnostics.unfinished:.2g} times the largest effect shown."
