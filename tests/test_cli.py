@@ -153,7 +153,7 @@ def test_an_entry_point(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "Local minimum?    yes" in out
     code, out, _ = run("influence", "mine_for_test:make_objective", "--row", 5, "-k", 1)
     assert code == 0
-    assert out.count("nats") == 2
+    assert out.count("pushes the loss") == 2
     code, out, _ = run("evaluate", "mine_for_test:with_queries", "--rows", 9, "--subsets", 3)
     assert code == 0
     assert "4 queries, 3 subsets" in out

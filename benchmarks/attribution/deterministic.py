@@ -86,7 +86,7 @@ def agreement(
     params = retrain(run, masks.float())
     with torch.no_grad():
         outcomes = torch.stack([run.program.losses(p, *queries) for p in params])
-    predicted = (~masks).double() @ scores.T
+    predicted = (~masks).double() @ scores.double().T
     actual = outcomes.double()
     pearson = np.mean(
         [np.corrcoef(predicted[:, q], actual[:, q])[0, 1] for q in range(predicted.shape[1])]

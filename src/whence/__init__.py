@@ -14,6 +14,7 @@ from whence.version import __version__
 _NAMES = {
     "CG": "whence.linalg.cg",
     "EKFAC": "whence.curvature.kronecker",
+    "KNNShapley": "whence.methods.knn_shapley",
     "KFAC": "whence.curvature.kronecker",
     "Attribution": "whence.methods.method",
     "BoostIn": "whence.methods.boostin",
@@ -34,6 +35,7 @@ _NAMES = {
     "Projected": "whence.methods.projected",
     "Recipe": "whence.training.recipe",
     "Representer": "whence.methods.representer",
+    "Retrained": "whence.methods.ensemble",
     "Scores": "whence.scores",
     "SmoothHinge": "whence.objective.losses",
     "SquaredError": "whence.objective.losses",

@@ -30,10 +30,12 @@ from whence.methods.changes import edit as edit
 from whence.methods.changes import group_effect as group_effect
 from whence.methods.changes import perturbation as perturbation
 from whence.methods.data_oob import DataOOB as DataOOB
+from whence.methods.ensemble import Retrained as Retrained
 from whence.methods.forest import ForestWeights as ForestWeights
 from whence.methods.influence import Influence as Influence
 from whence.methods.influence import influence as influence
 from whence.methods.influence import self_influence as self_influence
+from whence.methods.knn_shapley import KNNShapley as KNNShapley
 from whence.methods.leaf_kernel import LeafKernel as LeafKernel
 from whence.methods.leave_one_out import LeaveOneOut as LeaveOneOut
 from whence.methods.leave_one_out import leave_one_out as leave_one_out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,7 @@ from sklearn.preprocessing import (
 from sklearn.svm import SVC, LinearSVC
 
 import whence
+from whence.errors import InvalidInput
 
 _N = 90
 _TIGHT = {"tol": 1e-12, "max_iter": 100_000}
@@ -294,3 +295,147 @@ def test_a_refit_is_the_user_s_own(name: str) -> None:
         )
         expected = outputs(again, queries) - before
         np.testing.assert_allclose(found, expected, atol=case.abs * max(1, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_refined_effects_are_those_of_refits(name: str) -> None:
+    case = CASES[name]
+    model, x, y, weights, queries = fitted(case)
+    objective = whence.from_sklearn(model, x, y, sample_weight=weights)
+    asked = queries, np.repeat(y[:1], 6)
+    where = [0, 5, 7, 20, 33, 60, 88]
+    actual = whence.leave_one_out(objective, where, asked, measure=first_output)
+    refined = whence.influence(
+        objective, asked, order="refined", measure=first_output, indices=where
+    ).values
+    assert np.corrcoef(refined.ravel(), actual.ravel())[0, 1] > 0.999
+    large = np.abs(actual) > 0.02 * np.abs(actual).max()
+    np.testing.assert_allclose(refined[large], actual[large], rtol=0.1)
+
+
+@pytest.mark.parametrize(
+    "name", ["min-max", "scaled-pca", "frame-median", "gamma", "elastic-net", "tweedie"]
+)
+def test_first_order_goes_through_the_preprocessing(name: str) -> None:
+    case = CASES[name]
+    model, x, y, weights, queries = fitted(case)
+    objective = whence.from_sklearn(model, x, y, sample_weight=weights)
+    asked = queries, np.repeat(y[:1], 6)
+    where = np.arange(0, 90, 5)
+    actual = whence.leave_one_out(objective, where, asked, measure=first_output)
+
+    def error(of: Any) -> float:
+        scores = whence.influence(of, asked, measure=first_output, indices=where).values
+        return float(np.abs(scores - actual).sum())
+
+    assert error(objective) < 0.85 * error(replace(objective, statistics=None))
+
+
+def test_a_weight_of_three_is_three_copies_in_every_order() -> None:
+    x, y = numbers("binary")
+    for balanced in (None, "balanced"):
+        estimator = LogisticRegression(C=0.2, class_weight=balanced, **_NEWTON)
+        counts = np.where(np.arange(_N) == 11, 3, 1)
+        once = whence.from_sklearn(
+            clone(estimator).fit(x[:_N], y[:_N], counts), x[:_N], y[:_N], sample_weight=counts
+        )
+        where = np.repeat(np.arange(_N), counts)
+        thrice = whence.from_sklearn(clone(estimator).fit(x[where], y[where]), x[where], y[where])
+        copies, asked = np.flatnonzero(where == 11), (x[_N:], y[_N:])
+        for order in ("first", "newton", "refined", "refit"):
+            single = whence.group_effect(once, [11], asked, order=order)
+            group = whence.group_effect(thrice, copies, asked, order=order)
+            np.testing.assert_allclose(single, group, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("pipeline", [False, True])
+def test_the_only_row_of_a_class_takes_the_class_with_it(pipeline: bool) -> None:
+    x, y = load_wine(return_X_y=True)
+    x, y = np.r_[x[:110], x[140:141]], np.r_[y[:110], 2]
+    estimator = LogisticRegression(C=1e-2, solver="newton-cg", **_TIGHT)
+    estimator = make_pipeline(StandardScaler(), estimator) if pipeline else estimator
+    x = x if pipeline else StandardScaler().fit_transform(x)
+    objective = whence.from_sklearn(clone(estimator).fit(x, y), x, y)
+    queries = x[[3, 80, 110]] * 1.01, y[[3, 80, 110]]
+    before = -clone(estimator).fit(x, y).predict_log_proba(queries[0])[np.arange(3), queries[1]]
+    again = clone(estimator).fit(x[:110], y[:110])
+    after = -again.predict_log_proba(queries[0][:2])[np.arange(2), queries[1][:2]]
+    for order in ("newton", "refined"):
+        found = whence.influence(objective, queries, order=order, indices=[110, 5]).values
+        np.testing.assert_allclose(found[:2, 0], after - before[:2], atol=2e-4)
+        assert found[2, 0] > 900  # for infinity
+        assert np.abs(found[:, 1]).max() < 1
+    actual = whence.leave_one_out(objective, [110], queries)[:, 0]
+    np.testing.assert_allclose(actual[:2], after - before[:2], atol=1e-6)
+    assert actual[2] > 900
+    two = whence.from_sklearn(clone(estimator).fit(x[49:], y[49:]), x[49:], y[49:])
+    with pytest.raises(InvalidInput, match="every class to keep a row"):
+        whence.group_effect(two, np.arange(1, 62), (x[:1], y[1:2]), order="refit")
+
+
+@pytest.mark.parametrize(
+    "weights", [None, {0: 5.0, 1: 1.0, 2: 0.5}, "balanced"], ids=["none", "dict", "balanced"]
+)
+@pytest.mark.parametrize("pipeline", [False, True])
+def test_an_edit_has_the_weight_of_its_new_class(weights: Any, pipeline: bool) -> None:
+    x, y = numbers("classes")
+    estimator = LogisticRegression(class_weight=weights, C=0.1, **_NEWTON)
+    estimator = make_pipeline(StandardScaler(), estimator) if pipeline else estimator
+    model = clone(estimator).fit(x[:_N], y[:_N])
+    objective = whence.from_sklearn(model, x[:_N], y[:_N])
+    asked, i = (x[_N:], y[_N:]), int(np.flatnonzero(y[:_N] == 0)[3])
+    edited, labels = x[:_N].copy(), y[:_N].copy()
+    edited[i, 2], labels[i] = 30.0, 1
+    again = clone(estimator).fit(edited, labels)
+    actual = outputs(again, x[_N:]) - outputs(model, x[_N:])
+    for order, rtol in (("refit", 1e-5), ("refined", 1e-2)):
+        found = whence.edit(objective, i, edited[i], 1, asked, order=order, measure=first_output)
+        np.testing.assert_allclose(found, actual, atol=rtol * np.abs(actual).max())
+    step = x[i].copy()
+    step[2] += 1e-4
+    first, refit = (
+        whence.edit(objective, i, step, 0, asked, order=order, measure=first_output)
+        for order in ("first", "refit")
+    )
+    np.testing.assert_allclose(first, refit, atol=0.02 * np.abs(refit).max())
+
+
+def test_the_intercept_is_in_the_estimator_s_unit() -> None:
+    x, y = numbers("binary")
+    estimator = LogisticRegression(solver="liblinear", intercept_scaling=5, **_LINEAR)
+    model = clone(estimator).fit(x[:_N], y[:_N])
+    objective = whence.from_sklearn(model, x[:_N], y[:_N])
+    where = [7, 8, 30]
+    changes = whence.influence_on_parameters(objective, where, order="refined")
+    for row, i in zip(changes, where, strict=True):
+        again = clone(estimator).fit(np.delete(x[:_N], i, 0), np.delete(y[:_N], i))
+        moved = np.r_[again.coef_[0] - model.coef_[0], again.intercept_ - model.intercept_]
+        np.testing.assert_allclose(row, moved, atol=0.02 * np.abs(moved).max())
+
+
+@pytest.mark.parametrize("form", ["list", "array", "Series"])
+def test_texts_in_any_form(form: str) -> None:
+    documents, y = texts()
+    model = make_pipeline(TfidfVectorizer(), _SPARSE).fit(documents, y)
+    x: Any = documents
+    if form != "array":
+        index = [f"text {i}" for i in range(len(y))]
+        x = documents.tolist() if form == "list" else pd.Series(documents, index=index)
+    objective = whence.from_sklearn(model, x, y)
+    scores = whence.influence(objective, (documents[0], y[0]))
+    assert scores.values.shape == (1, len(y))
+    assert scores.train_ids[3] == ("text 3" if form == "Series" else 3)
+    for wrong in (documents[:, None], pd.DataFrame({"text": documents})):
+        with pytest.raises(InvalidInput, match="Expected texts"):
+            whence.from_sklearn(model, wrong, y)
+    with pytest.raises(InvalidInput, match="Expected strings. Got 3"):
+        whence.influence(objective, ([3], [1]))
+
+
+def test_a_query_of_an_unknown_category_after_a_refit_is_refused_in_words() -> None:
+    frame, y = table()
+    one_hot = columns(_IMPUTED, OneHotEncoder())
+    model = make_pipeline(one_hot, Ridge()).fit(frame, y)
+    objective = whence.from_sklearn(model, frame, y)
+    with pytest.raises(InvalidInput, match="the pipeline's own steps can transform"):
+        whence.leave_one_out(objective, [7], (frame.iloc[[7]], y[[7]]))

@@ -34,6 +34,8 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from sklearn.svm import SVC, LinearSVC
 
 import whence
+from whence.adapters.anything import Estimator
+from whence.adapters.sklearn import linear_objective
 from whence.errors import InvalidInput, NotConvergedWarning, NotFitted, UnsupportedModel
 from whence.linear.features import DenseFeatures
 from whence.objective.objective import risk, risk_gradient
@@ -345,11 +347,7 @@ def _with(value: float) -> np.ndarray:
     ("arguments", "error", "message"),
     [
         ((LogisticRegression(), _X, _Y), NotFitted, r"before \.fit"),
-        (
-            (RandomForestClassifier(), _X, _Y),
-            UnsupportedModel,
-            "one of ElasticNet, .* Got Random",
-        ),
+        ((RandomForestClassifier(), _X, _Y), NotFitted, "Got RandomForestClassifier before"),
         ((_FIT, _with(np.nan), _Y), InvalidInput, "Got nan in row 7, column 2"),
         ((_FIT, _with(np.inf), _Y), InvalidInput, "Got inf in row 7, column 2"),
         ((_FIT, _X[:, :5], _Y), InvalidInput, "Expected 12 columns.*Got 5"),
@@ -402,8 +400,12 @@ def test_bad_weights_queries_and_frames() -> None:
     ],
 )
 def test_options_without_an_exact_treatment(estimator: Any, message: str) -> None:
+    fitted = estimator.fit(_X, _Y)
     with pytest.raises(UnsupportedModel, match=message):
-        whence.from_sklearn(estimator.fit(_X, _Y), _X, _Y)
+        linear_objective(fitted, _X, _Y)
+    accepted = whence.from_sklearn(fitted, _X, _Y)
+    assert isinstance(accepted, Estimator)
+    assert any(message in note for note in accepted.notes)
 
 
 def test_collinear_columns_without_a_penalty_have_no_unique_answer() -> None:

@@ -114,6 +114,7 @@ def test_refusals(audited: tuple[LinearObjective, tuple[Tensor, Tensor]]) -> Non
         whence.attacks.craft(module, query)
 
 
+@pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")  # 150 epochs
 def test_a_model_trained_end_to_end_is_attacked_through_its_own_training() -> None:
     torch.manual_seed(0)
     images = torch.rand(24, 1, 4, 4, dtype=torch.float64) * 2 - 1

@@ -373,6 +373,18 @@ def test_every_point_of_the_curve_was_retrained(explanation: Explanation, tmp_pa
     assert float(points[1][1]) == pytest.approx(100 * float(torch.exp(-loss)), abs=0.1)
 
 
+def test_no_class_is_removed_whole(tmp_path: Path) -> None:
+    """What pushes the answer may be all rows of a class, without which nothing can be fitted."""
+    x = np.r_[np.linspace(-2, -1, 30), np.linspace(1, 2, 4)][:, None]
+    y = np.repeat(["many", "few"], [30, 4])
+    objective = whence.from_sklearn(LogisticRegression(tol=1e-8).fit(x, y), x, y)
+    page = whence.explain(objective, (np.array([[1.5]]), ["few"]), k=2).report(
+        tmp_path / "why.html"
+    )
+    text = page.read_text(encoding="utf-8")
+    assert re.search(r"without the [123] training rows|of 34", text)
+
+
 def test_copies_missing_cells_and_known_queries_are_noticed(tmp_path: Path) -> None:
     from sklearn.impute import SimpleImputer
 

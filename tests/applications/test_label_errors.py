@@ -37,7 +37,8 @@ def test_wrong_labels_come_first_and_right_ones_are_suggested() -> None:
     errors = find_label_errors(whence.from_sklearn(clone(MODEL).fit(x, y), x, y))
     assert detection_curve(errors.scores, wrong).auc > 0.95
     assert str(errors).startswith("178 training examples by held-out loss")
-    assert len(repr(errors).splitlines()) == 22
+    assert len(str(errors).splitlines()) == 22
+    assert repr(errors) == "<LabelErrors: 178 training examples by held-out loss>"
     frame = errors.to_frame()
     assert frame["id"].tolist() == errors.ranking.tolist()
     found = frame[wrong[frame["position"]]]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.linear.test_objective import CASES, gradients, hessian
-from whence.curvature.changes import GroupChange, single_changes, tiles
+from whence.curvature.changes import GroupChange, change_tiles, single_changes
 from whence.linalg import Cholesky, Dense
 from whence.linear.objective import LinearObjective
 
@@ -80,5 +80,5 @@ def test_refining_ends_at_the_changed_minimum(objective: LinearObjective) -> Non
 
 def test_tiles_cover_all_once() -> None:
     objective = CASES["logistic"]()
-    covered = [i for tile in tiles(objective, 1200, 1) for i in range(1200)[tile]]
+    covered = [i for tile in change_tiles(objective, 1200, 1) for i in range(1200)[tile]]
     assert covered == list(range(1200))

@@ -310,3 +310,38 @@ def test_outputs_that_depend_on_those_before_are_refused() -> None:
 
     with pytest.raises(UnsupportedModel, match="alone in its batch"):
         whence.from_torch(Running(), whence.CrossEntropy(), data())
+
+
+def test_a_model_that_answers_in_another_precision() -> None:
+    class Single(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x).float()
+
+    torch.manual_seed(0)
+    x, y = data()
+    objective = whence.from_torch(Single().double(), whence.CrossEntropy(), (x, y))
+    assert objective.outputs(objective.train).dtype == torch.float64
+    assert exact(objective)
+
+
+@pytest.mark.parametrize("kind", ["torch", "llama", "gemma"])
+def test_root_mean_square_norms_factor(kind: str) -> None:
+    from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+    torch.manual_seed(0)
+    norm = {
+        "torch": lambda: nn.RMSNorm(8),
+        "llama": lambda: LlamaRMSNorm(8),
+        "gemma": lambda: GemmaRMSNorm(8),
+    }[kind]()
+    model = nn.Sequential(nn.Linear(4, 8), nn.Unflatten(1, (1, 8)), norm, nn.Flatten())
+    with torch.no_grad():
+        norm.weight.add_(torch.randn(8))
+    objective = whence.from_torch(model, whence.SquaredError(), (data()[0], torch.randn(12, 8)))
+    assert "2.weight" in objective.factored
+    assert exact(objective)

@@ -33,3 +33,20 @@ def test_derivatives_in_the_users_columns_despite_missing_values(tmp_path: Path)
             moved.iloc[0, j] += step
             change = whence.edit(fitted.objective, int(row), moved, [y], query, order="first")[0]
             assert change / step == pytest.approx(acting[j], rel=1e-3, abs=1e-9)
+
+
+def test_flags_and_columns_that_say_nothing(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=40), "flag": rng.random(40) > 0.5})
+    frame["maybe"] = frame["flag"].astype(object).where(rng.random(40) > 0.2, None)
+    frame["empty"], frame["same"] = np.nan, "x"
+    frame["y"] = (frame["a"] + frame["flag"] > 0.5).astype(int)
+    frame.to_csv(tmp_path / "flags.csv", index=False)
+    table = read_table(tmp_path / "flags.csv", "y")
+    assert list(table.X.columns) == ["a", "flag", "maybe"]
+    assert set(table.X["flag"]) == {"yes", "no"}
+    assert any("True and False" in note for note in table.notes)
+    assert any("one value throughout were left out: same" in note for note in table.notes)
+    fitted = fit_table(table, hold_out=[3])
+    explanation = whence.explain(fitted.objective, fitted.query([3]), k=2)
+    assert explanation.verify(3).r > 0.99

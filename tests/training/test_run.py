@@ -20,7 +20,7 @@ from whence.errors import CorruptFile, Diverged, InvalidInput, NotDeterministic,
 from whence.objective.losses import CrossEntropy, SquaredError
 from whence.storage import claim, read_manifest
 from whence.training.checkpoints import InMemory, OnDisk, open_directory
-from whence.training.program import kept
+from whence.training.program import counted
 from whence.training.recipe import Recipe
 from whence.training.replay import retrain, stack_size
 from whence.training.run import Run, train
@@ -161,12 +161,12 @@ def test_gradients_that_share_memory() -> None:
     share=st.floats(0, 1),
     seed=st.integers(0, 1000),
 )
-def test_kept_examples_are_those_with_weight(sizes: list[int], share: float, seed: int) -> None:
+def test_counted_examples_are_those_with_weight(sizes: list[int], share: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     n = max(sizes) + 5
     weights = torch.rand(n, generator=generator) * (torch.rand(n, generator=generator) < share)
     batches = [torch.randperm(n, generator=generator)[:size] for size in sizes]
-    found = list(kept(batches, weights))
+    found = list(counted(batches, weights))
     assert len(found) == len(batches)
     for batch, (rows, scaled) in zip(batches, found, strict=True):
         total = torch.zeros(n).index_add(0, rows, scaled)
@@ -302,7 +302,7 @@ def states_of(run: Run) -> Tensor:
     return torch.stack([state for segment in states for state in segment[:-1]])
 
 
-def test_states_do_not_depend_on_what_is_kept(tmp_path: Path) -> None:
+def test_states_do_not_depend_on_what_is_stored(tmp_path: Path) -> None:
     chosen = recipe(momentum=0.9)
     everything = train(mlp(), CrossEntropy(), data(), chosen)
     little = train(mlp(), CrossEntropy(), data(), chosen, memory=8 * everything.params.numel() * 16)
@@ -412,7 +412,7 @@ def test_a_directory_of_something_else_is_refused(tmp_path: Path) -> None:
 def test_steps_that_do_not_repeat_are_noticed() -> None:
     run = train(mlp(), CrossEntropy(), data(), recipe(), memory=0)
     doctored = dataclasses.replace(run, rates=tuple(10 * rate for rate in run.rates))
-    with pytest.raises(NotDeterministic, match="recorded state"):
+    with pytest.raises(NotDeterministic, match="stored state"):
         doctored.states(4, 8)
 
 
@@ -508,7 +508,7 @@ def test_divergence_is_an_error() -> None:
         train(nn.Linear(4, 4), SquaredError(), (x, x), wild)
 
 
-def test_a_recording_gives_what_the_function_gives() -> None:
+def test_a_trace_gives_what_the_function_gives() -> None:
     def function(x: Tensor, y: Tensor) -> Tensor:
         return (x * y).sin().sum(0)
 
@@ -520,7 +520,7 @@ def test_a_recording_gives_what_the_function_gives() -> None:
     assert list(traced._traces.values()) != [function]
 
 
-def test_a_recording_that_holds_a_value_as_a_constant_is_dropped() -> None:
+def test_a_trace_that_holds_a_value_as_a_constant_is_dropped() -> None:
     def by_numpy(x: Tensor) -> Tensor:
         return x * float(x.detach().numpy().sum())
 
@@ -530,7 +530,7 @@ def test_a_recording_that_holds_a_value_as_a_constant_is_dropped() -> None:
         assert torch.equal(traced(x), by_numpy(x))
 
 
-def test_what_cannot_be_recorded_is_called() -> None:
+def test_what_cannot_be_traced_is_called() -> None:
     def branching(x: Tensor) -> Tensor:
         return x if float(x.sum()) > 0 else -x
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.ensemble import (
-    BaggingRegressor,
     GradientBoostingClassifier,
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
@@ -23,7 +22,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 import whence
 from tests.trees.models import ACCEPTED, BINARY, CLASSES, NUMBERS, ROUNDS, hist
-from whence.errors import InvalidInput, UnsupportedModel
+from whence.errors import InvalidInput
 from whence.objective.losses import CrossEntropy, Logistic, SquaredError
 from whence.trees.model import BoostedModel, ForestModel
 
@@ -215,9 +214,6 @@ def test_what_cannot_be_used_is_refused() -> None:
         whence.from_sklearn(model, BINARY.x, BINARY.y[:-1])
     with pytest.raises(InvalidInput, match="Got 9"):
         trained.examples((BINARY.x[:1], [9]))
-    bagged = BaggingRegressor(HistGradientBoostingRegressor(max_iter=2), n_estimators=2)
-    with pytest.raises(UnsupportedModel):
-        whence.from_sklearn(bagged.fit(NUMBERS.x, NUMBERS.y), NUMBERS.x, NUMBERS.y)
 
 
 @pytest.mark.parametrize(

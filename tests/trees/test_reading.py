@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import warnings
 from typing import Any
 
@@ -12,14 +13,24 @@ import pytest
 from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingRegressor
 from sklearn.linear_model import Ridge
 
-from tests.trees.models import ACCEPTED, BINARY, CLASSES, NUMBERS, REFUSED, ROUNDS, Case, hist
-from whence.errors import InvalidInput, UnsupportedModel
+from tests.trees.models import (
+    ACCEPTED,
+    BINARY,
+    CLASSES,
+    NUMBERS,
+    REFUSED,
+    ROBUST,
+    ROUNDS,
+    Case,
+    hist,
+)
+from whence.errors import InvalidInput, MissingDependency, UnsupportedModel
 from whence.trees.reading import read_boosting
 
 
-@pytest.mark.parametrize("name", ACCEPTED)
+@pytest.mark.parametrize("name", [*ACCEPTED, *ROBUST])
 def test_raw_predictions_are_recomputed(name: str) -> None:
-    case = ACCEPTED[name]
+    case = {**ACCEPTED, **ROBUST}[name]
     model = case.fit()
     trees = read_boosting(model, case.table.x, case.table.y, case.weights)
     theirs = trees.predict(case.table.x)
@@ -145,3 +156,10 @@ def test_names_of_classes_may_be_words() -> None:
         model = case.make().fit(CLASSES.x, words)
         trees = read_boosting(model, CLASSES.x, words)
         np.testing.assert_array_equal(trees.targets, CLASSES.y)
+
+
+def test_a_missing_library_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ACCEPTED["xgb given start"].fit()
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    with pytest.raises(MissingDependency, match=r"pip install 'whence-attribution\[trees\]'"):
+        read_boosting(model, BINARY.x, BINARY.y)

@@ -252,7 +252,7 @@ def _generalized(final: Any, n: int) -> Problem:
     )
 
 
-_READERS: dict[type, Callable[[Any, int], Problem]] = {
+READERS: dict[type, Callable[[Any, int], Problem]] = {
     ElasticNet: _elastic_net,
     GammaRegressor: _generalized,
     Lasso: _elastic_net,
@@ -266,24 +266,3 @@ _READERS: dict[type, Callable[[Any, int], Problem]] = {
     SVC: _svc,
     TweedieRegressor: _generalized,
 }
-
-
-def reader(final: Any) -> Callable[[Any, int], Problem]:
-    """Return what reads the objective off an estimator of this type.
-
-    Args:
-        final: The estimator, fitted or not.
-
-    Returns:
-        A function of the estimator and n.
-
-    Raises:
-        UnsupportedModel: If no such function exists.
-    """
-    if type(final) not in _READERS:
-        known = ", ".join(sorted(kind.__name__ for kind in _READERS))
-        raise UnsupportedModel(
-            f"Expected one of {known}, or a Pipeline that ends in one. "
-            f"Got {type(final).__name__}. For other models use a torch module."
-        )
-    return _READERS[type(final)]

@@ -26,10 +26,14 @@ from whence.linear.objective import LinearObjective
 from whence.linear.wide import WideObjective
 from whence.objective.derived_losses import OneVersusRest
 from whence.objective.losses import Loss, SmoothHinge, SquaredError
+from whence.preprocessing.counting import counting
 from whence.preprocessing.refit import encoded_all, fit_again, follows_data, matched_columns
 from whence.preprocessing.rows import take
 
 Floats = NDArray[np.float64]
+
+_FITTED_COLUMNS = 500  # columns up to which old outputs are fitted by new ones
+_SAME_OUTPUTS = 0.05  # share of the variance of outputs that columns of the same name may change
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -99,6 +103,12 @@ class Fitted:
         """The weight of each row, [n]; 0 where it was not fitted on."""
         return self.weights(torch.from_numpy(self.kept.astype(np.float64)))
 
+    def to_fit_again(self) -> Fitted:
+        """Return the same, its texts counted once for all refits."""
+        if self.transform is None or self.width is not None or not self.kept.all():
+            return self
+        return replace(self, transform=counting(self.transform, self.rows))
+
     def again(
         self,
         *,
@@ -106,6 +116,7 @@ class Fitted:
         sample: Floats | None = None,
         rows: Any = None,
         labels: NDArray[Any] | None = None,
+        whole: bool = True,
     ) -> Fitted:
         """Return the estimator on changed data: transformers fitted again, θ as it was.
 
@@ -114,6 +125,7 @@ class Fitted:
             sample: Other sample weights, [n].
             rows: Other rows, [n].
             labels: Other targets, [n].
+            whole: Whether rows that are not there are transformed too; else they are zero.
         """
         kept = self.kept if kept is None else kept
         rows = self.rows if rows is None else rows
@@ -131,27 +143,24 @@ class Fitted:
         if self.transform is None:
             changed = replace(changed, matrix=as_floats(rows))
         else:
-            changed = changed._transformed(self.transform)
+            changed = changed._transformed(self.transform, self.matrix, whole)
         return replace(changed, problem=changed._problem(self.problem, self.matrix))
 
-    def _transformed(self, transform: Pipeline) -> Fitted:
+    def _transformed(self, transform: Pipeline, before: Any, whole: bool) -> Fitted:
         """Return the same with its transformers fitted again on the kept rows."""
         if not follows_data(transform):
             return replace(self, matrix=as_floats(transform.transform(self.rows)))
         where = np.flatnonzero(self.kept)
         sample = self.weights.sample.numpy()[where] if self.weighted else None
         fresh, part = fit_again(transform, take(self.rows, where), self.labels[where], sample)
-        matrix = as_floats(encoded_all(fresh, part, self.rows, self.kept))
-        coef = self.problem.coef
-        columns = matched_columns(transform, fresh, matrix.shape[1])
-        if self.problem.kernel is None and columns is not None:
-            padded = np.hstack([coef, np.zeros((len(coef), 1))])
-            coef = padded[:, columns]
-        elif self.problem.kernel is None and coef.shape[1] != matrix.shape[1]:
-            coef = np.zeros((len(coef), matrix.shape[1]))
-        return replace(
-            self, transform=fresh, matrix=matrix, problem=replace(self.problem, coef=coef)
-        )
+        part = as_floats(part)
+        matrix = encoded_all(fresh if whole else None, part, self.rows, self.kept)
+        changed = replace(self, transform=fresh, matrix=as_floats(matrix))
+        if self.problem.kernel is not None:
+            return changed
+        columns = matched_columns(transform, fresh, part.shape[1])
+        coef = carried(self.problem.coef, columns, before[where], part, sparse=self.problem.l1 > 0)
+        return replace(changed, problem=replace(self.problem, coef=coef))
 
     def _problem(self, before: Problem, matrix: Any) -> Problem:
         """Return what is minimized on the changed data: a kernel's γ and centers follow it."""
@@ -327,6 +336,40 @@ class Fitted:
                 free=torch.from_numpy(np.concatenate(free)) if masked else None,
             )
         )
+
+
+def carried(
+    coef: Floats, columns: NDArray[np.intp] | None, before: Any, after: Any, *, sparse: bool
+) -> Floats:
+    """Return coefficients of new columns whose outputs are near those of old ones.
+
+    Args:
+        coef: Of the old columns, [c, d].
+        columns: Which old column each new one is, −1 for none; `None` if that is not known.
+        before: Rows in the old columns, [m, d].
+        after: The same rows in the new columns, [m, d′].
+        sparse: Whether zeros must stay zeros.
+
+    Returns:
+        Those of the same columns; or, where a column has turned into another, as components of a
+        PCA do, those that fit the old outputs best, [c, d′].
+    """
+    width = after.shape[1]
+    if columns is not None:
+        same = np.hstack([coef, np.zeros((len(coef), 1))])[:, columns]
+    elif coef.shape[1] == width:
+        same = coef
+    else:
+        same = np.zeros((len(coef), width))
+    if sparse or not isinstance(after, np.ndarray) or width > min(len(after), _FITTED_COLUMNS):
+        return same
+    outputs = np.asarray(before @ coef.T)
+    apart = outputs - outputs.mean(0)
+    off = after @ same.T - outputs
+    if np.square(off - off.mean(0)).sum() <= _SAME_OUTPUTS * np.square(apart).sum():
+        return same
+    centered = after - after.mean(0)
+    return np.asarray(np.linalg.lstsq(centered, apart, rcond=None)[0].T)
 
 
 def _not_attached(objective: LinearObjective, weights: Tensor) -> LinearObjective:

@@ -23,6 +23,7 @@ from whence.network.checks import check_repeatable, refuse_random_modules
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, Statistics
 from whence.objective.trained import Examples
+from whence.tiles import tiles
 
 Floats = NDArray[np.float64]
 
@@ -255,13 +256,13 @@ class _Frozen:
         if len(tensor) == 0 or not torch.isfinite(tensor).all():
             raise InvalidInput("Expected finite inputs, at least one. Got none, NaN or infinity.")
         like = next(iter(self.extractor.parameters()), tensor)
-        return tensor.detach().to(like.dtype)
+        return tensor.detach().to(like)
 
     def features(self, inputs: Tensor) -> Floats:
         """Return φ(x), [b, d]."""
         with torch.no_grad():
             parts = [self.extractor(inputs[part]) for part in self._batches(len(inputs))]
-        return torch.cat(parts).double().numpy()
+        return torch.cat(parts).double().cpu().numpy()
 
     def pullback(self, inputs: Tensor, cotangents: Callable[[slice, Floats], Tensor]) -> Tensor:
         """Return ∂(uᵀφ(x))/∂x for one u per input, which may depend on φ(x), like the inputs."""
@@ -270,13 +271,13 @@ class _Frozen:
             with torch.enable_grad():
                 leaf = inputs[part].detach().clone().requires_grad_()
                 features = self.extractor(leaf)
-                u = cotangents(part, features.detach().double().numpy()).to(features)
+                u = cotangents(part, features.detach().double().cpu().numpy()).to(features)
                 parts.append(torch.autograd.grad(features, leaf, u)[0])
         return torch.cat(parts)
 
     def _batches(self, n: int) -> Iterator[slice]:
         """Yield slices of inputs."""
-        return (slice(start, start + self.batch_size) for start in range(0, n, self.batch_size))
+        return tiles(n, budget=self.batch_size)
 
 
 @final

@@ -7,6 +7,8 @@ where it normalizes sample weights, so does w. Intercepts are not penalized, but
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +18,21 @@ from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from whence.adapters.estimators import reader
+from whence.adapters.anything import anything
+from whence.adapters.discriminant import discriminant
+from whence.adapters.equivalents import plain
 from whence.adapters.fitted import Fitted
+from whence.adapters.huber import huber
+from whence.adapters.naive_bayes import naive_bayes
+from whence.adapters.neighbors import neighbors
+from whence.adapters.perceptron import perceptron
+from whence.adapters.readers import is_read, reader
+from whence.adapters.rows import labels_of
 from whence.adapters.statistics import objective_of
 from whence.adapters.tabular import as_floats, as_rows
 from whence.adapters.targets import target_encoder
 from whence.adapters.trees import from_trees, is_tree_model
+from whence.adapters.usable import check_usable
 from whence.adapters.weights import sample_weights, weights_of
 from whence.errors import InvalidInput, NotFitted, UnsupportedModel
 from whence.linear.objective import LinearObjective
@@ -39,20 +50,21 @@ def from_sklearn(
     *,
     sample_weight: Any = None,
     temperature: float = 0.001,
+    workers: int = 1,
 ) -> Trained:
     """Return a fitted estimator with the data it was fitted on, as a model that methods score.
 
     A linear or kernel model is the objective that it minimized,
     R(θ) = (1/n) Σ wᵢ ℓ(f_θ(xᵢ), yᵢ) + Ω(θ) at the fitted θ̂, with the estimator's own C or alpha,
     class and sample weights, and its treatment of the intercept. Boosted trees and forests are the
-    leaves of their rows, from which their predictions are recomputed.
+    leaves of their rows, from which their predictions are recomputed. Neighbors, naive Bayes and
+    discriminants are their sums. Any other estimator is known by its predictions, and fitted again
+    by its own library: see the list in the documentation, "Which models whence takes".
 
     Args:
-        estimator: A fitted LogisticRegression, LinearRegression, Ridge, RidgeClassifier, Lasso,
-            ElasticNet, LinearSVC, SVC (binary; linear, rbf or poly), SGDClassifier,
-            PoissonRegressor, GammaRegressor or TweedieRegressor; a HistGradientBoosting*,
-            GradientBoosting*, RandomForest*, ExtraTrees*, DecisionTree*, or Bagging* of trees; a
-            model of LightGBM, XGBoost or CatBoost; or a Pipeline that ends in one.
+        estimator: A fitted estimator with predict, predict_proba or decision_function, of
+            scikit-learn or alike; a Pipeline that ends in one, or a search that kept its winner; a
+            model or Booster of LightGBM, XGBoost or CatBoost.
         X: The rows it was fitted on: array, frame or sparse matrix, [n, d]; or texts, as a list,
             an array or a Series. A frame's index names the rows. Sparse matrices are never made
             dense.
@@ -60,13 +72,15 @@ def from_sklearn(
         sample_weight: The sample weights it was fitted with, [n], >= 0.
         temperature: t > 0 of the smoothed hinge through which hinge losses are differentiated, in
             units of the margin.
+        workers: Processes that fit an estimator again at a time, where it is known by its
+            predictions alone.
 
     Returns:
         The model: an `Objective` for linear and kernel models.
 
     Raises:
         NotFitted: If the estimator has not been fitted.
-        UnsupportedModel: If it is of another kind, or uses an option without an exact treatment.
+        UnsupportedModel: If it predicts nothing from rows and targets.
         InvalidInput: If X, y or the weights cannot be what it was fitted on.
 
     Cost:
@@ -88,13 +102,36 @@ def from_sklearn(
     """
     if not temperature > 0:
         raise InvalidInput(f"Expected temperature > 0. Got {temperature}.")
-    if is_tree_model(estimator):
-        return from_trees(estimator, X, y, sample_weight)
-    return linear_objective(estimator, X, y, sample_weight=sample_weight, temperature=temperature)
+    if hasattr(estimator, "fit") or not is_tree_model(estimator):  # a Booster has no fit
+        check_usable(estimator)
+    found = plain(estimator)
+    inner, notes = found.estimator, found.notes
+    given = None if sample_weight is None else sample_weights(sample_weight, len(labels_of(y)))
+    try:
+        for family in _FAMILIES:
+            model = family(inner, X, y, given)
+            if model is not None:
+                taken: Trained = replace(model, notes=(*notes, *model.notes))
+                return taken
+        if is_tree_model(inner):
+            trees = from_trees(inner, X, y, sample_weight)
+            return replace(trees, notes=(*notes, *trees.notes))
+        if is_read(_split(inner)[0]):
+            options = {"sample_weight": sample_weight, "temperature": temperature}
+            return linear_objective(inner, X, y, notes=notes, **options)
+    except UnsupportedModel as reason:
+        notes = (*notes, f"Known by its predictions alone: {reason}")
+    return anything(inner, X, y, given, workers=workers, notes=notes)
 
 
 def linear_objective(
-    estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, temperature: float = 0.001
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    sample_weight: Any = None,
+    temperature: float = 0.001,
+    notes: tuple[str, ...] = (),
 ) -> LinearObjective:
     """Return a fitted linear or kernel model as the objective it minimized.
 
@@ -104,6 +141,7 @@ def linear_objective(
         y: The targets it was fitted on, [n].
         sample_weight: The sample weights it was fitted with, [n].
         temperature: Of the smoothed hinge.
+        notes: What a reader must know of it, a sentence each.
 
     Raises:
         NotFitted: If the estimator has not been fitted.
@@ -152,9 +190,24 @@ def linear_objective(
         width=width,
         names=names,
         temperature=temperature,
-        notes=(note,) if note else (),
+        notes=(*notes, note) if note else notes,
     )
     return objective_of(fitted.noted())
+
+
+def _perceptron(estimator: Any, X: Any, y: Any, weights: Floats | None) -> Trained | None:
+    """Return a perceptron, with or without transformers before it, or `None`."""
+    final, transform = _split(estimator)
+    return perceptron(final, X, y, weights, transform)
+
+
+_FAMILIES: tuple[Callable[[Any, Any, Any, Floats | None], Any], ...] = (
+    discriminant,
+    huber,
+    naive_bayes,
+    neighbors,
+    _perceptron,
+)
 
 
 def _split(estimator: Any) -> tuple[Any, Pipeline | None]:

@@ -113,16 +113,21 @@ class DataStatistics(Statistics):
 
     def changed(self, objective: Objective, weights: Tensor) -> LinearObjective:
         """Return R of reweighted rows at θ̂, its preprocessing fitted again."""
+        return self._changed(objective, weights, whole=False)
+
+    def _changed(self, objective: Objective, weights: Tensor, *, whole: bool) -> LinearObjective:
+        """Return the same; removed rows are transformed too if the whole data are asked for."""
         assert isinstance(objective, LinearObjective)
         kept, sample = self._rows_of(weights)
         fitted = self.fitted
         if not classes_left(fitted, kept):
-            again = fitted.at(objective).again(kept=kept, sample=sample)
+            again = fitted.at(objective).again(kept=kept, sample=sample, whole=whole)
             few = reduced(again, kept)
             solved = objective_of(few).refit()
             return objective_of(with_all_classes(again, kept, few.at(solved)))
         if fitted.features_follow:
-            return objective_of(fitted.at(objective).again(kept=kept, sample=sample))
+            start = self._to_fit_again.at(objective)
+            return objective_of(start.again(kept=kept, sample=sample, whole=whole))
         weighted = replace(fitted.weights, sample=torch.from_numpy(sample))
         after = replace(fitted, kept=kept, weights=weighted)
         return _attached(after)(replace(objective, weights=after.row_weights))
@@ -135,7 +140,7 @@ class DataStatistics(Statistics):
         labels = old.astype(np.result_type(old, new), copy=True)
         labels[index] = new[0]
         rows = put(fitted.rows, index, example.inputs)
-        return objective_of(fitted.at(objective).again(rows=rows, labels=labels))
+        return objective_of(self._to_fit_again.at(objective).again(rows=rows, labels=labels))
 
     def effects(
         self,
@@ -195,6 +200,11 @@ class DataStatistics(Statistics):
         return through_inputs(self.fitted, preprocessing, question, where)
 
     @cached_property
+    def _to_fit_again(self) -> Fitted:
+        """The estimator, prepared for many refits."""
+        return self.fitted.to_fit_again()
+
+    @cached_property
     def _preprocessing(self) -> Differentiable | None:
         """The transformers as a function of which rows are there."""
         return preprocessing_of(self.fitted)
@@ -237,7 +247,7 @@ class DataStatistics(Statistics):
             return _smooth_or_hinge(objective.reweighted(weights))
         if torch.equal(weights, objective.weights):
             return self._minimum(objective)
-        changed = self.changed(objective, weights)
+        changed = self._changed(objective, weights, whole=True)
         assert isinstance(changed.statistics, DataStatistics)
         if not classes_left(self.fitted, changed.statistics.fitted.kept):
             return changed

@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from whence.errors import UnsupportedModel
+from whence.trees.libraries import imported
 
 Floats = NDArray[np.float64]
 
@@ -139,15 +140,13 @@ def _weight_option(template: Any) -> str:
 def _train(booster: Any, x: Any, y: Any, weights: Floats | None) -> Any:
     """Return a booster trained with the settings and the number of rounds of another."""
     if type(booster).__module__.startswith("lightgbm"):
-        import lightgbm
-
+        lightgbm = imported("lightgbm")
         settings = {**booster.params, "verbosity": -1}
         rounds = booster.best_iteration if booster.best_iteration > 0 else 0
         rows = lightgbm.Dataset(x, y, weight=weights, free_raw_data=False)
         return lightgbm.train(settings, rows, rounds or booster.current_iteration())
     if type(booster).__module__.startswith("xgboost"):
-        import xgboost
-
+        xgboost = imported("xgboost")
         settings = _xgboost_settings(json.loads(booster.save_config())["learner"])
         data = xgboost.DMatrix(x, y, weight=weights, enable_categorical=True)
         return xgboost.train(settings, data, booster.num_boosted_rounds())

@@ -22,7 +22,7 @@ from whence.errors import InvalidInput, NotFitted
 from whence.objective.loss import Loss
 from whence.objective.losses import CrossEntropy, Logistic, SquaredError
 from whence.objective.trained import Data
-from whence.preprocessing.rows import take
+from whence.preprocessing.rows import put, take
 from whence.trees.bagging import is_forest, read_forest
 from whence.trees.forest import Forest
 from whence.trees.model import BoostedModel, ForestModel, TreeExamples, TreeModel
@@ -150,6 +150,16 @@ class _Source:
         fitted = self.fit(take(self.rows, kept), labels, None if plain else given)
         return self.model(fitted, weights)
 
+    def refit_edited(self, index: int, new: TreeExamples, weights: Floats) -> TreeModel:
+        """Return the model that a fit gives with another row in the place of one."""
+        target = float(new.targets[0])
+        labels = self.labels.copy() if self.classes else self.labels.astype(np.float64)
+        labels[index] = self.classes[int(target)] if self.classes else target
+        rows = put(self.rows, index, new.inputs)
+        if isinstance(rows, pd.DataFrame):
+            rows = rows.set_axis(self.rows.index)
+        return replace(self, rows=rows, labels=labels).refit(weights)
+
     def model(self, estimator: Any, weights: Floats) -> TreeModel:
         """Return an estimator that was fitted on the rows with weight."""
         final, features = estimator, _same
@@ -169,6 +179,7 @@ class _Source:
             "classes": self.classes,
             "encode": self.encode,
             "fit": self.refit,
+            "fit_edited": self.refit_edited,
             "notes": self.fit.notes,
         }
         everyone = encode(self.classes, self.labels)

@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from whence.adapters.estimators import Problem, reader
+from whence.adapters.estimators import Problem
 from whence.adapters.fitted import Fitted
+from whence.adapters.readers import reader
 from whence.adapters.weights import weights_of
 from whence.errors import InvalidInput
 from whence.objective.derived_losses import OneVersusRest
+from whence.objective.objective import NO_EXAMPLES
 from whence.preprocessing.rows import take
 
 Floats = NDArray[np.float64]
@@ -82,7 +84,7 @@ def with_all_classes(fitted: Fitted, kept: NDArray[np.bool_], few: Fitted) -> Fi
         few: The fit with fewer.
 
     Returns:
-        The estimator with its own classes; one without rows has its intercept at −∞.
+        The estimator with its own classes; one without rows has probability 0.
     """
     assert fitted.classes is not None
     assert few.classes is not None
@@ -96,9 +98,12 @@ def with_all_classes(fitted: Fitted, kept: NDArray[np.bool_], few: Fitted) -> Fi
         intercept = np.concatenate([lower * intercept, intercept])
     all_coef = np.zeros((c, coef.shape[1]))
     all_coef[where] = coef
-    levels = np.full(c, -np.inf)
+    levels = np.full(c, NO_EXAMPLES * max(1.0, problem.constant))
     levels[where] = intercept
     gone = fitted.classes[np.setdiff1d(np.arange(c), where)].tolist()
-    note = f"Without the removed rows class {gone[0]!r} has none: the model no longer knows it."
+    note = (
+        f"Without the removed rows class {gone[0]!r} has none: the model gives it probability 0, "
+        f"and its loss, which is infinite, is shown as {-NO_EXAMPLES:,.0f}."
+    )
     after: Problem = replace(problem, coef=all_coef, intercept=levels)
     return replace(fitted, problem=after, kept=kept, notes=(*fitted.notes, note))

@@ -195,7 +195,8 @@ def domain_mismatch(
         objective: R at θ̂.
         queries: (X, y) of the slice: one query or many, weighed equally.
         columns: Columns of the training rows, by name or position. Each value is a group, such as
-            "age = [0-10)"; numbers with more than 10 values are cut at their quartiles.
+            "age = [0-10)", and so are the rows without one; numbers with more than 10 values are
+            cut at their quartiles.
         groups: A label per training row, [n], or positions by name. Give this or `columns`.
         order: How to find the effect of a whole group: "first", "newton", "refined" or "refit".
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
@@ -296,6 +297,9 @@ def _by_columns(objective: Trained, columns: Columns | None) -> list[tuple[str, 
         for value, rows in values.groupby(values, observed=True).indices.items():
             shown = f"{value:.4g}" if isinstance(value, float) else str(value)
             found.append((f"{label} = {shown}", np.asarray(rows, dtype=np.intp)))
+        missing = np.flatnonzero(values.isna())
+        if len(missing):
+            found.append((f"{label} is missing", missing))
     return _proper(found, len(train))
 
 
@@ -309,7 +313,9 @@ def _by_name(objective: Trained, groups: Groups) -> list[tuple[str, NDArray[np.i
     if len(labels) != n:
         raise InvalidInput(f"Expected {n} groups, one per training row. Got {len(labels)}.")
     indices = labels.groupby(labels).indices
-    return _proper([(str(k), np.asarray(v, dtype=np.intp)) for k, v in indices.items()], n)
+    groups_found = [(str(k), np.asarray(v, dtype=np.intp)) for k, v in indices.items()]
+    missing = np.flatnonzero(labels.isna())
+    return _proper([*groups_found, *([("no group", missing)] if len(missing) else [])], n)
 
 
 def _proper(

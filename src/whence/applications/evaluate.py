@@ -6,17 +6,13 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
-from scipy import sparse
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from whence.errors import InvalidInput
 from whence.evaluation.bank import Together, subset_bank
+from whence.evaluation.identity import identity_of
 from whence.evaluation.metrics import LDS, lds
 from whence.linalg.solver import Solver
 from whence.methods.choose import chosen
@@ -26,7 +22,6 @@ from whence.methods.prediction import MeasureLike, measure_name
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
 from whence.objective.trained import Data, Examples, Trained
-from whence.storage import digest
 
 
 def evaluate(
@@ -97,29 +92,10 @@ def evaluate(
             subsets=subsets,
             seeds=1,
             fraction=fraction,
-            fingerprint=digest(
-                measure_name(measure),
-                base.weights,
-                *base.identity(),
-                *_content(base.train),
-                *_content(examples),
-            ),
+            fingerprint=identity_of(base, examples, measure_name(measure)),
             directory=scratch if directory is None else directory,
         )
     return lds(scores.values, bank.masks, bank.outcomes)
-
-
-def _content(examples: Examples) -> list[Tensor | str]:
-    """Return what tells these examples from others, bit by bit the same in every run."""
-    inputs: Any = getattr(examples, "inputs", None)
-    parts: list[Any] = [inputs]
-    is_sparse: bool = sparse.issparse(inputs)
-    if isinstance(inputs, pd.DataFrame):
-        parts = [pd.util.hash_pandas_object(inputs, index=False).to_numpy().astype(np.int64)]
-    elif is_sparse:
-        parts = [inputs.data, inputs.indices, inputs.indptr]
-    leaves = [torch.as_tensor(leaf) for leaf in tree_leaves(parts) if leaf is not None]
-    return [*leaves, examples.targets]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from whence.applications.queries import Inputs, encoded
 from whence.errors import InvalidInput
 from whence.evaluation.agreement import Agreement, agreement
 from whence.linalg.solver import Solver
-from whence.methods.choose import chosen
+from whence.methods.choose import chosen, reason_of
 from whence.methods.expected_removal import expected_removals
 from whence.methods.leave_one_out import leave_one_out
 from whence.methods.method import Attribution, Method
@@ -69,6 +70,7 @@ class Explanation(Result):
         sized: Whether the sizes of `shown` are to be trusted, and not only their order.
         k: How many examples are shown on each side.
         measure: What is predicted.
+        reason: Why the method was chosen, where the user named none; empty for influence.
     """
 
     trained: Trained
@@ -80,6 +82,7 @@ class Explanation(Result):
     sized: bool
     k: int
     measure: MeasureLike
+    reason: str = ""
 
     @property
     def raising(self) -> tuple[Effect, ...]:
@@ -101,7 +104,7 @@ class Explanation(Result):
         """The examples that push away from the query's label, at most k, the strongest first."""
         return self.lowering if self._raising_helps else self.raising
 
-    @property
+    @cached_property
     def quantity(self) -> Quantity:
         """How the measure is read: its name, its unit, and which way an example pushes."""
         unit = self.method.fit(self.trained).unit
@@ -117,7 +120,7 @@ class Explanation(Result):
         """How good the model is on what it has not seen, where that is quickly known."""
         return model_quality(self.trained)
 
-    @property
+    @cached_property
     def value(self) -> float:
         """The query's measure as it is."""
         measure = measure_of(self.trained.loss, self.measure)
@@ -256,17 +259,8 @@ class Explanation(Result):
     @property
     def _raising_helps(self) -> bool:
         """Whether examples that push the quantity up push to the label."""
-        quantity = self.quantity
-        if quantity.colors != ("up", "down"):
-            return quantity.colors[0] == "toward"
-        if self.measure != "prediction" or not self.labeled:
-            raise InvalidInput(
-                "Expected a query with a label, and its loss, probability, margin or prediction as "
-                f"the measure, to say what helps. Got {self.scores.measure}"
-                f"{'' if self.labeled else ' of a query without a label'}. Use .raising and "
-                ".lowering."
-            )
-        return self.value < float(self.query.targets.reshape(-1)[0])
+        target = self.query.targets[0] if self.labeled else None
+        return self.quantity.raising_helps(self.value, target)
 
     @property
     def _showing(self) -> Method:
@@ -278,6 +272,8 @@ class Explanation(Result):
         words = self.shown.method
         if words != self.scores.method:
             words = f"Effects: {words}. Candidates: {self.scores.method}."
+        if self.reason:
+            words = f"{words}. {self.reason}"
         return Explained(
             trained=self.trained,
             query=self.query,
@@ -292,6 +288,7 @@ class Explanation(Result):
             sized=self.sized,
             diagnostics=self.diagnostics,
             words=words,
+            reason=self.reason,
         )
 
     def _strongest(self, k: int) -> NDArray[np.intp]:
@@ -399,6 +396,7 @@ def explain(
         sized=fitted.calibrated,
         k=k,
         measure=about,
+        reason=reason_of(trained, scoring) if method is None else "",
     )
 
 

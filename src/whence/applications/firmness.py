@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from whence.applications.flip_set import FlipSet, flip_set
+from whence.errors import InvalidInput
 from whence.methods.prediction import MeasureLike
 from whence.objective.losses import measure_of
 from whence.objective.trained import Examples, Trained
 from whence.scores import Scores
-from whence.views.answer import class_names
+from whence.views.answer import class_names, target_class
 from whence.views.explanation import Explained
 from whence.views.firmness import Firmness
 
@@ -91,10 +93,11 @@ def firmness(parts: Explained, scores: Scores) -> Firmness | None:
     changes = scores.values[0] * (1 if quantity.rising == high else -1)
     ranking = scores.positions[np.argsort(changes, kind="stable")][: int((changes < 0).sum())]
     phrase = quantity.phrases[0 if high else 1]
-    most = min(_REMOVED, len(ranking), len(trained.train) // 2)
+    most = min(_REMOVED, len(ranking), len(trained.train) // 2, _keeping_classes(trained, ranking))
     if trained.classes:
-        found = flip_set(trained, parts.query)
-        if found.found:
+        with suppress(InvalidInput):  # a set without which a class is gone cannot be fitted
+            found = flip_set(trained, parts.query)
+        if found is not None and found.found:
             ranking, most = found.positions, len(found.positions)
             phrase = f"to “{names[found.before]}”"
     if not most:
@@ -107,6 +110,19 @@ def firmness(parts: Explained, scores: Scores) -> Firmness | None:
         flips_at=len(ranking) if flips else None,
         flips_to=names[found.after] if found is not None and flips else "",
     )
+
+
+def _keeping_classes(trained: Trained, ranking: NDArray[np.intp]) -> int:
+    """Return how many examples of a ranking can be removed before a class is gone."""
+    if not trained.classes:
+        return len(ranking)
+    classes = np.array([target_class(target) for target in trained.train.targets])
+    kept = {c: int(count) for c, count in zip(*np.unique(classes, return_counts=True), strict=True)}
+    for place, at in enumerate(ranking.tolist()):
+        kept[classes[at]] -= 1
+        if not kept[classes[at]]:
+            return place
+    return len(ranking)
 
 
 def _is_high(parts: Explained) -> bool:

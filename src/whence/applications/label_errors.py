@@ -16,8 +16,8 @@ from torch import Tensor
 
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
-from whence.methods.changes import relabel_gain
-from whence.methods.choose import chosen, default_label_method
+from whence.methods.choose import chosen, default_label_method, default_method
+from whence.methods.edits import relabel_gain
 from whence.methods.loo_loss import (
     LooOutputs,
     best_penalty,
@@ -28,6 +28,7 @@ from whence.methods.loo_loss import (
 from whence.methods.method import Method
 from whence.methods.model_quality import model_quality
 from whence.methods.prediction import Floats, MeasureLike, as_array
+from whence.objective.losses import measure_of
 from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Data, Trained
 from whence.pages import write
@@ -300,24 +301,32 @@ def find_label_errors(
     without = None
     if method == "held_out_loss":
         without = loo_outputs(objective_of(objective), everything, **options)
-    own, diagnostics = None, Diagnostics(notes=objective.notes)
+    own, unseen, diagnostics = None, None, Diagnostics(notes=objective.notes)
     if isinstance(method, Method) or smooth:
         named = method if isinstance(method, Method) else None
         found = chosen(objective, named, **options).fit(objective)
         ranked, diagnostics = found.self_values(everything)
-        own = as_array(ranked)
+        own, unseen = as_array(ranked), found.outputs_without(everything)
     if without is not None:
         scores = as_array(objective.loss(without.outputs, train.targets))
     else:
         scores = losses if method == "loss" or own is None else own
     ranking = np.argsort(-scores, kind="stable")
     first = ranking[:k]
-    suggested = _suggested(objective, labels, first, without, options)
+    if unseen is not None:
+        suggested = _likeliest(objective, unseen[torch.from_numpy(first)], labels)
+    else:
+        suggested = _suggested(objective, labels, first, without, options)
     gain = None
     if queries is not None:
-        gain = relabel_gain(
-            objective_of(objective), first, suggested, queries, measure=measure, **options
-        )
+        if smooth:
+            gain = relabel_gain(
+                objective_of(objective), first, suggested, queries, measure=measure, **options
+            )
+        else:
+            judge = default_method(objective).fit(objective)
+            examples, quantity = objective.examples(queries), measure_of(objective.loss, measure)
+            gain = -as_array(judge.relabel_effects(examples, quantity, first, suggested))
     return LabelErrors(
         objective=objective,
         method=method,

@@ -23,6 +23,7 @@ from whence.views.sequences import Decode
 
 _CANDIDATES = 3  # candidates per example shown
 _OPERATIONS = 2e12  # that refining what is shown may take: some ten seconds
+_AGAIN = 150  # candidates without which the preprocessing is fitted again, at most
 _PASSES = 10  # over the data, for each example that is refined
 
 
@@ -132,6 +133,8 @@ def report(
 
 def _affordable(trained: Trained, candidates: int) -> bool:
     """Return whether candidates can be refined in some ten seconds."""
+    if getattr(trained, "statistics", None) is not None and candidates > _AGAIN:
+        return False
     params = getattr(trained, "params", None)
     if params is None:
         return True

@@ -8,6 +8,7 @@ import math
 import shlex
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,26 @@ def say(notes: tuple[str, ...]) -> None:
     """Print what was done to the data, apart from the answer."""
     for note in notes:
         typer.echo(f"note: {note}", err=True)
+
+
+def judged(found: Source) -> dict[str, Any]:
+    """Return how good the model is on what it has not seen, for JSON."""
+    from whence.methods.model_quality import model_quality
+
+    quality = model_quality(found.objective)
+    return {"quality": None if quality is None else asdict(quality)}
+
+
+def judgement(found: Source) -> tuple[str, ...]:
+    """Return how good the model is on what it has not seen, in a sentence; none if not known."""
+    from whence.methods.model_quality import model_quality
+    from whence.views.answer import class_names, target_decimals
+    from whence.views.statuses import quality_sentence
+
+    model, quality = found.objective, model_quality(found.objective)
+    if quality is None:
+        return ()
+    return (quality_sentence(quality, class_names(model), target_decimals(model)),)
 
 
 def told(source: Chosen, found: Source) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from whence.cli.answers import print_json, say, told, typed, wrote
+from whence.cli.answers import judged, judgement, print_json, say, told, typed, wrote
 from whence.cli.methods import MethodOption, RankingName, method_of
 from whence.cli.options import Answer, Interrupted, Json, Output, Page, Rows, possible
 from whence.cli.sources import KINDS, Chosen, reads
@@ -40,9 +40,10 @@ def report(
         command=typed(),
     )
     if as_json:
-        print_json({"notes": found.notes, "queries": found.names, "output": str(output)})
+        answer = {"notes": found.notes, **judged(found), "queries": found.names}
+        print_json({**answer, "output": str(output)})
         return
-    say(found.notes)
+    say((*found.notes, *judgement(found)))
     wrote(output)
 
 
@@ -85,9 +86,10 @@ def label_errors(
         errors.report(output, about=told(source, found), command=typed())
     frame = errors.to_frame().head(k)
     if as_json:
-        print_json({"notes": found.notes, "ranked_by": errors.ranked_by, "suspects": frame})
+        answer = {"notes": found.notes, **judged(found), "ranked_by": errors.ranked_by}
+        print_json({**answer, "suspects": frame})
         return
-    say((*found.notes, f"Ranked by {errors.ranked_by}."))
+    say((*found.notes, *judgement(found), f"Ranked by {errors.ranked_by}."))
     shown = frame[["id", "label", "suggested", "score", "self_influence", "loss"]]
     typer.echo(shown.to_string(index=False))
     wrote(output)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from whence.cli.answers import explained, print_json, said, say, scored, told, typed, wrote
+from whence.cli.answers import (
+    explained,
+    judged,
+    judgement,
+    print_json,
+    said,
+    say,
+    scored,
+    told,
+    typed,
+    wrote,
+)
 from whence.cli.methods import MethodOption, method_of
 from whence.cli.options import (
     Answer,
@@ -63,12 +73,11 @@ def explain(
             output, verify=verify, command=typed(), query_name=name, about=told(source, found)
         )
     if as_json:
-        quality = explanation.quality
         answer = {
             **said(found),
+            **judged(found),
             "measure": explanation.scores.measure,
             "value": explanation.value,
-            "quality": None if quality is None else asdict(quality),
         }
         print_json({"notes": found.notes, **answer, "scores": explained(explanation)})
         return
@@ -113,9 +122,9 @@ def influence(
             for at, value in zip(part.positions[0], part.values[0], strict=True)
         )
         answer = {**said(found), "measure": measure, "scores": scored(found.objective, ends)}
-        print_json({"notes": found.notes, **answer})
+        print_json({"notes": found.notes, **judged(found), **answer})
         return
-    say(found.notes)
+    say((*found.notes, *judgement(found)))
     quantity = quantity_of(found.objective, found.objective.examples(found.queries), measure)
     phrases = quantity.phrases if quantity.rising else quantity.phrases[::-1]
     for phrase, ranking in zip(phrases[::-1], (top, bottom), strict=True):

@@ -33,6 +33,7 @@ from whence.linalg.solver import Inverse
 from whence.objective.losses import output_hessian
 from whence.objective.objective import Objective
 from whence.objective.trained import Examples
+from whence.tiles import tiles
 
 _CHUNK = 16  # examples whose Jacobians are made at once; the work grows with its square
 _PROBES = 8  # random sums of the columns of B whose residuals are computed
@@ -321,7 +322,7 @@ def single_changes(
     Args:
         objective: R at θ̂.
         inverse: H⁻¹, [p, p].
-        examples: The m examples, few enough that [p, m, c] fits: see `tiles`.
+        examples: The m examples, few enough that [p, m, c] fits: see `change_tiles`.
         changes: δ, [m].
 
     Returns:
@@ -372,17 +373,15 @@ def _jacobian_columns(objective: Objective, examples: Examples, c: int) -> Tenso
     """Return J_bᵀ for each example, [p, m, c]."""
     m, p = len(examples), len(objective.params)
     columns = objective.params.new_zeros(p, m, c)
-    for start in range(0, m, _CHUNK):
-        size = min(_CHUNK, m - start)
-        part = examples.subset(torch.arange(start, start + size).numpy())
+    for tile in tiles(m, budget=_CHUNK):
+        size = tile.stop - tile.start
+        part = examples.subset(torch.arange(tile.start, tile.stop).numpy())
         seeds = torch.eye(size * c, dtype=columns.dtype, device=columns.device)
-        columns[:, start : start + size] = objective.vjp(
-            part, seeds.reshape(size, c, size * c)
-        ).reshape(p, size, c)
+        columns[:, tile] = objective.vjp(part, seeds.reshape(size, c, size * c)).reshape(p, size, c)
     return columns
 
 
-def tiles(objective: Objective, m: int, c: int) -> Iterator[slice]:
+def change_tiles(objective: Objective, m: int, c: int) -> Iterator[slice]:
     """Yield slices of at most m changes whose B [p, ·, c] stays within the tile size.
 
     Args:
@@ -393,5 +392,4 @@ def tiles(objective: Objective, m: int, c: int) -> Iterator[slice]:
     Yields:
         Consecutive slices covering 0..m−1.
     """
-    step = max(1, min(512, _TILE // (len(objective.params) * c)))
-    yield from (slice(start, min(m, start + step)) for start in range(0, m, step))
+    yield from tiles(m, len(objective.params) * c, _TILE, most=512)

@@ -19,6 +19,7 @@ from whence.linalg.structured import materialize
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
 from whence.objective.trained import Examples
+from whence.tiles import tiles
 
 _COLUMNS = 2**23  # numbers in the gradients that are materialized at once: 64 MB of float64
 
@@ -226,6 +227,5 @@ class Gradients(LinearOperator):
 
 def blocks(b: int, p: int) -> Iterator[NDArray[np.intp]]:
     """Yield the positions of b examples, in blocks whose columns of p numbers are held at once."""
-    step = max(256, min(1024, _COLUMNS // p))
-    for start in range(0, b, step):
-        yield np.arange(start, min(b, start + step))
+    for part in tiles(b, p, _COLUMNS, least=256, most=1024):
+        yield np.arange(part.start, part.stop)

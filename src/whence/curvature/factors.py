@@ -14,7 +14,7 @@ from whence.errors import InvalidInput
 from whence.linalg.spectral import Diagonal, KroneckerEigen, Spectral, eigendecompose
 from whence.network.gradients import Contribution
 from whence.network.layers import (
-    Use,
+    ModuleCall,
     contribution,
     multiplied,
     multiplies,
@@ -22,9 +22,10 @@ from whence.network.layers import (
     stored_by_inputs,
 )
 from whence.network.objective import ModuleObjective
+from whence.tiles import tiles
 
 Sharing = Literal["expand", "reduce"]
-Trace: TypeAlias = tuple[slice, list[Use], Iterable[tuple[Tensor | None, ...]]]
+Trace: TypeAlias = tuple[slice, list[ModuleCall], Iterable[tuple[Tensor | None, ...]]]
 
 _BLOCK = 256  # parameters of one tensor up to which its exact block is kept
 _TILE = 2**22  # numbers of per-example gradients that stand at once: what a cache holds
@@ -62,7 +63,7 @@ class Layer:
         self.reached = 0
         self.one_position = True
 
-    def seen(self, use: Use) -> Tensor:
+    def seen(self, use: ModuleCall) -> Tensor:
         """Return ā, [b, t, in + 1]."""
         a = multiplied(self.module, use.inputs)
         return a if self.bias is None else torch.cat([a, a.new_ones(*a.shape[:2], 1)], 2)
@@ -119,7 +120,9 @@ class Others:
             shape = (size, size) if small else (size,)
             self.moments[name] = objective.params.new_zeros(shape)
 
-    def add(self, uses: list[Use], deltas: tuple[Tensor | None, ...], weights: Tensor) -> None:
+    def add(
+        self, uses: list[ModuleCall], deltas: tuple[Tensor | None, ...], weights: Tensor
+    ) -> None:
         """Add one pass over a batch, with weights wᵢ/n."""
         b = len(weights)
         pieces: dict[str, list[Contribution]] = {}
@@ -199,7 +202,7 @@ def multiplying_layers(objective: ModuleObjective) -> list[Layer]:
     return layers
 
 
-def positions_of(layers: list[Layer], uses: list[Use]) -> dict[Layer, int]:
+def positions_of(layers: list[Layer], uses: list[ModuleCall]) -> dict[Layer, int]:
     """Return at how many positions per example each layer that acts does so, over all its uses.
 
     Args:
@@ -287,9 +290,9 @@ def add_second_moments(
 
 def by_layer(
     layers: list[Layer],
-    uses: list[Use],
+    uses: list[ModuleCall],
     deltas: tuple[Tensor | None, ...],
-    rows: Callable[[Use, Tensor, Layer], Tensor],
+    rows: Callable[[ModuleCall, Tensor, Layer], Tensor],
 ) -> Iterator[tuple[Layer, Tensor]]:
     """Yield the rows [b, t, ·] of each layer, the positions of all its uses one after the other.
 
@@ -309,7 +312,7 @@ def by_layer(
             yield layer, several[0] if len(several) == 1 else torch.cat(several, 1)
 
 
-def _backward(use: Use, delta: Tensor, layer: Layer) -> Tensor:
+def _backward(use: ModuleCall, delta: Tensor, layer: Layer) -> Tensor:
     """Return δ of one use, [b, t, out]."""
     return products(layer.module, delta)
 
@@ -332,9 +335,8 @@ def _above_rounding(squares: Tensor) -> Tensor:
 
 def _seeds(b: int, size: int, weights: Tensor) -> Iterator[Tensor]:
     """Yield columns of diag(√w), [b, ·], so many that a tile holds their gradients."""
-    step = max(1, _TILE // size)
     roots = torch.diag(weights.sqrt())
-    yield from (roots[:, start : start + step] for start in range(0, b, step))
+    yield from (roots[:, part] for part in tiles(b, size, _TILE))
 
 
 def _add_moment(total: Tensor, rows: Tensor, weights: Tensor) -> None:
@@ -346,8 +348,6 @@ def _add_moment(total: Tensor, rows: Tensor, weights: Tensor) -> None:
 def _add_squared_products(total: Tensor, left: Tensor, right: Tensor, weights: Tensor) -> None:
     """Add Σ_b w_b (Σ_t left_t right_tᵀ)², [out, in]."""
     left = left * weights.sqrt().reshape(-1, 1, 1).to(left.dtype)
-    step = max(1, _TILE // total.numel())
-    for start in range(0, len(left), step):
-        part = slice(start, start + step)
+    for part in tiles(len(left), total.numel(), _TILE):
         products = torch.bmm(left[part].mT, right[part]).square_()
         total += products.sum(0, dtype=total.dtype)

@@ -34,6 +34,7 @@ from whence.linalg.structured import BlockDiagonal, Reordered
 from whence.network.layers import products
 from whence.network.objective import ModuleObjective
 from whence.network.precision import product_dtype
+from whence.tiles import tiles
 
 _TILE = 2**21  # numbers in a tile of scores by sums of products: what a cache holds
 _DOWNDATE = 2**27  # numbers in the rows that are taken out in closed form
@@ -239,8 +240,6 @@ class KroneckerInverse(Inverse):
 
 def _add_products(total: Tensor, x: Tensor, y: Tensor, delta: Tensor, a: Tensor) -> None:
     """Add Σ_r (x_rᵀ δ)(y_rᵀ a) to scores [q, b], a tile of examples at a time."""
-    step = max(1, _TILE // x.shape[:2].numel())
-    for start in range(0, len(delta), step):
-        part = slice(start, start + step)
+    for part in tiles(len(delta), x.shape[:2].numel(), _TILE):
         product = (x @ delta[part].to(x.dtype).T).mul_(y @ a[part].to(y.dtype).T)
         total[:, part] += product.sum(0)

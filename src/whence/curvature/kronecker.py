@@ -43,7 +43,7 @@ from whence.linalg.direct import Direct
 from whence.linalg.operator import LinearOperator, split_damping
 from whence.linalg.solver import Solver
 from whence.linalg.structured import BlockDiagonal, Reordered
-from whence.network.layers import Use
+from whence.network.layers import ModuleCall
 from whence.network.objective import ModuleObjective
 from whence.network.precision import product_dtype
 from whence.objective.cache import cached
@@ -330,7 +330,7 @@ def approximation(
 
 
 def _enough(
-    objective: ModuleObjective, layers: list[Layer], uses: list[Use]
+    objective: ModuleObjective, layers: list[Layer], uses: list[ModuleCall]
 ) -> tuple[ModuleObjective, bool]:
     """Return the objective on so many examples that each layer sees enough positions for a basis.
 

@@ -29,6 +29,7 @@ from whence.linear.features import Features
 from whence.linear.objective import LinearObjective
 from whence.objective.derived_losses import OneVersusRest
 from whence.objective.losses import Loss, SmoothHinge
+from whence.tiles import tiles
 
 Rows = NDArray[np.intp]
 
@@ -194,8 +195,8 @@ class _Machine:
         all_matter = self.free_intercept and not len(self.face.free)
         matter = np.flatnonzero((self.beta[indices] != 0) | all_matter)
         machine = self
-        for start in range(0, len(matter), _TILE):
-            columns = matter[start : start + _TILE]
+        for tile in tiles(len(matter), budget=_TILE):
+            columns = matter[tile]
             changes[:, columns], machine = machine._remove(indices[columns])
         return changes
 
@@ -344,10 +345,10 @@ class _Machine:
         """Return X diag(1/l2) Xᵀ between rows, [a, b]; dense rows only in blocks."""
         left = self.features.rows(rows)
         products = np.empty((len(rows), len(others)))
-        for start in range(0, len(others), _TILE):
-            block = self.features.rows(others[start : start + _TILE]).dense().numpy()
+        for tile in tiles(len(others), budget=_TILE):
+            block = self.features.rows(others[tile]).dense().numpy()
             scaled = np.ascontiguousarray((block * self.scale).T)
-            products[:, start : start + _TILE] = left.matmul(torch.from_numpy(scaled)).numpy()
+            products[:, tile] = left.matmul(torch.from_numpy(scaled)).numpy()
         if self.constant is not None and self.intercept_scale is not None:
             products += self.intercept_scale * self.constant**2
         return products

@@ -17,6 +17,7 @@ from whence.objective.objective import Objective, risk, risk_gradient
 
 _ARRIVED = 1e-12  # gradient norm below which no step is worth while
 _NEGLIGIBLE = 1e-20  # share of R that a last step could still gain, in any unit of the columns
+_NEAR = 1e-10  # squared length of a step, beside the longest, after which none is worth while
 _DENSE = 3_000  # parameters up to which a Newton step factors the whole Hessian
 
 
@@ -107,15 +108,19 @@ def newton_steps(objective: Objective, steps: int, inverse: LinearOperator) -> O
     Cost:
         A few products with H per step, as many as the inverse is far from H⁻¹.
     """
-    slope = risk_gradient(objective)
+    slope, enough = risk_gradient(objective), 0.0
     for _ in range(steps):
         if float(slope.norm()) <= _ARRIVED:
             break
-        step = _iterated(objective, slope, 1e-6, inverse)
+        step = _iterated(objective, slope, 1e-6 if steps == 1 else 1e-3, inverse)
+        decrease = float(slope @ step)
+        enough = max(enough, _NEAR * decrease)
         better = _backtrack(objective, step, slope)
         if better is None:
             break
         objective, slope = better
+        if decrease <= enough:
+            break
     return least_norm(objective)
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from whence.errors import InvalidInput
+from whence.tiles import tiles
 
 _ROWS = 256  # rows that are formed at once
 
@@ -88,9 +89,9 @@ class LinearOperator(ABC):
     def row_blocks(self) -> Iterator[Tensor]:
         """Yield consecutive rows as columns, [p, b] a block: so that A need not be held whole."""
         m = self.shape[0]
-        for start in range(0, m, _ROWS):
-            unit = torch.zeros(m, min(_ROWS, m - start), dtype=self.dtype, device=self.device)
-            unit[start : start + _ROWS].fill_diagonal_(1)
+        for part in tiles(m, budget=_ROWS):
+            unit = torch.zeros(m, part.stop - part.start, dtype=self.dtype, device=self.device)
+            unit[part].fill_diagonal_(1)
             yield self.rmatmat(unit)
 
     @overload

@@ -13,6 +13,7 @@ from torch import Tensor
 from whence.errors import InvalidInput
 from whence.linalg.operator import LinearOperator
 from whence.linalg.spectral import Spectral, require_floating
+from whence.tiles import tiles
 
 
 @final
@@ -262,9 +263,8 @@ def materialize(A: LinearOperator, block: int = 256) -> Tensor:
         return A.matrix
     m, p = A.shape
     matrix = torch.empty(m, p, dtype=A.dtype, device=A.device)
-    for start in range(0, p, block):
-        stop = min(start + block, p)
-        columns = torch.zeros(p, stop - start, dtype=A.dtype, device=A.device)
-        columns[start:stop].fill_diagonal_(1)
-        matrix[:, start:stop] = A.matmat(columns).detach()
+    for part in tiles(p, budget=block):
+        columns = torch.zeros(p, part.stop - part.start, dtype=A.dtype, device=A.device)
+        columns[part].fill_diagonal_(1)
+        matrix[:, part] = A.matmat(columns).detach()
     return matrix

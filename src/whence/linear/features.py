@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+from whence.tiles import tiles
+
 _TILE = 512  # rows whose weighted copies stay in cache
 _STRIP = 96  # columns of a Gram matrix made at once; the upper half of its square is wasted
 _SCATTERED = 32  # how many times longer a scattered addition takes than a streamed one
@@ -124,9 +126,8 @@ class DenseFeatures(Features):
         """Return X in float32, without the columns that are zero in every row."""
         columns = self.matrix.any(dim=0).nonzero().flatten()
         narrow = torch.empty(len(self.matrix), len(columns), dtype=torch.float32)
-        for start in range(0, len(narrow), _TILE):  # in tiles: no second float64 matrix
-            rows = self.matrix[start : start + _TILE].float()
-            narrow[start : start + _TILE] = rows.index_select(1, columns)
+        for tile in tiles(len(narrow), budget=_TILE):  # no second float64 matrix
+            narrow[tile] = self.matrix[tile].float().index_select(1, columns)
         return CompactFeatures(DenseFeatures(narrow), columns, self.shape[1])
 
 
@@ -247,8 +248,8 @@ def sparse_similarities(rows: Any) -> NDArray[np.float64]:
     rare = columns[:, ~shared].tocsr()
     products = (rare @ rare.T).toarray()
     common = np.flatnonzero(shared)
-    for start in range(0, len(common), _COLUMNS):
-        block = columns[:, common[start : start + _COLUMNS]].toarray()
-        for row in range(0, n, _COLUMNS):
-            products[row : row + _COLUMNS] += block[row : row + _COLUMNS] @ block.T
+    for part in tiles(len(common), budget=_COLUMNS):
+        block = columns[:, common[part]].toarray()
+        for some in tiles(n, budget=_COLUMNS):
+            products[some] += block[some] @ block.T
     return np.asarray(products, dtype=np.float64)

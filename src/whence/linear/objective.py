@@ -28,6 +28,7 @@ from whence.objective.losses import CrossEntropy, Loss, SquaredError
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, Statistics
 from whence.objective.trained import Examples
+from whence.tiles import tiles
 
 _TILE = 2**25  # numbers in one temporary: 256 MB of float64
 _ROWS = 4096  # rows whose products with one output's columns are held at once
@@ -247,8 +248,7 @@ class LinearObjective(Objective):
             e, coef = e[:, 1:], coef[1:] - coef[:1]
             intercept = None if intercept is None else intercept[1:] - intercept[:1]
         total = torch.zeros(len(rows), v.shape[1], dtype=v.dtype)
-        for start in range(0, len(rows), _ROWS):
-            tile = slice(start, start + _ROWS)
+        for tile in tiles(len(rows), budget=_ROWS):
             part = rows.features.rows(tile)
             for a in range(len(coef)):
                 column = part.matmul(coef[a])
@@ -327,7 +327,7 @@ class LinearObjective(Objective):
         numbers = self.train.features.numbers
         in_cache = _CACHE // (numbers * self.params.element_size())
         step = max(1, min(_TILE // max(1, self.c * k), max(256, in_cache)))
-        return (slice(start, min(n, start + step)) for start in range(0, n, step))
+        return tiles(n, budget=step)
 
     def _split(self, v: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return V as coefficients [c, d, k] and scaled intercepts [c, k]."""

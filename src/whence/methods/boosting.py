@@ -14,9 +14,11 @@ from whence.errors import InvalidInput
 from whence.evaluation.correlation import spearman
 from whence.methods.halves import Halves, boosted, halves_of
 from whence.methods.method import Attribution, Method, Positions
+from whence.methods.tree_changes import boosted_edit, boosted_relabeling
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained
 from whence.scores import Diagnostics
+from whence.tiles import tiles
 from whence.trees.adjoint import adjoint
 from whence.trees.form import BoostedTrees
 from whence.trees.leaves import Integers
@@ -129,6 +131,19 @@ class _Derivative(Attribution):
         )
         return values, Diagnostics(notes=(*self.trained.notes, note))
 
+    def edit_effects(
+        self, queries: Examples, measure: Measure, index: int, new: Examples
+    ) -> Tensor:
+        """Return the changes with the leaf values recomputed, [q]."""
+        return boosted_edit(self.trained, [self.trained.trees], queries, measure, index, new)
+
+    def relabel_effects(
+        self, queries: Examples, measure: Measure, where: Positions, targets: Tensor
+    ) -> Tensor:
+        """Return the changes of the mean measure by the derivative, [k]."""
+        model = self.trained
+        return boosted_relabeling(model, [model.trees], queries, measure, where, targets)
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -156,13 +171,11 @@ class _Averaged(Attribution):
     ) -> tuple[Tensor, Diagnostics]:
         """Return the mean of −w dm/dw, [q, k]."""
         weights, n = self.trained.trees.weights, len(self.trained.train)
-        at_once = max(1, _NUMBERS // n)
         values = np.empty((len(queries), len(where)))
         predicted, actual = [], []
-        for start in range(0, len(queries), at_once):
-            part = queries.subset(np.arange(start, min(start + at_once, len(queries))))
-            mean = self._mean(part, measure)
-            values[start : start + at_once] = -(weights * mean.derivatives)[:, where]
+        for part in tiles(len(queries), n, _NUMBERS):
+            mean = self._mean(queries.subset(np.arange(part.start, part.stop)), measure)
+            values[part] = -(weights * mean.derivatives)[:, where]
             predicted.append(mean.predicted)
             actual.append(mean.actual)
         notes = [*self.trained.notes, held_out_note(np.hstack(predicted), np.hstack(actual))]
@@ -177,6 +190,19 @@ class _Averaged(Attribution):
             "those over the halves with it."
         )
         return rise[torch.from_numpy(where)], Diagnostics(notes=(*self.trained.notes, note))
+
+    def edit_effects(
+        self, queries: Examples, measure: Measure, index: int, new: Examples
+    ) -> Tensor:
+        """Return the mean changes with the leaf values recomputed, [q]."""
+        return boosted_edit(self.trained, self.halves.whole, queries, measure, index, new)
+
+    def relabel_effects(
+        self, queries: Examples, measure: Measure, where: Positions, targets: Tensor
+    ) -> Tensor:
+        """Return the changes of the mean measure by the mean derivative, [k]."""
+        model, whole = self.trained, self.halves.whole
+        return boosted_relabeling(model, whole, queries, measure, where, targets)
 
     def _mean(self, queries: Examples, measure: Measure) -> _Mean:
         """Return the mean derivative of few queries."""

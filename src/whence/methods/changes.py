@@ -18,6 +18,7 @@ from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Solver
 from whence.methods.choose import chosen, default_method
+from whence.methods.edits import edit_by_method
 from whence.methods.fit_quality import diagnostics
 from whence.methods.influence import Influence
 from whence.methods.leave_one_out import converged, refit_without
@@ -143,8 +144,9 @@ def edit(
     y_new: Any,
     queries: Data,
     *,
-    order: Order | Literal["refit"] = "newton",
+    order: Order | Literal["refit"] | None = None,
     measure: MeasureLike = "loss",
+    method: Method | None = None,
     solver: Solver | None = None,
     damping: float | None = None,
     curvature: CurvatureName = "auto",
@@ -161,8 +163,10 @@ def edit(
         x_new: The new input, in the user's own form.
         y_new: The new target.
         queries: (X, y) of q queries, or of one.
-        order: "first", "newton" or "refined"; "refit" fits again on the edited data.
+        order: "first", "newton" or "refined", "newton" if `None`; "refit" fits again on the edited
+            data. Trees take "refit" or `None`.
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+        method: What follows the edit; influence if `None`, and for trees their own method.
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
         curvature: "hessian", "ggn" (the Gauss–Newton matrix) or "auto": the exact Hessian of a
@@ -191,6 +195,11 @@ def edit(
         >>> bool(abs(unchanged).max() < 1e-12)
         True
     """
+    named = chosen(objective, method, solver, damping)
+    if not isinstance(named, Influence):
+        return edit_by_method(objective, named, index, (x_new, y_new), queries, order, measure)
+    solver, damping = named.solver, named.damping
+    order = order or ("newton" if method is None else named.order)
     if order != "refit":
         check_order(order)
     objective = objective_of(objective)
@@ -283,64 +292,6 @@ def _through_statistics(
     directions = inverse.matmat(Gradients(objective, encoded, measure).rmatmat(shares))
     through = objective.statistics.effects(objective, encoded, measure, shares, directions, new)
     return shares.new_zeros(len(encoded)) if through is None else through[:, index] - through[:, -1]
-
-
-def relabel_gain(
-    objective: Objective,
-    where: NDArray[np.intp],
-    targets: Tensor,
-    queries: Data,
-    *,
-    measure: MeasureLike = "loss",
-    solver: Solver | None = None,
-    damping: float | None = None,
-) -> Floats:
-    """Predict by how much the queries' mean measure falls if examples get other labels, each alone.
-
-    (1/n) ∇m̄ᵀ H⁻¹ (w′ᵢ g(xᵢ, y′) − wᵢ g(xᵢ, yᵢ)), w′ with the weight of the other class.
-
-    Args:
-        objective: R at θ̂.
-        where: Positions of the k examples.
-        targets: The other labels, encoded, [k].
-        queries: (X, y) of the queries.
-        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
-        solver: What inverts the curvature; chosen by cost if `None`.
-        damping: λ >= 0 added to the curvature; chosen by rule if `None`.
-
-    Returns:
-        Falls of the mean measure, [k].
-
-    Cost:
-        One solve.
-
-    References:
-        Koh & Liang (2017), section 2.2, equation 3.
-
-    Examples:
-        >>> import torch, whence
-        >>> from sklearn.datasets import load_iris
-        >>> from sklearn.linear_model import LogisticRegression
-        >>> X, y = load_iris(return_X_y=True)
-        >>> model = LogisticRegression(tol=1e-8, max_iter=1000).fit(X, y)
-        >>> objective = whence.from_sklearn(model, X, y)
-        >>> same = relabel_gain(objective, np.array([3]), torch.tensor([0]), (X, y))
-        >>> float(abs(same[0]))
-        0.0
-    """
-    examples = objective.examples(queries)
-    prepared = prepare(objective, 1, solver=solver, damping=damping)
-    mean = objective.params.new_full((len(examples), 1), 1 / len(examples))
-    gradient = Gradients(objective, examples, measure_of(objective.loss, measure)).rmatmat(mean)
-    direction = prepared.inverse.matmat(gradient)
-    here = objective.train.subset(where)
-    there = here.relabeled(targets)
-    weights = weights_there = objective.weights[where].unsqueeze(1)
-    if objective.statistics is not None:
-        weights_there = objective.statistics.weights_as(where, targets).unsqueeze(1)
-    change = weights_there * objective.gradient_dot(there, objective.loss, direction)
-    change = change - weights * objective.gradient_dot(here, objective.loss, direction)
-    return as_array(change.squeeze(1) / len(objective.train))
 
 
 def perturbation(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from whence.adapters.neighbors import Neighbors
 from whence.curvature.damping import CurvatureName
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
 from whence.methods.boosting import Boosting
 from whence.methods.data_oob import DataOOB
+from whence.methods.ensemble import Retrained
 from whence.methods.forest import ForestWeights
 from whence.methods.influence import Influence
+from whence.methods.knn_shapley import KNNShapley
+from whence.methods.leave_one_out import LeaveOneOut
 from whence.methods.method import Method
 from whence.objective.trained import Trained
 from whence.trees.model import BoostedModel, ForestModel
@@ -52,7 +56,11 @@ def chosen(
 def default_method(trained: Trained) -> Method:
     """Return the method that scores a model unless the user names another.
 
-    Boosted trees by `Boosting`, a forest by `ForestWeights`, every other model by `Influence`.
+    1. Boosted trees: `Boosting`. A forest: `ForestWeights`.
+    2. A model with derivatives in its parameters: `Influence`.
+    3. Neighbors whose votes count alike: `KNNShapley`; single removals mostly change nothing.
+    4. A model whose refit costs no more than a prediction: `LeaveOneOut`, each removal for real.
+    5. Any other: `Retrained`, an ensemble of fits to random halves.
 
     Args:
         trained: The model.
@@ -66,17 +74,56 @@ def default_method(trained: Trained) -> Method:
         >>> default_method(whence.from_sklearn(model, X, y))
         ForestWeights()
     """
+    return default_of(trained)[0]
+
+
+def default_of(trained: Trained) -> tuple[Method, str]:
+    """Return the default method of a model with the reason for it, in words.
+
+    Args:
+        trained: The model.
+
+    Examples:
+        >>> import whence
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.naive_bayes import GaussianNB
+        >>> X, y = load_iris(return_X_y=True)
+        >>> default_of(whence.from_sklearn(GaussianNB().fit(X, y), X, y))
+        (LeaveOneOut(), 'a refit of the model costs no more than a prediction')
+    """
     if isinstance(trained, BoostedModel):
-        return Boosting()
-    return ForestWeights() if isinstance(trained, ForestModel) else Influence()
+        return Boosting(), "boosted predictions have derivatives in the weights of rows"
+    if isinstance(trained, ForestModel):
+        return ForestWeights(), "predictions of a forest are weighted means of the targets"
+    if trained.differentiable() is not None:
+        return Influence(), "the model has derivatives in its parameters"
+    if isinstance(trained, Neighbors) and trained.votes_alike:
+        return KNNShapley(), "the vote of neighbors has exact Shapley values"
+    if trained.instant:
+        return LeaveOneOut(), "a refit of the model costs no more than a prediction"
+    return Retrained(), "the model is known by its predictions alone"
+
+
+def reason_of(trained: Trained, method: Method) -> str:
+    """Return why a model is scored by its default method, in a sentence; empty for influence.
+
+    Args:
+        trained: The model.
+        method: The method that was chosen.
+    """
+    if isinstance(method, Influence):
+        return ""
+    return f"Scored by {type(method).__name__}, because {default_of(trained)[1]}."
 
 
 def default_label_method(trained: Trained) -> Method | None:
     """Return the method whose self-scores rank labels unless the user names another, or `None`.
 
-    Trees by `DataOOB`: the error of trees or retrainings that have not seen the row.
+    Trees, and models without derivatives, by `DataOOB`: the error of trees or retrainings that have
+    not seen the row.
 
     Args:
         trained: The model.
     """
-    return DataOOB() if isinstance(trained, BoostedModel | ForestModel) else None
+    seen = isinstance(trained, BoostedModel | ForestModel) or trained.differentiable() is None
+    return DataOOB() if seen else None

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from whence.errors import UnsupportedModel
 from whence.methods.boosting import check_ensemble
+from whence.methods.ensemble import Retrained
 from whence.methods.halves import Halves, halves_of
 from whence.methods.method import Attribution, Method, Positions
 from whence.objective.measures import Measure
@@ -25,19 +26,20 @@ class DataOOB(Method):
     r"""Value training rows by the error of the models that have not seen them.
 
     Of a forest, the trees whose bag lacks the row: the share of them that get its class wrong, or
-    their mean squared error, which is minus the paper's value. Of boosted trees, the mean loss
-    under the retrainings on halves without the row. Large values mark wrong labels; there is no
-    score of a row on a query.
+    their mean squared error, which is minus the paper's value. Of boosted trees and of any other
+    model that can be fitted again, the mean loss under retrainings on halves without the row. Large
+    values mark wrong labels; there is no score of a row on a query.
 
     Args:
-        ensemble: How many halves a boosting model is fitted on, even, >= 2.
+        ensemble: How many halves a model is fitted on, even, >= 2; 20 at least where it is no
+            boosted trees.
         seed: Seed of the halves.
 
     Raises:
         InvalidInput: If an option cannot be used.
 
     Cost:
-        None for a forest; a fit per half for boosted trees, shared with `Boosting`.
+        None for a forest; a fit per half for other models, shared with `Boosting` or `Retrained`.
 
     References:
         Kwon & Zou (2023), equation 2.
@@ -67,10 +69,7 @@ class DataOOB(Method):
             return _OfForest(trained)
         if isinstance(trained, BoostedModel):
             return _OfHalves(trained, halves_of(trained, self.ensemble, self.seed))
-        raise UnsupportedModel(
-            f"Expected a forest or boosted trees. Got {trained!r}. Rank the rows of another model "
-            "by whence.find_label_errors or whence.Influence()."
-        )
+        return _OfEnsemble(trained, Retrained(fits=max(self.ensemble, 20), seed=self.seed))
 
 
 class _OutOfBag(Attribution):
@@ -119,6 +118,11 @@ class _OfForest(_OutOfBag):
             notes.append(f"{int(seen.sum())} rows are in every bag and have the mean value.")
         return torch.from_numpy(errors[where]), Diagnostics(notes=tuple(notes))
 
+    def outputs_without(self, where: Positions) -> Tensor | None:
+        """Return the outputs of the trees that have not seen each row, [k, c]."""
+        means = self.trained.forest.out_of_bag_means()[where]
+        return self.trained.scores(torch.from_numpy(means))
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -137,3 +141,26 @@ class _OfHalves(_OutOfBag):
         """Return the mean losses under the models that have not seen each row, [k]."""
         losses = self.halves.mean_loss(inside=False)
         return losses[torch.from_numpy(where)], Diagnostics(notes=self.trained.notes)
+
+    def outputs_without(self, where: Positions) -> Tensor | None:
+        """Return the mean outputs of the retrainings that have not seen each row, [k, c]."""
+        return self.halves.outputs_without()[torch.from_numpy(where)]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _OfEnsemble(_OutOfBag):
+    """Values of the rows of any model.
+
+    Args:
+        trained: The model.
+        method: How its retrainings are made.
+    """
+
+    trained: Trained
+    method: Retrained
+
+    def self_values(self, where: Positions) -> tuple[Tensor, Diagnostics]:
+        """Return the mean losses of the fits that have not seen each row, [k]."""
+        _, outside = self.method.ensemble(self.trained).losses()
+        return outside[torch.from_numpy(where)], Diagnostics(notes=self.trained.notes)

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from whence.errors import UnsupportedModel
 from whence.methods.method import Attribution, Method, Positions
+from whence.methods.tree_changes import forest_edit, forest_relabeling
 from whence.objective.measures import Measure
 from whence.objective.trained import Data, Examples, Trained
 from whence.scores import Diagnostics
+from whence.tiles import tiles
 from whence.trees.model import ForestModel
 
 Floats = NDArray[np.float64]
@@ -29,7 +31,9 @@ class ForestWeights(Method):
 
     f(x) = Σᵢ wᵢ(x) yᵢ with Σᵢ wᵢ(x) = 1, from shared leaves and bootstrap counts. Without row i
     the other weights grow in proportion: f₋ᵢ = (f − wᵢ yᵢ)/(1 − wᵢ), and
-    score[q, i] = m(f₋ᵢ) − m(f), evaluated and not linearized.
+    score[q, i] = m(f₋ᵢ) − m(f), evaluated and not linearized. Of a classifier the shares are
+    measured with 1/(2n) added to each, before and after: where all trees agree, the rows that carry
+    the prediction still support it.
 
     Cost:
         One addition per tree, query and training row that share a leaf, and q n measures.
@@ -95,16 +99,15 @@ class _Weighted(Attribution):
         targets = torch.from_numpy(forest.targets[where])
         before = measure(model.scores(shares), queries.targets)
         values = torch.empty(len(queries), len(where), dtype=torch.float64)
-        at_once = max(1, _NUMBERS // max(1, forest.targets.size))
-        for start in range(0, len(queries), at_once):
-            part = slice(start, start + at_once)
+        for part in tiles(len(queries), forest.targets.size, _NUMBERS):
             weights = torch.from_numpy(forest.weights(leaves[:, part])[:, where]).unsqueeze(2)
-            without = (shares[part].unsqueeze(1) - weights * targets) / (1 - weights)
-            # A row that alone makes a prediction leaves the mean of the training targets.
-            alone = weights >= 1 - 1e-12
-            without = torch.where(alone, self._prior(), without)
-            if model.classes:
-                without = without.clamp(0, 1)
+            without = shares[part].unsqueeze(1) - weights * targets
+            if model.classes:  # the loss takes logarithms of shares to any scale
+                without = without.clamp_min(0)
+            else:
+                # A row that alone makes a prediction leaves the mean of the training targets.
+                alone = weights >= 1 - 1e-12
+                without = torch.where(alone, self._prior(), without / (1 - weights))
             asked = queries.targets[part].repeat_interleave(len(where), 0)
             after = measure(model.scores(without.flatten(0, 1)), asked)
             values[part] = after.reshape(-1, len(where)) - before[part].unsqueeze(1)
@@ -117,6 +120,18 @@ class _Weighted(Attribution):
         drawn = bool((forest.counts != forest.counts[:1]).any())
         notes = (*model.notes, note) if drawn else model.notes
         return values, Diagnostics(notes=notes)
+
+    def edit_effects(
+        self, queries: Examples, measure: Measure, index: int, new: Examples
+    ) -> Tensor:
+        """Return the changes with the new row in the bags of the old one, [q]."""
+        return forest_edit(self.trained, queries, measure, index, new)
+
+    def relabel_effects(
+        self, queries: Examples, measure: Measure, where: Positions, targets: Tensor
+    ) -> Tensor:
+        """Return the changes of the mean measure, [k]."""
+        return forest_relabeling(self.trained, queries, measure, where, targets)
 
     def standard_error(self, queries: Data) -> Floats:
         """Return the standard error of predictions over training sets, [q, c].

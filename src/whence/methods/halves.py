@@ -49,6 +49,14 @@ class Halves:
             ]
         )
 
+    def outputs_without(self) -> Tensor:
+        """Return each row's mean outputs under the models that have not seen it, [n, c]."""
+        outputs = torch.stack(
+            [torch.from_numpy(model.trees.replay.outputs) for model in self.models]
+        )
+        chosen = torch.from_numpy(~self.inside).double().unsqueeze(2)
+        return (outputs * chosen).sum(0) / chosen.sum(0)
+
     def mean_loss(self, *, inside: bool) -> Tensor:
         """Return each row's mean loss under the models that have seen it, or have not, [n]."""
         chosen = torch.from_numpy(self.inside if inside else ~self.inside).double()

@@ -95,6 +95,9 @@ def influence(
     newton:  m_q(θ̂ + Δᵢ) − m_q(θ̂), Δᵢ one Newton step of the objective without example i;
     refined: the same after two more steps, each with a fresh gradient.
 
+    What else of a fit follows its data, such as preprocessing and class weights, moves with it: to
+    first order by its derivative, in the other orders fitted again without the example.
+
     Args:
         objective: R at θ̂, or a recorded training, at its end.
         queries: (X, y) of q queries, or of one.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from whence.curvature.changes import SingleChanges, tiles
+from whence.curvature.changes import SingleChanges, change_tiles
 from whence.curvature.leverages import determines_itself
 from whence.curvature.minimum import gradient
 from whence.curvature.prepare import prepare
@@ -117,10 +117,12 @@ def leave_one_out(
 ) -> Floats:
     """Remove each training example, retrain for real, and return what changed.
 
-    m_q(θ̂₋ᵢ) − m_q(θ̂), both models at gradient norm 1e-10. All removals are refitted together,
-    by Newton steps that share one factor of H and correct it for the missing example; one that
-    does not contract quickly is refitted on its own with fresh Hessians. A training recorded by
-    `whence.train` is repeated without each example instead, as it was run.
+    m_q(θ̂₋ᵢ) − m_q(θ̂), both models at gradient norm 1e-10. The row is gone as the model's own fit
+    sees it: of a scikit-learn pipeline the preprocessing, class weights and the divisor of a mean
+    loss are those of the other rows, each refit on its own. Where only the example's weight goes,
+    all removals are refitted together, by Newton steps that share one factor of H and correct it
+    for the missing example; one that does not contract quickly is refitted with fresh Hessians. A
+    training recorded by `whence.train` is repeated without each example instead, as it was run.
 
     Args:
         objective: R at θ̂, refitted first if the fit has not converged; or a recorded training.
@@ -266,7 +268,7 @@ def _removals(objective: Objective, nearby: Objective, where: NDArray[np.intp]) 
         return
     c = objective.outputs(objective.train.subset(where[:1])).shape[1]
     inverse = prepare(nearby, len(where) * c).inverse
-    for tile in tiles(objective, len(where), c):
+    for tile in change_tiles(objective, len(where), c):
         yield _refit_together(objective, removal(objective, inverse, where[tile]), where[tile])
 
 

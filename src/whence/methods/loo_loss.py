@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.curvature.changes import inverse_or_zero, tiles
+from whence.curvature.changes import change_tiles, inverse_or_zero
 from whence.curvature.leverages import leverages
 from whence.curvature.prepare import prepare
 from whence.errors import NotPositiveDefinite, UnsupportedModel
@@ -27,6 +27,7 @@ from whence.methods.removals import removal
 from whence.objective.losses import output_hessian
 from whence.objective.objective import Objective, risk_gradient
 from whence.objective.trained import Trained
+from whence.tiles import tiles
 
 _COLUMNS = 64  # removals whose outputs are taken at once
 _SAMPLE = 1_024  # training examples whose leave-one-out losses tell penalties apart
@@ -94,11 +95,11 @@ def loo_outputs(
             self_influence=(gradient.mT @ leverage @ gradient).flatten(),
         )
     parts = [objective.params.new_zeros(0, c)]
-    for tile in tiles(objective, len(where), c):
+    for tile in change_tiles(objective, len(where), c):
         deltas = removal(objective, inverse, where[tile]).newton()
-        for start in range(0, deltas.shape[1], _COLUMNS):
-            part = objective.train.subset(where[tile][start : start + _COLUMNS])
-            moved = objective.outputs_at(part, deltas[:, start : start + _COLUMNS])
+        for few in tiles(deltas.shape[1], budget=_COLUMNS):
+            part = objective.train.subset(where[tile][few])
+            moved = objective.outputs_at(part, deltas[:, few])
             parts.append(moved.diagonal(dim1=0, dim2=2).T)  # each example without itself alone
     return LooOutputs(outputs=torch.cat(parts), self_influence=None)
 

@@ -34,6 +34,7 @@ from whence.objective.losses import Loss, measure_of
 from whence.objective.measures import Measure
 from whence.objective.trained import Data, Examples, Trained
 from whence.scores import Diagnostics, Scores
+from whence.tiles import tiles
 
 Positions: TypeAlias = NDArray[np.intp]
 
@@ -237,6 +238,61 @@ class Attribution(ABC):
             f"Got {self.words}, which scores removals alone."
         )
 
+    def outputs_without(self, where: Positions) -> Tensor | None:
+        """Return the outputs of each candidate by models that have not seen it, or `None`.
+
+        Args:
+            where: Positions of the k candidates in the training data.
+
+        Returns:
+            Outputs, [k, c]; `None` where the method knows none.
+        """
+        return None
+
+    def edit_effects(
+        self, queries: Examples, measure: Measure, index: int, new: Examples
+    ) -> Tensor:
+        """Return the predicted change of each query's measure if a training example is replaced.
+
+        Args:
+            queries: The q queries.
+            measure: m.
+            index: Position of the example that goes.
+            new: The example that comes, one.
+
+        Returns:
+            The changes, [q].
+
+        Raises:
+            UnsupportedModel: If the method does not follow edits.
+        """
+        raise UnsupportedModel(
+            "Expected a method that follows edits, such as whence.Influence or whence.Boosting. "
+            f"Got {self.words}, which scores removals alone."
+        )
+
+    def relabel_effects(
+        self, queries: Examples, measure: Measure, where: Positions, targets: Tensor
+    ) -> Tensor:
+        """Return the predicted change of the queries' mean measure if examples get other labels.
+
+        Args:
+            queries: The queries.
+            measure: m.
+            where: Positions of the k examples, each relabeled alone.
+            targets: The other labels, encoded, [k].
+
+        Returns:
+            The changes, [k].
+
+        Raises:
+            UnsupportedModel: If the method does not follow edits.
+        """
+        raise UnsupportedModel(
+            "Expected a method that follows labels, such as whence.Influence or whence.Boosting. "
+            f"Got {self.words}, which scores removals alone."
+        )
+
     @property
     def follows_inputs(self) -> bool:
         """Whether `input_gradient` can be asked for."""
@@ -284,8 +340,8 @@ def blocks(where: Positions, size: int = _BLOCK) -> Iterator[Positions]:
     Yields:
         Consecutive blocks.
     """
-    for start in range(0, len(where), size):
-        yield where[start : start + size]
+    for part in tiles(len(where), budget=size):
+        yield where[part]
 
 
 def train_subset(trained: Trained, where: Positions) -> Examples:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whence.curvature.changes import tiles
+from whence.curvature.changes import change_tiles
 from whence.curvature.damping import CurvatureName, check_curvature
 from whence.curvature.exact import Gradients
 from whence.curvature.leverages import dual_leverages, in_columns
@@ -245,7 +245,7 @@ class Evaluated(_OnObjective):
         values, residuals = objective.params.new_empty(len(queries), len(where)), []
         alone = moves_more(objective, order, where)
         together = np.flatnonzero(~alone)
-        for tile in tiles(objective, len(together), c):
+        for tile in change_tiles(objective, len(together), c):
             change = removal(objective, prepared.inverse, where[together[tile]])
             deltas = change.newton()
             if order == "refined":

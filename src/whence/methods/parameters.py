@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whence.curvature.changes import tiles
+from whence.curvature.changes import change_tiles
 from whence.curvature.damping import CurvatureName
 from whence.curvature.prepare import Prepared, prepare
 from whence.linalg.solver import Inverse, Solver
@@ -87,7 +87,7 @@ def _evaluated_changes(
     alone = moves_more(objective, order, where)
     together = np.flatnonzero(~alone)
     parts, c = [], objective.outputs(objective.train.subset(where[:1])).shape[1]
-    for tile in tiles(objective, len(together), c):
+    for tile in change_tiles(objective, len(together), c):
         change = removal(objective, prepared.inverse, where[together[tile]])
         deltas = change.newton()
         if order == "refined":

@@ -48,7 +48,7 @@ def positions(trained: Trained, indices: Indices | None) -> NDArray[np.intp]:
     Raises:
         InvalidInput: If there is none, or one is no position.
     """
-    n = len(trained.train)
+    n = len(trained.weights)
     if indices is None:
         return np.arange(n)
     given = np.atleast_1d(np.asarray(indices))

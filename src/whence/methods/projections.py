@@ -20,6 +20,7 @@ from whence.network.objective import ModuleObjective
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
 from whence.objective.trained import Examples
+from whence.tiles import tiles
 
 _BUDGET = 2**27  # numbers of a dense projection in memory at once: 512 MB of float32
 
@@ -146,9 +147,8 @@ def _columns(like: Tensor, size: int, seed: int) -> Iterator[Tensor]:
         yield torch.eye(p, dtype=like.dtype, device=like.device)
         return
     generator = torch.Generator().manual_seed(seed)
-    step = max(1, _BUDGET // p)
-    for start in range(0, size, step):
-        shape = min(step, size - start), p
+    for part in tiles(size, p, _BUDGET):
+        shape = part.stop - part.start, p
         signs = torch.randint(0, 2, shape, generator=generator, dtype=torch.int8)
         yield signs.to(like).mul_(2).sub_(1).div_(size**0.5).T
 

@@ -23,13 +23,13 @@ from whence.linear.objective import LinearObjective
 from whence.linear.wide import columns_of
 from whence.methods.prediction import Order, measure_changes
 from whence.objective.measures import Measure
-from whence.objective.objective import Objective
+from whence.objective.objective import NO_EXAMPLES, Objective
 from whence.objective.trained import Examples
 
 Change = Callable[[Objective], Objective]  # from R at θ̂ to R of changed data at θ̂
 
 _SETTLED = 0.02  # share of the largest effect that the last step of the refined order may move
-_STEPS: dict[Order, int] = {"first": 1, "newton": 1, "refined": 5}
+_STEPS: dict[Order, int] = {"first": 1, "newton": 1, "refined": 20}
 
 
 def removal(
@@ -134,9 +134,9 @@ def effects_of(
 ) -> Tensor:
     """Return m_q after each change of the training data less m_q.
 
-    The preprocessing is fitted again on the changed data, and θ follows by Newton steps: one, or at
-    most five with fresh gradients and curvature. Where the minimum moves from piece to piece, the
-    refined order is the minimum itself.
+    The preprocessing is fitted again on the changed data, and θ follows by Newton steps: one, or as
+    many as it takes, with fresh gradients and curvature. Where the minimum moves from piece to
+    piece, the refined order is the minimum itself.
 
     Args:
         objective: R at θ̂.
@@ -175,8 +175,8 @@ def models_after(
 
     def stepped(changed: Objective) -> Objective:
         own = columns_of(changed) or changed
-        if not torch.isfinite(own.params).all():
-            return own  # a class without examples: its intercept is at −∞, and no step is left
+        if float(own.params.min()) <= NO_EXAMPLES:
+            return own  # a class without examples: the fit itself, with no step left
         if exact:
             return changed.refit()
         fits = inverse.shape[0] == len(own.params)

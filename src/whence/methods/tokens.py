@@ -30,6 +30,7 @@ from whence.objective.objective import Objective
 from whence.objective.trained import Examples
 from whence.result import Card, Result
 from whence.scores import Diagnostics
+from whence.tiles import tiles
 
 _TILE = 2**25  # numbers of J V that stand at once: 128 MB of float32
 
@@ -141,8 +142,7 @@ def influence_by_token(
         )
     prepared = prepare(objective, len(encoded), solver=solver, damping=damping, curvature=curvature)
     solution = prepared.inverse.solve(objective.gradient_columns(encoded, quantity))
-    step = max(1, _TILE // (shape.numel() * len(encoded)))
-    parts = list(_parts(objective, candidates, solution.value, step))
+    parts = list(_parts(objective, candidates, solution.value))
     scale = objective.weights[where] / len(objective.train)
     return TokenScores(
         values=as_array(torch.cat(parts, 1) * scale.reshape(1, -1, 1)),
@@ -155,9 +155,10 @@ def influence_by_token(
     )
 
 
-def _parts(objective: Objective, examples: Examples, v: Tensor, step: int) -> Iterator[Tensor]:
-    """Yield Σ_c ∂ℓ/∂f_{btc} (J V)_{btc} of at most `step` examples at once, [k, b, t]."""
-    for start in range(0, len(examples), step):
-        part = examples.subset(np.arange(start, min(len(examples), start + step)))
+def _parts(objective: Objective, examples: Examples, v: Tensor) -> Iterator[Tensor]:
+    """Yield Σ_c ∂ℓ/∂f_{btc} (J V)_{btc} of a few examples at once, [k, b, t]."""
+    numbers = objective.outputs(examples.subset(np.arange(1))).numel() * v.shape[1]
+    for tile in tiles(len(examples), numbers, _TILE):
+        part = examples.subset(np.arange(tile.start, tile.stop))
         slopes = objective.loss.gradient(objective.outputs(part), part.targets)
         yield torch.einsum("btc,btck->kbt", slopes, objective.jvp(part, v))

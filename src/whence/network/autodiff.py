@@ -44,7 +44,7 @@ def gradient(value: Tensor, leaves: Sequence[Tensor]) -> Tensor:
 def add_pullback(
     total: Tensor, outputs: Tensor, leaves: Sequence[Tensor], cotangent: Tensor
 ) -> None:
-    """Add Jᵀ u to a flat vector, a leaf at a time; the graph is kept for the next.
+    """Add Jᵀ u to a flat vector, a leaf at a time; the graph stays for the next call.
 
     Args:
         total: Changed in place, [p].
@@ -75,9 +75,9 @@ def pushforward(outputs: Tensor, leaves: Sequence[Tensor], v: Tensor) -> Tensor:
         The products, in the shape of f, [..., k].
     """
     seed = torch.zeros_like(outputs, requires_grad=True)
-    pulled = gradient(along(outputs, seed), leaves)
+    transposed = gradient(along(outputs, seed), leaves)
     columns = [
-        torch.autograd.grad(along(pulled, column), seed, retain_graph=True)[0]
+        torch.autograd.grad(along(transposed, column), seed, retain_graph=True)[0]
         for column in v.T.contiguous()
     ]
     return torch.stack(columns, -1)

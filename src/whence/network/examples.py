@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate
 from whence.errors import InvalidInput, NotDeterministic
 from whence.objective.arrays import first_not_finite, shared
 from whence.objective.trained import Examples
+from whence.tiles import tiles
 
 Reader = Callable[[list[Mapping[str, Any]]], tuple[Any, Any]]
 
@@ -49,8 +50,7 @@ class ModuleExamples(Examples):
 
     def batches(self, size: int) -> Iterator[tuple[slice, Any, Tensor]]:
         """Yield slices of at most `size` examples with their inputs and targets."""
-        for start in range(0, len(self), size):
-            part = slice(start, start + size)
+        for part in tiles(len(self), budget=size):
             yield part, tree_map(lambda tensor, s=part: tensor[s], self.inputs), self.targets[part]
 
 
@@ -148,7 +148,7 @@ class Encoder:
         if not all(map(_equal, first, again)):
             raise NotDeterministic(
                 "Expected a data set that gives the same example when asked twice. Got two "
-                "different ones for index 0. Remove random augmentation, or store its outcome."
+                "different ones for index 0. Remove random augmentation, or store its results."
             )
         return stack(items)
 
@@ -178,7 +178,7 @@ def _refuse_streams(data: Any) -> None:
     """Raise for data whose examples have no positions."""
     if isinstance(data, DataLoader):
         raise InvalidInput(
-            "Expected a data set, whose examples keep their places. Got a DataLoader, which may "
+            "Expected a data set, whose examples have positions. Got a DataLoader, which may "
             "shuffle. Pass loader.dataset."
         )
     if isinstance(data, IterableDataset) or type(data).__name__ == "IterableDataset":
@@ -261,7 +261,7 @@ def _pair(item: Any) -> tuple[Any, Any]:
 
 
 def _column(value: Any, name: str) -> Tensor:
-    """Return what stands under a name in a dict as a tensor."""
+    """Return the value of a key of a dict as a tensor."""
     return value if isinstance(value, Tensor) else _numbers(value, f"{name!r} column")
 
 

@@ -1,4 +1,4 @@
-r"""Per-example gradients of one parameter, kept in the form in which their products are cheap.
+r"""Per-example gradients of one parameter, stored in the form whose products are cheap.
 
 Factors may be in bfloat16. What is large is then multiplied in bfloat16 as well, and sums over
 examples are taken in the precision of what they are added to.
@@ -14,7 +14,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-_TILE = 2**25  # numbers of per-example gradients that stand at once: 128 MB of float32
+from whence.tiles import tiles
+
+_TILE = 2**25  # numbers of per-example gradients in memory at once: 128 MB of float32
 _FEW_SUMS = 4  # columns below which sums of factored gradients are products of factors
 _SMALL_TABLE = 4  # rows of an embedding per position up to which its gradients are formed
 _FEW = 16  # columns below which one wide product beats one per output
@@ -83,9 +85,7 @@ class Outer(Contribution):
     def rows(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield slices of examples with their gradients, [·, m d]."""
         b, _, m = self.left.shape
-        step = max(1, _TILE // (m * self.right.shape[2]))
-        for start in range(0, b, step):
-            part = slice(start, start + step)
+        for part in tiles(b, m * self.right.shape[2], _TILE):
             yield part, torch.bmm(self.left[part].mT, self.right[part]).flatten(1)
 
     def dot(self, v: Tensor) -> Tensor:
@@ -111,6 +111,8 @@ class Outer(Contribution):
             left, right = self.left, self.right.flatten(0, 1)
             scales = w.to(left.dtype).unbind(1)
             columns = [(left * c.reshape(-1, 1, 1)).flatten(0, 1).T @ right for c in scales]
+            if len(columns) == 1:
+                return columns[0].reshape(-1, 1).to(w.dtype)
             return torch.stack(columns, -1).flatten(0, 1).to(w.dtype)
         total = w.new_zeros(self.left.shape[2] * self.right.shape[2], w.shape[1])
         for part, matrix in self.rows():

@@ -1,4 +1,4 @@
-r"""Per-example gradients of a module's parameters, from what goes into it and what comes back.
+r"""Per-example gradients of a module's parameters, from activations and output gradients.
 
 A module that multiplies its input has gradients that factor: with a [b, t, in] its inputs at t
 positions and δ [b, t, out] the derivatives of the measure in its outputs, the gradient of example b
@@ -8,6 +8,7 @@ examples. What is not listed in `contribution` is left to differentiation, one e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,8 +23,8 @@ from whence.network.gradients import Contribution, Lookup, Outer, Rows
 
 
 @dataclass(frozen=True, eq=False)
-class Use:
-    """One call of a module: what went in, and where its output stands in the graph.
+class ModuleCall:
+    """One call of a module: its input, and the place of its output in the autograd graph.
 
     Args:
         module: The module.
@@ -41,57 +42,57 @@ class Use:
 
 
 @contextmanager
-def recorded(
-    modules: list[nn.Module], b: int = 1, spread: Collection[nn.Module] = ()
-) -> Iterator[list[Use]]:
-    """Record every call of some modules while the context lasts.
+def watched_calls(
+    modules: list[nn.Module], b: int = 1, expanded: Collection[nn.Module] = ()
+) -> Iterator[list[ModuleCall]]:
+    """List every call of some modules, by forward hooks, while the context lasts.
 
-    Parameters may be constants: the first outputs then become the leaves of the graph, and nothing
-    is kept for derivatives that nobody asks for.
+    Parameters may be constants: the first outputs then become the leaves of the autograd graph,
+    which stores nothing for gradients in parameters.
 
     Args:
         modules: The modules.
         b: The number of examples in the batch.
-        spread: Modules called once per batch, such as position embeddings: inputs and outputs are
+        expanded: Modules called once per batch, such as position embeddings: inputs and outputs are
             expanded along the batch dimension to get per-example gradients.
 
     Yields:
-        The list that fills with their uses.
+        The list of their calls, which fills.
     """
-    uses: list[Use] = []
+    calls: list[ModuleCall] = []
 
-    def record(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> Any:
+    def on_call(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> Any:
         floating = isinstance(output, Tensor) and output.is_floating_point()
         if not floating or not arguments or not isinstance(arguments[0], Tensor):
             return output
         inputs, first = arguments[0].detach(), not output.requires_grad
         if first:
             output.requires_grad_()
-        if module in spread:
-            inputs, output = _spread(inputs, b, 2), _spread(output, b, 3)
+        if module in expanded:
+            inputs, output = _expanded(inputs, b, 2), _expanded(output, b, 3)
         dtype = next(module.parameters(recurse=False)).dtype
-        uses.append(Use(module, inputs, get_gradient_edge(output), output.shape, dtype))
-        return output.clone() if first else output  # a leaf bears nothing in place
+        calls.append(ModuleCall(module, inputs, get_gradient_edge(output), output.shape, dtype))
+        return output.clone() if first else output  # a leaf cannot be changed in place
 
-    handles = [module.register_forward_hook(record) for module in modules]
+    handles = [module.register_forward_hook(on_call) for module in modules]
     try:
-        yield uses
+        yield calls
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _spread(tensor: Tensor, b: int, ndim: int) -> Tensor:
+def _expanded(tensor: Tensor, b: int, ndim: int) -> Tensor:
     """Return what holds for all examples, [1, ...] or [...] of fewer dimensions, for each of b."""
     one = tensor if tensor.ndim >= ndim else tensor.unsqueeze(0)
     return one.expand(b, *one.shape[1:])
 
 
-def contribution(use: Use, name: str, delta: Tensor, b: int) -> Contribution | None:
+def contribution(call: ModuleCall, name: str, delta: Tensor, b: int) -> Contribution | None:
     """Return what one use of a module contributes to the gradients of one of its parameters.
 
     Args:
-        use: The call.
+        call: The call.
         name: The module's own name of the parameter: "weight" or "bias".
         delta: The derivatives of Σ_b m_b in the module's output.
         b: The number of examples.
@@ -99,15 +100,15 @@ def contribution(use: Use, name: str, delta: Tensor, b: int) -> Contribution | N
     Returns:
         The gradients, or `None` where no rule is known, or the batch does not come first.
     """
-    a, module = use.inputs, use.module
+    a, module = call.inputs, call.module
     if delta.shape[0] != b or a.shape[0] != b:
         return None
     rule = _rule(module) if name in ("weight", "bias") else None
     found = None if rule is None else rule(module, name, a, delta)
     # What is small is widened after a pass in bfloat16; factors at all positions are not.
     if isinstance(found, Rows):
-        return Rows(found.matrix.to(use.dtype))
-    return replace(found, left=found.left.to(use.dtype)) if isinstance(found, Lookup) else found
+        return Rows(found.matrix.to(call.dtype))
+    return replace(found, left=found.left.to(call.dtype)) if isinstance(found, Lookup) else found
 
 
 def _outer(left: Tensor, right: Tensor) -> Outer:
@@ -131,6 +132,10 @@ def _rule(module: nn.Module) -> _Rule | None:
         return _embedding
     if kind in _NORMS:
         return _norm
+    if kind is nn.RMSNorm:
+        return _rms_norm
+    if kind.__name__.endswith("RMSNorm") and kind.__module__.startswith("transformers."):
+        return _rms_norm_of_transformers
     if kind.__name__ == "Conv1D" and kind.__module__.startswith("transformers."):
         return _conv1d_of_transformers
     return None
@@ -239,6 +244,25 @@ def _embedding(module: nn.Embedding, name: str, a: Tensor, delta: Tensor) -> Con
     if module.padding_idx is not None:
         left = left * (indices != module.padding_idx).unsqueeze(2)
     return Lookup(indices, left, module.num_embeddings)
+
+
+def _rms_norm(module: nn.RMSNorm, name: str, a: Tensor, delta: Tensor) -> Contribution:
+    """Return Σ_t δ_t x/rms(x)."""
+    shape = tuple(module.normalized_shape)
+    product = delta * functional.rms_norm(a, shape, eps=module.eps)
+    return Rows(product.flatten(-len(shape)).reshape(len(a), -1, math.prod(shape)).sum(1))
+
+
+def _rms_norm_of_transformers(
+    module: Any, name: str, a: Tensor, delta: Tensor
+) -> Contribution | None:
+    """Return the same for a layer that normalizes in float32, whatever its input."""
+    eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
+    if eps is None:
+        return None
+    wide = a.float()
+    normal = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+    return Rows(_positions(delta * normal.to(a.dtype)).sum(1))
 
 
 def _norm(module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution | None:

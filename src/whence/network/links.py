@@ -149,8 +149,8 @@ def linked(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[Loss, tuple[st
     if found is loss and _linear(loss, outputs, targets[: len(outputs)]):
         return found, (
             "The loss has no curvature in the outputs of the model: the Gauss-Newton matrix, EKFAC "
-            "and KFAC see nothing but the penalty and the damping. Take the last activation out of "
-            "the model and into the loss, or invert the Hessian.",
+            "and KFAC hold nothing but the penalty and the damping. Move the last activation from "
+            "the model into the loss, or invert the Hessian.",
         )
     return found, ()
 

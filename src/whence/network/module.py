@@ -1,7 +1,7 @@
 """A torch module as a function of some of its parameters: (θ, x) ↦ f_θ(x), θ flat or by name.
 
-The copy of a module holds no values of the selected parameters: each call brings them. In their
-place stands NaN, in no memory, so that a module that reads a parameter by another way than its own
+The copy of a module holds no values of the selected parameters: each call brings them. They are
+NaN in the copy, in no memory, so that a module that reads a parameter by another way than its own
 name, such as a list of tensors made once, is found out at its first call and not differentiated as
 if it were constant.
 """
@@ -101,7 +101,8 @@ class FunctionalModule:
                 "Wrap it in a module that returns the logits; models of the transformers library "
                 "are wrapped by whence.from_transformers."
             )
-        return value
+        # Some modules compute in a precision of their own, and some of those answer in it.
+        return value.to(next(iter(parameters.values())).dtype)
 
     @cached_property
     def slices(self) -> dict[str, slice]:
@@ -225,7 +226,7 @@ def functional(
     except (RuntimeError, TypeError) as error:
         raise UnsupportedModel(
             f"Expected a module that copy.deepcopy copies. Got one of which it says: {error}. "
-            "Detach the tensors that it keeps, and remove hooks such as torch.nn.utils.weight_norm."
+            "Detach the tensors that it stores; remove hooks such as torch.nn.utils.weight_norm."
         ) from error
     copied.requires_grad_(False)
     if chosen != own:

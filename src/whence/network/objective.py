@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.network.autodiff import add_pullback, gradient, pushforward
 from whence.network.checks import check_accepted, check_finite
-from whence.network.examples import Encoder, ModuleExamples
+from whence.network.examples import ModuleExamples
 from whence.network.gradients import Contribution
-from whence.network.layers import Use
+from whence.network.layers import ModuleCall
 from whence.network.module import FunctionalModule
 from whence.network.per_example import PerExample
 from whence.network.precision import product_dtype
@@ -44,9 +44,8 @@ PROBE = 3  # examples on which each rule must agree with differentiation
 class ModuleObjective(Objective):
     """R(θ) of a torch module, θ its selected parameters, flat; made by `module_objective`.
 
-    It can be shared between threads: nothing of it changes after construction, and the forward
-    passes of one module, which replace its parameters and watch its layers, take turns by a lock.
-    Backward passes and matrix products run side by side.
+    Threads can share it: nothing of it changes after construction, and the forward passes of one
+    module, which replace its parameters and watch its layers, follow each other by a lock.
 
     Args:
         module: The module as a function of θ.
@@ -59,7 +58,7 @@ class ModuleObjective(Objective):
         refit_with: Fits it again with other weights: (objective, weights [n]) -> objective.
         batch_size: Examples that are differentiated at once; changes memory, not the answer.
         factored: The selected parameters whose per-example gradients factor.
-        spread: Those of them whose layer is called once for all examples of a batch.
+        expanded: Those of them whose layer is called once for all examples of a batch.
         bf16: Whether per-example gradients come from passes in bfloat16, by torch's autocast.
         convex: Whether R is known to be convex.
         notes: What a reader of the results must know, a sentence each.
@@ -72,11 +71,11 @@ class ModuleObjective(Objective):
     weights: Tensor
     params: Tensor
     l2: Tensor
-    encoder: Encoder
+    encoder: Callable[[Any, ModuleExamples | None], ModuleExamples]
     refit_with: Callable[[ModuleObjective, Tensor], Objective]
     batch_size: int = BATCH
     factored: frozenset[str] = frozenset()
-    spread: frozenset[str] = frozenset()
+    expanded: frozenset[str] = frozenset()
     bf16: bool = False
     convex: bool = False
     notes: tuple[str, ...] = ()
@@ -85,7 +84,7 @@ class ModuleObjective(Objective):
 
     @property
     def model(self) -> nn.Module:
-        """The copy of the module, whose selected parameters are NaN: see `module`."""
+        """The copy of the module; its selected parameters are NaN."""
         return self.module.model
 
     @property
@@ -143,8 +142,8 @@ class ModuleObjective(Objective):
 
     def within(self, rtol: float) -> ModuleObjective:
         """Return the objective with gradients as rough as an error allows: bfloat16, or itself."""
-        dtype = self.params.dtype
-        return self if product_dtype(dtype, self.params.device, rtol) == dtype else self.in_bf16()
+        exact = product_dtype(self.params.dtype, self.params.device, rtol) == self.params.dtype
+        return self if exact else self.in_bf16()
 
     @cached_property
     def _runs_in_bf16(self) -> bool:
@@ -164,7 +163,7 @@ class ModuleObjective(Objective):
             params=torch.cat([self.params[at] for at in where]),
             l2=torch.cat([self.l2[at] for at in where]),
             factored=self.factored & frozenset(module.shapes),
-            spread=self.spread & frozenset(module.shapes),
+            expanded=self.expanded & frozenset(module.shapes),
         )
 
     def flat_directions(self) -> Tensor:
@@ -179,7 +178,7 @@ class ModuleObjective(Objective):
         p = len(self.params)
         if p > _DENSE:
             raise UnsupportedModel(
-                f"Expected at most {_DENSE} parameters for a dense Hessian. Got {p}. Use an "
+                f"Expected at most {_DENSE} parameters for a dense Hessian. Got {p}. ModuleCall an "
                 "iterative solver such as whence.linalg.CG(), or select fewer with params=."
             )
         hessian = self.hvp(torch.eye(p, dtype=self.params.dtype, device=self.params.device))
@@ -214,10 +213,12 @@ class ModuleObjective(Objective):
 
     def jvp(self, examples: Examples, v: Tensor) -> Tensor:
         """Return J V, [b, ..., k]."""
-        parts = []
-        for _, outputs, leaves, _ in self._differentiated(examples):
-            parts.append(pushforward(outputs, leaves, v).detach())
-        return torch.cat(parts)
+        return torch.cat(
+            [
+                pushforward(f, leaves, v).detach()
+                for _, f, leaves, _ in self._differentiated(examples)
+            ]
+        )
 
     def vjp(self, examples: Examples, w: Tensor) -> Tensor:
         """Return Σ_b J_bᵀ W_b for W [b, ..., k], shape [p, k]."""
@@ -252,12 +253,7 @@ class ModuleObjective(Objective):
     ) -> Iterator[list[tuple[slice, Contribution]]]:
         """Yield ∇m of each micro-batch in pieces, each with its place in θ; those in one place add.
 
-        Args:
-            examples: The examples.
-            measure: m.
-
-        Yields:
-            The pieces of the next micro-batch: together, all selected parameters that m depends on.
+        Together they are all selected parameters that m depends on.
         """
         for _, x, y in self._batches(examples):
             yield list(self._pieces(x, y, measure))
@@ -314,7 +310,7 @@ class ModuleObjective(Objective):
 
     def traced(
         self, cotangents: Callable[[Tensor, Tensor], Tensor], examples: Examples | None = None
-    ) -> Iterator[tuple[slice, list[Use], Iterable[tuple[Tensor | None, ...]]]]:
+    ) -> Iterator[tuple[slice, list[ModuleCall], Iterable[tuple[Tensor | None, ...]]]]:
         """Yield the calls of layers on each micro-batch, with the output gradients of each.
 
         Args:
@@ -326,10 +322,10 @@ class ModuleObjective(Objective):
             the r cotangents the gradients in the outputs of every call.
         """
         for part, x, y in self._batches(self.train if examples is None else examples):
-            uses, passes = self.per_example.passes(
+            calls, passes = self.per_example.passes(
                 x, y, lambda f, t: self._finite(cotangents(f, t))
             )
-            yield part, uses, passes
+            yield part, calls, passes
 
     def looped(self, x: Any, y: Tensor, cotangents: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Return Jᵀu of each example of a batch, [b, p]: see `PerExample.looped`."""
@@ -351,7 +347,7 @@ class ModuleObjective(Objective):
             module=self.module,
             params=self.params,
             factored=self.factored,
-            spread=self.spread,
+            expanded=self.expanded,
             bf16=self.bf16,
         )
 

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.network.autodiff import along, gradient
 from whence.network.gradients import Contribution, Rows
-from whence.network.layers import Use, contribution, recorded
+from whence.network.layers import ModuleCall, contribution, watched_calls
 from whence.network.module import FunctionalModule
 from whence.objective.losses import Loss
 
@@ -36,14 +36,14 @@ class PerExample:
         module: f.
         params: θ, [p].
         factored: The selected parameters whose layers have a rule.
-        spread: Those of them whose layer is called once for all examples of a batch.
+        expanded: Those of them whose layer is called once for all examples of a batch.
         bf16: Whether forward passes are in bfloat16, by torch's autocast.
     """
 
     module: FunctionalModule
     params: Tensor
     factored: frozenset[str]
-    spread: frozenset[str]
+    expanded: frozenset[str]
     bf16: bool
 
     def outputs(self, inputs: Any) -> Tensor:
@@ -89,15 +89,15 @@ class PerExample:
             (mixed,) = torch.autograd.grad(slope @ v, moving, materialize_grads=True)
         return mixed
 
-    def watched(self, b: int) -> AbstractContextManager[list[Use]]:
+    def watched(self, b: int) -> AbstractContextManager[list[ModuleCall]]:
         """Return a context that lists the calls of layers on a batch of b examples."""
         owners = self.module.owners
-        spread = [m for m, held in owners.items() if any(n in self.spread for _, n in held)]
-        return recorded(list(owners), b, spread)
+        expanded = [m for m, held in owners.items() if any(n in self.expanded for _, n in held)]
+        return watched_calls(list(owners), b, expanded)
 
     def passes(
         self, x: Any, y: Tensor, cotangents: Cotangents
-    ) -> tuple[list[Use], Iterator[tuple[Tensor | None, ...]]]:
+    ) -> tuple[list[ModuleCall], Iterator[tuple[Tensor | None, ...]]]:
         """Return the calls of layers on one batch, and the output gradients of each cotangent.
 
         Both are in the precision of the pass, layer by layer: to widen them takes longer than to
@@ -109,16 +109,16 @@ class PerExample:
             cotangents: From outputs and targets to r cotangents, [b, ..., r].
         """
         with torch.enable_grad():
-            with self.module.lock, self.watched(len(y)) as uses:
+            with self.module.lock, self.watched(len(y)) as calls:
                 outputs = self.outputs(x)
             drawn = cotangents(outputs.detach(), y).unbind(-1)
             if not outputs.requires_grad:  # they depend on no layer with selected parameters
                 return [], iter(())
-            pulled = [along(outputs, cotangent) for cotangent in drawn]
-        edges = [use.edge for use in uses]
-        return uses, (
-            torch.autograd.grad(one, edges, retain_graph=r < len(pulled), allow_unused=True)
-            for r, one in enumerate(pulled, 1)
+            values = [along(outputs, cotangent) for cotangent in drawn]
+        edges = [call.edge for call in calls]
+        return calls, (
+            torch.autograd.grad(one, edges, retain_graph=r < len(values), allow_unused=True)
+            for r, one in enumerate(values, 1)
         )
 
     def pieces(
@@ -203,17 +203,17 @@ class PerExample:
         self, x: Any, y: Tensor, cotangent: Cotangents
     ) -> Iterator[tuple[slice, Contribution]]:
         """Yield the gradients of parameters with a rule, call by call."""
-        uses, passes = self.passes(x, y, lambda f, t: cotangent(f, t).unsqueeze(-1))
-        for use, delta in zip(uses, next(passes, ()), strict=True):
+        calls, passes = self.passes(x, y, lambda f, t: cotangent(f, t).unsqueeze(-1))
+        for call, delta in zip(calls, next(passes, ()), strict=True):
             if delta is None:
                 continue
-            for own, name in self.module.owners[use.module]:
+            for own, name in self.module.owners[call.module]:
                 if name in self.factored:
-                    piece = contribution(use, own, delta, len(y))
+                    piece = contribution(call, own, delta, len(y))
                     if piece is None:
                         raise InvalidInput(
-                            f"Expected {type(use.module).__name__} to see one row per example, as "
-                            f"it did in the probe. Got input shape {tuple(use.inputs.shape)} for "
+                            f"Expected {type(call.module).__name__} to get one row of input per "
+                            f"example, as in the probe. Got shape {tuple(call.inputs.shape)} for "
                             f"{len(y)} examples. Report this model to whence."
                         )
                     yield self.module.slices[name], piece

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from whence.network.checks import check_losses, check_repeatable
 from whence.network.examples import ModuleExamples
 from whence.network.gradients import Contribution
-from whence.network.layers import Use, contribution, multiplies
+from whence.network.layers import ModuleCall, contribution, multiplies
 from whence.network.links import linked
 from whence.network.objective import BATCH, PROBE, ModuleObjective
 
@@ -55,8 +55,8 @@ def module_objective(objective: ModuleObjective, batch_size: int | None) -> Modu
         notes=tuple(dict.fromkeys((*objective.notes, *notes))),
         batch_size=batch_size or _cached_batch(objective),
     )
-    plain = replace(objective, factored=_agreeing(objective))
-    # An embedding of positions does not see the examples; its output can be repeated for each.
+    plain = replace(objective, factored=_agreeing(objective, frozenset(objective.shapes)))
+    # A position embedding is called once per batch; its output can be expanded to each example.
     shared = frozenset(
         name
         for module, held in plain.owners.items()
@@ -65,12 +65,12 @@ def module_objective(objective: ModuleObjective, batch_size: int | None) -> Modu
     )
     if not shared:
         return plain
-    spread = replace(objective, spread=shared)
+    expanded = replace(objective, expanded=shared)
     try:
-        agreeing = _agreeing(spread)
+        agreeing = _agreeing(expanded, shared)
     except (RuntimeError, ValueError, TypeError):  # the model relies on the shape it gave
         return plain
-    return replace(plain, factored=plain.factored | agreeing, spread=shared & agreeing)
+    return replace(plain, factored=plain.factored | agreeing, expanded=shared & agreeing)
 
 
 def _cached_batch(objective: ModuleObjective) -> int:
@@ -90,8 +90,8 @@ def _cached_batch(objective: ModuleObjective) -> int:
     return min(max(cached // largest, 1), BATCH)
 
 
-def _agreeing(objective: ModuleObjective) -> frozenset[str]:
-    """Return the parameters whose factored gradients agree with differentiation, one by one.
+def _agreeing(objective: ModuleObjective, names: frozenset[str]) -> frozenset[str]:
+    """Return those of some parameters whose factored gradients agree with differentiation.
 
     Each is judged on its own scale: by the largest entry of its own gradients, and by the rounding
     of the sums that make them, which is all that is left where their terms cancel.
@@ -100,18 +100,20 @@ def _agreeing(objective: ModuleObjective) -> frozenset[str]:
     found: dict[str, list[Contribution]] = {}
     rounding: dict[str, float] = {}
     unknown: set[str] = set()
-    for use, delta, own, name in _calls(objective, few):
-        piece = None if delta is None else contribution(use, own, delta, len(few))
+    for call, delta, own, name in _calls(objective, few, names):
+        piece = None if delta is None else contribution(call, own, delta, len(few))
         if delta is None or piece is None:
             unknown.add(name)
         else:
             found.setdefault(name, []).append(piece)
-            rounding[name] = max(rounding.get(name, 0.0), _terms(use, own, delta))
+            rounding[name] = max(rounding.get(name, 0.0), _terms(call, own, delta))
     agreeing = {name for name in found if name not in unknown}
     eps = torch.finfo(objective.params.dtype).eps
     for b in range(len(few)):
         one = few.subset(np.arange(b, b + 1))
-        exact = objective.per_example.alone(one.inputs, one.targets, objective.loss.gradient)
+        exact = objective.per_example.alone(
+            one.inputs, one.targets, objective.loss.gradient, sorted(names)
+        )
         sizes = {name: _largest(piece) for name, piece in exact.items()}
         whole = max(sizes.values())
         seed = torch.eye(len(few)).to(objective.params)[:, b : b + 1]
@@ -125,24 +127,25 @@ def _agreeing(objective: ModuleObjective) -> frozenset[str]:
 
 
 def _calls(
-    objective: ModuleObjective, few: ModuleExamples
-) -> Iterator[tuple[Use, Tensor | None, str, str]]:
+    objective: ModuleObjective, few: ModuleExamples, names: frozenset[str]
+) -> Iterator[tuple[ModuleCall, Tensor | None, str, str]]:
     """Yield each call of a layer on a few examples, with its output gradient, by parameter."""
     together = replace(objective, batch_size=len(few))
-    ((_, uses, passes),) = together.traced(
+    ((_, calls, passes),) = together.traced(
         lambda f, t: objective.loss.gradient(f, t).unsqueeze(-1), few
     )
-    for use, delta in zip(uses, next(iter(passes), ()), strict=True):
-        for own, name in objective.owners[use.module]:
-            yield use, delta, own, name
+    for call, delta in zip(calls, next(iter(passes), ()), strict=True):
+        for own, name in objective.owners[call.module]:
+            if name in names:
+                yield call, delta, own, name
 
 
-def _terms(use: Use, own: str, delta: Tensor) -> float:
+def _terms(call: ModuleCall, own: str, delta: Tensor) -> float:
     """Return the size of one term of the sum that makes a gradient, times the root of their number.
 
     That is, in units of the last place, what rounding leaves of a sum that cancels.
     """
-    factor = _largest(use.inputs) if own == "weight" and multiplies(use.module) else 1.0
+    factor = _largest(call.inputs) if own == "weight" and multiplies(call.module) else 1.0
     return factor * _largest(delta) * math.sqrt(delta.numel() / len(delta))
 
 
@@ -159,4 +162,7 @@ def _gap(pieces: list[Contribution], seed: Tensor, exact: Tensor) -> float:
 
 def _largest(tensor: Tensor) -> float:
     """Return the largest absolute entry."""
-    return float(torch.linalg.vector_norm(tensor, float("inf")))
+    if not tensor.numel():
+        return 0.0
+    least, most = torch.aminmax(tensor)
+    return max(-float(least), float(most))

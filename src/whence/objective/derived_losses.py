@@ -150,3 +150,51 @@ class OneVersusRest(Loss):
                 f"Expected class indices from 0 to {outputs.shape[-1] - 1}. "
                 f"Got {targets.min().item():g} to {targets.max().item():g}."
             )
+
+
+@dataclass(frozen=True)
+class LabelSet(Loss):
+    r"""The sum of logistic losses over labels that are each there or not.
+
+    ℓ(f, y) = Σ_k log(1 + e^{f_k}) − y_k f_k, y [b, k] of 0 and 1.
+
+    Examples:
+        >>> import torch
+        >>> LabelSet()(torch.zeros(1, 3), torch.tensor([[1.0, 0.0, 0.0]]))
+        tensor([2.0794])
+    """
+
+    unit: ClassVar[str] = "nats, summed over labels"
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ℓ, [b]."""
+        return functional.softplus(-_signs_of(targets, outputs) * outputs).sum(-1)
+
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return σ(f) − y, [b, k]."""
+        return torch.sigmoid(outputs) - targets.to(outputs.dtype)
+
+    def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
+        """Return σ(f)(1 − σ(f)) u."""
+        return (torch.sigmoid(outputs) * torch.sigmoid(-outputs)).unsqueeze(-1) * tangents
+
+    def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the least clear of the labels, min_k ±f_k, [b]."""
+        return (_signs_of(targets, outputs) * outputs).amin(-1)
+
+    def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the probability of the whole set of labels, e^{−ℓ}, [b]."""
+        return torch.exp(-self(outputs, targets))
+
+    def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
+        """Raise unless there is a 0 or a 1 for each label."""
+        if targets.shape != outputs.shape or not bool(((targets == 0) | (targets == 1)).all()):
+            raise InvalidInput(
+                f"Expected a 0 or a 1 for each of {outputs.shape[-1]} labels. "
+                f"Got targets of shape {list(targets.shape)}."
+            )
+
+
+def _signs_of(targets: Tensor, like: Tensor) -> Tensor:
+    """Return 0/1 as −1/+1."""
+    return 2 * targets.to(like.dtype) - 1

@@ -22,6 +22,8 @@ from whence.errors import UnsupportedModel
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained
 
+NO_EXAMPLES = -1_000.0  # the intercept of a class that has lost its last example: probability 0
+
 
 class Statistics(ABC):
     r"""What a fit computes from its training examples besides θ: s(w), and how it follows them.
@@ -82,8 +84,8 @@ class Statistics(ABC):
             weights: w′, [n].
 
         Returns:
-            The objective. Where a class loses its last example it is the fit itself, with the
-            intercept of the class at −∞.
+            The objective. Where a class loses its last example it is the fit itself, the class
+            with probability 0 by an intercept of `NO_EXAMPLES`.
         """
 
     @abstractmethod
@@ -246,7 +248,7 @@ class Objective(Trained):
 
     @abstractmethod
     def refit(self, weights: Tensor | None = None) -> Objective:
-        """Return the objective at its minimum under other example weights, the 1/n kept."""
+        """Return the objective that the model's own fit gives under other example weights."""
 
     def identity(self) -> tuple[Tensor | str, ...]:
         """Return the kind of loss and the penalty."""
@@ -274,8 +276,8 @@ def objective_of(trained: Trained) -> Objective:
         return objective
     raise UnsupportedModel(
         "Expected a model with derivatives in its parameters: a linear model, a torch module or a "
-        f"recorded training. Got {trained!r}. Use a method that refits or compares predictions, "
-        "such as whence.LeaveOneOut()."
+        f"recorded training. Got {trained!r}. Use a method that fits it again: whence.Retrained(), "
+        "or whence.LeaveOneOut()."
     )
 
 

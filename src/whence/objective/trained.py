@@ -120,6 +120,11 @@ class Trained(ABC):
         """
 
     @property
+    def instant(self) -> bool:
+        """Whether a refit costs no more than a prediction: each example can be removed for real."""
+        return False
+
+    @property
     def together(self) -> int:
         """How many of `refits` are computed at once, >= 1."""
         return 1

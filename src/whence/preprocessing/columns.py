@@ -59,10 +59,10 @@ class Table:
         part = _safe_indexing(self.rows, which, axis=1)
         names = list(self.rows.columns) if isinstance(self.rows, pd.DataFrame) else None
         chosen = pd.DataFrame([np.arange(len(self.numeric))], columns=names)
-        places = np.atleast_1d(np.asarray(_safe_indexing(chosen, which, axis=1)).ravel())
+        places = np.array(_safe_indexing(chosen, which, axis=1), dtype=np.int64).ravel()
         if np.ndim(part) < 2 or not self.numeric[places].all():
             return part
-        return self.numbers[:, torch.from_numpy(places)]
+        return self.numbers[:, torch.from_numpy(places.copy())]
 
 
 def table(rows: Any) -> Table | None:

@@ -227,11 +227,14 @@ class _Builder:
         if transform is None or isinstance(transform, str):
             return _Same(), rows, moving
         if isinstance(transform, Pipeline):
-            steps = []
-            for _, inside in transform.steps:
-                step, rows, moving = self.build(inside, rows, moving=moving)
-                steps.append(step)
-            return _Chain(tuple(steps)), rows, moving
+            steps, after, moves = [], rows, moving
+            try:
+                for _, inside in transform.steps:
+                    step, after, moves = self.build(inside, after, moving=moves)
+                    steps.append(step)
+            except ValueError:  # text between two steps, such as imputed categories
+                return self._hold(transform, rows, moving)
+            return _Chain(tuple(steps)), after, moves
         if isinstance(transform, ColumnTransformer | FeatureUnion):
             return self._beside(transform, rows, moving)
         return self._leaf(transform, rows, moving)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from typing import Any
 
@@ -184,11 +185,11 @@ def matched_columns(old: Pipeline, new: Pipeline, width: int) -> NDArray[np.intp
     return np.array([before.get(name, -1) for name in names], dtype=np.intp)
 
 
-def encoded_all(transform: Pipeline, matrix: Any, rows: Any, kept: NDArray[np.bool_]) -> Any:
+def encoded_all(transform: Pipeline | None, matrix: Any, rows: Any, kept: NDArray[np.bool_]) -> Any:
     """Return all rows as columns, those left out of a fit by `transform`.
 
     Args:
-        transform: The transformers, fitted on the kept rows.
+        transform: The transformers, fitted on the kept rows; `None` if others may be zero.
         matrix: The kept rows as the model is fitted on them.
         rows: All rows, [n].
         kept: Which rows were kept, [n].
@@ -201,10 +202,10 @@ def encoded_all(transform: Pipeline, matrix: Any, rows: Any, kept: NDArray[np.bo
         return matrix
     is_sparse: bool = sparse.issparse(matrix)
     gone = np.flatnonzero(~kept)
-    try:
-        rest = transform.transform(take(rows, gone))
-    except ValueError:
-        rest = np.zeros((len(gone), matrix.shape[1]))
+    rest = np.zeros((len(gone), matrix.shape[1]))
+    if transform is not None:
+        with contextlib.suppress(ValueError):
+            rest = transform.transform(take(rows, gone))
     order = np.empty(len(kept), dtype=np.intp)
     order[np.r_[np.flatnonzero(kept), gone]] = np.arange(len(kept))
     if is_sparse:

@@ -80,7 +80,8 @@ def quantile(x: Tensor, q: float, kept: Tensor) -> Tensor:
     Returns:
         Quantiles, [d].
     """
-    x = torch.where((kept.detach() > 0).unsqueeze(1), x, torch.full_like(x, torch.nan))
+    whole, there = x, (kept.detach() > 0).unsqueeze(1)
+    x = torch.where(there, x, torch.full_like(x, torch.nan))
     order = x.argsort(dim=0)  # missing cells last
     ordered = x.gather(0, order)
     counts = (~torch.isnan(x)).sum(0)
@@ -98,6 +99,12 @@ def quantile(x: Tensor, q: float, kept: Tensor) -> Tensor:
     fall = value.detach() - without
     fall = torch.where((ranks < counts) & torch.isfinite(fall), fall, torch.zeros_like(fall))
     by_row = torch.zeros_like(fall).scatter(0, order, fall)
+    # A row that may be added counts as the row in whose place it would be: the swap of a row for
+    # an equal one then changes nothing.
+    added = torch.nonzero(~there[:, 0]).flatten()
+    rank = (plain.unsqueeze(0) < whole[added].detach().unsqueeze(1)).sum(1)
+    like = fall.gather(0, rank.minimum((counts - 1).clamp_min(0)))
+    by_row[added] = torch.where(torch.isnan(whole[added]), torch.zeros_like(like), like)
     return value + (kept - kept.detach()) @ by_row
 
 

@@ -45,8 +45,11 @@ class Weighted(Step):
             return None
         extra = 1.0 if options.smooth_idf else 0.0
         there = (x.values.detach() != 0).to(kept.dtype)
-        counts = kept.new_full((x.shape[1],), extra).index_add(0, x.columns, kept[x.rows] * there)
-        return torch.log((kept.sum() + extra) / counts) + 1
+        counts = kept.new_zeros(x.shape[1]).index_add(0, x.columns, kept[x.rows] * there)
+        rare = torch.log((kept.sum() + extra) / (counts + extra)) + 1
+        # A word of one document alone leaves the vocabulary with it. What its coefficient did is
+        # in the influence of the document on the parameters.
+        return torch.where(counts.detach() == 1, rare.detach(), rare)
 
     def apply(self, x: SparseColumns, idf: Tensor | None) -> Columns:
         """Return term frequencies times idf, each row over its norm."""

@@ -104,6 +104,8 @@ def read_table(path: str | os.PathLike[str], target: str, *, ids: str | None = N
         twice = frame.columns[frame.columns.duplicated()][0]
         raise InvalidInput(f"Expected distinct column names. Got {twice!r} twice. Rename one.")
     frame, notes = _named(frame, target, ids)
+    frame, done = _readable(frame, target)
+    notes += done
     known = frame[target].notna()
     if not known.all():
         notes.append(f"{int((~known).sum())} rows without a target were left out.")
@@ -253,6 +255,41 @@ def _frame(path: Path) -> pd.DataFrame:
             "Check the quotes and the number of cells per row."
         ) from error
     return frame
+
+
+def _readable(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:
+    """Return a frame whose columns a model can read, and what was done to it.
+
+    True and False become the levels yes and no, and columns that say nothing are left out: those
+    without a value, and those with one value throughout.
+    """
+    notes, columns = [], [name for name in frame.columns if name != target]
+    flags = [name for name in columns if _is_flag(frame[name])]
+    if flags:
+        words = {True: "yes", False: "no"}
+        frame = frame.assign(**{name: frame[name].map(words).astype(object) for name in flags})
+        notes.append(f"True and False are read as yes and no in {_listed(flags)}.")
+    empty = [name for name in columns if frame[name].isna().all()]
+    fixed = [
+        name for name in columns if name not in empty and frame[name].nunique(dropna=False) < 2
+    ]
+    for names, what in ((empty, "no value"), (fixed, "one value throughout")):
+        if names and len(empty) + len(fixed) < len(columns):
+            frame = frame.drop(columns=names)
+            notes.append(f"Columns with {what} were left out: {_listed(names)}.")
+    return frame, notes
+
+
+def _is_flag(column: pd.Series[Any]) -> bool:
+    """Return whether a column holds True and False, cells missing or not."""
+    known = column.dropna()
+    return len(known) > 0 and bool(known.map(lambda cell: isinstance(cell, bool | np.bool_)).all())
+
+
+def _listed(names: list[str]) -> str:
+    """Return the first names of a list, and how many more there are."""
+    shown = ", ".join(str(name) for name in names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 
 
 def _named(frame: pd.DataFrame, target: str, ids: str | None) -> tuple[pd.DataFrame, list[str]]:

@@ -1,4 +1,4 @@
-r"""The walk back through a recorded training: from ∂m/∂θ_T to d m/d wᵢ."""
+r"""The backward pass through a training run: from ∂m/∂θ_T to d m/d wᵢ."""
 
 from __future__ import annotations
 
@@ -87,10 +87,10 @@ def _back(
 @final
 @dataclass(frozen=True)
 class _Progress:
-    """How far a walk back has come, in a file that survives a crash.
+    """How far a backward pass has come, in a file that survives a crash.
 
     Args:
-        path: The file; named after its owner. Two processes that walk back from the same
+        path: The file; named after its owner. Two processes that start from the same
             cotangents write the same numbers to it.
         owner: The digest of those cotangents, of the run's end, and of its segments.
     """
@@ -100,7 +100,7 @@ class _Progress:
 
     @classmethod
     def of(cls, run: Run, cotangents: Tensor) -> _Progress | None:
-        """Return where a walk keeps its progress; nowhere without a directory."""
+        """Return where a backward pass stores its progress; nowhere without a directory."""
         if run.directory is None:
             return None
         owner = digest(cotangents, run.params, run.losses, f"{run.steps} by {run.interval}")

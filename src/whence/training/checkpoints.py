@@ -1,4 +1,4 @@
-"""Where the states of a training are kept: in memory, or in a directory that survives a crash.
+"""Where the states of a training are stored: in memory, or in a directory that survives a crash.
 
 ```
 directory/
@@ -43,11 +43,11 @@ class Checkpoints(ABC):
 
     @abstractmethod
     def read(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return the state before a step, and the losses kept with it."""
+        """Return the state before a step, and the losses stored with it."""
 
     @abstractmethod
     def has(self, step: int) -> bool:
-        """Return whether the state before a step is kept."""
+        """Return whether the state before a step is stored."""
 
     @abstractmethod
     def writing(self, steps: Iterable[int]) -> AbstractContextManager[None]:
@@ -70,7 +70,7 @@ class InMemory(Checkpoints):
         return self._states[step]
 
     def has(self, step: int) -> bool:
-        """Return whether the state before a step is kept."""
+        """Return whether the state before a step is stored."""
         return step in self._states
 
     def writing(self, steps: Iterable[int]) -> AbstractContextManager[None]:

@@ -61,7 +61,7 @@ def metasmoothness(
     activations (tanh or GELU for ReLU), and for Adam `eps_root` > 0, bring S towards 1.
 
     Args:
-        run: A training recorded by `whence.train`.
+        run: A run of `whence.train`.
         fraction: The part of the examples to remove, in (0, 1); at least one example.
         directions: m >= 1, the number of subsets.
         seed: Decides the subsets.

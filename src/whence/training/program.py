@@ -1,6 +1,6 @@
 r"""A training run as a function: the model, loss and data that its steps differentiate.
 
-θ is one flat vector [p] of the model's trainable parameters. A step sees the batch loss
+θ is one flat vector [p] of the model's trainable parameters. A step takes the batch loss
 L(θ, w) = (1/b) Σ wᵢ ℓᵢ(θ), whose divisor is the batch size, not the sum of the weights.
 """
 
@@ -123,7 +123,7 @@ class Program:
     def gradient(self, params: Tensor, batch: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Return ∇L(θ, w) [p] and L, for the examples at positions `batch` [b]."""
         pieces = list(self.named(params.detach()).values())
-        ((rows, scaled),) = _kept(batch[None], weights[None])
+        ((rows, scaled),) = _counted(batch[None], weights[None])
         gradient, value = self.gradient_by_parameter(pieces, rows, scaled)
         return torch.cat([piece.flatten() for piece in gradient]), value
 
@@ -134,7 +134,7 @@ class Program:
 
         Args:
             params: θ, in the order of `module.shapes`.
-            rows: Positions of the examples that count, as `kept` gives them.
+            rows: Positions of the examples that count, as `counted` gives them.
             scaled: wᵢ/b of each.
         """
         *gradient, value = self._gradient(*params, scaled, *self._batch(rows))
@@ -212,8 +212,8 @@ class Program:
         def gradient(params: Tensor, weights: Tensor) -> Tensor:
             return grad(self._mean)(params, weights, *batch)  # type: ignore[no-any-return]
 
-        pull = vjp(gradient, params, weights)[1]
-        of_params, of_weights = vmap(pull)(cotangents)
+        transpose = vjp(gradient, params, weights)[1]
+        of_params, of_weights = vmap(transpose)(cotangents)
         return of_params, of_weights
 
 
@@ -225,11 +225,11 @@ def _name(loss: Any) -> str:
     return getattr(loss, "__qualname__", None) or repr(loss)
 
 
-def kept(batches: Sequence[Tensor], weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def counted(batches: Sequence[Tensor], weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the examples of each batch that count, and their wᵢ/b; the others are not computed.
 
     Their number is rounded up to a multiple of a sixteenth of the batch, so that few shapes occur
-    and the recording of each is used often. The fill is the first of them, with weight zero: an
+    and the FX trace of each is used often. The fill is the first of them, with weight zero: an
     example left out might have an infinite loss.
 
     Args:
@@ -239,11 +239,11 @@ def kept(batches: Sequence[Tensor], weights: Tensor) -> Iterator[tuple[Tensor, T
     for _, same in groupby(batches, len):
         while some := list(islice(same, _AHEAD)):
             rows = torch.stack(some)
-            yield from _kept(rows, weights[rows])
+            yield from _counted(rows, weights[rows])
 
 
-def _kept(rows: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield what `kept` does, for batches [t, b] of one size and their weights."""
+def _counted(rows: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield what `counted` does, for batches [t, b] of one size and their weights."""
     size = rows.shape[1]
     zero = weights == 0
     weights = weights / size

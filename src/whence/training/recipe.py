@@ -1,4 +1,4 @@
-r"""How a model is trained, completely enough to train it again: a frozen record of plain values."""
+r"""How a model is trained, completely enough to train it again: frozen plain values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replays of a recorded training with other weights: alone, or several as one stack."""
+"""Replays of a training run with other weights: alone, or several as one stack."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from whence.errors import Diverged, InvalidInput
 from whence.training.optimizers import Update, clip
-from whence.training.program import Program, kept
+from whence.training.program import Program, counted
 from whence.training.recipe import Recipe
 
 # The rule of `stack_size`.
@@ -55,7 +55,7 @@ def stack_size(run: Steps) -> int:
     reads and writes: 50 million are enough.
 
     Args:
-        run: A training recorded by `train`.
+        run: A run of `train`.
 
     Returns:
         1 or 16.
@@ -85,7 +85,7 @@ def replay_alone(run: Steps, weights: Tensor, bar: tqdm[Any]) -> tuple[Tensor, T
     vectors = [list(program.named(vector).values()) for vector in state]
     # A parameter at a time, which spares a copy of the gradient in one piece.
     parts = list(zip(*vectors, strict=True))
-    steps = zip(kept(run.batches, weights[0]), run.rates, strict=True)
+    steps = zip(counted(run.batches, weights[0]), run.rates, strict=True)
     for step, ((rows, scaled), rate) in enumerate(steps):
         gradient, loss = program.gradient_by_parameter(vectors[0], rows, scaled)
         if limit is not None:

@@ -1,4 +1,4 @@
-r"""Deterministic training that can be repeated with other weights, and walked backwards.
+r"""Deterministic training that can be repeated with other weights, and differentiated.
 
 Example i enters each of its batches as wᵢ ℓᵢ, so that training without it is training with
 wᵢ = 0: same order, same batches, same divisors.
@@ -51,8 +51,8 @@ class Run(Result, Steps, Trained):
         losses: The weighted mean loss of each step's batch, before the step, [T].
         batches: The examples of each step, T tensors [b].
         rates: The learning rate of each step, [T].
-        interval: Steps between two kept states; 1 keeps all.
-        checkpoints: The kept states.
+        interval: Steps between two stored states; 1 stores all.
+        checkpoints: The stored states.
         directory: Where they lie, or `None`.
         convex: False: what training reaches depends on its start.
         classes: None are known.
@@ -182,7 +182,7 @@ class Run(Result, Steps, Trained):
         return module.model if isinstance(module, Logits) else module
 
     def segments(self) -> list[tuple[int, int]]:
-        """Return the stretches (start, stop) between kept states, in order."""
+        """Return the stretches (start, stop) between stored states, in order."""
         starts = range(0, self.steps, self.interval)
         return [(start, min(start + self.interval, self.steps)) for start in starts]
 
@@ -190,25 +190,25 @@ class Run(Result, Steps, Trained):
         """Return the states before steps start, …, stop of one segment, recomputed if need be.
 
         Args:
-            start: A step whose state is kept.
+            start: A step whose state is stored.
             stop: The next such step.
 
         Returns:
             stop − start + 1 states, [s, p] each.
 
         Raises:
-            CorruptFile: If a kept state cannot be read.
-            NotDeterministic: If the steps, repeated, do not lead to the next kept state.
+            CorruptFile: If a stored state cannot be read.
+            NotDeterministic: If the steps, repeated, do not lead to the next stored state.
         """
         states = [self.checkpoints.read(start)[0]]
         if stop == start + 1:
             return [*states, self.checkpoints.read(stop)[0]]
         for step in range(start, stop):
             states.append(_advance(self, states[-1], step, self.weights)[0])
-        kept = self.checkpoints.read(stop)[0]
-        if not torch.allclose(kept, states[-1], rtol=1e-3, atol=1e-3 * float(kept.abs().max())):
+        stored = self.checkpoints.read(stop)[0]
+        if not torch.allclose(stored, states[-1], rtol=1e-3, atol=1e-3 * float(stored.abs().max())):
             raise NotDeterministic(
-                f"Expected steps {start} to {stop} to lead to the recorded state. Got another. "
+                f"Expected steps {start} to {stop} to lead to the stored state. Got another. "
                 "Use deterministic kernels (torch.use_deterministic_algorithms), and the model and "
                 "the number of threads of the training: sums in another order round otherwise."
             )
@@ -237,7 +237,7 @@ def train(
     directory: str | os.PathLike[str] | None = None,
     memory: int = 2**30,
 ) -> Run:
-    """Train a copy of a model, and record the run so that it can be differentiated.
+    """Train a copy of a model, and store the run so that it can be differentiated and repeated.
 
     The result equals that of the same loop written with `torch.optim`, up to rounding.
 
@@ -255,8 +255,8 @@ def train(
         directory: Keep the states there. Called again with the same arguments after an
             interruption, the run goes on from its last state; when complete, it is only read. One
             process at a time may fill a directory; a second one is refused.
-        memory: Bytes of states kept in memory. Where all T do not fit, as many as do are kept, and
-            the reverse pass repeats the steps between. With a directory every √T-th is kept.
+        memory: Bytes of states in memory. Where all T do not fit, as many as do are stored, and
+            the reverse pass repeats the steps between. With a directory every √T-th is stored.
 
     Returns:
         The run.
@@ -322,25 +322,25 @@ def _advance(run: Run, state: Tensor, step: int, weights: Tensor) -> tuple[Tenso
 
 
 def _complete(run: Run, initial: Tensor) -> tuple[Tensor, Tensor]:
-    """Take the steps that are not on record; return the last state and all losses [T]."""
-    kept = [0, *(stop for _, stop in run.segments())]
+    """Take the steps that are not stored; return the last state and all losses [T]."""
+    stored = [0, *(stop for _, stop in run.segments())]
     with (
-        run.checkpoints.writing(kept),
+        run.checkpoints.writing(stored),
         tqdm(total=run.steps, desc="training", disable=None) as bar,
     ):
         if not run.checkpoints.has(0):
             run.checkpoints.write(0, initial, initial.new_empty(0))
         state, losses = run.checkpoints.read(0)
-        recorded = [losses]
+        found = [losses]
         for start, stop in run.segments():
             if run.checkpoints.has(stop):
                 state, losses = run.checkpoints.read(stop)
             else:
                 state, losses = _segment(run, state, start, stop)
                 run.checkpoints.write(stop, state, losses)
-            recorded.append(losses)
+            found.append(losses)
             bar.update(stop - start)
-    return state, torch.cat(recorded)
+    return state, torch.cat(found)
 
 
 def _segment(run: Run, state: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Functions of tensors recorded as plain operations, without the cost of the transforms in them."""
+"""Functions of tensors as FX traces of plain operations, without the cost of their transforms."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch.fx import Graph, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves
 
-# A recording costs as much as this many plain calls, roughly; rarer shapes are not recorded.
-_CALLS_BEFORE_RECORDING = 8
+# A trace costs as much as this many plain calls, roughly; rarer shapes are not traced.
+_CALLS_BEFORE_TRACING = 8
 
 _ATEN = torch.ops.aten
 _RESHAPES = (_ATEN.view.default, _ATEN._unsafe_view.default, _ATEN.expand.default)
@@ -23,11 +23,11 @@ _RESHAPES = (_ATEN.view.default, _ATEN._unsafe_view.default, _ATEN.expand.defaul
 @final
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """A function of tensors, recorded once per combination of shapes and then replayed.
+    """A function of tensors, traced once per combination of shapes and then run as that trace.
 
-    The transforms of torch.func cost milliseconds of bookkeeping per call. Recording the plain
+    The transforms of torch.func cost milliseconds of bookkeeping per call. Tracing the plain
     operations that they issue and replaying those takes it away: 2-3 times faster for small
-    networks. A function that cannot be recorded is called as it is, and so is one whose recording
+    networks. A function that cannot be traced is called as it is, and so is one whose trace
     gives another value on the next tensors.
 
     Args:
@@ -44,16 +44,16 @@ class Traced:
         key = tuple(tensor.shape for tensor in tensors)
         with self._lock:
             calls = self._calls[key] = self._calls.get(key, 0) + 1
-            if calls == _CALLS_BEFORE_RECORDING:
-                self._traces[key] = self._record(tensors)
-            elif calls == _CALLS_BEFORE_RECORDING + 1:
+            if calls == _CALLS_BEFORE_TRACING:
+                self._traces[key] = self._trace(tensors)
+            elif calls == _CALLS_BEFORE_TRACING + 1:
                 return self._compared(key, tensors)
         return self._traces.get(key, self.function)(*tensors)
 
     def _compared(self, key: Any, tensors: tuple[Tensor, ...]) -> Any:
-        """Return the function's value, and drop a recording that does not give the same.
+        """Return the function's value, and drop a trace that does not give the same.
 
-        A recording holds what the function read past torch, by way of numpy for one, as constants.
+        A trace holds what the function read past torch, by way of numpy for one, as constants.
         """
         expected, found = self.function(*tensors), self._traces[key](*tensors)
         pairs = zip(tree_leaves(expected), tree_leaves(found), strict=True)
@@ -61,18 +61,18 @@ class Traced:
             self._traces[key] = self.function
         return expected
 
-    def _record(self, tensors: tuple[Tensor, ...]) -> Callable[..., Any]:
-        """Return the recording, or the function itself."""
+    def _trace(self, tensors: tuple[Tensor, ...]) -> Callable[..., Any]:
+        """Return the trace, or the function itself."""
         try:
             # Wrapped, because make_fx counts the `self` of a bound method as an argument.
-            recording = make_fx(lambda *tensors: self.function(*tensors))(*tensors)
+            trace = make_fx(lambda *tensors: self.function(*tensors))(*tensors)
         except (RuntimeError, TypeError, ValueError, AttributeError):
             # For example a model that branches on a value: slower, no less exact.
             return self.function
-        _drop_idle_views(recording.graph)
-        recording.graph.eliminate_dead_code()
-        recording.recompile()
-        return recording
+        _drop_idle_views(trace.graph)
+        trace.graph.eliminate_dead_code()
+        trace.recompile()
+        return trace
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
@@ -95,7 +95,7 @@ def _drop_idle_views(graph: Graph) -> None:
 
 
 def _changes_nothing(node: Node, source: Node) -> bool:
-    """Return whether a view has the shape of what it is a view of; recordings see no gradients."""
+    """Return whether a view has the shape of what it is a view of; traces have no gradients."""
     if node.target is _ATEN.detach.default:
         return True
     shape = getattr(source.meta.get("val"), "shape", None)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from whence.tiles import tiles
 from whence.trees.form import BoostedTrees
 from whence.trees.leaves import Integers, Round
 
@@ -63,9 +64,7 @@ def adjoint(
     """
     chosen = np.arange(len(trees.targets)) if rows is None else rows
     out = np.empty((len(gradients), len(chosen)))
-    at_once = max(1, _NUMBERS // max(1, len(trees.targets) * trees.outputs))
-    for start in range(0, len(gradients), at_once):
-        part = slice(start, start + at_once)
+    for part in tiles(len(gradients), len(trees.targets) * trees.outputs, _NUMBERS):
         out[part] = _adjoint(trees, leaves[:, :, part], gradients[part], chosen).T
     return out
 

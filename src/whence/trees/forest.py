@@ -60,9 +60,24 @@ class Forest:
         """
         counts = np.zeros((len(self), len(rows)))
         counts[:, rows] = self.counts
+        return replace(self, leaves=leaves, counts=counts, targets=self.encoded(targets))
+
+    def encoded(self, targets: Floats) -> Floats:
+        """Return numbers [m] as columns [m, 1], or class indices as shares [m, c]."""
         c = self.targets.shape[1]
-        wide = targets[:, None] if c == 1 else np.eye(c)[targets.astype(np.intp)]
-        return replace(self, leaves=leaves, counts=counts, targets=wide)
+        return targets[:, None] if c == 1 else np.eye(c)[targets.astype(np.intp)]
+
+    def replaced(self, row: int, leaves: Integers, target: float) -> Forest:
+        """Return the same trees with another row in the place of one, in the same bags.
+
+        Args:
+            row: Which row goes.
+            leaves: The leaves of the row that comes, [t].
+            target: Its target.
+        """
+        changed, targets = self.leaves.copy(), self.targets.copy()
+        changed[:, row], targets[row] = leaves, self.encoded(np.array([target]))[0]
+        return replace(self, leaves=changed, targets=targets)
 
     def weights(self, leaves: Integers) -> Floats:
         """Return wᵢ(x) of rows that lie in the leaves [t, q], shape [q, n]; each row sums to 1.
@@ -87,6 +102,13 @@ class Forest:
     def out_of_bag(self) -> NDArray[np.bool_]:
         """Return which rows each tree has not seen, [t, n]."""
         return np.asarray(self.counts == 0)
+
+    def out_of_bag_means(self) -> Floats:
+        """Return the mean over the trees that have not seen each row, [n, c]; else over all."""
+        unseen, predictions = self.out_of_bag(), self.by_tree(self.leaves)
+        unseen[:, ~unseen.any(axis=0)] = True
+        weights = unseen / unseen.sum(axis=0)
+        return np.asarray(np.einsum("tn,tnc->nc", weights, predictions))
 
     def standard_error(self, leaves: Integers) -> Floats:
         r"""Return the standard error of predictions over training sets, [q, c], if bags differ.

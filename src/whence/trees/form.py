@@ -207,6 +207,36 @@ class BoostedTrees:
             self, leaves=leaves, targets=targets, weights=weights, held_out=held_out, bags=bags
         )
 
+    def replaced(self, row: int, leaves: Integers, target: float, weight: float) -> BoostedTrees:
+        """Return the same trees with another row in the place of one of theirs.
+
+        Args:
+            row: Which row goes.
+            leaves: The leaves of the row that comes, [t, c].
+            target: Its target.
+            weight: Its weight.
+        """
+        inside, targets, weights = self.leaves.copy(), self.targets.copy(), self.weights.copy()
+        inside[:, :, row], targets[row], weights[row] = leaves, target, weight
+        return replace(self, leaves=inside, targets=targets, weights=weights)
+
+    def beside(self, rows: NDArray[np.intp], targets: Floats) -> BoostedTrees:
+        """Return the same trees with twins of some rows after theirs: other targets, weight 0.
+
+        Args:
+            rows: Which rows, [k].
+            targets: The targets of the twins, [k].
+        """
+        held_out, bags = self.held_out, self.bags
+        return replace(
+            self,
+            leaves=np.concatenate([self.leaves, self.leaves[:, :, rows]], axis=2),
+            targets=np.concatenate([self.targets, targets]),
+            weights=np.concatenate([self.weights, np.zeros(len(rows))]),
+            held_out=None if held_out is None else np.concatenate([held_out, held_out[rows]]),
+            bags=None if bags is None else np.concatenate([bags, bags[:, :, rows]], axis=2),
+        )
+
     @cached_property
     def _fitted(self) -> Floats:
         """The weights of the rows, 0 for those that were held out."""
@@ -245,6 +275,7 @@ def unsupported_objective(library: str, objective: str) -> UnsupportedModel:
         else "Its leaf values are not ratios of sums over rows that whence can follow"
     )
     return UnsupportedModel(
-        "Expected a classification or a regression with squared, Huber, Poisson, gamma or Tweedie "
-        f"loss. Got {objective} in {library}. {reason}: score it by retraining."
+        "Expected a classification, or a regression with squared, absolute, quantile, Huber, "
+        f"Poisson, gamma or Tweedie loss. Got {objective} in {library}. "
+        f"{reason}: score it by retraining."
     )

@@ -11,9 +11,17 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError
+from whence.objective.robust_losses import Huber, Quantile
 from whence.trees.form import BoostedTrees, LeafTable, unsupported_objective
-from whence.trees.leaves import NewtonLeaves
+from whence.trees.leaves import LeafRule, NewtonLeaves
 from whence.trees.losses import Binary, BoostingLoss, Softmax, Squared
+from whence.trees.quantiles import (
+    HuberLeaves,
+    QuantileLeaves,
+    QuantileStart,
+    of_numpy,
+    of_sklearn,
+)
 from whence.trees.starts import Fixed, LogPrior, Mean, Start
 
 Floats = NDArray[np.float64]
@@ -29,10 +37,8 @@ def read_gradient_boosting(model: Any, x: Any, y: Floats, weights: Floats) -> Bo
         weights: Their sample weights, [n].
 
     Raises:
-        UnsupportedModel: If its loss has leaf values that are medians or quantiles, or is the
-            exponential loss.
+        UnsupportedModel: If its loss is the exponential one.
     """
-    loss, start, objective = _loss(model, x)
     classifier = hasattr(model, "classes_")
 
     def leaf_ids(rows: Any) -> NDArray[np.intp]:
@@ -49,11 +55,13 @@ def read_gradient_boosting(model: Any, x: Any, y: Floats, weights: Floats) -> Bo
     # Friedman's factor (c - 1)/c multiplies the learning rate for more than two classes.
     rate = model.learning_rate * ((c - 1) / c if c > 1 else 1)
     fitted = _fitted_rows(model, y)
+    rates = np.full(len(ids), rate)
+    rule, start, objective = _robust(model, rates, table.size) or _smooth(model, rates, table.size)
     return BoostedTrees(
         leaves=table.compact(ids),
         targets=y,
         weights=weights,
-        rule=NewtonLeaves(loss, np.full(len(ids), rate), table.size, np.array(0.0)),
+        rule=rule,
         start=start,
         objective=objective,
         table=table,
@@ -65,7 +73,26 @@ def read_gradient_boosting(model: Any, x: Any, y: Floats, weights: Floats) -> Bo
     )
 
 
-def _loss(model: Any, x: Any) -> tuple[BoostingLoss, Start, Loss]:
+def _robust(model: Any, rates: Floats, size: int) -> tuple[LeafRule, Start, Loss] | None:
+    """Return the rule of a loss whose leaf values are quantiles or Huber's, or `None`."""
+    if model.loss not in ("absolute_error", "quantile", "huber"):
+        return None
+    level = float(model.alpha) if model.loss == "quantile" else 0.5
+    zero = isinstance(model.init_, str)
+    start: Start = Fixed((0.0,)) if zero else QuantileStart(level, of_numpy)
+    if model.loss == "huber":
+        rule = HuberLeaves(level, of_sklearn, rates, size, float(model.alpha))
+        return rule, start, Huber(float(model._loss.closs.delta))
+    return QuantileLeaves(level, of_sklearn, rates, size), start, Quantile(level)
+
+
+def _smooth(model: Any, rates: Floats, size: int) -> tuple[LeafRule, Start, Loss]:
+    """Return the rule of a loss whose leaf values are Newton steps."""
+    loss, start, objective = _loss(model)
+    return NewtonLeaves(loss, rates, size, np.array(0.0)), start, objective
+
+
+def _loss(model: Any) -> tuple[BoostingLoss, Start, Loss]:
     """Return the loss in whence's terms."""
     c = model.estimators_.shape[1]
     zero = isinstance(model.init_, str)

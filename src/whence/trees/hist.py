@@ -11,9 +11,11 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_sample_weight
 
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError, Tweedie
+from whence.objective.robust_losses import Quantile
 from whence.trees.form import BoostedTrees, LeafTable, unsupported_objective
-from whence.trees.leaves import NewtonLeaves
+from whence.trees.leaves import LeafRule, NewtonLeaves
 from whence.trees.losses import Binary, BoostingLoss, LogLink, Softmax, Squared
+from whence.trees.quantiles import QuantileLeaves, QuantileStart, of_numpy
 from whence.trees.starts import LogPrior, Mean, Start
 
 Floats = NDArray[np.float64]
@@ -29,24 +31,28 @@ def read_hist(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTrees:
         weights: Their sample weights, [n].
 
     Raises:
-        UnsupportedModel: If its loss has leaf values that are medians or quantiles.
+        UnsupportedModel: If its loss is one that is not known.
     """
-    loss, start, objective = _loss(model)
     ids = _leaf_ids(model, x)
     table = LeafTable.of(ids)
     if getattr(model, "class_weight", None) is not None:
         weights = weights * compute_sample_weight(model.class_weight, y)
-    leaves = table.compact(ids)
-    l2 = np.full((*ids.shape[:2], table.size), float(model.l2_regularization) + 1e-15)
-    for t, trees in enumerate(model._predictors):
-        for k, tree in enumerate(trees):
-            if len(tree.nodes) == 1:  # a tree without a split is left at zero
-                l2[t, k] = np.inf
+    rates = np.full(len(ids), float(model.learning_rate))
+    rule: LeafRule
+    start: Start
+    objective: Loss
+    level = _level(model)
+    if level is not None:
+        rule = QuantileLeaves(level, of_numpy, rates, table.size)
+        start, objective = QuantileStart(level, of_numpy), Quantile(level)
+    else:
+        loss, start, objective = _loss(model)
+        rule = NewtonLeaves(loss, rates, table.size, _penalties(model, table))
     return BoostedTrees(
-        leaves=leaves,
+        leaves=table.compact(ids),
         targets=y,
         weights=weights,
-        rule=NewtonLeaves(loss, np.full(len(ids), float(model.learning_rate)), table.size, l2),
+        rule=rule,
         start=start,
         objective=objective,
         table=table,
@@ -55,6 +61,23 @@ def read_hist(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTrees:
         held_out=_held_out(model, y),
         untreated=_untreated(model),
     )
+
+
+def _level(model: Any) -> float | None:
+    """Return the level of the quantile that leaf values are, or `None` where they are none."""
+    if model.loss == "quantile":
+        return float(model.quantile)
+    return 0.5 if model.loss == "absolute_error" else None
+
+
+def _penalties(model: Any, table: LeafTable) -> Floats:
+    """Return λ of each leaf: all where a tree without a split is left at zero."""
+    l2 = np.full((*table.numbers.shape[:2], table.size), float(model.l2_regularization) + 1e-15)
+    for t, trees in enumerate(model._predictors):
+        for k, tree in enumerate(trees):
+            if len(tree.nodes) == 1:
+                l2[t, k] = np.inf
+    return l2
 
 
 def _loss(model: Any) -> tuple[BoostingLoss, Start, Loss]:

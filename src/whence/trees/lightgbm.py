@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_sample_weight
 
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError, Tweedie
-from whence.objective.robust_losses import Huber
+from whence.objective.robust_losses import Huber, Quantile
 from whence.trees.form import BoostedTrees, LeafTable, unsupported_objective
-from whence.trees.leaves import NewtonLeaves
+from whence.trees.leaves import LeafRule, NewtonLeaves
 from whence.trees.losses import (
     Binary,
     BoostingLoss,
@@ -23,6 +23,7 @@ from whence.trees.losses import (
     Squared,
     UnitCurvature,
 )
+from whence.trees.quantiles import QuantileLeaves, QuantileStart, of_lightgbm
 from whence.trees.starts import Fixed, LogPrior, Mean, Start
 
 Floats = NDArray[np.float64]
@@ -57,19 +58,13 @@ def read_lightgbm(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTree
 
     ids = leaf_ids(x)
     table = LeafTable.of(ids)
-    loss, start, objective = _loss(text)
+    rates = np.array(text.rates[: len(ids)])
+    rule, start, objective = _robust(text, rates, table.size) or _smooth(text, rates, table)
     return BoostedTrees(
         leaves=table.compact(ids),
         targets=y,
         weights=weights,
-        rule=NewtonLeaves(
-            loss,
-            np.array(text.rates[: len(ids)]),
-            table.size,
-            _penalties(text, table),
-            l1=text.number("lambda_l1"),
-            max_step=text.number("max_delta_step"),
-        ),
+        rule=rule,
         start=start,
         objective=objective,
         table=table,
@@ -128,6 +123,31 @@ def _rounds(model: Any, booster: Any) -> int:
     """Return how many rounds predict: those of the best iteration where the fit stopped early."""
     best = getattr(model, "best_iteration_", None) or booster.best_iteration
     return int(best) if best and best > 0 else int(booster.current_iteration())
+
+
+def _robust(text: _Text, rates: Floats, size: int) -> tuple[LeafRule, Start, Loss] | None:
+    """Return the rule of an objective whose leaf values are quantiles, or `None`."""
+    name = text.objective.split()[0]
+    if name not in ("regression_l1", "quantile"):
+        return None
+    level = text.number("alpha") if name == "quantile" else 0.5
+    averaged = text.number("boost_from_average") != 0
+    start: Start = QuantileStart(level, of_lightgbm) if averaged else Fixed((0.0,))
+    return QuantileLeaves(level, of_lightgbm, rates, size), start, Quantile(level)
+
+
+def _smooth(text: _Text, rates: Floats, table: LeafTable) -> tuple[LeafRule, Start, Loss]:
+    """Return the rule of an objective whose leaf values are Newton steps."""
+    loss, start, objective = _loss(text)
+    rule = NewtonLeaves(
+        loss,
+        rates,
+        table.size,
+        _penalties(text, table),
+        l1=text.number("lambda_l1"),
+        max_step=text.number("max_delta_step"),
+    )
+    return rule, start, objective
 
 
 def _loss(text: _Text) -> tuple[BoostingLoss, Start, Loss]:

@@ -57,6 +57,7 @@ class TreeModel(Trained):
         classes: The user's names of the classes; empty for a regression.
         encode: Checks and encodes a user's (X, y).
         fit: Returns the model that the estimator's own fit gives under other weights.
+        fit_edited: Returns the model that it gives with another row in the place of one.
         notes: What a reader must know, a sentence each.
         convex: False: trees are chosen greedily.
         jumps: True: another split may win as one row goes.
@@ -70,6 +71,7 @@ class TreeModel(Trained):
     classes: tuple[Any, ...]
     encode: Callable[[Any], TreeExamples]
     fit: Callable[[Floats], TreeModel]
+    fit_edited: Callable[[int, TreeExamples, Floats], TreeModel]
     notes: tuple[str, ...] = ()
     convex: bool = False
     jumps: bool = True
@@ -95,6 +97,15 @@ class TreeModel(Trained):
         """Return the model that the estimator's own fit gives on the rows with weight."""
         chosen = self.weights if weights is None else weights
         return self.fit(chosen.double().numpy())
+
+    def refit_edited(self, index: int, new: TreeExamples) -> TreeModel:
+        """Return the model that the estimator's own fit gives with a training row replaced.
+
+        Args:
+            index: Position of the row that goes.
+            new: The row that comes, one, with the same weight.
+        """
+        return self.fit_edited(index, new, self.weights.double().numpy())
 
 
 @final

@@ -11,9 +11,10 @@ from scipy.special import logit
 
 from whence.errors import UnsupportedModel
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError, Tweedie
-from whence.objective.robust_losses import PseudoHuber
+from whence.objective.robust_losses import PseudoHuber, Quantile
 from whence.trees.form import BoostedTrees, LeafTable, unsupported_objective
 from whence.trees.leaves import NewtonLeaves
+from whence.trees.libraries import imported
 from whence.trees.losses import (
     Binary,
     BoostingLoss,
@@ -22,6 +23,7 @@ from whence.trees.losses import (
     Softmax,
     Squared,
 )
+from whence.trees.quantiles import QuantileLeaves, QuantileStart, of_xgboost
 from whence.trees.starts import Fixed, LogPrior, Mean, NewtonStep, Start
 
 Floats = NDArray[np.float64]
@@ -56,14 +58,18 @@ def read_xgboost(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTrees
 
     ids = leaf_ids(x)
     table = LeafTable.of(ids)
-    loss, start, objective = _loss(config, ids.shape[1])
+    level = _level(config)
+    loss, objective, candidates, stated = _loss(config, ids.shape[1], level)
     positive = float(config["objective"].get("reg_loss_param", {}).get("scale_pos_weight", 1))
-    rule = NewtonLeaves(
+    if positive != 1:
+        weights = np.where(y == 1, positive * weights, weights)
+    rates = np.full(len(ids), float(options["learning_rate"]))
+    newton = NewtonLeaves(
         loss,
-        np.full(len(ids), float(options["learning_rate"])),
+        rates,
         table.size,
-        np.array(float(options["reg_lambda"])),
-        l1=float(options["reg_alpha"]),
+        np.array(float(options.get("reg_lambda", options.get("lambda", 0)))),
+        l1=float(options.get("reg_alpha", options.get("alpha", 0))),
         max_step=float(options["max_delta_step"]),
         # Below the least curvature a split is not made; only a tree without splits can be there.
         min_curvature=float(options["min_child_weight"]) * (table.leaves() == 1),
@@ -71,9 +77,9 @@ def read_xgboost(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTrees
     return BoostedTrees(
         leaves=table.compact(ids),
         targets=y,
-        weights=weights if positive == 1 else np.where(y == 1, positive * weights, weights),
-        rule=rule,
-        start=start,
+        weights=weights,
+        rule=newton if level is None else QuantileLeaves(level, of_xgboost, rates, table.size),
+        start=_start(config, candidates, stated, ids.shape[1], y, weights),
         objective=objective,
         table=table,
         route=leaf_ids,
@@ -110,9 +116,7 @@ def _tree_options(config: dict[str, Any]) -> dict[str, str]:
 
 def _matrix(model: Any, rows: Any) -> Any:
     """Return rows as the library's matrix, with the model's own missing value."""
-    import xgboost
-
-    return xgboost.DMatrix(
+    return imported("xgboost").DMatrix(
         rows,
         missing=getattr(model, "missing", np.nan),
         enable_categorical=True,
@@ -128,45 +132,70 @@ def _rounds(model: Any, booster: Any) -> int:
     return int(booster.num_boosted_rounds())
 
 
-def _loss(config: dict[str, Any], c: int) -> tuple[BoostingLoss, Start, Loss]:
-    """Return the loss in whence's terms."""
+def _level(config: dict[str, Any]) -> float | None:
+    """Return the level of the quantile that leaf values are, or `None` where they are none."""
+    objective = config["objective"]
+    if objective["name"] == "reg:absoluteerror":
+        return 0.5
+    if objective["name"] != "reg:quantileerror":
+        return None
+    levels = objective["quantile_loss_param"]["quantile_alpha"].strip("[]()").split(",")
+    if len(levels) > 1:
+        raise UnsupportedModel(
+            f"Expected one quantile. Got {len(levels)} of XGBoost: fit one model per quantile."
+        )
+    return float(levels[0])
+
+
+def _loss(
+    config: dict[str, Any], c: int, level: float | None
+) -> tuple[BoostingLoss, Loss, tuple[Start, ...], Floats]:
+    """Return the loss in whence's terms, how its start may come about, and the stated start."""
     name = config["objective"]["name"]
     stated = config["learner_model_param"]["base_score"].strip("[]").split(",")
     base = np.array([float(each) for each in stated])
-    averaged = config["learner_model_param"].get("boost_from_average") == "1"
-    start: Start
-    positive = float(config["objective"].get("reg_loss_param", {}).get("scale_pos_weight", 1))
     if name in ("multi:softprob", "multi:softmax"):
-        prior = LogPrior(c, centered=True)
-        start = prior if averaged and len(base) > 1 else _fixed(base, c)
-        return Softmax(2.0), start, CrossEntropy()
+        return Softmax(2.0), CrossEntropy(), (LogPrior(c, centered=True),), base
     if name in ("binary:logistic", "reg:logistic", "binary:logitraw"):
-        if averaged and positive != 1:
-            return Binary(), NewtonStep(Binary()), Logistic()
-        raw = name == "binary:logitraw"
-        start = Mean("logit") if averaged else _fixed(base if raw else logit(base), c)
-        return Binary(), start, Logistic()
+        margin = base if name == "binary:logitraw" else logit(base)
+        return Binary(), Logistic(), (Mean("logit"), NewtonStep(Binary())), margin
+    if name == "reg:squarederror":
+        return Squared(), SquaredError(), (Mean(),), base
+    if level is not None:
+        return Squared(), Quantile(level), (QuantileStart(level, of_xgboost),), base
+    loss: BoostingLoss
     if name == "reg:pseudohubererror":
         delta = float(config["objective"]["pseudo_huber_param"]["huber_slope"])
         loss = PseudoHuberSlopes(delta)
-        return loss, NewtonStep(loss) if averaged else _fixed(base, c), PseudoHuber(delta)
-    if name == "reg:squarederror":
-        return Squared(), Mean() if averaged else _fixed(base, c), SquaredError()
-    log_mean = Mean("log") if averaged else _fixed(np.log(base), c)
+        return loss, PseudoHuber(delta), (NewtonStep(loss),), base
     if name == "count:poisson":
         given = float(config["objective"]["poisson_regression_param"]["max_delta_step"])
-        return LogLink(1.0, float(np.exp(given))), log_mean, Tweedie(1.0)
-    if name == "reg:gamma":
-        return LogLink(2.0), log_mean, Tweedie(2.0)
-    if name == "reg:tweedie":
+        loss, power = LogLink(1.0, float(np.exp(given))), 1.0
+    elif name == "reg:gamma":
+        loss, power = LogLink(2.0), 2.0
+    elif name == "reg:tweedie":
         power = float(config["objective"]["tweedie_regression_param"]["tweedie_variance_power"])
-        return LogLink(power), log_mean, Tweedie(power)
-    raise unsupported_objective("XGBoost", name)
+        loss = LogLink(power)
+    else:
+        raise unsupported_objective("XGBoost", name)
+    return loss, Tweedie(power), (Mean("log"), NewtonStep(loss)), np.log(base)
 
 
-def _fixed(base: Floats, c: int) -> Fixed:
-    """Return a start at given outputs, the same for all where one is given."""
-    return Fixed(tuple(np.broadcast_to(base, c).tolist()))
+def _start(
+    config: dict[str, Any],
+    candidates: tuple[Start, ...],
+    stated: Floats,
+    c: int,
+    y: Floats,
+    weights: Floats,
+) -> Start:
+    """Return the start: estimated from the data, which versions do differently, or given."""
+    if config["learner_model_param"].get("boost_from_average") == "1":
+        for start in candidates:
+            value = start.value(y, weights)
+            if value.shape == stated.shape and np.allclose(value, stated, rtol=1e-4, atol=1e-5):
+                return start
+    return Fixed(tuple(np.broadcast_to(stated, c).tolist()))
 
 
 def _bags(

@@ -188,7 +188,7 @@ def _shares(
     shown = [order[0], order[1] if label in (None, order[0]) else label]
     parts = [
         Share(
-            name=names[c],
+            name=f"“{names[c]}”",
             share=float(shares[c]),
             text=share_text(float(shares[c])),
             note="the label in the data" if c == label else "",
@@ -198,7 +198,7 @@ def _shares(
     ]
     rest = max(0.0, 1 - sum(part.share for part in parts))
     if len(names) > 2:
-        name = "all others" if len(names) > 3 else names[({0, 1, 2} - set(shown)).pop()]
+        name = "all others" if len(names) > 3 else f"“{names[({0, 1, 2} - set(shown)).pop()]}”"
         parts.append(Share(name=name, share=rest, text=share_text(rest), note="", color="against"))
     return tuple(parts)
 

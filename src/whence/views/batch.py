@@ -14,7 +14,7 @@ from whence.objective.losses import measure_of
 from whence.objective.trained import Examples, Trained
 from whence.pages import BatchPage, Carrier, Effect, QueryRow
 from whence.scores import Scores
-from whence.views.answer import class_names, class_of, target_decimals
+from whence.views.answer import class_names, class_of, target_class, target_decimals
 from whence.views.columns import NONE, columns_of, is_table
 from whence.views.examples import item_of
 from whence.views.quantity import Quantity, quantity_of
@@ -65,10 +65,15 @@ def batch_page(
     """
     outputs = trained.outputs(queries)
     values = measure_of(trained.loss, measure)(outputs, queries.targets).tolist()
-    quantities = [
-        quantity_of(trained, queries.subset(np.array([q])), measure, unit=unit)
-        for q in range(len(queries))
-    ]
+    names = class_names(trained)
+    by_label: dict[int, Quantity] = {}  # a quantity is of a class; one of a number is the same
+    quantities = []
+    for q, target in enumerate(queries.targets):
+        label = target_class(target) if names else 0
+        if label not in by_label:
+            one = queries.subset(np.array([q]))
+            by_label[label] = quantity_of(trained, one, measure, unit=unit)
+        quantities.append(by_label[label])
     orders = [
         _sides(row, quantity, k) for row, quantity in zip(scores.values, quantities, strict=True)
     ]
@@ -79,7 +84,6 @@ def batch_page(
     if image_shape is None and is_table(queries.inputs):
         columns = columns_of([queries.inputs, shown.inputs])
     options: dict[str, Any] = {"image_shape": image_shape, "decode": decode, "columns": columns}
-    names = class_names(trained)
 
     def effects(query: int, side: int) -> tuple[Effect, ...]:
         quantity, value = quantities[query], values[query]

@@ -164,7 +164,9 @@ def differences(query: Any, rows: Any, columns: Columns) -> tuple[NDArray[np.boo
     """
     k = rows.shape[0]
     own_cells = columns.cells(query, 0)
-    cells = np.array([columns.cells(rows, i) for i in range(k)], dtype=object).reshape(k, -1)
+    cells = np.array([columns.cells(rows, i) for i in range(k)], dtype=object).reshape(
+        k, len(columns.order)
+    )
     found = np.array(cells != np.array(own_cells, dtype=object), dtype=np.bool_)
     continuous = False
     for at, position in enumerate(columns.order):

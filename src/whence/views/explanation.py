@@ -58,6 +58,7 @@ class Explained:
         sized: Whether single sizes are to be trusted.
         diagnostics: How the effects were computed, or `None`.
         words: How, in words.
+        reason: Why the method was chosen, where the user named none; empty for influence.
     """
 
     trained: Trained
@@ -73,6 +74,7 @@ class Explained:
     sized: bool
     diagnostics: Diagnostics | None
     words: str
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,6 +53,8 @@ def lines(parts: Explained, quality: ModelQuality | None) -> list[str]:
                 found.append(f"  {text}  ({change})  without {name}, which pushes {phrase}")
             else:
                 found.append(f"  {rank}. {name} pushes {phrase}")
+    if parts.reason:
+        found.append(parts.reason)
     if quality is not None:
         names, digits = class_names(parts.trained), target_decimals(parts.trained)
         found.append(quality_sentence(quality, names, digits))

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
+from torch import Tensor
 
-from whence.errors import UnsupportedModel
+from whence.errors import InvalidInput, UnsupportedModel
 from whence.methods.prediction import MeasureLike, measure_name
 from whence.objective.losses import measure_of
 from whence.objective.trained import Examples, Trained
@@ -19,6 +20,7 @@ from whence.views.answer import class_names, target_class, target_decimals
 from whence.views.sequences import counted
 
 _MOST_DECIMALS = 6
+_PREDICTION = "the prediction"
 
 
 @final
@@ -48,6 +50,27 @@ class Quantity:
     read: Callable[[float], float] = float
     second: str = ""
     explained: int | None = None
+
+    def raising_helps(self, value: float, target: Tensor | None) -> bool:
+        """Return whether examples that push the quantity up push to the label of the query.
+
+        Args:
+            value: The measure of the query as it is.
+            target: The query's target, or `None` where it is not known.
+
+        Raises:
+            InvalidInput: If nothing says what helps: no label, or a measure of the user's own.
+        """
+        if self.explained is not None or self.colors != ("up", "down"):
+            return self.colors[0] == "toward"
+        if self.name != _PREDICTION or target is None:
+            raise InvalidInput(
+                "Expected a query with a label, and its loss, probability, margin or prediction as "
+                f"the measure, to say what helps. Got {self.name}"
+                f"{' of a query without a label' if target is None else ''}. Use .raising and "
+                ".lowering."
+            )
+        return value < float(target.reshape(-1)[0])
 
     def decimals(self, changes: Iterable[float]) -> int:
         """Return how many decimals show the largest of some changes of the quantity."""
@@ -112,7 +135,7 @@ def quantity_of(
         return _measure_itself(name + unit)
     if name == "prediction":
         return Quantity(
-            name="the prediction",
+            name=_PREDICTION,
             phrases=("it up", "it down"),
             colors=("up", "down"),
             rising=True,

@@ -1,0 +1,261 @@
+"""What a fitted estimator answers, as outputs that whence's losses understand."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import is_classifier
+from torch import Tensor
+
+from whence.errors import InvalidInput, UnsupportedModel
+from whence.objective.arrays import shared
+from whence.objective.derived_losses import LabelSet
+from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError
+
+Floats = NDArray[np.float64]
+
+
+class Answer(ABC):
+    """How an estimator's predictions become outputs [b, c], and labels become targets.
+
+    Attributes:
+        loss: The loss that goes with the outputs.
+        classes: The user's names of the classes; empty where targets are no classes.
+        note: What a reader must know about the outputs; empty if nothing.
+    """
+
+    loss: Loss
+    classes: tuple[Any, ...] = ()
+    note: str = ""
+
+    @abstractmethod
+    def outputs(self, estimator: Any, rows: Any) -> Floats:
+        """Return outputs of checked rows, [b, c]."""
+
+    @abstractmethod
+    def targets(self, labels: NDArray[Any]) -> Tensor:
+        """Encode the user's targets, or refuse those that the estimator cannot have."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Numbers(Answer):
+    """The numbers that a regression predicts.
+
+    Args:
+        width: c, how many it predicts for a row.
+    """
+
+    width: int
+
+    @property
+    def loss(self) -> Loss:  # type: ignore[override]
+        """Half the squared error."""
+        return SquaredError()
+
+    def outputs(self, estimator: Any, rows: Any) -> Floats:
+        """Return predictions, [b, c]."""
+        return np.asarray(estimator.predict(rows), dtype=np.float64).reshape(-1, self.width)
+
+    def targets(self, labels: NDArray[Any]) -> Tensor:
+        """Return finite numbers, [b] or [b, c]."""
+        try:
+            values = np.asarray(labels, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(
+                f"Expected numbers as targets. Got {labels.ravel().tolist()[0]!r}."
+            ) from error
+        if values.size != len(values) * self.width:
+            raise InvalidInput(
+                f"Expected {self.width} numbers per target. Got shape {values.shape}."
+            )
+        if not np.isfinite(values).all():
+            at = int(np.argwhere(~np.isfinite(values))[0][0])
+            raise InvalidInput(f"Expected finite targets. Got {values[at]} in row {at}.")
+        return shared(values.reshape(-1) if self.width == 1 else values)
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Classes(Answer):
+    """The classes of a classifier: log-probabilities, decision values or the predicted label.
+
+    Two classes have one output, the log odds of the second.
+
+    Args:
+        labels: The classes, sorted, [C].
+        says: The method that is asked: "predict_proba", "decision_function" or "predict".
+        floor: The least probability that counts.
+    """
+
+    labels: NDArray[Any]
+    says: str
+    floor: float
+
+    @property
+    def loss(self) -> Loss:  # type: ignore[override]
+        """−log of the probability of the class."""
+        return Logistic() if len(self.labels) == 2 else CrossEntropy()
+
+    @property
+    def classes(self) -> tuple[Any, ...]:  # type: ignore[override]
+        """The user's names of the classes."""
+        return tuple(self.labels.tolist())
+
+    @property
+    def note(self) -> str:  # type: ignore[override]
+        """What the outputs are, where they are no probabilities, and where they are too small."""
+        if self.says == "decision_function":
+            return (
+                "The model gives decision values and no probabilities: its loss is the logistic "
+                "loss of those values."
+            )
+        if self.says == "predict":
+            return (
+                "The model gives labels and no probabilities: a label counts as a probability of "
+                f"1 − {self.floor:.2g}."
+            )
+        return f"A probability counts as at least {self.floor:.2g}, half a row in all."
+
+    def outputs(self, estimator: Any, rows: Any) -> Floats:
+        """Return log odds [b, 1] of two classes, else a number per class, [b, C]."""
+        values = self._all(estimator, rows)
+        return values[:, 1:] - values[:, :1] if len(self.labels) == 2 else values
+
+    def targets(self, labels: NDArray[Any]) -> Tensor:
+        """Return the position of each label among the classes, [b]; 0.0 or 1.0 for two."""
+        labels = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
+        known = np.isin(labels, self.labels)
+        if labels.ndim != 1 or not known.all():
+            wrong = labels.ravel()[~known.ravel()]
+            got = repr(wrong.tolist()[0]) if len(wrong) else f"shape {labels.shape}"
+            raise InvalidInput(
+                f"Expected labels among {', '.join(map(repr, self.labels.tolist()[:20]))}. "
+                f"Got {got}."
+            )
+        at: Tensor = torch.from_numpy(np.searchsorted(self.labels, labels))
+        return at.double() if len(self.labels) == 2 else at
+
+    def _all(self, estimator: Any, rows: Any) -> Floats:
+        """Return a number per class, [b, C]; a class that a refit has not seen has the least."""
+        known = np.asarray(getattr(estimator, "classes_", self.labels))
+        where = np.searchsorted(self.labels, known)
+        if self.says == "decision_function":
+            values = np.asarray(estimator.decision_function(rows), dtype=np.float64)
+            if values.ndim == 1:
+                values = np.stack([np.zeros_like(values), values], 1)
+            least = np.full((len(values), len(self.labels)), values.min() - 1)
+            least[:, where] = values
+            return least
+        if self.says == "predict":
+            said = np.searchsorted(self.labels, np.asarray(estimator.predict(rows)).reshape(-1))
+            shares = np.zeros((len(said), len(self.labels)))
+            shares[np.arange(len(said)), said] = 1
+        else:
+            given = np.asarray(estimator.predict_proba(rows), dtype=np.float64)
+            shares = np.zeros((len(given), len(self.labels)))
+            shares[:, where] = given
+        return np.asarray(np.log(np.maximum(shares, self.floor)))
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Labels(Answer):
+    """Several labels of a row, each there or not, as the log odds of each.
+
+    Args:
+        width: k, the number of labels.
+        floor: The least probability that counts.
+    """
+
+    width: int
+    floor: float
+
+    @property
+    def loss(self) -> Loss:  # type: ignore[override]
+        """The logistic losses of all labels, summed."""
+        return LabelSet()
+
+    def outputs(self, estimator: Any, rows: Any) -> Floats:
+        """Return log odds, [b, k]."""
+        given = estimator.predict_proba(rows)
+        if isinstance(given, list):
+            given = np.stack([_share_of_one(each) for each in given], 1)
+        shares = np.asarray(given, dtype=np.float64)
+        odds = np.maximum(shares, self.floor) / np.maximum(1 - shares, self.floor)
+        return np.asarray(np.log(odds))
+
+    def targets(self, labels: NDArray[Any]) -> Tensor:
+        """Return 0.0 or 1.0 for each label, [b, k]."""
+        values = np.asarray(labels)
+        if values.shape[1:] != (self.width,) or not np.isin(values, (0, 1)).all():
+            raise InvalidInput(
+                f"Expected {self.width} labels of 0 or 1 per row. Got shape {values.shape}."
+            )
+        return torch.from_numpy(values.astype(np.float64))
+
+
+def answer_of(estimator: Any, y: NDArray[Any]) -> Answer:
+    """Return how the predictions of a fitted estimator are read.
+
+    Args:
+        estimator: It has `predict`.
+        y: The targets that it was fitted on, [n] or [n, k].
+
+    Returns:
+        The reading: probabilities where there are some, else decision values, else labels.
+
+    Raises:
+        UnsupportedModel: If its answers are neither classes nor numbers.
+    """
+    name = type(estimator).__name__
+    if not _classifies(estimator, y):
+        return Numbers(1 if y.ndim == 1 else y.shape[1])
+    floor = 1 / (2 * len(y))
+    if y.ndim == 2 and y.shape[1] > 1:
+        if not hasattr(estimator, "predict_proba") or not np.isin(y, (0, 1)).all():
+            raise UnsupportedModel(
+                f"Expected one label per row, or several of 0 or 1 with probabilities. Got a "
+                f"{name} of {y.shape[1]} outputs. Explain one of them: "
+                "whence.from_sklearn(model.estimators_[0], X, y[:, 0])."
+            )
+        return Labels(width=y.shape[1], floor=floor)
+    labels = np.asarray(getattr(estimator, "classes_", np.unique(y)))
+    if labels.ndim != 1 or len(labels) < 2:
+        raise InvalidInput(f"Expected at least 2 classes. Got {labels.tolist()!r:.80}.")
+    says = "predict"
+    if hasattr(estimator, "predict_proba"):
+        says = "predict_proba"
+    elif _decides(estimator, len(labels)):
+        says = "decision_function"
+    return Classes(labels=labels, says=says, floor=floor)
+
+
+def _classifies(estimator: Any, y: NDArray[Any]) -> bool:
+    """Return whether the answers are classes."""
+    if hasattr(estimator, "__sklearn_tags__") or hasattr(estimator, "_estimator_type"):
+        return bool(is_classifier(estimator))
+    return (
+        hasattr(estimator, "predict_proba")
+        or hasattr(estimator, "classes_")
+        or y.dtype.kind in "OUSb"
+    )
+
+
+def _decides(estimator: Any, classes: int) -> bool:
+    """Return whether there is one decision value per class, or one in all for two classes."""
+    if not hasattr(estimator, "decision_function"):
+        return False
+    pairs = getattr(estimator, "decision_function_shape", "ovr") == "ovo"
+    return classes == 2 or not pairs
+
+
+def _share_of_one(given: Any) -> Floats:
+    """Return the probability that a label is there, [b]; 0 where a refit has not seen it."""
+    shares = np.asarray(given, dtype=np.float64)
+    return shares[:, 1] if shares.shape[1] > 1 else np.zeros(len(shares))

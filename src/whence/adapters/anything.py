@@ -1,0 +1,170 @@
+"""Any fitted estimator: seen through its predictions, and fitted again by its own library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from whence.adapters.answers import Answer, answer_of
+from whence.adapters.refitting import Refitting, seed_note, template_of
+from whence.adapters.rows import RowExamples, encoded, labels_of
+from whence.adapters.usable import check_predicts
+from whence.errors import warn_user
+from whence.objective.cache import first_time
+from whence.objective.losses import Loss
+from whence.objective.trained import Data, Trained
+from whence.workers import map_shards
+
+Floats = NDArray[np.float64]
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Estimator(Trained):
+    """A fitted estimator with its data, without derivatives.
+
+    Args:
+        fitted: The estimator.
+        refitting: How it is fitted again.
+        answer: How its predictions are read.
+        train: The training rows.
+        weights: wᵢ >= 0, [n]; rows with 0 were left out.
+        names: The columns it was fitted on, or `None` for an array.
+        workers: Processes that fit it again at a time.
+        notes: What a reader must know, a sentence each.
+    """
+
+    fitted: Any
+    refitting: Refitting
+    answer: Answer
+    train: RowExamples
+    weights: Tensor
+    names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+    workers: int = 1
+    convex: bool = False
+
+    @property
+    def loss(self) -> Loss:  # type: ignore[override]
+        """The loss of its predictions, which need not be what was minimized."""
+        return self.answer.loss
+
+    @property
+    def trained_loss(self) -> Loss:  # type: ignore[override]
+        """The same loss."""
+        return self.answer.loss
+
+    @property
+    def classes(self) -> tuple[Any, ...]:  # type: ignore[override]
+        """The user's names of the classes."""
+        return self.answer.classes
+
+    def __repr__(self) -> str:
+        """Return the estimator and the number of rows."""
+        return f"<{type(self.fitted).__name__} on {len(self.weights):,} rows>"
+
+    def identity(self) -> tuple[Tensor | str, ...]:
+        """Return the estimator's settings."""
+        return (repr(self), repr(self.refitting.template))
+
+    def examples(self, data: Data) -> RowExamples:
+        """Check and encode (X, y): one row or many."""
+        return encoded(data, _width(self.train.inputs), self.names, self.answer.targets)
+
+    def outputs(self, examples: Any) -> Tensor:
+        """Return log-probabilities, decision values or predictions, [b, c]."""
+        if not len(examples):  # which few libraries predict
+            return self.outputs(self.train.subset(np.arange(1)))[:0]
+        return torch.from_numpy(self.answer.outputs(self.fitted, examples.inputs))
+
+    def refit(self, weights: Tensor | None = None) -> Estimator:
+        """Return the estimator's own fit on the rows with weight."""
+        weights = self.weights if weights is None else weights
+        return self._fitted(weights, self.refitting(weights.double().numpy()))
+
+    @property
+    def together(self) -> int:
+        """As many as keep all workers busy."""
+        return 1 if self.workers == 1 else 8 * self.workers
+
+    def refits(self, weights: Tensor) -> Iterator[Trained]:
+        """Yield the estimator's own fits for each row of weights [k, n], by several workers."""
+        rows = [row.double().numpy() for row in weights]
+        fits = map_shards(self.refitting, rows, workers=min(self.workers, len(rows)))
+        for row, fit in zip(weights, fits, strict=True):
+            yield self._fitted(row, fit)
+
+    def _fitted(self, weights: Tensor, fit: tuple[Any, bool]) -> Estimator:
+        """Return a fit with these weights, and say once if one has not converged."""
+        fitted, converged = fit
+        if not converged and first_time(self, "a refit has not converged"):
+            warn_user(
+                f"Expected refits of {type(self.fitted).__name__} to converge. Got one that "
+                "stopped early. Raise max_iter, or scale the columns."
+            )
+        return replace(self, fitted=fitted, weights=weights)
+
+
+def anything(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    sample_weight: Floats | None = None,
+    *,
+    workers: int = 1,
+    notes: tuple[str, ...] = (),
+) -> Estimator:
+    """Return any fitted estimator with its data as a model without derivatives.
+
+    Args:
+        estimator: Fitted; it has `fit`, and `predict`, `predict_proba` or `decision_function`.
+        X: The rows it was fitted on, [n, d].
+        y: The targets it was fitted on, [n] or [n, k].
+        sample_weight: The sample weights it was fitted with, or `None`.
+        workers: Processes that fit it again at a time.
+        notes: What a reader must know besides, a sentence each.
+
+    Returns:
+        The model.
+
+    Raises:
+        UnsupportedModel: If it predicts nothing from rows and targets.
+        InvalidInput: If X or y cannot be what it was fitted on.
+    """
+    check_predicts(estimator)
+    names = tuple(X.columns) if isinstance(X, pd.DataFrame) else None
+    labels = labels_of(y)
+    answer = answer_of(estimator, labels)
+    train = encoded((X, labels), _width(X), names, answer.targets)
+    n = len(train)
+    weights = np.ones(n) if sample_weight is None else sample_weight
+    template, seeded = template_of(estimator)
+    every = [*notes, *([answer.note] if answer.note else []), *([seed_note()] if seeded else [])]
+    return Estimator(
+        fitted=estimator,
+        refitting=Refitting(
+            template=template,
+            rows=train.inputs,
+            labels=labels,
+            weighted=sample_weight is not None,
+            classifies=bool(answer.classes),
+        ),
+        answer=answer,
+        train=train,
+        weights=torch.from_numpy(weights),
+        names=names,
+        workers=workers,
+        notes=tuple(every),
+    )
+
+
+def _width(rows: Any) -> int | None:
+    """Return how many columns rows have; `None` of texts."""
+    return int(np.shape(rows)[1]) if np.ndim(rows) > 1 else None

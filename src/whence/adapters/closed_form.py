@@ -1,0 +1,196 @@
+r"""Classifiers that know their training rows through sums: a refit is a sum with other weights.
+
+```
+S(w) = Σᵢ wᵢ onehot(yᵢ) ⊗ t(xᵢ)   [C, t],        f(x) = outputs of S(w)
+```
+
+Means, variances and counts of each class are such sums. Removing a row subtracts its part.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from whence.adapters.answers import Classes
+from whence.adapters.rows import RowExamples, encoded, labels_of
+from whence.adapters.tabular import as_floats
+from whence.errors import InvalidInput
+from whence.objective.losses import Loss
+from whence.objective.trained import Data, Trained
+
+_FEW = 64  # changed rows up to which a sum is corrected and not made anew
+
+
+class Sums(ABC):
+    """What a classifier sums over its training rows, and what it answers with those sums."""
+
+    @abstractmethod
+    def parts(self, rows: Tensor) -> Tensor:
+        """Return t(x) of rows [b, d], [b, t]; the first is 1."""
+
+    @abstractmethod
+    def outputs(self, sums: Tensor, rows: Tensor) -> Tensor:
+        """Return the log of p(class | x), up to a constant of x, [b, C].
+
+        Args:
+            sums: S, [C, t]; every class has weight.
+            rows: x, [b, d].
+        """
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class ClosedForm(Trained):
+    """A classifier that is fitted by sums over its training rows.
+
+    Args:
+        estimator: The user's own, for its settings.
+        family: What it sums.
+        answer: Its classes.
+        train: The training rows.
+        weights: wᵢ >= 0, [n].
+        parts: t(xᵢ), [n, t].
+        at: The class of each row, [n].
+        sums: S(w), [C, t].
+        names: The columns it was fitted on, or `None` for an array.
+        notes: What a reader must know, a sentence each.
+    """
+
+    estimator: Any
+    family: Sums
+    answer: Classes
+    train: RowExamples
+    weights: Tensor
+    parts: Tensor
+    at: Tensor
+    sums: Tensor
+    names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+    convex: bool = False
+
+    @property
+    def loss(self) -> Loss:  # type: ignore[override]
+        """−log of the probability of the class."""
+        return self.answer.loss
+
+    @property
+    def trained_loss(self) -> Loss:  # type: ignore[override]
+        """The same: the fit itself minimizes no loss of predictions."""
+        return self.answer.loss
+
+    @property
+    def classes(self) -> tuple[Any, ...]:  # type: ignore[override]
+        """The user's names of the classes."""
+        return self.answer.classes
+
+    @property
+    def instant(self) -> bool:
+        """True: a refit subtracts the parts of the removed rows."""
+        return True
+
+    def __repr__(self) -> str:
+        """Return the estimator and the number of rows."""
+        return f"<{type(self.estimator).__name__} on {len(self.weights):,} rows>"
+
+    def identity(self) -> tuple[Tensor | str, ...]:
+        """Return the estimator's settings."""
+        return (repr(self), repr(self.estimator))
+
+    def examples(self, data: Data) -> RowExamples:
+        """Check and encode (X, y): one row or many."""
+        return encoded(data, self.train.inputs.shape[1], self.names, self.answer.targets)
+
+    def outputs(self, examples: Any) -> Tensor:
+        """Return log-probabilities up to a constant, [b, C]; their difference of two, [b, 1]."""
+        there = self.sums[:, 0] > 0
+        rows = torch.from_numpy(_numbers(examples.inputs))
+        values = self.family.outputs(self.sums[there], rows)
+        every = values.new_full((len(rows), len(self.sums)), np.log(self.answer.floor))
+        every[:, there] = values - values.logsumexp(1, keepdim=True)
+        return every[:, 1:] - every[:, :1] if len(self.sums) == 2 else every
+
+    def refit(self, weights: Tensor | None = None) -> ClosedForm:
+        """Return the classifier fitted on the rows with weight."""
+        if weights is None:
+            return self
+        weights = weights.double()
+        changed = torch.nonzero(weights != self.weights).flatten()
+        if len(changed) <= _FEW:
+            sums = self.sums.clone()
+            part = (weights - self.weights)[changed, None] * self.parts[changed]
+            sums.index_add_(0, self.at[changed], part)
+        else:
+            sums = class_sums(self.parts, self.at, weights, len(self.sums))
+        sums[:, 0] = sums.new_zeros(len(sums)).index_add(0, self.at, weights)  # exactly 0 if empty
+        if not bool((sums[:, 0] > 0).any()):
+            raise InvalidInput("Expected at least one training row with weight. Got none.")
+        return replace(self, weights=weights, sums=sums)
+
+
+def closed_form(
+    estimator: Any, family: Sums, X: Any, y: Any, sample_weight: NDArray[np.float64] | None
+) -> ClosedForm | None:
+    """Return a fitted classifier by its sums, or `None` where they do not give its answers.
+
+    Args:
+        estimator: Fitted.
+        family: What it sums.
+        X: Its training rows, [n, d].
+        y: Its labels, [n].
+        sample_weight: Its sample weights, or `None`.
+    """
+    labels = labels_of(y)
+    names = tuple(X.columns) if hasattr(X, "columns") else None
+    answer = Classes(
+        labels=np.asarray(estimator.classes_), says="predict_proba", floor=1 / (2 * len(labels))
+    )
+    train = encoded((X, labels), estimator.n_features_in_, names, answer.targets)
+    rows = torch.from_numpy(_numbers(train.inputs))
+    at = train.targets.long()
+    weights = np.ones(len(labels)) if sample_weight is None else sample_weight
+    parts = family.parts(rows)
+    model = ClosedForm(
+        estimator=estimator,
+        family=family,
+        answer=answer,
+        train=train,
+        weights=torch.from_numpy(weights),
+        parts=parts,
+        at=at,
+        sums=class_sums(parts, at, torch.from_numpy(weights), len(answer.labels)),
+        names=names,
+    )
+    few = train.subset(np.unique(np.linspace(0, len(train) - 1, 50).astype(np.intp)))
+    return model if _agrees(model, few) else None
+
+
+def class_sums(parts: Tensor, at: Tensor, weights: Tensor, classes: int) -> Tensor:
+    """Return Σᵢ wᵢ onehot(yᵢ) ⊗ t(xᵢ), [C, t].
+
+    Args:
+        parts: t(xᵢ), [n, t].
+        at: yᵢ, [n].
+        weights: wᵢ, [n].
+        classes: C.
+    """
+    return parts.new_zeros(classes, parts.shape[1]).index_add(0, at, weights.unsqueeze(1) * parts)
+
+
+def _agrees(model: ClosedForm, few: RowExamples) -> bool:
+    """Return whether the sums give the estimator's own probabilities."""
+    shares = model.loss.probabilities(model.outputs(few))
+    own = np.asarray(model.estimator.predict_proba(few.inputs))
+    return shares is not None and bool(np.allclose(shares.numpy(), own, atol=1e-6))
+
+
+def _numbers(rows: Any) -> NDArray[np.float64]:
+    """Return rows as a dense array of finite numbers, [b, d]."""
+    matrix = as_floats(rows)
+    return np.ascontiguousarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix)

@@ -1,0 +1,227 @@
+"""Estimators that hold another: what is fitted in the end, and the choices that are held.
+
+A search, a threshold or a `*CV` model chooses settings by fits of its own and then fits once more:
+that last fit is a plain estimator's. Its settings are held as they were chosen, which is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.linear_model import (
+    BayesianRidge,
+    ElasticNet,
+    ElasticNetCV,
+    Lasso,
+    LassoCV,
+    LassoLars,
+    LassoLarsCV,
+    LassoLarsIC,
+    LinearRegression,
+    LogisticRegression,
+    LogisticRegressionCV,
+    Ridge,
+    RidgeClassifier,
+    RidgeClassifierCV,
+    RidgeCV,
+    SGDRegressor,
+)
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.pipeline import Pipeline
+
+from whence.errors import UnsupportedModel
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Plain:
+    """A fitted estimator without what was wrapped around it.
+
+    Args:
+        estimator: What was fitted in the end.
+        notes: What is held as it was chosen, a sentence each.
+    """
+
+    estimator: Any
+    notes: tuple[str, ...] = ()
+
+
+def plain(estimator: Any) -> Plain:
+    """Return what an estimator fitted in the end.
+
+    Args:
+        estimator: Fitted; a Pipeline is looked at where it ends.
+
+    Returns:
+        The plain estimator; the estimator itself where nothing is known of it.
+
+    Raises:
+        UnsupportedModel: If a search kept no fitted model.
+    """
+    if isinstance(estimator, Pipeline):
+        last = plain(estimator.steps[-1][1])
+        if last.estimator is estimator.steps[-1][1]:
+            return Plain(estimator, last.notes)
+        before, inside = estimator.steps[:-1], last.estimator
+        if isinstance(inside, Pipeline):
+            return Plain(Pipeline([*before, *_renamed(inside.steps)]), last.notes)
+        return Plain(Pipeline([*before, (estimator.steps[-1][0], inside)]), last.notes)
+    if isinstance(estimator, GaussianProcessRegressor):
+        return Plain(estimator, (f"The kernel {estimator.kernel_} is held, here and in refits.",))
+    found = _wrapped(estimator) or _chosen(estimator)
+    if found is None:
+        return Plain(estimator)
+    inner = plain(found.estimator)
+    return Plain(inner.estimator, (*found.notes, *inner.notes))
+
+
+def _renamed(steps: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Return steps under names that no other step has."""
+    return [(f"inner_{name}", step) for name, step in steps]
+
+
+def _wrapped(estimator: Any) -> Plain | None:
+    """Return what a search, a threshold or a freezer holds."""
+    name = type(estimator).__name__
+    if hasattr(estimator, "best_params_") or hasattr(estimator, "best_index_"):
+        if not hasattr(estimator, "best_estimator_"):
+            best = getattr(estimator, "best_params_", None)
+            raise UnsupportedModel(
+                f"Expected a search that fitted its winner. Got {name}(refit=False). Fit it: "
+                f"clone(search.estimator).set_params(**{best or 'params'!r}).fit(X, y)."
+            )
+        best = ", ".join(f"{key}={value!r}" for key, value in estimator.best_params_.items())
+        return Plain(
+            estimator.best_estimator_,
+            (f"Settings chosen by {name} are held, here and in refits: {best}.",),
+        )
+    if name == "FrozenEstimator":
+        return Plain(estimator.estimator)
+    if name in ("FixedThresholdClassifier", "TunedThresholdClassifierCV"):
+        threshold = getattr(estimator, "best_threshold_", getattr(estimator, "threshold", "auto"))
+        return Plain(
+            estimator.estimator_,
+            (
+                f"Effects are on probabilities, which the threshold of {name} ({threshold}) does "
+                "not change.",
+            ),
+        )
+    return None
+
+
+def _chosen(estimator: Any) -> Plain | None:
+    """Return the plain estimator that minimizes the same, with the same coefficients."""
+    make = _SAME.get(type(estimator))
+    found = None if make is None else make(estimator)
+    if found is None:
+        return None
+    target, notes = found
+    for name in ("tol", "max_iter"):
+        if name in target.get_params() and hasattr(estimator, name):
+            target.set_params(**{name: getattr(estimator, name)})
+    for name in ("coef_", "intercept_", "classes_", "n_features_in_", "feature_names_in_"):
+        if hasattr(estimator, name) and not hasattr(target, name):
+            setattr(target, name, getattr(estimator, name))
+    return Plain(target, notes)
+
+
+Made = tuple[Any, tuple[str, ...]] | None
+
+
+def _held(estimator: Any, **values: Any) -> tuple[str, ...]:
+    """Return that settings are held as they were chosen."""
+    said = ", ".join(f"{name} = {float(np.ravel(v)[0]):.4g}" for name, v in values.items())
+    return (f"{type(estimator).__name__} chose {said}: held, here and in refits.",)
+
+
+def _ridge_cv(estimator: Any) -> Made:
+    """RidgeCV and RidgeClassifierCV: a ridge with the alpha that was chosen."""
+    kind = RidgeClassifier if isinstance(estimator, RidgeClassifierCV) else Ridge
+    options = {"alpha": estimator.alpha_, "fit_intercept": estimator.fit_intercept}
+    if kind is RidgeClassifier:
+        options["class_weight"] = estimator.class_weight
+    return kind(**options), _held(estimator, alpha=estimator.alpha_)
+
+
+def _lasso_path(estimator: Any) -> Made:
+    """LassoCV and LassoLars, with or without a choice of alpha: a lasso."""
+    given = type(estimator) is LassoLars
+    alpha = float(estimator.alpha if given else estimator.alpha_)
+    if estimator.positive or np.ndim(estimator.coef_) != 1 or alpha == 0:
+        return None
+    notes = () if given else _held(estimator, alpha=alpha)
+    return Lasso(alpha=alpha, fit_intercept=estimator.fit_intercept), notes
+
+
+def _elastic_net_cv(estimator: Any) -> Made:
+    """ElasticNetCV: an elastic net with what was chosen."""
+    if estimator.positive:
+        return None
+    alpha, share = float(estimator.alpha_), float(estimator.l1_ratio_)
+    made = ElasticNet(alpha=alpha, l1_ratio=share, fit_intercept=estimator.fit_intercept)
+    return made, _held(estimator, alpha=alpha, l1_ratio=share)
+
+
+def _logistic_cv(estimator: Any) -> Made:
+    """LogisticRegressionCV: a logistic regression with the C that was chosen."""
+    strengths = np.unique(np.ravel(estimator.C_))
+    if not estimator.refit or len(strengths) != 1:
+        return None
+    own, wanted = estimator.get_params(), LogisticRegression().get_params()
+    shared = {name: own[name] for name in wanted if name in own and name != "l1_ratio"}
+    shared["C"] = float(strengths[0])
+    ratio = np.asarray(getattr(estimator, "l1_ratio_", None)).reshape(-1)[0]
+    if ratio is not None:
+        shared["l1_ratio"] = float(ratio)
+    return LogisticRegression(**shared), _held(estimator, C=strengths)
+
+
+def _bayesian(estimator: Any) -> Made:
+    """BayesianRidge: a ridge with the penalty that its two precisions amount to."""
+    alpha = float(estimator.lambda_ / estimator.alpha_)
+    made = Ridge(alpha=alpha, fit_intercept=estimator.fit_intercept)
+    return made, _held(estimator, alpha_=estimator.alpha_, lambda_=estimator.lambda_)
+
+
+def _sgd_regressor(estimator: Any) -> Made:
+    """SGDRegressor of the squared error: an elastic net."""
+    if estimator.loss != "squared_error" or estimator.average or estimator.early_stopping:
+        return None
+    share = {"l2": 0.0, "l1": 1.0, "elasticnet": estimator.l1_ratio, None: 0.0}[estimator.penalty]
+    alpha = 0.0 if estimator.penalty is None else estimator.alpha
+    return ElasticNet(alpha=alpha, l1_ratio=share, fit_intercept=estimator.fit_intercept), ()
+
+
+def _each_output(estimator: Any) -> Made:
+    """MultiOutputRegressor of a ridge or least squares: one of several outputs."""
+    inner = [plain(each) for each in estimator.estimators_]
+    parts = [each.estimator for each in inner]
+    if {type(part) for part in parts} not in ({Ridge}, {LinearRegression}):
+        return None
+    if any(part.positive for part in parts):
+        return None
+    alpha = np.array([getattr(part, "alpha", 0.0) for part in parts])
+    made: Any = Ridge(alpha=alpha, fit_intercept=parts[0].fit_intercept)
+    made.coef_ = np.stack([np.ravel(part.coef_) for part in parts])
+    made.intercept_ = np.array([float(np.ravel(part.intercept_)[0]) for part in parts])
+    return made, tuple(dict.fromkeys(note for each in inner for note in each.notes))
+
+
+_SAME: dict[type[BaseEstimator], Callable[[Any], Made]] = {
+    BayesianRidge: _bayesian,
+    ElasticNetCV: _elastic_net_cv,
+    LassoCV: _lasso_path,
+    LassoLars: _lasso_path,
+    LassoLarsCV: _lasso_path,
+    LassoLarsIC: _lasso_path,
+    LogisticRegressionCV: _logistic_cv,
+    MultiOutputRegressor: _each_output,
+    RidgeCV: _ridge_cv,
+    RidgeClassifierCV: _ridge_cv,
+    SGDRegressor: _sgd_regressor,
+}

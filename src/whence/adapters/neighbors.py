@@ -1,0 +1,258 @@
+"""Nearest neighbors: a removal hands the vote to the next one, exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, final
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import pairwise_distances
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from torch import Tensor
+
+from whence.adapters.answers import Classes, Numbers, answer_of
+from whence.adapters.rows import RowExamples, encoded, labels_of
+from whence.errors import InvalidInput
+from whence.objective.losses import Loss
+from whence.objective.trained import Data, Examples, Trained
+
+Floats = NDArray[np.float64]
+
+_SPARE = 64  # neighbors beyond k that are kept for each row
+_ROWS = 512  # rows whose distances to all training rows are held at once
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Order:
+    """The nearest training rows of each of b rows, the nearest first.
+
+    Args:
+        rows: Positions, [b, m].
+        distances: [b, m].
+    """
+
+    rows: NDArray[np.intp]
+    distances: Floats
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Neighbors(Trained):
+    """A fitted KNeighborsClassifier or KNeighborsRegressor with its training rows.
+
+    Args:
+        fitted: The estimator.
+        answer: Its classes, or numbers.
+        train: The training rows.
+        values: What a neighbor votes for: its one-hot class, or its target, [n, v].
+        weights: 1 where a row is there, else 0, [n].
+        orders: The nearest rows of examples that were asked about, shared by refits.
+        names: The columns it was fitted on, or `None` for an array.
+        notes: What a reader must know, a sentence each.
+    """
+
+    fitted: Any
+    answer: Classes | Numbers
+    train: RowExamples
+    values: Floats
+    weights: Tensor
+    orders: WeakKeyDictionary[Examples, Order]
+    names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+    convex: bool = False
+
+    @property
+    def loss(self) -> Loss:  # type: ignore[override]
+        """The loss of its predictions."""
+        return self.answer.loss
+
+    @property
+    def trained_loss(self) -> Loss:  # type: ignore[override]
+        """The same: the fit minimizes nothing."""
+        return self.answer.loss
+
+    @property
+    def classes(self) -> tuple[Any, ...]:  # type: ignore[override]
+        """The user's names of the classes."""
+        return self.answer.classes
+
+    @property
+    def instant(self) -> bool:
+        """True: a refit leaves rows out."""
+        return True
+
+    @property
+    def votes_alike(self) -> bool:
+        """Whether the votes of all neighbors count the same."""
+        return bool(self.fitted.weights == "uniform")
+
+    @property
+    def k(self) -> int:
+        """How many neighbors vote."""
+        return int(self.fitted.n_neighbors)
+
+    def __repr__(self) -> str:
+        """Return the estimator and the number of rows."""
+        return f"<{type(self.fitted).__name__} on {len(self.weights):,} rows>"
+
+    def identity(self) -> tuple[Tensor | str, ...]:
+        """Return the estimator's settings."""
+        return (repr(self), repr(self.fitted))
+
+    def examples(self, data: Data) -> RowExamples:
+        """Check and encode (X, y): one row or many."""
+        return encoded(data, self.train.inputs.shape[1], self.names, self.answer.targets)
+
+    def outputs(self, examples: Examples) -> Tensor:
+        """Return log odds, log-probabilities or numbers, [b, c]."""
+        order, there = self.order(examples), self.weights.numpy() > 0
+        near = self._first(order, there)
+        short = np.flatnonzero(near[:, -1] < 0)
+        if len(short):
+            everything = self.nearest(examples.subset(short), len(there))
+            order, near = _joined(order, everything, short), near.copy()
+            near[short] = self._first(everything, there)
+        rows = np.take_along_axis(order.rows, near, 1)
+        votes = self._votes(np.take_along_axis(order.distances, near, 1))
+        mean = np.einsum("bk,bkv->bv", votes, self.values[rows])
+        return torch.from_numpy(self.answered(mean))
+
+    def answered(self, mean: Floats) -> Floats:
+        """Return outputs of mean votes, [b, c].
+
+        Args:
+            mean: Shares of the classes, or numbers, [b, v].
+        """
+        if isinstance(self.answer, Numbers):
+            return mean
+        logs = np.log(np.maximum(mean, self.answer.floor))
+        return logs[:, 1:] - logs[:, :1] if logs.shape[1] == 2 else logs
+
+    def refit(self, weights: Tensor | None = None) -> Neighbors:
+        """Return the model with only the rows that have weight."""
+        if weights is None:
+            return self
+        weights = weights.double()
+        if bool(((weights != 0) & (weights != 1)).any()):
+            raise InvalidInput(
+                f"Expected weights of 0 or 1: {type(self.fitted).__name__} takes no others. Got "
+                f"{float(weights.min()):g} to {float(weights.max()):g}."
+            )
+        if int(weights.sum()) < self.k:
+            raise InvalidInput(
+                f"Expected at least n_neighbors = {self.k} training rows to stay. Got "
+                f"{int(weights.sum())}."
+            )
+        return replace(self, weights=weights)
+
+    def order(self, examples: Examples) -> Order:
+        """Return the nearest training rows of some rows, whether they are there or not.
+
+        Args:
+            examples: The rows.
+
+        Returns:
+            Four times as many neighbors as vote, at least.
+        """
+        found = self.orders.get(examples)
+        if found is None:
+            most = min(len(self.weights), 4 * self.k + _SPARE)
+            found = self.orders[examples] = self.nearest(examples, most)
+        return found
+
+    def nearest(self, examples: Examples, most: int) -> Order:
+        """Return the nearest training rows of some rows, ties in the order of the rows.
+
+        Args:
+            examples: The rows.
+            most: How many.
+        """
+        rows, distances = [], []
+        for start in range(0, len(examples), _ROWS):
+            some = examples.subset(np.arange(start, min(start + _ROWS, len(examples))))
+            away = pairwise_distances(
+                _plain(some.inputs),
+                _plain(self.train.inputs),
+                metric=self.fitted.effective_metric_,
+                **self.fitted.effective_metric_params_,
+            )
+            first = np.argsort(away, axis=1, kind="stable")[:, :most]
+            rows.append(first)
+            distances.append(np.take_along_axis(away, first, 1))
+        return Order(rows=np.concatenate(rows), distances=np.concatenate(distances))
+
+    def _first(self, order: Order, there: NDArray[np.bool_]) -> NDArray[np.intp]:
+        """Return the places of the first k rows that are there, [b, k]; −1 where too few are."""
+        present = there[order.rows]
+        place = np.argsort(~present, axis=1, kind="stable")[:, : self.k]
+        return np.where(np.take_along_axis(present, place, 1), place, -1)
+
+    def _votes(self, distances: Floats) -> Floats:
+        """Return the weight of each vote, summing to 1, [b, k]."""
+        if self.fitted.weights == "uniform":
+            return np.full_like(distances, 1 / distances.shape[1])
+        if callable(self.fitted.weights):
+            votes = np.asarray(self.fitted.weights(distances), dtype=np.float64)
+        else:
+            same = distances == 0
+            with np.errstate(divide="ignore"):
+                votes = np.where(same.any(1, keepdims=True), same, 1 / distances)
+        return np.asarray(votes / votes.sum(1, keepdims=True))
+
+
+def neighbors(
+    estimator: Any, X: Any, y: Any, sample_weight: NDArray[np.float64] | None
+) -> Neighbors | None:
+    """Return a nearest-neighbor model with exact removals, or `None` of anything else.
+
+    Args:
+        estimator: Fitted.
+        X: Its training rows, [n, d].
+        y: Its targets, [n], or [n, c] of a regression.
+        sample_weight: It takes none.
+    """
+    kinds = (KNeighborsClassifier, KNeighborsRegressor)
+    if type(estimator) not in kinds or sample_weight is not None:
+        return None
+    if estimator.effective_metric_ == "precomputed":
+        return None
+    labels = labels_of(y)
+    answer = answer_of(estimator, labels)
+    if not isinstance(answer, Classes | Numbers):
+        return None
+    names = tuple(X.columns) if hasattr(X, "columns") else None
+    train = encoded((X, labels), estimator.n_features_in_, names, answer.targets)
+    targets = train.targets.numpy()
+    if isinstance(answer, Classes):
+        values = np.eye(len(answer.labels))[targets.astype(np.intp)]
+    else:
+        values = targets.reshape(len(targets), -1)
+    return Neighbors(
+        fitted=estimator,
+        answer=answer,
+        train=train,
+        values=values,
+        weights=torch.ones(len(targets), dtype=torch.float64),
+        orders=WeakKeyDictionary(),
+        names=names,
+        notes=(answer.note,) if answer.note else (),
+    )
+
+
+def _plain(rows: Any) -> Any:
+    """Return rows without the names of their columns."""
+    return rows.to_numpy() if hasattr(rows, "to_numpy") else rows
+
+
+def _joined(order: Order, longer: Order, where: NDArray[np.intp]) -> Order:
+    """Return an order with some of its rows made longer."""
+    most = longer.rows.shape[1]
+    extra = most - order.rows.shape[1]
+    rows = np.pad(order.rows, ((0, 0), (0, extra)))
+    distances = np.pad(order.distances, ((0, 0), (0, extra)))
+    rows[where], distances[where] = longer.rows, longer.distances
+    return Order(rows=rows, distances=distances)

@@ -1,0 +1,124 @@
+"""An estimator fitted again by its own library: clone(estimator).fit on the rows that stay."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import has_fit_parameter
+
+from whence.errors import InvalidInput, UnsupportedModel
+from whence.preprocessing.rows import take
+
+Floats = NDArray[np.float64]
+
+_SEED = 0  # in place of random_state=None, which would make two refits differ
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Refitting:
+    """How an estimator is fitted again, with its own settings.
+
+    Args:
+        template: The estimator, not fitted, with a seed wherever it draws.
+        rows: X, [n].
+        labels: y, [n].
+        weighted: Whether sample weights were given to the fit.
+        classifies: Whether labels are classes.
+    """
+
+    template: Any
+    rows: Any
+    labels: NDArray[Any]
+    weighted: bool
+    classifies: bool
+
+    def __call__(self, weights: Floats) -> tuple[Any, bool]:
+        """Return the estimator fitted on the rows with weight, and whether it converged.
+
+        Args:
+            weights: wᵢ >= 0, [n]; rows with 0 are left out.
+
+        Raises:
+            InvalidInput: If the estimator cannot be fitted on those rows.
+            UnsupportedModel: If it takes no sample weights and the rows that stay differ in weight.
+        """
+        where = np.flatnonzero(weights > 0)
+        rows, labels, some = take(self.rows, where), self.labels[where], weights[where]
+        if self.classifies and labels.ndim == 1 and len(where) and (labels == labels[0]).all():
+            return DummyClassifier(strategy="most_frequent").fit(rows, labels), True
+        given = self._given(some)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                fitted = clone(self.template, safe=False).fit(rows, labels, **given)
+            except Exception as error:
+                raise InvalidInput(
+                    f"Expected {type(self.template).__name__} to fit on {len(where)} of "
+                    f"{len(weights)} training rows. Got: {error}"
+                ) from error
+        converged = True
+        for warning in caught:
+            if issubclass(warning.category, ConvergenceWarning):
+                converged = False
+        return fitted, converged
+
+    def _given(self, weights: Floats) -> dict[str, Any]:
+        """Return the keyword by which the fit takes sample weights, with those of its rows."""
+        if not self.weighted and (weights == 1).all():
+            return {}
+        name = weight_parameter(self.template)
+        if name is None:
+            raise UnsupportedModel(
+                f"Expected weights of 0 or 1: {type(self.template).__name__}.fit takes no sample "
+                f"weights. Got weights from {weights.min():g} to {weights.max():g}."
+            )
+        return {name: weights}
+
+
+def weight_parameter(estimator: Any) -> str | None:
+    """Return the keyword under which an estimator's fit takes sample weights, or `None`.
+
+    Args:
+        estimator: Fitted or not.
+    """
+    if isinstance(estimator, Pipeline):
+        name, final_step = estimator.steps[-1]
+        inner = weight_parameter(final_step)
+        return None if inner is None else f"{name}__{inner}"
+    return "sample_weight" if has_fit_parameter(estimator, "sample_weight") else None
+
+
+def template_of(estimator: Any) -> tuple[Any, bool]:
+    """Return an estimator as it was before its fit, and whether it had to be given a seed.
+
+    Args:
+        estimator: Fitted.
+    """
+    template = clone(estimator, safe=False)
+    if not hasattr(template, "get_params"):
+        return template, False
+    unset = {
+        name: _SEED
+        for name, value in template.get_params(deep=True).items()
+        if name.split("__")[-1] == "random_state" and value is None
+    }
+    if unset:
+        template.set_params(**unset)
+    return template, bool(unset)
+
+
+def seed_note() -> str:
+    """Return what a reader must know of a model that was fitted without a seed."""
+    return (
+        f"The model was fitted without a seed: refits draw with random_state={_SEED}, and differ "
+        "from the model by chance too."
+    )

@@ -1,0 +1,99 @@
+"""Rows of a user's table with their targets, for models that are asked for predictions alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor
+
+from whence.adapters.tabular import as_rows
+from whence.errors import InvalidInput
+from whence.objective.trained import Data, Examples
+from whence.preprocessing.rows import take
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class RowExamples(Examples):
+    """Rows with their targets.
+
+    Args:
+        inputs: The user's rows: a frame, an array, a sparse matrix or texts, [b].
+        targets: Encoded targets, [b] or [b, c].
+        ids: The user's names of the rows, [b].
+    """
+
+    inputs: Any
+    targets: Tensor
+    ids: NDArray[Any]
+
+    def subset(self, indices: NDArray[np.intp]) -> RowExamples:
+        """Return the rows at these positions."""
+        return RowExamples(
+            inputs=take(self.inputs, indices),
+            targets=self.targets[torch.as_tensor(indices)],
+            ids=self.ids[indices],
+        )
+
+
+def encoded(
+    data: Data,
+    width: int | None,
+    names: tuple[str, ...] | None,
+    targets: Callable[[NDArray[Any]], Tensor],
+) -> RowExamples:
+    """Check and encode a user's (X, y).
+
+    Args:
+        data: (X, y) of one row or of many; or rows encoded before.
+        width: How many columns there are.
+        names: Their names, or `None`.
+        targets: Encodes targets, and refuses those that the model cannot have.
+
+    Returns:
+        The rows with their targets.
+
+    Raises:
+        InvalidInput: If they are not of the model's columns, or not as many of both.
+    """
+    if isinstance(data, RowExamples):
+        return data
+    if not isinstance(data, tuple) or len(data) != 2:
+        raise InvalidInput(
+            f"Expected a pair (X, y). Got {type(data).__name__}. Pass queries as (X, y)."
+        )
+    rows, ids = as_rows(data[0], width, names)
+    labels = labels_of(data[1])
+    if rows.shape[0] == 1 and labels.shape[:1] != (1,):
+        labels = labels_of(labels.reshape(1, -1))  # one row, with its target or targets
+    if len(labels) != rows.shape[0]:
+        raise InvalidInput(
+            f"Expected one target per row. Got {rows.shape[0]} rows and {len(labels)} targets."
+        )
+    return RowExamples(inputs=rows, targets=targets(labels), ids=ids)
+
+
+def labels_of(y: Any) -> NDArray[Any]:
+    """Return targets as an array, [n] or [n, k].
+
+    Args:
+        y: As a user passes them.
+    """
+    labels = np.asarray(y.to_numpy() if isinstance(y, pd.Series | pd.DataFrame) else y)
+    return labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
+
+
+def is_sparse(rows: Any) -> bool:
+    """Return whether rows are a SciPy sparse matrix or array.
+
+    Args:
+        rows: A user's rows.
+    """
+    return bool(sparse.issparse(rows))

@@ -1,0 +1,75 @@
+"""What cannot be explained, and the better call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.base import ClusterMixin, OutlierMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from whence.errors import NotFitted, UnsupportedModel
+
+
+def check_usable(estimator: Any) -> None:
+    """Raise unless an object is a fitted model of single rows and their targets.
+
+    Args:
+        estimator: What a user passed.
+
+    Raises:
+        NotFitted: If it has not been fitted.
+        UnsupportedModel: If it is no estimator, or knows no targets.
+    """
+    name = type(estimator).__name__
+    if isinstance(estimator, type):
+        raise NotFitted(f"Expected a fitted estimator. Got the class {estimator.__name__} itself.")
+    if not hasattr(estimator, "fit"):
+        raise UnsupportedModel(
+            f"Expected an estimator with fit and predict. Got {name}. For a torch module use "
+            "whence.from_torch."
+        )
+    if isinstance(estimator, ClusterMixin):
+        raise UnsupportedModel(
+            f"Expected a model that predicts targets from rows. Got {name}, which makes clusters. "
+            "Fit a classifier to its labels: LogisticRegression().fit(X, clusters.labels_)."
+        )
+    if isinstance(estimator, OutlierMixin):
+        raise UnsupportedModel(
+            f"Expected a model that predicts targets from rows. Got {name}, which knows none. Fit "
+            "a regression to its scores: RandomForestRegressor().fit(X, model.score_samples(X))."
+        )
+    if name.endswith("Ranker"):
+        raise UnsupportedModel(
+            f"Expected a model of single rows. Got {name}, which ranks the rows of a group. Fit "
+            "the regressor of the same library to the relevance."
+        )
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError as error:
+        raise NotFitted(
+            f"Expected a fitted estimator. Got {name} before .fit(X, y). Fit it, and pass the "
+            "same X and y."
+        ) from error
+    except (
+        AttributeError,
+        TypeError,
+    ):  # no estimator of scikit-learn's: its first prediction will tell
+        pass
+
+
+def check_predicts(estimator: Any) -> None:
+    """Raise unless an estimator has something to predict with.
+
+    Args:
+        estimator: Fitted.
+
+    Raises:
+        UnsupportedModel: If it only transforms.
+    """
+    ways = ("predict_proba", "decision_function", "predict")
+    if not any(hasattr(estimator, way) for way in ways):
+        raise UnsupportedModel(
+            f"Expected a model that predicts. Got {type(estimator).__name__}, which transforms "
+            "rows. Put it into a Pipeline before an estimator, and pass the pipeline."
+        )

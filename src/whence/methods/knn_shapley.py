@@ -1,0 +1,182 @@
+"""KNN-Shapley: the Shapley value of each training example for its nearest neighbors' vote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from whence.adapters.neighbors import Neighbors
+from whence.errors import InvalidInput, UnsupportedModel
+from whence.methods.method import Attribution, Method, Positions, blocks
+from whence.methods.similarity import coordinates
+from whence.objective.measures import Measure
+from whence.objective.trained import Examples, Trained
+from whence.scores import Diagnostics
+
+_STANDARD = 10  # neighbors that vote where the model is no neighbors' vote itself
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class KNNShapley(Method):
+    r"""Value training examples by their Shapley value for a vote of nearest neighbors.
+
+    With α₁, α₂, … the training examples from the nearest on, and v(S) the mean target (or share of
+    a class) of the k nearest of S, 0 in place of missing ones:
+
+        s(α_n) = v_n / n · min(k, n)/k,   s(α_j) = s(α_{j+1}) + (v_j − v_{j+1})/k · min(k, j)/j,
+
+        score[q, i] = −⟨∂m_q/∂v, s(i)⟩.
+
+    The mean change over all orders in which examples may arrive, not the removal from all of them:
+    every one of k equal neighbors has its share. Exact for the vote itself, so for
+    measure="probability" and "prediction"; other measures are taken as linear at the vote, whose
+    shares count as at least 1/(2n).
+
+    Args:
+        k: Neighbors that vote; those of a KNeighbors model, 10 for other models, if `None`.
+
+    Raises:
+        InvalidInput: If k < 1.
+
+    Cost:
+        A sort of n distances per query, and no fit.
+
+    References:
+        Jia et al. (2019), "Efficient task-specific data valuation for nearest neighbor
+        algorithms", theorem 1 and, for regression, its linear part.
+
+    Examples:
+        >>> import whence
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.neighbors import KNeighborsClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = whence.from_sklearn(KNeighborsClassifier(5).fit(X[9:], y[9:]), X[9:], y[9:])
+        >>> found = whence.KNNShapley().fit(model).scores((X[:1], y[:1]), measure="probability")
+        >>> round(float(found.values.sum()), 1)  # minus the whole probability, shared out
+        -1.0
+    """
+
+    k: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check k."""
+        if self.k is not None and self.k < 1:
+            raise InvalidInput(f"Expected k >= 1. Got {self.k}.")
+
+    def attribution(self, trained: Trained) -> Attribution:
+        """Return the values for a model's training examples."""
+        own = trained if isinstance(trained, Neighbors) else None
+        if own is not None and not own.votes_alike:
+            raise UnsupportedModel(
+                f"Expected neighbors whose votes count alike. Got weights={own.fitted.weights!r}. "
+                "Use whence.LeaveOneOut(), which is exact for it."
+            )
+        k = self.k or (_STANDARD if own is None else own.k)
+        return _Values(trained, min(k, len(trained.train)))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Values(Attribution):
+    """Shapley values for the vote of nearest neighbors.
+
+    Args:
+        trained: The model.
+        k: How many vote.
+    """
+
+    trained: Trained
+    k: int
+
+    @property
+    def words(self) -> str:
+        """The method, with its source."""
+        return f"KNN-Shapley of {self.k} neighbors (Jia et al. 2019)"
+
+    def values(
+        self, queries: Examples, measure: Measure, where: Positions
+    ) -> tuple[Tensor, Diagnostics]:
+        """Return minus the values, along the slope of the measure, [q, k]."""
+        votes = self._votes()
+        parts = []
+        for part in blocks(np.arange(len(queries))):
+            some = queries.subset(part)
+            order = self._order(some)
+            each = shapley(votes[order], self.k)
+            slopes = self._slopes(some, measure, votes[order[:, : self.k]].mean(1))
+            scores = -torch.einsum("qv,qnv->qn", slopes, torch.from_numpy(each))
+            placed = torch.empty_like(scores).scatter_(1, torch.from_numpy(order), scores)
+            parts.append(placed[:, torch.as_tensor(where)])
+        return torch.cat(parts), Diagnostics(notes=self.trained.notes)
+
+    def _votes(self) -> NDArray[np.float64]:
+        """Return what each training example votes for: a one-hot class or a number, [n, v]."""
+        loss, targets = self.trained.loss, self.trained.train.targets.cpu()
+        if loss.classifies and targets.ndim == 1:
+            count = max(len(self.trained.classes), int(targets.max()) + 1)
+            shares: NDArray[np.float64] = np.eye(count)[targets.clamp_min(0).long().numpy()]
+            return shares
+        if not loss.regresses or targets.numel() != len(targets):
+            raise UnsupportedModel(
+                "Expected one class or one number per training example. Got targets of shape "
+                f"{list(targets.shape)}."
+            )
+        numbers: NDArray[np.float64] = targets.double().reshape(-1, 1).numpy()
+        return numbers
+
+    def _order(self, queries: Examples) -> NDArray[np.intp]:
+        """Return the training examples from the nearest on, [q, n]."""
+        trained, n = self.trained, len(self.trained.train)
+        if isinstance(trained, Neighbors):
+            return trained.nearest(queries, n).rows
+        points = coordinates(trained.train.inputs, queries.inputs)
+        if points is None:
+            raise UnsupportedModel(
+                "Expected inputs with distances: a table, texts or tensors. Got "
+                f"{type(trained.train.inputs).__name__}."
+            )
+        near = torch.cdist(points[1], points[0]).argsort(dim=1, stable=True)
+        return np.asarray(near.numpy(), dtype=np.intp)
+
+    def _slopes(self, queries: Examples, measure: Measure, mean: NDArray[np.float64]) -> Tensor:
+        """Return ∂m/∂v at the vote of all examples, [q, v]."""
+        vote = torch.from_numpy(mean)
+        if self.trained.loss.regresses:
+            return measure.gradient(vote, queries.targets)
+        least = 1 / (2 * len(self.trained.train))
+        held = vote.clamp_min(least)
+        outputs = held.log()
+        if self.trained.outputs(queries.subset(np.arange(1))).shape[1] == 1:
+            slope = measure.gradient(outputs[:, 1:] - outputs[:, :1], queries.targets)
+            slope = torch.cat([-slope, slope], 1)
+        else:
+            slope = measure.gradient(outputs, queries.targets)
+        slope = slope / held
+        # Shares sum to one, so that a slope is known up to a constant: without the label's class it
+        # is none on the average, as in the paper, whose vote counts the right label alone.
+        label = torch.nn.functional.one_hot(queries.targets.long(), slope.shape[1]).bool()
+        rest = slope.masked_fill(label, 0).sum(1, keepdim=True) / (slope.shape[1] - 1)
+        return slope - rest
+
+
+def shapley(votes: NDArray[np.float64], k: int) -> NDArray[np.float64]:
+    """Return the Shapley value of each example for the mean vote of the k nearest.
+
+    Args:
+        votes: What examples vote for, from the nearest on, [q, n, v].
+        k: How many vote, 1 to n.
+
+    Returns:
+        Values in the same order, [q, n, v]; they sum to the mean vote of the k nearest.
+    """
+    n = votes.shape[1]
+    j = np.arange(1, n)
+    steps = (votes[:, :-1] - votes[:, 1:]) * (np.minimum(k, j) / (j * k))[:, None]
+    last = votes[:, -1:] * min(k, n) / (n * k)
+    return np.concatenate([np.cumsum(steps[:, ::-1], 1)[:, ::-1] + last, last], 1)

@@ -1,0 +1,287 @@
+"""Any fitted estimator: its answers are its library's own, and a refit is its library's fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.datasets import load_diabetes, load_wine
+from sklearn.ensemble import AdaBoostClassifier, IsolationForest, VotingClassifier
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
+from sklearn.naive_bayes import ComplementNB
+from sklearn.neighbors import RadiusNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.svm import SVC, SVR
+
+import whence
+from whence.adapters.anything import Estimator
+from whence.errors import InvalidInput, NotConvergedWarning, NotFitted, UnsupportedModel
+
+Floats = NDArray[np.float64]
+
+
+def wine(n: int = 60) -> tuple[Floats, NDArray[Any]]:
+    x, y = load_wine(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(x))[:n]
+    x = StandardScaler().fit_transform(x)[order, :5]
+    return x, np.array(["red", "rosé", "white"])[y[order]]
+
+
+def vote() -> VotingClassifier:
+    parts = [("a", LogisticRegression(random_state=0)), ("b", RadiusNeighborsClassifier(9.0))]
+    return VotingClassifier(parts, voting="soft")
+
+
+def model(estimator: Any, **options: Any) -> Estimator:
+    x, y = wine()
+    found = whence.from_sklearn(estimator.fit(x, y), x, y, **options)
+    assert isinstance(found, Estimator)
+    return found
+
+
+class Nearest:
+    """A classifier that knows nothing of scikit-learn but `fit` and `predict`."""
+
+    def fit(self, x: Floats, y: NDArray[Any]) -> Nearest:
+        self.x, self.y = x, y
+        return self
+
+    def predict(self, x: Floats) -> NDArray[Any]:
+        return self.y[np.abs(x[:, None] - self.x).sum(2).argmin(1)]
+
+
+def test_outputs_are_log_probabilities() -> None:
+    x, y = wine()
+    found = model(vote())
+    expected = np.log(np.maximum(found.fitted.predict_proba(x), 1 / 120))
+    assert np.allclose(found.outputs(found.train), expected)
+    assert found.classes == ("red", "rosé", "white")
+    losses = found.loss(found.outputs(found.train), found.train.targets)
+    shares = np.exp(expected) / np.exp(expected).sum(1, keepdims=True)
+    assert np.allclose(losses, -np.log(shares[np.arange(60), np.searchsorted(found.classes, y)]))
+
+
+def test_two_classes_have_log_odds() -> None:
+    x, y = wine()
+    two = y != "white"
+    found = whence.from_sklearn(vote().fit(x[two], y[two]), x[two], y[two])
+    shares = np.maximum(found.fitted.predict_proba(x[two]), 1 / (2 * two.sum()))
+    assert np.allclose(found.outputs(found.train)[:, 0], np.log(shares[:, 1] / shares[:, 0]))
+    assert set(found.train.targets.tolist()) == {0.0, 1.0}
+
+
+def test_decision_values_where_there_are_no_probabilities() -> None:
+    x, _ = wine()
+    found = model(SVC(kernel="sigmoid", random_state=0))
+    assert np.allclose(found.outputs(found.train), found.fitted.decision_function(x))
+    assert any("decision values" in note for note in found.notes)
+    pairs = model(SVC(decision_function_shape="ovo", kernel="sigmoid", random_state=0))
+    assert any("labels and no probabilities" in note for note in pairs.notes)
+
+
+def test_an_object_with_fit_and_predict_alone() -> None:
+    x, y = wine()
+    found = model(Nearest())
+    outputs = found.outputs(found.train)
+    assert [found.classes[i] for i in outputs.argmax(1)] == y.tolist()
+    without = found.refit(torch.cat([torch.zeros(1), torch.ones(59)]))
+    assert without.outputs(found.train.subset(np.array([0]))).shape == (1, 3)
+    assert found.outputs(found.examples((x[0], y[0]))).shape == (1, 3)
+
+
+@pytest.mark.parametrize("estimator", [vote(), SVC(kernel="sigmoid", random_state=0)])
+def test_a_refit_is_the_own_fit_on_the_rows_that_stay(estimator: Any) -> None:
+    x, y = wine()
+    found = model(clone(estimator))
+    weights = torch.ones(60)
+    weights[[1, 5, 8]] = 0
+    kept = weights.numpy() > 0
+    again = clone(estimator).fit(x[kept], y[kept])
+    expected = found.answer.outputs(again, x)
+    assert np.array_equal(found.refit(weights).outputs(found.train), expected)
+    assert np.array_equal(found.refit().outputs(found.train), found.outputs(found.train))
+    fits = list(found.refits(torch.stack([weights, torch.ones(60)])))
+    assert np.array_equal(fits[0].outputs(found.train), expected)
+
+
+def test_sample_weights_go_to_the_fit() -> None:
+    x, y = load_diabetes(return_X_y=True)
+    x, y = x[:50], y[:50] / 50
+    sample = np.random.default_rng(0).uniform(0.5, 2, 50)
+    found = whence.from_sklearn(SVR().fit(x, y, sample_weight=sample), x, y, sample_weight=sample)
+    weights = found.weights.clone()
+    weights[7] = 0
+    kept = np.arange(50) != 7
+    again = SVR().fit(x[kept], y[kept], sample_weight=sample[kept])
+    assert np.allclose(found.refit(weights).outputs(found.train)[:, 0], again.predict(x))
+    plain = model(Nearest())
+    with pytest.raises(UnsupportedModel, match=r"takes no sample weights. Got"):
+        plain.refit(torch.linspace(0.5, 2, 60))
+
+
+def test_the_last_step_of_a_pipeline_has_the_weights() -> None:
+    x, y = load_diabetes(return_X_y=True)
+    x, y = x[:50], y[:50] / 50
+    sample = np.random.default_rng(0).uniform(0.5, 2, 50)
+    pipe = make_pipeline(StandardScaler(), SVR()).fit(x, y, svr__sample_weight=sample)
+    found = whence.from_sklearn(pipe, x, y, sample_weight=sample)
+    assert np.allclose(found.refit().outputs(found.train)[:, 0], pipe.predict(x))
+
+
+def test_a_class_that_is_gone_has_the_least_probability() -> None:
+    _, y = wine()
+    found = model(vote())
+    gone = found.refit(torch.from_numpy((y != "red").astype(float)))
+    assert torch.allclose(gone.outputs(found.train)[:, 0].exp(), torch.tensor(1 / 120).double())
+    one = found.refit(torch.from_numpy((y == "red").astype(float)))
+    assert (one.outputs(found.train).argmax(1) == 0).all()
+
+
+def test_a_model_without_a_seed_is_fitted_with_one() -> None:
+    found = model(AdaBoostClassifier(n_estimators=3))
+    assert any("without a seed" in note for note in found.notes)
+    a, b = found.refit(), found.refit()
+    assert torch.equal(a.outputs(found.train), b.outputs(found.train))
+    seeded = model(AdaBoostClassifier(n_estimators=3, random_state=4))
+    assert not any("without a seed" in note for note in seeded.notes)
+    assert torch.equal(seeded.refit().outputs(found.train), seeded.outputs(found.train))
+
+
+def test_a_fit_that_stops_early_is_said_once() -> None:
+    net = MLPClassifier((3,), max_iter=3, random_state=0, early_stopping=True)
+    with pytest.warns(Warning, match="Maximum iterations"):
+        found = model(net)
+    with pytest.warns(NotConvergedWarning, match="Got one that stopped early"):
+        found.refit()
+    found.refit()
+
+
+def test_several_labels_of_a_row() -> None:
+    x, y = wine()
+    labels = np.stack([y == "red", x[:, 0] > 0], 1).astype(int)
+    for chain in (ClassifierChain, MultiOutputClassifier):
+        estimator = chain(LogisticRegression(random_state=0)).fit(x, labels)
+        found = whence.from_sklearn(estimator, x, labels)
+        outputs = found.outputs(found.train)
+        assert outputs.shape == (60, 2)
+        assert np.array_equal(outputs > 0, estimator.predict(x) > 0)
+        assert found.outputs(found.examples((x[0], labels[0]))).shape == (1, 2)
+        assert len(found.loss(outputs, found.train.targets)) == 60
+
+
+def test_texts_and_frames() -> None:
+    texts = [f"good fine {i % 3}" if i % 2 else f"bad poor {i % 3}" for i in range(20)]
+    labels = np.arange(20) % 2
+    pipe = make_pipeline(CountVectorizer(token_pattern=r"\S+"), ComplementNB())
+    found = whence.from_sklearn(pipe.fit(texts, labels), texts, labels)
+    assert isinstance(found, Estimator)
+    assert whence.explain(found, (texts[:1], labels[:1]), k=2, method=whence.Retrained(fits=20))
+    frame = pd.DataFrame({"color": ["red", "blue"] * 10, "size": np.arange(20.0)})
+    frame.index = [f"row {i}" for i in range(20)]
+    tabular = make_pipeline(OneHotEncoder(handle_unknown="ignore"), SVR())
+    table = whence.from_sklearn(tabular.fit(frame, labels), frame, labels)
+    assert table.train.ids[3] == "row 3"
+    turned = frame[["size", "color"]]
+    found_rows = table.outputs(table.examples((turned, labels)))
+    assert torch.equal(found_rows, table.outputs(table.train))
+
+
+def test_options_without_an_exact_treatment_are_accepted_with_a_note() -> None:
+    x, y = load_diabetes(return_X_y=True)
+    found = whence.from_sklearn(LinearRegression(positive=True).fit(x, y), x, y)
+    assert isinstance(found, Estimator)
+    assert any("Got positive=True" in note for note in found.notes)
+
+
+class Transformer(BaseEstimator):  # type: ignore[misc]
+    def fit(self, x: Floats, y: Any = None) -> Transformer:
+        self.done_ = True
+        return self
+
+    def transform(self, x: Floats) -> Floats:
+        return x
+
+
+class Broken(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    def fit(self, x: Floats, y: NDArray[Any]) -> Broken:
+        if len(x) < 60:
+            raise ValueError("more rows, please")
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict(self, x: Floats) -> NDArray[Any]:
+        return np.full(len(x), self.classes_[0])
+
+
+class LGBMRanker(Transformer):
+    def predict(self, x: Floats) -> Floats:
+        return x[:, 0]
+
+
+def search() -> GridSearchCV:
+    return GridSearchCV(LogisticRegression(), {"C": [1.0]}, refit=False, cv=2)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "error", "message"),
+    [
+        (SVR(), NotFitted, r"Got SVR before .fit"),
+        (Ridge, NotFitted, r"Got the class Ridge itself"),
+        (object(), UnsupportedModel, r"Got object. For a torch module use whence.from_torch"),
+        (Transformer().fit(wine()[0]), UnsupportedModel, r"Put it into a Pipeline"),
+        (LGBMRanker().fit(wine()[0]), UnsupportedModel, r"which ranks the rows of a group"),
+        (IsolationForest(n_estimators=2).fit(wine()[0]), UnsupportedModel, r"Fit a regression to"),
+        (search().fit(*wine()), UnsupportedModel, r"refit=False.*set_params\(\*\*\{'C': 1.0\}\)"),
+        (search(), NotFitted, r"Got GridSearchCV before .fit"),
+    ],
+)
+def test_what_cannot_be_used(estimator: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        whence.from_sklearn(estimator, *wine())
+
+
+def test_bad_data() -> None:
+    x, y = wine()
+    found = model(vote())
+    with pytest.raises(InvalidInput, match="one target per row"):
+        whence.from_sklearn(found.fitted, x, y[:-1])
+    with pytest.raises(InvalidInput, match=r"labels among 'red'.*Got 'blue'"):
+        found.examples((x[:1], ["blue"]))
+    with pytest.raises(InvalidInput, match=r"5 columns.*Got 4"):
+        found.examples((x[:1, :4], y[:1]))
+    with pytest.raises(InvalidInput, match="pair"):
+        found.examples(x)  # type: ignore[arg-type]
+    broken = model(Broken())
+    with pytest.raises(InvalidInput, match=r"fit on 59 of 60 training rows. Got: more rows"):
+        broken.refit(torch.cat([torch.zeros(1), torch.ones(59)]))
+
+
+@pytest.mark.slow
+def test_workers_give_the_same_fits() -> None:
+    one, two = model(vote()), model(vote(), workers=2)
+    weights = torch.ones(3, 60)
+    weights[torch.arange(3), torch.arange(3)] = 0
+    for a, b in zip(one.refits(weights), two.refits(weights), strict=True):
+        assert torch.equal(a.outputs(one.train), b.outputs(two.train))
+
+
+def test_every_use_takes_it(tmp_path: Path) -> None:
+    x, y = wine()
+    found = model(vote())
+    method = whence.Retrained(fits=20)
+    explanation = whence.explain(found, (x[:1], y[:1]), k=2, method=method)
+    assert explanation.report(tmp_path / "why.html", verify=0).stat().st_size > 1000
+    errors = whence.find_label_errors(found, k=2)
+    assert sorted(errors.ranking) == list(range(60))
+    assert whence.group_effect(found, [1, 2], (x[:2], y[:2]), method=method).shape == (2,)

@@ -1,0 +1,110 @@
+"""The estimators used most: each is accepted, and a refit is what its own library's fit gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import whence
+from tests.models_table import CASES, PAGE, accepted, fitted, held, written
+from whence.adapters.anything import Estimator
+from whence.adapters.neighbors import Neighbors
+from whence.errors import UnsupportedModel
+from whence.objective.objective import Objective
+from whence.objective.trained import Trained
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::sklearn.exceptions.ConvergenceWarning", "ignore::whence.errors.NotConvergedWarning"
+)
+
+_REFUSED = ("IsolationForest", "KMeans")
+_ACCEPTED = [name for name in CASES if name not in _REFUSED]
+_CONVEX = [
+    "LinearRegression",
+    "Ridge",
+    "RidgeCV",
+    "Lasso",
+    "LassoCV",
+    "ElasticNet",
+    "BayesianRidge",
+    "HuberRegressor",
+    "PoissonRegressor",
+    "LogisticRegression",
+    "LogisticRegressionCV",
+    "SGDClassifier",
+    "LinearSVC",
+    "SVC",
+    "KernelRidge",
+    "GaussianProcessRegressor",
+    "GridSearchCV",
+    "RandomizedSearchCV",
+    "OneVsRestClassifier",
+    "MultiOutputRegressor",
+]
+# Its own fit ends before the minimum, or gives back an answer that is rounded.
+_LOOSE = {"SGDClassifier": 1e-4, "HuberRegressor": 1e-3, "SVC": 1e-4, "LogisticRegressionCV": 1e-5}
+
+
+def own_answer(estimator: Any, x: NDArray[np.float64], least: float) -> NDArray[np.float64]:
+    """What the user's own library says of rows: probabilities, decision values or numbers."""
+    if hasattr(estimator, "predict_proba"):
+        shares = np.maximum(estimator.predict_proba(x), least)
+        return np.asarray(shares / shares.sum(1, keepdims=True))
+    if hasattr(estimator, "decision_function"):
+        return np.asarray(estimator.decision_function(x)).reshape(len(x), -1)
+    return np.asarray(estimator.predict(x)).reshape(len(x), -1)
+
+
+def answer(model: Trained, estimator: Any, queries: Any) -> NDArray[np.float64]:
+    """What whence's model says of the same rows, in the same terms."""
+    outputs = model.outputs(queries)
+    if hasattr(estimator, "predict_proba"):
+        shares = model.loss.probabilities(outputs)
+        assert shares is not None
+        return np.asarray(shares)
+    if model.loss.regresses and queries.targets.ndim == 1:
+        return np.asarray(model.loss.prediction(outputs, queries.targets)).reshape(-1, 1)
+    return np.asarray(outputs)
+
+
+@pytest.mark.parametrize("name", _ACCEPTED)
+def test_a_refit_is_the_own_fit_of_the_library(name: str) -> None:
+    fit, model = fitted(name), accepted(name)
+    assert isinstance(model, Trained)
+    queries = model.examples(fit.queries)
+    weights = model.weights.clone()
+    weights[[3, 7, 20]] = 0
+    kept = weights.numpy() > 0
+    again = held(fit.estimator).fit(fit.x[kept], fit.y[kept])
+    least = 1 / (2 * len(fit.x)) if isinstance(model, Estimator | Neighbors) else 0
+    expected = own_answer(again, fit.queries[0], least)
+    found = answer(model.refit(weights), again, queries)
+    trees = "Tree" in name or "Forest" in name or "Boost" in name  # shares with 1/(2n) added
+    tolerance = 0.05 if trees and model.classes else _LOOSE.get(name, 1e-6)
+    assert np.abs(found - expected).max() < tolerance
+
+
+@pytest.mark.parametrize("name", _CONVEX)
+def test_the_refined_order_is_removal(name: str) -> None:
+    fit, model = fitted(name), accepted(name)
+    assert isinstance(model, Objective)
+    assert model.convex
+    where = np.arange(0, 80, 9)
+    predicted = whence.influence(model, fit.queries, order="refined", indices=where).values
+    actual = whence.leave_one_out(model, where, fit.queries)
+    assert np.corrcoef(predicted.ravel(), actual.ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("name", _REFUSED)
+def test_what_is_refused_has_a_way_out(name: str) -> None:
+    error = accepted(name)
+    assert isinstance(error, UnsupportedModel)
+    assert "Fit a " in str(error)
+
+
+def test_the_documentation_has_the_table() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert written(page) == page, "run python -m tests.models_table"
