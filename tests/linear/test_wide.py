@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -43,6 +44,15 @@ def test_coordinates_are_made_once_and_not_before_they_are_asked_for() -> None:
     assert repr(narrow.train) == "<LinearExamples of 20 examples>"
     assert len(objective.params) == len(narrow.params) <= 21
     assert objective.train.features.shape == narrow.train.features.shape
+    assert made == [1]
+
+
+def test_copies_share_the_coordinates() -> None:
+    objective, _, made = wide()
+    query = (np.ones((2, 50)), np.ones(2))
+    whence.influence(objective, query)  # asks the twin that the cache owns
+    assert copy.copy(objective).params is objective.params
+    assert objective.reweighted(objective.weights).train is objective.train
     assert made == [1]
 
 
