@@ -186,7 +186,6 @@ def _bad(tmp_path: Path, kind: str) -> Path:
         "only target": b"y\n1\n0\n",
         "no target": b"a,b\n1,1\n2,0\n",
         "ragged": b"a,y\n1,1\n2,0,7,8\n",
-        "empty column": b"a,b,y\n1,,1\n2,,0\n3,,1\n4,,0\n",
     }[kind]
     path.write_bytes(content)
     return path
@@ -208,7 +207,6 @@ def _bad(tmp_path: Path, kind: str) -> Path:
         ("only target", "columns beside the target"),
         ("no target", "Got a table with the columns a, b"),
         ("ragged", "number of cells per row"),
-        ("empty column", "Got none in 'b'"),
     ],
 )
 def test_bad_files_get_a_sentence(run: Run, tmp_path: Path, kind: str, message: str) -> None:

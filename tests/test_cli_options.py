@@ -141,14 +141,18 @@ def test_bare_whence_shows_help(run: Run) -> None:
     assert "label-errors" in out
 
 
+_MEASURES = ["loss", "margin", "prediction", "probability"]
+
+
 @pytest.mark.parametrize(
     ("line", "choices"),
     [
         ("whence influence train.csv --order ", ["first", "newton", "refined"]),
         ("whence influence train.csv --measure ", ["loss", "margin", "probability"]),
-        ("whence explain train.csv --measure ", ["loss", "margin", "probability"]),
-        ("whence report train.csv --measure p", ["probability"]),
-        ("whence label-errors t.csv --method ", ["held_out_loss", "loss", "self_influence"]),
+        ("whence explain train.csv --measure ", _MEASURES),
+        ("whence report train.csv --measure p", ["prediction", "probability"]),
+        ("whence label-errors t.csv --method self", ["self_influence"]),
+        ("whence label-errors t.csv --method tr", ["tracin", "trak"]),
         ("whence label-errors t.csv --penalty ", ["best", "fitted"]),
     ],
 )
@@ -197,28 +201,35 @@ def test_json_says_what_the_model_says(
 
 
 def test_the_words_follow_the_measure(run: Run, folder: Path) -> None:
-    def helpful(measure: str) -> set[str]:
+    def sides(measure: str) -> dict[str, set[str]]:
         options = ("-t", "y", "--row", 7, "-k", 4, "--measure", measure)
         code, out, _ = run("influence", folder / _TABLE, *options)
         assert code == 0
-        lines = [line.split() for line in out.splitlines() if line.endswith("helpful")]
+        lines = [line.split() for line in out.splitlines() if "pushes to" in line]
         assert {line[2] for line in lines} == {"nats" if measure == "loss" else measure}
-        return {line[0] for line in lines}
+        ends = {line[-1] for line in lines}
+        assert len(ends) == 2
+        return {end: {line[0] for line in lines if line[-1] == end} for end in ends}
 
-    # Both are functions of the one probability of the label, so that first orders agree.
-    assert helpful("loss") == helpful("probability") == helpful("margin")
+    # All are functions of the one probability of the label, so that first orders agree.
+    assert sides("loss") == sides("probability") == sides("margin")
 
 
 def test_json_of_a_quantity(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    code, out, _ = run("explain", _FUNCTION, "--row", 5, "-k", 2, "--json")
+    options = ("--row", 5, "-k", 2, "--json")
+    code, out, _ = run("explain", _FUNCTION, *options)
     assert code == 0
     found = json.loads(out)
     _, y = load_diabetes(return_X_y=True)
     assert found["label"] == y[5]
     assert isinstance(found["prediction"], float)
     assert found["probability"] is None
-    assert found["value"] == pytest.approx((found["prediction"] - y[5]) ** 2 / 2)
+    assert (found["measure"], found["value"]) == ("prediction", found["prediction"])
+    code, out, _ = run("explain", _FUNCTION, *options, "--measure", "loss")
+    assert code == 0
+    half_square = (found["prediction"] - y[5]) ** 2 / 2
+    assert json.loads(out)["value"] == pytest.approx(half_square)
 
 
 def test_json_of_an_image_without_a_label(run: Run, folder: Path) -> None:

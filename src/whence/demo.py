@@ -11,7 +11,8 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from whence.adapters.sklearn import from_sklearn
-from whence.applications.explain import Explanation, explain
+from whence.applications.explain import explain
+from whence.applications.explanation import Explanation
 from whence.evaluation.agreement import Agreement
 
 _RETRAINED = 50

@@ -408,15 +408,18 @@ def test_options_without_an_exact_treatment(estimator: Any, message: str) -> Non
     assert any(message in note for note in accepted.notes)
 
 
-def test_collinear_columns_without_a_penalty_change_no_prediction() -> None:
+def test_collinear_columns_without_a_penalty_have_unique_predictions() -> None:
     x, y = data("numbers")
-    twice = np.hstack([x, x[:, :1]])
-    once = whence.from_sklearn(LinearRegression().fit(x, y), x, y)
-    objective = whence.from_sklearn(LinearRegression().fit(twice, y), twice, y)
-    expected = whence.influence(once, (x[:1], y[:1])).values
-    found = whence.influence(objective, (twice[:1], y[:1]))
-    np.testing.assert_allclose(found.values, expected, rtol=1e-6)
-    assert any("single parameters are not" in note for note in found.diagnostics.notes)
+    twice, query = np.hstack([x, x[:, :1]]), (x[:3] + 0.1, y[:3])
+    query_twice = np.hstack([query[0], query[0][:, :1]]), query[1]
+    single = whence.from_sklearn(LinearRegression().fit(x, y), x, y)
+    double = whence.from_sklearn(LinearRegression().fit(twice, y), twice, y)
+    for order in ("first", "newton"):
+        found = whence.influence(double, query_twice, order=order)  # type: ignore[arg-type]
+        expected = whence.influence(single, query, order=order)  # type: ignore[arg-type]
+        np.testing.assert_allclose(found.values, expected.values, rtol=1e-6, atol=1e-9)
+    actual = whence.leave_one_out(double, [3, 7], query_twice)
+    np.testing.assert_allclose(actual, whence.leave_one_out(single, [3, 7], query), atol=1e-8)
 
 
 def test_default_fits_of_scikit_learn_do_not_warn() -> None:

@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler, scale
 from sklearn.svm import LinearSVC
 
 import whence
-from whence.applications.explain import Explanation
+from whence.applications.explanation import Explanation
 from whence.errors import InvalidInput, UnsupportedModel
 
 

@@ -12,7 +12,7 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 import whence
-from whence.applications.explain import Explanation
+from whence.applications.explanation import Explanation
 from whence.errors import InvalidInput
 
 mpl.use("Agg")

@@ -129,11 +129,9 @@ class Fitted:
         """
         kept = self.kept if kept is None else kept
         rows = self.rows if rows is None else rows
-        weights = (
-            self.weights
-            if sample is None
-            else replace(self.weights, sample=torch.from_numpy(sample))
-        )
+        weights = self.weights
+        if sample is not None:
+            weights = replace(weights, sample=torch.from_numpy(sample))
         if labels is None:
             labels = self.labels
         elif self.classes is not None:

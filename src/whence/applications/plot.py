@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from whence.applications.explain import Explanation
+from whence.applications.explanation import Explanation
 from whence.errors import InvalidInput
 from whence.evaluation.agreement import Agreement
 from whence.evaluation.figure import axes

@@ -17,7 +17,7 @@ import typer
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from whence.applications.explain import Explanation
+    from whence.applications.explanation import Explanation
     from whence.cli.sources import Chosen
     from whence.objective.trained import Trained
     from whence.sources.entry import Source

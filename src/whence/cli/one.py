@@ -113,7 +113,8 @@ def influence(
         raise typer.BadParameter("--order is one of influence's own: leave out --method")
     found = source.load(**one(row, image))
     scorer = method_of(method) or Influence(order=order)
-    scores = scorer.fit(found.objective).scores(found.queries, measure=measure)
+    attribution = scorer.fit(found.objective)
+    scores = attribution.scores(found.queries, measure=measure)
     top, bottom = scores.top(k), scores.bottom(k)
     if as_json:
         ends = (
@@ -125,11 +126,14 @@ def influence(
         print_json({"notes": found.notes, **judged(found), **answer})
         return
     say((*found.notes, *judgement(found)))
-    quantity = quantity_of(found.objective, found.objective.examples(found.queries), measure)
+    queries = found.objective.examples(found.queries)
+    quantity = quantity_of(found.objective, queries, measure, unit=attribution.unit)
+    unit = (measure == "loss" and found.objective.loss.unit) or measure
+    unit = "" if attribution.unit else f" {unit}"  # relative scores: the phrase names what they are
     phrases = quantity.phrases if quantity.rising else quantity.phrases[::-1]
     for phrase, ranking in zip(phrases[::-1], (top, bottom), strict=True):
         for name, value in ranking:
-            typer.echo(f"{name!s:>12}  {value:+.5f}  pushes {phrase}")
+            typer.echo(f"{name!s:>12}  {value:+.5f}{unit}  pushes {phrase}")
     typer.echo(scores.diagnostics)
 
 

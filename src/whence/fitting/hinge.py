@@ -16,22 +16,18 @@ checked on all rows, and a row that would have crossed the margin joins the ones
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.errors import UnsupportedModel, warn_user
-from whence.fitting.active_set import Box, Face, Floats, empty_face, walk
-from whence.linear.features import Features
+from whence.errors import UnsupportedModel
+from whence.fitting.active_set import Floats
+from whence.fitting.machine import Machine, Rows, machine, signs_of
 from whence.linear.objective import LinearObjective
 from whence.objective.derived_losses import OneVersusRest
 from whence.objective.losses import Loss, SmoothHinge
-from whence.tiles import tiles
-
-Rows = NDArray[np.intp]
 
 _TOLERANCE = 1e-10  # violation of the optimality conditions, in units of the margin
 _NEAR = 2048  # rows near the margin whose products are kept
@@ -68,7 +64,7 @@ class HingeFit:
     """
 
     objective: LinearObjective
-    machines: tuple[_Machine, ...]
+    machines: tuple[Machine, ...]
 
     def without(self, indices: Rows) -> Tensor:
         """Return θ̂₋ᵢ − θ̂ for each example removed alone, [p, k].
@@ -152,270 +148,19 @@ def fit_hinge(objective: LinearObjective) -> HingeFit:
             f"Got {objective.trained_loss}. Use whence.fitting.newton."
         )
     costs = _costs(objective)
-    machines = tuple(_machine(objective, a, costs[a]) for a in range(objective.c))
+    machines = tuple(machine(objective, a, costs[a]) for a in range(objective.c))
     params = _flat([machine.theta[:, None] for machine in machines], objective.constant is not None)
     return HingeFit(objective=objective.at(params[:, 0].to(objective.params)), machines=machines)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _Machine:
-    """One output at its minimum: β of all rows, and the rows near the margin as a face.
-
-    The intercept b·constant is either part of X diag(1/l2) Xᵀ, or the multiplier of Σ β = 0.
-    """
-
-    features: Features
-    constant: float | None
-    scale: Floats  # 1/l2 of each coefficient, 0 where it may not move, [d]
-    intercept_scale: float | None  # 1/l2 of the intercept; None where it has no penalty
-    slope: Floats  # [d]
-    signs: Floats  # y, [n]
-    cost: Floats  # C, [n]
-    beta: Floats  # [n]
-    near: Rows  # [m]
-    gram: Floats  # X diag(1/l2) Xᵀ of the near rows, [m, m]
-    face: Face  # over the near rows
-    gradient: Floats  # f without its free intercept, less y, [n]
-
-    @property
-    def free_intercept(self) -> bool:
-        """Whether there is an intercept without a penalty."""
-        return self.constant is not None and self.intercept_scale is None
-
-    @property
-    def theta(self) -> Floats:
-        """W, and b where there is an intercept, [d] or [d + 1]."""
-        return self._theta(self.beta[:, None], np.array([self.face.multiplier]), self.slope)[:, 0]
-
-    def without(self, indices: Rows) -> Floats:
-        """Return the change of θ for each row removed alone, [d or d + 1, k]."""
-        width = len(self.scale) + (self.constant is not None)
-        changes = np.zeros((width, len(indices)))
-        # With nothing free the intercept is the middle of an interval that any row may bound.
-        all_matter = self.free_intercept and not len(self.face.free)
-        matter = np.flatnonzero((self.beta[indices] != 0) | all_matter)
-        machine = self
-        for tile in tiles(len(matter), budget=_TILE):
-            columns = matter[tile]
-            changes[:, columns], machine = machine._remove(indices[columns])
-        return changes
-
-    def _remove(self, rows: Rows) -> tuple[Floats, _Machine]:
-        """Return the changes of θ, and the machine with what it learned about nearness."""
-        cross = self._products(self.near, rows)
-        moved = np.zeros((len(self.near), len(rows)))
-        levels = np.empty(len(rows))
-        for column, row in enumerate(rows):
-            face = self._walk_without(row, cross[:, column])
-            moved[:, column] = face.beta - self.face.beta
-            levels[column] = face.multiplier
-        touched = np.union1d(self.near, rows)
-        change = np.zeros((len(touched), len(rows)))
-        change[np.searchsorted(touched, self.near)] = moved
-        change[np.searchsorted(touched, rows), np.arange(len(rows))] = -self.beta[rows]
-        deltas = self._theta(change, levels - self.face.multiplier, None, touched)
-        beta = np.repeat(self.beta[:, None], len(rows), 1)
-        beta[touched] += change
-        gradient = self.gradient[:, None] + self._forward(deltas, intercept=not self.free_intercept)
-        violation = self._violations(gradient + levels, beta, self.cost[:, None])
-        violation[rows, np.arange(len(rows))] = 0
-        worst = violation.max(0)
-        wrong = np.flatnonzero(worst > _TOLERANCE)
-        if not len(wrong):
-            return deltas, self
-        machine = self._joined(violation[:, wrong].max(1))
-        for column in wrong.tolist():
-            cost = self.cost.copy()
-            cost[rows[column]] = 0
-            deltas[:, column] = machine.reweighted(cost).theta - self.theta
-        return deltas, machine
-
-    def _walk_without(self, row: int, products: Floats) -> Face:
-        """Return the face without a row; `products` are its with the near rows, [m]."""
-        beta, cost = self.face.beta.copy(), self.cost[self.near]
-        gradient = self.face.gradient - products * self.beta[row]
-        total = None if self.face_total is None else self.face_total
-        at = np.flatnonzero(self.near == row)
-        beta[at] = 0
-        cost[at] = 0
-        if total is not None and not len(at):
-            total += float(self.beta[row])
-        start = replace(self.face, beta=beta, gradient=gradient)
-        return walk(
-            self.gram, _box(self.signs[self.near], cost, total), start, tolerance=0.1 * _TOLERANCE
-        )
-
-    @property
-    def face_total(self) -> float | None:
-        """What the near β sum to, or `None` where they need not."""
-        return -float(np.delete(self.beta, self.near).sum()) if self.free_intercept else None
-
-    def reweighted(self, cost: Floats) -> _Machine:
-        """Return the minimum with other costs, [n]."""
-        high = np.abs(self.beta) >= self.cost
-        beta = np.where(high, self.signs * cost, self.signs * np.minimum(np.abs(self.beta), cost))
-        return replace(self, cost=cost, beta=beta)._settled(None)
-
-    def _settled(self, candidates: Rows | None) -> _Machine:
-        """Return the minimum from where β is: walk, check all rows, let some join, repeat."""
-        machine, previous = self, np.inf
-        for _ in range(_ROUNDS):
-            machine = machine._walked(candidates)
-            candidates = None
-            violation = machine._violations(
-                machine.gradient + machine.face.multiplier, machine.beta, machine.cost
-            )
-            worst = float(violation.max(initial=0.0))
-            outside = violation > _TOLERANCE
-            outside[machine.near] = False
-            if worst <= _TOLERANCE or (not outside.any() and worst >= 0.5 * previous):
-                break
-            previous = np.inf if outside.any() else worst
-            machine = machine._joined(violation)
-        if worst > _TOLERANCE:
-            warn_user(
-                f"Expected margins exact to {_TOLERANCE:.0e}. Got {worst:.1e}. "
-                "Scale the features to similar ranges, or accept the stated accuracy."
-            )
-        return machine
-
-    def _walked(self, candidates: Rows | None) -> _Machine:
-        """Return the minimum over the near rows, the others kept, with a fresh gradient."""
-        fresh = self._gradient()
-        start = replace(self.face, beta=self.beta[self.near], gradient=fresh[self.near])
-        box = _box(self.signs[self.near], self.cost[self.near], self.face_total)
-        face = walk(self.gram, box, start, candidates=candidates, tolerance=0.1 * _TOLERANCE)
-        beta = self.beta.copy()
-        beta[self.near] = face.beta
-        machine = replace(self, beta=beta, face=face)
-        return replace(machine, gradient=machine._gradient())
-
-    def _joined(self, violation: Floats) -> _Machine:
-        """Return the machine with the rows that violate most, [n], among the near ones."""
-        violation = violation.copy()
-        violation[self.near] = 0
-        worst = np.argsort(-violation, kind="stable")[:_JOINING]
-        new = worst[violation[worst] > _TOLERANCE]
-        if not len(new):
-            return self
-        near = np.concatenate([self.near, new])
-        m = len(self.near)
-        gram = np.empty((len(near), len(near)))
-        gram[:m, :m] = self.gram
-        gram[:, m:] = self._products(near, new)
-        gram[m:, :m] = gram[:m, m:].T
-        face = replace(self.face, beta=self.beta[near], gradient=self.gradient[near])
-        return replace(self, near=near, gram=gram, face=face)
-
-    def _violations(self, slope: Floats, beta: Floats, cost: Floats) -> Floats:
-        """Return by how far rows are on the wrong side of the margin, shaped as f − y."""
-        signs = self.signs if slope.ndim == 1 else self.signs[:, None]
-        beyond, alpha = signs * slope, signs * beta
-        return np.maximum(np.where(alpha < cost, -beyond, 0), np.where(alpha > 0, beyond, 0))
-
-    def _gradient(self) -> Floats:
-        """Return f without its free intercept, less y, [n]."""
-        theta = self._theta(self.beta[:, None], np.zeros(1), self.slope)
-        return self._forward(theta, intercept=not self.free_intercept)[:, 0] - self.signs
-
-    def _theta(
-        self, beta: Floats, levels: Floats, slope: Floats | None, rows: Rows | None = None
-    ) -> Floats:
-        """Return θ for β [b, k] of the named rows and the free intercepts [k] in f."""
-        features = self.features if rows is None else self.features.rows(rows)
-        sums: Floats = features.rmatmul(torch.from_numpy(np.ascontiguousarray(beta))).numpy()
-        if slope is not None:
-            sums = sums - slope[:, None]
-        coef: Floats = self.scale[:, None] * sums
-        if self.constant is None:
-            return coef
-        if self.intercept_scale is None:
-            return np.vstack([coef, levels / self.constant])
-        return np.vstack([coef, self.intercept_scale * self.constant * beta.sum(0)])
-
-    def _forward(self, theta: Floats, *, intercept: bool) -> Floats:
-        """Return X W, with b·constant if asked, [n, k]."""
-        coef = np.ascontiguousarray(theta[: len(self.scale)])
-        outputs: Floats = self.features.matmul(torch.from_numpy(coef)).numpy()
-        if self.constant is not None and intercept:
-            outputs = outputs + self.constant * theta[-1]
-        return outputs
-
-    def _products(self, rows: Rows, others: Rows) -> Floats:
-        """Return X diag(1/l2) Xᵀ between rows, [a, b]; dense rows only in blocks."""
-        left = self.features.rows(rows)
-        products = np.empty((len(rows), len(others)))
-        for tile in tiles(len(others), budget=_TILE):
-            block = self.features.rows(others[tile]).dense().numpy()
-            scaled = np.ascontiguousarray((block * self.scale).T)
-            products[:, tile] = left.matmul(torch.from_numpy(scaled)).numpy()
-        if self.constant is not None and self.intercept_scale is not None:
-            products += self.intercept_scale * self.constant**2
-        return products
-
-
-def _machine(objective: LinearObjective, a: int, cost: Floats) -> _Machine:
-    """Return output a at its minimum, from θ̂."""
-    features, constant = objective.train.features, objective.constant
-    d, n = features.shape[1], len(objective.train)
-    coef = slice(a * d, (a + 1) * d)
-    l2 = objective.l2.double().numpy()
-    movable = np.ones(len(l2), dtype=bool) if objective.free is None else objective.free.numpy()
-    if (l2[coef] <= 0).any():
-        raise UnsupportedModel(
-            "Expected a penalty on every coefficient of a hinge model. Got none on some: the "
-            "minimum need not be unique. Fit with an l2 penalty."
-        )
-    intercept_l2 = float(l2[objective.c * d + a]) if constant is not None else 0.0
-    outputs = objective.outputs(objective.train)[:, a].double().numpy()
-    signs = _signs(objective)[a]
-    margins = signs * outputs
-    near = np.sort(np.argsort(np.abs(margins - 1), kind="stable")[:_NEAR])
-    beta = signs * np.where(margins < 1, cost, 0.0)
-    candidates = np.flatnonzero((np.abs(margins[near] - 1) < _BAND) & (cost[near] > 0))
-    beta[near[candidates]] = signs[near[candidates]] * cost[near[candidates]] / 2
-    slope = np.zeros(d) if objective.slope is None else objective.slope[coef].double().numpy()
-    empty = np.empty((0, 0))
-    machine = _Machine(
-        features=features,
-        constant=constant,
-        scale=movable[coef] / l2[coef],
-        intercept_scale=1 / intercept_l2 if intercept_l2 > 0 else None,
-        slope=slope,
-        signs=signs,
-        cost=cost,
-        beta=beta,
-        near=near,
-        gram=empty,
-        face=empty_face(beta[near], np.zeros(len(near))),
-        gradient=np.zeros(n),
-    )
-    machine = replace(machine, gram=machine._products(near, near))
-    return machine._settled(candidates)
-
-
-def _signs(objective: LinearObjective) -> Floats:
-    """Return y = ±1 of each example for each output, [c, n]."""
-    targets = objective.train.targets.numpy()
-    if not isinstance(objective.trained_loss, OneVersusRest):
-        return np.where(targets.reshape(1, -1) > 0, 1.0, -1.0)
-    return np.where(targets[None, :] == np.arange(objective.c)[:, None], 1.0, -1.0)
-
-
 def _costs(objective: LinearObjective) -> Floats:
     """Return C = w v/n of each example for each output, [c, n]."""
-    signs = _signs(objective)
+    signs = signs_of(objective)
     costs = np.repeat(objective.weights.double().numpy()[None, :] / signs.shape[1], len(signs), 0)
     loss = objective.trained_loss
     if isinstance(loss, OneVersusRest) and loss.positive_weights:
         costs = np.where(signs > 0, np.array(loss.positive_weights)[:, None] * costs, costs)
     return costs
-
-
-def _box(signs: Floats, cost: Floats, total: float | None) -> Box:
-    """Return 0 <= yβ <= C."""
-    bound = signs * cost
-    return Box(low=np.minimum(bound, 0), high=np.maximum(bound, 0), total=total)
 
 
 def _flat(columns: list[Floats], intercept: bool) -> Tensor:

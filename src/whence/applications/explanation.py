@@ -1,0 +1,319 @@
+"""An explanation: the training examples behind one prediction, and the proof."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from whence.applications.firmness import firmness, is_cheap
+from whence.errors import InvalidInput
+from whence.evaluation.agreement import Agreement, agreement
+from whence.methods.expected_removal import expected_removals
+from whence.methods.leave_one_out import leave_one_out
+from whence.methods.method import Method
+from whence.methods.model_quality import ModelQuality, model_quality
+from whence.methods.prediction import MeasureLike
+from whence.objective.losses import measure_of
+from whence.objective.trained import Data, Examples, Trained
+from whence.pages import write
+from whence.result import Card, Result
+from whence.scores import Diagnostics, Scores
+from whence.views import printed
+from whence.views.explanation import Display, Explained, explanation_page
+from whence.views.quantity import Quantity, quantity_of
+from whence.views.sequences import Decode
+
+_CANDIDATES = 3  # candidates per example shown: the first order orders them only roughly
+_PARTS = 10  # random parts of the data over which a removal's mean effect is taken
+_VERIFIED = 20  # removals that a page of a convex model retrains
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What one training example does to the query.
+
+    Args:
+        id: The user's name of the example.
+        position: Its position in the training data.
+        effect: Predicted change of the query's measure if it is removed; nats for the loss.
+        first: The same before it was refined: of all examples, by the method asked for.
+    """
+
+    id: Any
+    position: int
+    effect: float
+    first: float
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Explanation(Result):
+    """The training examples behind one prediction, those that push it either way.
+
+    Args:
+        trained: The model.
+        query: The one query.
+        labeled: Whether its label is known; if not, it is what the model predicts.
+        method: What scores all training examples.
+        scores: Scores of all training examples, [1, n].
+        shown: Effects of the candidates, refined where the model is convex, [1, m].
+        sized: Whether the sizes of `shown` are to be trusted, and not only their order.
+        k: How many examples are shown on each side.
+        measure: What is predicted.
+        reason: Why the method was chosen, where the user named none; empty for influence.
+    """
+
+    trained: Trained
+    query: Examples
+    labeled: bool
+    method: Method
+    scores: Scores
+    shown: Scores
+    sized: bool
+    k: int
+    measure: MeasureLike
+    reason: str = ""
+
+    @property
+    def raising(self) -> tuple[Effect, ...]:
+        """The examples that push the quantity up, at most k: without them it would be lower."""
+        return self._side(1 if self.quantity.rising else -1)
+
+    @property
+    def lowering(self) -> tuple[Effect, ...]:
+        """The examples that push the quantity down, at most k: without them it would be higher."""
+        return self._side(-1 if self.quantity.rising else 1)
+
+    @property
+    def helpful(self) -> tuple[Effect, ...]:
+        """The examples that push to the query's label, at most k, the strongest first."""
+        return self.raising if self._raising_helps else self.lowering
+
+    @property
+    def harmful(self) -> tuple[Effect, ...]:
+        """The examples that push away from the query's label, at most k, the strongest first."""
+        return self.lowering if self._raising_helps else self.raising
+
+    @cached_property
+    def quantity(self) -> Quantity:
+        """How the measure is read: its name, its unit, and which way an example pushes."""
+        unit = self.method.fit(self.trained).unit
+        return quantity_of(self.trained, self.query, self.measure, unit=unit)
+
+    @property
+    def diagnostics(self) -> Diagnostics | None:
+        """How far the numbers can be trusted."""
+        return self.shown.diagnostics
+
+    @property
+    def quality(self) -> ModelQuality | None:
+        """How good the model is on what it has not seen, where that is quickly known."""
+        return model_quality(self.trained)
+
+    @cached_property
+    def value(self) -> float:
+        """The query's measure as it is."""
+        measure = measure_of(self.trained.loss, self.measure)
+        return float(measure(self.trained.outputs(self.query), self.query.targets)[0])
+
+    def verify(self, k: int = _VERIFIED, *, subsets: int | None = None) -> Agreement:
+        """Remove k examples one by one, retrain, and compare with what was predicted.
+
+        Those that are shown come first, then the other candidates, then all others; the strongest
+        of each first. Of a model whose fit jumps as one example goes, such as trees, a single
+        retraining is mostly noise: there the mean change over random parts of the data is compared
+        too, `.expected`.
+
+        Args:
+            k: How many removals to retrain.
+            subsets: Over how many random nine tenths of the data the mean change is taken; 0 for
+                none. If `None`, 10 for a model that jumps and none for another.
+
+        Returns:
+            Predicted against actual changes, with R and slope.
+
+        Raises:
+            InvalidInput: If k < 1, or subsets = 1.
+            UnsupportedModel: If the model cannot be trained again.
+
+        Cost:
+            k retrainings, and k + 1 more for each subset.
+        """
+        if k < 1:
+            raise InvalidInput(f"Expected k >= 1 removals to retrain. Got {k}.")
+        where = self._strongest(k)
+        measure, method = self.measure, self._showing
+        predicted = method.fit(self.trained).scores(self.query, measure=measure, indices=where)
+        actual = leave_one_out(self.trained, where, self.query, measure=measure)
+        ids = self.trained.train.ids[where]
+        found: Agreement = agreement(predicted.values.astype(np.float64), actual, ids, where)
+        parts = (_PARTS if self.trained.jumps else 0) if subsets is None else subsets
+        if not parts:
+            return found
+        quantity = measure_of(self.trained.trained_loss, measure)
+        expected = expected_removals(self.trained, where, self.query, quantity, subsets=parts)
+        return replace(found, expected=expected)
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        verify: int | None = None,
+        verification: Agreement | None = None,
+        held_out: Data | None = None,
+        image_shape: tuple[int, ...] | None = None,
+        texts: Sequence[str] | None = None,
+        query_text: str | None = None,
+        decode: Decode | None = None,
+        title: str | None = None,
+        query_name: str | None = None,
+        about: Sequence[str] = (),
+        command: str = "explanation.report(path)",
+    ) -> Path:
+        """Write the explanation as one self-contained HTML page.
+
+        Args:
+            path: The file; an existing one is replaced, whole or not at all.
+            verify: How many removals to retrain for the page; 0 retrains nothing. If `None`, 20 of
+                a convex model and none of another.
+            verification: A verification made before, instead of a new one.
+            held_out: (X, y) that the model was not fitted on, to say how good it is. If `None`, a
+                linear model is judged on training examples predicted without themselves.
+            image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
+            texts: The training examples as texts, [n], where the rows are made from texts.
+            query_text: The query as a text.
+            decode: From a list of token numbers to text, such as a tokenizer's decode, where the
+                inputs are tokens; the numbers are shown if `None`.
+            title: The heading; made of the answer if `None`.
+            query_name: What the query is called, such as "row 17".
+            about: Which data and model these are, a sentence each; the first stands on top.
+            command: What reproduces the page; shown at its end.
+
+        Returns:
+            The path.
+
+        Raises:
+            InvalidInput: If the path cannot be written, or image_shape or texts do not fit the
+                rows.
+            UnsupportedModel: If verify > 0 and the model cannot be trained again.
+
+        Cost:
+            The retrainings; of a convex model that is trained in less than a second, twenty more
+            without the strongest examples together.
+        """
+        n = len(self.trained.train)
+        if texts is not None and len(texts) != n:
+            raise InvalidInput(f"Expected {n} texts, one per training example. Got {len(texts)}.")
+        again = (_VERIFIED if self.trained.convex else 0) if verify is None else verify
+        if verification is None and again:
+            verification = self.verify(again)
+        page = explanation_page(
+            self._parts(),
+            verification,
+            firmness(self._parts(), self.scores) if again and is_cheap(self.trained) else None,
+            model_quality(self.trained, held_out),
+            Display(
+                image_shape=image_shape,
+                texts=texts,
+                query_text=query_text,
+                decode=decode,
+                title=title,
+                query_name=query_name,
+                about=about,
+                command=command,
+            ),
+        )
+        return write(page, path)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the shown examples as a frame: id, position, effect, first; largest first."""
+        effects = [asdict(effect) for effect in (*self.raising, *self.lowering)]
+        frame = pd.DataFrame(effects, columns=["id", "position", "effect", "first"])
+        return frame.sort_values("effect", ascending=False, kind="stable", ignore_index=True)
+
+    def __str__(self) -> str:
+        """Return the examples with what the answer would be without each, in words."""
+        return "\n".join(printed.lines(self._parts(), self.quality))
+
+    def card(self) -> Card:
+        """Return what the model says, and what the answer would be without each example."""
+        parts, quantity = self._parts(), self.quantity
+        last = printed.lines(parts, self.quality)[-1:]
+        return Card(
+            title=printed.said(parts),
+            facts={quantity.name: quantity.text(quantity.read(self.value), quantity.least)},
+            table=pd.DataFrame(printed.rows(parts)),
+            words=tuple(last if self.quality is not None else ()),
+        )
+
+    @property
+    def _raising_helps(self) -> bool:
+        """Whether examples that push the quantity up push to the label."""
+        target = self.query.targets[0] if self.labeled else None
+        return self.quantity.raising_helps(self.value, target)
+
+    @property
+    def _showing(self) -> Method:
+        """The method whose scores are shown."""
+        return shown_by(self.method, self.trained)
+
+    def _parts(self) -> Explained:
+        """Return what the page shows of this."""
+        words = self.shown.method
+        if words != self.scores.method:
+            words = f"Effects: {words}. Candidates: {self.scores.method}."
+        if self.reason:
+            words = f"{words}. {self.reason}"
+        return Explained(
+            trained=self.trained,
+            query=self.query,
+            labeled=self.labeled,
+            measure=self.measure,
+            quantity=self.quantity,
+            value=self.value,
+            method=self.method,
+            attribution=self.method.fit(self.trained),
+            raising=tuple((effect.position, effect.effect) for effect in self.raising),
+            lowering=tuple((effect.position, effect.effect) for effect in self.lowering),
+            sized=self.sized,
+            diagnostics=self.diagnostics,
+            words=words,
+            reason=self.reason,
+        )
+
+    def _strongest(self, k: int) -> NDArray[np.intp]:
+        """Return positions of k examples: those shown, other candidates, all others."""
+        shown = sorted((*self.raising, *self.lowering), key=lambda e: -abs(e.effect))
+        others = self.shown.largest(len(self.shown.positions)).positions[0]
+        rest = self.scores.largest(min(len(self.scores.positions), k)).positions[0]
+        order = dict.fromkeys([*(e.position for e in shown), *others.tolist(), *rest.tolist()])
+        return np.array(list(order)[:k], dtype=np.intp)
+
+    def _side(self, sign: int) -> tuple[Effect, ...]:
+        """Return the examples whose sign × effect is negative, the most negative first."""
+        effects, positions = self.shown.values[0], self.shown.positions
+        order = np.argsort(sign * effects, kind="stable")[: self.k]
+        place = {int(position): i for i, position in enumerate(self.scores.positions)}
+        first = self.scores.values[0]
+        return tuple(
+            Effect(
+                id=self.shown.train_ids[i : i + 1].tolist()[0],
+                position=int(positions[i]),
+                effect=float(effects[i]),
+                first=float(first[place[int(positions[i])]]),
+            )
+            for i in order
+            if sign * effects[i] < 0
+        )
+
+
+def shown_by(method: Method, trained: Trained) -> Method:
+    """Return the method whose scores are shown: refined where the model is convex."""
+    return (method.refined() if trained.convex else None) or method
