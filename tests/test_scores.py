@@ -77,6 +77,7 @@ def test_diagnostics_in_words() -> None:
     )
     assert "NOT converged" in text
     assert "not converged: finishing it changes as much as removing 2 typical" in text
+    assert "gradient norm 1.00e-03" in text
     assert "careful" in text
 
 

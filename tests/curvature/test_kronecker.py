@@ -288,14 +288,14 @@ def test_factors_that_overflow_name_their_module() -> None:
 
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
 @pytest.mark.parametrize("fisher", ["expected", "empirical", "sampled"])
-def test_passes_that_are_kept_give_the_same(
+def test_reused_passes_give_the_same(
     name: str, fisher: Fisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from whence.curvature import kronecker as module
 
     found = []
     for most in (0, 2**25):
-        monkeypatch.setattr(module, "_KEPT", most)
+        monkeypatch.setattr(module, "_REUSED", most)
         found.append(kronecker(objective_of(name), fisher=fisher).eigenvalues())
     torch.testing.assert_close(*found, rtol=0, atol=0)
 
@@ -330,10 +330,10 @@ def test_eigenvalues_from_rounded_products_are_those_of_exact_ones() -> None:
         others = factors.Others(objective, [])
         factors.add_second_moments(objective, several, others, objective.traced(draws), kind)
     assert any(not layer.one_position for layer in layers)
-    for exact, half in zip(layers, rounded, strict=True):
+    for exact, bf16 in zip(layers, rounded, strict=True):
         scale = float(exact.values.mean())
-        assert half.one_position == torch.equal(exact.values, half.values)
-        torch.testing.assert_close(half.values, exact.values, rtol=2e-2, atol=1e-2 * scale)
+        assert bf16.one_position == torch.equal(exact.values, bf16.values)
+        torch.testing.assert_close(bf16.values, exact.values, rtol=2e-2, atol=1e-2 * scale)
 
 
 @pytest.mark.parametrize("damping", [None, 0.05])

@@ -75,7 +75,7 @@ def test_held_columns_are_all_that_can_be_nonzero(features: Features) -> None:
     assert columns is None or not matrix().index_fill(1, columns, 0).any()
 
 
-def test_single_is_the_matrix_in_float32_without_its_zero_columns() -> None:
-    single = DenseFeatures(matrix()).in_float32()
-    assert single.kept.shape == (_N, _D - 3)
-    assert torch.equal(single.dense(), matrix().float())
+def test_in_float32_it_is_the_matrix_without_its_zero_columns() -> None:
+    narrow = DenseFeatures(matrix()).in_float32()
+    assert narrow.nonzero.shape == (_N, _D - 3)
+    assert torch.equal(narrow.dense(), matrix().float())

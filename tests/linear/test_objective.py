@@ -216,18 +216,18 @@ def test_float32_twin_has_the_same_products(name: str) -> None:
     x = objective.train.features.dense().clone()
     x[:, 2] = 0
     objective = replace(objective, train=examples(x, objective.train.targets))
-    single = objective.in_float32()
-    assert single is not None
-    assert single is objective.in_float32()
+    twin = objective.in_float32()
+    assert twin is not None
+    assert twin is objective.in_float32()
     close = {"rtol": 1e-4, "atol": 1e-5}
     v, w = random(len(objective.params), 3), random(_N, 3)
-    loss, exact, train = objective.loss, objective.train, single.train
+    loss, exact, train = objective.loss, objective.train, twin.train
     for narrow, wide in (
-        (single.dense_hessian(), hessian(objective)),
-        (single.hvp(v.float()), objective.hvp(v)),
-        (single.gradient_dot(train, loss, v.float()), objective.gradient_dot(exact, loss, v)),
+        (twin.dense_hessian(), hessian(objective)),
+        (twin.hvp(v.float()), objective.hvp(v)),
+        (twin.gradient_dot(train, loss, v.float()), objective.gradient_dot(exact, loss, v)),
         (
-            single.gradient_at(train, w.float(), v.float()),
+            twin.gradient_at(train, w.float(), v.float()),
             objective.gradient_at(exact, w, v),
         ),
     ):

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
 
 import whence
-from whence.sources.tables import fit_table, read_table
+from whence.sources.tables import default_model, fit_table, free_text, read_table
 
 
 def test_derivatives_in_the_users_columns_despite_missing_values(tmp_path: Path) -> None:
@@ -50,3 +52,40 @@ def test_flags_and_columns_that_say_nothing(tmp_path: Path) -> None:
     fitted = fit_table(table, hold_out=[3])
     explanation = whence.explain(fitted.objective, fitted.query([3]), k=2)
     assert explanation.verify(3).r > 0.99
+
+
+def test_free_text_is_read_by_its_words(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    words = {"ham": ["lunch", "meeting", "report"], "spam": ["prize", "winner", "offer"]}
+    plain = ["please", "about", "today", "monday", "there", "which", "would", "after", "other"]
+    labels = np.where(generator.random(60) < 0.4, "spam", "ham")
+    texts = [
+        " ".join([*generator.choice(plain, 6), *generator.choice(words[label], 2)])
+        for label in labels
+    ]
+    city = generator.choice(["Paris", "Rome"], 60)
+    frame = pd.DataFrame({"text": texts, "city": city, "label": labels})
+    frame.loc[5, "text"] = None
+    frame.to_csv(tmp_path / "mails.csv", index=False)
+    table = read_table(tmp_path / "mails.csv", "label")
+    assert free_text(table.X) == ["text"]  # a city is a level
+    assert "Free text is read by its words, none where missing: text." in table.notes
+    fitted = fit_table(table, hold_out=[7])
+    explanation = whence.explain(fitted.objective, fitted.query([7]), measure="loss", k=2)
+    rest, y = table.X.drop(index=7), table.y.drop(index=7)
+    model = default_model(table).set_params(logisticregression__tol=1e-10).fit(rest, y)
+    assert model.score(table.X, table.y) > 0.9  # one-hot texts would know the commonest label
+
+    def loss(model: Pipeline) -> float:
+        label = list(model.classes_).index(table.y[7])
+        return float(-np.log(model.predict_proba(table.X.loc[[7]])[0, label]))
+
+    strongest = explanation.to_frame().iloc[0]
+    again = clone(model).fit(rest.drop(index=strongest.id), y.drop(index=strongest.id))
+    assert strongest.effect == pytest.approx(loss(again) - loss(model), rel=1e-4)
+
+
+def test_a_list_of_names_is_not_free_text() -> None:
+    names = [f"{i} Main Street" for i in range(30)]
+    repeated = ["one of the few answers that people give"] * 30
+    assert free_text(pd.DataFrame({"a": names, "b": repeated, "c": range(30)})) == []

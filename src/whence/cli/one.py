@@ -54,7 +54,8 @@ def explain(
     """Say which training examples made the model say what it says of one.
 
     The default model is fitted on all but the one asked about. Tables: logistic regression for
-    labels, ridge for quantities, on standardized numbers and one-hot text, missing values imputed.
+    labels, ridge for quantities, on standardized numbers, one-hot levels and the words of free text
+    (TF-IDF), missing values imputed.
     Images: logistic regression on frozen features.
 
     Example: whence explain train.csv --target y --row 17 --output why.html

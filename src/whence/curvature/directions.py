@@ -1,4 +1,4 @@
-"""Directions of the outputs whose second moment is the curvature of the loss."""
+"""Columns of a square root of the loss Hessian in the outputs, or random samples of them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Fisher = Literal["expected", "sampled", "empirical"]
 @final
 @dataclass(frozen=True)
 class Directions:
-    """Directions u of the outputs with E uuᵀ = ∂²ℓ/∂f².
+    """Directions u in the outputs with E uuᵀ = ∂²ℓ/∂f².
 
     Args:
         loss: ℓ.
-        fisher: "expected" gives all of them, "sampled" one random one, "empirical" the loss's own
-            gradient.
-        seed: Of the random ones.
+        fisher: "expected" for all columns of a square root of the loss Hessian, "sampled" for one
+            random direction per example, "empirical" for the gradient of the loss.
+        seed: Of the random directions.
     """
 
     loss: Loss

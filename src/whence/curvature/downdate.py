@@ -80,8 +80,8 @@ def downdated(inverse: LinearOperator, U: Tensor, signs: Tensor, least: float) -
     """
     B = inverse.matmat(U)
     sizes, basis = torch.linalg.eigh(U.T @ B)
-    kept = sizes > torch.finfo(U.dtype).eps * len(sizes) * sizes[-1].clamp_min(0)
-    roots, basis = sizes[kept].sqrt(), basis[:, kept]
+    nonzero = sizes > torch.finfo(U.dtype).eps * len(sizes) * sizes[-1].clamp_min(0)
+    roots, basis = sizes[nonzero].sqrt(), basis[:, nonzero]
     turned = basis * roots
     eye = torch.eye(len(roots), dtype=U.dtype, device=U.device)
     curvatures, Z = torch.linalg.eigh(eye + turned.T @ (signs.unsqueeze(1) * turned))

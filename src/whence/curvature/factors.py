@@ -27,8 +27,8 @@ from whence.tiles import tiles
 Sharing = Literal["expand", "reduce"]
 Trace: TypeAlias = tuple[slice, list[ModuleCall], Iterable[tuple[Tensor | None, ...]]]
 
-_BLOCK = 256  # parameters of one tensor up to which its exact block is kept
-_TILE = 2**22  # numbers of per-example gradients that stand at once: what a cache holds
+_BLOCK = 256  # parameters of one tensor up to which its exact block is computed
+_TILE = 2**22  # numbers of per-example gradients materialized at once: what a cache holds
 
 
 class Layer:
@@ -96,7 +96,7 @@ class Layer:
         return KroneckerEigen(self.left, self.right, self.values)
 
     def places(self) -> Tensor:
-        """Return where in θ each entry of [out, in + 1] stands, flat."""
+        """Return the position in θ of each entry of [out, in + 1], flat."""
         at = self.objective.slices[self.weight]
         weight = torch.arange(at.start, at.stop).reshape(self.objective.shapes[self.weight])
         weight = weight.T if stored_by_inputs(self.module) else weight.flatten(1)
@@ -137,7 +137,7 @@ class Others:
             if moment.ndim == 1 and len(several) == 1:
                 moment += several[0].squares(weights)
                 continue
-            # Uses of one parameter add up before they are squared.
+            # Gradients of calls that share a parameter are summed before they are squared.
             for seeds in _seeds(b, len(moment), weights):
                 rows = sum((piece.sum(seeds).T for piece in several), start=weights.new_zeros(()))
                 moment += rows.T @ rows if moment.ndim == 2 else rows.square().sum(0)
@@ -173,7 +173,7 @@ class Others:
                 yield Diagonal(moment)
 
     def places(self) -> Iterator[Tensor]:
-        """Yield where each parameter stands in θ."""
+        """Yield the positions of each parameter in θ."""
         for name in self.moments:
             at = self.objective.slices[name]
             yield torch.arange(at.start, at.stop, device=self.objective.params.device)
@@ -203,11 +203,11 @@ def multiplying_layers(objective: ModuleObjective) -> list[Layer]:
 
 
 def positions_of(layers: list[Layer], uses: list[ModuleCall]) -> dict[Layer, int]:
-    """Return at how many positions per example each layer that acts does so, over all its uses.
+    """Return the number of positions per example of each layer that was called, over all calls.
 
     Args:
         layers: The layers.
-        uses: What their modules saw.
+        uses: The calls of their modules.
     """
     owners = {layer.module: layer for layer in layers}
     counts: dict[Layer, int] = {}
@@ -294,13 +294,13 @@ def by_layer(
     deltas: tuple[Tensor | None, ...],
     rows: Callable[[ModuleCall, Tensor, Layer], Tensor],
 ) -> Iterator[tuple[Layer, Tensor]]:
-    """Yield the rows [b, t, ·] of each layer, the positions of all its uses one after the other.
+    """Yield the rows [b, t, ·] of each layer, the positions of all its calls one after the other.
 
     Args:
         layers: The layers.
-        uses: What their modules saw.
-        deltas: What came back to each use; `None` where nothing did.
-        rows: From a use, its δ and its layer to the rows of that use.
+        uses: The calls of their modules.
+        deltas: The output gradients of each call; `None` where the outputs do not depend on it.
+        rows: From a call, its δ and its layer to the rows of that call.
     """
     found: dict[nn.Module, list[Tensor]] = {layer.module: [] for layer in layers}
     owners = {layer.module: layer for layer in layers}

@@ -49,7 +49,7 @@ from whence.network.precision import product_dtype
 from whence.objective.cache import cached
 
 _CLASSES = 32  # outputs up to which the expectation over directions is taken exactly
-_KEPT = 2**25  # numbers that layers saw and got back up to which they are kept for a second use
+_REUSED = 2**25  # numbers of activations and output gradients up to which they are reused
 _POSITIONS = 32  # seen by a layer for each of its inputs or outputs, which make its eigenbasis
 
 
@@ -169,26 +169,26 @@ class EKFAC(KroneckerSolver):
 
     Args:
         fisher: "expected" takes all directions of the outputs, "sampled" one random one per example
-            (and fresh ones for the eigenvalues: a shared draw is biased), "empirical" the gradients
-            of the training losses, which vanish as a model overfits: what is left beside a penalty
-            may be little. `None`: expected up to 32 outputs where every layer sees one position per
-            example, sampled otherwise: a backward pass per direction is most of the cost there.
+            (with new draws for the eigenvalues, since a shared draw is biased), "empirical" the
+            gradients of the training losses, which vanish as a model overfits. `None`: "expected"
+            up to 32 outputs where every layer sees one position per example, otherwise "sampled":
+            there a backward pass per direction is most of the cost.
         sharing: How the positions of one example that share a weight make the eigenbasis: "expand"
             takes each as an example, "reduce" sums δ and averages a over them first. The
             eigenvalues are the true ones either way.
         seed: Of the sampled directions.
-        rtol: The relative root mean square error that scores may have beside what EKFAC itself
-            leaves out, which is far more: 1e-2 in float32 and 1.5e-8 in float64 if `None`. From
-            1e-2 on, products and the passes of models of sequences and images are in bfloat16 where
-            the hardware is made for it and the model bears it. In float64, or below 1e-2, only
-            scores through layers that see one position per example are not exact up to rounding.
+        rtol: The relative root mean square error allowed in scores, beside that of EKFAC itself,
+            which is far larger: 1e-2 in float32 and 1.5e-8 in float64 if `None`. From 1e-2 on,
+            products and the passes of models of sequences and images are in bfloat16 on hardware
+            made for it, if the model's outputs stay the same. In float64, or below 1e-2, only
+            scores through layers with one position per example have an error beyond rounding.
 
     Cost:
         A pass over the training data for the eigenvalues, and one for the eigenbasis over so many
         examples that every layer sees 32 positions for each of its inputs or outputs, whichever are
         more; each with one backward pass per direction. Where both would be the same and see no
-        more than 2²⁵ numbers, it is one, and they are kept.
-        The eigendecomposition of an [in + 1] and an [out] matrix per layer; p numbers kept, twice.
+        more than 2²⁵ numbers, it is one pass, whose activations and output gradients are reused.
+        The eigendecomposition of an [in + 1] and an [out] matrix per layer; 2 p numbers of memory.
 
     References:
         George et al. (2018), "Fast Approximate Natural Gradient Descent in a Kronecker-factored
@@ -306,14 +306,14 @@ def approximation(
     traces: Iterable[Trace] = of_factors.traced(first)
     same = corrected and chosen != "sampled" and not sequences and of_factors is rough
     numbers = sum(use.inputs.numel() + width * use.shape.numel() for use in uses)
-    if kept := same and len(objective.train) * numbers <= _KEPT:
+    if reused := same and len(objective.train) * numbers <= _REUSED:
         traces = [(part, seen, list(passes)) for part, seen, passes in traces]
     add_factors(of_factors, layers, traces, sharing)
     for layer in layers:
         layer.rotate()
     others = Others(objective, rest)
     if corrected or others.factored:
-        traces = traces if kept else rough.traced(second)
+        traces = traces if reused else rough.traced(second)
         add_second_moments(rough, layers if corrected else [], others, traces, kind)
     others.differentiate(Directions(objective.loss, "sampled", seed + 2))
     blocks = [*(layer.block() for layer in layers), *others.blocks()]

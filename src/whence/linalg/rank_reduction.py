@@ -1,4 +1,4 @@
-"""A matrix of weights as a short sum of outer products: sums of products that come apart."""
+"""A matrix of weights as a short sum of outer products, which factors sums of weighted products."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 def separate(values: Tensor, rows: Tensor, columns: Tensor, error: float) -> tuple[Tensor, Tensor]:
     r"""Write D ≈ Σ_r u_r v_rᵀ with as few terms as a stated error allows.
 
-    A sum Σ_{oi} x_o y_i D_{oi} x′_o y′_i then comes apart into Σ_r (Σ_o x_o u_{ro} x′_o)
+    A sum Σ_{oi} x_o y_i D_{oi} x′_o y′_i then factors into Σ_r (Σ_o x_o u_{ro} x′_o)
     (Σ_i y_i v_{ri} y′_i). Where the x_o x′_o and y_i y′_i are independent with root mean squares
     `rows` and `columns`, its relative root mean square error is that of the singular values left
     out of diag(rows) D diag(columns).
@@ -39,8 +39,8 @@ def separate(values: Tensor, rows: Tensor, columns: Tensor, error: float) -> tup
     weighted = weights[0].unsqueeze(1) * values.double() * weights[1]
     squares, basis = torch.linalg.eigh(weighted @ weighted.T)
     tail = squares.clamp_min(0).cumsum(0)  # ascending: what is left out with the first k
-    kept = int((tail > error**2 * tail[-1]).sum())
-    basis = basis[:, len(basis) - kept :].T
+    rank = int((tail > error**2 * tail[-1]).sum())
+    basis = basis[:, len(basis) - rank :].T
     U = basis / weights[0]
     V = (basis @ weighted) / weights[1]
     return U.to(values.dtype), V.to(values.dtype)

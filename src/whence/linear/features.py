@@ -136,52 +136,54 @@ class CompactFeatures(Features):
     """A design matrix without the columns that are zero in every row.
 
     Args:
-        kept: The other columns, [n, r].
+        nonzero: The other columns, [n, r].
         columns: Their positions, ascending, [r].
         width: d.
     """
 
-    kept: DenseFeatures
+    nonzero: DenseFeatures
     columns: Tensor
     width: int
 
     def held(self) -> tuple[Features, Tensor | None]:
-        """Return the columns that are kept, and their positions."""
-        return self.kept, self.columns
+        """Return the other columns, and their positions."""
+        return self.nonzero, self.columns
 
     @property
     def shape(self) -> tuple[int, int]:
         """The shape [n, d]."""
-        return (self.kept.shape[0], self.width)
+        return (self.nonzero.shape[0], self.width)
 
     def matmul(self, v: Tensor) -> Tensor:
         """Return X V."""
-        return self.kept.matmul(v[self.columns])
+        return self.nonzero.matmul(v[self.columns])
 
     def rmatmul(self, w: Tensor) -> Tensor:
         """Return Xᵀ W."""
         product = w.new_zeros(self.width, w.shape[1])
-        product[self.columns] = self.kept.rmatmul(w)
+        product[self.columns] = self.nonzero.rmatmul(w)
         return product
 
     def grams(self, weights: Tensor) -> Tensor:
         """Return Xᵀ diag(w) X for each w."""
         total = weights.new_zeros(weights.shape[1], self.width, self.width)
-        total[:, self.columns.unsqueeze(1), self.columns] = self.kept.grams(weights)
+        total[:, self.columns.unsqueeze(1), self.columns] = self.nonzero.grams(weights)
         return total
 
     def similarities(self) -> Tensor:
         """Return X Xᵀ."""
-        return self.kept.similarities()
+        return self.nonzero.similarities()
 
     def rows(self, indices: NDArray[np.intp] | slice) -> Features:
         """Return the named rows."""
-        return CompactFeatures(DenseFeatures(self.kept.matrix[indices]), self.columns, self.width)
+        return CompactFeatures(
+            DenseFeatures(self.nonzero.matrix[indices]), self.columns, self.width
+        )
 
     def dense(self) -> Tensor:
         """Return the rows with their zeros."""
-        matrix = self.kept.matrix.new_zeros(self.shape)
-        matrix[:, self.columns] = self.kept.matrix
+        matrix = self.nonzero.matrix.new_zeros(self.shape)
+        matrix[:, self.columns] = self.nonzero.matrix
         return matrix
 
 

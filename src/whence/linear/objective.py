@@ -272,7 +272,7 @@ class LinearObjective(Objective):
         """Return ∂m/∂f ⊗ x for each example, [p, b]."""
         rows = self._rows(examples)
         e = measure.gradient(self.outputs(rows), rows.targets)
-        parts = [(e.unsqueeze(2) * _standing(rows.features).unsqueeze(1)).flatten(1)]
+        parts = [(e.unsqueeze(2) * _materialized(rows.features).unsqueeze(1)).flatten(1)]
         if self.constant is not None:
             parts.append(self.constant * e)
         return self._freed(torch.cat(parts, 1).T)
@@ -280,11 +280,11 @@ class LinearObjective(Objective):
     def jacobians(self, examples: Examples) -> Tensor:
         """Return J_b for each example, [b, c, p]: of few examples."""
         rows = self._rows(examples)
-        standing, c = _standing(rows.features), self.c
-        d = standing.shape[1]
+        rows_dense, c = _materialized(rows.features), self.c
+        d = rows_dense.shape[1]
         jacobians = self.params.new_zeros(len(rows), c, len(self.params))
         for a in range(c):
-            jacobians[:, a, a * d : (a + 1) * d] = standing
+            jacobians[:, a, a * d : (a + 1) * d] = rows_dense
             if self.constant is not None:
                 jacobians[:, a, c * d + a] = self.constant
         return jacobians if self.free is None else jacobians * self.free
@@ -386,7 +386,7 @@ class LinearObjective(Objective):
         return v if self.free is None else v * self.free.unsqueeze(1)
 
 
-def _standing(features: Features) -> Tensor:
+def _materialized(features: Features) -> Tensor:
     """Return few rows of X as the columns they make, [b, d]; sparse ones by a product."""
     if not isinstance(features, SparseFeatures):
         return features.dense()

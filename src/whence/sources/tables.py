@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -21,6 +23,9 @@ from whence.objective.objective import Objective
 
 _CLASSES = 20  # distinct whole numbers up to which a numeric target is taken as classes
 _LEVELS = 50  # levels of a text column that get an indicator of their own
+_LEAST_WORDS = 5  # mean number of words from which a column of mostly distinct texts is free text
+_WORD = re.compile(r"\b\w\w+\b")  # as TfidfVectorizer counts words
+_TERMS = 2_000  # commonest words of free text that get a weight
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -140,8 +145,9 @@ def default_model(table: Table) -> Pipeline:
     """Return the model that is fitted where none is given, not yet fitted.
 
     Numbers: median imputation, standardized. Text: one indicator per level (the 50 commonest), a
-    missing value is a level. Then logistic regression for labels, ridge regression for quantities,
-    both with scikit-learn's default penalty.
+    missing value is a level. Free text: TF-IDF of the 2,000 commonest words. Then logistic
+    regression for labels, ridge regression for quantities, both with scikit-learn's default
+    penalty.
 
     Args:
         table: What it is to be fitted on.
@@ -157,7 +163,8 @@ def default_model(table: Table) -> Pipeline:
     if empty:
         raise InvalidInput(f"Expected values in every column. Got none in {empty[0]!r}. Drop it.")
     numeric = [c for c in X.columns if pd.api.types.is_numeric_dtype(X[c])]
-    text = [c for c in X.columns if c not in numeric]
+    prose = free_text(X)
+    text = [c for c in X.columns if c not in numeric and c not in prose]
     of_text = make_pipeline(
         SimpleImputer(strategy="constant", fill_value="missing"),
         OneHotEncoder(handle_unknown="ignore", max_categories=_LEVELS, sparse_output=False),
@@ -166,10 +173,34 @@ def default_model(table: Table) -> Pipeline:
         [
             ("numbers", make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), numeric),
             ("text", of_text, text),
+            *(
+                (f"words of {name}", TfidfVectorizer(max_features=_TERMS, sublinear_tf=True), name)
+                for name in prose
+            ),
         ]
     )
     final = LogisticRegression(tol=1e-6, max_iter=2000) if table.classification else Ridge()
     return make_pipeline(columns, final)
+
+
+def free_text(X: pd.DataFrame) -> list[Any]:
+    """Return the columns of free text: most values distinct, of five words or more on average.
+
+    Args:
+        X: The columns of a table.
+
+    Returns:
+        Their names.
+    """
+    found = []
+    for name in X.columns:
+        known = X[name].dropna()
+        if not len(known) or not known.map(lambda cell: isinstance(cell, str)).all():
+            continue
+        words = known.map(lambda text: len(_WORD.findall(text)))
+        if words.mean() >= _LEAST_WORDS and known.nunique() > len(known) / 2:
+            found.append(name)
+    return found
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -277,6 +308,9 @@ def _readable(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]
         if names and len(empty) + len(fixed) < len(columns):
             frame = frame.drop(columns=names)
             notes.append(f"Columns with {what} were left out: {_listed(names)}.")
+    if prose := free_text(frame.drop(columns=target)):
+        frame = frame.assign(**{name: frame[name].fillna("") for name in prose})
+        notes.append(f"Free text is read by its words, none where missing: {_listed(prose)}.")
     return frame, notes
 
 
