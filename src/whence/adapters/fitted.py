@@ -79,9 +79,10 @@ class Fitted:
     @property
     def features_follow(self) -> bool:
         """Whether a removal changes the features of other rows."""
-        scaled = getattr(self.final, "gamma", None) == "scale" and self.problem.kernel is not None
-        nonlinear = scaled and self.problem.kernel.name != "linear"  # type: ignore[union-attr]
-        return nonlinear or follows_data(self.transform)
+        kernel = self.problem.kernel
+        scaled = kernel is not None and kernel.name != "linear"
+        by_variance = scaled and getattr(self.final, "gamma", None) == "scale"
+        return by_variance or follows_data(self.transform)
 
     @property
     def wide(self) -> bool:

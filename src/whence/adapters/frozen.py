@@ -151,12 +151,12 @@ class _FrozenStatistics(Statistics):
     inner: Statistics
 
     @property
-    def reweights(self) -> bool:  # type: ignore[override]
+    def reweights(self) -> bool:
         """Whether a removal changes the weights of other examples."""
         return self.inner.reweights
 
     @property
-    def held(self) -> str:  # type: ignore[override]
+    def held(self) -> str:
         """What the first order holds."""
         return self.inner.held
 

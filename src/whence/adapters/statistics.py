@@ -65,12 +65,12 @@ class DataStatistics(Statistics):
     fitted: Fitted
 
     @property
-    def reweights(self) -> bool:  # type: ignore[override]
+    def reweights(self) -> bool:
         """Whether a removal changes the weights of the rows that stay."""
         return self.fitted.weights.depend_on_others
 
     @property
-    def held(self) -> str:  # type: ignore[override]
+    def held(self) -> str:
         """What the first order holds, in a sentence."""
         preprocessing = self._preprocessing if self.fitted.features_follow else None
         if preprocessing is None or not preprocessing.held:

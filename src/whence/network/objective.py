@@ -103,7 +103,7 @@ class ModuleObjective(Objective):
         return self.module.owners
 
     @property
-    def trained_loss(self) -> Loss:  # type: ignore[override]
+    def trained_loss(self) -> Loss:
         """ℓ as it was minimized: the same."""
         return self.loss
 

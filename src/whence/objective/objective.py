@@ -12,6 +12,7 @@ Jᵢ = ∂f_θ(xᵢ)/∂θ [c, p] the Jacobian of its outputs, so that gᵢ = J�
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -35,14 +36,17 @@ class Statistics(ABC):
     ```
     dm/dwᵢ = −∇mᵀ H⁻¹ (gᵢ/n + ∂²R/∂θ∂s · ds/dwᵢ) + ∂m/∂s · ds/dwᵢ
     ```
-
-    Attributes:
-        reweights: Whether a removal changes the weights of the examples that stay.
-        held: What `effects` holds though it follows the data, in a sentence; "" if nothing.
     """
 
-    reweights: bool
-    held: str
+    @property
+    @abstractmethod
+    def reweights(self) -> bool:
+        """Whether a removal changes the weights of the examples that stay."""
+
+    @property
+    @abstractmethod
+    def held(self) -> str:
+        """What `effects` holds though it follows the data, in a sentence; "" if nothing."""
 
     @abstractmethod
     def only_weights(self, where: NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -159,8 +163,6 @@ class Objective(Trained):
     quantity is evaluated, not linearized, at each θ̂ + δ_k.
 
     Attributes:
-        params: θ̂, flat, [p].
-        l2: The penalty of each parameter, [p].
         slope: A linear term Σ slopeⱼ θⱼ of R, [p], or `None`: an L1 penalty on its active set,
             where it is l1 · sign(θ̂ⱼ).
 
@@ -170,8 +172,16 @@ class Objective(Trained):
     The other attributes are those of `Trained`; the weights are in the dtype of `params`.
     """
 
-    params: Tensor
-    l2: Tensor
+    if TYPE_CHECKING:  # read-only, as those of `Trained`
+
+        @property
+        def params(self) -> Tensor:
+            """θ̂, flat, [p]."""
+
+        @property
+        def l2(self) -> Tensor:
+            """The penalty of each parameter, [p]."""
+
     slope: Tensor | None
     statistics: Statistics | None = None
 

@@ -77,7 +77,7 @@ class TreeModel(Trained):
     jumps: bool = True
 
     @property
-    def trained_loss(self) -> Loss:  # type: ignore[override]
+    def trained_loss(self) -> Loss:
         """The same loss."""
         return self.loss
 
