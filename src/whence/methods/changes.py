@@ -264,7 +264,8 @@ def _edited(objective: Objective, index: int, example: Examples) -> Objective:
             "Expected a model from whence.from_sklearn to fit again on an edited example. Got "
             f"{objective!r}. Use order='newton'."
         )
-    return objective.statistics.edited(objective, index, example)
+    edited: Objective = objective.statistics.edited(objective, index, example)
+    return edited
 
 
 def _refitted_edit(

@@ -18,7 +18,7 @@ from whence.curvature.leverages import determines_itself
 from whence.curvature.minimum import gradient
 from whence.curvature.prepare import prepare
 from whence.curvature.reweighting import Reweightings
-from whence.fitting.hinge import fit_hinge, is_hinge
+from whence.fitting.hinge import fit_hinge
 from whence.fitting.refit import CONVERGED
 from whence.linear.objective import LinearObjective
 from whence.methods.fit_quality import fit_quality
@@ -177,8 +177,7 @@ def shares_a_factor(trained: Trained, where: Positions) -> NDArray[np.bool_]:
     share = ~determines_itself(trained, where)
     if trained.statistics is None:
         return share
-    hinge = isinstance(trained, LinearObjective) and is_hinge(trained.trained_loss)
-    if hinge and trained.statistics.reweights:
+    if trained.hinged and trained.statistics.reweights:
         return none
     return share & trained.statistics.only_weights(where)
 
@@ -253,8 +252,7 @@ def _nearby(objective: Objective, base: Objective, k: int) -> Objective:
 
     Its factor may exist already, and every step has the exact gradient.
     """
-    hinge = isinstance(objective, LinearObjective) and is_hinge(objective.trained_loss)
-    if objective is base or hinge:
+    if objective is base or objective.hinged:
         return base
     c = objective.outputs(objective.train.subset(np.arange(1))).shape[1]
     quality = fit_quality(objective, prepare(objective, k * c))
@@ -263,7 +261,7 @@ def _nearby(objective: Objective, base: Objective, k: int) -> Objective:
 
 def _removals(objective: Objective, nearby: Objective, where: NDArray[np.intp]) -> Iterator[Tensor]:
     """Yield the parameter changes [p, m] of the removals, block by block."""
-    if isinstance(objective, LinearObjective) and is_hinge(objective.trained_loss):
+    if isinstance(objective, LinearObjective) and objective.hinged:
         yield fit_hinge(objective).without(where)
         return
     c = objective.outputs(objective.train.subset(where[:1])).shape[1]

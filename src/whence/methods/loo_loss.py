@@ -213,7 +213,5 @@ def _trained(objective: LinearObjective, inverse: LinearOperator) -> LinearObjec
         close = max(_CLOSE * float(gradients.square().sum(0).mean().sqrt()), _FLOOR)
         if float(risk_gradient(objective).norm()) <= close:
             break
-        fitted = newton(objective, gradient_norm=close, inverse=inverse)
-        assert isinstance(fitted, LinearObjective)
-        objective = fitted
+        objective = newton(objective, gradient_norm=close, inverse=inverse)
     return objective

@@ -19,17 +19,20 @@ class Loss(Measure):
         classifies: Whether targets are labels of classes.
         regresses: Whether targets are quantities, which `prediction` says in their unit.
         unit: The unit of ℓ: "nats" for −log of the probability of a class, else what ℓ is.
-        zero_sum: Whether Σ_c ∂ℓ/∂f_c = 0: only differences of outputs count, as under softmax.
     """
 
     classifies: ClassVar[bool] = False
     regresses: ClassVar[bool] = False
     unit: ClassVar[str] = ""
-    zero_sum: ClassVar[bool] = False
 
     def probabilities(self, outputs: Tensor) -> Tensor | None:
         """Return the probability of each class, [b, c], two for a binary model; `None` if none."""
         return None
+
+    @property
+    def hinged(self) -> bool:
+        """Whether this is the true hinge, of one output or of each: linear in pieces."""
+        return False
 
     @abstractmethod
     def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
