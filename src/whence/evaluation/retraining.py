@@ -18,6 +18,7 @@ from whence.evaluation.curves import BrittlenessCurve, brittleness_curve
 from whence.network.examples import ModuleExamples
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure, OutputFunction
+from whence.objective.trained import Data
 from whence.training.checkpoints import InMemory
 from whence.training.replay import retrain, stack_size
 from whence.training.run import Run
@@ -26,7 +27,7 @@ from whence.training.run import Run
 def top_k_removal(
     run: Run,
     scores: Tensor | NDArray[Any],
-    queries: Any,
+    queries: Data,
     *,
     removed: Sequence[int],
     measure: str | Measure | OutputFunction = "margin",
@@ -101,7 +102,7 @@ def top_k_removal(
 
 def replays(
     runs: Sequence[Run],
-    queries: Any,
+    queries: Data,
     *,
     measure: str | Measure | OutputFunction = "loss",
 ) -> Together:
@@ -161,7 +162,7 @@ class _Replays:
     """What a member of a bank is: a replay of the run of its seed, and its measure."""
 
     runs: tuple[Run, ...]
-    queries: Any
+    queries: Data
     measure: str | Measure | OutputFunction
     together: int
 
@@ -181,7 +182,7 @@ class _Replays:
         return torch.stack([rows[i] for i in range(len(seeds))])
 
 
-def _asked(run: Run, queries: Any, measure: str | Measure | OutputFunction) -> ModuleExamples:
+def _asked(run: Run, queries: Data, measure: str | Measure | OutputFunction) -> ModuleExamples:
     """Return the queries, checked for a run and a measure."""
     asked = run.examples(queries)
     if isinstance(measure, str):
@@ -192,7 +193,7 @@ def _asked(run: Run, queries: Any, measure: str | Measure | OutputFunction) -> M
 def _measured(
     run: Run,
     weights: Tensor,
-    queries: Any,
+    queries: Data,
     measure: str | Measure | OutputFunction,
     together: int | None,
 ) -> Iterator[Float]:
