@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -20,6 +19,7 @@ from whence.adapters.usable import check_predicts
 from whence.errors import warn_user
 from whence.objective.cache import first_time
 from whence.objective.trained import Trained
+from whence.rows import column_names
 from whence.workers import map_shards
 
 Floats = NDArray[np.float64]
@@ -103,7 +103,7 @@ def anything(
         InvalidInput: If X or y cannot be what it was fitted on.
     """
     check_predicts(estimator)
-    names = tuple(X.columns) if isinstance(X, pd.DataFrame) else None
+    names = column_names(X)
     labels = labels_of(y)
     answer = answer_of(estimator, labels)
     train = encoded((X, labels), _width(X), names, answer.targets)

@@ -23,6 +23,7 @@ from whence.adapters.answers import Classes, one_of_two
 from whence.adapters.rows import RowExamples, encoded, labels_of
 from whence.adapters.tabular import as_floats
 from whence.errors import InvalidInput
+from whence.rows import column_names
 
 _FEW = 64  # changed rows up to which a sum is corrected and not made anew
 
@@ -107,7 +108,7 @@ def closed_form(
         sample_weight: Its sample weights, or `None`.
     """
     labels = labels_of(y)
-    names = tuple(X.columns) if hasattr(X, "columns") else None
+    names = column_names(X)
     answer = Classes(
         labels=np.asarray(estimator.classes_), says="predict_proba", floor=1 / (2 * len(labels))
     )

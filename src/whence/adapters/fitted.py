@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 from sklearn.pipeline import Pipeline
 from torch import Tensor
 
@@ -28,7 +27,7 @@ from whence.objective.derived_losses import OneVersusRest
 from whence.objective.losses import Loss, SmoothHinge, SquaredError
 from whence.preprocessing.counting import counting
 from whence.preprocessing.refit import encoded_all, fit_again, follows_data, matched_columns
-from whence.preprocessing.rows import take
+from whence.rows import is_sparse, take
 
 Floats = NDArray[np.float64]
 
@@ -381,8 +380,7 @@ def _same_rows(a: Any, b: Any) -> bool:
     if a.shape != b.shape:
         return False
     difference = a - b
-    is_sparse: bool = sparse.issparse(difference)
-    return not abs(difference).max() if not is_sparse else not difference.nnz
+    return not abs(difference).max() if not is_sparse(difference) else not difference.nnz
 
 
 def smooth(loss: Loss, temperature: float) -> tuple[Loss, Loss]:

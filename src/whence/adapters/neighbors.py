@@ -18,6 +18,7 @@ from whence.adapters.answers import Classes, Numbers, answer_of, one_of_two
 from whence.adapters.rows import encoded, labels_of
 from whence.errors import InvalidInput
 from whence.objective.trained import Examples
+from whence.rows import column_names
 
 Floats = NDArray[np.float64]
 
@@ -184,7 +185,7 @@ def neighbors(
     answer = answer_of(estimator, labels)
     if not isinstance(answer, Classes | Numbers):
         return None
-    names = tuple(X.columns) if hasattr(X, "columns") else None
+    names = column_names(X)
     train = encoded((X, labels), estimator.n_features_in_, names, answer.targets)
     targets = train.targets.numpy()
     if isinstance(answer, Classes):

@@ -26,7 +26,7 @@ from whence.linear.objective import LinearExamples, LinearObjective, LinearStati
 from whence.linear.wide import columns_of
 from whence.objective.measures import Measure
 from whence.preprocessing.pipeline import Differentiable
-from whence.preprocessing.rows import put
+from whence.rows import put
 
 Floats = NDArray[np.float64]
 

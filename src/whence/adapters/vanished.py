@@ -16,7 +16,7 @@ from whence.adapters.weights import weights_of
 from whence.errors import InvalidInput
 from whence.objective.derived_losses import OneVersusRest
 from whence.objective.objective import NO_EXAMPLES
-from whence.preprocessing.rows import take
+from whence.rows import take
 
 Floats = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from whence.objective.loss import Loss
 from whence.objective.trained import Data, Examples, Trained
-from whence.preprocessing.rows import take
+from whence.rows import take
 from whence.trees.forest import Forest
 from whence.trees.form import BoostedTrees
 
