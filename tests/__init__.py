@@ -1,0 +1,1 @@
+"""Tests, a package of its own: other distributions install a folder of this name."""
