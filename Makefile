@@ -30,7 +30,7 @@ test: $(STAMP) ## Run the tests, the doctests and the code of the README.
 test-slow: $(STAMP) ## Run the slow tests too.
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-crash: $(STAMP) ## Stop everything that writes at 200 random points; the counts go into the documentation.
+crash: $(STAMP) ## Stop everything that writes at 1,000 random points; the counts go into the documentation.
 	$(BIN)/python -m tests.crash --page docs/explanation/reliability.md
 
 lint: $(STAMP) ## Check style and layers.

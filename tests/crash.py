@@ -32,11 +32,13 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 import whence
+from experiments.koh_liang_2017.resume import each
 from tests.pages.pages import explanation
 from whence.errors import InvalidInput, NotWritten
 from whence.evaluation import subset_bank
@@ -109,7 +111,22 @@ def page(folder: Path) -> None:
         write(explanation(title=title), folder / "page.html")
 
 
-WORKS: tuple[Callable[[Path], None], ...] = (ensemble, training, metagradient, attack, page)
+def experiment(folder: Path) -> None:
+    def item(key: str) -> dict[str, Any]:
+        time.sleep(0.005)
+        return {"value": float(np.sin(int(key)))}
+
+    each("items", [str(key) for key in range(8)], item, settings="crash", folder=folder)
+
+
+WORKS: tuple[Callable[[Path], None], ...] = (
+    ensemble,
+    training,
+    metagradient,
+    attack,
+    page,
+    experiment,
+)
 
 
 # A process that does the work, and what it meets
@@ -432,7 +449,7 @@ def table(campaign: Campaign, options: argparse.Namespace) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--points", type=int, default=200)
+    parser.add_argument("--points", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--page", type=Path, help="put the counts into this page")
     options = parser.parse_args()
@@ -451,6 +468,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         normal = {}
         for work in WORKS:
+            warm = Path(scratch) / f"warm-{work.__name__}"
+            warm.mkdir()
+            work(warm)  # in this process, so that those it forks need not import again
             folder = Path(scratch) / work.__name__
             folder.mkdir()
             normal[work] = Undisturbed.of(work, folder, Path(scratch) / "log")
