@@ -1,8 +1,8 @@
 """A map over shards: in this process, in several, or on a Ray cluster.
 
-Retraining banks, index building and queries are all the same loop: one function, many independent
-items, results in order. This module is that loop and nothing else, so that code above it reads the
-same whatever it runs on.
+Retraining ensembles, index building and queries are all the same loop: one function, many
+independent items, results in order. This module is that loop and nothing else, so that code above
+it reads the same whatever it runs on.
 """
 
 from __future__ import annotations
