@@ -157,7 +157,7 @@ _function: Callable[[Any], Any] | None = None
 
 
 def _start(payload: bytes, threads: int, settings: tuple[torch.dtype, int]) -> None:
-    """Make a new process like its parent, with a share of its threads, and give it its function."""
+    """Initialize a worker process: its search path, its share of threads and its function."""
     global _function
     torch.set_num_threads(threads)
     _adopt(settings)

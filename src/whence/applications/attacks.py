@@ -1,4 +1,4 @@
-"""Training-set attacks on one's own model: how small a change of how few images flips a prediction?
+"""Training-set attacks: small changes of few training inputs that flip a prediction.
 
 An audit. The changes stay below half a gray level: stored in 8 bits, the poisoned image is the
 original. Whoever trains on floating-point pixels of unknown origin should know what that can do.

@@ -1,4 +1,4 @@
-"""How well do scores predict fits to random subsets? The linear datamodeling score."""
+"""The linear datamodeling score of a method on a model."""
 
 from __future__ import annotations
 

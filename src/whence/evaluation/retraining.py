@@ -1,4 +1,4 @@
-"""What a recorded training does without the examples that rank first, or on random subsets."""
+"""Retraining of a recorded run without its top-ranked examples, or on random subsets."""
 
 from __future__ import annotations
 

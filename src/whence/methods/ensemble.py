@@ -1,4 +1,4 @@
-"""A retraining ensemble: what fits to random halves say about each training example."""
+"""Scores from a retraining ensemble on random halves."""
 
 from __future__ import annotations
 
@@ -257,7 +257,7 @@ class Ensemble(Attribution):
         return ensemble.masks.double(), outputs[:, :n], outputs[:, n:] if q else None
 
     def _measured(self, found: Effects, q: int) -> Diagnostics:
-        """Return what the ensemble knows of itself."""
+        """Return the diagnostics of the ensemble."""
         trained = self.trained
         lds = "Outcomes of its fits do not vary: there is nothing to predict."
         if found.agreement is not None:
