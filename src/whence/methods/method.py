@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.errors import UnsupportedModel
+from whence.methods.features import FeatureMap
 from whence.methods.prediction import (
     Floats,
     Indices,
@@ -83,6 +84,24 @@ class Method(ABC):
             UnsupportedModel: If the method does not apply to such a model.
         """
         return cached(trained, self, self.attribution)
+
+    def feature_map(self, trained: Trained) -> FeatureMap:
+        """Return the features of single examples whose inner products are the scores.
+
+        Args:
+            trained: The model.
+
+        Returns:
+            The features, which `whence.Index` stores.
+
+        Raises:
+            UnsupportedModel: If the scores are not inner products, or not of such a model.
+        """
+        raise UnsupportedModel(
+            "Expected a method whose scores are inner products of features of one example each, "
+            "such as whence.Projected() or whence.TracIn(). "
+            f"Got {self!r}. Use .fit(model).scores(queries), which keeps nothing on disk."
+        )
 
     def refined(self) -> Method | None:
         """Return the method that predicts the size of single effects better, or `None`."""
@@ -173,7 +192,7 @@ class Attribution(ABC):
         encoded = trained.examples(queries)
         where = positions(trained, indices)
         if isinstance(measure, str):
-            _check_targets(trained, encoded)
+            check_targets(trained, encoded)
         values, diagnostics = self.values(encoded, measure_of(self.loss, measure), where)
         return Scores(
             values=values.detach().cpu().numpy(),
@@ -360,7 +379,12 @@ def train_subset(trained: Trained, where: Positions) -> Examples:
     return trained.train.subset(where)
 
 
-def _check_targets(trained: Trained, queries: Examples) -> None:
-    """Raise `InvalidInput` unless the queries' targets fit the loss; one row of outputs tells."""
+def check_targets(trained: Trained, queries: Examples) -> None:
+    """Raise `InvalidInput` unless the queries' targets fit the loss; one row of outputs tells.
+
+    Args:
+        trained: The model.
+        queries: The queries.
+    """
     one = trained.outputs(queries.subset(np.arange(1)))
     trained.loss.check_targets(one.expand(len(queries), *one.shape[1:]), queries.targets)
