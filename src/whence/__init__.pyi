@@ -21,6 +21,7 @@ from whence.applications.report import report as report
 from whence.applications.stability import stability as stability
 from whence.curvature.kronecker import EKFAC as EKFAC
 from whence.curvature.kronecker import KFAC as KFAC
+from whence.explorer.explore import explore as explore
 from whence.linalg.cg import CG as CG
 from whence.linalg.cholesky import Cholesky as Cholesky
 from whence.linalg.lissa import LiSSA as LiSSA
