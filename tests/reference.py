@@ -116,7 +116,7 @@ def stem(name: str) -> str:
 
 def page(name: str, value: Any) -> str:
     """Return the page of one name."""
-    lines = [f"# whence.{name}", ""]
+    lines = [f"# {short(name)}", "", f"`whence.{name}`", ""]
     lines += _described(value, short(name))
     for member, inner in _members(value):
         lines += ["", f"## .{member}", ""]

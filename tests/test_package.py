@@ -23,7 +23,7 @@ _REPOSITORY = Path(__file__).parent.parent
 _HEAVY = ("torch", "sklearn", "pandas", "numpy", "scipy")
 _TREES = ("lightgbm", "xgboost", "catboost")
 _OPTIONAL = ("transformers", "datasets", "ray", "matplotlib", "typer", "jinja2", "PIL", *_TREES)
-_ENTRY = re.compile(r"^# whence\.([\w.]+)$", re.MULTILINE)
+_ENTRY = re.compile(r"^`whence\.([\w.]+)`$", re.MULTILINE)
 _DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn"}  # else named as their module
 
 
