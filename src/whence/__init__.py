@@ -52,6 +52,7 @@ _NAMES = {
     "edit": "whence.methods.changes",
     "evaluate": "whence.applications.evaluate",
     "explain": "whence.applications.explain",
+    "explore": "whence.explorer.explore",
     "find_label_errors": "whence.applications.label_errors",
     "flip_set": "whence.applications.flip_set",
     "from_frozen": "whence.adapters.frozen",

@@ -12,7 +12,6 @@ from typing import final
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.evaluation.ensemble import Together, retraining_ensemble
@@ -27,6 +26,7 @@ from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
 from whence.objective.sets.measure import Output, SetMeasure
 from whence.objective.trained import Data, Examples, Trained
+from whence.progress import progress
 from whence.scores import Diagnostics
 
 _FRACTION = 0.5  # of the training examples that a fit keeps
@@ -317,11 +317,11 @@ def announced(fits: Iterator[Trained], total: int) -> Iterator[Trained]:
         total: How many there are.
     """
     start = time.monotonic()
-    with tqdm(total=total, desc="retraining", unit="fit", disable=None) as progress:
+    with progress(total=total, desc="retraining", unit="fit") as bar:
         for done, fitted in enumerate(fits, start=1):
             if done == 1 and (expected := total * (time.monotonic() - start)) > _LONG:
-                tqdm.write(f"{total} fits take about {expected / 60:.0f} min.", file=sys.stderr)
-            progress.update()
+                bar.write(f"{total} fits take about {expected / 60:.0f} min.", file=sys.stderr)
+            bar.update()
             yield fitted
 
 

@@ -36,6 +36,7 @@ from whence.methods.subsets import train_subset
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
 from whence.objective.trained import Examples
+from whence.progress import progress
 from whence.scores import Diagnostics
 
 
@@ -251,7 +252,8 @@ class Evaluated(_OnObjective):
         values, residuals = objective.params.new_empty(len(queries), len(where)), []
         alone = moves_more(objective, order, where)
         together = np.flatnonzero(~alone)
-        for tile in change_tiles(objective, len(together), c):
+        cut = list(change_tiles(objective, len(together), c))
+        for tile in progress(cut, desc="removals"):
             change = removal(objective, prepared.inverse, where[together[tile]])
             deltas = change.newton()
             if order == "refined":
