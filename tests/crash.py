@@ -41,7 +41,7 @@ import whence
 from experiments.koh_liang_2017.resume import each
 from tests.pages.pages import explanation
 from whence.errors import InvalidInput, NotWritten
-from whence.evaluation import subset_bank
+from whence.evaluation import retraining_ensemble
 from whence.pages import write
 from whence.storage import clear_leftovers, write_arrays
 
@@ -58,7 +58,7 @@ def outcome(weights: Tensor, seed: int) -> Tensor:
 
 
 def ensemble(folder: Path) -> None:
-    subset_bank(outcome, 10, subsets=6, seeds=2, fingerprint="crash", directory=folder)
+    retraining_ensemble(outcome, 10, subsets=6, seeds=2, fingerprint="crash", directory=folder)
 
 
 def _run(folder: Path) -> Any:
@@ -101,7 +101,7 @@ def attack(folder: Path) -> None:
         begun = whence.attacks.resume(objective, query, path) if path.exists() else None
         done = len(begun.losses) - 1 if begun else 0
         if done < 4:
-            found = whence.attacks.craft(objective, query, steps=1, budget=0.01, start=begun)
+            found = whence.attacks.attack(objective, query, steps=1, budget=0.01, start=begun)
             if len(found.losses) - 1 > done:
                 found.save(path)
 

@@ -1,4 +1,4 @@
-"""From derivatives in transformed columns back to the columns a user knows.
+"""Derivatives in transformed columns, mapped back to the user's columns.
 
 An affine transformer x ↦ A x + a has the constant Jacobian A, found by probing it one column at a
 time and checked on real rows. A one-hot encoded column has no derivative; what is reported for it

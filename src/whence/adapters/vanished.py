@@ -1,4 +1,4 @@
-"""The fit on rows that leave out a whole class: the estimator then knows one class less."""
+"""Fits on rows without one of the classes: the estimator then has one class less."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which groups of training rows drive the errors on a slice of queries, and through what?"""
+"""Domain mismatch: the groups of training rows that drive the errors on some queries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why did the model say this? The training examples behind one prediction, and the proof."""
+"""Explanation of one prediction by its most influential training examples."""
 
 from __future__ import annotations
 

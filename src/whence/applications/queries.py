@@ -1,4 +1,4 @@
-"""Queries with a label, or labeled by what the model says of them."""
+"""Queries with their labels, or with the model's predictions as labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a ranking is good for: drop what it puts first, fit again, and judge on other queries."""
+"""Removal curves: refits without the top-ranked examples, measured on other queries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What outcomes of refits depend on besides weights and seed, as one digest."""
+"""A digest of all that the outcomes of refits depend on besides weights and seed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def identity_of(trained: Trained, queries: Examples | None, what: str) -> str:
 
 
 def _content(examples: Examples) -> list[Tensor | str]:
-    """Return what tells these examples from others, bit by bit the same in every run."""
+    """Return the content of examples as arrays, the same bits in every run."""
     inputs: Any = getattr(examples, "inputs", None)
     parts: list[Any] = [inputs]
     if isinstance(inputs, np.ndarray) and inputs.dtype == object:

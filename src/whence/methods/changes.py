@@ -1,4 +1,4 @@
-"""Other questions about the training data: groups removed, rows edited, inputs moved."""
+"""Effects of other changes of the training data: groups removed, rows edited, inputs perturbed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A retraining ensemble: what fits to random halves say about each training example."""
+"""Scores from a retraining ensemble on random halves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.evaluation.bank import Together, subset_bank
+from whence.evaluation.ensemble import Together, retraining_ensemble
 from whence.evaluation.identity import identity_of
 from whence.evaluation.members import Identity
 from whence.methods.datamodel import FOLDS, Asked, Effects, Fits, Shrinkage, effects, shrinkage
@@ -242,7 +242,7 @@ class Ensemble(Attribution):
         trained, method = self.trained, self.method
         assert method.directory is not None
         name = identity_of(trained, queries, "outputs")
-        bank = subset_bank(
+        ensemble = retraining_ensemble(
             Together(_Outputs(trained, queries), trained.together),
             len(trained.train),
             subsets=method.fits,
@@ -253,11 +253,11 @@ class Ensemble(Attribution):
             seed=_STREAM + method.seed,
         )
         n, q = len(trained.train), 0 if queries is None else len(queries)
-        outputs = bank.outcomes[0].reshape(method.fits, n + q, -1)
-        return bank.masks.double(), outputs[:, :n], outputs[:, n:] if q else None
+        outputs = ensemble.outcomes[0].reshape(method.fits, n + q, -1)
+        return ensemble.masks.double(), outputs[:, :n], outputs[:, n:] if q else None
 
     def _measured(self, found: Effects, q: int) -> Diagnostics:
-        """Return what the ensemble knows of itself."""
+        """Return the diagnostics of the ensemble."""
         trained = self.trained
         lds = "Outcomes of its fits do not vary: there is nothing to predict."
         if found.agreement is not None:

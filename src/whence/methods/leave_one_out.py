@@ -1,4 +1,4 @@
-"""What really happens when training examples are removed: retraining, to full precision."""
+"""Leave-one-out retraining, to full precision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a method is: frozen options that, fitted to a model, predict what removals do to queries.
+"""The interface of methods: frozen options that, fitted to a model, predict effects of removals.
 
 ```
 method.fit(trained)           pays for what all queries share, once per model

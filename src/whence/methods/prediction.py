@@ -1,4 +1,4 @@
-"""Changed parameters turned into changed measures: what all orders of prediction share."""
+"""Changes of measures from changes of parameters, for all orders."""
 
 from __future__ import annotations
 

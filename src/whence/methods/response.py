@@ -1,4 +1,4 @@
-"""How far retrainings move beside what derivatives with held splits say: the size of scores."""
+"""Calibration of tree scores: actual changes of retrainings relative to predicted ones."""
 
 from __future__ import annotations
 

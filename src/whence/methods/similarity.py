@@ -1,4 +1,4 @@
-"""How alike training examples and queries are: in their inputs, and in how fits answer to both."""
+"""Similarities of training examples and queries: of inputs, and of outputs over refits."""
 
 from __future__ import annotations
 

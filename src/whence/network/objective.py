@@ -97,7 +97,7 @@ class ModuleObjective(Objective):
 
     @property
     def slices(self) -> Mapping[str, slice]:
-        """Where each selected parameter stands in θ."""
+        """The slice of θ of each selected parameter."""
         return self.module.slices
 
     @property

@@ -1,4 +1,4 @@
-"""Examples that occur more than once, and cells that are missing: what a reader should notice."""
+"""Notices about duplicate examples and missing cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far to trust a result, in a reader's words: green only for what was measured."""
+"""Statuses: how far to trust a result, green only for what was measured."""
 
 from __future__ import annotations
 
