@@ -25,6 +25,7 @@ from whence.methods.similarity import coordinates
 from whence.objective.cache import cached
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
+from whence.objective.sets.measure import Output, SetMeasure
 from whence.objective.trained import Data, Examples, Trained
 from whence.scores import Diagnostics
 
@@ -137,6 +138,16 @@ class Ensemble(Attribution):
         found = self._effects(queries, measure)
         at = torch.as_tensor(where)
         return found.values[:, at] * _FRACTION, self._measured(found, len(queries))
+
+    def set_values(
+        self, queries: Examples, measure: SetMeasure, where: Positions
+    ) -> tuple[Tensor, Diagnostics]:
+        """Return the changes of one number of all queries at predicted outputs, [1, k]."""
+        outputs = self.trained.outputs(queries).double()
+        found = [self.values(queries, Output(c), where) for c in range(outputs.shape[1])]
+        by = torch.stack([values for values, _ in found], 1).double()
+        changes = measure.changes(outputs, by, queries.targets, self.loss)
+        return changes.unsqueeze(0), found[0][1]
 
     def self_values(self, where: Positions) -> tuple[Tensor, Diagnostics]:
         """Return the mean loss of fits that left an example out, less that of the others, [k].

@@ -86,9 +86,18 @@ class _Refitted(Attribution):
         return True
 
     @property
+    def linear(self) -> bool:
+        """Whether measures are linearized: no, they are evaluated."""
+        return False
+
+    @property
     def loss(self) -> Loss:
         """The loss that was minimized, without smoothing."""
         return self.trained.trained_loss
+
+    def base(self) -> Trained:
+        """Return the model at its optimum: removals are measured from it."""
+        return converged(self.trained)
 
     def values(
         self, queries: Examples, measure: Measure, where: Positions
@@ -128,7 +137,8 @@ def leave_one_out(
         objective: R at θ̂, refitted first if the fit has not converged; or a recorded training.
         indices: Positions of the k examples in the training data.
         queries: (X, y) of q queries, or of one.
-        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b]; or one
+            number of all queries, as those of `whence.measures`.
 
     Returns:
         Actual changes, [q, k]; in nats for the loss.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.objective.measures import CallableMeasure, Measure, OutputFunction
+from whence.objective.measures import CallableMeasure, Measure
 
 
 @final
@@ -105,7 +105,7 @@ def output_hessian(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
     return loss.hvp(outputs, targets, eye.expand(b, c, c))
 
 
-def measure_of(loss: Loss, measure: str | Measure | OutputFunction) -> Measure:
+def measure_of(loss: Loss, measure: object) -> Measure:
     """Return the measure that a user's `measure=` names.
 
     Args:
@@ -128,7 +128,7 @@ def measure_of(loss: Loss, measure: str | Measure | OutputFunction) -> Measure:
     """
     if isinstance(measure, Measure):
         return measure
-    if callable(measure):
+    if callable(measure) and not isinstance(measure, type):
         return CallableMeasure(measure)
     if measure == "loss":
         return loss
@@ -140,5 +140,6 @@ def measure_of(loss: Loss, measure: str | Measure | OutputFunction) -> Measure:
         return CallableMeasure(loss.prediction)
     raise InvalidInput(
         "Expected measure to be 'loss', 'margin', 'probability', 'prediction' or a function of "
-        f"(outputs, targets). Got {measure!r}."
+        f"(outputs, targets). Got {measure!r}. A measure of a set of queries goes to "
+        "whence.influence, whence.group_effect or whence.removal_curve."
     )
