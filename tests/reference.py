@@ -22,7 +22,8 @@ FOLDER = Path(__file__).parent.parent / "docs" / "reference"
 
 # What a reader wants to do, and the names that do it; a public name in no line comes last.
 TASKS: dict[str, str] = {
-    "Hand over a model": "from_sklearn from_torch from_transformers from_frozen Trained Examples",
+    "Hand over a model": "from_sklearn from_torch from_transformers from_frozen "
+    "from_statsmodels from_lifelines Trained Examples",
     "Explain a prediction": "explain applications.explanation.Explanation report explore influence "
     "influence_by_token methods.tokens.TokenScores compare_influence "
     "applications.comparison.Comparison",
