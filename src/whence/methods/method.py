@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import TypeAlias, final
+from dataclasses import replace
+from typing import Any, TypeAlias, final
 
 import numpy as np
 import torch
@@ -185,6 +186,37 @@ class Attribution(ABC):
             measure=measure_name(measure) + self.unit,
             diagnostics=diagnostics,
         )
+
+    @final
+    def ranking(self, queries: Data, scores: Scores, *, measure: MeasureLike = "loss") -> Scores:
+        """Return what the training examples worth a refined prediction are chosen by.
+
+        Args:
+            queries: The q queries.
+            scores: Scores of all training examples on them, by this method.
+            measure: What is predicted.
+
+        Returns:
+            Scores in the same places: the same ones, or rougher numbers in better order.
+        """
+        encoded = self.trained.examples(queries)
+        ranked = self.ranking_values(encoded, measure_of(self.loss, measure), scores.values)
+        return replace(scores, values=ranked)
+
+    def ranking_values(
+        self, queries: Examples, measure: Measure, values: NDArray[np.floating[Any]]
+    ) -> NDArray[np.floating[Any]]:
+        """Return what `ranking` holds: the scores themselves, unless the method knows better.
+
+        Args:
+            queries: The q queries.
+            measure: m.
+            values: Scores of all training examples, [q, n].
+
+        Returns:
+            Numbers by which examples are ordered, [q, n].
+        """
+        return values
 
     def self_values(self, where: Positions) -> tuple[Tensor, Diagnostics]:
         """Return the predicted change of each candidate's own loss if it is removed.
