@@ -15,6 +15,7 @@ from torch import Tensor
 
 from whence.adapters.answers import Classes, Numbers, answer_of
 from whence.adapters.rows import RowExamples, encoded, labels_of
+from whence.adapters.tabular import as_floats
 from whence.errors import InvalidInput
 from whence.objective.losses import Loss
 from whence.objective.trained import Data, Examples, Trained
@@ -105,7 +106,9 @@ class Neighbors(Trained):
 
     def examples(self, data: Data) -> RowExamples:
         """Check and encode (X, y): one row or many."""
-        return encoded(data, self.train.inputs.shape[1], self.names, self.answer.targets)
+        rows = encoded(data, self.train.inputs.shape[1], self.names, self.answer.targets)
+        _check_finite(self.fitted, rows.inputs)
+        return rows
 
     def outputs(self, examples: Examples) -> Tensor:
         """Return log odds, log-probabilities or numbers, [b, c]."""
@@ -204,6 +207,12 @@ class Neighbors(Trained):
         return np.asarray(votes / votes.sum(1, keepdims=True))
 
 
+def _check_finite(estimator: Any, rows: Any) -> None:
+    """Raise for rows with what is no finite number, unless the metric knows missing values."""
+    if estimator.effective_metric_ != "nan_euclidean":
+        as_floats(rows)
+
+
 def neighbors(
     estimator: Any, X: Any, y: Any, sample_weight: NDArray[np.float64] | None
 ) -> Neighbors | None:
@@ -226,6 +235,7 @@ def neighbors(
         return None
     names = tuple(X.columns) if hasattr(X, "columns") else None
     train = encoded((X, labels), estimator.n_features_in_, names, answer.targets)
+    _check_finite(estimator, train.inputs)
     targets = train.targets.numpy()
     if isinstance(answer, Classes):
         values = np.eye(len(answer.labels))[targets.astype(np.intp)]

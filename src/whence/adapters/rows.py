@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
 from whence.adapters.tabular import as_rows
+from whence.checked import array, said
 from whence.errors import InvalidInput
 from whence.objective.trained import Data, Examples
 from whence.preprocessing.rows import take
@@ -86,7 +86,10 @@ def labels_of(y: Any) -> NDArray[Any]:
     Args:
         y: As a user passes them.
     """
-    labels = np.asarray(y.to_numpy() if isinstance(y, pd.Series | pd.DataFrame) else y)
+    labels = array("targets", y)
+    if labels.dtype == object:
+        with said("targets of one kind, none of them missing"):
+            np.unique(labels)
     return labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
 
 

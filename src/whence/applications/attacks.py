@@ -27,6 +27,8 @@ from whence.applications.poisoning import (
     strongest,
     training_of,
 )
+from whence.checked import checked
+from whence.checked import positions as checked_positions
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
 from whence.linear.objective import LinearObjective
@@ -153,6 +155,7 @@ class Attack(Result):
         )
 
 
+@checked
 def craft(
     objective: Objective,
     queries: Data,
@@ -236,7 +239,7 @@ def craft(
         where = (
             strongest(clean, queries, n_images, method=method)
             if positions is None
-            else np.atleast_1d(np.asarray(positions, dtype=np.intp))
+            else checked_positions("positions", positions, len(objective.weights))
         )
         moving = inputs_of(clean)[torch.as_tensor(where)].clone()
         current, losses = clean, (mean_loss(clean, encoded),)
@@ -274,6 +277,7 @@ def craft(
     )
 
 
+@checked
 def resume(
     objective: Objective,
     queries: Data,
@@ -341,6 +345,7 @@ def resume(
     )
 
 
+@checked
 def as_predicted(objective: Objective, queries: Any) -> Any:
     """Return queries labeled by what the model says of them: raising that loss turns what it says.
 

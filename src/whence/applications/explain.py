@@ -6,6 +6,7 @@ import numpy as np
 
 from whence.applications.explanation import Explanation, shown_by
 from whence.applications.queries import Inputs, encoded
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
 from whence.methods.choose import chosen, reason_of
@@ -19,6 +20,7 @@ _PARTS = 10  # random parts of the data over which a removal's mean effect is ta
 _VERIFIED = 20  # removals that a page of a convex model retrains
 
 
+@checked
 def explain(
     trained: Trained,
     query: Data | Inputs,

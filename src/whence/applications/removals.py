@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.evaluation.figure import axes
 from whence.linalg.solver import Solver
@@ -88,6 +89,7 @@ class RemovalCurve:
         return ax
 
 
+@checked
 def removal_curve(
     objective: Trained,
     queries: Data,

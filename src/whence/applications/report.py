@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from whence.applications.queries import Inputs, encoded
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
 from whence.methods.choose import chosen
@@ -27,6 +28,7 @@ _AGAIN = 150  # candidates without which the preprocessing is fitted again, at m
 _PASSES = 10  # over the data, for each example that is refined
 
 
+@checked
 def report(
     trained: Trained,
     queries: Data | Inputs,

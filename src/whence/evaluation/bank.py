@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from whence.checked import Float, checked, floats
 from whence.errors import CorruptFile, InvalidInput
-from whence.evaluation.arrays import Float, floats
 from whence.evaluation.members import (
     Identity,
     Member,
@@ -77,6 +77,7 @@ class Bank(Result):
         )
 
 
+@checked
 def subset_bank(
     retrain: Retrain | Together,
     n: int,
@@ -170,6 +171,7 @@ def subset_bank(
     return _assemble(root, identity, subsets, chosen, done)
 
 
+@checked
 def load_bank(directory: str | os.PathLike[str], *, fingerprint: str | None = None) -> Bank:
     """Read a complete bank from disk.
 

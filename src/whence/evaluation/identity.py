@@ -36,7 +36,7 @@ def _content(examples: Examples) -> list[Tensor | str]:
     inputs: Any = getattr(examples, "inputs", None)
     parts: list[Any] = [inputs]
     is_sparse: bool = sparse.issparse(inputs)
-    if isinstance(inputs, np.ndarray) and inputs.dtype == object:
+    if getattr(getattr(inputs, "dtype", None), "kind", "") in ("O", "S", "U"):
         inputs = pd.DataFrame(inputs)
     if isinstance(inputs, pd.DataFrame):
         parts = [_hashed(inputs)]

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked import checked
 from whence.methods.halves import boosted
 from whence.methods.method import Attribution, Method, Positions
 from whence.objective.measures import Measure
@@ -22,6 +23,7 @@ Floats = NDArray[np.float64]
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class BoostIn(Method):
     r"""Score training rows by TracIn for boosting: Σ_t ∂m/∂F_{t−1}(x_q) · ∂v_t/∂wᵢ, shared leaves.

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.evaluation.correlation import spearman
 from whence.methods.halves import Halves, boosted, halves_of
@@ -30,6 +31,7 @@ _NUMBERS = 2**24  # of queries by training rows at a time
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Boosting(Method):
     r"""Predict removals from boosted trees by the derivative of predictions in row weights.

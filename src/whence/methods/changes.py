@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked import checked
 from whence.curvature.changes import GroupChange
 from whence.curvature.damping import CurvatureName
 from whence.curvature.exact import Gradients
@@ -40,6 +41,7 @@ from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Data, Examples, Trained
 
 
+@checked
 def group_effect(
     objective: Trained,
     indices: Indices,
@@ -137,6 +139,7 @@ def group_effect(
     return as_array(predicted_changes(smooth, encoded, quantity, group, order))[:, 0]
 
 
+@checked
 def edit(
     objective: Trained,
     index: int,
@@ -294,6 +297,7 @@ def _through_statistics(
     return shares.new_zeros(len(encoded)) if through is None else through[:, index] - through[:, -1]
 
 
+@checked
 def perturbation(
     objective: Trained,
     indices: Indices,

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.evaluation.bank import Together, subset_bank
 from whence.evaluation.identity import identity_of
@@ -35,6 +36,7 @@ _LONG = 60.0  # seconds of fitting that are announced
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Retrained(Method):
     """Fit the model again on random halves of its training data, and see what each example changes.

@@ -8,6 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.methods.halves import boosted
 from whence.methods.method import Attribution, Method, Positions
 from whence.objective.measures import Measure
@@ -18,6 +19,7 @@ from whence.trees.model import BoostedModel
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class LeafKernel(Method):
     r"""Score training rows by the leaves they share with a query and their gradient at the end.

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.func import vjp, vmap
 from tqdm import tqdm
 
+from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.methods.method import Attribution, Method, Positions, blocks
 from whence.methods.prediction import MeasureLike
@@ -35,6 +36,7 @@ from whence.training.run import Run
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Metagradient(Method):
     r"""Score training examples by differentiating through a recorded training.
@@ -131,6 +133,7 @@ def recorded_run(trained: Trained, method: str) -> Run:
     )
 
 
+@checked
 def metagradient(
     run: Trained,
     queries: Data,

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput, NotPositiveDefinite, UnsupportedModel
 from whence.linalg.cholesky import Cholesky
 from whence.linalg.structured import Dense
@@ -44,6 +45,7 @@ _AGREEMENT = 1e-3  # in float32; a loss is a function of f or far from it
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Projected(Method):
     r"""Predict removals from randomly projected gradients: LoGra by default, TRAK with the margin.
@@ -187,6 +189,7 @@ class _InSubspace(FeatureAttribution):
         )
 
 
+@checked
 def projected(
     objective: Trained,
     queries: Data,

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.methods.method import Attribution, Method, Positions, blocks, train_subset
 from whence.methods.prediction import Indices, MeasureLike
@@ -22,6 +23,7 @@ _COLUMNS = 64  # gradients that are held at once
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class TracIn(Method):
     """Score training examples by dot products of gradients at checkpoints of the training.
@@ -140,6 +142,7 @@ class _DotProducts(Attribution):
         return total, measured
 
 
+@checked
 def tracin(
     objective: Trained,
     queries: Data,

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from whence.checked import checked, floats
 from whence.errors import Diverged, InvalidInput
 from whence.training.optimizers import Update, clip
 from whence.training.program import Program, counted
@@ -108,6 +109,7 @@ def replay_stack(run: Steps, weights: Tensor, bar: tqdm[Any]) -> tuple[Tensor, T
     return state[0], losses
 
 
+@checked
 def retrain(run: Steps, weights: Tensor, *, together: int | None = None) -> Tensor:
     """Repeat a run with other example weights, several trainings at once.
 
@@ -141,9 +143,9 @@ def retrain(run: Steps, weights: Tensor, *, together: int | None = None) -> Tens
         tensor([[1.5000],
                 [2.0000]])
     """
-    weights = torch.as_tensor(weights).to(run.program.parameters())
+    weights = torch.from_numpy(floats("weights", weights, "k, n")).to(run.program.parameters())
     n = len(run.program.train)
-    if weights.ndim != 2 or weights.shape[1] != n or not bool(torch.isfinite(weights).all()):
+    if weights.shape[1] != n:
         raise InvalidInput(
             f"Expected finite weights of shape [k, {n}], a training per row. "
             f"Got shape {list(weights.shape)}."
