@@ -4,6 +4,8 @@ MINUTES ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Processes that run the tests: a core and about 1.5 GB of memory each.
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow crash fuzz compat release evidence lint types stub docs bench paper clean
@@ -24,10 +26,10 @@ demo: $(STAMP) ## Explain a misread digit, retrain to check, write whence-demo.h
 	$(BIN)/whence demo
 
 test: $(STAMP) ## Run the tests, the doctests and the code of the README.
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile
 
 test-slow: $(STAMP) ## Run the slow tests too.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 crash: $(STAMP) ## Stop everything that writes at 1,000 random points; the counts go into the documentation.
 	$(BIN)/python -m tests.crash --page docs/explanation/reliability.md

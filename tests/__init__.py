@@ -1,1 +1,1 @@
-"""Tests, a package of its own: other distributions install a folder of this name."""
+"""The tests of whence, and what they share."""

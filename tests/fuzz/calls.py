@@ -337,8 +337,8 @@ CALLS: dict[str, tuple[Callable[..., Any], Callable[[], dict[str, Any]]]] = {
         lambda: {"run": run(), "directions": 2, "fraction": 0.1},
     ),
     "unrolled": (whence.unrolled, lambda: {"run": run(), "queries": pair(), "segments": 2}),
-    "attacks.craft": (
-        whence.attacks.craft,
+    "attacks.attack": (
+        whence.attacks.attack,
         lambda: {
             "objective": frozen()[0],
             "queries": Pair(frozen()[1][:1].numpy(), rows()[1][:1]),
@@ -403,8 +403,8 @@ CALLS: dict[str, tuple[Callable[..., Any], Callable[[], dict[str, Any]]]] = {
             "flipped": Array(np.array([True, False, True, False])),
         },
     ),
-    "evaluation.subset_bank": (
-        whence.evaluation.subset_bank,
+    "evaluation.retraining_ensemble": (
+        whence.evaluation.retraining_ensemble,
         lambda: {
             "retrain": _retrain,
             "n": 4,
@@ -414,8 +414,8 @@ CALLS: dict[str, tuple[Callable[..., Any], Callable[[], dict[str, Any]]]] = {
             "directory": _fresh("bank"),
         },
     ),
-    "evaluation.load_bank": (
-        whence.evaluation.load_bank,
+    "evaluation.load_ensemble": (
+        whence.evaluation.load_ensemble,
         lambda: {"directory": _bank(), "fingerprint": "fuzz"},
     ),
     "evaluation.top_k_removal": (
@@ -474,7 +474,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 LEFT_OUT = {
-    "evaluation.replays": "reads its queries when it is called, by evaluation.subset_bank",
+    "evaluation.replays": "reads its queries when it is called, by evaluation.retraining_ensemble",
     "plot.effects": "its arguments are results",
     "plot.predicted_against_actual": "its arguments are results",
     "influence_by_token": "takes a language model, which tests/methods/test_tokens.py has",
@@ -488,13 +488,13 @@ LEFT_OUT = {
 def _saved() -> Path:
     path = FOLDER / "attack.npz"
     x, y = frozen()[1][:1], rows()[1][:1]
-    whence.attacks.craft(frozen()[0], (x, y), steps=1).save(path)
+    whence.attacks.attack(frozen()[0], (x, y), steps=1).save(path)
     return path
 
 
 @cache
 def _bank() -> Path:
-    whence.evaluation.subset_bank(
+    whence.evaluation.retraining_ensemble(
         _retrain, 4, subsets=2, seeds=1, fingerprint="fuzz", directory=FOLDER / "kept"
     )
     return FOLDER / "kept"

@@ -9,14 +9,13 @@ from typing import Any, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 from torch import Tensor
 
 from whence.adapters.tabular import as_rows
 from whence.checked import array, said
 from whence.errors import InvalidInput
 from whence.objective.trained import Data, Examples
-from whence.preprocessing.rows import take
+from whence.rows import take
 
 
 @final
@@ -91,12 +90,3 @@ def labels_of(y: Any) -> NDArray[Any]:
         with said("targets of one kind, none of them missing"):
             np.unique(labels)
     return labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
-
-
-def is_sparse(rows: Any) -> bool:
-    """Return whether rows are a SciPy sparse matrix or array.
-
-    Args:
-        rows: A user's rows.
-    """
-    return bool(sparse.issparse(rows))

@@ -25,8 +25,9 @@ from tqdm import tqdm
 
 from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.methods.method import Attribution, Method, Positions, blocks
+from whence.methods.method import Attribution, Method, Positions
 from whence.methods.prediction import MeasureLike
+from whence.methods.subsets import blocks
 from whence.network.examples import ModuleExamples
 from whence.objective.measures import Measure
 from whence.objective.trained import Data, Examples, Trained
