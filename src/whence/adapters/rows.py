@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.adapters.tabular import as_rows
-from whence.checked import array, said
+from whence.checked import labels as checked_labels
 from whence.errors import InvalidInput
 from whence.objective.trained import Data, Examples
 from whence.rows import take
@@ -85,8 +85,5 @@ def labels_of(y: Any) -> NDArray[Any]:
     Args:
         y: As a user passes them.
     """
-    labels = array("targets", y)
-    if labels.dtype == object:
-        with said("targets of one kind, none of them missing"):
-            np.unique(labels)
+    labels = checked_labels("targets", y)
     return labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels

@@ -17,6 +17,7 @@ from torch import Tensor
 from whence.adapters.kernel import RowSpace, dense
 from whence.adapters.pullback import Pullback
 from whence.checked import array, said
+from whence.checked import labels as checked_labels
 from whence.errors import InvalidInput
 from whence.linear.features import DenseFeatures, Features, SparseFeatures
 from whence.linear.objective import InputMap, LinearExamples
@@ -79,7 +80,7 @@ class TabularMap(InputMap):
         self, rows: Any, ids: NDArray[Any], y: Any, features: Features
     ) -> LinearExamples:
         """Encode checked rows, whose features are known, with their targets."""
-        labels = array("targets", y)
+        labels = checked_labels("targets", y)
         labels = labels.reshape(1, *labels.shape) if labels.ndim == 0 else labels
         if len(labels) != rows.shape[0]:
             raise InvalidInput(

@@ -11,6 +11,7 @@ from whence.checked.arrays import Float as Float
 from whence.checked.arrays import array as array
 from whence.checked.arrays import booleans as booleans
 from whence.checked.arrays import floats as floats
+from whence.checked.arrays import labels as labels
 from whence.checked.arrays import plain as plain
 from whence.checked.arrays import positions as positions
 from whence.checked.arrays import unstacked as unstacked

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from whence.checked.scalars import shown
+from whence.checked.scalars import said, shown
 from whence.errors import InvalidInput
 
 Float: TypeAlias = NDArray[np.float64]
@@ -78,6 +78,27 @@ def array(name: str, values: Any) -> NDArray[Any]:
     if any(stride < 0 for stride in found.strides):
         found = found.copy()  # torch has no negative strides
     return found if found.dtype.isnative else found.astype(found.dtype.newbyteorder("="))
+
+
+def labels(name: str, values: Any) -> NDArray[Any]:
+    """Return targets as an array whose values can be told apart and sorted.
+
+    Args:
+        name: What the argument is called.
+        values: What came.
+
+    Raises:
+        InvalidInput: If they are no array, of several kinds, or one of them is missing.
+
+    Examples:
+        >>> labels("y", ["b", "a"])
+        array(['b', 'a'], dtype='<U1')
+    """
+    found = array(name, values)
+    if found.dtype == object:
+        with said(f"{name} of one kind, none of them missing"):
+            np.unique(found)
+    return found
 
 
 def unstacked(name: str, rows: Any) -> Any:
