@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from whence.checked import checked
 from whence.curvature.exact import GGN, Curvature, Hessian
 from whence.curvature.minimum import ends, floor, gradient
 from whence.curvature.prepare import prepare
@@ -101,6 +102,7 @@ class Diagnosis:
         )
 
 
+@checked
 def spectrum(
     objective: Objective, *, matrix: Matrix = "hessian", iterations: int = 64, probes: int = 4
 ) -> Spectrum:
@@ -144,6 +146,7 @@ def spectrum(
     )
 
 
+@checked
 def diagnose(objective: Objective, *, iterations: int = 64) -> Diagnosis:
     """Return whether a model is converged and at a minimum, and the damping that influence takes.
 

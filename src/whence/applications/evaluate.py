@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.evaluation.ensemble import Together, retraining_ensemble
 from whence.evaluation.identity import identity_of
@@ -24,6 +25,7 @@ from whence.objective.measures import Measure
 from whence.objective.trained import Data, Examples, Trained
 
 
+@checked
 def evaluate(
     objective: Trained,
     queries: Data,

@@ -21,6 +21,7 @@ from whence.adapters.sklearn import linear_objective
 from whence.errors import InvalidInput
 from whence.objective.objective import Objective
 
+_LARGEST_TABLE = 2**34  # bytes that a Parquet file may say it unpacks to
 _CLASSES = 20  # distinct whole numbers up to which a numeric target is taken as classes
 _LEVELS = 50  # levels of a text column that get an indicator of their own
 _LEAST_WORDS = 5  # mean number of words from which a column of mostly distinct texts is free text
@@ -252,11 +253,29 @@ def fit_table(table: Table, *, model: Any = None, hold_out: list[Any] | None = N
     return Fitted(table=table, objective=objective, held_out=held)
 
 
+def _parquet_size(path: Path) -> int:
+    """Return how many bytes a Parquet file says that it unpacks to."""
+    import pyarrow.parquet as parquet
+
+    found = parquet.ParquetFile(path).metadata
+    groups = range(found.num_row_groups)
+    stated = sum(found.row_group(group).total_byte_size for group in groups)
+    return int(max(stated, found.num_rows * found.num_columns))
+
+
 def _frame(path: Path) -> pd.DataFrame:
     """Return a file's table, or say why it is none."""
     if path.suffix in (".parquet", ".pq"):
         try:
+            size = _parquet_size(path)
+            if size > _LARGEST_TABLE:
+                raise InvalidInput(
+                    f"Expected a table of at most {_LARGEST_TABLE:,} bytes. Got {path}, which says "
+                    f"that it unpacks to {size:,}. Take a part of it."
+                )
             return pd.read_parquet(path)
+        except InvalidInput:
+            raise
         except Exception as error:
             raise InvalidInput(f"Expected a Parquet file. Got {path}: {_line(error)}.") from error
     try:
