@@ -19,6 +19,7 @@ import griffe
 import whence
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
+EXAMPLES = FOLDER.parent / "examples.md"
 
 # What a reader wants to do, and the names that do it; a public name in no line comes last.
 TASKS: dict[str, str] = {
@@ -37,7 +38,7 @@ TASKS: dict[str, str] = {
     "Look at the model": "diagnose applications.diagnose.Diagnosis spectrum "
     "applications.diagnose.Spectrum",
     "Draw": "plot.effects plot.predicted_against_actual plot.input_attribution",
-    "Attack": "attacks.craft attacks.strongest attacks.resume attacks.as_predicted attacks.Attack",
+    "Attack": "attacks.attack attacks.strongest attacks.resume attacks.as_predicted attacks.Attack",
     "Choose a method": "Method Attribution Influence Boosting BoostIn LeafKernel ForestWeights "
     "DataOOB LeaveOneOut Retrained KNNShapley TracIn tracin Projected projected Representer "
     "representer Metagradient metagradient Unrolled unrolled",
@@ -46,9 +47,13 @@ TASKS: dict[str, str] = {
     "Choose a solver": "Cholesky CG EKFAC KFAC LiSSA linalg.Nystrom linalg.Arnoldi linalg.Direct "
     "linalg.Solution curvature.exact.Hessian curvature.exact.GGN curvature.exact.EmpiricalFisher",
     "Choose a loss": "CrossEntropy Logistic SquaredError Tweedie SmoothHinge SquaredHinge",
+    "Ask about a set of queries": "measures.SetMeasure measures.OfSet measures.Mean "
+    "measures.Accuracy measures.AUROC measures.DemographicParity measures.EqualOpportunity "
+    "measures.Calibration measures.WorstGroup measures.CohensD",
     "Evaluate a method": "evaluation.lds evaluation.LDS evaluation.noise_ceiling "
-    "evaluation.subset_bank evaluation.Bank evaluation.replays evaluation.loo_correlation "
-    "evaluation.detection_curve evaluation.top_k_removal evaluation.brittleness_curve",
+    "evaluation.retraining_ensemble evaluation.RetrainingEnsemble evaluation.replays "
+    "evaluation.loo_correlation evaluation.detection_curve evaluation.top_k_removal "
+    "evaluation.brittleness_curve",
 }
 _INDEX = """# API by task
 
@@ -82,6 +87,19 @@ def pages() -> dict[Path, str]:
     return found
 
 
+def with_examples(text: str) -> str:
+    """Return the page of examples with the code of each, and what it prints, as they are now."""
+
+    def shown(found: re.Match[str]) -> str:
+        path = FOLDER.parent.parent / found[1]
+        code = path.read_text(encoding="utf-8").rstrip()
+        printed = path.with_suffix(".txt").read_text(encoding="utf-8").rstrip()
+        return f"`{found[1]}`\n\n```py\n{code}\n```\n\n```text\n{printed}\n```"
+
+    block = r"`(examples/\w+\.py)`\n\n```py\n.*?\n```\n\n```text\n.*?\n```"
+    return re.sub(block, shown, text, flags=re.DOTALL)
+
+
 def errors() -> list[type]:
     """Return the errors and warnings of the library."""
     values = vars(importlib.import_module("whence.errors")).values()
@@ -105,7 +123,7 @@ def thing(name: str) -> Any:
 def short(name: str) -> str:
     """Return what a reader calls it."""
     head, _, last = name.rpartition(".")
-    return name if head in ("", "plot", "attacks", "evaluation", "linalg") else last
+    return name if head in ("", "plot", "attacks", "evaluation", "linalg", "measures") else last
 
 
 def stem(name: str) -> str:
@@ -218,6 +236,7 @@ def main() -> None:
             path.unlink()
     for path, text in found.items():
         path.write_text(text, encoding="utf-8")
+    EXAMPLES.write_text(with_examples(EXAMPLES.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

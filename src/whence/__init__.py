@@ -81,6 +81,7 @@ _NAMES = {
 _MODULES = {
     "attacks": "whence.applications.attacks",
     "errors": "whence.errors",
+    "measures": "whence.objective.sets.measures",
     "evaluation": "whence.evaluation",
     "linalg": "whence.linalg",
     "plot": "whence.applications.plot",

@@ -60,6 +60,7 @@ from whence.objective.losses import SmoothHinge as SmoothHinge
 from whence.objective.losses import SquaredError as SquaredError
 from whence.objective.losses import SquaredHinge as SquaredHinge
 from whence.objective.losses import Tweedie as Tweedie
+from whence.objective.sets import measures as measures
 from whence.objective.trained import Examples as Examples
 from whence.objective.trained import Trained as Trained
 from whence.scores import Diagnostics as Diagnostics

@@ -232,6 +232,11 @@ class Evaluated(_OnObjective):
     """m_q(θ̂ + Δᵢ) − m_q(θ̂), with Δᵢ by Newton steps of the objective without example i."""
 
     @property
+    def linear(self) -> bool:
+        """Whether measures are linearized: no, they are evaluated."""
+        return False
+
+    @property
     def calibrated(self) -> bool:
         """Whether the model is convex: the measure is evaluated at the predicted parameters."""
         return self.trained.convex

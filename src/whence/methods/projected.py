@@ -24,7 +24,8 @@ from torch import Tensor
 from whence.errors import InvalidInput, NotPositiveDefinite, UnsupportedModel
 from whence.linalg.cholesky import Cholesky
 from whence.linalg.structured import Dense
-from whence.methods.method import Attribution, FeatureAttribution, Method, Positions
+from whence.methods.features import FeatureAttribution
+from whence.methods.method import Attribution, Method, Positions
 from whence.methods.prediction import Indices, MeasureLike, measure_name
 from whence.methods.projections import Whole, factored
 from whence.methods.tracin import points_of
