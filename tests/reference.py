@@ -23,7 +23,8 @@ EXAMPLES = FOLDER.parent / "examples.md"
 
 # What a reader wants to do, and the names that do it; a public name in no line comes last.
 TASKS: dict[str, str] = {
-    "Hand over a model": "from_sklearn from_torch from_transformers from_frozen Trained Examples",
+    "Hand over a model": "from_sklearn from_torch from_transformers from_frozen "
+    "from_statsmodels from_lifelines Trained Examples",
     "Explain a prediction": "explain applications.explanation.Explanation report explore influence "
     "influence_by_token methods.tokens.TokenScores compare_influence "
     "applications.comparison.Comparison",
@@ -31,6 +32,10 @@ TASKS: dict[str, str] = {
     "influence_on_parameters",
     "Ask what would be": "group_effect edit perturbation flip_set applications.flip_set.FlipSet "
     "removal_curve applications.removals.RemovalCurve",
+    "Measure a set of queries": "measures.SetMeasure measures.OfSet measures.Mean "
+    "measures.Accuracy measures.AUROC measures.DemographicParity measures.EqualOpportunity "
+    "measures.Calibration measures.WorstGroup measures.CohensD",
+    "Keep an index on disk": "Index index.hits.Hits index.hits.Info index.hits.Verification",
     "Clean data": "find_label_errors applications.label_errors.LabelErrors domain_mismatch "
     "applications.domain_mismatch.DomainMismatch",
     "Check by retraining": "leave_one_out retrain evaluation.Agreement evaluate stability "
@@ -47,13 +52,11 @@ TASKS: dict[str, str] = {
     "Choose a solver": "Cholesky CG EKFAC KFAC LiSSA linalg.Nystrom linalg.Arnoldi linalg.Direct "
     "linalg.Solution curvature.exact.Hessian curvature.exact.GGN curvature.exact.EmpiricalFisher",
     "Choose a loss": "CrossEntropy Logistic SquaredError Tweedie SmoothHinge SquaredHinge",
-    "Ask about a set of queries": "measures.SetMeasure measures.OfSet measures.Mean "
-    "measures.Accuracy measures.AUROC measures.DemographicParity measures.EqualOpportunity "
-    "measures.Calibration measures.WorstGroup measures.CohensD",
     "Evaluate a method": "evaluation.lds evaluation.LDS evaluation.noise_ceiling "
-    "evaluation.retraining_ensemble evaluation.RetrainingEnsemble evaluation.replays "
-    "evaluation.loo_correlation evaluation.detection_curve evaluation.top_k_removal "
-    "evaluation.brittleness_curve",
+    "evaluation.retraining_ensemble "
+    "evaluation.load_ensemble evaluation.RetrainingEnsemble evaluation.replays "
+    "evaluation.loo_correlation "
+    "evaluation.detection_curve evaluation.top_k_removal evaluation.brittleness_curve",
 }
 _INDEX = """# API by task
 
@@ -123,7 +126,7 @@ def thing(name: str) -> Any:
 def short(name: str) -> str:
     """Return what a reader calls it."""
     head, _, last = name.rpartition(".")
-    return name if head in ("", "plot", "attacks", "evaluation", "linalg", "measures") else last
+    return name if head in ("", *whence._MODULES) else last
 
 
 def stem(name: str) -> str:

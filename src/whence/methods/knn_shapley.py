@@ -12,8 +12,9 @@ from torch import Tensor
 
 from whence.adapters.neighbors import Neighbors
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.methods.method import Attribution, Method, Positions, blocks
+from whence.methods.method import Attribution, Method, Positions
 from whence.methods.similarity import coordinates
+from whence.methods.subsets import blocks
 from whence.objective.measures import Measure
 from whence.objective.sets.measure import SetMeasure
 from whence.objective.trained import Examples, Trained

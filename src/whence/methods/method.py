@@ -12,16 +12,15 @@ A new method writes `attribution`, and an `Attribution` with `values`; every use
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from functools import partial
-from typing import TypeAlias, final
+from typing import final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.errors import UnsupportedModel
+from whence.methods.features import FeatureMap
 from whence.methods.prediction import (
     Floats,
     Indices,
@@ -36,18 +35,16 @@ from whence.methods.sets import (
     through_derivative,
     through_outputs,
 )
+from whence.methods.subsets import Positions as Positions
+from whence.methods.subsets import blocks
 from whence.objective.cache import cached
 from whence.objective.losses import Loss, measure_of
 from whence.objective.measures import Measure
 from whence.objective.sets.measure import SetMeasure
 from whence.objective.trained import Data, Examples, Trained
 from whence.scores import Diagnostics, Scores
-from whence.tiles import tiles
-
-Positions: TypeAlias = NDArray[np.intp]
 
 _OUTPUTS = 2**26  # predicted outputs that are held at once, where a measure is evaluated at them
-_BLOCK = 256  # training examples whose scores on one another are held at once
 
 
 class Method(ABC):
@@ -92,6 +89,24 @@ class Method(ABC):
             UnsupportedModel: If the method does not apply to such a model.
         """
         return cached(trained, self, self.attribution)
+
+    def feature_map(self, trained: Trained) -> FeatureMap:
+        """Return the features of single examples whose inner products are the scores.
+
+        Args:
+            trained: The model.
+
+        Returns:
+            The features, which `whence.Index` stores.
+
+        Raises:
+            UnsupportedModel: If the scores are not inner products, or not of such a model.
+        """
+        raise UnsupportedModel(
+            "Expected a method whose scores are inner products of features of one example each, "
+            "such as whence.Projected() or whence.TracIn(). "
+            f"Got {self!r}. Use .fit(model).scores(queries), which keeps nothing on disk."
+        )
 
     def refined(self) -> Method | None:
         """Return the method that predicts the size of single effects better, or `None`."""
@@ -360,33 +375,3 @@ class Attribution(ABC):
     def follows_inputs(self) -> bool:
         """Whether `input_gradient` can be asked for."""
         return type(self).input_gradient is not Attribution.input_gradient
-
-
-def blocks(where: Positions, size: int = _BLOCK) -> Iterator[Positions]:
-    """Yield positions a few at a time.
-
-    Args:
-        where: Positions, [k].
-        size: The most in a block, >= 1.
-
-    Yields:
-        Consecutive blocks.
-    """
-    for part in tiles(len(where), budget=size):
-        yield where[part]
-
-
-def train_subset(trained: Trained, where: Positions) -> Examples:
-    """Return the training examples at some positions; the same object for all of them, in order.
-
-    Args:
-        trained: The model.
-        where: Positions, [k].
-
-    Returns:
-        The examples.
-    """
-    n = len(trained.train)
-    if len(where) == n and bool((where == np.arange(n)).all()):
-        return trained.train
-    return trained.train.subset(where)
