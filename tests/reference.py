@@ -19,6 +19,7 @@ import griffe
 import whence
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
+EXAMPLES = FOLDER.parent / "examples.md"
 
 # What a reader wants to do, and the names that do it; a public name in no line comes last.
 TASKS: dict[str, str] = {
@@ -89,6 +90,19 @@ def pages() -> dict[Path, str]:
     return found
 
 
+def with_examples(text: str) -> str:
+    """Return the page of examples with the code of each, and what it prints, as they are now."""
+
+    def shown(found: re.Match[str]) -> str:
+        path = FOLDER.parent.parent / found[1]
+        code = path.read_text(encoding="utf-8").rstrip()
+        printed = path.with_suffix(".txt").read_text(encoding="utf-8").rstrip()
+        return f"`{found[1]}`\n\n```py\n{code}\n```\n\n```text\n{printed}\n```"
+
+    block = r"`(examples/\w+\.py)`\n\n```py\n.*?\n```\n\n```text\n.*?\n```"
+    return re.sub(block, shown, text, flags=re.DOTALL)
+
+
 def errors() -> list[type]:
     """Return the errors and warnings of the library."""
     values = vars(importlib.import_module("whence.errors")).values()
@@ -112,7 +126,7 @@ def thing(name: str) -> Any:
 def short(name: str) -> str:
     """Return what a reader calls it."""
     head, _, last = name.rpartition(".")
-    return name if head in ("", "plot", "attacks", "evaluation", "linalg") else last
+    return name if head in ("", *whence._MODULES) else last
 
 
 def stem(name: str) -> str:
@@ -225,6 +239,7 @@ def main() -> None:
             path.unlink()
     for path, text in found.items():
         path.write_text(text, encoding="utf-8")
+    EXAMPLES.write_text(with_examples(EXAMPLES.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

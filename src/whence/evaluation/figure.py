@@ -1,4 +1,4 @@
-"""The axes of a plot: the caller's, or those of a new figure outside pyplot."""
+"""The axes of a plot: the caller's, or those of a new figure."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ class Encoder:
 
 
 def _refuse_streams(data: Any) -> None:
-    """Raise for data whose examples have no positions."""
+    """Raise for iterable data, whose examples cannot be indexed."""
     if isinstance(data, DataLoader):
         raise InvalidInput(
             "Expected a data set, whose examples have positions. Got a DataLoader, which may "

@@ -163,7 +163,7 @@ def retrain(run: Steps, weights: Tensor, *, together: int | None = None) -> Tens
 
 
 def refuse_nonfinite(params: Tensor, losses: Tensor) -> None:
-    """Raise `Diverged` if a training left the finite numbers.
+    """Raise `Diverged` if parameters or losses of a training are not finite.
 
     Args:
         params: θ after the last step, any shape.
