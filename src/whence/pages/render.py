@@ -21,6 +21,8 @@ from whence.version import __version__
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+_SCRIPTS = ("theme", "share", "decide", "table", "explain", "result")
+
 
 def render(page: Page) -> str:
     """Return a page as HTML: styles, scripts, images and drawings inside, every text escaped.
@@ -38,8 +40,7 @@ def render(page: Page) -> str:
     """
     from markupsafe import Markup
 
-    style, *scripts = (_asset(name) for name in ("style.css", "theme.js", "table.js", "explain.js"))
-    theme, table, explain = scripts
+    style, scripts = _asset("style.css"), {name: _asset(f"{name}.js") for name in _SCRIPTS}
     html = (
         _environment()
         .get_template(page.template)
@@ -47,10 +48,8 @@ def render(page: Page) -> str:
             page=page,
             version=page.version or __version__,
             style=Markup(style),
-            theme=Markup(theme),
-            table=Markup(table),
-            explain=Markup(explain),
-            policy=_policy(style, *scripts),
+            policy=_policy(style, *scripts.values()),
+            **{name: Markup(text) for name, text in scripts.items()},
             **page.context(),
         )
     )
@@ -102,6 +101,7 @@ def _environment() -> Environment:
         heat=heat,
         strength=strength,
         marked=marked,
+        anchor=words.anchor,
         number=words.number,
         signed=words.signed,
         decimals_of=words.decimals_of,
