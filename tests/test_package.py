@@ -98,10 +98,17 @@ def test_the_stub_is_what_the_table_says() -> None:
 
 
 def imported() -> set[str]:
-    """Return the distributions outside the standard library that src imports, at any depth."""
+    """Return the distributions outside the standard library that src imports when it runs."""
     modules = set()
     for path in (_REPOSITORY / "src").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for_types = {
+            node
+            for branch in ast.walk(tree)
+            if isinstance(branch, ast.If) and ast.unparse(branch.test) == "TYPE_CHECKING"
+            for node in ast.walk(branch)
+        }
+        for node in set(ast.walk(tree)) - for_types:
             if isinstance(node, ast.Import):
                 modules |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):

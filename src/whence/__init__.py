@@ -25,6 +25,7 @@ _NAMES = {
     "Diagnostics": "whence.scores",
     "ForestWeights": "whence.methods.forest",
     "Examples": "whence.objective.trained",
+    "Index": "whence.index.index",
     "Influence": "whence.methods.influence",
     "LeafKernel": "whence.methods.leaf_kernel",
     "LeaveOneOut": "whence.methods.leave_one_out",
@@ -81,6 +82,7 @@ _NAMES = {
 _MODULES = {
     "attacks": "whence.applications.attacks",
     "errors": "whence.errors",
+    "measures": "whence.objective.sets.measures",
     "evaluation": "whence.evaluation",
     "linalg": "whence.linalg",
     "plot": "whence.applications.plot",

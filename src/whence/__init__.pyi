@@ -22,6 +22,7 @@ from whence.applications.report import report as report
 from whence.applications.stability import stability as stability
 from whence.curvature.kronecker import EKFAC as EKFAC
 from whence.curvature.kronecker import KFAC as KFAC
+from whence.index.index import Index as Index
 from whence.linalg.cg import CG as CG
 from whence.linalg.cholesky import Cholesky as Cholesky
 from whence.linalg.lissa import LiSSA as LiSSA
@@ -60,6 +61,7 @@ from whence.objective.losses import SmoothHinge as SmoothHinge
 from whence.objective.losses import SquaredError as SquaredError
 from whence.objective.losses import SquaredHinge as SquaredHinge
 from whence.objective.losses import Tweedie as Tweedie
+from whence.objective.sets import measures as measures
 from whence.objective.trained import Examples as Examples
 from whence.objective.trained import Trained as Trained
 from whence.scores import Diagnostics as Diagnostics

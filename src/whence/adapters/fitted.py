@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 from sklearn.pipeline import Pipeline
 from torch import Tensor
 
@@ -28,7 +27,7 @@ from whence.objective.derived_losses import OneVersusRest
 from whence.objective.losses import Loss, SmoothHinge, SquaredError
 from whence.preprocessing.counting import counting
 from whence.preprocessing.refit import encoded_all, fit_again, follows_data, matched_columns
-from whence.preprocessing.rows import take
+from whence.rows import is_sparse, take
 
 Floats = NDArray[np.float64]
 
@@ -79,9 +78,10 @@ class Fitted:
     @property
     def features_follow(self) -> bool:
         """Whether a removal changes the features of other rows."""
-        scaled = getattr(self.final, "gamma", None) == "scale" and self.problem.kernel is not None
-        nonlinear = scaled and self.problem.kernel.name != "linear"  # type: ignore[union-attr]
-        return nonlinear or follows_data(self.transform)
+        kernel = self.problem.kernel
+        scaled = kernel is not None and kernel.name != "linear"
+        by_variance = scaled and getattr(self.final, "gamma", None) == "scale"
+        return by_variance or follows_data(self.transform)
 
     @property
     def wide(self) -> bool:
@@ -380,8 +380,7 @@ def _same_rows(a: Any, b: Any) -> bool:
     if a.shape != b.shape:
         return False
     difference = a - b
-    is_sparse: bool = sparse.issparse(difference)
-    return not abs(difference).max() if not is_sparse else not difference.nnz
+    return not abs(difference).max() if not is_sparse(difference) else not difference.nnz
 
 
 def smooth(loss: Loss, temperature: float) -> tuple[Loss, Loss]:

@@ -38,7 +38,7 @@ from whence.errors import InvalidInput, NotFitted, UnsupportedModel
 from whence.linear.objective import LinearObjective
 from whence.objective.trained import Trained
 from whence.preprocessing.refit import fit_again, same_features, training_matrix, weighted_steps
-from whence.preprocessing.rows import take
+from whence.rows import take
 
 Floats = NDArray[np.float64]
 

@@ -1,4 +1,4 @@
-"""Can influence be trusted on this model? Its minimum, curvature and convergence in words."""
+"""Diagnosis of a model for influence: its minimum, curvature and convergence, in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An explanation: the training examples behind one prediction, and the proof."""
+"""The result of `explain`: training examples, their effects, and the check by retraining."""
 
 from __future__ import annotations
 

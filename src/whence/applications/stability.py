@@ -1,4 +1,4 @@
-"""Would another training name the same examples? Scores over trainings that differ in chance."""
+"""Stability of scores over trainings with other seeds and orders."""
 
 from __future__ import annotations
 

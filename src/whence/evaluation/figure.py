@@ -1,4 +1,4 @@
-"""Where a plot is drawn: the caller's axes, or a figure of its own that pyplot never sees."""
+"""The axes of a plot: the caller's, or those of a new figure outside pyplot."""
 
 from __future__ import annotations
 

@@ -27,7 +27,6 @@ from whence.fitting.active_set import Floats
 from whence.fitting.machine import Machine, Rows, machine, signs_of
 from whence.linear.objective import LinearObjective
 from whence.objective.derived_losses import OneVersusRest
-from whence.objective.losses import Loss, SmoothHinge
 
 _TOLERANCE = 1e-10  # violation of the optimality conditions, in units of the margin
 _NEAR = 2048  # rows near the margin whose products are kept
@@ -35,23 +34,6 @@ _BAND = 2e-3  # distance from the margin within which a fit may have stopped
 _JOINING = 512  # rows that join the near ones at once
 _TILE = 256  # removals checked in one product
 _ROUNDS = 50  # times that rows may join before giving up
-
-
-def is_hinge(loss: Loss) -> bool:
-    """Return whether a loss is the true hinge, of one output or of each.
-
-    Args:
-        loss: The loss a model was trained with.
-
-    Returns:
-        Whether `fit_hinge` applies.
-
-    Examples:
-        >>> is_hinge(SmoothHinge(temperature=0.0)), is_hinge(SmoothHinge(temperature=0.1))
-        (True, False)
-    """
-    binary = loss.binary if isinstance(loss, OneVersusRest) else loss
-    return isinstance(binary, SmoothHinge) and binary.temperature == 0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -142,7 +124,7 @@ def fit_hinge(objective: LinearObjective) -> HingeFit:
         >>> fit.without(np.arange(3)).shape
         torch.Size([31, 3])
     """
-    if not is_hinge(objective.trained_loss):
+    if not objective.hinged:
         raise UnsupportedModel(
             "Expected an objective trained with the true hinge. "
             f"Got {objective.trained_loss}. Use whence.fitting.newton."

@@ -1,4 +1,4 @@
-"""One output of a true-hinge model: its support vectors, and the walk that a removal takes."""
+"""One output of a true-hinge model: its support vectors, and their active-set updates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a removal does on average: the same example taken out of many random parts of the data."""
+"""The expected effect of a removal over many random subsets of the data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retrainings of a boosting model on random halves of its data, shared by the methods that ask."""
+"""Retrainings of a boosting model on random halves of its data, shared by several methods."""
 
 from __future__ import annotations
 

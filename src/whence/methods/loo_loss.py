@@ -1,4 +1,4 @@
-r"""The outputs of each training example one Newton step without it: leave-one-out in closed form.
+r"""Leave-one-out outputs of each training example by one Newton step, in closed form.
 
 A model linear in θ needs no step in θ for that, only the example's leverage K = J H⁻¹ Jᵀ [c, c]:
 f₋ᵢ = f + (w/n) K M ∂ℓ/∂f with M = (I − (w/n) S K)⁻¹ and S = ∂²ℓ/∂f².
@@ -213,7 +213,5 @@ def _trained(objective: LinearObjective, inverse: LinearOperator) -> LinearObjec
         close = max(_CLOSE * float(gradients.square().sum(0).mean().sqrt()), _FLOOR)
         if float(risk_gradient(objective).norm()) <= close:
             break
-        fitted = newton(objective, gradient_norm=close, inverse=inverse)
-        assert isinstance(fitted, LinearObjective)
-        objective = fitted
+        objective = newton(objective, gradient_norm=close, inverse=inverse)
     return objective

@@ -24,8 +24,9 @@ from torch.func import vjp, vmap
 from tqdm import tqdm
 
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.methods.method import Attribution, Method, Positions, blocks
+from whence.methods.method import Attribution, Method, Positions
 from whence.methods.prediction import MeasureLike
+from whence.methods.subsets import blocks
 from whence.network.examples import ModuleExamples
 from whence.objective.measures import Measure
 from whence.objective.trained import Data, Examples, Trained

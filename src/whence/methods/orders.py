@@ -28,10 +28,11 @@ from whence.methods.fit_quality import (
     residual_of,
     root_mean_square,
 )
-from whence.methods.method import Attribution, Positions, train_subset
+from whence.methods.method import Attribution, Positions
 from whence.methods.prediction import ORDERS, Order, check_order, measure_changes
 from whence.methods.relatif import PER, Normalize, check_normalize, relative
 from whence.methods.removals import effects_alone, moves_more, removal, unsettled
+from whence.methods.subsets import train_subset
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
 from whence.objective.trained import Examples
@@ -229,6 +230,11 @@ def _by_products_of_rows(
 @final
 class Evaluated(_OnObjective):
     """m_q(θ̂ + Δᵢ) − m_q(θ̂), with Δᵢ by Newton steps of the objective without example i."""
+
+    @property
+    def linear(self) -> bool:
+        """Whether measures are linearized: no, they are evaluated."""
+        return False
 
     @property
     def calibrated(self) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor
 from whence.curvature.changes import SingleChanges, single_changes
 from whence.curvature.leverages import determines_itself
 from whence.curvature.reweighting import Reweightings, kept_without
-from whence.fitting.hinge import fit_hinge, is_hinge
+from whence.fitting.hinge import fit_hinge
 from whence.fitting.newton import newton_steps
 from whence.fitting.refit import is_piecewise
 from whence.linalg.operator import LinearOperator
@@ -117,7 +117,7 @@ def effects_alone(
         Changes, [q, k].
     """
     exact = order == "refined" and _walks(objective, where)
-    if exact and isinstance(objective, LinearObjective) and is_hinge(objective.trained_loss):
+    if exact and isinstance(objective, LinearObjective) and objective.hinged:
         fit = fit_hinge(objective)
         return measure_changes(fit.objective, queries, measure, fit.without(where))
     changes = [partial(without, where=np.array([at])) for at in where]
@@ -201,7 +201,8 @@ def without(objective: Objective, where: NDArray[np.intp]) -> Objective:
     weights[where] = 0
     if objective.statistics is None:
         return objective.reweighted(weights)
-    return objective.statistics.changed(objective, weights)
+    changed: Objective = objective.statistics.changed(objective, weights)
+    return changed
 
 
 def _walks(objective: Objective, where: NDArray[np.intp]) -> bool:

@@ -1,4 +1,4 @@
-r"""Differentiation through a training, cut into segments in which the curvature stands still.
+r"""Differentiation through a training, cut into segments of constant curvature.
 
 Gradient descent for K steps of rate η on a quadratic of curvature H is, for small η H, the flow of
 duration τ = η K: what entered before it is multiplied by S = exp(−τ H), and a gradient gᵢ that acts

@@ -96,6 +96,11 @@ class OneVersusRest(Loss):
     binary: Loss
     positive_weights: tuple[float, ...] = ()
 
+    @property
+    def hinged(self) -> bool:
+        """Whether the binary loss is."""
+        return self.binary.hinged
+
     def _flat(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return outputs [b·c, 1], binary targets [b·c] and weights [b, c]."""
         labels = functional.one_hot(targets.long(), outputs.shape[-1])

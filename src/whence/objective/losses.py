@@ -316,6 +316,16 @@ class SmoothHinge(Loss):
 
     temperature: float = 0.001
 
+    @property
+    def hinged(self) -> bool:
+        """Whether t = 0.
+
+        Examples:
+            >>> SmoothHinge(temperature=0.0).hinged, SmoothHinge(temperature=0.1).hinged
+            (True, False)
+        """
+        return self.temperature == 0
+
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""
         slack = (1 - _signs(outputs, targets) * outputs).squeeze(-1)

@@ -81,17 +81,17 @@ class Run(Result, Steps, Trained):
         return Card(title=f"{title}{len(self.losses):,} steps", facts=loss)
 
     @property
-    def train(self) -> ModuleExamples:  # type: ignore[override]
+    def train(self) -> ModuleExamples:
         """The training examples."""
         return self.program.train
 
     @property
-    def loss(self) -> Loss:  # type: ignore[override]
+    def loss(self) -> Loss:
         """The loss ℓ of one example."""
         return self.program.loss
 
     @property
-    def trained_loss(self) -> Loss:  # type: ignore[override]
+    def trained_loss(self) -> Loss:
         """The loss ℓ as it was minimized: the same."""
         return self.program.loss
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from whence.objective.loss import Loss
 from whence.objective.trained import Data, Examples, Trained
-from whence.preprocessing.rows import take
+from whence.rows import take
 from whence.trees.forest import Forest
 from whence.trees.form import BoostedTrees
 
@@ -77,7 +77,7 @@ class TreeModel(Trained):
     jumps: bool = True
 
     @property
-    def trained_loss(self) -> Loss:  # type: ignore[override]
+    def trained_loss(self) -> Loss:
         """The same loss."""
         return self.loss
 

@@ -1,4 +1,4 @@
-"""A bank of retrainings: the model trained again on random subsets, several seeds each, on disk.
+"""Retraining ensembles: a model trained on random subsets, several seeds each, on disk.
 
 A run may be killed at any point and started again: it trains the members that are missing. See
 `whence.evaluation.members` for the files.
@@ -54,14 +54,14 @@ class Together:
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Bank(Result):
+class RetrainingEnsemble(Result):
     """The ground truth that `lds` compares with.
 
     Attributes:
         masks: Which examples subset j keeps, [m, n], boolean.
         outcomes: Measure of query q after training on subset j with seed i, [s, m, q], float64.
         seeds: The s seeds of the trainings.
-        fingerprint: What the bank is of.
+        fingerprint: What the ensemble is of.
     """
 
     masks: Tensor
@@ -77,7 +77,7 @@ class Bank(Result):
         )
 
 
-def subset_bank(
+def retraining_ensemble(
     retrain: Retrain | Together,
     n: int,
     *,
@@ -89,13 +89,13 @@ def subset_bank(
     workers: int = 1,
     backend: Backend = "process",
     seed: int = 0,
-) -> Bank:
+) -> RetrainingEnsemble:
     """Train on random subsets, each with several seeds, and keep the outcomes on disk.
 
     Subset j keeps round(fraction · n) examples, drawn without replacement from (seed, j) alone.
     Members already in `directory` are read, not trained again: run the same call after a crash, or
     with more subsets or seeds, and it does what is left. One process at a time may fill a
-    directory; a second one is refused. A bank that is complete may be read by many.
+    directory; a second one is refused. An ensemble that is complete may be read by many.
 
     Args:
         retrain: `retrain(weights, seed)` trains with each example's loss times its weight (float32
@@ -106,7 +106,7 @@ def subset_bank(
         seeds: Number s of seeds (0 … s − 1), or the seeds themselves.
         fingerprint: What the outcomes depend on besides weights and seed: data, queries, measure,
             recipe. See `whence.evaluation.fingerprint`.
-        directory: Where the bank lies; made if absent. Machines of a Ray cluster must share it.
+        directory: Where the ensemble lies; made if absent. Machines of a Ray cluster must share it.
         fraction: Fraction of the examples kept, in (0, 1); 0.99 removes 1 %.
         workers: Trainings at a time; see `map_shards`.
         backend: `"process"` or `"ray"`; see `map_shards`.
@@ -116,7 +116,7 @@ def subset_bank(
         All members asked for.
 
     Raises:
-        InvalidInput: If an argument is out of range, the directory holds a bank of something else,
+        InvalidInput: If an argument is out of range, the directory holds another ensemble,
             another process is filling it, or a training returns no finite [q]. Members finished
             before stay.
         CorruptFile: If the manifest cannot be read.
@@ -133,10 +133,10 @@ def subset_bank(
         >>> def retrain(weights, seed):  # "training" here is a weighted sum
         ...     return weights.sum().reshape(1) + seed
         >>> with tempfile.TemporaryDirectory() as directory:
-        ...     bank = subset_bank(
+        ...     ensemble = retraining_ensemble(
         ...         retrain, 10, subsets=3, seeds=2, fingerprint="demo", directory=directory
         ...     )
-        >>> bank.outcomes[:, 0]
+        >>> ensemble.outcomes[:, 0]
         tensor([[5.],
                 [6.]], dtype=torch.float64)
     """
@@ -149,8 +149,8 @@ def subset_bank(
     done, damaged = read_members(root, identity, members)
     if damaged:
         warnings.warn(
-            f"{len(damaged)} members of {root} are cut short, changed or of another bank, and are "
-            f"trained again: {damaged[:5]}.",
+            f"{len(damaged)} members of {root} are cut short, changed or of another ensemble, "
+            f"and are trained again: {damaged[:5]}.",
             stacklevel=2,
         )
     missing = [member for member in members if member not in done]
@@ -170,24 +170,28 @@ def subset_bank(
     return _assemble(root, identity, subsets, chosen, done)
 
 
-def load_bank(directory: str | os.PathLike[str], *, fingerprint: str | None = None) -> Bank:
-    """Read a complete bank from disk.
+def load_ensemble(
+    directory: str | os.PathLike[str], *, fingerprint: str | None = None
+) -> RetrainingEnsemble:
+    """Read a complete ensemble from disk.
 
     Args:
-        directory: Where `subset_bank` wrote it.
+        directory: Where `retraining_ensemble` wrote it.
         fingerprint: What it is expected to be of; anything by default.
 
     Returns:
-        The bank, with all the subsets and seeds that were ever asked for.
+        The ensemble, with all the subsets and seeds that were ever asked for.
 
     Raises:
-        InvalidInput: If there is no bank, it is of something else, or it is not complete.
+        InvalidInput: If there is no ensemble, it is of something else, or it is not complete.
         CorruptFile: If the manifest or a member cannot be read; the message names it.
     """
     root = Path(directory)
     path = root / "manifest.json"
     if not path.is_file():
-        raise InvalidInput(f"Expected a bank in {root}. Got no manifest.json; run subset_bank.")
+        raise InvalidInput(
+            f"Expected an ensemble in {root}. Got no manifest.json; run retraining_ensemble."
+        )
     identity, (subsets, seeds) = read_identity(path)
     if fingerprint is not None:
         refuse_other(root, identity, {"fingerprint": fingerprint})
@@ -195,13 +199,13 @@ def load_bank(directory: str | os.PathLike[str], *, fingerprint: str | None = No
     done, damaged = read_members(root, identity, members)
     if damaged:
         raise CorruptFile(
-            f"{len(damaged)} members of {root} are cut short, changed or of another bank: "
-            f"{damaged[:5]}. Run subset_bank with the same arguments to train them again."
+            f"{len(damaged)} members of {root} are cut short, changed or of another ensemble: "
+            f"{damaged[:5]}. Run retraining_ensemble with the same arguments to train them again."
         )
     if len(done) < len(members):
         raise InvalidInput(
             f"Expected {len(members)} members in {root}. Got {len(done)}; "
-            "run subset_bank with the same arguments to finish it."
+            "run retraining_ensemble with the same arguments to finish it."
         )
     return _assemble(root, identity, subsets, seeds, done)
 
@@ -238,10 +242,10 @@ class _Training:
 
 
 def _check(n: int, subsets: int, seeds: Sequence[int], fraction: float) -> None:
-    """Raise if the numbers describe no bank."""
+    """Raise if the numbers describe no ensemble."""
     if n < 2 or subsets < 1 or not seeds:
         raise InvalidInput(
-            "A bank needs n ≥ 2 examples, and at least one subset and one seed. "
+            "An ensemble needs n ≥ 2 examples, and at least one subset and one seed. "
             f"Got n = {n}, {subsets} subsets, {len(seeds)} seeds."
         )
     if len(set(seeds)) < len(seeds):
@@ -259,7 +263,7 @@ def _assemble(
     subsets: int,
     seeds: tuple[int, ...],
     done: dict[Member, Float],
-) -> Bank:
+) -> RetrainingEnsemble:
     """Return the members as one record."""
     lengths = sorted({len(outcomes) for outcomes in done.values()})
     if len(lengths) > 1:
@@ -268,7 +272,7 @@ def _assemble(
             "put the queries into the fingerprint, and choose another directory."
         )
     outcomes = np.stack([[done[j, i] for j in range(subsets)] for i in seeds])
-    return Bank(
+    return RetrainingEnsemble(
         masks=torch.from_numpy(np.stack([identity.mask(j) for j in range(subsets)])),
         outcomes=torch.from_numpy(outcomes),
         seeds=seeds,

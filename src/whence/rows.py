@@ -1,4 +1,4 @@
-"""Rows of a user's table in any form that transformers take: frames, arrays, sparse, texts."""
+"""Rows of a user's data in any form that estimators take: frames, arrays, sparse, texts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,42 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 
+def is_sparse(rows: Any) -> bool:
+    """Return whether rows are a SciPy sparse matrix or array.
+
+    Args:
+        rows: A user's rows.
+    """
+    return bool(sparse.issparse(rows))
+
+
+def column_names(rows: Any) -> tuple[Any, ...] | None:
+    """Return the names of the columns of a frame; `None` where columns have none.
+
+    Args:
+        rows: A user's rows.
+    """
+    return tuple(rows.columns) if isinstance(rows, pd.DataFrame) else None
+
+
+def column(rows: Any, at: int) -> pd.Series[Any]:
+    """Return one column of a table, numbered from 0 by row.
+
+    Args:
+        rows: A frame, an array or a sparse matrix, [n, d].
+        at: Its position.
+    """
+    if isinstance(rows, pd.DataFrame):
+        return rows.iloc[:, at].reset_index(drop=True)
+    cells = rows[:, [at]].toarray()[:, 0] if is_sparse(rows) else np.asarray(rows)[:, at]
+    return pd.Series(cells)
+
+
 def take(rows: Any, where: NDArray[Any]) -> Any:
     """Return some of the rows.
 
     Args:
-        rows: A frame, an array, a sparse matrix or a list of texts, [n].
+        rows: A frame, an array, a tensor, a sparse matrix or a list of texts, [n].
         where: Positions, or a mask over all rows.
 
     Returns:
@@ -22,8 +53,7 @@ def take(rows: Any, where: NDArray[Any]) -> Any:
     """
     if isinstance(rows, pd.DataFrame | pd.Series):
         return rows.iloc[where]
-    is_sparse: bool = sparse.issparse(rows)
-    return rows[where] if is_sparse or isinstance(rows, np.ndarray) else np.asarray(rows)[where]
+    return (rows if hasattr(rows, "shape") else np.asarray(rows))[where]
 
 
 def put(rows: Any, index: int, row: Any) -> Any:
@@ -56,7 +86,6 @@ def stack(rows: Any, more: Any) -> Any:
     if isinstance(rows, pd.DataFrame):
         frame = more if isinstance(more, pd.DataFrame) else pd.DataFrame(more)
         return pd.concat([rows, frame.set_axis(rows.columns, axis=1)], ignore_index=True)
-    is_sparse: bool = sparse.issparse(rows)
-    if is_sparse:
+    if is_sparse(rows):
         return sparse.vstack([rows, more], format="csr")
     return np.concatenate([np.asarray(rows), np.asarray(more)])
