@@ -178,7 +178,7 @@ def test_an_entry_point(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_pages_of_results(run: Run, csv: Path, tmp_path: Path) -> None:
     for command, options, words in (
-        ("flip-set", ("--row", 17), "examples the model says"),
+        ("flip-set", ("--row", 49), "examples the model says"),
         ("evaluate", ("--rows", 2, "--subsets", 3), "is the mean rank correlation"),
         ("diagnose", (), "Is the model fully trained?"),
         ("label-errors", ("-k", 2), "labels look wrong to the model"),
@@ -195,13 +195,13 @@ def test_pages_of_results(run: Run, csv: Path, tmp_path: Path) -> None:
 
 
 def test_a_flip_set_is_confirmed_by_a_refit(run: Run, csv: Path, tmp_path: Path) -> None:
-    code, out, _ = run("flip-set", csv, "-t", "y", "--row", 17, "--json")
+    code, out, _ = run("flip-set", csv, "-t", "y", "--row", 49, "--json")
     assert code == 0
     found = json.loads(out)
     frame = pd.read_csv(csv)
     frame = frame.drop(index=found["removed"])
     frame.to_csv(tmp_path / "less.csv")  # rows keep their names
-    _, out, _ = run("influence", tmp_path / "less.csv", "-t", "y", "--row", 17, "-k", 1, "--json")
+    _, out, _ = run("influence", tmp_path / "less.csv", "-t", "y", "--row", 49, "-k", 1, "--json")
     assert found["found"]
     assert json.loads(out)["prediction"] != found["prediction"]
 

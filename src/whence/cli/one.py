@@ -117,10 +117,11 @@ def influence(
     found = source.load(**one(row, image))
     named = Influence(order=order) if order != "first" else method_of(method)
     scorer = chosen(found.objective, named)
-    if measure is None:  # what people read, as explain shows it
-        measure = default_measure(found.objective, found.objective.examples(found.queries))
+    queries = found.objective.examples(found.queries)
+    # By default what people read, as explain shows it.
+    about = default_measure(found.objective, queries) if measure is None else measure
     attribution = scorer.fit(found.objective)
-    scores = attribution.scores(found.queries, measure=measure)
+    scores = attribution.scores(found.queries, measure=about)
     top, bottom = scores.top(k), scores.bottom(k)
     if as_json:
         ends = (
@@ -128,13 +129,12 @@ def influence(
             for part in (top, bottom)
             for at, value in zip(part.positions[0], part.values[0], strict=True)
         )
-        answer = {**said(found), "measure": measure, "scores": scored(found.objective, ends)}
+        answer = {**said(found), "measure": about, "scores": scored(found.objective, ends)}
         print_json({"notes": found.notes, **judged(found), **answer})
         return
     say((*found.notes, *judgement(found)))
-    queries = found.objective.examples(found.queries)
-    quantity = quantity_of(found.objective, queries, measure, unit=attribution.unit)
-    unit = {"loss": found.objective.loss.unit, "prediction": ""}.get(measure, measure)
+    quantity = quantity_of(found.objective, queries, about, unit=attribution.unit)
+    unit = {"loss": found.objective.loss.unit, "prediction": ""}.get(about, about)
     unit = f" {unit}" if unit and not attribution.unit else ""  # relative: the phrase says of what
     phrases = quantity.phrases if quantity.rising else quantity.phrases[::-1]
     for phrase, ranking in zip(phrases[::-1], (top, bottom), strict=True):
@@ -243,15 +243,17 @@ def attack(
     Example: whence attack photos/ --image odd.png --changed 5 --levels 4 --output attack.html
     """
     from whence.applications import attacks
+    from whence.objective.objective import objective_of
 
     found = source.load(**one(row, image))
-    queries = attacks.as_predicted(found.objective, found.queries)
+    objective = objective_of(found.objective)
+    queries = attacks.as_predicted(objective, found.queries)
     start = None
     if save is not None and save.exists():
-        start = attacks.resume(found.objective, queries, save)
+        start = attacks.resume(objective, queries, save)
     budget = levels / 127.5
     done = attacks.attack(
-        found.objective,
+        objective,
         queries,
         n_images=changed,
         steps=steps,

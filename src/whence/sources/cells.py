@@ -108,12 +108,12 @@ def _plain(column: pd.Series[Any]) -> pd.Series[Any]:
         known = column.astype(object)
         return known.where(column.notna(), np.nan)
     if pd.api.types.is_timedelta64_dtype(dtype):
-        return column.dt.total_seconds()
+        return pd.Series(column.dt.total_seconds())
     if pd.api.types.is_datetime64_any_dtype(dtype):
         plain = column.dt.tz_convert(None) if getattr(dtype, "tz", None) else column
         return plain.astype("datetime64[ns]")
     if isinstance(dtype, pd.PeriodDtype):
-        return column.dt.to_timestamp().astype("datetime64[ns]")
+        return pd.Series(column.dt.to_timestamp()).astype("datetime64[ns]")
     if pd.api.types.is_complex_dtype(dtype):
         return column.astype(str).astype(object)
     if pd.api.types.is_numeric_dtype(dtype):

@@ -158,7 +158,8 @@ def _parsed(path: Path, options: dict[str, Any]) -> pd.DataFrame:
     """Return the rows of a text file."""
     try:
         with _opened(path) as file:
-            return pd.read_csv(file, **options)
+            frame: pd.DataFrame = pd.read_csv(file, **options)
+            return frame
     except pd.errors.EmptyDataError as error:
         raise InvalidInput(f"Expected a table. Got an empty file, {path}.") from error
     except (pd.errors.ParserError, UnicodeError, ValueError, EOFError, lzma.LZMAError) as error:
