@@ -12,6 +12,7 @@ from importlib import import_module
 from whence.version import __version__
 
 _NAMES = {
+    "BM25": "whence.methods.lexical",
     "CG": "whence.linalg.cg",
     "EKFAC": "whence.curvature.kronecker",
     "KNNShapley": "whence.methods.knn_shapley",
@@ -25,6 +26,7 @@ _NAMES = {
     "Diagnostics": "whence.scores",
     "ForestWeights": "whence.methods.forest",
     "Examples": "whence.objective.trained",
+    "HiddenCosine": "whence.methods.hidden",
     "Index": "whence.index.index",
     "Influence": "whence.methods.influence",
     "LeafKernel": "whence.methods.leaf_kernel",
@@ -41,6 +43,7 @@ _NAMES = {
     "SmoothHinge": "whence.objective.losses",
     "SquaredError": "whence.objective.losses",
     "SquaredHinge": "whence.objective.losses",
+    "TfIdfCosine": "whence.methods.lexical",
     "TracIn": "whence.methods.tracin",
     "Trained": "whence.objective.trained",
     "Tweedie": "whence.objective.losses",
@@ -75,6 +78,7 @@ _NAMES = {
     "report_evaluation": "whence.applications.evaluate",
     "representer": "whence.methods.representer",
     "retrain": "whence.training.replay",
+    "select": "whence.index.selection",
     "self_influence": "whence.methods.influence",
     "spectrum": "whence.applications.diagnose",
     "stability": "whence.applications.stability",
