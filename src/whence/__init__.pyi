@@ -50,6 +50,7 @@ from whence.methods.projected import Projected as Projected
 from whence.methods.projected import projected as projected
 from whence.methods.representer import Representer as Representer
 from whence.methods.representer import representer as representer
+from whence.methods.semivalues import Semivalue as Semivalue
 from whence.methods.tokens import influence_by_token as influence_by_token
 from whence.methods.tracin import TracIn as TracIn
 from whence.methods.tracin import tracin as tracin
@@ -61,6 +62,7 @@ from whence.objective.losses import SmoothHinge as SmoothHinge
 from whence.objective.losses import SquaredError as SquaredError
 from whence.objective.losses import SquaredHinge as SquaredHinge
 from whence.objective.losses import Tweedie as Tweedie
+from whence.objective.sets import measures as measures
 from whence.objective.trained import Examples as Examples
 from whence.objective.trained import Trained as Trained
 from whence.scores import Diagnostics as Diagnostics

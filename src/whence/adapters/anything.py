@@ -20,7 +20,7 @@ from whence.errors import warn_user
 from whence.objective.cache import first_time
 from whence.objective.trained import Trained
 from whence.rows import column_names
-from whence.workers import map_shards
+from whence.workers import Backend, map_shards
 
 Floats = NDArray[np.float64]
 
@@ -32,11 +32,13 @@ class Estimator(Answered):
 
     Args:
         refitting: How it is fitted again.
-        workers: Processes that fit it again at a time.
+        workers: Processes, or tasks of Ray, that fit it again at a time.
+        backend: "process" or "ray".
     """
 
     refitting: Refitting
     workers: int = 1
+    backend: Backend = "process"
 
     def identity(self) -> tuple[Tensor | str, ...]:
         """Return the estimator's settings."""
@@ -56,12 +58,13 @@ class Estimator(Answered):
     @property
     def together(self) -> int:
         """As many as keep all workers busy."""
-        return 1 if self.workers == 1 else 8 * self.workers
+        return 1 if self.workers == 1 and self.backend == "process" else 8 * self.workers
 
     def refits(self, weights: Tensor) -> Iterator[Trained]:
         """Yield the estimator's own fits for each row of weights [k, n], by several workers."""
         rows = [row.double().numpy() for row in weights]
-        fits = map_shards(self.refitting, rows, workers=min(self.workers, len(rows)))
+        workers = min(self.workers, len(rows))
+        fits = map_shards(self.refitting, rows, workers=workers, backend=self.backend)
         for row, fit in zip(weights, fits, strict=True):
             yield self._fitted(row, fit)
 
@@ -83,6 +86,7 @@ def anything(
     sample_weight: Floats | None = None,
     *,
     workers: int = 1,
+    backend: Backend = "process",
     notes: tuple[str, ...] = (),
 ) -> Estimator:
     """Return any fitted estimator with its data as a model without derivatives.
@@ -92,7 +96,8 @@ def anything(
         X: The rows it was fitted on, [n, d].
         y: The targets it was fitted on, [n] or [n, k].
         sample_weight: The sample weights it was fitted with, or `None`.
-        workers: Processes that fit it again at a time.
+        workers: Processes, or tasks of Ray, that fit it again at a time.
+        backend: "process" or "ray".
         notes: What a reader must know besides, a sentence each.
 
     Returns:
@@ -125,6 +130,7 @@ def anything(
         weights=torch.from_numpy(weights),
         names=names,
         workers=workers,
+        backend=backend,
         notes=tuple(every),
     )
 

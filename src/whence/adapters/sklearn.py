@@ -40,6 +40,7 @@ from whence.linear.objective import LinearObjective
 from whence.objective.trained import Trained
 from whence.preprocessing.refit import fit_again, same_features, training_matrix, weighted_steps
 from whence.rows import take
+from whence.workers import Backend
 
 Floats = NDArray[np.float64]
 
@@ -52,6 +53,7 @@ def from_sklearn(
     sample_weight: Any = None,
     temperature: float = 0.001,
     workers: int = 1,
+    backend: Backend = "process",
 ) -> Trained:
     """Return a fitted estimator with the data it was fitted on, as a model that methods score.
 
@@ -75,6 +77,7 @@ def from_sklearn(
             units of the margin.
         workers: Processes that fit an estimator again at a time, where it is known by its
             predictions alone.
+        backend: "process" for this machine, "ray" for tasks of a Ray cluster.
 
     Returns:
         The model: an `Objective` for linear and kernel models.
@@ -122,7 +125,7 @@ def from_sklearn(
             return linear_objective(inner, X, y, notes=notes, **options)
     except UnsupportedModel as reason:
         notes = (*notes, f"Known by its predictions alone: {reason}")
-    return anything(inner, X, y, given, workers=workers, notes=notes)
+    return anything(inner, X, y, given, workers=workers, backend=backend, notes=notes)
 
 
 def linear_objective(
