@@ -18,11 +18,11 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
 from sklearn.naive_bayes import ComplementNB
-from sklearn.neighbors import RadiusNeighborsClassifier
+from sklearn.neighbors import LocalOutlierFactor, RadiusNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from sklearn.svm import SVC, NuSVR
+from sklearn.svm import SVC, NuSVR, OneClassSVM
 
 import whence
 from whence.adapters.anything import Estimator
@@ -241,7 +241,7 @@ def search() -> GridSearchCV:
         (object(), UnsupportedModel, r"Got object. For a torch module use whence.from_torch"),
         (Transformer().fit(wine()[0]), UnsupportedModel, r"Put it into a Pipeline"),
         (LGBMRanker().fit(wine()[0]), UnsupportedModel, r"which ranks the rows of a group"),
-        (IsolationForest(n_estimators=2).fit(wine()[0]), UnsupportedModel, r"Fit a regression to"),
+        (LocalOutlierFactor(5).fit(wine()[0]), UnsupportedModel, r"novelty=True"),
         (search().fit(*wine()), UnsupportedModel, r"refit=False.*set_params\(\*\*\{'C': 1.0\}\)"),
         (search(), NotFitted, r"Got GridSearchCV before .fit"),
     ],
@@ -300,3 +300,31 @@ def test_fits_on_a_ray_cluster_are_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     for a, b in zip(one.refits(weights), cluster.refits(weights), strict=True):
         assert torch.equal(a.outputs(one.train), b.outputs(cluster.train))
     assert asked == [(1, "process"), (2, "ray")]
+
+
+@pytest.mark.parametrize(
+    "detector",
+    [
+        IsolationForest(n_estimators=5, random_state=0),
+        OneClassSVM(nu=0.2),
+        LocalOutlierFactor(5, novelty=True),
+        make_pipeline(StandardScaler(), OneClassSVM(nu=0.2)),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_the_score_of_a_row_by_refits_of_its_detector(detector: Any) -> None:
+    x = wine()[0]
+    fitted = clone(detector).fit(x[5:])
+    found = whence.from_sklearn(fitted, x[5:], None)
+    assert isinstance(found, Estimator)
+    weights = torch.ones(55)
+    weights[[3, 9]] = 0
+    again = clone(detector).fit(np.delete(x[5:], [3, 9], 0))
+    asked = found.examples((x[:5], np.zeros(5)))
+    assert np.allclose(found.refit(weights).outputs(asked)[:, 0], again.score_samples(x[:5]))
+    scores = whence.LeaveOneOut().fit(found).scores((x[:5], np.zeros(5)), indices=[3])
+    alone = clone(detector).fit(np.delete(x[5:], 3, 0))
+    expected = fitted.score_samples(x[:5]) - alone.score_samples(x[:5])
+    assert np.allclose(scores.values[:, 0], expected)
+    explanation = whence.explain(found, x[:1], k=2, method=whence.Retrained(fits=20))
+    assert "predicts" in str(explanation)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.adapters.answered import Answered
-from whence.adapters.answers import answer_of
+from whence.adapters.answers import Answer, answer_of
 from whence.adapters.refitting import Refitting, seed_note, template_of
 from whence.adapters.rows import encoded, labels_of
 from whence.adapters.usable import check_predicts
@@ -88,6 +88,7 @@ def anything(
     workers: int = 1,
     backend: Backend = "process",
     notes: tuple[str, ...] = (),
+    answer: Answer | None = None,
 ) -> Estimator:
     """Return any fitted estimator with its data as a model without derivatives.
 
@@ -99,6 +100,7 @@ def anything(
         workers: Processes, or tasks of Ray, that fit it again at a time.
         backend: "process" or "ray".
         notes: What a reader must know besides, a sentence each.
+        answer: How its predictions are read; found by what it predicts if `None`.
 
     Returns:
         The model.
@@ -110,7 +112,7 @@ def anything(
     check_predicts(estimator)
     names = column_names(X)
     labels = labels_of(y)
-    answer = answer_of(estimator, labels)
+    answer = answer_of(estimator, labels) if answer is None else answer
     train = encoded((X, labels), _width(X), names, answer.targets)
     n = len(train)
     weights = np.ones(n) if sample_weight is None else sample_weight

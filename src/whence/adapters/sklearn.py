@@ -25,6 +25,7 @@ from whence.adapters.fitted import Fitted
 from whence.adapters.huber import huber
 from whence.adapters.naive_bayes import naive_bayes
 from whence.adapters.neighbors import neighbors
+from whence.adapters.outliers import outliers
 from whence.adapters.perceptron import perceptron
 from whence.adapters.readers import is_read, reader
 from whence.adapters.rows import labels_of
@@ -71,7 +72,7 @@ def from_sklearn(
         X: The rows it was fitted on: array, frame or sparse matrix, [n, d]; or texts, as a list,
             an array or a Series. A frame's index names the rows. Sparse matrices are never made
             dense.
-        y: The targets it was fitted on, [n].
+        y: The targets it was fitted on, [n]; `None` for an outlier detector.
         sample_weight: The sample weights it was fitted with, [n], >= 0.
         temperature: t > 0 of the smoothed hinge through which hinge losses are differentiated, in
             units of the margin.
@@ -111,6 +112,10 @@ def from_sklearn(
     found = plain(estimator)
     inner, notes = found.estimator, found.notes
     given = None if sample_weight is None else sample_weights(sample_weight, len(labels_of(y)))
+    refitted: dict[str, Any] = {"workers": workers, "backend": backend}
+    scored = outliers(inner, X, y, given, notes=notes, **refitted)
+    if scored is not None:
+        return scored
     try:
         for family in _FAMILIES:
             model = family(inner, X, y, given)
@@ -125,7 +130,7 @@ def from_sklearn(
             return linear_objective(inner, X, y, notes=notes, **options)
     except UnsupportedModel as reason:
         notes = (*notes, f"Known by its predictions alone: {reason}")
-    return anything(inner, X, y, given, workers=workers, backend=backend, notes=notes)
+    return anything(inner, X, y, given, notes=notes, **refitted)
 
 
 def linear_objective(
