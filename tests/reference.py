@@ -46,7 +46,8 @@ TASKS: dict[str, str] = {
     "Attack": "attacks.attack attacks.strongest attacks.resume attacks.as_predicted attacks.Attack",
     "Choose a method": "Method Attribution Influence Boosting BoostIn LeafKernel ForestWeights "
     "DataOOB LeaveOneOut Retrained KNNShapley TracIn tracin Projected projected Representer "
-    "representer Metagradient metagradient Unrolled unrolled BM25 TfIdfCosine HiddenCosine",
+    "representer Metagradient metagradient Unrolled unrolled BM25 TfIdfCosine HiddenCosine "
+    "Semivalue",
     "Record a training": "train Recipe training.run.Run metasmoothness "
     "training.metasmoothness.Metasmoothness",
     "Choose a solver": "Cholesky CG EKFAC KFAC LiSSA linalg.Nystrom linalg.Arnoldi linalg.Direct "

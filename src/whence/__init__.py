@@ -40,6 +40,7 @@ _NAMES = {
     "Representer": "whence.methods.representer",
     "Retrained": "whence.methods.ensemble",
     "Scores": "whence.scores",
+    "Semivalue": "whence.methods.semivalues",
     "SmoothHinge": "whence.objective.losses",
     "SquaredError": "whence.objective.losses",
     "SquaredHinge": "whence.objective.losses",

@@ -57,6 +57,7 @@ from whence.methods.projected import Projected as Projected
 from whence.methods.projected import projected as projected
 from whence.methods.representer import Representer as Representer
 from whence.methods.representer import representer as representer
+from whence.methods.semivalues import Semivalue as Semivalue
 from whence.methods.tokens import influence_by_token as influence_by_token
 from whence.methods.tracin import TracIn as TracIn
 from whence.methods.tracin import tracin as tracin
