@@ -119,6 +119,21 @@ def experiment(folder: Path) -> None:
     each("items", [str(key) for key in range(8)], item, settings="crash", folder=folder)
 
 
+WORKERS = [1]  # of the index
+
+
+def index(folder: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+    x = torch.randn(31, 4, generator=torch.Generator().manual_seed(3))
+    y = torch.arange(31) % 3
+    objective = whence.from_torch(model, whence.CrossEntropy(), (x[:21], y[:21]))
+    (workers,) = WORKERS
+    found = whence.Index.build(objective, folder, rows="int8", shard_rows=4, workers=workers)
+    found.append((x[21:], y[21:]), workers=workers)
+    found.remove([3, 25])
+
+
 WORKS: tuple[Callable[[Path], None], ...] = (
     ensemble,
     training,
@@ -126,6 +141,7 @@ WORKS: tuple[Callable[[Path], None], ...] = (
     attack,
     page,
     experiment,
+    index,
 )
 
 
@@ -427,7 +443,7 @@ def mounted(folder: Path, pages: int) -> Iterator[None]:
 
 def table(campaign: Campaign, options: argparse.Namespace) -> str:
     """Return the counts as Markdown."""
-    names = [work.__name__ for work in WORKS]
+    names = [work.__name__ for work in WORKS if any(w == work.__name__ for _, w in campaign.points)]
     lines = [
         f"{sum(campaign.points.values())} points, seed {options.seed}; Python "
         f"{sys.version.split()[0]}, torch {torch.__version__}, {sys.platform}.",
@@ -451,8 +467,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1, help="that fill the index")
+    parser.add_argument("--works", nargs="*", help="stop these alone, such as index")
     parser.add_argument("--page", type=Path, help="put the counts into this page")
     options = parser.parse_args()
+    WORKERS[:] = [options.workers]
+    works = [work for work in WORKS if work.__name__ in (options.works or [work.__name__])]
     if os.environ.get("WHENCE_MOUNTS") is None and sys.platform == "linux":
         inside = ["unshare", "--map-root-user", "--mount"]
         able = subprocess.run([*inside, "mount", "-t", "tmpfs", "tmpfs", tempfile.gettempdir()])
@@ -467,7 +487,7 @@ def main() -> int:
     drawn, campaign = random.Random(options.seed), Campaign()
     with tempfile.TemporaryDirectory() as scratch:
         normal = {}
-        for work in WORKS:
+        for work in works:
             warm = Path(scratch) / f"warm-{work.__name__}"
             warm.mkdir()
             work(warm)  # in this process, so that those it forks need not import again
@@ -475,7 +495,7 @@ def main() -> int:
             folder.mkdir()
             normal[work] = Undisturbed.of(work, folder, Path(scratch) / "log")
             (Path(scratch) / "log").unlink()
-        pairs = [(fault, work) for fault in faults for work in WORKS]
+        pairs = [(fault, work) for fault in faults for work in works]
         for number in range(options.points):
             fault, work = pairs[number % len(pairs)]
             folder = Path(scratch) / str(number)

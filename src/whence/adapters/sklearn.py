@@ -36,6 +36,7 @@ from whence.adapters.targets import target_encoder
 from whence.adapters.trees import from_trees, is_tree_model
 from whence.adapters.usable import check_usable
 from whence.adapters.weights import sample_weights, weights_of
+from whence.checked import checked, shown, unstacked
 from whence.errors import InvalidInput, NotFitted, UnsupportedModel
 from whence.linear.objective import LinearObjective
 from whence.objective.trained import Trained
@@ -46,6 +47,7 @@ from whence.workers import Backend
 Floats = NDArray[np.float64]
 
 
+@checked
 def from_sklearn(
     estimator: Any,
     X: Any,
@@ -111,11 +113,18 @@ def from_sklearn(
         check_usable(estimator)
     found = plain(estimator)
     inner, notes = found.estimator, found.notes
-    given = None if sample_weight is None else sample_weights(sample_weight, len(labels_of(y)))
+    X, labels = unstacked("X", X), labels_of(y)
     refitted: dict[str, Any] = {"workers": workers, "backend": backend}
-    scored = outliers(inner, X, y, given, notes=notes, **refitted)
+    if y is None:
+        labels = np.zeros(np.shape(X)[0])  # of outlier detectors, which know none
+    if not labels.size or not labels.ndim:
+        raise InvalidInput(f"Expected y as targets, at least one row of them. Got {shown(y)}.")
+    given = None if sample_weight is None else sample_weights(sample_weight, len(labels))
+    scored = outliers(inner, X, labels, given, notes=notes, **refitted)
     if scored is not None:
         return scored
+    if y is None:
+        raise InvalidInput("Expected y, the targets that the estimator was fitted on. Got None.")
     try:
         for family in _FAMILIES:
             model = family(inner, X, y, given)
@@ -165,7 +174,7 @@ def linear_objective(
     if n < 2:
         raise InvalidInput(f"Expected at least 2 training rows. Got {n}.")
     sample = sample_weights(sample_weight, n)
-    labels = np.asarray(y)
+    labels = labels_of(y)
     if labels.shape[:1] != (n,):
         raise InvalidInput(f"Expected {n} targets, one per row. Got shape {labels.shape}.")
     classes = getattr(final, "classes_", None)

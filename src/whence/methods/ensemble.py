@@ -12,8 +12,8 @@ from typing import final
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.evaluation.ensemble import Together, retraining_ensemble
 from whence.evaluation.identity import identity_of
@@ -28,6 +28,7 @@ from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
 from whence.objective.sets.measure import Output, SetMeasure
 from whence.objective.trained import Data, Examples, Trained
+from whence.progress import progress
 from whence.scores import Diagnostics
 
 _FRACTION = 0.5  # of the training examples that a fit keeps
@@ -37,6 +38,7 @@ _LONG = 60.0  # seconds of fitting that are announced
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Retrained(Method):
     """Fit the model again on random halves of its training data, and see what each example changes.
@@ -353,11 +355,11 @@ def announced(fits: Iterator[Trained], total: int) -> Iterator[Trained]:
         total: How many there are.
     """
     start = time.monotonic()
-    with tqdm(total=total, desc="retraining", unit="fit", disable=None) as progress:
+    with progress(total=total, desc="retraining", unit="fit") as bar:
         for done, fitted in enumerate(fits, start=1):
             if done == 1 and (expected := total * (time.monotonic() - start)) > _LONG:
-                tqdm.write(f"{total} fits take about {expected / 60:.0f} min.", file=sys.stderr)
-            progress.update()
+                bar.write(f"{total} fits take about {expected / 60:.0f} min.", file=sys.stderr)
+            bar.update()
             yield fitted
 
 
