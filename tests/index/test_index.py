@@ -350,13 +350,16 @@ def test_ties_go_to_the_row_that_comes_first() -> None:
     """Against a stable sort of the whole column, block by block."""
     generator = torch.Generator().manual_seed(0)
     scores = torch.randint(-3, 4, (200, 6), generator=generator).float()
-    scores[5:9] = -torch.inf
-    best = Best.none(6, 12)
-    for first in range(0, 200, 23):
-        best.add(scores[first : first + 23], first)
-    order = scores.T.argsort(dim=1, descending=True, stable=True)[:, :12]
-    assert torch.equal(best.positions, order)
-    assert torch.equal(best.values, scores.T.gather(1, order))
+    removed = np.array([5, 6, 8, 150])
+    left = np.setdiff1d(np.arange(200), removed)
+    for sign in (1, -1):
+        best = Best(6, 12, sign)
+        for first in range(0, 200, 23):
+            best.add(scores[first : first + 23], first, removed)
+        order = (sign * scores[left]).T.argsort(dim=1, descending=True, stable=True)[:, :12]
+        values, positions = best.ranked()
+        assert np.array_equal(positions, left[order])
+        assert np.array_equal(values, np.take_along_axis(scores.T.numpy(), left[order], 1))
 
 
 def test_it_prints_what_it_is(standing: whence.Index, network: Any) -> None:
