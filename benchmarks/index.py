@@ -9,8 +9,9 @@ float16 and as int8. For 10 and 100 queries, the first 100 each way:
   memory already, with nothing decoded or compared;
 - FAISS `IndexFlatIP` (float32, in memory) on the same rows, where it is installed.
 
-The parts follow each other in one process, three times over, and the best of each counts. Run it
-with `python -m benchmarks.index`; `--rows` and `--dimensions` make it smaller.
+The parts follow each other in one process, three times over (`--repeats`), and the best of each
+counts; beside seconds by the clock those of the processor, which other processes disturb less. Run
+it with `python -m benchmarks.index`; `--rows` and `--dimensions` make it smaller.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from whence.index.format import Manifest, Part, Shard, id_tensors, shard_name, w
 from whence.index.scan import scan
 from whence.methods.features import Block
 
-K, REPEATS, SHARD = 100, 3, 2**14
+K, SHARD = 100, 2**14
 BLOCK = 2**21  # numbers of a product: as the scan has them
 
 
@@ -93,19 +94,23 @@ def read(folder: Path) -> None:
 
 
 def seconds(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    return timed(function)[0]
+
+
+def timed(function: Callable[[], object]) -> tuple[float, float]:
+    """Return seconds by the clock, and of the processor: of all threads."""
+    start, used = time.perf_counter(), time.process_time()
     function()
-    return time.perf_counter() - start
+    return time.perf_counter() - start, time.process_time() - used
 
 
 def multiplied(block: Tensor, queries: Tensor, n: int) -> None:
     """Multiply as many rows as the index has with the queries, block by block."""
-    columns = queries.T.contiguous()
     for first in range(0, n, len(block)):
-        block[: n - first] @ columns
+        queries @ block[: n - first].T
 
 
-def of_encoding(encoding: str, n: int, d: int) -> list[dict[str, Any]]:
+def of_encoding(encoding: str, n: int, d: int, repeats: int) -> list[dict[str, Any]]:
     """Return a row per number of queries."""
     found = []
     nothing = np.empty(0, dtype=np.intp)
@@ -119,12 +124,13 @@ def of_encoding(encoding: str, n: int, d: int) -> list[dict[str, Any]]:
             times: dict[str, list[float]] = {}
 
             def note(name: str, function: Callable[[], object], times: Any = times) -> None:
-                times.setdefault(name, []).append(seconds(function))
+                for kind, value in zip(("s", "cpu_s"), timed(function), strict=True):
+                    times.setdefault(f"{name}_{kind}", []).append(value)
 
             def ask(queries: Tensor = queries) -> None:
                 scan(folder, manifest, queries, K, nothing)
 
-            for _ in range(REPEATS):
+            for _ in range(repeats):
                 dropped(folder)
                 note("disk", lambda: read(folder))
                 dropped(folder)
@@ -139,16 +145,17 @@ def of_encoding(encoding: str, n: int, d: int) -> list[dict[str, Any]]:
                     "d": d,
                     "queries": q,
                     "gigabytes": size / 1e9,
-                    **{f"{name}_s": value for name, value in best.items()},
-                    "cold_of_disk": best["disk"] / best["cold"],
-                    "warm_of_products": best["warm"] / best["products"],
+                    **best,
+                    "cold_of_disk": best["disk_s"] / best["cold_s"],
+                    "warm_of_products": best["warm_s"] / best["products_s"],
+                    "warm_of_products_cpu": best["warm_cpu_s"] / best["products_cpu_s"],
                 }
             )
             print(found[-1], flush=True)
     return found
 
 
-def of_faiss(n: int, d: int) -> list[dict[str, Any]]:
+def of_faiss(n: int, d: int, repeats: int) -> list[dict[str, Any]]:
     """Return a row per number of queries for FAISS; none where it is not installed."""
     if find_spec("faiss") is None:
         return []
@@ -162,9 +169,9 @@ def of_faiss(n: int, d: int) -> list[dict[str, Any]]:
         # Two searches, since a query of the index gives both ends.
         both = [
             seconds(lambda x=queries: (index.search(x, K), index.search(-x, K)))
-            for _ in range(REPEATS)
+            for _ in range(repeats)
         ]
-        one = [seconds(lambda x=queries: index.search(x, K)) for _ in range(REPEATS)]
+        one = [seconds(lambda x=queries: index.search(x, K)) for _ in range(repeats)]
         version = metadata.version("faiss-cpu")
         found.append(
             {"rows": f"FAISS {version} flat float32", "n": n, "d": d, "queries": q}
@@ -179,12 +186,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--dimensions", type=int, default=1_024)
+    parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    n, d = options.rows, options.dimensions
+    n, d, repeats = options.rows, options.dimensions, options.repeats
     load = os.getloadavg()[0]
-    rows = [row for encoding in ("float16", "int8") for row in of_encoding(encoding, n, d)]
+    rows = [row for encoding in ("float16", "int8") for row in of_encoding(encoding, n, d, repeats)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    rows += of_faiss(n, d)
+    rows += of_faiss(n, d, repeats)
     threads = torch.get_num_threads()
     content = {
         "machine": described(threads),

@@ -355,7 +355,7 @@ def test_ties_go_to_the_row_that_comes_first() -> None:
     for sign in (1, -1):
         best = Best(6, 12, sign)
         for first in range(0, 200, 23):
-            best.add(scores[first : first + 23], first, removed)
+            best.add(scores[first : first + 23].T, first, removed)
         order = (sign * scores[left]).T.argsort(dim=1, descending=True, stable=True)[:, :12]
         values, positions = best.ranked()
         assert np.array_equal(positions, left[order])

@@ -51,17 +51,17 @@ class Best:
         """Take in scores of later rows.
 
         Args:
-            scores: [t, q].
+            scores: [q, t].
             first: The position of the first of them.
             removed: Positions that do not count, sorted.
         """
         # Of equal scores the row that comes first counts: later ones must be beyond the bar.
-        beyond = scores > self._bars if self.sign == 1 else scores < -self._bars
-        found = torch.nonzero(beyond, as_tuple=True)
-        rows, columns = (part.numpy() for part in found)
-        if not len(rows):
-            return
-        values, positions = self.sign * scores[found].numpy(), rows + first
+        ends = scores.amax(1) if self.sign == 1 else -scores.amin(1)
+        hopeful = torch.nonzero(ends > self._bars).flatten()
+        some = scores[hopeful] if self.sign == 1 else -scores[hopeful]
+        found = torch.nonzero(some > self._bars[hopeful].unsqueeze(1), as_tuple=True)
+        columns, values = hopeful[found[0]].numpy(), some[found].numpy()
+        positions = found[1].numpy() + first
         if len(removed):
             at = np.searchsorted(removed, positions).clip(max=len(removed) - 1)
             left = removed[at] != positions
@@ -127,14 +127,14 @@ def scan(
     q = 1 if together else len(queries)
     best = Best(q, k, 1), Best(q, k, -1)
     for first, scores in products(folder, manifest, queries):
-        scores = scores.amax(1, keepdim=True) if together else scores
+        scores = scores.amax(0, keepdim=True) if together else scores
         for each in best:
             each.add(scores, first, removed)
     return best
 
 
 def products(folder: Path, manifest: Manifest, queries: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Yield the scores of consecutive rows, [t, q], with the position of the first of them.
+    """Yield the scores of consecutive rows, [q, t], with the position of the first of them.
 
     Args:
         folder: The index.
@@ -143,7 +143,7 @@ def products(folder: Path, manifest: Manifest, queries: Tensor) -> Iterator[tupl
     """
     encoding = encoding_of(manifest.encoding)
     parts = places([sum(block.size for block in part) for part in manifest.columns])
-    columns = [queries[:, part].T.contiguous() for part in parts]
+    asked = [queries[:, part].contiguous() for part in parts]
     d = queries.shape[1]
     buffer = torch.empty(max(1, _BLOCK // max(1, d)), d)
     for number, shard in enumerate(manifest.shards):
@@ -156,8 +156,8 @@ def products(folder: Path, manifest: Manifest, queries: Tensor) -> Iterator[tupl
                 encoding.decode(tensors, part, manifest.blocks, rows)
                 factors = _factors(encoding, tensors, part)
                 scores = sum(
-                    (rows[:, where] @ column).mul_(factor.unsqueeze(1))
-                    for where, column, factor in zip(parts, columns, factors.unbind(1), strict=True)
+                    (each @ rows[:, where].T).mul_(factor)
+                    for where, each, factor in zip(parts, asked, factors.unbind(1), strict=True)
                 )
                 assert isinstance(scores, Tensor)
                 yield shard.first + part.start, scores
