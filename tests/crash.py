@@ -32,14 +32,16 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 import whence
+from experiments.koh_liang_2017.resume import each
 from tests.pages.pages import explanation
 from whence.errors import InvalidInput, NotWritten
-from whence.evaluation import subset_bank
+from whence.evaluation import retraining_ensemble
 from whence.pages import write
 from whence.storage import clear_leftovers, write_arrays
 
@@ -56,7 +58,7 @@ def outcome(weights: Tensor, seed: int) -> Tensor:
 
 
 def ensemble(folder: Path) -> None:
-    subset_bank(outcome, 10, subsets=6, seeds=2, fingerprint="crash", directory=folder)
+    retraining_ensemble(outcome, 10, subsets=6, seeds=2, fingerprint="crash", directory=folder)
 
 
 def _run(folder: Path) -> Any:
@@ -99,7 +101,7 @@ def attack(folder: Path) -> None:
         begun = whence.attacks.resume(objective, query, path) if path.exists() else None
         done = len(begun.losses) - 1 if begun else 0
         if done < 4:
-            found = whence.attacks.craft(objective, query, steps=1, budget=0.01, start=begun)
+            found = whence.attacks.attack(objective, query, steps=1, budget=0.01, start=begun)
             if len(found.losses) - 1 > done:
                 found.save(path)
 
@@ -107,6 +109,14 @@ def attack(folder: Path) -> None:
 def page(folder: Path) -> None:
     for title in ("First", "Second", "Third"):
         write(explanation(title=title), folder / "page.html")
+
+
+def experiment(folder: Path) -> None:
+    def item(key: str) -> dict[str, Any]:
+        time.sleep(0.005)
+        return {"value": float(np.sin(int(key)))}
+
+    each("items", [str(key) for key in range(8)], item, settings="crash", folder=folder)
 
 
 WORKERS = [1]  # of the index
@@ -124,7 +134,15 @@ def index(folder: Path) -> None:
     found.remove([3, 25])
 
 
-WORKS: tuple[Callable[[Path], None], ...] = (ensemble, training, metagradient, attack, page, index)
+WORKS: tuple[Callable[[Path], None], ...] = (
+    ensemble,
+    training,
+    metagradient,
+    attack,
+    page,
+    experiment,
+    index,
+)
 
 
 # A process that does the work, and what it meets
@@ -447,7 +465,7 @@ def table(campaign: Campaign, options: argparse.Namespace) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--points", type=int, default=200)
+    parser.add_argument("--points", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1, help="that fill the index")
     parser.add_argument("--works", nargs="*", help="stop these alone, such as index")
@@ -470,6 +488,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         normal = {}
         for work in works:
+            warm = Path(scratch) / f"warm-{work.__name__}"
+            warm.mkdir()
+            work(warm)  # in this process, so that those it forks need not import again
             folder = Path(scratch) / work.__name__
             folder.mkdir()
             normal[work] = Undisturbed.of(work, folder, Path(scratch) / "log")

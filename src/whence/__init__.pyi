@@ -4,6 +4,8 @@ from whence import evaluation as evaluation
 from whence import linalg as linalg
 from whence.adapters.frozen import from_frozen as from_frozen
 from whence.adapters.sklearn import from_sklearn as from_sklearn
+from whence.adapters.statsmodels import from_statsmodels as from_statsmodels
+from whence.adapters.survival import from_lifelines as from_lifelines
 from whence.adapters.torch import from_torch as from_torch
 from whence.adapters.transformers import from_transformers as from_transformers
 from whence.applications import attacks as attacks
@@ -13,6 +15,7 @@ from whence.applications.diagnose import diagnose as diagnose
 from whence.applications.diagnose import spectrum as spectrum
 from whence.applications.domain_mismatch import domain_mismatch as domain_mismatch
 from whence.applications.evaluate import evaluate as evaluate
+from whence.applications.evaluate import report_evaluation as report_evaluation
 from whence.applications.explain import explain as explain
 from whence.applications.flip_set import flip_set as flip_set
 from whence.applications.label_errors import find_label_errors as find_label_errors
@@ -21,6 +24,7 @@ from whence.applications.report import report as report
 from whence.applications.stability import stability as stability
 from whence.curvature.kronecker import EKFAC as EKFAC
 from whence.curvature.kronecker import KFAC as KFAC
+from whence.explorer.explore import explore as explore
 from whence.index.index import Index as Index
 from whence.index.selection import select as select
 from whence.linalg.cg import CG as CG
@@ -53,6 +57,7 @@ from whence.methods.projected import Projected as Projected
 from whence.methods.projected import projected as projected
 from whence.methods.representer import Representer as Representer
 from whence.methods.representer import representer as representer
+from whence.methods.semivalues import Semivalue as Semivalue
 from whence.methods.tokens import influence_by_token as influence_by_token
 from whence.methods.tracin import TracIn as TracIn
 from whence.methods.tracin import tracin as tracin
@@ -64,6 +69,7 @@ from whence.objective.losses import SmoothHinge as SmoothHinge
 from whence.objective.losses import SquaredError as SquaredError
 from whence.objective.losses import SquaredHinge as SquaredHinge
 from whence.objective.losses import Tweedie as Tweedie
+from whence.objective.sets import measures as measures
 from whence.objective.trained import Examples as Examples
 from whence.objective.trained import Trained as Trained
 from whence.scores import Diagnostics as Diagnostics

@@ -14,8 +14,8 @@ from whence.errors import InvalidInput
 from whence.index.format import File, Manifest, ids_of, mapped, mapped_rows
 from whence.index.scan import Best
 from whence.methods.features import Damped, FeatureMap, blockwise, of_moment
-from whence.methods.method import check_targets
 from whence.methods.prediction import MeasureLike
+from whence.methods.sets import check_targets
 from whence.objective.cache import cached
 from whence.objective.losses import measure_of
 from whence.objective.trained import Examples

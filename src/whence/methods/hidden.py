@@ -14,7 +14,8 @@ from whence.errors import UnsupportedModel
 from whence.linear.examples import LinearExamples
 from whence.methods.features import Block, FeatureMap
 from whence.methods.mapped import Mapped
-from whence.methods.method import Attribution, Method, blocks
+from whence.methods.method import Attribution, Method
+from whence.methods.subsets import blocks
 from whence.network.objective import ModuleObjective
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, objective_of

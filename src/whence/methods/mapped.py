@@ -8,8 +8,9 @@ from typing import final
 
 from torch import Tensor
 
+from whence.methods.feature_attribution import FeatureAttribution
 from whence.methods.features import FeatureMap
-from whence.methods.method import FeatureAttribution, Positions
+from whence.methods.method import Positions
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained
 from whence.scores import Diagnostics

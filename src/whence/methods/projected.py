@@ -21,9 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput
+from whence.methods.feature_attribution import FeatureAttribution
 from whence.methods.features import Block, Damped, FeatureMap, blockwise, of_rows, places
-from whence.methods.method import Attribution, FeatureAttribution, Method, Positions
+from whence.methods.method import Attribution, Method, Positions
 from whence.methods.prediction import Indices, MeasureLike, measure_name
 from whence.methods.subspace import Features, Plan, Projection, Subspace, slopes_of
 from whence.methods.tracin import points_of
@@ -40,6 +42,7 @@ _SIDE, _WHOLE = 16, 2048  # sizes unless given
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Projected(Method):
     r"""Predict removals from randomly projected gradients: LoGra by default, TRAK with the margin.
@@ -290,6 +293,7 @@ class _InSubspace(FeatureAttribution):
         )
 
 
+@checked
 def projected(
     objective: Trained,
     queries: Data,

@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.methods.features import Block, FeatureMap
 from whence.methods.mapped import Mapped
-from whence.methods.method import Attribution, Method, Positions, blocks, train_subset
+from whence.methods.method import Attribution, Method, Positions
 from whence.methods.prediction import Indices, MeasureLike
 from whence.methods.projections import Unprojected
+from whence.methods.subsets import blocks, train_subset
 from whence.methods.subspace import Features, Plan
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, objective_of
@@ -27,6 +29,7 @@ _RTOL = 2e-2  # beside the error of a projection
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class TracIn(Method):
     """Score training examples by dot products of gradients at checkpoints of the training.
@@ -232,6 +235,7 @@ class _DotProducts(Attribution):
         return total, measured
 
 
+@checked
 def tracin(
     objective: Trained,
     queries: Data,
