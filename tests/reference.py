@@ -35,7 +35,8 @@ TASKS: dict[str, str] = {
     "Measure a set of queries": "measures.SetMeasure measures.OfSet measures.Mean "
     "measures.Accuracy measures.AUROC measures.DemographicParity measures.EqualOpportunity "
     "measures.Calibration measures.WorstGroup measures.CohensD",
-    "Keep an index on disk": "Index select index.hits.Hits index.hits.Info index.hits.Verification",
+    "Keep an index on disk": "Index select Stored index.hits.Hits index.hits.Info "
+    "index.hits.Verification index.selection.Selection",
     "Clean data": "find_label_errors applications.label_errors.LabelErrors domain_mismatch "
     "applications.domain_mismatch.DomainMismatch",
     "Check by retraining": "leave_one_out retrain evaluation.Agreement evaluate stability "

@@ -44,6 +44,7 @@ _NAMES = {
     "SmoothHinge": "whence.objective.losses",
     "SquaredError": "whence.objective.losses",
     "SquaredHinge": "whence.objective.losses",
+    "Stored": "whence.index.stored",
     "TfIdfCosine": "whence.methods.lexical",
     "TracIn": "whence.methods.tracin",
     "Trained": "whence.objective.trained",
