@@ -26,7 +26,7 @@ TASKS: dict[str, str] = {
     "Hand over a model": "from_sklearn from_torch from_transformers from_frozen "
     "from_statsmodels from_lifelines Trained Examples",
     "Explain a prediction": "explain applications.explanation.Explanation report explore influence "
-    "influence_by_token methods.tokens.TokenScores compare_influence "
+    "influence_by_token methods.tokens.TokenScores report_evaluation compare_influence "
     "applications.comparison.Comparison",
     "Read scores": "Scores scores.Ranking Diagnostics average self_influence "
     "influence_on_parameters",

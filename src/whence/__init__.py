@@ -72,6 +72,7 @@ _NAMES = {
     "projected": "whence.methods.projected",
     "removal_curve": "whence.applications.removals",
     "report": "whence.applications.report",
+    "report_evaluation": "whence.applications.evaluate",
     "representer": "whence.methods.representer",
     "retrain": "whence.training.replay",
     "self_influence": "whence.methods.influence",

@@ -15,6 +15,7 @@ from whence.applications.diagnose import diagnose as diagnose
 from whence.applications.diagnose import spectrum as spectrum
 from whence.applications.domain_mismatch import domain_mismatch as domain_mismatch
 from whence.applications.evaluate import evaluate as evaluate
+from whence.applications.evaluate import report_evaluation as report_evaluation
 from whence.applications.explain import explain as explain
 from whence.applications.flip_set import flip_set as flip_set
 from whence.applications.label_errors import find_label_errors as find_label_errors

@@ -16,6 +16,7 @@ from whence.adapters.answers import answer_of
 from whence.adapters.refitting import Refitting, seed_note, template_of
 from whence.adapters.rows import encoded, labels_of
 from whence.adapters.usable import check_predicts
+from whence.checked import said
 from whence.errors import warn_user
 from whence.objective.cache import first_time
 from whence.objective.trained import Trained
@@ -46,7 +47,8 @@ class Estimator(Answered):
         """Return log-probabilities, decision values or predictions, [b, c]."""
         if not len(examples):  # which few libraries predict
             return self.outputs(self.train.subset(np.arange(1)))[:0]
-        return torch.from_numpy(self.answer.outputs(self.fitted, examples.inputs))
+        with said("rows that the estimator can predict"):
+            return torch.from_numpy(self.answer.outputs(self.fitted, examples.inputs))
 
     def refit(self, weights: Tensor | None = None) -> Estimator:
         """Return the estimator's own fit on the rows with weight."""

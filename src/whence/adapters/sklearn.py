@@ -35,6 +35,7 @@ from whence.adapters.targets import target_encoder
 from whence.adapters.trees import from_trees, is_tree_model
 from whence.adapters.usable import check_usable
 from whence.adapters.weights import sample_weights, weights_of
+from whence.checked import checked, shown, unstacked
 from whence.errors import InvalidInput, NotFitted, UnsupportedModel
 from whence.linear.objective import LinearObjective
 from whence.objective.trained import Trained
@@ -44,6 +45,7 @@ from whence.rows import take
 Floats = NDArray[np.float64]
 
 
+@checked
 def from_sklearn(
     estimator: Any,
     X: Any,
@@ -107,7 +109,10 @@ def from_sklearn(
         check_usable(estimator)
     found = plain(estimator)
     inner, notes = found.estimator, found.notes
-    given = None if sample_weight is None else sample_weights(sample_weight, len(labels_of(y)))
+    X, labels = unstacked("X", X), labels_of(y)
+    if not labels.size or not labels.ndim:
+        raise InvalidInput(f"Expected y as targets, at least one row of them. Got {shown(y)}.")
+    given = None if sample_weight is None else sample_weights(sample_weight, len(labels))
     try:
         for family in _FAMILIES:
             model = family(inner, X, y, given)
@@ -157,7 +162,7 @@ def linear_objective(
     if n < 2:
         raise InvalidInput(f"Expected at least 2 training rows. Got {n}.")
     sample = sample_weights(sample_weight, n)
-    labels = np.asarray(y)
+    labels = labels_of(y)
     if labels.shape[:1] != (n,):
         raise InvalidInput(f"Expected {n} targets, one per row. Got shape {labels.shape}.")
     classes = getattr(final, "classes_", None)

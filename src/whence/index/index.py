@@ -28,7 +28,7 @@ from whence.index.format import (
 from whence.index.hits import Hits, Info, Verification
 from whence.index.identity import described, method_of, model_digest
 from whence.index.scan import scan
-from whence.index.verification import compared, error_of, files_read
+from whence.index.verification import compared, files_read, info_of
 from whence.index.writer import begin, clear_unnamed, fill
 from whence.methods.features import FeatureMap
 from whence.methods.method import Method
@@ -284,18 +284,7 @@ class Index(Result):
         Raises:
             CorruptFile: If the manifest is damaged.
         """
-        manifest = read_index(self.path)
-        return Info(
-            n=manifest.n,
-            removed=manifest.removed.count if manifest.removed else 0,
-            complete=manifest.complete,
-            shards=len(manifest.shards),
-            dimensions=sum(block.size for part in manifest.columns for block in part),
-            encoding=manifest.encoding,
-            size=sum((self.path / file.name).stat().st_size for file in manifest.files),
-            error=error_of(manifest),
-            words=manifest.words,
-        )
+        return info_of(self.path)
 
     def query(self, queries: Data, k: int = 100, *, measure: MeasureLike = "loss") -> Hits:
         """Return the k most helpful and the k most harmful of all indexed examples.

@@ -13,6 +13,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.evaluation.ensemble import Together, retraining_ensemble
 from whence.evaluation.identity import identity_of
@@ -36,6 +37,7 @@ _LONG = 60.0  # seconds of fitting that are announced
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Retrained(Method):
     """Fit the model again on random halves of its training data, and see what each example changes.

@@ -193,6 +193,8 @@ class ModuleObjective(Objective):
             return data
         found = self.encoder(data, self.train)
         check_accepted(lambda x: self.run(self.params, x), found, self.train)
+        one = self.outputs(found.subset(np.arange(1)))
+        self.loss.check_targets(one.expand(len(found), *one.shape[1:]), found.targets)
         return found
 
     def outputs(self, examples: Examples) -> Tensor:

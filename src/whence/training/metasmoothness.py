@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.result import Card, Result
 from whence.training.replay import retrain
@@ -38,6 +39,7 @@ class Metasmoothness(Result):
         return Card(title=f"mean {self.mean:.3f} over {len(self.values)} directions")
 
 
+@checked
 def metasmoothness(
     run: Run,
     *,

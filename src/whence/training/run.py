@@ -20,7 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from whence.errors import InvalidInput, NotDeterministic
+from whence.checked import checked
+from whence.checked import weights as checked_weights
+from whence.errors import NotDeterministic
 from whence.network.examples import ModuleExamples
 from whence.network.objective import ModuleObjective
 from whence.network.rules import module_objective
@@ -227,6 +229,7 @@ class _Repeated:
         return objective.reweighted(weights).at(retrain(self.steps, weights[None], together=1)[0])
 
 
+@checked
 def train(
     model: nn.Module,
     loss: Loss | OutputFunction,
@@ -367,13 +370,7 @@ def _check_weights(weights: Tensor | None, n: int, program: Program) -> Tensor:
     like = program.parameters()
     if weights is None:
         return like.new_ones(n)
-    checked = torch.as_tensor(weights).detach().to(like)
-    if checked.shape != (n,) or not bool(((checked >= 0) & torch.isfinite(checked)).all()):
-        raise InvalidInput(
-            f"Expected {n} finite weights >= 0, one per training example. "
-            f"Got shape {list(checked.shape)}, smallest {float(checked.min()):g}."
-        )
-    return checked
+    return torch.from_numpy(checked_weights("weights", weights, n)).to(like)
 
 
 def _notes(program: Program, recipe: Recipe) -> tuple[str, ...]:
