@@ -103,16 +103,19 @@ def sizes(state: State, at: int, positions: list[int]) -> Json:
     model, where = state.model, np.array(sorted(set(positions)), dtype=np.intp)
     params = getattr(model, "params", None)
     if params is None or not model.convex or len(model.train) * len(params) > _SIZED:
-        return {"texts": {}}
+        return {"texts": {}, "sizes": {}}
     attribution = shown_by(chosen(model, state.subject.method), model).fit(model)
     if not attribution.calibrated or not len(where):
-        return {"texts": {}}
+        return {"texts": {}, "sizes": {}}
     scores = attribution.scores(state.query(at), measure=state.measure, indices=where)
     quantity, value = state.quantities()[at], float(state.values()[at])
     after = [quantity.read(value + float(each)) for each in scores.values[0]]
     decimals = quantity.decimals(each - quantity.read(value) for each in after)
     texts = {int(i): quantity.text(each, decimals) for i, each in zip(where, after, strict=True)}
-    return {"texts": texts}
+    changes = np.abs(scores.values[0])
+    most = float(changes.max()) or 1.0
+    relative = {int(i): float(each) / most for i, each in zip(where, changes, strict=True)}
+    return {"texts": texts, "sizes": relative}
 
 
 def rows(state: State) -> Json:

@@ -174,8 +174,8 @@ def _page(session: Session, token: str) -> ExplorePage:
         title="Explore the model",
         lead=subject.about[0] if subject.about else "",
         statuses=(),
-        method="Bars show influence to first order; the answer without a row is predicted to "
-        "second order where that is quick. Every step retrains the model.",
+        method="Candidates by influence to first order; those shown are refined where that is "
+        "quick. Every step retrains the model.",
         command=subject.command,
         about=subject.about[1:],
         token=token,
