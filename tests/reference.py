@@ -35,7 +35,7 @@ TASKS: dict[str, str] = {
     "Measure a set of queries": "measures.SetMeasure measures.OfSet measures.Mean "
     "measures.Accuracy measures.AUROC measures.DemographicParity measures.EqualOpportunity "
     "measures.Calibration measures.WorstGroup measures.CohensD",
-    "Keep an index on disk": "Index index.hits.Hits index.hits.Info index.hits.Verification",
+    "Keep an index on disk": "Index select index.hits.Hits index.hits.Info index.hits.Verification",
     "Clean data": "find_label_errors applications.label_errors.LabelErrors domain_mismatch "
     "applications.domain_mismatch.DomainMismatch",
     "Check by retraining": "leave_one_out retrain evaluation.Agreement evaluate stability "
@@ -46,7 +46,8 @@ TASKS: dict[str, str] = {
     "Attack": "attacks.attack attacks.strongest attacks.resume attacks.as_predicted attacks.Attack",
     "Choose a method": "Method Attribution Influence Boosting BoostIn LeafKernel ForestWeights "
     "DataOOB LeaveOneOut Retrained KNNShapley TracIn tracin Projected projected Representer "
-    "representer Metagradient metagradient Unrolled unrolled",
+    "representer Metagradient metagradient Unrolled unrolled BM25 TfIdfCosine HiddenCosine "
+    "Semivalue",
     "Record a training": "train Recipe training.run.Run metasmoothness "
     "training.metasmoothness.Metasmoothness",
     "Choose a solver": "Cholesky CG EKFAC KFAC LiSSA linalg.Nystrom linalg.Arnoldi linalg.Direct "
