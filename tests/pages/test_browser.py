@@ -398,7 +398,7 @@ def test_what_is_shown_is_saved(browser: Any, tmp_path: Path) -> None:
         (explanation(), "push,example,age,sex,label", 4),
         (batch(3), "Query,Label,Model says,P(label)", 4),
         (ranked(5), "Training example,Label,Suggested,Self-influence,Loss,length", 6),
-        (result(), "Images,label,order", 11),
+        (result(), "Images,label,order", 12),
     ):
         show(browser, page, tmp_path)
         find(browser, "#save").click()

@@ -21,6 +21,8 @@ _MOST_LABELS = 0.5  # share of rows that may have a label of their own
 _LEAST_WORDS = 5  # mean number of words from which a column of mostly distinct texts is free text
 _WORD = re.compile(r"\b\w\w+\b")  # as TfidfVectorizer counts words
 _OWN = 0.9  # share of rows with a text of their own from which a column names the rows
+_IDS = re.compile(r"(.*[\W_])?(id|ids|uuid)", re.I)
+_MANY_IDS = 50  # different numbers from which such a column names more than kinds
 _OWN_OF_IDS = 0.3  # the same of a column that is called an id
 _LEAST_NAMES = 15  # different texts of such a column
 _SAME = 1e-9  # 1 − |r| up to which a column says what the target says
@@ -258,6 +260,8 @@ def _nothing_said(column: pd.Series[Any], *, prose: bool) -> str:
         counting = bool((np.diff(column.to_numpy()) == 1).all()) and column.iloc[0] in (0, 1)
         if counting or _COUNTS.fullmatch(str(column.name)):
             return "the numbers of the rows"
+    if column.dtype.kind in "iu" and different > _MANY_IDS and _IDS.fullmatch(str(column.name)):
+        return "numbers that only name something"
     text = column.dtype.kind not in "iufbM"
     named = _COUNTS.fullmatch(str(column.name)) is not None
     own = _OWN_OF_IDS if named else _OWN
