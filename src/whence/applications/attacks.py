@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from whence.applications.poisoning import (
     Retrain,
@@ -27,6 +26,8 @@ from whence.applications.poisoning import (
     strongest,
     training_of,
 )
+from whence.checked import checked
+from whence.checked import positions as checked_positions
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
 from whence.linear.objective import LinearObjective
@@ -36,6 +37,7 @@ from whence.methods.method import Method
 from whence.objective.objective import Objective
 from whence.objective.trained import Data, Examples
 from whence.pages import write
+from whence.progress import progress
 from whence.renamed import old_names
 from whence.result import Card, Result
 from whence.storage import clear_leftovers, digest, read_arrays, write_arrays
@@ -154,6 +156,7 @@ class Attack(Result):
         )
 
 
+@checked
 def attack(
     objective: Objective,
     queries: Data,
@@ -237,7 +240,7 @@ def attack(
         where = (
             strongest(clean, queries, n_images, method=method)
             if positions is None
-            else np.atleast_1d(np.asarray(positions, dtype=np.intp))
+            else checked_positions("positions", positions, len(objective.weights))
         )
         moving = inputs_of(clean)[torch.as_tensor(where)].clone()
         current, losses = clean, (mean_loss(clean, encoded),)
@@ -249,7 +252,7 @@ def attack(
     inputs = inputs_of(clean).clone()
     inputs[rows] = moving
     current = seeing(current, inputs)
-    with tqdm(total=steps, desc="attack", unit="step", disable=None) as progress:
+    with progress(total=steps, desc="attack", unit="step") as bar:
         try:
             for _ in range(steps):
                 if (predicted(current, encoded) != before).all():
@@ -260,7 +263,7 @@ def attack(
                 inputs[rows] = moved  # in place: a copy of every image at each step costs more
                 moving, current = moved, seeing(changed, inputs)
                 losses = (*losses, mean_loss(current, encoded))
-                progress.update()
+                bar.update()
         except KeyboardInterrupt:
             inputs[rows] = moving
     return Attack(
@@ -275,6 +278,7 @@ def attack(
     )
 
 
+@checked
 def resume(
     objective: Objective,
     queries: Data,
@@ -342,6 +346,7 @@ def resume(
     )
 
 
+@checked
 def as_predicted(objective: Objective, queries: Any) -> Any:
     """Return queries labeled by what the model says of them: raising that loss turns what it says.
 

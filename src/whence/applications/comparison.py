@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.methods.choose import chosen
 from whence.methods.method import Method
@@ -137,6 +138,7 @@ class Comparison(Result):
         return "\n".join(lines)
 
 
+@checked
 def compare_influence(
     objective_a: Trained,
     objective_b: Trained,

@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 
+from whence.checked import checked
 from whence.curvature.exact import GGN, Curvature, Hessian
 from whence.curvature.minimum import ends, floor, gradient
 from whence.curvature.prepare import prepare
@@ -23,14 +24,15 @@ from whence.linalg.eigenvalues import (
 from whence.methods.fit_quality import fit_quality
 from whence.objective.objective import Objective
 from whence.pages import Level, Status, write
+from whence.result import Card, Result
 from whence.scores import fit_status
 from whence.views.results import Made, diagnosis_page
 
 Matrix = Literal["hessian", "ggn"]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Spectrum:
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Spectrum(Result):
     """The eigenvalues of an objective's curvature, from its products alone.
 
     Args:
@@ -40,6 +42,18 @@ class Spectrum:
 
     ends: ExtremeEigenvalues
     density: SpectralDensity
+
+    def card(self) -> Card:
+        """Return both ends, with their error bounds."""
+        ends = self.ends
+        return Card(
+            title=f"eigenvalues from {ends.smallest:.3g} to {ends.largest:.3g}",
+            facts={
+                "smallest": f"{ends.smallest:.3g} ± {ends.smallest_error:.1g}",
+                "largest": f"{ends.largest:.3g} ± {ends.largest_error:.1g}",
+                "products": f"{ends.iterations:,}",
+            },
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +165,7 @@ class Diagnosis:
         )
 
 
+@checked
 def spectrum(
     objective: Objective, *, matrix: Matrix = "hessian", iterations: int = 64, probes: int = 4
 ) -> Spectrum:
@@ -194,6 +209,7 @@ def spectrum(
     )
 
 
+@checked
 def diagnose(objective: Objective, *, iterations: int = 64) -> Diagnosis:
     """Return whether a model is converged and at a minimum, and the damping that influence takes.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.evaluation.ensemble import Together, retraining_ensemble
 from whence.evaluation.identity import identity_of
@@ -27,6 +28,7 @@ from whence.pages import write
 from whence.views.results import Made, evaluation_page
 
 
+@checked
 def evaluate(
     objective: Trained,
     queries: Data,

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.methods.choose import chosen
 from whence.methods.leave_one_out import converged, refit_without
@@ -149,6 +150,7 @@ class FlipSet(Result):
         return Card(title=str(self), facts=facts, table=table)
 
 
+@checked
 def flip_set(
     objective: Trained,
     query: Data,

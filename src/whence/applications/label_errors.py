@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
 from whence.methods.choose import chosen, default_label_method, default_method
@@ -203,6 +204,7 @@ class LabelErrors(Result):
         return write(page, path)
 
 
+@checked
 def find_label_errors(
     objective: Trained,
     *,

@@ -132,6 +132,8 @@ class ImageOptions(SourceOptions):
         """Read the images, and fit a top layer on frozen features of them."""
         from whence.sources import entry
 
+        if self.network is not None:
+            _announce(self.network)
         return entry.from_folder(
             Path(where),
             asked=entry.Asked(row=asked.row, spread=asked.rows),
@@ -151,7 +153,17 @@ class EntryOptions(SourceOptions):
         """Call the function."""
         from whence.sources import entry
 
+        _announce(where)
         return entry.from_entry(where, asked=entry.Asked(row=asked.row, spread=asked.rows))
+
+
+def _announce(entry_point: str) -> None:
+    """Say which file will run, before anything in it does."""
+    from whence.sources.entry import located
+
+    found = located(entry_point)
+    if found is not None:
+        typer.echo(f"note: running {entry_point} of {found}", err=True)
 
 
 KINDS: tuple[type[SourceOptions], ...] = (TableOptions, ImageOptions, EntryOptions)

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
+from whence.checked import checked
 from whence.curvature.changes import SingleChanges, change_tiles
 from whence.curvature.leverages import determines_itself
 from whence.curvature.minimum import gradient
@@ -29,6 +29,7 @@ from whence.objective.losses import Loss
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
 from whence.objective.trained import Data, Examples, Trained
+from whence.progress import progress
 from whence.scores import Diagnostics
 from whence.training.run import Run
 
@@ -36,6 +37,7 @@ _CONTRACTION = 0.8  # a step that leaves more of the gradient sends its removal 
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class LeaveOneOut(Method):
     """Remove each training example, fit again for real, and report what changed.
@@ -106,17 +108,18 @@ class _Refitted(Attribution):
         share = shares_a_factor(self.trained, where)
         order = np.concatenate([np.flatnonzero(share), np.flatnonzero(~share)])
         parts = []
-        with tqdm(total=len(where), desc="retraining", unit="fit", disable=None) as progress:
+        with progress(total=len(where), desc="retraining", unit="fit") as bar:
             for part in chain(
                 _together(self.trained, queries, measure, where[share]),
                 _one_by_one(self.trained, queries, measure, where[~share]),
             ):
                 parts.append(part)
-                progress.update(part.shape[1])
+                bar.update(part.shape[1])
         values = torch.cat(parts, 1)[:, torch.from_numpy(np.argsort(order))]
         return values, Diagnostics(notes=self.trained.notes)
 
 
+@checked
 def leave_one_out(
     objective: Trained,
     indices: Indices,

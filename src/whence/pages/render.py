@@ -21,7 +21,7 @@ from whence.version import __version__
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_SCRIPTS = ("theme", "share", "decide", "table", "explain", "result")
+_SCRIPTS = ("theme", "share", "decide", "table", "explain", "explore", "result")
 
 
 def render(page: Page) -> str:
@@ -40,7 +40,8 @@ def render(page: Page) -> str:
     """
     from markupsafe import Markup
 
-    style, scripts = _asset("style.css"), {name: _asset(f"{name}.js") for name in _SCRIPTS}
+    style = "".join(_asset(name) for name in page.styles)
+    scripts = {name: _asset(f"{name}.js") for name in _SCRIPTS}
     html = (
         _environment()
         .get_template(page.template)
@@ -48,7 +49,7 @@ def render(page: Page) -> str:
             page=page,
             version=page.version or __version__,
             style=Markup(style),
-            policy=_policy(style, *scripts.values()),
+            policy=_policy(style, *scripts.values(), asks=page.asks),
             **{name: Markup(text) for name, text in scripts.items()},
             **page.context(),
         )
@@ -109,12 +110,13 @@ def _environment() -> Environment:
     return environment
 
 
-def _policy(style: str, *scripts: str) -> str:
+def _policy(style: str, *scripts: str, asks: bool) -> str:
     """Return a content security policy that allows these texts and inline images, no more."""
     allowed = " ".join(_digest(script) for script in scripts)
+    own = "connect-src 'self'; " if asks else ""
     return (
         f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {allowed}; "
-        "base-uri 'none'; form-action 'none'"
+        f"{own}base-uri 'none'; form-action 'none'"
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import re
 import sys
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +121,7 @@ def from_table(
         queries=fitted.query(rows) if rows else None,
         names=tuple(f"row {row}" for row in rows),
         words=f"{fitted.words} of {target}",
-        notes=fitted.notes,
+        notes=(*fitted.notes, *_named(model)),
     )
 
 
@@ -273,6 +275,37 @@ def load_model(path: Path | None, trust: bool) -> Any:
         raise InvalidInput(
             f"Expected a model saved by joblib.dump. Got {path}: {type(error).__name__}."
         ) from error
+
+
+def located(entry: str) -> Path | None:
+    """Return the file that an entry point is in, without importing anything.
+
+    Args:
+        entry: package.module:function; the working directory counts as importable.
+
+    Returns:
+        The file, or `None` where there is none.
+
+    Examples:
+        >>> located("json.decoder:JSONDecoder").name
+        'decoder.py'
+    """
+    places: Any = [str(Path.cwd()), *sys.path]
+    spec = None
+    for part in entry.partition(":")[0].split("."):
+        spec = PathFinder.find_spec(part, places)
+        if spec is None:
+            return None
+        places = spec.submodule_search_locations or []
+    return None if spec is None or spec.origin is None else Path(spec.origin)
+
+
+def _named(model: Path | None) -> tuple[str, ...]:
+    """Return which model file was trusted, in a sentence; none where there is none."""
+    if model is None:
+        return ()
+    sha = hashlib.sha256(model.read_bytes()).hexdigest()
+    return (f"The model came from the file {model.name}, trusted as it is: SHA-256 {sha}.",)
 
 
 def _number(row: str) -> int:

@@ -19,6 +19,7 @@ import pandas as pd
 from whence.errors import InvalidInput
 from whence.sources.layout import SPACES, START, Layout, layout_of
 
+_LARGEST = 2**34  # bytes that a file may unpack to
 _RECORDS = 200  # cells that tell how a column is written
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", SPACES: "spaces"}
 _BOMS = (
@@ -71,7 +72,10 @@ def read_frame(path: Path) -> tuple[pd.DataFrame, list[str]]:
 def _parquet(path: Path) -> pd.DataFrame:
     """Return the table of a Parquet file."""
     try:
+        _refuse_large(path, _unpacked(path))
         return pd.read_parquet(path)
+    except InvalidInput:
+        raise
     except ImportError as error:
         raise InvalidInput(
             f"Expected pyarrow, which reads Parquet. Got {path} without it. Install it: pip "
@@ -81,8 +85,30 @@ def _parquet(path: Path) -> pd.DataFrame:
         raise InvalidInput(f"Expected a Parquet file. Got {path}: {first_line(error)}.") from error
 
 
+def _refuse_large(path: Path, size: int) -> None:
+    """Raise if a file unpacks to more bytes than a table may have."""
+    if size > _LARGEST:
+        raise InvalidInput(
+            f"Expected a table of at most {_LARGEST:,} bytes. Got {path}, which says that it "
+            f"unpacks to {size:,}. Take a part of it."
+        )
+
+
+def _unpacked(path: Path) -> int:
+    """Return how many bytes a Parquet file says that it unpacks to."""
+    import pyarrow.parquet as parquet
+
+    found = parquet.ParquetFile(path).metadata
+    groups = range(found.num_row_groups)
+    stated = sum(found.row_group(group).total_byte_size for group in groups)
+    return int(max(stated, found.num_rows * found.num_columns))
+
+
 def _excel(path: Path) -> tuple[pd.DataFrame, list[str]]:
     """Return the first sheet of a workbook that is not empty."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            _refuse_large(path, sum(part.file_size for part in archive.infolist()))
     try:
         sheets: dict[Any, pd.DataFrame] = pd.read_excel(path, sheet_name=None, header=None)
     except ImportError as error:
@@ -202,6 +228,7 @@ def _opened(path: Path) -> BinaryIO:
                 f"Expected an archive of one file. Got {len(names)} files in {path}. Unpack it, "
                 "and name one of them."
             )
+        _refuse_large(path, archive.getinfo(names[0]).file_size)
         return io.BytesIO(archive.read(names[0]))
 
 

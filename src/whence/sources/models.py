@@ -21,7 +21,6 @@ from whence.adapters.sklearn import from_sklearn
 from whence.errors import InvalidInput
 from whence.objective.objective import Objective
 from whence.objective.trained import Trained
-from whence.pages.words import number
 from whence.sources.tables import Table, free_text, listed
 
 ModelKind: TypeAlias = Literal["linear", "boosting", "auto"]
@@ -268,7 +267,7 @@ def _better(table: Table, X: pd.DataFrame, y: pd.Series[Any]) -> tuple[ModelKind
     told = " and ".join(
         f"{name} is right on {100 * scores[kind]:.0f} %"
         if table.classification
-        else f"{name} is off by {number(-scores[kind], 3)}"
+        else f"{name} is off by {-scores[kind]:,.3f}"
         for kind, (name, _) in _MAKERS.items()
     )
     return best, f"On {n:,} held-out rows {told}: {_MAKERS[best][0]} is used."
