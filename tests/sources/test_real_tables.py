@@ -30,6 +30,9 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from whence.cli import main
 
 _ROWS = 48  # of a sample
+# Series of numbers like the others here: they run with the slow tests.
+_ALIKE = {f"statsmodels-{name}" for name in ("copper", "danish_data", "engel", "nile", "strikes")}
+_ALIKE |= {f"vega-{name}" for name in ("crimea", "driving", "ohlc", "wheat", "us-employment")}
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,10 @@ def _typed(*arguments: object) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize(
     "real",
-    [pytest.param(real, marks=[pytest.mark.slow] if real.slow else []) for real in REAL],
+    [
+        pytest.param(real, marks=[pytest.mark.slow] if real.slow or real.name in _ALIKE else [])
+        for real in REAL
+    ],
     ids=[f"{real.name}-{real.target}" for real in REAL],
 )
 def test_every_command(real: Real, tmp_path: Path, request: pytest.FixtureRequest) -> None:
