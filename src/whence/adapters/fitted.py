@@ -23,8 +23,7 @@ from whence.errors import UnsupportedModel
 from whence.linear.features import Features
 from whence.linear.objective import LinearObjective
 from whence.linear.wide import WideObjective
-from whence.objective.derived_losses import OneVersusRest
-from whence.objective.losses import Loss, SmoothHinge, SquaredError
+from whence.objective.losses import Loss, SquaredError
 from whence.preprocessing.counting import counting
 from whence.preprocessing.refit import encoded_all, fit_again, follows_data, matched_columns
 from whence.rows import is_sparse, take
@@ -91,6 +90,11 @@ class Fitted:
         least_norm = isinstance(problem.loss, SquaredError) and not np.any(problem.l2)
         span = not problem.l1 and (penalized or least_norm)
         return problem.kernel is None and d > n and span
+
+    def _smoothed(self) -> Loss:
+        """Return the loss to differentiate."""
+        spread = 1.0 if self.classes is not None else float(np.std(self.labels)) or 1.0
+        return self.problem.loss.smoothed(self.temperature, spread)
 
     def pullback(self) -> Pullback | None:
         """Return the way back from transformed columns to the user's own, if there is one."""
@@ -262,11 +266,11 @@ class Fitted:
             )
         elif self.wide:
             notes.append("Solved in the span of the training rows.")
-        smoothed, trained = smooth(problem.loss, self.temperature)
+        smoothed, trained = self._smoothed(), problem.loss
         if smoothed != trained:
             notes.append(
-                f"Hinge loss smoothed with t = {self.temperature:g} for derivatives, at the "
-                "parameters trained with the true hinge."
+                f"{trained.unit[:1].upper()}{trained.unit[1:]} smoothed with t = "
+                f"{self.temperature:g} for derivatives, at the parameters trained without."
             )
         if self.transform is not None and self.width is not None and self.pullback() is None:
             notes.append(
@@ -313,7 +317,7 @@ class Fitted:
         penalties = np.concatenate(l2)
         if masked:
             penalties = np.where(np.concatenate(free), penalties, 1.0)
-        smoothed, trained = smooth(problem.loss, self.temperature)
+        smoothed, trained = self._smoothed(), problem.loss
         encoded = table.encode_rows(
             self.rows, self.ids, self.labels, features or table.features(self.matrix)
         )
@@ -381,18 +385,3 @@ def _same_rows(a: Any, b: Any) -> bool:
         return False
     difference = a - b
     return not abs(difference).max() if not is_sparse(difference) else not difference.nnz
-
-
-def smooth(loss: Loss, temperature: float) -> tuple[Loss, Loss]:
-    """Return the loss to differentiate and the loss that was minimized.
-
-    Args:
-        loss: The loss that was minimized.
-        temperature: Of the smoothed hinge.
-    """
-    smoothed = SmoothHinge(temperature=temperature)
-    if isinstance(loss, SmoothHinge):
-        return smoothed, loss
-    if isinstance(loss, OneVersusRest) and isinstance(loss.binary, SmoothHinge):
-        return OneVersusRest(smoothed, loss.positive_weights), loss
-    return loss, loss

@@ -106,8 +106,11 @@ def _affine(transform: Callable[[Any], Any], sample: Any) -> Floats | None:
         return None
     base = numbers.mean(0)
     step = np.maximum(np.abs(numbers).max(0), 1.0)
-    origin = apply(base[None])
-    jacobian = ((apply(base + np.diag(step)) - origin) / step[:, None]).T
+    try:
+        origin = apply(base[None])
+        jacobian = ((apply(base + np.diag(step)) - origin) / step[:, None]).T
+    except ValueError:  # numbers that are categories have no mean
+        return None
     predicted = origin + (numbers - base) @ jacobian.T
     real = apply(numbers)
     scale = max(1.0, float(np.abs(real).max()))

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from whence.applications.poisoning import (
     Retrain,
@@ -38,6 +37,7 @@ from whence.methods.method import Method
 from whence.objective.objective import Objective
 from whence.objective.trained import Data, Examples
 from whence.pages import write
+from whence.progress import progress
 from whence.renamed import old_names
 from whence.result import Card, Result
 from whence.storage import clear_leftovers, digest, read_arrays, write_arrays
@@ -252,7 +252,7 @@ def attack(
     inputs = inputs_of(clean).clone()
     inputs[rows] = moving
     current = seeing(current, inputs)
-    with tqdm(total=steps, desc="attack", unit="step", disable=None) as progress:
+    with progress(total=steps, desc="attack", unit="step") as bar:
         try:
             for _ in range(steps):
                 if (predicted(current, encoded) != before).all():
@@ -263,7 +263,7 @@ def attack(
                 inputs[rows] = moved  # in place: a copy of every image at each step costs more
                 moving, current = moved, seeing(changed, inputs)
                 losses = (*losses, mean_loss(current, encoded))
-                progress.update()
+                bar.update()
         except KeyboardInterrupt:
             inputs[rows] = moving
     return Attack(

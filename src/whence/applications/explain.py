@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from whence.applications.explanation import Explanation, shown_by
+from whence.applications.explanation import Explanation, candidates, shown_by
 from whence.applications.queries import Inputs, encoded
 from whence.checked import checked
 from whence.errors import InvalidInput
@@ -15,10 +15,6 @@ from whence.methods.prediction import MeasureLike
 from whence.objective.losses import measure_of
 from whence.objective.trained import Data, Trained
 from whence.views.quantity import default_measure
-
-_CANDIDATES = 3  # candidates per example shown: the first order orders them only roughly
-_PARTS = 10  # random parts of the data over which a removal's mean effect is taken
-_VERIFIED = 20  # removals that a page of a convex model retrains
 
 
 @checked
@@ -85,11 +81,9 @@ def explain(
     about = default_measure(trained, examples) if measure is None else measure
     measure_of(trained.loss, about)  # raises for a measure of a set: one query is explained
     scores = scoring.fit(trained).scores(examples, measure=about)
-    candidates = min(_CANDIDATES * k, len(trained.train))
-    ends = scores.top(candidates).positions[0], scores.bottom(candidates).positions[0]
     showing = shown_by(scoring, trained)
     fitted: Attribution = showing.fit(trained)
-    where = np.union1d(*ends)
+    where = np.unique(candidates(scoring.fit(trained), scores, examples, about, k))
     return Explanation(
         trained=trained,
         query=examples,

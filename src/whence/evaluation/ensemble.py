@@ -17,7 +17,6 @@ from typing import TypeAlias, final
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from whence.checked import Float, checked, floats
 from whence.errors import CorruptFile, InvalidInput
@@ -31,6 +30,7 @@ from whence.evaluation.members import (
     refuse_other,
     write_member,
 )
+from whence.progress import progress
 from whence.result import Card, Result
 from whence.storage import claim
 from whence.workers import Backend, map_shards
@@ -161,7 +161,7 @@ def retraining_ensemble(
     writes = bool(missing) or subsets > there[0] or not set(chosen) <= set(there[1])
     with (
         claim(root) if writes else nullcontext(),
-        tqdm(total=len(members), initial=len(done), desc="retraining", disable=None) as bar,
+        progress(total=len(members), initial=len(done), desc="retraining") as bar,
     ):
         if writes:
             enter(root, identity, subsets, chosen)

@@ -73,8 +73,8 @@ def _parquet(path: Path) -> Any:
         reader = import_module("pyarrow.parquet")
     except ImportError as error:
         raise MissingDependency(
-            f"Expected the pyarrow package, to read {path}. Got none; run: pip install "
-            "'whence-attribution[index]'."
+            f"Expected the pyarrow package, to read {path}. Got none; run: "
+            "pip install 'whence-attribution[index]'."
         ) from error
     try:
         return reader.ParquetFile(path)

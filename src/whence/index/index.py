@@ -28,7 +28,7 @@ from whence.index.format import (
 from whence.index.hits import Hits, Info, Verification
 from whence.index.identity import described, method_of, model_digest
 from whence.index.scan import scan
-from whence.index.verification import compared, error_of, files_read
+from whence.index.verification import compared, files_read, info_of
 from whence.index.writer import begin, clear_unnamed, fill
 from whence.methods.features import FeatureMap
 from whence.methods.method import Method
@@ -254,7 +254,7 @@ class Index(Result):
         """
         wanted = plain(np.asarray([*ids]))
         with claim(self.path):
-            manifest = self._complete()
+            manifest = self.complete()
             found, seen = [removed_rows(self.path, manifest)], list[NDArray[Any]]()
             for shard in manifest.shards:
                 with mapped_rows(self.path, shard) as tensors:
@@ -284,18 +284,7 @@ class Index(Result):
         Raises:
             CorruptFile: If the manifest is damaged.
         """
-        manifest = read_index(self.path)
-        return Info(
-            n=manifest.n,
-            removed=manifest.removed.count if manifest.removed else 0,
-            complete=manifest.complete,
-            shards=len(manifest.shards),
-            dimensions=sum(block.size for part in manifest.columns for block in part),
-            encoding=manifest.encoding,
-            size=sum((self.path / file.name).stat().st_size for file in manifest.files),
-            error=error_of(manifest),
-            words=manifest.words,
-        )
+        return info_of(self.path)
 
     def query(self, queries: Data, k: int = 100, *, measure: MeasureLike = "loss") -> Hits:
         """Return the k most helpful and the k most harmful of all indexed examples.
@@ -319,7 +308,7 @@ class Index(Result):
         """
         if k < 1:
             raise InvalidInput(f"Expected k >= 1. Got {k}.")
-        manifest, features = self._complete(), self.features
+        manifest, features = self.complete(), self.features
         encoded = self.trained.examples(queries)
         asked, inverse = asked_rows(self.path, manifest, features, encoded, measure)
         removed = removed_rows(self.path, manifest)
@@ -360,7 +349,7 @@ class Index(Result):
         found = files_read(self.path, manifest)
         if queries is None or not found.ok:
             return found
-        self._complete()
+        self.complete()
         if manifest.data[0].identity != corpus_of(None, self.trained).identity:
             raise InvalidInput(
                 "Expected an index of the training data of this model, whose features can be "
@@ -389,8 +378,13 @@ class Index(Result):
         features = self.method.feature_map(self.trained)
         fill(self.path, manifest, features, corpus, workers=workers, backend=backend)
 
-    def _complete(self) -> Manifest:
-        """Return the manifest of an index whose data are all there."""
+    def complete(self) -> Manifest:
+        """Return the manifest of an index whose data are all there.
+
+        Raises:
+            InvalidInput: If the build or an append was interrupted.
+            CorruptFile: If the manifest is damaged.
+        """
         manifest = read_index(self.path)
         if not manifest.complete:
             raise InvalidInput(

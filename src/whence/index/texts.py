@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, final
 
-from whence.errors import InvalidInput
+from whence.errors import InvalidInput, MissingDependency
 
 _IGNORED = -100  # the label of a token without a loss
 
@@ -97,3 +98,29 @@ class Tokenized:
             list(messages), tokenize=True, add_generation_prompt=answer
         )
         return list(found["input_ids"] if isinstance(found, Mapping) else found)
+
+
+def load_tokenizer(name: str) -> Any:
+    """Return a tokenizer of the transformers library.
+
+    Args:
+        name: Its name on the hub, or a folder.
+
+    Raises:
+        MissingDependency: If that library is not installed.
+        InvalidInput: If there is no such tokenizer.
+    """
+    try:
+        transformers = import_module("transformers")
+    except ImportError as error:
+        raise MissingDependency(
+            "Expected the transformers package, to load a tokenizer. Got none; run: "
+            "pip install 'whence-attribution[transformers]'."
+        ) from error
+    try:
+        return transformers.AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise InvalidInput(
+            f"Expected a tokenizer of the transformers library. Got {name!r}, of which it says: "
+            f"{str(error).splitlines()[0]}"
+        ) from error

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whence.index.format import Manifest, sha256
-from whence.index.hits import Verification
+from whence.errors import CorruptFile
+from whence.index.format import Manifest, read_index, sha256
+from whence.index.hits import Info, Verification
 from whence.index.scan import products
 from whence.methods.features import FeatureMap
 
@@ -31,6 +32,36 @@ def files_read(folder: Path, manifest: Manifest) -> Verification:
         encoding=manifest.encoding,
         error=error_of(manifest),
         worst=max((shard.error for shard in manifest.shards), default=0.0) ** 0.5,
+    )
+
+
+def info_of(folder: Path) -> Info:
+    """Return what an index holds; no model is needed.
+
+    Args:
+        folder: The index.
+
+    Raises:
+        InvalidInput: If there is none.
+        CorruptFile: If the manifest is damaged, or a file is missing.
+    """
+    manifest = read_index(folder)
+    try:
+        size = sum((folder / file.name).stat().st_size for file in manifest.files)
+    except FileNotFoundError as error:
+        raise CorruptFile(
+            f"Expected every file of the index. Got none at {error.filename}."
+        ) from error
+    return Info(
+        n=manifest.n,
+        removed=manifest.removed.count if manifest.removed else 0,
+        complete=manifest.complete,
+        shards=len(manifest.shards),
+        dimensions=sum(block.size for block in manifest.blocks),
+        encoding=manifest.encoding,
+        size=size,
+        error=error_of(manifest),
+        words=manifest.words,
     )
 
 

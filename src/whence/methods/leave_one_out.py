@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from whence.checked import checked
 from whence.curvature.changes import SingleChanges, change_tiles
@@ -30,6 +29,7 @@ from whence.objective.losses import Loss
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
 from whence.objective.trained import Data, Examples, Trained
+from whence.progress import progress
 from whence.scores import Diagnostics
 from whence.training.run import Run
 
@@ -108,13 +108,13 @@ class _Refitted(Attribution):
         share = shares_a_factor(self.trained, where)
         order = np.concatenate([np.flatnonzero(share), np.flatnonzero(~share)])
         parts = []
-        with tqdm(total=len(where), desc="retraining", unit="fit", disable=None) as progress:
+        with progress(total=len(where), desc="retraining", unit="fit") as bar:
             for part in chain(
                 _together(self.trained, queries, measure, where[share]),
                 _one_by_one(self.trained, queries, measure, where[~share]),
             ):
                 parts.append(part)
-                progress.update(part.shape[1])
+                bar.update(part.shape[1])
         values = torch.cat(parts, 1)[:, torch.from_numpy(np.argsort(order))]
         return values, Diagnostics(notes=self.trained.notes)
 

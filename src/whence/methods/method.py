@@ -12,11 +12,13 @@ A new method writes `attribution`, and an `Attribution` with `values`; every use
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from functools import partial
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.errors import UnsupportedModel
@@ -32,8 +34,9 @@ from whence.methods.prediction import (
 from whence.methods.sets import (
     asked_of_set,
     check_targets,
+    in_blocks,
+    summed,
     through_derivative,
-    through_outputs,
 )
 from whence.methods.subsets import Positions as Positions
 from whence.methods.subsets import blocks
@@ -43,8 +46,6 @@ from whence.objective.measures import Measure
 from whence.objective.sets.measure import SetMeasure
 from whence.objective.trained import Data, Examples, Trained
 from whence.scores import Diagnostics, Scores
-
-_OUTPUTS = 2**26  # predicted outputs that are held at once, where a measure is evaluated at them
 
 
 class Method(ABC):
@@ -206,21 +207,9 @@ class Attribution(ABC):
         """
         outputs = self.base().outputs(queries)
         if self.linear and measure.smooth:
-            effects = partial(self._summed, where=where)
+            effects = partial(summed, self.mean_values, where=where)
             return through_derivative(outputs, queries, measure, self.loss, effects)
-        parts, limit = [], max(1, _OUTPUTS // outputs.numel())
-        for part in blocks(where, limit):
-            effects = partial(self.values, where=part)
-            values, diagnostics = through_outputs(outputs, queries, measure, self.loss, effects)
-            parts.append(values)
-        return torch.cat(parts, 1), diagnostics
-
-    def _summed(
-        self, queries: Examples, measure: Measure, where: Positions
-    ) -> tuple[Tensor, Diagnostics]:
-        """Return the change of the sum of the queries' measures, [1, k]."""
-        values, diagnostics = self.mean_values(queries, measure, where)
-        return (len(queries) * values).unsqueeze(0), diagnostics
+        return in_blocks(outputs, queries, measure, self.loss, self.values, where)
 
     @final
     def scores(
@@ -263,6 +252,37 @@ class Attribution(ABC):
             measure=name + self.unit,
             diagnostics=diagnostics,
         )
+
+    @final
+    def ranking(self, queries: Data, scores: Scores, *, measure: MeasureLike = "loss") -> Scores:
+        """Return what the training examples worth a refined prediction are chosen by.
+
+        Args:
+            queries: The q queries.
+            scores: Scores of all training examples on them, by this method.
+            measure: What is predicted.
+
+        Returns:
+            Scores in the same places: the same ones, or rougher numbers in better order.
+        """
+        encoded = self.trained.examples(queries)
+        ranked = self.ranking_values(encoded, measure_of(self.loss, measure), scores.values)
+        return replace(scores, values=ranked)
+
+    def ranking_values(
+        self, queries: Examples, measure: Measure, values: NDArray[np.floating[Any]]
+    ) -> NDArray[np.floating[Any]]:
+        """Return what `ranking` holds: the scores themselves, unless the method knows better.
+
+        Args:
+            queries: The q queries.
+            measure: m.
+            values: Scores of all training examples, [q, n].
+
+        Returns:
+            Numbers by which examples are ordered, [q, n].
+        """
+        return values
 
     def self_values(self, where: Positions) -> tuple[Tensor, Diagnostics]:
         """Return the predicted change of each candidate's own loss if it is removed.

@@ -25,6 +25,7 @@ from whence.methods.prediction import Order, measure_changes
 from whence.objective.measures import Measure
 from whence.objective.objective import NO_EXAMPLES, Objective
 from whence.objective.trained import Examples
+from whence.progress import progress
 
 Change = Callable[[Objective], Objective]  # from R at θ̂ to R of changed data at θ̂
 
@@ -152,7 +153,7 @@ def effects_of(
     base, changed = models_after(objective, changes, order, inverse)
     before = measure(base.outputs(queries), queries.targets)
     effects = before.new_empty(len(before), len(changes))
-    for column, after in enumerate(changed):
+    for column, after in enumerate(progress(changed, desc="removals", total=len(changes))):
         effects[:, column] = measure(after.outputs(queries), queries.targets) - before
     return effects
 

@@ -17,6 +17,7 @@ from whence.errors import InvalidInput, NotDeterministic
 from whence.network.numbers import numbers
 from whence.objective.arrays import first_not_finite
 from whence.objective.trained import Examples
+from whence.progress import progress
 from whence.tiles import tiles
 
 Reader = Callable[[list[Mapping[str, Any]]], tuple[Any, Any]]
@@ -51,7 +52,8 @@ class ModuleExamples(Examples):
 
     def batches(self, size: int) -> Iterator[tuple[slice, Any, Tensor]]:
         """Yield slices of at most `size` examples with their inputs and targets."""
-        for part in tiles(len(self), budget=size):
+        parts = list(tiles(len(self), budget=size))
+        for part in progress(parts, desc="examples", unit="batch"):
             yield part, tree_map(lambda tensor, s=part: tensor[s], self.inputs), self.targets[part]
 
 
@@ -161,7 +163,7 @@ class Encoder:
 
 
 def _refuse_streams(data: Any) -> None:
-    """Raise for data whose examples have no positions."""
+    """Raise for iterable data, whose examples cannot be indexed."""
     if isinstance(data, DataLoader):
         raise InvalidInput(
             "Expected a data set, whose examples have positions. Got a DataLoader, which may "

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.objective.measures import CallableMeasure, Measure
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Hinges:
+    """A loss that is linear in pieces, as hinges: ℓ = Σ factor · max(0, sign (corner − f)).
+
+    Args:
+        signs: ±1 of each hinge, [c, m]; m is b for one hinge per example, 2b for two, those of all
+            examples one after the other.
+        corners: Where each hinge ends, [c, m].
+        factors: Its weight, [c, m].
+    """
+
+    signs: Tensor
+    corners: Tensor
+    factors: Tensor
 
 
 class Loss(Measure):
@@ -33,6 +51,19 @@ class Loss(Measure):
     def hinged(self) -> bool:
         """Whether this is the true hinge, of one output or of each: linear in pieces."""
         return False
+
+    def hinges(self, targets: Tensor, c: int) -> Hinges | None:
+        """Return the loss as hinges of c outputs, where it is `hinged`; else `None`."""
+        return None
+
+    def smoothed(self, temperature: float, spread: float = 1.0) -> Loss:
+        """Return the loss to differentiate: itself, or where it is `hinged` its smooth form.
+
+        Args:
+            temperature: t > 0, in units of the margin, or of `spread`.
+            spread: The standard deviation of the targets of a regression.
+        """
+        return self
 
     @abstractmethod
     def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:

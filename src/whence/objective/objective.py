@@ -277,6 +277,17 @@ class Objective(Trained):
     def refit(self, weights: Tensor | None = None) -> Objective:
         """Return the objective that the model's own fit gives under other example weights."""
 
+    def refit_edited(self, where: NDArray[np.intp], new: Examples) -> Objective:
+        """Return the objective that the model's own fit gives with some examples replaced."""
+        changed: Objective = self
+        for place, index in enumerate(where.tolist()):
+            if changed.statistics is None:
+                super().refit_edited(where, new)  # says that it cannot be done
+            else:
+                row = new.subset(np.array([place]))
+                changed = changed.statistics.edited(changed, index, row)
+        return changed.refit()
+
     def identity(self) -> tuple[Tensor | str, ...]:
         """Return the kind of loss and the penalty."""
         return type(self.trained_loss).__name__, self.l2

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.errors import UnsupportedModel
 from whence.objective.losses import Loss
 
 
@@ -130,6 +131,24 @@ class Trained(ABC):
         Warns:
             NotConvergedWarning: If the fit has not converged.
         """
+
+    def refit_edited(self, where: NDArray[np.intp], new: Examples) -> Trained:
+        """Return the model that a fit gives with some training examples replaced.
+
+        Args:
+            where: Positions of the k examples that go.
+            new: The k examples that come in their places, with the weights of the old ones.
+
+        Returns:
+            The fitted model. It understands the examples of this one.
+
+        Raises:
+            UnsupportedModel: If this model cannot be fitted again on other examples.
+        """
+        raise UnsupportedModel(
+            "Expected a model that can be fitted again on edited examples, from "
+            f"whence.from_sklearn. Got {self!r}. Remove examples instead."
+        )
 
     @property
     def instant(self) -> bool:

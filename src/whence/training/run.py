@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from whence.checked import checked
 from whence.checked import weights as checked_weights
@@ -31,6 +30,7 @@ from whence.network.transformers import Logits
 from whence.objective.losses import Loss
 from whence.objective.measures import OutputFunction
 from whence.objective.trained import Data, Examples, Trained
+from whence.progress import progress
 from whence.result import Card, Result
 from whence.storage import digest
 from whence.training.checkpoints import Checkpoints, InMemory, open_directory
@@ -72,7 +72,7 @@ class Run(Result, Steps, Trained):
     notes: tuple[str, ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is pickled: the batches by themselves, which are views of whole epochs."""
+        """Return the state for pickling; batches are copied, being views of whole epochs."""
         fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
         return {**fields, "batches": tuple(batch.clone() for batch in self.batches)}
 
@@ -156,7 +156,7 @@ class Run(Result, Steps, Trained):
         return stack_size(self)
 
     def identity(self) -> tuple[Tensor | str, ...]:
-        """Return what decides the training besides data and weights."""
+        """Return the settings that determine the training besides data and weights."""
         known = _identity(self.program, self.recipe, self.rates, self.weights)
         return tuple(known.values())
 
@@ -184,7 +184,7 @@ class Run(Result, Steps, Trained):
         return module.model if isinstance(module, Logits) else module
 
     def segments(self) -> list[tuple[int, int]]:
-        """Return the stretches (start, stop) between stored states, in order."""
+        """Return the segments (start, stop) between stored states, in order."""
         starts = range(0, self.steps, self.interval)
         return [(start, min(start + self.interval, self.steps)) for start in starts]
 
@@ -329,7 +329,7 @@ def _complete(run: Run, initial: Tensor) -> tuple[Tensor, Tensor]:
     stored = [0, *(stop for _, stop in run.segments())]
     with (
         run.checkpoints.writing(stored),
-        tqdm(total=run.steps, desc="training", disable=None) as bar,
+        progress(total=run.steps, desc="training") as bar,
     ):
         if not run.checkpoints.has(0):
             run.checkpoints.write(0, initial, initial.new_empty(0))
@@ -384,7 +384,7 @@ def _notes(program: Program, recipe: Recipe) -> tuple[str, ...]:
 def _identity(
     program: Program, recipe: Recipe, rates: tuple[float, ...], weights: Tensor
 ) -> dict[str, str]:
-    """Return what decides the run, by name."""
+    """Return the settings that determine the run, by name."""
     schedule = digest(torch.tensor(rates, dtype=torch.float64))
     return {
         **program.identity(),

@@ -99,14 +99,13 @@ class TreeModel(Trained):
         chosen = self.weights if weights is None else weights
         return self.fit(chosen.double().numpy())
 
-    def refit_edited(self, index: int, new: TreeExamples) -> TreeModel:
-        """Return the model that the estimator's own fit gives with a training row replaced.
-
-        Args:
-            index: Position of the row that goes.
-            new: The row that comes, one, with the same weight.
-        """
-        return self.fit_edited(index, new, self.weights.double().numpy())
+    def refit_edited(self, where: NDArray[np.intp], new: Examples) -> TreeModel:
+        """Return the model that the estimator's own fit gives with training rows replaced."""
+        changed = self
+        for place, index in enumerate(where.tolist()):
+            row = changed.encode(new.subset(np.array([place])))
+            changed = changed.fit_edited(index, row, changed.weights.double().numpy())
+        return changed
 
 
 @final
