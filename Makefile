@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Processes that run the tests: a core and about 1.5 GB of memory each.
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow crash lint types stub docs bench paper clean
+.PHONY: help install demo test test-slow crash lint types stub reference docs bench paper clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,12 +25,12 @@ demo: $(STAMP) ## Explain a misread digit, retrain to check, write whence-demo.h
 	$(BIN)/whence demo
 
 test: $(STAMP) ## Run the tests, the doctests and the code of the README.
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile
 
 test-slow: $(STAMP) ## Run the slow tests too.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-crash: $(STAMP) ## Stop everything that writes at 200 random points; the counts go into the documentation.
+crash: $(STAMP) ## Stop everything that writes at 1,000 random points; the counts go into the documentation.
 	$(BIN)/python -m tests.crash --page docs/explanation/reliability.md
 
 lint: $(STAMP) ## Check style and layers.
@@ -41,6 +43,9 @@ types: $(STAMP) ## Check types, strictly.
 
 stub: $(STAMP) ## Write src/whence/__init__.pyi after a public name was added.
 	$(BIN)/python -m tests.stub
+
+reference: $(STAMP) ## Write the pages of the reference after a docstring has changed.
+	$(BIN)/python -m tests.reference
 
 docs: $(STAMP) ## Build the site under site/, the reference of the command line anew.
 	$(BIN)/python -m typer whence.cli utils docs --name whence --output docs/reference/cli.md

@@ -273,8 +273,19 @@ def test_evaluate_goes_on_where_it_was(
 ) -> None:
     from whence.linear.objective import LinearObjective
 
-    bank = tmp_path / "bank"
-    command = ("evaluate", csv, "--target", "y", "--rows", 5, "--subsets", 6, "--bank", bank)
+    ensemble = tmp_path / "ensemble"
+    command = (
+        "evaluate",
+        csv,
+        "--target",
+        "y",
+        "--rows",
+        5,
+        "--subsets",
+        6,
+        "--ensemble",
+        ensemble,
+    )
     real, trained, stop = LinearObjective.refit, [], 2
 
     def refit(objective: LinearObjective, weights: Any = None) -> Any:

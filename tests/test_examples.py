@@ -26,5 +26,7 @@ def test_prints_what_is_shown(path: Path, tmp_path: Path, monkeypatch: pytest.Mo
 def test_the_documentation_shows_them_all() -> None:
     page = (_EXAMPLES.parent / "docs" / "examples.md").read_text(encoding="utf-8")
     for path in _EXAMPLES.glob("*.py"):
-        for ending in ("py", "txt"):
-            assert f'--8<-- "examples/{path.stem}.{ending}"' in page
+        code = path.read_text(encoding="utf-8").rstrip()
+        printed = path.with_suffix(".txt").read_text(encoding="utf-8").rstrip()
+        assert f"`examples/{path.name}`\n\n```py\n{code}\n```" in page
+        assert f"```text\n{printed}\n```" in page

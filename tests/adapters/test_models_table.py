@@ -37,6 +37,7 @@ _CONVEX = [
     "SGDClassifier",
     "LinearSVC",
     "SVC",
+    "SVR",
     "KernelRidge",
     "GaussianProcessRegressor",
     "GridSearchCV",
@@ -45,7 +46,13 @@ _CONVEX = [
     "MultiOutputRegressor",
 ]
 # Its own fit ends before the minimum, or gives back an answer that is rounded.
-_LOOSE = {"SGDClassifier": 1e-4, "HuberRegressor": 1e-3, "SVC": 1e-4, "LogisticRegressionCV": 1e-5}
+_LOOSE = {
+    "SGDClassifier": 1e-4,
+    "HuberRegressor": 1e-3,
+    "SVC": 1e-4,
+    "SVR": 1e-4,
+    "LogisticRegressionCV": 1e-5,
+}
 
 
 def own_answer(estimator: Any, x: NDArray[np.float64], least: float) -> NDArray[np.float64]:

@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.adapters.answers import Answer, answer_of
+from whence.adapters.answered import Answered
+from whence.adapters.answers import answer_of
 from whence.adapters.refitting import Refitting, seed_note, template_of
-from whence.adapters.rows import RowExamples, encoded, labels_of
+from whence.adapters.rows import encoded, labels_of
 from whence.adapters.usable import check_predicts
 from whence.errors import warn_user
 from whence.objective.cache import first_time
-from whence.objective.losses import Loss
-from whence.objective.trained import Data, Trained
+from whence.objective.trained import Trained
+from whence.rows import column_names
 from whence.workers import map_shards
 
 Floats = NDArray[np.float64]
@@ -27,56 +27,20 @@ Floats = NDArray[np.float64]
 
 @final
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Estimator(Trained):
+class Estimator(Answered):
     """A fitted estimator with its data, without derivatives.
 
     Args:
-        fitted: The estimator.
         refitting: How it is fitted again.
-        answer: How its predictions are read.
-        train: The training rows.
-        weights: wᵢ >= 0, [n]; rows with 0 were left out.
-        names: The columns it was fitted on, or `None` for an array.
         workers: Processes that fit it again at a time.
-        notes: What a reader must know, a sentence each.
     """
 
-    fitted: Any
     refitting: Refitting
-    answer: Answer
-    train: RowExamples
-    weights: Tensor
-    names: tuple[str, ...] | None = None
-    notes: tuple[str, ...] = ()
     workers: int = 1
-    convex: bool = False
-
-    @property
-    def loss(self) -> Loss:  # type: ignore[override]
-        """The loss of its predictions, which need not be what was minimized."""
-        return self.answer.loss
-
-    @property
-    def trained_loss(self) -> Loss:  # type: ignore[override]
-        """The same loss."""
-        return self.answer.loss
-
-    @property
-    def classes(self) -> tuple[Any, ...]:  # type: ignore[override]
-        """The user's names of the classes."""
-        return self.answer.classes
-
-    def __repr__(self) -> str:
-        """Return the estimator and the number of rows."""
-        return f"<{type(self.fitted).__name__} on {len(self.weights):,} rows>"
 
     def identity(self) -> tuple[Tensor | str, ...]:
         """Return the estimator's settings."""
         return (repr(self), repr(self.refitting.template))
-
-    def examples(self, data: Data) -> RowExamples:
-        """Check and encode (X, y): one row or many."""
-        return encoded(data, _width(self.train.inputs), self.names, self.answer.targets)
 
     def outputs(self, examples: Any) -> Tensor:
         """Return log-probabilities, decision values or predictions, [b, c]."""
@@ -139,7 +103,7 @@ def anything(
         InvalidInput: If X or y cannot be what it was fitted on.
     """
     check_predicts(estimator)
-    names = tuple(X.columns) if isinstance(X, pd.DataFrame) else None
+    names = column_names(X)
     labels = labels_of(y)
     answer = answer_of(estimator, labels)
     train = encoded((X, labels), _width(X), names, answer.targets)

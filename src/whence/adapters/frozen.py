@@ -18,11 +18,9 @@ from torch import Tensor, nn
 from whence.adapters.sklearn import linear_objective
 from whence.errors import InvalidInput
 from whence.linear.features import Features
-from whence.linear.objective import InputMap, LinearExamples, LinearObjective
+from whence.linear.objective import InputMap, LinearExamples, LinearObjective, LinearStatistics
 from whence.network.checks import check_repeatable, refuse_random_modules
 from whence.objective.measures import Measure
-from whence.objective.objective import Objective, Statistics
-from whence.objective.trained import Examples
 from whence.tiles import tiles
 
 Floats = NDArray[np.float64]
@@ -100,9 +98,8 @@ def _on_inputs(frozen: _Frozen, images: Tensor, linear: LinearObjective) -> Line
     )
 
 
-def _on_features(objective: Objective, inner: Statistics | None) -> LinearObjective:
+def _on_features(objective: LinearObjective, inner: LinearStatistics | None) -> LinearObjective:
     """Return the objective on features, as the top layer's own."""
-    assert isinstance(objective, LinearObjective)
     assert isinstance(objective.inputs, FrozenMap)
     top = objective.inputs.top
     return replace(
@@ -124,20 +121,18 @@ class _Refit:
 
     frozen: _Frozen
     images: Tensor
-    refit_with: Callable[[LinearObjective, Tensor], Objective]
-    statistics: Statistics | None
+    refit_with: Callable[[LinearObjective, Tensor], LinearObjective]
+    statistics: LinearStatistics | None
 
     def __call__(self, objective: LinearObjective, weights: Tensor) -> LinearObjective:
         """Return the objective at its minimum under other weights, [n]."""
         inside = replace(_on_features(objective, self.statistics), refit_with=self.refit_with)
-        fitted = self.refit_with(inside, weights)
-        assert isinstance(fitted, LinearObjective)
-        return _on_inputs(self.frozen, self.images, fitted)
+        return _on_inputs(self.frozen, self.images, self.refit_with(inside, weights))
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class _FrozenStatistics(Statistics):
+class _FrozenStatistics(LinearStatistics):
     """What of the top layer follows its training data, seen from the network's inputs.
 
     Args:
@@ -148,15 +143,15 @@ class _FrozenStatistics(Statistics):
 
     frozen: _Frozen
     images: Tensor
-    inner: Statistics
+    inner: LinearStatistics
 
     @property
-    def reweights(self) -> bool:  # type: ignore[override]
+    def reweights(self) -> bool:
         """Whether a removal changes the weights of other examples."""
         return self.inner.reweights
 
     @property
-    def held(self) -> str:  # type: ignore[override]
+    def held(self) -> str:
         """What the first order holds."""
         return self.inner.held
 
@@ -172,29 +167,29 @@ class _FrozenStatistics(Statistics):
         """Return the weight that examples would have with other targets."""
         return self.inner.weights_as(where, targets)
 
-    def changed(self, objective: Objective, weights: Tensor) -> LinearObjective:
+    def changed(self, objective: LinearObjective, weights: Tensor) -> LinearObjective:
         """Return R of reweighted examples at θ̂."""
         changed = self.inner.changed(_on_features(objective, self.inner), weights)
-        assert isinstance(changed, LinearObjective)
         return _on_inputs(self.frozen, self.images, changed)
 
-    def edited(self, objective: Objective, index: int, example: Examples) -> LinearObjective:
+    def edited(
+        self, objective: LinearObjective, index: int, example: LinearExamples
+    ) -> LinearObjective:
         """Return R at θ̂ with one training example replaced."""
         inside = _on_features(objective, self.inner)
         edited = self.inner.edited(inside, index, self._featured(inside, example))
-        assert isinstance(edited, LinearObjective)
         images = self.images.clone()
         images[index] = example.inputs[0]
         return _on_inputs(self.frozen, images, edited)
 
     def effects(
         self,
-        objective: Objective,
-        queries: Examples,
+        objective: LinearObjective,
+        queries: LinearExamples,
         measure: Measure,
         shares: Tensor,
         directions: Tensor,
-        added: Examples | None = None,
+        added: LinearExamples | None = None,
     ) -> Tensor | None:
         """Return what each removal does to measures through the statistics, to first order."""
         inside = _on_features(objective, self.inner)
@@ -204,8 +199,8 @@ class _FrozenStatistics(Statistics):
 
     def through_inputs(
         self,
-        objective: Objective,
-        queries: Examples,
+        objective: LinearObjective,
+        queries: LinearExamples,
         measure: Measure,
         shares: Tensor,
         directions: Tensor,
@@ -225,9 +220,8 @@ class _FrozenStatistics(Statistics):
 
         return self.frozen.pullback(self.images[torch.from_numpy(where)], of_features)
 
-    def _featured(self, inside: LinearObjective, examples: Examples) -> LinearExamples:
+    def _featured(self, inside: LinearObjective, examples: LinearExamples) -> LinearExamples:
         """Return examples with the network's features as their inputs."""
-        assert isinstance(examples, LinearExamples)
         features = self.frozen.features(examples.inputs)
         return replace(examples, inputs=features, encoded_by=inside.inputs)
 

@@ -29,6 +29,7 @@ from whence.adapters.perceptron import perceptron
 from whence.adapters.readers import is_read, reader
 from whence.adapters.rows import labels_of
 from whence.adapters.statistics import objective_of
+from whence.adapters.survival import cox
 from whence.adapters.tabular import as_floats, as_rows
 from whence.adapters.targets import target_encoder
 from whence.adapters.trees import from_trees, is_tree_model
@@ -38,7 +39,7 @@ from whence.errors import InvalidInput, NotFitted, UnsupportedModel
 from whence.linear.objective import LinearObjective
 from whence.objective.trained import Trained
 from whence.preprocessing.refit import fit_again, same_features, training_matrix, weighted_steps
-from whence.preprocessing.rows import take
+from whence.rows import take
 
 Floats = NDArray[np.float64]
 
@@ -202,6 +203,7 @@ def _perceptron(estimator: Any, X: Any, y: Any, weights: Floats | None) -> Train
 
 
 _FAMILIES: tuple[Callable[[Any, Any, Any, Floats | None], Any], ...] = (
+    cox,
     discriminant,
     huber,
     naive_bayes,

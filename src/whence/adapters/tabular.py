@@ -20,6 +20,7 @@ from whence.errors import InvalidInput, WhenceError
 from whence.linear.features import DenseFeatures, Features, SparseFeatures
 from whence.linear.objective import InputMap, LinearExamples
 from whence.objective.arrays import first_not_finite, shared
+from whence.rows import column_names, is_sparse
 
 Floats = NDArray[np.float64]
 
@@ -181,7 +182,7 @@ def as_rows(x: Any, width: int | None, names: tuple[str, ...] | None) -> tuple[A
                     f"{missing[0]!r}. Pass the same columns."
                 )
             x = x[list(names)]
-    elif _is_sparse(x):
+    elif is_sparse(x):
         x = x.tocsr()
     else:
         x = np.asarray(x)
@@ -196,7 +197,7 @@ def as_rows(x: Any, width: int | None, names: tuple[str, ...] | None) -> tuple[A
         )
     if isinstance(x, pd.DataFrame):
         return x, x.index.to_numpy()
-    if names is not None and not _is_sparse(x):
+    if names is not None and not is_sparse(x):
         x = pd.DataFrame(x, columns=list(names))
     return x, np.arange(x.shape[0])
 
@@ -221,11 +222,6 @@ def _as_texts(x: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     return texts, np.arange(len(texts)) if ids is None else ids
 
 
-def _is_sparse(rows: Any) -> bool:
-    """Return whether rows are a SciPy sparse matrix or array."""
-    return bool(sparse.issparse(rows))
-
-
 def as_floats(rows: Any) -> Any:
     """Return rows as float64, dense or CSR, all finite.
 
@@ -238,14 +234,14 @@ def as_floats(rows: Any) -> Any:
     Raises:
         InvalidInput: If an entry is no finite number; the first is named.
     """
-    if _is_sparse(rows):
+    if is_sparse(rows):
         matrix: Any = sparse.csr_array(rows, dtype=np.float64)
         if not np.isfinite(matrix.data).all():
             at = int(np.flatnonzero(~np.isfinite(matrix.data))[0])
             row = int(np.searchsorted(matrix.indptr, at, side="right")) - 1
             raise InvalidInput(_NOT_FINITE.format(matrix.data[at], row, matrix.indices[at]))
         return matrix
-    names = list(rows.columns) if isinstance(rows, pd.DataFrame) else None
+    names = column_names(rows)
     try:
         matrix = np.asarray(rows, dtype=np.float64)
     except (TypeError, ValueError) as error:

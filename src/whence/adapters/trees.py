@@ -22,7 +22,7 @@ from whence.errors import InvalidInput, NotFitted
 from whence.objective.loss import Loss
 from whence.objective.losses import CrossEntropy, Logistic, SquaredError
 from whence.objective.trained import Data
-from whence.preprocessing.rows import put, take
+from whence.rows import column_names, put, take
 from whence.trees.bagging import is_forest, read_forest
 from whence.trees.forest import Forest
 from whence.trees.model import BoostedModel, ForestModel, TreeExamples, TreeModel
@@ -72,7 +72,7 @@ def from_trees(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> Tre
         <HistGradientBoostingRegressor on 442 rows>
     """
     _check_fitted(estimator)
-    names = tuple(X.columns) if isinstance(X, pd.DataFrame) else None
+    names = column_names(X)
     rows, ids = as_rows(X, np.shape(X)[-1], None)
     n = rows.shape[0]
     labels = np.asarray(y)

@@ -1,4 +1,4 @@
-"""Two models that agree on a prediction: do they agree for the same reasons?"""
+"""Comparison of two models by the training examples behind the same predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Can influence be trusted on this model? Its minimum, curvature and convergence in words."""
+"""Diagnosis of a model for influence: its minimum, curvature and convergence, in words."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from whence.linalg.eigenvalues import (
 )
 from whence.methods.fit_quality import fit_quality
 from whence.objective.objective import Objective
+from whence.result import Card, Result
 from whence.scores import fit_status
 
 Matrix = Literal["hessian", "ggn"]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Spectrum:
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Spectrum(Result):
     """The eigenvalues of an objective's curvature, from its products alone.
 
     Args:
@@ -35,6 +36,18 @@ class Spectrum:
 
     ends: ExtremeEigenvalues
     density: SpectralDensity
+
+    def card(self) -> Card:
+        """Return both ends, with their error bounds."""
+        ends = self.ends
+        return Card(
+            title=f"eigenvalues from {ends.smallest:.3g} to {ends.largest:.3g}",
+            facts={
+                "smallest": f"{ends.smallest:.3g} ± {ends.smallest_error:.1g}",
+                "largest": f"{ends.largest:.3g} ± {ends.largest_error:.1g}",
+                "products": f"{ends.iterations:,}",
+            },
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

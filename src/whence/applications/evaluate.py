@@ -1,4 +1,4 @@
-"""How well do scores predict fits to random subsets? The linear datamodeling score."""
+"""The linear datamodeling score of a method on a model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from whence.errors import InvalidInput
-from whence.evaluation.bank import Together, subset_bank
+from whence.evaluation.ensemble import Together, retraining_ensemble
 from whence.evaluation.identity import identity_of
 from whence.evaluation.metrics import LDS, lds
 from whence.linalg.solver import Solver
@@ -59,7 +59,8 @@ def evaluate(
         The score on average with its interval, and per query.
 
     Raises:
-        UnsupportedModel: If the model cannot be fitted again: see `whence.evaluation.subset_bank`.
+        UnsupportedModel: If the model cannot be fitted again: see
+            `whence.evaluation.retraining_ensemble`.
         InvalidInput: If the options cannot be used, or the directory holds other retrainings.
 
     Cost:
@@ -86,7 +87,7 @@ def evaluate(
     scores = found.scores(examples, measure=measure)
     retrain = _Refit(base=base, queries=examples, measure=measure_of(base.trained_loss, measure))
     with tempfile.TemporaryDirectory() as scratch:
-        bank = subset_bank(
+        ensemble = retraining_ensemble(
             Together(retrain, base.together),
             len(base.train),
             subsets=subsets,
@@ -95,7 +96,7 @@ def evaluate(
             fingerprint=identity_of(base, examples, measure_name(measure)),
             directory=scratch if directory is None else directory,
         )
-    return lds(scores.values, bank.masks, bank.outcomes)
+    return lds(scores.values, ensemble.masks, ensemble.outcomes)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -1,4 +1,4 @@
-"""Why did the model say this? The training examples behind one prediction, and the proof."""
+"""Explanation of one prediction by its most influential training examples."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from whence.linalg.solver import Solver
 from whence.methods.choose import chosen, reason_of
 from whence.methods.method import Attribution, Method
 from whence.methods.prediction import MeasureLike
+from whence.objective.losses import measure_of
 from whence.objective.trained import Data, Trained
 from whence.views.quantity import default_measure
 
@@ -76,6 +77,7 @@ def explain(
             "Pass one row, or use whence.influence for many."
         )
     about = default_measure(trained, examples) if measure is None else measure
+    measure_of(trained.loss, about)  # raises for a measure of a set: one query is explained
     scores = scoring.fit(trained).scores(examples, measure=about)
     showing = shown_by(scoring, trained)
     fitted: Attribution = showing.fit(trained)

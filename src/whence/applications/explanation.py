@@ -1,4 +1,4 @@
-"""An explanation: the training examples behind one prediction, and the proof."""
+"""The result of `explain`: training examples, their effects, and the check by retraining."""
 
 from __future__ import annotations
 
@@ -335,5 +335,6 @@ def candidates(
         Positions of the strongest 3k of each side by the method's ranking, [q, 6k].
     """
     most = min(_CANDIDATES * k, len(fitted.trained.train))
-    ranking = fitted.ranking(queries, scores, measure=measure)
+    quantity = measure_of(fitted.loss, measure)
+    ranking = replace(scores, values=fitted.ranking_values(queries, quantity, scores.values))
     return np.hstack([ranking.top(most).positions, ranking.bottom(most).positions])

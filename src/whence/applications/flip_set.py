@@ -1,4 +1,4 @@
-"""How few training examples would have to be missing for a prediction to change?"""
+"""Flip sets: a small set of training examples whose removal changes a prediction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which labels look wrong? Training examples in the order in which they deserve a look."""
+"""Label errors: training examples ranked by how wrong their labels look."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of what whence finds, as matplotlib Axes to go on with."""
+"""Plots of results, as matplotlib Axes that the caller may change."""
 
 from __future__ import annotations
 

@@ -142,7 +142,6 @@ def training_of(objective: Objective, retrain: Retrain | None) -> Training:
     tensor = isinstance(objective.train.inputs, Tensor)
     if tensor and isinstance(objective, LinearObjective) and retrain is None:
         clean = newton(objective, gradient_norm=_CONVERGED)
-        assert isinstance(clean, LinearObjective)
         return TopLayer(clean, inverse_of(clean))
     if tensor and isinstance(objective, ModuleObjective) and retrain is not None:
         return EndToEnd(objective, retrain)

@@ -1,4 +1,4 @@
-"""What a ranking is good for: drop what it puts first, fit again, and judge on other queries."""
+"""Removal curves: refits without the top-ranked examples, measured on other queries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from whence.errors import InvalidInput
 from whence.evaluation.figure import axes
@@ -19,9 +18,12 @@ from whence.methods.choose import chosen
 from whence.methods.leave_one_out import converged
 from whence.methods.method import Method
 from whence.methods.prediction import Floats, MeasureLike, as_array
+from whence.methods.sets import asked_of_set, values_of
 from whence.objective.losses import measure_of
 from whence.objective.measures import measure_name
 from whence.objective.trained import Data, Trained
+from whence.progress import progress
+from whence.result import Card, Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,9 +31,9 @@ if TYPE_CHECKING:
 _RANDOM = 5  # random removals of each size
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class RemovalCurve:
-    """The mean measure of queries that did not choose what was removed; made by `removal_curve`.
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class RemovalCurve(Result):
+    """The measure of queries that did not choose what was removed; made by `removal_curve`.
 
     Args:
         removed: Numbers of removed examples, rising, the first 0, [k].
@@ -39,7 +41,7 @@ class RemovalCurve:
         helpful: The mean measure after removing the examples with the highest scores, [k].
         harmful: After removing those with the lowest scores, [k].
         random: After removing random examples, [r, k].
-        measure: What was measured.
+        measure: What was measured, a mean over queries or one number of them.
         method: What made the scores, in words.
     """
 
@@ -64,10 +66,16 @@ class RemovalCurve:
             }
         )
 
-    def __repr__(self) -> str:
+    def card(self) -> Card:
+        """Return the table, and what it is of."""
+        name = self.measure[:1].upper() + self.measure[1:]
+        title = f"{name} of other queries after removals, by {self.method}"
+        return Card(title=title, table=self.to_frame())
+
+    def __str__(self) -> str:
         """Return the table, and what it is of."""
         table = self.to_frame().to_string(index=False, float_format="{:.4g}".format)
-        return f"Mean {self.measure} of other queries after removals, by {self.method}\n{table}"
+        return f"{self.card().title}\n{table}"
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the mean measure over the fraction removed.
@@ -83,7 +91,7 @@ class RemovalCurve:
         ax.plot(share, self.harmful, marker="o", label="lowest scores removed")
         ax.errorbar(share, self.random.mean(0), self.random.std(0, ddof=1), label="random removal")
         ax.set_xlabel("training data removed, %")
-        ax.set_ylabel(f"mean {self.measure} of the other queries")
+        ax.set_ylabel(f"{self.measure} of the other queries")
         ax.legend()
         return ax
 
@@ -110,7 +118,8 @@ def removal_curve(
         objective: A model that can be fitted again.
         queries: (X, y) of q >= 4 queries.
         fractions: Of the training examples to remove, each in (0, 1), rising.
-        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b]; or one
+            number of all queries, as those of `whence.measures`.
         method: What scores the examples; `whence.Influence` if `None`.
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
@@ -153,20 +162,24 @@ def removal_curve(
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(encoded))
     half = len(encoded) // 2
-    choosing, judging = encoded.subset(order[:half]), encoded.subset(order[half:])
-    quantity = measure_of(base.trained_loss, measure)
     found = chosen(base, method, solver, damping).fit(base)
-    values, _ = found.mean_values(choosing, measure_of(base.loss, measure), np.arange(n))
-    ranking = np.argsort(-as_array(values), kind="stable")
+    of_set = asked_of_set(base, encoded, measure)
+    choosing, judging = encoded.subset(order[:half]), encoded.subset(order[half:])
+    asked = measure if of_set is None else of_set.subset(order[half:])
+    if of_set is None:
+        values, _ = found.mean_values(choosing, measure_of(base.loss, measure), np.arange(n))
+    else:
+        values, _ = found.set_values(choosing, of_set.subset(order[:half]), np.arange(n))
+    ranking = np.argsort(-as_array(values).ravel(), kind="stable")
     rankings = [ranking, ranking[::-1], *(generator.permutation(n) for _ in range(_RANDOM))]
     weights = base.weights.repeat(1 + len(rankings) * (len(sizes) - 1), 1)
     rows = iter(weights[1:])
     for each in rankings:
         for size in sizes[1:]:
             next(rows)[torch.from_numpy(each[:size].copy())] = 0
-    with tqdm(base.refits(weights), total=len(weights), desc="retraining", disable=None) as fits:
+    with progress(base.refits(weights), total=len(weights), desc="retraining") as fits:
         means = [
-            float(quantity(fitted.outputs(judging), judging.targets).mean()) for fitted in fits
+            float(values_of(fitted, judging, asked, base.trained_loss).mean()) for fitted in fits
         ]
     curves = np.array(means[1:]).reshape(len(rankings), -1)
     curves = np.concatenate([np.full((len(rankings), 1), means[0]), curves], 1)
@@ -176,6 +189,6 @@ def removal_curve(
         helpful=curves[0],
         harmful=curves[1],
         random=curves[2:],
-        measure=measure_name(measure),
+        measure=f"mean {measure_name(measure)}" if of_set is None else of_set.name,
         method=found.words,
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from whence.cli import many, one, repository
+from whence.cli import explorer, indexing, many, one, repository
 from whence.cli.options import Interrupted
 from whence.errors import WhenceError
 from whence.version import __version__
@@ -33,9 +33,11 @@ for command in (
     many.label_errors,
     many.evaluate,
     many.diagnose,
+    explorer.explore,
     repository.paper,
 ):
     app.command(name=command.__name__.replace("_", "-"))(command)
+app.add_typer(indexing.app, name="index")
 
 
 def _version(asked: bool) -> None:

@@ -104,9 +104,11 @@ def evaluate(
     subsets: Annotated[int, typer.Option(help="Random subsets to train on, at least 3.")] = 50,
     fraction: Annotated[float, typer.Option(help="Of the examples that each keeps.")] = 0.5,
     method: MethodOption = None,
-    bank: Annotated[
+    ensemble: Annotated[
         Path | None,
         typer.Option(
+            "--ensemble",
+            "--bank",
             help="Keep the trainings in this folder, and use those that are there.",
             callback=possible,
         ),
@@ -115,9 +117,9 @@ def evaluate(
 ) -> None:
     """Train on random subsets, and correlate what comes with what influence predicts (LDS).
 
-    Ctrl-C keeps the finished trainings in --bank; the same command trains the others.
+    Ctrl-C keeps the finished trainings in --ensemble; the same command trains the others.
 
-    Example: whence evaluate train.csv --target y --subsets 100 --bank trainings/
+    Example: whence evaluate train.csv --target y --subsets 100 --ensemble trainings/
     """
     from whence.applications.evaluate import evaluate as evaluation_of
 
@@ -128,14 +130,14 @@ def evaluate(
             found.queries,
             subsets=subsets,
             fraction=fraction,
-            directory=bank,
+            directory=ensemble,
             method=method_of(method),
         )
     except KeyboardInterrupt:
         raise Interrupted(
-            f"The finished trainings lie in {bank}: the same command trains the others."
-            if bank
-            else "Nothing is kept: name a folder with --bank to go on another time."
+            f"The finished trainings lie in {ensemble}: the same command trains the others."
+            if ensemble
+            else "Nothing is kept: name a folder with --ensemble to go on another time."
         ) from None
     if as_json:
         per_query = dict(zip(found.names, score.per_query.tolist(), strict=True))

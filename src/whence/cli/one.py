@@ -210,7 +210,7 @@ def attack(
     if save is not None and save.exists():
         start = attacks.resume(found.objective, queries, save)
     budget = levels / 127.5
-    done = attacks.craft(
+    done = attacks.attack(
         found.objective,
         queries,
         n_images=changed,

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_type_hints
 
 import typer
 
@@ -70,6 +70,13 @@ class TableOptions(SourceOptions):
             "default, else numbers from 0."
         ),
     ] = None
+    task: Annotated[
+        Literal["labels", "numbers"] | None,
+        typer.Option(
+            help="Of a table: whether the target is read as labels or as numbers; told by its "
+            "values by default."
+        ),
+    ] = None
     model: Annotated[
         Path | None,
         typer.Option(
@@ -94,6 +101,7 @@ class TableOptions(SourceOptions):
             self.target,
             asked=entry.Asked(row=asked.row, spread=asked.rows),
             ids=self.ids,
+            task=self.task,
             model=self.model,
             trust=self.trust,
         )

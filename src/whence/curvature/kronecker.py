@@ -332,7 +332,7 @@ def approximation(
 def _enough(
     objective: ModuleObjective, layers: list[Layer], uses: list[ModuleCall]
 ) -> tuple[ModuleObjective, bool]:
-    """Return the objective on so many examples that each layer sees enough positions for a basis.
+    """Return the objective on a sample with enough positions per layer for an eigenbasis.
 
     Any basis is as good as its eigenvalues, and those are corrected on all examples. Beside it,
     whether some layer sees several positions of an example.

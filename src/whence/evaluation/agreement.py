@@ -1,4 +1,4 @@
-"""Predicted changes beside those that retraining made: correlation, slope and their intervals."""
+"""Agreement of predicted and actual changes: correlation, slope and their intervals."""
 
 from __future__ import annotations
 

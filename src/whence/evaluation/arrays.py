@@ -1,4 +1,4 @@
-"""What a caller hands over, as float64 arrays that are known to be whole and finite."""
+"""Conversion of a caller's arrays to finite float64 arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two curves that judge a ranking by its use: mislabels found, and damage done by removal."""
+"""Curves that evaluate a ranking: mislabeled examples found, and the effect of removals."""
 
 from __future__ import annotations
 

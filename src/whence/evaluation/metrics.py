@@ -1,4 +1,4 @@
-"""The linear datamodeling score, and the ceiling that noise in the ground truth puts on it.
+"""The linear datamodeling score, and its upper limit given the noise of the ground truth.
 
 Scores are read in whence's one sign: `scores[q, i]` predicts the change of query q's measure **if
 example i is removed**. A set of removed examples is predicted by the sum over the set.

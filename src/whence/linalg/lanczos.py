@@ -1,4 +1,4 @@
-"""The Lanczos process: a symmetric operator seen from a Krylov subspace."""
+"""The Lanczos process: a symmetric operator restricted to a Krylov subspace."""
 
 from __future__ import annotations
 

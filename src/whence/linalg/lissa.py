@@ -1,4 +1,4 @@
-"""The paper's stochastic recursion: its scale set, its divergence caught, its noise told."""
+"""LiSSA, the paper's stochastic recursion, with its scale, its divergence check and its error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A random sketch of a curvature: a cheap inverse, or the preconditioner that CG likes best."""
+"""Nyström approximation of a curvature: an inverse, or a preconditioner for conjugate gradients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from whence.linalg.solver import Inverse, Solver, require_square
 @final
 @dataclass(frozen=True, kw_only=True)
 class Nystrom(Solver):
-    """Sketch H ≈ H Ω (Ωᵀ H Ω)⁺ (H Ω)ᵀ = U diag(λ) Uᵀ with a random Ω, and invert what is seen.
+    """Sketch H ≈ H Ω (Ωᵀ H Ω)⁺ (H Ω)ᵀ = U diag(λ) Uᵀ with a random Ω, and invert that.
 
     Of A = H + μ I (as `H.damped(μ)` says): A⁻¹ ≈ U diag(1 / (λ + μ)) Uᵀ + (1/c)(I − U Uᵀ), with
     c by the rule `complement`. With "last", c = λ_r + μ and this is, up to a factor that CG does

@@ -1,4 +1,4 @@
-"""Linear operators: matrices known by their products, and how they combine.
+"""Linear operators: matrices known by their products, and their sums, multiples and products.
 
 A [`LinearOperator`][whence.linalg.LinearOperator] of shape [m, p] maps a block of k columns,
 [p, k] → [m, k], and its transpose maps back. Everything is flat: one axis for parameters, one
@@ -24,7 +24,7 @@ _ROWS = 256  # rows that are formed at once
 
 
 class LinearOperator(ABC):
-    """A matrix of shape [m, p], known by what it does to a block of vectors.
+    """A matrix of shape [m, p], known by its products with blocks of vectors.
 
     A subclass defines `shape`, `dtype`, `device` and two products on blocks, `matmat` (A V) and
     `rmatmat` (Aᵀ W), which check nothing and are what solvers call. Users write `A @ v`.
@@ -309,7 +309,7 @@ class Scaled(_Derived):
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class Damped(_Derived):
-    """A + λ I, with A and λ kept apart: written `A.damped(λ)`.
+    """A + λ I, with A and λ stored separately: written `A.damped(λ)`.
 
     Solvers that know the spectrum of A (closed forms, low-rank sketches) read both fields.
 

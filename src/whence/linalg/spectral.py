@@ -15,7 +15,7 @@ from whence.linalg.operator import LinearOperator
 
 
 class Spectral(LinearOperator):
-    """A symmetric operator that knows its own eigendecomposition, A = Q diag(λ) Qᵀ.
+    """A symmetric operator with a known eigendecomposition, A = Q diag(λ) Qᵀ.
 
     So f(A) = Q diag(f(λ)) Qᵀ costs no more than A itself: the inverse, the inverse square root,
     any damped form. [`Direct`][whence.linalg.Direct] solves with it.
@@ -262,7 +262,7 @@ class KroneckerEigen(Spectral):
 
 
 def eigendecompose(matrix: Tensor) -> LowRank:
-    """Return a symmetric matrix as an operator that knows its spectrum.
+    """Return a symmetric matrix as an operator with its eigendecomposition.
 
     Args:
         matrix: [p, p], symmetric; only the lower triangle is read.

@@ -1,4 +1,4 @@
-"""Matrices held in memory, block by block or whole, and back from operator to matrix."""
+"""Dense, block-diagonal and reordered matrices, and the dense matrix of an operator."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Other questions about the training data: groups removed, rows edited, inputs moved."""
+"""Effects of other changes of the training data: groups removed, rows edited, inputs perturbed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from whence.curvature.exact import Gradients
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.operator import LinearOperator
-from whence.linalg.solver import Solver
+from whence.linalg.solver import Inverse, Solver
 from whence.methods.choose import chosen, default_method
 from whence.methods.edits import edit_by_method
 from whence.methods.fit_quality import diagnostics
@@ -34,9 +35,11 @@ from whence.methods.prediction import (
     predicted_changes,
 )
 from whence.methods.removals import effects_of, moves_more, without
+from whence.methods.sets import asked_of_set, change_of, values_of
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, objective_of
+from whence.objective.sets.measure import Along
 from whence.objective.trained import Data, Examples, Trained
 
 
@@ -62,7 +65,8 @@ def group_effect(
         indices: Positions of the group; a position given twice counts once.
         queries: (X, y) of q queries, or of one.
         order: "first", "newton", "refined" or "refit"; "newton" if `None`.
-        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b]; or one
+            number of all queries, as those of `whence.measures`.
         method: Another method than influence, whose scores add up: `order` is then "first" or
             "refit", "first" if `None`.
         solver: What inverts the curvature; chosen by cost if `None`.
@@ -71,7 +75,7 @@ def group_effect(
             convex objective or at a strict minimum, elsewhere the damped Gauss–Newton matrix.
 
     Returns:
-        Changes, [q]; in nats for the loss.
+        Changes, [q]; in nats for the loss. [1] for a measure of all queries.
 
     Raises:
         InvalidInput: If queries, indices or options cannot be used.
@@ -104,13 +108,13 @@ def group_effect(
     if order == "refit":
         base = converged(objective)
         examples = base.examples(queries)
-        quantity = measure_of(base.trained_loss, measure)
         before, after = (
-            quantity(model.outputs(examples), examples.targets)
+            values_of(model, examples, measure, base.trained_loss)
             for model in (base, refit_without(base, where))
         )
         return as_array(after - before)
     check_order(order)
+    encoded = objective.examples(queries)
     if method is not None or order == "first":
         if order != "first":
             raise InvalidInput(
@@ -118,23 +122,37 @@ def group_effect(
                 f"Got {order!r}, which is an order of influence."
             )
         found = chosen(objective, method, solver, damping, curvature).fit(objective)
-        scores = found.scores(queries, measure=measure, indices=where)
-        return np.asarray(scores.values.sum(1), dtype=np.float64)
+        return as_array(
+            change_of(
+                objective,
+                encoded,
+                measure,
+                found.loss,
+                lambda some, quantity: found.values(some, quantity, where)[0].sum(1),
+                linear=found.linear,
+            )
+        )
     smooth = objective_of(objective)
     prepared = prepare(smooth, 1, solver=solver, damping=damping, curvature=curvature)
-    quantity, encoded = measure_of(smooth.loss, measure), smooth.examples(queries)
+    diagnostics(smooth, prepared)
+    step = order
     if _follows(smooth, order, where):
         change = partial(without, where=where)
-        effects = effects_of(smooth, [change], encoded, quantity, order, prepared.inverse)
-        diagnostics(smooth, prepared)
-        return as_array(effects)[:, 0]
-    group = GroupChange(
-        objective=smooth,
-        parts=((smooth.train.subset(where), -smooth.weights[where].unsqueeze(1)),),
-        inverse=prepared.inverse,
-    )
-    diagnostics(smooth, prepared)
-    return as_array(predicted_changes(smooth, encoded, quantity, group, order))[:, 0]
+
+        def effects(some: Examples, quantity: Measure) -> Tensor:
+            return effects_of(smooth, [change], some, quantity, step, prepared.inverse)[:, 0]
+
+    else:
+        group = GroupChange(
+            objective=smooth,
+            parts=((smooth.train.subset(where), -smooth.weights[where].unsqueeze(1)),),
+            inverse=prepared.inverse,
+        )
+
+        def effects(some: Examples, quantity: Measure) -> Tensor:
+            return predicted_changes(smooth, some, quantity, group, step)[:, 0]
+
+    return as_array(change_of(smooth, encoded, measure, smooth.loss, effects, linear=False))
 
 
 def edit(
@@ -165,7 +183,8 @@ def edit(
         queries: (X, y) of q queries, or of one.
         order: "first", "newton" or "refined", "newton" if `None`; "refit" fits again on the edited
             data. Trees take "refit" or `None`.
-        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b]; or one
+            number of all queries, as those of `whence.measures`.
         method: What follows the edit; influence if `None`, and for trees their own method.
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
@@ -173,7 +192,7 @@ def edit(
             convex objective or at a strict minimum, elsewhere the damped Gauss–Newton matrix.
 
     Returns:
-        Changes, [q]; in nats for the loss.
+        Changes, [q]; in nats for the loss. [1] for a measure of all queries.
 
     Raises:
         InvalidInput: If the new example, queries or options cannot be used.
@@ -215,12 +234,23 @@ def edit(
     c = objective.outputs(new).shape[1]
     prepared = prepare(objective, 2 * c, solver=solver, damping=damping, curvature=curvature)
     diagnostics(objective, prepared)
-    quantity = measure_of(objective.loss, measure)
+    effects = _effects_of_edit(objective, where, new, order, prepared.inverse)
+    linear = order == "first"
+    return as_array(change_of(objective, encoded, measure, objective.loss, effects, linear=linear))
+
+
+def _effects_of_edit(
+    objective: Objective,
+    where: NDArray[np.intp],
+    new: Examples,
+    order: Order,
+    inverse: Inverse,
+) -> Callable[[Examples, Measure], Tensor]:
+    """Return what replacing an example by another does to each query's measure, as a function."""
     whole = order == "refined" and objective.statistics is not None
     if order != "first" and (whole or _follows(objective, order, where)):
         edited = partial(_edited, index=int(where[0]), example=new)
-        effects = effects_of(objective, [edited], encoded, quantity, order, prepared.inverse)
-        return as_array(effects)[:, 0]
+        return lambda some, m: effects_of(objective, [edited], some, m, order, inverse)[:, 0]
     weight = objective.weights[where].unsqueeze(1)
     weight_of_new = weight
     if objective.statistics is not None:
@@ -228,14 +258,17 @@ def edit(
     change = GroupChange(
         objective=objective,
         parts=((objective.train.subset(where), -weight), (new, weight_of_new)),
-        inverse=prepared.inverse,
+        inverse=inverse,
     )
-    values = predicted_changes(objective, encoded, quantity, change, order)[:, 0]
-    if order == "first" and objective.statistics is not None:
-        values = values + _through_statistics(
-            objective, encoded, quantity, prepared.inverse, int(where[0]), new
-        )
-    return as_array(values)
+
+    def effects(some: Examples, quantity: Measure) -> Tensor:
+        values = predicted_changes(objective, some, quantity, change, order)[:, 0]
+        if order != "first" or objective.statistics is None:
+            return values
+        at = int(where[0])
+        return values + _through_statistics(objective, some, quantity, inverse, at, new)
+
+    return effects
 
 
 def _follows(objective: Objective, order: Order, where: NDArray[np.intp]) -> bool:
@@ -264,7 +297,8 @@ def _edited(objective: Objective, index: int, example: Examples) -> Objective:
             "Expected a model from whence.from_sklearn to fit again on an edited example. Got "
             f"{objective!r}. Use order='newton'."
         )
-    return objective.statistics.edited(objective, index, example)
+    edited: Objective = objective.statistics.edited(objective, index, example)
+    return edited
 
 
 def _refitted_edit(
@@ -272,10 +306,10 @@ def _refitted_edit(
 ) -> Floats:
     """Return m with one training example replaced less m, both fitted to convergence."""
     base = objective.refit()
-    quantity = measure_of(base.trained_loss, measure)
     after = _edited(base, index, new).refit()
-    change = quantity(after.outputs(encoded), encoded.targets)
-    return as_array(change - quantity(base.outputs(encoded), encoded.targets))
+    loss = base.trained_loss
+    change = values_of(after, encoded, measure, loss) - values_of(base, encoded, measure, loss)
+    return as_array(change)
 
 
 def _through_statistics(
@@ -315,7 +349,8 @@ def perturbation(
         indices: Positions of the k training examples.
         query: (x, y) of one query, or of several.
         method: What follows the change of an input; `whence.Influence` if `None`.
-        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b]; or one
+            number of all queries, as those of `whence.measures`.
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
         curvature: "hessian", "ggn" (the Gauss–Newton matrix) or "auto": the exact Hessian of a
@@ -344,6 +379,11 @@ def perturbation(
         (2, 10)
     """
     found = chosen(objective, method, solver, damping, curvature).fit(objective)
-    where = positions(objective, indices)
-    quantity = measure_of(objective.loss, measure)
-    return as_array(found.input_gradient(objective.examples(query), quantity, where))
+    where, queries = positions(objective, indices), objective.examples(query)
+    of_set = asked_of_set(objective, queries, measure)
+    if of_set is None:
+        quantity = measure_of(objective.loss, measure)
+        return as_array(found.input_gradient(queries, quantity, where))
+    slopes = of_set.gradient(objective.outputs(queries), queries.targets, objective.loss)
+    moved = found.input_gradient(queries.relabeled(slopes), Along(), where)
+    return as_array(len(queries) * moved)

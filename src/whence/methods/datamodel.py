@@ -85,7 +85,7 @@ class Asked:
 @final
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Shrinkage:
-    """What was learned about one measure from the training examples.
+    """The fitted prior and noise of one measure.
 
     Args:
         weights: a, [k].

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from whence.curvature.exact import Gradients
 from whence.curvature.prepare import prepare
-from whence.errors import InvalidInput, UnsupportedModel
+from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
 from whence.methods.method import Method
 from whence.methods.prediction import Floats, MeasureLike, Order, as_array, positions
+from whence.methods.sets import change_of, values_of
 from whence.objective.losses import measure_of
 from whence.objective.objective import Objective
 from whence.objective.trained import Data, Trained
-from whence.trees.model import TreeModel
 
 
 def edit_by_method(
@@ -54,22 +54,26 @@ def edit_by_method(
             "Expected one index to edit, and one new example. "
             f"Got {len(where)} and {len(comes)}. Edit one at a time."
         )
-    quantity = measure_of(trained.loss, measure)
     if order is None:
         found = method.fit(trained)
-        return as_array(found.edit_effects(encoded, quantity, int(where[0]), comes))
+        return as_array(
+            change_of(
+                trained,
+                encoded,
+                measure,
+                trained.loss,
+                lambda some, quantity: found.edit_effects(some, quantity, int(where[0]), comes),
+                linear=False,
+            )
+        )
     if order != "refit":
         raise InvalidInput(
             f"Expected order='refit' or none with {method!r}. Got {order!r}, which is an order of "
             "influence."
         )
-    if not isinstance(trained, TreeModel):
-        raise UnsupportedModel(
-            f"Expected a model that can be fitted again on an edited example. Got {trained!r}."
-        )
-    edited = trained.refit_edited(int(where[0]), trained.encode(new))
+    edited = trained.refit_edited(where, comes)
     after, before = (
-        quantity(model.outputs(encoded), encoded.targets) for model in (edited, trained.refit())
+        values_of(model, encoded, measure, trained.loss) for model in (edited, trained.refit())
     )
     return as_array(after - before)
 

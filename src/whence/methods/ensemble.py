@@ -1,4 +1,4 @@
-"""A retraining ensemble: what fits to random halves say about each training example."""
+"""Scores from a retraining ensemble on random halves."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from typing import final
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.evaluation.bank import Together, subset_bank
+from whence.evaluation.ensemble import Together, retraining_ensemble
 from whence.evaluation.identity import identity_of
 from whence.evaluation.members import Identity
 from whence.methods.datamodel import FOLDS, Asked, Effects, Fits, Shrinkage, effects, shrinkage
@@ -25,7 +24,9 @@ from whence.methods.similarity import coordinates
 from whence.objective.cache import cached
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
+from whence.objective.sets.measure import Output, SetMeasure
 from whence.objective.trained import Data, Examples, Trained
+from whence.progress import progress
 from whence.scores import Diagnostics
 
 _FRACTION = 0.5  # of the training examples that a fit keeps
@@ -138,6 +139,16 @@ class Ensemble(Attribution):
         at = torch.as_tensor(where)
         return found.values[:, at] * _FRACTION, self._measured(found, len(queries))
 
+    def set_values(
+        self, queries: Examples, measure: SetMeasure, where: Positions
+    ) -> tuple[Tensor, Diagnostics]:
+        """Return the changes of one number of all queries at predicted outputs, [1, k]."""
+        outputs = self.trained.outputs(queries).double()
+        found = [self.values(queries, Output(c), where) for c in range(outputs.shape[1])]
+        by = torch.stack([values for values, _ in found], 1).double()
+        changes = measure.changes(outputs, by, queries.targets, self.loss)
+        return changes.unsqueeze(0), found[0][1]
+
     def self_values(self, where: Positions) -> tuple[Tensor, Diagnostics]:
         """Return the mean loss of fits that left an example out, less that of the others, [k].
 
@@ -242,7 +253,7 @@ class Ensemble(Attribution):
         trained, method = self.trained, self.method
         assert method.directory is not None
         name = identity_of(trained, queries, "outputs")
-        bank = subset_bank(
+        ensemble = retraining_ensemble(
             Together(_Outputs(trained, queries), trained.together),
             len(trained.train),
             subsets=method.fits,
@@ -253,11 +264,11 @@ class Ensemble(Attribution):
             seed=_STREAM + method.seed,
         )
         n, q = len(trained.train), 0 if queries is None else len(queries)
-        outputs = bank.outcomes[0].reshape(method.fits, n + q, -1)
-        return bank.masks.double(), outputs[:, :n], outputs[:, n:] if q else None
+        outputs = ensemble.outcomes[0].reshape(method.fits, n + q, -1)
+        return ensemble.masks.double(), outputs[:, :n], outputs[:, n:] if q else None
 
     def _measured(self, found: Effects, q: int) -> Diagnostics:
-        """Return what the ensemble knows of itself."""
+        """Return the diagnostics of the ensemble."""
         trained = self.trained
         lds = "Outcomes of its fits do not vary: there is nothing to predict."
         if found.agreement is not None:
@@ -306,11 +317,11 @@ def announced(fits: Iterator[Trained], total: int) -> Iterator[Trained]:
         total: How many there are.
     """
     start = time.monotonic()
-    with tqdm(total=total, desc="retraining", unit="fit", disable=None) as progress:
+    with progress(total=total, desc="retraining", unit="fit") as bar:
         for done, fitted in enumerate(fits, start=1):
             if done == 1 and (expected := total * (time.monotonic() - start)) > _LONG:
-                tqdm.write(f"{total} fits take about {expected / 60:.0f} min.", file=sys.stderr)
-            progress.update()
+                bar.write(f"{total} fits take about {expected / 60:.0f} min.", file=sys.stderr)
+            bar.update()
             yield fitted
 
 

@@ -89,6 +89,11 @@ class _Weighted(Attribution):
         """The method, with its source."""
         return "forest weights in closed form (Meinshausen 2006)"
 
+    @property
+    def linear(self) -> bool:
+        """Whether measures are linearized: no, they are evaluated."""
+        return False
+
     def values(
         self, queries: Examples, measure: Measure, where: Positions
     ) -> tuple[Tensor, Diagnostics]:

@@ -102,7 +102,8 @@ def influence(
         objective: R at θ̂, or a recorded training, at its end.
         queries: (X, y) of q queries, or of one.
         order: "first", "newton" or "refined".
-        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b]; or one
+            number of all queries, as those of `whence.measures`.
         indices: Positions of the candidates in the training data; all n if `None`.
         solver: What inverts the curvature; chosen by cost if `None`, and then a linear model above
             4,000 parameters may be solved and scored in float32, to a relative residual of 1e-5

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from whence.adapters.neighbors import Neighbors
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.methods.method import Attribution, Method, Positions, blocks
+from whence.methods.method import Attribution, Method, Positions
 from whence.methods.similarity import coordinates
+from whence.methods.subsets import blocks
 from whence.objective.measures import Measure
+from whence.objective.sets.measure import SetMeasure
 from whence.objective.trained import Examples, Trained
 from whence.scores import Diagnostics
 
@@ -114,6 +116,16 @@ class _Values(Attribution):
             placed = torch.empty_like(scores).scatter_(1, torch.from_numpy(order), scores)
             parts.append(placed[:, torch.as_tensor(where)])
         return torch.cat(parts), Diagnostics(notes=self.trained.notes)
+
+    def set_values(
+        self, queries: Examples, measure: SetMeasure, where: Positions
+    ) -> tuple[Tensor, Diagnostics]:
+        """Raise: Shapley values of votes add up over queries, and say nothing of a set."""
+        raise UnsupportedModel(
+            f"Expected a method that follows outputs for {measure.name}. Got KNN-Shapley, which "
+            "values the vote on each query. Use method=whence.LeaveOneOut() or "
+            "whence.Retrained()."
+        )
 
     def _votes(self) -> NDArray[np.float64]:
         """Return what each training example votes for: a one-hot class or a number, [n, v]."""

@@ -1,4 +1,4 @@
-"""What really happens when training examples are removed: retraining, to full precision."""
+"""Leave-one-out retraining, to full precision."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from whence.curvature.changes import SingleChanges, change_tiles
 from whence.curvature.leverages import determines_itself
 from whence.curvature.minimum import gradient
 from whence.curvature.prepare import prepare
 from whence.curvature.reweighting import Reweightings
-from whence.fitting.hinge import fit_hinge, is_hinge
+from whence.fitting.hinge import fit_hinge
 from whence.fitting.refit import CONVERGED
 from whence.linear.objective import LinearObjective
 from whence.methods.fit_quality import fit_quality
@@ -29,6 +28,7 @@ from whence.objective.losses import Loss
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
 from whence.objective.trained import Data, Examples, Trained
+from whence.progress import progress
 from whence.scores import Diagnostics
 from whence.training.run import Run
 
@@ -86,9 +86,18 @@ class _Refitted(Attribution):
         return True
 
     @property
+    def linear(self) -> bool:
+        """Whether measures are linearized: no, they are evaluated."""
+        return False
+
+    @property
     def loss(self) -> Loss:
         """The loss that was minimized, without smoothing."""
         return self.trained.trained_loss
+
+    def base(self) -> Trained:
+        """Return the model at its optimum: removals are measured from it."""
+        return converged(self.trained)
 
     def values(
         self, queries: Examples, measure: Measure, where: Positions
@@ -97,13 +106,13 @@ class _Refitted(Attribution):
         share = shares_a_factor(self.trained, where)
         order = np.concatenate([np.flatnonzero(share), np.flatnonzero(~share)])
         parts = []
-        with tqdm(total=len(where), desc="retraining", unit="fit", disable=None) as progress:
+        with progress(total=len(where), desc="retraining", unit="fit") as bar:
             for part in chain(
                 _together(self.trained, queries, measure, where[share]),
                 _one_by_one(self.trained, queries, measure, where[~share]),
             ):
                 parts.append(part)
-                progress.update(part.shape[1])
+                bar.update(part.shape[1])
         values = torch.cat(parts, 1)[:, torch.from_numpy(np.argsort(order))]
         return values, Diagnostics(notes=self.trained.notes)
 
@@ -128,7 +137,8 @@ def leave_one_out(
         objective: R at θ̂, refitted first if the fit has not converged; or a recorded training.
         indices: Positions of the k examples in the training data.
         queries: (X, y) of q queries, or of one.
-        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b]; or one
+            number of all queries, as those of `whence.measures`.
 
     Returns:
         Actual changes, [q, k]; in nats for the loss.
@@ -177,8 +187,7 @@ def shares_a_factor(trained: Trained, where: Positions) -> NDArray[np.bool_]:
     share = ~determines_itself(trained, where)
     if trained.statistics is None:
         return share
-    hinge = isinstance(trained, LinearObjective) and is_hinge(trained.trained_loss)
-    if hinge and trained.statistics.reweights:
+    if trained.hinged and trained.statistics.reweights:
         return none
     return share & trained.statistics.only_weights(where)
 
@@ -253,8 +262,7 @@ def _nearby(objective: Objective, base: Objective, k: int) -> Objective:
 
     Its factor may exist already, and every step has the exact gradient.
     """
-    hinge = isinstance(objective, LinearObjective) and is_hinge(objective.trained_loss)
-    if objective is base or hinge:
+    if objective is base or objective.hinged:
         return base
     c = objective.outputs(objective.train.subset(np.arange(1))).shape[1]
     quality = fit_quality(objective, prepare(objective, k * c))
@@ -263,7 +271,7 @@ def _nearby(objective: Objective, base: Objective, k: int) -> Objective:
 
 def _removals(objective: Objective, nearby: Objective, where: NDArray[np.intp]) -> Iterator[Tensor]:
     """Yield the parameter changes [p, m] of the removals, block by block."""
-    if isinstance(objective, LinearObjective) and is_hinge(objective.trained_loss):
+    if isinstance(objective, LinearObjective) and objective.hinged:
         yield fit_hinge(objective).without(where)
         return
     c = objective.outputs(objective.train.subset(where[:1])).shape[1]

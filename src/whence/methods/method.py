@@ -1,4 +1,4 @@
-"""What a method is: frozen options that, fitted to a model, predict what removals do to queries.
+"""The interface of methods: frozen options that, fitted to a model, predict effects of removals.
 
 ```
 method.fit(trained)           pays for what all queries share, once per model
@@ -12,9 +12,8 @@ A new method writes `attribution`, and an `Attribution` with `values`; every use
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any, TypeAlias, final
+from functools import partial
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.errors import UnsupportedModel
+from whence.methods.features import FeatureMap
 from whence.methods.prediction import (
     Floats,
     Indices,
@@ -30,16 +30,22 @@ from whence.methods.prediction import (
     measure_name,
     positions,
 )
+from whence.methods.sets import (
+    asked_of_set,
+    check_targets,
+    through_derivative,
+    through_outputs,
+)
+from whence.methods.subsets import Positions as Positions
+from whence.methods.subsets import blocks
 from whence.objective.cache import cached
 from whence.objective.losses import Loss, measure_of
 from whence.objective.measures import Measure
+from whence.objective.sets.measure import SetMeasure
 from whence.objective.trained import Data, Examples, Trained
 from whence.scores import Diagnostics, Scores
-from whence.tiles import tiles
 
-Positions: TypeAlias = NDArray[np.intp]
-
-_BLOCK = 256  # training examples whose scores on one another are held at once
+_OUTPUTS = 2**26  # predicted outputs that are held at once, where a measure is evaluated at them
 
 
 class Method(ABC):
@@ -84,6 +90,24 @@ class Method(ABC):
             UnsupportedModel: If the method does not apply to such a model.
         """
         return cached(trained, self, self.attribution)
+
+    def feature_map(self, trained: Trained) -> FeatureMap:
+        """Return the features of single examples whose inner products are the scores.
+
+        Args:
+            trained: The model.
+
+        Returns:
+            The features, which `whence.Index` stores.
+
+        Raises:
+            UnsupportedModel: If the scores are not inner products, or not of such a model.
+        """
+        raise UnsupportedModel(
+            "Expected a method whose scores are inner products of features of one example each, "
+            "such as whence.Projected() or whence.TracIn(). "
+            f"Got {self!r}. Use .fit(model).scores(queries), which keeps nothing on disk."
+        )
 
     def refined(self) -> Method | None:
         """Return the method that predicts the size of single effects better, or `None`."""
@@ -153,6 +177,52 @@ class Attribution(ABC):
         values, diagnostics = self.values(queries, measure, where)
         return values.mean(0), diagnostics
 
+    @property
+    def linear(self) -> bool:
+        """Whether scores are linear in the derivative of the measure, and evaluate nothing."""
+        return True
+
+    def base(self) -> Trained:
+        """Return the model whose outputs removals change: the model, or its own refit."""
+        return self.trained
+
+    def set_values(
+        self, queries: Examples, measure: SetMeasure, where: Positions
+    ) -> tuple[Tensor, Diagnostics]:
+        """Return the predicted change of one number of all queries if each candidate is removed.
+
+        By its derivative where it is smooth and the method linear, else evaluated at the outputs
+        that the method predicts.
+
+        Args:
+            queries: The q queries.
+            measure: M.
+            where: Positions of the k candidates in the training data.
+
+        Returns:
+            The changes, [1, k], and how they were computed.
+
+        Cost:
+            `mean_values` by the derivative. Evaluated: `values` of q c queries, and k times M.
+        """
+        outputs = self.base().outputs(queries)
+        if self.linear and measure.smooth:
+            effects = partial(self._summed, where=where)
+            return through_derivative(outputs, queries, measure, self.loss, effects)
+        parts, limit = [], max(1, _OUTPUTS // outputs.numel())
+        for part in blocks(where, limit):
+            effects = partial(self.values, where=part)
+            values, diagnostics = through_outputs(outputs, queries, measure, self.loss, effects)
+            parts.append(values)
+        return torch.cat(parts, 1), diagnostics
+
+    def _summed(
+        self, queries: Examples, measure: Measure, where: Positions
+    ) -> tuple[Tensor, Diagnostics]:
+        """Return the change of the sum of the queries' measures, [1, k]."""
+        values, diagnostics = self.mean_values(queries, measure, where)
+        return (len(queries) * values).unsqueeze(0), diagnostics
+
     @final
     def scores(
         self, queries: Data, *, measure: MeasureLike = "loss", indices: Indices | None = None
@@ -161,11 +231,13 @@ class Attribution(ABC):
 
         Args:
             queries: (X, y) of q queries, or of one.
-            measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+            measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b]; or
+                one number of all queries: one of `whence.measures`, "auroc", "accuracy", or a
+                function (outputs, targets) -> [].
             indices: Positions of the candidates in the training data; all n if `None`.
 
         Returns:
-            Scores with values [q, k].
+            Scores with values [q, k]; [1, k] for a measure of all queries.
 
         Raises:
             InvalidInput: If queries, measure or indices cannot be used.
@@ -173,40 +245,32 @@ class Attribution(ABC):
         trained = self.trained
         encoded = trained.examples(queries)
         where = positions(trained, indices)
-        if isinstance(measure, str):
-            _check_targets(trained, encoded)
-        values, diagnostics = self.values(encoded, measure_of(self.loss, measure), where)
+        of_set = asked_of_set(trained, encoded, measure)
+        if of_set is not None or isinstance(measure, str):
+            check_targets(trained, encoded)
+        if of_set is None:
+            ids, name = encoded.ids, measure_name(measure)
+            values, diagnostics = self.values(encoded, measure_of(self.loss, measure), where)
+        else:
+            ids, name = np.array([of_set.name]), of_set.name
+            values, diagnostics = self.set_values(encoded, of_set, where)
         return Scores(
             values=values.detach().cpu().numpy(),
-            query_ids=encoded.ids,
+            query_ids=ids,
             train_ids=trained.train.ids[where],
             positions=where,
             n=len(trained.train),
             method=self.words,
-            measure=measure_name(measure) + self.unit,
+            measure=name + self.unit,
             diagnostics=diagnostics,
         )
-
-    @final
-    def ranking(self, queries: Data, scores: Scores, *, measure: MeasureLike = "loss") -> Scores:
-        """Return what the training examples worth a refined prediction are chosen by.
-
-        Args:
-            queries: The q queries.
-            scores: Scores of all training examples on them, by this method.
-            measure: What is predicted.
-
-        Returns:
-            Scores in the same places: the same ones, or rougher numbers in better order.
-        """
-        encoded = self.trained.examples(queries)
-        ranked = self.ranking_values(encoded, measure_of(self.loss, measure), scores.values)
-        return replace(scores, values=ranked)
 
     def ranking_values(
         self, queries: Examples, measure: Measure, values: NDArray[np.floating[Any]]
     ) -> NDArray[np.floating[Any]]:
-        """Return what `ranking` holds: the scores themselves, unless the method knows better.
+        """Return what the examples worth a refined prediction are chosen by.
+
+        The scores themselves, unless the method knows rougher numbers in better order.
 
         Args:
             queries: The q queries.
@@ -329,70 +393,3 @@ class Attribution(ABC):
     def follows_inputs(self) -> bool:
         """Whether `input_gradient` can be asked for."""
         return type(self).input_gradient is not Attribution.input_gradient
-
-
-class FeatureAttribution(Attribution):
-    """A method whose score is an inner product: ⟨query features, training features⟩."""
-
-    @abstractmethod
-    def train_features(self, where: Positions) -> Tensor:
-        """Return the features of training examples, scaled by wᵢ/n, [k, d]."""
-
-    @abstractmethod
-    def query_features(self, queries: Examples, measure: Measure) -> Tensor:
-        """Return the features of queries, [q, d]."""
-
-    @abstractmethod
-    def measured(self) -> Diagnostics:
-        """Return how the features were computed."""
-
-    def values(
-        self, queries: Examples, measure: Measure, where: Positions
-    ) -> tuple[Tensor, Diagnostics]:
-        """Return the inner products, [q, k]."""
-        products = self.query_features(queries, measure) @ self.train_features(where).T
-        return products, self.measured()
-
-    def self_values(self, where: Positions) -> tuple[Tensor, Diagnostics]:
-        """Return the inner product of each example's own two features, [k]."""
-        parts = []
-        for part in blocks(where):
-            queries = self.query_features(self.trained.train.subset(part), self.loss)
-            parts.append((queries * self.train_features(part)).sum(1))
-        return torch.cat(parts), self.measured()
-
-
-def blocks(where: Positions, size: int = _BLOCK) -> Iterator[Positions]:
-    """Yield positions a few at a time.
-
-    Args:
-        where: Positions, [k].
-        size: The most in a block, >= 1.
-
-    Yields:
-        Consecutive blocks.
-    """
-    for part in tiles(len(where), budget=size):
-        yield where[part]
-
-
-def train_subset(trained: Trained, where: Positions) -> Examples:
-    """Return the training examples at some positions; the same object for all of them, in order.
-
-    Args:
-        trained: The model.
-        where: Positions, [k].
-
-    Returns:
-        The examples.
-    """
-    n = len(trained.train)
-    if len(where) == n and bool((where == np.arange(n)).all()):
-        return trained.train
-    return trained.train.subset(where)
-
-
-def _check_targets(trained: Trained, queries: Examples) -> None:
-    """Raise `InvalidInput` unless the queries' targets fit the loss; one row of outputs tells."""
-    one = trained.outputs(queries.subset(np.arange(1)))
-    trained.loss.check_targets(one.expand(len(queries), *one.shape[1:]), queries.targets)

@@ -1,4 +1,4 @@
-"""How good is the model on what it has not seen, beside the simplest answer?"""
+"""Held-out quality of a model, beside that of a constant prediction."""
 
 from __future__ import annotations
 

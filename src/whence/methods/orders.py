@@ -29,7 +29,7 @@ from whence.methods.fit_quality import (
     residual_of,
     root_mean_square,
 )
-from whence.methods.method import Attribution, Positions, train_subset
+from whence.methods.method import Attribution, Positions
 from whence.methods.prediction import (
     ORDERS,
     Order,
@@ -40,9 +40,11 @@ from whence.methods.prediction import (
 from whence.methods.relatif import PER, Normalize, check_normalize, relative
 from whence.methods.removals import effects_alone, moves_more, removal, unsettled
 from whence.methods.screening import affordable, beyond_first_order
+from whence.methods.subsets import train_subset
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
 from whence.objective.trained import Examples
+from whence.progress import progress
 from whence.scores import Diagnostics
 
 
@@ -260,6 +262,11 @@ class Evaluated(_OnObjective):
     """m_q(θ̂ + Δᵢ) − m_q(θ̂), with Δᵢ by Newton steps of the objective without example i."""
 
     @property
+    def linear(self) -> bool:
+        """Whether measures are linearized: no, they are evaluated."""
+        return False
+
+    @property
     def calibrated(self) -> bool:
         """Whether the model is convex: the measure is evaluated at the predicted parameters."""
         return self.trained.convex
@@ -274,7 +281,8 @@ class Evaluated(_OnObjective):
         values, residuals = objective.params.new_empty(len(queries), len(where)), []
         alone = moves_more(objective, order, where)
         together = np.flatnonzero(~alone)
-        for tile in change_tiles(objective, len(together), c):
+        cut = list(change_tiles(objective, len(together), c))
+        for tile in progress(cut, desc="removals"):
             change = removal(objective, prepared.inverse, where[together[tile]])
             deltas = change.newton()
             if order == "refined":

@@ -1,4 +1,4 @@
-"""Changed parameters turned into changed measures: what all orders of prediction share."""
+"""Changes of measures from changes of parameters, for all orders."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 
 from whence.curvature.changes import Changes
 from whence.errors import InvalidInput
-from whence.objective.measures import Measure, OutputFunction
+from whence.methods.sets import MeasureLike as MeasureLike
+from whence.objective.measures import Measure
 from whence.objective.measures import measure_name as measure_name
 from whence.objective.objective import Objective
 from whence.objective.trained import Examples, Trained
 
 Floats = NDArray[np.float64]
 Order = Literal["first", "newton", "refined"]
-MeasureLike = str | Measure | OutputFunction
 Indices = Sequence[int] | NDArray[np.integer] | int
 
 ORDERS: dict[Order, str] = {

@@ -77,6 +77,11 @@ class _Decomposed(Attribution):
         """The decomposition, with its source."""
         return "representer terms (Yeh et al. 2018)"
 
+    @property
+    def linear(self) -> bool:
+        """Whether measures are linearized: no, they are evaluated."""
+        return False
+
     def values(
         self, queries: Examples, measure: Measure, where: Positions
     ) -> tuple[Tensor, Diagnostics]:

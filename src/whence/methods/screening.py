@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.curvature.changes import change_tiles, single_changes
-from whence.fitting.hinge import fit_hinge, is_hinge
+from whence.fitting.hinge import fit_hinge
 from whence.linalg.solver import Inverse
 from whence.linear.objective import LinearObjective
 from whence.methods.prediction import measure_changes
@@ -42,7 +42,7 @@ def affordable(objective: Objective, inverse: Inverse) -> int:
         return 0
     per_example = outputs.shape[1] * max(1, inverse.shape[0]) ** 2
     most = int(_OPERATIONS / per_example)
-    if is_hinge(objective.trained_loss):
+    if objective.hinged:
         most = min(most, _WALKS)
     return most if most >= min(_LEAST, len(objective.train)) else 0
 
@@ -66,7 +66,7 @@ def beyond_first_order(
     Cost:
         k c solves; of a true hinge a walk per support vector.
     """
-    walked = isinstance(objective, LinearObjective) and is_hinge(objective.trained_loss)
+    walked = isinstance(objective, LinearObjective) and objective.hinged
     c = objective.outputs(queries.subset(np.arange(1))).shape[1]
     parts = []
     for tile in change_tiles(objective, len(where), c):

@@ -1,4 +1,4 @@
-"""Which tokens of a training sequence its influence comes from."""
+"""Influence of a training sequence, split over its tokens."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate
 from whence.errors import InvalidInput, NotDeterministic
 from whence.objective.arrays import first_not_finite, shared
 from whence.objective.trained import Examples
+from whence.progress import progress
 from whence.tiles import tiles
 
 Reader = Callable[[list[Mapping[str, Any]]], tuple[Any, Any]]
@@ -50,7 +51,8 @@ class ModuleExamples(Examples):
 
     def batches(self, size: int) -> Iterator[tuple[slice, Any, Tensor]]:
         """Yield slices of at most `size` examples with their inputs and targets."""
-        for part in tiles(len(self), budget=size):
+        parts = list(tiles(len(self), budget=size))
+        for part in progress(parts, desc="examples", unit="batch"):
             yield part, tree_map(lambda tensor, s=part: tensor[s], self.inputs), self.targets[part]
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from whence.errors import InvalidInput, UnsupportedModel
+from whence.objective.loss import Hinges
 from whence.objective.loss import Loss as Loss
 from whence.objective.loss import measure_of as measure_of
 from whence.objective.loss import output_hessian as output_hessian
@@ -315,6 +316,27 @@ class SmoothHinge(Loss):
     unit: ClassVar[str] = "hinge loss"
 
     temperature: float = 0.001
+
+    @property
+    def hinged(self) -> bool:
+        """Whether t = 0.
+
+        Examples:
+            >>> SmoothHinge(temperature=0.0).hinged, SmoothHinge(temperature=0.1).hinged
+            (True, False)
+        """
+        return self.temperature == 0
+
+    def hinges(self, targets: Tensor, c: int) -> Hinges | None:
+        """Return one hinge per example, [1, b]."""
+        if not self.hinged:
+            return None
+        signs = torch.where(targets.reshape(1, -1) > 0, 1.0, -1.0).double()
+        return Hinges(signs, signs, torch.ones_like(signs))
+
+    def smoothed(self, temperature: float, spread: float = 1.0) -> Loss:
+        """Return the hinge with temperature t."""
+        return SmoothHinge(temperature=temperature) if self.hinged else self
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,7 +20,12 @@ class Measure(ABC):
 
     Outputs have shape [b, c] (or [b, t, c] for sequences), targets [b] (or [b, t]),
     values [b].
+
+    Attributes:
+        zero_sum: Whether Σ_c ∂m/∂f_c = 0: only differences of outputs count, as under softmax.
     """
+
+    zero_sum: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -74,14 +80,22 @@ class CallableMeasure(Measure):
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the function's values, [b]."""
-        return self.function(outputs, targets)
+        values = self.function(outputs, targets)
+        if not isinstance(values, Tensor) or values.shape != outputs.shape[:1]:
+            raise InvalidInput(
+                f"Expected one value per example, shape ({outputs.shape[0]},). Got "
+                f"{tuple(values.shape) if isinstance(values, Tensor) else repr(values)}. Return an "
+                "unreduced tensor; a number of all queries together is a measure of a set, which "
+                "whence.influence, whence.group_effect and whence.removal_curve take."
+            )
+        return values
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ∂m/∂f by reverse-mode differentiation."""
         return autodiff_gradient(self.function, outputs, targets)
 
 
-def measure_name(measure: str | Measure | OutputFunction) -> str:
+def measure_name(measure: object) -> str:
     """Return what a measure is called in results.
 
     Args:
@@ -93,4 +107,6 @@ def measure_name(measure: str | Measure | OutputFunction) -> str:
     if isinstance(measure, str):
         return measure
     function = measure.function if isinstance(measure, CallableMeasure) else measure
+    if isinstance(name := getattr(function, "name", None), str):
+        return name
     return str(getattr(function, "__name__", type(function).__name__))

@@ -10,6 +10,7 @@ from whence.pages.explanation import (
     Shown,
     Side,
 )
+from whence.pages.explore import ExplorePage, LogPage, LogRow
 from whence.pages.figures import Curve, Scale, Scatter
 from whence.pages.item import Item, Level, Status
 from whence.pages.page import Page
@@ -25,9 +26,12 @@ __all__ = [
     "Curve",
     "Effect",
     "ExplanationPage",
+    "ExplorePage",
     "Fact",
     "Item",
     "Level",
+    "LogPage",
+    "LogRow",
     "Page",
     "QueryRow",
     "RankedPage",

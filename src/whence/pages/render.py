@@ -38,8 +38,9 @@ def render(page: Page) -> str:
     """
     from markupsafe import Markup
 
-    style, *scripts = (_asset(name) for name in ("style.css", "theme.js", "table.js", "explain.js"))
-    theme, table, explain = scripts
+    style = "".join(_asset(name) for name in page.styles)
+    scripts = [_asset(f"{name}.js") for name in ("theme", "table", "explain", "explore")]
+    theme, table, explain, explore = scripts
     html = (
         _environment()
         .get_template(page.template)
@@ -50,7 +51,8 @@ def render(page: Page) -> str:
             theme=Markup(theme),
             table=Markup(table),
             explain=Markup(explain),
-            policy=_policy(style, *scripts),
+            explore=Markup(explore),
+            policy=_policy(style, *scripts, asks=page.asks),
             **page.context(),
         )
     )
@@ -109,12 +111,13 @@ def _environment() -> Environment:
     return environment
 
 
-def _policy(style: str, *scripts: str) -> str:
+def _policy(style: str, *scripts: str, asks: bool) -> str:
     """Return a content security policy that allows these texts and inline images, no more."""
     allowed = " ".join(_digest(script) for script in scripts)
+    own = "connect-src 'self'; " if asks else ""
     return (
         f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {allowed}; "
-        "base-uri 'none'; form-action 'none'"
+        f"{own}base-uri 'none'; form-action 'none'"
     )
 
 

@@ -15,7 +15,7 @@ from torch import nn
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.objective.objective import Objective
 from whence.sources.images import fit_images, read_images
-from whence.sources.tables import fit_table, read_table
+from whence.sources.tables import Task, fit_table, read_table
 
 _NUMBER = re.compile(r"-?\d{1,18}")
 _ENTRY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -86,6 +86,7 @@ def from_table(
     ids: str | None = None,
     model: Path | None = None,
     trust: bool = False,
+    task: Task | None = None,
 ) -> Source:
     """Return a table in a file with the default model, or with one from a joblib file.
 
@@ -96,6 +97,7 @@ def from_table(
         ids: The column that names the rows; see `read_table`.
         model: A joblib file with a scikit-learn model that was fitted on the table.
         trust: Load the model although loading runs the code in its file.
+        task: "labels" or "numbers"; see `read_table`.
 
     Returns:
         The model at its optimum.
@@ -103,12 +105,13 @@ def from_table(
     Raises:
         InvalidInput: If the table or the model cannot be used.
     """
-    table = read_table(path, target, ids=ids)
+    loaded = load_model(model, trust)
+    table = read_table(path, target, ids=ids, task=task, model=loaded)
     if asked.row is not None:
         rows = [table.row(asked.row)]
     else:
         rows = table.X.index[asked.rows(len(table.X))].tolist()
-    fitted = fit_table(table, model=load_model(model, trust), hold_out=rows)
+    fitted = fit_table(table, model=loaded, hold_out=rows)
     return Source(
         objective=fitted.objective,
         queries=fitted.query(rows) if rows else None,

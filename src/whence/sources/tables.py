@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -20,11 +19,12 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from whence.adapters.sklearn import linear_objective
 from whence.errors import InvalidInput
 from whence.objective.objective import Objective
+from whence.sources.reading import frame_of, free_text, listed, named, readable, target_as_written
+
+Task: TypeAlias = Literal["labels", "numbers"]
 
 _CLASSES = 20  # distinct whole numbers up to which a numeric target is taken as classes
 _LEVELS = 50  # levels of a text column that get an indicator of their own
-_LEAST_WORDS = 5  # mean number of words from which a column of mostly distinct texts is free text
-_WORD = re.compile(r"\b\w\w+\b")  # as TfidfVectorizer counts words
 _TERMS = 2_000  # commonest words of free text that get a weight
 
 
@@ -38,16 +38,22 @@ class Table:
             column of names, or by the row number from 0.
         y: The target.
         notes: What was done to the data, a sentence each.
+        task: "labels" or "numbers"; `None` to tell by the target.
+        own: Whether the columns are as they are in the file, for a model that was fitted on them.
     """
 
     path: Path
     X: pd.DataFrame
     y: pd.Series[Any]
     notes: tuple[str, ...]
+    task: Task | None = None
+    own: bool = False
 
     @property
     def classification(self) -> bool:
         """Whether the target is a label, not a quantity."""
+        if self.task is not None:
+            return self.task == "labels"
         if not pd.api.types.is_numeric_dtype(self.y) or pd.api.types.is_bool_dtype(self.y):
             return True
         whole = bool((self.y == self.y.round()).all())
@@ -69,7 +75,14 @@ class Table:
         )
 
 
-def read_table(path: str | os.PathLike[str], target: str, *, ids: str | None = None) -> Table:
+def read_table(
+    path: str | os.PathLike[str],
+    target: str,
+    *,
+    ids: str | None = None,
+    task: Task | None = None,
+    model: Any = None,
+) -> Table:
     """Read a CSV or Parquet file with a target column.
 
     Rows are named by the column `ids`; without one, by a first column of distinct values that has
@@ -80,9 +93,14 @@ def read_table(path: str | os.PathLike[str], target: str, *, ids: str | None = N
         path: The file: .parquet or .pq is Parquet, anything else is read as CSV in UTF-8.
         target: The column to predict.
         ids: The column that names the rows, of distinct values.
+        task: "labels" or "numbers"; `None` to tell by the target: words, and whole numbers of at
+            most 20 values, are labels.
+        model: A fitted scikit-learn model; it gets the columns it was fitted on as the file has
+            them. Without one, columns are made readable for the default model.
 
     Returns:
-        The table. Rows without a target are left out, and said so.
+        The table. Rows without a target are left out, and said so; of a column of words only empty
+        cells count as such, "NA" and "None" are words.
 
     Raises:
         InvalidInput: If the file cannot be read as a table, or the target is not in it.
@@ -92,7 +110,7 @@ def read_table(path: str | os.PathLike[str], target: str, *, ids: str | None = N
         raise InvalidInput(f"Expected a CSV or Parquet file. Got the folder {where}.")
     if not where.exists():
         raise InvalidInput(f"Expected a file. Got {where}, which does not exist.")
-    frame = _frame(where)
+    frame = frame_of(where)
     if target not in frame.columns:
         shown = ", ".join(map(str, frame.columns[:12]))
         other = next((mark for mark in ";\t|" if mark in shown), None)
@@ -108,9 +126,23 @@ def read_table(path: str | os.PathLike[str], target: str, *, ids: str | None = N
     if frame.columns.has_duplicates:
         twice = frame.columns[frame.columns.duplicated()][0]
         raise InvalidInput(f"Expected distinct column names. Got {twice!r} twice. Rename one.")
-    frame, notes = _named(frame, target, ids)
-    frame, done = _readable(frame, target)
-    notes += done
+    frame, words = target_as_written(where, frame, target)
+    known_columns = getattr(model, "feature_names_in_", None)
+    whole = frame
+    frame, notes = named(frame, target, ids)
+    notes += words
+    if model is None:
+        frame, done = readable(frame, target)
+        notes += done
+    elif known_columns is not None:
+        gone = [str(name) for name in known_columns if name not in whole.columns]
+        if gone:
+            raise InvalidInput(
+                f"Expected the columns that the model was fitted on. Got {where} without "
+                f"{listed(gone)}. Name the file that the model was fitted on."
+            )
+        columns = whole[list(known_columns)].set_axis(frame.index, axis=0)
+        frame = columns.assign(**{target: frame[target]})
     known = frame[target].notna()
     if not known.all():
         notes.append(f"{int((~known).sum())} rows without a target were left out.")
@@ -124,6 +156,19 @@ def read_table(path: str | os.PathLike[str], target: str, *, ids: str | None = N
         raise InvalidInput(
             f"Expected a target with at least 2 values. Got only {str(y.iloc[0])!r}."
         )
+    if task == "numbers" and not pd.api.types.is_numeric_dtype(y):
+        raise InvalidInput(
+            f"Expected a target of numbers. Got {str(y.iloc[0])!r} in {target!r}. Leave --task "
+            "out, or name another column."
+        )
+    table = Table(path=where, X=X, y=y, notes=(), task=task, own=model is not None)
+    values = int(y.nunique())
+    if table.classification and values > max(_CLASSES, len(y) / 2):
+        raise InvalidInput(
+            f"Expected labels that repeat. Got {values:,} different values of {target!r} in "
+            f"{len(y):,} rows, as names of rows have. Name another column with --target; numbers "
+            "to be predicted as such are read with --task numbers."
+        )
     numbers = X.select_dtypes("number")
     infinite = np.isinf(numbers.to_numpy(dtype=float, na_value=np.nan)).any(axis=0)
     if infinite.any():
@@ -132,13 +177,13 @@ def read_table(path: str | os.PathLike[str], target: str, *, ids: str | None = N
             "such cells empty: they are imputed."
         )
     missing = int(X.isna().to_numpy().sum())
-    if missing:
+    if missing and model is None:
         share = missing / X.size
         notes.append(
             f"{missing} missing values ({share:.1%}) are imputed by the default model: medians for "
             "numbers, a level of their own for text."
         )
-    return Table(path=where, X=X, y=y, notes=tuple(notes))
+    return replace(table, notes=tuple(notes))
 
 
 def default_model(table: Table) -> Pipeline:
@@ -183,26 +228,6 @@ def default_model(table: Table) -> Pipeline:
     return make_pipeline(columns, final)
 
 
-def free_text(X: pd.DataFrame) -> list[Any]:
-    """Return the columns of free text: most values distinct, of five words or more on average.
-
-    Args:
-        X: The columns of a table.
-
-    Returns:
-        Their names.
-    """
-    found = []
-    for name in X.columns:
-        known = X[name].dropna()
-        if not len(known) or not known.map(lambda cell: isinstance(cell, str)).all():
-            continue
-        words = known.map(lambda text: len(_WORD.findall(text)))
-        if words.mean() >= _LEAST_WORDS and known.nunique() > len(known) / 2:
-            found.append(name)
-    return found
-
-
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Fitted:
     """A table with the model fitted on it.
@@ -219,7 +244,8 @@ class Fitted:
 
     def query(self, rows: list[Any]) -> tuple[pd.DataFrame, Any]:
         """Return rows of the file, by name, as queries."""
-        return _strings(self.table.X.loc[rows]), self.table.y.loc[rows].to_numpy()
+        X = self.table.X.loc[rows]
+        return X if self.table.own else _strings(X), self.table.y.loc[rows].to_numpy()
 
 
 def fit_table(table: Table, *, model: Any = None, hold_out: list[Any] | None = None) -> Fitted:
@@ -237,7 +263,7 @@ def fit_table(table: Table, *, model: Any = None, hold_out: list[Any] | None = N
         InvalidInput: If the table does not suit the model.
         UnsupportedModel: If the given model is of another kind.
     """
-    X, y = _strings(table.X), table.y
+    X, y = table.X if table.own else _strings(table.X), table.y
     if model is not None:
         return Fitted(table=table, objective=linear_objective(model, X, y.to_numpy()), held_out=())
     held = tuple(row for row in hold_out or () if row in X.index)
@@ -252,106 +278,6 @@ def fit_table(table: Table, *, model: Any = None, hold_out: list[Any] | None = N
     return Fitted(table=table, objective=objective, held_out=held)
 
 
-def _frame(path: Path) -> pd.DataFrame:
-    """Return a file's table, or say why it is none."""
-    if path.suffix in (".parquet", ".pq"):
-        try:
-            return pd.read_parquet(path)
-        except Exception as error:
-            raise InvalidInput(f"Expected a Parquet file. Got {path}: {_line(error)}.") from error
-    try:
-        with path.open("rb") as file:
-            start = file.read(4096)
-        if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise InvalidInput(
-                f"Expected a file in UTF-8. Got UTF-16 in {path}. Convert it: iconv -f utf-16 -t "
-                "utf-8."
-            )
-        if b"\0" in start:
-            raise InvalidInput(
-                f"Expected a text file with comma-separated values. Got binary data in {path}. "
-                "Export the table as CSV, or name a Parquet file .parquet."
-            )
-        frame = pd.read_csv(path)
-    except pd.errors.EmptyDataError as error:
-        raise InvalidInput(f"Expected a table. Got an empty file, {path}.") from error
-    except UnicodeDecodeError as error:
-        raise InvalidInput(
-            f"Expected a file in UTF-8. Got another encoding in {path}, at byte {error.start}. "
-            "Convert it: iconv -f latin1 -t utf-8."
-        ) from error
-    except pd.errors.ParserError as error:
-        raise InvalidInput(
-            f"Expected comma-separated values. Got {path}: {_line(error)}. "
-            "Check the quotes and the number of cells per row."
-        ) from error
-    return frame
-
-
-def _readable(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:
-    """Return a frame whose columns a model can read, and what was done to it.
-
-    True and False become the levels yes and no, and columns that say nothing are left out: those
-    without a value, and those with one value throughout.
-    """
-    notes, columns = [], [name for name in frame.columns if name != target]
-    flags = [name for name in columns if _is_flag(frame[name])]
-    if flags:
-        words = {True: "yes", False: "no"}
-        frame = frame.assign(**{name: frame[name].map(words).astype(object) for name in flags})
-        notes.append(f"True and False are read as yes and no in {_listed(flags)}.")
-    empty = [name for name in columns if frame[name].isna().all()]
-    fixed = [
-        name for name in columns if name not in empty and frame[name].nunique(dropna=False) < 2
-    ]
-    for names, what in ((empty, "no value"), (fixed, "one value throughout")):
-        if names and len(empty) + len(fixed) < len(columns):
-            frame = frame.drop(columns=names)
-            notes.append(f"Columns with {what} were left out: {_listed(names)}.")
-    if prose := free_text(frame.drop(columns=target)):
-        frame = frame.assign(**{name: frame[name].fillna("") for name in prose})
-        notes.append(f"Free text is read by its words, none where missing: {_listed(prose)}.")
-    return frame, notes
-
-
-def _is_flag(column: pd.Series[Any]) -> bool:
-    """Return whether a column holds True and False, cells missing or not."""
-    known = column.dropna()
-    return len(known) > 0 and bool(known.map(lambda cell: isinstance(cell, bool | np.bool_)).all())
-
-
-def _listed(names: list[str]) -> str:
-    """Return the first names of a list, and how many more there are."""
-    shown = ", ".join(str(name) for name in names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
-
-
-def _named(frame: pd.DataFrame, target: str, ids: str | None) -> tuple[pd.DataFrame, list[str]]:
-    """Return a frame whose index names the rows, without the column that names them, and notes."""
-    if ids is not None:
-        if ids not in frame.columns or ids == target:
-            raise InvalidInput(
-                f"Expected a column other than the target that names the rows. Got {ids!r}. Name "
-                "one with --ids."
-            )
-        if not frame[ids].is_unique or frame[ids].isna().any():
-            raise InvalidInput(
-                f"Expected a name of its own for every row. Got {ids!r}, in which names are "
-                "missing or repeated. Name another column, or leave --ids out."
-            )
-        return frame.set_index(ids), []
-    if not isinstance(frame.index, pd.RangeIndex):  # a Parquet file keeps its index
-        names = frame.index
-        kept = names.nlevels == 1 and names.is_unique and not names.hasnans
-        return (frame if kept else frame.reset_index(drop=True)), []
-    first = str(frame.columns[0])
-    if first == "Unnamed: 0" and first != target and frame[first].is_unique:
-        named = frame.set_index(first).rename_axis(None)
-        if not named.index.hasnans:
-            return named, ["Rows are named by the first column, which has no header."]
-    return frame, []
-
-
 def _strings(X: pd.DataFrame) -> pd.DataFrame:
     """Return a frame whose text columns are of one type, with `None` for what is missing."""
     numeric = X.select_dtypes("number").columns
@@ -363,8 +289,3 @@ def _strings(X: pd.DataFrame) -> pd.DataFrame:
         column = X[name].astype(object)
         plain[name] = column.where(column.isna(), column.astype(str)).where(column.notna(), np.nan)
     return plain
-
-
-def _line(error: Exception) -> str:
-    """Return an error's first line."""
-    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else "unreadable"

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from whence.errors import Diverged
+from whence.progress import Bar
 from whence.storage import digest, make_folder, read_arrays, write_arrays
 from whence.training.optimizers import clip, clip_adjoint
 from whence.training.run import Run
 
 
-def weight_gradients(run: Run, cotangents: Tensor, bar: tqdm[Any] | None = None) -> Tensor:
+def weight_gradients(run: Run, cotangents: Tensor, bar: Bar | None = None) -> Tensor:
     """Return d m/d wᵢ for measures m with the given gradients at the end of the run.
 
     Args:

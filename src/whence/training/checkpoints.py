@@ -57,7 +57,7 @@ class Checkpoints(ABC):
 @final
 @dataclass(frozen=True, eq=False)
 class InMemory(Checkpoints):
-    """States that live as long as the run."""
+    """States in memory, freed with the run."""
 
     _states: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm import tqdm
 
 from whence.errors import Diverged, InvalidInput
+from whence.progress import Bar, progress
 from whence.training.optimizers import Update, clip
 from whence.training.program import Program, counted
 from whence.training.recipe import Recipe
@@ -78,7 +77,7 @@ def stack_size(run: Steps) -> int:
     return _STACK
 
 
-def replay_alone(run: Steps, weights: Tensor, bar: tqdm[Any]) -> tuple[Tensor, Tensor]:
+def replay_alone(run: Steps, weights: Tensor, bar: Bar) -> tuple[Tensor, Tensor]:
     """Return θ [1, p] of the training with weights [1, n], and its last loss [1]."""
     program, update, limit = run.program, run.update, run.recipe.clip_norm
     state = update.start(program.parameters())
@@ -97,7 +96,7 @@ def replay_alone(run: Steps, weights: Tensor, bar: tqdm[Any]) -> tuple[Tensor, T
     return state[:1], loss.reshape(1)
 
 
-def replay_stack(run: Steps, weights: Tensor, bar: tqdm[Any]) -> tuple[Tensor, Tensor]:
+def replay_stack(run: Steps, weights: Tensor, bar: Bar) -> tuple[Tensor, Tensor]:
     """Return θ [k, p] of the trainings with weights [k, n], as one stack, and last losses [k]."""
     state = run.update.start(run.program.parameters().expand(len(weights), -1))
     for step, (batch, rate) in enumerate(zip(run.batches, run.rates, strict=True)):
@@ -152,7 +151,7 @@ def retrain(run: Steps, weights: Tensor, *, together: int | None = None) -> Tens
     if together < 1:
         raise InvalidInput(f"Expected together >= 1. Got {together}.")
     done = [run.program.parameters().new_empty(0, len(run.program.parameters()))]
-    with tqdm(total=len(weights) * run.steps, desc="retraining", disable=None) as bar:
+    with progress(total=len(weights) * run.steps, desc="retraining") as bar:
         for chunk in torch.split(weights, together):
             replay = replay_alone if together == 1 else replay_stack
             params, losses = replay(run, chunk, bar)

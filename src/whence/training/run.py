@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from whence.errors import InvalidInput, NotDeterministic
 from whence.network.examples import ModuleExamples
@@ -29,6 +28,7 @@ from whence.network.transformers import Logits
 from whence.objective.losses import Loss
 from whence.objective.measures import OutputFunction
 from whence.objective.trained import Data, Examples, Trained
+from whence.progress import progress
 from whence.result import Card, Result
 from whence.storage import digest
 from whence.training.checkpoints import Checkpoints, InMemory, open_directory
@@ -81,17 +81,17 @@ class Run(Result, Steps, Trained):
         return Card(title=f"{title}{len(self.losses):,} steps", facts=loss)
 
     @property
-    def train(self) -> ModuleExamples:  # type: ignore[override]
+    def train(self) -> ModuleExamples:
         """The training examples."""
         return self.program.train
 
     @property
-    def loss(self) -> Loss:  # type: ignore[override]
+    def loss(self) -> Loss:
         """The loss ℓ of one example."""
         return self.program.loss
 
     @property
-    def trained_loss(self) -> Loss:  # type: ignore[override]
+    def trained_loss(self) -> Loss:
         """The loss ℓ as it was minimized: the same."""
         return self.program.loss
 
@@ -326,7 +326,7 @@ def _complete(run: Run, initial: Tensor) -> tuple[Tensor, Tensor]:
     stored = [0, *(stop for _, stop in run.segments())]
     with (
         run.checkpoints.writing(stored),
-        tqdm(total=run.steps, desc="training", disable=None) as bar,
+        progress(total=run.steps, desc="training") as bar,
     ):
         if not run.checkpoints.has(0):
             run.checkpoints.write(0, initial, initial.new_empty(0))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from whence.objective.loss import Loss
 from whence.objective.trained import Data, Examples, Trained
-from whence.preprocessing.rows import take
+from whence.rows import take
 from whence.trees.forest import Forest
 from whence.trees.form import BoostedTrees
 
@@ -77,7 +77,7 @@ class TreeModel(Trained):
     jumps: bool = True
 
     @property
-    def trained_loss(self) -> Loss:  # type: ignore[override]
+    def trained_loss(self) -> Loss:
         """The same loss."""
         return self.loss
 
@@ -98,14 +98,13 @@ class TreeModel(Trained):
         chosen = self.weights if weights is None else weights
         return self.fit(chosen.double().numpy())
 
-    def refit_edited(self, index: int, new: TreeExamples) -> TreeModel:
-        """Return the model that the estimator's own fit gives with a training row replaced.
-
-        Args:
-            index: Position of the row that goes.
-            new: The row that comes, one, with the same weight.
-        """
-        return self.fit_edited(index, new, self.weights.double().numpy())
+    def refit_edited(self, where: NDArray[np.intp], new: Examples) -> TreeModel:
+        """Return the model that the estimator's own fit gives with training rows replaced."""
+        changed = self
+        for place, index in enumerate(where.tolist()):
+            row = changed.encode(new.subset(np.array([place])))
+            changed = changed.fit_edited(index, row, changed.weights.double().numpy())
+        return changed
 
 
 @final

@@ -1,4 +1,4 @@
-"""Examples that occur more than once, and cells that are missing: what a reader should notice."""
+"""Notices about duplicate examples and missing cells."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_leaves
 
 from whence.objective.trained import Examples, Trained
 from whence.pages import Status
-from whence.views.columns import column_name, is_sparse, is_table
+from whence.rows import is_sparse
+from whence.views.columns import column_name, is_table
 from whence.views.sequences import is_sequence
 
 _NAMED = 5  # names that a sentence lists

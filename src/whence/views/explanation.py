@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -267,21 +267,16 @@ def _items(
         columns = columns_of([query.inputs, shown.inputs], importance)
         if importance is None:
             attributions = [None] * len(where)
-    options: dict[str, Any] = {
-        "image_shape": display.image_shape,
-        "columns": columns,
-        "decode": display.decode,
-    }
-    shown_query = item_of(trained, query, 0, title="The query", labeled=parts.labeled, **options)
+    item = partial(
+        item_of,
+        trained,
+        image_shape=display.image_shape,
+        columns=columns,
+        decode=display.decode,
+    )
+    shown_query = item(query, 0, title="The query", labeled=parts.labeled)
     items = [
-        item_of(
-            trained,
-            shown,
-            index,
-            title=f"Training example {name}",
-            attribution=attributions[index],
-            **options,
-        )
+        item(shown, index, title=f"Training example {name}", attribution=attributions[index])
         for index, name in enumerate(shown.ids)
     ]
     if display.texts is not None:
@@ -303,8 +298,10 @@ def _input_attributions(parts: Explained, where: NDArray[np.intp]) -> Sequence[F
     if pieces_of(trained.train, 0, None):
         if not is_sequence(trained) or not isinstance(parts.method, Influence):
             return nothing  # tokens are discrete, and one answer has no parts
-        options = {"solver": parts.method.solver, "damping": parts.method.damping}
-        return parts_of(trained, query, where, measure=parts.measure, **options)  # type: ignore[arg-type]
+        solver, damping = parts.method.solver, parts.method.damping
+        return parts_of(
+            trained, query, where, measure=parts.measure, solver=solver, damping=damping
+        )
     if images_of(query) is None and not is_table(query.inputs):
         return nothing
     quantity = measure_of(trained.loss, parts.measure)

@@ -1,0 +1,158 @@
+"""A measure of a whole set of queries, through what a method says of each query's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whence.objective.loss import Loss, measure_of
+from whence.objective.measures import Measure, OutputFunction
+from whence.objective.sets.measure import Along, SetMeasure
+from whence.objective.sets.measures import set_measure_of
+from whence.objective.trained import Examples, Trained
+
+_T = TypeVar("_T")
+
+MeasureLike = str | Measure | OutputFunction | SetMeasure  # what users pass as `measure=`
+
+# What a method or a change of the data does to each query's measure, [q, k], with what it measured.
+Effects = Callable[[Examples, Measure], tuple[Tensor, _T]]
+
+
+def asked_of_set(trained: Trained, queries: Examples, measure: object) -> SetMeasure | None:
+    """Return the measure of a set that a user asks for, or `None` where it is of each query.
+
+    Args:
+        trained: The model.
+        queries: The queries.
+        measure: As users pass it.
+    """
+    return set_measure_of(measure, lambda: (trained.outputs(queries), queries.targets))
+
+
+def through_derivative(
+    outputs: Tensor, queries: Examples, measure: SetMeasure, loss: Loss, effects: Effects[_T]
+) -> tuple[Tensor, _T]:
+    """Return the change of a smooth measure, to first order: Σ_q ⟨∂M/∂f_q, δf_q⟩.
+
+    Args:
+        outputs: f of the queries, [q, c].
+        queries: The q queries.
+        measure: M.
+        loss: The loss of the model.
+        effects: The changes of linear measures of each query, [q, k] or summed, [1, k].
+
+    Returns:
+        Changes, [1, k], and what came with the effects.
+    """
+    slopes = measure.gradient(outputs, queries.targets, loss)
+    values, found = effects(queries.relabeled(slopes), Along())
+    return values.sum(0, keepdim=True), found
+
+
+def through_outputs(
+    outputs: Tensor, queries: Examples, measure: SetMeasure, loss: Loss, effects: Effects[_T]
+) -> tuple[Tensor, _T]:
+    """Return the change of a measure, evaluated at the predicted outputs.
+
+    Args:
+        outputs: f of the queries, [q, c].
+        queries: The q queries.
+        measure: M.
+        loss: The loss of the model.
+        effects: The changes of linear measures of each query, [q c, k].
+
+    Returns:
+        Changes, [1, k], and what came with the effects.
+    """
+    each, directions = one_by_one(outputs, queries)
+    changes, found = effects(each.relabeled(directions), Along())
+    by = changes.reshape(*outputs.shape, -1).to(outputs)
+    return measure.changes(outputs, by, queries.targets, loss).unsqueeze(0), found
+
+
+def one_by_one(outputs: Tensor, queries: Examples) -> tuple[Examples, Tensor]:
+    """Return each query once per output, and the unit vectors that name the outputs.
+
+    Args:
+        outputs: f, [q, c], or [q, t, c] for sequences.
+        queries: The q queries.
+
+    Returns:
+        The queries, [q c], and directions [q c, c].
+    """
+    q, count = len(outputs), outputs[0].numel()
+    eye = torch.eye(count, dtype=outputs.dtype, device=outputs.device)
+    directions = eye.reshape(count, *outputs.shape[1:]).repeat(q, *[1] * (outputs.ndim - 1))
+    if count == 1:
+        return queries, directions
+    return queries.subset(np.repeat(np.arange(q), count)), directions
+
+
+def change_of(
+    trained: Trained,
+    queries: Examples,
+    measure: MeasureLike,
+    loss: Loss,
+    effects: Callable[[Examples, Measure], Tensor],
+    *,
+    linear: bool,
+) -> Tensor:
+    """Return what one change of the training data does to the measure of each query, or of all.
+
+    Args:
+        trained: The model.
+        queries: The q queries.
+        measure: As users pass it.
+        loss: The loss that named measures are made of.
+        effects: What the change does to each query's measure, [q].
+        linear: Whether the effects are linear in the derivative of the measure.
+
+    Returns:
+        Changes, [q]; [1] for a measure of all queries.
+    """
+    of_set = asked_of_set(trained, queries, measure)
+    if of_set is not None or isinstance(measure, str):
+        check_targets(trained, queries)
+    if of_set is None:
+        return effects(queries, measure_of(loss, measure))
+    way = through_derivative if linear and of_set.smooth else through_outputs
+    values, _ = way(
+        trained.outputs(queries),
+        queries,
+        of_set,
+        loss,
+        lambda some, m: (effects(some, m).unsqueeze(1), None),
+    )
+    return values[0]
+
+
+def values_of(trained: Trained, queries: Examples, measure: MeasureLike, loss: Loss) -> Tensor:
+    """Return the measure of each query, [q], or of all of them, [1], under a model.
+
+    Args:
+        trained: The model.
+        queries: The q queries.
+        measure: As users pass it.
+        loss: The loss that named measures are made of.
+    """
+    outputs = trained.outputs(queries)
+    of_set = asked_of_set(trained, queries, measure)
+    if of_set is None:
+        return measure_of(loss, measure)(outputs, queries.targets)
+    return of_set.finite(outputs, queries.targets, loss).reshape(1)
+
+
+def check_targets(trained: Trained, queries: Examples) -> None:
+    """Raise `InvalidInput` unless the queries' targets fit the loss; one row of outputs tells.
+
+    Args:
+        trained: The model.
+        queries: The queries.
+    """
+    one = trained.outputs(queries.subset(np.arange(1)))
+    trained.loss.check_targets(one.expand(len(queries), *one.shape[1:]), queries.targets)
