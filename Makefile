@@ -1,5 +1,6 @@
 # `make` alone lists the targets. Each works on a machine that has Python >= 3.10 and make.
 PYTHON ?= python3
+MINUTES ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -7,7 +8,7 @@ STAMP := $(VENV)/.installed
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow crash lint types stub reference docs bench paper clean
+.PHONY: help install demo test test-slow crash fuzz compat release evidence lint types stub reference docs bench paper clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +33,18 @@ test-slow: $(STAMP) ## Run the slow tests too.
 
 crash: $(STAMP) ## Stop everything that writes at 1,000 random points; the counts go into the documentation.
 	$(BIN)/python -m tests.crash --page docs/explanation/reliability.md
+
+fuzz: $(STAMP) ## Pass wrong values to every public function, for MINUTES (60), every failure printed once.
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+
+compat: $(STAMP) ## Run models of each kind with the oldest and newest packages of each Python.
+	$(BIN)/python -m release.compat
+
+release: lint types test docs evidence ## Do all of a release but the upload.
+	$(BIN)/python -m release
+
+evidence: $(STAMP) ## Write docs/explanation/evidence.md: every claim with the command that proves it.
+	$(BIN)/python -m release.evidence
 
 lint: $(STAMP) ## Check style and layers.
 	$(BIN)/ruff check .

@@ -19,13 +19,14 @@ import griffe
 import whence
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
+EXAMPLES = FOLDER.parent / "examples.md"
 
 # What a reader wants to do, and the names that do it; a public name in no line comes last.
 TASKS: dict[str, str] = {
     "Hand over a model": "from_sklearn from_torch from_transformers from_frozen "
     "from_statsmodels from_lifelines Trained Examples",
     "Explain a prediction": "explain applications.explanation.Explanation report explore influence "
-    "influence_by_token methods.tokens.TokenScores compare_influence "
+    "influence_by_token methods.tokens.TokenScores report_evaluation compare_influence "
     "applications.comparison.Comparison",
     "Read scores": "Scores scores.Ranking Diagnostics average self_influence "
     "influence_on_parameters",
@@ -34,7 +35,7 @@ TASKS: dict[str, str] = {
     "Measure a set of queries": "measures.SetMeasure measures.OfSet measures.Mean "
     "measures.Accuracy measures.AUROC measures.DemographicParity measures.EqualOpportunity "
     "measures.Calibration measures.WorstGroup measures.CohensD",
-    "Keep an index on disk": "Index index.hits.Hits index.hits.Info index.hits.Verification",
+    "Keep an index on disk": "Index select index.hits.Hits index.hits.Info index.hits.Verification",
     "Clean data": "find_label_errors applications.label_errors.LabelErrors domain_mismatch "
     "applications.domain_mismatch.DomainMismatch",
     "Check by retraining": "leave_one_out retrain evaluation.Agreement evaluate stability "
@@ -45,7 +46,8 @@ TASKS: dict[str, str] = {
     "Attack": "attacks.attack attacks.strongest attacks.resume attacks.as_predicted attacks.Attack",
     "Choose a method": "Method Attribution Influence Boosting BoostIn LeafKernel ForestWeights "
     "DataOOB LeaveOneOut Retrained KNNShapley TracIn tracin Projected projected Representer "
-    "representer Metagradient metagradient Unrolled unrolled",
+    "representer Metagradient metagradient Unrolled unrolled BM25 TfIdfCosine HiddenCosine "
+    "Semivalue",
     "Record a training": "train Recipe training.run.Run metasmoothness "
     "training.metasmoothness.Metasmoothness",
     "Choose a solver": "Cholesky CG EKFAC KFAC LiSSA linalg.Nystrom linalg.Arnoldi linalg.Direct "
@@ -89,6 +91,19 @@ def pages() -> dict[Path, str]:
     return found
 
 
+def with_examples(text: str) -> str:
+    """Return the page of examples with the code of each, and what it prints, as they are now."""
+
+    def shown(found: re.Match[str]) -> str:
+        path = FOLDER.parent.parent / found[1]
+        code = path.read_text(encoding="utf-8").rstrip()
+        printed = path.with_suffix(".txt").read_text(encoding="utf-8").rstrip()
+        return f"`{found[1]}`\n\n```py\n{code}\n```\n\n```text\n{printed}\n```"
+
+    block = r"`(examples/\w+\.py)`\n\n```py\n.*?\n```\n\n```text\n.*?\n```"
+    return re.sub(block, shown, text, flags=re.DOTALL)
+
+
 def errors() -> list[type]:
     """Return the errors and warnings of the library."""
     values = vars(importlib.import_module("whence.errors")).values()
@@ -112,7 +127,7 @@ def thing(name: str) -> Any:
 def short(name: str) -> str:
     """Return what a reader calls it."""
     head, _, last = name.rpartition(".")
-    return name if head in ("", "plot", "attacks", "evaluation", "linalg") else last
+    return name if head in ("", *whence._MODULES) else last
 
 
 def stem(name: str) -> str:
@@ -225,6 +240,7 @@ def main() -> None:
             path.unlink()
     for path, text in found.items():
         path.write_text(text, encoding="utf-8")
+    EXAMPLES.write_text(with_examples(EXAMPLES.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def search(site: Path) -> Any:
         ("CatBoost", "coming-from/"),
         ("XGBoost", "coming-from/"),
         ("TF-IDF", "how-to/texts/"),
-        ("fairness", "how-to/fairness/"),
+        ("fairness", "how-to/measures/"),
         ("cleanlab", "coming-from/"),
         ("installation", "installation/"),
         ("explain", "reference/api/explain/"),

@@ -183,7 +183,7 @@ _TOO_LONG = {
     "CG from EKFAC, 10 steps": "a product with all columns takes minutes",
     "exact inverse": "the matrix is too large to be formed",
     "EKFAC, mean of 10 trainings": "ten trainings take many minutes",
-    "metagradient": "the walk back takes four passes per query and step: hours",
+    "metagradient": "the backward pass takes four passes per query and step: hours",
 }
 
 CASES = {

@@ -12,6 +12,7 @@ from importlib import import_module
 from whence.version import __version__
 
 _NAMES = {
+    "BM25": "whence.methods.lexical",
     "CG": "whence.linalg.cg",
     "EKFAC": "whence.curvature.kronecker",
     "KNNShapley": "whence.methods.knn_shapley",
@@ -25,6 +26,7 @@ _NAMES = {
     "Diagnostics": "whence.scores",
     "ForestWeights": "whence.methods.forest",
     "Examples": "whence.objective.trained",
+    "HiddenCosine": "whence.methods.hidden",
     "Index": "whence.index.index",
     "Influence": "whence.methods.influence",
     "LeafKernel": "whence.methods.leaf_kernel",
@@ -38,9 +40,11 @@ _NAMES = {
     "Representer": "whence.methods.representer",
     "Retrained": "whence.methods.ensemble",
     "Scores": "whence.scores",
+    "Semivalue": "whence.methods.semivalues",
     "SmoothHinge": "whence.objective.losses",
     "SquaredError": "whence.objective.losses",
     "SquaredHinge": "whence.objective.losses",
+    "TfIdfCosine": "whence.methods.lexical",
     "TracIn": "whence.methods.tracin",
     "Trained": "whence.objective.trained",
     "Tweedie": "whence.objective.losses",
@@ -72,8 +76,10 @@ _NAMES = {
     "projected": "whence.methods.projected",
     "removal_curve": "whence.applications.removals",
     "report": "whence.applications.report",
+    "report_evaluation": "whence.applications.evaluate",
     "representer": "whence.methods.representer",
     "retrain": "whence.training.replay",
+    "select": "whence.index.selection",
     "self_influence": "whence.methods.influence",
     "spectrum": "whence.applications.diagnose",
     "stability": "whence.applications.stability",

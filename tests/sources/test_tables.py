@@ -8,13 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
-from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
 import whence
-from whence.errors import InvalidInput
-from whence.sources.reading import free_text
-from whence.sources.tables import default_model, fit_table, read_table
+from whence.sources.models import default_model, fit_table
+from whence.sources.tables import free_text, read_table
 
 
 def test_derivatives_in_the_users_columns_despite_missing_values(tmp_path: Path) -> None:
@@ -92,73 +90,3 @@ def test_a_list_of_names_is_not_free_text() -> None:
     names = [f"{i} Main Street" for i in range(30)]
     repeated = ["one of the few answers that people give"] * 30
     assert free_text(pd.DataFrame({"a": names, "b": repeated, "c": range(30)})) == []
-
-
-def test_labels_that_look_missing_are_labels(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=60)
-    y = np.where(x > 0.3, "None", np.where(x < -0.3, "NA", "some"))
-    pd.DataFrame({"x": x, "y": y}).to_csv(tmp_path / "a.csv", index=False)
-    table = read_table(tmp_path / "a.csv", "y")
-    assert len(table.X) == 60
-    assert set(table.y) == {"None", "NA", "some"}
-    assert "The target's values NA, None are read as words, not as missing." in table.notes
-    y[3] = ""
-    pd.DataFrame({"x": x, "y": y}).to_csv(tmp_path / "b.csv", index=False)
-    assert 3 not in read_table(tmp_path / "b.csv", "y").X.index
-    numbers = pd.DataFrame({"x": x, "y": np.where(x > 1, np.nan, x)})
-    numbers.to_csv(tmp_path / "c.csv", index=False, na_rep="NA")
-    assert len(read_table(tmp_path / "c.csv", "y").X) == int((x <= 1).sum())
-
-
-def test_a_copy_of_the_target_is_no_feature(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"a": rng.normal(size=40)})
-    frame["y"] = np.where(frame["a"] + rng.normal(size=40) > 0, "yes", "no")
-    frame["outcome"] = frame["y"]
-    frame.to_csv(tmp_path / "copy.csv", index=False)
-    (tmp_path / "twice.csv").write_text(
-        "a,y,y\n" + "".join(f"{a},{y},{y}\n" for a, y in zip(frame.a, frame.y, strict=True))
-    )
-    for name, copy in (("copy", "outcome"), ("twice", "y.1")):
-        table = read_table(tmp_path / f"{name}.csv", "y")
-        assert list(table.X.columns) == ["a"]
-        assert f"Columns that repeat the target were left out: {copy}." in table.notes
-
-
-def test_the_task_can_be_named_and_names_of_rows_are_no_labels(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"a": rng.normal(size=60), "stars": rng.integers(1, 6, 60)})
-    frame["id"] = [f"row {i}" for i in range(60)]
-    frame.to_csv(tmp_path / "t.csv", index=False)
-    file = tmp_path / "t.csv"
-    assert read_table(file, "stars").classification
-    numbers = read_table(file, "stars", task="numbers")
-    assert fit_table(numbers).objective.classes == ()
-    with pytest.raises(InvalidInput, match="Expected labels that repeat. Got 60 different"):
-        read_table(file, "id")
-    with pytest.raises(InvalidInput, match="Expected a target of numbers"):
-        read_table(file, "id", task="numbers")
-    with pytest.raises(InvalidInput, match="Expected labels that repeat"):
-        read_table(file, "a", task="labels")
-
-
-def test_a_model_sees_the_columns_that_it_was_fitted_on(tmp_path: Path) -> None:
-    """True and False, an unnamed first column, one value throughout: as the file has them."""
-    rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"a": rng.normal(size=50), "flag": rng.random(50) > 0.5, "same": 1.0})
-    frame["y"] = (frame["a"] + frame["flag"] > 0.5).astype(int)
-    frame.to_csv(tmp_path / "t.csv")
-    read = pd.read_csv(tmp_path / "t.csv")
-    for columns in (["Unnamed: 0", "a", "flag", "same"], ["flag", "a"]):
-        model = LogisticRegression(tol=1e-10, max_iter=10_000).fit(read[columns], read["y"])
-        table = read_table(tmp_path / "t.csv", "y", model=model)
-        fitted = fit_table(table, model=model)
-        query = fitted.query([3, 7])
-        outputs = fitted.objective.outputs(fitted.objective.examples(query)).numpy()[:, 0]
-        own = model.decision_function(read.loc[[3, 7], columns])
-        np.testing.assert_allclose(outputs, own, rtol=1e-10)
-    read.drop(columns=["flag", "same"]).to_csv(tmp_path / "less.csv", index=False)
-    model = LogisticRegression(max_iter=10_000).fit(read[["a", "flag", "same"]], read["y"])
-    with pytest.raises(InvalidInput, match="without flag, same"):
-        read_table(tmp_path / "less.csv", "y", model=model)

@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.adapters.answered import Answered
-from whence.adapters.answers import answer_of
+from whence.adapters.answers import Answer, answer_of
 from whence.adapters.refitting import Refitting, seed_note, template_of
 from whence.adapters.rows import encoded, labels_of
 from whence.adapters.usable import check_predicts
+from whence.checked import said
 from whence.errors import warn_user
 from whence.objective.cache import first_time
 from whence.objective.trained import Trained
 from whence.rows import column_names
-from whence.workers import map_shards
+from whence.workers import Backend, map_shards
 
 Floats = NDArray[np.float64]
 
@@ -32,11 +33,13 @@ class Estimator(Answered):
 
     Args:
         refitting: How it is fitted again.
-        workers: Processes that fit it again at a time.
+        workers: Processes, or tasks of Ray, that fit it again at a time.
+        backend: "process" or "ray".
     """
 
     refitting: Refitting
     workers: int = 1
+    backend: Backend = "process"
 
     def identity(self) -> tuple[Tensor | str, ...]:
         """Return the estimator's settings."""
@@ -46,7 +49,8 @@ class Estimator(Answered):
         """Return log-probabilities, decision values or predictions, [b, c]."""
         if not len(examples):  # which few libraries predict
             return self.outputs(self.train.subset(np.arange(1)))[:0]
-        return torch.from_numpy(self.answer.outputs(self.fitted, examples.inputs))
+        with said("rows that the estimator can predict"):
+            return torch.from_numpy(self.answer.outputs(self.fitted, examples.inputs))
 
     def refit(self, weights: Tensor | None = None) -> Estimator:
         """Return the estimator's own fit on the rows with weight."""
@@ -56,12 +60,13 @@ class Estimator(Answered):
     @property
     def together(self) -> int:
         """As many as keep all workers busy."""
-        return 1 if self.workers == 1 else 8 * self.workers
+        return 1 if self.workers == 1 and self.backend == "process" else 8 * self.workers
 
     def refits(self, weights: Tensor) -> Iterator[Trained]:
         """Yield the estimator's own fits for each row of weights [k, n], by several workers."""
         rows = [row.double().numpy() for row in weights]
-        fits = map_shards(self.refitting, rows, workers=min(self.workers, len(rows)))
+        workers = min(self.workers, len(rows))
+        fits = map_shards(self.refitting, rows, workers=workers, backend=self.backend)
         for row, fit in zip(weights, fits, strict=True):
             yield self._fitted(row, fit)
 
@@ -83,7 +88,9 @@ def anything(
     sample_weight: Floats | None = None,
     *,
     workers: int = 1,
+    backend: Backend = "process",
     notes: tuple[str, ...] = (),
+    answer: Answer | None = None,
 ) -> Estimator:
     """Return any fitted estimator with its data as a model without derivatives.
 
@@ -92,8 +99,10 @@ def anything(
         X: The rows it was fitted on, [n, d].
         y: The targets it was fitted on, [n] or [n, k].
         sample_weight: The sample weights it was fitted with, or `None`.
-        workers: Processes that fit it again at a time.
+        workers: Processes, or tasks of Ray, that fit it again at a time.
+        backend: "process" or "ray".
         notes: What a reader must know besides, a sentence each.
+        answer: How its predictions are read; found by what it predicts if `None`.
 
     Returns:
         The model.
@@ -105,7 +114,7 @@ def anything(
     check_predicts(estimator)
     names = column_names(X)
     labels = labels_of(y)
-    answer = answer_of(estimator, labels)
+    answer = answer_of(estimator, labels) if answer is None else answer
     train = encoded((X, labels), _width(X), names, answer.targets)
     n = len(train)
     weights = np.ones(n) if sample_weight is None else sample_weight
@@ -125,6 +134,7 @@ def anything(
         weights=torch.from_numpy(weights),
         names=names,
         workers=workers,
+        backend=backend,
         notes=tuple(every),
     )
 

@@ -16,16 +16,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from whence.adapters.sklearn import linear_objective
+from whence.checked import array, checked, shown
 from whence.errors import InvalidInput
 from whence.linear.features import Features
 from whence.linear.objective import InputMap, LinearExamples, LinearObjective, LinearStatistics
 from whence.network.checks import check_repeatable, refuse_random_modules
+from whence.objective.arrays import shared
 from whence.objective.measures import Measure
 from whence.tiles import tiles
 
 Floats = NDArray[np.float64]
 
 
+@checked
 def from_frozen(
     extractor: nn.Module,
     estimator: Any,
@@ -241,7 +244,10 @@ class _Frozen:
 
     def checked(self, inputs: Any) -> Tensor:
         """Return inputs as finite floating-point numbers in the network's dtype."""
-        tensor = torch.as_tensor(inputs if isinstance(inputs, Tensor) else np.asarray(inputs))
+        given = array("inputs", inputs)
+        if given.dtype.kind not in "biuf" or given.ndim == 0:
+            raise InvalidInput(f"Expected inputs as an array of numbers. Got {shown(inputs)}.")
+        tensor = shared(given)
         if not tensor.is_floating_point():
             raise InvalidInput(
                 f"Expected floating-point inputs. Got {tensor.dtype}. Scale the pixels as the "
@@ -294,10 +300,11 @@ class FrozenMap(InputMap):
                 f"Expected a pair (inputs, y). Got {type(data).__name__}. Pass queries as a pair."
             )
         inputs, y = data
-        if np.ndim(y) == 0:
-            inputs, y = inputs[None], np.asarray([y])
-        checked = self.frozen.checked(inputs)
-        encoded = self.top.encode((self.frozen.features(checked), np.asarray(y)))
+        labels, given = array("targets", y), array("inputs", inputs)
+        if labels.ndim == 0:
+            given, labels = given[None], labels[None]
+        checked = self.frozen.checked(given)
+        encoded = self.top.encode((self.frozen.features(checked), labels))
         return replace(encoded, inputs=checked, encoded_by=self)
 
     def features_of(self, inputs: Any) -> Features:

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from whence.adapters.answered import Answered
 from whence.adapters.answers import Classes, Numbers, answer_of, one_of_two
-from whence.adapters.rows import encoded, labels_of
+from whence.adapters.rows import RowExamples, encoded, labels_of
+from whence.adapters.tabular import as_floats
 from whence.errors import InvalidInput
-from whence.objective.trained import Examples
+from whence.objective.trained import Data, Examples
 from whence.rows import column_names
 
 Floats = NDArray[np.float64]
@@ -68,6 +69,12 @@ class Neighbors(Answered):
     def k(self) -> int:
         """How many neighbors vote."""
         return int(self.fitted.n_neighbors)
+
+    def examples(self, data: Data) -> RowExamples:
+        """Check and encode (X, y): one row or many."""
+        rows = super().examples(data)
+        _check_finite(self.fitted, rows.inputs)
+        return rows
 
     def outputs(self, examples: Examples) -> Tensor:
         """Return log odds, log-probabilities or numbers, [b, c]."""
@@ -165,6 +172,12 @@ class Neighbors(Answered):
         return np.asarray(votes / votes.sum(1, keepdims=True))
 
 
+def _check_finite(estimator: Any, rows: Any) -> None:
+    """Raise for rows with what is no finite number, unless the metric knows missing values."""
+    if estimator.effective_metric_ != "nan_euclidean":
+        as_floats(rows)
+
+
 def neighbors(
     estimator: Any, X: Any, y: Any, sample_weight: NDArray[np.float64] | None
 ) -> Neighbors | None:
@@ -187,6 +200,7 @@ def neighbors(
         return None
     names = column_names(X)
     train = encoded((X, labels), estimator.n_features_in_, names, answer.targets)
+    _check_finite(estimator, train.inputs)
     targets = train.targets.numpy()
     if isinstance(answer, Classes):
         values = np.eye(len(answer.labels))[targets.astype(np.intp)]

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.adapters.tabular import as_rows
+from whence.checked import labels as checked_labels
 from whence.errors import InvalidInput
 from whence.objective.trained import Data, Examples
 from whence.rows import take
@@ -85,5 +85,5 @@ def labels_of(y: Any) -> NDArray[Any]:
     Args:
         y: As a user passes them.
     """
-    labels = np.asarray(y.to_numpy() if isinstance(y, pd.Series | pd.DataFrame) else y)
+    labels = checked_labels("targets", y)
     return labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels

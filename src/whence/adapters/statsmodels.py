@@ -22,13 +22,14 @@ from whence.adapters.weights import Weights
 from whence.errors import UnsupportedModel
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError, Tweedie
 from whence.objective.trained import Trained
+from whence.workers import Backend
 
 Floats = NDArray[np.float64]
 
 _HELD = ("missing_idx", "formula", "model_spec", "design_info", "offset", "exposure")
 
 
-def from_statsmodels(results: Any, *, workers: int = 1) -> Trained:
+def from_statsmodels(results: Any, *, workers: int = 1, backend: Backend = "process") -> Trained:
     r"""Return a fitted model of statsmodels, with the data it holds, as a model that methods score.
 
     OLS, WLS, Logit, MNLogit, Poisson and GLM (normal, binomial, Poisson, gamma and Tweedie families
@@ -46,6 +47,7 @@ def from_statsmodels(results: Any, *, workers: int = 1) -> Trained:
     Args:
         results: What `fit()` returned.
         workers: Processes that fit it again at a time, where it is known by its predictions alone.
+        backend: "process" for this machine, "ray" for tasks of a Ray cluster.
 
     Returns:
         The model: an `Objective` for those named first.
@@ -81,7 +83,8 @@ def from_statsmodels(results: Any, *, workers: int = 1) -> Trained:
     read_as = None if read is None else read(results, model)
     if read_as is None:
         note = f"{type(model).__name__} is known by its predictions alone."
-        return anything(*_again(results, model, design), workers=workers, notes=(note,))
+        again = _again(results, model, design)
+        return anything(*again, workers=workers, backend=backend, notes=(note,))
     return objective_of(_fitted(model, design, read_as).noted())
 
 

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from whence.adapters.kernel import RowSpace, dense
 from whence.adapters.pullback import Pullback
-from whence.errors import InvalidInput, WhenceError
+from whence.checked import array, said
+from whence.checked import labels as checked_labels
+from whence.errors import InvalidInput
 from whence.linear.features import DenseFeatures, Features, SparseFeatures
 from whence.linear.objective import InputMap, LinearExamples
 from whence.objective.arrays import first_not_finite, shared
@@ -78,7 +80,7 @@ class TabularMap(InputMap):
         self, rows: Any, ids: NDArray[Any], y: Any, features: Features
     ) -> LinearExamples:
         """Encode checked rows, whose features are known, with their targets."""
-        labels = np.asarray(y.to_numpy() if isinstance(y, (pd.Series, pd.DataFrame)) else y)
+        labels = checked_labels("targets", y)
         labels = labels.reshape(1, *labels.shape) if labels.ndim == 0 else labels
         if len(labels) != rows.shape[0]:
             raise InvalidInput(
@@ -96,14 +98,8 @@ class TabularMap(InputMap):
         """Return the rows after the pipeline's transformers, as checked floats."""
         if self.transform is None:
             return as_floats(rows)
-        try:
+        with said("rows that the pipeline's own steps can transform"):
             return as_floats(self.transform(rows))
-        except WhenceError:
-            raise
-        except ValueError as error:
-            raise InvalidInput(
-                f"Expected rows that the pipeline's own steps can transform. Got: {error}"
-            ) from error
 
     def features(self, matrix: Any) -> Features:
         """Return the features of transformed rows."""
@@ -185,7 +181,7 @@ def as_rows(x: Any, width: int | None, names: tuple[str, ...] | None) -> tuple[A
     elif is_sparse(x):
         x = x.tocsr()
     else:
-        x = np.asarray(x)
+        x = array("rows", x)
         x = x.reshape(1, -1) if x.ndim == 1 else x
         if x.ndim != 2:
             raise InvalidInput(f"Expected rows and columns. Got an array of shape {x.shape}.")

@@ -26,6 +26,8 @@ from whence.applications.poisoning import (
     strongest,
     training_of,
 )
+from whence.checked import checked
+from whence.checked import positions as checked_positions
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
 from whence.linear.objective import LinearObjective
@@ -154,6 +156,7 @@ class Attack(Result):
         )
 
 
+@checked
 def attack(
     objective: Objective,
     queries: Data,
@@ -237,7 +240,7 @@ def attack(
         where = (
             strongest(clean, queries, n_images, method=method)
             if positions is None
-            else np.atleast_1d(np.asarray(positions, dtype=np.intp))
+            else checked_positions("positions", positions, len(objective.weights))
         )
         moving = inputs_of(clean)[torch.as_tensor(where)].clone()
         current, losses = clean, (mean_loss(clean, encoded),)
@@ -275,6 +278,7 @@ def attack(
     )
 
 
+@checked
 def resume(
     objective: Objective,
     queries: Data,
@@ -342,6 +346,7 @@ def resume(
     )
 
 
+@checked
 def as_predicted(objective: Objective, queries: Any) -> Any:
     """Return queries labeled by what the model says of them: raising that loss turns what it says.
 

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
 from whence.methods.changes import group_effect
@@ -172,6 +173,7 @@ class DomainMismatch(Result):
         return write(page, path)
 
 
+@checked
 def domain_mismatch(
     objective: Trained,
     queries: Data,

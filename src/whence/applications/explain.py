@@ -6,6 +6,7 @@ import numpy as np
 
 from whence.applications.explanation import Explanation, candidates, shown_by
 from whence.applications.queries import Inputs, encoded
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
 from whence.methods.choose import chosen, reason_of
@@ -16,6 +17,7 @@ from whence.objective.trained import Data, Trained
 from whence.views.quantity import default_measure
 
 
+@checked
 def explain(
     trained: Trained,
     query: Data | Inputs,

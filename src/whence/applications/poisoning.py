@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import UnsupportedModel
 from whence.fitting.newton import newton
 from whence.linalg.cg import CG
@@ -153,6 +154,7 @@ def training_of(objective: Objective, retrain: Retrain | None) -> Training:
     )
 
 
+@checked
 def strongest(
     objective: Objective, queries: Data, m: int, *, method: Method | None = None
 ) -> NDArray[np.intp]:

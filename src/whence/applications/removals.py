@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.evaluation.figure import axes
 from whence.linalg.solver import Solver
@@ -96,6 +97,7 @@ class RemovalCurve(Result):
         return ax
 
 
+@checked
 def removal_curve(
     objective: Trained,
     queries: Data,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from whence.applications.explanation import candidates
 from whence.applications.queries import Inputs, encoded
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
 from whence.methods.choose import chosen
@@ -33,6 +34,7 @@ _SCORES = 2**24  # scores that are held at once: 128 MB of float64
 _PASSES = 10  # over the data, for each example that is refined
 
 
+@checked
 def report(
     trained: Trained,
     queries: Data | Inputs,

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.methods.choose import chosen
 from whence.methods.method import Method
@@ -82,6 +83,7 @@ class Stability(Result):
         return self.card().title
 
 
+@checked
 def stability(
     models: Sequence[Trained],
     queries: Data,

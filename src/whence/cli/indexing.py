@@ -10,7 +10,7 @@ import typer
 
 from whence.cli.answers import print_json, say
 from whence.cli.methods import MethodOption, method_of
-from whence.cli.options import Interrupted, Json, Measure, Row, Rows, possible
+from whence.cli.options import Interrupted, Json, Row, Rows, possible
 from whence.cli.sources import Chosen, EntryOptions, reads
 
 if TYPE_CHECKING:
@@ -24,6 +24,13 @@ app = typer.Typer(
 _KEPT = "The finished shards lie in {}: the same command goes on."
 _OTHERWISE = "Write a function that returns whence.from_sklearn(...) or the like."
 
+Measure = Annotated[
+    Literal["loss", "margin", "probability"],
+    typer.Option(
+        help="Scores are changes of this: of the prediction's loss, its margin, or the probability "
+        "of the label."
+    ),
+]
 Folder = Annotated[
     Path, typer.Option("--index", "-i", help="The folder of the index.", callback=possible)
 ]

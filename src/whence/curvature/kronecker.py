@@ -24,6 +24,7 @@ from typing import final
 import numpy as np
 import torch
 
+from whence.checked import checked
 from whence.curvature.directions import Directions, Fisher
 from whence.curvature.exact import Curvature
 from whence.curvature.factors import (
@@ -160,6 +161,7 @@ class KroneckerSolver(Solver):
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class EKFAC(KroneckerSolver):
     """Invert the Gauss–Newton matrix in its Kronecker eigenbasis, eigenvalues corrected.
@@ -219,6 +221,7 @@ class EKFAC(KroneckerSolver):
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class KFAC(KroneckerSolver):
     """Invert the Gauss–Newton matrix as a Kronecker product per layer.

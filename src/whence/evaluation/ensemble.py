@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.checked import Float, checked, floats
 from whence.errors import CorruptFile, InvalidInput
-from whence.evaluation.arrays import Float, floats
 from whence.evaluation.members import (
     Identity,
     Member,
@@ -77,6 +77,7 @@ class RetrainingEnsemble(Result):
         )
 
 
+@checked
 def retraining_ensemble(
     retrain: Retrain | Together,
     n: int,
@@ -170,6 +171,7 @@ def retraining_ensemble(
     return _assemble(root, identity, subsets, chosen, done)
 
 
+@checked
 def load_ensemble(
     directory: str | os.PathLike[str], *, fingerprint: str | None = None
 ) -> RetrainingEnsemble:

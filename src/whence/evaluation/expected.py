@@ -7,7 +7,7 @@ from typing import final
 
 import numpy as np
 
-from whence.evaluation.arrays import Float
+from whence.checked import Float
 from whence.evaluation.correlation import pearson, slope
 
 

@@ -1,11 +1,12 @@
-"""The axes of a plot: the caller's, or those of a new figure outside pyplot."""
+"""The axes of a plot: the caller's, or those of a new figure."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
 
-from whence.errors import MissingDependency
+from whence.checked import shown
+from whence.errors import InvalidInput, MissingDependency
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +29,8 @@ def axes(ax: Axes | None) -> Axes:
         MissingDependency: If matplotlib is not installed.
     """
     if ax is not None:
+        if not hasattr(ax, "imshow"):
+            raise InvalidInput(f"Expected ax as matplotlib Axes. Got {shown(ax)}.")
         return ax
     try:
         from matplotlib.figure import Figure

@@ -35,7 +35,7 @@ def _content(examples: Examples) -> list[Tensor | str]:
     """Return the content of examples as arrays, the same bits in every run."""
     inputs: Any = getattr(examples, "inputs", None)
     parts: list[Any] = [inputs]
-    if isinstance(inputs, np.ndarray) and inputs.dtype == object:
+    if getattr(getattr(inputs, "dtype", None), "kind", "") in ("O", "S", "U"):
         inputs = pd.DataFrame(inputs)
     if isinstance(inputs, pd.DataFrame):
         parts = [_hashed(inputs)]

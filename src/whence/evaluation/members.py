@@ -18,8 +18,8 @@ from typing import TypeAlias, final
 
 import numpy as np
 
+from whence.checked import Bool, Float
 from whence.errors import CorruptFile, InvalidInput
-from whence.evaluation.arrays import Bool, Float
 from whence.storage import (
     digest,
     make_folder,

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked import Float, checked, floats
 from whence.errors import InvalidInput
-from whence.evaluation.arrays import Float, floats
 from whence.evaluation.curves import BrittlenessCurve, brittleness_curve
 from whence.evaluation.ensemble import Together
 from whence.network.examples import ModuleExamples
@@ -24,6 +24,7 @@ from whence.training.replay import retrain, stack_size
 from whence.training.run import Run
 
 
+@checked
 def top_k_removal(
     run: Run,
     scores: Tensor | NDArray[Any],
@@ -100,6 +101,7 @@ def top_k_removal(
     return brittleness_curve(counts, np.stack(outcomes), confidence=confidence, seed=seed)
 
 
+@checked
 def replays(
     runs: Sequence[Run],
     queries: Data,

@@ -88,7 +88,13 @@ class Best:
 
 
 def scan(
-    folder: Path, manifest: Manifest, queries: Tensor, k: int, removed: NDArray[np.intp]
+    folder: Path,
+    manifest: Manifest,
+    queries: Tensor,
+    k: int,
+    removed: NDArray[np.intp],
+    *,
+    together: bool = False,
 ) -> tuple[Best, Best]:
     """Return the rows with the k largest and the k smallest scores of each query.
 
@@ -100,12 +106,15 @@ def scan(
         queries: [q, d], float32.
         k: How many, >= 1.
         removed: Positions that do not count, sorted.
+        together: Whether a row has one score, the largest over the queries.
 
     Returns:
         The largest, and the smallest with their signs turned.
     """
-    best = Best.none(len(queries), k), Best.none(len(queries), k)
+    columns = 1 if together else len(queries)
+    best = Best.none(columns, k), Best.none(columns, k)
     for first, scores in products(folder, manifest, queries):
+        scores = scores.amax(1, keepdim=True) if together else scores
         low, high = np.searchsorted(removed, [first, first + len(scores)])
         gone = torch.from_numpy(removed[low:high] - first)
         for each, sign in zip(best, (1, -1), strict=True):
@@ -126,7 +135,6 @@ def products(folder: Path, manifest: Manifest, queries: Tensor) -> Iterator[tupl
         queries: [q, d], float32.
     """
     encoding = encoding_of(manifest.encoding)
-    blocks = tuple(block for part in manifest.columns for block in part)
     parts = places([sum(block.size for block in part) for part in manifest.columns])
     columns = [queries[:, part].T.contiguous() for part in parts]
     d = queries.shape[1]
@@ -138,7 +146,7 @@ def products(folder: Path, manifest: Manifest, queries: Tensor) -> Iterator[tupl
         with mapped_rows(folder, shard) as tensors:
             for part in tiles(shard.rows, budget=len(buffer)):
                 rows = buffer[: part.stop - part.start]
-                encoding.decode(tensors, part, blocks, rows)
+                encoding.decode(tensors, part, manifest.blocks, rows)
                 factors = _factors(encoding, tensors, part)
                 scores = sum(
                     (rows[:, where] @ column).mul_(factor.unsqueeze(1))

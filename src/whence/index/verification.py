@@ -57,7 +57,7 @@ def info_of(folder: Path) -> Info:
         removed=manifest.removed.count if manifest.removed else 0,
         complete=manifest.complete,
         shards=len(manifest.shards),
-        dimensions=sum(block.size for part in manifest.columns for block in part),
+        dimensions=sum(block.size for block in manifest.blocks),
         encoding=manifest.encoding,
         size=size,
         error=error_of(manifest),

@@ -9,6 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput, NotPositiveDefinite
 from whence.linalg.operator import Damped, LinearOperator, Scaled
 from whence.linalg.solver import Inverse, Solution, Solver, default_rtol, require_square
@@ -16,6 +17,7 @@ from whence.linalg.spectral import Spectral
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Direct(Solver):
     """Invert an operator with a known eigendecomposition: `KroneckerEigen`, `Diagonal`, ….

@@ -8,6 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import Diverged, InvalidInput, NotPositiveDefinite
 from whence.linalg.eigenvalues import extreme_eigenvalues
 from whence.linalg.low_rank import Complement, invert_low_rank, require_complement
@@ -16,6 +17,7 @@ from whence.linalg.solver import Inverse, Solver, require_square
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Nystrom(Solver):
     """Sketch H ≈ H Ω (Ωᵀ H Ω)⁺ (H Ω)ᵀ = U diag(λ) Uᵀ with a random Ω, and invert that.

@@ -17,6 +17,7 @@ from typing import final, overload
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.tiles import tiles
 
@@ -383,6 +384,7 @@ class Composed(_Derived):
         return self.other.rmatmat(self.operator.rmatmat(W))
 
 
+@checked
 def split_damping(A: LinearOperator) -> tuple[LinearOperator, float]:
     """Return A₀ and λ ≥ 0 with A = A₀ + λ I: the operator without damping, and the damping.
 

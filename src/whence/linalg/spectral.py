@@ -10,6 +10,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg.operator import LinearOperator
 
@@ -261,6 +262,7 @@ class KroneckerEigen(Spectral):
         return KroneckerEigen(self.left, self.right, function(self.values))
 
 
+@checked
 def eigendecompose(matrix: Tensor) -> LowRank:
     """Return a symmetric matrix as an operator with its eigendecomposition.
 
@@ -272,7 +274,8 @@ def eigendecompose(matrix: Tensor) -> LowRank:
 
     Cost: one symmetric eigendecomposition, O(p³).
     """
-    values, basis = torch.linalg.eigh(matrix)
+    require_floating("matrix", matrix, ndim=2)
+    values, basis = torch.linalg.eigh(matrix.detach())
     return LowRank(basis, values)
 
 

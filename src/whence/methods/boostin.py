@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
+from whence.checked import checked
 from whence.methods.halves import boosted
 from whence.methods.method import Attribution, Method
 from whence.methods.shared_leaves import SharedLeaves
@@ -13,6 +14,7 @@ from whence.trees.kernels import boostin
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class BoostIn(Method):
     r"""Score training rows by TracIn for boosting: Σ_t ∂m/∂F_{t−1}(x_q) · ∂v_t/∂wᵢ, shared leaves.

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.methods.halves import Halves, boosted, halves_of
 from whence.methods.mean_derivative import derivatives_of, held_out_note, mean_derivative
@@ -25,6 +26,7 @@ _NUMBERS = 2**24  # of queries by training rows at a time
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Boosting(Method):
     r"""Predict removals from boosted trees by the derivative of predictions in row weights.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
+from whence.checked import checked
 from whence.methods.halves import boosted
 from whence.methods.method import Attribution, Method
 from whence.methods.shared_leaves import SharedLeaves
@@ -13,6 +14,7 @@ from whence.trees.kernels import leaf_kernel
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class LeafKernel(Method):
     r"""Score training rows by the leaves they share with a query and their gradient at the end.

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked import checked
 from whence.curvature.changes import SingleChanges, change_tiles
 from whence.curvature.leverages import determines_itself
 from whence.curvature.minimum import gradient
@@ -36,6 +37,7 @@ _CONTRACTION = 0.8  # a step that leaves more of the gradient sends its removal 
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class LeaveOneOut(Method):
     """Remove each training example, fit again for real, and report what changed.
@@ -117,6 +119,7 @@ class _Refitted(Attribution):
         return values, Diagnostics(notes=self.trained.notes)
 
 
+@checked
 def leave_one_out(
     objective: Trained,
     indices: Indices,

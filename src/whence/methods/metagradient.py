@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.func import vjp, vmap
 
+from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.methods.method import Attribution, Method, Positions
 from whence.methods.prediction import MeasureLike
@@ -36,6 +37,7 @@ from whence.training.run import Run
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Metagradient(Method):
     r"""Score training examples by differentiating through a recorded training.
@@ -132,6 +134,7 @@ def recorded_run(trained: Trained, method: str) -> Run:
     )
 
 
+@checked
 def metagradient(
     run: Trained,
     queries: Data,

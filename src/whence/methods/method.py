@@ -33,8 +33,9 @@ from whence.methods.prediction import (
 from whence.methods.sets import (
     asked_of_set,
     check_targets,
+    in_blocks,
+    summed,
     through_derivative,
-    through_outputs,
 )
 from whence.methods.subsets import Positions as Positions
 from whence.methods.subsets import blocks
@@ -44,8 +45,6 @@ from whence.objective.measures import Measure
 from whence.objective.sets.measure import SetMeasure
 from whence.objective.trained import Data, Examples, Trained
 from whence.scores import Diagnostics, Scores
-
-_OUTPUTS = 2**26  # predicted outputs that are held at once, where a measure is evaluated at them
 
 
 class Method(ABC):
@@ -207,21 +206,9 @@ class Attribution(ABC):
         """
         outputs = self.base().outputs(queries)
         if self.linear and measure.smooth:
-            effects = partial(self._summed, where=where)
+            effects = partial(summed, self.mean_values, where=where)
             return through_derivative(outputs, queries, measure, self.loss, effects)
-        parts, limit = [], max(1, _OUTPUTS // outputs.numel())
-        for part in blocks(where, limit):
-            effects = partial(self.values, where=part)
-            values, diagnostics = through_outputs(outputs, queries, measure, self.loss, effects)
-            parts.append(values)
-        return torch.cat(parts, 1), diagnostics
-
-    def _summed(
-        self, queries: Examples, measure: Measure, where: Positions
-    ) -> tuple[Tensor, Diagnostics]:
-        """Return the change of the sum of the queries' measures, [1, k]."""
-        values, diagnostics = self.mean_values(queries, measure, where)
-        return (len(queries) * values).unsqueeze(0), diagnostics
+        return in_blocks(outputs, queries, measure, self.loss, self.values, where)
 
     @final
     def scores(

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.methods.feature_attribution import FeatureAttribution
 from whence.methods.features import Block, Damped, FeatureMap, blockwise, of_rows, places
@@ -41,6 +42,7 @@ _SIDE, _WHOLE = 16, 2048  # sizes unless given
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Projected(Method):
     r"""Predict removals from randomly projected gradients: LoGra by default, TRAK with the margin.
@@ -291,6 +293,7 @@ class _InSubspace(FeatureAttribution):
         )
 
 
+@checked
 def projected(
     objective: Trained,
     queries: Data,

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.methods.features import Block, FeatureMap
 from whence.methods.mapped import Mapped
@@ -28,6 +29,7 @@ _RTOL = 2e-2  # beside the error of a projection
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class TracIn(Method):
     """Score training examples by dot products of gradients at checkpoints of the training.
@@ -233,6 +235,7 @@ class _DotProducts(Attribution):
         return total, measured
 
 
+@checked
 def tracin(
     objective: Trained,
     queries: Data,

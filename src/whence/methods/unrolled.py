@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.curvature.exact import GGN
 from whence.curvature.kronecker import EKFAC
 from whence.errors import InvalidInput, UnsupportedModel
@@ -53,6 +54,7 @@ def ekfac(objective: ModuleObjective) -> Spectral:
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Unrolled(Method):
     r"""Score training examples by segments of a recorded training (SOURCE).
@@ -147,6 +149,7 @@ class _InSegments(Attribution):
         return values[:, where], Diagnostics(notes=run.notes)
 
 
+@checked
 def unrolled(
     run: Trained,
     queries: Data,

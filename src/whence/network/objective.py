@@ -144,7 +144,7 @@ class ModuleObjective(Objective):
         return replace(self, bf16=True, batch_size=2 * self.batch_size)
 
     def within(self, rtol: float) -> ModuleObjective:
-        """Return the objective with gradients as rough as an error allows: bfloat16, or itself."""
+        """Return the objective with bfloat16 gradients if the error allows them, or itself."""
         exact = product_dtype(self.params.dtype, self.params.device, rtol) == self.params.dtype
         return self if exact else self.in_bf16()
 
@@ -170,7 +170,7 @@ class ModuleObjective(Objective):
         )
 
     def flat_directions(self) -> Tensor:
-        """Return no directions: none are known of an arbitrary module, [p, 0]."""
+        """Return an empty matrix [p, 0]: no directions are known for an arbitrary module."""
         return self.params.new_zeros(len(self.params), 0)
 
     def dense_hessian(self) -> Tensor:
@@ -193,6 +193,8 @@ class ModuleObjective(Objective):
             return data
         found = self.encoder(data, self.train)
         check_accepted(lambda x: self.run(self.params, x), found, self.train)
+        one = self.outputs(found.subset(np.arange(1)))
+        self.loss.check_targets(one.expand(len(found), *one.shape[1:]), found.targets)
         return found
 
     def outputs(self, examples: Examples) -> Tensor:

@@ -15,6 +15,7 @@ from whence.pages.figures import Curve, Scale, Scatter
 from whence.pages.item import Item, Level, Status
 from whence.pages.page import Page
 from whence.pages.render import render, write
+from whence.pages.result import Listed, Listing, ResultPage
 from whence.pages.table import BatchPage, Carrier, Effect, QueryRow, RankedPage, RankedRow
 
 __all__ = [
@@ -30,12 +31,15 @@ __all__ = [
     "Fact",
     "Item",
     "Level",
+    "Listed",
+    "Listing",
     "LogPage",
     "LogRow",
     "Page",
     "QueryRow",
     "RankedPage",
     "RankedRow",
+    "ResultPage",
     "Scale",
     "Scatter",
     "Share",

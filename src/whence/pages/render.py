@@ -21,6 +21,8 @@ from whence.version import __version__
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+_SCRIPTS = ("theme", "share", "decide", "table", "explain", "explore", "result")
+
 
 def render(page: Page) -> str:
     """Return a page as HTML: styles, scripts, images and drawings inside, every text escaped.
@@ -39,8 +41,7 @@ def render(page: Page) -> str:
     from markupsafe import Markup
 
     style = "".join(_asset(name) for name in page.styles)
-    scripts = [_asset(f"{name}.js") for name in ("theme", "table", "explain", "explore")]
-    theme, table, explain, explore = scripts
+    scripts = {name: _asset(f"{name}.js") for name in _SCRIPTS}
     html = (
         _environment()
         .get_template(page.template)
@@ -48,11 +49,8 @@ def render(page: Page) -> str:
             page=page,
             version=page.version or __version__,
             style=Markup(style),
-            theme=Markup(theme),
-            table=Markup(table),
-            explain=Markup(explain),
-            explore=Markup(explore),
-            policy=_policy(style, *scripts, asks=page.asks),
+            policy=_policy(style, *scripts.values(), asks=page.asks),
+            **{name: Markup(text) for name, text in scripts.items()},
             **page.context(),
         )
     )
@@ -104,6 +102,7 @@ def _environment() -> Environment:
         heat=heat,
         strength=strength,
         marked=marked,
+        anchor=words.anchor,
         number=words.number,
         signed=words.signed,
         decimals_of=words.decimals_of,

@@ -87,7 +87,7 @@ def _back(
 @final
 @dataclass(frozen=True)
 class _Progress:
-    """How far a backward pass has come, in a file that survives a crash.
+    """Progress of a backward pass through the training, in a file that survives a crash.
 
     Args:
         path: The file; named after its owner. Two processes that start from the same
@@ -118,7 +118,7 @@ class _Progress:
         return int(arrays["done"]), state.to(of_state), weights.to(of_weights)
 
     def write(self, done: int, of_state: Tensor, of_weights: Tensor) -> None:
-        """Put the progress on disk, whole or not at all."""
+        """Write the progress to disk atomically."""
         write_arrays(
             self.path,
             self.owner,

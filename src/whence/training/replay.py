@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from whence.checked import checked, floats
 from whence.errors import Diverged, InvalidInput
 from whence.progress import Bar, progress
 from whence.training.optimizers import Update, clip
@@ -107,6 +108,7 @@ def replay_stack(run: Steps, weights: Tensor, bar: Bar) -> tuple[Tensor, Tensor]
     return state[0], losses
 
 
+@checked
 def retrain(run: Steps, weights: Tensor, *, together: int | None = None) -> Tensor:
     """Repeat a run with other example weights, several trainings at once.
 
@@ -140,9 +142,9 @@ def retrain(run: Steps, weights: Tensor, *, together: int | None = None) -> Tens
         tensor([[1.5000],
                 [2.0000]])
     """
-    weights = torch.as_tensor(weights).to(run.program.parameters())
+    weights = torch.from_numpy(floats("weights", weights, "k, n")).to(run.program.parameters())
     n = len(run.program.train)
-    if weights.ndim != 2 or weights.shape[1] != n or not bool(torch.isfinite(weights).all()):
+    if weights.shape[1] != n:
         raise InvalidInput(
             f"Expected finite weights of shape [k, {n}], a training per row. "
             f"Got shape {list(weights.shape)}."
@@ -161,7 +163,7 @@ def retrain(run: Steps, weights: Tensor, *, together: int | None = None) -> Tens
 
 
 def refuse_nonfinite(params: Tensor, losses: Tensor) -> None:
-    """Raise `Diverged` if a training left the finite numbers.
+    """Raise `Diverged` if parameters or losses of a training are not finite.
 
     Args:
         params: θ after the last step, any shape.

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked import said
 from whence.objective.loss import Loss
 from whence.objective.trained import Data, Examples, Trained
 from whence.rows import take
@@ -120,7 +121,8 @@ class BoostedModel(TreeModel):
 
     def outputs(self, examples: Examples) -> Tensor:
         """Return the raw predictions, [b, c]."""
-        return torch.from_numpy(self.trees.predict(examples.inputs))
+        with said("rows that the trees can read"):
+            return torch.from_numpy(self.trees.predict(examples.inputs))
 
 
 @final
@@ -138,7 +140,8 @@ class ForestModel(TreeModel):
 
     def outputs(self, examples: Examples) -> Tensor:
         """Return the log odds or the means, [b, c]."""
-        return self.scores(torch.from_numpy(self.forest.predict(examples.inputs)))
+        with said("rows that the trees can read"):
+            return self.scores(torch.from_numpy(self.forest.predict(examples.inputs)))
 
     def scores(self, shares: Tensor) -> Tensor:
         """Return the outputs for class shares [..., c], or for means [..., 1].

@@ -10,7 +10,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from whence.evaluation.agreement import Agreement, agreement
+from whence.evaluation.agreement import Agreement
+from whence.evaluation.correlation import pearson, slope
 from whence.methods.influence import Influence
 from whence.methods.method import Attribution, Method
 from whence.methods.model_quality import ModelQuality
@@ -308,8 +309,8 @@ def _input_attributions(parts: Explained, where: NDArray[np.intp]) -> Sequence[F
     found = as_array(parts.attribution.input_gradient(query, quantity, where))
     # The slope of the quantity in the measure, so that both have one sign and one unit.
     step = 1e-6 * max(1.0, abs(parts.value))
-    slope = (parts.quantity.read(parts.value + step) - parts.quantity.read(parts.value)) / step
-    found = found * slope
+    rise = parts.quantity.read(parts.value + step) - parts.quantity.read(parts.value)
+    found = found * (rise / step)
     if images_of(query) is None and found.shape[1:] == (query.inputs.shape[1],):
         found = found * spreads(trained.train.inputs)
     return list(found)
@@ -328,13 +329,13 @@ def _scatter(parts: Explained, verification: Agreement) -> Scatter:
         return np.array([quantity.read(parts.value + each) - value for each in of.tolist()])
 
     predicted, actual = changes(verification.predicted[0]), changes(verification.actual[0])
-    compared = agreement(predicted[None], actual[None], verification.ids, verification.positions)
+    columns = predicted[:, None], actual[:, None]
     return Scatter(
         predicted=predicted,
         actual=actual,
         names=tuple(verification.ids.tolist()),
-        r=compared.pearson,
-        slope=compared.slope,
+        r=float(pearson(*columns)[0]),
+        slope=float(slope(*columns)[0]),
         unit="points" if quantity.percent else "",
     )
 
