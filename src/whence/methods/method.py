@@ -112,6 +112,10 @@ class Method(ABC):
         """Return the method that predicts the size of single effects better, or `None`."""
         return None
 
+    def rougher(self) -> Method | None:
+        """Return the method with one correction less, or `None`: it tells what that is worth."""
+        return None
+
 
 class Attribution(ABC):
     """A method fitted to a model.
@@ -140,6 +144,11 @@ class Attribution(ABC):
     @property
     def calibrated(self) -> bool:
         """Whether a single score has the size of the change after retraining, not only its rank."""
+        return False
+
+    @property
+    def exact(self) -> bool:
+        """Whether scores are what a refit gives, with nothing left out."""
         return False
 
     @abstractmethod
