@@ -29,7 +29,7 @@ TASKS: dict[str, str] = {
     "influence_by_token methods.tokens.TokenScores report_evaluation compare_influence "
     "applications.comparison.Comparison",
     "Read scores": "Scores scores.Ranking Diagnostics average self_influence "
-    "influence_on_parameters",
+    "influence_on_parameters error_bound",
     "Ask what would be": "group_effect edit perturbation flip_set applications.flip_set.FlipSet "
     "removal_curve applications.removals.RemovalCurve",
     "Measure a set of queries": "measures.SetMeasure measures.OfSet measures.Mean "

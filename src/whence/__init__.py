@@ -55,6 +55,7 @@ _NAMES = {
     "diagnose": "whence.applications.diagnose",
     "domain_mismatch": "whence.applications.domain_mismatch",
     "edit": "whence.methods.changes",
+    "error_bound": "whence.methods.error_bound",
     "evaluate": "whence.applications.evaluate",
     "explain": "whence.applications.explain",
     "explore": "whence.explorer.explore",

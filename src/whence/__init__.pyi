@@ -38,6 +38,7 @@ from whence.methods.changes import group_effect as group_effect
 from whence.methods.changes import perturbation as perturbation
 from whence.methods.data_oob import DataOOB as DataOOB
 from whence.methods.ensemble import Retrained as Retrained
+from whence.methods.error_bound import error_bound as error_bound
 from whence.methods.forest import ForestWeights as ForestWeights
 from whence.methods.hidden import HiddenCosine as HiddenCosine
 from whence.methods.influence import Influence as Influence
