@@ -66,6 +66,7 @@ _NAMES = {
     "metasmoothness": "whence.training.metasmoothness",
     "perturbation": "whence.methods.changes",
     "projected": "whence.methods.projected",
+    "regression_diagnostics": "whence.applications.regression",
     "removal_curve": "whence.applications.removals",
     "report": "whence.applications.report",
     "representer": "whence.methods.representer",

@@ -4,6 +4,8 @@ from whence import evaluation as evaluation
 from whence import linalg as linalg
 from whence.adapters.frozen import from_frozen as from_frozen
 from whence.adapters.sklearn import from_sklearn as from_sklearn
+from whence.adapters.statsmodels import from_statsmodels as from_statsmodels
+from whence.adapters.survival import from_lifelines as from_lifelines
 from whence.adapters.torch import from_torch as from_torch
 from whence.adapters.transformers import from_transformers as from_transformers
 from whence.applications import attacks as attacks
@@ -21,6 +23,8 @@ from whence.applications.report import report as report
 from whence.applications.stability import stability as stability
 from whence.curvature.kronecker import EKFAC as EKFAC
 from whence.curvature.kronecker import KFAC as KFAC
+from whence.explorer.explore import explore as explore
+from whence.index.index import Index as Index
 from whence.linalg.cg import CG as CG
 from whence.linalg.cholesky import Cholesky as Cholesky
 from whence.linalg.lissa import LiSSA as LiSSA
@@ -59,6 +63,7 @@ from whence.objective.losses import SmoothHinge as SmoothHinge
 from whence.objective.losses import SquaredError as SquaredError
 from whence.objective.losses import SquaredHinge as SquaredHinge
 from whence.objective.losses import Tweedie as Tweedie
+from whence.objective.sets import measures as measures
 from whence.objective.trained import Examples as Examples
 from whence.objective.trained import Trained as Trained
 from whence.scores import Diagnostics as Diagnostics
