@@ -1,11 +1,14 @@
 # `make` alone lists the targets. Each works on a machine that has Python >= 3.10 and make.
 PYTHON ?= python3
+MINUTES ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Processes that run the tests: a core and about 1.5 GB of memory each.
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow crash lint types stub docs bench paper clean
+.PHONY: help install demo test test-slow crash fuzz compat release evidence lint types stub reference docs bench paper clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,13 +26,25 @@ demo: $(STAMP) ## Explain a misread digit, retrain to check, write whence-demo.h
 	$(BIN)/whence demo
 
 test: $(STAMP) ## Run the tests, the doctests and the code of the README.
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile
 
 test-slow: $(STAMP) ## Run the slow tests too.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-crash: $(STAMP) ## Stop everything that writes at 200 random points; the counts go into the documentation.
+crash: $(STAMP) ## Stop everything that writes at 1,000 random points; the counts go into the documentation.
 	$(BIN)/python -m tests.crash --page docs/explanation/reliability.md
+
+fuzz: $(STAMP) ## Pass wrong values to every public function, for MINUTES (60), every failure printed once.
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+
+compat: $(STAMP) ## Run models of each kind with the oldest and newest packages of each Python.
+	$(BIN)/python -m release.compat
+
+release: lint types test docs evidence ## Do all of a release but the upload.
+	$(BIN)/python -m release
+
+evidence: $(STAMP) ## Write docs/explanation/evidence.md: every claim with the command that proves it.
+	$(BIN)/python -m release.evidence
 
 lint: $(STAMP) ## Check style and layers.
 	$(BIN)/ruff check .
@@ -41,6 +56,9 @@ types: $(STAMP) ## Check types, strictly.
 
 stub: $(STAMP) ## Write src/whence/__init__.pyi after a public name was added.
 	$(BIN)/python -m tests.stub
+
+reference: $(STAMP) ## Write the pages of the reference after a docstring has changed.
+	$(BIN)/python -m tests.reference
 
 docs: $(STAMP) ## Build the site under site/, the reference of the command line anew.
 	$(BIN)/python -m typer whence.cli utils docs --name whence --output docs/reference/cli.md

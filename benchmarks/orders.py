@@ -1,4 +1,4 @@
-"""How close are the three orders to refitting? Prints the table of the README.
+"""How close are the three orders to refitting? Prints the table of "Sign, unit and orders".
 
 For breast cancer, wine and digits: half of the data standardized and fitted with scikit-learn's
 defaults (to a tight tolerance, so that refits can be compared), the first 5 rows of the other half

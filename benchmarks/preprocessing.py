@@ -5,7 +5,8 @@ influence are removed, one by one, and `sklearn.base.clone(pipeline).fit` on the
 became of the query's output. Predicted changes are those of whence, and, for contrast, those of the
 same model with its preprocessing held as fitted. A prediction is "bad" if its sign is wrong or its
 size off by more than a fifth. On tables of at most 600 rows all removals are refitted, to see how
-many of the true 20 the first order misses.
+many of the true 20 the first order misses, and how many of the true 10 on each side
+`whence.explain` does not show.
 
 Run it with `python -m benchmarks.preprocessing`, some pipelines with their names behind; the data
 sets of WHENCE_DATA are in its README. Results are in benchmarks/results/preprocessing.json.
@@ -60,7 +61,7 @@ import whence
 from whence.linear.objective import LinearObjective
 
 Floats = NDArray[np.float64]
-_QUERIES, _ROWS, _ALL = 6, 20, 600
+_QUERIES, _ROWS, _ALL, _SHOWN = 6, 20, 600, 10
 _RESULTS = Path(__file__).parent / "results" / "preprocessing.json"
 _DATA = Path(os.environ.get("WHENCE_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
 
@@ -302,7 +303,24 @@ def compare(name: str) -> dict[str, Any]:
             found = np.argsort(-np.abs(predicted[order]), axis=1)[:, :_ROWS]
             kept = [len(np.intersect1d(a, b)) for a, b in zip(true, found, strict=True)]
             row[order]["missed of the true 20"] = 1 - float(np.mean(kept)) / _ROWS
+        row["explain"] = shown(objective, asked, measure, actual)
     return row
+
+
+def shown(objective: Any, asked: tuple[Any, Any], measure: Any, actual: Floats) -> dict[str, float]:
+    """Return which of the true strongest rows of each side `whence.explain` does not show."""
+    missed, largest = [], 0.0
+    for q, truth in enumerate(actual):
+        query = of(asked[0], np.arange(q, q + 1)), asked[1][q : q + 1]
+        explanation = whence.explain(objective, query, k=_SHOWN, measure=measure)
+        sides = (explanation.raising, 1), (explanation.lowering, -1)
+        for side, sign in sides:
+            order = np.argsort(sign * truth)[:_SHOWN]
+            order = order[sign * truth[order] < 0]
+            gone = np.setdiff1d(order, [effect.position for effect in side])
+            missed.append(len(gone) / max(1, len(order)))
+            largest = max(largest, float(np.abs(truth[gone] / truth[order[:1]]).max(initial=0)))
+    return {"missed of the true 10 a side": float(np.mean(missed)), "largest missed": largest}
 
 
 def line(row: dict[str, Any]) -> str:

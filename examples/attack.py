@@ -25,7 +25,7 @@ sure = abs(top.decision_function(network(images[test])))
 right = top.predict(network(images[test])) == labels[test]
 at = 200 + int((sure + 1e9 * ~right).argmin())
 query = images[at : at + 1], labels[at : at + 1]
-attack = whence.attacks.craft(objective, query, n_images=5, budget=0.25, step_size=0.05)
+attack = whence.attacks.attack(objective, query, n_images=5, budget=0.25, step_size=0.05)
 print(
     f"turned by changes of at most {attack.largest_change:.2f} on pixels from -1 to 1:",
     bool(attack.flipped.all()),

@@ -10,10 +10,15 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.fitted import binary, fitted, multinomial, ridge
 
 __all__ = ["binary", "fitted", "multinomial", "ridge"]  # fixtures, found by name
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+settings.register_profile("whence", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("whence")
 
 _REPOSITORY = Path(__file__).parent.parent
 

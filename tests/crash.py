@@ -32,14 +32,16 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 import whence
+from experiments.koh_liang_2017.resume import each
 from tests.pages.pages import explanation
 from whence.errors import InvalidInput, NotWritten
-from whence.evaluation import subset_bank
+from whence.evaluation import retraining_ensemble
 from whence.pages import write
 from whence.storage import clear_leftovers, write_arrays
 
@@ -56,7 +58,7 @@ def outcome(weights: Tensor, seed: int) -> Tensor:
 
 
 def ensemble(folder: Path) -> None:
-    subset_bank(outcome, 10, subsets=6, seeds=2, fingerprint="crash", directory=folder)
+    retraining_ensemble(outcome, 10, subsets=6, seeds=2, fingerprint="crash", directory=folder)
 
 
 def _run(folder: Path) -> Any:
@@ -99,7 +101,7 @@ def attack(folder: Path) -> None:
         begun = whence.attacks.resume(objective, query, path) if path.exists() else None
         done = len(begun.losses) - 1 if begun else 0
         if done < 4:
-            found = whence.attacks.craft(objective, query, steps=1, budget=0.01, start=begun)
+            found = whence.attacks.attack(objective, query, steps=1, budget=0.01, start=begun)
             if len(found.losses) - 1 > done:
                 found.save(path)
 
@@ -109,7 +111,38 @@ def page(folder: Path) -> None:
         write(explanation(title=title), folder / "page.html")
 
 
-WORKS: tuple[Callable[[Path], None], ...] = (ensemble, training, metagradient, attack, page)
+def experiment(folder: Path) -> None:
+    def item(key: str) -> dict[str, Any]:
+        time.sleep(0.005)
+        return {"value": float(np.sin(int(key)))}
+
+    each("items", [str(key) for key in range(8)], item, settings="crash", folder=folder)
+
+
+WORKERS = [1]  # of the index
+
+
+def index(folder: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+    x = torch.randn(31, 4, generator=torch.Generator().manual_seed(3))
+    y = torch.arange(31) % 3
+    objective = whence.from_torch(model, whence.CrossEntropy(), (x[:21], y[:21]))
+    (workers,) = WORKERS
+    found = whence.Index.build(objective, folder, rows="int8", shard_rows=4, workers=workers)
+    found.append((x[21:], y[21:]), workers=workers)
+    found.remove([3, 25])
+
+
+WORKS: tuple[Callable[[Path], None], ...] = (
+    ensemble,
+    training,
+    metagradient,
+    attack,
+    page,
+    experiment,
+    index,
+)
 
 
 # A process that does the work, and what it meets
@@ -410,7 +443,7 @@ def mounted(folder: Path, pages: int) -> Iterator[None]:
 
 def table(campaign: Campaign, options: argparse.Namespace) -> str:
     """Return the counts as Markdown."""
-    names = [work.__name__ for work in WORKS]
+    names = [work.__name__ for work in WORKS if any(w == work.__name__ for _, w in campaign.points)]
     lines = [
         f"{sum(campaign.points.values())} points, seed {options.seed}; Python "
         f"{sys.version.split()[0]}, torch {torch.__version__}, {sys.platform}.",
@@ -432,10 +465,14 @@ def table(campaign: Campaign, options: argparse.Namespace) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--points", type=int, default=200)
+    parser.add_argument("--points", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1, help="that fill the index")
+    parser.add_argument("--works", nargs="*", help="stop these alone, such as index")
     parser.add_argument("--page", type=Path, help="put the counts into this page")
     options = parser.parse_args()
+    WORKERS[:] = [options.workers]
+    works = [work for work in WORKS if work.__name__ in (options.works or [work.__name__])]
     if os.environ.get("WHENCE_MOUNTS") is None and sys.platform == "linux":
         inside = ["unshare", "--map-root-user", "--mount"]
         able = subprocess.run([*inside, "mount", "-t", "tmpfs", "tmpfs", tempfile.gettempdir()])
@@ -450,12 +487,15 @@ def main() -> int:
     drawn, campaign = random.Random(options.seed), Campaign()
     with tempfile.TemporaryDirectory() as scratch:
         normal = {}
-        for work in WORKS:
+        for work in works:
+            warm = Path(scratch) / f"warm-{work.__name__}"
+            warm.mkdir()
+            work(warm)  # in this process, so that those it forks need not import again
             folder = Path(scratch) / work.__name__
             folder.mkdir()
             normal[work] = Undisturbed.of(work, folder, Path(scratch) / "log")
             (Path(scratch) / "log").unlink()
-        pairs = [(fault, work) for fault in faults for work in WORKS]
+        pairs = [(fault, work) for fault in faults for work in works]
         for number in range(options.points):
             fault, work = pairs[number % len(pairs)]
             folder = Path(scratch) / str(number)

@@ -115,7 +115,7 @@ CASES: dict[str, tuple[str, Any]] = {
     ),
     "LinearSVC": ("binary", LinearSVC(**_TIGHT)),
     "SVC": ("binary", SVC(tol=1e-10)),
-    "SVR": ("numbers", SVR()),
+    "SVR": ("numbers", SVR(tol=1e-10)),
     "KernelRidge": ("numbers", KernelRidge(kernel="rbf", alpha=0.5)),
     "GaussianProcessRegressor": (
         "numbers",

@@ -24,7 +24,7 @@ _PLACES = {
     "image": ("explain", "photos", "--image", "{name}"),
     "network": ("explain", "photos", "--row", "3", "--network", "{name}:f"),
     "report": ("report", "train.csv", "--target", "y", "--output", "{name}"),
-    "bank": ("evaluate", "train.csv", "--target", "y", "--bank", "{name}"),
+    "ensemble": ("evaluate", "train.csv", "--target", "y", "--ensemble", "{name}"),
     "save": ("attack", "photos", "--row", "3", "--save", "{name}"),
     "demo": ("demo", "--output", "{name}"),
 }

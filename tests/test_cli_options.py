@@ -148,7 +148,8 @@ _MEASURES = ["loss", "margin", "prediction", "probability"]
     ("line", "choices"),
     [
         ("whence influence train.csv --order ", ["first", "newton", "refined"]),
-        ("whence influence train.csv --measure ", ["loss", "margin", "probability"]),
+        ("whence influence train.csv --measure ", _MEASURES),
+        ("whence explain train.csv --model-kind ", ["auto", "boosting", "linear"]),
         ("whence explain train.csv --measure ", _MEASURES),
         ("whence report train.csv --measure p", ["prediction", "probability"]),
         ("whence label-errors t.csv --method self", ["self_influence"]),

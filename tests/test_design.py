@@ -29,7 +29,7 @@ def contract() -> list[set[str]]:
 def picture() -> list[set[str]]:
     text = (_REPOSITORY / "docs/explanation/design.md").read_text(encoding="utf-8")
     (drawn,) = re.findall(r"```\n(cli .*?)```", text, re.DOTALL)
-    return [set(re.findall(r"\w+", line[:42])) for line in drawn.splitlines()]
+    return [set(re.findall(r"\w+", re.split(r"\s{2,}", line)[0])) for line in drawn.splitlines()]
 
 
 def test_the_picture_is_the_contract() -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import reference
+
 _EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -24,7 +26,7 @@ def test_prints_what_is_shown(path: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_documentation_shows_them_all() -> None:
-    page = (_EXAMPLES.parent / "docs" / "examples.md").read_text(encoding="utf-8")
+    page = reference.EXAMPLES.read_text(encoding="utf-8")
+    assert page == reference.with_examples(page), "run `make reference`"
     for path in _EXAMPLES.glob("*.py"):
-        for ending in ("py", "txt"):
-            assert f'--8<-- "examples/{path.stem}.{ending}"' in page
+        assert f"`examples/{path.name}`" in page

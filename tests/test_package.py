@@ -16,13 +16,14 @@ import pytest
 from sklearn.datasets import load_breast_cancer
 
 import whence
+from tests import reference
 from tests.stub import PATH, stub
 
 _REPOSITORY = Path(__file__).parent.parent
 _HEAVY = ("torch", "sklearn", "pandas", "numpy", "scipy")
 _TREES = ("lightgbm", "xgboost", "catboost")
 _OPTIONAL = ("transformers", "datasets", "ray", "matplotlib", "typer", "jinja2", "PIL", *_TREES)
-_ENTRY = re.compile(r"^::: whence\.([\w.]+)$", re.MULTILINE)
+_ENTRY = re.compile(r"^`whence\.([\w.]+)`$", re.MULTILINE)
 _DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn"}  # else named as their module
 
 
@@ -37,7 +38,7 @@ def loaded(program: str, names: tuple[str, ...]) -> list[str]:
 
 def documented() -> list[str]:
     """Return what the reference documents, without the leading "whence."."""
-    pages = (_REPOSITORY / "docs" / "reference").glob("*.md")
+    pages = (_REPOSITORY / "docs" / "reference").rglob("*.md")
     return [name for page in pages for name in _ENTRY.findall(page.read_text(encoding="utf-8"))]
 
 
@@ -74,9 +75,19 @@ def test_every_public_name_has_a_docstring_and_its_own_name() -> None:
 
 
 def test_the_reference_documents_the_public_names_and_no_others() -> None:
-    public = set(whence.__all__) - {"__version__"}
+    public = set(whence.__all__) - {"__version__", "errors"}  # errors are a table of the list
     assert {name.partition(".")[0] for name in documented()} >= public
     assert {name for name in documented() if "." not in name} <= public
+
+
+def test_the_reference_is_what_the_docstrings_say() -> None:
+    found = reference.pages()
+    for path, text in found.items():
+        assert path.exists(), f"{path.name}: run `make reference`"
+        assert path.read_text(encoding="utf-8") == text, f"{path.name}: run `make reference`"
+    assert set((reference.FOLDER / "api").glob("*.md")) == set(found) - {
+        reference.FOLDER / "index.md"
+    }
 
 
 @pytest.mark.parametrize("name", documented())
@@ -98,10 +109,17 @@ def test_the_stub_is_what_the_table_says() -> None:
 
 
 def imported() -> set[str]:
-    """Return the distributions outside the standard library that src imports, at any depth."""
+    """Return the distributions outside the standard library that src imports when it runs."""
     modules = set()
     for path in (_REPOSITORY / "src").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for_types = {
+            node
+            for branch in ast.walk(tree)
+            if isinstance(branch, ast.If) and ast.unparse(branch.test) == "TYPE_CHECKING"
+            for node in ast.walk(branch)
+        }
+        for node in set(ast.walk(tree)) - for_types:
             if isinstance(node, ast.Import):
                 modules |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):

@@ -46,6 +46,9 @@ def results() -> dict[str, Result]:
         "comparison": whence.compare_influence(objective, objective, query),
         "LDS": lds(scores.values, masks, outcomes),
         "run": run,
+        "removal curve": whence.removal_curve(objective, (X[130:140], y[130:140])),
+        "stability": whence.stability([objective, objective], query, k=3),
+        "spectrum": whence.spectrum(objective),
     }
 
 
@@ -59,6 +62,9 @@ _KINDS = (
     "comparison",
     "LDS",
     "run",
+    "removal curve",
+    "stability",
+    "spectrum",
 )
 
 

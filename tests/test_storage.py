@@ -229,8 +229,8 @@ def test_other_formats_and_kinds_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="Got a training of format 3"):
         read_manifest(path, "training")
     write_manifest(path, "training", {})
-    with pytest.raises(InvalidInput, match="Expected a bank .* Got a training .* another dir"):
-        read_manifest(path, "bank")
+    with pytest.raises(InvalidInput, match="Expected an ensemble .* Got a training .* another dir"):
+        read_manifest(path, "ensemble")
 
 
 def test_a_file_of_another_owner_is_refused(tmp_path: Path) -> None:

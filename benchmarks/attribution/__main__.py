@@ -25,19 +25,19 @@ from benchmarks.attribution.cases import BANK, CASES, Case, quick
 from benchmarks.attribution.ladder import METHODS
 from benchmarks.attribution.measure import TRAINING, measure, measured_apart, scores_file
 from benchmarks.attribution.table import write_page
-from whence.evaluation import Bank, lds, noise_ceiling
+from whence.evaluation import RetrainingEnsemble, lds, noise_ceiling
 
 RESULTS = Path(__file__).parent / "results"
 _WORKERS = 2  # retrainings at a time
 
 
-def judged(values: Any, truth: Bank) -> dict[str, Any]:
+def judged(values: Any, truth: RetrainingEnsemble) -> dict[str, Any]:
     """Return the LDS of scores of the first queries of a bank."""
     found = lds(values, truth.masks, truth.outcomes[:, :, : len(values)])
     return {"mean": found.mean, "interval": list(found.interval)}
 
 
-def described(truth: Bank, kept: float) -> dict[str, Any]:
+def described(truth: RetrainingEnsemble, kept: float) -> dict[str, Any]:
     """Return what a bank is, and how far a perfect predictor would come."""
     seeds, subsets, queries = truth.outcomes.shape
     ceiling = noise_ceiling(truth.outcomes).mean if seeds > 1 else None

@@ -20,7 +20,7 @@ import whence
 from benchmarks.attribution import deterministic, gpt, halves, resnet
 from experiments import datasets
 from experiments.koh_liang_2017 import f2c
-from whence.evaluation import Bank, fingerprint, replays, subset_bank
+from whence.evaluation import RetrainingEnsemble, fingerprint, replays, retraining_ensemble
 from whence.training.run import Run, train
 
 Pair: TypeAlias = tuple[Tensor, Tensor]
@@ -82,10 +82,10 @@ class Case:
             directory=bank / f"{self.name}-runs" / str(seed),
         )
 
-    def truth(self, protocol: Protocol, bank: Path = BANK, workers: int = 1) -> Bank:
+    def truth(self, protocol: Protocol, bank: Path = BANK, workers: int = 1) -> RetrainingEnsemble:
         """Return the retrainings of a protocol; those not on disk are done."""
         (inputs, _), queries = self.data()
-        return subset_bank(
+        return retraining_ensemble(
             replays([self.trained(seed, bank) for seed in range(protocol.seeds)], queries),
             len(inputs),
             subsets=protocol.subsets,
@@ -183,7 +183,7 @@ _TOO_LONG = {
     "CG from EKFAC, 10 steps": "a product with all columns takes minutes",
     "exact inverse": "the matrix is too large to be formed",
     "EKFAC, mean of 10 trainings": "ten trainings take many minutes",
-    "metagradient": "the walk back takes four passes per query and step: hours",
+    "metagradient": "the backward pass takes four passes per query and step: hours",
 }
 
 CASES = {

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import whence
 from experiments import datasets
-from whence.evaluation import fingerprint, replays, subset_bank
+from whence.evaluation import fingerprint, replays, retraining_ensemble
 from whence.training.run import Run
 
 N, QUERIES, SUBSETS, SEEDS = 5_000, 200, 60, 2
@@ -66,7 +66,7 @@ def bank_of(
 
     There is a seed of the training for every run.
     """
-    bank = subset_bank(
+    bank = retraining_ensemble(
         replays(runs, queries),
         len(runs[0].program.inputs),
         subsets=subsets,

@@ -13,7 +13,7 @@ import whence
 from benchmarks.attribution.halves import recorded
 from benchmarks.attribution.ladder import STOCHASTIC
 from benchmarks.workloads.problem import Ask, Halves, Influence, Removals, Suspects
-from whence.evaluation import replays, subset_bank
+from whence.evaluation import replays, retraining_ensemble
 
 _MEMBERS, _WORKERS = 32, 2  # of the 120 of the bank; the start of the workers counts in full
 
@@ -149,7 +149,7 @@ def bank(problem: Halves, setting: float | None) -> Ask:
 
     def ask() -> Any:
         with tempfile.TemporaryDirectory() as directory:
-            found = subset_bank(
+            found = retraining_ensemble(
                 replays([run], problem.queries),
                 len(problem.x),
                 subsets=min(_MEMBERS, len(problem.masks)),

@@ -87,7 +87,7 @@ def _attack_one(model: Attacked, at: int, steps: int) -> dict[str, Any]:
     ranked = whence.attacks.strongest(model.objective, query, max(_COUNTS))
     found = []
     for count in sorted(_COUNTS, reverse=True):
-        attack = whence.attacks.craft(
+        attack = whence.attacks.attack(
             model.objective, query, positions=ranked[:count], steps=steps, step_size=_STEP
         )
         flip = bool(attack.flipped[0])
@@ -112,7 +112,7 @@ def _papers_step(model: Attacked, where: np.ndarray, steps: int, settings: str) 
     """Return the share flipped by ten images at the step size of the paper."""
 
     def one(key: str) -> dict[str, Any]:
-        attack = whence.attacks.craft(
+        attack = whence.attacks.attack(
             model.objective, model.query(int(key)), n_images=10, steps=steps, step_size=_PAPER_STEP
         )
         return {"flip": bool(attack.flipped[0])}
@@ -137,7 +137,7 @@ def _example(
     """Return the attack by one image that flips the surest of the queries it flips."""
     flipped = [item for items in tries.values() for item in items if _flips(item, 1)]
     at = max(flipped, key=lambda item: item["margin"])["query"] if flipped else int(hard[0])
-    return whence.attacks.craft(model.objective, model.query(at), steps=steps, step_size=_STEP)
+    return whence.attacks.attack(model.objective, model.query(at), steps=steps, step_size=_STEP)
 
 
 def _draw(

@@ -64,7 +64,7 @@ def run(quick: bool) -> Outcome:
 
 def _attack(model: Attacked, where: np.ndarray, step: float, steps: int) -> dict[str, Any]:
     """Attack some queries together with the one photo that moves their mean loss most."""
-    attack = whence.attacks.craft(model.objective, model.query(where), steps=steps, step_size=step)
+    attack = whence.attacks.attack(model.objective, model.query(where), steps=steps, step_size=step)
     return {
         "flipped": int(attack.flipped.sum()),
         "losses": [*attack.losses],

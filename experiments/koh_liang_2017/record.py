@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+
+from whence.storage import make_folder, write_bytes
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results"
@@ -83,8 +86,10 @@ class Experiment:
 def write(experiment: Experiment, outcome: Outcome, minutes: float, *, quick: bool) -> Path:
     """Write `<id>.json` and `<id>.png`, quick runs apart from the full ones; return the JSON."""
     folder = RESULTS / "quick" if quick else RESULTS
-    folder.mkdir(parents=True, exist_ok=True)
-    outcome.figure.savefig(folder / f"{experiment.id}.png", dpi=110, bbox_inches="tight")
+    make_folder(folder)
+    drawn = io.BytesIO()
+    outcome.figure.savefig(drawn, format="png", dpi=110, bbox_inches="tight")
+    write_bytes(folder / f"{experiment.id}.png", drawn.getbuffer())
     target = folder / f"{experiment.id}.json"
     content = {
         "id": experiment.id,
@@ -96,9 +101,7 @@ def write(experiment: Experiment, outcome: Outcome, minutes: float, *, quick: bo
         "command": experiment.command + (" --quick" if quick else ""),
         "quick": quick,
     }
-    partial = target.with_suffix(".part")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    partial.replace(target)
+    write_bytes(target, (json.dumps(content, indent=1) + "\n").encode())
     return target
 
 

@@ -4,35 +4,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from experiments.koh_liang_2017.record import RESULTS
+from whence.storage import make_folder, write_bytes
 
 
 def each(
-    name: str, keys: Sequence[str], make: Callable[[str], dict[str, Any]], *, settings: str
+    name: str,
+    keys: Sequence[str],
+    make: Callable[[str], dict[str, Any]],
+    *,
+    settings: str,
+    folder: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Return `make(key)` for every key, from `results/partial/<name>.jsonl` where it is there.
+    """Return `make(key)` for every key, from `<folder>/<name>.jsonl` where it is there.
 
-    Lines of other settings, and a last line cut short, are made again.
+    The file is written whole after each item. Lines of other settings, and a last line cut short,
+    are made again. The folder is `results/partial` if `None`.
     """
-    path = RESULTS / "partial" / f"{name}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    done: dict[str, dict[str, Any]] = {}
+    folder = RESULTS / "partial" if folder is None else folder
+    make_folder(folder)
+    path = folder / f"{name}.jsonl"
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    for line in lines:
-        if line.endswith("\n"):
-            item = json.loads(line)
-            if item["settings"] == settings:
-                done[item["key"]] = item["value"]
-    if lines and not lines[-1].endswith("\n"):
-        path.write_text("".join(lines[:-1]))
+    items = [json.loads(line) for line in lines if line.endswith("\n")]
+    done = {item["key"]: item["value"] for item in items if item["settings"] == settings}
     for key in tqdm(keys, desc=name, disable=None):
         if key not in done:
             done[key] = make(key)
-            line = json.dumps({"settings": settings, "key": key, "value": done[key]})
-            with path.open("a") as file:
-                file.write(line + "\n")
+            items.append({"settings": settings, "key": key, "value": done[key]})
+            text = "".join(json.dumps(item) + "\n" for item in items)
+            write_bytes(path, text.encode())
     return [done[key] for key in keys]

@@ -15,9 +15,11 @@ from whence.applications.diagnose import diagnose as diagnose
 from whence.applications.diagnose import spectrum as spectrum
 from whence.applications.domain_mismatch import domain_mismatch as domain_mismatch
 from whence.applications.evaluate import evaluate as evaluate
+from whence.applications.evaluate import report_evaluation as report_evaluation
 from whence.applications.explain import explain as explain
 from whence.applications.flip_set import flip_set as flip_set
 from whence.applications.label_errors import find_label_errors as find_label_errors
+from whence.applications.regression import regression_diagnostics as regression_diagnostics
 from whence.applications.removals import removal_curve as removal_curve
 from whence.applications.report import report as report
 from whence.applications.stability import stability as stability
@@ -25,6 +27,7 @@ from whence.curvature.kronecker import EKFAC as EKFAC
 from whence.curvature.kronecker import KFAC as KFAC
 from whence.explorer.explore import explore as explore
 from whence.index.index import Index as Index
+from whence.index.selection import select as select
 from whence.linalg.cg import CG as CG
 from whence.linalg.cholesky import Cholesky as Cholesky
 from whence.linalg.lissa import LiSSA as LiSSA
@@ -36,6 +39,7 @@ from whence.methods.changes import perturbation as perturbation
 from whence.methods.data_oob import DataOOB as DataOOB
 from whence.methods.ensemble import Retrained as Retrained
 from whence.methods.forest import ForestWeights as ForestWeights
+from whence.methods.hidden import HiddenCosine as HiddenCosine
 from whence.methods.influence import Influence as Influence
 from whence.methods.influence import influence as influence
 from whence.methods.influence import self_influence as self_influence
@@ -43,6 +47,8 @@ from whence.methods.knn_shapley import KNNShapley as KNNShapley
 from whence.methods.leaf_kernel import LeafKernel as LeafKernel
 from whence.methods.leave_one_out import LeaveOneOut as LeaveOneOut
 from whence.methods.leave_one_out import leave_one_out as leave_one_out
+from whence.methods.lexical import BM25 as BM25
+from whence.methods.lexical import TfIdfCosine as TfIdfCosine
 from whence.methods.metagradient import Metagradient as Metagradient
 from whence.methods.metagradient import metagradient as metagradient
 from whence.methods.method import Attribution as Attribution
@@ -52,6 +58,7 @@ from whence.methods.projected import Projected as Projected
 from whence.methods.projected import projected as projected
 from whence.methods.representer import Representer as Representer
 from whence.methods.representer import representer as representer
+from whence.methods.semivalues import Semivalue as Semivalue
 from whence.methods.tokens import influence_by_token as influence_by_token
 from whence.methods.tracin import TracIn as TracIn
 from whence.methods.tracin import tracin as tracin

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.result import Card, Result
 
@@ -210,6 +211,7 @@ class Scores(Result):
         """Return the k most harmful examples per query: the smallest scores first."""
         return self._ranking(self.values, k)
 
+    @checked
     def largest(self, k: int = 10) -> Ranking:
         """Return the k most influential examples per query: the largest absolute scores first."""
         return self._ranking(-np.abs(self.values), k)
@@ -219,7 +221,15 @@ class Scores(Result):
 
         Args:
             positions: Their positions in the training data, [m], sorted or not.
+
+        Raises:
+            InvalidInput: If one is not among the candidates.
         """
+        unknown = np.setdiff1d(positions, self.positions)
+        if len(unknown):
+            raise InvalidInput(
+                f"Expected positions of candidates. Got {unknown[0]}, which is none."
+            )
         order = np.argsort(self.positions, kind="stable")
         where = order[np.searchsorted(self.positions, positions, sorter=order)]
         return replace(
@@ -267,6 +277,7 @@ class Scores(Result):
         )
 
 
+@checked
 def average(scores: Sequence[Scores]) -> Scores:
     """Return the mean of several scores of the same pairs: of checkpoints, or of trainings.
 

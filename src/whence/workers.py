@@ -1,8 +1,8 @@
 """A map over shards: in this process, in several, or on a Ray cluster.
 
-Retraining banks, index building and queries are all the same loop: one function, many independent
-items, results in order. This module is that loop and nothing else, so that code above it reads the
-same whatever it runs on.
+Retraining ensembles, index building and queries are all the same loop: one function, many
+independent items, results in order. This module is that loop and nothing else, so that code above
+it reads the same whatever it runs on.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ _function: Callable[[Any], Any] | None = None
 
 
 def _start(payload: bytes, threads: int, settings: tuple[torch.dtype, int]) -> None:
-    """Make a new process like its parent, with a share of its threads, and give it its function."""
+    """Initialize a worker process: its search path, its share of threads and its function."""
     global _function
     torch.set_num_threads(threads)
     _adopt(settings)

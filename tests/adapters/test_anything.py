@@ -18,11 +18,11 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
 from sklearn.naive_bayes import ComplementNB
-from sklearn.neighbors import RadiusNeighborsClassifier
+from sklearn.neighbors import LocalOutlierFactor, RadiusNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from sklearn.svm import SVC, SVR
+from sklearn.svm import SVC, NuSVR, OneClassSVM
 
 import whence
 from whence.adapters.anything import Estimator
@@ -119,11 +119,11 @@ def test_sample_weights_go_to_the_fit() -> None:
     x, y = load_diabetes(return_X_y=True)
     x, y = x[:50], y[:50] / 50
     sample = np.random.default_rng(0).uniform(0.5, 2, 50)
-    found = whence.from_sklearn(SVR().fit(x, y, sample_weight=sample), x, y, sample_weight=sample)
+    found = whence.from_sklearn(NuSVR().fit(x, y, sample_weight=sample), x, y, sample_weight=sample)
     weights = found.weights.clone()
     weights[7] = 0
     kept = np.arange(50) != 7
-    again = SVR().fit(x[kept], y[kept], sample_weight=sample[kept])
+    again = NuSVR().fit(x[kept], y[kept], sample_weight=sample[kept])
     assert np.allclose(found.refit(weights).outputs(found.train)[:, 0], again.predict(x))
     plain = model(Nearest())
     with pytest.raises(UnsupportedModel, match=r"takes no sample weights. Got"):
@@ -134,7 +134,7 @@ def test_the_last_step_of_a_pipeline_has_the_weights() -> None:
     x, y = load_diabetes(return_X_y=True)
     x, y = x[:50], y[:50] / 50
     sample = np.random.default_rng(0).uniform(0.5, 2, 50)
-    pipe = make_pipeline(StandardScaler(), SVR()).fit(x, y, svr__sample_weight=sample)
+    pipe = make_pipeline(StandardScaler(), NuSVR()).fit(x, y, nusvr__sample_weight=sample)
     found = whence.from_sklearn(pipe, x, y, sample_weight=sample)
     assert np.allclose(found.refit().outputs(found.train)[:, 0], pipe.predict(x))
 
@@ -189,7 +189,7 @@ def test_texts_and_frames() -> None:
     assert whence.explain(found, (texts[:1], labels[:1]), k=2, method=whence.Retrained(fits=20))
     frame = pd.DataFrame({"color": ["red", "blue"] * 10, "size": np.arange(20.0)})
     frame.index = [f"row {i}" for i in range(20)]
-    tabular = make_pipeline(OneHotEncoder(handle_unknown="ignore"), SVR())
+    tabular = make_pipeline(OneHotEncoder(handle_unknown="ignore"), NuSVR())
     table = whence.from_sklearn(tabular.fit(frame, labels), frame, labels)
     assert table.train.ids[3] == "row 3"
     turned = frame[["size", "color"]]
@@ -236,12 +236,12 @@ def search() -> GridSearchCV:
 @pytest.mark.parametrize(
     ("estimator", "error", "message"),
     [
-        (SVR(), NotFitted, r"Got SVR before .fit"),
+        (NuSVR(), NotFitted, r"Got NuSVR before .fit"),
         (Ridge, NotFitted, r"Got the class Ridge itself"),
         (object(), UnsupportedModel, r"Got object. For a torch module use whence.from_torch"),
         (Transformer().fit(wine()[0]), UnsupportedModel, r"Put it into a Pipeline"),
         (LGBMRanker().fit(wine()[0]), UnsupportedModel, r"which ranks the rows of a group"),
-        (IsolationForest(n_estimators=2).fit(wine()[0]), UnsupportedModel, r"Fit a regression to"),
+        (LocalOutlierFactor(5).fit(wine()[0]), UnsupportedModel, r"novelty=True"),
         (search().fit(*wine()), UnsupportedModel, r"refit=False.*set_params\(\*\*\{'C': 1.0\}\)"),
         (search(), NotFitted, r"Got GridSearchCV before .fit"),
     ],
@@ -285,3 +285,46 @@ def test_every_use_takes_it(tmp_path: Path) -> None:
     errors = whence.find_label_errors(found, k=2)
     assert sorted(errors.ranking) == list(range(60))
     assert whence.group_effect(found, [1, 2], (x[:2], y[:2]), method=method).shape == (2,)
+
+
+def test_fits_on_a_ray_cluster_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def mapped(function: Any, items: Any, *, workers: int, backend: str) -> Any:
+        asked.append((workers, backend))
+        return map(function, items)
+
+    monkeypatch.setattr("whence.adapters.anything.map_shards", mapped)
+    one, cluster = model(vote()), model(vote(), workers=2, backend="ray")
+    weights = torch.ones(3, 60)
+    for a, b in zip(one.refits(weights), cluster.refits(weights), strict=True):
+        assert torch.equal(a.outputs(one.train), b.outputs(cluster.train))
+    assert asked == [(1, "process"), (2, "ray")]
+
+
+@pytest.mark.parametrize(
+    "detector",
+    [
+        IsolationForest(n_estimators=5, random_state=0),
+        OneClassSVM(nu=0.2),
+        LocalOutlierFactor(5, novelty=True),
+        make_pipeline(StandardScaler(), OneClassSVM(nu=0.2)),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_the_score_of_a_row_by_refits_of_its_detector(detector: Any) -> None:
+    x = wine()[0]
+    fitted = clone(detector).fit(x[5:])
+    found = whence.from_sklearn(fitted, x[5:], None)
+    assert isinstance(found, Estimator)
+    weights = torch.ones(55)
+    weights[[3, 9]] = 0
+    again = clone(detector).fit(np.delete(x[5:], [3, 9], 0))
+    asked = found.examples((x[:5], np.zeros(5)))
+    assert np.allclose(found.refit(weights).outputs(asked)[:, 0], again.score_samples(x[:5]))
+    scores = whence.LeaveOneOut().fit(found).scores((x[:5], np.zeros(5)), indices=[3])
+    alone = clone(detector).fit(np.delete(x[5:], 3, 0))
+    expected = fitted.score_samples(x[:5]) - alone.score_samples(x[:5])
+    assert np.allclose(scores.values[:, 0], expected)
+    explanation = whence.explain(found, x[:1], k=2, method=whence.Retrained(fits=20))
+    assert "predicts" in str(explanation)

@@ -370,7 +370,7 @@ def test_bad_input(arguments: Any, error: type[Exception] | None, message: str) 
 
 
 def test_bad_weights_queries_and_frames() -> None:
-    with pytest.raises(InvalidInput, match="sample weights, finite and >= 0"):
+    with pytest.raises(InvalidInput, match="finite weights >= 0 as sample_weight"):
         whence.from_sklearn(_FIT, _X, _Y, sample_weight=-np.ones(len(_Y)))
     with pytest.raises(InvalidInput, match="temperature > 0"):
         whence.from_sklearn(_FIT, _X, _Y, temperature=0)

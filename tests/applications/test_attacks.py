@@ -40,7 +40,7 @@ def test_one_image_flips_the_least_certain_query(
     audited: tuple[LinearObjective, tuple[Tensor, Tensor]],
 ) -> None:
     objective, query = audited
-    attack = whence.attacks.craft(objective, query, n_images=2, budget=0.2, steps=60)
+    attack = whence.attacks.attack(objective, query, n_images=2, budget=0.2, steps=60)
     assert attack.flipped.all()
     assert attack.verify().all()
     assert attack.losses[-1] > attack.losses[0]
@@ -59,7 +59,7 @@ def test_rounding_to_8_bits_undoes_the_default_budget(
     data = stored, objective.train.targets.long()
     network = objective.inputs.frozen.extractor  # type: ignore[attr-defined]
     top = LogisticRegression(C=1000, tol=1e-10, max_iter=5000).fit(network(stored), data[1])
-    attack = whence.attacks.craft(whence.from_frozen(network, top, *data), query, steps=3)
+    attack = whence.attacks.attack(whence.from_frozen(network, top, *data), query, steps=3)
     assert attack.losses[-1] > attack.losses[0]
     assert torch.equal(((attack.inputs + 1) * 127.5).round(), levels[attack.positions])
 
@@ -69,9 +69,9 @@ def test_going_on_equals_one_go(
 ) -> None:
     objective, query = audited
     options = {"budget": 0.01, "step_size": 0.002}
-    whole = whence.attacks.craft(objective, query, steps=6, **options)
-    half = whence.attacks.craft(objective, query, steps=3, **options)
-    rest = whence.attacks.craft(objective, query, steps=3, start=half, **options)
+    whole = whence.attacks.attack(objective, query, steps=6, **options)
+    half = whence.attacks.attack(objective, query, steps=3, **options)
+    rest = whence.attacks.attack(objective, query, steps=3, start=half, **options)
     np.testing.assert_allclose(rest.losses, whole.losses, rtol=1e-9)
     torch.testing.assert_close(rest.inputs, whole.inputs)
 
@@ -81,7 +81,7 @@ def test_a_saved_attack_goes_on_and_is_checked(
 ) -> None:
     objective, query = audited
     path = tmp_path / "attack.npz"
-    attack = whence.attacks.craft(objective, query, budget=0.1, steps=2)
+    attack = whence.attacks.attack(objective, query, budget=0.1, steps=2)
     (tmp_path / ".whence-0123.tmp").write_bytes(b"half")
     attack.save(path)
     again = whence.attacks.resume(objective, query, path)
@@ -103,7 +103,7 @@ def test_a_saved_attack_goes_on_and_is_checked(
 def test_refusals(audited: tuple[LinearObjective, tuple[Tensor, Tensor]]) -> None:
     objective, query = audited
     with pytest.raises(InvalidInput, match="Got 0"):
-        whence.attacks.craft(objective, query, n_images=0)
+        whence.attacks.attack(objective, query, n_images=0)
     images = query[0].expand(4, 1, 8, 8).clone()
     module = whence.from_torch(
         nn.Sequential(nn.Flatten(), nn.Linear(64, 2)).double(),
@@ -111,7 +111,7 @@ def test_refusals(audited: tuple[LinearObjective, tuple[Tensor, Tensor]]) -> Non
         (images, torch.tensor([0, 1, 0, 1])),
     )
     with pytest.raises(UnsupportedModel, match="from_frozen"):
-        whence.attacks.craft(module, query)
+        whence.attacks.attack(module, query)
 
 
 @pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")  # 150 epochs
@@ -131,7 +131,7 @@ def test_a_model_trained_end_to_end_is_attacked_through_its_own_training() -> No
     objective = retrain(images[:20])
     query = images[20:], y[20:]
     options = {"n_images": 2, "budget": 0.3, "step_size": 0.1, "retrain": retrain}
-    attack = whence.attacks.craft(objective, query, steps=4, damping=1e-3, **options)
+    attack = whence.attacks.attack(objective, query, steps=4, damping=1e-3, **options)
     assert attack.losses[-1] > attack.losses[0]
     trained = retrain(attack.poisoned.train.inputs)  # type: ignore[attr-defined]
     loss = trained.loss(trained.outputs(trained.examples(query)), query[1]).mean()
@@ -143,7 +143,7 @@ def test_the_report_shows_what_changed_and_checks_it(
     audited: tuple[LinearObjective, tuple[Tensor, Tensor]], tmp_path: Path
 ) -> None:
     objective, query = audited
-    attack = whence.attacks.craft(objective, query, n_images=2, budget=0.2, steps=60)
+    attack = whence.attacks.attack(objective, query, n_images=2, budget=0.2, steps=60)
     html = attack.report(tmp_path / "attack.html", title="<script>").read_text()
     assert "1 of 1 queries flip after training from nothing" in html
     assert html.count("changed, labeled") == 2

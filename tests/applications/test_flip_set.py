@@ -29,7 +29,7 @@ def test_scikit_learn_flips_too(classes: int) -> None:
     again.fit(x[100:400][rest], y[100:400][rest])
     assert model.predict(x[at : at + 1])[0] == model.classes_[found.before]
     assert again.predict(x[at : at + 1])[0] == model.classes_[found.after]
-    assert "becomes class" in str(found)
+    assert "becomes “" in str(found)
     if len(found.positions) > 1:
         without_last = np.setdiff1d(np.arange(found.n), found.positions[:-1])
         nearly = LogisticRegression(C=1.0, tol=1e-10, max_iter=10_000)

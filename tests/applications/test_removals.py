@@ -31,7 +31,7 @@ def test_every_point_is_a_refit_on_what_is_left() -> None:
             loss = (fresh.predict(queries[0][judging]) - queries[1][judging]) ** 2 / 2
             assert found[at] == pytest.approx(loss.mean(), rel=1e-8)
     assert curve.random.shape == (5, 3)
-    assert "random_spread" in repr(curve)
+    assert "random_spread" in str(curve)
     assert len(curve.plot().lines) >= 3
 
 

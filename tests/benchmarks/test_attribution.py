@@ -20,8 +20,8 @@ def test_quick_form_fills_a_page_and_is_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = cases.quick(cases.CASES["digits"])
-    results, bank = tmp_path / "results", tmp_path / "bank"
-    record = board.run(case, METHODS, results, bank, apart=False)
+    results, ensemble = tmp_path / "results", tmp_path / "ensemble"
+    record = board.run(case, METHODS, results, ensemble, apart=False)
     assert list(record["protocols"]) == ["random halves", "1% removed", "5% removed", "20% removed"]
     assert record["protocols"]["random halves"]["ceiling"] is not None
     assert record["protocols"]["1% removed"]["ceiling"] is None
@@ -43,7 +43,7 @@ def test_quick_form_fills_a_page_and_is_resumed(
         raise AssertionError("measured again")
 
     monkeypatch.setattr(board, "measure", refused)
-    again = board.run(case, METHODS, results, bank, apart=False)
+    again = board.run(case, METHODS, results, ensemble, apart=False)
     assert again == record == json.loads((results / "digits.json").read_text())
 
 

@@ -16,7 +16,7 @@ from whence.errors import InvalidInput
 from whence.evaluation import (
     loo_correlation,
     replays,
-    subset_bank,
+    retraining_ensemble,
     top_k_removal,
 )
 from whence.training.run import Run, train
@@ -89,7 +89,7 @@ def test_top_k_removal_trains_without_the_first_of_each_query() -> None:
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("alone", [False, True])
-def test_replays_fill_a_bank(
+def test_replays_fill_a_ensemble(
     tmp_path: Path, alone: bool, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if alone:
@@ -97,7 +97,7 @@ def test_replays_fill_a_bank(
     runs = [trained(seed=seed) for seed in (0, 1)]
     retraining = replays(runs, data(QUERIES, 2), measure="margin")
     assert retraining.size == (1 if alone else 16)
-    bank = subset_bank(
+    ensemble = retraining_ensemble(
         pickle.loads(pickle.dumps(retraining)),
         N,
         subsets=3,
@@ -113,10 +113,10 @@ def test_replays_fill_a_bank(
                 whence.CrossEntropy(),
                 data(N, 1),
                 run.recipe,
-                weights=bank.masks[subset].double(),
+                weights=ensemble.masks[subset].double(),
             )
             expected = torch.from_numpy(measured(again, "margin"))
-            assert torch.allclose(bank.outcomes[seed, subset], expected, rtol=0, atol=1e-11)
+            assert torch.allclose(ensemble.outcomes[seed, subset], expected, rtol=0, atol=1e-11)
 
 
 def test_refusals() -> None:

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
-from sklearn.datasets import load_breast_cancer, load_wine
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC, LinearSVC
+from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 
 import whence
 from whence.fitting.hinge import fit_hinge
@@ -120,3 +120,46 @@ def test_smoothing_predicts_what_the_true_hinge_does() -> None:
         actual = whence.leave_one_out(objective, where, query, measure="margin")
         correlations.append(np.corrcoef(predicted.values[q, where], actual[0])[0, 1])
     assert np.median(correlations) > 0.85
+
+
+_REGRESSIONS = {
+    "svr": SVR(C=1.0, gamma=0.05, tol=1e-10),
+    "svr-scaled": SVR(C=2.0, tol=1e-10),
+    "svr-linear": SVR(kernel="linear", C=0.3, epsilon=0.2, tol=1e-10),
+    "linear-svr": LinearSVR(C=0.3, epsilon=0.1, tol=1e-10, max_iter=10**6),
+    "linear-svr-absolute": LinearSVR(C=0.3, tol=1e-10, max_iter=10**6),
+    "linear-svr-no-intercept": LinearSVR(
+        C=0.3, epsilon=0.1, fit_intercept=False, tol=1e-10, max_iter=10**6
+    ),
+    "linear-svr-squared": LinearSVR(
+        C=0.3, epsilon=0.1, loss="squared_epsilon_insensitive", tol=1e-12, max_iter=10**6
+    ),
+}
+
+
+@pytest.mark.parametrize("name", _REGRESSIONS)
+def test_regressions_equal_refits_from_scratch(name: str) -> None:
+    x, y = load_diabetes(return_X_y=True)
+    x, y = StandardScaler().fit_transform(x[:96]), (y[:96] - y[:96].mean()) / y[:96].std()
+    queries, x, y = (x[:6], y[:6]), x[6:], y[6:]
+    weights = np.random.default_rng(5).uniform(0.5, 2.0, len(x))
+    model = clone(_REGRESSIONS[name]).fit(x, y, sample_weight=weights)
+    objective = whence.from_sklearn(model, x, y, sample_weight=weights)
+    where = np.arange(0, 90, 7)
+    expected = np.empty((6, len(where)))
+    for column, i in enumerate(where):
+        keep = np.arange(len(x)) != i
+        refit = clone(model).fit(x[keep], y[keep], sample_weight=weights[keep])
+        expected[:, column] = refit.predict(queries[0]) - model.predict(queries[0])
+    actual = whence.leave_one_out(objective, where, queries, measure="prediction")
+    np.testing.assert_allclose(actual, expected, atol=2e-5)
+    refined = whence.influence(
+        objective, queries, order="refined", indices=where, measure="prediction"
+    )
+    assert np.corrcoef(refined.values.ravel(), expected.ravel())[0, 1] > 0.9999
+    group = whence.group_effect(objective, where[:5], queries, order="refit", measure="prediction")
+    keep = np.setdiff1d(np.arange(len(x)), where[:5])
+    refit = clone(model).fit(x[keep], y[keep], sample_weight=weights[keep])
+    np.testing.assert_allclose(
+        group, refit.predict(queries[0]) - model.predict(queries[0]), atol=2e-5
+    )

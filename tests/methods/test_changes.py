@@ -79,7 +79,7 @@ def test_perturbation_is_the_derivative_of_refitting(fitted: Fitted) -> None:
 
 
 def test_edit_refuses_more_than_one(ridge: Fitted) -> None:
-    with pytest.raises(InvalidInput, match="one index"):
+    with pytest.raises(InvalidInput, match="index as a whole number"):
         whence.edit(ridge.objective, [1, 2], ridge.x[0], ridge.y[0], ridge.queries)
     with pytest.raises(InvalidInput, match="one new example"):
         whence.edit(ridge.objective, 1, ridge.x[:2], ridge.y[:2], ridge.queries)

@@ -13,8 +13,8 @@ from torch.func import functional_call
 import whence
 from tests.network.zoo import ZOO, objective_of
 from whence.errors import InvalidInput, NotPositiveDefinite, UnsupportedModel
-from whence.methods import projected as module
 from whence.methods import projections
+from whence.methods.subspace import Plan
 from whence.network.objective import ModuleObjective
 
 _LARGE = 10_000
@@ -111,7 +111,7 @@ def test_both_grams_and_all_blocks_give_one_answer(monkeypatch: pytest.MonkeyPat
         scores.append(whence.projected(again, (x[:4], y[:4]), projection="dense", size=12).values)
         monkeypatch.undo()
         np.testing.assert_allclose(scores[1], scores[0], atol=1e-12, err_msg=shape)
-        rows = module._Plan("loss", "dense", 12, 0, 1e-2).project(case).rows
+        rows = Plan("loss", "dense", 12, 0, 1e-2).project(case).rows
         assert rows.shape == (len(case.train), 12)
         n, weights = len(rows), case.weights
         gram = rows.T @ rows / n
@@ -162,7 +162,7 @@ def test_training_data_are_projected_once(monkeypatch: pytest.MonkeyPatch) -> No
     def refuse(*_: Any) -> Any:
         raise AssertionError("projected again")
 
-    monkeypatch.setattr(module._Plan, "project", refuse)
+    monkeypatch.setattr(Plan, "project", refuse)
     np.testing.assert_array_equal(whence.projected(objective, asked).values, first.values)
     whence.projected(objective, asked, damping=3.0)
 

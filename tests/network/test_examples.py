@@ -112,7 +112,7 @@ def test_nested_inputs_keep_their_nesting() -> None:
         ([(np.ones(i + 1), 0) for i in range(3)], "of one shape"),
         ([{"x": [1.0], "text": "words", "label": 0}], "numbers as 'text' column"),
         ([{"x": [1.0]}], "target under one of labels"),
-        (([[1.0, 2.0], [3.0]], [0, 1]), "numpy says"),
+        (([[1.0, 2.0], [3.0]], [0, 1]), "inhomogeneous shape"),
         ((_X, None), "object such as None"),
         ((_X, _Y[:3]), "as many targets"),
         ((_X[:0], _Y[:0]), "at least one example"),

@@ -12,6 +12,7 @@ import whence
 from whence.errors import InvalidInput
 from whence.objective.derived_losses import CallableLoss, OneVersusRest
 from whence.objective.losses import Loss, Tweedie, measure_of, output_hessian
+from whence.objective.robust_losses import Insensitive, SquaredInsensitive
 
 _B = 6
 _INDICES = torch.tensor([0, 1, 2, 2, 0, 1])
@@ -27,6 +28,8 @@ CASES: dict[str, tuple[Loss, int, Tensor]] = {
     "tweedie": (Tweedie(power=1.5), 1, _POSITIVE),
     "smooth hinge": (whence.SmoothHinge(0.5), 1, _BINARY),
     "squared hinge": (whence.SquaredHinge(), 1, _BINARY),
+    "insensitive": (Insensitive(epsilon=0.2, temperature=0.5), 1, _POSITIVE),
+    "squared insensitive": (SquaredInsensitive(epsilon=0.3), 1, _POSITIVE),
     "one versus rest": (OneVersusRest(whence.Logistic()), 3, _INDICES),
     "callable": (CallableLoss(lambda f, y: (f[:, 0] - y) ** 4), 1, _POSITIVE),
 }
@@ -118,3 +121,28 @@ def test_labels_out_of_range(loss: Loss, c: int, targets: Tensor) -> None:
 def test_unknown_measure() -> None:
     with pytest.raises(InvalidInput, match="Got 'accuracy'"):
         measure_of(whence.Logistic(), "accuracy")
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        whence.SmoothHinge(0.0),
+        OneVersusRest(whence.SmoothHinge(0.0), (1.0, 2.0, 3.0)),
+        Insensitive(epsilon=0.4),
+    ],
+    ids=repr,
+)
+def test_hinges_add_up_to_the_loss(loss: Loss) -> None:
+    c = 3 if isinstance(loss, OneVersusRest) else 1
+    targets = {3: _INDICES, 1: _POSITIVE if loss.regresses else _BINARY}[c]
+    outputs = torch.randn(_B, c, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    found = loss.hinges(targets, c)
+    assert found is not None
+    again = outputs.T.repeat(1, found.signs.shape[1] // _B)
+    each = found.factors * (found.signs * (found.corners - again)).clamp_min(0)
+    torch.testing.assert_close(each.reshape(-1, _B).sum(0), loss(outputs, targets))
+    smooth = loss.smoothed(0.001)
+    assert not smooth.hinged
+    assert smooth.hinges(targets, c) is None
+    torch.testing.assert_close(smooth(outputs, targets), loss(outputs, targets), atol=0.01, rtol=0)
+    assert smooth.smoothed(0.5) == smooth

@@ -18,9 +18,12 @@ from whence.pages import (
     ExplanationPage,
     Fact,
     Item,
+    Listed,
+    Listing,
     QueryRow,
     RankedPage,
     RankedRow,
+    ResultPage,
     Scale,
     Scatter,
     Share,
@@ -134,7 +137,7 @@ def texts() -> ExplanationPage:
     return explanation(
         query=query,
         columns=(),
-        sides=sides(TEXT, replace(TEXT, size=0.5)),
+        sides=sides(TEXT, replace(TEXT, name="8", size=0.5)),
         sized=False,
         second="",
         shared=frozenset({"dog"}),
@@ -267,6 +270,59 @@ def ranked(rows: int = 30) -> RankedPage:
             for i in range(rows)
         ),
         n=12345,
+        facts=(Fact(figure="About 12", words="labels look wrong."),),
+        decisions=True,
+        **ABOUT,
+    )
+
+
+def result() -> ResultPage:
+    """A page about a result, with all that it can have: images, rows, texts and plain lines."""
+    digits, labels = load_digits(return_X_y=True)
+    images = (digits.reshape(-1, 8, 8) * 255 / 16).astype(np.uint8)
+    pictured = tuple(
+        Listed(
+            name=str(i),
+            numbers=(str(i),),
+            item=Item(title=f"Training example {i}", label=str(labels[i]), image=images[i]),
+            size=(-0.5) ** i,
+            color="against" if i % 2 else "toward",
+        )
+        for i in range(4)
+    )
+    answer = explanation().answer
+    return ResultPage(
+        title="How few carry it?",
+        said="Without 4 of 12,345 it says “cat”.",
+        facts=(Fact(figure="4 of 12,345", words="examples carry it."),),
+        answers=(("With all", answer), ("Without these 4", answer)),
+        curve=explanation().curve,
+        curve_heading="The lead as they are removed",
+        curve_words="Every point was retrained.",
+        listings=(
+            Listing(heading="Images", noun="example", heads=("order",), lines=pictured),
+            Listing(
+                heading="Rows",
+                noun="example",
+                heads=(),
+                columns=("age", "sex"),
+                lines=(Listed(name="4", numbers=(), item=ROW.item),),
+                words="A list of one.",
+            ),
+            Listing(
+                heading="Texts",
+                noun="example",
+                heads=("score",),
+                lines=(Listed(name="9", numbers=("0.5",), item=TEXT.item),),
+            ),
+            Listing(
+                heading="Answers",
+                noun="question",
+                heads=("answer",),
+                lines=(Listed(name="Is it?", numbers=("It is.",)),),
+            ),
+            Listing(heading="Nothing", noun="example", heads=(), lines=()),
+        ),
         **ABOUT,
     )
 

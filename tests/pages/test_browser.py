@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,6 +18,7 @@ from tests.pages.pages import (
     images,
     ranked,
     regression,
+    result,
     sequences,
     with_text,
 )
@@ -52,8 +54,9 @@ PAGES = pytest.mark.parametrize(
         batch(),
         ranked(),
         attacked(),
+        result(),
     ],
-    ids=["row", "number", "texts", "tokens", "images", "many", "ranked", "attack"],
+    ids=["row", "number", "texts", "tokens", "images", "many", "ranked", "attack", "result"],
 )
 
 
@@ -336,6 +339,100 @@ return faults;
 def test_names_and_landmarks(browser: Any, page: Page, tmp_path: Path) -> None:
     show(browser, page, tmp_path)
     assert browser.execute_script(_ACCESSIBLE) == []
+
+
+@PAGES
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_no_violation(browser: Any, page: Page, tmp_path: Path, width: int) -> None:
+    pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
+    script = importlib.resources.files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
+    for dark in (False, True):
+        show(browser, page, tmp_path, width=width, dark=dark)
+        for button in browser.find_elements("css selector", "button.open")[:1]:
+            button.click()
+        browser.execute_script(script)
+        found = browser.execute_async_script("axe.run().then(arguments[arguments.length - 1])")
+        assert found["passes"]
+        faults = [
+            (fault["id"], node["html"][:200], node.get("failureSummary", "")[:200])
+            for fault in found["violations"]
+            for node in fault["nodes"]
+        ]
+        assert faults == []
+
+
+def test_labels_are_decided_by_key_and_kept(browser: Any, tmp_path: Path) -> None:
+    downloads = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", downloads)
+    show(browser, ranked(6), tmp_path)
+    body = find(browser, "body")
+    assert "Nothing is decided yet." in find(browser, "#decided").text
+    for key in "kd":  # the first two rows
+        body.send_keys(key)
+    find(browser, "tbody tr:nth-child(3) button.open").send_keys("r")
+    find(browser, "tbody tr:nth-child(5) .of-decision button:nth-child(3)").click()
+    assert "4 of 6 decided: 1 keep, 1 relabel, 2 drop." in find(browser, "#decided").text
+    find(browser, "body").send_keys("u")
+    assert "3 of 6 decided" in find(browser, "#decided").text
+    browser.refresh()
+    assert "3 of 6 decided: 1 keep, 1 relabel, 1 drop." in find(browser, "#decided").text
+    find(browser, "#decisions").click()
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    file = tmp_path / "decisions.csv"
+    WebDriverWait(browser, 10).until(lambda _: file.exists())
+    assert file.read_text(encoding="utf-8-sig").splitlines() == [
+        "id,label,decision,new label",
+        "Message 0,spam,keep,spam",
+        "Message 1,ham,drop,",
+        "Message 2,ham,relabel,spam",
+    ]
+
+
+def test_what_is_shown_is_saved(browser: Any, tmp_path: Path) -> None:
+    downloads = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", downloads)
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    for page, first, rows in (
+        (explanation(), "push,example,age,sex,label", 4),
+        (batch(3), "Query,Label,Model says,P(label)", 4),
+        (ranked(5), "Training example,Label,Suggested,Self-influence,Loss,length", 6),
+        (result(), "Images,label,order", 11),
+    ):
+        show(browser, page, tmp_path)
+        find(browser, "#save").click()
+        file = tmp_path / "whence.csv"
+        WebDriverWait(browser, 10).until(lambda _, file=file: file.exists())
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        assert lines[0].startswith(first)
+        assert len(lines) == rows
+        file.unlink()
+
+
+def test_a_link_leads_to_what_was_shown(browser: Any, tmp_path: Path) -> None:
+    show(browser, batch(60), tmp_path)
+    find(browser, "#differ").click()
+    wait_for_count(browser, "5 of 60 rows match")
+    find(browser, "table.rows thead th:nth-child(5) button").click()
+    find(browser, "#search").send_keys("query")
+    wait_for_count(browser, "5 of 60 rows match")
+    find(browser, "tbody tr:nth-child(2) button.open").click()
+    address = browser.current_url
+    assert address.endswith("#q=query&sort=-4&mistakes=1&open=40")
+    shown = titles(browser)
+    browser.get("about:blank")
+    browser.get(address)
+    assert titles(browser) == shown
+    assert find(browser, "#search").get_attribute("value") == "query"
+    assert find(browser, "#differ").is_selected()
+    assert texts(browser, ".detail h3") == ["Push to the label", "Push away from it"]
+    show(browser, batch(60), tmp_path)
+    find(browser, "#carriers ~ .box a").click()  # the queries of one training example
+    wait_for_count(browser, "12 of 60 rows match")  # and no "Training example 3" followed by more
+    show(browser, explanation(), tmp_path)
+    find(browser, "#example-4 a").click()
+    assert browser.current_url.endswith("#example-4")
 
 
 def test_tokens_are_colored_by_their_part(browser: Any, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from tests.pages.pages import (
     images,
     ranked,
     regression,
+    result,
     sequences,
     sides,
     texts,
@@ -46,8 +47,9 @@ PAGES = pytest.mark.parametrize(
         batch(),
         ranked(),
         attacked(),
+        result(),
     ],
-    ids=["row", "number", "texts", "tokens", "images", "many", "ranked", "attack"],
+    ids=["row", "number", "texts", "tokens", "images", "many", "ranked", "attack", "result"],
 )
 _SCRIPT = "<script>alert(1)</script>"
 
@@ -126,7 +128,7 @@ def test_columns_are_aligned_with_those_of_the_query() -> None:
     html = render(explanation())
     table = re.search(r'<table class="effects" id="effects">.*?</table>', html, re.S)
     assert table is not None
-    rows = re.findall(r"<tr(?: class=\"query-row\")?>(.*?)</tr>", table[0], re.S)
+    rows = re.findall(r"<tr(?: class=\"query-row\"| id=\"[^\"]*\")?>(.*?)</tr>", table[0], re.S)
     assert [len(re.findall(r"<t[hd]", row)) for row in rows] == [6, 6, 6, 6]
     assert re.findall(r'class="(other|same)', table[0]) == ["other", "same"] * 2
 

@@ -11,7 +11,8 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 import whence
-from whence.sources.tables import default_model, fit_table, free_text, read_table
+from whence.sources.models import default_model, fit_table
+from whence.sources.tables import free_text, read_table
 
 
 def test_derivatives_in_the_users_columns_despite_missing_values(tmp_path: Path) -> None:

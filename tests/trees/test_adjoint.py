@@ -147,5 +147,5 @@ def test_the_leaf_kernel_of_squared_error_is_shared_leaves_times_residuals() -> 
             total = (trees.weights * shared).sum()
             step = -(trees.weights * shared * residual).sum() / total
             expected[a] += -0.1 * shared * (residual + step) / total
-    actual = leaf_kernel(trees, leaves, np.ones((4, 1)))
+    actual = leaf_kernel(trees, leaves, np.ones_like)
     np.testing.assert_allclose(actual, expected, atol=1e-10)

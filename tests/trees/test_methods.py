@@ -22,10 +22,12 @@ from sklearn.tree import DecisionTreeRegressor
 import whence
 from tests.trees.models import BINARY, CLASSES, NUMBERS
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.methods.boosting import held_out_lds
 from whence.methods.choose import chosen, default_label_method, default_method
 from whence.methods.expected_removal import expected_removals
 from whence.methods.halves import halves_of
+from whence.methods.mean_derivative import held_out_lds
+from whence.methods.response import response_of
+from whence.objective.losses import measure_of
 from whence.trees.model import BoostedModel, ForestModel
 
 QUERIES = slice(200, 206)
@@ -111,7 +113,9 @@ def test_scores_of_halves_are_the_mean_derivative_at_equal_sizes() -> None:
     sizes = np.sqrt((stacked**2).mean(axis=2, keepdims=True))
     expected = -(stacked / sizes).mean(axis=0) * np.median(sizes, axis=0)
     actual = whence.Boosting(ensemble=4).fit(trained).scores(_asked()).values
-    np.testing.assert_allclose(actual, expected)
+    response = response_of(trained, halves, trained.loss)
+    assert response is not None
+    np.testing.assert_allclose(actual, response.factor * expected)
 
 
 def test_halves_come_in_pairs_that_hold_every_row_of_every_class_once() -> None:
@@ -370,3 +374,36 @@ def test_groups_are_sums_or_refits() -> None:
     )
     refit = whence.group_effect(trained, group, _asked(), order="refit")
     np.testing.assert_allclose(refit, (after - before).numpy())
+
+
+def test_scores_have_the_size_of_what_retrainings_do() -> None:
+    """Other halves, which no score was learned from, move as far as scores of rows left out say."""
+    trained = _numbers(max_depth=2)
+    method = whence.Boosting(ensemble=12)
+    scores = method.fit(trained).scores(_asked(), measure="prediction")
+    response = response_of(
+        trained, halves_of(trained, 12, 0), measure_of(trained.loss, "prediction")
+    )
+    assert response is not None
+    assert response.note in scores.diagnostics.notes
+    assert method.fit(trained).calibrated
+    assert 0 <= response.decay <= 1
+    other = halves_of(trained, 12, 1)
+    queries = trained.examples(_asked())
+    actual = np.stack([model.outputs(queries)[:, 0].numpy() for model in other.models])
+    predicted = ~other.inside @ scores.values.T * 2**response.decay
+    actual, predicted = actual - actual.mean(0), predicted - predicted.mean(0)
+    slope = (actual * predicted).sum() / np.square(predicted).sum()
+    assert 0.7 < slope < 1.4  # 3 and more before
+
+
+def test_too_few_rows_give_no_size() -> None:
+    trained = _numbers()
+    few = trained.refit(trained.weights * (torch.arange(200) < 15))
+    assert not whence.Boosting(ensemble=4).fit(few).calibrated
+    queries = few.examples(_asked())
+    values, diagnostics = (
+        whence.Boosting(ensemble=4).fit(few).values(queries, few.loss, np.arange(15))
+    )
+    assert np.isfinite(values.numpy()).all()
+    assert not any("multiplied" in note for note in diagnostics.notes)

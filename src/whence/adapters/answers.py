@@ -21,17 +21,22 @@ Floats = NDArray[np.float64]
 
 
 class Answer(ABC):
-    """How an estimator's predictions become outputs [b, c], and labels become targets.
+    """How an estimator's predictions become outputs [b, c], and labels become targets."""
 
-    Attributes:
-        loss: The loss that goes with the outputs.
-        classes: The user's names of the classes; empty where targets are no classes.
-        note: What a reader must know about the outputs; empty if nothing.
-    """
+    @property
+    @abstractmethod
+    def loss(self) -> Loss:
+        """The loss that goes with the outputs."""
 
-    loss: Loss
-    classes: tuple[Any, ...] = ()
-    note: str = ""
+    @property
+    def classes(self) -> tuple[Any, ...]:
+        """The user's names of the classes; empty where targets are no classes."""
+        return ()
+
+    @property
+    def note(self) -> str:
+        """What a reader must know about the outputs; empty if nothing."""
+        return ""
 
     @abstractmethod
     def outputs(self, estimator: Any, rows: Any) -> Floats:
@@ -54,7 +59,7 @@ class Numbers(Answer):
     width: int
 
     @property
-    def loss(self) -> Loss:  # type: ignore[override]
+    def loss(self) -> Loss:
         """Half the squared error."""
         return SquaredError()
 
@@ -98,17 +103,17 @@ class Classes(Answer):
     floor: float
 
     @property
-    def loss(self) -> Loss:  # type: ignore[override]
+    def loss(self) -> Loss:
         """−log of the probability of the class."""
         return Logistic() if len(self.labels) == 2 else CrossEntropy()
 
     @property
-    def classes(self) -> tuple[Any, ...]:  # type: ignore[override]
+    def classes(self) -> tuple[Any, ...]:
         """The user's names of the classes."""
         return tuple(self.labels.tolist())
 
     @property
-    def note(self) -> str:  # type: ignore[override]
+    def note(self) -> str:
         """What the outputs are, where they are no probabilities, and where they are too small."""
         if self.says == "decision_function":
             return (
@@ -124,8 +129,7 @@ class Classes(Answer):
 
     def outputs(self, estimator: Any, rows: Any) -> Floats:
         """Return log odds [b, 1] of two classes, else a number per class, [b, C]."""
-        values = self._all(estimator, rows)
-        return values[:, 1:] - values[:, :1] if len(self.labels) == 2 else values
+        return one_of_two(self._all(estimator, rows))
 
     def targets(self, labels: NDArray[Any]) -> Tensor:
         """Return the position of each label among the classes, [b]; 0.0 or 1.0 for two."""
@@ -177,7 +181,7 @@ class Labels(Answer):
     floor: float
 
     @property
-    def loss(self) -> Loss:  # type: ignore[override]
+    def loss(self) -> Loss:
         """The logistic losses of all labels, summed."""
         return LabelSet()
 
@@ -198,6 +202,15 @@ class Labels(Answer):
                 f"Expected {self.width} labels of 0 or 1 per row. Got shape {values.shape}."
             )
         return torch.from_numpy(values.astype(np.float64))
+
+
+def one_of_two(values: Floats) -> Floats:
+    """Return how much more the second of two classes has, [b, 1]; of more classes, as they are.
+
+    Args:
+        values: A number per class, [b, C].
+    """
+    return values[:, 1:] - values[:, :1] if values.shape[1] == 2 else values
 
 
 def answer_of(estimator: Any, y: NDArray[Any]) -> Answer:

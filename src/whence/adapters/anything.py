@@ -7,82 +7,50 @@ from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.adapters.answered import Answered
 from whence.adapters.answers import Answer, answer_of
 from whence.adapters.refitting import Refitting, seed_note, template_of
-from whence.adapters.rows import RowExamples, encoded, labels_of
+from whence.adapters.rows import encoded, labels_of
 from whence.adapters.usable import check_predicts
+from whence.checked import said
 from whence.errors import warn_user
 from whence.objective.cache import first_time
-from whence.objective.losses import Loss
-from whence.objective.trained import Data, Trained
-from whence.workers import map_shards
+from whence.objective.trained import Trained
+from whence.rows import column_names
+from whence.workers import Backend, map_shards
 
 Floats = NDArray[np.float64]
 
 
 @final
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Estimator(Trained):
+class Estimator(Answered):
     """A fitted estimator with its data, without derivatives.
 
     Args:
-        fitted: The estimator.
         refitting: How it is fitted again.
-        answer: How its predictions are read.
-        train: The training rows.
-        weights: wᵢ >= 0, [n]; rows with 0 were left out.
-        names: The columns it was fitted on, or `None` for an array.
-        workers: Processes that fit it again at a time.
-        notes: What a reader must know, a sentence each.
+        workers: Processes, or tasks of Ray, that fit it again at a time.
+        backend: "process" or "ray".
     """
 
-    fitted: Any
     refitting: Refitting
-    answer: Answer
-    train: RowExamples
-    weights: Tensor
-    names: tuple[str, ...] | None = None
-    notes: tuple[str, ...] = ()
     workers: int = 1
-    convex: bool = False
-
-    @property
-    def loss(self) -> Loss:  # type: ignore[override]
-        """The loss of its predictions, which need not be what was minimized."""
-        return self.answer.loss
-
-    @property
-    def trained_loss(self) -> Loss:  # type: ignore[override]
-        """The same loss."""
-        return self.answer.loss
-
-    @property
-    def classes(self) -> tuple[Any, ...]:  # type: ignore[override]
-        """The user's names of the classes."""
-        return self.answer.classes
-
-    def __repr__(self) -> str:
-        """Return the estimator and the number of rows."""
-        return f"<{type(self.fitted).__name__} on {len(self.weights):,} rows>"
+    backend: Backend = "process"
 
     def identity(self) -> tuple[Tensor | str, ...]:
         """Return the estimator's settings."""
         return (repr(self), repr(self.refitting.template))
 
-    def examples(self, data: Data) -> RowExamples:
-        """Check and encode (X, y): one row or many."""
-        return encoded(data, _width(self.train.inputs), self.names, self.answer.targets)
-
     def outputs(self, examples: Any) -> Tensor:
         """Return log-probabilities, decision values or predictions, [b, c]."""
         if not len(examples):  # which few libraries predict
             return self.outputs(self.train.subset(np.arange(1)))[:0]
-        return torch.from_numpy(self.answer.outputs(self.fitted, examples.inputs))
+        with said("rows that the estimator can predict"):
+            return torch.from_numpy(self.answer.outputs(self.fitted, examples.inputs))
 
     def refit(self, weights: Tensor | None = None) -> Estimator:
         """Return the estimator's own fit on the rows with weight."""
@@ -92,12 +60,13 @@ class Estimator(Trained):
     @property
     def together(self) -> int:
         """As many as keep all workers busy."""
-        return 1 if self.workers == 1 else 8 * self.workers
+        return 1 if self.workers == 1 and self.backend == "process" else 8 * self.workers
 
     def refits(self, weights: Tensor) -> Iterator[Trained]:
         """Yield the estimator's own fits for each row of weights [k, n], by several workers."""
         rows = [row.double().numpy() for row in weights]
-        fits = map_shards(self.refitting, rows, workers=min(self.workers, len(rows)))
+        workers = min(self.workers, len(rows))
+        fits = map_shards(self.refitting, rows, workers=workers, backend=self.backend)
         for row, fit in zip(weights, fits, strict=True):
             yield self._fitted(row, fit)
 
@@ -119,7 +88,9 @@ def anything(
     sample_weight: Floats | None = None,
     *,
     workers: int = 1,
+    backend: Backend = "process",
     notes: tuple[str, ...] = (),
+    answer: Answer | None = None,
 ) -> Estimator:
     """Return any fitted estimator with its data as a model without derivatives.
 
@@ -128,8 +99,10 @@ def anything(
         X: The rows it was fitted on, [n, d].
         y: The targets it was fitted on, [n] or [n, k].
         sample_weight: The sample weights it was fitted with, or `None`.
-        workers: Processes that fit it again at a time.
+        workers: Processes, or tasks of Ray, that fit it again at a time.
+        backend: "process" or "ray".
         notes: What a reader must know besides, a sentence each.
+        answer: How its predictions are read; found by what it predicts if `None`.
 
     Returns:
         The model.
@@ -139,9 +112,9 @@ def anything(
         InvalidInput: If X or y cannot be what it was fitted on.
     """
     check_predicts(estimator)
-    names = tuple(X.columns) if isinstance(X, pd.DataFrame) else None
+    names = column_names(X)
     labels = labels_of(y)
-    answer = answer_of(estimator, labels)
+    answer = answer_of(estimator, labels) if answer is None else answer
     train = encoded((X, labels), _width(X), names, answer.targets)
     n = len(train)
     weights = np.ones(n) if sample_weight is None else sample_weight
@@ -161,6 +134,7 @@ def anything(
         weights=torch.from_numpy(weights),
         names=names,
         workers=workers,
+        backend=backend,
         notes=tuple(every),
     )
 

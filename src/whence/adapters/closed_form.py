@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.adapters.answers import Classes
+from whence.adapters.answered import Answered
+from whence.adapters.answers import Classes, one_of_two
 from whence.adapters.rows import RowExamples, encoded, labels_of
 from whence.adapters.tabular import as_floats
 from whence.errors import InvalidInput
-from whence.objective.losses import Loss
-from whence.objective.trained import Data, Trained
+from whence.rows import column_names
 
 _FEW = 64  # changed rows up to which a sum is corrected and not made anew
 
@@ -47,65 +47,26 @@ class Sums(ABC):
 
 @final
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class ClosedForm(Trained):
+class ClosedForm(Answered):
     """A classifier that is fitted by sums over its training rows.
 
     Args:
-        estimator: The user's own, for its settings.
         family: What it sums.
-        answer: Its classes.
-        train: The training rows.
-        weights: wᵢ >= 0, [n].
         parts: t(xᵢ), [n, t].
         at: The class of each row, [n].
         sums: S(w), [C, t].
-        names: The columns it was fitted on, or `None` for an array.
-        notes: What a reader must know, a sentence each.
     """
 
-    estimator: Any
-    family: Sums
     answer: Classes
-    train: RowExamples
-    weights: Tensor
+    family: Sums
     parts: Tensor
     at: Tensor
     sums: Tensor
-    names: tuple[str, ...] | None = None
-    notes: tuple[str, ...] = ()
-    convex: bool = False
-
-    @property
-    def loss(self) -> Loss:  # type: ignore[override]
-        """−log of the probability of the class."""
-        return self.answer.loss
-
-    @property
-    def trained_loss(self) -> Loss:  # type: ignore[override]
-        """The same: the fit itself minimizes no loss of predictions."""
-        return self.answer.loss
-
-    @property
-    def classes(self) -> tuple[Any, ...]:  # type: ignore[override]
-        """The user's names of the classes."""
-        return self.answer.classes
 
     @property
     def instant(self) -> bool:
         """True: a refit subtracts the parts of the removed rows."""
         return True
-
-    def __repr__(self) -> str:
-        """Return the estimator and the number of rows."""
-        return f"<{type(self.estimator).__name__} on {len(self.weights):,} rows>"
-
-    def identity(self) -> tuple[Tensor | str, ...]:
-        """Return the estimator's settings."""
-        return (repr(self), repr(self.estimator))
-
-    def examples(self, data: Data) -> RowExamples:
-        """Check and encode (X, y): one row or many."""
-        return encoded(data, self.train.inputs.shape[1], self.names, self.answer.targets)
 
     def outputs(self, examples: Any) -> Tensor:
         """Return log-probabilities up to a constant, [b, C]; their difference of two, [b, 1]."""
@@ -114,7 +75,7 @@ class ClosedForm(Trained):
         values = self.family.outputs(self.sums[there], rows)
         every = values.new_full((len(rows), len(self.sums)), np.log(self.answer.floor))
         every[:, there] = values - values.logsumexp(1, keepdim=True)
-        return every[:, 1:] - every[:, :1] if len(self.sums) == 2 else every
+        return torch.from_numpy(one_of_two(every.numpy()))
 
     def refit(self, weights: Tensor | None = None) -> ClosedForm:
         """Return the classifier fitted on the rows with weight."""
@@ -147,7 +108,7 @@ def closed_form(
         sample_weight: Its sample weights, or `None`.
     """
     labels = labels_of(y)
-    names = tuple(X.columns) if hasattr(X, "columns") else None
+    names = column_names(X)
     answer = Classes(
         labels=np.asarray(estimator.classes_), says="predict_proba", floor=1 / (2 * len(labels))
     )
@@ -157,7 +118,7 @@ def closed_form(
     weights = np.ones(len(labels)) if sample_weight is None else sample_weight
     parts = family.parts(rows)
     model = ClosedForm(
-        estimator=estimator,
+        fitted=estimator,
         family=family,
         answer=answer,
         train=train,
@@ -186,7 +147,7 @@ def class_sums(parts: Tensor, at: Tensor, weights: Tensor, classes: int) -> Tens
 def _agrees(model: ClosedForm, few: RowExamples) -> bool:
     """Return whether the sums give the estimator's own probabilities."""
     shares = model.loss.probabilities(model.outputs(few))
-    own = np.asarray(model.estimator.predict_proba(few.inputs))
+    own = np.asarray(model.fitted.predict_proba(few.inputs))
     return shares is not None and bool(np.allclose(shares.numpy(), own, atol=1e-6))
 
 

@@ -16,8 +16,8 @@ from sklearn.neighbors import NearestCentroid
 from torch import Tensor
 
 from whence.adapters.closed_form import ClosedForm, Sums, closed_form
-from whence.adapters.rows import is_sparse
 from whence.adapters.tabular import as_floats
+from whence.rows import is_sparse
 
 _COLUMNS = 64  # up to which the products of all pairs of columns are kept for each row
 

@@ -19,7 +19,7 @@ from whence.objective.measures import Measure
 from whence.preprocessing.columns import Columns, SparseColumns, as_columns, as_rows, table
 from whence.preprocessing.derivative import Adjoints, numbers_of, padded, pulled_back
 from whence.preprocessing.pipeline import Differentiable, differentiable
-from whence.preprocessing.rows import stack, take
+from whence.rows import stack, take
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

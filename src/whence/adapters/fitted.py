@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 from sklearn.pipeline import Pipeline
 from torch import Tensor
 
@@ -24,11 +23,10 @@ from whence.errors import UnsupportedModel
 from whence.linear.features import Features
 from whence.linear.objective import LinearObjective
 from whence.linear.wide import WideObjective
-from whence.objective.derived_losses import OneVersusRest
-from whence.objective.losses import Loss, SmoothHinge, SquaredError
+from whence.objective.losses import Loss, SquaredError
 from whence.preprocessing.counting import counting
 from whence.preprocessing.refit import encoded_all, fit_again, follows_data, matched_columns
-from whence.preprocessing.rows import take
+from whence.rows import is_sparse, take
 
 Floats = NDArray[np.float64]
 
@@ -79,9 +77,10 @@ class Fitted:
     @property
     def features_follow(self) -> bool:
         """Whether a removal changes the features of other rows."""
-        scaled = getattr(self.final, "gamma", None) == "scale" and self.problem.kernel is not None
-        nonlinear = scaled and self.problem.kernel.name != "linear"  # type: ignore[union-attr]
-        return nonlinear or follows_data(self.transform)
+        kernel = self.problem.kernel
+        scaled = kernel is not None and kernel.name != "linear"
+        by_variance = scaled and getattr(self.final, "gamma", None) == "scale"
+        return by_variance or follows_data(self.transform)
 
     @property
     def wide(self) -> bool:
@@ -91,6 +90,11 @@ class Fitted:
         least_norm = isinstance(problem.loss, SquaredError) and not np.any(problem.l2)
         span = not problem.l1 and (penalized or least_norm)
         return problem.kernel is None and d > n and span
+
+    def _smoothed(self) -> Loss:
+        """Return the loss to differentiate."""
+        spread = 1.0 if self.classes is not None else float(np.std(self.labels)) or 1.0
+        return self.problem.loss.smoothed(self.temperature, spread)
 
     def pullback(self) -> Pullback | None:
         """Return the way back from transformed columns to the user's own, if there is one."""
@@ -262,11 +266,11 @@ class Fitted:
             )
         elif self.wide:
             notes.append("Solved in the span of the training rows.")
-        smoothed, trained = smooth(problem.loss, self.temperature)
+        smoothed, trained = self._smoothed(), problem.loss
         if smoothed != trained:
             notes.append(
-                f"Hinge loss smoothed with t = {self.temperature:g} for derivatives, at the "
-                "parameters trained with the true hinge."
+                f"{trained.unit[:1].upper()}{trained.unit[1:]} smoothed with t = "
+                f"{self.temperature:g} for derivatives, at the parameters trained without."
             )
         if self.transform is not None and self.width is not None and self.pullback() is None:
             notes.append(
@@ -313,7 +317,7 @@ class Fitted:
         penalties = np.concatenate(l2)
         if masked:
             penalties = np.where(np.concatenate(free), penalties, 1.0)
-        smoothed, trained = smooth(problem.loss, self.temperature)
+        smoothed, trained = self._smoothed(), problem.loss
         encoded = table.encode_rows(
             self.rows, self.ids, self.labels, features or table.features(self.matrix)
         )
@@ -380,20 +384,4 @@ def _same_rows(a: Any, b: Any) -> bool:
     if a.shape != b.shape:
         return False
     difference = a - b
-    is_sparse: bool = sparse.issparse(difference)
-    return not abs(difference).max() if not is_sparse else not difference.nnz
-
-
-def smooth(loss: Loss, temperature: float) -> tuple[Loss, Loss]:
-    """Return the loss to differentiate and the loss that was minimized.
-
-    Args:
-        loss: The loss that was minimized.
-        temperature: Of the smoothed hinge.
-    """
-    smoothed = SmoothHinge(temperature=temperature)
-    if isinstance(loss, SmoothHinge):
-        return smoothed, loss
-    if isinstance(loss, OneVersusRest) and isinstance(loss.binary, SmoothHinge):
-        return OneVersusRest(smoothed, loss.positive_weights), loss
-    return loss, loss
+    return not abs(difference).max() if not is_sparse(difference) else not difference.nnz

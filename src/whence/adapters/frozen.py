@@ -16,18 +16,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from whence.adapters.sklearn import linear_objective
+from whence.checked import array, checked, shown
 from whence.errors import InvalidInput
 from whence.linear.features import Features
-from whence.linear.objective import InputMap, LinearExamples, LinearObjective
+from whence.linear.objective import InputMap, LinearExamples, LinearObjective, LinearStatistics
 from whence.network.checks import check_repeatable, refuse_random_modules
+from whence.objective.arrays import shared
 from whence.objective.measures import Measure
-from whence.objective.objective import Objective, Statistics
-from whence.objective.trained import Examples
 from whence.tiles import tiles
 
 Floats = NDArray[np.float64]
 
 
+@checked
 def from_frozen(
     extractor: nn.Module,
     estimator: Any,
@@ -100,9 +101,8 @@ def _on_inputs(frozen: _Frozen, images: Tensor, linear: LinearObjective) -> Line
     )
 
 
-def _on_features(objective: Objective, inner: Statistics | None) -> LinearObjective:
+def _on_features(objective: LinearObjective, inner: LinearStatistics | None) -> LinearObjective:
     """Return the objective on features, as the top layer's own."""
-    assert isinstance(objective, LinearObjective)
     assert isinstance(objective.inputs, FrozenMap)
     top = objective.inputs.top
     return replace(
@@ -124,20 +124,18 @@ class _Refit:
 
     frozen: _Frozen
     images: Tensor
-    refit_with: Callable[[LinearObjective, Tensor], Objective]
-    statistics: Statistics | None
+    refit_with: Callable[[LinearObjective, Tensor], LinearObjective]
+    statistics: LinearStatistics | None
 
     def __call__(self, objective: LinearObjective, weights: Tensor) -> LinearObjective:
         """Return the objective at its minimum under other weights, [n]."""
         inside = replace(_on_features(objective, self.statistics), refit_with=self.refit_with)
-        fitted = self.refit_with(inside, weights)
-        assert isinstance(fitted, LinearObjective)
-        return _on_inputs(self.frozen, self.images, fitted)
+        return _on_inputs(self.frozen, self.images, self.refit_with(inside, weights))
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class _FrozenStatistics(Statistics):
+class _FrozenStatistics(LinearStatistics):
     """What of the top layer follows its training data, seen from the network's inputs.
 
     Args:
@@ -148,15 +146,15 @@ class _FrozenStatistics(Statistics):
 
     frozen: _Frozen
     images: Tensor
-    inner: Statistics
+    inner: LinearStatistics
 
     @property
-    def reweights(self) -> bool:  # type: ignore[override]
+    def reweights(self) -> bool:
         """Whether a removal changes the weights of other examples."""
         return self.inner.reweights
 
     @property
-    def held(self) -> str:  # type: ignore[override]
+    def held(self) -> str:
         """What the first order holds."""
         return self.inner.held
 
@@ -172,29 +170,29 @@ class _FrozenStatistics(Statistics):
         """Return the weight that examples would have with other targets."""
         return self.inner.weights_as(where, targets)
 
-    def changed(self, objective: Objective, weights: Tensor) -> LinearObjective:
+    def changed(self, objective: LinearObjective, weights: Tensor) -> LinearObjective:
         """Return R of reweighted examples at θ̂."""
         changed = self.inner.changed(_on_features(objective, self.inner), weights)
-        assert isinstance(changed, LinearObjective)
         return _on_inputs(self.frozen, self.images, changed)
 
-    def edited(self, objective: Objective, index: int, example: Examples) -> LinearObjective:
+    def edited(
+        self, objective: LinearObjective, index: int, example: LinearExamples
+    ) -> LinearObjective:
         """Return R at θ̂ with one training example replaced."""
         inside = _on_features(objective, self.inner)
         edited = self.inner.edited(inside, index, self._featured(inside, example))
-        assert isinstance(edited, LinearObjective)
         images = self.images.clone()
         images[index] = example.inputs[0]
         return _on_inputs(self.frozen, images, edited)
 
     def effects(
         self,
-        objective: Objective,
-        queries: Examples,
+        objective: LinearObjective,
+        queries: LinearExamples,
         measure: Measure,
         shares: Tensor,
         directions: Tensor,
-        added: Examples | None = None,
+        added: LinearExamples | None = None,
     ) -> Tensor | None:
         """Return what each removal does to measures through the statistics, to first order."""
         inside = _on_features(objective, self.inner)
@@ -204,8 +202,8 @@ class _FrozenStatistics(Statistics):
 
     def through_inputs(
         self,
-        objective: Objective,
-        queries: Examples,
+        objective: LinearObjective,
+        queries: LinearExamples,
         measure: Measure,
         shares: Tensor,
         directions: Tensor,
@@ -225,9 +223,8 @@ class _FrozenStatistics(Statistics):
 
         return self.frozen.pullback(self.images[torch.from_numpy(where)], of_features)
 
-    def _featured(self, inside: LinearObjective, examples: Examples) -> LinearExamples:
+    def _featured(self, inside: LinearObjective, examples: LinearExamples) -> LinearExamples:
         """Return examples with the network's features as their inputs."""
-        assert isinstance(examples, LinearExamples)
         features = self.frozen.features(examples.inputs)
         return replace(examples, inputs=features, encoded_by=inside.inputs)
 
@@ -247,7 +244,10 @@ class _Frozen:
 
     def checked(self, inputs: Any) -> Tensor:
         """Return inputs as finite floating-point numbers in the network's dtype."""
-        tensor = torch.as_tensor(inputs if isinstance(inputs, Tensor) else np.asarray(inputs))
+        given = array("inputs", inputs)
+        if given.dtype.kind not in "biuf" or given.ndim == 0:
+            raise InvalidInput(f"Expected inputs as an array of numbers. Got {shown(inputs)}.")
+        tensor = shared(given)
         if not tensor.is_floating_point():
             raise InvalidInput(
                 f"Expected floating-point inputs. Got {tensor.dtype}. Scale the pixels as the "
@@ -300,10 +300,11 @@ class FrozenMap(InputMap):
                 f"Expected a pair (inputs, y). Got {type(data).__name__}. Pass queries as a pair."
             )
         inputs, y = data
-        if np.ndim(y) == 0:
-            inputs, y = inputs[None], np.asarray([y])
-        checked = self.frozen.checked(inputs)
-        encoded = self.top.encode((self.frozen.features(checked), np.asarray(y)))
+        labels, given = array("targets", y), array("inputs", inputs)
+        if labels.ndim == 0:
+            given, labels = given[None], labels[None]
+        checked = self.frozen.checked(given)
+        encoded = self.top.encode((self.frozen.features(checked), labels))
         return replace(encoded, inputs=checked, encoded_by=self)
 
     def features_of(self, inputs: Any) -> Features:

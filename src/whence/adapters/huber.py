@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from whence.adapters.answers import Numbers
 from whence.adapters.perceptron import Table
-from whence.adapters.rows import is_sparse
 from whence.adapters.torch import bound
 from whence.network.objective import ModuleObjective
 from whence.objective.losses import Loss, SquaredError
+from whence.rows import is_sparse
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 from scipy.linalg import solve_triangular
 from scipy.linalg.lapack import dpstrf
 
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linear.features import DenseFeatures, sparse_similarities
+from whence.rows import is_sparse
 
 Floats = NDArray[np.float64]
 
@@ -33,8 +33,7 @@ def dense(rows: Any) -> Floats:
     Returns:
         The array.
     """
-    is_sparse: bool = sparse.issparse(rows)
-    return np.asarray(rows.toarray() if is_sparse else rows, dtype=np.float64)
+    return np.asarray(rows.toarray() if is_sparse(rows) else rows, dtype=np.float64)
 
 
 def scale_gamma(rows: Any) -> float:
@@ -46,8 +45,7 @@ def scale_gamma(rows: Any) -> float:
     Returns:
         γ; 1 where X does not vary.
     """
-    is_sparse: bool = sparse.issparse(rows)
-    if is_sparse:
+    if is_sparse(rows):
         variance = float(rows.multiply(rows).mean() - rows.mean() ** 2)
     else:
         variance = float(np.asarray(rows).var())
@@ -72,7 +70,7 @@ class Kernel:
 
     def __call__(self, a: Any, b: Any) -> Floats:
         """Return k(aᵢ, bⱼ), [len(a), len(b)]; a and b dense or sparse rows."""
-        dots = sparse_similarities(a) if a is b and sparse.issparse(a) else dense(a @ b.T)
+        dots = sparse_similarities(a) if a is b and is_sparse(a) else dense(a @ b.T)
         if self.name == "linear":
             return dots
         if self.name == "poly":
@@ -93,8 +91,7 @@ class Kernel:
 
 def _squares(rows: Any) -> Floats:
     """Return ‖row‖², dense or sparse."""
-    is_sparse: bool = sparse.issparse(rows)
-    return np.asarray((rows.multiply(rows) if is_sparse else rows * rows).sum(1)).ravel()
+    return np.asarray((rows.multiply(rows) if is_sparse(rows) else rows * rows).sum(1)).ravel()
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,8 +12,8 @@ from sklearn.naive_bayes import BernoulliNB, ComplementNB, GaussianNB, Multinomi
 from torch import Tensor
 
 from whence.adapters.closed_form import ClosedForm, Sums, closed_form
-from whence.adapters.rows import is_sparse
 from whence.adapters.tabular import as_floats
+from whence.rows import is_sparse
 
 
 def naive_bayes(

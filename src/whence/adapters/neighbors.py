@@ -13,11 +13,13 @@ from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from torch import Tensor
 
-from whence.adapters.answers import Classes, Numbers, answer_of
+from whence.adapters.answered import Answered
+from whence.adapters.answers import Classes, Numbers, answer_of, one_of_two
 from whence.adapters.rows import RowExamples, encoded, labels_of
+from whence.adapters.tabular import as_floats
 from whence.errors import InvalidInput
-from whence.objective.losses import Loss
-from whence.objective.trained import Data, Examples, Trained
+from whence.objective.trained import Data, Examples
+from whence.rows import column_names
 
 Floats = NDArray[np.float64]
 
@@ -41,44 +43,17 @@ class Order:
 
 @final
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Neighbors(Trained):
+class Neighbors(Answered):
     """A fitted KNeighborsClassifier or KNeighborsRegressor with its training rows.
 
     Args:
-        fitted: The estimator.
-        answer: Its classes, or numbers.
-        train: The training rows.
         values: What a neighbor votes for: its one-hot class, or its target, [n, v].
-        weights: 1 where a row is there, else 0, [n].
         orders: The nearest rows of examples that were asked about, shared by refits.
-        names: The columns it was fitted on, or `None` for an array.
-        notes: What a reader must know, a sentence each.
     """
 
-    fitted: Any
     answer: Classes | Numbers
-    train: RowExamples
     values: Floats
-    weights: Tensor
     orders: WeakKeyDictionary[Examples, Order]
-    names: tuple[str, ...] | None = None
-    notes: tuple[str, ...] = ()
-    convex: bool = False
-
-    @property
-    def loss(self) -> Loss:  # type: ignore[override]
-        """The loss of its predictions."""
-        return self.answer.loss
-
-    @property
-    def trained_loss(self) -> Loss:  # type: ignore[override]
-        """The same: the fit minimizes nothing."""
-        return self.answer.loss
-
-    @property
-    def classes(self) -> tuple[Any, ...]:  # type: ignore[override]
-        """The user's names of the classes."""
-        return self.answer.classes
 
     @property
     def instant(self) -> bool:
@@ -95,17 +70,11 @@ class Neighbors(Trained):
         """How many neighbors vote."""
         return int(self.fitted.n_neighbors)
 
-    def __repr__(self) -> str:
-        """Return the estimator and the number of rows."""
-        return f"<{type(self.fitted).__name__} on {len(self.weights):,} rows>"
-
-    def identity(self) -> tuple[Tensor | str, ...]:
-        """Return the estimator's settings."""
-        return (repr(self), repr(self.fitted))
-
     def examples(self, data: Data) -> RowExamples:
         """Check and encode (X, y): one row or many."""
-        return encoded(data, self.train.inputs.shape[1], self.names, self.answer.targets)
+        rows = super().examples(data)
+        _check_finite(self.fitted, rows.inputs)
+        return rows
 
     def outputs(self, examples: Examples) -> Tensor:
         """Return log odds, log-probabilities or numbers, [b, c]."""
@@ -129,8 +98,7 @@ class Neighbors(Trained):
         """
         if isinstance(self.answer, Numbers):
             return mean
-        logs = np.log(np.maximum(mean, self.answer.floor))
-        return logs[:, 1:] - logs[:, :1] if logs.shape[1] == 2 else logs
+        return one_of_two(np.log(np.maximum(mean, self.answer.floor)))
 
     def refit(self, weights: Tensor | None = None) -> Neighbors:
         """Return the model with only the rows that have weight."""
@@ -204,6 +172,12 @@ class Neighbors(Trained):
         return np.asarray(votes / votes.sum(1, keepdims=True))
 
 
+def _check_finite(estimator: Any, rows: Any) -> None:
+    """Raise for rows with what is no finite number, unless the metric knows missing values."""
+    if estimator.effective_metric_ != "nan_euclidean":
+        as_floats(rows)
+
+
 def neighbors(
     estimator: Any, X: Any, y: Any, sample_weight: NDArray[np.float64] | None
 ) -> Neighbors | None:
@@ -224,8 +198,9 @@ def neighbors(
     answer = answer_of(estimator, labels)
     if not isinstance(answer, Classes | Numbers):
         return None
-    names = tuple(X.columns) if hasattr(X, "columns") else None
+    names = column_names(X)
     train = encoded((X, labels), estimator.n_features_in_, names, answer.targets)
+    _check_finite(estimator, train.inputs)
     targets = train.targets.numpy()
     if isinstance(answer, Classes):
         values = np.eye(len(answer.labels))[targets.astype(np.intp)]

@@ -166,7 +166,7 @@ def _network(estimator: Any) -> nn.Sequential:
 
 
 def _batch(estimator: Any, n: int) -> int:
-    """Return how many rows a step sees."""
+    """Return the number of rows in a batch."""
     if estimator.solver == "lbfgs":
         return n
     return min(200 if estimator.batch_size == "auto" else int(estimator.batch_size), n)

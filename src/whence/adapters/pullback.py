@@ -1,4 +1,4 @@
-"""From derivatives in transformed columns back to the columns a user knows.
+"""Derivatives in transformed columns, mapped back to the user's columns.
 
 An affine transformer x ↦ A x + a has the constant Jacobian A, found by probing it one column at a
 time and checked on real rows. A one-hot encoded column has no derivative; what is reported for it
@@ -19,6 +19,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from whence.adapters.kernel import dense
+from whence.rows import column_names, take
 
 Floats = NDArray[np.float64]
 _CHECKED_ROWS = 8
@@ -85,7 +86,7 @@ def pullback_of(transform: Pipeline, rows: Any) -> Pullback | None:
 def _few(rows: Any) -> Any:
     """Return some rows, spread over the table."""
     where = np.unique(np.linspace(0, rows.shape[0] - 1, _CHECKED_ROWS).astype(int))
-    return rows.iloc[where] if isinstance(rows, pd.DataFrame) else rows[where]
+    return take(rows, where)
 
 
 def _affine(transform: Callable[[Any], Any], sample: Any) -> Floats | None:
@@ -105,8 +106,11 @@ def _affine(transform: Callable[[Any], Any], sample: Any) -> Floats | None:
         return None
     base = numbers.mean(0)
     step = np.maximum(np.abs(numbers).max(0), 1.0)
-    origin = apply(base[None])
-    jacobian = ((apply(base + np.diag(step)) - origin) / step[:, None]).T
+    try:
+        origin = apply(base[None])
+        jacobian = ((apply(base + np.diag(step)) - origin) / step[:, None]).T
+    except ValueError:  # numbers that are categories have no mean
+        return None
     predicted = origin + (numbers - base) @ jacobian.T
     real = apply(numbers)
     scale = max(1.0, float(np.abs(real).max()))
@@ -121,7 +125,7 @@ def _column_parts(first: Any, sample: Any) -> tuple[Floats, Floats] | None:
         strengths = np.zeros((encoded, width))
         _mark_onehot(strengths, 0, first, list(range(width)))
         return np.zeros_like(strengths), strengths
-    names = list(sample.columns) if isinstance(sample, pd.DataFrame) else list(range(width))
+    names = list(column_names(sample) or range(width))
     encoded = dense(first.transform(sample)).shape[1]
     affine, strengths = np.zeros((encoded, width)), np.zeros((encoded, width))
     for name, step, columns in first.transformers_:

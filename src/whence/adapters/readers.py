@@ -10,10 +10,15 @@ import numpy as np
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.multiclass import OneVsRestClassifier
+from sklearn.svm import SVR, LinearSVR
 
 from whence.adapters.equivalents import plain
 from whence.adapters.estimators import READERS, Problem
 from whence.adapters.kernel_models import gaussian_process, kernel_ridge
+from whence.adapters.support_vectors import (
+    linear_support_vector_regression,
+    support_vector_regression,
+)
 from whence.errors import UnsupportedModel
 from whence.objective.derived_losses import OneVersusRest
 
@@ -81,5 +86,7 @@ _READERS: dict[type, Callable[[Any, int], Problem]] = {
     **READERS,
     GaussianProcessRegressor: gaussian_process,
     KernelRidge: kernel_ridge,
+    LinearSVR: linear_support_vector_regression,
     OneVsRestClassifier: _one_versus_rest,
+    SVR: support_vector_regression,
 }

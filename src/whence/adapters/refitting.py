@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.preprocessing.rows import take
+from whence.rows import take
 
 Floats = NDArray[np.float64]
 

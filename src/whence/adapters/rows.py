@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 from torch import Tensor
 
 from whence.adapters.tabular import as_rows
+from whence.checked import labels as checked_labels
 from whence.errors import InvalidInput
 from whence.objective.trained import Data, Examples
-from whence.preprocessing.rows import take
+from whence.rows import take
 
 
 @final
@@ -86,14 +85,5 @@ def labels_of(y: Any) -> NDArray[Any]:
     Args:
         y: As a user passes them.
     """
-    labels = np.asarray(y.to_numpy() if isinstance(y, pd.Series | pd.DataFrame) else y)
+    labels = checked_labels("targets", y)
     return labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
-
-
-def is_sparse(rows: Any) -> bool:
-    """Return whether rows are a SciPy sparse matrix or array.
-
-    Args:
-        rows: A user's rows.
-    """
-    return bool(sparse.issparse(rows))

@@ -25,24 +25,29 @@ from whence.adapters.fitted import Fitted
 from whence.adapters.huber import huber
 from whence.adapters.naive_bayes import naive_bayes
 from whence.adapters.neighbors import neighbors
+from whence.adapters.outliers import outliers
 from whence.adapters.perceptron import perceptron
 from whence.adapters.readers import is_read, reader
 from whence.adapters.rows import labels_of
 from whence.adapters.statistics import objective_of
+from whence.adapters.survival import cox
 from whence.adapters.tabular import as_floats, as_rows
 from whence.adapters.targets import target_encoder
 from whence.adapters.trees import from_trees, is_tree_model
 from whence.adapters.usable import check_usable
 from whence.adapters.weights import sample_weights, weights_of
+from whence.checked import checked, shown, unstacked
 from whence.errors import InvalidInput, NotFitted, UnsupportedModel
 from whence.linear.objective import LinearObjective
 from whence.objective.trained import Trained
 from whence.preprocessing.refit import fit_again, same_features, training_matrix, weighted_steps
-from whence.preprocessing.rows import take
+from whence.rows import take
+from whence.workers import Backend
 
 Floats = NDArray[np.float64]
 
 
+@checked
 def from_sklearn(
     estimator: Any,
     X: Any,
@@ -51,6 +56,7 @@ def from_sklearn(
     sample_weight: Any = None,
     temperature: float = 0.001,
     workers: int = 1,
+    backend: Backend = "process",
 ) -> Trained:
     """Return a fitted estimator with the data it was fitted on, as a model that methods score.
 
@@ -68,12 +74,13 @@ def from_sklearn(
         X: The rows it was fitted on: array, frame or sparse matrix, [n, d]; or texts, as a list,
             an array or a Series. A frame's index names the rows. Sparse matrices are never made
             dense.
-        y: The targets it was fitted on, [n].
+        y: The targets it was fitted on, [n]; `None` for an outlier detector.
         sample_weight: The sample weights it was fitted with, [n], >= 0.
         temperature: t > 0 of the smoothed hinge through which hinge losses are differentiated, in
             units of the margin.
         workers: Processes that fit an estimator again at a time, where it is known by its
             predictions alone.
+        backend: "process" for this machine, "ray" for tasks of a Ray cluster.
 
     Returns:
         The model: an `Objective` for linear and kernel models.
@@ -106,7 +113,16 @@ def from_sklearn(
         check_usable(estimator)
     found = plain(estimator)
     inner, notes = found.estimator, found.notes
-    given = None if sample_weight is None else sample_weights(sample_weight, len(labels_of(y)))
+    X = unstacked("X", X)
+    n = X.shape[0] if hasattr(X, "shape") else len(X)
+    given = None if sample_weight is None else sample_weights(sample_weight, n)
+    refitted: dict[str, Any] = {"workers": workers, "backend": backend}
+    scored = outliers(inner, X, y, given, notes=notes, **refitted)
+    if scored is not None:
+        return scored
+    labels = labels_of(y)
+    if not labels.size or not labels.ndim:
+        raise InvalidInput(f"Expected y as targets, at least one row of them. Got {shown(y)}.")
     try:
         for family in _FAMILIES:
             model = family(inner, X, y, given)
@@ -121,7 +137,7 @@ def from_sklearn(
             return linear_objective(inner, X, y, notes=notes, **options)
     except UnsupportedModel as reason:
         notes = (*notes, f"Known by its predictions alone: {reason}")
-    return anything(inner, X, y, given, workers=workers, notes=notes)
+    return anything(inner, X, y, given, notes=notes, **refitted)
 
 
 def linear_objective(
@@ -156,7 +172,7 @@ def linear_objective(
     if n < 2:
         raise InvalidInput(f"Expected at least 2 training rows. Got {n}.")
     sample = sample_weights(sample_weight, n)
-    labels = np.asarray(y)
+    labels = labels_of(y)
     if labels.shape[:1] != (n,):
         raise InvalidInput(f"Expected {n} targets, one per row. Got shape {labels.shape}.")
     classes = getattr(final, "classes_", None)
@@ -202,6 +218,7 @@ def _perceptron(estimator: Any, X: Any, y: Any, weights: Floats | None) -> Train
 
 
 _FAMILIES: tuple[Callable[[Any, Any, Any, Floats | None], Any], ...] = (
+    cox,
     discriminant,
     huber,
     naive_bayes,

@@ -18,18 +18,15 @@ from whence.adapters.tabular import TabularMap
 from whence.adapters.targets import decoded
 from whence.adapters.vanished import classes_left, reduced, with_all_classes
 from whence.errors import InvalidInput
-from whence.fitting.hinge import is_hinge
 from whence.fitting.l1 import fit_l1
 from whence.fitting.newton import newton
 from whence.fitting.refit import CONVERGED, refit
 from whence.linalg.structured import Identity
-from whence.linear.objective import LinearExamples, LinearObjective
+from whence.linear.objective import LinearExamples, LinearObjective, LinearStatistics
 from whence.linear.wide import columns_of
 from whence.objective.measures import Measure
-from whence.objective.objective import Objective, Statistics
-from whence.objective.trained import Examples
 from whence.preprocessing.pipeline import Differentiable
-from whence.preprocessing.rows import put
+from whence.rows import put
 
 Floats = NDArray[np.float64]
 
@@ -55,7 +52,7 @@ def _attached(fitted: Fitted) -> Callable[[LinearObjective], LinearObjective]:
 
 @final
 @dataclass(frozen=True, eq=False)
-class DataStatistics(Statistics):
+class DataStatistics(LinearStatistics):
     """The preprocessing, class weights, divisor, kernel scale and active set of a fit.
 
     Args:
@@ -65,12 +62,12 @@ class DataStatistics(Statistics):
     fitted: Fitted
 
     @property
-    def reweights(self) -> bool:  # type: ignore[override]
+    def reweights(self) -> bool:
         """Whether a removal changes the weights of the rows that stay."""
         return self.fitted.weights.depend_on_others
 
     @property
-    def held(self) -> str:  # type: ignore[override]
+    def held(self) -> str:
         """What the first order holds, in a sentence."""
         preprocessing = self._preprocessing if self.fitted.features_follow else None
         if preprocessing is None or not preprocessing.held:
@@ -111,13 +108,14 @@ class DataStatistics(Statistics):
         classes = torch.from_numpy(np.searchsorted(fitted.classes, labels))
         return fitted.weights.with_label(where, classes)
 
-    def changed(self, objective: Objective, weights: Tensor) -> LinearObjective:
+    def changed(self, objective: LinearObjective, weights: Tensor) -> LinearObjective:
         """Return R of reweighted rows at θ̂, its preprocessing fitted again."""
         return self._changed(objective, weights, whole=False)
 
-    def _changed(self, objective: Objective, weights: Tensor, *, whole: bool) -> LinearObjective:
+    def _changed(
+        self, objective: LinearObjective, weights: Tensor, *, whole: bool
+    ) -> LinearObjective:
         """Return the same; removed rows are transformed too if the whole data are asked for."""
-        assert isinstance(objective, LinearObjective)
         kept, sample = self._rows_of(weights)
         fitted = self.fitted
         if not classes_left(fitted, kept):
@@ -132,9 +130,10 @@ class DataStatistics(Statistics):
         after = replace(fitted, kept=kept, weights=weighted)
         return _attached(after)(replace(objective, weights=after.row_weights))
 
-    def edited(self, objective: Objective, index: int, example: Examples) -> LinearObjective:
+    def edited(
+        self, objective: LinearObjective, index: int, example: LinearExamples
+    ) -> LinearObjective:
         """Return R at θ̂ with one row replaced, preprocessing and weights of the new data."""
-        assert isinstance(objective, LinearObjective)
         fitted, old = self.fitted, self.fitted.labels
         new = decoded(fitted.classes, fitted.problem.signs, example.targets)
         labels = old.astype(np.result_type(old, new), copy=True)
@@ -144,19 +143,17 @@ class DataStatistics(Statistics):
 
     def effects(
         self,
-        objective: Objective,
-        queries: Examples,
+        objective: LinearObjective,
+        queries: LinearExamples,
         measure: Measure,
         shares: Tensor,
         directions: Tensor,
-        added: Examples | None = None,
+        added: LinearExamples | None = None,
     ) -> Tensor | None:
         """Return what each removal does to measures through the statistics, to first order."""
         fitted = self.fitted
         if not self.reweights and not fitted.features_follow:
             return None
-        assert isinstance(objective, LinearObjective)
-        assert isinstance(added, LinearExamples | None)
         question = Question(
             objective=objective,
             queries=objective.examples(queries),
@@ -175,15 +172,14 @@ class DataStatistics(Statistics):
 
     def through_inputs(
         self,
-        objective: Objective,
-        queries: Examples,
+        objective: LinearObjective,
+        queries: LinearExamples,
         measure: Measure,
         shares: Tensor,
         directions: Tensor,
         where: NDArray[np.intp],
     ) -> Tensor | None:
         """Return what moving training rows does to one quantity through the statistics."""
-        assert isinstance(objective, LinearObjective)
         preprocessing = self._preprocessing if self.fitted.features_follow else None
         table = objective.inputs
         if preprocessing is None or not isinstance(table, TabularMap) or table.pullback is None:
@@ -209,7 +205,7 @@ class DataStatistics(Statistics):
         """The transformers as a function of which rows are there."""
         return preprocessing_of(self.fitted)
 
-    def _through_weights(self, question: Question, added: Examples | None) -> Tensor:
+    def _through_weights(self, question: Question, added: LinearExamples | None) -> Tensor:
         """Return Σⱼ ∂wⱼ/∂kᵢ (eⱼᵀ uⱼ)/n without the row's own term, [n, k] or [n + 1, k]."""
         objective, weights = question.objective, self.fitted.weights
         pulls = objective.gradient_dot(objective.train, objective.loss, question.directions)
@@ -228,7 +224,7 @@ class DataStatistics(Statistics):
         there[len(objective.train) :] = 1.0
         return effects * there.unsqueeze(1)
 
-    def _class_of(self, example: Examples) -> Tensor | None:
+    def _class_of(self, example: LinearExamples) -> Tensor | None:
         """Return the class of an example as a position, [1]."""
         fitted = self.fitted
         if fitted.classes is None:
@@ -271,7 +267,7 @@ class DataStatistics(Statistics):
     def _minimum(self, objective: LinearObjective) -> LinearObjective:
         """Return the objective at its minimum, from θ̂."""
         fitted = self.fitted
-        if fitted.problem.l1 and not is_hinge(objective.trained_loss):
+        if fitted.problem.l1 and not objective.hinged:
             whole, penalty = fitted.at(objective).whole()
             solved = fit_l1(whole.reweighted(objective.weights), penalty)
             return objective_of(fitted.at(solved))
@@ -279,15 +275,11 @@ class DataStatistics(Statistics):
         if columns is None:
             return _smooth_or_hinge(objective)
         # A wide model's own columns: no coordinates are made for a fit that is asked once.
-        narrow: Objective = newton(
-            columns, gradient_norm=CONVERGED, inverse=Identity(len(columns.params))
-        )
-        assert isinstance(narrow, LinearObjective)
+        start = Identity(len(columns.params))
+        narrow = newton(columns, gradient_norm=CONVERGED, inverse=start)
         return objective_of(fitted.at(narrow))
 
 
 def _smooth_or_hinge(objective: LinearObjective) -> LinearObjective:
     """Return an objective without an L1 penalty at its minimum."""
-    fitted = refit(objective, objective.weights)
-    assert isinstance(fitted, LinearObjective)
-    return fitted
+    return refit(objective, objective.weights)

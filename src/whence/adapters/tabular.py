@@ -16,10 +16,13 @@ from torch import Tensor
 
 from whence.adapters.kernel import RowSpace, dense
 from whence.adapters.pullback import Pullback
-from whence.errors import InvalidInput, WhenceError
+from whence.checked import array, said
+from whence.checked import labels as checked_labels
+from whence.errors import InvalidInput
 from whence.linear.features import DenseFeatures, Features, SparseFeatures
 from whence.linear.objective import InputMap, LinearExamples
 from whence.objective.arrays import first_not_finite, shared
+from whence.rows import column_names, is_sparse
 
 Floats = NDArray[np.float64]
 
@@ -77,7 +80,7 @@ class TabularMap(InputMap):
         self, rows: Any, ids: NDArray[Any], y: Any, features: Features
     ) -> LinearExamples:
         """Encode checked rows, whose features are known, with their targets."""
-        labels = np.asarray(y.to_numpy() if isinstance(y, (pd.Series, pd.DataFrame)) else y)
+        labels = checked_labels("targets", y)
         labels = labels.reshape(1, *labels.shape) if labels.ndim == 0 else labels
         if len(labels) != rows.shape[0]:
             raise InvalidInput(
@@ -95,14 +98,8 @@ class TabularMap(InputMap):
         """Return the rows after the pipeline's transformers, as checked floats."""
         if self.transform is None:
             return as_floats(rows)
-        try:
+        with said("rows that the pipeline's own steps can transform"):
             return as_floats(self.transform(rows))
-        except WhenceError:
-            raise
-        except ValueError as error:
-            raise InvalidInput(
-                f"Expected rows that the pipeline's own steps can transform. Got: {error}"
-            ) from error
 
     def features(self, matrix: Any) -> Features:
         """Return the features of transformed rows."""
@@ -181,10 +178,10 @@ def as_rows(x: Any, width: int | None, names: tuple[str, ...] | None) -> tuple[A
                     f"{missing[0]!r}. Pass the same columns."
                 )
             x = x[list(names)]
-    elif _is_sparse(x):
+    elif is_sparse(x):
         x = x.tocsr()
     else:
-        x = np.asarray(x)
+        x = array("rows", x)
         x = x.reshape(1, -1) if x.ndim == 1 else x
         if x.ndim != 2:
             raise InvalidInput(f"Expected rows and columns. Got an array of shape {x.shape}.")
@@ -196,7 +193,7 @@ def as_rows(x: Any, width: int | None, names: tuple[str, ...] | None) -> tuple[A
         )
     if isinstance(x, pd.DataFrame):
         return x, x.index.to_numpy()
-    if names is not None and not _is_sparse(x):
+    if names is not None and not is_sparse(x):
         x = pd.DataFrame(x, columns=list(names))
     return x, np.arange(x.shape[0])
 
@@ -221,11 +218,6 @@ def _as_texts(x: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     return texts, np.arange(len(texts)) if ids is None else ids
 
 
-def _is_sparse(rows: Any) -> bool:
-    """Return whether rows are a SciPy sparse matrix or array."""
-    return bool(sparse.issparse(rows))
-
-
 def as_floats(rows: Any) -> Any:
     """Return rows as float64, dense or CSR, all finite.
 
@@ -238,14 +230,14 @@ def as_floats(rows: Any) -> Any:
     Raises:
         InvalidInput: If an entry is no finite number; the first is named.
     """
-    if _is_sparse(rows):
+    if is_sparse(rows):
         matrix: Any = sparse.csr_array(rows, dtype=np.float64)
         if not np.isfinite(matrix.data).all():
             at = int(np.flatnonzero(~np.isfinite(matrix.data))[0])
             row = int(np.searchsorted(matrix.indptr, at, side="right")) - 1
             raise InvalidInput(_NOT_FINITE.format(matrix.data[at], row, matrix.indices[at]))
         return matrix
-    names = list(rows.columns) if isinstance(rows, pd.DataFrame) else None
+    names = column_names(rows)
     try:
         matrix = np.asarray(rows, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from whence.checked import checked
+from whence.checked import weights as checked_weights
 from whence.errors import InvalidInput
 from whence.fitting.refit import refit
 from whence.network.checks import refuse_random_modules
@@ -21,6 +22,7 @@ from whence.objective.losses import Loss
 from whence.objective.measures import OutputFunction
 
 
+@checked
 def from_torch(
     model: nn.Module,
     loss: Loss | OutputFunction,
@@ -155,9 +157,4 @@ def _weights(weights: Any, n: int, like: Tensor) -> Tensor:
     """Return checked example weights, [n]."""
     if weights is None:
         return torch.ones(n, dtype=like.dtype, device=like.device)
-    checked = torch.as_tensor(np.asarray(weights)).to(like)
-    if checked.shape != (n,) or not bool((torch.isfinite(checked) & (checked >= 0)).all()):
-        raise InvalidInput(
-            f"Expected {n} finite weights >= 0, one per example. Got shape {tuple(checked.shape)}."
-        )
-    return checked
+    return torch.from_numpy(checked_weights("weights", weights, n)).to(like)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from whence.adapters.torch import bound
+from whence.checked import checked
 from whence.errors import UnsupportedModel
 from whence.network.module import Selection
 from whence.network.objective import ModuleObjective
@@ -17,6 +18,7 @@ from whence.objective.derived_losses import CallableLoss
 from whence.objective.losses import CrossEntropy, Loss, SquaredError
 
 
+@checked
 def from_transformers(
     model: nn.Module,
     dataset: Any,

@@ -18,11 +18,12 @@ from torch import Tensor
 from whence.adapters.tabular import as_rows
 from whence.adapters.tree_fits import TreeFit, tree_fit
 from whence.adapters.weights import sample_weights
+from whence.checked import labels as checked_labels
 from whence.errors import InvalidInput, NotFitted
 from whence.objective.loss import Loss
 from whence.objective.losses import CrossEntropy, Logistic, SquaredError
 from whence.objective.trained import Data
-from whence.preprocessing.rows import put, take
+from whence.rows import column_names, put, take
 from whence.trees.bagging import is_forest, read_forest
 from whence.trees.forest import Forest
 from whence.trees.model import BoostedModel, ForestModel, TreeExamples, TreeModel
@@ -72,10 +73,10 @@ def from_trees(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> Tre
         <HistGradientBoostingRegressor on 442 rows>
     """
     _check_fitted(estimator)
-    names = tuple(X.columns) if isinstance(X, pd.DataFrame) else None
+    names = column_names(X)
     rows, ids = as_rows(X, np.shape(X)[-1], None)
     n = rows.shape[0]
-    labels = np.asarray(y)
+    labels = checked_labels("y", y)
     if labels.shape[:1] != (n,):
         raise InvalidInput(f"Expected {n} targets, one per row. Got shape {labels.shape}.")
     final = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
@@ -212,7 +213,7 @@ class _Source:
                 f"Expected a pair (X, y). Got {type(data).__name__}. Pass queries as (X, y)."
             )
         rows, ids = as_rows(data[0], self.rows.shape[1], self.names)
-        labels = np.asarray(data[1])
+        labels = checked_labels("targets", data[1])
         labels = labels.reshape(1) if labels.ndim == 0 else labels
         if len(labels) != rows.shape[0]:
             raise InvalidInput(

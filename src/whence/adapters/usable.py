@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sklearn.base import ClusterMixin, OutlierMixin
+from sklearn.base import ClusterMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
@@ -33,11 +33,6 @@ def check_usable(estimator: Any) -> None:
         raise UnsupportedModel(
             f"Expected a model that predicts targets from rows. Got {name}, which makes clusters. "
             "Fit a classifier to its labels: LogisticRegression().fit(X, clusters.labels_)."
-        )
-    if isinstance(estimator, OutlierMixin):
-        raise UnsupportedModel(
-            f"Expected a model that predicts targets from rows. Got {name}, which knows none. Fit "
-            "a regression to its scores: RandomForestRegressor().fit(X, model.score_samples(X))."
         )
     if name.endswith("Ranker"):
         raise UnsupportedModel(

@@ -1,4 +1,4 @@
-"""The fit on rows that leave out a whole class: the estimator then knows one class less."""
+"""Fits on rows without one of the classes: the estimator then has one class less."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from whence.adapters.weights import weights_of
 from whence.errors import InvalidInput
 from whence.objective.derived_losses import OneVersusRest
 from whence.objective.objective import NO_EXAMPLES
-from whence.preprocessing.rows import take
+from whence.rows import take
 
 Floats = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
 from whence.adapters.estimators import Mean, Problem
-from whence.errors import InvalidInput
+from whence.checked import array, weights
 from whence.objective.derived_losses import OneVersusRest
 
 Floats = NDArray[np.float64]
@@ -125,9 +125,9 @@ def weights_of(
     Returns:
         The weights. One-versus-rest losses hold class weights themselves.
     """
-    weights, mean = torch.from_numpy(sample), problem.mean
+    each_weight, mean = torch.from_numpy(sample), problem.mean
     if classes is None:
-        return Weights(sample=weights, mean=mean)
+        return Weights(sample=each_weight, mean=mean)
     one_vs_rest = isinstance(problem.loss, OneVersusRest)
     choice = None if one_vs_rest else getattr(final, "class_weight", None)
     where = torch.from_numpy(np.searchsorted(classes, labels))
@@ -138,7 +138,7 @@ def weights_of(
     # From 1.8 on, "balanced" counts sample weights in these two, and rows in all others.
     can_count = "sample_weight" in inspect.signature(compute_class_weight).parameters
     return Weights(
-        sample=weights,
+        sample=each_weight,
         labels=where,
         by_class=by_class,
         balanced=choice == "balanced",
@@ -162,12 +162,5 @@ def sample_weights(sample_weight: Any, n: int) -> Floats:
     """
     if sample_weight is None:
         return np.ones(n)
-    weights = np.asarray(sample_weight, dtype=np.float64)
-    if weights.ndim == 0:
-        weights = np.full(n, float(weights))
-    if weights.shape != (n,) or not np.isfinite(weights).all() or (weights < 0).any():
-        raise InvalidInput(
-            f"Expected {n} sample weights, finite and >= 0. Got shape {weights.shape}"
-            + (f", smallest {weights.min():g}." if weights.size else ".")
-        )
-    return weights
+    given = array("sample_weight", sample_weight)
+    return weights("sample_weight", np.full(n, given) if given.ndim == 0 else given, n)

@@ -1,1 +1,1 @@
-"""Short functions for people who do not want to choose: they pick, and say what they picked."""
+"""Short functions that choose a method by a stated rule and report the choice."""

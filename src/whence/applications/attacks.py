@@ -1,4 +1,4 @@
-"""Training-set attacks on one's own model: how small a change of how few images flips a prediction?
+"""Training-set attacks: small changes of few training inputs that flip a prediction.
 
 An audit. The changes stay below half a gray level: stored in 8 bits, the poisoned image is the
 original. Whoever trains on floating-point pixels of unknown origin should know what that can do.
@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from whence.applications.poisoning import (
     Retrain,
@@ -27,6 +26,8 @@ from whence.applications.poisoning import (
     strongest,
     training_of,
 )
+from whence.checked import checked
+from whence.checked import positions as checked_positions
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
 from whence.linear.objective import LinearObjective
@@ -36,6 +37,8 @@ from whence.methods.method import Method
 from whence.objective.objective import Objective
 from whence.objective.trained import Data, Examples
 from whence.pages import write
+from whence.progress import progress
+from whence.renamed import old_names
 from whence.result import Card, Result
 from whence.storage import clear_leftovers, digest, read_arrays, write_arrays
 from whence.views.attack import attack_page
@@ -45,7 +48,7 @@ HALF_A_GRAY_LEVEL = 0.499 / 127.5  # for pixels in [-1, 1]; just inside, so that
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Attack(Result):
-    """A training set with some inputs changed, and what that did; made by `craft`.
+    """A training set with some inputs changed, and what that did; made by `attack`.
 
     Args:
         clean: The objective before.
@@ -94,7 +97,7 @@ class Attack(Result):
         path: str | os.PathLike[str],
         *,
         title: str = "How little flips the prediction?",
-        command: str = "whence.attacks.craft(objective, queries).report(path)",
+        command: str = "whence.attacks.attack(objective, queries).report(path)",
     ) -> Path:
         """Train from nothing to check, and write the outcome as one self-contained HTML page.
 
@@ -153,7 +156,8 @@ class Attack(Result):
         )
 
 
-def craft(
+@checked
+def attack(
     objective: Objective,
     queries: Data,
     *,
@@ -215,7 +219,7 @@ def craft(
         >>> y = (images.mean((1, 2, 3)) > 0).long()
         >>> top = LogisticRegression(tol=1e-10).fit(images.flatten(1), y)
         >>> objective = whence.from_frozen(torch.nn.Flatten(), top, images, y)
-        >>> attack = whence.attacks.craft(objective, (images[:1], y[:1]), steps=3, budget=0.1)
+        >>> attack = whence.attacks.attack(objective, (images[:1], y[:1]), steps=3, budget=0.1)
         >>> attack.losses[-1] > attack.losses[0]
         True
     """
@@ -236,7 +240,7 @@ def craft(
         where = (
             strongest(clean, queries, n_images, method=method)
             if positions is None
-            else np.atleast_1d(np.asarray(positions, dtype=np.intp))
+            else checked_positions("positions", positions, len(objective.weights))
         )
         moving = inputs_of(clean)[torch.as_tensor(where)].clone()
         current, losses = clean, (mean_loss(clean, encoded),)
@@ -248,7 +252,7 @@ def craft(
     inputs = inputs_of(clean).clone()
     inputs[rows] = moving
     current = seeing(current, inputs)
-    with tqdm(total=steps, desc="attack", unit="step", disable=None) as progress:
+    with progress(total=steps, desc="attack", unit="step") as bar:
         try:
             for _ in range(steps):
                 if (predicted(current, encoded) != before).all():
@@ -259,7 +263,7 @@ def craft(
                 inputs[rows] = moved  # in place: a copy of every image at each step costs more
                 moving, current = moved, seeing(changed, inputs)
                 losses = (*losses, mean_loss(current, encoded))
-                progress.update()
+                bar.update()
         except KeyboardInterrupt:
             inputs[rows] = moving
     return Attack(
@@ -274,6 +278,7 @@ def craft(
     )
 
 
+@checked
 def resume(
     objective: Objective,
     queries: Data,
@@ -281,13 +286,13 @@ def resume(
     *,
     retrain: Retrain | None = None,
 ) -> Attack:
-    """Read an attack that was saved, to go on from: `craft(objective, queries, start=...)`.
+    """Read an attack that was saved, to go on from: `attack(objective, queries, start=...)`.
 
     Args:
         objective: R at θ̂, the clean one.
         queries: (inputs, y), as they were.
         path: Where `attack.save` wrote it.
-        retrain: As for `craft`.
+        retrain: As for `attack`.
 
     Returns:
         The attack, its model trained on the changed inputs.
@@ -309,11 +314,11 @@ def resume(
         >>> top = LogisticRegression(tol=1e-10).fit(images.flatten(1), y)
         >>> objective = whence.from_frozen(torch.nn.Flatten(), top, images, y)
         >>> query = images[:1], y[:1]
-        >>> attack = whence.attacks.craft(objective, query, steps=2, budget=0.1)
+        >>> attack = whence.attacks.attack(objective, query, steps=2, budget=0.1)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     attack.save(folder + "/attack.npz")
         ...     start = whence.attacks.resume(objective, query, folder + "/attack.npz")
-        >>> len(whence.attacks.craft(objective, query, steps=2, budget=0.1, start=start).losses)
+        >>> len(whence.attacks.attack(objective, query, steps=2, budget=0.1, start=start).losses)
         5
     """
     training = training_of(objective, retrain)
@@ -341,6 +346,7 @@ def resume(
     )
 
 
+@checked
 def as_predicted(objective: Objective, queries: Any) -> Any:
     """Return queries labeled by what the model says of them: raising that loss turns what it says.
 
@@ -349,7 +355,7 @@ def as_predicted(objective: Objective, queries: Any) -> Any:
         queries: (inputs, y); y may be any class.
 
     Returns:
-        (inputs, y) for `craft`.
+        (inputs, y) for `attack`.
 
     Raises:
         UnsupportedModel: If the model is no classifier.
@@ -379,3 +385,6 @@ def _owner(clean: Objective, queries: Examples) -> str:
     train = clean.train
     parts = (train.inputs, train.targets, queries.inputs, queries.targets)
     return f"the attack {digest(*(torch.as_tensor(part) for part in parts))}"
+
+
+__getattr__ = old_names(__name__, {"craft": "attack"})

@@ -1,21 +1,27 @@
-"""Two models that agree on a prediction: do they agree for the same reasons?"""
+"""Comparison of two models by the training examples behind the same predictions."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.methods.choose import chosen
 from whence.methods.method import Method
 from whence.methods.prediction import MeasureLike
-from whence.objective.trained import Data, Trained
+from whence.objective.trained import Data, Examples, Trained
+from whence.pages import write
 from whence.result import Card, Result
 from whence.scores import Ranking, Scores
+from whence.views.results import Made, comparison_page
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -28,12 +34,16 @@ class Comparison(Result):
         same_class: Whether each training example has the query's label, [n].
         agreement: Spearman correlation of the two rows of scores, in [−1, 1]; NaN if one is
             constant.
+        trained: The first model, whose examples are shown.
+        query: The query as it takes it.
     """
 
     a: Scores
     b: Scores
     same_class: NDArray[np.bool_]
     agreement: float
+    trained: Trained
+    query: Examples
 
     def helpful(self, k: int = 10) -> tuple[Ranking, Ranking]:
         """Return the k most helpful examples under each model."""
@@ -65,6 +75,44 @@ class Comparison(Result):
             frame[f"rank_{name}"] = _ranks(-scores.values[0]).astype(int)
         return frame
 
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        names: tuple[str, str] = ("the first model", "the second model"),
+        image_shape: tuple[int, ...] | None = None,
+        title: str = "Do two models say it for the same reason?",
+        about: Sequence[str] = (),
+        command: str = "compare_influence(a, b, query).report(path)",
+    ) -> Path:
+        """Write the strongest examples under either model as one self-contained HTML page.
+
+        Args:
+            path: The file; an existing one is replaced, whole or not at all.
+            names: What the models are called.
+            image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
+            title: The heading.
+            about: Which data and models these are, a sentence each; the first stands on top.
+            command: What reproduces the page; shown at its end.
+
+        Returns:
+            The path.
+
+        Raises:
+            InvalidInput: If the path cannot be written.
+        """
+        page = comparison_page(
+            self.trained,
+            self.query,
+            (self.a, self.b),
+            said=str(self).splitlines()[0],
+            agreement=self.agreement,
+            shared=self.shared(10),
+            names=names,
+            made=Made(title=title, about=tuple(about), command=command, image_shape=image_shape),
+        )
+        return write(page, path)
+
     def card(self) -> Card:
         """Return the agreement, and the examples that matter most under the first model."""
         order = np.argsort(-np.abs(self.a.values[0]), kind="stable")
@@ -90,6 +138,7 @@ class Comparison(Result):
         return "\n".join(lines)
 
 
+@checked
 def compare_influence(
     objective_a: Trained,
     objective_b: Trained,
@@ -163,7 +212,9 @@ def compare_influence(
     ranks = _ranks(a.values[0]), _ranks(b.values[0])
     varies = all(np.ptp(rank) > 0 for rank in ranks)
     agreement = float(np.corrcoef(*ranks)[0, 1]) if varies else float("nan")
-    return Comparison(a=a, b=b, same_class=same, agreement=agreement)
+    return Comparison(
+        a=a, b=b, same_class=same, agreement=agreement, trained=objective_a, query=queries_a
+    )
 
 
 def _equal(labels: Any, label: Any) -> NDArray[np.bool_]:

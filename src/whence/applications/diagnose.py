@@ -1,12 +1,16 @@
-"""Can influence be trusted on this model? Its minimum, curvature and convergence in words."""
+"""Diagnosis of a model for influence: its minimum, curvature and convergence, in words."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
 
+from whence.checked import checked
 from whence.curvature.exact import GGN, Curvature, Hessian
 from whence.curvature.minimum import ends, floor, gradient
 from whence.curvature.prepare import prepare
@@ -19,13 +23,16 @@ from whence.linalg.eigenvalues import (
 )
 from whence.methods.fit_quality import fit_quality
 from whence.objective.objective import Objective
+from whence.pages import Level, Status, write
+from whence.result import Card, Result
 from whence.scores import fit_status
+from whence.views.results import Made, diagnosis_page
 
 Matrix = Literal["hessian", "ggn"]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Spectrum:
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Spectrum(Result):
     """The eigenvalues of an objective's curvature, from its products alone.
 
     Args:
@@ -35,6 +42,18 @@ class Spectrum:
 
     ends: ExtremeEigenvalues
     density: SpectralDensity
+
+    def card(self) -> Card:
+        """Return both ends, with their error bounds."""
+        ends = self.ends
+        return Card(
+            title=f"eigenvalues from {ends.smallest:.3g} to {ends.largest:.3g}",
+            facts={
+                "smallest": f"{ends.smallest:.3g} ± {ends.smallest_error:.1g}",
+                "largest": f"{ends.largest:.3g} ± {ends.largest_error:.1g}",
+                "products": f"{ends.iterations:,}",
+            },
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +83,64 @@ class Diagnosis:
     damping: float
     damping_reason: str
 
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        quality: str = "",
+        title: str = "Can influence be trusted on this model?",
+        about: Sequence[str] = (),
+        command: str = "diagnose(objective).report(path)",
+    ) -> Path:
+        """Write the answers as one self-contained HTML page.
+
+        Args:
+            path: The file; an existing one is replaced, whole or not at all.
+            quality: How good the model is on what it has not seen, in a sentence.
+            title: The heading.
+            about: Which data and model these are, a sentence each; the first stands on top.
+            command: What reproduces the page; shown at its end.
+
+        Returns:
+            The path.
+
+        Raises:
+            InvalidInput: If the path cannot be written.
+        """
+        status: dict[str, Level] = {"converged": "good", "nearly converged": "caution"}
+        fit = fit_status(self.gradient_in_examples)
+        converged, minimum, damping = (
+            line.split("?", 1)[1].strip() for line in str(self).splitlines()
+        )
+        questions = (
+            (
+                Status(
+                    level=status.get(fit, "bad"),
+                    title=f"The fit is {fit}.",
+                    numbers=converged,
+                ),
+                "Is the model fully trained?",
+            ),
+            (
+                Status(
+                    level="good" if self.minimum else "bad",
+                    title="It is at a minimum." if self.minimum else "It is at no minimum.",
+                    numbers=minimum,
+                ),
+                "Is it at a minimum of what it minimized?",
+            ),
+            (
+                Status(
+                    level="caution" if self.damping else "good",
+                    title="The curvature is damped." if self.damping else "No damping is needed.",
+                    numbers=damping,
+                ),
+                "Which damping does influence add?",
+            ),
+        )
+        made = Made(title=title, about=tuple(about), command=command)
+        return write(diagnosis_page(questions, quality=quality, made=made), path)
+
     def __str__(self) -> str:
         """Return the answers to three questions, a line each."""
         converged = {
@@ -88,6 +165,7 @@ class Diagnosis:
         )
 
 
+@checked
 def spectrum(
     objective: Objective, *, matrix: Matrix = "hessian", iterations: int = 64, probes: int = 4
 ) -> Spectrum:
@@ -131,6 +209,7 @@ def spectrum(
     )
 
 
+@checked
 def diagnose(objective: Objective, *, iterations: int = 64) -> Diagnosis:
     """Return whether a model is converged and at a minimum, and the damping that influence takes.
 

@@ -1,4 +1,4 @@
-"""Which groups of training rows drive the errors on a slice of queries, and through what?"""
+"""Domain mismatch: the groups of training rows that drive the errors on some queries."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import sparse
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
 from whence.methods.changes import group_effect
@@ -26,6 +26,7 @@ from whence.objective.measures import measure_name
 from whence.objective.trained import Data, Examples, Trained
 from whence.pages import write
 from whence.result import Card, Result
+from whence.rows import column, column_names
 from whence.scores import Diagnostics
 from whence.views.columns import spreads
 from whence.views.groups import Group, groups_page
@@ -172,6 +173,7 @@ class DomainMismatch(Result):
         return write(page, path)
 
 
+@checked
 def domain_mismatch(
     objective: Trained,
     queries: Data,
@@ -286,11 +288,11 @@ def _by_columns(objective: Trained, columns: Columns | None) -> list[tuple[str, 
     if not asked:
         raise InvalidInput("Expected at least one column. Got none.")
     found: list[tuple[str, NDArray[np.intp]]] = []
-    for column in asked:
-        at = column if isinstance(column, int) else _position(names, column)
+    for each in asked:
+        at = each if isinstance(each, int) else _position(names, each)
         if not 0 <= at < len(names):
-            raise InvalidInput(f"Expected columns from 0 to {len(names) - 1}. Got {column}.")
-        values = _values(train.inputs, at)
+            raise InvalidInput(f"Expected columns from 0 to {len(names) - 1}. Got {each}.")
+        values = column(train.inputs, at)
         if values.dtype.kind in "if" and values.nunique() > _DISTINCT:
             values = pd.qcut(values, 4, duplicates="drop")
         label = names[at]
@@ -332,8 +334,9 @@ def _proper(
 
 def _features(train: Examples) -> tuple[str, ...]:
     """Return the names of the columns of the user's rows; none where they are no rows."""
-    if isinstance(train.inputs, pd.DataFrame):
-        return tuple(str(name) for name in train.inputs.columns)
+    names = column_names(train.inputs)
+    if names is not None:
+        return tuple(map(str, names))
     if isinstance(train.inputs, Tensor) or getattr(train.inputs, "ndim", 0) != 2:
         return ()
     return tuple(f"column {j}" for j in range(train.inputs.shape[1]))
@@ -346,14 +349,6 @@ def _position(names: tuple[str, ...], column: str) -> int:
             f"Expected columns of the training rows, such as {names[0]!r}. Got {column!r}."
         )
     return names.index(column)
-
-
-def _values(rows: Any, at: int) -> pd.Series[Any]:
-    """Return one column of the user's rows, by position from 0."""
-    if isinstance(rows, pd.DataFrame):
-        return rows.iloc[:, at].reset_index(drop=True)
-    is_sparse: bool = sparse.issparse(rows)
-    return pd.Series(rows[:, [at]].toarray()[:, 0] if is_sparse else np.asarray(rows)[:, at])
 
 
 def _name(features: tuple[str, ...], slopes: Floats) -> str | None:

@@ -1,4 +1,4 @@
-"""How well do scores predict fits to random subsets? The linear datamodeling score."""
+"""The linear datamodeling score of a method on a model."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput
-from whence.evaluation.bank import Together, subset_bank
+from whence.evaluation.ensemble import Together, retraining_ensemble
 from whence.evaluation.identity import identity_of
 from whence.evaluation.metrics import LDS, lds
 from whence.linalg.solver import Solver
@@ -22,8 +24,11 @@ from whence.methods.prediction import MeasureLike, measure_name
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
 from whence.objective.trained import Data, Examples, Trained
+from whence.pages import write
+from whence.views.results import Made, evaluation_page
 
 
+@checked
 def evaluate(
     objective: Trained,
     queries: Data,
@@ -59,7 +64,8 @@ def evaluate(
         The score on average with its interval, and per query.
 
     Raises:
-        UnsupportedModel: If the model cannot be fitted again: see `whence.evaluation.subset_bank`.
+        UnsupportedModel: If the model cannot be fitted again: see
+            `whence.evaluation.retraining_ensemble`.
         InvalidInput: If the options cannot be used, or the directory holds other retrainings.
 
     Cost:
@@ -86,7 +92,7 @@ def evaluate(
     scores = found.scores(examples, measure=measure)
     retrain = _Refit(base=base, queries=examples, measure=measure_of(base.trained_loss, measure))
     with tempfile.TemporaryDirectory() as scratch:
-        bank = subset_bank(
+        ensemble = retraining_ensemble(
             Together(retrain, base.together),
             len(base.train),
             subsets=subsets,
@@ -95,7 +101,7 @@ def evaluate(
             fingerprint=identity_of(base, examples, measure_name(measure)),
             directory=scratch if directory is None else directory,
         )
-    return lds(scores.values, bank.masks, bank.outcomes)
+    return lds(scores.values, ensemble.masks, ensemble.outcomes)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -121,3 +127,57 @@ class _Refit:
             for fitted in self.base.refits(kept)
         ]
         return torch.stack(values)
+
+
+def report_evaluation(
+    score: LDS,
+    path: str | os.PathLike[str],
+    *,
+    names: Sequence[object] | None = None,
+    title: str = "How well do scores predict retraining?",
+    about: Sequence[str] = (),
+    command: str = "report_evaluation(score, path)",
+) -> Path:
+    """Write an evaluation as one self-contained HTML page: the score, its error, every query.
+
+    Args:
+        score: What `evaluate` returned.
+        path: The file; an existing one is replaced, whole or not at all.
+        names: What the queries are called, q of them; their numbers if `None`.
+        title: The heading.
+        about: Which data and model these are, a sentence each; the first stands on top.
+        command: What reproduces the page; shown at its end.
+
+    Returns:
+        The path.
+
+    Raises:
+        InvalidInput: If the path cannot be written, or there are more or fewer names than queries.
+
+    Examples:
+        >>> import tempfile, whence
+        >>> from sklearn.datasets import load_diabetes
+        >>> from sklearn.linear_model import Ridge
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> objective = whence.from_sklearn(Ridge(alpha=0.1).fit(X[20:], y[20:]), X[20:], y[20:])
+        >>> score = whence.evaluate(objective, (X[:20], y[:20]), subsets=3)
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> whence.report_evaluation(score, folder.name + "/score.html").name
+        'score.html'
+        >>> folder.cleanup()
+    """
+    q = len(score.per_query)
+    called = [f"query {at}" for at in range(q)] if names is None else [str(each) for each in names]
+    if len(called) != q:
+        raise InvalidInput(f"Expected {q} names, one per query. Got {len(called)}.")
+    page = evaluation_page(
+        score.per_query.numpy(),
+        called,
+        mean=score.mean,
+        interval=score.interval,
+        confidence=score.confidence,
+        ceiling=None if score.ceiling is None else score.ceiling.mean,
+        subsets=score.subsets,
+        made=Made(title=title, about=tuple(about), command=command),
+    )
+    return write(page, path)

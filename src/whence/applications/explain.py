@@ -1,11 +1,12 @@
-"""Why did the model say this? The training examples behind one prediction, and the proof."""
+"""Explanation of one prediction by its most influential training examples."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from whence.applications.explanation import Explanation, shown_by
+from whence.applications.explanation import Explanation, candidates, shown_by
 from whence.applications.queries import Inputs, encoded
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
 from whence.methods.choose import chosen, reason_of
@@ -15,11 +16,8 @@ from whence.objective.losses import measure_of
 from whence.objective.trained import Data, Trained
 from whence.views.quantity import default_measure
 
-_CANDIDATES = 3  # candidates per example shown: the first order orders them only roughly
-_PARTS = 10  # random parts of the data over which a removal's mean effect is taken
-_VERIFIED = 20  # removals that a page of a convex model retrains
 
-
+@checked
 def explain(
     trained: Trained,
     query: Data | Inputs,
@@ -83,11 +81,9 @@ def explain(
     about = default_measure(trained, examples) if measure is None else measure
     measure_of(trained.loss, about)  # raises for a measure of a set: one query is explained
     scores = scoring.fit(trained).scores(examples, measure=about)
-    candidates = min(_CANDIDATES * k, len(trained.train))
-    ends = scores.top(candidates).positions[0], scores.bottom(candidates).positions[0]
     showing = shown_by(scoring, trained)
     fitted: Attribution = showing.fit(trained)
-    where = np.union1d(*ends)
+    where = np.unique(candidates(scoring.fit(trained), scores, examples, about, k))
     return Explanation(
         trained=trained,
         query=examples,

@@ -1,4 +1,4 @@
-"""An explanation: the training examples behind one prediction, and the proof."""
+"""The result of `explain`: training examples, their effects, and the check by retraining."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from whence.errors import InvalidInput
 from whence.evaluation.agreement import Agreement, agreement
 from whence.methods.expected_removal import expected_removals
 from whence.methods.leave_one_out import leave_one_out
-from whence.methods.method import Method
+from whence.methods.method import Attribution, Method
 from whence.methods.model_quality import ModelQuality, model_quality
 from whence.methods.prediction import MeasureLike
 from whence.objective.losses import measure_of
@@ -317,3 +317,23 @@ class Explanation(Result):
 def shown_by(method: Method, trained: Trained) -> Method:
     """Return the method whose scores are shown: refined where the model is convex."""
     return (method.refined() if trained.convex else None) or method
+
+
+def candidates(
+    fitted: Attribution, scores: Scores, queries: Examples, measure: MeasureLike, k: int
+) -> NDArray[np.intp]:
+    """Return the training examples among which those to be shown of each query are found.
+
+    Args:
+        fitted: The method fitted to the model.
+        scores: Its scores of all training examples, [q, n].
+        queries: The q queries.
+        measure: What is predicted.
+        k: Examples to show per query and side.
+
+    Returns:
+        Positions of the strongest 3k of each side by the method's ranking, [q, 6k].
+    """
+    most = min(_CANDIDATES * k, len(fitted.trained.train))
+    ranking = fitted.ranking(queries, scores, measure=measure)
+    return np.hstack([ranking.top(most).positions, ranking.bottom(most).positions])

@@ -1,4 +1,4 @@
-"""How firmly does an answer stand? Retraining without the strongest examples together."""
+"""The prediction as the strongest examples are removed together, each time retrained."""
 
 from __future__ import annotations
 

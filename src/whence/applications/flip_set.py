@@ -1,8 +1,11 @@
-"""How few training examples would have to be missing for a prediction to change?"""
+"""Flip sets: a small set of training examples whose removal changes a prediction."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +14,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.methods.choose import chosen
 from whence.methods.leave_one_out import converged, refit_without
 from whence.methods.method import Method
-from whence.objective.trained import Data, Trained
+from whence.methods.model_quality import model_quality
+from whence.objective.trained import Data, Examples, Trained
+from whence.pages import write
 from whence.result import Card, Result
+from whence.views.answer import class_names
+from whence.views.results import Made, flip_page
 
+_POINTS = 8  # of the course that a page draws
 _GROWTH = 1.25  # from a set that did not flip the prediction to the next one tried
 
 
@@ -34,6 +43,8 @@ class FlipSet(Result):
         lead_before: Output of the predicted class over the runner-up's (log odds where binary).
         lead_after: The same after retraining; negative where the prediction has changed.
         tried: How many sets were retrained without.
+        trained: The model.
+        query: The one query.
     """
 
     positions: NDArray[np.intp]
@@ -44,6 +55,8 @@ class FlipSet(Result):
     lead_before: float
     lead_after: float
     tried: int
+    trained: Trained
+    query: Examples
 
     @property
     def found(self) -> bool:
@@ -54,11 +67,79 @@ class FlipSet(Result):
         """Return the outcome in a sentence."""
         if not self.found:
             return f"no set found whose removal flips the prediction ({self.tried} retrained)"
+        names = class_names(self.trained)
         return (
-            f"without {len(self.positions)} of {self.n} training examples class {self.before} "
-            f"becomes class {self.after}: lead {self.lead_before:.3g} -> {self.lead_after:.3g}, "
+            f"without {len(self.positions)} of {self.n} training examples “{names[self.before]}” "
+            f"becomes “{names[self.after]}”: lead {self.lead_before:.3g} -> {self.lead_after:.3g}, "
             f"retrained"
         )
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        held_out: Data | None = None,
+        image_shape: tuple[int, ...] | None = None,
+        title: str = "How few training examples carry this answer?",
+        about: Sequence[str] = (),
+        command: str = "flip_set(objective, query).report(path)",
+    ) -> Path:
+        """Write the set, the answer with and without it, and the course between as one HTML page.
+
+        Args:
+            path: The file; an existing one is replaced, whole or not at all.
+            held_out: (X, y) that the model was not fitted on, to say how good it is.
+            image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
+            title: The heading.
+            about: Which data and model these are, a sentence each; the first stands on top.
+            command: What reproduces the page; shown at its end.
+
+        Returns:
+            The path.
+
+        Raises:
+            InvalidInput: If the path cannot be written.
+
+        Cost:
+            About nine retrainings.
+        """
+        m = len(self.positions)
+        sizes = sorted({round(m * step / _POINTS) for step in range(1, _POINTS + 1)} - {0})
+        weights = self.trained.weights.repeat(len(sizes), 1)
+        for row, size in zip(weights, sizes, strict=True):
+            row[torch.from_numpy(self.positions[:size].copy())] = 0
+        refits = list(self.trained.refits(weights)) if sizes else []
+        course = [
+            (0, self.lead_before),
+            *(
+                (size, self._lead(refit.outputs(self.query)))
+                for size, refit in zip(sizes, refits, strict=True)
+            ),
+        ]
+        names = class_names(self.trained)
+        said = f"Without {m:,} of {self.n:,} training examples the model says “{names[self.after]}”"
+        page = flip_page(
+            self.trained,
+            refits[-1] if refits else self.trained,
+            self.query,
+            self.positions,
+            course,
+            said=f"{said} instead of “{names[self.before]}”."
+            if self.found
+            else "No set was found without which the model says something else.",
+            tried=self.tried,
+            quality=model_quality(self.trained, held_out),
+            made=Made(title=title, about=tuple(about), command=command, image_shape=image_shape),
+        )
+        return write(page, path)
+
+    def _lead(self, outputs: Tensor) -> float:
+        """Return the output of the predicted class over that of the strongest other one."""
+        columns = torch.cat([-outputs, outputs], 1) / 2 if outputs.shape[1] == 1 else outputs
+        others = [c for c in range(columns.shape[1]) if c != self.before]
+        other = self.after if self.found else int(columns[0, others].argmax())
+        rival = other if self.found else others[other]
+        return float(columns[0, self.before] - columns[0, rival])
 
     def card(self) -> Card:
         """Return the outcome, and the first of the set."""
@@ -69,6 +150,7 @@ class FlipSet(Result):
         return Card(title=str(self), facts=facts, table=table)
 
 
+@checked
 def flip_set(
     objective: Trained,
     query: Data,
@@ -164,6 +246,8 @@ def flip_set(
         lead_before=at_start,
         lead_after=lead_after,
         tried=len(outcomes),
+        trained=base,
+        query=queries,
     )
 
 

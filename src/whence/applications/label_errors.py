@@ -1,4 +1,4 @@
-"""Which labels look wrong? Training examples in the order in which they deserve a look."""
+"""Label errors: training examples ranked by how wrong their labels look."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
 from whence.methods.choose import chosen, default_label_method, default_method
@@ -28,13 +29,14 @@ from whence.methods.loo_loss import (
 from whence.methods.method import Method
 from whence.methods.model_quality import model_quality
 from whence.methods.prediction import Floats, MeasureLike, as_array
+from whence.methods.wrong_labels import WrongLabels, wrong_labels
 from whence.objective.losses import measure_of
 from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Data, Trained
 from whence.pages import write
 from whence.result import Card, Result
 from whence.scores import Diagnostics
-from whence.views.answer import label_of
+from whence.views.answer import label_of, target_class
 from whence.views.labels import label_errors_page
 
 Ranking = Literal["self_influence", "held_out_loss", "loss"]
@@ -67,6 +69,8 @@ class LabelErrors(Result):
         gain: By how much the mean measure of the queries would fall if these k were given the
             suggested label, [k]; `None` where no queries were given.
         diagnostics: How far to trust the numbers.
+        wrong: How many labels are wrong, an estimate with its error, by confident learning; `None`
+            where the model does not give probabilities to rows that it has not seen.
     """
 
     objective: Trained
@@ -79,6 +83,7 @@ class LabelErrors(Result):
     suggested: Tensor
     gain: Floats | None
     diagnostics: Diagnostics
+    wrong: WrongLabels | None = None
 
     def __len__(self) -> int:
         """Return n."""
@@ -188,6 +193,7 @@ class LabelErrors(Result):
             suggested=self.suggested,
             gain=self.gain,
             diagnostics=self.diagnostics,
+            wrong=self.wrong,
             quality=model_quality(self.objective, held_out),
             image_shape=image_shape,
             texts=texts,
@@ -198,6 +204,7 @@ class LabelErrors(Result):
         return write(page, path)
 
 
+@checked
 def find_label_errors(
     objective: Trained,
     *,
@@ -245,7 +252,7 @@ def find_label_errors(
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
 
     Returns:
-        The ranking: `.ranking`, `.scores`, `.to_frame()`, `.report(path)`.
+        The ranking: `.ranking`, `.scores`, `.wrong`, `.to_frame()`, `.report(path)`.
 
     Raises:
         UnsupportedModel: If the model is no classifier with one label per example, or
@@ -338,7 +345,17 @@ def find_label_errors(
         suggested=suggested,
         gain=gain,
         diagnostics=diagnostics,
+        wrong=_wrong(objective, unseen if without is None else without.outputs),
     )
+
+
+def _wrong(objective: Trained, outputs: Tensor | None) -> WrongLabels | None:
+    """Return how many labels are wrong, by the outputs of all rows without themselves, [n, c]."""
+    probabilities = None if outputs is None else objective.loss.probabilities(outputs)
+    if probabilities is None:
+        return None
+    labels = np.array([target_class(target) for target in objective.train.targets], dtype=np.intp)
+    return wrong_labels(as_array(probabilities), labels)
 
 
 def _suggested(

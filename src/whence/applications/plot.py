@@ -1,4 +1,4 @@
-"""Figures of what whence finds, as matplotlib Axes to go on with."""
+"""Plots of results, as matplotlib Axes that the caller may change."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from whence.applications.explanation import Explanation
+from whence.checked import checked, floats
 from whence.errors import InvalidInput
 from whence.evaluation.agreement import Agreement
 from whence.evaluation.figure import axes
@@ -84,6 +85,7 @@ def predicted_against_actual(verification: Agreement, *, ax: Axes | None = None)
     return verification.plot(ax)
 
 
+@checked
 def input_attribution(
     image: NDArray[Any], derivative: NDArray[Any], *, ax: Axes | None = None
 ) -> Axes:
@@ -106,7 +108,8 @@ def input_attribution(
         >>> len(ax.images)
         2
     """
-    picture, change = np.asarray(image, dtype=float), np.asarray(derivative, dtype=float)
+    shape = "h, w, 3" if np.ndim(image) == 3 else "h, w"
+    picture, change = floats("image", image, shape), floats("derivative", derivative, shape)
     if picture.shape != change.shape or picture.ndim not in (2, 3):
         raise InvalidInput(
             "Expected an image [h, w] or [h, w, 3] and a derivative of the same shape. "

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import UnsupportedModel
 from whence.fitting.newton import newton
 from whence.linalg.cg import CG
@@ -142,7 +143,6 @@ def training_of(objective: Objective, retrain: Retrain | None) -> Training:
     tensor = isinstance(objective.train.inputs, Tensor)
     if tensor and isinstance(objective, LinearObjective) and retrain is None:
         clean = newton(objective, gradient_norm=_CONVERGED)
-        assert isinstance(clean, LinearObjective)
         return TopLayer(clean, inverse_of(clean))
     if tensor and isinstance(objective, ModuleObjective) and retrain is not None:
         return EndToEnd(objective, retrain)
@@ -154,6 +154,7 @@ def training_of(objective: Objective, retrain: Retrain | None) -> Training:
     )
 
 
+@checked
 def strongest(
     objective: Objective, queries: Data, m: int, *, method: Method | None = None
 ) -> NDArray[np.intp]:

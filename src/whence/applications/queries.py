@@ -1,4 +1,4 @@
-"""Queries with a label, or labeled by what the model says of them."""
+"""Queries with their labels, or with the model's predictions as labels."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 from torch import Tensor
 
 from whence.errors import InvalidInput
 from whence.objective.trained import Data, Examples, Trained
+from whence.rows import is_sparse
 from whence.views.answer import class_of
 
 Inputs: TypeAlias = pd.DataFrame | pd.Series | np.ndarray[Any, Any] | Tensor
@@ -35,7 +35,7 @@ def encoded(trained: Trained, data: Data | Inputs) -> tuple[Examples, bool]:
     """
     if isinstance(data, tuple) and len(data) == 2 and data[1] is None:
         return _predicted(trained, data[0]), False
-    if isinstance(data, _UNLABELED) or sparse.issparse(data):
+    if isinstance(data, _UNLABELED) or is_sparse(data):
         return _predicted(trained, data), False
     return trained.examples(data), True
 

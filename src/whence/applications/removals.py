@@ -1,4 +1,4 @@
-"""What a ranking is good for: drop what it puts first, fit again, and judge on other queries."""
+"""Removal curves: refits without the top-ranked examples, measured on other queries."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.evaluation.figure import axes
 from whence.linalg.solver import Solver
@@ -23,6 +23,8 @@ from whence.methods.sets import asked_of_set, values_of
 from whence.objective.losses import measure_of
 from whence.objective.measures import measure_name
 from whence.objective.trained import Data, Trained
+from whence.progress import progress
+from whence.result import Card, Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
 _RANDOM = 5  # random removals of each size
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class RemovalCurve:
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class RemovalCurve(Result):
     """The measure of queries that did not choose what was removed; made by `removal_curve`.
 
     Args:
@@ -65,11 +67,16 @@ class RemovalCurve:
             }
         )
 
-    def __repr__(self) -> str:
+    def card(self) -> Card:
+        """Return the table, and what it is of."""
+        name = self.measure[:1].upper() + self.measure[1:]
+        title = f"{name} of other queries after removals, by {self.method}"
+        return Card(title=title, table=self.to_frame())
+
+    def __str__(self) -> str:
         """Return the table, and what it is of."""
         table = self.to_frame().to_string(index=False, float_format="{:.4g}".format)
-        name = self.measure[:1].upper() + self.measure[1:]
-        return f"{name} of other queries after removals, by {self.method}\n{table}"
+        return f"{self.card().title}\n{table}"
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the mean measure over the fraction removed.
@@ -90,6 +97,7 @@ class RemovalCurve:
         return ax
 
 
+@checked
 def removal_curve(
     objective: Trained,
     queries: Data,
@@ -171,7 +179,7 @@ def removal_curve(
     for each in rankings:
         for size in sizes[1:]:
             next(rows)[torch.from_numpy(each[:size].copy())] = 0
-    with tqdm(base.refits(weights), total=len(weights), desc="retraining", disable=None) as fits:
+    with progress(base.refits(weights), total=len(weights), desc="retraining") as fits:
         means = [
             float(values_of(fitted, judging, asked, base.trained_loss).mean()) for fitted in fits
         ]

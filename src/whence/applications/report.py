@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from whence.applications.explanation import candidates
 from whence.applications.queries import Inputs, encoded
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
 from whence.methods.choose import chosen
-from whence.methods.method import Method
+from whence.methods.method import Attribution, Method
 from whence.methods.model_quality import model_quality
 from whence.methods.prediction import MeasureLike
-from whence.objective.trained import Data, Trained
+from whence.objective.trained import Data, Examples, Trained
 from whence.pages import write
+from whence.scores import Scores
+from whence.tiles import tiles
 from whence.views.batch import batch_page
 from whence.views.quantity import default_measure
 from whence.views.sequences import Decode
 
-_CANDIDATES = 3  # candidates per example shown
 _OPERATIONS = 2e12  # that refining what is shown may take: some ten seconds
 _AGAIN = 150  # candidates without which the preprocessing is fitted again, at most
+_SCORES = 2**24  # scores that are held at once: 128 MB of float64
 _PASSES = 10  # over the data, for each example that is refined
 
 
+@checked
 def report(
     trained: Trained,
     queries: Data | Inputs,
@@ -103,15 +111,14 @@ def report(
     examples, labeled = encoded(trained, queries)
     about_what = default_measure(trained, examples.subset(np.arange(1)))
     quantity = about_what if measure is None else measure
-    scores = scoring.fit(trained).scores(examples, measure=quantity)
-    most = min(_CANDIDATES * k, len(trained.train))
-    ends = scores.top(most).positions, scores.bottom(most).positions
-    where = np.unique(np.concatenate([end.ravel() for end in ends]))
+    found, fitted = _candidates(scoring.fit(trained), examples, quantity, k), scoring.fit(trained)
+    where = np.unique(found.positions)
     refined = scoring.refined() if trained.convex and _affordable(trained, len(where)) else None
-    shown, fitted = scores.at(where), scoring.fit(trained)
     if refined is not None:
         fitted = refined.fit(trained)
         shown = fitted.scores(examples, measure=quantity, indices=where)
+    else:
+        shown = found.strongest(k)
     page = batch_page(
         trained,
         examples,
@@ -129,6 +136,57 @@ def report(
         command=command,
     )
     return write(page, path)
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidates:
+    """The training examples of each query that may be shown.
+
+    Args:
+        positions: Positions, [q, m].
+        values: Their scores, [q, m].
+        like: Scores of the last queries, for what all have in common.
+        query_ids: The user's names of the queries, [q].
+        ids: The user's names of the training examples, [n].
+    """
+
+    positions: NDArray[np.intp]
+    values: NDArray[np.floating[Any]]
+    like: Scores
+    query_ids: NDArray[Any]
+    ids: NDArray[Any]
+
+    def strongest(self, k: int) -> Scores:
+        """Return the k strongest of each side of each query; the scores of all others are 0."""
+        order = np.argsort(self.values, axis=1, kind="stable")
+        ends = np.hstack([order[:, :k], order[:, -k:]])
+        positions = np.take_along_axis(self.positions, ends, axis=1)
+        where = np.unique(positions)
+        values = np.zeros((len(positions), len(where)), dtype=self.values.dtype)
+        chosen = np.take_along_axis(self.values, ends, axis=1)
+        np.put_along_axis(values, np.searchsorted(where, positions), chosen, axis=1)
+        return replace(
+            self.like,
+            values=values,
+            query_ids=self.query_ids,
+            train_ids=self.ids[where],
+            positions=where,
+        )
+
+
+def _candidates(
+    fitted: Attribution, queries: Examples, measure: MeasureLike, k: int
+) -> _Candidates:
+    """Return the candidates of each query, some queries at a time: memory does not grow with q."""
+    positions, values = [], []
+    ids = fitted.trained.train.ids
+    for tile in tiles(len(queries), len(ids), _SCORES):
+        part = queries.subset(np.arange(tile.start, tile.stop))
+        scores = fitted.scores(part, measure=measure)
+        found = candidates(fitted, scores, part, measure, k)
+        positions.append(found)
+        values.append(np.take_along_axis(scores.values, found, axis=1))
+    return _Candidates(np.concatenate(positions), np.concatenate(values), scores, queries.ids, ids)
 
 
 def _affordable(trained: Trained, candidates: int) -> bool:

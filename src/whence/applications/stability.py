@@ -1,4 +1,4 @@
-"""Would another training name the same examples? Scores over trainings that differ in chance."""
+"""Stability of scores over trainings with other seeds and orders."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.methods.choose import chosen
 from whence.methods.method import Method
 from whence.methods.prediction import Floats, MeasureLike
 from whence.objective.trained import Data, Trained
+from whence.result import Card, Result
 from whence.scores import Scores, average
 
 _CONFIDENCE = 0.95
 _RESOLVED = 0.8  # of the list that another training must name for it to count as resolved
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Stability:
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Stability(Result):
     """How far the scores of several trainings agree; made by `stability`.
 
     Args:
@@ -66,15 +68,22 @@ class Stability:
             }
         )
 
-    def __repr__(self) -> str:
-        """Return how many lists are resolved."""
-        return (
+    def card(self) -> Card:
+        """Return how many lists are resolved, and that of the first query."""
+        title = (
             f"Of {len(self.again)} queries, {int(self.resolved.sum())} have a list of {self.k} "
             f"that {self.trainings} trainings agree on: a training names {self.again.mean():.0%} "
             "of it on average."
         )
+        words = f"Query {self.mean.query_ids[0]}, with 95 % intervals:"
+        return Card(title=title, table=self.to_frame(), words=(words,))
+
+    def __str__(self) -> str:
+        """Return how many lists are resolved."""
+        return self.card().title
 
 
+@checked
 def stability(
     models: Sequence[Trained],
     queries: Data,

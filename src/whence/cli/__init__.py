@@ -8,15 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from whence.cli import many, one, repository
+from whence.cli import explorer, indexing, many, one, repository
 from whence.cli.options import Interrupted
 from whence.errors import WhenceError
 from whence.version import __version__
 
 app = typer.Typer(
     help="Trace a model's predictions back to the training data they came from.\n\n"
-    "SOURCE is a CSV or Parquet file (with --target), a folder with one folder of images per "
-    "class, or a Python function package.module:function.\n\n"
+    "SOURCE is a file of rows such as CSV, Excel or Parquet (with --target), a folder with one "
+    "folder of images per class, or a Python function package.module:function.\n\n"
     "Exit status: 0 done; 1 data or a model that cannot be used; 2 wrong usage; 3 a bar of "
     "`whence paper` that was missed; 130 interrupted.",
     invoke_without_command=True,
@@ -28,14 +28,17 @@ for command in (
     one.explain,
     one.influence,
     one.verify,
+    one.flip_set,
     one.attack,
     many.report,
     many.label_errors,
     many.evaluate,
     many.diagnose,
+    explorer.explore,
     repository.paper,
 ):
     app.command(name=command.__name__.replace("_", "-"))(command)
+app.add_typer(indexing.app, name="index")
 
 
 def _version(asked: bool) -> None:

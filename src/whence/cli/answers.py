@@ -39,7 +39,7 @@ def judged(found: Source) -> dict[str, Any]:
     from whence.methods.model_quality import model_quality
 
     quality = model_quality(found.objective)
-    return {"quality": None if quality is None else asdict(quality)}
+    return {"model": found.words, "quality": None if quality is None else asdict(quality)}
 
 
 def judgement(found: Source) -> tuple[str, ...]:
@@ -57,7 +57,7 @@ def judgement(found: Source) -> tuple[str, ...]:
 def told(source: Chosen, found: Source) -> tuple[str, ...]:
     """Return which data a page is about and what was done to them, a sentence each."""
     where, n = Path(source.where), len(found.objective.train)
-    about = f"{where.name}, a model fitted on {n:,} examples."
+    about = f"{where.name}: {found.words}, fitted on {n:,} examples."
     if where.is_file():
         digest = hashlib.sha256(where.read_bytes()).hexdigest()
         return about, f"{where.name} has the SHA-256 digest {digest}.", *found.notes
@@ -86,8 +86,7 @@ def said(found: Source) -> dict[str, Any]:
         gives to that class; "label", what the data say. `None` where there is no such thing: a
         sequence of tokens has no one prediction, a regression no probability.
     """
-    from whence.objective.losses import CrossEntropy, Logistic
-    from whence.views.answer import class_of
+    from whence.views.answer import class_names, class_of
     from whence.views.sequences import counted
 
     objective = found.objective
@@ -97,12 +96,13 @@ def said(found: Source) -> dict[str, Any]:
     probability: float | None = None
     if counted(objective, target) is not None:
         pass
-    elif objective.classes or isinstance(objective.loss, CrossEntropy):
+    elif class_names(objective):
         best = class_of(outputs)
         prediction = objective.classes[best] if objective.classes else best
-        if isinstance(objective.loss, CrossEntropy | Logistic):
-            shares = outputs.abs().sigmoid() if len(outputs) == 1 else outputs.softmax(0)
-            probability = float(shares.max())
+        shares = objective.loss.probabilities(outputs[None])
+        probability = None if shares is None else float(shares[0, best])
+    elif objective.loss.regresses and len(outputs) == 1:
+        prediction = _number(objective.loss.prediction(outputs[None], queries.targets))
     else:
         prediction = _number(outputs)
     return {

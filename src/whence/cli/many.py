@@ -76,6 +76,7 @@ def label_errors(
     Example: whence label-errors train.csv --target y --output labels.html
     """
     from whence.applications.label_errors import find_label_errors
+    from whence.views.labels import wrong_in_words
 
     found = source.load()
     ranking = method if method in (None, "held_out_loss", "self_influence", "loss") else None
@@ -89,9 +90,11 @@ def label_errors(
     frame = errors.to_frame().head(k)
     if as_json:
         answer = {"notes": found.notes, **judged(found), "ranked_by": errors.ranked_by}
-        print_json({**answer, "suspects": frame})
+        wrong = None if errors.wrong is None else asdict(errors.wrong)
+        print_json({**answer, "wrong_labels": wrong, "suspects": frame})
         return
-    say((*found.notes, *judgement(found), f"Ranked by {errors.ranked_by}."))
+    many = () if errors.wrong is None else (wrong_in_words(errors.wrong),)
+    say((*found.notes, *judgement(found), *many, f"Ranked by {errors.ranked_by}."))
     shown = frame[["id", "label", "suggested", "score", "self_influence", "loss"]]
     typer.echo(shown.to_string(index=False))
     wrote(output)
@@ -104,9 +107,12 @@ def evaluate(
     subsets: Annotated[int, typer.Option(help="Random subsets to train on, at least 3.")] = 50,
     fraction: Annotated[float, typer.Option(help="Of the examples that each keeps.")] = 0.5,
     method: MethodOption = None,
-    bank: Annotated[
+    output: Output = None,
+    ensemble: Annotated[
         Path | None,
         typer.Option(
+            "--ensemble",
+            "--bank",
             help="Keep the trainings in this folder, and use those that are there.",
             callback=possible,
         ),
@@ -115,11 +121,12 @@ def evaluate(
 ) -> None:
     """Train on random subsets, and correlate what comes with what influence predicts (LDS).
 
-    Ctrl-C keeps the finished trainings in --bank; the same command trains the others.
+    Ctrl-C keeps the finished trainings in --ensemble; the same command trains the others.
 
-    Example: whence evaluate train.csv --target y --subsets 100 --bank trainings/
+    Example: whence evaluate train.csv --target y --subsets 100 --ensemble trainings/
     """
     from whence.applications.evaluate import evaluate as evaluation_of
+    from whence.applications.evaluate import report_evaluation
 
     found = source.load(rows=rows)
     try:
@@ -128,31 +135,37 @@ def evaluate(
             found.queries,
             subsets=subsets,
             fraction=fraction,
-            directory=bank,
+            directory=ensemble,
             method=method_of(method),
         )
     except KeyboardInterrupt:
         raise Interrupted(
-            f"The finished trainings lie in {bank}: the same command trains the others."
-            if bank
-            else "Nothing is kept: name a folder with --bank to go on another time."
+            f"The finished trainings lie in {ensemble}: the same command trains the others."
+            if ensemble
+            else "Nothing is kept: name a folder with --ensemble to go on another time."
         ) from None
+    if output is not None:
+        about = (*told(source, found), *judgement(found))
+        report_evaluation(score, output, names=found.names, about=about, command=typed())
     if as_json:
         per_query = dict(zip(found.names, score.per_query.tolist(), strict=True))
         content = {"lds": score.mean, "interval": score.interval, "per_query": per_query}
-        print_json({"notes": found.notes, **content, "subsets": subsets, "fraction": fraction})
+        answer = {"notes": found.notes, **judged(found), **content}
+        print_json({**answer, "subsets": subsets, "fraction": fraction})
         return
-    say(found.notes)
+    say((*found.notes, *judgement(found)))
     low, high = score.interval
     typer.echo(
         f"LDS {score.mean:.3f}, 95 % interval {low:.3f} to {high:.3f}: {len(score.per_query)} "
         f"queries, {subsets} subsets of {fraction:.0%}; a perfect prediction would be 1"
     )
+    wrote(output)
 
 
 @reads(*KINDS)
 def diagnose(
     source: Chosen,
+    output: Output = None,
     as_json: Json = False,
 ) -> None:
     """Say whether a model is at a minimum, how far from converged, and which damping it needs.
@@ -160,11 +173,17 @@ def diagnose(
     Example: whence diagnose my_project.models:make_objective
     """
     from whence.applications.diagnose import diagnose as diagnosis_of
+    from whence.objective.objective import objective_of
 
     found = source.load()
-    diagnosis = diagnosis_of(found.objective)
+    diagnosis = diagnosis_of(objective_of(found.objective))
+    if output is not None:
+        quality = " ".join(judgement(found))
+        about, command = told(source, found), typed()
+        diagnosis.report(output, quality=quality, about=about, command=command)
     if as_json:
-        print_json(asdict(diagnosis))
+        print_json({"notes": found.notes, **judged(found), **asdict(diagnosis)})
         return
-    say(found.notes)
+    say((*found.notes, *judgement(found)))
     typer.echo(diagnosis)
+    wrote(output)

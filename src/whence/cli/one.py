@@ -25,7 +25,6 @@ from whence.cli.options import (
     Image,
     Interrupted,
     Json,
-    Measure,
     Output,
     Row,
     one,
@@ -102,22 +101,27 @@ def influence(
         ),
     ] = "first",
     method: MethodOption = None,
-    measure: Measure = "loss",
+    measure: Answer = None,
     as_json: Json = False,
 ) -> None:
     """Score training examples by the predicted change of one prediction if they were removed.
 
     Example: whence influence train.csv --target y --row 17 -k 5
     """
+    from whence.methods.choose import chosen
     from whence.methods.influence import Influence
-    from whence.views.quantity import quantity_of
+    from whence.views.quantity import default_measure, quantity_of
 
     if method is not None and order != "first":
         raise typer.BadParameter("--order is one of influence's own: leave out --method")
     found = source.load(**one(row, image))
-    scorer = method_of(method) or Influence(order=order)
+    named = Influence(order=order) if order != "first" else method_of(method)
+    scorer = chosen(found.objective, named)
+    queries = found.objective.examples(found.queries)
+    # By default what people read, as explain shows it.
+    about = default_measure(found.objective, queries) if measure is None else measure
     attribution = scorer.fit(found.objective)
-    scores = attribution.scores(found.queries, measure=measure)
+    scores = attribution.scores(found.queries, measure=about)
     top, bottom = scores.top(k), scores.bottom(k)
     if as_json:
         ends = (
@@ -125,14 +129,13 @@ def influence(
             for part in (top, bottom)
             for at, value in zip(part.positions[0], part.values[0], strict=True)
         )
-        answer = {**said(found), "measure": measure, "scores": scored(found.objective, ends)}
+        answer = {**said(found), "measure": about, "scores": scored(found.objective, ends)}
         print_json({"notes": found.notes, **judged(found), **answer})
         return
     say((*found.notes, *judgement(found)))
-    queries = found.objective.examples(found.queries)
-    quantity = quantity_of(found.objective, queries, measure, unit=attribution.unit)
-    unit = (measure == "loss" and found.objective.loss.unit) or measure
-    unit = "" if attribution.unit else f" {unit}"  # relative scores: the phrase names what they are
+    quantity = quantity_of(found.objective, queries, about, unit=attribution.unit)
+    unit = {"loss": found.objective.loss.unit, "prediction": ""}.get(about, about)
+    unit = f" {unit}" if unit and not attribution.unit else ""  # relative: the phrase says of what
     phrases = quantity.phrases if quantity.rising else quantity.phrases[::-1]
     for phrase, ranking in zip(phrases[::-1], (top, bottom), strict=True):
         for name, value in ranking:
@@ -159,13 +162,50 @@ def verify(
     found = source.load(**one(row, image))
     asked = found.queries if found.labeled else (found.queries[0], None)
     scorer = method_of(method)
-    checked = explain_one(found.objective, asked, measure=measure, method=scorer).verify(k)
+    shown = max(1, min(10, (k + 1) // 2))  # on each side: no more are refined than are retrained
+    explanation = explain_one(found.objective, asked, k=shown, measure=measure, method=scorer)
+    checked = explanation.verify(k)
     if as_json:
         removals = checked.to_frame()[["id", "predicted", "actual"]]
-        print_json({"r": checked.r, "slope": checked.slope, "removals": removals})
+        answer = {**said(found), **judged(found), "measure": explanation.scores.measure}
+        agreement = {"r": checked.r, "slope": checked.slope, "removals": removals}
+        print_json({"notes": found.notes, **answer, **agreement})
         return
-    say(found.notes)
+    say((*found.notes, *judgement(found)))
     typer.echo(checked)
+
+
+@reads(*KINDS)
+def flip_set(
+    source: Chosen,
+    row: Row = None,
+    image: Image = None,
+    method: MethodOption = None,
+    output: Output = None,
+    as_json: Json = False,
+) -> None:
+    """Find the fewest training examples without which the model says something else.
+
+    Every answer is confirmed by fitting the model again without them.
+
+    Example: whence flip-set train.csv --target y --row 17 --output flip.html
+    """
+    from whence.applications.flip_set import flip_set as flip_set_of
+
+    found = source.load(**one(row, image))
+    done = flip_set_of(found.objective, found.queries, method=method_of(method))
+    if output is not None:
+        title = f"How few training examples carry the answer for {found.names[0]}?"
+        done.report(output, title=title, about=told(source, found), command=typed())
+    if as_json:
+        outcome = {"found": done.found, "removed": done.ids, "retrained": done.tried}
+        print_json({"notes": found.notes, **said(found), **judged(found), **outcome})
+        return
+    say((*found.notes, *judgement(found)))
+    typer.echo(done)
+    if done.found:
+        typer.echo(", ".join(str(name) for name in done.ids))
+    wrote(output)
 
 
 @reads(
@@ -203,15 +243,17 @@ def attack(
     Example: whence attack photos/ --image odd.png --changed 5 --levels 4 --output attack.html
     """
     from whence.applications import attacks
+    from whence.objective.objective import objective_of
 
     found = source.load(**one(row, image))
-    queries = attacks.as_predicted(found.objective, found.queries)
+    objective = objective_of(found.objective)
+    queries = attacks.as_predicted(objective, found.queries)
     start = None
     if save is not None and save.exists():
-        start = attacks.resume(found.objective, queries, save)
+        start = attacks.resume(objective, queries, save)
     budget = levels / 127.5
-    done = attacks.craft(
-        found.objective,
+    done = attacks.attack(
+        objective,
         queries,
         n_images=changed,
         steps=steps,

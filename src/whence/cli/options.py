@@ -31,8 +31,8 @@ Where = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="A CSV or Parquet file, a folder with one folder of images per class, or "
-        "package.module:function, which returns an objective or (objective, queries).",
+        help="A file of rows (CSV, TSV, Excel, Parquet), a folder with one folder of images per "
+        "class, or package.module:function, which returns a model of whence or (model, queries).",
         show_default=False,
         callback=possible,
     ),
@@ -52,13 +52,6 @@ Image = Annotated[
     ),
 ]
 Rows = Annotated[int, typer.Option(help="Rows to hold out and ask about, spread evenly.")]
-Measure = Annotated[
-    Literal["loss", "margin", "probability"],
-    typer.Option(
-        help="Scores are changes of this: of the prediction's loss, its margin, or the probability "
-        "of the label."
-    ),
-]
 Answer = Annotated[
     Literal["loss", "margin", "probability", "prediction"] | None,
     typer.Option(

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_type_hints
 
 import typer
 
@@ -76,6 +76,13 @@ class TableOptions(SourceOptions):
             help="Of a table: a fitted scikit-learn model saved by joblib.", callback=possible
         ),
     ] = None
+    model_kind: Annotated[
+        Literal["linear", "boosting", "auto"] | None,
+        typer.Option(
+            help="Of a table: the model that is fitted where none is given; auto takes the one "
+            "that is better on held-out rows. Default: linear."
+        ),
+    ] = None
     trust: Annotated[
         bool,
         typer.Option("--trust", help="Load --model although loading runs the code in the file."),
@@ -89,12 +96,15 @@ class TableOptions(SourceOptions):
             raise typer.BadParameter(f"name the column to predict in {where} with --target")
         if self.trust and self.model is None:
             raise typer.BadParameter("--trust is read with --model FILE alone: leave it out")
+        if self.model_kind is not None and self.model is not None:
+            raise typer.BadParameter("--model-kind is read without --model alone: leave it out")
         return entry.from_table(
             Path(where),
             self.target,
             asked=entry.Asked(row=asked.row, spread=asked.rows),
             ids=self.ids,
             model=self.model,
+            kind=self.model_kind or "linear",
             trust=self.trust,
         )
 
@@ -122,6 +132,8 @@ class ImageOptions(SourceOptions):
         """Read the images, and fit a top layer on frozen features of them."""
         from whence.sources import entry
 
+        if self.network is not None:
+            _announce(self.network)
         return entry.from_folder(
             Path(where),
             asked=entry.Asked(row=asked.row, spread=asked.rows),
@@ -141,7 +153,17 @@ class EntryOptions(SourceOptions):
         """Call the function."""
         from whence.sources import entry
 
+        _announce(where)
         return entry.from_entry(where, asked=entry.Asked(row=asked.row, spread=asked.rows))
+
+
+def _announce(entry_point: str) -> None:
+    """Say which file will run, before anything in it does."""
+    from whence.sources.entry import located
+
+    found = located(entry_point)
+    if found is not None:
+        typer.echo(f"note: running {entry_point} of {found}", err=True)
 
 
 KINDS: tuple[type[SourceOptions], ...] = (TableOptions, ImageOptions, EntryOptions)
@@ -246,8 +268,8 @@ def _refuse(
                 each.kind for each in KINDS if name in (*_names(each), *each.asks)
             )
             raise typer.BadParameter(
-                f"Expected --{name} with {readers} alone. Got it with {where}, {kind.kind}: leave "
-                "it out."
+                f"Expected --{name.replace('_', '-')} with {readers} alone. Got it with {where}, "
+                f"{kind.kind}: leave it out."
             )
 
 

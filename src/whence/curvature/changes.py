@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 import torch
@@ -45,11 +45,15 @@ class Changes(ABC):
     """Objectives that differ from R in the weights of some examples; column j is the j-th.
 
     Attributes:
-        objective: R at θ̂.
         parts: Examples, and the change of weight δ of each of them in each column, [m, k].
     """
 
-    objective: Objective
+    if TYPE_CHECKING:  # read-only: a field of one subclass, a property of another
+
+        @property
+        def objective(self) -> Objective:
+            """R at θ̂."""
+
     parts: tuple[tuple[Examples, Tensor], ...]
 
     @abstractmethod

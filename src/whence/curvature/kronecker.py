@@ -24,6 +24,7 @@ from typing import final
 import numpy as np
 import torch
 
+from whence.checked import checked
 from whence.curvature.directions import Directions, Fisher
 from whence.curvature.exact import Curvature
 from whence.curvature.factors import (
@@ -160,6 +161,7 @@ class KroneckerSolver(Solver):
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class EKFAC(KroneckerSolver):
     """Invert the Gauss–Newton matrix in its Kronecker eigenbasis, eigenvalues corrected.
@@ -219,6 +221,7 @@ class EKFAC(KroneckerSolver):
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class KFAC(KroneckerSolver):
     """Invert the Gauss–Newton matrix as a Kronecker product per layer.
@@ -332,7 +335,7 @@ def approximation(
 def _enough(
     objective: ModuleObjective, layers: list[Layer], uses: list[ModuleCall]
 ) -> tuple[ModuleObjective, bool]:
-    """Return the objective on so many examples that each layer sees enough positions for a basis.
+    """Return the objective on a sample with enough positions per layer for an eigenbasis.
 
     Any basis is as good as its eigenvalues, and those are corrected on all examples. Beside it,
     whether some layer sees several positions of an example.

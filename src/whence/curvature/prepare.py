@@ -143,7 +143,7 @@ def _prepare(
 
 def _dependent(objective: Objective) -> tuple[str, ...]:
     """Return a note if parameters are not unique."""
-    found = objective.dependent_columns if isinstance(objective, LinearObjective) else 0
+    found = objective.dependent_columns
     if not found:
         return ()
     return (

@@ -38,7 +38,7 @@ class Reweightings(Changes):
     after: Tensor
 
     @property
-    def objective(self) -> Objective:  # type: ignore[override]
+    def objective(self) -> Objective:
         """R at θ̂."""
         return self.removals.objective
 

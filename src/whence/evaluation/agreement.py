@@ -1,4 +1,4 @@
-"""Predicted changes beside those that retraining made: correlation, slope and their intervals."""
+"""Agreement of predicted and actual changes: correlation, slope and their intervals."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from whence.checked import Float, checked, floats
 from whence.errors import InvalidInput
-from whence.evaluation.arrays import Float, floats
 from whence.evaluation.correlation import (
     Ranks,
     bootstrap,
@@ -146,6 +146,7 @@ class Agreement(Result):
         return ax
 
 
+@checked
 def loo_correlation(
     predicted: Tensor | NDArray[Any],
     actual: Tensor | NDArray[Any],

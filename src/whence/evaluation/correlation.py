@@ -14,8 +14,8 @@ from typing import final
 import numpy as np
 from scipy.stats import rankdata
 
+from whence.checked import Bool, Float
 from whence.errors import InvalidInput
-from whence.evaluation.arrays import Bool, Float
 
 # Sums of equal numbers differ by rounding; a spread this small beside the numbers is no spread.
 _ROUNDING = 1e-12

@@ -1,4 +1,4 @@
-"""Two curves that judge a ranking by its use: mislabels found, and damage done by removal."""
+"""Curves that evaluate a ranking: mislabeled examples found, and the effect of removals."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.integrate import trapezoid
 from torch import Tensor
 
+from whence.checked import Float, booleans, checked, floats
 from whence.errors import InvalidInput
-from whence.evaluation.arrays import Float, booleans, floats
 from whence.evaluation.correlation import bootstrap, draw
 from whence.evaluation.figure import axes
 from whence.result import Card, Result
@@ -154,6 +154,7 @@ class BrittlenessCurve(Result):
         return ax
 
 
+@checked
 def detection_curve(
     ranking: Tensor | NDArray[Any], flipped: Tensor | NDArray[Any]
 ) -> DetectionCurve:
@@ -210,6 +211,7 @@ def detection_curve(
     )
 
 
+@checked
 def brittleness_curve(
     removed: Tensor | NDArray[Any],
     outcomes: Tensor | NDArray[Any],

@@ -1,4 +1,4 @@
-"""What removals do on average, where a single retraining is mostly noise."""
+"""The expected effect of removals, for models whose single retrainings are mostly noise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import final
 
 import numpy as np
 
-from whence.evaluation.arrays import Float
+from whence.checked import Float
 from whence.evaluation.correlation import pearson, slope
 
 

@@ -1,17 +1,23 @@
-"""Where a plot is drawn: the caller's axes, or a figure of its own that pyplot never sees."""
+"""The axes of a plot: the caller's, or those of a new figure."""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
-from whence.errors import MissingDependency
+from whence.checked import shown
+from whence.errors import InvalidInput, MissingDependency
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_INCHES = 4.8, 3.6
+
 
 def axes(ax: Axes | None) -> Axes:
-    """Return `ax`, or the axes of a new figure outside pyplot's global state.
+    """Return `ax`, or the axes of a new figure.
+
+    A notebook shows the figure below its cell. Elsewhere it is outside pyplot's global state.
 
     Args:
         ax: Axes to draw on, or `None` for a new figure (`.figure.savefig(...)` writes it).
@@ -23,10 +29,22 @@ def axes(ax: Axes | None) -> Axes:
         MissingDependency: If matplotlib is not installed.
     """
     if ax is not None:
+        if not hasattr(ax, "imshow"):
+            raise InvalidInput(f"Expected ax as matplotlib Axes. Got {shown(ax)}.")
         return ax
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         message = "plot() needs matplotlib. Got no such package; run: pip install matplotlib"
         raise MissingDependency(message) from error
-    return Figure(figsize=(4.8, 3.6), layout="constrained").subplots()
+    if _in_notebook():
+        from matplotlib import pyplot
+
+        return pyplot.figure(figsize=_INCHES, layout="constrained").subplots()
+    return Figure(figsize=_INCHES, layout="constrained").subplots()
+
+
+def _in_notebook() -> bool:
+    """Return whether the program runs in the kernel of a notebook."""
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return get_ipython is not None and hasattr(get_ipython(), "kernel")

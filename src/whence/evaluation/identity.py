@@ -1,4 +1,4 @@
-"""What outcomes of refits depend on besides weights and seed, as one digest."""
+"""A digest of all that the outcomes of refits depend on besides weights and seed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from whence.objective.trained import Examples, Trained
+from whence.rows import is_sparse
 from whence.storage import digest
 
 
@@ -32,15 +32,14 @@ def identity_of(trained: Trained, queries: Examples | None, what: str) -> str:
 
 
 def _content(examples: Examples) -> list[Tensor | str]:
-    """Return what tells these examples from others, bit by bit the same in every run."""
+    """Return the content of examples as arrays, the same bits in every run."""
     inputs: Any = getattr(examples, "inputs", None)
     parts: list[Any] = [inputs]
-    is_sparse: bool = sparse.issparse(inputs)
-    if isinstance(inputs, np.ndarray) and inputs.dtype == object:
+    if getattr(getattr(inputs, "dtype", None), "kind", "") in ("O", "S", "U"):
         inputs = pd.DataFrame(inputs)
     if isinstance(inputs, pd.DataFrame):
         parts = [_hashed(inputs)]
-    elif is_sparse:
+    elif is_sparse(inputs):
         parts = [inputs.data, inputs.indices, inputs.indptr]
     leaves = [torch.as_tensor(leaf) for leaf in tree_leaves(parts) if leaf is not None]
     return [*leaves, examples.targets]

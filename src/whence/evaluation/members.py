@@ -1,12 +1,12 @@
-"""The files of a bank: one manifest, and one file for each member.
+"""The files of an ensemble: one manifest, and one file for each member.
 
 ```
 directory/
-├── manifest.json                      what the bank is of: fingerprint, n, fraction, seed
+├── manifest.json                      what the ensemble is of: fingerprint, n, fraction, seed
 └── members/00012-3.npz                outcomes of subset 12 trained with seed 3
 ```
 
-A member carries the digest of its bank and its place in it; see `whence.storage` for the files.
+A member carries the digest of its ensemble and its place in it; see `whence.storage` for the files.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TypeAlias, final
 
 import numpy as np
 
+from whence.checked import Bool, Float
 from whence.errors import CorruptFile, InvalidInput
-from whence.evaluation.arrays import Bool, Float
 from whence.storage import (
     digest,
     make_folder,
@@ -38,7 +38,7 @@ Size: TypeAlias = tuple[int, tuple[int, ...]]  # number of subsets, seeds
 @final
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What must agree for two runs to fill one bank; how many members it has may grow."""
+    """What must agree for two runs to fill one ensemble; how many members it has may grow."""
 
     fingerprint: str
     n: int
@@ -46,13 +46,13 @@ class Identity:
     seed: int
 
     def owner(self, member: Member) -> str:
-        """Return what ties a file to its bank and to its place in it."""
+        """Return what ties a file to its ensemble and to its place in it."""
         subset, seed = member
         ensemble = digest(json.dumps(asdict(self), sort_keys=True))
         return f"subset {subset}, seed {seed} of the {_KIND} {ensemble}"
 
     def mask(self, subset: int) -> Bool:
-        """Return which examples a subset keeps, [n]; subset j is the same in a bank of any size."""
+        """Return which examples subset j keeps, [n]: the same in ensembles of any size."""
         # Raw bits and a stable sort, since numpy keeps those the same from version to version.
         bits = np.random.PCG64(np.random.SeedSequence([self.seed, subset])).random_raw(self.n)
         kept = np.zeros(self.n, dtype=np.bool_)
@@ -63,7 +63,7 @@ class Identity:
 def known(root: Path, identity: Identity) -> Size:
     """Return the subsets and seeds that a directory was asked for, none if it is new.
 
-    A directory of another bank is refused.
+    A directory of another ensemble is refused.
     """
     path = root / "manifest.json"
     if not path.exists():
@@ -74,7 +74,7 @@ def known(root: Path, identity: Identity) -> Size:
 
 
 def enter(root: Path, identity: Identity, subsets: int, seeds: tuple[int, ...]) -> None:
-    """Make a claimed directory this bank's, or make sure that it is; note what is asked for."""
+    """Make a claimed directory this ensemble's, or make sure that it is; note what is asked for."""
     make_folder(root / "members")
     there = known(root, identity)
     size = max(subsets, there[0]), tuple(dict.fromkeys([*there[1], *seeds]))
@@ -84,19 +84,19 @@ def enter(root: Path, identity: Identity, subsets: int, seeds: tuple[int, ...]) 
 
 
 def refuse_other(root: Path, found: Identity, expected: dict[str, object]) -> None:
-    """Raise if a bank on disk is not the one expected."""
+    """Raise if an ensemble on disk is not the one expected."""
     differing = [key for key, value in expected.items() if getattr(found, key) != value]
     if differing:
         wanted = ", ".join(f"{key} {expected[key]!r}" for key in differing)
         there = ", ".join(f"{key} {getattr(found, key)!r}" for key in differing)
         raise InvalidInput(
-            f"Expected the bank in {root} to have {wanted}. Got {there}: it was made from other "
-            "data or settings; choose another directory."
+            f"Expected the ensemble in {root} to have {wanted}. Got {there}: it was made from "
+            "other data or settings; choose another directory."
         )
 
 
 def read_identity(path: Path) -> tuple[Identity, Size]:
-    """Return whose bank it is, with the subsets and the seeds asked for so far."""
+    """Return whose ensemble it is, with the subsets and the seeds asked for so far."""
     manifest = read_manifest(path, _KIND)
     try:
         identity = Identity(

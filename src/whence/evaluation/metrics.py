@@ -1,4 +1,4 @@
-"""The linear datamodeling score, and the ceiling that noise in the ground truth puts on it.
+"""The linear datamodeling score, and its upper limit given the noise of the ground truth.
 
 Scores are read in whence's one sign: `scores[q, i]` predicts the change of query q's measure **if
 example i is removed**. A set of removed examples is predicted by the sum over the set.
@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked import Bool, Float, array, booleans, checked, floats
 from whence.errors import InvalidInput
-from whence.evaluation.arrays import Bool, Float, booleans, floats
 from whence.evaluation.correlation import (
     Ranks,
     bootstrap,
@@ -140,6 +140,7 @@ class LDS(Result):
         return ax
 
 
+@checked
 def noise_ceiling(outcomes: Tensor | NDArray[Any]) -> NoiseCeiling:
     """Estimate the LDS of a perfect predictor of the expected outcome, from agreement of seeds.
 
@@ -195,6 +196,7 @@ def noise_ceiling(outcomes: Tensor | NDArray[Any]) -> NoiseCeiling:
     )
 
 
+@checked
 def lds(
     scores: Tensor | NDArray[Any],
     masks: Tensor | NDArray[Any],
@@ -244,7 +246,7 @@ def lds(
     """
     tau = floats("scores", scores, "q, n")
     removed = ~booleans("masks", masks, "m, n")
-    axes_of_outcomes = "m, q" if np.ndim(outcomes) == 2 else "s, m, q"
+    axes_of_outcomes = "m, q" if array("outcomes", outcomes).ndim == 2 else "s, m, q"
     y = floats("outcomes", outcomes, axes_of_outcomes)
     y = y[None] if y.ndim == 2 else y
     if removed.shape[1] != tau.shape[1]:

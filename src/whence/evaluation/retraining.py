@@ -1,4 +1,4 @@
-"""What a recorded training does without the examples that rank first, or on random subsets."""
+"""Retraining of a recorded run without its top-ranked examples, or on random subsets."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked import Float, checked, floats
 from whence.errors import InvalidInput
-from whence.evaluation.arrays import Float, floats
-from whence.evaluation.bank import Together
 from whence.evaluation.curves import BrittlenessCurve, brittleness_curve
+from whence.evaluation.ensemble import Together
 from whence.network.examples import ModuleExamples
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure, OutputFunction
+from whence.objective.trained import Data
 from whence.training.checkpoints import InMemory
 from whence.training.replay import retrain, stack_size
 from whence.training.run import Run
 
 
+@checked
 def top_k_removal(
     run: Run,
     scores: Tensor | NDArray[Any],
-    queries: Any,
+    queries: Data,
     *,
     removed: Sequence[int],
     measure: str | Measure | OutputFunction = "margin",
@@ -99,17 +101,18 @@ def top_k_removal(
     return brittleness_curve(counts, np.stack(outcomes), confidence=confidence, seed=seed)
 
 
+@checked
 def replays(
     runs: Sequence[Run],
-    queries: Any,
+    queries: Data,
     *,
     measure: str | Measure | OutputFunction = "loss",
 ) -> Together:
-    """Return the `retrain` of a bank that repeats recorded trainings; seed i repeats the i-th.
+    """Return the `retrain` of an ensemble that repeats recorded trainings; seed i repeats the i-th.
 
-    It can be sent to the workers of `subset_bank`. Trainings go together where that is faster, by
-    `stack_size`; others one by one, on as many cores as there are workers, each faster than the
-    same loop of `torch.optim`.
+    It can be sent to the workers of `retraining_ensemble`. Trainings go together where that is
+    faster, by `stack_size`; others one by one, on as many cores as there are workers, each faster
+    than the same loop of `torch.optim`.
 
     Args:
         runs: Trainings of one data set, recorded by `whence.train` with weights of one: from
@@ -118,7 +121,7 @@ def replays(
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
 
     Returns:
-        What `subset_bank` takes as its first argument, with `seeds=len(runs)` or fewer.
+        What `retraining_ensemble` takes as its first argument, with `seeds=len(runs)` or fewer.
 
     Raises:
         InvalidInput: If there is no run, the runs have different numbers of examples, or the
@@ -129,17 +132,17 @@ def replays(
 
     Examples:
         >>> import tempfile, torch, whence
-        >>> from whence.evaluation import subset_bank
+        >>> from whence.evaluation import retraining_ensemble
         >>> x, y = torch.tensor([[1.0], [1.0]]), torch.tensor([[1.0], [3.0]])
         >>> recipe = whence.Recipe(learning_rate=0.2, batch_size=2, epochs=200)
         >>> model = torch.nn.Linear(1, 1, bias=False)
         >>> run = whence.train(model, whence.SquaredError(), (x, y), recipe)
         >>> retrain = replays([run], (x[:1], y[:1]))
         >>> with tempfile.TemporaryDirectory() as directory:
-        ...     bank = subset_bank(
+        ...     ensemble = retraining_ensemble(
         ...         retrain, 2, subsets=1, seeds=1, fingerprint="demo", directory=directory
         ...     )
-        >>> bank.masks[0].tolist(), bank.outcomes[0, 0].round(decimals=3).tolist()
+        >>> ensemble.masks[0].tolist(), ensemble.outcomes[0, 0].round(decimals=3).tolist()
         ([False, True], [2.0])
     """
     sizes = sorted({len(run.weights) for run in runs})
@@ -158,10 +161,10 @@ def replays(
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Replays:
-    """What a member of a bank is: a replay of the run of its seed, and its measure."""
+    """What a member of an ensemble is: a replay of the run of its seed, and its measure."""
 
     runs: tuple[Run, ...]
-    queries: Any
+    queries: Data
     measure: str | Measure | OutputFunction
     together: int
 
@@ -181,7 +184,7 @@ class _Replays:
         return torch.stack([rows[i] for i in range(len(seeds))])
 
 
-def _asked(run: Run, queries: Any, measure: str | Measure | OutputFunction) -> ModuleExamples:
+def _asked(run: Run, queries: Data, measure: str | Measure | OutputFunction) -> ModuleExamples:
     """Return the queries, checked for a run and a measure."""
     asked = run.examples(queries)
     if isinstance(measure, str):
@@ -192,7 +195,7 @@ def _asked(run: Run, queries: Any, measure: str | Measure | OutputFunction) -> M
 def _measured(
     run: Run,
     weights: Tensor,
-    queries: Any,
+    queries: Data,
     measure: str | Measure | OutputFunction,
     together: int | None,
 ) -> Iterator[Float]:

@@ -9,6 +9,8 @@ One output a of f(x) = W x + b·constant minimizes, with signs y = ±1 and Cᵢ 
 where β minimizes ½ βᵀ X diag(1/l2) Xᵀ β − …, 0 <= yᵢβᵢ <= Cᵢ, and Σ β = 0 if the intercept has no
 penalty. Where yf > 1, β = 0: such an example can go and nothing changes. Where yf < 1, yβ = C.
 Only those with yf = 1 are in between, and a removal moves few of them from one side to another.
+An ε-insensitive loss is two hinges per example, y (t − f) in place of 1 − yf, with y = 1 at
+t = target − ε and y = −1 at t = target + ε; both go with it.
 
 The walk happens among the rows near the margin, whose products are kept; every answer is then
 checked on all rows, and a row that would have crossed the margin joins the ones near it.
@@ -24,34 +26,8 @@ from torch import Tensor
 
 from whence.errors import UnsupportedModel
 from whence.fitting.active_set import Floats
-from whence.fitting.machine import Machine, Rows, machine, signs_of
+from whence.fitting.machine import Machine, Rows, hinges_of, machine
 from whence.linear.objective import LinearObjective
-from whence.objective.derived_losses import OneVersusRest
-from whence.objective.losses import Loss, SmoothHinge
-
-_TOLERANCE = 1e-10  # violation of the optimality conditions, in units of the margin
-_NEAR = 2048  # rows near the margin whose products are kept
-_BAND = 2e-3  # distance from the margin within which a fit may have stopped
-_JOINING = 512  # rows that join the near ones at once
-_TILE = 256  # removals checked in one product
-_ROUNDS = 50  # times that rows may join before giving up
-
-
-def is_hinge(loss: Loss) -> bool:
-    """Return whether a loss is the true hinge, of one output or of each.
-
-    Args:
-        loss: The loss a model was trained with.
-
-    Returns:
-        Whether `fit_hinge` applies.
-
-    Examples:
-        >>> is_hinge(SmoothHinge(temperature=0.0)), is_hinge(SmoothHinge(temperature=0.1))
-        (True, False)
-    """
-    binary = loss.binary if isinstance(loss, OneVersusRest) else loss
-    return isinstance(binary, SmoothHinge) and binary.temperature == 0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -142,7 +118,7 @@ def fit_hinge(objective: LinearObjective) -> HingeFit:
         >>> fit.without(np.arange(3)).shape
         torch.Size([31, 3])
     """
-    if not is_hinge(objective.trained_loss):
+    if not objective.hinged:
         raise UnsupportedModel(
             "Expected an objective trained with the true hinge. "
             f"Got {objective.trained_loss}. Use whence.fitting.newton."
@@ -154,13 +130,10 @@ def fit_hinge(objective: LinearObjective) -> HingeFit:
 
 
 def _costs(objective: LinearObjective) -> Floats:
-    """Return C = w v/n of each example for each output, [c, n]."""
-    signs = signs_of(objective)
-    costs = np.repeat(objective.weights.double().numpy()[None, :] / signs.shape[1], len(signs), 0)
-    loss = objective.trained_loss
-    if isinstance(loss, OneVersusRest) and loss.positive_weights:
-        costs = np.where(signs > 0, np.array(loss.positive_weights)[:, None] * costs, costs)
-    return costs
+    """Return C = w v/n of each hinge of each output, [c, m]."""
+    factors = hinges_of(objective).factors.numpy()
+    weights = objective.weights.double().numpy()
+    return np.asarray(factors * np.tile(weights / len(weights), factors.shape[1] // len(weights)))
 
 
 def _flat(columns: list[Floats], intercept: bool) -> Tensor:

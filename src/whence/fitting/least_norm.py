@@ -6,10 +6,10 @@ import torch
 
 from whence.linear.objective import LinearObjective
 from whence.objective.losses import SquaredError
-from whence.objective.objective import Objective
+from whence.objective.objective import AnyObjective
 
 
-def least_norm(objective: Objective) -> Objective:
+def least_norm(objective: AnyObjective) -> AnyObjective:
     """Return unpenalized least squares at its solution with the smallest coefficients.
 
     Where columns depend on each other the training data leave θ free along some directions. Least

@@ -1,4 +1,4 @@
-"""One output of a true-hinge model: its support vectors, and the walk that a removal takes."""
+"""One output of a true-hinge model: its support vectors, and their active-set updates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from whence.errors import UnsupportedModel, warn_user
 from whence.fitting.active_set import Box, Face, Floats, empty_face, walk
 from whence.linear.features import Features
 from whence.linear.objective import LinearObjective
-from whence.objective.derived_losses import OneVersusRest
+from whence.objective.loss import Hinges
 from whence.tiles import tiles
 
 Rows = NDArray[np.intp]
@@ -27,7 +27,9 @@ _ROUNDS = 50  # times that rows may join before giving up
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Machine:
-    """One output at its minimum: β of all rows, and the rows near the margin as a face.
+    """One output at its minimum: β of all hinges, and those near the margin as a face.
+
+    A row has one hinge, or two, of which the second is n places behind the first.
 
     The intercept b·constant is either part of X diag(1/l2) Xᵀ, or the multiplier of Σ β = 0.
     """
@@ -37,13 +39,25 @@ class Machine:
     scale: Floats  # 1/l2 of each coefficient, 0 where it may not move, [d]
     intercept_scale: float | None  # 1/l2 of the intercept; None where it has no penalty
     slope: Floats  # [d]
-    signs: Floats  # y, [n]
-    cost: Floats  # C, [n]
-    beta: Floats  # [n]
+    signs: Floats  # y, [m]
+    corners: Floats  # t, [m]: y itself for the hinge of a classifier
+    size: float  # of the corners, by which the tolerance is multiplied
+    n: int  # rows
+    cost: Floats  # C, [m]
+    beta: Floats  # [m]
     near: Rows  # [m]
     gram: Floats  # X diag(1/l2) Xᵀ of the near rows, [m, m]
     face: Face  # over the near rows
-    gradient: Floats  # f without its free intercept, less y, [n]
+    gradient: Floats  # f without its free intercept, less t, [m]
+
+    @property
+    def tolerance(self) -> float:
+        """The violation of the optimality conditions that is none."""
+        return _TOLERANCE * self.size
+
+    def hinges(self, rows: Rows) -> list[Rows]:
+        """Return the hinges of rows, [1 or 2][k]."""
+        return [rows + start for start in range(0, len(self.signs), self.n)]
 
     @property
     def free_intercept(self) -> bool:
@@ -61,7 +75,8 @@ class Machine:
         changes = np.zeros((width, len(indices)))
         # With nothing free the intercept is the middle of an interval that any row may bound.
         all_matter = self.free_intercept and not len(self.face.free)
-        matter = np.flatnonzero((self.beta[indices] != 0) | all_matter)
+        pulls = np.abs(self.beta.reshape(-1, self.n)).sum(0)
+        matter = np.flatnonzero((pulls[indices] != 0) | all_matter)
         machine = self
         for tile in tiles(len(matter), budget=_TILE):
             columns = matter[tile]
@@ -77,41 +92,45 @@ class Machine:
             face = self._walk_without(row, cross[:, column])
             moved[:, column] = face.beta - self.face.beta
             levels[column] = face.multiplier
-        touched = np.union1d(self.near, rows)
+        own, every = self.hinges(rows), np.arange(len(rows))
+        touched = np.union1d(self.near, np.concatenate(own))
         change = np.zeros((len(touched), len(rows)))
         change[np.searchsorted(touched, self.near)] = moved
-        change[np.searchsorted(touched, rows), np.arange(len(rows))] = -self.beta[rows]
+        for hinges in own:
+            change[np.searchsorted(touched, hinges), every] = -self.beta[hinges]
         deltas = self._theta(change, levels - self.face.multiplier, None, touched)
         beta = np.repeat(self.beta[:, None], len(rows), 1)
         beta[touched] += change
         gradient = self.gradient[:, None] + self._forward(deltas, intercept=not self.free_intercept)
         violation = self._violations(gradient + levels, beta, self.cost[:, None])
-        violation[rows, np.arange(len(rows))] = 0
+        for hinges in own:
+            violation[hinges, every] = 0
         worst = violation.max(0)
-        wrong = np.flatnonzero(worst > _TOLERANCE)
+        wrong = np.flatnonzero(worst > self.tolerance)
         if not len(wrong):
             return deltas, self
         machine = self._joined(violation[:, wrong].max(1))
         for column in wrong.tolist():
             cost = self.cost.copy()
-            cost[rows[column]] = 0
+            for hinges in own:
+                cost[hinges[column]] = 0
             deltas[:, column] = machine.reweighted(cost).theta - self.theta
         return deltas, machine
 
     def _walk_without(self, row: int, products: Floats) -> Face:
         """Return the face without a row; `products` are its with the near rows, [m]."""
         beta, cost = self.face.beta.copy(), self.cost[self.near]
-        gradient = self.face.gradient - products * self.beta[row]
+        pull = float(self.beta.reshape(-1, self.n)[:, row].sum())
+        gradient = self.face.gradient - products * pull
         total = None if self.face_total is None else self.face_total
-        at = np.flatnonzero(self.near == row)
+        at = np.flatnonzero(self.near % self.n == row)
+        if total is not None:  # hinges that are not near no longer count in what the others are
+            total += pull - float(beta[at].sum())
         beta[at] = 0
         cost[at] = 0
-        if total is not None and not len(at):
-            total += float(self.beta[row])
         start = replace(self.face, beta=beta, gradient=gradient)
-        return walk(
-            self.gram, _box(self.signs[self.near], cost, total), start, tolerance=0.1 * _TOLERANCE
-        )
+        box = _box(self.signs[self.near], cost, total)
+        return walk(self.gram, box, start, tolerance=0.1 * self.tolerance)
 
     @property
     def face_total(self) -> float | None:
@@ -134,15 +153,15 @@ class Machine:
                 machine.gradient + machine.face.multiplier, machine.beta, machine.cost
             )
             worst = float(violation.max(initial=0.0))
-            outside = violation > _TOLERANCE
+            outside = violation > self.tolerance
             outside[machine.near] = False
-            if worst <= _TOLERANCE or (not outside.any() and worst >= 0.5 * previous):
+            if worst <= self.tolerance or (not outside.any() and worst >= 0.5 * previous):
                 break
             previous = np.inf if outside.any() else worst
             machine = machine._joined(violation)
-        if worst > _TOLERANCE:
+        if worst > self.tolerance:
             warn_user(
-                f"Expected margins exact to {_TOLERANCE:.0e}. Got {worst:.1e}. "
+                f"Expected margins exact to {self.tolerance:.0e}. Got {worst:.1e}. "
                 "Scale the features to similar ranges, or accept the stated accuracy."
             )
         return machine
@@ -152,7 +171,8 @@ class Machine:
         fresh = self._gradient()
         start = replace(self.face, beta=self.beta[self.near], gradient=fresh[self.near])
         box = _box(self.signs[self.near], self.cost[self.near], self.face_total)
-        face = walk(self.gram, box, start, candidates=candidates, tolerance=0.1 * _TOLERANCE)
+        tolerance = 0.1 * self.tolerance
+        face = walk(self.gram, box, start, candidates=candidates, tolerance=tolerance)
         beta = self.beta.copy()
         beta[self.near] = face.beta
         machine = replace(self, beta=beta, face=face)
@@ -163,7 +183,7 @@ class Machine:
         violation = violation.copy()
         violation[self.near] = 0
         worst = np.argsort(-violation, kind="stable")[:_JOINING]
-        new = worst[violation[worst] > _TOLERANCE]
+        new = worst[violation[worst] > self.tolerance]
         if not len(new):
             return self
         near = np.concatenate([self.near, new])
@@ -182,9 +202,9 @@ class Machine:
         return np.maximum(np.where(alpha < cost, -beyond, 0), np.where(alpha > 0, beyond, 0))
 
     def _gradient(self) -> Floats:
-        """Return f without its free intercept, less y, [n]."""
+        """Return f without its free intercept, less t, [m]."""
         theta = self._theta(self.beta[:, None], np.zeros(1), self.slope)
-        return self._forward(theta, intercept=not self.free_intercept)[:, 0] - self.signs
+        return self._forward(theta, intercept=not self.free_intercept)[:, 0] - self.corners
 
     def _theta(
         self, beta: Floats, levels: Floats, slope: Floats | None, rows: Rows | None = None
@@ -224,8 +244,14 @@ class Machine:
 
 def machine(objective: LinearObjective, a: int, cost: Floats) -> Machine:
     """Return output a at its minimum, from θ̂."""
-    features, constant = objective.train.features, objective.constant
-    d, n = features.shape[1], len(objective.train)
+    constant, n = objective.constant, len(objective.train)
+    found = hinges_of(objective)
+    signs, corners = found.signs[a].numpy(), found.corners[a].numpy()
+    copies = len(signs) // n
+    features = objective.train.features
+    if copies > 1:
+        features = features.rows(np.tile(np.arange(n), copies))
+    d = features.shape[1]
     coef = slice(a * d, (a + 1) * d)
     l2 = objective.l2.double().numpy()
     movable = np.ones(len(l2), dtype=bool) if objective.free is None else objective.free.numpy()
@@ -236,11 +262,10 @@ def machine(objective: LinearObjective, a: int, cost: Floats) -> Machine:
         )
     intercept_l2 = float(l2[objective.c * d + a]) if constant is not None else 0.0
     outputs = objective.outputs(objective.train)[:, a].double().numpy()
-    signs = signs_of(objective)[a]
-    margins = signs * outputs
-    near = np.sort(np.argsort(np.abs(margins - 1), kind="stable")[:_NEAR])
-    beta = signs * np.where(margins < 1, cost, 0.0)
-    candidates = np.flatnonzero((np.abs(margins[near] - 1) < _BAND) & (cost[near] > 0))
+    slack = signs * (corners - np.tile(outputs, copies))
+    near = np.sort(np.argsort(np.abs(slack), kind="stable")[:_NEAR])
+    beta = signs * np.where(slack > 0, cost, 0.0)
+    candidates = np.flatnonzero((np.abs(slack[near]) < _BAND) & (cost[near] > 0))
     beta[near[candidates]] = signs[near[candidates]] * cost[near[candidates]] / 2
     slope = np.zeros(d) if objective.slope is None else objective.slope[coef].double().numpy()
     empty = np.empty((0, 0))
@@ -251,23 +276,25 @@ def machine(objective: LinearObjective, a: int, cost: Floats) -> Machine:
         intercept_scale=1 / intercept_l2 if intercept_l2 > 0 else None,
         slope=slope,
         signs=signs,
+        corners=corners,
+        size=max(1.0, float(np.abs(corners).max())),
+        n=n,
         cost=cost,
         beta=beta,
         near=near,
         gram=empty,
         face=empty_face(beta[near], np.zeros(len(near))),
-        gradient=np.zeros(n),
+        gradient=np.zeros(len(signs)),
     )
     machine = replace(machine, gram=machine._products(near, near))
     return machine._settled(candidates)
 
 
-def signs_of(objective: LinearObjective) -> Floats:
-    """Return y = ±1 of each example for each output, [c, n]."""
-    targets = objective.train.targets.numpy()
-    if not isinstance(objective.trained_loss, OneVersusRest):
-        return np.where(targets.reshape(1, -1) > 0, 1.0, -1.0)
-    return np.where(targets[None, :] == np.arange(objective.c)[:, None], 1.0, -1.0)
+def hinges_of(objective: LinearObjective) -> Hinges:
+    """Return the hinges of the training examples for each output."""
+    found = objective.trained_loss.hinges(objective.train.targets, objective.c)
+    assert found is not None  # asked of objectives that are `hinged` alone
+    return found
 
 
 def _box(signs: Floats, cost: Floats, total: float | None) -> Box:

@@ -13,7 +13,7 @@ from whence.linalg.cg import CG
 from whence.linalg.operator import LinearOperator
 from whence.linalg.spectral import LowRank
 from whence.linear.objective import LinearObjective
-from whence.objective.objective import Objective, risk, risk_gradient
+from whence.objective.objective import AnyObjective, Objective, risk, risk_gradient
 
 _ARRIVED = 1e-12  # gradient norm below which no step is worth while
 _NEGLIGIBLE = 1e-20  # share of R that a last step could still gain, in any unit of the columns
@@ -22,12 +22,12 @@ _DENSE = 3_000  # parameters up to which a Newton step factors the whole Hessian
 
 
 def newton(
-    objective: Objective,
+    objective: AnyObjective,
     *,
     gradient_norm: float = 1e-10,
     max_steps: int = 100,
     inverse: LinearOperator | None = None,
-) -> Objective:
+) -> AnyObjective:
     """Return the objective at its minimum, by Newton's method with backtracking from θ̂.
 
     Args:
@@ -94,7 +94,7 @@ def newton(
     return least_norm(objective)
 
 
-def newton_steps(objective: Objective, steps: int, inverse: LinearOperator) -> Objective:
+def newton_steps(objective: AnyObjective, steps: int, inverse: LinearOperator) -> AnyObjective:
     """Return the objective after a few Newton steps from θ̂; fewer if it arrives before.
 
     Args:
@@ -146,8 +146,8 @@ def _solve(matrix: Tensor, b: Tensor) -> Tensor:
 
 
 def _backtrack(
-    objective: Objective, step: Tensor, slope: Tensor
-) -> tuple[Objective, Tensor] | None:
+    objective: AnyObjective, step: Tensor, slope: Tensor
+) -> tuple[AnyObjective, Tensor] | None:
     """Return the first point along −step that is better, and the gradient there.
 
     Near the minimum R no longer changes in its last digit: there the gradient norm decides.

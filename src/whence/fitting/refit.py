@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from whence.fitting.hinge import fit_hinge, is_hinge
+from whence.fitting.hinge import fit_hinge
 from whence.fitting.newton import newton
 from whence.linear.objective import LinearObjective
-from whence.objective.objective import Objective
+from whence.objective.objective import AnyObjective, Objective
 
 CONVERGED = 1e-10  # gradient norm at which a refitted model counts as refitted
 
 
-def refit(objective: Objective, weights: Tensor) -> Objective:
+def refit(objective: AnyObjective, weights: Tensor) -> AnyObjective:
     """Return the objective at its minimum under other example weights, from θ̂.
 
     By Newton's method to a gradient norm of 1e-10; a true hinge by walking its support vectors, to
@@ -48,8 +48,8 @@ def refit(objective: Objective, weights: Tensor) -> Objective:
         True
     """
     changed = objective.reweighted(weights)
-    if isinstance(changed, LinearObjective) and is_hinge(changed.trained_loss):
-        return fit_hinge(changed).objective
+    if isinstance(changed, LinearObjective) and changed.hinged:
+        return changed.at(fit_hinge(changed).objective.params)
     return newton(changed, gradient_norm=CONVERGED)
 
 
@@ -62,6 +62,4 @@ def is_piecewise(objective: Objective) -> bool:
     Returns:
         Whether Newton steps within one piece can miss where the minimum goes.
     """
-    if not isinstance(objective, LinearObjective):
-        return False
-    return objective.slope is not None or is_hinge(objective.trained_loss)
+    return objective.slope is not None or objective.hinged

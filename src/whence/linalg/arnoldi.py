@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg.lanczos import lanczos
 from whence.linalg.low_rank import Complement, invert_low_rank, require_complement
@@ -13,6 +14,7 @@ from whence.linalg.solver import Inverse, Solver, require_square
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Arnoldi(Solver):
     """Keep the `rank` eigenvalues of largest magnitude, and their eigenvectors.

@@ -8,6 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import Diverged, InvalidInput, NotPositiveDefinite
 from whence.linalg.eigenvalues import extreme_eigenvalues
 from whence.linalg.operator import LinearOperator
@@ -25,6 +26,7 @@ from whence.linalg.solver import (
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class CG(Solver):
     """Conjugate gradients: products with A only, for any p, one right-hand side or many.

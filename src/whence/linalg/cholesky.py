@@ -8,6 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput, NotPositiveDefinite
 from whence.linalg.eigenvalues import extreme_eigenvalues
 from whence.linalg.operator import LinearOperator
@@ -27,6 +28,7 @@ _EXACT_EIGENVALUES = 1_000  # above this size the failing spectrum is estimated,
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Cholesky(Solver):
     """A = L Lᵀ: exact, for p up to some ten thousand, and best for many right-hand sides.

@@ -1,4 +1,4 @@
-"""Solving in closed form what knows its own spectrum."""
+"""Closed-form inverses of operators with a known eigendecomposition."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput, NotPositiveDefinite
 from whence.linalg.operator import Damped, LinearOperator, Scaled
 from whence.linalg.solver import Inverse, Solution, Solver, default_rtol, require_square
@@ -16,9 +17,10 @@ from whence.linalg.spectral import Spectral
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Direct(Solver):
-    """Invert eigenvalue by eigenvalue what knows its spectrum: `KroneckerEigen`, `Diagonal`, ….
+    """Invert an operator with a known eigendecomposition: `KroneckerEigen`, `Diagonal`, ….
 
     A = c Q diag(λ) Qᵀ + μ I gives A⁻¹ = Q diag(1 / (c λ + μ)) Qᵀ: exact for EKFAC, and at the price
     of one product. Used by itself or as the preconditioner of CG on the true curvature.

@@ -9,6 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg.lanczos import lanczos
 from whence.linalg.operator import LinearOperator
@@ -50,6 +51,7 @@ class ExtremeEigenvalues:
         return 0.0 if lowest > floor else 1.05 * (floor - lowest)
 
 
+@checked
 def extreme_eigenvalues(
     A: LinearOperator, iterations: int = 50, *, seed: int = 0, start: Tensor | None = None
 ) -> ExtremeEigenvalues:
@@ -144,6 +146,7 @@ class SpectralDensity:
         return torch.exp(-0.5 * z.square()) @ self.weights / (width * math.sqrt(2 * math.pi))
 
 
+@checked
 def spectral_density(
     A: LinearOperator, *, probes: int = 8, iterations: int = 64, seed: int = 0
 ) -> SpectralDensity:

@@ -1,4 +1,4 @@
-"""The Lanczos process: a symmetric operator seen from a Krylov subspace."""
+"""The Lanczos process: a symmetric operator restricted to a Krylov subspace."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import Diverged, InvalidInput
 from whence.linalg.operator import LinearOperator, as_columns
 
@@ -50,6 +51,7 @@ class Tridiagonal:
         return self.remainder * vectors[-1].abs()
 
 
+@checked
 def lanczos(
     A: LinearOperator, steps: int, *, seed: int = 0, start: Tensor | None = None
 ) -> Tridiagonal:

@@ -1,4 +1,4 @@
-"""The paper's stochastic recursion: its scale set, its divergence caught, its noise told."""
+"""LiSSA, the paper's stochastic recursion, with its scale, its divergence check and its error."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import Diverged, InvalidInput, NotPositiveDefinite
 from whence.linalg.eigenvalues import extreme_eigenvalues
 from whence.linalg.operator import LinearOperator
@@ -32,6 +33,7 @@ _LOOK_EVERY = 16  # steps between looks at the size of the iterate: each look wa
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class LiSSA(Solver):
     r"""Linear-time stochastic second-order algorithm: a Neumann series on sampled curvature.

@@ -1,4 +1,4 @@
-"""A low-rank picture of a curvature, inverted, with a stated rule for what it does not see."""
+"""The inverse of a low-rank approximation, with a stated rule for the complement."""
 
 from __future__ import annotations
 

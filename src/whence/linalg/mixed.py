@@ -1,4 +1,4 @@
-"""Solve in float32, check in float64, and correct what falls short."""
+"""Solves in float32 that are checked and corrected in float64."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A random sketch of a curvature: a cheap inverse, or the preconditioner that CG likes best."""
+"""Nyström approximation of a curvature: an inverse, or a preconditioner for conjugate gradients."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import Diverged, InvalidInput, NotPositiveDefinite
 from whence.linalg.eigenvalues import extreme_eigenvalues
 from whence.linalg.low_rank import Complement, invert_low_rank, require_complement
@@ -16,9 +17,10 @@ from whence.linalg.solver import Inverse, Solver, require_square
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Nystrom(Solver):
-    """Sketch H ≈ H Ω (Ωᵀ H Ω)⁺ (H Ω)ᵀ = U diag(λ) Uᵀ with a random Ω, and invert what is seen.
+    """Sketch H ≈ H Ω (Ωᵀ H Ω)⁺ (H Ω)ᵀ = U diag(λ) Uᵀ with a random Ω, and invert that.
 
     Of A = H + μ I (as `H.damped(μ)` says): A⁻¹ ≈ U diag(1 / (λ + μ)) Uᵀ + (1/c)(I − U Uᵀ), with
     c by the rule `complement`. With "last", c = λ_r + μ and this is, up to a factor that CG does

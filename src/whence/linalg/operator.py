@@ -1,4 +1,4 @@
-"""Linear operators: matrices known by their products, and how they combine.
+"""Linear operators: matrices known by their products, and their sums, multiples and products.
 
 A [`LinearOperator`][whence.linalg.LinearOperator] of shape [m, p] maps a block of k columns,
 [p, k] → [m, k], and its transpose maps back. Everything is flat: one axis for parameters, one
@@ -17,6 +17,7 @@ from typing import final, overload
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.tiles import tiles
 
@@ -24,7 +25,7 @@ _ROWS = 256  # rows that are formed at once
 
 
 class LinearOperator(ABC):
-    """A matrix of shape [m, p], known by what it does to a block of vectors.
+    """A matrix of shape [m, p], known by its products with blocks of vectors.
 
     A subclass defines `shape`, `dtype`, `device` and two products on blocks, `matmat` (A V) and
     `rmatmat` (Aᵀ W), which check nothing and are what solvers call. Users write `A @ v`.
@@ -309,7 +310,7 @@ class Scaled(_Derived):
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class Damped(_Derived):
-    """A + λ I, with A and λ kept apart: written `A.damped(λ)`.
+    """A + λ I, with A and λ stored separately: written `A.damped(λ)`.
 
     Solvers that know the spectrum of A (closed forms, low-rank sketches) read both fields.
 
@@ -383,6 +384,7 @@ class Composed(_Derived):
         return self.other.rmatmat(self.operator.rmatmat(W))
 
 
+@checked
 def split_damping(A: LinearOperator) -> tuple[LinearOperator, float]:
     """Return A₀ and λ ≥ 0 with A = A₀ + λ I: the operator without damping, and the damping.
 

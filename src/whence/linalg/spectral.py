@@ -10,12 +10,13 @@ from typing import final
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg.operator import LinearOperator
 
 
 class Spectral(LinearOperator):
-    """A symmetric operator that knows its own eigendecomposition, A = Q diag(λ) Qᵀ.
+    """A symmetric operator with a known eigendecomposition, A = Q diag(λ) Qᵀ.
 
     So f(A) = Q diag(f(λ)) Qᵀ costs no more than A itself: the inverse, the inverse square root,
     any damped form. [`Direct`][whence.linalg.Direct] solves with it.
@@ -261,8 +262,9 @@ class KroneckerEigen(Spectral):
         return KroneckerEigen(self.left, self.right, function(self.values))
 
 
+@checked
 def eigendecompose(matrix: Tensor) -> LowRank:
-    """Return a symmetric matrix as an operator that knows its spectrum.
+    """Return a symmetric matrix as an operator with its eigendecomposition.
 
     Args:
         matrix: [p, p], symmetric; only the lower triangle is read.
@@ -272,7 +274,8 @@ def eigendecompose(matrix: Tensor) -> LowRank:
 
     Cost: one symmetric eigendecomposition, O(p³).
     """
-    values, basis = torch.linalg.eigh(matrix)
+    require_floating("matrix", matrix, ndim=2)
+    values, basis = torch.linalg.eigh(matrix.detach())
     return LowRank(basis, values)
 
 

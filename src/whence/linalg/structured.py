@@ -1,4 +1,4 @@
-"""Matrices held in memory, block by block or whole, and back from operator to matrix."""
+"""Dense, block-diagonal and reordered matrices, and the dense matrix of an operator."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg.operator import LinearOperator
 from whence.linalg.spectral import Spectral, require_floating
@@ -247,6 +248,7 @@ class Reordered(Spectral):
         return Reordered(self.inner.map_spectrum(function), self.order)
 
 
+@checked
 def materialize(A: LinearOperator, block: int = 256) -> Tensor:
     """Return A as a matrix, by products with blocks of the identity.
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.linear.features import Features
 from whence.objective.trained import Examples
+from whence.rows import take
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -37,12 +37,11 @@ class LinearExamples(Examples):
 
     def subset(self, indices: NDArray[np.intp]) -> LinearExamples:
         """Return the rows at these positions."""
-        rows = self.inputs.iloc if isinstance(self.inputs, pd.DataFrame) else self.inputs
         return LinearExamples(
             features=self.features.rows(indices),
             targets=self.targets[torch.as_tensor(indices)],
             ids=self.ids[indices],
-            inputs=rows[indices],
+            inputs=take(self.inputs, indices),
             encoded_by=self.encoded_by,
         )
 

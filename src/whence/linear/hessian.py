@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from whence.linear.features import Features
-from whence.objective.losses import CrossEntropy, Loss
+from whence.objective.losses import Loss
 
 _PAIRS = 9  # Gram matrices made by one pass over the rows
 
@@ -40,7 +40,7 @@ def data_hessian(
     """
     n, r = features.shape
     c = outputs.shape[1]
-    zero_sum = isinstance(loss, CrossEntropy)
+    zero_sum = loss.zero_sum
     hessian = outputs.new_zeros(c * (r + (constant is not None)), c * (r + (constant is not None)))
     blocks = hessian[: c * r, : c * r].view(c, r, c, r)
     unit = torch.eye(c, dtype=outputs.dtype)

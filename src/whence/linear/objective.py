@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,11 +24,16 @@ from whence.linear.features import DenseFeatures, Features, SparseFeatures
 from whence.linear.flat import flat_directions, null_space
 from whence.linear.hessian import data_hessian
 from whence.objective.cache import cached
-from whence.objective.losses import CrossEntropy, Loss, SquaredError
+from whence.objective.losses import Loss, SquaredError
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, Statistics
 from whence.objective.trained import Examples
 from whence.tiles import tiles
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+LinearStatistics = Statistics["LinearObjective", LinearExamples]
 
 _TILE = 2**25  # numbers in one temporary: 256 MB of float64
 _ROWS = 4096  # rows whose products with one output's columns are held at once
@@ -66,13 +71,13 @@ class LinearObjective(Objective):
     l2: Tensor
     constant: float | None
     inputs: InputMap
-    refit_with: Callable[[LinearObjective, Tensor], Objective]
+    refit_with: Callable[[LinearObjective, Tensor], LinearObjective]
     convex: bool = True
     notes: tuple[str, ...] = ()
     classes: tuple[Any, ...] = ()
     slope: Tensor | None = None
     free: Tensor | None = None
-    statistics: Statistics | None = None
+    statistics: LinearStatistics | None = None
 
     def __post_init__(self) -> None:
         """Check that the shapes agree."""
@@ -88,21 +93,19 @@ class LinearObjective(Objective):
         """The number of outputs."""
         return len(self.params) // (self.train.features.shape[1] + (self.constant is not None))
 
-    def at(self, params: Tensor) -> LinearObjective:
+    def at(self, params: Tensor) -> Self:
         """Return the same objective expanded at other parameters, [p]."""
         return replace(self, params=params)
 
-    def reweighted(self, weights: Tensor) -> LinearObjective:
+    def reweighted(self, weights: Tensor) -> Self:
         """Return the same objective with other example weights, [n]."""
         return replace(self, weights=weights)
 
     def refit(self, weights: Tensor | None = None) -> LinearObjective:
         """Return the objective at its minimum under other example weights, [n]."""
-        fitted = self.refit_with(self, self.weights if weights is None else weights)
-        assert isinstance(fitted, LinearObjective)
-        return fitted
+        return self.refit_with(self, self.weights if weights is None else weights)
 
-    def restricted(self, indices: NDArray[np.intp]) -> LinearObjective:
+    def restricted(self, indices: NDArray[np.intp]) -> Self:
         """Return the objective of these training examples alone."""
         train, weights = self.train.subset(indices), self.weights[torch.as_tensor(indices)]
         return replace(self, train=train, weights=weights, statistics=None)
@@ -113,11 +116,15 @@ class LinearObjective(Objective):
         columns = self._unpenalized
         if not len(columns):
             return self.params.new_zeros(len(self.params), 0)
-        shifts = isinstance(self.loss, CrossEntropy)
-        inside = flat_directions(self._null_space, columns, c, d, shifts=shifts)
+        inside = flat_directions(self._null_space, columns, c, d, shifts=self.loss.zero_sum)
         if self.constant is None:
             return inside.flatten(0, 1)
         return torch.cat([inside[:, :-1].flatten(0, 1), inside[:, -1]])
+
+    @property
+    def hinged(self) -> bool:
+        """Whether θ̂ minimizes the true hinge."""
+        return self.trained_loss.hinged
 
     @property
     def dependent_columns(self) -> int:
@@ -244,7 +251,7 @@ class LinearObjective(Objective):
         rows = self._rows(examples)
         e = measure.gradient(self.outputs(rows), rows.targets)
         coef, intercept = self._split(v)
-        if isinstance(measure, CrossEntropy):  # Σ_a e_a = 0, so Σ_a e_a u_a = Σ_a e_a (u_a − u_0)
+        if measure.zero_sum:  # Σ_a e_a = 0, so Σ_a e_a u_a = Σ_a e_a (u_a − u_0)
             e, coef = e[:, 1:], coef[1:] - coef[:1]
             intercept = None if intercept is None else intercept[1:] - intercept[:1]
         total = torch.zeros(len(rows), v.shape[1], dtype=v.dtype)

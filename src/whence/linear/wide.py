@@ -66,17 +66,17 @@ class WideObjective(LinearObjective):
 
     # Values that `replace` sets come before these, as instance attributes do.
     @cached_property
-    def train(self) -> LinearExamples:  # type: ignore[override]
+    def train(self) -> LinearExamples:
         """The training examples, with Z as their features."""
         return self._span.objective().train
 
     @cached_property
-    def params(self) -> Tensor:  # type: ignore[override]
+    def params(self) -> Tensor:
         """θ̂ in the coordinates Z, [p]."""
         return self._span.objective().params
 
     @cached_property
-    def l2(self) -> Tensor:  # type: ignore[override]
+    def l2(self) -> Tensor:
         """The penalty per parameter, [p]."""
         return self._span.objective().l2
 

@@ -5,23 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
+from whence.checked import checked
 from whence.methods.halves import boosted
-from whence.methods.method import Attribution, Method, Positions
-from whence.objective.measures import Measure
-from whence.objective.trained import Examples, Trained
-from whence.scores import Diagnostics
+from whence.methods.method import Attribution, Method
+from whence.methods.shared_leaves import SharedLeaves
+from whence.objective.trained import Trained
 from whence.trees.kernels import boostin
-from whence.trees.model import BoostedModel
-
-Floats = NDArray[np.float64]
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class BoostIn(Method):
     r"""Score training rows by TracIn for boosting: Σ_t ∂m/∂F_{t−1}(x_q) · ∂v_t/∂wᵢ, shared leaves.
@@ -48,35 +41,6 @@ class BoostIn(Method):
 
     def attribution(self, trained: Trained) -> Attribution:
         """Return the scores of a boosting model."""
-        return _BoostIn(boosted(trained))
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class _BoostIn(Attribution):
-    """BoostIn of one model.
-
-    Args:
-        trained: The model.
-    """
-
-    trained: BoostedModel
-
-    @property
-    def words(self) -> str:
-        """The method, with its source."""
-        return "BoostIn (Brophy et al. 2023)"
-
-    def values(
-        self, queries: Examples, measure: Measure, where: Positions
-    ) -> tuple[Tensor, Diagnostics]:
-        """Return −w times the sums over shared leaves, [q, k]."""
-        trees = self.trained.trees
-
-        def gradient(outputs: Floats) -> Floats:
-            found = measure.gradient(torch.from_numpy(outputs), queries.targets)
-            return np.asarray(found.numpy())
-
-        found = boostin(trees, trees.leaves_of(queries.inputs), gradient, rows=where)
-        values = torch.from_numpy(-trees.weights[where] * found)
-        return values, Diagnostics(notes=self.trained.notes)
+        return SharedLeaves(
+            trained=boosted(trained), kernel=boostin, source="BoostIn (Brophy et al. 2023)"
+        )

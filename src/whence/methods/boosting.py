@@ -7,29 +7,26 @@ from typing import final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput
-from whence.evaluation.correlation import spearman
 from whence.methods.halves import Halves, boosted, halves_of
+from whence.methods.mean_derivative import derivatives_of, held_out_note, mean_derivative
 from whence.methods.method import Attribution, Method, Positions
+from whence.methods.response import can_be_sized, response_of
 from whence.methods.tree_changes import boosted_edit, boosted_relabeling
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained
 from whence.scores import Diagnostics
 from whence.tiles import tiles
-from whence.trees.adjoint import adjoint
-from whence.trees.form import BoostedTrees
-from whence.trees.leaves import Integers
 from whence.trees.model import BoostedModel
-
-Floats = NDArray[np.float64]
 
 _NUMBERS = 2**24  # of queries by training rows at a time
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Boosting(Method):
     r"""Predict removals from boosted trees by the derivative of predictions in row weights.
@@ -37,7 +34,9 @@ class Boosting(Method):
     score[q, i] = −wᵢ dm_q/dwᵢ, with every tree's splits held fixed and every later round's
     gradients following, back to the start value. The derivative is the mean over retrainings on
     random halves, with leaf values of all rows in the trees of each half; each retraining counts
-    with the same size, so that none outweighs the others.
+    with the same size, so that none outweighs the others. Scores are then multiplied by one factor
+    per measure: how far the retrainings move beside what the others predict, which holds the effect
+    of rows on splits.
 
     One model's splits say little of those that another sample would give. The retrainings also
     tell how well the scores predict: the linear datamodeling score of each retraining's outcomes,
@@ -159,6 +158,11 @@ class _Averaged(Attribution):
     halves: Halves
 
     @property
+    def calibrated(self) -> bool:
+        """Whether the retrainings give scores the size of a removal."""
+        return can_be_sized(self.trained)
+
+    @property
     def words(self) -> str:
         """The derivative, with its source."""
         return (
@@ -174,11 +178,17 @@ class _Averaged(Attribution):
         values = np.empty((len(queries), len(where)))
         predicted, actual = [], []
         for part in tiles(len(queries), n, _NUMBERS):
-            mean = self._mean(queries.subset(np.arange(part.start, part.stop)), measure)
+            some = queries.subset(np.arange(part.start, part.stop))
+            mean = mean_derivative(self.halves, self.halves.whole, some, measure)
             values[part] = -(weights * mean.derivatives)[:, where]
             predicted.append(mean.predicted)
             actual.append(mean.actual)
-        notes = [*self.trained.notes, held_out_note(np.hstack(predicted), np.hstack(actual))]
+        notes = [*self.trained.notes]
+        response = response_of(self.trained, self.halves, measure)
+        if response is not None:
+            values *= response.factor
+            notes.append(response.note)
+        notes.append(held_out_note(np.hstack(predicted), np.hstack(actual)))
         return torch.from_numpy(values), Diagnostics(notes=tuple(notes))
 
     def self_values(self, where: Positions) -> tuple[Tensor, Diagnostics]:
@@ -203,108 +213,3 @@ class _Averaged(Attribution):
         """Return the changes of the mean measure by the mean derivative, [k]."""
         model, whole = self.trained, self.halves.whole
         return boosted_relabeling(model, whole, queries, measure, where, targets)
-
-    def _mean(self, queries: Examples, measure: Measure) -> _Mean:
-        """Return the mean derivative of few queries."""
-        halves, n = self.halves, len(self.trained.train)
-        b, everyone = len(halves), np.arange(n)
-        total = np.zeros((len(queries), n))
-        sizes, own = np.zeros((b, len(queries))), np.zeros((b, len(queries)))
-        actual = np.zeros((b, len(queries)))
-        for at, (model, trees) in enumerate(zip(halves.models, halves.whole, strict=True)):
-            leaves = trees.leaves_of(queries.inputs)
-            found = derivatives_of(trees, leaves, measure, queries.targets, everyone)
-            sizes[at] = np.sqrt(np.square(found).mean(axis=1))
-            found /= np.where(sizes[at] > 0, sizes[at], 1.0)[:, None]
-            total += found
-            own[at] = found @ halves.inside[at]
-            outputs = torch.from_numpy(model.trees.replay.predict(leaves))
-            actual[at] = measure(outputs, queries.targets).numpy()
-        scale = np.median(sizes, axis=0)
-        predicted = (halves.inside @ total.T - own) / (b - 1) * scale
-        return _Mean(total / b * scale[:, None], predicted, actual)
-
-
-@dataclass(frozen=True, eq=False)
-class _Mean:
-    """A mean over retrainings, and what it predicts of each from the others.
-
-    Args:
-        derivatives: The mean of dm/dw, [q, n].
-        predicted: Σ dm/dw over the rows of each half, by the other retrainings alone, [B, q].
-        actual: m of each retraining, [B, q].
-    """
-
-    derivatives: Floats
-    predicted: Floats
-    actual: Floats
-
-
-def derivatives_of(
-    trees: BoostedTrees, leaves: Integers, measure: Measure, targets: Tensor, rows: Positions
-) -> Floats:
-    """Return dm/dw of queries in the weights of training rows, [q, k].
-
-    Args:
-        trees: The trees, with their rows.
-        leaves: The leaves of the queries, [t, c, q].
-        measure: m.
-        targets: The targets of the queries, [q].
-        rows: Positions of the k rows.
-    """
-    outputs = torch.from_numpy(trees.replay.predict(leaves))
-    return adjoint(trees, leaves, measure.gradient(outputs, targets).numpy(), rows=rows)
-
-
-def held_out_note(predicted: Floats, actual: Floats) -> str:
-    """Return the estimate that retrainings give of the linear datamodeling score, in a sentence.
-
-    Args:
-        predicted: What other retrainings predict of each, [B, q].
-        actual: What each gave, [B, q].
-    """
-    b, q = actual.shape
-    mean, error = held_out_lds(predicted, actual)
-    queries = "1 query" if q == 1 else f"{q} queries"
-    if not np.isfinite(mean):
-        return f"The {b} retrainings do not differ on these queries: nothing tells how good it is."
-    return (
-        f"The linear datamodeling score is estimated at {mean:.2f} ± {error:.2f} for {queries}: "
-        f"the rank correlation of the outcomes of {b} retrainings on halves with what the others "
-        "predict of them."
-    )
-
-
-def held_out_lds(predicted: Floats, actual: Floats) -> tuple[float, float]:
-    """Return the mean rank correlation over queries, and its jackknife error over retrainings.
-
-    Args:
-        predicted: [B, q].
-        actual: [B, q].
-
-    Returns:
-        The mean over the queries whose outcomes differ, NaN if there is none, and its error.
-
-    Examples:
-        >>> held_out_lds(np.array([[1.0], [2.0], [3.0]]), np.array([[1.0], [2.0], [3.0]]))
-        (1.0, 0.0)
-    """
-    differ = np.ptp(actual, axis=0) > 0
-    if not differ.any():
-        return float("nan"), float("nan")
-    predicted, actual = predicted[:, differ], actual[:, differ]
-    mean = _mean_correlation(predicted, actual)
-    b = len(actual)
-    without = np.array(
-        [
-            _mean_correlation(np.delete(predicted, at, 0), np.delete(actual, at, 0))
-            for at in range(b)
-        ]
-    )
-    error = float(np.sqrt((b - 1) * without.var()))
-    return mean, error
-
-
-def _mean_correlation(predicted: Floats, actual: Floats) -> float:
-    """Return the mean rank correlation; 0 for a query whose predictions or outcomes are equal."""
-    return float(np.nan_to_num(spearman(predicted, actual)).mean())

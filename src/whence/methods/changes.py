@@ -1,4 +1,4 @@
-"""Other questions about the training data: groups removed, rows edited, inputs moved."""
+"""Effects of other changes of the training data: groups removed, rows edited, inputs perturbed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked import checked
 from whence.curvature.changes import GroupChange
 from whence.curvature.damping import CurvatureName
 from whence.curvature.exact import Gradients
@@ -43,6 +44,7 @@ from whence.objective.sets.measure import Along
 from whence.objective.trained import Data, Examples, Trained
 
 
+@checked
 def group_effect(
     objective: Trained,
     indices: Indices,
@@ -155,6 +157,7 @@ def group_effect(
     return as_array(change_of(smooth, encoded, measure, smooth.loss, effects, linear=False))
 
 
+@checked
 def edit(
     objective: Trained,
     index: int,
@@ -297,7 +300,8 @@ def _edited(objective: Objective, index: int, example: Examples) -> Objective:
             "Expected a model from whence.from_sklearn to fit again on an edited example. Got "
             f"{objective!r}. Use order='newton'."
         )
-    return objective.statistics.edited(objective, index, example)
+    edited: Objective = objective.statistics.edited(objective, index, example)
+    return edited
 
 
 def _refitted_edit(
@@ -327,6 +331,7 @@ def _through_statistics(
     return shares.new_zeros(len(encoded)) if through is None else through[:, index] - through[:, -1]
 
 
+@checked
 def perturbation(
     objective: Trained,
     indices: Indices,

@@ -8,6 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import UnsupportedModel
 from whence.methods.boosting import check_ensemble
 from whence.methods.ensemble import Retrained
@@ -21,6 +22,7 @@ from whence.trees.model import BoostedModel, ForestModel
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class DataOOB(Method):
     r"""Value training rows by the error of the models that have not seen them.

@@ -85,7 +85,7 @@ class Asked:
 @final
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Shrinkage:
-    """What was learned about one measure from the training examples.
+    """The fitted prior and noise of one measure.
 
     Args:
         weights: a, [k].
@@ -199,7 +199,7 @@ def effects(fits: Fits, asked: Asked, measure: Measure, learned: Shrinkage) -> E
         each[at] = estimated(rest)
         predicted[held] = -(fits.kept[held] - fits.kept.mean(0)) @ each[at].T
     errors = each.var(0, correction=0).mul(FOLDS - 1).sqrt()
-    agreement, spread = _agreement(predicted.numpy(), y.numpy())
+    agreement, spread = rank_agreement(predicted.numpy(), y.numpy())
     return Effects(values=values, errors=errors, agreement=agreement, spread=spread)
 
 
@@ -331,10 +331,18 @@ def _folds(b: int) -> list[tuple[Tensor, Tensor]]:
     ]
 
 
-def _agreement(
+def rank_agreement(
     predicted: NDArray[np.float64], actual: NDArray[np.float64]
 ) -> tuple[float | None, float]:
-    """Return the mean over queries of the rank correlation, [b, q] each, and its standard error."""
+    """Return the mean over queries of the rank correlation of outcomes, and its standard error.
+
+    Args:
+        predicted: [b, q].
+        actual: [b, q].
+
+    Returns:
+        The mean, `None` where no outcome varies; its error by the bootstrap over fits and queries.
+    """
     varies = (actual.std(0) > _ROUNDING * np.abs(actual).max(0)) & (predicted.std(0) > 0)
     if not varies.any():
         return None, 0.0

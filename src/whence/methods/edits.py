@@ -10,7 +10,7 @@ from torch import Tensor
 
 from whence.curvature.exact import Gradients
 from whence.curvature.prepare import prepare
-from whence.errors import InvalidInput, UnsupportedModel
+from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
 from whence.methods.method import Method
 from whence.methods.prediction import Floats, MeasureLike, Order, as_array, positions
@@ -18,7 +18,6 @@ from whence.methods.sets import change_of, values_of
 from whence.objective.losses import measure_of
 from whence.objective.objective import Objective
 from whence.objective.trained import Data, Trained
-from whence.trees.model import TreeModel
 
 
 def edit_by_method(
@@ -72,11 +71,7 @@ def edit_by_method(
             f"Expected order='refit' or none with {method!r}. Got {order!r}, which is an order of "
             "influence."
         )
-    if not isinstance(trained, TreeModel):
-        raise UnsupportedModel(
-            f"Expected a model that can be fitted again on an edited example. Got {trained!r}."
-        )
-    edited = trained.refit_edited(int(where[0]), trained.encode(new))
+    edited = trained.refit_edited(where, comes)
     after, before = (
         values_of(model, encoded, measure, trained.loss) for model in (edited, trained.refit())
     )

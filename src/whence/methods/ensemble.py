@@ -1,4 +1,4 @@
-"""A retraining ensemble: what fits to random halves say about each training example."""
+"""Scores from a retraining ensemble on random halves."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from typing import final
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.evaluation.bank import Together, subset_bank
+from whence.evaluation.ensemble import Together, retraining_ensemble
 from whence.evaluation.identity import identity_of
 from whence.evaluation.members import Identity
 from whence.methods.datamodel import FOLDS, Asked, Effects, Fits, Shrinkage, effects, shrinkage
 from whence.methods.method import Attribution, Method, Positions
 from whence.methods.prediction import Floats, Indices, MeasureLike, as_array, positions
+from whence.methods.resolution import fits_to_resolve
 from whence.methods.similarity import coordinates
 from whence.objective.cache import cached
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
 from whence.objective.sets.measure import Output, SetMeasure
 from whence.objective.trained import Data, Examples, Trained
+from whence.progress import progress
 from whence.scores import Diagnostics
 
 _FRACTION = 0.5  # of the training examples that a fit keeps
@@ -36,6 +38,7 @@ _LONG = 60.0  # seconds of fitting that are announced
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Retrained(Method):
     """Fit the model again on random halves of its training data, and see what each example changes.
@@ -193,6 +196,29 @@ class Ensemble(Attribution):
         found = self._effects(examples, measure_of(self.loss, measure))
         return as_array(found.errors[:, where] * _FRACTION)
 
+    def fits_to_resolve(
+        self, queries: Data, *, measure: MeasureLike = "loss", k: int = 10
+    ) -> list[int | None]:
+        """Return how many fits in all would name nine tenths of the first k examples again.
+
+        Scores and standard errors of this ensemble are taken for those of the next, whose errors
+        fall with the root of the number of fits.
+
+        Args:
+            queries: (X, y) of q queries, or of one.
+            measure: As in `scores`.
+            k: How many examples are first, by the size of their scores.
+
+        Returns:
+            A number per query, `fits` itself where this ensemble is enough; `None` where none is.
+        """
+        examples = self.trained.examples(queries)
+        found = self._effects(examples, measure_of(self.loss, measure))
+        return [
+            fits_to_resolve(as_array(values), as_array(errors), self.method.fits, k=k)
+            for values, errors in zip(found.values, found.errors, strict=True)
+        ]
+
     def _effects(self, queries: Examples, measure: Measure) -> Effects:
         """Return the effects of all training examples on queries."""
         fits, asked = self._fits(queries)
@@ -209,10 +235,10 @@ class Ensemble(Attribution):
         trained = self.trained
         if self.method.directory is None:
             members = cached(trained, (Ensemble, self.method), self._members)
-            train = torch.stack([_outputs(member, trained.train) for member in members])
+            train = torch.stack([outputs_of(member, trained.train) for member in members])
             asked = None
             if queries is not None:
-                asked = torch.stack([_outputs(member, queries) for member in members])
+                asked = torch.stack([outputs_of(member, queries) for member in members])
             kept = self._kept()
         else:
             kept, train, asked = self._from_disk(queries)
@@ -253,7 +279,7 @@ class Ensemble(Attribution):
         trained, method = self.trained, self.method
         assert method.directory is not None
         name = identity_of(trained, queries, "outputs")
-        bank = subset_bank(
+        ensemble = retraining_ensemble(
             Together(_Outputs(trained, queries), trained.together),
             len(trained.train),
             subsets=method.fits,
@@ -264,11 +290,11 @@ class Ensemble(Attribution):
             seed=_STREAM + method.seed,
         )
         n, q = len(trained.train), 0 if queries is None else len(queries)
-        outputs = bank.outcomes[0].reshape(method.fits, n + q, -1)
-        return bank.masks.double(), outputs[:, :n], outputs[:, n:] if q else None
+        outputs = ensemble.outcomes[0].reshape(method.fits, n + q, -1)
+        return ensemble.masks.double(), outputs[:, :n], outputs[:, n:] if q else None
 
     def _measured(self, found: Effects, q: int) -> Diagnostics:
-        """Return what the ensemble knows of itself."""
+        """Return the diagnostics of the ensemble."""
         trained = self.trained
         lds = "Outcomes of its fits do not vary: there is nothing to predict."
         if found.agreement is not None:
@@ -280,8 +306,20 @@ class Ensemble(Attribution):
         size = float(found.values.std())
         share = float(found.errors.square().mean().sqrt()) / size if size > 0 else 0.0
         errors = f"Standard errors of scores are {share:.2g} of their spread."
+        if q == 1:
+            errors += self._resolved(found)
         why = "Effects are averages over halves of the training data, not over removals from all."
         return Diagnostics(notes=(*trained.notes, lds, errors, why))
+
+    def _resolved(self, found: Effects) -> str:
+        """Return how many more fits would name the first ten of one query again, in a sentence."""
+        fits = self.method.fits
+        needed = fits_to_resolve(as_array(found.values[0]), as_array(found.errors[0]), fits)
+        if needed is None:
+            return " No number of fits would tell the first ten from the others."
+        if needed == fits:
+            return " As many other fits would name nine of the first ten again."
+        return f" About {needed - fits:,} fits more would name nine of the first ten again."
 
 
 @final
@@ -302,9 +340,9 @@ class _Outputs:
         del seeds  # a refit does not depend on them
         rows = []
         for fitted in self.trained.refits(self.trained.weights * weights.to(self.trained.weights)):
-            parts = [_outputs(fitted, self.trained.train)]
+            parts = [outputs_of(fitted, self.trained.train)]
             if self.queries is not None:
-                parts.append(_outputs(fitted, self.queries))
+                parts.append(outputs_of(fitted, self.queries))
             rows.append(torch.cat(parts).flatten())
         return torch.stack(rows)
 
@@ -317,16 +355,24 @@ def announced(fits: Iterator[Trained], total: int) -> Iterator[Trained]:
         total: How many there are.
     """
     start = time.monotonic()
-    with tqdm(total=total, desc="retraining", unit="fit", disable=None) as progress:
+    with progress(total=total, desc="retraining", unit="fit") as bar:
         for done, fitted in enumerate(fits, start=1):
             if done == 1 and (expected := total * (time.monotonic() - start)) > _LONG:
-                tqdm.write(f"{total} fits take about {expected / 60:.0f} min.", file=sys.stderr)
-            progress.update()
+                bar.write(f"{total} fits take about {expected / 60:.0f} min.", file=sys.stderr)
+            bar.update()
             yield fitted
 
 
-def _outputs(fitted: Trained, examples: Examples) -> Tensor:
-    """Return outputs as [b, c], in float64 on the CPU."""
+def outputs_of(fitted: Trained, examples: Examples) -> Tensor:
+    """Return outputs as [b, c], in float64 on the CPU.
+
+    Args:
+        fitted: A model.
+        examples: Examples of it or of the model that it is a refit of.
+
+    Raises:
+        UnsupportedModel: If it is a model of sequences.
+    """
     outputs = fitted.outputs(examples)
     if outputs.ndim != 2:
         raise UnsupportedModel(

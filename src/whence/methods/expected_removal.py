@@ -1,16 +1,16 @@
-"""What a removal does on average: the same example taken out of many random parts of the data."""
+"""The expected effect of a removal over many random subsets of the data."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from whence.errors import InvalidInput
 from whence.evaluation.expected import ExpectedChanges
 from whence.methods.method import Positions
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained
+from whence.progress import progress
 
 _FRACTION = 0.9  # of the training examples that each part keeps
 
@@ -65,9 +65,7 @@ def expected_removals(
     keep = max(1, round(_FRACTION * n) - k)
     generator = np.random.default_rng(seed)
     changes = []
-    with tqdm(
-        total=subsets * (k + 1), desc="retraining on parts", unit="fit", disable=None
-    ) as progress:
+    with progress(total=subsets * (k + 1), desc="retraining on parts", unit="fit") as bar:
         for _ in range(subsets):
             part = torch.zeros(n, dtype=torch.bool)
             part[torch.from_numpy(where)] = True
@@ -78,7 +76,7 @@ def expected_removals(
             outcomes = []
             for fitted in trained.refits(rows):
                 outcomes.append(measure(fitted.outputs(queries), queries.targets).double())
-                progress.update()
+                bar.update()
             changes.append(torch.stack(outcomes[1:], 1) - outcomes[0].unsqueeze(1))
     each = torch.stack(changes).numpy()
     spread = each.std(axis=0, ddof=1)

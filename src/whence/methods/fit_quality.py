@@ -1,4 +1,4 @@
-"""Diagnostics of a result: whether the fit has converged, and how exactly the solve was done.
+"""Diagnostics of a result: convergence of the fit, and the residual of the solve.
 
 Convergence is judged by what finishing the fit would change. To first order it moves the parameters
 by −H⁻¹ ∇R and a query's measure by −∇mᵀ H⁻¹ ∇R. Beside the effects of removals that are shown, this

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import UnsupportedModel
 from whence.methods.method import Attribution, Method, Positions
 from whence.methods.tree_changes import forest_edit, forest_relabeling
@@ -25,6 +26,7 @@ _NUMBERS = 2**24  # of queries by rows by outputs at a time
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class ForestWeights(Method):
     r"""Predict removals from a forest in closed form: its predictions are weighted means.

@@ -1,4 +1,4 @@
-"""Retrainings of a boosting model on random halves of its data, shared by the methods that ask."""
+"""Retrainings of a boosting model on random halves of its data, shared by several methods."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.objective.cache import cached
 from whence.objective.trained import Trained
+from whence.progress import progress
 from whence.trees.form import BoostedTrees
 from whence.trees.model import BoostedModel
 
@@ -107,9 +107,7 @@ def _fitted(model: BoostedModel, ensemble: int, seed: int) -> Halves:
     """Return the models of an ensemble."""
     inside = _draw(model, ensemble, seed)
     weights = model.weights * torch.from_numpy(inside)
-    refits = tqdm(
-        model.refits(weights), total=ensemble, desc="fitting halves", unit="fit", disable=None
-    )
+    refits = progress(model.refits(weights), total=ensemble, desc="fitting halves", unit="fit")
     models = tuple(boosted(each) for each in refits)
     trees = model.trees
     whole = tuple(each.trees.on(each.trees.leaves, trees.targets, trees.weights) for each in models)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import final
 
+from whence.checked import checked
 from whence.curvature.damping import CurvatureName
 from whence.curvature.prepare import prepare
 from whence.linalg.solver import Inverse, Solver
@@ -18,6 +19,7 @@ from whence.scores import Scores
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Influence(Options, Method):
     """Predict removals by the inverse curvature of the objective: influence functions.
@@ -77,6 +79,7 @@ def inverse_of(objective: Objective, k: int = 1) -> Inverse:
     return prepare(objective, k).inverse
 
 
+@checked
 def influence(
     objective: Trained,
     queries: Data,
@@ -149,6 +152,7 @@ def influence(
     return method.fit(objective).scores(queries, measure=measure, indices=indices)
 
 
+@checked
 def self_influence(
     objective: Trained,
     *,

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.adapters.neighbors import Neighbors
+from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.methods.method import Attribution, Method, Positions, blocks
+from whence.methods.method import Attribution, Method, Positions
 from whence.methods.similarity import coordinates
+from whence.methods.subsets import blocks
 from whence.objective.measures import Measure
 from whence.objective.sets.measure import SetMeasure
 from whence.objective.trained import Examples, Trained
@@ -23,6 +25,7 @@ _STANDARD = 10  # neighbors that vote where the model is no neighbors' vote itse
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class KNNShapley(Method):
     r"""Value training examples by their Shapley value for a vote of nearest neighbors.

@@ -5,19 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-import torch
-from torch import Tensor
-
+from whence.checked import checked
 from whence.methods.halves import boosted
-from whence.methods.method import Attribution, Method, Positions
-from whence.objective.measures import Measure
-from whence.objective.trained import Examples, Trained
-from whence.scores import Diagnostics
+from whence.methods.method import Attribution, Method
+from whence.methods.shared_leaves import SharedLeaves
+from whence.objective.trained import Trained
 from whence.trees.kernels import leaf_kernel
-from whence.trees.model import BoostedModel
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class LeafKernel(Method):
     r"""Score training rows by the leaves they share with a query and their gradient at the end.
@@ -44,33 +41,8 @@ class LeafKernel(Method):
 
     def attribution(self, trained: Trained) -> Attribution:
         """Return the scores of a boosting model."""
-        return _LeafKernel(boosted(trained))
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class _LeafKernel(Attribution):
-    """The kernel of one model.
-
-    Args:
-        trained: The model.
-    """
-
-    trained: BoostedModel
-
-    @property
-    def words(self) -> str:
-        """The method, with its source."""
-        return "kernel of shared leaves (after Brophy et al. 2023)"
-
-    def values(
-        self, queries: Examples, measure: Measure, where: Positions
-    ) -> tuple[Tensor, Diagnostics]:
-        """Return −w times the sums over shared leaves, [q, k]."""
-        trees = self.trained.trees
-        leaves = trees.leaves_of(queries.inputs)
-        outputs = torch.from_numpy(trees.replay.predict(leaves))
-        gradients = measure.gradient(outputs, queries.targets).numpy()
-        found = leaf_kernel(trees, leaves, gradients, rows=where)
-        values = torch.from_numpy(-trees.weights[where] * found)
-        return values, Diagnostics(notes=self.trained.notes)
+        return SharedLeaves(
+            trained=boosted(trained),
+            kernel=leaf_kernel,
+            source="kernel of shared leaves (after Brophy et al. 2023)",
+        )

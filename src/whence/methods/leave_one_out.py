@@ -1,4 +1,4 @@
-"""What really happens when training examples are removed: retraining, to full precision."""
+"""Leave-one-out retraining, to full precision."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
+from whence.checked import checked
 from whence.curvature.changes import SingleChanges, change_tiles
 from whence.curvature.leverages import determines_itself
 from whence.curvature.minimum import gradient
 from whence.curvature.prepare import prepare
 from whence.curvature.reweighting import Reweightings
-from whence.fitting.hinge import fit_hinge, is_hinge
+from whence.fitting.hinge import fit_hinge
 from whence.fitting.refit import CONVERGED
 from whence.linear.objective import LinearObjective
 from whence.methods.fit_quality import fit_quality
@@ -29,6 +29,7 @@ from whence.objective.losses import Loss
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
 from whence.objective.trained import Data, Examples, Trained
+from whence.progress import progress
 from whence.scores import Diagnostics
 from whence.training.run import Run
 
@@ -36,6 +37,7 @@ _CONTRACTION = 0.8  # a step that leaves more of the gradient sends its removal 
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class LeaveOneOut(Method):
     """Remove each training example, fit again for real, and report what changed.
@@ -106,17 +108,18 @@ class _Refitted(Attribution):
         share = shares_a_factor(self.trained, where)
         order = np.concatenate([np.flatnonzero(share), np.flatnonzero(~share)])
         parts = []
-        with tqdm(total=len(where), desc="retraining", unit="fit", disable=None) as progress:
+        with progress(total=len(where), desc="retraining", unit="fit") as bar:
             for part in chain(
                 _together(self.trained, queries, measure, where[share]),
                 _one_by_one(self.trained, queries, measure, where[~share]),
             ):
                 parts.append(part)
-                progress.update(part.shape[1])
+                bar.update(part.shape[1])
         values = torch.cat(parts, 1)[:, torch.from_numpy(np.argsort(order))]
         return values, Diagnostics(notes=self.trained.notes)
 
 
+@checked
 def leave_one_out(
     objective: Trained,
     indices: Indices,
@@ -187,8 +190,7 @@ def shares_a_factor(trained: Trained, where: Positions) -> NDArray[np.bool_]:
     share = ~determines_itself(trained, where)
     if trained.statistics is None:
         return share
-    hinge = isinstance(trained, LinearObjective) and is_hinge(trained.trained_loss)
-    if hinge and trained.statistics.reweights:
+    if trained.hinged and trained.statistics.reweights:
         return none
     return share & trained.statistics.only_weights(where)
 
@@ -263,8 +265,7 @@ def _nearby(objective: Objective, base: Objective, k: int) -> Objective:
 
     Its factor may exist already, and every step has the exact gradient.
     """
-    hinge = isinstance(objective, LinearObjective) and is_hinge(objective.trained_loss)
-    if objective is base or hinge:
+    if objective is base or objective.hinged:
         return base
     c = objective.outputs(objective.train.subset(np.arange(1))).shape[1]
     quality = fit_quality(objective, prepare(objective, k * c))
@@ -273,7 +274,7 @@ def _nearby(objective: Objective, base: Objective, k: int) -> Objective:
 
 def _removals(objective: Objective, nearby: Objective, where: NDArray[np.intp]) -> Iterator[Tensor]:
     """Yield the parameter changes [p, m] of the removals, block by block."""
-    if isinstance(objective, LinearObjective) and is_hinge(objective.trained_loss):
+    if isinstance(objective, LinearObjective) and objective.hinged:
         yield fit_hinge(objective).without(where)
         return
     c = objective.outputs(objective.train.subset(where[:1])).shape[1]

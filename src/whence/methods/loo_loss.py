@@ -1,4 +1,4 @@
-r"""The outputs of each training example one Newton step without it: leave-one-out in closed form.
+r"""Leave-one-out outputs of each training example by one Newton step, in closed form.
 
 A model linear in θ needs no step in θ for that, only the example's leverage K = J H⁻¹ Jᵀ [c, c]:
 f₋ᵢ = f + (w/n) K M ∂ℓ/∂f with M = (I − (w/n) S K)⁻¹ and S = ∂²ℓ/∂f².
@@ -27,6 +27,7 @@ from whence.methods.removals import removal
 from whence.objective.losses import output_hessian
 from whence.objective.objective import Objective, risk_gradient
 from whence.objective.trained import Trained
+from whence.progress import progress
 from whence.tiles import tiles
 
 _COLUMNS = 64  # removals whose outputs are taken at once
@@ -95,7 +96,8 @@ def loo_outputs(
             self_influence=(gradient.mT @ leverage @ gradient).flatten(),
         )
     parts = [objective.params.new_zeros(0, c)]
-    for tile in change_tiles(objective, len(where), c):
+    cut = list(change_tiles(objective, len(where), c))
+    for tile in progress(cut, desc="removals"):
         deltas = removal(objective, inverse, where[tile]).newton()
         for few in tiles(deltas.shape[1], budget=_COLUMNS):
             part = objective.train.subset(where[tile][few])
@@ -188,7 +190,7 @@ def best_penalty(
 
     best, least, factor = objective, mean_loss(objective), 1.0
     for step in (_STEP, 1 / _STEP):
-        for _ in range(_MOST):
+        for _ in progress(range(_MOST), desc="penalties"):
             inverse = prepare(best, len(sample) * best.c, solver=solver, damping=damping).inverse
             try:
                 tried = _trained(replace(best, l2=best.l2 * step), inverse)
@@ -213,7 +215,5 @@ def _trained(objective: LinearObjective, inverse: LinearOperator) -> LinearObjec
         close = max(_CLOSE * float(gradients.square().sum(0).mean().sqrt()), _FLOOR)
         if float(risk_gradient(objective).norm()) <= close:
             break
-        fitted = newton(objective, gradient_norm=close, inverse=inverse)
-        assert isinstance(fitted, LinearObjective)
-        objective = fitted
+        objective = newton(objective, gradient_norm=close, inverse=inverse)
     return objective

@@ -21,20 +21,23 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.func import vjp, vmap
-from tqdm import tqdm
 
+from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.methods.method import Attribution, Method, Positions, blocks
+from whence.methods.method import Attribution, Method, Positions
 from whence.methods.prediction import MeasureLike
+from whence.methods.subsets import blocks
 from whence.network.examples import ModuleExamples
 from whence.objective.measures import Measure
 from whence.objective.trained import Data, Examples, Trained
+from whence.progress import progress
 from whence.scores import Diagnostics, Scores
 from whence.training.backward import weight_gradients
 from whence.training.run import Run
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Metagradient(Method):
     r"""Score training examples by differentiating through a recorded training.
@@ -101,7 +104,7 @@ class _ThroughTraining(Attribution):
         """Return −wᵢ d m_q / d wᵢ, [q, k]."""
         run, count = self.trained, len(queries)
         rows = [run.weights.new_zeros(0, len(run.weights))]
-        with tqdm(total=count * run.steps, desc="metagradient", disable=None) as bar:
+        with progress(total=count * run.steps, desc="metagradient") as bar:
             for part in blocks(np.arange(count), self.method.together):
                 some = run.examples(queries.subset(part))
                 gradients = query_gradients(run, measure, some.inputs, some.targets)
@@ -131,6 +134,7 @@ def recorded_run(trained: Trained, method: str) -> Run:
     )
 
 
+@checked
 def metagradient(
     run: Trained,
     queries: Data,

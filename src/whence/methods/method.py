@@ -1,4 +1,4 @@
-"""What a method is: frozen options that, fitted to a model, predict what removals do to queries.
+"""The interface of methods: frozen options that, fitted to a model, predict effects of removals.
 
 ```
 method.fit(trained)           pays for what all queries share, once per model
@@ -12,9 +12,9 @@ A new method writes `attribution`, and an `Attribution` with `values`; every use
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
-from typing import TypeAlias, final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.errors import UnsupportedModel
+from whence.methods.features import FeatureMap
 from whence.methods.prediction import (
     Floats,
     Indices,
@@ -33,21 +34,18 @@ from whence.methods.prediction import (
 from whence.methods.sets import (
     asked_of_set,
     check_targets,
+    in_blocks,
+    summed,
     through_derivative,
-    through_outputs,
 )
+from whence.methods.subsets import Positions as Positions
+from whence.methods.subsets import blocks
 from whence.objective.cache import cached
 from whence.objective.losses import Loss, measure_of
 from whence.objective.measures import Measure
 from whence.objective.sets.measure import SetMeasure
 from whence.objective.trained import Data, Examples, Trained
 from whence.scores import Diagnostics, Scores
-from whence.tiles import tiles
-
-Positions: TypeAlias = NDArray[np.intp]
-
-_OUTPUTS = 2**26  # predicted outputs that are held at once, where a measure is evaluated at them
-_BLOCK = 256  # training examples whose scores on one another are held at once
 
 
 class Method(ABC):
@@ -92,6 +90,24 @@ class Method(ABC):
             UnsupportedModel: If the method does not apply to such a model.
         """
         return cached(trained, self, self.attribution)
+
+    def feature_map(self, trained: Trained) -> FeatureMap:
+        """Return the features of single examples whose inner products are the scores.
+
+        Args:
+            trained: The model.
+
+        Returns:
+            The features, which `whence.Index` stores.
+
+        Raises:
+            UnsupportedModel: If the scores are not inner products, or not of such a model.
+        """
+        raise UnsupportedModel(
+            "Expected a method whose scores are inner products of features of one example each, "
+            "such as whence.Projected() or whence.TracIn(). "
+            f"Got {self!r}. Use .fit(model).scores(queries), which keeps nothing on disk."
+        )
 
     def refined(self) -> Method | None:
         """Return the method that predicts the size of single effects better, or `None`."""
@@ -191,21 +207,9 @@ class Attribution(ABC):
         """
         outputs = self.base().outputs(queries)
         if self.linear and measure.smooth:
-            effects = partial(self._summed, where=where)
+            effects = partial(summed, self.mean_values, where=where)
             return through_derivative(outputs, queries, measure, self.loss, effects)
-        parts, limit = [], max(1, _OUTPUTS // outputs.numel())
-        for part in blocks(where, limit):
-            effects = partial(self.values, where=part)
-            values, diagnostics = through_outputs(outputs, queries, measure, self.loss, effects)
-            parts.append(values)
-        return torch.cat(parts, 1), diagnostics
-
-    def _summed(
-        self, queries: Examples, measure: Measure, where: Positions
-    ) -> tuple[Tensor, Diagnostics]:
-        """Return the change of the sum of the queries' measures, [1, k]."""
-        values, diagnostics = self.mean_values(queries, measure, where)
-        return (len(queries) * values).unsqueeze(0), diagnostics
+        return in_blocks(outputs, queries, measure, self.loss, self.values, where)
 
     @final
     def scores(
@@ -248,6 +252,37 @@ class Attribution(ABC):
             measure=name + self.unit,
             diagnostics=diagnostics,
         )
+
+    @final
+    def ranking(self, queries: Data, scores: Scores, *, measure: MeasureLike = "loss") -> Scores:
+        """Return what the training examples worth a refined prediction are chosen by.
+
+        Args:
+            queries: The q queries.
+            scores: Scores of all training examples on them, by this method.
+            measure: What is predicted.
+
+        Returns:
+            Scores in the same places: the same ones, or rougher numbers in better order.
+        """
+        encoded = self.trained.examples(queries)
+        ranked = self.ranking_values(encoded, measure_of(self.loss, measure), scores.values)
+        return replace(scores, values=ranked)
+
+    def ranking_values(
+        self, queries: Examples, measure: Measure, values: NDArray[np.floating[Any]]
+    ) -> NDArray[np.floating[Any]]:
+        """Return what `ranking` holds: the scores themselves, unless the method knows better.
+
+        Args:
+            queries: The q queries.
+            measure: m.
+            values: Scores of all training examples, [q, n].
+
+        Returns:
+            Numbers by which examples are ordered, [q, n].
+        """
+        return values
 
     def self_values(self, where: Positions) -> tuple[Tensor, Diagnostics]:
         """Return the predicted change of each candidate's own loss if it is removed.
@@ -360,33 +395,3 @@ class Attribution(ABC):
     def follows_inputs(self) -> bool:
         """Whether `input_gradient` can be asked for."""
         return type(self).input_gradient is not Attribution.input_gradient
-
-
-def blocks(where: Positions, size: int = _BLOCK) -> Iterator[Positions]:
-    """Yield positions a few at a time.
-
-    Args:
-        where: Positions, [k].
-        size: The most in a block, >= 1.
-
-    Yields:
-        Consecutive blocks.
-    """
-    for part in tiles(len(where), budget=size):
-        yield where[part]
-
-
-def train_subset(trained: Trained, where: Positions) -> Examples:
-    """Return the training examples at some positions; the same object for all of them, in order.
-
-    Args:
-        trained: The model.
-        where: Positions, [k].
-
-    Returns:
-        The examples.
-    """
-    n = len(trained.train)
-    if len(where) == n and bool((where == np.arange(n)).all()):
-        return trained.train
-    return trained.train.subset(where)

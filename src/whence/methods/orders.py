@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.curvature.changes import change_tiles
@@ -28,13 +29,22 @@ from whence.methods.fit_quality import (
     residual_of,
     root_mean_square,
 )
-from whence.methods.method import Attribution, Positions, train_subset
-from whence.methods.prediction import ORDERS, Order, check_order, measure_changes
+from whence.methods.method import Attribution, Positions
+from whence.methods.prediction import (
+    ORDERS,
+    Order,
+    as_array,
+    check_order,
+    measure_changes,
+)
 from whence.methods.relatif import PER, Normalize, check_normalize, relative
 from whence.methods.removals import effects_alone, moves_more, removal, unsettled
+from whence.methods.screening import affordable, beyond_first_order
+from whence.methods.subsets import train_subset
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
 from whence.objective.trained import Examples
+from whence.progress import progress
 from whence.scores import Diagnostics
 
 
@@ -189,6 +199,27 @@ class FirstOrder(_OnObjective):
         )
         return values if through is None else values + through[:, torch.from_numpy(where)]
 
+    def ranking_values(
+        self, queries: Examples, measure: Measure, values: NDArray[np.floating[Any]]
+    ) -> NDArray[np.floating[Any]]:
+        """Return the scores with what the linear prediction leaves out of a row's own removal."""
+        if self.options.normalize != "none":
+            return values
+        objective, inverse = self.trained, self.prepared(len(queries)).inverse
+        most = affordable(objective, inverse)
+        if not most:
+            return values
+        n = values.shape[1]
+        where = np.arange(n)
+        if most < n:
+            sizes = np.linalg.norm(values, axis=0)
+            where = np.sort(np.argpartition(-sizes, most)[:most])
+        ranked = values.copy()
+        ranked[:, where] += as_array(
+            beyond_first_order(objective, inverse, queries, measure, where)
+        )
+        return ranked
+
     def self_values(self, where: Positions) -> tuple[Tensor, Diagnostics]:
         """Return (wᵢ/n) gᵢᵀ H⁻¹ gᵢ, [k]: self-influence; never negative."""
         objective = self.trained
@@ -250,7 +281,8 @@ class Evaluated(_OnObjective):
         values, residuals = objective.params.new_empty(len(queries), len(where)), []
         alone = moves_more(objective, order, where)
         together = np.flatnonzero(~alone)
-        for tile in change_tiles(objective, len(together), c):
+        cut = list(change_tiles(objective, len(together), c))
+        for tile in progress(cut, desc="removals"):
             change = removal(objective, prepared.inverse, where[together[tile]])
             deltas = change.newton()
             if order == "refined":

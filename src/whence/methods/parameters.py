@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.curvature.changes import change_tiles
 from whence.curvature.damping import CurvatureName
 from whence.curvature.prepare import Prepared, prepare
@@ -20,6 +21,7 @@ from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Trained
 
 
+@checked
 def influence_on_parameters(
     objective: Trained,
     indices: Indices,

@@ -1,4 +1,4 @@
-"""Changed parameters turned into changed measures: what all orders of prediction share."""
+"""Changes of measures from changes of parameters, for all orders."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence import checked
 from whence.curvature.changes import Changes
 from whence.errors import InvalidInput
 from whence.methods.sets import MeasureLike as MeasureLike
@@ -49,18 +50,7 @@ def positions(trained: Trained, indices: Indices | None) -> NDArray[np.intp]:
         InvalidInput: If there is none, or one is no position.
     """
     n = len(trained.weights)
-    if indices is None:
-        return np.arange(n)
-    given = np.atleast_1d(np.asarray(indices))
-    if given.ndim != 1 or given.size == 0 or not np.issubdtype(given.dtype, np.integer):
-        raise InvalidInput(
-            f"Expected indices as whole numbers from 0 to {n - 1}, at least one. "
-            f"Got {indices!r:.80}. Positions count rows; they are not the frame's index."
-        )
-    if given.min() < 0 or given.max() >= n:
-        wrong = int(given.min()) if given.min() < 0 else int(given.max())
-        raise InvalidInput(f"Expected indices from 0 to {n - 1}. Got {wrong}.")
-    return given.astype(np.intp)
+    return np.arange(n) if indices is None else checked.positions("indices", indices, n)
 
 
 def deltas_of(change: Changes, order: Order) -> Tensor:

@@ -13,7 +13,7 @@ projected before the product: (P_out δ_t)(P_in a_t)ᵀ; no gradient of an examp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -21,15 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whence.errors import InvalidInput, NotPositiveDefinite, UnsupportedModel
-from whence.linalg.cholesky import Cholesky
-from whence.linalg.structured import Dense
-from whence.methods.features import FeatureAttribution
+from whence.checked import checked
+from whence.errors import InvalidInput
+from whence.methods.feature_attribution import FeatureAttribution
+from whence.methods.features import Block, Damped, FeatureMap, blockwise, of_rows, places
 from whence.methods.method import Attribution, Method, Positions
 from whence.methods.prediction import Indices, MeasureLike, measure_name
-from whence.methods.projections import Whole, factored
+from whence.methods.subspace import Features, Plan, Projection, Subspace, slopes_of
 from whence.methods.tracin import points_of
-from whence.network.objective import ModuleObjective
 from whence.objective.cache import cached
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
@@ -37,14 +36,13 @@ from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Data, Examples, Trained
 from whence.scores import Diagnostics, Scores
 
-Projection = Literal["factored", "dense"]
-_Features = Callable[[Objective, Examples, Measure], Tensor]
+Moment = Literal["joint", "layers", "none"]
 
 _SIDE, _WHOLE = 16, 2048  # sizes unless given
-_AGREEMENT = 1e-3  # in float32; a loss is a function of f or far from it
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Projected(Method):
     r"""Predict removals from randomly projected gradients: LoGra by default, TRAK with the margin.
@@ -56,7 +54,8 @@ class Projected(Method):
             function.
         projection: "factored" or "dense".
         size: Per side 16 if `None`, or d = 2,048 for "dense".
-        damping: λ >= 0; the mean eigenvalue tr(K)/d if `None`.
+        moment: "joint" inverts K whole, "layers" its diagonal blocks, "none" nothing.
+        damping: λ >= 0; the mean eigenvalue tr(K)/d, of each block, if `None`.
         checkpoints: θ_t, each [p]; scores are averaged over them.
         seed: Of P.
         rtol: The relative error that scores may have beside that of P.
@@ -84,6 +83,7 @@ class Projected(Method):
     output: MeasureLike = "loss"
     projection: Projection = "factored"
     size: int | None = None
+    moment: Moment = "joint"
     damping: float | None = None
     checkpoints: Sequence[Tensor] | None = None
     seed: int = 0
@@ -95,6 +95,8 @@ class Projected(Method):
             raise InvalidInput(
                 f"Expected projection 'factored' or 'dense'. Got {self.projection!r}."
             )
+        if self.moment not in ("joint", "layers", "none"):
+            raise InvalidInput(f"Expected moment 'joint', 'layers' or 'none'. Got {self.moment!r}.")
         if self.chosen_size < 1 or self.seed < 0:
             raise InvalidInput(
                 f"Expected size >= 1 and seed >= 0. Got size={self.chosen_size}, seed={self.seed}."
@@ -115,16 +117,121 @@ class Projected(Method):
 
     def attribution(self, trained: Trained) -> Attribution:
         """Return the projected gradients of a model's training examples, at each checkpoint."""
-        objective = objective_of(trained)
-        plan = _Plan(self.output, self.projection, self.chosen_size, self.seed, self.rtol)
+        objective, plan = objective_of(trained), self._plan
         if self.checkpoints is None:
             # Shared by methods that differ in the damping alone.
             subspaces = [cached(objective, plan, plan.project)]
         else:
             points = points_of(objective, self.checkpoints)
             subspaces = [plan.project(objective.at(point)) for point in points]
-        inverses = [_inverse(space, self.damping) for space in subspaces]
+        inverses = [self._inverse(space) for space in subspaces]
         return _InSubspace(objective, self, tuple(zip(subspaces, inverses, strict=True)))
+
+    def feature_map(self, trained: Trained) -> FeatureMap:
+        """Return the projected gradients of any example, at each checkpoint."""
+        objective, plan = objective_of(trained), self._plan
+        points = points_of(objective, self.checkpoints)
+        at = tuple(objective.at(point) for point in points)
+        return _Subspaces(objective, self, tuple((plan.seen(R), plan.features(R)) for R in at))
+
+    def described(self, d: int) -> str:
+        """Return what makes the scores in d dimensions, in words."""
+        size = f"{self.chosen_size} x {self.chosen_size} per layer"
+        size = size if self.projection == "factored" else "dense"
+        count = 0 if self.checkpoints is None else len(self.checkpoints)
+        what = f"{d} projected dimensions ({size}, seed {self.seed})"
+        output = f"of the gradients of the {measure_name(self.output)}"
+        mean = f"mean of {count}: " if count else ""
+        if self.moment == "none":
+            return f"{mean}inner products {output} in {what}"
+        by = ", layer by layer" if self.moment == "layers" else ""
+        return f"{mean}influence in {what}, second moment {output}{by}"
+
+    @property
+    def _plan(self) -> Plan:
+        """What is projected, and how."""
+        return Plan(self.output, self.projection, self.chosen_size, self.seed, self.rtol)
+
+    def groups(self, blocks: Sequence[Block]) -> tuple[slice, ...]:
+        """Return the columns of one part whose second moment is inverted together."""
+        sizes = [block.size for block in blocks]
+        return places([sum(sizes)] if self.moment == "joint" else sizes)
+
+    def _inverse(self, space: Subspace) -> Damped:
+        """Return the damped inverse of K, or of its diagonal blocks; the identity for "none"."""
+        if self.moment == "none":
+            return Damped(lambda columns: columns, 0.0)
+        objective, groups = space.objective, self.groups(space.project.blocks(space.objective))
+        penalty = float(objective.l2.mean())
+        return blockwise(
+            groups,
+            [
+                of_rows(space.rows[:, where], objective.weights, self.damping, penalty)
+                for where in groups
+            ],
+        )
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Subspaces(FeatureMap):
+    """Projected gradients of any example, at each checkpoint.
+
+    Args:
+        trained: R.
+        method: The options.
+        points: R at each checkpoint in the precision of its passes, and P.
+    """
+
+    trained: Objective
+    method: Projected
+    points: tuple[tuple[Objective, Features], ...]
+
+    @property
+    def words(self) -> str:  # type: ignore[override]
+        """The dimensions and the second moment."""
+        return self.method.described(sum(block.size for block in self.parts[0]))
+
+    @property
+    def parts(self) -> tuple[tuple[Block, ...], ...]:
+        """The blocks of the projection, at each checkpoint."""
+        return tuple(features.blocks(R) for R, features in self.points)
+
+    @property
+    def groups(self) -> tuple[slice, ...]:
+        """The columns of a checkpoint, or of a layer."""
+        if self.method.moment == "none":
+            return ()
+        return tuple(
+            slice(part.start + where.start, part.start + where.stop)
+            for part, blocks in zip(self.columns, self.parts, strict=True)
+            for where in self.method.groups(blocks)
+        )
+
+    @property
+    def damping(self) -> float | None:
+        """λ."""
+        return self.method.damping
+
+    @property
+    def penalty(self) -> float:
+        """The l2 of the model."""
+        return float(self.trained.l2.mean())
+
+    def rows(self, examples: Examples) -> Tensor:
+        """Return P ∇f at each checkpoint, [b, T d]."""
+        measure = measure_of(self.trained.loss, self.method.output)
+        return torch.cat([features(R, examples, measure) for R, features in self.points], 1)
+
+    def slopes(self, examples: Examples) -> Tensor:
+        """Return ∂ℓ/∂f at each checkpoint, [b, T]."""
+        measure = measure_of(self.trained.loss, self.method.output)
+        return torch.stack([slopes_of(R, measure, examples) for R, _ in self.points], 1)
+
+    def queries(self, examples: Examples, measure: Measure) -> Tensor:
+        """Return P ∇m at each checkpoint, over their number, [q, T d]."""
+        parts = [features(R, examples, measure) for R, features in self.points]
+        return torch.cat(parts, 1) / len(parts)
 
 
 @final
@@ -140,25 +247,21 @@ class _InSubspace(FeatureAttribution):
 
     trained: Objective
     method: Projected
-    parts: tuple[tuple[_Subspace, _Damped], ...]
+    parts: tuple[tuple[Subspace, Damped], ...]
 
     @property
     def words(self) -> str:
         """The dimensions, the second moment and the damping."""
-        method, (space, inverse) = self.method, self.parts[0]
-        factored = method.projection == "factored"
-        size = f"{method.chosen_size} x {method.chosen_size} per layer" if factored else "dense"
-        mean = f"mean of {len(self.parts)}: " if method.checkpoints is not None else ""
-        return (
-            f"{mean}influence in {space.rows.shape[1]} projected dimensions ({size}, seed "
-            f"{method.seed}), second moment of the gradients of the "
-            f"{measure_name(method.output)}, damping {inverse.damping:.3g} "
-            f"({'their mean eigenvalue' if method.damping is None else 'as asked'})"
-        )
+        space, inverse = self.parts[0]
+        words = self.method.described(space.rows.shape[1])
+        if self.method.moment == "none":
+            return words
+        reason = "their mean eigenvalue" if self.method.damping is None else "as asked"
+        return f"{words}, damping {inverse.damping:.3g} ({reason})"
 
     def train_features(self, where: Positions) -> Tensor:
         """Return P gᵢ at each checkpoint, scaled by wᵢ/n, [k, T d]."""
-        whole = len(where) == len(self.trained.train)
+        whole = np.array_equal(where, np.arange(len(self.trained.train)))
         parts = []
         for space, _ in self.parts:
             rows, scale = space.rows, space.slopes * self.trained.weights / len(space.rows)
@@ -180,6 +283,8 @@ class _InSubspace(FeatureAttribution):
         """Return the damping, with its reason."""
         space, inverse = self.parts[0]
         asked = self.method.damping is not None
+        if self.method.moment == "none":
+            return Diagnostics(notes=self.trained.notes)
         return Diagnostics(
             solver=f"Cholesky factor of the second moment in {space.rows.shape[1]} dimensions",
             damping=inverse.damping,
@@ -188,6 +293,7 @@ class _InSubspace(FeatureAttribution):
         )
 
 
+@checked
 def projected(
     objective: Trained,
     queries: Data,
@@ -195,6 +301,7 @@ def projected(
     output: MeasureLike = "loss",
     projection: Projection = "factored",
     size: int | None = None,
+    moment: Moment = "joint",
     measure: MeasureLike = "loss",
     indices: Indices | None = None,
     damping: float | None = None,
@@ -217,6 +324,9 @@ def projected(
             together and whole, to as many. "dense" projects the whole gradient to `size` numbers.
         size: Per side 16 if `None`, or d = 2,048 for "dense". A side that is no larger is left as
             it is.
+        moment: "joint" inverts K whole; "layers" its diagonal blocks, one per weight, each damped
+            by its own mean eigenvalue (LoGra's way, and that of large models); "none" nothing,
+            which leaves inner products of gradients.
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
         indices: Positions of the candidates in the training data; all n if `None`.
         damping: λ >= 0; the mean eigenvalue tr(K)/d if `None`. The penalty l2 is added to it.
@@ -257,119 +367,10 @@ def projected(
         output=output,
         projection=projection,
         size=size,
+        moment=moment,
         damping=damping,
         checkpoints=checkpoints,
         seed=seed,
         rtol=rtol,
     )
     return method.fit(objective).scores(queries, measure=measure, indices=indices)
-
-
-@final
-@dataclass(frozen=True)
-class _Plan:
-    """What is projected, and how."""
-
-    output: MeasureLike
-    projection: Projection
-    size: int
-    seed: int
-    rtol: float
-
-    def seen(self, objective: Objective) -> Objective:
-        """Return the objective in the precision of its passes."""
-        if not isinstance(objective, ModuleObjective):
-            return objective
-        # Neither the training gradients nor those of the queries are exact then.
-        return objective.within(self.rtol / 2)
-
-    def project(self, objective: Objective) -> _Subspace:
-        """Return the projected gradients of the output function at the training examples."""
-        function = measure_of(objective.loss, self.output)
-        slopes = torch.ones_like(objective.weights)
-        if function != objective.loss:
-            slopes = _slopes(objective, function)
-        features: _Features = Whole(self.size, self.seed)
-        if self.projection == "factored" and isinstance(objective, ModuleObjective):
-            features = factored(objective, self.size, self.seed)
-        elif self.projection == "factored":  # no layers: as many numbers, of the whole gradient
-            features = Whole(self.size**2, self.seed)
-        seen = self.seen(objective)
-        rows = features(seen, objective.train, function)
-        return _Subspace(objective=seen, project=features, rows=rows, slopes=slopes)
-
-
-@final
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Subspace:
-    """The projected gradients of a model's training examples.
-
-    Args:
-        objective: R, in the precision of its passes.
-        project: P, from examples and a measure to projected gradients [b, d].
-        rows: φᵢ, [n, d].
-        slopes: ∂ℓ/∂f of each training example, [n], so that P gᵢ = slopeᵢ φᵢ.
-    """
-
-    objective: Objective
-    project: _Features
-    rows: Tensor
-    slopes: Tensor
-
-
-@final
-@dataclass(frozen=True)
-class _Damped:
-    """(K + (l2 + λ) I)⁻¹.
-
-    Args:
-        apply: C ↦ (K + (l2 + λ) I)⁻¹ C for C [d, q].
-        damping: λ.
-    """
-
-    apply: Callable[[Tensor], Tensor]
-    damping: float
-
-
-def _inverse(space: _Subspace, damping: float | None) -> _Damped:
-    """Return the damped inverse of K, from the smaller of the two Gram matrices."""
-    objective, rows = space.objective, space.rows
-    n, d = rows.shape
-    scaled = rows * (objective.weights / n).sqrt().unsqueeze(1)
-    gram = (scaled.T @ scaled if d <= n else scaled @ scaled.T).double()
-    gram = (gram + gram.T) / 2  # products of rows round differently on the two sides
-    amount = float(gram.diagonal().sum()) / d if damping is None else damping
-    total = amount + float(objective.l2.mean())
-    if d > n and total == 0:
-        raise NotPositiveDefinite(
-            f"Expected damping > 0 for {n} examples in {d} dimensions, where the second moment of "
-            "the gradients is singular. Got 0. Leave damping out, or lower size."
-        )
-    gram.diagonal().add_(total)
-    inverse = Cholesky().prepare(Dense(gram))
-    if d <= n:
-        return _Damped(lambda columns: (inverse @ columns.double()).to(rows), amount)
-
-    def woodbury(columns: Tensor) -> Tensor:
-        inside = inverse @ (scaled @ columns).double()
-        return (columns - scaled.T @ inside.to(rows)) / total
-
-    return _Damped(woodbury, amount)
-
-
-def _slopes(objective: Objective, function: Measure) -> Tensor:
-    """Return ∂ℓ/∂f [n] where the loss is a function of f, and raise where it is not."""
-    train = objective.train
-    outputs = objective.outputs(train)
-    of_loss = objective.loss.gradient(outputs, train.targets).flatten(1)
-    of_output = function.gradient(outputs, train.targets).flatten(1)
-    squares = of_output.square().sum(1)
-    slopes = (of_loss * of_output).sum(1) / squares.clamp_min(torch.finfo(squares.dtype).tiny)
-    gap = (of_loss - slopes.unsqueeze(1) * of_output).norm()
-    if not float(gap) <= _AGREEMENT * float(of_loss.norm()):
-        raise UnsupportedModel(
-            "Expected an output function that decides the loss, as the margin of one prediction "
-            f"does. Got {measure_name(function)}, whose gradients leave {float(gap):.1e} of the "
-            "loss's. For sequences and several outputs leave output='loss'."
-        )
-    return slopes

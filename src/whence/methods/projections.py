@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.methods.features import Block
 from whence.network.gradients import Contribution, Lookup, Outer
 from whence.network.objective import ModuleObjective
 from whence.objective.measures import Measure
@@ -22,6 +23,7 @@ from whence.objective.objective import Objective
 from whence.objective.trained import Examples
 from whence.tiles import tiles
 
+_GRADIENTS = 64  # of them at once
 _BUDGET = 2**27  # numbers of a dense projection in memory at once: 512 MB of float32
 
 
@@ -38,10 +40,35 @@ class Whole:
     size: int
     seed: int
 
+    def blocks(self, objective: Objective) -> tuple[Block, ...]:
+        """Return the one block of all columns."""
+        return (Block("", (min(self.size, len(objective.params)),)),)
+
     def __call__(self, objective: Objective, examples: Examples, measure: Measure) -> Tensor:
         """Return the projected gradients, [b, d]."""
         blocks = _columns(objective.params, self.size, self.seed)
         return torch.cat([objective.gradient_dot(examples, measure, V) for V in blocks], 1)
+
+
+@final
+@dataclass(frozen=True)
+class Unprojected:
+    """Gradients as they are, of models with few parameters."""
+
+    def blocks(self, objective: Objective) -> tuple[Block, ...]:
+        """Return the one block of all parameters."""
+        return (Block("", (len(objective.params),)),)
+
+    def __call__(self, objective: Objective, examples: Examples, measure: Measure) -> Tensor:
+        """Return the gradients, [b, p]."""
+        return torch.cat(
+            [
+                objective.gradient_columns(
+                    examples.subset(np.arange(len(examples))[part]), measure
+                ).T
+                for part in tiles(len(examples), budget=_GRADIENTS)
+            ]
+        )
 
 
 @final
@@ -56,6 +83,19 @@ class Factored:
 
     sides: dict[int, tuple[Tensor, Tensor]]
     rest: dict[int, Tensor]
+
+    def blocks(self, objective: Objective) -> tuple[Block, ...]:
+        """Return a block for all the rest, and a matrix for each weight."""
+        assert isinstance(objective, ModuleObjective)
+        names = {where.start: name for name, where in objective.slices.items()}
+        first = [Block("the rest", (rows.shape[1],)) for rows in [*self.rest.values()][:1]]
+        return (
+            *first,
+            *(
+                Block(names[place], (left.shape[1], right.shape[1]))
+                for place, (left, right) in sorted(self.sides.items())
+            ),
+        )
 
     def __call__(self, objective: Objective, examples: Examples, measure: Measure) -> Tensor:
         """Return the projected gradients, [b, d]."""

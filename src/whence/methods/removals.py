@@ -13,7 +13,7 @@ from torch import Tensor
 from whence.curvature.changes import SingleChanges, single_changes
 from whence.curvature.leverages import determines_itself
 from whence.curvature.reweighting import Reweightings, kept_without
-from whence.fitting.hinge import fit_hinge, is_hinge
+from whence.fitting.hinge import fit_hinge
 from whence.fitting.newton import newton_steps
 from whence.fitting.refit import is_piecewise
 from whence.linalg.operator import LinearOperator
@@ -25,6 +25,7 @@ from whence.methods.prediction import Order, measure_changes
 from whence.objective.measures import Measure
 from whence.objective.objective import NO_EXAMPLES, Objective
 from whence.objective.trained import Examples
+from whence.progress import progress
 
 Change = Callable[[Objective], Objective]  # from R at θ̂ to R of changed data at θ̂
 
@@ -117,7 +118,7 @@ def effects_alone(
         Changes, [q, k].
     """
     exact = order == "refined" and _walks(objective, where)
-    if exact and isinstance(objective, LinearObjective) and is_hinge(objective.trained_loss):
+    if exact and isinstance(objective, LinearObjective) and objective.hinged:
         fit = fit_hinge(objective)
         return measure_changes(fit.objective, queries, measure, fit.without(where))
     changes = [partial(without, where=np.array([at])) for at in where]
@@ -152,7 +153,7 @@ def effects_of(
     base, changed = models_after(objective, changes, order, inverse)
     before = measure(base.outputs(queries), queries.targets)
     effects = before.new_empty(len(before), len(changes))
-    for column, after in enumerate(changed):
+    for column, after in enumerate(progress(changed, desc="removals", total=len(changes))):
         effects[:, column] = measure(after.outputs(queries), queries.targets) - before
     return effects
 
@@ -201,7 +202,8 @@ def without(objective: Objective, where: NDArray[np.intp]) -> Objective:
     weights[where] = 0
     if objective.statistics is None:
         return objective.reweighted(weights)
-    return objective.statistics.changed(objective, weights)
+    changed: Objective = objective.statistics.changed(objective, weights)
+    return changed
 
 
 def _walks(objective: Objective, where: NDArray[np.intp]) -> bool:

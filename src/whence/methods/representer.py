@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel, warn_user
 from whence.linear.features import DenseFeatures, Features
 from whence.linear.objective import LinearExamples, LinearObjective
@@ -34,6 +35,7 @@ _GAP = 0.1  # of the outputs: what the terms may leave unexplained without a war
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Representer(Method):
     """Score training examples by their terms in the representer decomposition of a prediction.
@@ -107,6 +109,7 @@ class _Decomposed(Attribution):
         return values, Diagnostics(notes=(*objective.notes, note))
 
 
+@checked
 def representer(
     objective: Trained,
     queries: Data,

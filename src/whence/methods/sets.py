@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.methods.subsets import Positions, blocks
 from whence.objective.loss import Loss, measure_of
 from whence.objective.measures import Measure, OutputFunction
 from whence.objective.sets.measure import Along, SetMeasure
 from whence.objective.sets.measures import set_measure_of
 from whence.objective.trained import Examples, Trained
+
+_OUTPUTS = 2**26  # predicted outputs that are held at once, where a measure is evaluated at them
 
 _T = TypeVar("_T")
 
@@ -73,6 +76,56 @@ def through_outputs(
     changes, found = effects(each.relabeled(directions), Along())
     by = changes.reshape(*outputs.shape, -1).to(outputs)
     return measure.changes(outputs, by, queries.targets, loss).unsqueeze(0), found
+
+
+def summed(
+    mean_effects: Callable[[Examples, Measure, Positions], tuple[Tensor, _T]],
+    queries: Examples,
+    measure: Measure,
+    where: Positions,
+) -> tuple[Tensor, _T]:
+    """Return the changes of the sum of the queries' measures, [1, k], from those of their mean.
+
+    Args:
+        mean_effects: The changes of the mean of linear measures, [k].
+        queries: The queries.
+        measure: m.
+        where: Positions of the k candidates.
+    """
+    values, found = mean_effects(queries, measure, where)
+    return (len(queries) * values).unsqueeze(0), found
+
+
+def in_blocks(
+    outputs: Tensor,
+    queries: Examples,
+    measure: SetMeasure,
+    loss: Loss,
+    effects: Callable[[Examples, Measure, Positions], tuple[Tensor, _T]],
+    where: Positions,
+) -> tuple[Tensor, _T]:
+    """Return `through_outputs` of candidates, as many at a time as their outputs allow.
+
+    Args:
+        outputs: f of the queries, [q, c].
+        queries: The q queries.
+        measure: M.
+        loss: The loss of the model.
+        effects: The changes of linear measures of each query, [q c, k].
+        where: Positions of the k candidates.
+
+    Returns:
+        Changes, [1, k], and what came with the last effects.
+    """
+    parts = []
+    for part in blocks(where, max(1, _OUTPUTS // outputs.numel())):
+
+        def some(asked: Examples, m: Measure, part: Positions = part) -> tuple[Tensor, _T]:
+            return effects(asked, m, part)
+
+        values, found = through_outputs(outputs, queries, measure, loss, some)
+        parts.append(values)
+    return torch.cat(parts, 1), found
 
 
 def one_by_one(outputs: Tensor, queries: Examples) -> tuple[Examples, Tensor]:

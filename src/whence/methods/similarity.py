@@ -1,4 +1,4 @@
-"""How alike training examples and queries are: in their inputs, and in how fits answer to both."""
+"""Similarities of training examples and queries: of inputs, and of outputs over refits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy import sparse
 from sklearn.compose import make_column_transformer
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.impute import SimpleImputer
@@ -15,6 +14,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.random_projection import SparseRandomProjection
 from torch import Tensor
+
+from whence.rows import is_sparse
 
 _LEVELS = 30  # categories of a column that count as such
 _WIDE = 1_000  # columns above which rows are projected
@@ -42,14 +43,12 @@ def coordinates(train: Any, asked: Any) -> tuple[Tensor, Tensor] | None:
     if isinstance(train, np.ndarray) and train.ndim == 1:  # texts
         hashing = HashingVectorizer(n_features=2**16, alternate_sign=False)
         train, asked = hashing.transform(train), hashing.transform(asked)
-    is_sparse: bool = sparse.issparse(train)
-    if not is_sparse and getattr(train, "ndim", 0) != 2:
+    if not is_sparse(train) and getattr(train, "ndim", 0) != 2:
         return None
     if train.shape[1] > _WIDE:
         projection = SparseRandomProjection(_PROJECTED, random_state=0)
         train, asked = projection.fit_transform(train), projection.transform(asked)
-        is_sparse = bool(sparse.issparse(train))
-    if is_sparse:
+    if is_sparse(train):
         train, asked = train.toarray(), asked.toarray()
     frame, other = pd.DataFrame(train), pd.DataFrame(asked)
     other.columns = frame.columns

@@ -1,4 +1,4 @@
-"""Which tokens of a training sequence its influence comes from."""
+"""Influence of a training sequence, split over its tokens."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked import checked
 from whence.curvature.damping import CurvatureName
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput
@@ -75,6 +76,7 @@ class TokenScores(Result):
         return pd.DataFrame(self.values.reshape(q, k * t).T, index=index, columns=columns)
 
 
+@checked
 def influence_by_token(
     objective: Objective,
     queries: Any,

@@ -10,18 +10,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput
-from whence.methods.method import Attribution, Method, Positions, blocks, train_subset
+from whence.methods.features import Block, FeatureMap
+from whence.methods.mapped import Mapped
+from whence.methods.method import Attribution, Method, Positions
 from whence.methods.prediction import Indices, MeasureLike
+from whence.methods.projections import Unprojected
+from whence.methods.subsets import blocks, train_subset
+from whence.methods.subspace import Features, Plan
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Data, Examples, Trained
 from whence.scores import Diagnostics, Scores
 
 _COLUMNS = 64  # gradients that are held at once
+_RTOL = 2e-2  # beside the error of a projection
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class TracIn(Method):
     """Score training examples by dot products of gradients at checkpoints of the training.
@@ -32,9 +40,12 @@ class TracIn(Method):
         checkpoints: θ_t, each [p], as `objective.params`; the model's own parameters if `None`.
         learning_rates: η_t >= 0, one per checkpoint; 1 each if `None`.
         cosine: Divide by the norms of the two gradients, and leave out wᵢ/n; averaged over t.
+        size: Numbers per side to which each layer's gradients are projected at random, as by
+            `Projected`; whole gradients if `None`.
+        seed: Of the projection.
 
     Raises:
-        InvalidInput: If checkpoints and rates do not fit each other.
+        InvalidInput: If checkpoints and rates do not fit each other, or a size is below 1.
 
     Cost:
         As `whence.tracin`.
@@ -56,9 +67,15 @@ class TracIn(Method):
     checkpoints: Sequence[Tensor] | None = None
     learning_rates: Sequence[float] | None = None
     cosine: bool = False
+    size: int | None = None
+    seed: int = 0
 
     def __post_init__(self) -> None:
         """Check the rates, and make both sequences tuples, which can be cached under."""
+        if self.size is not None and (self.size < 1 or self.seed < 0):
+            raise InvalidInput(
+                f"Expected size >= 1 and seed >= 0. Got size={self.size}, seed={self.seed}."
+            )
         if self.checkpoints is not None:
             object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
         if self.learning_rates is None:
@@ -74,9 +91,98 @@ class TracIn(Method):
 
     def attribution(self, trained: Trained) -> Attribution:
         """Return the dot products of a model's gradients."""
+        if self.size is not None:
+            return Mapped(trained, self.feature_map(trained))
         objective = objective_of(trained)
         points = points_of(objective, self.checkpoints)
         return _DotProducts(objective, tuple(objective.at(point) for point in points), self)
+
+    def feature_map(self, trained: Trained) -> FeatureMap:
+        """Return the gradients of any example at each checkpoint, projected if so asked."""
+        objective = objective_of(trained)
+        points = [objective.at(point) for point in points_of(objective, self.checkpoints)]
+        if self.size is None:
+            return _Gradients(objective, self, tuple((R, Unprojected()) for R in points))
+        plan = Plan("loss", "factored", self.size, self.seed, _RTOL)
+        return _Gradients(objective, self, tuple((plan.seen(R), plan.features(R)) for R in points))
+
+    @property
+    def rates(self) -> Sequence[float]:
+        """η_t of each checkpoint; for cosines, the weight of an average."""
+        count = 1 if self.checkpoints is None else len(self.checkpoints)
+        if self.cosine:
+            return [1 / count] * count
+        return self.learning_rates or [1.0] * count
+
+    @property
+    def words(self) -> str:
+        """What is multiplied, and where."""
+        count = 1 if self.checkpoints is None else len(self.checkpoints)
+        size = f", projected to {self.size} x {self.size} per layer" if self.size else ""
+        return (
+            f"{'cosines' if self.cosine else 'dot products'} of gradients at {count} "
+            f"checkpoint{'s' if count > 1 else ''}{size} (Pruthi et al. 2020)"
+        )
+
+    @property
+    def unit(self) -> str:
+        """Cosines have no unit."""
+        return ", as the cosine of two gradients" if self.cosine else ""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Gradients(FeatureMap):
+    """Gradients of any example at each checkpoint.
+
+    Args:
+        trained: R.
+        method: The options.
+        points: R at each checkpoint, and how its gradients become features.
+    """
+
+    trained: Objective
+    method: TracIn
+    points: tuple[tuple[Objective, Features], ...]
+
+    @property
+    def words(self) -> str:  # type: ignore[override]
+        """What is multiplied, and where."""
+        return self.method.words
+
+    @property
+    def unit(self) -> str:
+        """Cosines have no unit."""
+        return self.method.unit
+
+    @property
+    def averaged(self) -> bool:
+        """Whether scores hold wᵢ/n: cosines do not."""
+        return not self.method.cosine
+
+    @property
+    def parts(self) -> tuple[tuple[Block, ...], ...]:
+        """The blocks of the gradient, at each checkpoint."""
+        return tuple(features.blocks(R) for R, features in self.points)
+
+    def rows(self, examples: Examples) -> Tensor:
+        """Return ∇ℓ at each checkpoint, [b, T d]."""
+        return torch.cat([self._of(each, examples, self.trained.loss) for each in self.points], 1)
+
+    def queries(self, examples: Examples, measure: Measure) -> Tensor:
+        """Return η_t ∇m at each checkpoint, [q, T d]."""
+        pairs = zip(self.method.rates, self.points, strict=True)
+        return torch.cat([rate * self._of(at, examples, measure) for rate, at in pairs], 1)
+
+    def _of(
+        self, point: tuple[Objective, Features], examples: Examples, measure: Measure
+    ) -> Tensor:
+        """Return ∇m at a checkpoint, of length 1 for cosines, [b, d]."""
+        found: Tensor = point[1](point[0], examples, measure)
+        if not self.method.cosine:
+            return found
+        sizes: Tensor = found.norm(dim=1, keepdim=True)
+        return found / sizes.clamp_min(torch.finfo(found.dtype).tiny)
 
 
 @final
@@ -97,23 +203,12 @@ class _DotProducts(Attribution):
     @property
     def words(self) -> str:
         """What is multiplied, and where."""
-        count = len(self.points)
-        return (
-            f"{'cosines' if self.method.cosine else 'dot products'} of gradients at {count} "
-            f"checkpoint{'s' if count > 1 else ''} (Pruthi et al. 2020)"
-        )
+        return self.method.words
 
     @property
     def unit(self) -> str:
         """Cosines have no unit."""
-        return ", as the cosine of two gradients" if self.method.cosine else ""
-
-    @property
-    def rates(self) -> Sequence[float]:
-        """η_t of each checkpoint; for cosines, the weight of an average."""
-        if self.method.cosine:
-            return [1 / len(self.points)] * len(self.points)
-        return self.method.learning_rates or [1.0] * len(self.points)
+        return self.method.unit
 
     def values(
         self, queries: Examples, measure: Measure, where: Positions
@@ -122,7 +217,7 @@ class _DotProducts(Attribution):
         objective = self.trained
         candidates = train_subset(objective, where)
         total = torch.zeros(len(queries), len(where)).to(objective.params)
-        for point, rate in zip(self.points, self.rates, strict=True):
+        for point, rate in zip(self.points, self.method.rates, strict=True):
             total += rate * _dots(point, queries, measure, candidates, self.method.cosine)
         if not self.method.cosine:
             total *= objective.weights[where] / len(objective.train)
@@ -134,12 +229,13 @@ class _DotProducts(Attribution):
         if self.method.cosine:
             return objective.params.new_ones(len(where)), measured
         candidates, total = train_subset(objective, where), objective.params.new_zeros(len(where))
-        for point, rate in zip(self.points, self.rates, strict=True):
+        for point, rate in zip(self.points, self.method.rates, strict=True):
             total += rate * _norms(point, candidates).square()
         total *= objective.weights[where] / len(objective.train)
         return total, measured
 
 
+@checked
 def tracin(
     objective: Trained,
     queries: Data,

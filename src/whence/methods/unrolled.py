@@ -1,4 +1,4 @@
-r"""Differentiation through a training, cut into segments in which the curvature stands still.
+r"""Differentiation through a training, cut into segments of constant curvature.
 
 Gradient descent for K steps of rate η on a quadratic of curvature H is, for small η H, the flow of
 duration τ = η K: what entered before it is multiplied by S = exp(−τ H), and a gradient gᵢ that acts
@@ -23,8 +23,8 @@ from typing import final
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from whence.checked import checked
 from whence.curvature.exact import GGN
 from whence.curvature.kronecker import EKFAC
 from whence.errors import InvalidInput, UnsupportedModel
@@ -36,6 +36,7 @@ from whence.network.objective import ModuleObjective
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
 from whence.objective.trained import Data, Examples, Trained
+from whence.progress import progress
 from whence.scores import Diagnostics, Scores
 from whence.training.run import Run
 
@@ -53,6 +54,7 @@ def ekfac(objective: ModuleObjective) -> Spectral:
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Unrolled(Method):
     r"""Score training examples by segments of a recorded training (SOURCE).
@@ -147,6 +149,7 @@ class _InSegments(Attribution):
         return values[:, where], Diagnostics(notes=run.notes)
 
 
+@checked
 def unrolled(
     run: Trained,
     queries: Data,
@@ -237,7 +240,7 @@ def unroll(segments: Sequence[Segment], cotangents: Tensor) -> Tensor:
         The sums, [q, n]; times wᵢ/n they are the changes of the measures on removal.
     """
     total = cotangents.new_zeros(cotangents.shape[1], len(segments[0].objective.train))
-    for segment in tqdm(segments[::-1], desc="unrolling", disable=None):
+    for segment in progress(segments[::-1], desc="unrolling"):
         objective = segment.objective
         acting = segment.curvature.map_spectrum(partial(_acting, segment.duration))
         products = objective.gradient_dot(

@@ -1,4 +1,4 @@
-"""What must hold of a model and its loss before anything is differentiated."""
+"""Checks of a model and its loss before anything is differentiated."""
 
 from __future__ import annotations
 

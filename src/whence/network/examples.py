@@ -14,8 +14,10 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from whence.errors import InvalidInput, NotDeterministic
-from whence.objective.arrays import first_not_finite, shared
+from whence.network.numbers import numbers
+from whence.objective.arrays import first_not_finite
 from whence.objective.trained import Examples
+from whence.progress import progress
 from whence.tiles import tiles
 
 Reader = Callable[[list[Mapping[str, Any]]], tuple[Any, Any]]
@@ -50,7 +52,8 @@ class ModuleExamples(Examples):
 
     def batches(self, size: int) -> Iterator[tuple[slice, Any, Tensor]]:
         """Yield slices of at most `size` examples with their inputs and targets."""
-        for part in tiles(len(self), budget=size):
+        parts = list(tiles(len(self), budget=size))
+        for part in progress(parts, desc="examples", unit="batch"):
             yield part, tree_map(lambda tensor, s=part: tensor[s], self.inputs), self.targets[part]
 
 
@@ -121,7 +124,8 @@ class Encoder:
         )
         if isinstance(data, tuple | list) and len(data) == 2 and not items:
             return _nested(data[0]), data[1]
-        if not hasattr(data, "__getitem__") or not isinstance(data, Sized) or isinstance(data, str):
+        items_known = hasattr(data, "__getitem__") and isinstance(data, Sized)
+        if not items_known or isinstance(data, str) or getattr(data, "ndim", 1) == 0:
             raise InvalidInput(
                 f"Expected (x, y) or a map-style data set of such pairs. Got {type(data).__name__}."
             )
@@ -154,28 +158,12 @@ class Encoder:
 
     def _tensor(self, values: Any, what: str) -> Tensor:
         """Return numbers as a tensor on the device, in the dtype where floating-point."""
-        tensor = values.detach() if isinstance(values, Tensor) else _numbers(values, what)
-        tensor = tensor.to(self.device)
+        tensor = numbers(what, values).to(self.device)
         return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
 
 
-def _numbers(values: Any, what: str) -> Tensor:
-    """Return an array of numbers as a tensor, or say what it holds instead."""
-    try:
-        array = np.asarray(values)
-        if array.dtype.kind in "biuf":
-            return shared(array)
-        found = f"{array.dtype} such as {array.ravel()[0]!r}" if array.size else str(array.dtype)
-    except (TypeError, ValueError) as error:
-        found = f"{type(values).__name__}, of which numpy says: {error}"
-    raise InvalidInput(
-        f"Expected numbers as {what}s. Got {found}. Encode them first, labels as 0, 1, ..., for "
-        "example by numpy.unique(labels, return_inverse=True)."
-    )
-
-
 def _refuse_streams(data: Any) -> None:
-    """Raise for data whose examples have no positions."""
+    """Raise for iterable data, whose examples cannot be indexed."""
     if isinstance(data, DataLoader):
         raise InvalidInput(
             "Expected a data set, whose examples have positions. Got a DataLoader, which may "
@@ -221,7 +209,7 @@ def _nested(inputs: Any) -> Any:
     if isinstance(inputs, Mapping):
         return {name: _nested(part) for name, part in inputs.items()}
     tensors = all(isinstance(leaf, Tensor | np.ndarray) for leaf in tree_leaves(inputs))
-    return _numbers(inputs, "input") if isinstance(inputs, list) and not tensors else inputs
+    return numbers("input", inputs) if isinstance(inputs, list) and not tensors else inputs
 
 
 def _stacked(items: list[Any]) -> tuple[Any, Any]:
@@ -262,7 +250,7 @@ def _pair(item: Any) -> tuple[Any, Any]:
 
 def _column(value: Any, name: str) -> Tensor:
     """Return the value of a key of a dict as a tensor."""
-    return value if isinstance(value, Tensor) else _numbers(value, f"{name!r} column")
+    return numbers(f"{name!r} column", value)
 
 
 def _check_alike(queries: ModuleExamples, train: ModuleExamples) -> None:

@@ -23,7 +23,7 @@ _FEW = 16  # columns below which one wide product beats one per output
 
 
 class Contribution(ABC):
-    """The gradients g_b of one parameter for b examples, through one use of one module.
+    """The gradients g_b of one parameter for b examples, through one call of one module.
 
     Products take V and W in the precision of the factors or above it.
     """
@@ -48,7 +48,7 @@ class Contribution(ABC):
 @final
 @dataclass(frozen=True, eq=False)
 class Rows(Contribution):
-    """Gradients that are stored as they are: of biases and norms, which are small.
+    """Dense gradients, of biases and norms, which are small.
 
     Args:
         matrix: G, [b, p].

@@ -83,13 +83,13 @@ def watched_calls(
 
 
 def _expanded(tensor: Tensor, b: int, ndim: int) -> Tensor:
-    """Return what holds for all examples, [1, ...] or [...] of fewer dimensions, for each of b."""
+    """Expand a tensor shared by all examples, [1, ...] or [...], along the batch dimension b."""
     one = tensor if tensor.ndim >= ndim else tensor.unsqueeze(0)
     return one.expand(b, *one.shape[1:])
 
 
 def contribution(call: ModuleCall, name: str, delta: Tensor, b: int) -> Contribution | None:
-    """Return what one use of a module contributes to the gradients of one of its parameters.
+    """Return the per-example gradients of one parameter through one call of its module.
 
     Args:
         call: The call.
@@ -160,7 +160,7 @@ def multiplies(module: nn.Module) -> bool:
 
 
 def multiplied(module: nn.Module, a: Tensor) -> Tensor:
-    """Return what the weight of a module that `multiplies` is applied to, [b, t, in]."""
+    """Return the input activations of a module that `multiplies`, [b, t, in]."""
     if isinstance(module, nn.Conv1d | nn.Conv2d):
         unfolded = patches(module, a)
         assert unfolded is not None
@@ -169,7 +169,7 @@ def multiplied(module: nn.Module, a: Tensor) -> Tensor:
 
 
 def products(module: nn.Module, delta: Tensor) -> Tensor:
-    """Return the derivatives in what the weight makes of it, [b, t, out]."""
+    """Return the output gradients of a module that `multiplies`, [b, t, out]."""
     if isinstance(module, nn.Conv1d | nn.Conv2d):
         return delta.flatten(2).mT
     return _positions(delta)
@@ -193,7 +193,7 @@ def _conv1d_of_transformers(module: Any, name: str, a: Tensor, delta: Tensor) ->
 
 
 def patches(module: nn.Conv1d | nn.Conv2d, a: Tensor) -> Tensor | None:
-    """Return what a convolution multiplies at each output position, [b, t, in · kernel].
+    """Return the input patches of a convolution, one per output position, [b, t, in · kernel].
 
     Args:
         module: The convolution.

@@ -106,7 +106,7 @@ class FunctionalModule:
 
     @cached_property
     def slices(self) -> dict[str, slice]:
-        """Where each selected parameter stands in θ."""
+        """The slice of θ of each selected parameter."""
         places, start = {}, 0
         for name, shape in self.shapes.items():
             places[name] = slice(start, start + shape.numel())

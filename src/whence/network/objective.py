@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
@@ -32,6 +32,9 @@ from whence.objective.losses import Loss
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
 from whence.objective.trained import Data, Examples
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _DENSE = 5_000  # parameters up to which the Hessian is formed
 BATCH = 1_024  # examples differentiated at once, at most
@@ -72,7 +75,7 @@ class ModuleObjective(Objective):
     params: Tensor
     l2: Tensor
     encoder: Callable[[Any, ModuleExamples | None], ModuleExamples]
-    refit_with: Callable[[ModuleObjective, Tensor], Objective]
+    refit_with: Callable[[ModuleObjective, Tensor], ModuleObjective]
     batch_size: int = BATCH
     factored: frozenset[str] = frozenset()
     expanded: frozenset[str] = frozenset()
@@ -94,7 +97,7 @@ class ModuleObjective(Objective):
 
     @property
     def slices(self) -> Mapping[str, slice]:
-        """Where each selected parameter stands in θ."""
+        """The slice of θ of each selected parameter."""
         return self.module.slices
 
     @property
@@ -103,11 +106,11 @@ class ModuleObjective(Objective):
         return self.module.owners
 
     @property
-    def trained_loss(self) -> Loss:  # type: ignore[override]
+    def trained_loss(self) -> Loss:
         """ℓ as it was minimized: the same."""
         return self.loss
 
-    def at(self, params: Tensor) -> ModuleObjective:
+    def at(self, params: Tensor) -> Self:
         """Return the same objective expanded at other parameters, [p]."""
         if params.shape != self.params.shape:
             raise InvalidInput(
@@ -116,15 +119,15 @@ class ModuleObjective(Objective):
             )
         return replace(self, params=params.to(self.params))
 
-    def reweighted(self, weights: Tensor) -> ModuleObjective:
+    def reweighted(self, weights: Tensor) -> Self:
         """Return the same objective with other example weights, [n]."""
         return replace(self, weights=weights)
 
-    def refit(self, weights: Tensor | None = None) -> Objective:
+    def refit(self, weights: Tensor | None = None) -> ModuleObjective:
         """Return the objective at its minimum under other example weights, [n]."""
         return self.refit_with(self, self.weights if weights is None else weights)
 
-    def restricted(self, indices: NDArray[np.intp]) -> ModuleObjective:
+    def restricted(self, indices: NDArray[np.intp]) -> Self:
         """Return the objective of these training examples alone."""
         train, weights = self.train.subset(indices), self.weights[torch.as_tensor(indices)]
         return replace(self, train=train, weights=weights)
@@ -141,7 +144,7 @@ class ModuleObjective(Objective):
         return replace(self, bf16=True, batch_size=2 * self.batch_size)
 
     def within(self, rtol: float) -> ModuleObjective:
-        """Return the objective with gradients as rough as an error allows: bfloat16, or itself."""
+        """Return the objective with bfloat16 gradients if the error allows them, or itself."""
         exact = product_dtype(self.params.dtype, self.params.device, rtol) == self.params.dtype
         return self if exact else self.in_bf16()
 
@@ -167,7 +170,7 @@ class ModuleObjective(Objective):
         )
 
     def flat_directions(self) -> Tensor:
-        """Return no directions: none are known of an arbitrary module, [p, 0]."""
+        """Return an empty matrix [p, 0]: no directions are known for an arbitrary module."""
         return self.params.new_zeros(len(self.params), 0)
 
     def dense_hessian(self) -> Tensor:
@@ -190,6 +193,8 @@ class ModuleObjective(Objective):
             return data
         found = self.encoder(data, self.train)
         check_accepted(lambda x: self.run(self.params, x), found, self.train)
+        one = self.outputs(found.subset(np.arange(1)))
+        self.loss.check_targets(one.expand(len(found), *one.shape[1:]), found.targets)
         return found
 
     def outputs(self, examples: Examples) -> Tensor:

@@ -1,4 +1,4 @@
-"""An objective of a module, after a look at the module: what it gives, and which rules fit it."""
+"""Objectives of modules: the module is probed, and the gradient rules that hold are selected."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OF_TERMS, _OF_WHOLE = 100, 30  # units of the last place: of a sum's terms, of 
 
 
 def module_objective(objective: ModuleObjective, batch_size: int | None) -> ModuleObjective:
-    """Return the objective with its model probed: repeatable, finite, and what factors known.
+    """Return the objective with its module probed: repeatable, finite, gradient rules selected.
 
     Args:
         objective: As put together, with nothing factored.

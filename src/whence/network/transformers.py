@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from whence.errors import InvalidInput
+from whence.network.numbers import numbers
 
 Task = Literal["causal", "tokens", "classification"]
 
@@ -113,7 +113,7 @@ class Rows:
                     f"Expected {name!r} in every example, as in the first. Got none in example "
                     f"{missing}."
                 )
-        columns = {name: [_numbers(row[name], name) for row in rows] for name in names}
+        columns = {name: [numbers(f"{name!r} value", row[name]) for row in rows] for name in names}
         inputs = {name: self._padded(parts, name) for name, parts in columns.items()}
         if "input_ids" in columns and "attention_mask" not in inputs:
             ones = [torch.ones_like(part) for part in columns["input_ids"]]
@@ -140,7 +140,7 @@ class Rows:
         key = _label(rows[0])
         if key is None and self.task == "tokens":
             raise InvalidInput("Expected examples with 'labels', one per token. Got none.")
-        labels = _pad([_numbers(row[key or "input_ids"], "labels") for row in rows], IGNORED)
+        labels = _pad([numbers("label", row[key or "input_ids"]) for row in rows], IGNORED)
         mask = inputs.get("attention_mask")
         if mask is not None and mask.shape == labels.shape:
             labels = labels.masked_fill(mask == 0, IGNORED)
@@ -151,7 +151,7 @@ class Rows:
         key = _label(rows[0])
         if key is None:
             raise InvalidInput("Expected examples with 'labels'. Got none. Add the class index.")
-        labels = torch.stack([_numbers(row[key], "labels") for row in rows])
+        labels = torch.stack([numbers("label", row[key]) for row in rows])
         if self.labels == 1 or labels.ndim > 1:
             return labels.float() if not labels.is_floating_point() else labels
         if not bool((labels == labels.round()).all()):
@@ -166,17 +166,6 @@ class Rows:
 def _label(row: Mapping[str, Any]) -> str | None:
     """Return the name of the labels in a row, or `None`."""
     return next((name for name in _LABELS if name in row), None)
-
-
-def _numbers(values: Any, name: str) -> Tensor:
-    """Return a column of one row as a tensor of numbers."""
-    array = values if isinstance(values, Tensor) else np.asarray(values)
-    if not isinstance(array, Tensor) and array.dtype.kind not in "biuf":
-        raise InvalidInput(
-            f"Expected numbers under {name!r}. Got {values!r:.60}. Tokenize texts, and encode "
-            "labels as class indices, first."
-        )
-    return torch.as_tensor(array)
 
 
 def _pad(parts: list[Tensor], fill: int) -> Tensor:

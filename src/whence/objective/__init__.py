@@ -1,1 +1,1 @@
-"""Models, losses and data as one regularized empirical risk; knows no solver and no score."""
+"""Models, losses and data as one regularized empirical risk; independent of solvers and scores."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from whence.errors import InvalidInput, UnsupportedModel
+from whence.objective.loss import Hinges
 from whence.objective.losses import Loss
 from whence.objective.measures import OutputFunction, autodiff_gradient
 
@@ -95,6 +96,29 @@ class OneVersusRest(Loss):
 
     binary: Loss
     positive_weights: tuple[float, ...] = ()
+
+    @property
+    def hinged(self) -> bool:
+        """Whether the binary loss is."""
+        return self.binary.hinged
+
+    def hinges(self, targets: Tensor, c: int) -> Hinges | None:
+        """Return the hinges of each class against the rest, [c, b]."""
+        labels = functional.one_hot(targets.long(), c).T.to(torch.float64)
+        each = [self.binary.hinges(label, 1) for label in labels]
+        parts = [one for one in each if one is not None]
+        if len(parts) < c:
+            return None
+        factors = torch.ones_like(labels)
+        if self.positive_weights:
+            positive = labels.new_tensor(self.positive_weights).unsqueeze(1)
+            factors = torch.where(labels > 0, positive, factors)
+        signs = torch.cat([part.signs for part in parts])
+        return Hinges(signs, torch.cat([part.corners for part in parts]), factors)
+
+    def smoothed(self, temperature: float, spread: float = 1.0) -> Loss:
+        """Return the same of the smoothed binary loss."""
+        return OneVersusRest(self.binary.smoothed(temperature, spread), self.positive_weights)
 
     def _flat(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return outputs [b·c, 1], binary targets [b·c] and weights [b, c]."""

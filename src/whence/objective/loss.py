@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.objective.measures import CallableMeasure, Measure
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Hinges:
+    """A loss that is linear in pieces, as hinges: ℓ = Σ factor · max(0, sign (corner − f)).
+
+    Args:
+        signs: ±1 of each hinge, [c, m]; m is b for one hinge per example, 2b for two, those of all
+            examples one after the other.
+        corners: Where each hinge ends, [c, m].
+        factors: Its weight, [c, m].
+    """
+
+    signs: Tensor
+    corners: Tensor
+    factors: Tensor
 
 
 class Loss(Measure):
@@ -19,17 +37,33 @@ class Loss(Measure):
         classifies: Whether targets are labels of classes.
         regresses: Whether targets are quantities, which `prediction` says in their unit.
         unit: The unit of ℓ: "nats" for −log of the probability of a class, else what ℓ is.
-        zero_sum: Whether Σ_c ∂ℓ/∂f_c = 0: only differences of outputs count, as under softmax.
     """
 
     classifies: ClassVar[bool] = False
     regresses: ClassVar[bool] = False
     unit: ClassVar[str] = ""
-    zero_sum: ClassVar[bool] = False
 
     def probabilities(self, outputs: Tensor) -> Tensor | None:
         """Return the probability of each class, [b, c], two for a binary model; `None` if none."""
         return None
+
+    @property
+    def hinged(self) -> bool:
+        """Whether this is the true hinge, of one output or of each: linear in pieces."""
+        return False
+
+    def hinges(self, targets: Tensor, c: int) -> Hinges | None:
+        """Return the loss as hinges of c outputs, where it is `hinged`; else `None`."""
+        return None
+
+    def smoothed(self, temperature: float, spread: float = 1.0) -> Loss:
+        """Return the loss to differentiate: itself, or where it is `hinged` its smooth form.
+
+        Args:
+            temperature: t > 0, in units of the margin, or of `spread`.
+            spread: The standard deviation of the targets of a regression.
+        """
+        return self
 
     @abstractmethod
     def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel
+from whence.objective.loss import Hinges
 from whence.objective.loss import Loss as Loss
 from whence.objective.loss import measure_of as measure_of
 from whence.objective.loss import output_hessian as output_hessian
@@ -52,6 +54,7 @@ def _single_output(outputs: Tensor) -> Tensor:
     return outputs.squeeze(1)
 
 
+@checked
 @dataclass(frozen=True)
 class Logistic(Loss):
     r"""The logistic loss ℓ(f, y) = log(1 + eᶠ) − y f, y ∈ {0, 1}, f of shape [b, 1].
@@ -96,6 +99,7 @@ class Logistic(Loss):
         _check_labels(outputs, targets, 0, 1)
 
 
+@checked
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
     r"""The softmax cross-entropy ℓ(f, y) = log Σ_c e^{f_c} − f_y.
@@ -164,6 +168,7 @@ class CrossEntropy(Loss):
         _check_labels(outputs, kept, 0, outputs.shape[-1] - 1)
 
 
+@checked
 @dataclass(frozen=True)
 class SquaredError(Loss):
     """Half the squared error ℓ(f, y) = ½ Σ_c (f_c − y_c)²: the Gaussian loss at unit variance.
@@ -224,6 +229,7 @@ _NO_CLASSES = (
 )
 
 
+@checked
 @dataclass(frozen=True)
 class Tweedie(Loss):
     r"""Half the unit Tweedie deviance with a log link, up to a constant in y.
@@ -293,6 +299,7 @@ class Tweedie(Loss):
             )
 
 
+@checked
 @dataclass(frozen=True)
 class SmoothHinge(Loss):
     r"""The smoothed hinge ℓ(f, y) = t log(1 + e^{(1 − s)/t}), s = ±f; max(0, 1 − s) as t → 0.
@@ -315,6 +322,27 @@ class SmoothHinge(Loss):
     unit: ClassVar[str] = "hinge loss"
 
     temperature: float = 0.001
+
+    @property
+    def hinged(self) -> bool:
+        """Whether t = 0.
+
+        Examples:
+            >>> SmoothHinge(temperature=0.0).hinged, SmoothHinge(temperature=0.1).hinged
+            (True, False)
+        """
+        return self.temperature == 0
+
+    def hinges(self, targets: Tensor, c: int) -> Hinges | None:
+        """Return one hinge per example, [1, b]."""
+        if not self.hinged:
+            return None
+        signs = torch.where(targets.reshape(1, -1) > 0, 1.0, -1.0).double()
+        return Hinges(signs, signs, torch.ones_like(signs))
+
+    def smoothed(self, temperature: float, spread: float = 1.0) -> Loss:
+        """Return the hinge with temperature t."""
+        return SmoothHinge(temperature=temperature) if self.hinged else self
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""
@@ -352,6 +380,7 @@ class SmoothHinge(Loss):
         _check_labels(outputs, targets, 0, 1)
 
 
+@checked
 @dataclass(frozen=True)
 class SquaredHinge(Loss):
     """The squared hinge ℓ(f, y) = max(0, 1 − s)², s = ±f.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,7 +20,12 @@ class Measure(ABC):
 
     Outputs have shape [b, c] (or [b, t, c] for sequences), targets [b] (or [b, t]),
     values [b].
+
+    Attributes:
+        zero_sum: Whether Σ_c ∂m/∂f_c = 0: only differences of outputs count, as under softmax.
     """
+
+    zero_sum: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:

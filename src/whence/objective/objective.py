@@ -12,6 +12,7 @@ Jᵢ = ∂f_θ(xᵢ)/∂θ [c, p] the Jacobian of its outputs, so that gᵢ = J�
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -22,10 +23,17 @@ from whence.errors import UnsupportedModel
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+AnyObjective = TypeVar("AnyObjective", bound="Objective")  # the same kind comes back
+Own = TypeVar("Own", bound="Objective")  # the kind that statistics belong to
+OwnExamples = TypeVar("OwnExamples", bound=Examples)  # and its examples
+
 NO_EXAMPLES = -1_000.0  # the intercept of a class that has lost its last example: probability 0
 
 
-class Statistics(ABC):
+class Statistics(ABC, Generic[Own, OwnExamples]):
     r"""What a fit computes from its training examples besides θ: s(w), and how it follows them.
 
     Such are means and scales of the preprocessing, class weights by frequency, the sum of weights
@@ -35,14 +43,17 @@ class Statistics(ABC):
     ```
     dm/dwᵢ = −∇mᵀ H⁻¹ (gᵢ/n + ∂²R/∂θ∂s · ds/dwᵢ) + ∂m/∂s · ds/dwᵢ
     ```
-
-    Attributes:
-        reweights: Whether a removal changes the weights of the examples that stay.
-        held: What `effects` holds though it follows the data, in a sentence; "" if nothing.
     """
 
-    reweights: bool
-    held: str
+    @property
+    @abstractmethod
+    def reweights(self) -> bool:
+        """Whether a removal changes the weights of the examples that stay."""
+
+    @property
+    @abstractmethod
+    def held(self) -> str:
+        """What `effects` holds though it follows the data, in a sentence; "" if nothing."""
 
     @abstractmethod
     def only_weights(self, where: NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -76,7 +87,7 @@ class Statistics(ABC):
         """
 
     @abstractmethod
-    def changed(self, objective: Objective, weights: Tensor) -> Objective:
+    def changed(self, objective: Own, weights: Tensor) -> Own:
         """Return R(·, s(w′), w′) at θ̂: the statistics of reweighted data, θ not yet fitted.
 
         Args:
@@ -89,7 +100,7 @@ class Statistics(ABC):
         """
 
     @abstractmethod
-    def edited(self, objective: Objective, index: int, example: Examples) -> Objective:
+    def edited(self, objective: Own, index: int, example: OwnExamples) -> Own:
         """Return R at θ̂ with one training example replaced, the statistics of the new data.
 
         Args:
@@ -104,12 +115,12 @@ class Statistics(ABC):
     @abstractmethod
     def effects(
         self,
-        objective: Objective,
-        queries: Examples,
+        objective: Own,
+        queries: OwnExamples,
         measure: Measure,
         shares: Tensor,
         directions: Tensor,
-        added: Examples | None = None,
+        added: OwnExamples | None = None,
     ) -> Tensor | None:
         """Return what each removal does to measures through s, to first order.
 
@@ -130,8 +141,8 @@ class Statistics(ABC):
     @abstractmethod
     def through_inputs(
         self,
-        objective: Objective,
-        queries: Examples,
+        objective: Own,
+        queries: OwnExamples,
         measure: Measure,
         shares: Tensor,
         directions: Tensor,
@@ -159,8 +170,6 @@ class Objective(Trained):
     quantity is evaluated, not linearized, at each θ̂ + δ_k.
 
     Attributes:
-        params: θ̂, flat, [p].
-        l2: The penalty of each parameter, [p].
         slope: A linear term Σ slopeⱼ θⱼ of R, [p], or `None`: an L1 penalty on its active set,
             where it is l1 · sign(θ̂ⱼ).
 
@@ -170,21 +179,29 @@ class Objective(Trained):
     The other attributes are those of `Trained`; the weights are in the dtype of `params`.
     """
 
-    params: Tensor
-    l2: Tensor
+    if TYPE_CHECKING:  # read-only, as those of `Trained`
+
+        @property
+        def params(self) -> Tensor:
+            """θ̂, flat, [p]."""
+
+        @property
+        def l2(self) -> Tensor:
+            """The penalty of each parameter, [p]."""
+
     slope: Tensor | None
-    statistics: Statistics | None = None
+    statistics: Statistics[Any, Any] | None = None
 
     @abstractmethod
-    def at(self, params: Tensor) -> Objective:
+    def at(self, params: Tensor) -> Self:
         """Return the same objective expanded at other parameters, [p]."""
 
     @abstractmethod
-    def reweighted(self, weights: Tensor) -> Objective:
+    def reweighted(self, weights: Tensor) -> Self:
         """Return the same objective with other example weights, [n], the 1/n kept."""
 
     @abstractmethod
-    def restricted(self, indices: NDArray[np.intp]) -> Objective:
+    def restricted(self, indices: NDArray[np.intp]) -> Self:
         """Return the objective of these training examples alone, their mean in place of R's."""
 
     @abstractmethod
@@ -219,6 +236,16 @@ class Objective(Trained):
     def gradient_sum(self, examples: Examples, measure: Measure, w: Tensor) -> Tensor:
         """Return Σ_b W[b, k] ∇m(z_b) for W [b, k], shape [p, k]."""
 
+    @property
+    def hinged(self) -> bool:
+        """Whether the exact minimum of a true hinge is found by its active set."""
+        return False
+
+    @property
+    def dependent_columns(self) -> int:
+        """How many combinations of unpenalized columns vanish on every training example."""
+        return 0
+
     def gradient_columns(self, examples: Examples, measure: Measure) -> Tensor:
         """Return ∇m(z_b) as columns, [p, b]: of few examples."""
         unit = torch.eye(len(examples), dtype=self.params.dtype, device=self.params.device)
@@ -249,6 +276,17 @@ class Objective(Trained):
     @abstractmethod
     def refit(self, weights: Tensor | None = None) -> Objective:
         """Return the objective that the model's own fit gives under other example weights."""
+
+    def refit_edited(self, where: NDArray[np.intp], new: Examples) -> Objective:
+        """Return the objective that the model's own fit gives with some examples replaced."""
+        changed: Objective = self
+        for place, index in enumerate(where.tolist()):
+            if changed.statistics is None:
+                super().refit_edited(where, new)  # says that it cannot be done
+            else:
+                row = new.subset(np.array([place]))
+                changed = changed.statistics.edited(changed, index, row)
+        return changed.refit()
 
     def identity(self) -> tuple[Tensor | str, ...]:
         """Return the kind of loss and the penalty."""

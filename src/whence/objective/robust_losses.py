@@ -1,4 +1,4 @@
-"""Losses of regressions that outliers move little: Huber's and the quantile loss."""
+"""Losses of regressions that outliers move little: Huber's, quantiles, and support vectors."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from whence.errors import UnsupportedModel
+from whence.objective.loss import Hinges
 from whence.objective.losses import Loss, SquaredError
 
 _SQUARED = SquaredError()
@@ -138,3 +140,116 @@ class Quantile(_OfResidual):
     def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
         """Return zeros: the loss is linear wherever it has derivatives."""
         return torch.zeros_like(tangents)
+
+
+@dataclass(frozen=True)
+class Insensitive(_OfResidual):
+    r"""The ε-insensitive loss max(0, |r| − ε) of the residual r = f − y, smoothed.
+
+    ℓ = t log(1 + e^{(r − ε)/t}) + t log(1 + e^{(−r − ε)/t}), which is max(0, |r| − ε) as t → 0.
+
+    Args:
+        epsilon: ε >= 0, in units of y.
+        temperature: t >= 0, in units of y; at 0 it is the loss of a support vector regression.
+
+    References:
+        Vapnik (1995), section 6.1; Koh & Liang (2017), section 4.3, for the smoothing.
+
+    Examples:
+        >>> import torch
+        >>> Insensitive(epsilon=0.5)(torch.tensor([[3.0]]), torch.tensor([1.0]))
+        tensor([1.5000])
+    """
+
+    unit: ClassVar[str] = "ε-insensitive loss"
+
+    epsilon: float
+    temperature: float = 0.0
+
+    @property
+    def hinged(self) -> bool:
+        """Whether t = 0."""
+        return self.temperature == 0
+
+    def hinges(self, targets: Tensor, c: int) -> Hinges | None:
+        """Return two hinges per example, below and above it, [1, 2b]."""
+        if not self.hinged:
+            return None
+        y = targets.double().reshape(1, -1)
+        ones = torch.ones_like(y)
+        corners = torch.cat([y - self.epsilon, y + self.epsilon], 1)
+        return Hinges(torch.cat([ones, -ones], 1), corners, torch.cat([ones, ones], 1))
+
+    def smoothed(self, temperature: float, spread: float = 1.0) -> Loss:
+        """Return the loss with temperature t times the spread of y."""
+        if not self.hinged:
+            return self
+        return Insensitive(epsilon=self.epsilon, temperature=temperature * spread)
+
+    def _beyond(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return r − ε and −r − ε."""
+        r = _SQUARED.gradient(outputs, targets)
+        return r - self.epsilon, -r - self.epsilon
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ℓ, [b]."""
+        above, below = self._beyond(outputs, targets)
+        t = self.temperature
+        if t == 0:
+            return (above.clamp_min(0) + below.clamp_min(0)).flatten(1).sum(1)
+        both = functional.softplus(above / t) + functional.softplus(below / t)
+        return (t * both).flatten(1).sum(1)
+
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return σ((r − ε)/t) − σ((−r − ε)/t)."""
+        above, below = self._beyond(outputs, targets)
+        t = self.temperature
+        if t == 0:
+            return (above > 0).to(outputs.dtype) - (below > 0).to(outputs.dtype)
+        return torch.sigmoid(above / t) - torch.sigmoid(below / t)
+
+    def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
+        """Return (σ′((r − ε)/t) + σ′((−r − ε)/t))/t · u."""
+        t = self.temperature
+        if t == 0:
+            return torch.zeros_like(tangents)
+        curvature = sum(
+            torch.sigmoid(a / t) * torch.sigmoid(-a / t) / t for a in self._beyond(outputs, targets)
+        )
+        return torch.as_tensor(curvature).unsqueeze(-1) * tangents
+
+
+@dataclass(frozen=True)
+class SquaredInsensitive(_OfResidual):
+    """The squared ε-insensitive loss max(0, |r| − ε)² of the residual r = f − y.
+
+    Args:
+        epsilon: ε >= 0, in units of y.
+
+    Examples:
+        >>> import torch
+        >>> SquaredInsensitive(epsilon=0.5)(torch.tensor([[3.0]]), torch.tensor([1.0]))
+        tensor([2.2500])
+    """
+
+    unit: ClassVar[str] = "squared ε-insensitive loss"
+
+    epsilon: float
+
+    def _excess(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return r less what ε forgives."""
+        r = _SQUARED.gradient(outputs, targets)
+        return r - r.clamp(-self.epsilon, self.epsilon)
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ℓ, [b]."""
+        return self._excess(outputs, targets).square().flatten(1).sum(1)
+
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return 2 (r − ε) above, 2 (r + ε) below, 0 between."""
+        return 2 * self._excess(outputs, targets)
+
+    def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
+        """Return 2 [|r| > ε] u."""
+        outside = (_SQUARED.gradient(outputs, targets).abs() > self.epsilon).unsqueeze(-1)
+        return 2 * outside.to(tangents.dtype) * tangents

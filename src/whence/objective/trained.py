@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.errors import UnsupportedModel
 from whence.objective.losses import Loss
 
 
@@ -69,25 +70,37 @@ class Trained(ABC):
     differentiate ask for more, an `Objective`.
 
     Attributes:
-        train: The n training examples.
         weights: The example weights wᵢ >= 0, [n].
-        loss: ℓ, as differentiated by influence.
-        trained_loss: ℓ as it was minimized; differs from `loss` where that is smoothed.
         convex: Whether the fit is the unique minimum of a convex objective.
         jumps: Whether a fit may change abruptly as one example goes, as the splits of trees do, so
             that a single refit without it is mostly noise.
-        classes: The user's names of the classes, in the order of the encoded targets; empty for
-            a regression.
         notes: What a reader of the results must know about the model, a sentence each.
     """
 
-    train: Examples
+    if TYPE_CHECKING:  # read-only: a subclass has them as fields of a frozen class or as properties
+
+        @property
+        def train(self) -> Examples:
+            """The n training examples."""
+
+        @property
+        def loss(self) -> Loss:
+            """ℓ, as differentiated by influence."""
+
+        @property
+        def trained_loss(self) -> Loss:
+            """ℓ as it was minimized; differs from `loss` where that is smoothed."""
+
+        @property
+        def classes(self) -> tuple[Any, ...]:
+            """The user's names of the classes, in the order of the encoded targets.
+
+            Empty for a regression.
+            """
+
     weights: Tensor
-    loss: Loss
-    trained_loss: Loss
     convex: bool
     jumps: bool = False
-    classes: tuple[Any, ...]
     notes: tuple[str, ...]
 
     def __repr__(self) -> str:
@@ -118,6 +131,24 @@ class Trained(ABC):
         Warns:
             NotConvergedWarning: If the fit has not converged.
         """
+
+    def refit_edited(self, where: NDArray[np.intp], new: Examples) -> Trained:
+        """Return the model that a fit gives with some training examples replaced.
+
+        Args:
+            where: Positions of the k examples that go.
+            new: The k examples that come in their places, with the weights of the old ones.
+
+        Returns:
+            The fitted model. It understands the examples of this one.
+
+        Raises:
+            UnsupportedModel: If this model cannot be fitted again on other examples.
+        """
+        raise UnsupportedModel(
+            "Expected a model that can be fitted again on edited examples, from "
+            f"whence.from_sklearn. Got {self!r}. Remove examples instead."
+        )
 
     @property
     def instant(self) -> bool:

@@ -10,10 +10,12 @@ from whence.pages.explanation import (
     Shown,
     Side,
 )
+from whence.pages.explore import ExplorePage, LogPage, LogRow
 from whence.pages.figures import Curve, Scale, Scatter
 from whence.pages.item import Item, Level, Status
 from whence.pages.page import Page
 from whence.pages.render import render, write
+from whence.pages.result import Listed, Listing, ResultPage
 from whence.pages.table import BatchPage, Carrier, Effect, QueryRow, RankedPage, RankedRow
 
 __all__ = [
@@ -25,13 +27,19 @@ __all__ = [
     "Curve",
     "Effect",
     "ExplanationPage",
+    "ExplorePage",
     "Fact",
     "Item",
     "Level",
+    "Listed",
+    "Listing",
+    "LogPage",
+    "LogRow",
     "Page",
     "QueryRow",
     "RankedPage",
     "RankedRow",
+    "ResultPage",
     "Scale",
     "Scatter",
     "Share",

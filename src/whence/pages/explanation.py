@@ -50,7 +50,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """One figure that stands on top of the page.
+    """One figure at the top of the page.
 
     Args:
         figure: The figure, such as "0.6 points".

@@ -1,4 +1,4 @@
-"""Examples and statuses as a reader sees them: arrays, numbers and text, no model."""
+"""Examples and statuses as pages show them: arrays, numbers and text, no model."""
 
 from __future__ import annotations
 

@@ -13,6 +13,11 @@ from whence.pages.item import Status
 class Page(ABC):
     """A page as plain data. A new page is a record, a template and a function that builds it.
 
+    Attributes:
+        template: The file that lays it out.
+        styles: The files of its styles.
+        asks: Whether its script may ask the server that sent it; a page in a file never does.
+
     Args:
         title: The question the page answers.
         lead: What it is about, in a sentence or two.
@@ -25,6 +30,8 @@ class Page(ABC):
     """
 
     template: ClassVar[str]
+    styles: ClassVar[tuple[str, ...]] = ("style.css",)
+    asks: ClassVar[bool] = False
 
     title: str
     lead: str

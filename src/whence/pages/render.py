@@ -21,6 +21,8 @@ from whence.version import __version__
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+_SCRIPTS = ("theme", "share", "decide", "table", "explain", "explore", "result")
+
 
 def render(page: Page) -> str:
     """Return a page as HTML: styles, scripts, images and drawings inside, every text escaped.
@@ -38,8 +40,8 @@ def render(page: Page) -> str:
     """
     from markupsafe import Markup
 
-    style, *scripts = (_asset(name) for name in ("style.css", "theme.js", "table.js", "explain.js"))
-    theme, table, explain = scripts
+    style = "".join(_asset(name) for name in page.styles)
+    scripts = {name: _asset(f"{name}.js") for name in _SCRIPTS}
     html = (
         _environment()
         .get_template(page.template)
@@ -47,10 +49,8 @@ def render(page: Page) -> str:
             page=page,
             version=page.version or __version__,
             style=Markup(style),
-            theme=Markup(theme),
-            table=Markup(table),
-            explain=Markup(explain),
-            policy=_policy(style, *scripts),
+            policy=_policy(style, *scripts.values(), asks=page.asks),
+            **{name: Markup(text) for name, text in scripts.items()},
             **page.context(),
         )
     )
@@ -102,6 +102,7 @@ def _environment() -> Environment:
         heat=heat,
         strength=strength,
         marked=marked,
+        anchor=words.anchor,
         number=words.number,
         signed=words.signed,
         decimals_of=words.decimals_of,
@@ -109,12 +110,13 @@ def _environment() -> Environment:
     return environment
 
 
-def _policy(style: str, *scripts: str) -> str:
+def _policy(style: str, *scripts: str, asks: bool) -> str:
     """Return a content security policy that allows these texts and inline images, no more."""
     allowed = " ".join(_digest(script) for script in scripts)
+    own = "connect-src 'self'; " if asks else ""
     return (
         f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {allowed}; "
-        "base-uri 'none'; form-action 'none'"
+        f"{own}base-uri 'none'; form-action 'none'"
     )
 
 

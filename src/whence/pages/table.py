@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from whence.errors import InvalidInput
 from whence.pages.drawing import picture
+from whence.pages.explanation import Fact
 from whence.pages.item import Item
 from whence.pages.page import Page
 from whence.pages.scripts import script_json
@@ -66,6 +67,11 @@ class Carrier:
     example: int
     toward: int
     against: int
+
+    @property
+    def carries(self) -> bool:
+        """Whether it pushes to the label more often than away from it."""
+        return self.toward >= self.against
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -146,6 +152,7 @@ class RankedRow:
         item: The example; `predicted` is the label that the model suggests.
         score: What the list is ranked by.
         text: The same as it is shown.
+        name: The user's name of it; its title if empty.
         loss: The example's own loss, in nats.
         gain: What correcting it is expected to bring; positive is better, `None` if not known.
     """
@@ -153,6 +160,7 @@ class RankedRow:
     item: Item
     score: float
     text: str
+    name: str = ""
     loss: float | None = None
     gain: float | None = None
 
@@ -170,6 +178,8 @@ class RankedPage(Page):
         noun: What one row is.
         label: What the rows' labels are: the heading of their column.
         gain: What the rows' gains are: the heading of their column.
+        facts: Figures on top, such as how many rows deserve a look.
+        decisions: Whether a reader decides about each label: to keep it, change it or drop the row.
     """
 
     template: ClassVar[str] = "ranked.html"
@@ -182,6 +192,8 @@ class RankedPage(Page):
     noun: str = "training example"
     label: str = "label"
     gain: str = "expected gain"
+    facts: tuple[Fact, ...] = ()
+    decisions: bool = False
 
     def context(self) -> dict[str, object]:
         """Return the list as JSON."""
@@ -212,11 +224,23 @@ class RankedPage(Page):
             for at, row in enumerate(self.rows)
         ]
         items = [row.item for row in self.rows]
-        return {"data": _data(self.columns, items, columns, differ if suggested else None, rows)}
+        decide = {
+            "names": [row.name or row.item.title for row in self.rows],
+            "suggested": [row.item.predicted for row in self.rows],
+            "stamp": f"{self.created} {self.n} {self.score}",
+        }
+        more = {"decide": decide} if self.decisions else {}
+        data = _data(self.columns, items, columns, differ if suggested else None, rows, **more)
+        return {"data": data}
 
 
 def _data(
-    names: tuple[str, ...], items: list[Item], columns: list[Json], differ: Json | None, rows: Any
+    names: tuple[str, ...],
+    items: list[Item],
+    columns: list[Json],
+    differ: Json | None,
+    rows: Any,
+    **more: Json,
 ) -> Markup:
     """Return what the script of a table reads."""
     return script_json(
@@ -226,6 +250,7 @@ def _data(
             "columns": columns,
             "differ": differ,
             "rows": rows,
+            **more,
         }
     )
 

@@ -62,3 +62,17 @@ def decimals_of(change: float, *, least: int = 3) -> int:
     if change == 0 or not math.isfinite(change):
         return least
     return min(6, max(least, 1 - math.floor(math.log10(abs(change)))))
+
+
+def anchor(name: str) -> str:
+    """Return what a link on the page names an example by: letters, digits and hyphens.
+
+    Args:
+        name: The user's name of the example.
+
+    Examples:
+        >>> anchor("17"), anchor("Mazda RX4")
+        ('example-17', 'example-Mazda-RX4')
+    """
+    plain = "".join(mark if mark.isalnum() else "-" for mark in name)
+    return f"example-{plain}"

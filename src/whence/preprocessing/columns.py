@@ -13,6 +13,8 @@ from scipy import sparse
 from sklearn.utils import _safe_indexing
 from torch import Tensor
 
+from whence.rows import column_names, is_sparse
+
 
 @dataclass(frozen=True, eq=False)
 class SparseColumns:
@@ -57,7 +59,7 @@ class Table:
     def columns(self, which: Any) -> Any:
         """Return the columns that a column transformer selects, as numbers if all of them are."""
         part = _safe_indexing(self.rows, which, axis=1)
-        names = list(self.rows.columns) if isinstance(self.rows, pd.DataFrame) else None
+        names = column_names(self.rows)
         chosen = pd.DataFrame([np.arange(len(self.numeric))], columns=names)
         places = np.array(_safe_indexing(chosen, which, axis=1), dtype=np.int64).ravel()
         if np.ndim(part) < 2 or not self.numeric[places].all():
@@ -74,8 +76,7 @@ def table(rows: Any) -> Table | None:
     Returns:
         The table; `None` for sparse rows and for texts.
     """
-    is_sparse: bool = sparse.issparse(rows)
-    if is_sparse or np.ndim(rows) != 2:
+    if is_sparse(rows) or np.ndim(rows) != 2:
         return None
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows).infer_objects()
     numeric = np.array([pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes])
@@ -104,8 +105,7 @@ def as_columns(rows: Any) -> Columns:
         return rows
     if isinstance(rows, Table):
         return rows.numbers if rows.numeric.all() else as_columns(rows.rows)
-    is_sparse: bool = sparse.issparse(rows)
-    if is_sparse:
+    if is_sparse(rows):
         matrix: Any = sparse.coo_array(sparse.csr_array(rows))
         row, column = matrix.coords
         return SparseColumns(

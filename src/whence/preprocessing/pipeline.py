@@ -16,6 +16,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
+    KBinsDiscretizer,
     MaxAbsScaler,
     MinMaxScaler,
     Normalizer,
@@ -24,6 +25,7 @@ from sklearn.preprocessing import (
     PolynomialFeatures,
     PowerTransformer,
     RobustScaler,
+    SplineTransformer,
     StandardScaler,
     TargetEncoder,
 )
@@ -56,6 +58,7 @@ from whence.preprocessing.scaling import (
     Robust,
     Standardized,
 )
+from whence.preprocessing.separate import separate
 from whence.preprocessing.step import Held, Leaf, Step
 from whence.preprocessing.target import encoded
 from whence.preprocessing.text import weighted
@@ -301,6 +304,8 @@ class _Builder:
             if kind is TfidfVectorizer and _limited(transformer):
                 self.held.append("the vocabulary of TfidfVectorizer")
             return weighted(transformer, rows)
+        if kind in (KBinsDiscretizer, SplineTransformer):
+            return separate(transformer, rows, self.kept, self.sample)
         if kind is TargetEncoder:
             return encoded(transformer, self.labels, self.kept, folds=self.folds)
         if kind is PolynomialFeatures:

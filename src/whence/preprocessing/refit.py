@@ -23,7 +23,7 @@ from sklearn.preprocessing import (
 )
 from sklearn.utils.validation import has_fit_parameter
 
-from whence.preprocessing.rows import take
+from whence.rows import is_sparse, take
 
 Floats = NDArray[np.float64]
 
@@ -200,7 +200,6 @@ def encoded_all(transform: Pipeline | None, matrix: Any, rows: Any, kept: NDArra
     """
     if kept.all():
         return matrix
-    is_sparse: bool = sparse.issparse(matrix)
     gone = np.flatnonzero(~kept)
     rest = np.zeros((len(gone), matrix.shape[1]))
     if transform is not None:
@@ -208,7 +207,7 @@ def encoded_all(transform: Pipeline | None, matrix: Any, rows: Any, kept: NDArra
             rest = transform.transform(take(rows, gone))
     order = np.empty(len(kept), dtype=np.intp)
     order[np.r_[np.flatnonzero(kept), gone]] = np.arange(len(kept))
-    if is_sparse:
+    if is_sparse(matrix):
         return sparse.vstack([matrix, sparse.csr_array(rest)], format="csr")[order]
     return np.concatenate([np.asarray(matrix), np.asarray(rest)])[order]
 
@@ -223,7 +222,8 @@ def same_features(a: Any, b: Any) -> bool:
     if a.shape != b.shape:
         return False
     difference: Any = a - b
-    is_sparse: bool = sparse.issparse(difference)
-    difference = difference.data if is_sparse else np.asarray(difference, dtype=np.float64)
+    difference = (
+        difference.data if is_sparse(difference) else np.asarray(difference, dtype=np.float64)
+    )
     size = abs(b).max() if b.shape[0] else 0.0
     return bool(np.nanmax(np.abs(difference), initial=0.0) <= 1e-6 * max(1e-12, float(size)))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import re
 import sys
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ import numpy as np
 from torch import nn
 
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.objective.objective import Objective
+from whence.objective.trained import Trained
 from whence.sources.images import fit_images, read_images
-from whence.sources.tables import fit_table, read_table
+from whence.sources.models import ModelKind, fit_table
+from whence.sources.tables import Table, read_table
 
 _NUMBER = re.compile(r"-?\d{1,18}")
 _ENTRY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -26,16 +29,18 @@ class Source:
     """A model with its training data, and queries.
 
     Args:
-        objective: R at θ̂.
+        objective: The model with its training data.
         queries: The queries, as the objective takes them; `None` where none was asked for.
         names: What to call them, one each.
+        words: What the model is, such as "logistic regression".
         notes: What was done to the data, a sentence each.
         labeled: Whether the labels of the queries are known; else they are what the model says.
     """
 
-    objective: Objective
+    objective: Trained
     queries: Any
     names: tuple[str, ...]
+    words: str
     notes: tuple[str, ...] = ()
     labeled: bool = True
 
@@ -85,16 +90,18 @@ def from_table(
     asked: Asked,
     ids: str | None = None,
     model: Path | None = None,
+    kind: ModelKind = "linear",
     trust: bool = False,
 ) -> Source:
-    """Return a table in a file with the default model, or with one from a joblib file.
+    """Return a table in a file with a default model, or with one from a joblib file.
 
     Args:
-        path: A CSV or Parquet file.
+        path: A file of rows; see `read_table`.
         target: The column to predict.
         asked: The queries; the default model is not fitted on them.
         ids: The column that names the rows; see `read_table`.
         model: A joblib file with a scikit-learn model that was fitted on the table.
+        kind: Which default model; see `fit_table`.
         trust: Load the model although loading runs the code in its file.
 
     Returns:
@@ -107,14 +114,29 @@ def from_table(
     if asked.row is not None:
         rows = [table.row(asked.row)]
     else:
-        rows = table.X.index[asked.rows(len(table.X))].tolist()
-    fitted = fit_table(table, model=load_model(model, trust), hold_out=rows)
+        rows = _keeping_labels(table, asked.rows(len(table.X)))
+    fitted = fit_table(table, model=load_model(model, trust), kind=kind, hold_out=rows)
     return Source(
         objective=fitted.objective,
         queries=fitted.query(rows) if rows else None,
         names=tuple(f"row {row}" for row in rows),
-        notes=table.notes,
+        words=f"{fitted.words} of {target}",
+        notes=(*fitted.notes, *_named(model)),
     )
+
+
+def _keeping_labels(table: Table, where: list[int]) -> list[Any]:
+    """Return the names of rows whose labels other rows have that are not asked about."""
+    names = table.X.index[where].tolist()
+    if not table.classification:
+        return names
+    left = table.y.value_counts().to_dict()
+    kept = []
+    for name, label in zip(names, table.y.iloc[where], strict=True):
+        if left[label] > 1:
+            left[label] -= 1
+            kept.append(name)
+    return kept
 
 
 def from_folder(
@@ -159,6 +181,7 @@ def from_folder(
         objective=fitted.objective,
         queries=queries,
         names=tuple(images.names[row] for row in rows) if other is None else (other.name,),
+        words=f"logistic regression on {'block colors' if network is None else network}",
         notes=images.notes,
         labeled=other is None or other.resolve().parent.name in fitted.objective.classes,
     )
@@ -179,9 +202,9 @@ def from_entry(entry: str, *, asked: Asked) -> Source:
     """
     made = call(entry)
     objective, queries = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
-    if not isinstance(objective, Objective):
+    if not isinstance(objective, Trained):
         raise InvalidInput(
-            f"Expected {entry} to return an objective of whence, or a pair of one and queries. "
+            f"Expected {entry} to return a model of whence, or a pair of one and queries. "
             f"Got {type(made).__name__}."
         )
     examples = objective.train if queries is None else objective.examples(queries)
@@ -193,6 +216,7 @@ def from_entry(entry: str, *, asked: Asked) -> Source:
         objective=objective,
         queries=examples.subset(np.asarray(rows, dtype=np.intp)) if rows else None,
         names=tuple(f"{'query' if queries is not None else 'training example'} {r}" for r in rows),
+        words="a model",
     )
 
 
@@ -251,6 +275,37 @@ def load_model(path: Path | None, trust: bool) -> Any:
         raise InvalidInput(
             f"Expected a model saved by joblib.dump. Got {path}: {type(error).__name__}."
         ) from error
+
+
+def located(entry: str) -> Path | None:
+    """Return the file that an entry point is in, without importing anything.
+
+    Args:
+        entry: package.module:function; the working directory counts as importable.
+
+    Returns:
+        The file, or `None` where there is none.
+
+    Examples:
+        >>> located("json.decoder:JSONDecoder").name
+        'decoder.py'
+    """
+    places: Any = [str(Path.cwd()), *sys.path]
+    spec = None
+    for part in entry.partition(":")[0].split("."):
+        spec = PathFinder.find_spec(part, places)
+        if spec is None:
+            return None
+        places = spec.submodule_search_locations or []
+    return None if spec is None or spec.origin is None else Path(spec.origin)
+
+
+def _named(model: Path | None) -> tuple[str, ...]:
+    """Return which model file was trusted, in a sentence; none where there is none."""
+    if model is None:
+        return ()
+    sha = hashlib.sha256(model.read_bytes()).hexdigest()
+    return (f"The model came from the file {model.name}, trusted as it is: SHA-256 {sha}.",)
 
 
 def _number(row: str) -> int:

@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from whence.adapters.frozen import from_frozen
 from whence.errors import InvalidInput
 from whence.linear.objective import LinearObjective
+from whence.progress import progress
 
 if TYPE_CHECKING:
     from PIL import Image as Pillow
@@ -88,8 +88,7 @@ def read_images(folder: str | os.PathLike[str], *, size: int = 64) -> Images:
             f"Expected a folder with at least two class folders of images, such as cat/ and dog/. "
             f"Got the folder {where} with {found}. To explain a table, name its file."
         )
-    progress = tqdm(files, desc="reading", unit="image", disable=None)
-    read = [_read(path, size) for path in progress]
+    read = [_read(path, size) for path in progress(files, desc="reading", unit="image")]
     pixels = torch.stack([image for image, _ in read])
     sizes = ", ".join(f"{labels.count(name)} of {name}" for name in classes)
     notes = [f"{len(files)} images: {sizes}."]

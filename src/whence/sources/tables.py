@@ -1,4 +1,4 @@
-"""A table in a file as an objective: read, checked, and fitted with a documented default model."""
+"""A table from a file, read as a careful person would, with what was done to it in sentences."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.compose import ColumnTransformer
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from whence.adapters.sklearn import linear_objective
 from whence.errors import InvalidInput
-from whence.objective.objective import Objective
+from whence.sources.cells import read_column
+from whence.sources.files import read_frame
 
-_CLASSES = 20  # distinct whole numbers up to which a numeric target is taken as classes
-_LEVELS = 50  # levels of a text column that get an indicator of their own
+CLASSES = 20  # distinct whole numbers up to which a numeric target is taken as classes
+_PER_CLASS = 3  # rows per distinct whole number from which they are
+_MOST_LABELS = 0.5  # share of rows that may have a label of their own
 _LEAST_WORDS = 5  # mean number of words from which a column of mostly distinct texts is free text
 _WORD = re.compile(r"\b\w\w+\b")  # as TfidfVectorizer counts words
-_TERMS = 2_000  # commonest words of free text that get a weight
+_OWN = 0.9  # share of rows with a text of their own from which a column names the rows
+_OWN_OF_IDS = 0.3  # the same of a column that is called an id
+_LEAST_NAMES = 15  # different texts of such a column
+_SAME = 1e-9  # 1 − |r| up to which a column says what the target says
+_COUNTS = re.compile(r"(.*[\W_])?(id|ids|index|idx|no|nr|number|key|uuid|rownames?|row)", re.I)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -37,21 +36,23 @@ class Table:
         X: The columns other than the target; the index names the rows as the file does: by a
             column of names, or by the row number from 0.
         y: The target.
-        notes: What was done to the data, a sentence each.
+        raw: The same rows with all columns, as pandas reads the file: what a model takes that the
+            user fitted.
+        found: What was found in the file, a sentence each.
+        notes: The same, and what was done to the data.
     """
 
     path: Path
     X: pd.DataFrame
     y: pd.Series[Any]
+    raw: pd.DataFrame
+    found: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
     def classification(self) -> bool:
         """Whether the target is a label, not a quantity."""
-        if not pd.api.types.is_numeric_dtype(self.y) or pd.api.types.is_bool_dtype(self.y):
-            return True
-        whole = bool((self.y == self.y.round()).all())
-        return whole and self.y.nunique() <= _CLASSES
+        return is_label(self.y)
 
     def row(self, name: str) -> Any:
         """Return the name of a row, as the index has it, from the name as text."""
@@ -69,15 +70,35 @@ class Table:
         )
 
 
+def is_label(target: pd.Series[Any]) -> bool:
+    """Return whether a target is a label: text, or at most 20 whole numbers, each in some rows.
+
+    Args:
+        target: The target of all rows.
+    """
+    if not pd.api.types.is_numeric_dtype(target) or pd.api.types.is_bool_dtype(target):
+        return True
+    known = target.dropna()
+    whole, different = bool((known == known.round()).all()), known.nunique()
+    few = different <= 2 or different * _PER_CLASS <= len(known)
+    return whole and different <= CLASSES and few
+
+
 def read_table(path: str | os.PathLike[str], target: str, *, ids: str | None = None) -> Table:
-    """Read a CSV or Parquet file with a target column.
+    """Read a file of rows with a target column.
+
+    The separator, the encoding, compression, lines above the header and a missing header are told
+    from the file. Numbers are read with their currency, percent signs, units, thousands separators
+    and decimal commas; dates become days from the first; columns that say nothing, that name or
+    count the rows, or that say the same as the target, are left out. The notes say so.
 
     Rows are named by the column `ids`; without one, by a first column of distinct values that has
     no header, as frames are written with their index, or by the index of a Parquet file; else by
     their number from 0. A column that names rows is not given to the model.
 
     Args:
-        path: The file: .parquet or .pq is Parquet, anything else is read as CSV in UTF-8.
+        path: The file: .parquet or .pq is Parquet, .xlsx Excel, anything else text with
+            separators, compressed or not.
         target: The column to predict.
         ids: The column that names the rows, of distinct values.
 
@@ -92,38 +113,35 @@ def read_table(path: str | os.PathLike[str], target: str, *, ids: str | None = N
         raise InvalidInput(f"Expected a CSV or Parquet file. Got the folder {where}.")
     if not where.exists():
         raise InvalidInput(f"Expected a file. Got {where}, which does not exist.")
-    frame = _frame(where)
+    frame, notes = read_frame(where)
     if target not in frame.columns:
-        shown = ", ".join(map(str, frame.columns[:12]))
-        other = next((mark for mark in ";\t|" if mark in shown), None)
-        if other is not None and len(frame.columns) == 1:
-            raise InvalidInput(
-                f"Expected values separated by commas in {where}. Got a header separated by "
-                f"{other!r}. Save it with commas."
-            )
-        raise InvalidInput(
-            f"Expected a target column {target!r}. Got a table with the columns {shown}"
-            f"{', ...' if len(frame.columns) > 12 else ''}. Name one of them with --target."
-        )
-    if frame.columns.has_duplicates:
-        twice = frame.columns[frame.columns.duplicated()][0]
-        raise InvalidInput(f"Expected distinct column names. Got {twice!r} twice. Rename one.")
-    frame, notes = _named(frame, target, ids)
-    frame, done = _readable(frame, target)
+        target = _meant(frame, target)
+    raw, named = _named(frame, target, ids)
+    notes += named
+    known = raw[target].notna()
+    if not known.all():
+        notes.append(f"{int((~known).sum()):,} rows without a target were left out.")
+        raw = raw[known]
+    found = tuple(notes)
+    frame, done = _read(raw, target)
     notes += done
     known = frame[target].notna()
     if not known.all():
-        notes.append(f"{int((~known).sum())} rows without a target were left out.")
+        notes.append(f"{int((~known).sum()):,} rows whose target cannot be read were left out.")
     frame = frame[known]
     if len(frame) < 2:
         raise InvalidInput(f"Expected at least 2 rows with a target. Got {len(frame)} in {where}.")
-    X, y = frame.drop(columns=target), frame[target]
+    frame, lone = _shared(frame, target)
+    notes += lone
+    X, y = frame.drop(columns=target), _as_target(frame[target])
     if X.shape[1] == 0:
         raise InvalidInput(f"Expected columns beside the target. Got only {target!r}.")
     if y.nunique() < 2:
         raise InvalidInput(
             f"Expected a target with at least 2 values. Got only {str(y.iloc[0])!r}."
         )
+    X, done = _telling(X, y)
+    notes += [*done, _kind_of(y)]
     numbers = X.select_dtypes("number")
     infinite = np.isinf(numbers.to_numpy(dtype=float, na_value=np.nan)).any(axis=0)
     if infinite.any():
@@ -135,52 +153,10 @@ def read_table(path: str | os.PathLike[str], target: str, *, ids: str | None = N
     if missing:
         share = missing / X.size
         notes.append(
-            f"{missing} missing values ({share:.1%}) are imputed by the default model: medians for "
-            "numbers, a level of their own for text."
+            f"{missing:,} missing values ({share:.1%}) are imputed by the default model: medians "
+            "for numbers, a level of their own for text."
         )
-    return Table(path=where, X=X, y=y, notes=tuple(notes))
-
-
-def default_model(table: Table) -> Pipeline:
-    """Return the model that is fitted where none is given, not yet fitted.
-
-    Numbers: median imputation, standardized. Text: one indicator per level (the 50 commonest), a
-    missing value is a level. Free text: TF-IDF of the 2,000 commonest words. Then logistic
-    regression for labels, ridge regression for quantities, both with scikit-learn's default
-    penalty.
-
-    Args:
-        table: What it is to be fitted on.
-
-    Returns:
-        A scikit-learn pipeline.
-
-    Raises:
-        InvalidInput: If a column is empty.
-    """
-    X = table.X
-    empty = [str(name) for name in X.columns if X[name].isna().all()]
-    if empty:
-        raise InvalidInput(f"Expected values in every column. Got none in {empty[0]!r}. Drop it.")
-    numeric = [c for c in X.columns if pd.api.types.is_numeric_dtype(X[c])]
-    prose = free_text(X)
-    text = [c for c in X.columns if c not in numeric and c not in prose]
-    of_text = make_pipeline(
-        SimpleImputer(strategy="constant", fill_value="missing"),
-        OneHotEncoder(handle_unknown="ignore", max_categories=_LEVELS, sparse_output=False),
-    )
-    columns = ColumnTransformer(
-        [
-            ("numbers", make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), numeric),
-            ("text", of_text, text),
-            *(
-                (f"words of {name}", TfidfVectorizer(max_features=_TERMS, sublinear_tf=True), name)
-                for name in prose
-            ),
-        ]
-    )
-    final = LogisticRegression(tol=1e-6, max_iter=2000) if table.classification else Ridge()
-    return make_pipeline(columns, final)
+    return Table(path=where, X=X, y=y, raw=raw.loc[frame.index], found=found, notes=tuple(notes))
 
 
 def free_text(X: pd.DataFrame) -> list[Any]:
@@ -194,136 +170,156 @@ def free_text(X: pd.DataFrame) -> list[Any]:
     """
     found = []
     for name in X.columns:
+        if X[name].dtype.kind in "iufbM":
+            continue
         known = X[name].dropna()
-        if not len(known) or not known.map(lambda cell: isinstance(cell, str)).all():
+        different = known.nunique() if len(known) else 0
+        if different <= len(known) / 2 or not known.map(lambda cell: isinstance(cell, str)).all():
             continue
         words = known.map(lambda text: len(_WORD.findall(text)))
-        if words.mean() >= _LEAST_WORDS and known.nunique() > len(known) / 2:
+        if words.mean() >= _LEAST_WORDS:
             found.append(name)
     return found
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Fitted:
-    """A table with the model fitted on it.
+def listed(names: list[Any]) -> str:
+    """Return the first names of a list, and how many more there are.
 
     Args:
-        table: The table.
-        objective: What the model minimized, on all rows but those held out.
-        held_out: Names of the rows that the model was not fitted on.
+        names: What to list.
     """
-
-    table: Table
-    objective: Objective
-    held_out: tuple[Any, ...]
-
-    def query(self, rows: list[Any]) -> tuple[pd.DataFrame, Any]:
-        """Return rows of the file, by name, as queries."""
-        return _strings(self.table.X.loc[rows]), self.table.y.loc[rows].to_numpy()
-
-
-def fit_table(table: Table, *, model: Any = None, hold_out: list[Any] | None = None) -> Fitted:
-    """Fit the default model on a table, or take one that was fitted on it.
-
-    Args:
-        table: The table.
-        model: A fitted scikit-learn estimator or pipeline; `None` fits `default_model`.
-        hold_out: Names of rows that the default model is not fitted on: those to be explained.
-
-    Returns:
-        The objective at its optimum, with the table.
-
-    Raises:
-        InvalidInput: If the table does not suit the model.
-        UnsupportedModel: If the given model is of another kind.
-    """
-    X, y = _strings(table.X), table.y
-    if model is not None:
-        return Fitted(table=table, objective=linear_objective(model, X, y.to_numpy()), held_out=())
-    held = tuple(row for row in hold_out or () if row in X.index)
-    rest, labels = X.drop(index=list(held)), y.drop(index=list(held))
-    if labels.nunique() < 2:
-        raise InvalidInput(
-            f"Expected a target with at least 2 values beside the held-out rows. Got only "
-            f"{str(labels.iloc[0]) if len(labels) else 'none'!r}."
-        )
-    fitted = default_model(table).fit(rest, labels.to_numpy())
-    objective = linear_objective(fitted, rest, labels.to_numpy()).refit()
-    return Fitted(table=table, objective=objective, held_out=held)
-
-
-def _frame(path: Path) -> pd.DataFrame:
-    """Return a file's table, or say why it is none."""
-    if path.suffix in (".parquet", ".pq"):
-        try:
-            return pd.read_parquet(path)
-        except Exception as error:
-            raise InvalidInput(f"Expected a Parquet file. Got {path}: {_line(error)}.") from error
-    try:
-        with path.open("rb") as file:
-            start = file.read(4096)
-        if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise InvalidInput(
-                f"Expected a file in UTF-8. Got UTF-16 in {path}. Convert it: iconv -f utf-16 -t "
-                "utf-8."
-            )
-        if b"\0" in start:
-            raise InvalidInput(
-                f"Expected a text file with comma-separated values. Got binary data in {path}. "
-                "Export the table as CSV, or name a Parquet file .parquet."
-            )
-        frame = pd.read_csv(path)
-    except pd.errors.EmptyDataError as error:
-        raise InvalidInput(f"Expected a table. Got an empty file, {path}.") from error
-    except UnicodeDecodeError as error:
-        raise InvalidInput(
-            f"Expected a file in UTF-8. Got another encoding in {path}, at byte {error.start}. "
-            "Convert it: iconv -f latin1 -t utf-8."
-        ) from error
-    except pd.errors.ParserError as error:
-        raise InvalidInput(
-            f"Expected comma-separated values. Got {path}: {_line(error)}. "
-            "Check the quotes and the number of cells per row."
-        ) from error
-    return frame
-
-
-def _readable(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:
-    """Return a frame whose columns a model can read, and what was done to it.
-
-    True and False become the levels yes and no, and columns that say nothing are left out: those
-    without a value, and those with one value throughout.
-    """
-    notes, columns = [], [name for name in frame.columns if name != target]
-    flags = [name for name in columns if _is_flag(frame[name])]
-    if flags:
-        words = {True: "yes", False: "no"}
-        frame = frame.assign(**{name: frame[name].map(words).astype(object) for name in flags})
-        notes.append(f"True and False are read as yes and no in {_listed(flags)}.")
-    empty = [name for name in columns if frame[name].isna().all()]
-    fixed = [
-        name for name in columns if name not in empty and frame[name].nunique(dropna=False) < 2
-    ]
-    for names, what in ((empty, "no value"), (fixed, "one value throughout")):
-        if names and len(empty) + len(fixed) < len(columns):
-            frame = frame.drop(columns=names)
-            notes.append(f"Columns with {what} were left out: {_listed(names)}.")
-    if prose := free_text(frame.drop(columns=target)):
-        frame = frame.assign(**{name: frame[name].fillna("") for name in prose})
-        notes.append(f"Free text is read by its words, none where missing: {_listed(prose)}.")
-    return frame, notes
-
-
-def _is_flag(column: pd.Series[Any]) -> bool:
-    """Return whether a column holds True and False, cells missing or not."""
-    known = column.dropna()
-    return len(known) > 0 and bool(known.map(lambda cell: isinstance(cell, bool | np.bool_)).all())
-
-
-def _listed(names: list[str]) -> str:
-    """Return the first names of a list, and how many more there are."""
     shown = ", ".join(str(name) for name in names[:5])
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+
+
+def _meant(frame: pd.DataFrame, target: str) -> str:
+    """Return the one column that is called as asked but for capitals and spaces, or say what is."""
+    same = [name for name in frame.columns if name.strip().lower() == target.strip().lower()]
+    if len(same) == 1:
+        return str(same[0])
+    shown = ", ".join(map(str, frame.columns[:12]))
+    raise InvalidInput(
+        f"Expected a target column {target!r}. Got a table with the columns {shown}"
+        f"{', ...' if len(frame.columns) > 12 else ''}. Name one of them with --target."
+    )
+
+
+def _read(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:
+    """Return a frame of numbers and text, and what was done to its columns."""
+    parts: dict[str, pd.Series[Any]] = {}
+    done: dict[str, list[str]] = {}
+    for name in frame.columns:
+        read = read_column(frame[name], dates=name != target)
+        parts |= read.parts
+        if read.note:
+            done.setdefault(read.note, []).append(name)
+    notes = [
+        f"True and False are read as yes and no in {listed(names)}."
+        if note == "yes and no"
+        else f"Read as {note}: {listed(names)}."
+        for note, names in done.items()
+    ]
+    read_frame = pd.DataFrame(parts, index=frame.index)
+    read_frame, left_out = _saying(read_frame, target)
+    notes += left_out
+    if prose := free_text(read_frame.drop(columns=target)):
+        read_frame = read_frame.assign(**{name: read_frame[name].fillna("") for name in prose})
+        notes.append(f"Free text is read by its words, none where missing: {listed(prose)}.")
+    return read_frame, notes
+
+
+def _saying(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:
+    """Return a frame without the columns that say nothing of a row, or only which it is."""
+    columns = [name for name in frame.columns if name != target]
+    prose = free_text(frame.drop(columns=target))
+    kinds: dict[str, list[str]] = {}
+    for name in columns:
+        what = _nothing_said(frame[name], prose=name in prose)
+        if what:
+            kinds.setdefault(what, []).append(name)
+    gone = [name for names in kinds.values() for name in names]
+    if len(gone) == len(columns):
+        return frame, []
+    notes = [
+        f"Columns with {what} were left out: {listed(names)}." for what, names in kinds.items()
+    ]
+    return frame.drop(columns=gone), notes
+
+
+def _nothing_said(column: pd.Series[Any], *, prose: bool) -> str:
+    """Return why a column says nothing of a row; empty if it may."""
+    known = column.dropna()
+    different, n = known.nunique(), len(column)
+    if not len(known):
+        return "no value"
+    if column.nunique(dropna=False) < 2:
+        return "one value throughout"
+    if column.dtype.kind in "iu" and different == n and n > _LEAST_NAMES:
+        counting = bool((np.diff(column.to_numpy()) == 1).all()) and column.iloc[0] in (0, 1)
+        if counting or _COUNTS.fullmatch(str(column.name)):
+            return "the numbers of the rows"
+    text = column.dtype.kind not in "iufbM"
+    named = _COUNTS.fullmatch(str(column.name)) is not None
+    own = _OWN_OF_IDS if named else _OWN
+    if text and not prose and different >= max(_LEAST_NAMES, own * len(known)):
+        return "a text of its own in " + ("most rows" if named else "nearly every row")
+    return ""
+
+
+def _telling(X: pd.DataFrame, y: pd.Series[Any]) -> tuple[pd.DataFrame, list[str]]:
+    """Return the columns without those that say the same as the target in every row."""
+    same = [name for name in X.columns if _says_the_same(X[name], y)]
+    if not same or len(same) == X.shape[1]:
+        return X, []
+    note = f"Columns that say the same as {y.name} in every row were left out: {listed(same)}."
+    return X.drop(columns=same), [note]
+
+
+def _says_the_same(column: pd.Series[Any], y: pd.Series[Any]) -> bool:
+    """Return whether a column and the target tell each other in every row."""
+    if len(y) < 10 or column.isna().any():
+        return False
+    if is_label(y):
+        if column.nunique() != y.nunique():
+            return False
+        pairs = pd.DataFrame({"x": column.to_numpy(), "y": y.to_numpy()}).drop_duplicates()
+        return len(pairs) == y.nunique()
+    if column.dtype.kind not in "iuf" or column.nunique() < 3:
+        return False
+    r = np.corrcoef(column.to_numpy(dtype=float), y.to_numpy(dtype=float))[0, 1]
+    return bool(1 - abs(r) < _SAME)
+
+
+def _as_target(target: pd.Series[Any]) -> pd.Series[Any]:
+    """Return a target in one type: whole numbers as such, text as objects."""
+    if target.dtype.kind == "f" and bool((target == target.round()).all()):
+        return target.astype(np.int64) if target.abs().max() < 2**53 else target
+    return target if target.dtype.kind in "iuf" else target.astype(object)
+
+
+def _shared(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:
+    """Return a frame without the rows that have a label no other row has, which none can learn."""
+    y = frame[target]
+    counts = y.map(y.value_counts())
+    lone = counts == 1
+    if not is_label(y) or not lone.any() or lone.mean() > _MOST_LABELS or y.nunique() <= 2:
+        return frame, []
+    names = [str(label) for label in y[lone]]
+    note = f"Rows with a label of their own were left out: {listed(names)}."
+    return frame[~lone], [note]
+
+
+def _kind_of(y: pd.Series[Any]) -> str:
+    """Return how the target is taken, in a sentence, or refuse one whose labels name the rows."""
+    different = y.nunique()
+    if not is_label(y):
+        return f"{y.name} is taken as a quantity."
+    if different > 2 and different > _MOST_LABELS * len(y):
+        raise InvalidInput(
+            f"Expected a target of labels that rows share, or of numbers. Got {different:,} "
+            f"different texts in {len(y):,} rows of {y.name!r}, such as {str(y.iloc[0])!r:.60}."
+        )
+    return f"{y.name} is taken as a label with {different} values."
 
 
 def _named(frame: pd.DataFrame, target: str, ids: str | None) -> tuple[pd.DataFrame, list[str]]:
@@ -350,21 +346,3 @@ def _named(frame: pd.DataFrame, target: str, ids: str | None) -> tuple[pd.DataFr
         if not named.index.hasnans:
             return named, ["Rows are named by the first column, which has no header."]
     return frame, []
-
-
-def _strings(X: pd.DataFrame) -> pd.DataFrame:
-    """Return a frame whose text columns are of one type, with `None` for what is missing."""
-    numeric = X.select_dtypes("number").columns
-    text = [name for name in X.columns if name not in numeric]
-    if not text:
-        return X
-    plain = X.copy()
-    for name in text:
-        column = X[name].astype(object)
-        plain[name] = column.where(column.isna(), column.astype(str)).where(column.notna(), np.nan)
-    return plain
-
-
-def _line(error: Exception) -> str:
-    """Return an error's first line."""
-    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else "unreadable"

@@ -1,1 +1,1 @@
-"""Recorded trainings."""
+"""Recorded training runs: they can be repeated and differentiated."""

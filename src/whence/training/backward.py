@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from whence.errors import Diverged
+from whence.progress import Bar
 from whence.storage import digest, make_folder, read_arrays, write_arrays
 from whence.training.optimizers import clip, clip_adjoint
 from whence.training.run import Run
 
 
-def weight_gradients(run: Run, cotangents: Tensor, bar: tqdm[Any] | None = None) -> Tensor:
+def weight_gradients(run: Run, cotangents: Tensor, bar: Bar | None = None) -> Tensor:
     """Return d m/d wᵢ for measures m with the given gradients at the end of the run.
 
     Args:
@@ -87,7 +87,7 @@ def _back(
 @final
 @dataclass(frozen=True)
 class _Progress:
-    """How far a backward pass has come, in a file that survives a crash.
+    """Progress of a backward pass through the training, in a file that survives a crash.
 
     Args:
         path: The file; named after its owner. Two processes that start from the same
@@ -118,7 +118,7 @@ class _Progress:
         return int(arrays["done"]), state.to(of_state), weights.to(of_weights)
 
     def write(self, done: int, of_state: Tensor, of_weights: Tensor) -> None:
-        """Put the progress on disk, whole or not at all."""
+        """Write the progress to disk atomically."""
         write_arrays(
             self.path,
             self.owner,

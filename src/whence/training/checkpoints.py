@@ -39,7 +39,7 @@ class Checkpoints(ABC):
 
     @abstractmethod
     def write(self, step: int, state: Tensor, losses: Tensor) -> None:
-        """Keep the state before a step."""
+        """Store the state before a step."""
 
     @abstractmethod
     def read(self, step: int) -> tuple[Tensor, Tensor]:
@@ -57,12 +57,12 @@ class Checkpoints(ABC):
 @final
 @dataclass(frozen=True, eq=False)
 class InMemory(Checkpoints):
-    """States that live as long as the run."""
+    """States in memory, freed with the run."""
 
     _states: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def write(self, step: int, state: Tensor, losses: Tensor) -> None:
-        """Keep the state before a step."""
+        """Store the state before a step."""
         self._states[step] = state, losses
 
     def read(self, step: int) -> tuple[Tensor, Tensor]:
@@ -74,7 +74,7 @@ class InMemory(Checkpoints):
         return step in self._states
 
     def writing(self, steps: Iterable[int]) -> AbstractContextManager[None]:
-        """Return a context without effect: no one else writes to this memory."""
+        """Return an empty context: states in memory need no lock."""
         return nullcontext()
 
 
@@ -94,7 +94,7 @@ class OnDisk(Checkpoints):
     device: torch.device
 
     def write(self, step: int, state: Tensor, losses: Tensor) -> None:
-        """Put the state before a step on disk, whole or not at all."""
+        """Write the state before a step to disk atomically."""
         write_arrays(
             self._path(step),
             self._owner(step),
@@ -124,11 +124,11 @@ class OnDisk(Checkpoints):
         return nullcontext() if all(map(self.has, steps)) else claim(self.root)
 
     def _owner(self, step: int) -> str:
-        """Return what ties a file to its run and to its place in it."""
+        """Return the identity stored in a file: its run and its step."""
         return f"step {step} of the {_KIND} {self.owner}"
 
     def _path(self, step: int) -> Path:
-        """Return where the state before a step lies."""
+        """Return the path of the state before a step."""
         return self.root / "states" / f"{step:08d}.npz"
 
 
@@ -168,7 +168,7 @@ def _refuse_files(root: Path) -> None:
 
 
 def _refuse_other(path: Path, identity: dict[str, str]) -> None:
-    """Raise if the run on disk is not the one that is meant."""
+    """Raise if the run on disk is another run."""
     found = read_manifest(path, _KIND)
     differing = [name for name in identity if found.get(name) != identity[name]]
     if differing:

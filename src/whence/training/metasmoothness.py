@@ -1,4 +1,4 @@
-"""Whether first order can be trusted: how straight the path from a training to one without data."""
+"""Metasmoothness: whether parameters change linearly as examples lose weight."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.result import Card, Result
 from whence.training.replay import retrain
@@ -18,7 +19,7 @@ from whence.training.run import Run
 @final
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Metasmoothness(Result):
-    """How far the trained parameters move on in the direction in which they set out.
+    """Agreement of successive parameter changes as examples lose weight.
 
     Attributes:
         values: S of each direction, [m], from −1 to 1.
@@ -38,6 +39,7 @@ class Metasmoothness(Result):
         return Card(title=f"mean {self.mean:.3f} over {len(self.values)} directions")
 
 
+@checked
 def metasmoothness(
     run: Run,
     *,

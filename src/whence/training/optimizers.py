@@ -45,7 +45,7 @@ class Update(ABC):
 
     @abstractmethod
     def forward_(self, state: Sequence[Tensor], gradient: Tensor, rate: float, step: int) -> None:
-        """Turn the s tensors of a state, of any shape, into those after a step, as `forward` does.
+        """Update the s tensors of a state, of any shape, in place, as `forward` does.
 
         In place and in few passes over memory; equal up to rounding.
         """
@@ -98,7 +98,7 @@ class SGD(Update):
         return torch.stack([params.sub(direction, alpha=rate), after])
 
     def forward_(self, state: Sequence[Tensor], gradient: Tensor, rate: float, step: int) -> None:
-        """Turn the state into that after a step."""
+        """Update the state in place."""
         params, momentum = state
         decayed = gradient.add(params, alpha=self.weight_decay) if self.nesterov else gradient
         # One pass, where mul_ and add_ would take two.
@@ -169,7 +169,7 @@ class Adam(Update):
         return torch.stack([params, first, second])
 
     def forward_(self, state: Sequence[Tensor], gradient: Tensor, rate: float, step: int) -> None:
-        """Turn the state into that after a step."""
+        """Update the state in place."""
         params, first, second = state
         decayed = self._decayed(params, gradient)
         first.lerp_(decayed, 1 - self.betas[0])

@@ -44,7 +44,7 @@ _AHEAD = 256  # batches that are sorted at a time
 @final
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Program:
-    """What the steps of a training differentiate.
+    """The loss of a training step as a function of θ and w, with its derivatives.
 
     Attributes:
         module: The user's module as a function of its trainable parameters, in the dtype of the
@@ -73,12 +73,12 @@ class Program:
         object.__setattr__(self, "_pullback", Traced(self._plain_pullback))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle what it was made of: the transformed functions cannot be."""
+        """Return the constructor arguments: transformed functions cannot be pickled."""
         given = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
         return partial(Program, **given), ()
 
     def identity(self) -> dict[str, str]:
-        """Return what decides a training besides weights and recipe, by name, as digests."""
+        """Return digests of architecture, starting point, data and loss, by name."""
         module, inputs = self.module, self.train.inputs
         held = dict(module.model.named_parameters())
         fixed = [value for name, value in held.items() if name not in module.shapes]
@@ -148,7 +148,7 @@ class Program:
     def pullback(
         self, params: Tensor, batch: Tensor, weights: Tensor, cotangents: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return what g = ∇L(θ, w) passes back to θ and to w.
+        """Return the vector-Jacobian products of g = ∇L(θ, w) in θ and in w.
 
         Args:
             params: θ, [p].
@@ -218,7 +218,7 @@ class Program:
 
 
 def _name(loss: Any) -> str:
-    """Return a name of a loss that holds no address, which changes from process to process."""
+    """Return a name of a loss without memory addresses: the same in every process."""
     inner = getattr(loss, "function", None)
     if inner is not None:
         return f"{type(loss).__name__} of {_name(inner)}"

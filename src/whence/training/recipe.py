@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.training.optimizers import SGD, Adam, Update
 
@@ -22,6 +23,7 @@ _ONLY_ADAM = ("betas", "eps", "eps_root")
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     r"""A deterministic training: the same recipe, data and start give the same parameters.

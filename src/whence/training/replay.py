@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm import tqdm
 
+from whence.checked import checked, floats
 from whence.errors import Diverged, InvalidInput
+from whence.progress import Bar, progress
 from whence.training.optimizers import Update, clip
 from whence.training.program import Program, counted
 from whence.training.recipe import Recipe
@@ -78,7 +78,7 @@ def stack_size(run: Steps) -> int:
     return _STACK
 
 
-def replay_alone(run: Steps, weights: Tensor, bar: tqdm[Any]) -> tuple[Tensor, Tensor]:
+def replay_alone(run: Steps, weights: Tensor, bar: Bar) -> tuple[Tensor, Tensor]:
     """Return θ [1, p] of the training with weights [1, n], and its last loss [1]."""
     program, update, limit = run.program, run.update, run.recipe.clip_norm
     state = update.start(program.parameters())
@@ -97,7 +97,7 @@ def replay_alone(run: Steps, weights: Tensor, bar: tqdm[Any]) -> tuple[Tensor, T
     return state[:1], loss.reshape(1)
 
 
-def replay_stack(run: Steps, weights: Tensor, bar: tqdm[Any]) -> tuple[Tensor, Tensor]:
+def replay_stack(run: Steps, weights: Tensor, bar: Bar) -> tuple[Tensor, Tensor]:
     """Return θ [k, p] of the trainings with weights [k, n], as one stack, and last losses [k]."""
     state = run.update.start(run.program.parameters().expand(len(weights), -1))
     for step, (batch, rate) in enumerate(zip(run.batches, run.rates, strict=True)):
@@ -108,6 +108,7 @@ def replay_stack(run: Steps, weights: Tensor, bar: tqdm[Any]) -> tuple[Tensor, T
     return state[0], losses
 
 
+@checked
 def retrain(run: Steps, weights: Tensor, *, together: int | None = None) -> Tensor:
     """Repeat a run with other example weights, several trainings at once.
 
@@ -141,9 +142,9 @@ def retrain(run: Steps, weights: Tensor, *, together: int | None = None) -> Tens
         tensor([[1.5000],
                 [2.0000]])
     """
-    weights = torch.as_tensor(weights).to(run.program.parameters())
+    weights = torch.from_numpy(floats("weights", weights, "k, n")).to(run.program.parameters())
     n = len(run.program.train)
-    if weights.ndim != 2 or weights.shape[1] != n or not bool(torch.isfinite(weights).all()):
+    if weights.shape[1] != n:
         raise InvalidInput(
             f"Expected finite weights of shape [k, {n}], a training per row. "
             f"Got shape {list(weights.shape)}."
@@ -152,7 +153,7 @@ def retrain(run: Steps, weights: Tensor, *, together: int | None = None) -> Tens
     if together < 1:
         raise InvalidInput(f"Expected together >= 1. Got {together}.")
     done = [run.program.parameters().new_empty(0, len(run.program.parameters()))]
-    with tqdm(total=len(weights) * run.steps, desc="retraining", disable=None) as bar:
+    with progress(total=len(weights) * run.steps, desc="retraining") as bar:
         for chunk in torch.split(weights, together):
             replay = replay_alone if together == 1 else replay_stack
             params, losses = replay(run, chunk, bar)
@@ -162,7 +163,7 @@ def retrain(run: Steps, weights: Tensor, *, together: int | None = None) -> Tens
 
 
 def refuse_nonfinite(params: Tensor, losses: Tensor) -> None:
-    """Raise `Diverged` if a training left the finite numbers.
+    """Raise `Diverged` if parameters or losses of a training are not finite.
 
     Args:
         params: θ after the last step, any shape.

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from whence.errors import InvalidInput, NotDeterministic
+from whence.checked import checked
+from whence.checked import weights as checked_weights
+from whence.errors import NotDeterministic
 from whence.network.examples import ModuleExamples
 from whence.network.objective import ModuleObjective
 from whence.network.rules import module_objective
@@ -29,6 +30,7 @@ from whence.network.transformers import Logits
 from whence.objective.losses import Loss
 from whence.objective.measures import OutputFunction
 from whence.objective.trained import Data, Examples, Trained
+from whence.progress import progress
 from whence.result import Card, Result
 from whence.storage import digest
 from whence.training.checkpoints import Checkpoints, InMemory, open_directory
@@ -70,7 +72,7 @@ class Run(Result, Steps, Trained):
     notes: tuple[str, ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is pickled: the batches by themselves, which are views of whole epochs."""
+        """Return the state for pickling; batches are copied, being views of whole epochs."""
         fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
         return {**fields, "batches": tuple(batch.clone() for batch in self.batches)}
 
@@ -81,17 +83,17 @@ class Run(Result, Steps, Trained):
         return Card(title=f"{title}{len(self.losses):,} steps", facts=loss)
 
     @property
-    def train(self) -> ModuleExamples:  # type: ignore[override]
+    def train(self) -> ModuleExamples:
         """The training examples."""
         return self.program.train
 
     @property
-    def loss(self) -> Loss:  # type: ignore[override]
+    def loss(self) -> Loss:
         """The loss ℓ of one example."""
         return self.program.loss
 
     @property
-    def trained_loss(self) -> Loss:  # type: ignore[override]
+    def trained_loss(self) -> Loss:
         """The loss ℓ as it was minimized: the same."""
         return self.program.loss
 
@@ -154,7 +156,7 @@ class Run(Result, Steps, Trained):
         return stack_size(self)
 
     def identity(self) -> tuple[Tensor | str, ...]:
-        """Return what decides the training besides data and weights."""
+        """Return the settings that determine the training besides data and weights."""
         known = _identity(self.program, self.recipe, self.rates, self.weights)
         return tuple(known.values())
 
@@ -182,7 +184,7 @@ class Run(Result, Steps, Trained):
         return module.model if isinstance(module, Logits) else module
 
     def segments(self) -> list[tuple[int, int]]:
-        """Return the stretches (start, stop) between stored states, in order."""
+        """Return the segments (start, stop) between stored states, in order."""
         starts = range(0, self.steps, self.interval)
         return [(start, min(start + self.interval, self.steps)) for start in starts]
 
@@ -227,6 +229,7 @@ class _Repeated:
         return objective.reweighted(weights).at(retrain(self.steps, weights[None], together=1)[0])
 
 
+@checked
 def train(
     model: nn.Module,
     loss: Loss | OutputFunction,
@@ -326,7 +329,7 @@ def _complete(run: Run, initial: Tensor) -> tuple[Tensor, Tensor]:
     stored = [0, *(stop for _, stop in run.segments())]
     with (
         run.checkpoints.writing(stored),
-        tqdm(total=run.steps, desc="training", disable=None) as bar,
+        progress(total=run.steps, desc="training") as bar,
     ):
         if not run.checkpoints.has(0):
             run.checkpoints.write(0, initial, initial.new_empty(0))
@@ -367,13 +370,7 @@ def _check_weights(weights: Tensor | None, n: int, program: Program) -> Tensor:
     like = program.parameters()
     if weights is None:
         return like.new_ones(n)
-    checked = torch.as_tensor(weights).detach().to(like)
-    if checked.shape != (n,) or not bool(((checked >= 0) & torch.isfinite(checked)).all()):
-        raise InvalidInput(
-            f"Expected {n} finite weights >= 0, one per training example. "
-            f"Got shape {list(checked.shape)}, smallest {float(checked.min()):g}."
-        )
-    return checked
+    return torch.from_numpy(checked_weights("weights", weights, n)).to(like)
 
 
 def _notes(program: Program, recipe: Recipe) -> tuple[str, ...]:
@@ -387,7 +384,7 @@ def _notes(program: Program, recipe: Recipe) -> tuple[str, ...]:
 def _identity(
     program: Program, recipe: Recipe, rates: tuple[float, ...], weights: Tensor
 ) -> dict[str, str]:
-    """Return what decides the run, by name."""
+    """Return the settings that determine the run, by name."""
     schedule = digest(torch.tensor(rates, dtype=torch.float64))
     return {
         **program.identity(),

@@ -102,7 +102,7 @@ def read_forest(model: Any, x: Any, y: Any, sample_weight: Any = None) -> Forest
 
 
 def _trees(model: Any, rows: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield each tree with the columns that it sees, as it takes them."""
+    """Yield each tree with the columns that it was fitted on."""
     if isinstance(model, BaseDecisionTree):
         yield model, rows
         return

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from whence.checked import said
 from whence.trees.form import LeafTable
 from whence.trees.leaves import Integers
 
@@ -48,7 +49,8 @@ class Forest:
 
     def leaves_of(self, rows: Any) -> Integers:
         """Return the leaves of new rows, [t, b]."""
-        return self.table.compact(self.route(rows))[:, 0]
+        with said("rows that the trees can read"):
+            return self.table.compact(self.route(rows))[:, 0]
 
     def among(self, rows: NDArray[np.bool_], leaves: Integers, targets: Floats) -> Forest:
         """Return the same trees with more rows among theirs, in no bag.

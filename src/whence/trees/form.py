@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from whence.checked import said
 from whence.errors import UnsupportedModel
 from whence.objective.losses import Loss
 from whence.trees.leaves import Integers, LeafRule, Round
@@ -163,7 +164,8 @@ class BoostedTrees:
 
     def leaves_of(self, rows: Any) -> Integers:
         """Return the leaves of new rows, [t, c, b]."""
-        return self.table.compact(self.route(rows))
+        with said("rows that the trees can read"):
+            return self.table.compact(self.route(rows))
 
     def reweighted(self, weights: Floats) -> BoostedTrees:
         """Return the same trees under other weights [n]: a refit of the leaf values alone."""

@@ -63,7 +63,7 @@ def boostin(
 def leaf_kernel(
     trees: BoostedTrees,
     leaves: Integers,
-    gradients: Floats,
+    gradient: Callable[[Floats], Floats],
     *,
     rows: NDArray[np.intp] | None = None,
 ) -> Floats:
@@ -75,7 +75,7 @@ def leaf_kernel(
     Args:
         trees: The trees and their rows.
         leaves: The leaves of the queries, [t, c, q].
-        gradients: ∂M/∂F at the final outputs of each query, [q, c].
+        gradient: Returns ∂M/∂F of the queries at outputs [q, c], [q, c].
         rows: The training rows that are asked for; all if `None`.
 
     Returns:
@@ -93,12 +93,13 @@ def leaf_kernel(
         >>> from whence.trees.reading import read_boosting
         >>> X, y = load_diabetes(return_X_y=True)
         >>> trees = read_boosting(HistGradientBoostingRegressor(max_iter=10).fit(X, y), X, y)
-        >>> leaf_kernel(trees, trees.leaves[:, :, :3], np.ones((3, 1))).shape
+        >>> leaf_kernel(trees, trees.leaves[:, :, :3], np.ones_like).shape
         (3, 442)
     """
     final = trees.replay.outputs
     walk = (trees.round(t, final) for t in range(len(leaves) - 1, -1, -1))
-    return _shared(trees, walk, leaves, [gradients] * len(leaves), rows)
+    gradients = [gradient(trees.replay.predict(leaves))] * len(leaves)
+    return _shared(trees, walk, leaves, gradients, rows)
 
 
 def _shared(

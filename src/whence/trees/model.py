@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked import said
 from whence.objective.loss import Loss
 from whence.objective.trained import Data, Examples, Trained
-from whence.preprocessing.rows import take
+from whence.rows import take
 from whence.trees.forest import Forest
 from whence.trees.form import BoostedTrees
 
@@ -77,7 +78,7 @@ class TreeModel(Trained):
     jumps: bool = True
 
     @property
-    def trained_loss(self) -> Loss:  # type: ignore[override]
+    def trained_loss(self) -> Loss:
         """The same loss."""
         return self.loss
 
@@ -98,14 +99,13 @@ class TreeModel(Trained):
         chosen = self.weights if weights is None else weights
         return self.fit(chosen.double().numpy())
 
-    def refit_edited(self, index: int, new: TreeExamples) -> TreeModel:
-        """Return the model that the estimator's own fit gives with a training row replaced.
-
-        Args:
-            index: Position of the row that goes.
-            new: The row that comes, one, with the same weight.
-        """
-        return self.fit_edited(index, new, self.weights.double().numpy())
+    def refit_edited(self, where: NDArray[np.intp], new: Examples) -> TreeModel:
+        """Return the model that the estimator's own fit gives with training rows replaced."""
+        changed = self
+        for place, index in enumerate(where.tolist()):
+            row = changed.encode(new.subset(np.array([place])))
+            changed = changed.fit_edited(index, row, changed.weights.double().numpy())
+        return changed
 
 
 @final
@@ -121,7 +121,8 @@ class BoostedModel(TreeModel):
 
     def outputs(self, examples: Examples) -> Tensor:
         """Return the raw predictions, [b, c]."""
-        return torch.from_numpy(self.trees.predict(examples.inputs))
+        with said("rows that the trees can read"):
+            return torch.from_numpy(self.trees.predict(examples.inputs))
 
 
 @final
@@ -139,7 +140,8 @@ class ForestModel(TreeModel):
 
     def outputs(self, examples: Examples) -> Tensor:
         """Return the log odds or the means, [b, c]."""
-        return self.scores(torch.from_numpy(self.forest.predict(examples.inputs)))
+        with said("rows that the trees can read"):
+            return self.scores(torch.from_numpy(self.forest.predict(examples.inputs)))
 
     def scores(self, shares: Tensor) -> Tensor:
         """Return the outputs for class shares [..., c], or for means [..., 1].

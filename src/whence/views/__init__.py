@@ -1,1 +1,1 @@
-"""From results to what pages show."""
+"""Conversion of results to the records that pages show."""

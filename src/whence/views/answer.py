@@ -1,4 +1,4 @@
-"""What the model says of a query, in words and as shares of the classes."""
+"""The prediction of a query, in words and as probabilities of the classes."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import date
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ def batch_page(
     columns = NONE
     if image_shape is None and is_table(queries.inputs):
         columns = columns_of([queries.inputs, shown.inputs])
-    options: dict[str, Any] = {"image_shape": image_shape, "decode": decode, "columns": columns}
+    item = partial(item_of, trained, image_shape=image_shape, decode=decode, columns=columns)
 
     def effects(query: int, side: int) -> tuple[Effect, ...]:
         quantity, value = quantities[query], values[query]
@@ -97,14 +98,12 @@ def batch_page(
 
     rows = tuple(
         QueryRow(
-            query=item_of(
-                trained,
+            query=item(
                 queries,
                 q,
                 title=f"Query {name}",
                 labeled=labeled,
                 predicted=names[class_of(outputs[q])] if names else None,
-                **options,
             ),
             value=quantities[q].read(values[q]),
             text=quantities[q].text(quantities[q].read(values[q]), quantities[q].least),
@@ -130,8 +129,7 @@ def batch_page(
         headings=_headings(first, names, labeled),
         columns=columns.names,
         examples=tuple(
-            item_of(trained, shown, i, title=f"Training example {name}", **options)
-            for i, name in enumerate(shown.ids)
+            item(shown, i, title=f"Training example {name}") for i, name in enumerate(shown.ids)
         ),
         carriers=_carriers(rows),
         rows=rows,

@@ -9,8 +9,9 @@ from typing import Any, final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import sparse
 from torch import Tensor
+
+from whence.rows import column_names, is_sparse, take
 
 Floats = NDArray[np.float64]
 
@@ -46,16 +47,6 @@ class Columns:
 
 
 NONE = Columns(names=(), order=np.arange(0))
-
-
-def is_sparse(inputs: Any) -> bool:
-    """Return whether inputs are a SciPy sparse matrix or array.
-
-    Args:
-        inputs: A user's inputs.
-    """
-    found: bool = sparse.issparse(inputs)
-    return found
 
 
 def is_table(inputs: Any) -> bool:
@@ -105,8 +96,8 @@ def column_name(inputs: Any, position: int) -> str:
         inputs: Rows of a table.
         position: Of the column.
     """
-    named = isinstance(inputs, pd.DataFrame)
-    return str(inputs.columns[position]) if named else f"column {position}"
+    names = column_names(inputs)
+    return f"column {position}" if names is None else str(names[position])
 
 
 def spreads(inputs: Any) -> Floats:
@@ -121,7 +112,7 @@ def spreads(inputs: Any) -> Floats:
     """
     n = inputs.shape[0]
     where = np.unique(np.linspace(0, n - 1, min(n, _SPREAD_ROWS)).round().astype(np.intp))
-    some = inputs.iloc[where] if isinstance(inputs, pd.DataFrame) else inputs[where]
+    some = take(inputs, where)
     if is_sparse(some):
         return _sparse_spreads(some)
     columns = (column_values(some, j) for j in range(some.shape[1]))

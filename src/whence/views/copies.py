@@ -1,4 +1,4 @@
-"""Examples that occur more than once, and cells that are missing: what a reader should notice."""
+"""Notices about duplicate examples and missing cells."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_leaves
 
 from whence.objective.trained import Examples, Trained
 from whence.pages import Status
-from whence.views.columns import column_name, is_sparse, is_table
+from whence.rows import is_sparse
+from whence.views.columns import column_name, is_table
 from whence.views.sequences import is_sequence
 
 _NAMED = 5  # names that a sentence lists
@@ -72,7 +73,7 @@ def duplicate_statuses(
                 words="The model has seen its label.",
             )
         )
-    examples, seen = train.subset(shown), set[int]()
+    examples, seen, twice = train.subset(shown), set[int](), list[tuple[Any, list[Any]]]()
     for index, position in enumerate(shown.tolist()):
         if position in seen:
             continue
@@ -80,14 +81,14 @@ def duplicate_statuses(
         seen.update(copies.tolist())
         if len(copies) > 1:
             others = [name for name in train.ids[copies].tolist() if name != train.ids[position]]
-            found.append(
-                Status(
-                    level="caution",
-                    title=f"Copies of {train.ids[position]} are in the training data: "
-                    f"{_listed(others or train.ids[copies].tolist())}.",
-                    words="One alone does little while the others stay: remove them together.",
-                )
-            )
+            twice.append((train.ids[position], others or train.ids[copies].tolist()))
+    if twice:
+        words = "One alone does little while the others stay: remove them together."
+        title = f"Copies of {twice[0][0]} are in the training data: {_listed(twice[0][1])}."
+        if len(twice) > 1:
+            each = _listed([f"{name} ({_listed(others)})" for name, others in twice])
+            title = f"Some of these have copies in the training data: {each}."
+        found.append(Status(level="caution", title=title, words=words))
     return tuple(found)
 
 

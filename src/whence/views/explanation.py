@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from whence.evaluation.agreement import Agreement, agreement
+from whence.evaluation.agreement import Agreement
+from whence.evaluation.correlation import pearson, slope
 from whence.methods.influence import Influence
 from whence.methods.method import Attribution, Method
 from whence.methods.model_quality import ModelQuality
@@ -267,21 +268,16 @@ def _items(
         columns = columns_of([query.inputs, shown.inputs], importance)
         if importance is None:
             attributions = [None] * len(where)
-    options: dict[str, Any] = {
-        "image_shape": display.image_shape,
-        "columns": columns,
-        "decode": display.decode,
-    }
-    shown_query = item_of(trained, query, 0, title="The query", labeled=parts.labeled, **options)
+    item = partial(
+        item_of,
+        trained,
+        image_shape=display.image_shape,
+        columns=columns,
+        decode=display.decode,
+    )
+    shown_query = item(query, 0, title="The query", labeled=parts.labeled)
     items = [
-        item_of(
-            trained,
-            shown,
-            index,
-            title=f"Training example {name}",
-            attribution=attributions[index],
-            **options,
-        )
+        item(shown, index, title=f"Training example {name}", attribution=attributions[index])
         for index, name in enumerate(shown.ids)
     ]
     if display.texts is not None:
@@ -303,16 +299,18 @@ def _input_attributions(parts: Explained, where: NDArray[np.intp]) -> Sequence[F
     if pieces_of(trained.train, 0, None):
         if not is_sequence(trained) or not isinstance(parts.method, Influence):
             return nothing  # tokens are discrete, and one answer has no parts
-        options = {"solver": parts.method.solver, "damping": parts.method.damping}
-        return parts_of(trained, query, where, measure=parts.measure, **options)  # type: ignore[arg-type]
+        solver, damping = parts.method.solver, parts.method.damping
+        return parts_of(
+            trained, query, where, measure=parts.measure, solver=solver, damping=damping
+        )
     if images_of(query) is None and not is_table(query.inputs):
         return nothing
     quantity = measure_of(trained.loss, parts.measure)
     found = as_array(parts.attribution.input_gradient(query, quantity, where))
     # The slope of the quantity in the measure, so that both have one sign and one unit.
     step = 1e-6 * max(1.0, abs(parts.value))
-    slope = (parts.quantity.read(parts.value + step) - parts.quantity.read(parts.value)) / step
-    found = found * slope
+    rise = parts.quantity.read(parts.value + step) - parts.quantity.read(parts.value)
+    found = found * (rise / step)
     if images_of(query) is None and found.shape[1:] == (query.inputs.shape[1],):
         found = found * spreads(trained.train.inputs)
     return list(found)
@@ -331,13 +329,13 @@ def _scatter(parts: Explained, verification: Agreement) -> Scatter:
         return np.array([quantity.read(parts.value + each) - value for each in of.tolist()])
 
     predicted, actual = changes(verification.predicted[0]), changes(verification.actual[0])
-    compared = agreement(predicted[None], actual[None], verification.ids, verification.positions)
+    columns = predicted[:, None], actual[:, None]
     return Scatter(
         predicted=predicted,
         actual=actual,
         names=tuple(verification.ids.tolist()),
-        r=compared.pearson,
-        slope=compared.slope,
+        r=float(pearson(*columns)[0]),
+        slope=float(slope(*columns)[0]),
         unit="points" if quantity.percent else "",
     )
 

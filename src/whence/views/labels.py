@@ -12,8 +12,9 @@ from torch import Tensor
 
 from whence.methods.model_quality import ModelQuality
 from whence.methods.prediction import Floats
+from whence.methods.wrong_labels import WrongLabels
 from whence.objective.trained import Trained
-from whence.pages import RankedPage, RankedRow
+from whence.pages import Fact, RankedPage, RankedRow
 from whence.pages.words import decimals_of, number
 from whence.scores import Diagnostics
 from whence.views.answer import class_names, label_of
@@ -39,6 +40,7 @@ def label_errors_page(
     suggested: Tensor,
     gain: Floats | None,
     diagnostics: Diagnostics,
+    wrong: WrongLabels | None,
     quality: ModelQuality | None,
     image_shape: tuple[int, ...] | None,
     texts: Sequence[str] | None,
@@ -58,6 +60,7 @@ def label_errors_page(
         suggested: Labels suggested for the first k of the ranking, encoded, [k].
         gain: What correcting these is expected to bring, [k], or `None`.
         diagnostics: How the numbers were computed.
+        wrong: How many labels are wrong, an estimate, or `None`.
         quality: How good the model is on what it has not seen, or `None`.
         image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
         texts: The training examples as texts, [n], or `None`.
@@ -93,6 +96,7 @@ def label_errors_page(
                 item=item,
                 score=value,
                 text=number(value, decimals),
+                name=str(shown.ids[row]),
                 loss=None if losses is None else float(losses[position]),
                 gain=float(gain[row]) if known and gain is not None else None,
             )
@@ -108,6 +112,8 @@ def label_errors_page(
         unit="nats",
         columns=columns.names,
         rows=tuple(rows),
+        facts=_facts(wrong, len(rows)),
+        decisions=True,
         statuses=(*statuses_of(diagnostics), quality_of(quality, names, 0)),
         method=f"Ranked by {ranked_by}; suggested labels by one Newton step without the example; "
         "gains to first order.",
@@ -115,4 +121,33 @@ def label_errors_page(
         n=len(trained.train),
         about=about,
         created=date.today().isoformat(),
+    )
+
+
+def wrong_in_words(wrong: WrongLabels) -> str:
+    """Return how many labels look wrong, with the error of the estimate, in a sentence.
+
+    Args:
+        wrong: The estimate.
+    """
+    return (
+        f"About {wrong.count:,.0f} of {wrong.n:,} labels look wrong, give or take "
+        f"{max(wrong.error, 1):,.0f}; rows between two classes count too."
+    )
+
+
+def _facts(wrong: WrongLabels | None, shown: int) -> tuple[Fact, ...]:
+    """Return how many rows deserve a look."""
+    if wrong is None:
+        return ()
+    words = (
+        f"of {wrong.n:,} labels look wrong to the model when it has not seen them, give or take "
+        f"{max(wrong.error, 1):,.0f}. Rows that lie between two classes count too."
+    )
+    check = max(1, round(wrong.count + wrong.error))
+    more = "" if check <= shown else f"; {shown:,} are shown here"
+    look = f"from the top are worth a look{more}. Stop where the labels begin to be right."
+    return (
+        Fact(figure=f"About {wrong.count:,.0f}", words=words),
+        Fact(figure=f"{check:,} rows", words=look),
     )

@@ -1,4 +1,4 @@
-"""How far to trust a result, in a reader's words: green only for what was measured."""
+"""Statuses: how far to trust a result, green only for what was measured."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from whence.methods.model_quality import ModelQuality
 from whence.pages import Status
+from whence.pages.item import Level
 from whence.pages.words import number
 from whence.scores import Diagnostics
 
@@ -59,9 +60,9 @@ def quality_of(quality: ModelQuality | None, names: tuple[str, ...], decimals: i
         None: "It is not clearly better than that: read what follows with care.",
         False: "It is worse than that: what follows says little.",
     }[quality.better]
-    level = {True: "good", None: "caution", False: "bad"}[quality.better]
+    levels: dict[bool | None, Level] = {True: "good", None: "caution", False: "bad"}
     return Status(
-        level=level,  # type: ignore[arg-type]
+        level=levels[quality.better],
         title=quality_sentence(quality, names, decimals),
         words=words,
         numbers=f"Measured on {quality.n:,} {quality.how}.",

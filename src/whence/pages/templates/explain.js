@@ -11,24 +11,9 @@
   root.classList.add("scripted"); // without a script all columns are shown
   toggle(at("columns"), "all-columns");
   toggle(at("units"), "second-unit");
-  const quoted = value => /[",\n\r]/.test(value) ? `"${value.replace(/"/g, '""')}"` : value;
-  at("save").addEventListener("click", () => {
-    const text = data.map(row => row.map(quoted).join(",")).join("\r\n") + "\r\n";
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob(["\ufeff" + text], { type: "text/csv" }));
-    link.download = "whence.csv";
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-  });
-  at("copy").addEventListener("click", async () => {
-    const text = data.map(row => row.join("\t")).join("\n");
-    let said = "copied";
-    try { await navigator.clipboard.writeText(text); } catch { said = "The browser does not allow it: save it as CSV."; }
-    at("done").textContent = said;
-  });
+  whence.share(() => data);
   const proof = document.querySelector("details.verified");
   const open = () => { if (location.hash === "#check" && proof) proof.open = true; };
   addEventListener("hashchange", open);
   open();
-  at("tools").hidden = false;
 })();

@@ -58,6 +58,7 @@
         if (column.kind === "effects") return row[c].map(effect => words(data.items[effect[0]])).join("\n");
         return column.kind === "text" ? row[c] : "";
       }).join("\n").toLowerCase());
+      haystacks.set(r, `\n${haystacks.get(r)}\n`);
     }
     return haystacks.get(r);
   };
@@ -65,8 +66,9 @@
   const state = { sort: -1, down: false, page: 0, search: "", filters: new Map(), mistakes: false, open: new Set() };
   let found = [];
 
-  const find = () => {
-    const terms = state.search.toLowerCase().split(/\s+/).filter(Boolean);
+  const find = silent => {
+    // A word, or a whole line between quotation marks.
+    const terms = [...state.search.toLowerCase().matchAll(/"([^"]+)"|[^\s"]+/g)].map(([word, line]) => line ? `\n${line}\n` : word);
     found = [];
     data.rows.forEach((row, r) => {
       for (const [c, value] of state.filters) if (row[c] !== value) return;
@@ -89,7 +91,7 @@
       });
     }
     state.page = 0;
-    draw();
+    if (silent !== true) draw();
   };
 
   const thumbnail = item => {
@@ -179,7 +181,9 @@
   const line = r => {
     const row = data.rows[r];
     const toggle = make("button", { type: "button", className: "open", dir: "auto", textContent: data.items[row[0]].title });
-    const tr = make("tr", {}, make("td", { className: "rank", textContent: thousands(r + 1) }), ...data.columns.map((column, c) => cell(row, c, toggle)));
+    const rank = make("a", { href: `#open=${r + 1}`, textContent: thousands(r + 1) });
+    rank.setAttribute("aria-label", `Link to row ${r + 1}`);
+    const tr = make("tr", {}, make("td", { className: "rank" }, rank), ...data.columns.map((column, c) => cell(row, c, toggle)));
     tr.setAttribute("role", "row");
     tr.firstChild.setAttribute("role", "cell");
     tr.firstChild.dataset.name = "#";
@@ -187,7 +191,7 @@
     const set = open => {
       toggle.setAttribute("aria-expanded", open);
       if (open && !more) {
-        const td = make("td", { colSpan: data.columns.length + 1 }, detail(row));
+        const td = make("td", { colSpan: tr.children.length }, detail(row));
         td.setAttribute("role", "cell");
         more = make("tr", { className: "more" }, td);
         more.setAttribute("role", "row");
@@ -197,13 +201,22 @@
     toggle.addEventListener("click", () => {
       if (state.open.has(r)) state.open.delete(r); else state.open.add(r);
       set(state.open.has(r));
+      remember();
     });
+    rank.addEventListener("click", event => {
+      event.preventDefault();
+      state.open.add(r);
+      set(true);
+      remember();
+    });
+    document.dispatchEvent(new CustomEvent("whence:row", { detail: { tr, r, title: data.items[row[0]].title } }));
     return [tr, () => set(state.open.has(r))];
   };
 
   const draw = () => {
     const size = Number(at("size").value), pages = Math.max(1, Math.ceil(found.length / size));
     state.page = Math.min(state.page, pages - 1);
+    document.dispatchEvent(new CustomEvent("whence:draw"));
     const shown = found.slice(state.page * size, (state.page + 1) * size).map(line);
     body.replaceChildren(...shown.map(([tr]) => tr));
     for (const [, restore] of shown) restore();
@@ -218,6 +231,45 @@
       th.setAttribute("aria-sort", sorted ? (state.down ? "descending" : "ascending") : "none");
     }
     at("sort").value = String(state.sort);
+    remember();
+  };
+
+  // The address of the page says what is shown, so that a link leads to the same rows.
+  const remember = () => {
+    const parts = new URLSearchParams();
+    if (state.search) parts.set("q", state.search);
+    if (state.sort >= 0 || state.down) parts.set("sort", `${state.down ? "-" : ""}${state.sort + 1}`);
+    if (state.mistakes) parts.set("mistakes", "1");
+    for (const [c, value] of state.filters) parts.set(`of ${data.columns[c].name}`, value);
+    if (state.page) parts.set("page", state.page + 1);
+    if (state.open.size) parts.set("open", [...state.open].map(r => r + 1).join(","));
+    const hash = parts.toString();
+    if (!hash && !location.hash.includes("=")) return;
+    try { history.replaceState(null, "", hash ? `#${hash}` : location.pathname + location.search); } catch { /* not allowed here */ }
+  };
+  const recall = () => {
+    if (!location.hash.includes("=")) return;
+    const parts = new URLSearchParams(location.hash.slice(1)), sort = parts.get("sort") || "0";
+    const order = Math.abs(parseInt(sort, 10)) || 0;
+    state.search = at("search").value = parts.get("q") || "";
+    state.sort = Math.min(order, data.columns.length) - 1;
+    state.down = sort.startsWith("-");
+    state.mistakes = parts.has("mistakes") && Boolean(data.differ);
+    if (data.differ) at("differ").checked = state.mistakes;
+    state.filters.clear();
+    data.columns.forEach((column, c) => {
+      const value = parts.get(`of ${column.name}`), select = selects.get(c);
+      if (select) select.value = String(value === null ? "" : values.get(c).indexOf(value));
+      if (value !== null && select) state.filters.set(c, value);
+    });
+    state.open = new Set((parts.get("open") || "").split(",").map(r => parseInt(r, 10) - 1).filter(r => data.rows[r]));
+    const page = parseInt(parts.get("page") || "1", 10) - 1, first = [...state.open][0];
+    find(true);
+    const size = Number(at("size").value), there = found.indexOf(first);
+    state.page = parts.has("page") || there < 0 ? Math.max(0, page) : Math.floor(there / size);
+    draw();
+    at("rows").scrollIntoView();
+    body.querySelector("tr.more")?.previousElementSibling.scrollIntoView({ block: "start" });
   };
 
   const sortBy = c => {
@@ -239,20 +291,24 @@
     head.append(th);
     at("sort").append(make("option", { value: String(c), textContent: c < 0 ? "original order" : name }));
   });
+  document.dispatchEvent(new CustomEvent("whence:head", { detail: head }));
   document.querySelector("table.rows thead").append(head);
   at("sort").addEventListener("change", event => { state.sort = NaN; sortBy(Number(event.target.value)); });
   at("turn").addEventListener("click", () => { state.down = !state.down; find(); });
 
+  const selects = new Map(), values = new Map();
   data.columns.forEach((column, c) => {
     if (!column.filter) return;
-    const values = [...new Set(data.rows.map(row => row[c]).filter(value => value !== null))].sort(collator.compare);
-    if (values.length < 2 || values.length > 1000) return;
+    const choices = [...new Set(data.rows.map(row => row[c]).filter(value => value !== null))].sort(collator.compare);
+    if (choices.length < 2 || choices.length > 1000) return;
     const select = make("select", {}, make("option", { value: "", textContent: "all" }),
-      ...values.map((value, v) => make("option", { value: String(v), textContent: value.slice(0, 60) })));
+      ...choices.map((value, v) => make("option", { value: String(v), textContent: value.slice(0, 60) })));
     select.addEventListener("change", () => {
-      if (select.value === "") state.filters.delete(c); else state.filters.set(c, values[Number(select.value)]);
+      if (select.value === "") state.filters.delete(c); else state.filters.set(c, choices[Number(select.value)]);
       find();
     });
+    selects.set(c, select);
+    values.set(c, choices);
     at("filters").append(make("label", {}, `${column.name} `, select));
   });
   if (data.differ) {
@@ -272,6 +328,24 @@
   at("previous").addEventListener("click", go(page => page - 1));
   at("next").addEventListener("click", go(page => page + 1));
   at("last").addEventListener("click", go(() => Infinity));
+  const textOf = (row, c) => {
+    const cell = row[c];
+    switch (data.columns[c].kind) {
+      case "item": return data.items[cell].title;
+      case "effects": return cell.map(([example, , text]) => `${data.items[example].title}${text ? ` (${text})` : ""}`).join("; ");
+      case "number": return Array.isArray(cell) ? cell[1] : cell === null ? "" : number(cell);
+      default: return cell ?? "";
+    }
+  };
+  whence.share(() => [
+    [...data.columns.map(column => column.name), ...data.names, "text"],
+    ...found.map(r => {
+      const item = data.items[data.rows[r][0]];
+      return [...data.columns.map((column, c) => textOf(data.rows[r], c)), ...(item.cells || data.names.map(() => "")), item.text ?? ""];
+    }),
+  ]);
   at("table").hidden = false;
   find();
+  addEventListener("hashchange", recall);
+  recall();
 })();

@@ -1,0 +1,304 @@
+"""Fitted models of statsmodels as the objectives they minimized: least squares and likelihoods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from whence.adapters.anything import anything
+from whence.adapters.estimators import Problem
+from whence.adapters.fitted import Fitted
+from whence.adapters.statistics import objective_of
+from whence.adapters.weights import Weights
+from whence.errors import UnsupportedModel
+from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError, Tweedie
+from whence.objective.trained import Trained
+from whence.workers import Backend
+
+Floats = NDArray[np.float64]
+
+_HELD = ("missing_idx", "formula", "model_spec", "design_info", "offset", "exposure")
+
+
+def from_statsmodels(results: Any, *, workers: int = 1, backend: Backend = "process") -> Trained:
+    r"""Return a fitted model of statsmodels, with the data it holds, as a model that methods score.
+
+    OLS, WLS, Logit, MNLogit, Poisson and GLM (normal, binomial, Poisson, gamma and Tweedie families
+    with their usual links) are the objective that they minimized,
+
+        R(θ) = (1/n) Σ wᵢ ℓ(xᵢᵀθ, yᵢ),
+
+    without a penalty, with the weights of WLS, or the frequency and variance weights of GLM. Any
+    other model with `predict`, such as QuantReg, RLM or Probit, is known by its predictions and
+    fitted again by statsmodels.
+
+    Queries are rows of the design matrix, the constant included if there is one; frames with the
+    columns of the formula where the model was made of one.
+
+    Args:
+        results: What `fit()` returned.
+        workers: Processes that fit it again at a time, where it is known by its predictions alone.
+        backend: "process" for this machine, "ray" for tasks of a Ray cluster.
+
+    Returns:
+        The model: an `Objective` for those named first.
+
+    Raises:
+        UnsupportedModel: If these are no results of a model with `predict`, or the fit had a
+            penalty, an offset, or targets that are shares.
+
+    Cost:
+        None.
+
+    References:
+        McCullagh & Nelder (1989), section 2.5: the fit by weighted least squares.
+
+    Examples:
+        >>> import statsmodels.api as sm, whence
+        >>> data = sm.datasets.anes96.load_pandas()
+        >>> X = sm.add_constant(data.exog[["age", "educ"]])
+        >>> objective = whence.from_statsmodels(sm.Logit(data.data["vote"], X).fit(disp=0))
+        >>> whence.influence(objective, (X[:2], data.data["vote"][:2])).values.shape
+        (2, 944)
+    """
+    model = getattr(results, "model", None)
+    if model is None or not hasattr(results, "params") or not hasattr(model, "exog"):
+        raise UnsupportedModel(
+            "Expected what the fit() of a model of statsmodels returned, with its data. Got "
+            f"{type(results).__name__}. Pass the results, as in whence.from_statsmodels("
+            "sm.OLS(y, X).fit())."
+        )
+    _check(results, model)
+    design = _design(results, model)
+    read = _READERS.get(type(model).__name__)
+    read_as = None if read is None else read(results, model)
+    if read_as is None:
+        note = f"{type(model).__name__} is known by its predictions alone."
+        again = _again(results, model, design)
+        return anything(*again, workers=workers, backend=backend, notes=(note,))
+    return objective_of(_fitted(model, design, read_as).noted())
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Read:
+    """What a model minimized.
+
+    Args:
+        loss: ℓ.
+        coef: W, [c, d].
+        weights: wᵢ, [n].
+        classes: The classes; `None` for a regression.
+        labels: yᵢ, [n].
+    """
+
+    loss: Loss
+    coef: Floats
+    weights: Floats
+    labels: NDArray[Any]
+    classes: NDArray[Any] | None = None
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Design:
+    """The rows as a user has them, and the way to the design matrix.
+
+    Args:
+        rows: A frame for a formula, else the design matrix, as a frame where it was one.
+        transform: From frames to the design matrix, or `None`.
+    """
+
+    rows: Any
+    transform: Pipeline | None
+
+
+def _check(results: Any, model: Any) -> None:
+    """Raise of fits that have no treatment."""
+    name = type(model).__name__
+    if "Regularized" in type(getattr(results, "_results", results)).__name__:
+        raise UnsupportedModel(
+            f"Expected a {name} without a penalty. Got fit_regularized. Fit scikit-learn's Lasso, "
+            "Ridge or LogisticRegression, and use whence.from_sklearn."
+        )
+    for option in ("offset", "exposure"):
+        values = getattr(model, option, None)
+        if values is not None and np.any(values):
+            raise UnsupportedModel(
+                f"Expected a {name} without {option}. Got one. Model the rate instead: divide the "
+                "targets by the exposure, and give it as var_weights of GLM."
+            )
+
+
+def _design(results: Any, model: Any) -> _Design:
+    """Return the rows of a model."""
+    labels = model.data.row_labels
+    if getattr(model, "formula", None) is None:
+        rows = pd.DataFrame(model.exog, columns=list(model.exog_names), index=labels)
+        return _Design(
+            rows=rows if isinstance(model.data.orig_exog, pd.DataFrame) else model.exog,
+            transform=None,
+        )
+    frame = model.data.frame
+    frame = frame.loc[labels] if labels is not None and len(labels) != len(frame) else frame
+
+    def columns(rows: Any) -> Floats:
+        try:
+            matrix, _ = results._transform_predict_exog(rows, transform=True)
+        except Exception as error:  # whatever the formula's own library raises
+            raise ValueError(f"the formula cannot read the rows: {error}") from error
+        return np.asarray(matrix, dtype=np.float64)
+
+    step = FunctionTransformer(columns, validate=False).fit(frame)
+    step.feature_names_in_ = np.asarray(frame.columns, dtype=object)
+    return _Design(rows=frame, transform=Pipeline([("formula", step)]))
+
+
+def _fitted(model: Any, design: _Design, read: _Read) -> Fitted:
+    """Return a model as linear models are held."""
+    n = len(read.labels)
+    frame = isinstance(design.rows, pd.DataFrame)
+    at = None if read.classes is None else np.searchsorted(read.classes, read.labels)
+    return Fitted(
+        final=model,
+        transform=design.transform,
+        problem=Problem(loss=read.loss, l2=0.0, coef=read.coef, intercept=None),
+        rows=design.rows,
+        ids=design.rows.index.to_numpy() if frame else np.arange(n),
+        labels=read.labels,
+        classes=read.classes,
+        matrix=np.asarray(model.exog, dtype=np.float64),
+        weights=Weights(
+            sample=torch.from_numpy(read.weights),
+            labels=None if at is None else torch.from_numpy(at),
+        ),
+        kept=np.ones(n, dtype=bool),
+        weighted=False,
+        crossed=True,
+        width=design.rows.shape[1],
+        names=tuple(design.rows.columns) if frame else None,
+        temperature=0.001,
+    )
+
+
+def _numbers(results: Any, model: Any, loss: Loss, weights: Any = None) -> _Read:
+    """Return a regression on numbers."""
+    labels = np.asarray(model.endog, dtype=np.float64)
+    given = np.ones(len(labels)) if weights is None else np.asarray(weights, dtype=np.float64)
+    coef = np.asarray(results.params, dtype=np.float64).reshape(1, -1)
+    return _Read(
+        loss=loss, coef=coef, weights=np.broadcast_to(given, len(labels)).copy(), labels=labels
+    )
+
+
+def _least_squares(results: Any, model: Any) -> _Read:
+    """Σ wᵢ (f − y)²."""
+    return _numbers(results, model, SquaredError(), getattr(model, "weights", None))
+
+
+def _two_classes(results: Any, model: Any, weights: Any = None) -> _Read:
+    """The logistic likelihood of 0 and 1."""
+    read = _numbers(results, model, Logistic(), weights)
+    if not np.isin(model.endog, (0, 1)).all():
+        raise UnsupportedModel(
+            f"Expected targets of 0 and 1 in {type(model).__name__}. Got shares. Give each success "
+            "and failure a row of its own, with freq_weights."
+        )
+    return replace(read, classes=np.array([0, 1]), labels=read.labels.astype(int))
+
+
+def _several_classes(results: Any, model: Any) -> _Read:
+    """The multinomial likelihood; the first class has coefficients of 0."""
+    free = np.asarray(results.params, dtype=np.float64).T
+    codes = np.asarray(model.endog).astype(int)
+    names = np.unique(np.asarray(model.data.orig_endog).ravel())
+    if len(names) != len(free) + 1:
+        names = np.arange(len(free) + 1)
+    return _Read(
+        loss=CrossEntropy(),
+        coef=np.vstack([np.zeros((1, free.shape[1])), free]),
+        weights=np.ones(len(codes)),
+        labels=names[codes],
+        classes=names,
+    )
+
+
+def _counts(results: Any, model: Any) -> _Read:
+    """The Poisson likelihood with a logarithmic link."""
+    return _numbers(results, model, Tweedie(power=1.0))
+
+
+def _generalized(results: Any, model: Any) -> _Read | None:
+    """The likelihood of a GLM; `None` where the link has no treatment of its own."""
+    family, link = type(model.family).__name__, type(model.family.link).__name__
+    weights = np.asarray(model.freq_weights) * np.asarray(model.var_weights)
+    if (family, link) == ("Binomial", "Logit"):
+        if not np.all(model.n_trials == 1):
+            weights = None  # shares: refused by their targets
+        return _two_classes(results, model, weights)
+    losses: dict[tuple[str, str], Loss] = {
+        ("Gaussian", "Identity"): SquaredError(),
+        ("Poisson", "Log"): Tweedie(power=1.0),
+        ("Gamma", "Log"): Tweedie(power=2.0),
+        ("InverseGaussian", "Log"): Tweedie(power=3.0),
+        ("Tweedie", "Log"): Tweedie(power=float(getattr(model.family, "var_power", 1.0))),
+    }
+    loss = losses.get((family, link))
+    return None if loss is None else _numbers(results, model, loss, weights)
+
+
+_READERS: dict[str, Callable[[Any, Any], _Read | None]] = {
+    "GLM": _generalized,
+    "Logit": _two_classes,
+    "MNLogit": _several_classes,
+    "OLS": _least_squares,
+    "Poisson": _counts,
+    "WLS": _least_squares,
+}
+
+
+class _Refitted(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """A model of statsmodels with `fit` and `predict`, as scikit-learn has them."""
+
+    def __init__(self, kind: Any, options: Any, fit_options: Any) -> None:
+        """Hold the class of the model, and the options of its constructor and fit."""
+        self.kind, self.options, self.fit_options = kind, options, fit_options
+
+    def fit(self, X: Any, y: Any) -> _Refitted:
+        """Fit the model."""
+        made = self.kind(np.asarray(y), np.asarray(X), **self.options)
+        self.results_ = made.fit(**self.fit_options)
+        return self
+
+    def predict(self, X: Any) -> Floats:
+        """Return predictions, [b]."""
+        return np.asarray(self.results_.predict(np.asarray(X, dtype=np.float64)))
+
+
+def _again(results: Any, model: Any, design: _Design) -> tuple[Any, Any, Any]:
+    """Return a fitted estimator that fits a model again, with its rows and targets."""
+    name = type(model).__name__
+    options = {key: value for key, value in model._get_init_kwds().items() if key not in _HELD}
+    if any(np.ndim(value) for value in options.values()):
+        raise UnsupportedModel(
+            f"Expected a {name} without an array per row in its options. Got one of "
+            f"{', '.join(options)}. Use OLS, WLS or GLM."
+        )
+    level = getattr(results, "q", None) if name == "QuantReg" else None
+    quiet = {"disp": 0} if hasattr(results, "mle_settings") else {}
+    fit_options = quiet if level is None else {"q": level}
+    estimator = _Refitted(type(model), options, fit_options)
+    estimator.results_ = results
+    if design.transform is None:
+        return estimator, design.rows, np.asarray(model.endog)
+    steps = [*design.transform.steps, ("model", estimator)]
+    return Pipeline(steps), design.rows, np.asarray(model.endog)

@@ -1,0 +1,198 @@
+"""Numbers, truth values, texts and paths of a user, each checked by one function."""
+
+from __future__ import annotations
+
+import math
+import numbers as kinds
+import operator
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from whence.errors import InvalidInput, WhenceError
+
+# What no function has a bound of its own for.
+_BOUNDS: dict[str, tuple[float, float]] = {"seed": (0, 2**63 - 1)}
+_LARGEST = 2**63 - 1  # what an index can be
+
+
+def whole(name: str, value: Any) -> int:
+    """Return a whole number.
+
+    Args:
+        name: What the argument is called.
+        value: An integer of Python, NumPy or torch; no truth value, and no array of several.
+
+    Raises:
+        InvalidInput: If it is none, or outside the bounds of its name.
+
+    Examples:
+        >>> whole("k", np.int32(4))
+        4
+    """
+    try:
+        found = None if _is_truth(value) else operator.index(_scalar(value))
+    except TypeError:
+        found = None
+    if found is None:
+        raise InvalidInput(f"Expected {name} as a whole number. Got {shown(value)}.")
+    return int(_within(name, found))
+
+
+def real(name: str, value: Any) -> float:
+    """Return a finite number.
+
+    Args:
+        name: What the argument is called.
+        value: A real number of Python, NumPy or torch; no truth value, and no array of several.
+
+    Raises:
+        InvalidInput: If it is none, NaN, infinite, or outside the bounds of its name.
+
+    Examples:
+        >>> real("damping", np.float32(0.5))
+        0.5
+    """
+    number = _scalar(value)
+    try:
+        known = isinstance(number, kinds.Real) and not _is_truth(value)
+        found = float(number) if known else math.nan
+    except (OverflowError, TypeError, ValueError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise InvalidInput(f"Expected {name} as a finite number. Got {shown(value)}.")
+    return _within(name, found)
+
+
+def shown(value: Any) -> str:
+    """Return a value as a message shows it: short, and without numbers by the page.
+
+    Args:
+        value: Anything.
+
+    Examples:
+        >>> shown(np.zeros((3, 2)))
+        'an array of float64 of shape [3, 2]'
+    """
+    try:
+        if hasattr(value, "shape") and hasattr(value, "dtype") and value.ndim:
+            kind = "an array" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+            dtype = str(value.dtype).removeprefix("torch.")
+            return f"{kind} of {dtype} of shape {list(value.shape)}"
+        if hasattr(value, "iloc"):
+            return f"a {type(value).__name__} of shape {list(value.shape)}"
+        text = ascii(value)
+    except Exception:  # of a user's own class
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def truth(name: str, value: Any) -> bool:
+    """Return a truth value.
+
+    Args:
+        name: What the argument is called.
+        value: What came.
+    """
+    require(name, _is_truth(value), "True or False", value)
+    return bool(value)
+
+
+def text(name: str, value: Any) -> str:
+    """Return a text.
+
+    Args:
+        name: What the argument is called.
+        value: What came.
+    """
+    require(name, isinstance(value, str), "a text", value)
+    return str(value)
+
+
+def path(name: str, value: Any) -> Any:
+    """Return a path that a file of this machine can have.
+
+    Args:
+        name: What the argument is called.
+        value: What came.
+    """
+    require(name, isinstance(value, str | os.PathLike), "the name of a file", value)
+    try:
+        os.lstat(value)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # said by what reads or writes it
+    except OSError as error:
+        require(name, False, "the name of a file", value, f": {error.strerror}")
+    except ValueError as error:
+        require(name, False, "the name of a file", value, f": {error}")
+    return value
+
+
+def _scalar(value: Any) -> Any:
+    """Return the number in an array or tensor of one, without an axis; all else as it is."""
+    if getattr(value, "ndim", None) != 0 or not hasattr(value, "item"):
+        return value
+    try:
+        return value.item()
+    except (RuntimeError, ValueError, NotImplementedError):  # of a tensor without numbers
+        return None
+
+
+def _is_truth(value: Any) -> bool:
+    """Return whether a value is one of the two truth values."""
+    return isinstance(_scalar(value), bool)
+
+
+def _within(name: str, value: float) -> float:
+    """Return a number that lies within the bounds of its name."""
+    low, high = _BOUNDS.get(name, (-math.inf, math.inf))
+    if not low <= value <= high:
+        bounds = f"from {low} to {high}" if high < math.inf else f">= {low}"
+        raise InvalidInput(f"Expected {name} {bounds}. Got {value!r}.")
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        raise InvalidInput(
+            f"Expected {name} below 2**63. Got a number of {len(str(value))} digits."
+        )
+    return value
+
+
+@contextmanager
+def said(expected: str) -> Iterator[None]:
+    """Turn what another library says of a user's data into an error that says what to do.
+
+    Args:
+        expected: What was expected, in words.
+
+    Raises:
+        InvalidInput: If the library raises a TypeError or ValueError of its own.
+
+    Examples:
+        >>> with said("numbers"):
+        ...     float("a")
+        Traceback (most recent call last):
+        ...
+        whence.errors.InvalidInput: Expected numbers. Got: could not convert string to float: 'a'
+    """
+    try:
+        yield
+    except WhenceError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"Expected {expected}. Got: {error!s:.500}") from error
+
+
+def require(name: str, holds: bool, what: str, value: Any, reason: str = "") -> None:
+    """Raise unless an argument is what it must be.
+
+    Args:
+        name: What the argument is called.
+        holds: Whether it is.
+        what: What it must be, in words.
+        value: What came.
+        reason: What else is known of it.
+    """
+    if not holds:
+        raise InvalidInput(f"Expected {name} as {what}. Got {shown(value)}{reason}.")

@@ -1,0 +1,301 @@
+"""Training data as chunks of consecutive examples, read when they are needed.
+
+A corpus gives chunks with ids, in order; its reader, which goes to the workers, makes them the
+model's examples. Whatever the corpus is, memory holds a few chunks.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from whence.errors import InvalidInput
+from whence.evaluation.identity import identity_of
+from whence.index.files import is_folder, rows_of
+from whence.index.texts import Tokenized
+from whence.objective.trained import Examples, Trained
+from whence.tiles import tiles
+
+_TOKENS = 16_384  # in a batch, padding counted in
+_EXAMPLES = 256  # in a batch, at most
+_IDS = ("id", "ids", "idx", "index", "uuid")  # columns that name examples
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Consecutive examples of a corpus.
+
+    Args:
+        first: The position of the first, from the start of the corpus.
+        ids: Their names, [b].
+        content: What the reader reads.
+    """
+
+    first: int
+    ids: NDArray[Any]
+    content: Any
+
+
+class Reader(ABC):
+    """Makes chunks the model's examples; sent to each worker once."""
+
+    @abstractmethod
+    def batches(self, chunk: Chunk) -> Iterator[tuple[NDArray[np.intp], Examples, Tensor]]:
+        """Yield places in the chunk, their examples, and the weights of those."""
+
+
+class Corpus(ABC):
+    """Training data that can be read from any chunk on.
+
+    Attributes:
+        reader: Makes its chunks examples.
+        identity: What tells these data from others.
+        counted: Whether its examples have no names of their own but their numbers.
+    """
+
+    reader: Reader
+    identity: str
+    counted: bool
+
+    @abstractmethod
+    def chunks(self, size: int, start: int) -> Iterator[Chunk]:
+        """Yield chunks of `size` examples, from a position that is a multiple of it."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class HeldReader(Reader):
+    """Takes examples that are in memory.
+
+    Args:
+        examples: All of them.
+        weights: wᵢ, [n].
+    """
+
+    examples: Examples
+    weights: Tensor
+
+    def batches(self, chunk: Chunk) -> Iterator[tuple[NDArray[np.intp], Examples, Tensor]]:
+        """Yield them, a few hundred at a time."""
+        for part in tiles(len(chunk.ids), budget=_EXAMPLES):
+            places = np.arange(part.start, part.stop)
+            where = places + chunk.first
+            yield places, self.examples.subset(where), self.weights[torch.as_tensor(where)]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Held(Corpus):
+    """The training examples of the model.
+
+    Args:
+        reader: Holds them.
+        identity: Their digest.
+        counted: Whether ids are 0, 1, ….
+    """
+
+    reader: HeldReader
+    identity: str
+    counted: bool
+
+    def chunks(self, size: int, start: int) -> Iterator[Chunk]:
+        """Yield positions; the reader has the examples."""
+        ids = self.reader.examples.ids
+        for first in range(start, len(ids), size):
+            yield Chunk(first, ids[first : first + size], None)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class RowReader(Reader):
+    """Tokenizes rows, and pads them in batches of nearly equal lengths.
+
+    Args:
+        trained: The model, which encodes them.
+        prepare: From a row to what the model's data set holds; `None` where that is what comes.
+        tokens: In a batch, padding counted in.
+    """
+
+    trained: Trained
+    prepare: Tokenized | None
+    tokens: int
+
+    def batches(self, chunk: Chunk) -> Iterator[tuple[NDArray[np.intp], Examples, Tensor]]:
+        """Yield examples, the short ones first: each is padded to the longest of its batch."""
+        rows = chunk.content if self.prepare is None else [self.prepare(r) for r in chunk.content]
+        lengths = np.array([_length(row) for row in rows])
+        for places in _batches(lengths, self.tokens):
+            examples = self.trained.examples([rows[place] for place in places])
+            yield places, examples, torch.ones(len(places))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Streamed(Corpus):
+    """Rows of a data set, of files or of a stream.
+
+    Args:
+        reader: Makes them examples.
+        identity: What tells them from others; empty where nothing does.
+        rows: From a position to the rows from there on.
+        named: The column of ids, or `None` to number them.
+    """
+
+    reader: RowReader
+    identity: str
+    rows: Callable[[int], Iterator[Any]]
+    named: str | None
+
+    @property
+    def counted(self) -> bool:  # type: ignore[override]
+        """Whether no column names them."""
+        return self.named is None
+
+    def chunks(self, size: int, start: int) -> Iterator[Chunk]:
+        """Yield rows as they come."""
+        rows = self.rows(start)
+        while some := list(islice(rows, size)):
+            ids: Any = range(start, start + len(some))
+            if self.named is not None:
+                ids = [_named(row, self.named) for row in some]
+            yield Chunk(start, np.asarray(ids), some)
+            start += len(some)
+
+
+def corpus_of(
+    data: Any,
+    trained: Trained,
+    *,
+    tokenizer: Any = None,
+    max_length: int | None = None,
+    ids: str | None = None,
+    name: str = "",
+    tokens: int = _TOKENS,
+) -> Corpus:
+    """Return training data in any form as a corpus.
+
+    Args:
+        data: `None` for the model's own; (x, y) or examples; a map-style data set; a split of a
+            Hugging Face data set, streaming or not; a file or folder of Parquet or JSON lines; or
+            any iterable of rows.
+        trained: The model.
+        tokenizer: Of texts; rows that have "input_ids" need none.
+        max_length: Tokens of a row, at most.
+        ids: The column that names the rows; "id" or the like if `None`, else their numbers.
+        name: What tells the data from others, for those that do not tell themselves.
+        tokens: In a batch, padding counted in.
+
+    Raises:
+        InvalidInput: If the data have another form.
+    """
+    if data is None or isinstance(data, Examples | tuple):
+        return _held(trained, trained.examples(data) if data is not None else None, name)
+    _refuse_splits(data)
+    if isinstance(data, Mapping):
+        return _held(trained, trained.examples(data), name)
+    prepare = None if tokenizer is None else Tokenized(tokenizer, max_length)
+    reader = RowReader(trained, prepare, tokens)
+    if is_folder(data):
+        identity, rows = rows_of(data)
+        return Streamed(reader, name or identity, rows, _id_column(rows, ids))
+    if not isinstance(data, Iterable) and not hasattr(data, "__getitem__"):
+        raise InvalidInput(
+            "Expected training data: (x, y), a data set, or a file or folder of Parquet or JSON "
+            f"lines. Got {type(data).__name__}."
+        )
+    if isinstance(data, Iterator):
+        raise InvalidInput(
+            "Expected data that can be read again, to go on after an interruption. Got a generator "
+            "or another iterator. Pass a data set, or an object whose __iter__ starts anew."
+        )
+    identity = name or str(getattr(data, "_fingerprint", ""))
+    placed = isinstance(data, Sized) and hasattr(data, "__getitem__")
+    items = _indexed(data) if placed else _streamed(data)
+    return Streamed(reader, identity, items, _id_column(items, ids))
+
+
+def _held(trained: Trained, examples: Examples | None, name: str) -> Held:
+    """Return examples in memory as a corpus."""
+    weights = trained.weights
+    if examples is None:
+        examples = trained.train
+        identity = identity_of(trained, None, "training data")
+    else:
+        weights = torch.ones(len(examples)).to(weights)
+        identity = identity_of(trained, examples, "more data")
+    counted = np.array_equal(examples.ids, np.arange(len(examples)))
+    return Held(HeldReader(examples, weights), name or identity, counted)
+
+
+def _indexed(data: Any) -> Callable[[int], Iterator[Any]]:
+    """Return the rows of a data set with positions."""
+    return lambda start: (data[i] for i in range(start, len(data)))
+
+
+def _streamed(data: Any) -> Callable[[int], Iterator[Any]]:
+    """Return the rows of a stream, which is asked to skip those before where it can."""
+
+    def rows(start: int) -> Iterator[Any]:
+        if start and hasattr(data, "skip"):
+            return iter(data.skip(start))
+        return islice(iter(data), start, None)
+
+    return rows
+
+
+def _id_column(rows: Callable[[int], Iterator[Any]], asked: str | None) -> str | None:
+    """Return the column of ids, or `None` if rows are to be numbered."""
+    first = next(rows(0), None)
+    columns = list(first) if isinstance(first, Mapping) else []
+    if asked is not None and asked not in columns:
+        raise InvalidInput(f"Expected a column {asked!r} of ids. Got the columns {columns}.")
+    return asked or next((name for name in _IDS if name in columns), None)
+
+
+def _named(row: Mapping[str, Any], column: str) -> Any:
+    """Return the id of a row."""
+    try:
+        return row[column]
+    except KeyError as error:
+        raise InvalidInput(f"Expected the id {column!r} in every row. Got {list(row)}.") from error
+
+
+def _length(row: Any) -> int:
+    """Return the number of tokens of a row; 1 for what has none."""
+    if isinstance(row, Mapping) and isinstance(row.get("input_ids"), Sized):
+        return max(1, len(row["input_ids"]))
+    return 1
+
+
+def _batches(lengths: NDArray[np.intp], tokens: int) -> Iterator[NDArray[np.intp]]:
+    """Yield places of rows of nearly equal lengths, no more than so many tokens with padding."""
+    order = np.argsort(lengths, kind="stable")
+    start = 0
+    for stop in range(1, len(order) + 1):
+        full = stop - start >= _EXAMPLES
+        if stop == len(order) or full or (stop + 1 - start) * lengths[order[stop]] > tokens:
+            yield order[start:stop]
+            start = stop
+
+
+def _refuse_splits(data: Any) -> None:
+    """Raise for several data sets in place of one."""
+    if (
+        isinstance(data, Mapping)
+        and data
+        and all(hasattr(each, "column_names") for each in data.values())
+    ):
+        raise InvalidInput(
+            f"Expected one data set. Got {type(data).__name__} with the splits "
+            f"{', '.join(map(repr, data))}. Pass one of them, such as "
+            f"dataset[{next(iter(data))!r}]."
+        )

@@ -1,0 +1,109 @@
+"""Rows of files of Parquet or JSON lines, a file at a time."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from whence.errors import CorruptFile, InvalidInput, MissingDependency
+
+_LINES = (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz")
+_PARQUET = (".parquet", ".pq")
+
+
+def is_folder(data: Any) -> bool:
+    """Return whether data are named by a path.
+
+    Args:
+        data: What the user passed.
+    """
+    return isinstance(data, str | os.PathLike)
+
+
+def rows_of(where: str | os.PathLike[str]) -> tuple[str, Callable[[int], Iterator[dict[str, Any]]]]:
+    """Return the rows of a file, or of the files of a folder in the order of their names.
+
+    Args:
+        where: A file or folder of Parquet or JSON lines.
+
+    Returns:
+        The names and sizes of the files, as one text; a function from a position to the rows from
+        there on.
+
+    Raises:
+        InvalidInput: If there is no such file.
+    """
+    root = Path(where)
+    found = sorted(root.rglob("*")) if root.is_dir() else [root]
+    files = [path for path in found if path.is_file() and path.name.endswith(_LINES + _PARQUET)]
+    if not files:
+        raise InvalidInput(
+            f"Expected a file or a folder with files of Parquet or JSON lines "
+            f"({', '.join(_LINES + _PARQUET)}). Got {root}."
+        )
+    base = root if root.is_dir() else root.parent
+    names = [f"{path.relative_to(base)} {path.stat().st_size}" for path in files]
+    return "; ".join(names), lambda start: _from(files, start)
+
+
+def _from(files: list[Path], start: int) -> Iterator[dict[str, Any]]:
+    """Yield the rows of files from a position on."""
+    for path in files:
+        parquet = path.name.endswith(_PARQUET)
+        if parquet:
+            count = _parquet(path).metadata.num_rows
+            if start >= count:
+                start -= count
+                continue
+        for row in _parquet_rows(path) if parquet else _lines(path):
+            if start:
+                start -= 1
+            else:
+                yield row
+
+
+def _parquet(path: Path) -> Any:
+    """Return an open file of Parquet."""
+    try:
+        reader = import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise MissingDependency(
+            f"Expected the pyarrow package, to read {path}. Got none; run: "
+            "pip install 'whence-attribution[index]'."
+        ) from error
+    try:
+        return reader.ParquetFile(path)
+    except (OSError, ValueError) as error:  # pyarrow's errors are of these
+        raise CorruptFile(f"Expected a file of Parquet in {path}. Got: {error}.") from error
+
+
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a file of Parquet, a batch in memory at a time."""
+    for batch in _parquet(path).iter_batches(batch_size=256):
+        yield from batch.to_pylist()
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a file with one per line."""
+    opened = gzip.open if path.name.endswith(".gz") else open
+    with opened(path, "rt", encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise CorruptFile(
+                    f"Expected a JSON object per line. Got line {number} of {path}: {error}."
+                ) from error
+            if not isinstance(row, dict):
+                raise InvalidInput(
+                    f"Expected a JSON object per line. Got {line.strip()[:60]!r} in line {number} "
+                    f"of {path}."
+                )
+            yield row

@@ -1,0 +1,191 @@
+"""What an index answers: the training examples that matter most, and how its files are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, final
+
+import pandas as pd
+from numpy.typing import NDArray
+
+from whence.errors import InvalidInput
+from whence.result import Card, Result
+from whence.scores import Diagnostics, Ranking
+
+
+@final
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Hits(Result):
+    """The most helpful and the most harmful of all indexed examples, for each query.
+
+    Args:
+        helpful: The largest scores, in falling order.
+        harmful: The smallest scores, in rising order.
+        query_ids: The user's names of the queries, [q].
+        n: The number of indexed examples, removed ones included.
+        method: What made the scores, in words.
+        measure: What is predicted.
+        diagnostics: How far to trust them.
+    """
+
+    helpful: Ranking
+    harmful: Ranking
+    query_ids: NDArray[Any]
+    n: int
+    method: str
+    measure: str
+    diagnostics: Diagnostics = field(repr=False)
+
+    def top(self, k: int = 10) -> Ranking:
+        """Return the k most helpful examples per query, k at most what was asked for."""
+        return _first(self.helpful, k)
+
+    def bottom(self, k: int = 10) -> Ranking:
+        """Return the k most harmful examples per query, k at most what was asked for."""
+        return _first(self.harmful, k)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a frame with a row per query and example."""
+        parts = []
+        for side, ranking in (("helpful", self.helpful), ("harmful", self.harmful)):
+            q, k = ranking.ids.shape
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "query": self.query_ids.repeat(k),
+                        "side": side,
+                        "rank": [*range(1, k + 1)] * q,
+                        "id": ranking.ids.ravel(),
+                        "score": ranking.values.ravel(),
+                    }
+                )
+            )
+        return pd.concat(parts, ignore_index=True)
+
+    def card(self) -> Card:
+        """Return the first of the first query."""
+        q, k = self.helpful.ids.shape
+        frame = self.to_frame()
+        table = frame[frame["query"] == self.query_ids[0]].drop(columns="query") if q else None
+        return Card(
+            title=f"the {k} most helpful and most harmful of {self.n:,} examples for "
+            f"{q:,} {'query' if q == 1 else 'queries'}, by {self.method}",
+            facts={"queries": f"{q:,}", "examples": f"{self.n:,}", "measure": self.measure},
+            table=table,
+        )
+
+
+@final
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Info(Result):
+    """What an index holds.
+
+    Args:
+        n: Rows, removed ones included.
+        removed: Rows that are not answered with.
+        complete: Whether the last build or append has come to its end.
+        shards: Files of rows.
+        dimensions: Numbers per row.
+        encoding: How they are stored.
+        size: Bytes of all files.
+        error: Relative root mean square error of the stored rows.
+        words: What makes the scores.
+    """
+
+    n: int
+    removed: int
+    complete: bool
+    shards: int
+    dimensions: int
+    encoding: str
+    size: int
+    error: float
+    words: str
+
+    def card(self) -> Card:
+        """Return the facts."""
+        state = "" if self.complete else "; its last build or append was interrupted"
+        return Card(
+            title=f"an index of {self.n:,} rows of {self.dimensions:,} numbers in "
+            f"{self.encoding}, {self.size / 1e6:,.1f} MB{state}",
+            facts={
+                "rows": f"{self.n:,}",
+                "removed": f"{self.removed:,}",
+                "shards": f"{self.shards:,}",
+                "error of the rows": f"{self.error:.2g}",
+            },
+            words=(f"Scores: {self.words}.",),
+        )
+
+
+@final
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Verification(Result):
+    """How the files of an index are, and what their encoding costs.
+
+    Args:
+        faults: What is wrong, a sentence per file; empty if every byte is as it was written.
+        files: How many files were read.
+        encoding: How rows are stored.
+        error: ‖row − stored‖ / ‖row‖ over all rows, as measured when they were written.
+        worst: The largest such error of a shard.
+        pearson: The correlation of scores by stored rows with those by float32 features, the
+            smallest over the queries; `None` where no queries were given.
+        overlap: The share of the top k by float32 features that are in the top k by stored rows,
+            mean over the queries; `None` where no queries were given.
+        k: Of the overlap.
+        compared: Training examples in the comparison.
+    """
+
+    faults: tuple[str, ...]
+    files: int
+    encoding: str
+    error: float
+    worst: float
+    pearson: float | None = None
+    overlap: float | None = None
+    k: int = 0
+    compared: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether every byte is as it was written."""
+        return not self.faults
+
+    def __str__(self) -> str:
+        """Return a line per finding."""
+        lines = [
+            f"files     {self.files:,} read, "
+            + ("every byte as it was written" if self.ok else f"{len(self.faults):,} damaged"),
+            *(f"          {fault}" for fault in self.faults),
+            f"rows      {self.encoding}: relative error {self.error:.2g}, at most {self.worst:.2g} "
+            "in a shard",
+        ]
+        if self.pearson is not None and self.overlap is not None:
+            lines.append(
+                f"scores    beside float32 features of {self.compared:,} examples: correlation "
+                f"{self.pearson:.5f} at least, {self.overlap:.1%} of the first {self.k}"
+            )
+        return "\n".join(lines)
+
+    def card(self) -> Card:
+        """Return the findings."""
+        state = "whole" if self.ok else f"damaged: {self.faults[0]}"
+        return Card(
+            title=f"{self.files:,} files {state}; {self.encoding} rows with relative error "
+            f"{self.error:.2g}",
+            words=self.faults,
+        )
+
+
+def _first(ranking: Ranking, k: int) -> Ranking:
+    """Return the first k of a ranking."""
+    most = ranking.ids.shape[1]
+    if not 1 <= k <= most:
+        raise InvalidInput(f"Expected 1 <= k <= {most}, what the index was asked for. Got {k}.")
+    return replace(
+        ranking,
+        ids=ranking.ids[:, :k],
+        positions=ranking.positions[:, :k],
+        values=ranking.values[:, :k],
+    )

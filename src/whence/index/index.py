@@ -1,0 +1,394 @@
+"""An index of training examples on disk: build it once, ask it in any later process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from whence.errors import InvalidInput
+from whence.index.asking import asked_rows, diagnostics, ranking, removed_rows
+from whence.index.corpus import Corpus, corpus_of
+from whence.index.encodings import encoding_of
+from whence.index.format import (
+    Manifest,
+    Part,
+    ids_of,
+    mapped_rows,
+    plain,
+    read_index,
+    write_named,
+)
+from whence.index.hits import Hits, Info, Verification
+from whence.index.identity import described, method_of, model_digest
+from whence.index.scan import scan
+from whence.index.verification import compared, files_read, info_of
+from whence.index.writer import begin, clear_unnamed, fill
+from whence.methods.features import FeatureMap
+from whence.methods.method import Method
+from whence.methods.prediction import MeasureLike, measure_name
+from whence.methods.projected import Projected
+from whence.objective.cache import cached
+from whence.objective.trained import Data, Trained
+from whence.result import Card, Result
+from whence.storage import claim
+from whence.workers import Backend
+
+_SHARD = 2**24  # numbers of a shard: 64 MB of float32
+_ROWS = 2**16  # rows of a shard, at most
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class Index(Result):
+    """Features of training examples on disk, with the curvature that belongs to them.
+
+    score[q, i] = (wᵢ/n) ⟨(K + (l2 + λ) I)⁻¹ φ(m_q), φ(zᵢ)⟩ for any method whose scores are such
+    products. A query reads every stored row once, and computes no gradient but its own.
+
+    Args:
+        path: The folder.
+        trained: The model.
+        method: The method.
+
+    Examples:
+        >>> import tempfile, torch, whence
+        >>> x, y = torch.randn(30, 4), torch.arange(30) % 3
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(),
+        ...                             torch.nn.Linear(8, 3))
+        >>> objective = whence.from_torch(model, whence.CrossEntropy(), (x, y))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     index = whence.Index.build(objective, folder)
+        ...     hits = index.query((x[:2], y[:2]), k=3)
+        ...     hits.top(3).ids.shape, index.info().n
+        ((2, 3), 30)
+    """
+
+    path: Path
+    trained: Trained
+    method: Method
+
+    @classmethod
+    def build(
+        cls,
+        trained: Trained,
+        path: str | os.PathLike[str],
+        *,
+        method: Method | None = None,
+        data: Any = None,
+        rows: str = "float16",
+        workers: int = 1,
+        backend: Backend = "process",
+        shard_rows: int | None = None,
+        tokenizer: Any = None,
+        max_length: int | None = None,
+        ids: str | None = None,
+        name: str = "",
+    ) -> Index:
+        """Compute and store the features of training examples; go on where a build was stopped.
+
+        Args:
+            trained: The model.
+            path: A folder, made if absent. One that holds the same index is completed.
+            method: What makes scores; `whence.Projected(moment="layers")` if `None`.
+            data: What to index; the training examples of the model if `None`. (x, y), a map-style
+                data set, a split of a Hugging Face data set, streaming or not, or a file or folder
+                of Parquet or JSON lines. It is read as it is needed.
+            rows: How rows are stored: "float32", "float16", "int8", or "rank-1", "rank-2", ….
+            workers: Processes, or Ray tasks at a time. What is written does not depend on it.
+            backend: "process" or "ray"; workers elsewhere need the folder in the same place.
+            shard_rows: Rows of a file; 64 MB of float32 if `None`.
+            tokenizer: Of data that are texts: rows with "text", "prompt" and "completion", or
+                "messages"; the loss is on the completion, or on the answers, only.
+            max_length: Tokens of a text, at most.
+            ids: The column that names the rows; "id" or the like if `None`, else their numbers.
+            name: What tells the data from others, where they do not tell themselves, as a list.
+
+        Returns:
+            The index.
+
+        Raises:
+            InvalidInput: If the folder holds another index, another process writes in it, or data
+                or options cannot be used.
+            UnsupportedModel: If the method's scores are not inner products of features.
+            NotWritten: If the operating system refuses. What was written is kept.
+
+        Cost:
+            The features of every example once, and a pass over the stored rows for K. Memory for a
+            shard per worker, whatever n is.
+
+        References:
+            Choe et al. (2024), section 3 (LoGra).
+        """
+        folder, chosen = Path(path), Projected(moment="layers") if method is None else method
+        encoding_of(rows)
+        if shard_rows is not None and shard_rows < 1:
+            raise InvalidInput(f"Expected shard_rows >= 1. Got {shard_rows}.")
+        index = cls(folder, trained, chosen)
+        corpus = corpus_of(
+            data, trained, tokenizer=tokenizer, max_length=max_length, ids=ids, name=name
+        )
+        asked = Manifest(
+            model=model_digest(trained),
+            method=described(chosen),
+            words=index.features.words,
+            encoding=rows,
+            columns=index.features.parts,
+            shard_rows=shard_rows or index._default_rows,
+        )
+        with claim(folder):
+            try:
+                there = Manifest.read(folder)
+            except FileNotFoundError:
+                there = asked
+            done = [part for part in there.data if part.rows is not None]
+            same = not there.data or there.data[0].identity == corpus.identity
+            if not (there.same_kind(asked) and same):
+                raise InvalidInput(
+                    f"Expected an empty folder, or the same index of the same data, in {folder}. "
+                    "Got an index of another model, method, encoding or data. Choose another "
+                    "folder, or use append for more data."
+                )
+            if not done:
+                manifest = begin(folder, there, Part(corpus.identity))
+                index._fill(manifest, corpus, workers, backend)
+            clear_unnamed(folder, "rows", "moment")
+        return index
+
+    @classmethod
+    def open(
+        cls, path: str | os.PathLike[str], trained: Trained, method: Method | None = None
+    ) -> Index:
+        """Return an index that was built before, by this process or another.
+
+        Args:
+            path: The folder.
+            trained: The model it was built for; its training data are not read.
+            method: The method; read from the folder if `None`, which holds the options of methods
+                without checkpoints and functions.
+
+        Raises:
+            InvalidInput: If the index is of another model or method, or there is none.
+            CorruptFile: If the manifest is damaged.
+        """
+        folder = Path(path)
+        manifest = read_index(folder)
+        found = method_of(manifest.method) if method is None else method
+        if manifest.model != model_digest(trained) or manifest.method != described(found):
+            raise InvalidInput(
+                f"Expected the model and the method that the index in {folder} was built with, "
+                f"{manifest.words}. Got another {'method' if method else 'model'}. Load the same "
+                "weights, or build another index."
+            )
+        return cls(folder, trained, found)
+
+    @property
+    def features(self) -> FeatureMap:
+        """The features of single examples."""
+        key = (Index, "features", self.method)
+        return cached(self.trained, key, self.method.feature_map)
+
+    def append(
+        self,
+        data: Any,
+        *,
+        workers: int = 1,
+        backend: Backend = "process",
+        tokenizer: Any = None,
+        max_length: int | None = None,
+        ids: str | None = None,
+        name: str = "",
+    ) -> None:
+        """Add more training examples, as if the index had been built with them.
+
+        n and the second moments count them too. Data that were added before are not added again,
+        so that an interrupted call can be repeated.
+
+        Args:
+            data: As for `build`.
+            workers: As for `build`.
+            backend: As for `build`.
+            tokenizer: As for `build`.
+            max_length: As for `build`.
+            ids: As for `build`.
+            name: As for `build`.
+
+        Raises:
+            InvalidInput: If nothing tells the data from others, or another append was interrupted.
+            NotWritten: If the operating system refuses.
+        """
+        corpus = corpus_of(
+            data, self.trained, tokenizer=tokenizer, max_length=max_length, ids=ids, name=name
+        )
+        if not corpus.identity:
+            raise InvalidInput(
+                "Expected data that tell what they are, so that they are not added twice: files, "
+                f"(x, y), or a Hugging Face data set. Got {type(data).__name__}. Pass name=, any "
+                "text of your own."
+            )
+        with claim(self.path):
+            manifest = read_index(self.path)
+            done = [part.identity for part in manifest.data if part.rows is not None]
+            if corpus.identity not in done:
+                manifest = begin(self.path, manifest, Part(corpus.identity))
+                self._fill(manifest, corpus, workers, backend)
+            clear_unnamed(self.path, "rows", "moment")
+
+    def remove(self, ids: Iterable[Any]) -> None:
+        """Leave examples out of all answers from now on.
+
+        Their rows stay, and count in n and the second moments: the model has seen them.
+
+        Args:
+            ids: The names of the examples.
+
+        Raises:
+            InvalidInput: If the index has no such example.
+            NotWritten: If the operating system refuses.
+        """
+        wanted = plain(np.asarray([*ids]))
+        with claim(self.path):
+            manifest = self.complete()
+            found, seen = [removed_rows(self.path, manifest)], list[NDArray[Any]]()
+            for shard in manifest.shards:
+                with mapped_rows(self.path, shard) as tensors:
+                    there = ids_of(tensors, slice(None))
+                    if there.dtype.kind != wanted.dtype.kind:
+                        there, wanted = there.astype(str), wanted.astype(str)
+                    hit = np.isin(there, wanted)
+                    found.append(np.flatnonzero(hit) + shard.first)
+                    seen.append(there[hit].astype(wanted.dtype))
+            missing = np.setdiff1d(wanted, np.concatenate([wanted[:0], *seen]))
+            if len(missing):
+                raise InvalidInput(
+                    f"Expected ids of the index. Got {missing[0].item()!r}"
+                    f"{f' and {len(missing) - 1} others' if len(missing) > 1 else ''}, which it "
+                    "does not have. Nothing was removed."
+                )
+            positions = np.unique(np.concatenate(found)).astype(np.int64)
+            tensors = {"positions": torch.from_numpy(positions)}
+            if len(positions) > len(found[0]):
+                file = write_named(self.path, "removed", len(positions), tensors)
+                replace(manifest, removed=file).write(self.path)
+            clear_unnamed(self.path, "removed")
+
+    def info(self) -> Info:
+        """Return what the index holds.
+
+        Raises:
+            CorruptFile: If the manifest is damaged.
+        """
+        return info_of(self.path)
+
+    def query(self, queries: Data, k: int = 100, *, measure: MeasureLike = "loss") -> Hits:
+        """Return the k most helpful and the k most harmful of all indexed examples.
+
+        Args:
+            queries: (x, y) of q queries, or of one.
+            k: How many on each side, >= 1; all if there are fewer.
+            measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+
+        Returns:
+            The examples with their ids and scores: exact for the rows as they are stored.
+
+        Raises:
+            InvalidInput: If queries, measure or k cannot be used, or the index is not complete.
+            CorruptFile: If a file is cut short. A changed byte is found by `verify`.
+            NotPositiveDefinite: If a second moment is singular and not damped.
+
+        Cost:
+            The gradients of the queries, and one pass over the stored rows: q d products each.
+            Memory for a block of rows, [q, d] and [q, k].
+        """
+        if k < 1:
+            raise InvalidInput(f"Expected k >= 1. Got {k}.")
+        manifest, features = self.complete(), self.features
+        encoded = self.trained.examples(queries)
+        asked, inverse = asked_rows(self.path, manifest, features, encoded, measure)
+        removed = removed_rows(self.path, manifest)
+        best = scan(self.path, manifest, asked, min(k, manifest.n), removed)
+        helpful, harmful = (
+            ranking(self.path, manifest, each, sign)
+            for each, sign in zip(best, (1, -1), strict=True)
+        )
+        return Hits(
+            helpful=helpful,
+            harmful=harmful,
+            query_ids=encoded.ids,
+            n=manifest.n,
+            method=f"{manifest.words}, {manifest.encoding} rows",
+            measure=measure_name(measure) + features.unit,
+            diagnostics=diagnostics(features, inverse),
+        )
+
+    def verify(
+        self, queries: Data | None = None, k: int = 100, *, measure: MeasureLike = "loss"
+    ) -> Verification:
+        """Read every byte, and tell what is damaged and what the encoding of the rows costs.
+
+        Args:
+            queries: If given, scores of the first 2,000 examples by stored rows are compared with
+                those by features in float32, computed anew from the training data of the model.
+            k: Of the comparison of the first k.
+            measure: Of the comparison.
+
+        Returns:
+            The findings. A damaged file is named; delete it and build again: the others are kept.
+
+        Raises:
+            CorruptFile: If the manifest itself is damaged.
+            InvalidInput: If queries are given, and the index is not of the model's own data.
+        """
+        manifest = read_index(self.path)
+        found = files_read(self.path, manifest)
+        if queries is None or not found.ok:
+            return found
+        self.complete()
+        if manifest.data[0].identity != corpus_of(None, self.trained).identity:
+            raise InvalidInput(
+                "Expected an index of the training data of this model, whose features can be "
+                "computed anew. Got one of other data. Leave queries out."
+            )
+        encoded = self.trained.examples(queries)
+        asked, _ = asked_rows(self.path, manifest, self.features, encoded, measure)
+        return compared(found, self.path, manifest, self.features, asked, k)
+
+    def card(self) -> Card:
+        """Return what the index holds."""
+        try:
+            return self.info().card()
+        except (InvalidInput, OSError) as error:
+            return Card(title=f"an index in {self.path} that cannot be read", words=(str(error),))
+
+    @property
+    def _default_rows(self) -> int:
+        """Rows of a shard."""
+        d = sum(block.size for block in self.features.blocks)
+        return max(1, min(_ROWS, _SHARD // max(1, d)))
+
+    def _fill(self, manifest: Manifest, corpus: Corpus, workers: int, backend: Backend) -> None:
+        """Write what is missing of a corpus."""
+        # Not those that are cached, which refer to all that is cached: this goes to the workers.
+        features = self.method.feature_map(self.trained)
+        fill(self.path, manifest, features, corpus, workers=workers, backend=backend)
+
+    def complete(self) -> Manifest:
+        """Return the manifest of an index whose data are all there.
+
+        Raises:
+            InvalidInput: If the build or an append was interrupted.
+            CorruptFile: If the manifest is damaged.
+        """
+        manifest = read_index(self.path)
+        if not manifest.complete:
+            raise InvalidInput(
+                f"Expected a complete index in {self.path}. Got one whose build or append was "
+                f"interrupted at {manifest.n:,} rows. Give the same command again."
+            )
+        return manifest

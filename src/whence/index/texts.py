@@ -1,0 +1,126 @@
+"""Texts as tokens with labels: plain, prompt with completion, or the messages of a chat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, final
+
+from whence.errors import InvalidInput, MissingDependency
+
+_IGNORED = -100  # the label of a token without a loss
+
+
+@final
+@dataclass(frozen=True)
+class Tokenized:
+    """Tokenizes a row when it is needed; the loss is on the completion, or on the answers, only.
+
+    Args:
+        tokenizer: Of the transformers library.
+        max_length: Tokens at most; the rest is cut off. No bound if `None`.
+    """
+
+    tokenizer: Any
+    max_length: int | None = None
+
+    def __call__(self, row: Mapping[str, Any] | str) -> dict[str, Any]:
+        """Return a row with "input_ids" and "labels".
+
+        Args:
+            row: A text, or a dict with "text", with "prompt" and "completion", with "messages", or
+                with "input_ids" already.
+
+        Raises:
+            InvalidInput: If it has none of them.
+        """
+        if isinstance(row, str):
+            row = {"text": row}
+        if not isinstance(row, Mapping):
+            raise InvalidInput(f"Expected a text or a dict. Got {type(row).__name__}.")
+        if "input_ids" in row:
+            return dict(row)
+        tokens, labels = self._tokens(row)
+        cut = slice(self.max_length)
+        found: dict[str, Any] = {"input_ids": tokens[cut], "labels": labels[cut]}
+        given = next((row[name] for name in ("label", "labels") if name in row), None)
+        return found if given is None else {**found, "labels": given}
+
+    def _tokens(self, row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
+        """Return tokens and their labels."""
+        if "messages" in row:
+            return self._chat(row["messages"])
+        if "prompt" in row and "completion" in row:
+            if not isinstance(row["prompt"], str):  # messages in both, as in TRL
+                return self._chat([*row["prompt"], *row["completion"]])
+            before = self._of(row["prompt"], special=True)
+            after = self._of(row["completion"], special=False)
+            end = getattr(self.tokenizer, "eos_token_id", None)
+            after = after if end is None or after[-1:] == [end] else [*after, end]
+            return [*before, *after], [*[_IGNORED] * len(before), *after]
+        if "text" in row:
+            tokens = self._of(row["text"], special=True)
+            return tokens, list(tokens)
+        raise InvalidInput(
+            "Expected rows with 'text', 'prompt' and 'completion', 'messages' or 'input_ids'. "
+            f"Got {', '.join(map(str, row))}. Rename the columns."
+        )
+
+    def _of(self, text: str, *, special: bool) -> list[int]:
+        """Return the tokens of a text."""
+        return list(self.tokenizer(text, add_special_tokens=special)["input_ids"])
+
+    def _chat(self, messages: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[int]]:
+        """Return the tokens of a chat; those that an assistant wrote are the labels."""
+        tokens: list[int] = []
+        labels: list[int] = []
+        for number, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            before = self._template(messages[:number], answer=True)
+            after = self._template(messages[: number + 1], answer=False)
+            if after[: len(before)] != before or before[: len(tokens)] != tokens:
+                raise InvalidInput(
+                    "Expected a chat template whose tokens of a longer chat begin with those of a "
+                    "shorter one. Got one that changes earlier messages. Tokenize the chats "
+                    "yourself, and pass 'input_ids' and 'labels'."
+                )
+            labels += [_IGNORED] * (len(before) - len(tokens)) + after[len(before) :]
+            tokens = after
+        if not tokens:
+            raise InvalidInput("Expected a message of the role 'assistant'. Got none.")
+        return tokens, labels
+
+    def _template(self, messages: Sequence[Mapping[str, Any]], *, answer: bool) -> list[int]:
+        """Return the tokens of messages, with the beginning of an answer if one is to follow."""
+        found = self.tokenizer.apply_chat_template(
+            list(messages), tokenize=True, add_generation_prompt=answer
+        )
+        return list(found["input_ids"] if isinstance(found, Mapping) else found)
+
+
+def load_tokenizer(name: str) -> Any:
+    """Return a tokenizer of the transformers library.
+
+    Args:
+        name: Its name on the hub, or a folder.
+
+    Raises:
+        MissingDependency: If that library is not installed.
+        InvalidInput: If there is no such tokenizer.
+    """
+    try:
+        transformers = import_module("transformers")
+    except ImportError as error:
+        raise MissingDependency(
+            "Expected the transformers package, to load a tokenizer. Got none; run: "
+            "pip install 'whence-attribution[transformers]'."
+        ) from error
+    try:
+        return transformers.AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise InvalidInput(
+            f"Expected a tokenizer of the transformers library. Got {name!r}, of which it says: "
+            f"{str(error).splitlines()[0]}"
+        ) from error

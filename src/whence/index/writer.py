@@ -1,0 +1,213 @@
+"""Fills an index shard by shard, in one process or several; what a killed one wrote is kept.
+
+A shard holds consecutive rows of one corpus, and depends on nothing but them: whoever computes it
+writes the same bytes. The manifest names a shard once it and all before it are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from whence.errors import InvalidInput
+from whence.index.corpus import Chunk, Corpus, Reader
+from whence.index.encodings import encoding_of
+from whence.index.format import (
+    File,
+    Manifest,
+    Part,
+    Shard,
+    id_tensors,
+    mapped,
+    mapped_rows,
+    plain,
+    read_index,
+    shard_name,
+    whole,
+    write_named,
+    write_tensors,
+)
+from whence.methods.features import FeatureMap
+from whence.workers import Backend, map_shards
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ShardWork:
+    """Computes and writes shards; sent to each worker once.
+
+    Args:
+        folder: The index.
+        features: The features.
+        reader: Makes chunks examples.
+        manifest: What the index is.
+        identity: Of the corpus.
+        offset: The position in the index of the first row of the corpus.
+        counted: Whether rows are named by their position in the index.
+    """
+
+    folder: Path
+    features: FeatureMap
+    reader: Reader
+    manifest: Manifest
+    identity: str
+    offset: int
+    counted: bool
+
+    def __call__(self, chunk: Chunk) -> Shard:
+        """Return the shard of a chunk: as it is there, or computed and written."""
+        first = self.offset + chunk.first
+        ids = plain(chunk.ids)
+        if self.counted:
+            ids = np.arange(first, first + len(ids))
+        name = shard_name(first)
+        about = {
+            "kind": "rows",
+            "model": self.manifest.model,
+            "data": self.identity,
+            "encoding": self.manifest.encoding,
+            "first": first,
+            "rows": len(ids),
+        }
+        there = whole(self.folder / name, about, ids)
+        if there is None:
+            tensors, error = self._encoded(chunk)
+            told = {**about, "error": error}
+            sha = write_tensors(self.folder / name, told, {**tensors, **id_tensors(ids)})
+            there = sha, error
+        return Shard(name, first, len(ids), *there)
+
+    def _encoded(self, chunk: Chunk) -> tuple[dict[str, Tensor], float]:
+        """Return encoded rows with weights and slopes, and the error of the encoding."""
+        features, b = self.features, len(chunk.ids)
+        rows = torch.empty(b, sum(block.size for block in features.blocks))
+        slopes, weights = torch.empty(b, len(features.parts)), torch.empty(b)
+        for places, examples, w in self.reader.batches(chunk):
+            where = torch.as_tensor(places)
+            rows[where] = features.rows(examples).detach().float().cpu()
+            slopes[where] = features.slopes(examples).float().cpu()
+            weights[where] = w.float().cpu() if features.averaged else torch.ones(len(w))
+        if not bool(torch.isfinite(rows).all() and torch.isfinite(slopes).all()):
+            bad = int((~torch.isfinite(rows).all(1) | ~torch.isfinite(slopes).all(1)).nonzero()[0])
+            raise InvalidInput(
+                f"Expected finite gradients. Got NaN or infinity for the example "
+                f"{chunk.ids[bad].item()!r}. Drop it, or check the scale of its inputs."
+            )
+        encoding = encoding_of(self.manifest.encoding)
+        tensors = encoding.encode(rows, features.blocks)
+        # In float64 and row by row, so that the error does not depend on how sums are split.
+        lost = (encoding.rows(tensors, slice(None), features.blocks) - rows).square().sum(1)
+        error = float(lost.double().sum() / rows.square().sum(1).double().sum().clamp_min(1e-300))
+        return {**tensors, "slopes": slopes, "weights": weights}, error
+
+
+def fill(
+    folder: Path,
+    manifest: Manifest,
+    features: FeatureMap,
+    corpus: Corpus,
+    *,
+    workers: int,
+    backend: Backend,
+) -> None:
+    """Write the shards of a corpus that are missing, and then the second moments.
+
+    Args:
+        folder: The index, claimed.
+        manifest: What it holds; its last data are of this corpus, and not complete.
+        features: The features.
+        corpus: The data.
+        workers: As for `map_shards`.
+        backend: As for `map_shards`.
+
+    Raises:
+        InvalidInput: If the corpus is empty or a gradient is not finite.
+        NotWritten: If the operating system refuses.
+    """
+    offset = sum(part.rows or 0 for part in manifest.data)
+    work = ShardWork(
+        folder, features, corpus.reader, manifest, corpus.identity, offset, corpus.counted
+    )
+    chunks = corpus.chunks(manifest.shard_rows, manifest.n - offset)
+    found: Iterator[Shard] = map_shards(work, chunks, workers=workers, backend=backend)
+    with tqdm(desc="indexing", unit=" rows", initial=manifest.n, disable=None) as bar:
+        for shard in found:
+            manifest = replace(manifest, shards=(*manifest.shards, shard))
+            manifest.write(folder)
+            bar.update(shard.rows)
+    if manifest.n == offset:
+        raise InvalidInput("Expected at least one example. Got none.")
+    moments = _moments(folder, manifest, features) if features.groups else None
+    (*before, last) = manifest.data
+    data = (*before, replace(last, rows=manifest.n - offset))
+    manifest = replace(manifest, data=data, moment=moments)
+    manifest.write(folder)
+
+
+def begin(folder: Path, manifest: Manifest, part: Part) -> Manifest:
+    """Return the manifest with data that are now to be filled in; as it is if they have begun.
+
+    Args:
+        folder: The index, claimed.
+        manifest: What it holds.
+        part: What tells the data.
+
+    Raises:
+        InvalidInput: If others have begun and are not complete.
+    """
+    if manifest.data and not manifest.complete:
+        if manifest.data[-1].identity != part.identity:
+            raise InvalidInput(
+                "Expected the data that were interrupted, which are not all in the index yet. Got "
+                "others. Give the interrupted command again first."
+            )
+        return manifest
+    manifest = replace(manifest, data=(*manifest.data, part))
+    manifest.write(folder)
+    return manifest
+
+
+def clear_unnamed(folder: Path, *kinds: str) -> None:
+    """Remove files that the manifest of a complete index does not name.
+
+    Args:
+        folder: The index, claimed.
+        kinds: Of the files: "rows", "moment", "removed".
+    """
+    manifest = read_index(folder)
+    if not manifest.complete:
+        return
+    named = {file.name for file in manifest.files}
+    for path in folder.glob("*.safetensors"):
+        if path.name not in named and path.name.partition("-")[0] in kinds:
+            with suppress(OSError):
+                path.unlink()
+
+
+def _moments(folder: Path, manifest: Manifest, features: FeatureMap) -> File:
+    """Return the file of Σ wᵢ φᵢ φᵢᵀ of each group: of the rows before, and of the shards since."""
+    counted, sums = 0, list[Tensor]()
+    if manifest.moment is not None:
+        counted = manifest.moment.count
+        with mapped(folder / manifest.moment.name) as (_, tensors):
+            sums = [tensors[str(place)].clone() for place in range(len(tensors))]
+    encoding = encoding_of(manifest.encoding)
+    for shard in manifest.shards:
+        if shard.first < counted:
+            continue
+        with mapped_rows(folder, shard) as tensors:
+            rows = encoding.rows(tensors, slice(None), features.blocks)
+            scaled = rows * tensors["weights"].sqrt().unsqueeze(1)
+        for place, where in enumerate(features.groups):
+            part = (scaled[:, where].T @ scaled[:, where]).double()
+            sums[place : place + 1] = [sums[place] + part if place < len(sums) else part]
+    held = {str(place): total for place, total in enumerate(sums)}
+    return write_named(folder, "moment", manifest.n, held)

@@ -1,0 +1,142 @@
+"""The mean derivative of boosted predictions over retrainings on halves, and how good it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from whence.evaluation.correlation import spearman
+from whence.methods.halves import Halves
+from whence.methods.method import Positions
+from whence.objective.measures import Measure
+from whence.objective.trained import Examples
+from whence.trees.adjoint import adjoint
+from whence.trees.form import BoostedTrees
+from whence.trees.leaves import Integers
+
+Floats = NDArray[np.float64]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class MeanDerivative:
+    """A mean over retrainings, and what it predicts of each from the others.
+
+    Args:
+        derivatives: The mean of dm/dw, [q, n].
+        predicted: Σ dm/dw over the rows of each half, by the other retrainings alone, [B, q].
+        actual: m of each retraining, [B, q].
+    """
+
+    derivatives: Floats
+    predicted: Floats
+    actual: Floats
+
+
+def mean_derivative(
+    halves: Halves, whole: Sequence[BoostedTrees], queries: Examples, measure: Measure
+) -> MeanDerivative:
+    """Return the mean derivative of few queries, each retraining at the same size.
+
+    Args:
+        halves: The retrainings.
+        whole: The trees of each, with the leaf values that are differentiated.
+        queries: The q queries.
+        measure: m.
+
+    Returns:
+        The mean.
+    """
+    b, n = halves.inside.shape
+    everyone = np.arange(n)
+    total = np.zeros((len(queries), n))
+    sizes, own = np.zeros((b, len(queries))), np.zeros((b, len(queries)))
+    actual = np.zeros((b, len(queries)))
+    for at, (model, trees) in enumerate(zip(halves.models, whole, strict=True)):
+        leaves = trees.leaves_of(queries.inputs)
+        found = derivatives_of(trees, leaves, measure, queries.targets, everyone)
+        sizes[at] = np.sqrt(np.square(found).mean(axis=1))
+        found /= np.where(sizes[at] > 0, sizes[at], 1.0)[:, None]
+        total += found
+        own[at] = found @ halves.inside[at]
+        outputs = torch.from_numpy(model.trees.replay.predict(leaves))
+        actual[at] = measure(outputs, queries.targets).numpy()
+    scale = np.median(sizes, axis=0)
+    predicted = (halves.inside @ total.T - own) / (b - 1) * scale
+    return MeanDerivative(total / b * scale[:, None], predicted, actual)
+
+
+def derivatives_of(
+    trees: BoostedTrees, leaves: Integers, measure: Measure, targets: Tensor, rows: Positions
+) -> Floats:
+    """Return dm/dw of queries in the weights of training rows, [q, k].
+
+    Args:
+        trees: The trees, with their rows.
+        leaves: The leaves of the queries, [t, c, q].
+        measure: m.
+        targets: The targets of the queries, [q].
+        rows: Positions of the k rows.
+    """
+    outputs = torch.from_numpy(trees.replay.predict(leaves))
+    return adjoint(trees, leaves, measure.gradient(outputs, targets).numpy(), rows=rows)
+
+
+def held_out_note(predicted: Floats, actual: Floats) -> str:
+    """Return the estimate that retrainings give of the linear datamodeling score, in a sentence.
+
+    Args:
+        predicted: What other retrainings predict of each, [B, q].
+        actual: What each gave, [B, q].
+    """
+    b, q = actual.shape
+    mean, error = held_out_lds(predicted, actual)
+    queries = "1 query" if q == 1 else f"{q} queries"
+    if not np.isfinite(mean):
+        return f"The {b} retrainings do not differ on these queries: nothing tells how good it is."
+    return (
+        f"The linear datamodeling score is estimated at {mean:.2f} ± {error:.2f} for {queries}: "
+        f"the rank correlation of the outcomes of {b} retrainings on halves with what the others "
+        "predict of them."
+    )
+
+
+def held_out_lds(predicted: Floats, actual: Floats) -> tuple[float, float]:
+    """Return the mean rank correlation over queries, and its jackknife error over retrainings.
+
+    Args:
+        predicted: [B, q].
+        actual: [B, q].
+
+    Returns:
+        The mean over the queries whose outcomes differ, NaN if there is none, and its error.
+
+    Examples:
+        >>> held_out_lds(np.array([[1.0], [2.0], [3.0]]), np.array([[1.0], [2.0], [3.0]]))
+        (1.0, 0.0)
+    """
+    differ = np.ptp(actual, axis=0) > 0
+    if not differ.any():
+        return float("nan"), float("nan")
+    predicted, actual = predicted[:, differ], actual[:, differ]
+    mean = _mean_correlation(predicted, actual)
+    b = len(actual)
+    without = np.array(
+        [
+            _mean_correlation(np.delete(predicted, at, 0), np.delete(actual, at, 0))
+            for at in range(b)
+        ]
+    )
+    error = float(np.sqrt((b - 1) * without.var()))
+    return mean, error
+
+
+def _mean_correlation(predicted: Floats, actual: Floats) -> float:
+    """Return the mean rank correlation; 0 for a query whose predictions or outcomes are equal."""
+    return float(np.nan_to_num(spearman(predicted, actual)).mean())

@@ -1,0 +1,5 @@
+"use strict";
+if (document.getElementById("tools")) {
+  const rows = JSON.parse(document.getElementById("data").textContent);
+  whence.share(() => rows);
+}

@@ -1,0 +1,64 @@
+"""Progress bars of long calls: in a terminal, and in a notebook."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import Any, TypeAlias, TypeVar, overload
+
+with warnings.catch_warnings():  # of a kernel without ipywidgets, which shows no bars
+    warnings.simplefilter("ignore")
+    from tqdm.auto import tqdm
+from tqdm.notebook import tqdm_notebook
+
+T = TypeVar("T")
+Bar: TypeAlias = "tqdm[Any]"
+
+_DELAY = 1.0  # seconds that a call may take before it shows a bar
+
+
+@overload
+def progress(
+    steps: Iterable[T], *, desc: str, total: int | None = None, unit: str = "it", initial: int = 0
+) -> tqdm[T]: ...
+
+
+@overload
+def progress(
+    steps: None = None, *, desc: str, total: int, unit: str = "it", initial: int = 0
+) -> Bar: ...
+
+
+def progress(
+    steps: Iterable[Any] | None = None,
+    *,
+    desc: str,
+    total: int | None = None,
+    unit: str = "it",
+    initial: int = 0,
+) -> Bar:
+    """Return a progress bar, which appears when the work has taken a second.
+
+    A terminal and a notebook show it; a file to which the output goes does not.
+
+    Args:
+        steps: What is iterated over; `None` for a bar that `update` moves.
+        desc: What is done, such as "retraining".
+        total: How many steps there are; the length of `steps` if `None`.
+        unit: What a step is.
+        initial: Steps that were done before.
+
+    Returns:
+        The bar: an iterator over `steps`, and a context manager.
+
+    Examples:
+        >>> sum(progress([1, 2, 3], desc="adding"))
+        6
+    """
+    in_notebook = issubclass(tqdm, tqdm_notebook)
+    options: dict[str, Any] = {"total": total, "unit": unit, "initial": initial, "leave": False}
+    # A kernel's output is no terminal, so that `None` would hide the bar of a notebook.
+    bar: Bar = tqdm(
+        steps, desc=desc, delay=_DELAY, disable=False if in_notebook else None, **options
+    )
+    return bar

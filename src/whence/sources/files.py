@@ -1,0 +1,326 @@
+"""Files of rows and columns as they are found: any separator, encoding, compression and format."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import pandas as pd
+
+from whence.errors import InvalidInput
+from whence.sources.layout import SPACES, START, Layout, layout_of
+
+_LARGEST = 2**34  # bytes that a file may unpack to
+_RECORDS = 200  # cells that tell how a column is written
+_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", SPACES: "spaces"}
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_ENCODINGS = {"utf-16": "UTF-16", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16"}
+_ENCODINGS |= {"utf-32": "UTF-32", "cp1252": "Windows-1252", "latin-1": "Latin-1"}
+_COMPRESSED: tuple[tuple[bytes, Callable[[Path], Any]], ...] = (
+    (b"\x1f\x8b", gzip.open),
+    (b"BZh", bz2.open),
+    (b"\xfd7zXZ", lzma.open),
+)
+
+
+def read_frame(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows of a file as they are, and what was found in it, a sentence each.
+
+    Parquet and Excel are told by the end of the name. Anything else is text: its compression,
+    encoding, separator, the lines before its header, and whether it has one, are told from its
+    beginning.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The rows, their columns named apart, and the sentences.
+
+    Raises:
+        InvalidInput: If the file is no table.
+    """
+    ending = path.suffix.lower()
+    if ending in (".parquet", ".pq"):
+        frame, notes = _parquet(path), list[str]()
+    elif ending in (".xlsx", ".xlsm", ".xls", ".ods"):
+        frame, notes = _excel(path)
+    else:
+        frame, notes = _text(path)
+    plain = [str(name).strip() for name in frame.columns]
+    if all(len(name) > 1 and name[0] == name[-1] == "'" for name in plain):
+        plain = [name[1:-1] for name in plain]
+    names, twice = _distinct(plain)
+    frame.columns = pd.Index(names)
+    return frame, notes + twice
+
+
+def _parquet(path: Path) -> pd.DataFrame:
+    """Return the table of a Parquet file."""
+    try:
+        _refuse_large(path, _unpacked(path))
+        return pd.read_parquet(path)
+    except InvalidInput:
+        raise
+    except ImportError as error:
+        raise InvalidInput(
+            f"Expected pyarrow, which reads Parquet. Got {path} without it. Install it: pip "
+            "install whence-attribution[tables]."
+        ) from error
+    except Exception as error:
+        raise InvalidInput(f"Expected a Parquet file. Got {path}: {first_line(error)}.") from error
+
+
+def _refuse_large(path: Path, size: int) -> None:
+    """Raise if a file unpacks to more bytes than a table may have."""
+    if size > _LARGEST:
+        raise InvalidInput(
+            f"Expected a table of at most {_LARGEST:,} bytes. Got {path}, which says that it "
+            f"unpacks to {size:,}. Take a part of it."
+        )
+
+
+def _unpacked(path: Path) -> int:
+    """Return how many bytes a Parquet file says that it unpacks to."""
+    import pyarrow.parquet as parquet
+
+    found = parquet.ParquetFile(path).metadata
+    groups = range(found.num_row_groups)
+    stated = sum(found.row_group(group).total_byte_size for group in groups)
+    return int(max(stated, found.num_rows * found.num_columns))
+
+
+def _excel(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Return the first sheet of a workbook that is not empty."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            _refuse_large(path, sum(part.file_size for part in archive.infolist()))
+    try:
+        sheets: dict[Any, pd.DataFrame] = pd.read_excel(path, sheet_name=None, header=None)
+    except ImportError as error:
+        raise InvalidInput(
+            f"Expected the library that reads {path.suffix}. Got {path} without it: "
+            f"{first_line(error)}. Install it, or save the table as CSV."
+        ) from error
+    except Exception as error:
+        raise InvalidInput(
+            f"Expected an Excel file. Got {path}: {first_line(error)}. Save the table as CSV."
+        ) from error
+    name, cells = next(
+        ((name, sheet) for name, sheet in sheets.items() if sheet.size), ("", pd.DataFrame())
+    )
+    cells = cells.dropna(how="all").dropna(how="all", axis=1)
+    if not cells.size:
+        raise InvalidInput(f"Expected a table. Got an empty file, {path}.")
+    notes = []
+    if len(sheets) > 1:
+        notes.append(f"The sheet {name!r} was read; the file has {len(sheets)} sheets.")
+    filled = cells.notna().sum(axis=1).to_numpy()
+    above = int((filled >= 0.5 * filled.max()).argmax())
+    if above:
+        notes.append(f"{_counted(above, 'row')} above the header {_were(above)} left out.")
+    header = [
+        f"Unnamed: {at}" if pd.isna(cell) else str(cell)
+        for at, cell in enumerate(cells.iloc[above])
+    ]
+    frame = cells.iloc[above + 1 :].reset_index(drop=True).infer_objects()
+    frame.columns = pd.Index(header)
+    return frame, notes
+
+
+def _text(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Return the table of a text file."""
+    encoding = _encoding(path)
+    with _opened(path) as file:
+        start = file.read(START)
+    decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
+    text = decoder.decode(start)
+    if not text.strip():
+        raise InvalidInput(f"Expected a table. Got an empty file, {path}.")
+    layout = layout_of(text)
+    options: dict[str, Any] = {
+        "sep": layout.separator,
+        "encoding": encoding,
+        "skiprows": layout.skipped,
+        "low_memory": False,
+        "skipinitialspace": bool(re.search(rf"{re.escape(layout.separator)} +\"", text)),
+    }
+    if layout.separator == SPACES:
+        del options["low_memory"]
+    if layout.header is None:
+        options |= {"header": None, "names": [f"column {c + 1}" for c in range(layout.width)]}
+    frame = _parsed(path, options)
+    if layout.header is not None and len(layout.header) == len(frame.columns):
+        # As the file has them: pandas renames those that occur twice without a word.
+        frame.columns = pd.Index(
+            [name or f"Unnamed: {at}" for at, name in enumerate(layout.header)]
+        )
+    if _has_decimal_commas(frame, layout.separator):
+        plain = [name for name in frame.columns if frame[name].dtype.kind == "f"]
+        if plain:  # 1.234 beside 0,5 is a thousand, and pandas has read 1.234
+            as_text = _parsed(path, {**options, "dtype": str})
+            as_text.columns = frame.columns
+            grouped = [name for name in plain if _is_grouped(as_text[name])]
+            for name in grouped:
+                frame[name] = as_text[name].str.replace(".", "").astype(float)
+    return frame, _said(layout, encoding)
+
+
+def _parsed(path: Path, options: dict[str, Any]) -> pd.DataFrame:
+    """Return the rows of a text file."""
+    try:
+        with _opened(path) as file:
+            frame: pd.DataFrame = pd.read_csv(file, **options)
+            return frame
+    except pd.errors.EmptyDataError as error:
+        raise InvalidInput(f"Expected a table. Got an empty file, {path}.") from error
+    except (pd.errors.ParserError, UnicodeError, ValueError, EOFError, lzma.LZMAError) as error:
+        raise InvalidInput(
+            f"Expected rows of values separated by {_NAMES[options['sep']]}. Got {path}: "
+            f"{first_line(error)}. Check the quotes and the number of cells per row."
+        ) from error
+
+
+def _said(layout: Layout, encoding: str) -> list[str]:
+    """Return what was found in a text file, where it is not what everybody expects."""
+    notes = []
+    if encoding in _ENCODINGS:
+        notes.append(f"The file is read as {_ENCODINGS[encoding]}.")
+    if layout.separator != ",":
+        notes.append(f"Values are separated by {_NAMES[layout.separator]}.")
+    if layout.skipped:
+        n = layout.skipped
+        notes.append(f"{_counted(n, 'line')} before the table {_were(n)} left out.")
+    if layout.header is None:
+        notes.append(
+            f"The file has no header: its columns are called column 1 to column {layout.width}."
+        )
+    return notes
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Return a file open for reading, what is compressed expanded."""
+    with path.open("rb") as file:
+        start = file.read(8)
+    for magic, opened in _COMPRESSED:
+        if start.startswith(magic):
+            return cast(BinaryIO, opened(path))
+    if not start.startswith(b"PK\x03\x04"):
+        return path.open("rb")
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+        if len(names) != 1:
+            raise InvalidInput(
+                f"Expected an archive of one file. Got {len(names)} files in {path}. Unpack it, "
+                "and name one of them."
+            )
+        _refuse_large(path, archive.getinfo(names[0]).file_size)
+        return io.BytesIO(archive.read(names[0]))
+
+
+def _encoding(path: Path) -> str:
+    """Return the encoding of a text file: by its mark, else UTF-8 if it can be that."""
+    try:
+        with _opened(path) as file:
+            start = file.read(4096)
+            for mark, name in _BOMS:
+                if start.startswith(mark):
+                    return name
+            zeros = start[1::2].count(0), start[::2].count(0)
+            if max(zeros) > 0.3 * len(start) / 2 > 3 * min(zeros):
+                return "utf-16-le" if zeros[0] > zeros[1] else "utf-16-be"
+            if b"\0" in start:
+                raise InvalidInput(
+                    f"Expected a text file with separated values. Got binary data in {path}. "
+                    "Export the table as CSV, or name a Parquet file .parquet."
+                )
+            decoder, piece = codecs.getincrementaldecoder("utf-8")(), start
+            while piece:
+                decoder.decode(piece)
+                piece = file.read(2**22)
+            decoder.decode(b"", final=True)
+            return "utf-8"
+    except UnicodeDecodeError:
+        # Of the bytes that are no text in Windows-1252 five are control characters of Latin-1.
+        with _opened(path) as file:
+            undefined = set(b"\x81\x8d\x8f\x90\x9d")
+            return "latin-1" if undefined & set(file.read(2**24)) else "cp1252"
+    except (OSError, EOFError, zipfile.BadZipFile, lzma.LZMAError) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        raise InvalidInput(
+            f"Expected a file that can be unpacked. Got {path}: {first_line(error)}. Pack it again."
+        ) from error
+
+
+def _has_decimal_commas(frame: pd.DataFrame, separator: str) -> bool:
+    """Return whether numbers of a table have a comma before their decimals."""
+    if separator == ",":
+        return False
+    for name in frame.columns:
+        if frame[name].dtype.kind not in "OUST" and frame[name].dtype != "string":
+            continue
+        some = frame[name].dropna().astype(str).head(_RECORDS)
+        commas = some.str.fullmatch(r"\s*[-+]?(\d+|\d{1,3}(\.\d{3})+),\d+\s*")
+        if len(some) and commas.mean() > 0.5:
+            return True
+    return False
+
+
+def _is_grouped(column: pd.Series[Any]) -> bool:
+    """Return whether the points of a column group the digits of whole numbers."""
+    known = column.dropna().str.strip()
+    grouped = known.str.fullmatch(r"[-+]?\d{1,3}(\.\d{3})+")
+    return bool(grouped.any()) and bool((grouped | known.str.fullmatch(r"[-+]?\d{1,3}")).all())
+
+
+def _distinct(names: list[str]) -> tuple[list[str], list[str]]:
+    """Return names of which none occurs twice, and what was renamed."""
+    counts, renamed, taken = Counter[str](), list[str](), set(names)
+    found = []
+    for name in names:
+        counts[name] += 1
+        new = name
+        while counts[name] > 1 and new in taken:
+            new = f"{name} ({counts[name]})"
+            counts[name] += new in taken
+        if new != name:
+            renamed.append(f"{new}")
+        taken.add(new)
+        found.append(new)
+    if not renamed:
+        return found, []
+    return found, [f"Columns of one name are told apart: {', '.join(renamed[:5])}."]
+
+
+def _counted(n: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def _were(n: int) -> str:
+    """Return the verb for so many."""
+    return "was" if n == 1 else "were"
+
+
+def first_line(error: Exception) -> str:
+    """Return an error's first line.
+
+    Args:
+        error: Any.
+    """
+    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else "unreadable"

@@ -1,0 +1,328 @@
+"""What the pages about a flip set, a comparison, a diagnosis and an evaluation show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whence.methods.model_quality import ModelQuality
+from whence.objective.trained import Examples, Trained
+from whence.pages import Curve, Fact, Item, Listed, Listing, ResultPage, Status
+from whence.pages.words import number
+from whence.scores import Scores
+from whence.views.answer import answer_of, class_names, class_of, target_decimals
+from whence.views.columns import NONE, columns_of, is_table
+from whence.views.examples import item_of
+from whence.views.statuses import quality_of, statuses_of
+
+Floats = NDArray[np.float64]
+
+_LISTED = 10  # examples of a comparison, on each side and for each model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """How a page was made.
+
+    Args:
+        title: The heading.
+        about: Which data and model these are, a sentence each; the first stands on top.
+        command: What reproduces the page.
+        image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
+    """
+
+    title: str
+    about: tuple[str, ...]
+    command: str
+    image_shape: tuple[int, ...] | None = None
+
+    def common(self, lead: str) -> dict[str, Any]:
+        """Return what every page says of itself."""
+        return {
+            "title": self.title,
+            "lead": self.about[0] if self.about else lead,
+            "about": self.about,
+            "command": self.command,
+            "created": date.today().isoformat(),
+        }
+
+
+def flip_page(
+    trained: Trained,
+    refitted: Trained,
+    query: Examples,
+    positions: NDArray[np.intp],
+    course: Sequence[tuple[int, float]],
+    *,
+    said: str,
+    tried: int,
+    quality: ModelQuality | None,
+    made: Made,
+) -> ResultPage:
+    """Return what the page of a flip set shows.
+
+    Args:
+        trained: The model.
+        refitted: The same, fitted again without the set.
+        query: The one query.
+        positions: The set, the most supportive first, [m]; empty if none was found.
+        course: (number removed, lead of the predicted class after retraining) pairs, 0 first.
+        said: The result in a sentence.
+        tried: How many sets were retrained without.
+        quality: How good the model is on what it has not seen, or `None`.
+        made: How the page was made.
+    """
+    n, m = len(trained.train), len(positions)
+    items, columns = _items(trained, positions, made)
+    lines = tuple(
+        Listed(name=str(name), numbers=(str(rank),), item=item)
+        for rank, (name, item) in enumerate(
+            zip(trained.train.ids[positions], items, strict=True), 1
+        )
+    )
+    best = class_of(trained.outputs(query)[0])
+    answers = [
+        ("With all of the training data", answer_of(trained, query, explained=best, labeled=True))
+    ]
+    facts = [Fact(figure=f"{tried:,}", words="sets were removed and the model fitted again.")]
+    if m:
+        after = answer_of(refitted, query, explained=best, labeled=True)
+        answers.append((f"Fitted again without these {m:,}", after))
+        share = f"{100 * m / n:.2g} %"
+        facts.insert(0, Fact(figure=f"{m:,} of {n:,}", words=f"examples carry it: {share}."))
+    names = class_names(trained)
+    return ResultPage(
+        said=said,
+        facts=tuple(facts),
+        answers=tuple(answers),
+        curve=Curve(
+            points=tuple((float(at), lead) for at, lead in course),
+            across="training examples removed",
+            up="lead",
+            threshold=0.0,
+            threshold_words="below this line the answer is another",
+        )
+        if len(course) > 1
+        else None,
+        curve_heading="The lead as they are removed",
+        curve_words="The output of the predicted class over that of the runner-up, as the set is "
+        "removed, the most supportive first. Every point was retrained.",
+        listings=(
+            Listing(
+                heading="Without these the answer changes",
+                noun="training example",
+                heads=("order",),
+                lines=lines,
+                columns=columns,
+                words="A small set, found by their influence; a smaller one may exist.",
+            ),
+        )
+        if m
+        else (),
+        statuses=(
+            Status(level="good", title="The change of the answer was confirmed by retraining.")
+            if m
+            else Status(level="unknown", title="No set was found; that does not say none exists."),
+            quality_of(quality, names, target_decimals(trained)),
+        ),
+        method="Examples in the order of their influence on the lead; the number by retraining.",
+        **made.common(f"A model fitted on {n:,} training examples."),
+    )
+
+
+def comparison_page(
+    trained: Trained,
+    query: Examples,
+    scores: tuple[Scores, Scores],
+    *,
+    said: str,
+    agreement: float,
+    shared: int,
+    names: tuple[str, str],
+    made: Made,
+) -> ResultPage:
+    """Return what the page of a comparison of two models shows.
+
+    Args:
+        trained: The first model, whose examples are shown.
+        query: The one query.
+        scores: Under either model, [1, n].
+        said: The result in a sentence.
+        agreement: Spearman correlation of the scores.
+        shared: How many of the ten most helpful examples they have in common.
+        names: What the models are called.
+        made: How the page was made.
+    """
+    listings = []
+    for name, own, others in zip(names, scores, scores[::-1], strict=True):
+        values, against = own.values[0], others.values[0]
+        largest = float(np.abs(values).max()) or 1.0
+        ranks = np.argsort(np.argsort(-against, kind="stable"), kind="stable") + 1
+        for heading, order in (
+            (f"Push to the label under {name}", np.argsort(-values, kind="stable")),
+            (f"Push away from it under {name}", np.argsort(values, kind="stable")),
+        ):
+            toward = heading.startswith("Push to")
+            where = np.array([at for at in order[:_LISTED] if (values[at] > 0) == toward], np.intp)
+            items, columns = _items(trained, where, made)
+            listings.append(
+                Listing(
+                    heading=heading,
+                    noun="training example",
+                    heads=("score", "rank under the other model"),
+                    columns=columns,
+                    lines=tuple(
+                        Listed(
+                            name=str(trained.train.ids[at]),
+                            numbers=(number(float(values[at]), 5), f"{ranks[at]:,}"),
+                            item=item,
+                            size=float(values[at]) / largest,
+                            color="toward" if toward else "against",
+                        )
+                        for at, item in zip(where, items, strict=True)
+                    ),
+                )
+            )
+    return ResultPage(
+        said=said,
+        answers=(
+            (f"What {names[0]} says", answer_of(trained, query, explained=None, labeled=True)),
+        ),
+        facts=(
+            Fact(figure=number(agreement, 2), words="is the rank correlation of all effects."),
+            Fact(figure=f"{shared} of 10", words="of the most helpful are the same."),
+        ),
+        listings=tuple(listings),
+        statuses=tuple(status for own in scores for status in statuses_of(own.diagnostics)),
+        method=" / ".join(dict.fromkeys(f"{own.method}." for own in scores)),
+        **made.common(f"Two models of {len(trained.train):,} training examples."),
+    )
+
+
+def evaluation_page(
+    per_query: Floats,
+    names: Sequence[str],
+    *,
+    mean: float,
+    interval: tuple[float, float],
+    confidence: float,
+    ceiling: float | None,
+    subsets: int,
+    made: Made,
+) -> ResultPage:
+    """Return what the page of an evaluation shows.
+
+    Args:
+        per_query: The score of each query, [q]; NaN where its outcomes do not vary.
+        names: What the queries are called, q of them.
+        mean: Of the scores.
+        interval: Of the mean.
+        confidence: What it aims to cover.
+        ceiling: What a perfect prediction would reach, or `None` where that is not known.
+        subsets: How many subsets were trained on.
+        made: How the page was made.
+    """
+    order = np.argsort(-np.nan_to_num(per_query, nan=-2.0), kind="stable")
+    facts = [
+        Fact(figure=number(mean, 3), words="is the mean rank correlation, the LDS."),
+        Fact(
+            figure=f"{number(interval[0], 3)} to {number(interval[1], 3)}",
+            words=f"is its {confidence:.0%} interval, over subsets and queries.",
+        ),
+    ]
+    if ceiling is not None:
+        facts.append(Fact(figure=number(ceiling, 3), words="is what a perfect one would reach."))
+    return ResultPage(
+        said=f"Scores order what {subsets:,} retrainings on random parts of the data do with a "
+        f"rank correlation of {number(mean, 3)}; a perfect prediction would have 1.",
+        facts=tuple(facts),
+        listings=(
+            Listing(
+                heading=f"The {len(per_query):,} queries",
+                noun="query",
+                heads=("rank correlation",),
+                lines=tuple(
+                    Listed(
+                        name=str(names[at]),
+                        numbers=(number(float(per_query[at]), 3),),
+                        size=float(np.nan_to_num(per_query[at])),
+                        color="toward" if per_query[at] > 0 else "against",
+                    )
+                    for at in order
+                ),
+                words="Of what the scores predict for each part of the data and what training on "
+                "it gave.",
+            ),
+        ),
+        statuses=(Status(level="good", title=f"{subsets:,} models were trained to say this."),),
+        method="The linear datamodeling score (Park et al., 2023).",
+        **made.common("How well do scores predict retraining?"),
+    )
+
+
+def diagnosis_page(
+    questions: Sequence[tuple[Status, str]], *, quality: str, made: Made
+) -> ResultPage:
+    """Return what the page of a diagnosis shows.
+
+    Args:
+        questions: The answers, each with the question.
+        quality: How good the model is on what it has not seen, in a sentence; may be empty.
+        made: How the page was made.
+    """
+    firm = all(answer.level == "good" for answer, _ in questions)
+    return ResultPage(
+        said="Influence can be trusted on this model."
+        if firm
+        else "Read influence on this model with care.",
+        listings=(
+            Listing(
+                heading="What was asked",
+                noun="question",
+                heads=("answer", "numbers"),
+                lines=tuple(
+                    Listed(name=question, numbers=(answer.title, answer.numbers))
+                    for answer, question in questions
+                ),
+            ),
+        ),
+        statuses=tuple(answer for answer, _ in questions),
+        method="The gradient, the ends of the spectrum of the Hessian by Lanczos, and the rule "
+        "for the damping.",
+        **(made.common("Is the model at a minimum, and converged?") | _lead(made, quality)),
+    )
+
+
+def _lead(made: Made, quality: str) -> dict[str, str]:
+    """Return the lead of a page with how good the model is."""
+    sentences = (*made.about[:1], quality) if quality else made.about[:1]
+    return {"lead": " ".join(sentences)} if sentences else {}
+
+
+def _items(
+    trained: Trained, where: NDArray[np.intp], made: Made
+) -> tuple[list[Item], tuple[str, ...]]:
+    """Return examples as they are shown, and the names of their cells."""
+    if not len(where):
+        return [], ()
+    shown = trained.train.subset(where)
+    columns = NONE
+    if made.image_shape is None and is_table(shown.inputs):
+        columns = columns_of([shown.inputs])
+    items = [
+        item_of(
+            trained,
+            shown,
+            index,
+            title=f"Training example {name}",
+            image_shape=made.image_shape,
+            columns=columns,
+        )
+        for index, name in enumerate(shown.ids)
+    ]
+    return items, columns.names

@@ -1,0 +1,1 @@
+"""The tests of whence, and what they share."""

@@ -1,0 +1,134 @@
+"""Models of statsmodels: refits and removals are what statsmodels' own fit gives."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import whence
+from whence.errors import UnsupportedModel
+from whence.objective.objective import Objective
+
+sm: Any = pytest.importorskip("statsmodels.api")
+smf: Any = pytest.importorskip("statsmodels.formula.api")
+
+_ROWS = 150
+
+
+@cache
+def affairs() -> pd.DataFrame:
+    """Return answers of women about their marriages, in a random order."""
+    frame = sm.datasets.fair.load_pandas().data.sample(n=_ROWS + 6, random_state=0)
+    frame = frame.reset_index(drop=True)
+    frame["any"] = (frame["affairs"] > 0).astype(int)
+    frame["children"] = frame["children"].round()
+    frame["happy"] = np.minimum(frame["rate_marriage"].round(), 4) - 2
+    return frame
+
+
+def rows(frame: pd.DataFrame) -> pd.DataFrame:
+    return sm.add_constant(frame[["age", "religious", "educ"]], has_constant="add")
+
+
+def fit(name: str, frame: pd.DataFrame) -> Any:
+    """Return a model fitted to some rows."""
+    x, weights = rows(frame), 1.0 + (frame["age"] > 27)
+    families = sm.families
+    tight = {"disp": 0, "tol": 1e-12} if name in ("logit", "poisson") else {}
+    models: dict[str, Any] = {
+        "ols": lambda: sm.OLS(frame["yrs_married"], x),
+        "wls": lambda: sm.WLS(frame["yrs_married"], x, weights=weights),
+        "logit": lambda: sm.Logit(frame["any"], x),
+        "mnlogit": lambda: sm.MNLogit(frame["happy"], x),
+        "poisson": lambda: sm.Poisson(frame["children"], x),
+        "binomial": lambda: sm.GLM(
+            frame["any"], x, family=families.Binomial(), freq_weights=weights
+        ),
+        "gamma": lambda: sm.GLM(
+            frame["yrs_married"], x, family=families.Gamma(families.links.Log())
+        ),
+        "tweedie": lambda: sm.GLM(
+            frame["affairs"], x, family=families.Tweedie(var_power=1.5), var_weights=weights
+        ),
+        "formula": lambda: smf.ols("yrs_married ~ age + C(happy) + np.log(educ)", frame),
+        "quantile": lambda: sm.QuantReg(frame["yrs_married"], x),
+        "robust": lambda: sm.RLM(frame["yrs_married"], x),
+    }
+    if name in ("binomial", "gamma", "tweedie"):
+        tight = {"tol": 1e-12}
+    if name == "mnlogit":
+        tight = {"disp": 0, "method": "newton", "maxiter": 100}
+    return models[name]().fit(**tight)
+
+
+_TARGETS = {
+    "logit": "any",
+    "binomial": "any",
+    "mnlogit": "happy",
+    "poisson": "children",
+    "tweedie": "affairs",
+}
+_EXACT = ("ols", "wls", "logit", "mnlogit", "poisson", "binomial", "gamma", "tweedie", "formula")
+_BY_PREDICTIONS = ("quantile", "robust")
+
+
+def queries(name: str) -> tuple[Any, Any]:
+    some = affairs()[_ROWS:]
+    return (some if name == "formula" else rows(some)), some[_TARGETS.get(name, "yrs_married")]
+
+
+def said(results: Any, asked: Any) -> np.ndarray:
+    return np.asarray(results.predict(asked)).reshape(len(asked), -1)
+
+
+def says(model: whence.Trained, asked: Any) -> np.ndarray:
+    """Return what whence's model says, in the terms of statsmodels."""
+    examples = model.examples(asked)
+    outputs = model.outputs(examples)
+    shares = model.loss.probabilities(outputs)
+    if shares is not None:
+        return np.asarray(shares[:, 1:] if shares.shape[1] == 2 else shares)
+    return np.asarray(model.loss.prediction(outputs, examples.targets)).reshape(-1, 1)
+
+
+@pytest.mark.filterwarnings("ignore:Maximum number of iterations")
+@pytest.mark.parametrize("name", [*_EXACT, *_BY_PREDICTIONS])
+def test_a_refit_is_the_own_fit_of_statsmodels(name: str) -> None:
+    frame = affairs()[:_ROWS]
+    model = whence.from_statsmodels(fit(name, frame))
+    assert isinstance(model, Objective) == (name in _EXACT)
+    asked = queries(name)
+    np.testing.assert_allclose(says(model, asked), said(fit(name, frame), asked[0]), atol=1e-7)
+    weights = model.weights.clone()
+    weights[[3, 7, 20]] = 0
+    again = fit(name, frame.drop(index=[3, 7, 20]))
+    np.testing.assert_allclose(says(model.refit(weights), asked), said(again, asked[0]), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", _EXACT)
+def test_the_refined_order_is_removal(name: str) -> None:
+    model = whence.from_statsmodels(fit(name, affairs()[:_ROWS]))
+    assert isinstance(model, Objective)
+    where = np.arange(0, _ROWS, 11)
+    predicted = whence.influence(model, queries(name), order="refined", indices=where).values
+    actual = whence.leave_one_out(model, where, queries(name))
+    assert np.corrcoef(predicted.ravel(), actual.ravel())[0, 1] > 0.999
+
+
+def test_what_has_no_treatment_says_what_to_do() -> None:
+    frame = affairs()[:_ROWS]
+    x = rows(frame)
+    with pytest.raises(UnsupportedModel, match="without a penalty"):
+        whence.from_statsmodels(sm.OLS(frame["age"], x).fit_regularized(alpha=0.1))
+    offset = sm.Poisson(frame["children"], x, offset=np.log(frame["age"])).fit(disp=0)
+    with pytest.raises(UnsupportedModel, match="without offset"):
+        whence.from_statsmodels(offset)
+    shares = sm.GLM(frame["any"] * 0.5, x, family=sm.families.Binomial()).fit()
+    with pytest.raises(UnsupportedModel, match="of 0 and 1"):
+        whence.from_statsmodels(shares)
+    with pytest.raises(UnsupportedModel, match="returned"):
+        whence.from_statsmodels(sm.OLS(frame["age"], x))

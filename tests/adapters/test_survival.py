@@ -1,0 +1,168 @@
+"""Proportional hazards: refits and removals are what lifelines and scikit-survival fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import whence
+from whence.adapters.survival import Cox, Hazard
+from whence.errors import InvalidInput, NotFitted, UnsupportedModel
+from whence.fitting.partial_likelihood import PartialLikelihood
+
+lifelines: Any = pytest.importorskip("lifelines")
+lifelines_data: Any = pytest.importorskip("lifelines.datasets")
+survival: Any = pytest.importorskip("sksurv.linear_model")
+
+_TIGHT = {"precision": 1e-13}
+_COLUMNS = ["fin", "age", "race", "prio"]
+
+
+@pytest.fixture(scope="module")
+def rossi() -> pd.DataFrame:
+    """Return prisoners and the week of their next arrest; many ties."""
+    frame = lifelines_data.load_rossi().sample(n=160, random_state=0).reset_index(drop=True)
+    frame["many"] = 1.0 + (frame["age"] > 24)
+    return frame[[*_COLUMNS, "week", "arrest", "many"]]
+
+
+def lifelines_fit(frame: pd.DataFrame, penalizer: float = 0.0, *, weighted: bool = False) -> Any:
+    if not weighted:
+        frame = frame.drop(columns="many")
+    return lifelines.CoxPHFitter(penalizer=penalizer).fit(
+        frame,
+        "week",
+        "arrest",
+        weights_col="many" if weighted else None,
+        fit_options=_TIGHT,
+        robust=weighted,
+    )
+
+
+def structured(frame: pd.DataFrame) -> Any:
+    return np.array(
+        list(zip(frame["arrest"] > 0, frame["week"], strict=True)),
+        dtype=[("arrested", bool), ("week", float)],
+    )
+
+
+def sksurv_fit(frame: pd.DataFrame, ties: str, alpha: float) -> Any:
+    model = survival.CoxPHSurvivalAnalysis(alpha=alpha, ties=ties, tol=1e-14)
+    return model.fit(frame[_COLUMNS].astype(float), structured(frame))
+
+
+def asked(frame: pd.DataFrame) -> tuple[Any, Any]:
+    return frame[:6], frame[["week", "arrest"]][:6]
+
+
+def naive(beta: torch.Tensor, part: PartialLikelihood) -> torch.Tensor:
+    """−log L + penalty, term by term."""
+    x, w = torch.from_numpy(part.x), torch.tensor(part.weights)
+    risk, total = w * torch.exp(x @ beta), beta.new_zeros(())
+    for time in np.unique(part.time[part.event]):
+        at = torch.from_numpy(part.time >= time)
+        dead = torch.from_numpy((part.time == time) & part.event)
+        m = int(dead.sum())
+        total = total - (w[dead] * (x[dead] @ beta)).sum()
+        for rank in range(m):
+            share = rank / m if part.efron else 0.0
+            total = total + w[dead].mean() * (risk[at].sum() - share * risk[dead].sum()).log()
+    return total + 0.5 * (torch.from_numpy(part.penalty) * beta.square()).sum()
+
+
+@pytest.mark.parametrize("efron", [True, False])
+def test_the_likelihood_is_the_sum_of_its_terms(efron: bool, rossi: pd.DataFrame) -> None:
+    part = PartialLikelihood(
+        x=rossi[_COLUMNS].to_numpy(float) / 10,
+        time=(rossi["week"] // 10).to_numpy(float),
+        event=(rossi["arrest"] > 0).to_numpy(),
+        weights=rossi["many"].to_numpy(),
+        efron=efron,
+        penalty=np.full(4, 0.3),
+    )
+    beta = torch.tensor([0.2, -0.4, 0.3, 0.5], dtype=torch.float64, requires_grad=True)
+    value = naive(beta, part)
+    (gradient,) = torch.autograd.grad(value, beta)
+    hessian = torch.autograd.functional.hessian(lambda b: naive(b, part), beta.detach())
+    at = beta.detach().numpy()
+    assert part.value(at) == pytest.approx(float(value.detach()))
+    found = part.derivatives(at)
+    np.testing.assert_allclose(found[0], gradient, rtol=1e-9)
+    np.testing.assert_allclose(found[1], hessian, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("penalizer", "weighted"), [(0.0, False), (0.1, False), (0.0, True)])
+def test_removals_are_refits_by_lifelines(
+    penalizer: float, weighted: bool, rossi: pd.DataFrame
+) -> None:
+    fitter = lifelines_fit(rossi, penalizer, weighted=weighted)
+    frame = rossi if weighted else rossi.drop(columns="many")
+    model = whence.from_lifelines(fitter, frame)
+    np.testing.assert_allclose(model.refit().beta, fitter.params_, atol=1e-7)
+    where = [3, 20, 77]
+    actual = whence.leave_one_out(model, where, asked(rossi), measure="prediction")
+    for column, row in enumerate(where):
+        again = lifelines_fit(rossi.drop(index=row), penalizer, weighted=weighted)
+        change = rossi[_COLUMNS][:6].to_numpy(float) @ (again.params_ - fitter.params_).to_numpy()
+        np.testing.assert_allclose(actual[:, column], change, atol=1e-7)
+
+
+@pytest.mark.parametrize(("ties", "alpha"), [("breslow", 0.0), ("efron", 0.5)])
+def test_removals_are_refits_by_scikit_survival(
+    ties: str, alpha: float, rossi: pd.DataFrame
+) -> None:
+    fitted = sksurv_fit(rossi, ties, alpha)
+    x = rossi[_COLUMNS].astype(float)
+    model = whence.from_sklearn(fitted, x, structured(rossi))
+    assert isinstance(model, Cox)
+    queries = x[:6], structured(rossi[:6])
+    examples = model.examples(queries)
+    np.testing.assert_allclose(model.outputs(examples)[:, 0], fitted.predict(x[:6]))
+    scores = whence.LeaveOneOut().fit(model).scores(queries, measure="prediction", indices=[3, 20])
+    for column, row in enumerate([3, 20]):
+        again = sksurv_fit(rossi.drop(index=row), ties, alpha)
+        change = again.predict(x[:6]) - fitted.predict(x[:6])
+        np.testing.assert_allclose(scores.values[:, column], change, atol=1e-6)
+    event = rossi.index[rossi["arrest"] > 0][:1]
+    explanation = whence.explain(model, (x.loc[event], structured(rossi.loc[event])), k=3)
+    assert explanation.verify(5).r > 0.999
+
+
+def test_the_loss_is_a_rows_part_of_the_likelihood(rossi: pd.DataFrame) -> None:
+    model = whence.from_lifelines(lifelines_fit(rossi), rossi.drop(columns="many"))
+    outputs, targets = model.outputs(model.train), model.train.targets
+    losses = model.loss(outputs, targets)
+    assert isinstance(model.loss, Hazard)
+    assert not losses[targets[:, 1] == 0].any()
+    part = PartialLikelihood(
+        x=model.matrix,
+        time=targets[:, 0].numpy(),
+        event=targets[:, 1].numpy() > 0,
+        weights=np.ones(len(targets)),
+        efron=False,
+        penalty=np.zeros(4),
+    )
+    assert float(losses.sum()) == pytest.approx(part.value(model.beta))
+
+
+def test_what_has_no_treatment_says_what_to_do(rossi: pd.DataFrame) -> None:
+    frame = rossi.drop(columns="many")
+    with pytest.raises(NotFitted, match="before"):
+        whence.from_lifelines(lifelines.CoxPHFitter(), frame)
+    strata = lifelines.CoxPHFitter().fit(frame, "week", "arrest", strata=["race"])
+    with pytest.raises(UnsupportedModel, match="without strata"):
+        whence.from_lifelines(strata, frame)
+    with pytest.raises(UnsupportedModel, match="CoxPHFitter of lifelines"):
+        whence.from_lifelines(lifelines.KaplanMeierFitter(), frame)
+    model = whence.from_lifelines(lifelines_fit(rossi), frame)
+    with pytest.raises(InvalidInput, match="0 or 1"):
+        model.examples((frame[:2], np.array([[1.0, 4.0], [1.0, 7.0]])))
+    with pytest.raises(InvalidInput, match="time, event"):
+        model.examples((frame[:2], np.array([1.0, 4.0])))
+    censored = model.weights * (model.train.targets[:, 1] == 0)
+    with pytest.raises(InvalidInput, match="at least one event"):
+        model.refit(censored)

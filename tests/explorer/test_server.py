@@ -1,0 +1,139 @@
+"""Only whoever has the token, and asks this machine by its own name, gets an answer."""
+
+from __future__ import annotations
+
+import html
+import json
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlparse
+
+import pytest
+
+from tests.explorer.data import subject, written
+from whence.errors import InvalidInput
+from whence.explorer.server import HEADER, serving
+
+
+def parts(address: str) -> tuple[str, str]:
+    """The address without the token, and the token."""
+    found = urlparse(address)
+    return f"http://{found.netloc}", parse_qs(found.query)["token"][0]
+
+
+def asked(url: str, body: Any = None, **headers: str) -> tuple[int, str]:
+    """Status and text of an answer; dashes of header names are underscores."""
+    data = None if body is None else json.dumps(body).encode()
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(url, data=data, headers=named)
+    try:
+        with urllib.request.urlopen(request) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_every_route_wants_the_token(address: str) -> None:
+    base, token = parts(address)
+    names = ("predictions", "answer", "sizes", "rows", "row", "flip", "groups", "suspects")
+    for name in (*names, "remove", "relabel", "edit", "decide", "undo"):
+        body = {"query": 0, "position": 0, "column": 0, "positions": [1]}
+        assert asked(f"{base}/api/{name}", body)[0] == 403
+        assert asked(f"{base}/api/{name}", body, **{HEADER: token[:-1]})[0] == 403
+        assert asked(f"{base}/api/{name}?token={token}", body)[0] == 403
+    for path in ("/", "/?token=x", "/log.html", "/log.py", f"/log.py?token={token}"):
+        assert asked(base + path)[0] == 403
+    assert asked(address)[0] == 200
+    assert asked(f"{base}/api/predictions", {}, **{HEADER: token})[0] == 200
+
+
+def test_another_host_is_refused_though_it_has_the_token(address: str) -> None:
+    base, token = parts(address)
+    assert asked(address, Host="evil.example")[0] == 400
+    assert asked(f"{base}/api/rows", {}, Host="evil.example", **{HEADER: token})[0] == 400
+    assert asked(address, Host="localhost")[0] == 200
+
+
+def test_it_listens_on_this_machine_alone(address: str) -> None:
+    port = int(urlparse(address).port or 0)
+    others = {entry[4][0] for entry in socket.getaddrinfo(socket.gethostname(), None)}
+    for other in others - {"127.0.0.1", "::1"}:
+        family = socket.AF_INET6 if ":" in str(other) else socket.AF_INET
+        with socket.socket(family) as knocking:
+            knocking.settimeout(2)
+            assert knocking.connect_ex((str(other), port)) != 0
+
+
+def test_the_page_forbids_what_it_does_not_need(address: str) -> None:
+    page = html.unescape(asked(address)[1])
+    assert "default-src 'none'" in page
+    assert "connect-src 'self'" in page
+    assert "unsafe-inline" not in page
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "said"),
+    [
+        ("answer", {"query": 99}, "Expected a prediction"),
+        ("answer", {"query": "0"}, "Expected a whole number"),
+        ("answer", {}, "Expected a whole number"),
+        ("answer", [1], "Expected an object"),
+        ("row", {"position": -1}, "Expected a training row"),
+        ("remove", {"query": 0, "positions": "all"}, "Expected a list of positions"),
+        ("remove", {"query": 0, "positions": []}, "Expected rows of the training data"),
+        ("relabel", {"query": 0, "position": 1, "label": "lost"}, "Expected one of died"),
+        ("decide", {"query": 0}, "Expected a decision"),
+        ("decide", {"query": 0, "relabel": "all"}, "Expected a list"),
+    ],
+)
+def test_bad_requests_get_a_sentence(address: str, route: str, body: Any, said: str) -> None:
+    base, token = parts(address)
+    status, text = asked(f"{base}/api/{route}", body, **{HEADER: token})
+    assert status == 400
+    assert said in json.loads(text)["error"]
+
+
+def test_a_taken_port_is_a_sentence() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with (
+            pytest.raises(InvalidInput, match="Expected a free port"),
+            serving(subject(), port=taken.getsockname()[1]),
+        ):
+            pass
+
+
+def test_the_command_serves_and_its_script_repeats_the_steps(tmp_path: Path) -> None:
+    table = written(tmp_path)
+    command = ["-m", "whence", "explore", str(table), "-t", "outcome", "--rows", "30"]
+    with subprocess.Popen(
+        [sys.executable, *command, "--no-browser"], stdout=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        base, token = parts(running.stdout.readline().split()[-1])
+        given = {HEADER: token}
+        for name, body in (
+            ("remove", {"query": 2, "positions": [1, 7]}),
+            ("edit", {"query": 2, "position": 3, "column": 0, "value": "44"}),
+            ("relabel", {"query": 3, "position": 5, "label": "died"}),
+        ):
+            assert asked(f"{base}/api/{name}", body, **given)[0] == 200
+        log = json.loads(asked(f"{base}/api/predictions", {}, **given)[1])["steps"]
+        script = asked(f"{base}/log.py", **given)[1]
+        page = asked(f"{base}/log.html", **given)[1]
+        running.terminate()
+    (tmp_path / "log.py").write_text(script, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, tmp_path / "log.py"], capture_output=True, text=True, check=True
+    )
+    for step in log:
+        for part in (step["words"], f"before: {step['before']}", f"after:  {step['after']}"):
+            assert part in done.stdout
+        assert step["after"] in page
+    assert len(log) == 3

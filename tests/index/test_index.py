@@ -1,0 +1,369 @@
+"""The index on disk: scores beside those in memory, and everything that happens to its files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import whence
+from tests.damage import assert_noticed
+from whence.errors import CorruptFile, InvalidInput, UnsupportedModel
+from whence.index.format import MANIFEST, Manifest, sha256
+from whence.index.scan import Best
+from whence.methods.method import Method
+from whence.network.objective import ModuleObjective
+from whence.storage import claim
+
+N = 90
+LAYERS = whence.Projected(moment="layers", size=4)
+
+
+def made(n: int = N, hidden: int = 8) -> tuple[ModuleObjective, Any]:
+    """Return a small network on n examples, and five queries."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n, 6, generator=generator)
+    y = (x @ torch.randn(6, 3, generator=generator)).argmax(1)
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(6, hidden), nn.Tanh(), nn.Linear(hidden, 3))
+    weights = torch.rand(n, generator=generator) + 0.5
+    loss = whence.CrossEntropy()
+    objective = whence.from_torch(model, loss, (x, y), l2=1e-3, weights=weights)
+    queries = torch.randn(5, 6, generator=generator), torch.arange(5) % 3
+    return objective, queries
+
+
+@pytest.fixture(scope="module")
+def network() -> tuple[ModuleObjective, Any]:
+    return made()
+
+
+@pytest.fixture(scope="module")
+def standing(network: tuple[ModuleObjective, Any], tmp_path_factory: Any) -> whence.Index:
+    """An index of the network's training data in three shards."""
+    folder = tmp_path_factory.mktemp("standing")
+    return whence.Index.build(network[0], folder, method=LAYERS, shard_rows=32)
+
+
+def all_scores(index: whence.Index, queries: Any, measure: Any = "loss") -> np.ndarray:
+    """Return the scores of all rows, [q, n], put in the order of the rows."""
+    hits = index.query(queries, k=10_000, measure=measure)
+    q, n = hits.helpful.positions.shape
+    scores = np.full((q, n), np.nan)
+    np.put_along_axis(scores, hits.helpful.positions, hits.helpful.values, 1)
+    assert np.array_equal(hits.harmful.values, np.sort(scores, 1))
+    return scores
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: sha256(path) for path in sorted(folder.iterdir())}
+
+
+METHODS: dict[str, Method] = {
+    "LoGra, a moment per layer": LAYERS,
+    "LoGra": whence.Projected(size=3, damping=0.01),
+    "TRAK": whence.Projected(output="margin", projection="dense", size=20),
+    "projected products": whence.Projected(moment="none", size=4),
+    "TracIn": whence.TracIn(),
+    "gradient cosine": whence.TracIn(cosine=True, size=3),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("rows", "rtol"), [("float32", 1e-5), ("float16", 1e-3)])
+def test_scores_are_those_in_memory(
+    network: tuple[ModuleObjective, Any], tmp_path: Path, name: str, rows: str, rtol: float
+) -> None:
+    objective, queries = network
+    method = METHODS[name]
+    index = whence.Index.build(objective, tmp_path, method=method, rows=rows, shard_rows=32)
+    for measure in ("loss", "margin"):
+        expected = method.fit(objective).scores(queries, measure=measure)
+        found = all_scores(index, queries, measure)
+        largest = np.abs(expected.values).max()
+        np.testing.assert_allclose(found, expected.values, rtol=0, atol=rtol * largest)
+    hits = index.query(queries, k=4)
+    assert (hits.helpful.ids == hits.helpful.positions).all()
+    assert hits.measure == method.fit(objective).scores(queries).measure
+
+
+def test_checkpoints_each_have_their_own_moment(
+    network: tuple[ModuleObjective, Any], tmp_path: Path
+) -> None:
+    objective, queries = network
+    points = [objective.params, objective.params * 0.9]
+    method = whence.Projected(output="margin", projection="dense", size=10, checkpoints=points)
+    index = whence.Index.build(objective, tmp_path, method=method, rows="float32", shard_rows=50)
+    expected = method.fit(objective).scores(queries).values
+    np.testing.assert_allclose(
+        all_scores(index, queries), expected, atol=1e-5 * np.abs(expected).max()
+    )
+    with pytest.raises(InvalidInput, match="as method=: Projected"):
+        whence.Index.open(tmp_path, objective)
+    assert whence.Index.open(tmp_path, objective, method).info().n == N
+
+
+@pytest.mark.parametrize("rows", ["int8", "rank-1", "rank-2"])
+def test_smaller_rows_keep_the_ranking(tmp_path: Path, rows: str) -> None:
+    """At a quarter of float16's size or a half of it; layers that see one position have rank 1."""
+    objective, queries = made(n=1_000, hidden=40)
+    method = whence.Projected(moment="layers", size=16)
+    index = whence.Index.build(objective, tmp_path, method=method, rows=rows)
+    expected = method.fit(objective).scores(queries).values
+    found = all_scores(index, queries)
+    for mine, theirs in zip(found, expected, strict=True):
+        assert np.corrcoef(mine, theirs)[0, 1] >= 0.99
+        firsts = [{*np.argsort(-scores)[:100].tolist()} for scores in (mine, theirs)]
+        assert len(firsts[0] & firsts[1]) >= 95
+    verified = index.verify(queries, k=100)
+    assert verified.ok
+    assert verified.pearson is not None
+    assert verified.pearson >= 0.99
+    assert verified.overlap is not None
+    assert verified.overlap >= 0.95
+    assert 0 < verified.error < 0.02
+    assert rows in str(verified)
+
+
+def test_the_error_of_an_encoding_is_that_of_its_rows(
+    network: tuple[ModuleObjective, Any], tmp_path: Path
+) -> None:
+    """Against rows decoded by hand: whole numbers times their scales."""
+    objective, _ = network
+    index = whence.Index.build(objective, tmp_path, method=LAYERS, rows="int8", shard_rows=1_000)
+    stored = load_file(tmp_path / "rows-000000000000.safetensors")
+    sizes = [block.size for block in index.features.blocks]
+    scales = stored["scales"].repeat_interleave(torch.tensor(sizes), 1)
+    exact = index.features.rows(objective.train)
+    lost = (stored["rows"] * scales - exact).double().norm() / exact.double().norm()
+    assert index.verify().error == pytest.approx(float(lost), rel=1e-4)
+
+
+def test_a_later_process_computes_no_training_gradient(
+    network: tuple[ModuleObjective, Any], standing: whence.Index, monkeypatch: Any
+) -> None:
+    """The model alone is needed: here with three other examples as its training data."""
+    objective, queries = network
+    other, _ = made()
+    few = other.restricted(np.arange(3))
+    asked: list[int] = []
+    kind = type(standing.features)
+    rows = kind.rows
+    monkeypatch.setattr(kind, "rows", lambda self, e: asked.append(len(e)) or rows(self, e))
+    again = whence.Index.open(standing.path, few)
+    assert again.method == LAYERS
+    np.testing.assert_array_equal(all_scores(again, queries), all_scores(standing, queries))
+    assert asked == []
+    with pytest.raises(InvalidInput, match="Got another model"):
+        whence.Index.open(standing.path, objective.at(objective.params + 1))
+    with pytest.raises(InvalidInput, match="Got another method"):
+        whence.Index.open(standing.path, objective, whence.TracIn())
+
+
+def test_append_is_a_build_of_all(network: tuple[ModuleObjective, Any], tmp_path: Path) -> None:
+    objective, queries = network
+    x, y = objective.train.inputs, objective.train.targets
+    plain = objective.reweighted(torch.ones(N))
+    whole = whence.Index.build(plain, tmp_path / "a", method=LAYERS, rows="float32", shard_rows=20)
+    first = plain.restricted(np.arange(50))
+    index = whence.Index.build(first, tmp_path / "b", method=LAYERS, rows="float32", shard_rows=20)
+    index.append((x[50:70], y[50:70]))
+    index.append((x[70:], y[70:]))
+    index.append((x[70:], y[70:]))  # it is there
+    assert index.info().n == N
+    assert index.query(queries, k=N).helpful.ids[0].tolist() == (
+        whole.query(queries, k=N).helpful.ids[0].tolist()
+    )
+    expected = all_scores(whole, queries)
+    np.testing.assert_allclose(
+        all_scores(index, queries), expected, atol=1e-5 * np.abs(expected).max()
+    )
+
+
+def test_removed_examples_are_no_answers(
+    network: tuple[ModuleObjective, Any], standing: whence.Index, tmp_path: Path
+) -> None:
+    objective, queries = network
+    shutil.copytree(standing.path, tmp_path / "index")
+    index = whence.Index.open(tmp_path / "index", objective)
+    before = index.query(queries, k=N)
+    gone = before.helpful.ids[0, [0, N - 1, 30]].tolist()
+    index.remove(gone[:2])
+    index.remove([gone[2], gone[0]])
+    files = contents(index.path)
+    index.remove(gone)
+    assert contents(index.path) == files
+    assert (index.info().n, index.info().removed) == (N, 3)
+    after = index.query(queries, k=N)
+    for q in range(5):
+        left = [
+            (i, v)
+            for i, v in zip(before.helpful.ids[q], before.helpful.values[q], strict=True)
+            if i not in gone
+        ]
+        assert after.helpful.ids[q].tolist() == [i for i, _ in left]
+        assert after.helpful.values[q].tolist() == [v for _, v in left]
+        assert after.harmful.ids[q].tolist() == [i for i, _ in left][::-1]
+    with pytest.raises(InvalidInput, match="Got 1000 and 1 others"):
+        index.remove([1_000, 2_000, 3])
+    assert index.info().removed == 3
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_written_does_not_depend_on_workers_or_interruptions(
+    network: tuple[ModuleObjective, Any],
+    standing: whence.Index,
+    tmp_path: Path,
+    monkeypatch: Any,
+    workers: int,
+) -> None:
+    """A build whose manifest is from before the second shard, with a damaged third one."""
+    objective, _ = network
+    shutil.copytree(standing.path, tmp_path / "index")
+    manifest = Manifest.read(standing.path)
+    part = type(manifest.data[0])(manifest.data[0].identity)
+    replace(manifest, data=(part,), shards=manifest.shards[:1], moment=None).write(
+        tmp_path / "index"
+    )
+    third = tmp_path / "index" / manifest.shards[2].name
+    third.write_bytes(third.read_bytes()[:-1] + b"x")
+    begun = whence.Index.open(tmp_path / "index", objective)
+    assert not begun.info().complete
+    with pytest.raises(InvalidInput, match="interrupted at 32 rows"):
+        begun.query(network[1])
+    with pytest.raises(InvalidInput, match="Give the interrupted command again"):
+        begun.append((objective.train.inputs[:2], objective.train.targets[:2]))
+    kept = (tmp_path / "index" / manifest.shards[1].name).stat().st_mtime_ns
+    whence.Index.build(objective, tmp_path / "index", method=LAYERS, shard_rows=32, workers=workers)
+    assert contents(tmp_path / "index") == contents(standing.path)
+    assert (tmp_path / "index" / manifest.shards[1].name).stat().st_mtime_ns == kept
+
+
+def test_damage_is_named(standing: whence.Index, network: Any, tmp_path: Path) -> None:
+    shutil.copytree(standing.path, tmp_path / "index")
+    index = whence.Index.open(tmp_path / "index", network[0])
+
+    def read() -> None:
+        faults = index.verify().faults
+        if faults:
+            raise CorruptFile(faults[0])
+
+    for path in sorted(index.path.iterdir()):
+        size = path.stat().st_size
+        assert_noticed(path, read, flips=40, cuts=[0, 1, size // 2, size - 1])
+    assert index.verify().ok
+    shard = index.path / Manifest.read(index.path).shards[1].name
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-7])
+    with pytest.raises(CorruptFile, match=shard.name):
+        index.query(network[1])
+    shard.write_bytes((index.path / Manifest.read(index.path).shards[0].name).read_bytes())
+    with pytest.raises(CorruptFile, match=f"{shard.name}.*other rows"):
+        index.query(network[1])
+    shard.unlink()
+    with pytest.raises(CorruptFile, match=f"{shard.name}.*missing"):
+        index.query(network[1])
+    assert index.verify().faults == (f"{shard.name} is missing",)
+
+
+def test_a_second_writer_is_refused(standing: whence.Index, network: Any) -> None:
+    objective, _ = network
+    with claim(standing.path):
+        for write in (
+            lambda: standing.remove([1]),
+            lambda: standing.append((objective.train.inputs[:2], objective.train.targets[:2])),
+            lambda: whence.Index.build(objective, standing.path, method=LAYERS, shard_rows=32),
+        ):
+            with pytest.raises(InvalidInput, match="no other process to write"):
+                write()
+        assert standing.query(network[1], k=3).n == N
+
+
+KILLED = """
+import os, signal, sys
+import tests.index.test_index as here
+import whence, whence.index.writer as writer
+real, left = writer.write_tensors, [int(sys.argv[2])]
+def killed(path, about, tensors):
+    left[0] -= 1
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(path, about, tensors)
+writer.write_tensors = killed
+objective, _ = here.made()
+whence.Index.build(objective, sys.argv[1], method=here.LAYERS, shard_rows=32)
+"""
+
+
+def test_a_killed_build_goes_on(standing: whence.Index, network: Any, tmp_path: Path) -> None:
+    """`python -m tests.crash` does so at random points; here before the third shard."""
+    folder = tmp_path / "index"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, str(folder), "3"],
+        env=environment,
+        cwd=Path(__file__).parents[2],
+    )
+    assert ended.returncode == -9
+    assert len(Manifest.read(folder).shards) == 2
+    whence.Index.build(network[0], folder, method=LAYERS, shard_rows=32)
+    assert contents(folder) == contents(standing.path)
+
+
+def test_refusals(standing: whence.Index, network: Any, tmp_path: Path) -> None:
+    objective, queries = network
+    with pytest.raises(InvalidInput, match="Got no manifest"):
+        whence.Index.open(tmp_path, objective)
+    with pytest.raises(InvalidInput, match="Expected k >= 1"):
+        standing.query(queries, k=0)
+    with pytest.raises(InvalidInput, match="Expected 1 <= k <= 3"):
+        standing.query(queries, k=3).top(4)
+    with pytest.raises(InvalidInput, match="rows 'float32'"):
+        whence.Index.build(objective, tmp_path, rows="int4")
+    with pytest.raises(InvalidInput, match="larger than rank 9"):
+        whence.Index.build(objective, tmp_path / "r", rows="rank-9", method=LAYERS)
+    with pytest.raises(UnsupportedModel, match=r"whence.Projected\(\) or whence.TracIn\(\)"):
+        whence.Index.build(objective, tmp_path, method=whence.Influence())
+    with pytest.raises(InvalidInput, match="another model, method, encoding or data"):
+        whence.Index.build(objective, standing.path, method=LAYERS, rows="int8", shard_rows=32)
+    with pytest.raises(InvalidInput, match="shard_rows >= 1"):
+        whence.Index.build(objective, tmp_path, shard_rows=0)
+    bad = objective.train.inputs.clone()
+    bad[3] = 3e38
+    data = [*zip(bad, objective.train.targets, strict=True)]
+    with pytest.raises(InvalidInput, match="finite gradients.*example 3"):
+        whence.Index.build(objective, tmp_path / "bad", data=data, method=LAYERS)
+    assert not Manifest.read(tmp_path / "bad").complete
+
+
+def test_ties_go_to_the_row_that_comes_first() -> None:
+    """Against a stable sort of the whole column, block by block."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(-3, 4, (200, 6), generator=generator).float()
+    scores[5:9] = -torch.inf
+    best = Best.none(6, 12)
+    for first in range(0, 200, 23):
+        best.add(scores[first : first + 23], first)
+    order = scores.T.argsort(dim=1, descending=True, stable=True)[:, :12]
+    assert torch.equal(best.positions, order)
+    assert torch.equal(best.values, scores.T.gather(1, order))
+
+
+def test_it_prints_what_it_is(standing: whence.Index, network: Any) -> None:
+    assert "90 rows of" in repr(standing)
+    assert "float16" in standing._repr_html_()
+    hits = standing.query(network[1], k=3)
+    assert "3 most helpful" in repr(hits)
+    assert len(hits.to_frame()) == 2 * 5 * 3
+    assert (standing.path / MANIFEST).exists()
+    assert "every byte as it was written" in str(standing.verify())

@@ -1,0 +1,142 @@
+"""Named values of examples: estimates from fits, against the sums that define them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_diabetes
+from sklearn.neighbors import RadiusNeighborsRegressor
+from torch import Tensor
+
+import whence
+from whence.adapters.rows import RowExamples
+from whence.errors import InvalidInput
+from whence.methods.resolution import fits_to_resolve
+from whence.methods.semivalues import Kind, Semivalue, Semivalues
+from whence.objective.losses import Loss
+
+_N = 10
+_SQUARED = whence.SquaredError()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Game(whence.Trained):
+    """A model whose prediction is a function of which rows it was fitted on."""
+
+    train: RowExamples
+    weights: Tensor
+    loss: Loss = _SQUARED
+    trained_loss: Loss = _SQUARED
+    convex: bool = False
+    classes: tuple[Any, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def examples(self, data: Any) -> RowExamples:
+        return rows(np.atleast_1d(data[1]))
+
+    def outputs(self, examples: Any) -> Tensor:
+        return worth(self.weights).expand(len(examples), 1)
+
+    def refit(self, weights: Tensor | None = None) -> Game:
+        return self if weights is None else replace(self, weights=weights)
+
+
+def rows(y: Any) -> RowExamples:
+    return RowExamples(
+        inputs=np.zeros((len(y), 1)), targets=torch.tensor(y).double(), ids=np.arange(len(y))
+    )
+
+
+def worth(weights: Tensor) -> Tensor:
+    """What a set of players is worth: the fourth has no effect without the first."""
+    sizes = torch.arange(_N, dtype=torch.float64) / 4
+    return (weights @ sizes).sqrt() + weights[..., 0] * weights[..., 3]
+
+
+def game() -> Game:
+    return Game(train=rows(np.zeros(_N)), weights=torch.ones(_N, dtype=torch.float64))
+
+
+def exact(method: Semivalue) -> np.ndarray:
+    """Return the mean of what is lost with each player, over the shares that the method draws."""
+    everything = torch.tensor(list(product([0.0, 1.0], repeat=_N)), dtype=torch.float64)
+    shares = torch.from_numpy(method.subsets(_N)[1])
+    values = []
+    for i in range(_N):
+        without = everything[everything[:, i] == 0]
+        joined = without.clone()
+        joined[:, i] = 1
+        size = without.sum(1)
+        chance = torch.stack([(p**size * (1 - p) ** (_N - 1 - size)) for p in shares[:200]])
+        values.append(float((chance @ (worth(without) - worth(joined))).mean()))
+    return np.array(values)
+
+
+@pytest.mark.parametrize("kind", ["banzhaf", "beta-shapley", "shapley"])
+def test_estimates_are_the_sums_that_define_them(kind: Kind) -> None:
+    method = Semivalue(kind=kind, fits=6000, beta=(4.0, 1.0))
+    attribution = method.fit(game())
+    assert isinstance(attribution, Semivalues)
+    query = np.zeros((1, 1)), [0.0]
+    found = attribution.scores(query, measure="prediction").values[0]
+    errors = attribution.standard_errors(query, measure="prediction")[0]
+    expected = exact(method)
+    assert (np.abs(found - expected) < 4 * errors + 0.03 * np.abs(expected).max()).all()
+    assert errors.max() < 0.2 * np.abs(expected).max()
+
+
+def test_in_out_is_the_difference_of_two_means() -> None:
+    x, y = load_diabetes(return_X_y=True)
+    trained = whence.from_sklearn(
+        RadiusNeighborsRegressor(0.5).fit(x[10:70], y[10:70]), x[10:70], y[10:70]
+    )
+    method = whence.Semivalue(kind="in-out", fits=40)
+    scores = method.fit(trained).scores((x[:3], y[:3]), measure="prediction")
+    kept, _ = method.subsets(60)
+    assert (kept.sum(1) == 30).all()
+    fits = list(trained.refits(torch.from_numpy(kept).double()))
+    outcomes = np.stack([fit.outputs(trained.examples((x[:3], y[:3])))[:, 0] for fit in fits])
+    expected = np.stack(
+        [outcomes[~inside].mean(0) - outcomes[inside].mean(0) for inside in kept.T], 1
+    )
+    np.testing.assert_allclose(scores.values, expected)
+    assert scores.diagnostics is not None
+    assert any("LDS" in note for note in scores.diagnostics.notes)
+
+
+def test_options_that_cannot_be_used() -> None:
+    with pytest.raises(InvalidInput, match="one of banzhaf"):
+        whence.Semivalue(kind="owen")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="fits >= 20"):
+        whence.Semivalue(fits=5)
+    with pytest.raises(InvalidInput, match="both > 0"):
+        whence.Semivalue(beta=(0.0, 1.0))
+
+
+def test_how_many_fits_name_the_same_first_examples() -> None:
+    values = np.r_[np.linspace(2, 3, 10), np.linspace(-1, 1, 90)]
+    few = fits_to_resolve(values, np.full(100, 0.3), 50)
+    many = fits_to_resolve(values, np.full(100, 3.0), 50)
+    assert few == 50
+    assert many is not None
+    assert 50 * 16 <= many <= 50 * 256  # errors ten times as large need a hundred times as many
+    assert fits_to_resolve(np.ones(100), np.ones(100), 50) is None
+
+
+def test_an_ensemble_says_how_many_fits_would_do() -> None:
+    x, y = load_diabetes(return_X_y=True)
+    trained = whence.from_sklearn(
+        RadiusNeighborsRegressor(0.5).fit(x[10:70], y[10:70]), x[10:70], y[10:70]
+    )
+    ensemble = whence.Retrained(fits=20).ensemble(trained)
+    needed = ensemble.fits_to_resolve((x[:2], y[:2]), measure="prediction", k=5)
+    assert len(needed) == 2
+    assert all(one is None or one >= 20 for one in needed)
+    scores = ensemble.scores((x[:1], y[:1]), measure="prediction")
+    assert scores.diagnostics is not None
+    assert any("the first ten" in note for note in scores.diagnostics.notes)

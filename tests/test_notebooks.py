@@ -1,0 +1,43 @@
+"""The notebooks run, and print what they show."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tests.notebooks import FOLDER, executed, markdown, printed
+
+_NUMBER = re.compile(r"\d+\.\d+")
+_NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", _NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.filterwarnings("ignore")  # of the kernel's transport, which is no business of ours
+def test_a_notebook_prints_what_it_shows(path: Path, tmp_path: Path) -> None:
+    if path.stem == "texts":
+        pytest.importorskip("transformers", reason="transformers is not installed")
+    stored = nbformat.read(path, as_version=4)
+    again = printed(executed(path, tmp_path))
+    for before, after in zip(printed(stored), again, strict=True):
+        assert _NUMBER.sub("#", after) == _NUMBER.sub("#", before)
+        for one, other in zip(_NUMBER.findall(before), _NUMBER.findall(after), strict=True):
+            assert float(other) == pytest.approx(float(one), abs=0.02, rel=0.02)
+
+
+@pytest.mark.parametrize("path", _NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_site_shows_the_notebook(path: Path) -> None:
+    text, pictures = markdown(nbformat.read(path, as_version=4), path.stem)
+    assert path.with_suffix(".md").read_text(encoding="utf-8") == text
+    for file, content in pictures.items():
+        assert (FOLDER / file).read_bytes() == content
+
+
+def test_results_show_cards_and_plots_appear() -> None:
+    table = nbformat.read(FOLDER / "table.ipynb", as_version=4)
+    outputs = [output for cell in table.cells for output in cell.get("outputs", [])]
+    kinds = [set(output.get("data", {})) for output in outputs]
+    assert sum("text/html" in kind for kind in kinds) == 3
+    assert sum("image/png" in kind for kind in kinds) == 2

@@ -1,0 +1,90 @@
+"""Long calls show how far they are: in a terminal and a notebook, and nowhere else."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import whence
+from whence import progress as bars
+
+_SOURCE = Path(__file__).parent.parent / "src" / "whence"
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def at_terminal(monkeypatch: pytest.MonkeyPatch, delay: float = 0.0) -> Terminal:
+    """Make standard error a terminal; in a test itself, since pytest changes it after fixtures."""
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(bars, "_DELAY", delay)
+    return stream
+
+
+def shown(stream: io.StringIO) -> set[str]:
+    """What the bars of a stream are of."""
+    return set(re.findall(r"([a-z][a-z ]*):\s+\d+%", stream.getvalue()))
+
+
+def model() -> tuple[whence.Trained, tuple[np.ndarray, np.ndarray]]:
+    X, y = load_breast_cancer(return_X_y=True)
+    fitted = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-8)).fit(X[:100], y[:100])
+    return whence.from_sklearn(fitted, X[:100], y[:100]), (X[413:414], y[413:414])
+
+
+def test_long_calls_show_a_bar_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = at_terminal(monkeypatch)
+    objective, query = model()
+    whence.explain(objective, query, k=2)
+    assert "removals" in shown(terminal)
+    whence.influence(objective, query, order="newton", indices=[1, 2])
+    whence.find_label_errors(objective)
+    assert "penalties" in shown(terminal)
+    whence.leave_one_out(objective, [1, 2], query)
+    assert "retraining" in shown(terminal)
+
+
+def test_a_file_gets_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(bars, "_DELAY", 0.0)
+    objective, query = model()
+    whence.leave_one_out(objective, [1, 2], query)
+    assert stream.getvalue() == ""
+
+
+def test_a_short_call_shows_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = at_terminal(monkeypatch, delay=60.0)
+    objective, query = model()
+    whence.leave_one_out(objective, [1, 2], query)
+    assert terminal.getvalue() == ""
+
+
+def test_one_module_alone_makes_bars() -> None:
+    makers = {
+        path.relative_to(_SOURCE).as_posix()
+        for path in _SOURCE.rglob("*.py")
+        if re.search(r"^\s*(from|import) tqdm", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert makers == {"progress.py"}
+
+
+def test_a_notebook_without_widgets_is_no_complaint() -> None:
+    code = "import sys, whence.progress; print('ipywidgets' in sys.modules)"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True)
+    assert done.returncode == 0, done.stderr
