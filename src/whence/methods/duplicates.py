@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
+from sklearn.feature_extraction.text import HashingVectorizer
+from sklearn.preprocessing import normalize
 from torch import Tensor
 
 from whence.methods.method import Positions
@@ -23,7 +27,8 @@ def near_duplicates(trained: Trained, where: Positions) -> list[NDArray[np.intp]
     """Return the groups of training examples that nearly repeat some examples.
 
     Near: closer than a quarter of the distance at which half of the examples have their nearest
-    neighbor, each column standardized, and with the same target. Copies are near whatever that is.
+    neighbor, each column standardized, texts by angle, and with the same target. Copies are near
+    whatever that is.
 
     Args:
         trained: The model.
@@ -48,17 +53,16 @@ def near_duplicates(trained: Trained, where: Positions) -> list[NDArray[np.intp]
     train = trained.train
     if train.inputs is None or len(train) < 3 or not len(where):
         return []
-    found = coordinates(train.inputs, train.subset(where).inputs)
-    if found is None:
-        return []
-    points, own = found
     generator = np.random.default_rng(0)
     sample = generator.choice(len(train), min(_SAMPLE, len(train)), replace=False)
-    apart = torch.cdist(points[torch.from_numpy(sample)], points)
+    found = _distances(train.inputs, train.subset(np.concatenate([where, sample])).inputs)
+    if found is None:
+        return []
+    own, apart = found[: len(where)], found[len(where) :]
+    rounding = _EQUAL * float(apart.max())
     apart[torch.arange(len(sample)), torch.from_numpy(sample)] = torch.inf
     limit = _NEAR * float(apart.min(1).values.median())
-    rounding = _EQUAL * float(points.square().sum(1).mean().sqrt())
-    near = torch.cdist(own, points) <= max(limit, rounding)
+    near = own <= max(limit, rounding)
     near &= _same_target(train.targets.detach().cpu(), where)
     rows, columns = (part.numpy() for part in near.nonzero(as_tuple=True))
     graph = sparse.coo_array(
@@ -67,6 +71,22 @@ def near_duplicates(trained: Trained, where: Positions) -> list[NDArray[np.intp]
     _, labels = connected_components(graph, directed=False)
     groups = [np.flatnonzero(labels == label) for label in dict.fromkeys(labels[where].tolist())]
     return [group.astype(np.intp) for group in groups if len(group) > 1]
+
+
+def _distances(train: Any, asked: Any) -> Tensor | None:
+    """Return how far some examples are from all, [m, n]; `None` where inputs are not points.
+
+    Texts and sparse rows by the angle of their counts: to standardize rare words would make each of
+    them as large as all others together.
+    """
+    if isinstance(train, np.ndarray) and train.ndim == 1:
+        hashing = HashingVectorizer(n_features=2**18, alternate_sign=False)
+        train, asked = hashing.transform(train), hashing.transform(asked)
+    if sparse.issparse(train):
+        products = (normalize(asked) @ normalize(train).T).toarray()
+        return torch.from_numpy(np.sqrt((2 - 2 * products).clip(0)))
+    found = coordinates(train, asked)
+    return None if found is None else torch.cdist(found[1], found[0])
 
 
 def _same_target(targets: Tensor, where: Positions) -> Tensor:
