@@ -41,9 +41,10 @@ TASKS: dict[str, str] = {
     "applications.domain_mismatch.DomainMismatch",
     "Check by retraining": "leave_one_out retrain evaluation.Agreement evaluate stability "
     "applications.stability.Stability",
-    "Look at the model": "diagnose applications.diagnose.Diagnosis spectrum "
+    "Look at the model": "diagnose applications.diagnose.Diagnosis regression_diagnostics spectrum "
     "applications.diagnose.Spectrum",
-    "Draw": "plot.effects plot.predicted_against_actual plot.input_attribution",
+    "Draw": "plot.effects plot.predicted_against_actual plot.input_attribution "
+    "plot.leverage_and_residuals plot.by_row",
     "Attack": "attacks.attack attacks.strongest attacks.resume attacks.as_predicted attacks.Attack",
     "Choose a method": "Method Attribution Influence Boosting BoostIn LeafKernel ForestWeights "
     "DataOOB LeaveOneOut Retrained KNNShapley TracIn tracin Projected projected Representer "

@@ -76,6 +76,7 @@ _NAMES = {
     "metasmoothness": "whence.training.metasmoothness",
     "perturbation": "whence.methods.changes",
     "projected": "whence.methods.projected",
+    "regression_diagnostics": "whence.applications.regression",
     "removal_curve": "whence.applications.removals",
     "report": "whence.applications.report",
     "report_evaluation": "whence.applications.evaluate",

@@ -19,6 +19,7 @@ from whence.applications.evaluate import report_evaluation as report_evaluation
 from whence.applications.explain import explain as explain
 from whence.applications.flip_set import flip_set as flip_set
 from whence.applications.label_errors import find_label_errors as find_label_errors
+from whence.applications.regression import regression_diagnostics as regression_diagnostics
 from whence.applications.removals import removal_curve as removal_curve
 from whence.applications.report import report as report
 from whence.applications.stability import stability as stability
