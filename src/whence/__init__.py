@@ -37,6 +37,7 @@ _NAMES = {
     "Method": "whence.methods.method",
     "Projected": "whence.methods.projected",
     "Recipe": "whence.training.recipe",
+    "Run": "whence.training.run",
     "Representer": "whence.methods.representer",
     "Retrained": "whence.methods.ensemble",
     "Scores": "whence.scores",
@@ -88,6 +89,7 @@ _NAMES = {
     "stability": "whence.applications.stability",
     "tracin": "whence.methods.tracin",
     "train": "whence.training.run",
+    "trainer_callback": "whence.training.trainer",
     "unrolled": "whence.methods.unrolled",
 }
 _MODULES = {
