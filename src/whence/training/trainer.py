@@ -163,7 +163,8 @@ def unbiased(state: Mapping[str, Any], group: Mapping[str, Any]) -> Tensor | Non
         mean: Tensor = torch.as_tensor(state["exp_avg_sq"])
         return mean / (1 - float(group["betas"][1]) ** steps)
     if "exp_avg_sq" in state:
-        return torch.as_tensor(state["exp_avg_sq"])
+        moment: Tensor = torch.as_tensor(state["exp_avg_sq"])
+        return moment
     if "exp_avg_sq_row" in state:
         rows: Tensor = state["exp_avg_sq_row"]
         columns: Tensor = state["exp_avg_sq_col"]
