@@ -19,6 +19,7 @@ from whence.curvature.exact import Gradients
 from whence.curvature.leverages import dual_leverages, in_columns
 from whence.curvature.minimum import gradient
 from whence.curvature.prepare import Prepared, prepare
+from whence.fitting.refit import is_piecewise
 from whence.linalg.solver import Solution, Solver
 from whence.linear.objective import LinearObjective
 from whence.methods.fit_quality import (
@@ -314,6 +315,11 @@ class Evaluated(_OnObjective):
     def calibrated(self) -> bool:
         """Whether the model is convex: the measure is evaluated at the predicted parameters."""
         return self.trained.convex
+
+    @property
+    def exact(self) -> bool:
+        """Whether the minimum itself is found, as it is where it moves from piece to piece."""
+        return self.options.order == "refined" and is_piecewise(self.trained)
 
     def values(
         self, queries: Examples, measure: Measure, where: Positions

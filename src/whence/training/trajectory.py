@@ -50,7 +50,7 @@ class Trajectory(Trained):
         return self.objective.train
 
     @property
-    def weights(self) -> Tensor:  # type: ignore[override]
+    def weights(self) -> Tensor:
         """The example weights, [n]."""
         return self.objective.weights
 
@@ -70,7 +70,7 @@ class Trajectory(Trained):
         return self.objective.classes
 
     @property
-    def notes(self) -> tuple[str, ...]:  # type: ignore[override]
+    def notes(self) -> tuple[str, ...]:
         """What a reader of the results must know, a sentence each."""
         return self.objective.notes
 
