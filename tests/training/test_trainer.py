@@ -14,6 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 import whence
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.network.objective import ModuleObjective
+from whence.training.trainer import unbiased
 
 pytest.importorskip("accelerate")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -153,3 +154,17 @@ def test_checkpoints_of_another_model_are_refused(
         whence.TracIn(optimizer=True).fit(objective)
     with pytest.raises(InvalidInput, match="every >= 1"):
         whence.trainer_callback(tmp_path, every=0)
+
+
+def test_second_moments_of_adam_and_adafactor() -> None:
+    square = torch.rand(3, 4) + 0.1
+    adam = {"exp_avg_sq": square * (1 - 0.9**2), "step": torch.tensor(2.0)}
+    found = unbiased(adam, {"betas": (0.5, 0.9)})
+    assert found is not None
+    torch.testing.assert_close(found, square)
+    product = torch.outer(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 5.0, 7.0]))
+    factors = {"exp_avg_sq_row": product.mean(1), "exp_avg_sq_col": product.mean(0)}
+    found = unbiased(factors, {})
+    assert found is not None
+    torch.testing.assert_close(found, product)
+    assert unbiased({"momentum_buffer": square}, {}) is None

@@ -158,15 +158,12 @@ def second_moment(optimizer: Any, state: Mapping[str, Any], parameter: Tensor) -
 
 def unbiased(state: Mapping[str, Any], group: Mapping[str, Any]) -> Tensor | None:
     """Return v̂ from the state of a parameter and the options of its group; see `second_moment`."""
-    if "exp_avg_sq" in state and "betas" in group:
-        steps = float(state["step"])
-        mean: Tensor = torch.as_tensor(state["exp_avg_sq"])
-        return mean / (1 - float(group["betas"][1]) ** steps)
+    found: Tensor | None = None
     if "exp_avg_sq" in state:
-        moment: Tensor = torch.as_tensor(state["exp_avg_sq"])
-        return moment
-    if "exp_avg_sq_row" in state:
-        rows: Tensor = state["exp_avg_sq_row"]
-        columns: Tensor = state["exp_avg_sq_col"]
-        return (rows / rows.mean(-1, keepdim=True)).unsqueeze(-1) * columns.unsqueeze(-2)
-    return None
+        found = torch.as_tensor(state["exp_avg_sq"])
+        if "betas" in group:
+            found = found / (1 - float(group["betas"][1]) ** float(state["step"]))
+    elif "exp_avg_sq_row" in state:
+        rows, columns = state["exp_avg_sq_row"], state["exp_avg_sq_col"]
+        found = (rows / rows.mean(-1, keepdim=True)).unsqueeze(-1) * columns.unsqueeze(-2)
+    return found
