@@ -72,9 +72,9 @@ def encoded(
     labels = labels_of(data[1])
     if rows.shape[0] == 1 and labels.shape[:1] != (1,):
         labels = labels_of(labels.reshape(1, -1))  # one row, with its target or targets
-    if len(labels) != rows.shape[0]:
+    if labels.shape[:1] != rows.shape[:1]:
         raise InvalidInput(
-            f"Expected one target per row. Got {rows.shape[0]} rows and {len(labels)} targets."
+            f"Expected one target per row. Got {rows.shape[0]} rows and {labels.size} targets."
         )
     return RowExamples(inputs=rows, targets=targets(labels), ids=ids)
 

@@ -23,6 +23,10 @@ Name: TypeAlias = Literal[
     "metagradient",
     "unrolled",
     "leave-one-out",
+    "bm25",
+    "tfidf-cosine",
+    "hidden-cosine",
+    "whitened-cosine",
 ]
 RankingName: TypeAlias = Literal["held_out_loss", "self_influence", "loss", Name]
 MethodOption = Annotated[
@@ -76,3 +80,11 @@ def method_of(name: Name | None) -> Method | None:
             return whence.Unrolled()
         case "leave-one-out":
             return whence.LeaveOneOut()
+        case "bm25":
+            return whence.BM25()
+        case "tfidf-cosine":
+            return whence.TfIdfCosine()
+        case "hidden-cosine":
+            return whence.HiddenCosine()
+        case "whitened-cosine":
+            return whence.HiddenCosine(whiten=True)

@@ -124,6 +124,11 @@ class Manifest:
         return self.shards[-1].first + self.shards[-1].rows if self.shards else 0
 
     @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The blocks of all parts."""
+        return tuple(block for part in self.columns for block in part)
+
+    @property
     def complete(self) -> bool:
         """Whether all data are there."""
         return bool(self.data) and self.data[-1].rows is not None

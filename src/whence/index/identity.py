@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from whence.errors import InvalidInput
+from whence.methods.hidden import HiddenCosine
 from whence.methods.method import Method
 from whence.methods.projected import Projected
 from whence.methods.tracin import TracIn
@@ -16,7 +17,8 @@ from whence.objective.objective import Objective
 from whence.objective.trained import Trained
 from whence.storage import digest
 
-_KNOWN: dict[str, type[Method]] = {kind.__name__: kind for kind in (Projected, TracIn)}
+_INDEXED: tuple[type[Method], ...] = (HiddenCosine, Projected, TracIn)
+_KNOWN = {kind.__name__: kind for kind in _INDEXED}
 
 
 def model_digest(trained: Trained) -> str:

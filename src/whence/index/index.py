@@ -254,7 +254,7 @@ class Index(Result):
         """
         wanted = plain(np.asarray([*ids]))
         with claim(self.path):
-            manifest = self._complete()
+            manifest = self.complete()
             found, seen = [removed_rows(self.path, manifest)], list[NDArray[Any]]()
             for shard in manifest.shards:
                 with mapped_rows(self.path, shard) as tensors:
@@ -308,15 +308,12 @@ class Index(Result):
         """
         if k < 1:
             raise InvalidInput(f"Expected k >= 1. Got {k}.")
-        manifest, features = self._complete(), self.features
+        manifest, features = self.complete(), self.features
         encoded = self.trained.examples(queries)
         asked, inverse = asked_rows(self.path, manifest, features, encoded, measure)
         removed = removed_rows(self.path, manifest)
         best = scan(self.path, manifest, asked, min(k, manifest.n), removed)
-        helpful, harmful = (
-            ranking(self.path, manifest, each, sign)
-            for each, sign in zip(best, (1, -1), strict=True)
-        )
+        helpful, harmful = (ranking(self.path, manifest, each) for each in best)
         return Hits(
             helpful=helpful,
             harmful=harmful,
@@ -349,7 +346,7 @@ class Index(Result):
         found = files_read(self.path, manifest)
         if queries is None or not found.ok:
             return found
-        self._complete()
+        self.complete()
         if manifest.data[0].identity != corpus_of(None, self.trained).identity:
             raise InvalidInput(
                 "Expected an index of the training data of this model, whose features can be "
@@ -378,8 +375,13 @@ class Index(Result):
         features = self.method.feature_map(self.trained)
         fill(self.path, manifest, features, corpus, workers=workers, backend=backend)
 
-    def _complete(self) -> Manifest:
-        """Return the manifest of an index whose data are all there."""
+    def complete(self) -> Manifest:
+        """Return the manifest of an index whose data are all there.
+
+        Raises:
+            InvalidInput: If the build or an append was interrupted.
+            CorruptFile: If the manifest is damaged.
+        """
         manifest = read_index(self.path)
         if not manifest.complete:
             raise InvalidInput(

@@ -57,7 +57,7 @@ def info_of(folder: Path) -> Info:
         removed=manifest.removed.count if manifest.removed else 0,
         complete=manifest.complete,
         shards=len(manifest.shards),
-        dimensions=sum(block.size for part in manifest.columns for block in part),
+        dimensions=sum(block.size for block in manifest.blocks),
         encoding=manifest.encoding,
         size=size,
         error=error_of(manifest),
@@ -97,7 +97,7 @@ def compared(
     count = min(_SAMPLE, len(trained.train))
     shards = tuple(shard for shard in manifest.shards if shard.first < count)
     some = replace(manifest, shards=shards)
-    stored = torch.cat([part for _, part in products(folder, some, asked)])[:count]
+    stored = torch.cat([part.T for _, part in products(folder, some, asked)])[:count]
     examples = trained.train.subset(np.arange(count))
     rows = features.rows(examples).detach().float().cpu()
     factors = features.slopes(examples).float().cpu()

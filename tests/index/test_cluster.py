@@ -1,0 +1,136 @@
+"""An index that is filled on a Ray cluster: its driver killed, then one of its workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import whence
+from whence.index.format import Manifest, sha256
+from whence.methods.features import Block, FeatureMap
+from whence.methods.method import Attribution, Method
+from whence.objective.measures import Measure
+from whence.objective.trained import Examples, Trained
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of Ray, at the end of its processes
+ray = pytest.importorskip("ray")
+
+
+@dataclass(frozen=True)
+class Fragile(Method):
+    """Gradients whose first computation of the 12th example ends its process."""
+
+    fuse: str
+
+    def attribution(self, trained: Trained) -> Attribution:
+        raise AssertionError
+
+    def feature_map(self, trained: Trained) -> FeatureMap:
+        return Exploding(whence.Projected(moment="layers", size=4).feature_map(trained), self.fuse)
+
+
+@dataclass(frozen=True, eq=False)
+class Exploding(FeatureMap):
+    inner: FeatureMap
+    fuse: str
+
+    @property
+    def trained(self) -> Trained:  # type: ignore[override]
+        return self.inner.trained
+
+    @property
+    def words(self) -> str:  # type: ignore[override]
+        return self.inner.words
+
+    @property
+    def parts(self) -> tuple[tuple[Block, ...], ...]:
+        return self.inner.parts
+
+    @property
+    def groups(self) -> tuple[slice, ...]:
+        return self.inner.groups
+
+    def rows(self, examples: Examples) -> Tensor:
+        if 12 in examples.ids and not Path(self.fuse).exists():
+            Path(self.fuse).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.inner.rows(examples)
+
+    def queries(self, examples: Examples, measure: Measure) -> Tensor:
+        return self.inner.queries(examples, measure)
+
+
+def made() -> tuple[Any, Any]:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(30, 4, generator=generator)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))
+    objective = whence.from_torch(model, whence.CrossEntropy(), (x, torch.arange(30) % 3))
+    return objective, (x[:2] + 0.1, torch.arange(2))
+
+
+KILLED = """
+import os, signal, sys
+from dataclasses import replace
+import whence
+from tests.index.test_cluster import Fragile, made
+from whence.index.format import Manifest
+real = Manifest.write
+def write(self, folder):
+    real(self, folder)
+    if len(self.shards) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+Manifest.write = write
+whence.Index.build(made()[0], sys.argv[1], method=Fragile(sys.argv[2]), shard_rows=5, workers=2,
+                   backend="ray")
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The address of a cluster on this machine."""
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()
+
+
+def test_a_build_on_a_cluster_survives_its_driver_and_a_worker(
+    cluster: str, tmp_path: Path
+) -> None:
+    """The same bytes, and the same answers, as one undisturbed process."""
+    objective, queries = made()
+    method = Fragile(str(tmp_path / "fuse"))
+    Path(method.fuse).touch()
+    alone = whence.Index.build(objective, tmp_path / "alone", method=method, shard_rows=5)
+    repository = Path(__file__).parents[2]
+    paths = os.pathsep.join([str(repository), *filter(None, sys.path)])
+    environment = {**os.environ, "RAY_ADDRESS": cluster, "PYTHONPATH": paths}
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "index"), method.fuse]
+    ended = subprocess.run(command, env=environment, cwd=repository)
+    assert ended.returncode == -signal.SIGKILL
+    assert len(Manifest.read(tmp_path / "index").shards) == 2
+    for later in sorted((tmp_path / "index").glob("rows-*"))[2:]:
+        later.unlink()  # a worker may have been faster than the driver
+    Path(method.fuse).unlink()
+    index = whence.Index.build(
+        objective, tmp_path / "index", method=method, shard_rows=5, workers=2, backend="ray"
+    )
+    assert Path(method.fuse).exists()  # a worker was killed, and Ray began its shard anew
+    files = [
+        {path.name: sha256(path) for path in sorted(each.path.iterdir())} for each in (index, alone)
+    ]
+    assert files[0] == files[1]
+    hits = [each.query(queries, k=5) for each in (index, alone)]
+    assert np.array_equal(hits[0].helpful.ids, hits[1].helpful.ids)
+    assert np.array_equal(hits[0].helpful.values, hits[1].helpful.values)
