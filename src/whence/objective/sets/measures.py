@@ -26,7 +26,7 @@ from whence.objective.sets.groups import Grouped as Grouped
 from whence.objective.sets.groups import WorstGroup as WorstGroup
 from whence.objective.sets.measure import OfSet as OfSet
 from whence.objective.sets.measure import SetMeasure as SetMeasure
-from whence.objective.sets.positive import is_positive
+from whence.objective.sets.positive import is_positive, scores_of
 
 
 @final
