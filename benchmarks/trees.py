@@ -270,7 +270,9 @@ def beside_catboost() -> dict[str, Any]:
     model = estimator("catboost", True, 100).fit(x[100:], y[100:])
     start = time.process_time()
     model.get_object_importance(
-        catboost.Pool(x[:10], y[:10]), catboost.Pool(x[100:], y[100:]), thread_count=1
+        catboost.Pool(x[:10], y[:10]),
+        catboost.Pool(x[100:], y[100:]),
+        thread_count=1,
     )
     theirs = time.process_time() - start
     return {"rows": 5_000, "queries": 100, "seconds": own, "catboost_10_queries": theirs}
