@@ -412,12 +412,12 @@ CALLS: dict[str, tuple[Callable[..., Any], Callable[[], dict[str, Any]]]] = {
             "subsets": 2,
             "seeds": 1,
             "fingerprint": "fuzz",
-            "directory": _fresh("bank"),
+            "directory": _fresh("ensemble"),
         },
     ),
     "evaluation.load_ensemble": (
         whence.evaluation.load_ensemble,
-        lambda: {"directory": _bank(), "fingerprint": "fuzz"},
+        lambda: {"directory": _ensemble(), "fingerprint": "fuzz"},
     ),
     "evaluation.top_k_removal": (
         whence.evaluation.top_k_removal,
@@ -502,7 +502,7 @@ def _saved() -> Path:
 
 
 @cache
-def _bank() -> Path:
+def _ensemble() -> Path:
     whence.evaluation.retraining_ensemble(
         _retrain, 4, subsets=2, seeds=1, fingerprint="fuzz", directory=FOLDER / "kept"
     )

@@ -387,7 +387,7 @@ def candidates(
 
     Args:
         fitted: The method fitted to the model.
-        scores: Its scores of all training examples, [q, n].
+        scores: Its scores, [q, n].
         queries: The q queries.
         measure: What is predicted.
         k: Examples to show per query and side.
@@ -395,7 +395,6 @@ def candidates(
     Returns:
         Positions of the strongest 3k of each side by the method's ranking, [q, 6k].
     """
-    most = min(_CANDIDATES * k, len(fitted.trained.train))
-    quantity = measure_of(fitted.loss, measure)
+    most, quantity = min(_CANDIDATES * k, len(scores.train_ids)), measure_of(fitted.loss, measure)
     ranking = replace(scores, values=fitted.ranking_values(queries, quantity, scores.values))
     return np.hstack([ranking.top(most).positions, ranking.bottom(most).positions])

@@ -112,7 +112,7 @@ def evaluate(
         Path | None,
         typer.Option(
             "--ensemble",
-            "--bank",
+            "--ensemble",
             help="Keep the trainings in this folder, and use those that are there.",
             callback=possible,
         ),

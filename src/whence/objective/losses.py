@@ -21,37 +21,7 @@ from whence.objective.loss import Hinges
 from whence.objective.loss import Loss as Loss
 from whence.objective.loss import measure_of as measure_of
 from whence.objective.loss import output_hessian as output_hessian
-
-
-def _check_labels(outputs: Tensor, targets: Tensor, low: int, high: int) -> None:
-    """Raise unless every target is a whole number in [low, high]."""
-    if targets.shape != outputs.shape[:-1]:
-        raise InvalidInput(
-            f"Expected one label per output row, shape {tuple(outputs.shape[:-1])}. "
-            f"Got {tuple(targets.shape)}."
-        )
-    wrong = (targets != targets.round()) | (targets < low) | (targets > high)
-    if bool(wrong.any()):
-        at = int(wrong.nonzero()[0, 0])
-        raise InvalidInput(
-            f"Expected labels that are whole numbers from {low} to {high}. "
-            f"Got {targets[at].tolist()} for example {at}. Encode the labels first."
-        )
-
-
-def _signs(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return targets 0/1 as −1/+1 in the shape of the outputs [b, 1]."""
-    return (2 * targets.to(outputs.dtype) - 1).reshape(outputs.shape)
-
-
-def _single_output(outputs: Tensor) -> Tensor:
-    """Return the one output of each example, [b]."""
-    if outputs.ndim != 2 or outputs.shape[1] != 1:
-        raise UnsupportedModel(
-            "Expected one output per example for measure='prediction'. Got outputs of shape "
-            f"{list(outputs.shape)}. Name one of them by a function: lambda f, y: f[:, 0]."
-        )
-    return outputs.squeeze(1)
+from whence.objective.targets import check_labels, signs_of, single_output
 
 
 @checked
@@ -70,11 +40,11 @@ class Logistic(Loss):
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""
-        return functional.softplus(-_signs(outputs, targets) * outputs).squeeze(-1)
+        return functional.softplus(-signs_of(outputs, targets) * outputs).squeeze(-1)
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return σ(f) − y, [b, 1]."""
-        signs = _signs(outputs, targets)
+        signs = signs_of(outputs, targets)
         return -signs * torch.sigmoid(-signs * outputs)
 
     def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
@@ -84,7 +54,7 @@ class Logistic(Loss):
 
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ±f, the log odds of the true class."""
-        return (_signs(outputs, targets) * outputs).squeeze(-1)
+        return (signs_of(outputs, targets) * outputs).squeeze(-1)
 
     def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return σ(±f)."""
@@ -97,7 +67,7 @@ class Logistic(Loss):
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are 0 or 1, [b] or [b, 1]."""
         column = targets.shape == outputs.shape
-        _check_labels(outputs, targets.squeeze(-1) if column else targets, 0, 1)
+        check_labels(outputs, targets.squeeze(-1) if column else targets, 0, 1)
 
 
 @checked
@@ -166,7 +136,7 @@ class CrossEntropy(Loss):
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are class indices below c, or `ignore_index`."""
         kept = torch.where(targets == self.ignore_index, torch.zeros_like(targets), targets)
-        _check_labels(outputs, kept, 0, outputs.shape[-1] - 1)
+        check_labels(outputs, kept, 0, outputs.shape[-1] - 1)
 
 
 @checked
@@ -213,7 +183,7 @@ class SquaredError(Loss):
 
     def prediction(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return f of a single output, [b]."""
-        return _single_output(outputs)
+        return single_output(outputs)
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets have as many numbers as the outputs."""
@@ -286,7 +256,7 @@ class Tweedie(Loss):
 
     def prediction(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean eᶠ, [b]."""
-        return _single_output(outputs).exp()
+        return single_output(outputs).exp()
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are in the range of the distribution."""
@@ -347,14 +317,14 @@ class SmoothHinge(Loss):
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""
-        slack = (1 - _signs(outputs, targets) * outputs).squeeze(-1)
+        slack = (1 - signs_of(outputs, targets) * outputs).squeeze(-1)
         if self.temperature == 0:
             return slack.clamp_min(0)
         return self.temperature * functional.softplus(slack / self.temperature)
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ∓σ((1 − s)/t), [b, 1]."""
-        signs = _signs(outputs, targets)
+        signs = signs_of(outputs, targets)
         slack = 1 - signs * outputs
         if self.temperature == 0:
             return -signs * (slack > 0)
@@ -364,13 +334,13 @@ class SmoothHinge(Loss):
         """Return σ(a)(1 − σ(a))/t · u, a = (1 − s)/t."""
         if self.temperature == 0:
             return torch.zeros_like(tangents)
-        a = (1 - _signs(outputs, targets) * outputs) / self.temperature
+        a = (1 - signs_of(outputs, targets) * outputs) / self.temperature
         curvature = torch.sigmoid(a) * torch.sigmoid(-a) / self.temperature
         return curvature.unsqueeze(-1) * tangents
 
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return s = ±f."""
-        return (_signs(outputs, targets) * outputs).squeeze(-1)
+        return (signs_of(outputs, targets) * outputs).squeeze(-1)
 
     def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Raise: a support vector machine models no probability."""
@@ -378,7 +348,7 @@ class SmoothHinge(Loss):
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are 0 or 1."""
-        _check_labels(outputs, targets, 0, 1)
+        check_labels(outputs, targets, 0, 1)
 
 
 @checked
@@ -397,7 +367,7 @@ class SquaredHinge(Loss):
 
     def _slack(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return max(0, 1 − s), [b, 1]."""
-        return (1 - _signs(outputs, targets) * outputs).clamp_min(0)
+        return (1 - signs_of(outputs, targets) * outputs).clamp_min(0)
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""
@@ -405,7 +375,7 @@ class SquaredHinge(Loss):
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ∓2 max(0, 1 − s), [b, 1]."""
-        return -2 * _signs(outputs, targets) * self._slack(outputs, targets)
+        return -2 * signs_of(outputs, targets) * self._slack(outputs, targets)
 
     def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
         """Return 2 [s < 1] u, the generalized second derivative."""
@@ -414,7 +384,7 @@ class SquaredHinge(Loss):
 
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return s = ±f."""
-        return (_signs(outputs, targets) * outputs).squeeze(-1)
+        return (signs_of(outputs, targets) * outputs).squeeze(-1)
 
     def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Raise: a support vector machine models no probability."""
@@ -422,4 +392,4 @@ class SquaredHinge(Loss):
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are 0 or 1."""
-        _check_labels(outputs, targets, 0, 1)
+        check_labels(outputs, targets, 0, 1)

@@ -86,11 +86,9 @@ class Trained(ABC):
     differentiate ask for more, an `Objective`.
 
     Attributes:
-        weights: The example weights wᵢ >= 0, [n].
         convex: Whether the fit is the unique minimum of a convex objective.
         jumps: Whether a fit may change abruptly as one example goes, as the splits of trees do, so
             that a single refit without it is mostly noise.
-        notes: What a reader of the results must know about the model, a sentence each.
     """
 
     if TYPE_CHECKING:  # read-only: a subclass has them as fields of a frozen class or as properties
@@ -98,6 +96,14 @@ class Trained(ABC):
         @property
         def train(self) -> Examples:
             """The n training examples."""
+
+        @property
+        def weights(self) -> Tensor:
+            """The example weights wᵢ >= 0, [n]."""
+
+        @property
+        def notes(self) -> tuple[str, ...]:
+            """What a reader of the results must know about the model, a sentence each."""
 
         @property
         def loss(self) -> Loss:
@@ -114,10 +120,8 @@ class Trained(ABC):
             Empty for a regression.
             """
 
-    weights: Tensor
     convex: bool
     jumps: bool = False
-    notes: tuple[str, ...]
 
     def __repr__(self) -> str:
         """Return the loss and the number of examples; the numbers themselves would fill pages."""

@@ -150,7 +150,7 @@ def second_moment(optimizer: Any, state: Mapping[str, Any], parameter: Tensor) -
     Returns:
         E g², in the parameter's shape; `None` if the optimizer keeps none.
     """
-    group = next(
+    group: Mapping[str, Any] = next(
         (g for g in optimizer.param_groups if any(p is parameter for p in g["params"])), {}
     )
     return unbiased(state, group)
@@ -160,10 +160,12 @@ def unbiased(state: Mapping[str, Any], group: Mapping[str, Any]) -> Tensor | Non
     """Return v̂ from the state of a parameter and the options of its group; see `second_moment`."""
     if "exp_avg_sq" in state and "betas" in group:
         steps = float(state["step"])
-        return torch.as_tensor(state["exp_avg_sq"]) / (1 - float(group["betas"][1]) ** steps)
+        mean: Tensor = torch.as_tensor(state["exp_avg_sq"])
+        return mean / (1 - float(group["betas"][1]) ** steps)
     if "exp_avg_sq" in state:
         return torch.as_tensor(state["exp_avg_sq"])
     if "exp_avg_sq_row" in state:
-        rows, columns = state["exp_avg_sq_row"], state["exp_avg_sq_col"]
+        rows: Tensor = state["exp_avg_sq_row"]
+        columns: Tensor = state["exp_avg_sq_col"]
         return (rows / rows.mean(-1, keepdim=True)).unsqueeze(-1) * columns.unsqueeze(-2)
     return None

@@ -45,32 +45,32 @@ class Trajectory(Trained):
     convex: bool = False
 
     @property
-    def train(self) -> ModuleExamples:  # type: ignore[override]
+    def train(self) -> ModuleExamples:
         """The training examples."""
         return self.objective.train
 
     @property
-    def weights(self) -> Tensor:  # type: ignore[override]
+    def weights(self) -> Tensor:
         """The example weights, [n]."""
         return self.objective.weights
 
     @property
-    def loss(self) -> Loss:  # type: ignore[override]
+    def loss(self) -> Loss:
         """The loss ℓ of one example."""
         return self.objective.loss
 
     @property
-    def trained_loss(self) -> Loss:  # type: ignore[override]
+    def trained_loss(self) -> Loss:
         """The loss ℓ as it was minimized: the same."""
         return self.objective.loss
 
     @property
-    def classes(self) -> tuple[Any, ...]:  # type: ignore[override]
+    def classes(self) -> tuple[Any, ...]:
         """The user's names of the classes."""
         return self.objective.classes
 
     @property
-    def notes(self) -> tuple[str, ...]:  # type: ignore[override]
+    def notes(self) -> tuple[str, ...]:
         """What a reader of the results must know, a sentence each."""
         return self.objective.notes
 

@@ -1,0 +1,60 @@
+"""What losses ask of labels and outputs."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from whence.errors import InvalidInput, UnsupportedModel
+
+
+def check_labels(outputs: Tensor, targets: Tensor, low: int, high: int) -> None:
+    """Raise unless every target is a whole number in [low, high].
+
+    Args:
+        outputs: f, [b, c].
+        targets: y, [b].
+        low: The least label.
+        high: The largest.
+
+    Raises:
+        InvalidInput: If a label is another.
+    """
+    if targets.shape != outputs.shape[:-1]:
+        raise InvalidInput(
+            f"Expected one label per output row, shape {tuple(outputs.shape[:-1])}. "
+            f"Got {tuple(targets.shape)}."
+        )
+    wrong = (targets != targets.round()) | (targets < low) | (targets > high)
+    if bool(wrong.any()):
+        at = int(wrong.nonzero()[0, 0])
+        raise InvalidInput(
+            f"Expected labels that are whole numbers from {low} to {high}. "
+            f"Got {targets[at].tolist()} for example {at}. Encode the labels first."
+        )
+
+
+def signs_of(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return targets 0/1 as −1/+1 in the shape of the outputs [b, 1].
+
+    Args:
+        outputs: f, [b, 1].
+        targets: y, [b].
+    """
+    return (2 * targets.to(outputs.dtype) - 1).reshape(outputs.shape)
+
+
+def single_output(outputs: Tensor) -> Tensor:
+    """Return the one output of each example, [b].
+
+    Args:
+        outputs: f, [b, 1].
+
+    Raises:
+        UnsupportedModel: If there are several.
+    """
+    if outputs.ndim != 2 or outputs.shape[1] != 1:
+        raise UnsupportedModel(
+            "Expected one output per example for measure='prediction'. Got outputs of shape "
+            f"{list(outputs.shape)}. Name one of them by a function: lambda f, y: f[:, 0]."
+        )
+    return outputs.squeeze(1)
