@@ -200,7 +200,7 @@ def _orders(at: int) -> tuple[str, ...]:
 
 def _peer(text: str, numbers: Callable[[], tuple[str, ...]], workload: int) -> Claim:
     return Claim(
-        page="README.md",
+        page="docs/explanation/cost.md",
         text=text,
         numbers=numbers,
         sources=(f"benchmarks/results/w{workload}.jsonl",),
@@ -215,7 +215,7 @@ def _tested(page: str, text: str, test: str) -> Claim:
 CLAIMS: tuple[Claim, ...] = (
     *(
         Claim(
-            page="README.md",
+            page="docs/explanation/cost.md",
             text="| {} | {}, {} | {}, {} | {}, {} | {} |",
             numbers=lambda at=at: _orders(at),  # type: ignore[misc]
             sources=("benchmarks/results/orders.json",),
@@ -224,7 +224,7 @@ CLAIMS: tuple[Claim, ...] = (
         for at in range(3)
     ),
     Claim(
-        page="README.md",
+        page="docs/explanation/cost.md",
         text="newton less refitting is {} of the change at most",
         numbers=lambda: (
             f"{max(_leaves(content('benchmarks/results/orders.json')['ridge'])):.0e}",
@@ -261,11 +261,19 @@ CLAIMS: tuple[Claim, ...] = (
         4,
     ),
     Claim(
-        page="README.md",
+        page="docs/explanation/cost.md",
         text="takes {} × its floating-point operations at that rate",
         numbers=lambda: (f"{content('benchmarks/results/products.json')['times the floor']:.1f}",),
         sources=("benchmarks/results/products.json",),
         command="python -m benchmarks.products",
+    ),
+    Claim(
+        page="README.md",
+        text="All influences of 55,000 MNIST rows on one query take about {} on two cores, "
+        "on 1,000 queries {}",
+        numbers=lambda: tuple(_words(_w1(of)[0]) for of in ("1 query", "1,000 queries")),
+        sources=("benchmarks/results/w1.jsonl",),
+        command=f"{_PEERS} w1",
     ),
     _tested(
         "README.md",
@@ -273,7 +281,7 @@ CLAIMS: tuple[Claim, ...] = (
         "tests/test_documentation.py",
     ),
     _tested(
-        "README.md",
+        "docs/explanation/cost.md",
         "a score is the predicted change of the query's loss, in nats, if the training example is "
         "removed",
         "tests/methods/test_leave_one_out.py tests/methods/test_influence.py",
@@ -339,6 +347,11 @@ GENERATED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         ),
     ),
 )
+
+
+def _words(value: float) -> str:
+    """Return seconds as a sentence says them."""
+    return {1: "a second", 10: "ten"}.get(round(round(value, 1)), f"{value:.0f} seconds")
 
 
 def _leaves(value: Any) -> list[float]:
