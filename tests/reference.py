@@ -29,13 +29,14 @@ TASKS: dict[str, str] = {
     "influence_by_token methods.tokens.TokenScores report_evaluation compare_influence "
     "applications.comparison.Comparison",
     "Read scores": "Scores scores.Ranking Diagnostics average self_influence "
-    "influence_on_parameters",
+    "influence_on_parameters error_bound",
     "Ask what would be": "group_effect edit perturbation flip_set applications.flip_set.FlipSet "
     "removal_curve applications.removals.RemovalCurve",
     "Measure a set of queries": "measures.SetMeasure measures.OfSet measures.Mean "
     "measures.Accuracy measures.AUROC measures.DemographicParity measures.EqualOpportunity "
     "measures.Calibration measures.WorstGroup measures.CohensD",
-    "Keep an index on disk": "Index select index.hits.Hits index.hits.Info index.hits.Verification",
+    "Keep an index on disk": "Index select Stored index.hits.Hits index.hits.Info "
+    "index.hits.Verification index.selection.Selection",
     "Clean data": "find_label_errors applications.label_errors.LabelErrors domain_mismatch "
     "applications.domain_mismatch.DomainMismatch",
     "Check by retraining": "leave_one_out retrain evaluation.Agreement evaluate stability "
@@ -50,8 +51,8 @@ TASKS: dict[str, str] = {
     "DataOOB LeaveOneOut Retrained KNNShapley TracIn tracin Projected projected Representer "
     "representer Metagradient metagradient Unrolled unrolled BM25 TfIdfCosine HiddenCosine "
     "Semivalue",
-    "Record a training": "train Recipe training.run.Run metasmoothness "
-    "training.metasmoothness.Metasmoothness",
+    "Record a training": "train Recipe Run trainer_callback training.trajectory.Trajectory "
+    "metasmoothness training.metasmoothness.Metasmoothness",
     "Choose a solver": "Cholesky CG EKFAC KFAC LiSSA linalg.Nystrom linalg.Arnoldi linalg.Direct "
     "linalg.Solution curvature.exact.Hessian curvature.exact.GGN curvature.exact.EmpiricalFisher",
     "Choose a loss": "CrossEntropy Logistic SquaredError Tweedie SmoothHinge SquaredHinge",

@@ -28,6 +28,7 @@ from whence.curvature.kronecker import KFAC as KFAC
 from whence.explorer.explore import explore as explore
 from whence.index.index import Index as Index
 from whence.index.selection import select as select
+from whence.index.stored import Stored as Stored
 from whence.linalg.cg import CG as CG
 from whence.linalg.cholesky import Cholesky as Cholesky
 from whence.linalg.lissa import LiSSA as LiSSA
@@ -38,6 +39,7 @@ from whence.methods.changes import group_effect as group_effect
 from whence.methods.changes import perturbation as perturbation
 from whence.methods.data_oob import DataOOB as DataOOB
 from whence.methods.ensemble import Retrained as Retrained
+from whence.methods.error_bound import error_bound as error_bound
 from whence.methods.forest import ForestWeights as ForestWeights
 from whence.methods.hidden import HiddenCosine as HiddenCosine
 from whence.methods.influence import Influence as Influence
@@ -79,7 +81,9 @@ from whence.scores import average as average
 from whence.training.metasmoothness import metasmoothness as metasmoothness
 from whence.training.recipe import Recipe as Recipe
 from whence.training.replay import retrain as retrain
+from whence.training.run import Run as Run
 from whence.training.run import train as train
+from whence.training.trainer import trainer_callback as trainer_callback
 
 __version__: str
 __all__: list[str]

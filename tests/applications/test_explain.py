@@ -451,3 +451,26 @@ def test_names_and_labels_are_escaped(explanation: Explanation, tmp_path: Path) 
     text = other.report(tmp_path / "why.html", query_name="<script>q</script>").read_text("utf-8")
     assert not re.search(r"<script>(patient|no|yes|q)", text)
     assert "<script>" not in other._repr_html_()
+
+
+def test_refits_lie_in_the_stated_intervals() -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    x, y = x[:120, :8], y[:120]
+    estimator = make_pipeline(StandardScaler(), LogisticRegression(C=10.0, tol=1e-10))
+    model = clone(estimator).fit(x[1:], y[1:])
+    explanation = whence.explain(
+        whence.from_sklearn(model, x[1:], y[1:]), (x[:1], y[:1]), k=5, measure="margin"
+    )
+    found = explanation.intervals()
+    assert list(found.columns) == ["id", "position", "effect", "low", "high"]
+    before = model.decision_function(x[:1])[0] * (2 * y[0] - 1)
+    inside = []
+    for row in found.itertuples():
+        keep = np.delete(np.arange(119), int(row.position)) + 1
+        after = clone(estimator).fit(x[keep], y[keep]).decision_function(x[:1])[0] * (2 * y[0] - 1)
+        inside.append(row.low <= after - before <= row.high)
+    assert np.mean(inside) >= 0.9
+    assert ((found["high"] - found["low"]) < found["effect"].abs()).mean() > 0.5
+    ranks = whence.explain(explanation.trained, (x[:1], y[:1]), method=whence.TracIn())
+    with pytest.raises(UnsupportedModel, match="Expected refined effects"):
+        ranks.intervals()

@@ -156,7 +156,7 @@ def test_memory_is_flat(symmetric, random):
         ({"rtol": 0.0}, "rtol=0.0"),
         ({"rtol": 2.0}, "rtol=2.0"),
         ({"max_iterations": 0}, "max_iterations=0"),
-        ({"preconditioner": torch.eye(2)}, "Got Tensor"),
+        ({"preconditioner": torch.eye(2)}, "Got a Tensor"),
     ],
 )
 def test_bad_options(options, message):
@@ -181,3 +181,12 @@ def test_unchecked_is_one_sweep_and_leaves_zero_columns_at_zero() -> None:
     assert not X[:, 1].any()
     torch.testing.assert_close(X, torch.linalg.solve(matrix, B), rtol=1e-7, atol=1e-9)
     assert inverse.unchecked(B[:, 1:2])[1] == 0
+
+
+def test_one_iteration_is_allowed() -> None:
+    """The least number of iterations is 1: a steepest-descent step, exact for a multiple of I."""
+    A = Dense(2 * torch.eye(5, dtype=torch.float64))
+    b = torch.arange(1.0, 6.0, dtype=torch.float64)
+    solution = CG(max_iterations=1).prepare(A).solve(b)
+    assert solution.iterations == 1
+    torch.testing.assert_close(solution.value, b / 2)

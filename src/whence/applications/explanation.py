@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from whence.applications.firmness import firmness, is_cheap
 from whence.applications.together import Together, together
-from whence.errors import InvalidInput
+from whence.errors import InvalidInput, UnsupportedModel
 from whence.evaluation.agreement import Agreement, agreement
 from whence.methods.expected_removal import expected_removals
 from whence.methods.leave_one_out import leave_one_out
@@ -33,6 +33,7 @@ from whence.views.quantity import Quantity, quantity_of
 from whence.views.sequences import Decode
 
 _CANDIDATES = 3  # candidates per example shown: the first order orders them only roughly
+_LEAST_ERROR = 1e-3  # of the largest effect shown: what a refit of a library may itself be off
 _PARTS = 10  # random parts of the data over which a removal's mean effect is taken
 _VERIFIED = 20  # removals that a page of a convex model retrains
 
@@ -170,6 +171,55 @@ class Explanation(Result):
         quantity = measure_of(self.trained.trained_loss, measure)
         expected = expected_removals(self.trained, where, self.query, quantity, subsets=parts)
         return replace(found, expected=expected)
+
+    def intervals(self) -> pd.DataFrame:
+        """Return each shown effect with the interval in which a refit is expected.
+
+        An effect is predicted twice: as it is shown, and by the next rougher order (a Newton step
+        for refined effects). Their difference is what the last correction was worth, and bounds
+        what is still left out as long as corrections shrink: effect ± |effect − rougher|, and never
+        less than 0.1 % of the largest effect shown. Where the refined order finds the minimum
+        itself, as of hinges and L1 penalties, only that is left.
+
+        Returns:
+            A frame with id, position, effect, low and high, in the unit of the measure; the largest
+            effect first.
+
+        Raises:
+            UnsupportedModel: If the effects shown are not refined: their size has no estimate.
+
+        Cost:
+            A Newton step per example shown.
+
+        Examples:
+            >>> import whence
+            >>> from sklearn.datasets import load_iris
+            >>> from sklearn.linear_model import LogisticRegression
+            >>> X, y = load_iris(return_X_y=True)
+            >>> model = LogisticRegression(tol=1e-8, max_iter=1000).fit(X[1:], y[1:])
+            >>> objective = whence.from_sklearn(model, X[1:], y[1:])
+            >>> found = whence.explain(objective, (X[:1], y[:1]), k=3).intervals()
+            >>> bool((found["low"] < found["effect"]).all())
+            True
+        """
+        showing = self._showing
+        exact = showing.fit(self.trained).exact
+        rougher = showing.rougher() if self.sized else None
+        if rougher is None and not exact:
+            raise UnsupportedModel(
+                "Expected refined effects, as of a convex model scored by whence.Influence. Got "
+                f"{self.shown.method}. Ask explanation.verify() for the error of its scores."
+            )
+        effects = [asdict(effect) for effect in (*self.raising, *self.lowering)]
+        frame = pd.DataFrame(effects, columns=["id", "position", "effect"])
+        error = _LEAST_ERROR * frame["effect"].abs().max()
+        if rougher is not None and not exact and len(frame):
+            where = frame["position"].to_numpy(dtype=np.intp)
+            fitted = rougher.fit(self.trained)
+            before = fitted.scores(self.query, measure=self.measure, indices=where).values[0]
+            error = np.maximum(np.abs(frame["effect"] - before), error)
+        frame = frame.assign(low=frame["effect"] - error, high=frame["effect"] + error)
+        return frame.sort_values("effect", ascending=False, kind="stable", ignore_index=True)
 
     def report(
         self,
@@ -346,5 +396,6 @@ def candidates(
         Positions of the strongest 3k of each side by the method's ranking, [q, 6k].
     """
     most = min(_CANDIDATES * k, len(fitted.trained.train))
-    ranking = fitted.ranking(queries, scores, measure=measure)
+    quantity = measure_of(fitted.loss, measure)
+    ranking = replace(scores, values=fitted.ranking_values(queries, quantity, scores.values))
     return np.hstack([ranking.top(most).positions, ranking.bottom(most).positions])

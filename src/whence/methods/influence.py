@@ -65,6 +65,11 @@ class Influence(Options, Method):
             return None
         return replace(self, order="refined")
 
+    def rougher(self) -> Method | None:
+        """Return a Newton step for the refined order, and the first order for a Newton step."""
+        before: dict[Order, Order] = {"refined": "newton", "newton": "first"}
+        return replace(self, order=before[self.order]) if self.order in before else None
+
 
 def inverse_of(objective: Objective, k: int = 1) -> Inverse:
     """Return the inverse curvature that influence uses by default.

@@ -88,6 +88,11 @@ class _Refitted(Attribution):
         return True
 
     @property
+    def exact(self) -> bool:
+        """Whether nothing is left out: these are refits."""
+        return True
+
+    @property
     def linear(self) -> bool:
         """Whether measures are linearized: no, they are evaluated."""
         return False

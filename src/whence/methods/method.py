@@ -12,7 +12,6 @@ A new method writes `attribution`, and an `Attribution` with `values`; every use
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import replace
 from functools import partial
 from typing import Any, final
 
@@ -113,6 +112,10 @@ class Method(ABC):
         """Return the method that predicts the size of single effects better, or `None`."""
         return None
 
+    def rougher(self) -> Method | None:
+        """Return the method with one correction less, or `None`: it tells what that is worth."""
+        return None
+
 
 class Attribution(ABC):
     """A method fitted to a model.
@@ -141,6 +144,11 @@ class Attribution(ABC):
     @property
     def calibrated(self) -> bool:
         """Whether a single score has the size of the change after retraining, not only its rank."""
+        return False
+
+    @property
+    def exact(self) -> bool:
+        """Whether scores are what a refit gives, with nothing left out."""
         return False
 
     @abstractmethod
@@ -253,26 +261,12 @@ class Attribution(ABC):
             diagnostics=diagnostics,
         )
 
-    @final
-    def ranking(self, queries: Data, scores: Scores, *, measure: MeasureLike = "loss") -> Scores:
-        """Return what the training examples worth a refined prediction are chosen by.
-
-        Args:
-            queries: The q queries.
-            scores: Scores of all training examples on them, by this method.
-            measure: What is predicted.
-
-        Returns:
-            Scores in the same places: the same ones, or rougher numbers in better order.
-        """
-        encoded = self.trained.examples(queries)
-        ranked = self.ranking_values(encoded, measure_of(self.loss, measure), scores.values)
-        return replace(scores, values=ranked)
-
     def ranking_values(
         self, queries: Examples, measure: Measure, values: NDArray[np.floating[Any]]
     ) -> NDArray[np.floating[Any]]:
-        """Return what `ranking` holds: the scores themselves, unless the method knows better.
+        """Return what the examples worth a refined prediction are chosen by.
+
+        The scores themselves, unless the method knows rougher numbers in better order.
 
         Args:
             queries: The q queries.

@@ -8,6 +8,7 @@ from datetime import date
 from functools import partial
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from whence.evaluation.agreement import Agreement
@@ -39,6 +40,9 @@ from whence.views.statuses import (
 )
 
 _VISIBLE = 6  # columns shown at first
+_PROSE = 5  # words from which a cell is a text
+_TEXTS = 500  # training texts that tell how common a word is
+_COMMON = 0.1  # share of them that have a word which says little
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -216,7 +220,9 @@ def explanation_page(
         scatter=scatter,
         n=len(trained.train),
         hidden=columns.hidden,
-        shared=frozenset() if display.query_text is None else words_of(display.query_text),
+        shared=_telling_words(trained.train, query)
+        if display.query_text is None
+        else words_of(display.query_text),
         statuses=_statuses(parts, scatter, quality, where, in_words, digits),
         method=parts.words,
         command=display.command,
@@ -290,6 +296,24 @@ def _items(
     if display.query_text is not None:
         shown_query = replace(shown_query, text=display.query_text)
     return shown_query, items, columns
+
+
+def _telling_words(train: Examples, query: Examples) -> frozenset[str]:
+    """Return the words of free text in a query's row that few training texts have."""
+    rows = query.inputs
+    if not isinstance(rows, pd.DataFrame):
+        return frozenset()
+    found: set[str] = set()
+    some = train.inputs.iloc[np.linspace(0, len(train) - 1, min(len(train), _TEXTS)).astype(int)]
+    for name in rows.columns:
+        text = rows[name].iloc[0]
+        if not isinstance(text, str) or len(text.split()) < _PROSE:
+            continue
+        others = [words_of(other) for other in some[name] if isinstance(other, str)]
+        for word in words_of(text):
+            if sum(word in other for other in others) <= _COMMON * len(others):
+                found.add(word)
+    return frozenset(found)
 
 
 def _input_attributions(parts: Explained, where: NDArray[np.intp]) -> Sequence[Floats | None]:

@@ -1,0 +1,44 @@
+"""Which method scores a model where the user names none, and where options name it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sklearn.datasets import load_diabetes
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.linear_model import Ridge
+from sklearn.neighbors import KNeighborsRegressor
+
+import whence
+from whence.errors import InvalidInput
+from whence.methods.choose import chosen
+
+X, Y = load_diabetes(return_X_y=True)
+X, Y = X[:60], Y[:60]
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        (Ridge(), whence.Influence),
+        (RandomForestRegressor(5, random_state=0), whence.ForestWeights),
+        (KNeighborsRegressor(), whence.KNNShapley),
+    ],
+    ids=["linear", "forest", "neighbors"],
+)
+def test_the_default_follows_the_model(model: Any, kind: type) -> None:
+    assert isinstance(chosen(whence.from_sklearn(model.fit(X, Y), X, Y), None), kind)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"solver": whence.CG()}, {"damping": 0.5}, {"curvature": "ggn"}],
+    ids=["solver", "damping", "curvature"],
+)
+def test_each_option_of_influence_names_it(options: dict[str, Any]) -> None:
+    forest = whence.from_sklearn(RandomForestRegressor(5, random_state=0).fit(X, Y), X, Y)
+    found = chosen(forest, None, **options)
+    assert found == whence.Influence(**options)
+    with pytest.raises(InvalidInput, match="without method="):
+        chosen(forest, whence.LeaveOneOut(), **options)
