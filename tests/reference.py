@@ -45,7 +45,8 @@ TASKS: dict[str, str] = {
     "applications.diagnose.Spectrum",
     "Draw": "plot.effects plot.predicted_against_actual plot.input_attribution "
     "plot.leverage_and_residuals plot.by_row",
-    "Attack": "attacks.attack attacks.strongest attacks.resume attacks.as_predicted attacks.Attack",
+    "Attack": "attacks.attack attacks.strongest attacks.resume attacks.as_predicted attacks.Attack "
+    "attacks.flip_labels attacks.LabelFlips",
     "Choose a method": "Method Attribution Influence Boosting BoostIn LeafKernel ForestWeights "
     "DataOOB LeaveOneOut Retrained KNNShapley TracIn tracin Projected projected Representer "
     "representer Metagradient metagradient Unrolled unrolled BM25 TfIdfCosine HiddenCosine "

@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.applications.label_flips import LabelFlips as LabelFlips
+from whence.applications.label_flips import flip_labels as flip_labels
 from whence.applications.poisoning import (
     Retrain,
     Training,
