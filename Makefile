@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow crash fuzz compat release evidence lint types stub reference docs bench paper clean
+.PHONY: help install demo test test-slow crash fuzz compat release evidence lint types stub reference notebooks docs bench paper clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ stub: $(STAMP) ## Write src/whence/__init__.pyi after a public name was added.
 
 reference: $(STAMP) ## Write the pages of the reference after a docstring has changed.
 	$(BIN)/python -m tests.reference
+
+notebooks: $(STAMP) ## Execute the notebooks of the documentation after what they print has changed.
+	$(BIN)/python -m tests.notebooks
 
 docs: $(STAMP) ## Build the site under site/, the reference of the command line anew.
 	$(BIN)/python -m typer whence.cli utils docs --name whence --output docs/reference/cli.md

@@ -15,6 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import whence
+from whence.explorer.server import serving
+from whence.explorer.session import Subject
 
 _FOLDER = Path(__file__).parent.parent / "docs" / "gallery"
 _COMMAND = "python -m benchmarks.gallery"
@@ -48,9 +50,27 @@ def written() -> list[Path]:
     return pages
 
 
+def subject() -> Subject:
+    """What the picture of the explorer shows."""
+    X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    y = y.map({0: "malignant", 1: "benign"})
+    model = make_pipeline(StandardScaler(), LogisticRegression(solver="newton-cholesky"))
+    trained = whence.from_sklearn(model.fit(X[:400], y[:400]), X[:400], y[:400])
+    return Subject(
+        trained=trained,
+        queries=trained.examples((X[400:], y[400:])),
+        names=tuple(f"row {row}" for row in X.index[400:]),
+        labeled=True,
+        about=("Breast tumors, measured under a microscope.",),
+        origin="",
+        command="whence explore tumors.csv --target diagnosis",
+    )
+
+
 def pictured(pages: list[Path]) -> None:
-    """Take a picture of the first screen of each page."""
+    """Take a picture of the first screen of each page, and of the explorer."""
     from selenium import webdriver
+    from selenium.webdriver.support.ui import WebDriverWait
 
     options = webdriver.ChromeOptions()
     options.binary_location = "/usr/bin/chromium"
@@ -62,6 +82,13 @@ def pictured(pages: list[Path]) -> None:
         for page in pages:
             driver.get(page.as_uri())
             driver.save_screenshot(str(page.with_suffix(".png")))
+        sized = (
+            "const d = document.body.dataset; return d.query !== undefined && d.sized === d.query"
+        )
+        with serving(subject()) as address:
+            driver.get(address)
+            WebDriverWait(driver, 120).until(lambda shown: shown.execute_script(sized))
+            driver.save_screenshot(str(_FOLDER / "explore.png"))
     finally:
         driver.quit()
 

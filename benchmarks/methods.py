@@ -147,7 +147,7 @@ METHODS = [
         [
             ("whence", "leave-one-out", (), False),
             ("sklearn", "warm refits", (), False),
-            ("whence", "bank", (), False),
+            ("whence", "ensemble", (), False),
             ("torch", "one after another", (), False),
         ],
     ),

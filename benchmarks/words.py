@@ -73,11 +73,11 @@ SETUP = {
         "2,000 training and 50 query sequences of 128 characters; 4 layers, 128 wide. Libraries "
         "differ in which parameters they cover: whence covers all, and the linear layers alone "
         "where the row says so; its peers cover the linear layers. LDS is shown where the "
-        "leaderboard's bank was at hand."
+        "leaderboard's ensemble was at hand."
     ),
     "w6": (
         "5,000 images of CIFAR-10 and 100 queries, a ResNet with group norm and three blocks. LDS "
-        "is shown where the leaderboard's bank was at hand."
+        "is shown where the leaderboard's ensemble was at hand."
     ),
     "w4": (
         "4,137 mails, 39,918 words, sparse counts; binary logistic regression with l2 = 1e-4. A "

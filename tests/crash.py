@@ -21,6 +21,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections import Counter
@@ -36,6 +37,7 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
+from tqdm import tqdm
 
 import whence
 from experiments.koh_liang_2017.resume import each
@@ -467,6 +469,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=600, help="stop earlier after these")
     parser.add_argument("--workers", type=int, default=1, help="that fill the index")
     parser.add_argument("--works", nargs="*", help="stop these alone, such as index")
     parser.add_argument("--page", type=Path, help="put the counts into this page")
@@ -485,6 +488,10 @@ def main() -> int:
         if os.environ.get("WHENCE_MOUNTS") or fault not in NEED_MOUNT
     }
     drawn, campaign = random.Random(options.seed), Campaign()
+    # Its own lock lies in memory that processes share: one killed inside of it would stop all.
+    tqdm.set_lock(threading.RLock())
+    tqdm.monitor_interval = 0  # no second thread where processes are forked
+    end = time.monotonic() + 60 * options.minutes
     with tempfile.TemporaryDirectory() as scratch:
         normal = {}
         for work in works:
@@ -495,8 +502,15 @@ def main() -> int:
             folder.mkdir()
             normal[work] = Undisturbed.of(work, folder, Path(scratch) / "log")
             (Path(scratch) / "log").unlink()
-        pairs = [(fault, work) for fault in faults for work in works]
+        # Each fault in turn, each with another work: a short run has all of both.
+        pairs = [
+            (fault, works[(at + turn) % len(works)])
+            for turn in range(len(works))
+            for at, fault in enumerate(faults)
+        ]
         for number in range(options.points):
+            if time.monotonic() > end:
+                break
             fault, work = pairs[number % len(pairs)]
             folder = Path(scratch) / str(number)
             folder.mkdir()

@@ -1,6 +1,6 @@
 """Execute the notebooks, and write their outputs and a Markdown copy of each for the site.
 
-python -m tests.notebooks
+python -m tests.notebooks (`make notebooks`)
 
 The cells are the source; the tests execute them again and compare what they print.
 """

@@ -35,21 +35,23 @@ TASKS: dict[str, str] = {
     "Measure a set of queries": "measures.SetMeasure measures.OfSet measures.Mean "
     "measures.Accuracy measures.AUROC measures.DemographicParity measures.EqualOpportunity "
     "measures.Calibration measures.WorstGroup measures.CohensD",
-    "Keep an index on disk": "Index select index.hits.Hits index.hits.Info index.hits.Verification",
+    "Keep an index on disk": "Index select Stored index.hits.Hits index.hits.Info "
+    "index.hits.Verification index.selection.Selection",
     "Clean data": "find_label_errors applications.label_errors.LabelErrors domain_mismatch "
     "applications.domain_mismatch.DomainMismatch",
     "Check by retraining": "leave_one_out retrain evaluation.Agreement evaluate stability "
     "applications.stability.Stability",
-    "Look at the model": "diagnose applications.diagnose.Diagnosis spectrum "
+    "Look at the model": "diagnose applications.diagnose.Diagnosis regression_diagnostics spectrum "
     "applications.diagnose.Spectrum",
-    "Draw": "plot.effects plot.predicted_against_actual plot.input_attribution",
+    "Draw": "plot.effects plot.predicted_against_actual plot.input_attribution "
+    "plot.leverage_and_residuals plot.by_row",
     "Attack": "attacks.attack attacks.strongest attacks.resume attacks.as_predicted attacks.Attack",
     "Choose a method": "Method Attribution Influence Boosting BoostIn LeafKernel ForestWeights "
     "DataOOB LeaveOneOut Retrained KNNShapley TracIn tracin Projected projected Representer "
     "representer Metagradient metagradient Unrolled unrolled BM25 TfIdfCosine HiddenCosine "
     "Semivalue",
-    "Record a training": "train Recipe training.run.Run metasmoothness "
-    "training.metasmoothness.Metasmoothness",
+    "Record a training": "train Recipe Run trainer_callback training.trajectory.Trajectory "
+    "metasmoothness training.metasmoothness.Metasmoothness",
     "Choose a solver": "Cholesky CG EKFAC KFAC LiSSA linalg.Nystrom linalg.Arnoldi linalg.Direct "
     "linalg.Solution curvature.exact.Hessian curvature.exact.GGN curvature.exact.EmpiricalFisher",
     "Choose a loss": "CrossEntropy Logistic SquaredError Tweedie SmoothHinge SquaredHinge",

@@ -22,7 +22,7 @@ def test_a_notebook_prints_what_it_shows(path: Path, tmp_path: Path) -> None:
     stored = nbformat.read(path, as_version=4)
     again = printed(executed(path, tmp_path))
     for before, after in zip(printed(stored), again, strict=True):
-        assert _NUMBER.sub("#", after) == _NUMBER.sub("#", before)
+        assert _NUMBER.sub("#", after) == _NUMBER.sub("#", before), "run `make notebooks`"
         for one, other in zip(_NUMBER.findall(before), _NUMBER.findall(after), strict=True):
             assert float(other) == pytest.approx(float(one), abs=0.02, rel=0.02)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import re
@@ -18,10 +19,10 @@ from sklearn.linear_model import LogisticRegression
 
 from whence.cli import main
 from whence.errors import InvalidInput
-from whence.sources import tables
+from whence.sources import files, tables
 from whence.sources.entry import located
 
-_SCRIPT = Path(__file__).parent.parent / "src/whence/pages/templates/explain.js"
+_SCRIPT = Path(__file__).parent.parent / "src/whence/pages/templates/share.js"
 _EVIL = "<script>alert(1)</script>"
 
 
@@ -73,23 +74,32 @@ def test_an_entry_point_is_named_before_it_runs(
     assert f"running mine.models:make of {folder / 'mine' / 'models.py'}" in capsys.readouterr().err
 
 
-def test_a_table_that_unpacks_to_too_much_is_refused_before_it_is_read(
+def test_a_parquet_file_that_unpacks_to_too_much_is_refused_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "bomb.parquet"
     pd.DataFrame({"a": [0.0] * 200_000, "y": [0, 1] * 100_000}).to_parquet(path)
     assert path.stat().st_size < 100_000
-    monkeypatch.setattr(tables, "_LARGEST_TABLE", 100_000)
+    monkeypatch.setattr(files, "_LARGEST", 100_000)
     monkeypatch.setattr(pd, "read_parquet", lambda _: pytest.fail("it was read"))
-    with pytest.raises(InvalidInput, match="says that it unpacks to"):
+    with pytest.raises(InvalidInput, match="unpacks to"):
         tables.read_table(path, "y")
 
 
-def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "train.csv"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("train.csv", "a,y\n" * 10**6)
-    with pytest.raises(InvalidInput, match="binary data"):
+@pytest.mark.parametrize("name", ["bomb.csv.zip", "bomb.csv.gz"])
+def test_a_packed_table_that_unpacks_to_too_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path, content = tmp_path / name, b"a,y\n" + b"0,1\n" * 250_000
+    if name.endswith("zip"):
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("train.csv", content)
+    else:
+        path.write_bytes(gzip.compress(content))
+    assert path.stat().st_size < 10_000
+    monkeypatch.setattr(files, "_LARGEST", 100_000)
+    monkeypatch.setattr(pd, "read_csv", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(InvalidInput, match="unpacks to"):
         tables.read_table(path, "y")
 
 
@@ -102,5 +112,5 @@ def test_exported_cells_run_nothing() -> None:
     done = subprocess.run(["node", "-e", program], capture_output=True, text=True, check=True)
     expected = [f"'{cell}" for cell in cells[:5]] + cells[5:]
     assert json.loads(done.stdout) == expected
-    for export in ('row.map(inert).map(quoted).join(",")', 'row.map(inert).join("\\t")'):
-        assert export in source
+    assert "const cell_text = cell => inert(" in source
+    assert source.count("cell_text(cell)") == 2  # the file, and the copy

@@ -20,7 +20,7 @@ SETS = {"leave one out": 500, "halves": 120}
 ASKED = {
     "leave-one-out": ("leave one out",),
     "warm refits": ("leave one out",),
-    "bank": ("halves",),
+    "ensemble": ("halves",),
     "one after another": ("halves",),
 }
 
@@ -57,7 +57,7 @@ def accuracy(scores: NDArray[Any], queries: str, bank: Path, unit: bool) -> dict
     if queries == "halves":
         with np.load(bank.with_name("w2") / "truth.npz") as truth:
             same = truth["outcomes"][0, : len(scores)]
-        return {"pearson with the bank": float(np.corrcoef(scores.ravel(), same.ravel())[0, 1])}
+        return {"pearson with the ensemble": float(np.corrcoef(scores.ravel(), same.ravel())[0, 1])}
     with np.load(bank.with_name("w1") / "truth.npz") as truth:
         actual = truth["actual"][: len(scores)]
     return {"relative error": float(np.linalg.norm(scores - actual) / np.linalg.norm(actual))}

@@ -37,6 +37,7 @@ _NAMES = {
     "Method": "whence.methods.method",
     "Projected": "whence.methods.projected",
     "Recipe": "whence.training.recipe",
+    "Run": "whence.training.run",
     "Representer": "whence.methods.representer",
     "Retrained": "whence.methods.ensemble",
     "Scores": "whence.scores",
@@ -44,6 +45,7 @@ _NAMES = {
     "SmoothHinge": "whence.objective.losses",
     "SquaredError": "whence.objective.losses",
     "SquaredHinge": "whence.objective.losses",
+    "Stored": "whence.index.stored",
     "TfIdfCosine": "whence.methods.lexical",
     "TracIn": "whence.methods.tracin",
     "Trained": "whence.objective.trained",
@@ -75,6 +77,7 @@ _NAMES = {
     "metasmoothness": "whence.training.metasmoothness",
     "perturbation": "whence.methods.changes",
     "projected": "whence.methods.projected",
+    "regression_diagnostics": "whence.applications.regression",
     "removal_curve": "whence.applications.removals",
     "report": "whence.applications.report",
     "report_evaluation": "whence.applications.evaluate",
@@ -86,6 +89,7 @@ _NAMES = {
     "stability": "whence.applications.stability",
     "tracin": "whence.methods.tracin",
     "train": "whence.training.run",
+    "trainer_callback": "whence.training.trainer",
     "unrolled": "whence.methods.unrolled",
 }
 _MODULES = {

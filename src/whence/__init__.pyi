@@ -19,6 +19,7 @@ from whence.applications.evaluate import report_evaluation as report_evaluation
 from whence.applications.explain import explain as explain
 from whence.applications.flip_set import flip_set as flip_set
 from whence.applications.label_errors import find_label_errors as find_label_errors
+from whence.applications.regression import regression_diagnostics as regression_diagnostics
 from whence.applications.removals import removal_curve as removal_curve
 from whence.applications.report import report as report
 from whence.applications.stability import stability as stability
@@ -27,6 +28,7 @@ from whence.curvature.kronecker import KFAC as KFAC
 from whence.explorer.explore import explore as explore
 from whence.index.index import Index as Index
 from whence.index.selection import select as select
+from whence.index.stored import Stored as Stored
 from whence.linalg.cg import CG as CG
 from whence.linalg.cholesky import Cholesky as Cholesky
 from whence.linalg.lissa import LiSSA as LiSSA
@@ -79,7 +81,9 @@ from whence.scores import average as average
 from whence.training.metasmoothness import metasmoothness as metasmoothness
 from whence.training.recipe import Recipe as Recipe
 from whence.training.replay import retrain as retrain
+from whence.training.run import Run as Run
 from whence.training.run import train as train
+from whence.training.trainer import trainer_callback as trainer_callback
 
 __version__: str
 __all__: list[str]

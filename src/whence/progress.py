@@ -25,7 +25,7 @@ def progress(
 
 @overload
 def progress(
-    steps: None = None, *, desc: str, total: int, unit: str = "it", initial: int = 0
+    steps: None = None, *, desc: str, total: int | None, unit: str = "it", initial: int = 0
 ) -> Bar: ...
 
 
@@ -44,7 +44,7 @@ def progress(
     Args:
         steps: What is iterated over; `None` for a bar that `update` moves.
         desc: What is done, such as "retraining".
-        total: How many steps there are; the length of `steps` if `None`.
+        total: How many steps there are; the length of `steps`, or not known, if `None`.
         unit: What a step is.
         initial: Steps that were done before.
 

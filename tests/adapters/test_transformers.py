@@ -155,8 +155,72 @@ def test_position_ids_are_passed_on_and_other_columns_are_not() -> None:
     ]
     objective = whence.from_transformers(model, rows)
     with torch.no_grad():
-        truth = model(input_ids=tokens, position_ids=places).logits[:, :-1]
+        truth = model(input_ids=tokens, position_ids=places, use_cache=False).logits[:, :-1]
     torch.testing.assert_close(objective.outputs(objective.train), truth)
+
+
+def own_loss(model: Any, **row: Any) -> float:
+    """The model's own mean loss of one row, as the Trainer takes it."""
+    batch = {name: torch.as_tensor(value)[None] for name, value in row.items()}
+    with torch.no_grad():
+        return float(model(**batch, use_cache=False).loss)
+
+
+def test_packed_texts_do_not_see_each_other() -> None:
+    model = gpt2()
+    packed = {"input_ids": [1, 2, 3, 4, 5, 6], "position_ids": [0, 1, 2, 0, 1, 2]}
+    other = {"input_ids": [7, 8, 9, 1], "position_ids": [0, 1, 0, 1]}  # padded to the same length
+    first, second = losses(whence.from_transformers(model, [packed, other]))
+    parts = [own_loss(model, input_ids=ids, labels=ids) * 2 for ids in ([1, 2, 3], [4, 5, 6])]
+    assert first == pytest.approx(sum(parts), rel=1e-6)
+    parts = [own_loss(model, input_ids=ids, labels=ids) for ids in ([7, 8], [9, 1])]
+    assert second == pytest.approx(sum(parts), rel=1e-6)
+
+
+def test_left_padding_counts_no_more_than_right_padding() -> None:
+    model = gpt2()
+    ids, mask, places = [0, 0, 1, 2, 3], [0, 0, 1, 1, 1], [0, 0, 0, 1, 2]
+    left = {"input_ids": ids, "attention_mask": mask, "position_ids": places}
+    right = {"input_ids": [1, 2, 3, 0, 0], "attention_mask": [1, 1, 1, 0, 0]}
+    alone = own_loss(model, input_ids=[1, 2, 3], labels=[1, 2, 3]) * 2
+    assert losses(whence.from_transformers(model, [left])) == pytest.approx([alone], rel=1e-6)
+    assert losses(whence.from_transformers(model, [right])) == pytest.approx([alone], rel=1e-6)
+
+
+@pytest.mark.parametrize("labels", [[1, 2, 3, 0, 0], [-100, -100, 3, -100, -100]])
+def test_labels_that_are_given_count_as_the_model_counts_them(labels: list[int]) -> None:
+    model = gpt2()
+    row = {"input_ids": [1, 2, 3, 0, 0], "attention_mask": [1, 1, 1, 0, 0], "labels": labels}
+    counted = sum(label != -100 for label in labels[1:])
+    truth = own_loss(model, **row) * counted
+    assert losses(whence.from_transformers(model, [row])) == pytest.approx([truth], rel=1e-6)
+
+
+def test_several_labels_are_told_by_their_shape() -> None:
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(BertConfig(**_SIZES, num_labels=3)).double().eval()
+    rows = [{"input_ids": [1, 2, 3], "labels": [1.0, 0.0, 1.0]}]
+    objective = whence.from_transformers(model, rows)
+    labels = torch.tensor([[1.0, 0.0, 1.0]], dtype=torch.float64)
+    with torch.no_grad():
+        truth = float(model(input_ids=torch.tensor([[1, 2, 3]]), labels=labels).loss)
+    assert losses(objective) == pytest.approx([3 * truth])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
+def test_models_in_lower_precision_have_curvature_in_float32(dtype: torch.dtype) -> None:
+    objective = whence.from_transformers(gpt2().to(dtype), _TEXTS)
+    assert objective.params.dtype == torch.float32
+    same = whence.from_transformers(gpt2().to(dtype).float(), _TEXTS)
+    for solver in (whence.EKFAC(), whence.KFAC()):
+        found, truth = (
+            whence.influence(each, _TEXTS[:1], solver=solver) for each in (objective, same)
+        )
+        np.testing.assert_allclose(found.values, truth.values, rtol=1e-4)
+        assert any(str(dtype) in note for note in found.diagnostics.notes)
+    values = whence.self_influence(objective, solver=whence.EKFAC())
+    assert np.isfinite(np.asarray(values)).all()
 
 
 def test_labels_that_are_no_class_indices() -> None:

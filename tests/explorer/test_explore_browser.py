@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.resources
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -84,8 +85,8 @@ def choose(browser: Any, at: int) -> None:
     click(browser, f'#list button[data-query="{at}"]')
 
 
-def test_left_sorts_filters_and_turns_to_training_rows(browser: Any, address: str) -> None:
-    opened(browser, address)
+def test_left_sorts_filters_and_turns_to_training_rows(browser: Any, shared: str) -> None:
+    opened(browser, shared)
     model = clone(pipeline()).fit(X[:N], Y[:N])
     said = model.predict(X[N:])
     assert len(texts(browser, "#list button")) == len(said)
@@ -160,8 +161,8 @@ def test_the_fewest_that_flip_flip_it(browser: Any, address: str) -> None:
     assert texts(browser, "#answer .shares li")[0].split("”")[0] != before.split("”")[0]
 
 
-def test_a_group_is_ticked(browser: Any, address: str) -> None:
-    opened(browser, address)
+def test_a_group_is_ticked(browser: Any, shared: str) -> None:
+    opened(browser, shared)
     find(browser, "#column option:nth-child(4)").click()
     settled(browser)
     names = texts(browser, "#groups .name")
@@ -231,15 +232,40 @@ def test_the_log_is_saved_as_a_page_and_a_script(
     assert "Remove(positions=" in read("whence-log.py")
 
 
+def axe(browser: Any) -> list[tuple[str, str]]:
+    """What axe finds fault with."""
+    pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
+    script = importlib.resources.files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
+    browser.execute_script(script)
+    found = browser.execute_async_script("axe.run().then(arguments[arguments.length - 1])")
+    assert found["passes"]
+    return [
+        (fault["id"], node["html"][:200])
+        for fault in found["violations"]
+        for node in fault["nodes"]
+    ]
+
+
+def test_rows_are_ordered_by_their_numbers(browser: Any, shared: str) -> None:
+    opened(browser, shared)
+    choose(browser, 7)
+    for side in (1, 2):
+        shown_numbers = texts(browser, f"#sides section:nth-child({side}) .effect")
+        numbers = [float(number.split()[0]) for number in shown_numbers]
+        assert numbers in (sorted(numbers), sorted(numbers, reverse=True))
+        assert len(numbers) > 1
+
+
 @pytest.mark.parametrize("width", [390, 1400])
 @pytest.mark.parametrize("dark", [False, True])
-def test_reads_well_and_has_names(browser: Any, address: str, width: int, dark: bool) -> None:
+def test_reads_well_and_has_names(browser: Any, shared: str, width: int, dark: bool) -> None:
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-    opened(browser, address, width=width)
+    opened(browser, shared, width=width)
     click(browser, "#sides .open")
     for view in ("#view-explore", "#view-labels"):
         click(browser, view)
+        assert axe(browser) == []
         assert browser.execute_script(_CONTRAST) == []
         assert browser.execute_script(_ACCESSIBLE) == []
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width

@@ -38,8 +38,8 @@ def asked(url: str, body: Any = None, **headers: str) -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
-def test_every_route_wants_the_token(address: str) -> None:
-    base, token = parts(address)
+def test_every_route_wants_the_token(shared: str) -> None:
+    base, token = parts(shared)
     names = ("predictions", "answer", "sizes", "rows", "row", "flip", "groups", "suspects")
     for name in (*names, "remove", "relabel", "edit", "decide", "undo"):
         body = {"query": 0, "position": 0, "column": 0, "positions": [1]}
@@ -48,19 +48,19 @@ def test_every_route_wants_the_token(address: str) -> None:
         assert asked(f"{base}/api/{name}?token={token}", body)[0] == 403
     for path in ("/", "/?token=x", "/log.html", "/log.py", f"/log.py?token={token}"):
         assert asked(base + path)[0] == 403
-    assert asked(address)[0] == 200
+    assert asked(shared)[0] == 200
     assert asked(f"{base}/api/predictions", {}, **{HEADER: token})[0] == 200
 
 
-def test_another_host_is_refused_though_it_has_the_token(address: str) -> None:
-    base, token = parts(address)
-    assert asked(address, Host="evil.example")[0] == 400
+def test_another_host_is_refused_though_it_has_the_token(shared: str) -> None:
+    base, token = parts(shared)
+    assert asked(shared, Host="evil.example")[0] == 400
     assert asked(f"{base}/api/rows", {}, Host="evil.example", **{HEADER: token})[0] == 400
-    assert asked(address, Host="localhost")[0] == 200
+    assert asked(shared, Host="localhost")[0] == 200
 
 
-def test_it_listens_on_this_machine_alone(address: str) -> None:
-    port = int(urlparse(address).port or 0)
+def test_it_listens_on_this_machine_alone(shared: str) -> None:
+    port = int(urlparse(shared).port or 0)
     others = {entry[4][0] for entry in socket.getaddrinfo(socket.gethostname(), None)}
     for other in others - {"127.0.0.1", "::1"}:
         family = socket.AF_INET6 if ":" in str(other) else socket.AF_INET
@@ -69,8 +69,8 @@ def test_it_listens_on_this_machine_alone(address: str) -> None:
             assert knocking.connect_ex((str(other), port)) != 0
 
 
-def test_the_page_forbids_what_it_does_not_need(address: str) -> None:
-    page = html.unescape(asked(address)[1])
+def test_the_page_forbids_what_it_does_not_need(shared: str) -> None:
+    page = html.unescape(asked(shared)[1])
     assert "default-src 'none'" in page
     assert "connect-src 'self'" in page
     assert "unsafe-inline" not in page
@@ -91,8 +91,8 @@ def test_the_page_forbids_what_it_does_not_need(address: str) -> None:
         ("decide", {"query": 0, "relabel": "all"}, "Expected a list"),
     ],
 )
-def test_bad_requests_get_a_sentence(address: str, route: str, body: Any, said: str) -> None:
-    base, token = parts(address)
+def test_bad_requests_get_a_sentence(shared: str, route: str, body: Any, said: str) -> None:
+    base, token = parts(shared)
     status, text = asked(f"{base}/api/{route}", body, **{HEADER: token})
     assert status == 400
     assert said in json.loads(text)["error"]

@@ -175,3 +175,66 @@ def test_too_many_scores_are_refused() -> None:
     queries = fitted(X[:N], Y[:N]).train.subset(np.arange(0))
     with pytest.raises(InvalidInput, match="predictions of a model"):
         subject(queries=queries, names=())
+
+
+def described(trained: whence.Trained, queries: object, **options: object) -> State:
+    """The state of an exploration of any model."""
+    from whence.explorer.session import Subject
+
+    asked = trained.examples(queries)  # type: ignore[arg-type]
+    names = tuple(map(str, asked.ids))
+    told = {"about": (), "origin": "", "command": "", "labeled": True, **options}
+    return Session(Subject(trained=trained, queries=asked, names=names, **told)).state  # type: ignore[arg-type]
+
+
+def test_texts_are_shown_and_removed_for_real() -> None:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    texts = [f"{mood} {thing}" for thing in ("film", "song", "book") for mood in ("fine", "dull")]
+    texts, labels = texts * 3, ["praise", "complaint"] * 9
+    make = make_pipeline(TfidfVectorizer(), LogisticRegression(tol=1e-10))
+    trained = whence.from_sklearn(clone(make).fit(texts, labels), texts, labels)
+    state = described(trained, (["fine play", "dull song"], ["praise", "complaint"]))
+    shown = answers.answer(state, 0)
+    assert shown["text"] == "fine play"
+    assert {row["text"] for side in shown["sides"] for row in side["rows"]} <= set(texts)
+    after = state.after(Remove(positions=(0, 4)), 0)
+    kept = [i for i in range(18) if i not in (0, 4)]
+    model = clone(make).fit([texts[i] for i in kept], [labels[i] for i in kept])
+    margin = float(after.model.outputs(after.query(0))[0, 0])
+    assert margin == pytest.approx(model.decision_function(["fine play"])[0], abs=1e-6)
+
+
+def test_sparse_rows_name_what_they_hold() -> None:
+    from scipy.sparse import csr_array
+    from sklearn.linear_model import LogisticRegression
+
+    x = csr_array(np.eye(40)[:, :8] + (np.arange(320).reshape(40, 8) % 7 == 0))
+    y = np.arange(40) % 2
+    model = LogisticRegression(tol=1e-10).fit(x[:30], y[:30])
+    state = described(whence.from_sklearn(model, x[:30], y[:30]), (x[30:], y[30:]))
+    row = answers.row(state, 3)
+    columns = np.flatnonzero(x[[3]].toarray()[0])
+    assert row["columns"] == []
+    assert [part.split(":")[0] for part in row["text"].split(", ")] == [
+        f"column {j}" for j in columns
+    ]
+    assert not row["editable"]
+    assert answers.groups(state, 0, 1) == {"groups": []}
+
+
+def test_images_are_pictures() -> None:
+    x = torch.rand(30, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    y = (x.mean((1, 2, 3)) > 0.5).long()
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 2))
+    recipe = whence.Recipe(learning_rate=0.5, batch_size=20, epochs=20)
+    run = whence.train(network, whence.CrossEntropy(), (x[:20], y[:20]), recipe)
+    state = described(run, (x[20:], y[20:]), method=whence.TracIn())
+    shown = answers.answer(state, 0)
+    assert all(row["image"].startswith("data:image/png") for row in shown["sides"][0]["rows"])
+    assert answers.sizes(state, 0, [1]) == {"texts": {}, "sizes": {}}
+    after = state.after(Remove(positions=(2,)), 0)
+    assert len(after.done) == 1

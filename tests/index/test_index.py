@@ -350,13 +350,41 @@ def test_ties_go_to_the_row_that_comes_first() -> None:
     """Against a stable sort of the whole column, block by block."""
     generator = torch.Generator().manual_seed(0)
     scores = torch.randint(-3, 4, (200, 6), generator=generator).float()
-    scores[5:9] = -torch.inf
-    best = Best.none(6, 12)
-    for first in range(0, 200, 23):
-        best.add(scores[first : first + 23], first)
-    order = scores.T.argsort(dim=1, descending=True, stable=True)[:, :12]
-    assert torch.equal(best.positions, order)
-    assert torch.equal(best.values, scores.T.gather(1, order))
+    removed = np.array([5, 6, 8, 150])
+    left = np.setdiff1d(np.arange(200), removed)
+    for sign in (1, -1):
+        best = Best(6, 12, sign)
+        for first in range(0, 200, 23):
+            best.add(scores[first : first + 23].T, first, removed)
+        order = (sign * scores[left]).T.argsort(dim=1, descending=True, stable=True)[:, :12]
+        values, positions = best.ranked()
+        assert np.array_equal(positions, left[order])
+        assert np.array_equal(values, np.take_along_axis(scores.T.numpy(), left[order], 1))
+
+
+def test_pages_read_the_stored_rows(
+    standing: whence.Index, network: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Explanations by an index are those by its method, and compute no training gradient."""
+    objective, queries = network
+    one = queries[0][:1], queries[1][:1]
+    expected = whence.explain(objective, one, method=LAYERS, k=4)
+    monkeypatch.setattr(type(standing.features), "rows", None)
+    method = whence.Stored(standing)
+    found = whence.explain(objective, one, method=method, k=4)
+    assert [each.id for each in found.helpful] == [each.id for each in expected.helpful]
+    np.testing.assert_allclose(
+        found.scores.values,
+        expected.scores.values,
+        atol=1e-3 * np.abs(expected.scores.values).max(),
+    )
+    whence.report(objective, queries, tmp_path / "many.html", method=method)
+    assert "rows of an index" in (tmp_path / "many.html").read_text(encoding="utf-8")
+    where = [5, 80, 2]
+    scores = method.fit(objective).scores(queries, indices=where)
+    assert np.array_equal(scores.values, method.fit(objective).scores(queries).values[:, where])
+    with pytest.raises(InvalidInput, match="Got one of 90 rows of other or more data"):
+        method.fit(objective.restricted(np.arange(20)))
 
 
 def test_it_prints_what_it_is(standing: whence.Index, network: Any) -> None:

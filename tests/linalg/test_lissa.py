@@ -218,3 +218,8 @@ def test_divergence_with_a_preconditioner_names_a_scale_that_works(random, rank_
 def test_bad_options(options, message):
     with pytest.raises(InvalidInput, match=message):
         LiSSA(**options)
+
+
+def test_a_depth_must_be_given() -> None:
+    with pytest.raises(InvalidInput, match=r"depth >= 1.*Got depth=0"):
+        LiSSA()

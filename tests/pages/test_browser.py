@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
 
+import whence
 from tests.pages.pages import (
     attacked,
     batch,
@@ -26,6 +29,8 @@ from tests.pages.pages import (
     texts as texts_page,
 )
 from whence.pages import Item, Page, QueryRow, write
+from whence.sources.models import fit_table
+from whence.sources.tables import read_table
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 _CHROMIUM, _DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
@@ -398,7 +403,7 @@ def test_what_is_shown_is_saved(browser: Any, tmp_path: Path) -> None:
         (explanation(), "push,example,age,sex,label", 4),
         (batch(3), "Query,Label,Model says,P(label)", 4),
         (ranked(5), "Training example,Label,Suggested,Self-influence,Loss,length", 6),
-        (result(), "Images,label,order", 11),
+        (result(), "Images,label,order", 12),
     ):
         show(browser, page, tmp_path)
         find(browser, "#save").click()
@@ -429,10 +434,31 @@ def test_a_link_leads_to_what_was_shown(browser: Any, tmp_path: Path) -> None:
     assert texts(browser, ".detail h3") == ["Push to the label", "Push away from it"]
     show(browser, batch(60), tmp_path)
     find(browser, "#carriers ~ .box a").click()  # the queries of one training example
-    wait_for_count(browser, "12 of 60 rows match")  # and no "Training example 3" followed by more
+    wait_for_count(browser, "10 of 60 rows match")  # and no "Training example 3" followed by more
     show(browser, explanation(), tmp_path)
     find(browser, "#example-4 a").click()
     assert browser.current_url.endswith("#example-4")
+
+
+@pytest.mark.slow
+def test_ten_examples_a_side_fit_two_screens_and_a_half(browser: Any, tmp_path: Path) -> None:
+    """At most 2,500 pixels for the Titanic's rows and for digits, at a width of 1,280."""
+    table = Path(__file__).parents[2] / "examples" / "titanic.csv"
+    rows = fit_table(read_table(table, "survived"), hold_out=[17])
+    digits, labels = load_digits(return_X_y=True)
+    X, y = digits[:400] / 16, labels[:400]
+    model = LogisticRegression(tol=1e-6, max_iter=3000).fit(X[1:], y[1:])
+    pages = (
+        whence.explain(rows.objective, rows.query([17])).report(tmp_path / "rows.html"),
+        whence.explain(whence.from_sklearn(model, X[1:], y[1:]), (X[:1], y[:1])).report(
+            tmp_path / "digits.html", image_shape=(8, 8), verify=2
+        ),
+    )
+    device = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", device)
+    for page in pages:
+        browser.get(page.as_uri())
+        assert browser.execute_script("return document.documentElement.scrollHeight") <= 2500
 
 
 def test_tokens_are_colored_by_their_part(browser: Any, tmp_path: Path) -> None:

@@ -303,3 +303,18 @@ def test_a_label_that_one_row_has_is_left_out(tmp_path: Path) -> None:
     table = read(tmp_path / "a.csv", frame.to_csv(index=False))
     assert len(table.X) == len(table.raw) == 28
     assert said(table, "Rows with a label of their own were left out: u, v.")
+
+
+def test_a_target_is_what_it_is_said_to_be(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": np.arange(40) % 7, "y": np.arange(40) % 5, "z": ["u", "v"] * 20})
+    frame["half"] = frame["y"] / 2
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    table = read_table(tmp_path / "a.csv", "y")
+    assert table.classification
+    assert said(table, "a label with 5 values; --target-kind quantity takes it as one.")
+    assert not read_table(tmp_path / "a.csv", "y", kind="quantity").classification
+    table = read_table(tmp_path / "a.csv", "half", kind="label")
+    assert table.classification
+    assert set(table.y) == {"0.0", "0.5", "1.0", "1.5", "2.0"}
+    with pytest.raises(InvalidInput, match="Expected numbers in 'z'"):
+        read_table(tmp_path / "a.csv", "z", kind="quantity")

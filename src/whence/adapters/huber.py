@@ -126,7 +126,7 @@ def huber(
     train = table((X, y))
     objective = bound(
         _WithScale(estimator),
-        ScaledHuber(epsilon=float(estimator.epsilon)),
+        lambda _: ScaledHuber(epsilon=float(estimator.epsilon)),
         (train.inputs, train.targets),
         l2=0.0,
         params=None,

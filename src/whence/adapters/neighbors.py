@@ -70,6 +70,14 @@ class Neighbors(Answered):
         """How many neighbors vote."""
         return int(self.fitted.n_neighbors)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled and copied: all but the orders, which are found again."""
+        return {name: value for name, value in vars(self).items() if name != "orders"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what was pickled."""
+        vars(self).update(state, orders=WeakKeyDictionary())
+
     def examples(self, data: Data) -> RowExamples:
         """Check and encode (X, y): one row or many."""
         rows = super().examples(data)

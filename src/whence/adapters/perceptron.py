@@ -62,7 +62,7 @@ def perceptron(
     outputs = estimator.n_outputs_
     objective = bound(
         model,
-        answer.loss,
+        lambda _: answer.loss,
         (train.inputs, train.targets),
         l2=0.0,
         params=None,

@@ -72,9 +72,9 @@ def encoded(
     labels = labels_of(data[1])
     if rows.shape[0] == 1 and labels.shape[:1] != (1,):
         labels = labels_of(labels.reshape(1, -1))  # one row, with its target or targets
-    if len(labels) != rows.shape[0]:
+    if labels.shape[:1] != rows.shape[:1]:
         raise InvalidInput(
-            f"Expected one target per row. Got {rows.shape[0]} rows and {len(labels)} targets."
+            f"Expected one target per row. Got {rows.shape[0]} rows and {labels.size} targets."
         )
     return RowExamples(inputs=rows, targets=targets(labels), ids=ids)
 
@@ -83,7 +83,23 @@ def labels_of(y: Any) -> NDArray[Any]:
     """Return targets as an array, [n] or [n, k].
 
     Args:
-        y: As a user passes them.
+        y: As a user passes them; a structured array of survival times becomes (time, event).
     """
+    if getattr(getattr(y, "dtype", None), "names", None):
+        return _durations(y)
     labels = checked_labels("targets", y)
     return labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
+
+
+def _durations(y: Any) -> NDArray[np.float64]:
+    """Return time and event, [n, 2], of a structured array that has both."""
+    y = np.atleast_1d(np.asarray(y))
+    names = y.dtype.names or ()
+    events = [name for name in names if y.dtype[name].kind == "b"]
+    if len(names) != 2 or len(events) != 1:
+        raise InvalidInput(
+            "Expected targets as numbers or labels, or a structured array of an event, true or "
+            f"false, and a time. Got fields {', '.join(names)}. Name one: y[{names[0]!r}]."
+        )
+    time = next(name for name in names if name != events[0])
+    return np.stack([y[time].astype(np.float64), y[events[0]].astype(np.float64)], -1)

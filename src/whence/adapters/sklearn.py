@@ -113,16 +113,18 @@ def from_sklearn(
         check_usable(estimator)
     found = plain(estimator)
     inner, notes = found.estimator, found.notes
-    X = unstacked("X", X)
-    n = X.shape[0] if hasattr(X, "shape") else len(X)
-    given = None if sample_weight is None else sample_weights(sample_weight, n)
+    X, labels = unstacked("X", X), labels_of(y)
     refitted: dict[str, Any] = {"workers": workers, "backend": backend}
-    scored = outliers(inner, X, y, given, notes=notes, **refitted)
-    if scored is not None:
-        return scored
-    labels = labels_of(y)
+    if y is None:
+        labels = np.zeros(np.shape(X)[0])  # of outlier detectors, which know none
     if not labels.size or not labels.ndim:
         raise InvalidInput(f"Expected y as targets, at least one row of them. Got {shown(y)}.")
+    given = None if sample_weight is None else sample_weights(sample_weight, len(labels))
+    scored = outliers(inner, X, labels, given, notes=notes, **refitted)
+    if scored is not None:
+        return scored
+    if y is None:
+        raise InvalidInput("Expected y, the targets that the estimator was fitted on. Got None.")
     try:
         for family in _FAMILIES:
             model = family(inner, X, y, given)

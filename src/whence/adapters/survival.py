@@ -98,14 +98,8 @@ class Durations(Answer):
         raise NotImplementedError
 
     def targets(self, labels: NDArray[Any]) -> Tensor:
-        """Return time and event, [b, 2], of such numbers or of a structured (event, time) array."""
-        if labels.dtype.names is not None:
-            names = labels.dtype.names
-            event = next((name for name in names if labels.dtype[name].kind == "b"), names[0])
-            other = next(name for name in names if name != event)
-            pairs = np.stack([labels[other].astype(float), labels[event].astype(float)], -1)
-        else:
-            pairs = np.asarray(labels, dtype=np.float64)
+        """Return time and event, [b, 2]."""
+        pairs = np.asarray(labels, dtype=np.float64)
         pairs = pairs.reshape(-1, 2) if pairs.size == 2 else pairs
         if pairs.ndim != 2 or pairs.shape[1] != 2 or not np.isfinite(pairs).all():
             raise InvalidInput(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from whence.checked import weights as checked_weights
 from whence.errors import InvalidInput
 from whence.fitting.refit import refit
 from whence.network.checks import refuse_random_modules
-from whence.network.examples import Encoder, Reader
+from whence.network.examples import Encoder, ModuleExamples, Reader
 from whence.network.module import Selection, functional
 from whence.network.objective import ModuleObjective
 from whence.network.rules import module_objective
@@ -84,9 +84,10 @@ def from_torch(
         >>> len(objective.params), sorted(objective.factored)
         (67, ['0.bias', '0.weight', '1.bias', '1.weight'])
     """
+    chosen = loss if isinstance(loss, Loss) else CallableLoss(loss)
     return bound(
         model,
-        loss if isinstance(loss, Loss) else CallableLoss(loss),
+        lambda _: chosen,
         dataset,
         l2=l2,
         params=params,
@@ -99,7 +100,7 @@ def from_torch(
 
 def bound(
     model: nn.Module,
-    loss: Loss,
+    loss: Callable[[ModuleExamples], Loss],
     dataset: Any,
     *,
     l2: float,
@@ -114,7 +115,7 @@ def bound(
 
     Args:
         model: As for `from_torch`.
-        loss: ℓ.
+        loss: ℓ, from the training examples as they were read.
         dataset: As for `from_torch`.
         l2: As for `from_torch`.
         params: As for `from_torch`.
@@ -138,7 +139,7 @@ def bound(
     return module_objective(
         ModuleObjective(
             module=module,
-            loss=loss,
+            loss=loss(train),
             train=train,
             weights=_weights(weights, len(train), flat),
             params=flat,

@@ -11,6 +11,7 @@ from torch.nn import functional
 from whence.adapters.torch import bound
 from whence.checked import checked
 from whence.errors import UnsupportedModel
+from whence.network.examples import ModuleExamples
 from whence.network.module import Selection
 from whence.network.objective import ModuleObjective
 from whence.network.transformers import IGNORED, Logits, Rows, Task, task_of
@@ -32,21 +33,29 @@ def from_transformers(
 ) -> ModuleObjective:
     """Return a fine-tuned transformer, with the data it was tuned on, as its objective.
 
-    Causal language models: ℓ is the sum over the tokens of −log p(token | those before), padding
-    and labels of −100 left out. Masked language models and token classifiers: the sum over the
-    labeled tokens. Classifiers of sequences and images: the cross entropy of the label; half the
-    squared error where the model has one output, and the sum of the binary cross entropies where
-    its `problem_type` is "multi_label_classification".
+    Causal language models and encoder–decoders: ℓ is the sum over the tokens of −log p(token |
+    those before), labels of −100 left out. The library averages over the tokens of a batch instead:
+    a weight decay λ of a training on that mean is l2 = λ times the tokens of an average example.
+    Masked language models and token classifiers: the sum over the labeled tokens. Classifiers of
+    sequences and images: the cross entropy of the label; half the squared error where the model has
+    one output, and the sum of the binary cross entropies where its `problem_type` is
+    "multi_label_classification", or where it has none and labels are a row of numbers.
 
     Args:
-        model: A `…ForCausalLM`, `…ForMaskedLM`, `…ForTokenClassification`,
-            `…ForSequenceClassification` or `…ForImageClassification`, in eval mode; it is copied.
+        model: A `…ForCausalLM`, `…ForMaskedLM`, `…ForTokenClassification`, `…ForSeq2SeqLM`,
+            `…ForConditionalGeneration`, `…ForSequenceClassification` or
+            `…ForImageClassification`, also with adapters of the library peft, in eval mode; it is
+            copied.
         dataset: Examples as dicts with "input_ids" or "pixel_values", and whatever else the model
             takes by name, such as "attention_mask" and "position_ids"; other columns are not read.
-            "labels" are needed but for causal language models, where they default to the tokens.
-            A Hugging Face data set, a list of dicts, or a dict of batches. Texts of different
-            lengths are padded at the end with the model's own `pad_token_id`.
-        task: "causal", "tokens" or "classification"; told by the model's class if `None`.
+            "labels" are needed but for causal language models, where they default to the tokens:
+            padding, the token after it and the first token of a packed text (one whose
+            "position_ids" begin again, without a mask) then have none. Labels that are given count
+            as the model's own loss counts them, so mark padding by −100. A Hugging Face data set, a
+            list of dicts, or a dict of batches. Texts of different lengths are padded at the end
+            with the model's own `pad_token_id`.
+        task: "causal", "tokens", "seq2seq" or "classification"; told by the model's class if
+            `None`.
         l2: The penalty >= 0 on every selected parameter.
         params: Names of parameters, or a function (name, parameter) -> bool, in the model's own
             names; all that require a gradient if `None`.
@@ -82,14 +91,14 @@ def from_transformers(
     chosen = task or task_of(model)
     if chosen is None:
         raise UnsupportedModel(
-            "Expected a model for causal or masked language modeling, or for the classification of "
-            f"sequences, tokens or images. Got {type(model).__name__}. Pass task=, or wrap the "
-            "model and use whence.from_torch."
+            "Expected a model for causal, masked or sequence-to-sequence language modeling, or for "
+            "the classification of sequences, tokens or images. Got "
+            f"{type(model).__name__}. Pass task=, or wrap the model and use whence.from_torch."
         )
     rows = Rows.of(model, chosen)
     return bound(
         Logits(model, chosen),
-        _loss(chosen, rows, model),
+        lambda train: _loss(chosen, rows, model, train),
         dataset,
         l2=l2,
         params=_inner(model, params),
@@ -112,12 +121,14 @@ def _inner(model: nn.Module, params: Selection | None) -> set[str]:
     return {f"model.{name}" for name in names}
 
 
-def _loss(task: Task, rows: Rows, model: nn.Module) -> Loss:
-    """Return the loss that a task is trained with."""
+def _loss(task: Task, rows: Rows, model: nn.Module, train: ModuleExamples) -> Loss:
+    """Return the loss that a task is trained with, chosen as the model's own forward pass does."""
+    if task != "classification":
+        return CrossEntropy(ignore_index=IGNORED)
     kind = getattr(model.config, "problem_type", None)
-    if task == "classification" and (kind == "regression" or rows.labels == 1):
+    if kind == "regression" or (kind is None and rows.labels == 1):
         return SquaredError()
-    if task == "classification" and kind == "multi_label_classification":
+    if kind == "multi_label_classification" or (kind is None and train.targets.ndim == 2):
         return CallableLoss(_multi_label)
     return CrossEntropy(ignore_index=IGNORED)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -236,7 +237,12 @@ def _same(rows: Any) -> Any:
 
 def _after(features: Callable[[Any], Any], function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return a function of the user's rows from one of the estimator's columns."""
-    return function if features is _same else lambda rows: function(features(rows))
+    return function if features is _same else partial(_both, features, function)
+
+
+def _both(features: Callable[[Any], Any], function: Callable[[Any], Any], rows: Any) -> Any:
+    """Return a function of features of rows."""
+    return function(features(rows))
 
 
 def _forest_model(forest: Forest, classes: tuple[Any, ...], shared: dict[str, Any]) -> ForestModel:

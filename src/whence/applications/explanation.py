@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from whence.applications.firmness import firmness, is_cheap
+from whence.applications.together import Together, together
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.evaluation.agreement import Agreement, agreement
 from whence.methods.expected_removal import expected_removals
@@ -101,6 +102,15 @@ class Explanation(Result):
     def harmful(self) -> tuple[Effect, ...]:
         """The examples that push away from the query's label, at most k, the strongest first."""
         return self.lowering if self._raising_helps else self.raising
+
+    @cached_property
+    def groups(self) -> tuple[Together, ...]:
+        """Near-duplicates that do more together than one of them alone, the strongest first."""
+        effects = [abs(effect.effect) for effect in (*self.raising, *self.lowering)]
+        if not effects or len(self.scores.positions) != len(self.trained.train):
+            return ()
+        least = min(effects)
+        return together(self.trained, self.query, self.measure, self.scores, least=least)
 
     @cached_property
     def quantity(self) -> Quantity:
@@ -336,6 +346,7 @@ class Explanation(Result):
             diagnostics=self.diagnostics,
             words=words,
             reason=self.reason,
+            groups=tuple((group.positions, group.effect) for group in self.groups),
         )
 
     def _strongest(self, k: int) -> NDArray[np.intp]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from whence.applications.explanation import Explanation
@@ -122,4 +123,92 @@ def input_attribution(
     strength = np.abs(total) / largest
     ax.imshow(total, cmap="coolwarm", vmin=-largest, vmax=largest, alpha=0.85 * strength)
     ax.set_axis_off()
+    return ax
+
+
+def leverage_and_residuals(
+    diagnostics: pd.DataFrame, *, k: int = 5, ax: Axes | None = None
+) -> Axes:
+    """Draw the influence plot: studentized residuals over leverage, areas by Cook's distance.
+
+    Lines mark twice and three times the mean leverage, and residuals of ±2.
+
+    Args:
+        diagnostics: From `whence.regression_diagnostics`.
+        k: How many rows to name, those with the largest Cook's distance.
+        ax: Axes to draw on; a new figure by default.
+
+    Returns:
+        The axes.
+
+    References:
+        Fox (2016), "Applied Regression Analysis and Generalized Linear Models", section 11.4.
+
+    Examples:
+        >>> import whence
+        >>> from sklearn.datasets import load_diabetes
+        >>> from sklearn.linear_model import LinearRegression
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> objective = whence.from_sklearn(LinearRegression().fit(X, y), X, y)
+        >>> ax = whence.plot.leverage_and_residuals(whence.regression_diagnostics(objective), k=3)
+        >>> len(ax.texts)
+        3
+    """
+    ax = axes(ax)
+    leverage, residuals = diagnostics["leverage"], diagnostics["studentized_external"]
+    distance = diagnostics["cooks_distance"]
+    areas = 10 + 400 * distance.fillna(0) / max(float(distance.max()), 1e-300)
+    ax.scatter(leverage, residuals, s=areas, color=_TOWARD, alpha=0.5, linewidths=0)
+    for times in (2, 3):
+        ax.axvline(times * float(leverage.mean()), color="0.6", linestyle=":", linewidth=0.8)
+    for level in (-2, 0, 2):
+        ax.axhline(level, color="0.6", linestyle="-" if level == 0 else ":", linewidth=0.8)
+    for at in np.argsort(-distance.fillna(-1).to_numpy(), kind="stable")[:k]:
+        ax.annotate(str(diagnostics.index[at]), (leverage.iloc[at], residuals.iloc[at]))
+    ax.set_xlabel("leverage")
+    ax.set_ylabel("externally studentized residual")
+    return ax
+
+
+def by_row(
+    diagnostics: pd.DataFrame,
+    column: str = "cooks_distance",
+    *,
+    k: int = 5,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the index plot: one diagnostic of each row, in the order of the rows.
+
+    Args:
+        diagnostics: From `whence.regression_diagnostics`.
+        column: One of its columns.
+        k: How many rows to name, those of the largest size.
+        ax: Axes to draw on; a new figure by default.
+
+    Returns:
+        The axes.
+
+    Raises:
+        InvalidInput: If there is no such column.
+
+    Examples:
+        >>> import whence
+        >>> from sklearn.datasets import load_diabetes
+        >>> from sklearn.linear_model import LinearRegression
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> objective = whence.from_sklearn(LinearRegression().fit(X, y), X, y)
+        >>> ax = whence.plot.by_row(whence.regression_diagnostics(objective), "dffits")
+        >>> len(ax.texts)
+        5
+    """
+    if column not in diagnostics:
+        raise InvalidInput(f"Expected one of {list(diagnostics)}. Got {column!r}.")
+    ax, values = axes(ax), diagnostics[column].to_numpy()
+    ax.vlines(range(len(values)), 0, values, color=_TOWARD, linewidth=0.8)
+    ax.axhline(0, color="0.4", linewidth=0.8)
+    order = np.argsort(-np.nan_to_num(np.abs(values)), kind="stable")[:k]
+    for at in order:
+        ax.annotate(str(diagnostics.index[at]), (at, values[at]))
+    ax.set_xlabel("training row")
+    ax.set_ylabel(column.replace("_", " "))
     return ax

@@ -103,7 +103,8 @@ def converted(name: str, value: Any, hint: Any) -> Any:
     if origin is os.PathLike or hint is os.PathLike:
         return path(name, value)
     if origin is tuple and members[-1] is not ...:
-        return _items(name, value, members)
+        items = _items(name, value, members)
+        return value if set(members) == {Any} else items  # two rows of a data set stay a list
     if origin in (Sequence, tuple):
         items = _items(name, value, None)
         return tuple(converted(f"each of {name}", item, members[0]) for item in items)

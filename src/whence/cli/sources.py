@@ -63,6 +63,13 @@ class TableOptions(SourceOptions):
     target: Annotated[
         str | None, typer.Option("--target", "-t", help="Of a table: the column to predict.")
     ] = None
+    target_kind: Annotated[
+        Literal["label", "quantity"] | None,
+        typer.Option(
+            help="Of a table: what the target is. By default a label if it is text or at most 20 "
+            "whole numbers with three rows each, else a quantity."
+        ),
+    ] = None
     ids: Annotated[
         str | None,
         typer.Option(
@@ -105,6 +112,7 @@ class TableOptions(SourceOptions):
             ids=self.ids,
             model=self.model,
             kind=self.model_kind or "linear",
+            target_kind=self.target_kind,
             trust=self.trust,
         )
 

@@ -39,13 +39,13 @@ class Directions:
         if self.fisher == "empirical":
             return self.loss.gradient(outputs, targets).unsqueeze(-1)
         if isinstance(self.loss, CrossEntropy):
-            counts = (targets != self.loss.ignore_index).to(outputs.dtype)[..., None]
-            p = torch.softmax(outputs, -1) * counts
+            counted = targets != self.loss.ignore_index
+            p = torch.softmax(outputs, -1) * counted.to(outputs.dtype)[..., None]
             if self.fisher == "sampled":
-                z = p.sqrt() * self._normal(p)
+                z = p.sqrt() * self._normal(p, counted)
                 return (z - p * z.sum(-1, keepdim=True)).unsqueeze(-1)
             roots = torch.diag_embed(p.sqrt()) - p.unsqueeze(-1) * p.sqrt().unsqueeze(-2)
-            return roots * self._signs(roots) if outputs.ndim > 2 else roots
+            return roots * self._signs(roots, counted) if outputs.ndim > 2 else roots
         flat = outputs.flatten(1)
         values, vectors = torch.linalg.eigh(output_hessian(self.loss, flat, targets))
         roots = vectors * values.clamp_min(0).sqrt().unsqueeze(1)
@@ -54,11 +54,25 @@ class Directions:
         spread: Tensor = roots.reshape(*outputs.shape, -1)
         return spread
 
-    def _signs(self, roots: Tensor) -> Tensor:
+    def _signs(self, roots: Tensor, counted: Tensor) -> Tensor:
         """Return a random sign per position, which takes out products between positions."""
-        shape = (*roots.shape[:-2], 1, 1)
-        return torch.randint(0, 2, shape, generator=self.generator).mul_(2).sub_(1).to(roots)
+        draws = torch.zeros(counted.shape, dtype=torch.long)
+        draws[counted.cpu()] = torch.randint(0, 2, (int(counted.sum()),), generator=self.generator)
+        return draws.mul_(2).sub_(1)[..., None, None].to(roots)
 
-    def _normal(self, like: Tensor) -> Tensor:
-        """Return standard normal numbers."""
-        return torch.randn(like.shape, generator=self.generator).to(like)
+    def _normal(self, like: Tensor, counted: Tensor | None = None) -> Tensor:
+        """Return standard normal numbers, drawn for one example after the other.
+
+        So they do not depend on how the examples are batched or, drawn for the positions that
+        count alone, on how they are padded.
+
+        Args:
+            like: What the numbers are for, [b, ..., c].
+            counted: The positions that count, [b, ...]; all if `None`.
+        """
+        draws = torch.zeros(like.shape)
+        where = torch.ones(like.shape[:-1], dtype=torch.bool) if counted is None else counted.cpu()
+        for row, kept in zip(draws, where, strict=True):
+            numbers = int(kept.sum()), like.shape[-1]
+            row[kept] = torch.randn(numbers, generator=self.generator)
+        return draws.to(like)

@@ -21,7 +21,7 @@ from whence.objective.objective import Objective
 from whence.objective.trained import Examples
 from whence.tiles import tiles
 
-_COLUMNS = 2**23  # numbers in the gradients that are materialized at once: 64 MB of float64
+_COLUMNS = 2**24  # numbers in the gradients that are materialized at once: 128 MB of float64
 
 
 class Curvature(LinearOperator):
@@ -227,5 +227,5 @@ class Gradients(LinearOperator):
 
 def blocks(b: int, p: int) -> Iterator[NDArray[np.intp]]:
     """Yield the positions of b examples, in blocks whose columns of p numbers are held at once."""
-    for part in tiles(b, p, _COLUMNS, least=256, most=1024):
+    for part in tiles(b, p, _COLUMNS, most=1024):
         yield np.arange(part.start, part.stop)

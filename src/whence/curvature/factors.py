@@ -59,7 +59,7 @@ class Layer:
         self.left = like.new_zeros(self.outputs, self.outputs)
         self.right = like.new_zeros(self.inputs, self.inputs)
         self.spread = (like.new_zeros(self.outputs), like.new_zeros(self.inputs))
-        self.values = like.new_zeros(self.outputs, self.inputs)
+        self.values = like.new_zeros(0, 0)
         self.reached = 0
         self.one_position = True
 
@@ -202,21 +202,27 @@ def multiplying_layers(objective: ModuleObjective) -> list[Layer]:
     return layers
 
 
-def positions_of(layers: list[Layer], uses: list[ModuleCall]) -> dict[Layer, int]:
-    """Return the number of positions per example of each layer that was called, over all calls.
+def positions_of(
+    layers: list[Layer], uses: list[ModuleCall], deltas: tuple[Tensor | None, ...]
+) -> tuple[dict[Layer, int], bool]:
+    """Return how many positions of one example count, for each layer that was called.
+
+    A position counts if the outputs depend on the layer there: padding does not.
 
     Args:
         layers: The layers.
-        uses: The calls of their modules.
+        uses: The calls of their modules on one example.
+        deltas: The output gradients of each call.
+
+    Returns:
+        The positions over all calls, at least one; and whether some layer sees several.
     """
-    owners = {layer.module: layer for layer in layers}
     counts: dict[Layer, int] = {}
-    for use in uses:
-        if use.module in owners:
-            layer = owners[use.module]
-            seen = multiplied(use.module, use.inputs).shape[1]
-            counts[layer] = counts.get(layer, 0) + seen
-    return counts
+    several = False
+    for layer, delta in by_layer(layers, uses, deltas, _backward):
+        several = several or delta.shape[1] > 1
+        counts[layer] = max(int(delta.any(-1).sum()), 1)
+    return counts, several
 
 
 def add_factors(
@@ -226,6 +232,8 @@ def add_factors(
 
     expand: A = E mean_t ā_t ā_tᵀ, G = E Σ_t δ_t δ_tᵀ, as if positions were examples;
     reduce: A = E (mean_t ā_t)(·)ᵀ, G = E (Σ_t δ_t)(·)ᵀ, as if an example had one position.
+    Means run over the positions t with δ_t ≠ 0 in some direction: the others, such as padding, are
+    in no gradient.
 
     Args:
         objective: R at θ̂.
@@ -236,15 +244,20 @@ def add_factors(
     n = len(objective.train)
     for part, uses, passes in traces:
         weights = objective.weights[part] / n
-        for first, deltas in enumerate(passes):
-            if first == 0:
-                for layer, a in by_layer(layers, uses, deltas, lambda use, _, own: own.seen(use)):
-                    layer.one_position = layer.one_position and a.shape[1] == 1
-                    rows = a if sharing == "expand" else a.mean(1, keepdim=True)
-                    _add_moment(layer.right, rows, weights / rows.shape[1])
+        counted: dict[Layer, Tensor] = {}
+        last: tuple[Tensor | None, ...] = ()
+        for deltas in passes:
             for layer, delta in by_layer(layers, uses, deltas, _backward):
                 rows = delta if sharing == "expand" else delta.sum(1, keepdim=True)
                 _add_moment(layer.left, rows, weights)
+                if delta.shape[1] > 1:
+                    found = delta.any(-1)
+                    counted[layer] = found | counted[layer] if layer in counted else found
+            last = deltas
+        if last:
+            for layer, a in by_layer(layers, uses, last, lambda use, _, own: own.seen(use)):
+                layer.one_position = layer.one_position and a.shape[1] == 1
+                _add_inputs(layer.right, a, counted.get(layer), weights, sharing)
 
 
 def add_second_moments(
@@ -337,6 +350,23 @@ def _seeds(b: int, size: int, weights: Tensor) -> Iterator[Tensor]:
     """Yield columns of diag(√w), [b, ·], so many that a tile holds their gradients."""
     roots = torch.diag(weights.sqrt())
     yield from (roots[:, part] for part in tiles(b, size, _TILE))
+
+
+def _add_inputs(
+    total: Tensor, a: Tensor, counted: Tensor | None, weights: Tensor, sharing: Sharing
+) -> None:
+    """Add what `add_factors` says to A, for ā [b, t, d] and the positions that count, [b, t]."""
+    if counted is None:
+        _add_moment(total, a, weights)
+        return
+    share = counted / counted.sum(1, keepdim=True).clamp_min(1)
+    if sharing == "reduce":
+        mean = share.to(a.dtype).unsqueeze(1) @ a
+        _add_moment(total, mean, weights)
+        return
+    rows = a.flatten(0, 1)
+    scale = (share * weights.unsqueeze(1)).to(a.dtype).reshape(-1, 1)
+    total.addmm_((rows * scale).T, rows)
 
 
 def _add_moment(total: Tensor, rows: Tensor, weights: Tensor) -> None:

@@ -81,8 +81,10 @@ class KroneckerInverse(Inverse):
             The products, [q, b], and `None`.
         """
         if not (self.factors and isinstance(left, Gradients) and isinstance(right, Gradients)):
-            columns = torch.cat(list(left.row_blocks()), 1)
-            return right.matmat(self.matmat(columns)).T, None
+            columns = self._columns(left)
+            for block, places in self.closed.placed():
+                columns[places] = block.matmat(columns[places])
+            return right.matmat(columns).T, None
         total = torch.zeros(left.shape[0], right.shape[0], dtype=self.dtype, device=self.device)
         terms = self._terms(left, right.shape[0])
         for part, rows in self._rows(right):
@@ -134,8 +136,17 @@ class KroneckerInverse(Inverse):
         """
         if rows.shape[0] * rows.shape[1] > _DOWNDATE:
             return None
-        least = 1 / float(self.closed.eigenvalues().max())
+        least = 1 / self.closed.extremes()[1]
         return downdated(self, torch.cat(list(rows.row_blocks()), 1), signs, least)
+
+    def _columns(self, rows: LinearOperator) -> Tensor:
+        """Return rows [b, p] as columns, [p, b], of which no second copy is made."""
+        columns = torch.empty(rows.shape[::-1], dtype=self.dtype, device=self.device)
+        start = 0
+        for block in rows.row_blocks():
+            columns[:, start : start + block.shape[1]] = block
+            start += block.shape[1]
+        return columns
 
     @property
     def factors(self) -> bool:
@@ -155,11 +166,8 @@ class KroneckerInverse(Inverse):
     @cached_property
     def _blocks(self) -> list[tuple[Spectral, Tensor]]:
         """The blocks of the inverse, with the places of their parameters."""
-        inner = self.closed.inner
-        assert isinstance(inner, BlockDiagonal)
-        blocks = [block for block in inner.blocks if isinstance(block, Spectral)]
-        places = torch.split(self.closed.order, [block.shape[0] for block in blocks])
-        return list(zip(blocks, places, strict=True))
+        placed = self.closed.placed()
+        return [(block, places) for block, places in placed if isinstance(block, Spectral)]
 
     @cached_property
     def _separated(self) -> dict[Layer, tuple[Tensor, Tensor]]:
@@ -232,7 +240,7 @@ class KroneckerInverse(Inverse):
                 for name in names
             ]
         )
-        local[where] = torch.arange(len(where), device=local.device)
+        local[where] = torch.arange(len(where), dtype=local.dtype, device=local.device)
         order = local[torch.cat([places for _, places in others])]
         blocks = tuple(block for block, _ in others)
         return objective.narrowed(names), Reordered(BlockDiagonal(blocks), order)

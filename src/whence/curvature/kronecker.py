@@ -51,6 +51,7 @@ from whence.objective.cache import cached
 
 _CLASSES = 32  # outputs up to which the expectation over directions is taken exactly
 _REUSED = 2**25  # numbers of activations and output gradients up to which they are reused
+_INDEX = torch.int32  # of parameters, of which there are fewer than 2³¹
 _POSITIONS = 32  # seen by a layer for each of its inputs or outputs, which make its eigenbasis
 
 
@@ -299,8 +300,8 @@ def approximation(
     width = objective.outputs(few)[0].numel()
     layers = multiplying_layers(objective)
     rest = [name for name in objective.shapes if not any(name in layer.names for layer in layers)]
-    ((_, uses, _),) = objective.traced(Directions(objective.loss, "empirical", 0), few)
-    some, sequences = _enough(objective, layers, uses)
+    ((_, uses, passes),) = objective.traced(Directions(objective.loss, "empirical", 0), few)
+    some, sequences = _enough(objective, layers, uses, next(iter(passes), ()))
     chosen = fisher or ("expected" if width <= _CLASSES and not sequences else "sampled")
     kind = product_dtype(objective.params.dtype, objective.params.device, rtol)
     rough = objective.within(rtol) if corrected and sequences else objective
@@ -320,32 +321,36 @@ def approximation(
         add_second_moments(rough, layers if corrected else [], others, traces, kind)
     others.differentiate(Directions(objective.loss, "sampled", seed + 2))
     blocks = [*(layer.block() for layer in layers), *others.blocks()]
-    places = [*(layer.places() for layer in layers), *others.places()]
-    l2 = float(objective.l2.mean())
-    operator = Reordered(BlockDiagonal(tuple(blocks)), torch.cat(places))
-    trace = float(operator.eigenvalues().sum(dtype=torch.float64))
+    trace = sum(float(block.eigenvalues().sum(dtype=torch.float64)) for block in blocks)
     reached = sum(layer.reached for layer in layers) + others.reached
-    return Approximation(
-        operator.map_spectrum(lambda values: values + l2),
-        tuple(layers),
-        max(trace, 0.0) / max(reached, 1),
-    )
+    order = torch.empty_like(objective.params, dtype=_INDEX)
+    start = 0
+    for places in (*(layer.places() for layer in layers), *others.places()):
+        order[start : start + len(places)] = places
+        start += len(places)
+    l2 = float(objective.l2.mean())
+    # In place: the eigenvalues are as many as parameters, and are held once.
+    operator = Reordered(BlockDiagonal(tuple(blocks)), order).map_spectrum(lambda x: x.add_(l2))
+    return Approximation(operator, tuple(layers), max(trace, 0.0) / max(reached, 1))
 
 
 def _enough(
-    objective: ModuleObjective, layers: list[Layer], uses: list[ModuleCall]
+    objective: ModuleObjective,
+    layers: list[Layer],
+    uses: list[ModuleCall],
+    deltas: tuple[torch.Tensor | None, ...],
 ) -> tuple[ModuleObjective, bool]:
     """Return the objective on a sample with enough positions per layer for an eigenbasis.
 
     Any basis is as good as its eigenvalues, and those are corrected on all examples. Beside it,
     whether some layer sees several positions of an example.
     """
-    n, seen = len(objective.train), positions_of(layers, uses)
+    n = len(objective.train)
+    seen, several = positions_of(layers, uses, deltas)
     count = max(
         (-(-_POSITIONS * max(layer.inputs, layer.outputs) // seen[layer]) for layer in seen),
         default=n,
     )
-    several = any(positions > 1 for positions in seen.values())
     if count >= n:
         return objective, several
     return objective.restricted(np.random.default_rng(0).permutation(n)[:count]), several

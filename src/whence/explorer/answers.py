@@ -15,8 +15,9 @@ from whence.explorer.session import State
 from whence.methods.choose import chosen
 from whence.objective.trained import Trained
 from whence.pages.words import number
+from whence.rows import is_sparse
 from whence.views.answer import answer_of, class_names, label_of
-from whence.views.columns import cell_text, column_values, columns_of, is_table
+from whence.views.columns import cell_text, column_name, column_values, columns_of, is_table
 from whence.views.examples import item_of
 from whence.views.sequences import pieces_of
 
@@ -103,16 +104,19 @@ def sizes(state: State, at: int, positions: list[int]) -> Json:
     model, where = state.model, np.array(sorted(set(positions)), dtype=np.intp)
     params = getattr(model, "params", None)
     if params is None or not model.convex or len(model.train) * len(params) > _SIZED:
-        return {"texts": {}}
+        return {"texts": {}, "sizes": {}}
     attribution = shown_by(chosen(model, state.subject.method), model).fit(model)
     if not attribution.calibrated or not len(where):
-        return {"texts": {}}
+        return {"texts": {}, "sizes": {}}
     scores = attribution.scores(state.query(at), measure=state.measure, indices=where)
     quantity, value = state.quantities()[at], float(state.values()[at])
     after = [quantity.read(value + float(each)) for each in scores.values[0]]
     decimals = quantity.decimals(each - quantity.read(value) for each in after)
     texts = {int(i): quantity.text(each, decimals) for i, each in zip(where, after, strict=True)}
-    return {"texts": texts}
+    changes = np.abs(scores.values[0])
+    most = float(changes.max()) or 1.0
+    relative = {int(i): float(each) / most for i, each in zip(where, changes, strict=True)}
+    return {"texts": texts, "sizes": relative}
 
 
 def rows(state: State) -> Json:
@@ -172,9 +176,9 @@ def row(state: State, position: int) -> Json:
     classes = [str(name) for name in state.model.classes]
     numeric: list[bool] = []
     inputs = state.model.train.inputs
-    if is_table(inputs):
+    if _has_cells(inputs):
         numeric = [column_values(inputs[:1], j) is not None for j in range(inputs.shape[1])]
-    editable = isinstance(inputs, pd.DataFrame | np.ndarray) and is_table(inputs)
+    editable = isinstance(inputs, pd.DataFrame | np.ndarray) and _has_cells(inputs)
     return {
         **shown,
         "pushes": pushed,
@@ -212,7 +216,7 @@ def groups(state: State, at: int, column: int) -> Json:
         column: Position of the column.
     """
     inputs, changes = state.model.train.inputs, state.changes(at)
-    if not is_table(inputs) or not 0 <= column < inputs.shape[1]:
+    if not _has_cells(inputs) or not 0 <= column < inputs.shape[1]:
         return {"groups": []}
     numbers = column_values(inputs, column)
     cells = inputs.iloc[:, column] if isinstance(inputs, pd.DataFrame) else pd.Series(numbers)
@@ -289,7 +293,7 @@ def _examples(model: Trained, where: Any) -> dict[int, Json]:
     from whence.pages.drawing import picture
 
     some = model.train.subset(where)
-    columns = columns_of([some.inputs]) if is_table(some.inputs) else None
+    columns = columns_of([some.inputs]) if _has_cells(some.inputs) else None
     found = {}
     for place, position in enumerate(where.tolist()):
         item = item_of(model, some, place, title="", image_shape=None)
@@ -307,12 +311,17 @@ def _examples(model: Trained, where: Any) -> dict[int, Json]:
 def _columns(model: Trained) -> list[str]:
     """Return the names of the columns of a table."""
     inputs = model.train.inputs
-    return list(columns_of([inputs[:1]]).names) if is_table(inputs) else []
+    return list(columns_of([inputs[:1]]).names) if _has_cells(inputs) else []
+
+
+def _has_cells(inputs: Any) -> bool:
+    """Return whether inputs are rows whose cells are shown; of sparse rows the text is."""
+    return is_table(inputs) and not is_sparse(inputs)
 
 
 def _cells(model: Trained, query: Any) -> list[str]:
     """Return the cells of one row of a table."""
-    if not is_table(query.inputs):
+    if not _has_cells(query.inputs):
         return []
     return list(columns_of([query.inputs]).cells(query.inputs, 0))
 
@@ -323,6 +332,10 @@ def _text(examples: Any, at: int = 0) -> str:
     if pieces:
         return "".join(pieces)
     inputs = examples.inputs
+    if is_table(inputs) and is_sparse(inputs):
+        row = inputs[[at]].tocoo()
+        named = zip(row.coords[-1].tolist(), row.data.tolist(), strict=True)
+        return ", ".join(f"{column_name(inputs, j)}: {cell_text(value)}" for j, value in named)
     if isinstance(inputs, pd.Series):
         return str(inputs.iloc[at])
     one = inputs[at] if isinstance(inputs, list | np.ndarray) else ""

@@ -62,7 +62,8 @@ def serving(subject: Subject, *, port: int = 0) -> Iterator[str]:
         raise InvalidInput(
             f"Expected a free port. Got {port}: {error.strerror}. Leave --port out."
         ) from error
-    app = application(Session(subject), token)
+    session = Session(subject)
+    app = application(session, token)
     config = uvicorn.Config(app, log_level="error", access_log=False, server_header=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
@@ -71,10 +72,12 @@ def serving(subject: Subject, *, port: int = 0) -> Iterator[str]:
         until = time.monotonic() + _STARTING
         while not server.started and thread.is_alive() and time.monotonic() < until:
             time.sleep(0.01)
+        session.score()
         yield f"http://{_ADDRESS}:{listener.getsockname()[1]}/?token={token}"
     finally:
         server.should_exit = True
         thread.join(_STARTING)
+        session.close()
         listener.close()
 
 
@@ -171,8 +174,8 @@ def _page(session: Session, token: str) -> ExplorePage:
         title="Explore the model",
         lead=subject.about[0] if subject.about else "",
         statuses=(),
-        method="Bars show influence to first order; the answer without a row is predicted to "
-        "second order where that is quick. Every step retrains the model.",
+        method="Candidates by influence to first order; those shown are refined where that is "
+        "quick. Every step retrains the model.",
         command=subject.command,
         about=subject.about[1:],
         token=token,
@@ -208,6 +211,7 @@ def _taken(session: Session, steps: list[Step], asked: dict[str, Any]) -> dict[s
     """Take steps and answer what came of them."""
     query = _int(asked, "query")
     before = session.take(steps, query)
+    session.score()
     return {
         "before": answers.answer(before, query),
         "after": answers.answer(session.state, query),
@@ -257,6 +261,7 @@ def _decide(session: Session, asked: dict[str, Any]) -> dict[str, Any]:
 def _undo(session: Session, asked: dict[str, Any]) -> dict[str, Any]:
     """Go back by a step."""
     query, before = _int(asked, "query"), session.undo()
+    session.score()
     return {
         "before": answers.answer(before, query),
         "after": answers.answer(session.state, query),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from whence.errors import InvalidInput
+from whence.errors import InvalidInput, WhenceError
 from whence.explorer.steps import Step
 from whence.methods.choose import chosen
 from whence.methods.method import Method
@@ -23,6 +24,7 @@ from whence.objective.trained import Examples, Trained
 from whence.views.answer import class_names, class_of, label_of, said_of, target_class
 from whence.views.quantity import Quantity, default_measure, quantity_of
 
+_CHUNK = 4  # predictions that are scored together: whoever asks meanwhile waits for one chunk
 _NUMBERS = 2e8  # scores of predictions by training rows that are held: 0.8 GB in float32
 
 
@@ -132,7 +134,17 @@ class State:
 
     def scores(self) -> Floats:
         """Return what each training example does to each prediction, [q, n], to first order."""
-        found: Floats = cached(self.model, self.subject, partial(_scores, state=self))
+        return np.concatenate([self.chunk(at) for at in range(self.chunks)])
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks of predictions are scored one after the other."""
+        return -(-len(self.subject.queries) // _CHUNK)
+
+    def chunk(self, at: int) -> Floats:
+        """Return the scores of the predictions of one chunk, computed once."""
+        key = self.subject, "scores", at
+        found: Floats = cached(self.model, key, partial(_scores, state=self, chunk=at))
         return found
 
     def values(self) -> Floats:
@@ -183,7 +195,7 @@ class State:
     def changes(self, at: int) -> Floats:
         """Return by how much the answer would rise without each example, to first order, [n]."""
         quantity = self.quantities()[at]
-        scores: Floats = self.scores()[at]
+        scores: Floats = self.chunk(at // _CHUNK)[at % _CHUNK]
         return scores if quantity.rising else -scores
 
     def removed(self) -> NDArray[np.bool_]:
@@ -213,6 +225,8 @@ class State:
 class Session:
     """The states of one exploration, the last of them current; safe between threads.
 
+    A prediction that is asked about is scored at once, the others in the background.
+
     Args:
         subject: What is explored.
     """
@@ -220,6 +234,27 @@ class Session:
     def __init__(self, subject: Subject) -> None:
         self._states = [State(subject=subject, model=subject.trained)]
         self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._scoring: threading.Thread | None = None
+
+    def score(self) -> None:
+        """Score the predictions of the current state in the background."""
+        self._scoring = threading.Thread(target=self._score, args=(self.state,), daemon=True)
+        self._scoring.start()
+
+    def close(self) -> None:
+        """Stop what runs in the background."""
+        self._closed.set()
+        if self._scoring is not None:
+            self._scoring.join()
+
+    def _score(self, state: State) -> None:
+        """Score chunk by chunk, as long as the state is the current one."""
+        with suppress(WhenceError):  # it is raised again when the scores are asked for
+            for at in range(state.chunks):
+                if self._closed.is_set() or state is not self.state:
+                    return
+                state.chunk(at)
 
     @property
     def state(self) -> State:
@@ -253,8 +288,10 @@ class Session:
             return before
 
 
-def _scores(model: Trained, *, state: State) -> Any:
-    """Return the scores of all predictions on all training examples, in float32."""
+def _scores(model: Trained, *, state: State, chunk: int) -> Any:
+    """Return the scores of some predictions on all training examples, in float32."""
     found = chosen(model, state.subject.method).fit(model)
-    scores = found.scores(state.subject.queries, measure=state.measure)
+    queries = state.subject.queries
+    where = np.arange(len(queries))[_CHUNK * chunk : _CHUNK * (chunk + 1)]
+    scores = found.scores(queries.subset(where), measure=state.measure)
     return np.asarray(scores.values, dtype=np.float32)

@@ -90,16 +90,15 @@ def removed_rows(folder: Path, manifest: Manifest) -> NDArray[np.intp]:
     return found
 
 
-def ranking(folder: Path, manifest: Manifest, best: Best, sign: int) -> Ranking:
+def ranking(folder: Path, manifest: Manifest, best: Best) -> Ranking:
     """Return rows with their ids.
 
     Args:
         folder: The index.
         manifest: What it holds.
         best: The rows.
-        sign: What their scores are multiplied by.
     """
-    values, positions = best.finite()
+    values, positions = best.ranked()
     names = dict[int, Any]()
     wanted = np.unique(positions)
     for shard in manifest.shards:
@@ -112,7 +111,7 @@ def ranking(folder: Path, manifest: Manifest, best: Best, sign: int) -> Ranking:
     mixed = len({type(name) for name in names.values()}) > 1
     named = [str(names[p]) if mixed else names[p] for p in positions.ravel().tolist()]
     ids = np.asarray(named).reshape(positions.shape)
-    return Ranking(ids=ids, positions=positions, values=sign * values)
+    return Ranking(ids=ids, positions=positions, values=values)
 
 
 def _inverse(folder: Path, features: FeatureMap, moment: File) -> Damped:

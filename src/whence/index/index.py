@@ -313,10 +313,7 @@ class Index(Result):
         asked, inverse = asked_rows(self.path, manifest, features, encoded, measure)
         removed = removed_rows(self.path, manifest)
         best = scan(self.path, manifest, asked, min(k, manifest.n), removed)
-        helpful, harmful = (
-            ranking(self.path, manifest, each, sign)
-            for each, sign in zip(best, (1, -1), strict=True)
-        )
+        helpful, harmful = (ranking(self.path, manifest, each) for each in best)
         return Hits(
             helpful=helpful,
             harmful=harmful,

@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -28,63 +27,77 @@ _AHEAD = 4  # shards that the disk is asked for before they are needed
 
 
 @final
-@dataclass(eq=False)
 class Best:
-    """The k largest scores of each query so far.
+    """The k largest scores of each query so far, or the k smallest.
 
-    Args:
-        k: How many.
-        values: Their values, [q, ≤ k].
-        positions: Their rows, [q, ≤ k].
+    Scores beyond a bar are collected, and thinned out to k per query, which raises the bar, once
+    they are as many again: few rows are ever sorted.
     """
 
-    k: int
-    values: Tensor
-    positions: Tensor
+    def __init__(self, q: int, k: int, sign: int) -> None:
+        """Begin with no rows.
 
-    @classmethod
-    def none(cls, q: int, k: int) -> Best:
-        """Return the best of no rows."""
-        return cls(k, torch.empty(q, 0), torch.empty(q, 0, dtype=torch.int64))
+        Args:
+            q: The number of queries.
+            k: How many are kept of each.
+            sign: 1 for the largest, −1 for the smallest.
+        """
+        self.q, self.k, self.sign = q, k, sign
+        self._bars = torch.full((q,), -torch.inf)
+        self._parts: list[tuple[NDArray[Any], ...]] = []  # queries, values times sign, positions
+        self._count, self._kept = 0, 0
 
-    def add(self, scores: Tensor, first: int) -> None:
+    def add(self, scores: Tensor, first: int, removed: NDArray[np.intp]) -> None:
         """Take in scores of later rows.
 
         Args:
-            scores: [t, q]; −∞ for rows that do not count.
+            scores: [q, t].
             first: The position of the first of them.
+            removed: Positions that do not count, sorted.
         """
-        k = self.k
-        if self.values.shape[1] == k:
-            hopeful = (scores.amax(0) > self.values[:, -1]).nonzero().flatten()
-        else:
-            hopeful = torch.arange(scores.shape[1])
-        if not len(hopeful):
-            return
-        some = scores[:, hopeful].T
-        if some.shape[1] > k:
-            bars = some.topk(k, dim=1).values[:, -1:]
-            # Of equal scores topk takes any; those that come first are wanted.
-            above = some > bars
-            wanted = k - above.sum(1, keepdim=True)
-            equal = some == bars
-            chosen = above | (equal & (equal.cumsum(1) <= wanted))
-            where = chosen.nonzero()[:, 1].reshape(len(some), k)
-        else:
-            where = torch.arange(some.shape[1]).expand(len(some), -1)
-        values = torch.cat([self.values[hopeful], some.gather(1, where)], 1)
-        positions = torch.cat([self.positions[hopeful], where + first], 1)
-        order = values.argsort(dim=1, descending=True, stable=True)[:, :k]
-        if self.values.shape[1] != order.shape[1]:  # then all queries are hopeful
-            self.values, self.positions = values.gather(1, order), positions.gather(1, order)
-            return
-        self.values[hopeful] = values.gather(1, order)
-        self.positions[hopeful] = positions.gather(1, order)
+        # Of equal scores the row that comes first counts: later ones must be beyond the bar.
+        ends = scores.amax(1) if self.sign == 1 else -scores.amin(1)
+        hopeful = torch.nonzero(ends > self._bars).flatten()
+        some = scores[hopeful] if self.sign == 1 else -scores[hopeful]
+        found = torch.nonzero(some > self._bars[hopeful].unsqueeze(1), as_tuple=True)
+        columns, values = hopeful[found[0]].numpy(), some[found].numpy()
+        positions = found[1].numpy() + first
+        if len(removed):
+            at = np.searchsorted(removed, positions).clip(max=len(removed) - 1)
+            left = removed[at] != positions
+            columns, values, positions = columns[left], values[left], positions[left]
+        self._parts.append((columns, values, positions))
+        self._count += len(columns)
+        if self._count >= 2 * self._kept + self.q:
+            self._thin()
 
-    def finite(self) -> tuple[NDArray[np.floating], NDArray[np.intp]]:
-        """Return values and positions of the rows that count, as many for each query."""
-        count = int(torch.isfinite(self.values).sum(1).min()) if self.values.numel() else 0
-        return self.values[:, :count].numpy(), self.positions[:, :count].numpy().astype(np.intp)
+    def ranked(self) -> tuple[NDArray[Any], NDArray[np.intp]]:
+        """Return values and positions, the first first: as many for each query, at most k."""
+        self._thin()
+        if not self._parts:
+            return np.empty((self.q, 0), np.float32), np.empty((self.q, 0), np.intp)
+        columns, values, positions = self._parts[0]
+        counts = np.bincount(columns, minlength=self.q)
+        starts = np.cumsum(counts) - counts
+        where = starts[:, None] + np.arange(counts.min())
+        return self.sign * values[where], positions[where]
+
+    def _thin(self) -> None:
+        """Keep k of each query, sorted."""
+        if not self._parts:
+            return
+        columns, values, positions = (
+            np.concatenate(part) for part in zip(*self._parts, strict=True)
+        )
+        order = np.lexsort((positions, -values, columns))
+        columns, values, positions = columns[order], values[order], positions[order]
+        starts = np.searchsorted(columns, np.arange(self.q))
+        rank = np.arange(len(columns)) - starts[columns]
+        kept = rank < self.k
+        last = rank == self.k - 1
+        self._bars[torch.from_numpy(columns[last])] = torch.from_numpy(values[last])
+        self._parts = [(columns[kept], values[kept], positions[kept])]
+        self._count = self._kept = int(kept.sum())
 
 
 def scan(
@@ -109,25 +122,19 @@ def scan(
         together: Whether a row has one score, the largest over the queries.
 
     Returns:
-        The largest, and the smallest with their signs turned.
+        The largest, and the smallest.
     """
-    columns = 1 if together else len(queries)
-    best = Best.none(columns, k), Best.none(columns, k)
+    q = 1 if together else len(queries)
+    best = Best(q, k, 1), Best(q, k, -1)
     for first, scores in products(folder, manifest, queries):
-        scores = scores.amax(1, keepdim=True) if together else scores
-        low, high = np.searchsorted(removed, [first, first + len(scores)])
-        gone = torch.from_numpy(removed[low:high] - first)
-        for each, sign in zip(best, (1, -1), strict=True):
-            signed = scores if sign == 1 else -scores
-            if len(gone):
-                signed = signed.clone()
-                signed[gone] = -torch.inf
-            each.add(signed, first)
+        scores = scores.amax(0, keepdim=True) if together else scores
+        for each in best:
+            each.add(scores, first, removed)
     return best
 
 
 def products(folder: Path, manifest: Manifest, queries: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Yield the scores of consecutive rows, [t, q], with the position of the first of them.
+    """Yield the scores of consecutive rows, [q, t], with the position of the first of them.
 
     Args:
         folder: The index.
@@ -136,7 +143,7 @@ def products(folder: Path, manifest: Manifest, queries: Tensor) -> Iterator[tupl
     """
     encoding = encoding_of(manifest.encoding)
     parts = places([sum(block.size for block in part) for part in manifest.columns])
-    columns = [queries[:, part].T.contiguous() for part in parts]
+    asked = [queries[:, part].contiguous() for part in parts]
     d = queries.shape[1]
     buffer = torch.empty(max(1, _BLOCK // max(1, d)), d)
     for number, shard in enumerate(manifest.shards):
@@ -149,8 +156,8 @@ def products(folder: Path, manifest: Manifest, queries: Tensor) -> Iterator[tupl
                 encoding.decode(tensors, part, manifest.blocks, rows)
                 factors = _factors(encoding, tensors, part)
                 scores = sum(
-                    (rows[:, where] @ column).mul_(factor.unsqueeze(1))
-                    for where, column, factor in zip(parts, columns, factors.unbind(1), strict=True)
+                    (each @ rows[:, where].T).mul_(factor)
+                    for where, each, factor in zip(parts, asked, factors.unbind(1), strict=True)
                 )
                 assert isinstance(scores, Tensor)
                 yield shard.first + part.start, scores

@@ -131,7 +131,7 @@ def select(
     asked, _ = asked_rows(index.path, manifest, features, encoded, measure)
     means = _per_task(asked, tasks)
     best, _ = scan(index.path, manifest, means, k, removed, together=True)
-    found = ranking(index.path, manifest, best, 1)
+    found = ranking(index.path, manifest, best)
     raw = features.queries(encoded, measure_of(index.trained.loss, measure)).detach().float().cpu()
     cosines = _cosines(index, manifest, found.positions[0], raw)
     at = cosines.argmax(1)
@@ -167,7 +167,7 @@ def _cosines(
     """Return the cosines of chosen rows with the features of the targets, [k, q]."""
     encoding = encoding_of(manifest.encoding)
     targets = nn.functional.normalize(targets, dim=1)
-    found = np.empty((len(positions), len(targets)))
+    found: Floats = np.empty((len(positions), len(targets)), dtype=np.float32)
     for shard in manifest.shards:
         chosen = np.flatnonzero((positions >= shard.first) & (positions < shard.first + shard.rows))
         if not len(chosen):

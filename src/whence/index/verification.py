@@ -97,7 +97,7 @@ def compared(
     count = min(_SAMPLE, len(trained.train))
     shards = tuple(shard for shard in manifest.shards if shard.first < count)
     some = replace(manifest, shards=shards)
-    stored = torch.cat([part for _, part in products(folder, some, asked)])[:count]
+    stored = torch.cat([part.T for _, part in products(folder, some, asked)])[:count]
     examples = trained.train.subset(np.arange(count))
     rows = features.rows(examples).detach().float().cpu()
     factors = features.slopes(examples).float().cpu()

@@ -15,7 +15,6 @@ from typing import final
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from whence.errors import InvalidInput
 from whence.index.corpus import Chunk, Corpus, Reader
@@ -36,6 +35,7 @@ from whence.index.format import (
     write_tensors,
 )
 from whence.methods.features import FeatureMap
+from whence.progress import progress
 from whence.workers import Backend, map_shards
 
 
@@ -138,7 +138,7 @@ def fill(
     )
     chunks = corpus.chunks(manifest.shard_rows, manifest.n - offset)
     found: Iterator[Shard] = map_shards(work, chunks, workers=workers, backend=backend)
-    with tqdm(desc="indexing", unit=" rows", initial=manifest.n, disable=None) as bar:
+    with progress(desc="indexing", total=None, unit=" rows", initial=manifest.n) as bar:
         for shard in found:
             manifest = replace(manifest, shards=(*manifest.shards, shard))
             manifest.write(folder)

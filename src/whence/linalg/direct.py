@@ -53,8 +53,9 @@ class Direct(Solver):
         """
         require_square(A, self)
         base, function = _spectrum_of(A)
-        eigenvalues = function(base.eigenvalues())
-        smallest, largest = float(eigenvalues.min()), float(eigenvalues.max())
+        # The function is a line: it takes the extremes to the extremes, in one order or the other.
+        ends = function(torch.tensor(base.extremes(), dtype=A.dtype))
+        smallest, largest = float(ends.min()), float(ends.max())
         eps = float(torch.finfo(A.dtype).eps)
         if not smallest > eps * largest:
             damping = max(-smallest, 0.0) * 1.05 + 1e3 * eps * max(abs(smallest), abs(largest))

@@ -51,7 +51,7 @@ class LiSSA(Solver):
     depend on which columns are solved together.
 
     Args:
-        depth: t, steps of the recursion, >= 1.
+        depth: t, steps of the recursion, >= 1; there is no default.
         repeats: Independent recursions, averaged, >= 1; from 2 on, the standard error is known.
         scale: σ > 0, above half the largest eigenvalue of M S, better above all of it; if `None`,
             1.25 times the largest found on ten samples, and on A where there is no preconditioner.
@@ -88,7 +88,7 @@ class LiSSA(Solver):
         [1.0, 0.5]
     """
 
-    depth: int
+    depth: int = 0
     repeats: int = 1
     scale: float | None = None
     seed: int = 0

@@ -34,6 +34,11 @@ class Spectral(LinearOperator):
             function: f, elementwise on tensors of any shape.
         """
 
+    def extremes(self) -> tuple[float, float]:
+        """Return the smallest and the largest eigenvalue."""
+        least, most = torch.aminmax(self.eigenvalues())
+        return float(least), float(most)
+
     def rmatmat(self, W: Tensor) -> Tensor:
         """Return A W: A is symmetric."""
         return self.matmat(W)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import final
@@ -184,6 +184,11 @@ class BlockDiagonal(Spectral):
         """Return the blocks' eigenvalues, one block after the other, [p]."""
         return torch.cat([block.eigenvalues() for block in self._spectral_blocks()])
 
+    def extremes(self) -> tuple[float, float]:
+        """Return the smallest and the largest eigenvalue of all blocks."""
+        least, most = zip(*(block.extremes() for block in self._spectral_blocks()), strict=True)
+        return min(least), max(most)
+
     def map_spectrum(self, function: Callable[[Tensor], Tensor]) -> BlockDiagonal:
         """Return f of each block."""
         return BlockDiagonal(tuple(A.map_spectrum(function) for A in self._spectral_blocks()))
@@ -208,14 +213,14 @@ class BlockDiagonal(Spectral):
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class Reordered(Spectral):
-    """An operator on permuted parameters: row j of `inner` is parameter `order[j]`.
+    """Blocks on permuted parameters: row j of `inner` is parameter `order[j]`.
 
     Args:
-        inner: The operator in its own order, [p, p].
+        inner: The blocks in their own order, [p, p].
         order: A permutation of 0..p−1, [p].
     """
 
-    inner: Spectral
+    inner: BlockDiagonal
     order: Tensor
 
     @property
@@ -236,8 +241,18 @@ class Reordered(Spectral):
     def matmat(self, V: Tensor) -> Tensor:
         """Return A V."""
         product = torch.empty_like(V)
-        product[self.order] = self.inner.matmat(V[self.order])
+        for block, places in self.placed():
+            product[places] = block.matmat(V[places])
         return product
+
+    def placed(self) -> Iterator[tuple[LinearOperator, Tensor]]:
+        """Yield each block with the parameters it acts on."""
+        sizes = [block.shape[0] for block in self.inner.blocks]
+        yield from zip(self.inner.blocks, torch.split(self.order, sizes), strict=True)
+
+    def extremes(self) -> tuple[float, float]:
+        """Return the smallest and the largest inner eigenvalue."""
+        return self.inner.extremes()
 
     def eigenvalues(self) -> Tensor:
         """Return the inner eigenvalues, [p]."""

@@ -48,6 +48,8 @@ from whence.objective.trained import Examples
 from whence.progress import progress
 from whence.scores import Diagnostics
 
+_CHECKED, _CHECKED_QUERIES = 8, 2  # scores from bfloat16 that are done again in full precision
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -136,6 +138,8 @@ class FirstOrder(_OnObjective):
         values, solution = prepared.inverse.between(
             Gradients(objective, queries, measure), Gradients(model, candidates, model.loss)
         )
+        rounded = prepared.scored is not None and solution is None
+        notes = _rounding(objective, prepared, queries, measure, where, values) if rounded else ()
         shares = model.weights[where] / len(model.train)
         sizes = torch.linalg.vector_norm(values, dim=0) * shares
         if by_sums := prepared.inverse.substitute and candidates is model.train:
@@ -151,7 +155,8 @@ class FirstOrder(_OnObjective):
         else:
             whole = objective.train.subset(where)
             values = relative(values, objective, whole, prepared.inverse, self.options.normalize)
-        return values, self._noted(diagnostics(objective, prepared, solution, quality=quality))
+        found = diagnostics(objective, prepared, solution, quality=quality)
+        return values, self._noted(replace(found, notes=(*found.notes, *notes)))
 
     def mean_values(
         self, queries: Examples, measure: Measure, where: Positions
@@ -234,6 +239,45 @@ class FirstOrder(_OnObjective):
         finishing = finishing_effect(objective, prepared, some, objective.loss)
         quality = quality_beside(objective, root_mean_square(finishing), values)
         return values, diagnostics(objective, prepared, quality=quality)
+
+
+def _rounding(
+    objective: Objective,
+    prepared: Prepared,
+    queries: Examples,
+    measure: Measure,
+    where: Positions,
+    values: Tensor,
+) -> tuple[str]:
+    """Return how far scores from passes in bfloat16 are from those of the objective's precision.
+
+    Args:
+        objective: R.
+        prepared: The inverse.
+        queries: The queries.
+        measure: The quantity.
+        where: The candidates.
+        values: ∇mᵀ H⁻¹ gᵢ from rounded passes, [q, k].
+
+    Returns:
+        A sentence, measured on a few queries and candidates spread over all.
+    """
+    rows, columns = (
+        np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.intp))
+        for n, most in ((len(queries), _CHECKED_QUERIES), (len(where), _CHECKED))
+    )
+    some = objective.train.subset(where[columns])
+    exact, _ = prepared.inverse.between(
+        Gradients(objective, queries.subset(rows), measure),
+        Gradients(objective, some, objective.loss),
+    )
+    rough = values[torch.from_numpy(rows)][:, torch.from_numpy(columns)]
+    error = float((rough - exact).norm() / exact.norm().clamp_min(torch.finfo(exact.dtype).tiny))
+    return (
+        f"Gradients of training examples are from passes in bfloat16: {len(columns)} examples done "
+        f"again in {str(exact.dtype).removeprefix('torch.')} for {len(rows)} of the queries differ "
+        f"by {100 * error:.1g} % (root mean square). rtol= below 1e-2 takes no such passes.",
+    )
 
 
 def _by_products_of_rows(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -37,21 +37,29 @@ class TracIn(Method):
     score[q, i] = (wᵢ/n) Σ_t η_t ∇m_q(θ_t)ᵀ gᵢ(θ_t).
 
     Args:
-        checkpoints: θ_t, each [p], as `objective.params`; the model's own parameters if `None`.
-        learning_rates: η_t >= 0, one per checkpoint; 1 each if `None`.
+        checkpoints: θ_t, each [p], as `objective.params`; those of the training if `None`, where
+            they were recorded (`whence.Run.from_trainer`), else the model's own parameters.
+        learning_rates: η_t >= 0, one per checkpoint; those of the training, or 1 each, if `None`.
         cosine: Divide by the norms of the two gradients, and leave out wᵢ/n; averaged over t.
+        optimizer: Scale training gradients as the optimizer did: 1/(√v̂ + ε) ⊙ gᵢ in place of gᵢ,
+            with Adam's second moments v̂ at each recorded checkpoint.
+        scales: What training gradients are scaled by, one [p] per checkpoint; those of the training
+            with `optimizer`.
         size: Numbers per side to which each layer's gradients are projected at random, as by
             `Projected`; whole gradients if `None`.
         seed: Of the projection.
 
     Raises:
-        InvalidInput: If checkpoints and rates do not fit each other, or a size is below 1.
+        InvalidInput: If checkpoints, rates and scales do not fit each other, a size is below 1, or
+            the training has no second moments for `optimizer`.
 
     Cost:
         As `whence.tracin`.
 
     References:
-        Pruthi et al. (2020), section 3; Hanawa et al. (2021) for the cosine.
+        Pruthi et al. (2020), section 3; Hanawa et al. (2021) for the cosine; Xia et al. (2024),
+        "LESS: Selecting Influential Data for Targeted Instruction Tuning", section 3.1, for the
+        optimizer.
 
     Examples:
         >>> import whence
@@ -67,6 +75,8 @@ class TracIn(Method):
     checkpoints: Sequence[Tensor] | None = None
     learning_rates: Sequence[float] | None = None
     cosine: bool = False
+    optimizer: bool = False
+    scales: Sequence[Tensor] | None = None
     size: int | None = None
     seed: int = 0
 
@@ -78,11 +88,18 @@ class TracIn(Method):
             )
         if self.checkpoints is not None:
             object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
+        count = 1 if self.checkpoints is None else len(self.checkpoints)
+        if self.scales is not None:
+            object.__setattr__(self, "scales", tuple(self.scales))
+            if len(self.scales) != count:
+                raise InvalidInput(
+                    f"Expected one tensor of scales for each of {count} checkpoints. Got "
+                    f"{len(self.scales)}."
+                )
         if self.learning_rates is None:
             return
         rates = tuple(float(rate) for rate in self.learning_rates)
         object.__setattr__(self, "learning_rates", rates)
-        count = 1 if self.checkpoints is None else len(self.checkpoints)
         if len(rates) != count or not all(0 <= rate < np.inf for rate in rates):
             raise InvalidInput(
                 "Expected a finite learning rate >= 0 for each checkpoint. "
@@ -93,18 +110,42 @@ class TracIn(Method):
         """Return the dot products of a model's gradients."""
         if self.size is not None:
             return Mapped(trained, self.feature_map(trained))
-        objective = objective_of(trained)
-        points = points_of(objective, self.checkpoints)
-        return _DotProducts(objective, tuple(objective.at(point) for point in points), self)
+        objective, along = objective_of(trained), self.along(trained)
+        points = points_of(objective, along.checkpoints)
+        return _DotProducts(objective, tuple(objective.at(point) for point in points), along)
+
+    def along(self, trained: Trained) -> TracIn:
+        """Return the method with the checkpoints, rates and scales of a recorded training."""
+        path = trained.path() if self.checkpoints is None else None
+        scales = self.scales if path is None or not self.optimizer else path.scales
+        if self.optimizer and scales is None:
+            raise InvalidInput(
+                "Expected a training with the second moments of its optimizer for optimizer=True. "
+                "Got none. Train with whence.trainer_callback and AdamW, and pass "
+                "whence.Run.from_trainer(directory, objective)."
+            )
+        if path is None:
+            return self
+        return replace(
+            self,
+            checkpoints=path.points,
+            learning_rates=self.learning_rates or path.rates,
+            scales=scales,
+        )
 
     def feature_map(self, trained: Trained) -> FeatureMap:
         """Return the gradients of any example at each checkpoint, projected if so asked."""
-        objective = objective_of(trained)
-        points = [objective.at(point) for point in points_of(objective, self.checkpoints)]
+        objective, along = objective_of(trained), self.along(trained)
+        if along.scales is not None:
+            raise InvalidInput(
+                "Expected no scales of an optimizer for stored or projected gradients. Got "
+                f"{len(along.scales)}. Leave out optimizer= and scales=, or size=."
+            )
+        points = [objective.at(point) for point in points_of(objective, along.checkpoints)]
         if self.size is None:
-            return _Gradients(objective, self, tuple((R, Unprojected()) for R in points))
+            return _Gradients(objective, along, tuple((R, Unprojected()) for R in points))
         plan = Plan("loss", "factored", self.size, self.seed, _RTOL)
-        return _Gradients(objective, self, tuple((plan.seen(R), plan.features(R)) for R in points))
+        return _Gradients(objective, along, tuple((plan.seen(R), plan.features(R)) for R in points))
 
     @property
     def rates(self) -> Sequence[float]:
@@ -119,6 +160,7 @@ class TracIn(Method):
         """What is multiplied, and where."""
         count = 1 if self.checkpoints is None else len(self.checkpoints)
         size = f", projected to {self.size} x {self.size} per layer" if self.size else ""
+        size += ", scaled as by the optimizer" if self.scales is not None else ""
         return (
             f"{'cosines' if self.cosine else 'dot products'} of gradients at {count} "
             f"checkpoint{'s' if count > 1 else ''}{size} (Pruthi et al. 2020)"
@@ -217,22 +259,30 @@ class _DotProducts(Attribution):
         objective = self.trained
         candidates = train_subset(objective, where)
         total = torch.zeros(len(queries), len(where)).to(objective.params)
-        for point, rate in zip(self.points, self.method.rates, strict=True):
-            total += rate * _dots(point, queries, measure, candidates, self.method.cosine)
+        for point, rate, scale in zip(self.points, self.method.rates, self._scales, strict=True):
+            total += rate * _dots(point, queries, measure, candidates, self.method.cosine, scale)
         if not self.method.cosine:
             total *= objective.weights[where] / len(objective.train)
         return total, Diagnostics(notes=objective.notes)
 
     def self_values(self, where: Positions) -> tuple[Tensor, Diagnostics]:
-        """Return Σ_t η_t ‖gᵢ(θ_t)‖², times wᵢ/n, [k]; 1 for cosines."""
+        """Return Σ_t η_t gᵢᵀ(scale ⊙ gᵢ), times wᵢ/n, or the cosines of the two, [k]."""
         objective, measured = self.trained, Diagnostics(notes=self.trained.notes)
-        if self.method.cosine:
-            return objective.params.new_ones(len(where)), measured
         candidates, total = train_subset(objective, where), objective.params.new_zeros(len(where))
-        for point, rate in zip(self.points, self.method.rates, strict=True):
-            total += rate * _norms(point, candidates).square()
-        total *= objective.weights[where] / len(objective.train)
+        for point, rate, scale in zip(self.points, self.method.rates, self._scales, strict=True):
+            square = _norms(point, candidates, None if scale is None else scale.sqrt()).square()
+            if self.method.cosine:
+                size = _norms(point, candidates) * _norms(point, candidates, scale)
+                square = square / size.clamp_min(torch.finfo(size.dtype).tiny)
+            total += rate * square
+        if not self.method.cosine:
+            total *= objective.weights[where] / len(objective.train)
         return total, measured
+
+    @property
+    def _scales(self) -> Sequence[Tensor | None]:
+        """What training gradients are multiplied by at each checkpoint, or `None`."""
+        return self.method.scales or [None] * len(self.points)
 
 
 @checked
@@ -316,25 +366,31 @@ def points_of(objective: Objective, checkpoints: Sequence[Tensor] | None) -> lis
 
 
 def _dots(
-    objective: Objective, queries: Examples, measure: Measure, candidates: Examples, cosine: bool
+    objective: Objective,
+    queries: Examples,
+    measure: Measure,
+    candidates: Examples,
+    cosine: bool,
+    scale: Tensor | None,
 ) -> Tensor:
-    """Return ∇m_qᵀ gᵢ, or its cosine, [q, k]."""
+    """Return ∇m_qᵀ (scale ⊙ gᵢ), or its cosine, [q, k]."""
     rows = []
-    norms = _norms(objective, candidates) if cosine else None
+    norms = _norms(objective, candidates, scale) if cosine else None
     for part in blocks(np.arange(len(queries)), _COLUMNS):
         columns = objective.gradient_columns(queries.subset(part), measure)
-        dots = objective.gradient_dot(candidates, objective.loss, columns).T
-        if norms is not None:
-            sizes = columns.norm(dim=0).unsqueeze(1) * norms
-            dots = dots / sizes.clamp_min(torch.finfo(sizes.dtype).tiny)
+        own = columns.norm(dim=0).unsqueeze(1) if cosine else None
+        scaled = columns if scale is None else columns * scale.unsqueeze(1)
+        dots = objective.gradient_dot(candidates, objective.loss, scaled).T
+        if norms is not None and own is not None:
+            dots = dots / (own * norms).clamp_min(torch.finfo(dots.dtype).tiny)
         rows.append(dots)
     return torch.cat(rows)
 
 
-def _norms(objective: Objective, examples: Examples) -> Tensor:
-    """Return ‖gᵢ‖, [b], in blocks."""
-    parts = [
-        objective.gradient_columns(examples.subset(part), objective.loss).norm(dim=0)
-        for part in blocks(np.arange(len(examples)), _COLUMNS)
-    ]
-    return torch.cat(parts)
+def _norms(objective: Objective, examples: Examples, scale: Tensor | None = None) -> Tensor:
+    """Return ‖scale ⊙ gᵢ‖, [b], in blocks."""
+    norms = []
+    for part in blocks(np.arange(len(examples)), _COLUMNS):
+        columns = objective.gradient_columns(examples.subset(part), objective.loss)
+        norms.append((columns if scale is None else columns * scale.unsqueeze(1)).norm(dim=0))
+    return torch.cat(norms)

@@ -1,15 +1,18 @@
 """Products with the Jacobian of tensors in the parameters of a module, given as leaves.
 
 Each parameter is a leaf of its own, so that a backward pass costs what it costs the plain module:
-gradients are written once into one flat vector.
+the gradient of each is added to its place in one flat vector as soon as it is known, and freed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+
+from whence.errors import UnsupportedModel
 
 
 def along(outputs: Tensor, cotangent: Tensor) -> Tensor:
@@ -55,12 +58,15 @@ def add_pullback(
     if not outputs.requires_grad:
         return
     value = along(outputs, cotangent)
-    pieces = torch.autograd.grad(value, leaves, retain_graph=True, allow_unused=True)
-    start = 0
-    for piece, leaf in zip(pieces, leaves, strict=True):
-        if piece is not None:
-            total[start : start + leaf.numel()] += piece.reshape(-1)
-        start += leaf.numel()
+    places = torch.split(total, [leaf.numel() for leaf in leaves])
+    for leaf, place in zip(leaves, places, strict=True):
+        leaf.grad = place.view(leaf.shape)
+    try:  # each gradient is freed as soon as it is added, so that no second θ is in memory
+        with _derivatives():
+            torch.autograd.backward(value, inputs=list(leaves), retain_graph=True)
+    finally:
+        for leaf in leaves:
+            leaf.grad = None
 
 
 def pushforward(outputs: Tensor, leaves: Sequence[Tensor], v: Tensor) -> Tensor:
@@ -76,8 +82,23 @@ def pushforward(outputs: Tensor, leaves: Sequence[Tensor], v: Tensor) -> Tensor:
     """
     seed = torch.zeros_like(outputs, requires_grad=True)
     transposed = gradient(along(outputs, seed), leaves)
-    columns = [
-        torch.autograd.grad(along(transposed, column), seed, retain_graph=True)[0]
-        for column in v.T.contiguous()
-    ]
+    with _derivatives():
+        columns = [
+            torch.autograd.grad(along(transposed, column), seed, retain_graph=True)[0]
+            for column in v.T.contiguous()
+        ]
     return torch.stack(columns, -1)
+
+
+@contextmanager
+def _derivatives() -> Iterator[None]:
+    """Say in words where torch has no derivative of a backward pass."""
+    try:
+        yield
+    except NotImplementedError as error:
+        raise UnsupportedModel(
+            "Expected a model that can be differentiated twice. Got one of which torch says: "
+            f"{error}. Replace the operation (nn.EmbeddingBag by nn.Embedding and a sum), leave "
+            "out its parameters with params=, or take a method that differentiates once, such as "
+            "whence.TracIn."
+        ) from error

@@ -8,7 +8,9 @@ examples. What is not listed in `contribution` is left to differentiation, one e
 
 from __future__ import annotations
 
+import copy
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -138,7 +140,16 @@ def _rule(module: nn.Module) -> _Rule | None:
         return _rms_norm_of_transformers
     if kind.__name__ == "Conv1D" and kind.__module__.startswith("transformers."):
         return _conv1d_of_transformers
-    return None
+    if isinstance(module, nn.Embedding):
+        return _lookup
+    return _scale if _only_a_scale(module) else None
+
+
+def _only_a_scale(module: nn.Module) -> bool:
+    """Return whether a module of any type has one parameter, a vector called weight."""
+    held = dict(module.named_parameters(recurse=False))
+    lone = list(held) == ["weight"] and held["weight"].ndim == 1
+    return lone and not any(True for _ in module.children())
 
 
 def _positions(tensor: Tensor) -> Tensor:
@@ -263,6 +274,58 @@ def _rms_norm_of_transformers(
     wide = a.float()
     normal = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
     return Rows(_positions(delta * normal.to(a.dtype)).sum(1))
+
+
+def _scale(module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution | None:
+    """Return Σ_t δ_t h(x)_t of a module that computes w ⊙ h(x), or (1 + w) ⊙ h(x).
+
+    h is what the module gives for w = 1 less what it gives for w = 0. Whether a module is of this
+    form is not known here: the rule counts where it agrees with differentiation.
+    """
+    size = module.weight.shape[0]
+    if a.shape != delta.shape or a.shape[-1] != size:
+        return None
+    weight = module.weight.new_ones(size)
+    one, zero = (_with_weight(module, value, a) for value in (weight, weight - 1))
+    if one is None or zero is None or one.shape != delta.shape:
+        return None
+    return Rows(_positions(delta * (one - zero).to(delta.dtype)).sum(1))
+
+
+def _lookup(module: nn.Embedding, name: str, a: Tensor, delta: Tensor) -> Contribution | None:
+    """Return the rows that were read by a kind of embedding: one that scales, or counts positions.
+
+    A table of ones gives the scale of what was read, and a table of row numbers gives the rows.
+    Whether a module reads rows at all is not known here: the rule counts where it agrees with
+    differentiation.
+    """
+    if module.max_norm is not None or module.scale_grad_by_freq:
+        return None
+    rows, d = module.num_embeddings, module.embedding_dim
+    numbers = torch.arange(rows, dtype=torch.float64, device=a.device)
+    scale = _with_weight(module, torch.ones_like(numbers)[:, None].expand(rows, d), a)
+    read = _with_weight(module, numbers[:, None].expand(rows, d), a)
+    if scale is None or read is None or scale.shape != delta.shape or scale.ndim < 2:
+        return None
+    scale, read = (part.reshape(len(a), -1, d) for part in (scale, read))
+    indices = torch.where(scale == 0, 0.0, read / scale)[..., 0].round().long()
+    left = delta.reshape(scale.shape) * scale.to(delta.dtype)
+    if module.padding_idx is not None:
+        left = left * (indices != module.padding_idx).unsqueeze(2)
+    return Lookup(indices.clamp(0, rows - 1), left, rows)
+
+
+def _with_weight(module: nn.Module, weight: Tensor, a: Tensor) -> Tensor | None:
+    """Return what a module gives with another weight; `None` if it takes more than one argument."""
+    twin = copy.copy(module)  # the module itself may be running in another thread
+    twin._parameters = {"weight": nn.Parameter(weight, requires_grad=False)}
+    twin._forward_hooks = OrderedDict()
+    try:
+        with torch.no_grad():
+            found = twin(a)
+    except (RuntimeError, TypeError, ValueError, IndexError):
+        return None
+    return found if isinstance(found, Tensor) else None
 
 
 def _norm(module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution | None:

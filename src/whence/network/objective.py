@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.network.autodiff import add_pullback, gradient, pushforward
 from whence.network.checks import check_accepted, check_finite
+from whence.network.coverage import coverage
 from whence.network.examples import ModuleExamples
 from whence.network.gradients import Contribution
 from whence.network.layers import ModuleCall
@@ -47,8 +48,7 @@ PROBE = 3  # examples on which each rule must agree with differentiation
 class ModuleObjective(Objective):
     """R(θ) of a torch module, θ its selected parameters, flat; made by `module_objective`.
 
-    Threads can share it: nothing of it changes after construction, and the forward passes of one
-    module, which replace its parameters and watch its layers, follow each other by a lock.
+    Threads can share it: nothing of it changes, and forward passes follow each other by a lock.
 
     Args:
         module: The module as a function of θ.
@@ -85,6 +85,10 @@ class ModuleObjective(Objective):
     classes: tuple[Any, ...] = ()
     slope: None = None
 
+    def __str__(self) -> str:
+        """Return the loss, and which parameters have factored gradients."""
+        return f"{self!r}\n{coverage(self.module, self.factored)}"
+
     @property
     def model(self) -> nn.Module:
         """The copy of the module; its selected parameters are NaN."""
@@ -102,7 +106,7 @@ class ModuleObjective(Objective):
 
     @property
     def owners(self) -> Mapping[nn.Module, list[tuple[str, str]]]:
-        """The modules that hold selected parameters: their own name for each, and its name in θ."""
+        """The modules with selected parameters: their own name for each, and its name in θ."""
         return self.module.owners
 
     @property
@@ -135,9 +139,8 @@ class ModuleObjective(Objective):
     def in_bf16(self) -> ModuleObjective:
         """Return the same objective with per-example gradients from passes in bfloat16.
 
-        On hardware made for bfloat16 that halves their time; each gradient is off by 1 % or so, and
-        the memory of a batch holds twice the examples. A model that does not run under autocast, or
-        gives other outputs there, stays as it is.
+        On hardware made for it that halves their time, at errors of 1 % or so. A model that does
+        not run under autocast, or gives other outputs there, stays as it is.
         """
         if not self._runs_in_bf16:
             return self
@@ -181,7 +184,7 @@ class ModuleObjective(Objective):
         p = len(self.params)
         if p > _DENSE:
             raise UnsupportedModel(
-                f"Expected at most {_DENSE} parameters for a dense Hessian. Got {p}. ModuleCall an "
+                f"Expected at most {_DENSE} parameters for a dense Hessian. Got {p}. Use an "
                 "iterative solver such as whence.linalg.CG(), or select fewer with params=."
             )
         hessian = self.hvp(torch.eye(p, dtype=self.params.dtype, device=self.params.device))
@@ -218,12 +221,8 @@ class ModuleObjective(Objective):
 
     def jvp(self, examples: Examples, v: Tensor) -> Tensor:
         """Return J V, [b, ..., k]."""
-        return torch.cat(
-            [
-                pushforward(f, leaves, v).detach()
-                for _, f, leaves, _ in self._differentiated(examples)
-            ]
-        )
+        parts = self._differentiated(examples)
+        return torch.cat([pushforward(f, leaves, v).detach() for _, f, leaves, _ in parts])
 
     def vjp(self, examples: Examples, w: Tensor) -> Tensor:
         """Return Σ_b J_bᵀ W_b for W [b, ..., k], shape [p, k]."""
@@ -304,10 +303,8 @@ class ModuleObjective(Objective):
 
     def input_gradient(self, examples: Examples, v: Tensor) -> Tensor:
         """Return ∂/∂x (g_bᵀ v), in the shape of the inputs, [b, ...]."""
-        parts = []
-        for _, x, y in self._batches(examples):
-            parts.append(self.per_example.input_gradient(x, y, self.loss, v))
-        return torch.cat(parts)
+        each, batches = self.per_example, self._batches(examples)
+        return torch.cat([each.input_gradient(x, y, self.loss, v) for _, x, y in batches])
 
     def lift(self, v: Tensor) -> Tensor:
         """Return V: the user's own parameters."""

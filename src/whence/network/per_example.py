@@ -179,6 +179,43 @@ class PerExample:
             for name, piece in zip(chosen, found, strict=True)
         }
 
+    def visit_alone(
+        self,
+        x: Any,
+        y: Tensor,
+        cotangent: Cotangents,
+        names: Sequence[str],
+        visit: Callable[[str, Tensor], None],
+    ) -> None:
+        """Call a function with the gradient of the sum of a batch, a parameter at a time.
+
+        Each gradient is freed after its call: together they are as large as θ.
+
+        Args:
+            x: Inputs of the batch: of one example.
+            y: Targets of the batch.
+            cotangent: From outputs and targets to u, in the shape of the outputs.
+            names: The parameters to differentiate in.
+            visit: Called once for each parameter that the outputs depend on, in any order.
+        """
+        outputs, leaves = self._outputs_of(x, names)
+        if not outputs.requires_grad:
+            return
+
+        def freed(name: str) -> Callable[[Tensor], None]:
+            def on_gradient(leaf: Tensor) -> None:
+                found, leaf.grad = leaf.grad, None
+                assert found is not None
+                visit(name, found)
+
+            return on_gradient
+
+        with torch.enable_grad():
+            value = along(outputs, cotangent(outputs.detach(), y))
+        for name, leaf in leaves.items():
+            leaf.register_post_accumulate_grad_hook(freed(name))  # type: ignore[no-untyped-call]
+        torch.autograd.backward(value, inputs=list(leaves.values()))
+
     def _reached(self, x: Any, y: Tensor, cotangent: Cotangents, names: list[str]) -> list[str]:
         """Return those of some parameters on which the measure of any example depends."""
         if len(y) == 1:
@@ -190,14 +227,19 @@ class PerExample:
         self, x: Any, y: Tensor, cotangent: Cotangents, names: list[str]
     ) -> Sequence[Tensor | None]:
         """Return Σ_b Jᵀu in some parameters, the others constants; `None` where it is constant."""
+        outputs, leaves = self._outputs_of(x, names)
+        if not outputs.requires_grad:
+            return [None] * len(names)
+        with torch.enable_grad():
+            value = along(outputs, cotangent(outputs.detach(), y))
+            return torch.autograd.grad(value, [*leaves.values()], allow_unused=True)
+
+    def _outputs_of(self, x: Any, names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return f of a batch as a function of some parameters, and these as leaves."""
         pieces = self.module.split(self.params)
         with torch.enable_grad():
             leaves = {name: pieces[name].detach().requires_grad_() for name in names}
-            outputs = self.module({**pieces, **leaves}, x, twice=True)
-            if not outputs.requires_grad:
-                return [None] * len(names)
-            value = along(outputs, cotangent(outputs.detach(), y))
-            return torch.autograd.grad(value, [*leaves.values()], allow_unused=True)
+            return self.module({**pieces, **leaves}, x, twice=True), leaves
 
     def _factored(
         self, x: Any, y: Tensor, cotangent: Cotangents

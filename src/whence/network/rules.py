@@ -21,6 +21,7 @@ from whence.network.links import linked
 from whence.network.objective import BATCH, PROBE, ModuleObjective
 
 _CACHE = 2**20  # numbers of one activation that a cache holds beside the others: 4 MB of float32
+_ROWS = 2**25  # numbers of gradients without a rule that are held at once: 128 MB of float32
 _AGREEMENT = 1e-3  # of a parameter's largest entry; rules are right or far off
 _OF_TERMS, _OF_WHOLE = 100, 30  # units of the last place: of a sum's terms, of all gradients
 
@@ -56,6 +57,8 @@ def module_objective(objective: ModuleObjective, batch_size: int | None) -> Modu
         batch_size=batch_size or _cached_batch(objective),
     )
     plain = replace(objective, factored=_agreeing(objective, frozenset(objective.shapes)))
+    if batch_size is None:
+        plain = _within_rows(plain)
     # A position embedding is called once per batch; its output can be expanded to each example.
     shared = frozenset(
         name
@@ -70,7 +73,17 @@ def module_objective(objective: ModuleObjective, batch_size: int | None) -> Modu
         agreeing = _agreeing(expanded, shared)
     except (RuntimeError, ValueError, TypeError):  # the model relies on the shape it gave
         return plain
-    return replace(plain, factored=plain.factored | agreeing, expanded=shared & agreeing)
+    found = replace(plain, factored=plain.factored | agreeing, expanded=shared & agreeing)
+    return found if batch_size else _within_rows(replace(found, batch_size=objective.batch_size))
+
+
+def _within_rows(objective: ModuleObjective) -> ModuleObjective:
+    """Return the objective with batches whose gradients without a rule, [b, p], fit in memory."""
+    rest = sum(
+        shape.numel() for name, shape in objective.shapes.items() if name not in objective.factored
+    )
+    most = max(_ROWS // max(rest, 1), 1)
+    return replace(objective, batch_size=min(objective.batch_size, most))
 
 
 def _cached_batch(objective: ModuleObjective) -> int:
@@ -111,19 +124,48 @@ def _agreeing(objective: ModuleObjective, names: frozenset[str]) -> frozenset[st
     eps = torch.finfo(objective.params.dtype).eps
     for b in range(len(few)):
         one = few.subset(np.arange(b, b + 1))
-        exact = objective.per_example.alone(
-            one.inputs, one.targets, objective.loss.gradient, sorted(names)
-        )
-        sizes = {name: _largest(piece) for name, piece in exact.items()}
-        whole = max(sizes.values())
         seed = torch.eye(len(few)).to(objective.params)[:, b : b + 1]
+        candidates = {name: found[name] for name in agreeing}
+        sizes, gaps = _compared(objective, one, seed, candidates, names)
+        whole = max(sizes.values())
         agreeing = {
             name
             for name in agreeing
-            if _gap(found[name], seed, exact[name])
+            if gaps[name]
             <= _AGREEMENT * sizes[name] + eps * (_OF_TERMS * rounding[name] + _OF_WHOLE * whole)
         }
     return frozenset(agreeing)
+
+
+def _compared(
+    objective: ModuleObjective,
+    one: ModuleExamples,
+    seed: Tensor,
+    found: dict[str, list[Contribution]],
+    names: frozenset[str],
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the sizes of one example's gradients by parameter, and how far factored ones are off.
+
+    Args:
+        objective: R.
+        one: The example.
+        seed: Its place among those whose gradients were factored, [b, 1].
+        found: Their gradients by parameter.
+        names: The parameters to differentiate in.
+    """
+    sizes = dict.fromkeys(names, 0.0)
+    gaps: dict[str, float] = {}
+
+    def compare(name: str, exact: Tensor) -> None:
+        sizes[name] = _largest(exact)
+        if name in found:
+            gaps[name] = _gap(found[name], seed, exact)
+
+    gradient = objective.loss.gradient
+    objective.per_example.visit_alone(one.inputs, one.targets, gradient, sorted(names), compare)
+    for name in found.keys() - gaps.keys():  # the outputs do not depend on it
+        gaps[name] = _gap(found[name], seed, objective.params.new_zeros(objective.shapes[name]))
+    return sizes, gaps
 
 
 def _calls(
@@ -150,14 +192,17 @@ def _terms(call: ModuleCall, own: str, delta: Tensor) -> float:
 
 
 def _gap(pieces: list[Contribution], seed: Tensor, exact: Tensor) -> float:
-    """Return how far the gradient of one example in one parameter is from differentiation's."""
-    total: Tensor | None = None
+    """Return how far the gradient of one example in one parameter is from differentiation's.
+
+    The exact gradient is overwritten: beside a large embedding there is no room for a copy.
+    """
+    rest = exact.reshape(-1)
     for piece in pieces:
         part = piece.sum(seed).squeeze(1)
-        total = part if total is None else total + part
-    if total is None or total.numel() != exact.numel():
-        return math.inf
-    return _largest(total - exact.reshape(-1))
+        if part.numel() != rest.numel():
+            return math.inf
+        rest -= part
+    return _largest(rest)
 
 
 def _largest(tensor: Tensor) -> float:

@@ -16,18 +16,21 @@ from torch import Tensor, nn
 from whence.errors import InvalidInput
 from whence.network.numbers import numbers
 
-Task = Literal["causal", "tokens", "classification"]
+Task = Literal["causal", "tokens", "classification", "seq2seq"]
 
 IGNORED = -100  # the label of a position without a loss
 _TASKS: dict[str, Task] = {
     "ForCausalLM": "causal",
     "LMHeadModel": "causal",
+    "ForSeq2SeqLM": "seq2seq",
+    "MTModel": "seq2seq",
     "ForMaskedLM": "tokens",
     "ForTokenClassification": "tokens",
     "ForSequenceClassification": "classification",
     "ForImageClassification": "classification",
 }
 _LABELS = ("labels", "label")
+_MAIN = ("input_ids", "inputs_embeds", "pixel_values", "input_features", "input_values")
 
 
 @final
@@ -43,13 +46,27 @@ class Logits(nn.Module):
         """
         super().__init__()
         self.model = model
-        self.causal = task == "causal"
+        self.task = task
+        # As in training: a cache of keys costs memory, and hides packed texts from the attention.
+        self.options = {"use_cache": False} if "use_cache" in _taken(model) else {}
         self.training = model.training
 
     def forward(self, **batch: Tensor) -> Tensor:
         """Return [b, c], or [b, t, c]; [b, t − 1, c] for causal language models."""
-        logits: Tensor = self.model(**batch).logits
-        return logits[:, :-1] if self.causal else logits
+        logits: Tensor = self.model(**batch, **self.options).logits
+        if self.task not in ("causal", "tokens"):
+            return logits
+        main = next(batch[name] for name in _MAIN if name in batch)
+        own = logits[:, -main.shape[1] :]  # without the tokens of a tuned prompt
+        return own[:, :-1] if self.task == "causal" else own
+
+
+def _taken(model: nn.Module) -> frozenset[str]:
+    """Return what a model takes by name, also where adapters of the library peft wrap it."""
+    inner = getattr(model, "get_base_model", lambda: model)()
+    return frozenset(
+        name for each in (model, inner) for name in inspect.signature(each.forward).parameters
+    )
 
 
 def task_of(model: nn.Module) -> Task | None:
@@ -60,6 +77,8 @@ def task_of(model: nn.Module) -> Task | None:
     """
     name = type(model).__name__
     known = hasattr(model, "config")
+    if known and name.endswith("ForConditionalGeneration"):
+        return "seq2seq" if getattr(model.config, "is_encoder_decoder", False) else "causal"
     return next((task for end, task in _TASKS.items() if known and name.endswith(end)), None)
 
 
@@ -73,12 +92,14 @@ class Rows:
         inputs: What its forward pass takes, by name; other columns are not read.
         pad: The model's own padding token, or `None` if it has none.
         labels: The number of its outputs, or `None` where it is not known.
+        start: What a decoder begins with, or `None`.
     """
 
     task: Task
     inputs: frozenset[str]
     pad: int | None
     labels: int | None
+    start: int | None = None
 
     @classmethod
     def of(cls, model: nn.Module, task: Task) -> Rows:
@@ -90,18 +111,18 @@ class Rows:
         """
         config = getattr(model, "config", None)
         inner = config if hasattr(config, "pad_token_id") else getattr(config, "text_config", None)
-        parameters = inspect.signature(model.forward).parameters
         return cls(
             task=task,
-            inputs=frozenset(parameters) - {*_LABELS},
+            inputs=_taken(model) - {*_LABELS},
             pad=getattr(inner, "pad_token_id", None),
             labels=getattr(config, "num_labels", None),
+            start=getattr(config, "decoder_start_token_id", None),
         )
 
     def __call__(self, rows: list[Mapping[str, Any]]) -> tuple[dict[str, Tensor], Tensor]:
         """Return the inputs of a batch by name, and its targets."""
         names = [name for name in rows[0] if name in self.inputs]
-        if not any(name in names for name in ("input_ids", "inputs_embeds", "pixel_values")):
+        if not any(name in names for name in _MAIN):
             raise InvalidInput(
                 f"Expected examples with 'input_ids'. Got {', '.join(map(str, rows[0]))}. "
                 "Tokenize the texts first."
@@ -115,12 +136,17 @@ class Rows:
                 )
         columns = {name: [numbers(f"{name!r} value", row[name]) for row in rows] for name in names}
         inputs = {name: self._padded(parts, name) for name, parts in columns.items()}
-        if "input_ids" in columns and "attention_mask" not in inputs:
+        # Without a mask, a causal model tells packed texts apart by their positions.
+        packed = self.task == "causal" and "position_ids" in columns
+        if "input_ids" in columns and "attention_mask" not in inputs and not packed:
             ones = [torch.ones_like(part) for part in columns["input_ids"]]
             inputs["attention_mask"] = _pad(ones, 0)
         if self.task == "classification":
             return inputs, self._classes(rows)
-        return inputs, self._tokens(rows, inputs)
+        targets = self._tokens(rows, inputs)
+        if self.task == "seq2seq" and "decoder_input_ids" not in inputs:
+            inputs["decoder_input_ids"] = self._shifted(targets)
+        return inputs, targets
 
     def _padded(self, parts: list[Tensor], name: str) -> Tensor:
         """Return one input of all rows as one tensor."""
@@ -136,15 +162,37 @@ class Rows:
         return _pad(parts, 0 if fill is None else fill)
 
     def _tokens(self, rows: list[Mapping[str, Any]], inputs: Mapping[str, Tensor]) -> Tensor:
-        """Return a target for each token; padding has none."""
+        """Return a target for each token: the labels as they are given, or the tokens themselves.
+
+        Where the tokens are the targets, padding and what follows it have none, nor has the first
+        token of a packed text.
+        """
         key = _label(rows[0])
-        if key is None and self.task == "tokens":
+        if key is None and self.task != "causal":
             raise InvalidInput("Expected examples with 'labels', one per token. Got none.")
         labels = _pad([numbers("label", row[key or "input_ids"]) for row in rows], IGNORED)
-        mask = inputs.get("attention_mask")
-        if mask is not None and mask.shape == labels.shape:
-            labels = labels.masked_fill(mask == 0, IGNORED)
-        return labels[:, 1:] if self.task == "causal" else labels
+        if self.task != "causal":
+            return labels
+        labels = labels[:, 1:]
+        if key is not None:
+            return labels
+        mask, places = inputs.get("attention_mask"), inputs.get("position_ids")
+        if mask is not None and mask.ndim == 2:
+            labels = labels.masked_fill((mask[:, 1:] == 0) | (mask[:, :-1] == 0), IGNORED)
+        elif places is not None and places.ndim == 2:
+            labels = labels.masked_fill(places.diff(dim=1) != 1, IGNORED)
+        return labels
+
+    def _shifted(self, targets: Tensor) -> Tensor:
+        """Return what a decoder reads before each target: the start, then the targets, [b, t]."""
+        if self.start is None or self.pad is None:
+            raise InvalidInput(
+                "Expected 'decoder_input_ids' in the examples, or a model whose config has "
+                "decoder_start_token_id and pad_token_id. Got neither."
+            )
+        first = targets.new_full((len(targets), 1), self.start)
+        before = torch.cat([first, targets[:, :-1]], 1)
+        return before.masked_fill(before == IGNORED, self.pad)
 
     def _classes(self, rows: list[Mapping[str, Any]]) -> Tensor:
         """Return a class index for each row, a number for a regression, or 0 and 1 per label."""

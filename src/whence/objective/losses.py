@@ -95,8 +95,9 @@ class Logistic(Loss):
         return torch.cat([torch.sigmoid(-outputs), torch.sigmoid(outputs)], -1)
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
-        """Raise unless targets are 0 or 1."""
-        _check_labels(outputs, targets, 0, 1)
+        """Raise unless targets are 0 or 1, [b] or [b, 1]."""
+        column = targets.shape == outputs.shape
+        _check_labels(outputs, targets.squeeze(-1) if column else targets, 0, 1)
 
 
 @checked

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,22 @@ class Indexable(Protocol):
 
 # What users pass as queries: (X, y), a map-style data set of pairs, or examples made before.
 Data: TypeAlias = Examples | tuple[Any, Any] | Indexable
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Path:
+    """The checkpoints of a training, for methods that follow it.
+
+    Args:
+        points: θ_t, each [p].
+        rates: η_t >= 0, the sum of the learning rates of the steps that θ_t stands for.
+        scales: 1/(√v̂ + ε) of Adam at θ_t, each [p], or `None`.
+    """
+
+    points: tuple[Tensor, ...]
+    rates: tuple[float, ...]
+    scales: tuple[Tensor, ...] | None = None
 
 
 class Trained(ABC):
@@ -175,6 +191,10 @@ class Trained(ABC):
         """
         for row in weights:
             yield self.refit(row)
+
+    def path(self) -> Path | None:
+        """Return the checkpoints of its training, or `None` where none were recorded."""
+        return None
 
     def differentiable(self) -> Trained | None:
         """Return the model as an `Objective`, for methods that need derivatives in θ, or `None`."""

@@ -18,7 +18,7 @@ from whence.errors import InvalidInput, UnsupportedModel
 from whence.objective.trained import Trained
 from whence.sources.images import fit_images, read_images
 from whence.sources.models import ModelKind, fit_table
-from whence.sources.tables import Table, read_table
+from whence.sources.tables import Table, TargetKind, read_table
 
 _NUMBER = re.compile(r"-?\d{1,18}")
 _ENTRY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -91,6 +91,7 @@ def from_table(
     ids: str | None = None,
     model: Path | None = None,
     kind: ModelKind = "linear",
+    target_kind: TargetKind | None = None,
     trust: bool = False,
 ) -> Source:
     """Return a table in a file with a default model, or with one from a joblib file.
@@ -102,6 +103,7 @@ def from_table(
         ids: The column that names the rows; see `read_table`.
         model: A joblib file with a scikit-learn model that was fitted on the table.
         kind: Which default model; see `fit_table`.
+        target_kind: What the target is; see `read_table`.
         trust: Load the model although loading runs the code in its file.
 
     Returns:
@@ -110,7 +112,7 @@ def from_table(
     Raises:
         InvalidInput: If the table or the model cannot be used.
     """
-    table = read_table(path, target, ids=ids)
+    table = read_table(path, target, ids=ids, kind=target_kind)
     if asked.row is not None:
         rows = [table.row(asked.row)]
     else:

@@ -248,8 +248,10 @@ def _encoding(path: Path) -> str:
                     f"Expected a text file with separated values. Got binary data in {path}. "
                     "Export the table as CSV, or name a Parquet file .parquet."
                 )
-            decoder, piece = codecs.getincrementaldecoder("utf-8")(), start
+            decoder, piece, size = codecs.getincrementaldecoder("utf-8")(), start, 0
             while piece:
+                size += len(piece)
+                _refuse_large(path, size)  # what gzip says of its size need not be so
                 decoder.decode(piece)
                 piece = file.read(2**22)
             decoder.decode(b"", final=True)

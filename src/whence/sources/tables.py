@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -15,12 +15,16 @@ from whence.errors import InvalidInput
 from whence.sources.cells import read_column
 from whence.sources.files import read_frame
 
+TargetKind: TypeAlias = Literal["label", "quantity"]
+
 CLASSES = 20  # distinct whole numbers up to which a numeric target is taken as classes
 _PER_CLASS = 3  # rows per distinct whole number from which they are
 _MOST_LABELS = 0.5  # share of rows that may have a label of their own
 _LEAST_WORDS = 5  # mean number of words from which a column of mostly distinct texts is free text
 _WORD = re.compile(r"\b\w\w+\b")  # as TfidfVectorizer counts words
 _OWN = 0.9  # share of rows with a text of their own from which a column names the rows
+_IDS = re.compile(r"(.*[\W_])?(id|ids|uuid)", re.I)
+_MANY_IDS = 50  # different numbers from which such a column names more than kinds
 _OWN_OF_IDS = 0.3  # the same of a column that is called an id
 _LEAST_NAMES = 15  # different texts of such a column
 _SAME = 1e-9  # 1 − |r| up to which a column says what the target says
@@ -38,6 +42,7 @@ class Table:
         y: The target.
         raw: The same rows with all columns, as pandas reads the file: what a model takes that the
             user fitted.
+        classification: Whether the target is a label, not a quantity.
         found: What was found in the file, a sentence each.
         notes: The same, and what was done to the data.
     """
@@ -46,13 +51,9 @@ class Table:
     X: pd.DataFrame
     y: pd.Series[Any]
     raw: pd.DataFrame
+    classification: bool
     found: tuple[str, ...]
     notes: tuple[str, ...]
-
-    @property
-    def classification(self) -> bool:
-        """Whether the target is a label, not a quantity."""
-        return is_label(self.y)
 
     def row(self, name: str) -> Any:
         """Return the name of a row, as the index has it, from the name as text."""
@@ -84,7 +85,13 @@ def is_label(target: pd.Series[Any]) -> bool:
     return whole and different <= CLASSES and few
 
 
-def read_table(path: str | os.PathLike[str], target: str, *, ids: str | None = None) -> Table:
+def read_table(
+    path: str | os.PathLike[str],
+    target: str,
+    *,
+    ids: str | None = None,
+    kind: TargetKind | None = None,
+) -> Table:
     """Read a file of rows with a target column.
 
     The separator, the encoding, compression, lines above the header and a missing header are told
@@ -101,6 +108,7 @@ def read_table(path: str | os.PathLike[str], target: str, *, ids: str | None = N
             separators, compressed or not.
         target: The column to predict.
         ids: The column that names the rows, of distinct values.
+        kind: Whether the target is a "label" or a "quantity"; told from its values if `None`.
 
     Returns:
         The table. Rows without a target are left out, and said so.
@@ -131,17 +139,18 @@ def read_table(path: str | os.PathLike[str], target: str, *, ids: str | None = N
     frame = frame[known]
     if len(frame) < 2:
         raise InvalidInput(f"Expected at least 2 rows with a target. Got {len(frame)} in {where}.")
-    frame, lone = _shared(frame, target)
+    frame[target], label = _as_target(frame[target], kind)
+    frame, lone = _shared(frame, target) if label else (frame, [])
     notes += lone
-    X, y = frame.drop(columns=target), _as_target(frame[target])
+    X, y = frame.drop(columns=target), frame[target]
     if X.shape[1] == 0:
         raise InvalidInput(f"Expected columns beside the target. Got only {target!r}.")
     if y.nunique() < 2:
         raise InvalidInput(
             f"Expected a target with at least 2 values. Got only {str(y.iloc[0])!r}."
         )
-    X, done = _telling(X, y)
-    notes += [*done, _kind_of(y)]
+    X, done = _telling(X, y, label)
+    notes += [*done, _kind_of(y, label)]
     numbers = X.select_dtypes("number")
     infinite = np.isinf(numbers.to_numpy(dtype=float, na_value=np.nan)).any(axis=0)
     if infinite.any():
@@ -156,7 +165,15 @@ def read_table(path: str | os.PathLike[str], target: str, *, ids: str | None = N
             f"{missing:,} missing values ({share:.1%}) are imputed by the default model: medians "
             "for numbers, a level of their own for text."
         )
-    return Table(path=where, X=X, y=y, raw=raw.loc[frame.index], found=found, notes=tuple(notes))
+    return Table(
+        path=where,
+        X=X,
+        y=y,
+        raw=raw.loc[frame.index],
+        classification=label,
+        found=found,
+        notes=tuple(notes),
+    )
 
 
 def free_text(X: pd.DataFrame) -> list[Any]:
@@ -258,6 +275,8 @@ def _nothing_said(column: pd.Series[Any], *, prose: bool) -> str:
         counting = bool((np.diff(column.to_numpy()) == 1).all()) and column.iloc[0] in (0, 1)
         if counting or _COUNTS.fullmatch(str(column.name)):
             return "the numbers of the rows"
+    if column.dtype.kind in "iu" and different > _MANY_IDS and _IDS.fullmatch(str(column.name)):
+        return "numbers that only name something"
     text = column.dtype.kind not in "iufbM"
     named = _COUNTS.fullmatch(str(column.name)) is not None
     own = _OWN_OF_IDS if named else _OWN
@@ -266,20 +285,20 @@ def _nothing_said(column: pd.Series[Any], *, prose: bool) -> str:
     return ""
 
 
-def _telling(X: pd.DataFrame, y: pd.Series[Any]) -> tuple[pd.DataFrame, list[str]]:
+def _telling(X: pd.DataFrame, y: pd.Series[Any], label: bool) -> tuple[pd.DataFrame, list[str]]:
     """Return the columns without those that say the same as the target in every row."""
-    same = [name for name in X.columns if _says_the_same(X[name], y)]
+    same = [name for name in X.columns if _says_the_same(X[name], y, label)]
     if not same or len(same) == X.shape[1]:
         return X, []
     note = f"Columns that say the same as {y.name} in every row were left out: {listed(same)}."
     return X.drop(columns=same), [note]
 
 
-def _says_the_same(column: pd.Series[Any], y: pd.Series[Any]) -> bool:
+def _says_the_same(column: pd.Series[Any], y: pd.Series[Any], label: bool) -> bool:
     """Return whether a column and the target tell each other in every row."""
     if len(y) < 10 or column.isna().any():
         return False
-    if is_label(y):
+    if label:
         if column.nunique() != y.nunique():
             return False
         pairs = pd.DataFrame({"x": column.to_numpy(), "y": y.to_numpy()}).drop_duplicates()
@@ -290,11 +309,21 @@ def _says_the_same(column: pd.Series[Any], y: pd.Series[Any]) -> bool:
     return bool(1 - abs(r) < _SAME)
 
 
-def _as_target(target: pd.Series[Any]) -> pd.Series[Any]:
-    """Return a target in one type: whole numbers as such, text as objects."""
-    if target.dtype.kind == "f" and bool((target == target.round()).all()):
-        return target.astype(np.int64) if target.abs().max() < 2**53 else target
-    return target if target.dtype.kind in "iuf" else target.astype(object)
+def _as_target(target: pd.Series[Any], kind: TargetKind | None) -> tuple[pd.Series[Any], bool]:
+    """Return a target in one type, text as objects, and whether it is a label."""
+    numeric = target.dtype.kind in "iuf"
+    if kind == "quantity" and not numeric:
+        raise InvalidInput(
+            f"Expected numbers in {target.name!r}, which is to be a quantity. Got "
+            f"{str(target.iloc[0])!r:.60}. Leave out --target-kind."
+        )
+    label = is_label(target) if kind is None else kind == "label"
+    whole = numeric and bool((target == target.round()).all()) and target.abs().max() < 2**53
+    if whole and target.dtype.kind == "f":
+        return target.astype(np.int64), label
+    if numeric and not (label and not whole):
+        return target, label
+    return target.map(str).astype(object) if numeric else target.astype(object), label
 
 
 def _shared(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:
@@ -302,24 +331,26 @@ def _shared(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:
     y = frame[target]
     counts = y.map(y.value_counts())
     lone = counts == 1
-    if not is_label(y) or not lone.any() or lone.mean() > _MOST_LABELS or y.nunique() <= 2:
+    if not lone.any() or lone.mean() > _MOST_LABELS or y.nunique() <= 2:
         return frame, []
     names = [str(label) for label in y[lone]]
     note = f"Rows with a label of their own were left out: {listed(names)}."
     return frame[~lone], [note]
 
 
-def _kind_of(y: pd.Series[Any]) -> str:
+def _kind_of(y: pd.Series[Any], label: bool) -> str:
     """Return how the target is taken, in a sentence, or refuse one whose labels name the rows."""
-    different = y.nunique()
-    if not is_label(y):
-        return f"{y.name} is taken as a quantity."
+    different, other = y.nunique(), ""
+    if y.dtype.kind in "iuf" and different > 2:
+        other = f"; --target-kind {'quantity' if label else 'label'} takes it as one"
+    if not label:
+        return f"{y.name} is taken as a quantity{other if different <= CLASSES else ''}."
     if different > 2 and different > _MOST_LABELS * len(y):
         raise InvalidInput(
             f"Expected a target of labels that rows share, or of numbers. Got {different:,} "
             f"different texts in {len(y):,} rows of {y.name!r}, such as {str(y.iloc[0])!r:.60}."
         )
-    return f"{y.name} is taken as a label with {different} values."
+    return f"{y.name} is taken as a label with {different} values{other}."
 
 
 def _named(frame: pd.DataFrame, target: str, ids: str | None) -> tuple[pd.DataFrame, list[str]]:

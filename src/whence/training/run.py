@@ -38,6 +38,7 @@ from whence.training.optimizers import clip
 from whence.training.program import Program, prepare
 from whence.training.recipe import Recipe
 from whence.training.replay import Steps, refuse_nonfinite, retrain, stack_size
+from whence.training.trajectory import from_trainer
 
 
 @final
@@ -81,6 +82,8 @@ class Run(Result, Steps, Trained):
         title = f"{len(self.params):,} parameters trained on {len(self.weights):,} examples in "
         loss = {"loss": repr(self.loss), "recipe": repr(self.recipe)}
         return Card(title=f"{title}{len(self.losses):,} steps", facts=loss)
+
+    from_trainer = staticmethod(from_trainer)
 
     @property
     def train(self) -> ModuleExamples:

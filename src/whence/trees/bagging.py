@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -69,13 +70,7 @@ def read_forest(model: Any, x: Any, y: Any, sample_weight: Any = None) -> Forest
     targets = np.eye(len(classes))[numbers.astype(np.intp)] if classes else numbers[:, None]
     weights = np.ones(n) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
 
-    def route(rows: Any) -> NDArray[np.intp]:
-        return np.stack([tree.apply(part) for tree, part in _trees(model, rows)])[:, None]
-
-    def predict(rows: Any) -> Floats:
-        outputs = model.predict_proba(rows) if classes else model.predict(rows)
-        return np.asarray(outputs, dtype=np.float64).reshape(len(outputs), -1)
-
+    route, predict = partial(_leaf_ids, model), partial(_means, model, bool(classes))
     ids = route(x)
     table = LeafTable.of(ids)
     forest = Forest(
@@ -99,6 +94,17 @@ def read_forest(model: Any, x: Any, y: Any, sample_weight: Any = None) -> Forest
         f"in its leaves to {_TOLERANCE:g} of their range. Got a difference of {difference:.1e}. "
         "The likely cause is " + _cause(model)
     )
+
+
+def _leaf_ids(model: Any, rows: Any) -> NDArray[np.intp]:
+    """Return the leaves of rows, [t, 1, b]."""
+    return np.stack([tree.apply(part) for tree, part in _trees(model, rows)])[:, None]
+
+
+def _means(model: Any, classifies: bool, rows: Any) -> Floats:
+    """Return class shares or means, [b, c]."""
+    outputs = model.predict_proba(rows) if classifies else model.predict(rows)
+    return np.asarray(outputs, dtype=np.float64).reshape(len(outputs), -1)
 
 
 def _trees(model: Any, rows: Any) -> Iterator[tuple[Any, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,16 +40,7 @@ def read_gradient_boosting(model: Any, x: Any, y: Floats, weights: Floats) -> Bo
     Raises:
         UnsupportedModel: If its loss is the exponential one.
     """
-    classifier = hasattr(model, "classes_")
-
-    def leaf_ids(rows: Any) -> NDArray[np.intp]:
-        ids = np.asarray(model.apply(rows), dtype=np.intp)
-        return ids.reshape(len(ids), len(model.estimators_), -1).transpose(1, 2, 0)
-
-    def raw(rows: Any) -> Floats:
-        outputs = model.decision_function(rows) if classifier else model.predict(rows)
-        return np.asarray(outputs, dtype=np.float64).reshape(len(outputs), -1)
-
+    leaf_ids, raw = partial(_leaf_ids, model), partial(_raw, model)
     ids = leaf_ids(x)
     table = LeafTable.of(ids)
     c = ids.shape[1]
@@ -104,6 +96,19 @@ def _loss(model: Any) -> tuple[BoostingLoss, Start, Loss]:
     if model.loss == "squared_error":
         return Squared(), Fixed((0.0,)) if zero else Mean(), SquaredError()
     raise unsupported_objective("GradientBoosting", f"loss={model.loss!r}")
+
+
+def _leaf_ids(model: Any, rows: Any) -> NDArray[np.intp]:
+    """Return the leaves of rows, [t, c, b]."""
+    ids = np.asarray(model.apply(rows), dtype=np.intp)
+    return ids.reshape(len(ids), len(model.estimators_), -1).transpose(1, 2, 0)
+
+
+def _raw(model: Any, rows: Any) -> Floats:
+    """Return the raw predictions, [b, c]."""
+    asked = model.decision_function if hasattr(model, "classes_") else model.predict
+    outputs = asked(rows)
+    return np.asarray(outputs, dtype=np.float64).reshape(len(outputs), -1)
 
 
 def _fitted_rows(model: Any, y: Floats) -> NDArray[np.intp]:

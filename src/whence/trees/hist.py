@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -56,8 +57,8 @@ def read_hist(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTrees:
         start=start,
         objective=objective,
         table=table,
-        route=lambda rows: _leaf_ids(model, rows),
-        predict=lambda rows: np.asarray(model._raw_predict(rows), dtype=np.float64),
+        route=partial(_leaf_ids, model),
+        predict=partial(_raw, model),
         held_out=_held_out(model, y),
         untreated=_untreated(model),
     )
@@ -109,6 +110,11 @@ def _held_out(model: Any, y: Floats) -> NDArray[np.bool_] | None:
         random_state=model._random_seed,
     )
     return ~np.isin(np.arange(len(y)), fitted)
+
+
+def _raw(model: Any, rows: Any) -> NDArray[np.float64]:
+    """Return the raw predictions, [b, c]."""
+    return np.asarray(model._raw_predict(rows), dtype=np.float64)
 
 
 def _leaf_ids(model: Any, x: Any) -> NDArray[np.intp]:

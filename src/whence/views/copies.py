@@ -16,6 +16,8 @@ from whence.rows import is_sparse
 from whence.views.columns import column_name, is_table
 from whence.views.sequences import is_sequence
 
+HIDDEN = "One alone does little while the others stay: remove them together."
+
 _NAMED = 5  # names that a sentence lists
 
 
@@ -69,7 +71,7 @@ def duplicate_statuses(
         found.append(
             Status(
                 level="caution",
-                title=f"The query is in the training data: {_listed(train.ids[same].tolist())}.",
+                title=f"The query is in the training data: {listed(train.ids[same].tolist())}.",
                 words="The model has seen its label.",
             )
         )
@@ -83,12 +85,11 @@ def duplicate_statuses(
             others = [name for name in train.ids[copies].tolist() if name != train.ids[position]]
             twice.append((train.ids[position], others or train.ids[copies].tolist()))
     if twice:
-        words = "One alone does little while the others stay: remove them together."
-        title = f"Copies of {twice[0][0]} are in the training data: {_listed(twice[0][1])}."
+        title = f"Copies of {twice[0][0]} are in the training data: {listed(twice[0][1])}."
         if len(twice) > 1:
-            each = _listed([f"{name} ({_listed(others)})" for name, others in twice])
+            each = listed([f"{name} ({listed(others)})" for name, others in twice])
             title = f"Some of these have copies in the training data: {each}."
-        found.append(Status(level="caution", title=title, words=words))
+        found.append(Status(level="caution", title=title, words=HIDDEN))
     return tuple(found)
 
 
@@ -108,7 +109,7 @@ def missing_statuses(query: Examples) -> tuple[Status, ...]:
     where = np.flatnonzero(pd.isna(row).to_numpy())
     if not len(where):
         return ()
-    names = _listed([column_name(rows, int(j)) for j in where])
+    names = listed([column_name(rows, int(j)) for j in where])
     verb = "is" if len(where) == 1 else "are"
     return (
         Status(
@@ -136,8 +137,12 @@ def _equal(left: list[Any], right: list[Any]) -> bool:
     )
 
 
-def _listed(names: list[Any]) -> str:
-    """Return names in a row, the first few of them."""
+def listed(names: list[Any]) -> str:
+    """Return names in a row, the first few of them.
+
+    Args:
+        names: The names.
+    """
     shown = ", ".join(map(str, names[:_NAMED]))
     more = len(names) - _NAMED
     return f"{shown} and {more} more" if more > 0 else shown

@@ -8,6 +8,7 @@ from datetime import date
 from functools import partial
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from whence.evaluation.agreement import Agreement
@@ -24,7 +25,7 @@ from whence.pages.words import number, signed
 from whence.scores import Diagnostics
 from whence.views.answer import answer_of, class_names, class_of, target_decimals
 from whence.views.columns import NONE, Columns, columns_of, differences, is_table, spreads
-from whence.views.copies import duplicate_statuses, missing_statuses
+from whence.views.copies import HIDDEN, duplicate_statuses, listed, missing_statuses
 from whence.views.examples import images_of, item_of
 from whence.views.firmness import Firmness, curve_of, facts_of
 from whence.views.quantity import Quantity
@@ -39,6 +40,9 @@ from whence.views.statuses import (
 )
 
 _VISIBLE = 6  # columns shown at first
+_PROSE = 5  # words from which a cell is a text
+_TEXTS = 500  # training texts that tell how common a word is
+_COMMON = 0.1  # share of them that have a word which says little
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -60,6 +64,7 @@ class Explained:
         diagnostics: How the effects were computed, or `None`.
         words: How, in words.
         reason: Why the method was chosen, where the user named none; empty for influence.
+        groups: (positions, effect) of near-duplicates that do more together than alone.
     """
 
     trained: Trained
@@ -76,6 +81,7 @@ class Explained:
     diagnostics: Diagnostics | None
     words: str
     reason: str
+    groups: tuple[tuple[NDArray[np.intp], float], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +220,9 @@ def explanation_page(
         scatter=scatter,
         n=len(trained.train),
         hidden=columns.hidden,
-        shared=frozenset() if display.query_text is None else words_of(display.query_text),
+        shared=_telling_words(trained.train, query)
+        if display.query_text is None
+        else words_of(display.query_text),
         statuses=_statuses(parts, scatter, quality, where, in_words, digits),
         method=parts.words,
         command=display.command,
@@ -290,6 +298,24 @@ def _items(
     return shown_query, items, columns
 
 
+def _telling_words(train: Examples, query: Examples) -> frozenset[str]:
+    """Return the words of free text in a query's row that few training texts have."""
+    rows = query.inputs
+    if not isinstance(rows, pd.DataFrame):
+        return frozenset()
+    found: set[str] = set()
+    some = train.inputs.iloc[np.linspace(0, len(train) - 1, min(len(train), _TEXTS)).astype(int)]
+    for name in rows.columns:
+        text = rows[name].iloc[0]
+        if not isinstance(text, str) or len(text.split()) < _PROSE:
+            continue
+        others = [words_of(other) for other in some[name] if isinstance(other, str)]
+        for word in words_of(text):
+            if sum(word in other for other in others) <= _COMMON * len(others):
+                found.add(word)
+    return frozenset(found)
+
+
 def _input_attributions(parts: Explained, where: NDArray[np.intp]) -> Sequence[Floats | None]:
     """Return the input attribution of each example, or the parts of its tokens."""
     trained, query = parts.trained, parts.query
@@ -361,5 +387,29 @@ def _statuses(
         *(() if parts.sized else (RANKS_ONLY,)),
         quality_of(quality, names, decimals),
         *missing_statuses(parts.query),
+        *(
+            Status(level="caution", title=title, words=f"{after} {HIDDEN}")
+            for title, after in without_groups(parts)
+        ),
         *duplicate_statuses(parts.trained, parts.query, where),
     )
+
+
+def without_groups(parts: Explained) -> list[tuple[str, str]]:
+    """Return which near-duplicates there are, and what the answer would be without each group.
+
+    Args:
+        parts: The explanation.
+    """
+    quantity, now = parts.quantity, parts.quantity.read(parts.value)
+    decimals = quantity.decimals(quantity.read(parts.value + e) - now for _, e in parts.groups)
+    found = []
+    for group, effect in parts.groups:
+        title = f"Near-duplicates: {listed(parts.trained.train.ids[group].tolist())}."
+        after = quantity.read(parts.value + effect)
+        words = (
+            f"Without all {len(group)} {quantity.name} would be {quantity.text(after, decimals)}"
+        )
+        words += f" ({after - now:+.{decimals}f})."
+        found.append((title, words if parts.sized else ""))
+    return found

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from whence.methods.model_quality import ModelQuality
 from whence.views.answer import class_names, label_of, said_of, target_decimals
-from whence.views.explanation import Explained
+from whence.views.explanation import Explained, without_groups
 from whence.views.statuses import quality_sentence
 
 Side = Sequence[tuple[int, float]]
@@ -53,6 +53,7 @@ def lines(parts: Explained, quality: ModelQuality | None) -> list[str]:
                 found.append(f"  {text}  ({change})  without {name}, which pushes {phrase}")
             else:
                 found.append(f"  {rank}. {name} pushes {phrase}")
+    found += [f"{title} {after}".rstrip() for title, after in without_groups(parts)]
     if parts.reason:
         found.append(parts.reason)
     if quality is not None:

@@ -147,8 +147,17 @@
   const drawSizes = async () => {
     const asked = ++state.asked, query = state.query;
     const positions = state.answer.sides.flatMap(side => side.rows.map(row => row.position));
-    const { texts } = await ask("sizes", { query, positions });
+    const { texts, sizes } = await ask("sizes", { query, positions });
     if (asked !== state.asked) return; // another prediction was chosen meanwhile
+    if (Object.keys(sizes).length) { // from the order of the first order to that of the numbers
+      for (const side of state.answer.sides) {
+        for (const row of side.rows) row.size = sizes[row.position];
+        side.rows.sort((a, b) => b.size - a.size);
+      }
+      const held = at("sides").contains(document.activeElement) ? document.activeElement.dataset.position : undefined;
+      drawAnswer();
+      if (held !== undefined) at("sides").querySelector(`[data-position="${Number(held)}"]`)?.focus();
+    }
     for (const span of document.querySelectorAll("#sides .effect")) span.textContent = texts[span.dataset.size] ?? "";
     document.body.dataset.sized = String(query);
   };

@@ -345,7 +345,6 @@
     }),
   ]);
   at("table").hidden = false;
-  find();
   addEventListener("hashchange", recall);
-  recall();
+  if (location.hash.includes("=")) recall(); else find();
 })();

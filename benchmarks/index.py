@@ -1,0 +1,209 @@
+"""A query of an index of a million synthetic rows, beside the disk, the products alone, and FAISS.
+
+Rows of random numbers in blocks of 16 x 16 as projected gradients of layers have them, stored as
+float16 and as int8. For 10 and 100 queries, the first 100 each way:
+
+- cold: the pages of the files dropped from the cache before, beside the rate at which the same
+  files are read alone, cold too;
+- warm: beside the time of the same matrix products (float32, block by block) on rows that are in
+  memory already, with nothing decoded or compared;
+- FAISS `IndexFlatIP` (float32, in memory) on the same rows, where it is installed.
+
+The parts follow each other in one process, three times over (`--repeats`), and the best of each
+counts; beside seconds by the clock those of the processor, which other processes disturb less. Run
+it with `python -m benchmarks.index`; `--rows` and `--dimensions` make it smaller.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.machine import described
+from whence.index.encodings import encoding_of
+from whence.index.format import Manifest, Part, Shard, id_tensors, shard_name, write_tensors
+from whence.index.scan import scan
+from whence.methods.features import Block
+
+K, SHARD = 100, 2**14
+BLOCK = 2**21  # numbers of a product: as the scan has them
+
+
+def synthetic(first: int, count: int, d: int) -> Tensor:
+    """Return rows, the same at every call."""
+    return torch.randn(count, d, generator=torch.Generator().manual_seed(first))
+
+
+def written(folder: Path, encoding: str, n: int, d: int) -> Manifest:
+    """Write an index of synthetic rows."""
+    blocks = tuple(Block(str(place), (16, 16)) for place in range(d // 256))
+    stored, shards = encoding_of(encoding), []
+    for first in range(0, n, SHARD):
+        count = min(SHARD, n - first)
+        tensors = stored.encode(synthetic(first, count, d), blocks)
+        tensors |= {"weights": torch.ones(count), "slopes": torch.ones(count, 1)}
+        about = {"kind": "rows", "first": first, "rows": count, "error": 0.0}
+        name = shard_name(first)
+        ids = id_tensors(np.arange(first, first + count))
+        sha = write_tensors(folder / name, about, {**tensors, **ids})
+        shards.append(Shard(name, first, count, sha, 0.0))
+    manifest = Manifest(
+        model="",
+        method={},
+        words="synthetic",
+        encoding=encoding,
+        columns=(blocks,),
+        shard_rows=SHARD,
+        data=(Part("synthetic", n),),
+        shards=tuple(shards),
+    )
+    manifest.write(folder)
+    return manifest
+
+
+def dropped(folder: Path) -> None:
+    """Drop the pages of the files from the cache."""
+    for path in folder.iterdir():
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
+def read(folder: Path) -> None:
+    """Read the files and nothing else, a large part at a time, the next ones asked for."""
+    buffer = bytearray(2**24)
+    for path in sorted(folder.iterdir()):
+        with path.open("rb", buffering=0) as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            while file.readinto(buffer):
+                pass
+
+
+def seconds(function: Callable[[], object]) -> float:
+    return timed(function)[0]
+
+
+def timed(function: Callable[[], object]) -> tuple[float, float]:
+    """Return seconds by the clock, and of the processor: of all threads."""
+    start, used = time.perf_counter(), time.process_time()
+    function()
+    return time.perf_counter() - start, time.process_time() - used
+
+
+def multiplied(block: Tensor, queries: Tensor, n: int) -> None:
+    """Multiply as many rows as the index has with the queries, block by block."""
+    for first in range(0, n, len(block)):
+        queries @ block[: n - first].T
+
+
+def of_encoding(encoding: str, n: int, d: int, repeats: int) -> list[dict[str, Any]]:
+    """Return a row per number of queries."""
+    found = []
+    nothing = np.empty(0, dtype=np.intp)
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as directory:
+        folder = Path(directory)
+        manifest = written(folder, encoding, n, d)
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        block = synthetic(0, max(1, BLOCK // d), d)
+        for q in (10, 100):
+            queries = torch.randn(q, d, generator=torch.Generator().manual_seed(-q))
+            times: dict[str, list[float]] = {}
+
+            def note(name: str, function: Callable[[], object], times: Any = times) -> None:
+                for kind, value in zip(("s", "cpu_s"), timed(function), strict=True):
+                    times.setdefault(f"{name}_{kind}", []).append(value)
+
+            def ask(queries: Tensor = queries) -> None:
+                scan(folder, manifest, queries, K, nothing)
+
+            for _ in range(repeats):
+                dropped(folder)
+                note("disk", lambda: read(folder))
+                dropped(folder)
+                note("cold", ask)
+                note("warm", ask)
+                note("products", lambda queries=queries: multiplied(block, queries, n))
+            best = {name: min(each) for name, each in times.items()}
+            found.append(
+                {
+                    "rows": encoding,
+                    "n": n,
+                    "d": d,
+                    "queries": q,
+                    "gigabytes": size / 1e9,
+                    **best,
+                    "cold_of_disk": best["disk_s"] / best["cold_s"],
+                    "warm_of_products": best["warm_s"] / best["products_s"],
+                    "warm_of_products_cpu": best["warm_cpu_s"] / best["products_cpu_s"],
+                }
+            )
+            print(found[-1], flush=True)
+    return found
+
+
+def of_faiss(n: int, d: int, repeats: int) -> list[dict[str, Any]]:
+    """Return a row per number of queries for FAISS; none where it is not installed."""
+    if find_spec("faiss") is None:
+        return []
+    faiss = import_module("faiss")
+    index = faiss.IndexFlatIP(d)
+    for first in range(0, n, SHARD):
+        index.add(synthetic(first, min(SHARD, n - first), d).numpy())
+    found = []
+    for q in (10, 100):
+        queries = torch.randn(q, d, generator=torch.Generator().manual_seed(-q)).numpy()
+        # Two searches, since a query of the index gives both ends.
+        both = [
+            seconds(lambda x=queries: (index.search(x, K), index.search(-x, K)))
+            for _ in range(repeats)
+        ]
+        one = [seconds(lambda x=queries: index.search(x, K)) for _ in range(repeats)]
+        version = metadata.version("faiss-cpu")
+        found.append(
+            {"rows": f"FAISS {version} flat float32", "n": n, "d": d, "queries": q}
+            | {"gigabytes": 4 * n * d / 1e9, "warm_s": min(one), "both_ends_s": min(both)}
+        )
+        print(found[-1], flush=True)
+    return found
+
+
+def main() -> None:
+    """Print the numbers and keep them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--dimensions", type=int, default=1_024)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    n, d, repeats = options.rows, options.dimensions, options.repeats
+    load = os.getloadavg()[0]
+    rows = [row for encoding in ("float16", "int8") for row in of_encoding(encoding, n, d, repeats)]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    rows += of_faiss(n, d, repeats)
+    threads = torch.get_num_threads()
+    content = {
+        "machine": described(threads),
+        "threads": threads,
+        "load_before": load,
+        "peak_memory_gb_without_faiss": peak,
+        "rows": rows,
+    }
+    path = Path(__file__).parent / "results" / "index.json"
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

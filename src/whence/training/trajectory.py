@@ -1,0 +1,258 @@
+"""A training that cannot be repeated, known by its checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whence.errors import InvalidInput, UnsupportedModel
+from whence.network.examples import ModuleExamples
+from whence.network.objective import ModuleObjective
+from whence.objective.losses import Loss
+from whence.objective.trained import Data, Examples, Trained
+from whence.objective.trained import Path as TrainingPath
+from whence.storage import read_arrays, read_manifest
+from whence.training.trainer import KIND, unbiased
+
+_EPS = 1e-8  # of Adam, below the roots of its second moments
+_CLOSE = 1e-2  # relative, in which the last checkpoint must be the model that is explained
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Trajectory(Trained):
+    """A finished training with its checkpoints, for the methods that need no replay of it.
+
+    `whence.TracIn` goes along it; methods that look at the end of the training, such as influence
+    and TRAK, take `objective`'s.
+
+    Attributes:
+        objective: R at the end.
+        checkpoints: θ_t, [p] each, with what they stand for.
+        convex: False.
+    """
+
+    objective: ModuleObjective
+    checkpoints: TrainingPath
+    convex: bool = False
+
+    @property
+    def train(self) -> ModuleExamples:  # type: ignore[override]
+        """The training examples."""
+        return self.objective.train
+
+    @property
+    def weights(self) -> Tensor:  # type: ignore[override]
+        """The example weights, [n]."""
+        return self.objective.weights
+
+    @property
+    def loss(self) -> Loss:  # type: ignore[override]
+        """The loss ℓ of one example."""
+        return self.objective.loss
+
+    @property
+    def trained_loss(self) -> Loss:  # type: ignore[override]
+        """The loss ℓ as it was minimized: the same."""
+        return self.objective.loss
+
+    @property
+    def classes(self) -> tuple[Any, ...]:  # type: ignore[override]
+        """The user's names of the classes."""
+        return self.objective.classes
+
+    @property
+    def notes(self) -> tuple[str, ...]:  # type: ignore[override]
+        """What a reader of the results must know, a sentence each."""
+        return self.objective.notes
+
+    def examples(self, data: Data) -> ModuleExamples:
+        """Check and encode a user's (x, y)."""
+        return self.objective.examples(data)
+
+    def outputs(self, examples: Examples) -> Tensor:
+        """Return f at the end of the training."""
+        return self.objective.outputs(examples)
+
+    def refit(self, weights: Tensor | None = None) -> Trained:
+        """Raise: the training was not whence's, and cannot be repeated."""
+        raise UnsupportedModel(
+            "Expected a training that can be repeated. Got the checkpoints of one by "
+            "transformers.Trainer, which is not recorded step by step. Train with whence.train for "
+            "refits, or use methods that need none, such as whence.TracIn."
+        )
+
+    def differentiable(self) -> ModuleObjective:
+        """Return R at the end of the training."""
+        return self.objective
+
+    def path(self) -> TrainingPath:
+        """Return the checkpoints."""
+        return self.checkpoints
+
+
+def from_trainer(directory: str | os.PathLike[str], objective: Trained) -> Trajectory:
+    """Return a training by `transformers.Trainer` from what it has written.
+
+    Args:
+        directory: That of `whence.trainer_callback`, or the output directory of a `Trainer`, with
+            its folders checkpoint-…, of any ordinary run.
+        objective: The trained model with its data, by `whence.from_transformers`.
+
+    Returns:
+        The training.
+
+    Raises:
+        InvalidInput: If the directory holds no checkpoints, those of another model, or none that
+            the objective's parameters are the end of.
+    """
+    if not isinstance(objective, ModuleObjective):
+        raise InvalidInput(
+            f"Expected an objective by whence.from_transformers. Got {type(objective).__name__}."
+        )
+    root = Path(directory)
+    recorded = (root / "manifest.json").exists()
+    read: Callable[[Path, ModuleObjective], Iterator[_Point]] = _recorded if recorded else _ordinary
+    points = sorted(read(root, objective), key=lambda point: point.step)
+    if not points:
+        raise InvalidInput(
+            f"Expected checkpoints in {root}. Got none. Train with "
+            "callbacks=[whence.trainer_callback(directory)], or with save_strategy='steps'."
+        )
+    last = points[-1].params.to(objective.params)
+    scale = float(objective.params.abs().max())
+    if not torch.allclose(last, objective.params, rtol=_CLOSE, atol=_CLOSE * scale):
+        raise InvalidInput(
+            "Expected the model at the end of its training. Got parameters that are not those of "
+            f"the last checkpoint, of step {points[-1].step}. Load the model from it, or turn off "
+            "load_best_model_at_end."
+        )
+    seconds = [point.second for point in points if point.second is not None]
+    scales = None
+    if len(seconds) == len(points):
+        scales = tuple((1 / (second.sqrt() + _EPS)).to(objective.params) for second in seconds)
+    return Trajectory(
+        objective=objective,
+        checkpoints=TrainingPath(
+            points=tuple(point.params.to(objective.params) for point in points),
+            rates=tuple(point.rate for point in points),
+            scales=scales,
+        ),
+    )
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """One checkpoint: its step, θ, v̂ if known, and the sum of the rates that led to it."""
+
+    step: int
+    params: Tensor
+    second: Tensor | None
+    rate: float
+
+
+def _names(objective: ModuleObjective) -> dict[str, torch.Size]:
+    """Return names and shapes of the parameters in the user's model."""
+    shapes = objective.shapes.items()
+    return {name.removeprefix("model."): shape for name, shape in shapes}
+
+
+def _recorded(root: Path, objective: ModuleObjective) -> Iterator[_Point]:
+    """Yield the checkpoints of the callback."""
+    there = {name: list(shape) for name, shape in _names(objective).items()}
+    found = read_manifest(root / "manifest.json", KIND)["shapes"]
+    if found != there:
+        differing = sorted(found.keys() ^ there.keys()) or sorted(found)
+        raise InvalidInput(
+            f"Expected checkpoints of the objective's {len(there)} parameters. Got those of "
+            f"{len(found)}, which differ in {differing[0]!r}. Pass params= so that the objective "
+            "has the parameters that were trained."
+        )
+    for path in sorted((root / "states").glob("*.npz")):
+        arrays = read_arrays(path, f"step {int(path.stem)}")
+        second = arrays.get("second")
+        yield _Point(
+            step=int(path.stem),
+            params=torch.from_numpy(arrays["params"]),
+            second=None if second is None else torch.from_numpy(second),
+            rate=float(arrays["rate"]),
+        )
+
+
+def _ordinary(root: Path, objective: ModuleObjective) -> Iterator[_Point]:
+    """Yield the checkpoints that `Trainer` itself keeps."""
+    folders = {int(f.name.split("-")[1]): f for f in root.glob("checkpoint-*") if f.is_dir()}
+    before = 0
+    for step in sorted(folders):
+        folder = folders[step]
+        yield _Point(
+            step=step,
+            params=_values(folder, _names(objective)),
+            second=_second(folder, _names(objective)),
+            rate=_rate(folder, before, step),
+        )
+        before = step
+
+
+def _values(folder: Path, names: Mapping[str, torch.Size]) -> Tensor:
+    """Return θ from the safetensors of a checkpoint, [p]."""
+    from safetensors.torch import load_file
+
+    files = sorted(folder.glob("*.safetensors"))
+    stored = {name: value for file in files for name, value in load_file(file).items()}
+    pieces = []
+    for name, shape in names.items():
+        found = stored.get(name, stored.get(name.replace(".default.", ".")))
+        if found is None or found.shape != shape:
+            raise InvalidInput(
+                f"Expected {name!r} of shape {list(shape)} in {folder}. Got "
+                f"{'no such tensor' if found is None else list(found.shape)}. Pass params= so that "
+                "the objective has the parameters that were trained."
+            )
+        pieces.append(found.float().flatten())
+    return torch.cat(pieces)
+
+
+def _second(folder: Path, names: Mapping[str, torch.Size]) -> Tensor | None:
+    """Return v̂ from the optimizer of a checkpoint, [p]; `None` where it cannot be told.
+
+    `Trainer` stores no names: first come the parameters with weight decay, matrices, then the
+    others, vectors, both in the order of the model.
+    """
+    path = folder / "optimizer.pt"
+    if not path.exists():
+        return None
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    groups = content["param_groups"]
+    one = len(groups) == 1
+    order = [name for name in names if one or len(names[name]) > 1]
+    order += [name for name in names if name not in order]
+    places = [(place, group) for group in groups for place in group["params"]]
+    moments: dict[str, Tensor] = {}
+    for name, (place, group) in zip(order, places, strict=False):
+        moment = unbiased(content["state"].get(place, {}), group)
+        if moment is not None and moment.shape == names[name]:
+            moments[name] = moment.float().flatten()
+    if len(moments) < len(names) or len(places) != len(names):
+        return None
+    return torch.cat([moments[name] for name in names])
+
+
+def _rate(folder: Path, before: int, step: int) -> float:
+    """Return the sum of the learning rates of steps before + 1, …, step, between those logged."""
+    path = folder / "trainer_state.json"
+    log = json.loads(path.read_text())["log_history"] if path.exists() else []
+    known = [(entry["step"], entry["learning_rate"]) for entry in log if "learning_rate" in entry]
+    if not known:
+        return float(step - before)
+    at, rates = zip(*known, strict=True)
+    return float(np.interp(np.arange(before + 1, step + 1), at, rates).sum())

@@ -1,0 +1,272 @@
+"""Per-example gradients of what people fine-tune, against looped differentiation in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import Tensor
+
+import whence
+from whence.network.objective import ModuleObjective
+
+_SIZES: dict[str, Any] = {
+    "vocab_size": 20,
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 12,
+    "max_position_embeddings": 16,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+_GPT2: dict[str, Any] = {
+    "vocab_size": 20,
+    "n_positions": 16,
+    "n_embd": 8,
+    "n_layer": 2,
+    "n_head": 2,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+_GROUPED = {**_SIZES, "num_key_value_heads": 1}
+_T5: dict[str, Any] = {
+    "vocab_size": 20,
+    "d_model": 8,
+    "d_kv": 4,
+    "d_ff": 12,
+    "num_layers": 1,
+    "num_heads": 2,
+    "decoder_start_token_id": 0,
+}
+_BART: dict[str, Any] = {
+    "vocab_size": 20,
+    "d_model": 8,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 12,
+    "decoder_ffn_dim": 12,
+    "max_position_embeddings": 16,
+    "pad_token_id": 1,
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 2,
+}
+_IMAGES = {"image_size": 8, "patch_size": 4, "num_labels": 3}
+
+
+def model_of(name: str, config: dict[str, Any]) -> Any:
+    """A model with random weights, none of them zero or one by construction."""
+    torch.manual_seed(0)
+    kind = getattr(transformers, name)
+    model = kind(kind.config_class(**config))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape))
+    return model.double().eval()
+
+
+def texts(labels: Callable[[int, int], Any] | None = None) -> list[dict[str, Any]]:
+    """Texts of three lengths, with labels of their number and length."""
+    generator = torch.Generator().manual_seed(0)
+    rows = []
+    for i, length in enumerate((4, 6, 3)):
+        tokens = torch.randint(3, 20, (length,), generator=generator).tolist()
+        rows.append({"input_ids": tokens, **({"labels": labels(i, length)} if labels else {})})
+    return rows
+
+
+def tokens_of(i: int, length: int) -> list[int]:
+    """A label per token, some without a loss."""
+    return [-100 if (i + t) % 3 == 0 else (i + t) % 3 for t in range(length)]
+
+
+def images() -> list[dict[str, Any]]:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randn(3, 3, 8, 8, generator=generator, dtype=torch.float64)
+    return [{"pixel_values": each, "labels": i} for i, each in enumerate(pixels)]
+
+
+def classes(i: int, length: int) -> int:
+    return i
+
+
+def one_number(i: int, length: int) -> float:
+    return 0.3 * i - 0.1
+
+
+def several(i: int, length: int) -> list[float]:
+    return [1.0, 0.0, float(i % 2)]
+
+
+# Name, configuration, rows, and the share of parameters whose layers have a rule.
+_MODELS: dict[str, tuple[str, dict[str, Any], Any, float]] = {
+    "gpt2": ("GPT2LMHeadModel", _GPT2, texts, 1.0),
+    "llama": ("LlamaForCausalLM", _GROUPED, texts, 1.0),
+    "llama with bias": ("LlamaForCausalLM", {**_GROUPED, "attention_bias": True}, texts, 1.0),
+    "qwen2": ("Qwen2ForCausalLM", _GROUPED, texts, 1.0),
+    "qwen3": ("Qwen3ForCausalLM", {**_GROUPED, "head_dim": 4}, texts, 1.0),
+    "gemma2": ("Gemma2ForCausalLM", {**_GROUPED, "head_dim": 4}, texts, 1.0),
+    "gpt-neox": ("GPTNeoXForCausalLM", _SIZES, texts, 1.0),
+    "phi": ("PhiForCausalLM", _SIZES, texts, 1.0),
+    "mistral": ("MistralForCausalLM", {**_GROUPED, "head_dim": 4}, texts, 1.0),
+    "gpt2 classifier": (
+        "GPT2ForSequenceClassification",
+        {**_GPT2, "num_labels": 3},
+        lambda: texts(classes),
+        1.0,
+    ),
+    "bert": (
+        "BertForSequenceClassification",
+        {**_SIZES, "num_labels": 3},
+        lambda: texts(classes),
+        1.0,
+    ),
+    "bert regression": (
+        "BertForSequenceClassification",
+        {**_SIZES, "num_labels": 1},
+        lambda: texts(one_number),
+        1.0,
+    ),
+    "bert, several labels": (
+        "BertForSequenceClassification",
+        {**_SIZES, "num_labels": 3},
+        lambda: texts(several),
+        1.0,
+    ),
+    "bert tokens": (
+        "BertForTokenClassification",
+        {**_SIZES, "num_labels": 3},
+        lambda: texts(tokens_of),
+        1.0,
+    ),
+    "bert masked": ("BertForMaskedLM", _SIZES, lambda: texts(tokens_of), 0.9),
+    "roberta": (
+        "RobertaForSequenceClassification",
+        {**_SIZES, "max_position_embeddings": 18, "pad_token_id": 1, "bos_token_id": 0,
+         "num_labels": 3},
+        lambda: texts(classes),
+        1.0,
+    ),
+    "roberta masked": (
+        "RobertaForMaskedLM",
+        {**_SIZES, "max_position_embeddings": 18, "pad_token_id": 1, "bos_token_id": 0},
+        lambda: texts(tokens_of),
+        0.9,
+    ),
+    "distilbert": (
+        "DistilBertForSequenceClassification",
+        {"vocab_size": 20, "dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 12,
+         "max_position_embeddings": 16, "num_labels": 3},
+        lambda: texts(classes),
+        1.0,
+    ),
+    "t5": ("T5ForConditionalGeneration", _T5, lambda: texts(tokens_of), 0.9),
+    "bart": ("BartForConditionalGeneration", _BART, lambda: texts(tokens_of), 0.9),
+    "vit": ("ViTForImageClassification", {**_SIZES, **_IMAGES}, images, 0.9),
+}  # fmt: skip
+
+
+def looped(objective: ModuleObjective) -> Tensor:
+    """The gradient of each example by itself, differentiated whole, [n, p]."""
+    rows = []
+    for b in range(len(objective.train)):
+        one = objective.train.subset(torch.tensor([b]).numpy())
+        leaves = objective.module.leaves(objective.params)
+        loss = objective.loss(objective.module(leaves, one.inputs, twice=True), one.targets)
+        pieces = torch.autograd.grad(loss.sum(), [*leaves.values()], materialize_grads=True)
+        rows.append(torch.cat([piece.flatten() for piece in pieces]))
+    return torch.stack(rows)
+
+
+def hold(objective: ModuleObjective, factored: float, rtol: float = 1e-10) -> None:
+    """Compare gradients with looped ones; and the share of parameters that factor."""
+    eye = torch.eye(len(objective.train)).to(objective.params)
+    found = objective.gradient_sum(objective.train, objective.loss, eye).T
+    truth = looped(objective)
+    scale = float(truth.abs().max())
+    assert float((found - truth).abs().max()) <= rtol * scale
+    covered = sum(objective.shapes[name].numel() for name in objective.factored)
+    assert covered >= factored * len(objective.params)
+
+
+@pytest.mark.parametrize("name", _MODELS)
+def test_gradients_equal_looped_ones(name: str) -> None:
+    kind, config, rows, factored = _MODELS[name]
+    model, data = model_of(kind, config), rows()
+    objective = whence.from_transformers(model, data)
+    # Gemma multiplies by the weights of its norms in float32, whatever the model's dtype.
+    hold(objective, factored, rtol=1e-6 if name == "gemma2" else 1e-10)
+    losses = objective.loss(objective.outputs(objective.train), objective.train.targets)
+    for loss, row in zip(losses.tolist(), data, strict=True):
+        batch = {key: torch.as_tensor(value)[None] for key, value in row.items()}
+        labels = batch.setdefault("labels", batch.get("input_ids"))
+        if labels.is_floating_point():
+            labels = batch["labels"] = labels.double()
+        with torch.no_grad():
+            own = float(model(**batch).loss)
+        counted = labels[:, 1:] if "labels" not in row else labels
+        if labels.is_floating_point():
+            scale = 0.5 if labels.numel() == 1 else labels.numel()
+        else:
+            scale = int((counted != -100).sum())
+        # The library takes its own loss in float32, whatever the model's dtype.
+        assert loss == pytest.approx(own * scale, rel=1e-5)
+
+
+_MOE = {**_GROUPED, "num_local_experts": 3, "num_experts_per_tok": 2, "head_dim": 4}
+_MAMBA = {"vocab_size": 20, "hidden_size": 8, "state_size": 3, "num_hidden_layers": 1,
+          "conv_kernel": 2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"), [("MixtralForCausalLM", _MOE), ("MambaForCausalLM", _MAMBA)]
+)
+def test_gradients_without_a_rule_in_float32(kind: str, config: dict[str, Any]) -> None:
+    model = model_of(kind, config).float()
+    objective = whence.from_transformers(model, texts())
+    hold(objective, 0.2, rtol=1e-5)
+
+
+def adapters() -> dict[str, tuple[Any, float]]:
+    """Adapters of peft, and the share of their parameters whose layers have a rule."""
+    peft = pytest.importorskip("peft")
+    low = {"r": 2, "target_modules": ["q_proj", "v_proj"], "init_lora_weights": False}
+    ia3 = {"target_modules": ["q_proj", "down_proj"], "feedforward_modules": ["down_proj"]}
+    return {
+        "lora": (peft.LoraConfig(task_type="CAUSAL_LM", **low), 1.0),
+        "dora": (peft.LoraConfig(task_type="CAUSAL_LM", use_dora=True, **low), 0.0),
+        "ia3": (peft.IA3Config(task_type="CAUSAL_LM", **ia3), 0.0),
+        "prompt": (peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3), 0.0),
+        "prefix": (peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3), 0.0),
+    }
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["lora", "dora", "ia3", "prompt", "prefix"])
+def test_adapters_over_a_frozen_model(name: str) -> None:
+    config, factored = adapters()[name]
+    import peft
+
+    model = peft.get_peft_model(model_of("LlamaForCausalLM", _GROUPED), config).double().eval()
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    data = texts()
+    objective = whence.from_transformers(model, data)
+    assert len(objective.params) == trained < 1000
+    hold(objective, factored)
+    losses = objective.loss(objective.outputs(objective.train), objective.train.targets)
+    for loss, row in zip(losses.tolist(), data, strict=True):
+        tokens = torch.tensor([row["input_ids"]])
+        with torch.no_grad():
+            own = float(model(input_ids=tokens, labels=tokens).loss)
+        counted = tokens.numel() - (0 if name == "prompt" else 1)
+        if name == "prompt":  # the library predicts the first token from the prompt as well
+            continue
+        assert loss == pytest.approx(own * counted, rel=1e-5)

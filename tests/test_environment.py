@@ -1,0 +1,185 @@
+"""The same answer wherever it is asked: locale, time zone, terminal, memory, copies, processes."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer
+
+import whence
+from tests.fuzz import calls
+from tests.methods.test_threads import MODELS
+
+_ASKED = ("explain", "train.csv", "-t", "y", "--row", "3")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("tables")
+    X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    X.iloc[:60, :3].assign(y=y[:60]).to_csv(root / "train.csv", index=False)
+    return root
+
+
+def printed(folder: Path, changes: dict[str, str], before: tuple[str, ...] = ()) -> str:
+    command = [*before, sys.executable, "-m", "whence", *_ASKED]
+    environment = {**os.environ, **changes}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, check=False, timeout=200
+    )
+    said = done.stderr.decode(errors="replace")
+    assert done.returncode == 0, said
+    assert "Traceback" not in said
+    return done.stdout.decode(errors="replace")
+
+
+@pytest.fixture(scope="module")
+def usual(folder: Path) -> str:
+    return printed(folder, {})
+
+
+_ELSEWHERE = {
+    "LC_ALL": "de_DE.UTF-8",
+    "TZ": "Pacific/Chatham",
+    "COLUMNS": "20",
+    "LINES": "4",
+    "TERM": "dumb",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "before"),
+    [
+        pytest.param(_ELSEWHERE, (), id="locale, time zone, narrow terminal"),
+        pytest.param({}, ("sh", "-c", 'ulimit -v 8000000; exec "$@"', "sh"), id="ulimit -v 8 GB"),
+    ],
+)
+def test_the_same_words(
+    folder: Path, usual: str, changes: dict[str, str], before: tuple[str, ...]
+) -> None:
+    assert printed(folder, changes, before) == usual
+
+
+def test_plain_ascii_output_gives_no_traceback(folder: Path) -> None:
+    assert "The model says" in printed(folder, {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"})
+
+
+# Copies
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.copy, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))],
+    ids=["copy", "deepcopy", "pickle"],
+)
+def test_models_can_be_copied_and_pickled(kind: str, duplicate: Callable[[Any], Any]) -> None:
+    x, y = calls.rows()
+    queries = (x[:2, :2], x[:2, 2]) if kind == "trees" else (x[:2], y[:2])
+    model = MODELS[kind]()
+
+    def losses(of: Any) -> Any:
+        examples = of.examples(queries)
+        return of.loss(of.outputs(examples), examples.targets).numpy()
+
+    np.testing.assert_array_equal(losses(duplicate(model)), losses(model))
+
+
+def test_scores_and_explanations_can_be_pickled() -> None:
+    found = calls.scores()
+    again = pickle.loads(pickle.dumps(found))
+    np.testing.assert_array_equal(again.values, found.values)
+    assert again.diagnostics == found.diagnostics
+    explanation = whence.explain(calls.linear(), (calls.rows()[0][:1], calls.rows()[1][:1]), k=2)
+    assert str(pickle.loads(pickle.dumps(explanation))) == str(explanation)
+
+
+# Processes
+
+_FORKED = """
+import os, sys
+import numpy as np
+from tests.fuzz import calls
+import whence
+
+queries = calls.rows()[0][:2], calls.rows()[1][:2]
+expected = whence.influence(calls.network(), queries, solver=whence.EKFAC()).values
+if os.fork() == 0:
+    found = whence.influence(calls.network(), queries, solver=whence.EKFAC()).values
+    os._exit(0 if np.array_equal(found, expected) else 1)
+sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_gets_the_same() -> None:
+    root = Path(__file__).parent.parent
+    paths = os.pathsep.join([str(root / "src"), str(root)])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    command = [sys.executable, "-c", _FORKED]
+    subprocess.run(command, cwd=root, env=environment, check=True, timeout=200)
+
+
+_LONG: dict[str, str] = {
+    "training": "whence.train(calls.layers().double(), whence.CrossEntropy(), data, "
+    "whence.Recipe(learning_rate=0.01, batch_size=6, epochs=10**6))",
+    "stochastic solve": "whence.influence(calls.network(), data, damping=0.1, "
+    "solver=whence.LiSSA(depth=10**7))",
+    "refits of an ensemble": "whence.Retrained(fits=10**5).fit(calls.linear()).scores(data)",
+    "evaluation": "whence.evaluate(calls.linear(), data, subsets=10**5)",
+    "attack": "whence.attacks.attack(calls.frozen()[0], (calls.frozen()[1][:1], data[1][:1]), "
+    "steps=10**6)",
+}
+_INTERRUPTED = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+import torch
+from tests.fuzz import calls
+import whence
+
+x, y = calls.rows()
+data = torch.as_tensor(x), torch.as_tensor(y)
+calls.network(), calls.linear(), calls.frozen()
+for name, call in CALLS.items():
+    print("ready", flush=True)
+    try:
+        eval(call)
+        print(name, "ended by itself", flush=True)
+    except KeyboardInterrupt:
+        print(name, "stopped", flush=True)
+"""
+
+
+def test_ctrl_c_ends_every_long_call() -> None:
+    root = Path(__file__).parent.parent
+    paths = os.pathsep.join([str(root / "src"), str(root)])
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONWARNINGS": "ignore"}
+    with subprocess.Popen(
+        [sys.executable, "-c", f"CALLS = {_LONG!r}\n{_INTERRUPTED}"],
+        cwd=root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        late = threading.Timer(200, process.kill)
+        late.start()
+        for name in _LONG:
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+            assert process.stdout.readline() == f"{name} stopped\n"
+        late.cancel()

@@ -1,0 +1,155 @@
+"""Trainings by transformers.Trainer: what its callback and its own checkpoints are good for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
+
+import whence
+from whence.errors import InvalidInput, UnsupportedModel
+from whence.network.objective import ModuleObjective
+
+pytest.importorskip("accelerate")
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+_TEXTS = [
+    {"input_ids": torch.randint(2, 20, (5,), generator=torch.Generator().manual_seed(i)).tolist()}
+    for i in range(6)
+]
+
+
+def made(folder: Path, *, callback: bool, **options: Any) -> ModuleObjective:
+    """A small GPT-2 trained by the Trainer in 4 steps, as an objective."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 20, "n_positions": 8, "n_embd": 8, "n_layer": 1, "n_head": 2}
+    config = GPT2Config(**sizes, bos_token_id=0, eos_token_id=1)
+    config.resid_pdrop = config.embd_pdrop = config.attn_pdrop = 0.0
+    model = GPT2LMHeadModel(config)
+    arguments = TrainingArguments(
+        output_dir=str(folder / "run"),
+        per_device_train_batch_size=3,
+        num_train_epochs=2,
+        learning_rate=1e-2,
+        logging_steps=1,
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+        **options,
+    )
+    data = [{**text, "labels": text["input_ids"]} for text in _TEXTS]
+    callbacks = [whence.trainer_callback(folder / "whence", every=2)] if callback else []
+    Trainer(model=model, args=arguments, train_dataset=data, callbacks=callbacks).train()  # type: ignore[arg-type]
+    return whence.from_transformers(model.eval(), _TEXTS)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ModuleObjective]:
+    folder = tmp_path_factory.mktemp("trainer")
+    options = {"save_strategy": "steps", "save_steps": 2, "warmup_steps": 1}
+    return folder, made(folder, callback=True, **options)
+
+
+def rows(objective: ModuleObjective, at: Tensor) -> Tensor:
+    """G at some parameters, [n, p]."""
+    there = objective.at(at)
+    return there.gradient_columns(there.train, there.loss).T
+
+
+@pytest.mark.parametrize("where", ["whence", "run"])
+def test_tracin_goes_along_the_checkpoints(
+    recorded: tuple[Path, ModuleObjective], where: str
+) -> None:
+    folder, objective = recorded
+    run = whence.Run.from_trainer(folder / where, objective)
+    path = run.path()
+    assert len(path.points) == 2
+    # Warm-up of a step to 1e-2, then linearly to zero in the other three.
+    rates = [0.0, 1e-2, 1e-2 * 2 / 3, 1e-2 / 3]
+    np.testing.assert_allclose(path.rates, [sum(rates[:2]), sum(rates[2:])], rtol=1e-6)
+    torch.testing.assert_close(path.points[-1], objective.params)
+    found = whence.TracIn().fit(run).scores(_TEXTS[:2])
+    truth = sum(
+        rate * rows(objective, at)[:2] @ rows(objective, at).T
+        for rate, at in zip(path.rates, path.points, strict=True)
+    )
+    np.testing.assert_allclose(found.values, truth / 6, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+@pytest.mark.parametrize("where", ["whence", "run"])
+def test_gradients_scaled_as_adam_scaled_them(
+    recorded: tuple[Path, ModuleObjective], where: str, cosine: bool
+) -> None:
+    folder, objective = recorded
+    run = whence.Run.from_trainer(folder / where, objective)
+    path = run.path()
+    assert path.scales is not None
+    method = whence.TracIn(optimizer=True, cosine=cosine)
+    found = method.fit(run).scores(_TEXTS[:2])
+    total = torch.zeros(2, 6)
+    for rate, at, scale in zip(path.rates, path.points, path.scales, strict=True):
+        G = rows(objective, at)
+        dots = G[:2] @ (G * scale).T
+        if cosine:
+            dots = dots / G[:2].norm(dim=1, keepdim=True) / (G * scale).norm(dim=1) / 2
+        else:
+            dots = dots * rate / 6
+        total += dots
+    np.testing.assert_allclose(found.values, total, rtol=1e-3, atol=1e-6)
+    own = method.fit(run).self_scores([0, 1])
+    np.testing.assert_allclose(own, total.diagonal(), rtol=1e-3)
+
+
+def test_the_callback_and_the_trainer_keep_the_same(
+    recorded: tuple[Path, ModuleObjective],
+) -> None:
+    folder, objective = recorded
+    ours, theirs = (
+        whence.Run.from_trainer(folder / name, objective).path() for name in ("whence", "run")
+    )
+    for mine, other in zip(ours.points, theirs.points, strict=True):
+        torch.testing.assert_close(mine, other)
+    assert ours.scales is not None
+    assert theirs.scales is not None
+    for mine, other in zip(ours.scales, theirs.scales, strict=True):
+        torch.testing.assert_close(mine, other)
+
+
+def test_influence_looks_at_the_end_and_refits_are_refused(
+    recorded: tuple[Path, ModuleObjective],
+) -> None:
+    folder, objective = recorded
+    run = whence.Run.from_trainer(folder / "whence", objective)
+    same = whence.influence(objective, _TEXTS[:1], solver=whence.KFAC()).values
+    np.testing.assert_array_equal(
+        whence.influence(run, _TEXTS[:1], solver=whence.KFAC()).values, same
+    )
+    with pytest.raises(UnsupportedModel, match="cannot be repeated|can be repeated"):
+        run.refit()
+
+
+def test_checkpoints_of_another_model_are_refused(
+    recorded: tuple[Path, ModuleObjective], tmp_path: Path
+) -> None:
+    folder, objective = recorded
+    with pytest.raises(InvalidInput, match="the end of its training"):
+        whence.Run.from_trainer(folder / "whence", objective.at(objective.params + 1))
+    with pytest.raises(InvalidInput, match="Got none"):
+        whence.Run.from_trainer(tmp_path, objective)
+    part = whence.from_transformers(
+        objective.module.filled(objective.params).model,
+        _TEXTS,
+        params=lambda name, p: "attn" in name,
+    )
+    with pytest.raises(InvalidInput, match="parameters that were trained"):
+        whence.Run.from_trainer(folder / "whence", part)
+    with pytest.raises(InvalidInput, match="second moments"):
+        whence.TracIn(optimizer=True).fit(objective)
+    with pytest.raises(InvalidInput, match="every >= 1"):
+        whence.trainer_callback(tmp_path, every=0)
