@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import scale
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC, LinearSVC
 
 import whence
 from whence.applications.label_errors import find_label_errors
@@ -140,14 +141,20 @@ def test_weights_of_zero_do_not_choose_the_penalty() -> None:
     np.testing.assert_allclose(whole.scores[kept], part.scores, rtol=0.02, atol=1e-3)
 
 
-def test_the_default_for_a_model_without_other_penalties_is_self_influence() -> None:
+def test_the_default_for_a_model_without_a_penalty_is_self_influence() -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    x = scale(x)[:, :2]
+    free = LogisticRegression(C=np.inf, tol=1e-10, max_iter=10_000).fit(x, y)
+    assert find_label_errors(whence.from_sklearn(free, x, y)).method == "self_influence"
+
+
+def test_the_default_for_a_hinge_is_the_held_out_loss_at_the_fitted_penalty() -> None:
     x, y = load_breast_cancer(return_X_y=True)
     model = LinearSVC(loss="hinge", C=0.05, tol=1e-8, max_iter=10**6).fit(scale(x)[:90], y[:90])
     objective = whence.from_sklearn(model, scale(x)[:90], y[:90], temperature=0.1)
     errors = find_label_errors(objective)
-    assert errors.method == "self_influence"
+    assert errors.method == "held_out_loss"
     assert errors.penalty == 1
-    assert find_label_errors(objective, method="held_out_loss").penalty == 1
     with pytest.raises(UnsupportedModel, match="penalty='fitted'"):
         find_label_errors(objective, penalty="best")
 
@@ -260,3 +267,21 @@ def test_refused() -> None:
     with pytest.raises(InvalidInput, match="k >= 0"):
         find_label_errors(objective, k=-1)
     assert len(find_label_errors(objective, k=0).suggested) == 0
+
+
+@pytest.mark.parametrize("kernel", ["rbf", "linear"])
+def test_wrong_labels_of_a_support_vector_machine(kernel: str) -> None:
+    """By the held-out margin: self-influence is blind where the hinge is flat."""
+    x, y = load_breast_cancer(return_X_y=True)
+    x, rng = scale(x)[:300], np.random.default_rng(0)
+    flipped = rng.choice(300, 30, replace=False)
+    labels = y[:300].copy()
+    labels[flipped] = 1 - labels[flipped]
+    objective = whence.from_sklearn(SVC(kernel=kernel).fit(x, labels), x, labels)
+
+    def found(**options: Any) -> float:
+        first = whence.find_label_errors(objective, k=0, **options).ranking[:30]
+        return len(np.intersect1d(first, flipped)) / 30
+
+    assert found() > 0.75
+    assert found() > found(method="self_influence") + 0.2
