@@ -94,7 +94,7 @@ def labels_of(y: Any) -> NDArray[Any]:
 def _durations(y: Any) -> NDArray[np.float64]:
     """Return time and event, [n, 2], of a structured array that has both."""
     y = np.atleast_1d(np.asarray(y))
-    names = y.dtype.names or ()
+    names: tuple[str, ...] = y.dtype.names or ()
     events = [name for name in names if y.dtype[name].kind == "b"]
     if len(names) != 2 or len(events) != 1:
         raise InvalidInput(
