@@ -84,7 +84,7 @@ def eager() -> Iterator[None]:
 
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize(
-    ("kind", "method"), METHODS, ids=[f"{kind} {method!r:.60}" for kind, method in METHODS]
+    ("kind", "method"), METHODS, ids=[f"{kind} {type(method).__name__}" for kind, method in METHODS]
 )
 def test_threads_get_what_one_thread_gets(kind: str, method: whence.Method) -> None:
     x, y = calls.rows()
