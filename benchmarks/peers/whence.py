@@ -143,8 +143,8 @@ def leave_one_out(problem: Removals, setting: float | None) -> Ask:
     return lambda: whence.leave_one_out(objective, problem.removed, problem.query)[0]
 
 
-def bank(problem: Halves, setting: float | None) -> Ask:
-    """Record one training; ask for a bank of the halves, whose masks are the problem's."""
+def retrainings(problem: Halves, setting: float | None) -> Ask:
+    """Record one training; ask for an ensemble on the halves, whose masks are the problem's."""
     run = recorded((problem.x, problem.y), 0)
 
     def ask() -> Any:
@@ -179,5 +179,5 @@ METHODS = {
     "label errors": label_errors,
     "label errors, held out": held_out,
     "leave-one-out": leave_one_out,
-    "bank": bank,
+    "ensemble": retrainings,
 }

@@ -225,10 +225,15 @@ def read_manifest(path: Path, kind: str) -> dict[str, Any]:
     there = found.pop("kind", "folder")
     if (version, there) != (_FORMAT, kind):
         raise InvalidInput(
-            f"Expected a {kind} of format {_FORMAT} in {path.parent}. Got a {there} of format "
-            f"{version}. Choose another directory, or use the version of whence that wrote it."
+            f"Expected {_one(kind)} of format {_FORMAT} in {path.parent}. Got {_one(there)} of "
+            f"format {version}. Choose another directory, or use the version of whence that wrote it."
         )
     return found
+
+
+def _one(kind: str) -> str:
+    """Return a noun with its article."""
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 @contextmanager

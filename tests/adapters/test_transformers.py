@@ -227,7 +227,7 @@ def test_labels_that_are_no_class_indices() -> None:
     rows = [{"input_ids": [1, 2, 3], "labels": 0.5}, {"input_ids": [4, 5, 6], "labels": -1.25}]
     with pytest.raises(InvalidInput, match="Got 0.5 in example 0. A regression has num_labels=1"):
         whence.from_transformers(bert(), rows)
-    with pytest.raises(InvalidInput, match="numbers under 'labels'. Got 'good'"):
+    with pytest.raises(InvalidInput, match="numbers as labels. Got .*'good'"):
         whence.from_transformers(bert(), [{"input_ids": [1, 2], "labels": "good"}])
     whole = [{**row, "labels": float(i)} for i, row in enumerate(rows)]
     assert whence.from_transformers(bert(), whole).train.targets.tolist() == [0, 1]

@@ -479,7 +479,7 @@ LEFT_OUT = {
         (
             *("trainer_callback", "select", "explore", "from_lifelines", "from_statsmodels"),
             *("regression_diagnostics", "error_bound", "report_evaluation"),
-            *("plot.leverage_and_residuals", "plot.by_row"),
+            *("plot.leverage_and_residuals", "plot.by_row", "attacks.flip_labels"),
         ),
         "newer than this table: to be added",
     ),

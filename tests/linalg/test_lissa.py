@@ -212,7 +212,7 @@ def test_divergence_with_a_preconditioner_names_a_scale_that_works(random, rank_
         ({"depth": 1, "scale": float("nan")}, "Got nan"),
         ({"depth": 1, "momentum": 1.0}, "momentum=1.0"),
         ({"depth": 1, "batch_size": 0}, "batch_size=0"),
-        ({"depth": 1, "preconditioner": 3}, "Got int"),
+        ({"depth": 1, "preconditioner": 3}, "Got 3"),
     ],
 )
 def test_bad_options(options, message):

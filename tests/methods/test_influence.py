@@ -188,7 +188,7 @@ def test_impossible_options(ridge: Fitted, options: dict[str, object]) -> None:
 
 def test_measure_must_give_one_value_per_example(ridge: Fitted) -> None:
     with pytest.raises(InvalidInput, match="one value per example"):
-        whence.influence(ridge.objective, ridge.queries, measure=lambda f, y: f.sum())
+        whence.influence(ridge.objective, ridge.queries, measure=lambda f, y: f)
     with pytest.raises(InvalidInput, match="differentiable"):
         whence.influence(ridge.objective, ridge.queries, measure=lambda f, y: f.detach()[:, 0])
 

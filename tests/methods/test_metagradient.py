@@ -299,10 +299,10 @@ def test_input_that_does_not_fit() -> None:
         metagradient(run, (x[:, :3], y))
     with pytest.raises(InvalidInput, match="label"):
         metagradient(run, (x, y + 7))
-    with pytest.raises(InvalidInput, match="one value per query"):
-        metagradient(run, (x, y), measure=lambda outputs, targets: outputs.sum())
+    with pytest.raises(InvalidInput, match="one value per example"):
+        metagradient(run, (x, y), measure=lambda outputs, targets: outputs)
     with pytest.raises(InvalidInput, match="measure"):
-        metagradient(run, (x, y), measure="accuracy")
+        metagradient(run, (x, y), measure="correctness")
     with pytest.raises(InvalidInput, match="together"):
         metagradient(run, (x, y), together=0)
 

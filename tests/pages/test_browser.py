@@ -103,6 +103,12 @@ def titles(browser: Any) -> list[str]:
     return texts(browser, "table.rows button.open")
 
 
+def wait_for_address(browser: Any, text: str) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, 10).until(lambda shown: text in shown.current_url)
+
+
 def wait_for_count(browser: Any, text: str) -> None:
     from selenium.webdriver.support.ui import WebDriverWait
 
@@ -421,6 +427,7 @@ def test_a_link_leads_to_what_was_shown(browser: Any, tmp_path: Path) -> None:
     wait_for_count(browser, "5 of 60 rows match")
     find(browser, "table.rows thead th:nth-child(5) button").click()
     find(browser, "#search").send_keys("query")
+    wait_for_address(browser, "q=query")
     wait_for_count(browser, "5 of 60 rows match")
     find(browser, "tbody tr:nth-child(2) button.open").click()
     address = browser.current_url

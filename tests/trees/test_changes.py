@@ -162,7 +162,7 @@ def test_what_does_not_follow_edits_says_so() -> None:
         whence.edit(trained, 7, NUMBERS.x[9], 1.0, _asked(), method=whence.BoostIn())
     with pytest.raises(InvalidInput, match="order of influence"):
         whence.edit(trained, 7, NUMBERS.x[9], 1.0, _asked(), order="newton")
-    with pytest.raises(InvalidInput, match="Got 2 and 1"):
+    with pytest.raises(InvalidInput, match="Expected index as a whole number. Got"):
         whence.edit(trained, [7, 8], NUMBERS.x[9], 1.0, _asked())  # type: ignore[arg-type]
     queries = trained.examples(_asked())
     with pytest.raises(UnsupportedModel, match="follows labels"):

@@ -136,7 +136,7 @@ def _one_of(name: str, value: Any, members: tuple[Any, ...]) -> Any:
         try:
             return converted(name, value, member)
         except InvalidInput as error:
-            errors.append(error)
+            errors.append(error.with_traceback(None))  # which would keep the arguments alive
     raise errors[0] if len(errors) == 1 else InvalidInput(_joined(errors))
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _RESAMPLES = 200  # of the bootstrap
+_ROUNDING = 1e-9  # of a mean probability
 _NUMBERS = 2e8  # probabilities that it looks at, at most
 
 
@@ -79,7 +80,7 @@ def _count(p: Floats, labels: NDArray[np.intp], weights: Floats) -> float:
     of_class = np.bincount(labels, weights, c)
     own = np.bincount(labels, weights * p[np.arange(len(p)), labels], c)
     thresholds = np.where(of_class > 0, own / np.maximum(of_class, 1e-300), np.inf)
-    above = np.where(p >= thresholds, p, -1.0)
+    above = np.where(p >= thresholds - _ROUNDING, p, -1.0)
     believed = above.argmax(1)
     sure = above[np.arange(len(p)), believed] >= 0
     counted = np.bincount(labels[sure] * c + believed[sure], weights[sure], c * c).reshape(c, c)

@@ -53,7 +53,9 @@ def layout_of(text: str) -> Layout:
     found = [_under(text, separator) for separator in _SEPARATORS]
     wide = [layout for layout in found if layout.width > 1]
     if wide:
-        return max(wide, key=lambda layout: (_agreeing(text, layout), layout.width))
+        return max(
+            wide, key=lambda layout: (_agreeing(text, layout), -layout.skipped, layout.width)
+        )
     spaced = _under(text, SPACES)
     rows = text.splitlines()[spaced.skipped :]
     same = sum(len(row.split()) == spaced.width for row in rows)
