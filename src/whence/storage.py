@@ -226,7 +226,8 @@ def read_manifest(path: Path, kind: str) -> dict[str, Any]:
     if (version, there) != (_FORMAT, kind):
         raise InvalidInput(
             f"Expected {_one(kind)} of format {_FORMAT} in {path.parent}. Got {_one(there)} of "
-            f"format {version}. Choose another directory, or use the version of whence that wrote it."
+            f"format {version}. Choose another directory, or use the version of whence that "
+            "wrote it."
         )
     return found
 
