@@ -25,6 +25,18 @@ def example(
     return scores, masks, torch.randn(3, m, q, generator=g, dtype=torch.float64)
 
 
+@pytest.mark.parametrize("seed", [41035, 262143])
+def test_equal_subsets_are_ties(seed: int) -> None:
+    """Of fifteen drawn subsets two are the same: their predicted sums are equal to the last bit."""
+    scores, masks, outcomes = example(seed)
+    assert len(torch.unique(masks, dim=0)) < len(masks)
+    found = lds(scores, masks, outcomes, resamples=2).per_query
+    for q, value in enumerate(found.tolist()):
+        predicted = [scores[q, ~mask].sum().item() for mask in masks]
+        expected = spearmanr(predicted, outcomes.mean(0)[:, q]).statistic
+        assert value == pytest.approx(expected, abs=1e-12)
+
+
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_equals_scipy_on_sums_over_the_removed(seed: int) -> None:

@@ -262,7 +262,9 @@ def lds(
     if len(removed) < 3:
         raise InvalidInput(f"A rank correlation needs at least 3 subsets. Got {len(removed)}.")
 
-    predicted = removed @ tau.T
+    # Once for equal subsets, whose sums would differ by rounding and rank one before the other.
+    distinct, which = np.unique(removed, axis=0, return_inverse=True)
+    predicted = (distinct @ tau.T)[which.ravel()]
     # Equal scores on subsets of equal size sum to the same number only up to rounding.
     blank = constant_columns(predicted, scale=np.abs(tau).sum(1))
     predicted[:, blank] = 0.0
