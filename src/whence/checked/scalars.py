@@ -15,7 +15,7 @@ import numpy as np
 from whence.errors import InvalidInput, WhenceError
 
 # What no function has a bound of its own for.
-_BOUNDS: dict[str, tuple[float, float]] = {"seed": (0, 2**63 - 1)}
+_BOUNDS: dict[str, tuple[float, float]] = {"seed": (0, 2**64 - 1)}  # as generators take it
 _LARGEST = 2**63 - 1  # what an index can be
 
 
@@ -152,7 +152,7 @@ def _within(name: str, value: float) -> float:
     if not low <= value <= high:
         bounds = f"from {low} to {high}" if high < math.inf else f">= {low}"
         raise InvalidInput(f"Expected {name} {bounds}. Got {value!r}.")
-    if isinstance(value, int) and abs(value) > _LARGEST:
+    if name not in _BOUNDS and isinstance(value, int) and abs(value) > _LARGEST:
         raise InvalidInput(
             f"Expected {name} below 2**63. Got a number of {len(str(value))} digits."
         )
