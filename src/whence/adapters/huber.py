@@ -69,14 +69,6 @@ class ScaledHuber(Loss):
         size = torch.where(outlier, torch.zeros_like(r), 2 / scale)[..., None, None]
         return size * along * (along * tangents).sum(-2, keepdim=True)
 
-    def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Raise: a regression has no margin."""
-        return SquaredError().probability(outputs, targets)
-
-    def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Raise: a regression has no class probability."""
-        return SquaredError().probability(outputs, targets)
-
     def prediction(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return f, [b]."""
         return outputs[:, 0]

@@ -15,7 +15,7 @@ from whence.adapters.answers import Answer
 from whence.adapters.anything import Estimator, anything
 from whence.adapters.rows import labels_of
 from whence.errors import UnsupportedModel
-from whence.objective.losses import Loss, SquaredError
+from whence.objective.losses import Loss
 from whence.workers import Backend
 
 Floats = NDArray[np.float64]
@@ -49,14 +49,6 @@ class Strangeness(Loss):
     def prediction(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the score f, [b]."""
         return outputs[:, 0]
-
-    def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Raise: a score has no margin."""
-        return SquaredError().margin(outputs, targets)
-
-    def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Raise: a score is no class probability."""
-        return SquaredError().probability(outputs, targets)
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Accept all: a score is compared with no target."""

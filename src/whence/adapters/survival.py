@@ -18,7 +18,7 @@ from whence.adapters.rows import encoded
 from whence.adapters.tabular import as_floats
 from whence.errors import InvalidInput, NotFitted, UnsupportedModel
 from whence.fitting.partial_likelihood import PartialLikelihood
-from whence.objective.losses import Loss, SquaredError
+from whence.objective.losses import Loss
 from whence.rows import column_names
 
 Floats = NDArray[np.float64]
@@ -63,14 +63,6 @@ class Hazard(Loss):
     def prediction(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return η, [b]."""
         return outputs[:, 0]
-
-    def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Raise: a hazard has no margin."""
-        return SquaredError().margin(outputs, targets)
-
-    def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Raise: a hazard is no class probability."""
-        return SquaredError().probability(outputs, targets)
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless each row has a time and 0 or 1 for the event."""

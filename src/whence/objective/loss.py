@@ -30,6 +30,12 @@ class Hinges:
     factors: Tensor
 
 
+NO_CLASSES = (
+    "Expected a classifier for measure='{}'. Got a loss without class probabilities. "
+    "Use measure='loss' or a function of (outputs, targets)."
+)
+
+
 class Loss(Measure):
     """A loss ℓ(f, y) per example, twice differentiable in the outputs where it is used.
 
@@ -69,13 +75,13 @@ class Loss(Measure):
     def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
         """Return ∂²ℓ/∂f² · u for tangents u of shape [*outputs.shape, k]."""
 
-    @abstractmethod
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return how clearly the target wins, [b]: the log odds of the true class, or y·f."""
+        raise UnsupportedModel(NO_CLASSES.format("margin"))
 
-    @abstractmethod
     def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the probability given to the target, [b]."""
+        raise UnsupportedModel(NO_CLASSES.format("probability"))
 
     def prediction(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return what a regression predicts, in the unit of the targets, [b]."""

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.objective.loss import Hinges
+from whence.objective.loss import NO_CLASSES, Hinges
 from whence.objective.loss import Loss as Loss
 from whence.objective.loss import measure_of as measure_of
 from whence.objective.loss import output_hessian as output_hessian
@@ -169,17 +169,13 @@ class SquaredError(Loss):
         """Return the least f_y − f_c for one-hot (±1) targets; regression has no margin."""
         if outputs.shape[-1] == 1:
             if not bool((targets.abs() == 1).all()):
-                raise UnsupportedModel(_NO_CLASSES.format("margin"))
+                raise UnsupportedModel(NO_CLASSES.format("margin"))
             return (targets.reshape(outputs.shape) * outputs).squeeze(-1)
         if not bool((targets.abs() == 1).all()):
-            raise UnsupportedModel(_NO_CLASSES.format("margin"))
+            raise UnsupportedModel(NO_CLASSES.format("margin"))
         true = targets > 0
         best_other = outputs.masked_fill(true, float("-inf")).amax(-1)
         return (outputs * true).sum(-1) - best_other
-
-    def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Raise: squared error models no class probability."""
-        raise UnsupportedModel(_NO_CLASSES.format("probability"))
 
     def prediction(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return f of a single output, [b]."""
@@ -192,12 +188,6 @@ class SquaredError(Loss):
                 f"Expected targets with as many numbers as the outputs, {tuple(outputs.shape)}. "
                 f"Got {tuple(targets.shape)}."
             )
-
-
-_NO_CLASSES = (
-    "Expected a classifier for measure='{}'. Got a loss without class probabilities. "
-    "Use measure='loss' or a function of (outputs, targets)."
-)
 
 
 @checked
@@ -245,14 +235,6 @@ class Tweedie(Loss):
     def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
         """Return ∂²ℓ/∂f² u."""
         return self._powers(outputs, targets, 2).unsqueeze(-1) * tangents
-
-    def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Raise: a regression has no margin."""
-        raise UnsupportedModel(_NO_CLASSES.format("margin"))
-
-    def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Raise: a regression has no class probability."""
-        raise UnsupportedModel(_NO_CLASSES.format("probability"))
 
     def prediction(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean eᶠ, [b]."""
@@ -342,10 +324,6 @@ class SmoothHinge(Loss):
         """Return s = ±f."""
         return (signs_of(outputs, targets) * outputs).squeeze(-1)
 
-    def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Raise: a support vector machine models no probability."""
-        raise UnsupportedModel(_NO_CLASSES.format("probability"))
-
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are 0 or 1."""
         check_labels(outputs, targets, 0, 1)
@@ -385,10 +363,6 @@ class SquaredHinge(Loss):
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return s = ±f."""
         return (signs_of(outputs, targets) * outputs).squeeze(-1)
-
-    def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Raise: a support vector machine models no probability."""
-        raise UnsupportedModel(_NO_CLASSES.format("probability"))
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are 0 or 1."""
