@@ -44,3 +44,13 @@ def test_every_package_has_a_place() -> None:
         if path.suffix == ".py" or (path / "__init__.py").exists()
     }
     assert packages - {"__init__", "__main__"} == set().union(*contract())
+
+
+@pytest.mark.parametrize("folder", ["src", "benchmarks", "experiments"])
+def test_no_file_is_longer_than_400_lines(folder: str) -> None:
+    lines = {
+        path.relative_to(_REPOSITORY): len(path.read_text(encoding="utf-8").splitlines())
+        for path in (_REPOSITORY / folder).rglob("*.py")
+    }
+    assert lines
+    assert {path: n for path, n in lines.items() if n > 400} == {}

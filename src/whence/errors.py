@@ -104,3 +104,16 @@ def warn_user(message: str) -> None:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, NotConvergedWarning, stacklevel=level)
+
+
+def with_article(noun: str) -> str:
+    """Return a noun with its article, for messages.
+
+    Args:
+        noun: Of one letter at least.
+
+    Examples:
+        >>> with_article("index"), with_article("Tensor")
+        ('an index', 'a Tensor')
+    """
+    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"

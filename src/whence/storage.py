@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.errors import CorruptFile, InvalidInput, NotWritten
+from whence.errors import CorruptFile, InvalidInput, NotWritten, with_article
 
 try:
     import fcntl
@@ -225,16 +225,11 @@ def read_manifest(path: Path, kind: str) -> dict[str, Any]:
     there = found.pop("kind", "folder")
     if (version, there) != (_FORMAT, kind):
         raise InvalidInput(
-            f"Expected {_one(kind)} of format {_FORMAT} in {path.parent}. Got {_one(there)} of "
-            f"format {version}. Choose another directory, or use the version of whence that "
-            "wrote it."
+            f"Expected {with_article(kind)} of format {_FORMAT} in {path.parent}. Got "
+            f"{with_article(there)} of format {version}. Choose another directory, or use the "
+            "version of whence that wrote it."
         )
     return found
-
-
-def _one(kind: str) -> str:
-    """Return a noun with its article."""
-    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 @contextmanager

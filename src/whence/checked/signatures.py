@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from whence.checked.scalars import path, real, require, shown, text, truth, whole
-from whence.errors import InvalidInput
+from whence.errors import InvalidInput, with_article
 
 _Checked = TypeVar("_Checked", bound=Callable[..., Any])
 
@@ -118,7 +118,7 @@ def converted(name: str, value: Any, hint: Any) -> Any:
     if kind is Callable:
         require(name, callable(value), "a function", value)
     elif inspect.isclass(kind) and not _related(value, kind):
-        require(name, False, _article(kind.__name__), value)
+        require(name, False, with_article(kind.__name__), value)
     return value
 
 
@@ -181,11 +181,6 @@ def _related(value: Any, kind: type) -> bool:
         return True
     ours = {base for base in kind.__mro__ if base.__module__.startswith("whence")}
     return bool(ours & set(type(value).__mro__))
-
-
-def _article(noun: str) -> str:
-    """Return a noun with its article."""
-    return f"{'an' if noun[0] in 'AEIOU' else 'a'} {noun}"
 
 
 _PLAIN: dict[Any, Callable[[str, Any], Any]] = {
