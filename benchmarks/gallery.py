@@ -7,6 +7,7 @@ its driver and selenium; without them the pages alone are written.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.datasets import load_breast_cancer, load_diabetes
@@ -31,22 +32,25 @@ def written() -> list[Path]:
     explanation = whence.explain(trained, (X[413:414], y[413:414]), k=5)
     held_out = X[400:], y[400:]
     about = ("Breast tumors, measured under a microscope.",)
-    options = {"command": _COMMAND, "about": about}
-    pages = [explanation.report(_FOLDER / "row.html", held_out=held_out, **options)]  # type: ignore[arg-type]
-    pages.append(whence.report(trained, held_out, _FOLDER / "many.html", **options))  # type: ignore[arg-type]
+    options: dict[str, Any] = {"command": _COMMAND, "about": about}
+    pages = [explanation.report(_FOLDER / "row.html", held_out=held_out, **options)]
+    pages.append(whence.report(trained, held_out, _FOLDER / "many.html", **options))
     noisy = y[:400].copy()
     turned = np.random.default_rng(0).choice(400, 20, replace=False)
     noisy.iloc[turned] = np.where(noisy.iloc[turned] == "benign", "malignant", "benign")
     objective = whence.from_sklearn(model.fit(X[:400], noisy), X[:400], noisy)
-    pages.append(whence.find_label_errors(objective).report(_FOLDER / "labels.html", **options))  # type: ignore[arg-type]
+    pages.append(whence.find_label_errors(objective).report(_FOLDER / "labels.html", **options))
     X, y = load_diabetes(return_X_y=True, as_frame=True, scaled=False)
     ridge = make_pipeline(StandardScaler(), Ridge()).fit(X[:400], y[:400])
     numbers = whence.from_sklearn(ridge, X[:400], y[:400])
-    told = {"command": _COMMAND, "about": ("Diabetes, a year after the first examination.",)}
+    told: dict[str, Any] = {
+        "command": _COMMAND,
+        "about": ("Diabetes, a year after the first examination.",),
+    }
     explained = whence.explain(numbers, (X[410:411], y[410:411]), k=5)
-    pages.append(explained.report(_FOLDER / "number.html", **told))  # type: ignore[arg-type]
+    pages.append(explained.report(_FOLDER / "number.html", **told))
     mismatch = whence.domain_mismatch(numbers, (X[400:], y[400:]), columns="sex")
-    pages.append(mismatch.report(_FOLDER / "groups.html", **told))  # type: ignore[arg-type]
+    pages.append(mismatch.report(_FOLDER / "groups.html", **told))
     return pages
 
 

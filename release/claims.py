@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from release.build import ROOT
@@ -217,7 +217,7 @@ CLAIMS: tuple[Claim, ...] = (
         Claim(
             page="docs/explanation/cost.md",
             text="| {} | {}, {} | {}, {} | {}, {} | {} |",
-            numbers=lambda at=at: _orders(at),  # type: ignore[misc]
+            numbers=partial(_orders, at),
             sources=("benchmarks/results/orders.json",),
             command="python -m benchmarks.orders",
         )
