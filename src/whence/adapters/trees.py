@@ -199,7 +199,10 @@ class _Source:
         if not kept.all():
             scaled = np.zeros(len(kept))
             scaled[where] = trees.weights
-            trees = trees.among(kept, trees.leaves_of(columns), everyone, scaled)
+            leaves = np.empty((*trees.leaves.shape[:2], len(kept)), dtype=trees.leaves.dtype)
+            leaves[:, :, kept] = trees.leaves
+            leaves[:, :, ~kept] = trees.leaves_of(take(columns, np.flatnonzero(~kept)))
+            trees = trees.among(kept, leaves, everyone, scaled)
         trees = replace(
             trees, route=_after(features, trees.route), predict=_after(features, trees.predict)
         )
