@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ from whence.trees.form import BoostedTrees
 from whence.trees.leaves import Integers, Round
 
 Floats = NDArray[np.float64]
+Wide: TypeAlias = NDArray[np.floating[Any]]  # of rows or leaves by queries, in either precision
+Precision: TypeAlias = np.dtype[np.float32] | np.dtype[np.float64]
 _NUMBERS = 2**25  # of rows by queries by outputs at a time
 _DOUBLE = np.dtype(np.float64)
 _SINGLE = 20_000  # rows from which products of rows with leaves are in float32
@@ -75,14 +78,14 @@ def adjoint(
 
 def _adjoint(
     trees: BoostedTrees, leaves: Integers, gradients: Floats, rows: NDArray[np.intp]
-) -> Floats:
+) -> Wide:
     """Return the derivatives of few queries, [k, q]."""
     n, c, size = len(trees.targets), trees.outputs, trees.table.size
     q, rounds = len(gradients), len(leaves) + 1
-    dtype = np.dtype(np.float32 if n >= _SINGLE else np.float64)
+    dtype: Precision = np.dtype(np.float32) if n >= _SINGLE else _DOUBLE
     queries = list(leaves[::-1].astype(np.intp)) + [np.zeros((c, q), dtype=np.intp)]
-    total = np.zeros((len(rows), q), dtype=dtype)
-    by_output: list[NDArray[np.floating]] = []  # A, per output [n, q]; none before the last block
+    total: Wide = np.zeros((len(rows), q), dtype=dtype)
+    by_output: list[Wide] = []  # A, per output [n, q]; none before the last block
     walk, done = trees.backward(), 0
     for block in blocks(walk, _rounds_at_once(rounds, n, c, q, size), size, dtype):
         r = len(block.rounds)
@@ -110,7 +113,7 @@ def _rounds_at_once(rounds: int, n: int, c: int, q: int, size: int) -> int:
 
 
 def blocks(
-    walk: Iterator[Round], at_once: int, size: int, dtype: np.dtype[np.floating] = _DOUBLE
+    walk: Iterator[Round], at_once: int, size: int, dtype: Precision = _DOUBLE
 ) -> Iterator[Block]:
     """Yield the rounds in blocks, from the last to the first."""
     while rounds := list(islice(walk, at_once)):
@@ -131,7 +134,7 @@ class Block:
     rounds: list[Round]
     leaf: list[NDArray[np.intp]]
     size: int
-    dtype: np.dtype[np.floating] = _DOUBLE
+    dtype: Precision = _DOUBLE
 
     def matrix(
         self, coefficients: list[Floats], rows: NDArray[np.intp] | None = None
@@ -156,8 +159,8 @@ class Block:
         return np.ascontiguousarray(leaf.T)
 
     def sensitivities(
-        self, queries: list[NDArray[np.intp]], gradients: Floats, by_output: list[Floats]
-    ) -> Floats:
+        self, queries: list[NDArray[np.intp]], gradients: Floats, by_output: list[Wide]
+    ) -> Wide:
         """Return V of every leaf of the block, [columns, q].
 
         Args:
@@ -189,7 +192,7 @@ class Block:
             shape=(n, r * self.size),
         )
 
-    def _coupling(self, s: int, k: int) -> Floats:
+    def _coupling(self, s: int, k: int) -> Wide:
         """Return how the values of later rounds' leaves move with those of tree (s, k).
 
         Entry (l, column of l′ in tree (s′, j)) is Σ ∂v_j/∂F_k over the rows in both leaves.
