@@ -36,6 +36,7 @@ from whence.adapters.targets import target_encoder
 from whence.adapters.trees import from_trees, is_tree_model
 from whence.adapters.usable import check_usable
 from whence.adapters.weights import sample_weights, weights_of
+from whence.adapters.wrappers import composed
 from whence.checked import checked, shown, unstacked
 from whence.errors import InvalidInput, NotFitted, UnsupportedModel
 from whence.linear.objective import LinearObjective
@@ -139,7 +140,7 @@ def from_sklearn(
             return linear_objective(inner, X, y, notes=notes, **options)
     except UnsupportedModel as reason:
         notes = (*notes, f"Known by its predictions alone: {reason}")
-    return anything(inner, X, y, given, notes=notes, **refitted)
+    return composed(anything(inner, X, y, given, notes=notes, **refitted), from_sklearn)
 
 
 def linear_objective(
