@@ -92,7 +92,7 @@ def stacking(estimator: Any, rows: Any, y: NDArray[Any], take: Taken) -> Made:
         UnsupportedModel: If a member's removals are not known exactly, or the folds cannot be.
     """
     classes = getattr(estimator, "classes_", None)
-    if isinstance(estimator.cv, str) or estimator.passthrough:
+    if estimator.passthrough or str(estimator.cv) == "prefit":
         raise UnsupportedModel(
             "Expected folds, and a last estimator that sees predictions alone. Got "
             f"cv={estimator.cv!r}, passthrough={estimator.passthrough}."

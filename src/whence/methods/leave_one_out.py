@@ -237,12 +237,12 @@ def outputs_without(
     share = shares_a_factor(trained, where)
     together, alone = np.flatnonzero(share), np.flatnonzero(~share)
     if len(together):
-        assert isinstance(trained, Objective)
+        objective: Any = trained  # only objectives share a factor
         done = 0
-        for deltas in _removals(trained, trained, where[together]):
+        for deltas in _removals(objective, objective, where[together]):
             which = together[done : done + deltas.shape[1]]
             done += len(which)
-            yield which, [trained.outputs_at(each, deltas) for each in examples]
+            yield which, [objective.outputs_at(each, deltas) for each in examples]
     weights = trained.weights.repeat(len(alone), 1)
     weights[torch.arange(len(alone)), torch.from_numpy(where[alone])] = 0
     for at, fitted in zip(alone, trained.refits(weights), strict=True):
