@@ -520,6 +520,16 @@ CALLS: dict[str, tuple[Callable[..., Any], Callable[[], dict[str, Any]]]] = {
         whence.attacks.flip_labels,
         lambda: {"objective": linear(), "queries": pair(1), "most": 2},
     ),
+    "attacks.change_cells": (
+        whence.attacks.change_cells,
+        lambda: {
+            "objective": linear(),
+            "queries": pair(1),
+            "bounds": {0: (4.0, 7.0)},
+            "indices": Array(np.array([1, 5, 7])),
+            "most": 1,
+        },
+    ),
     "plot.leverage_and_residuals": (
         whence.plot.leverage_and_residuals,
         lambda: {"diagnostics": whence.regression_diagnostics(unpenalized()), "k": 2},
