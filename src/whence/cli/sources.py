@@ -34,11 +34,13 @@ class Asked:
         row: One row, by its name or number.
         image: One image file.
         rows: So many rows, spread evenly.
+        most: So many rows, or a quarter of a smaller table, where it names none.
     """
 
     row: str | None = None
     image: Path | None = None
     rows: int | None = None
+    most: int | None = None
 
 
 class SourceOptions(ABC):
@@ -50,7 +52,7 @@ class SourceOptions(ABC):
     """
 
     kind: ClassVar[str]
-    asks: ClassVar[tuple[str, ...]] = ("row", "rows")
+    asks: ClassVar[tuple[str, ...]] = ("row", "rows", "most")
 
     def check(self, where: str) -> None:  # noqa: B027
         """Raise if the options do not go together; before anything slow is imported."""
@@ -117,7 +119,7 @@ class TableOptions(SourceOptions):
         return entry.from_table(
             Path(where),
             self._column(where),
-            asked=entry.Asked(row=asked.row, spread=asked.rows),
+            asked=entry.Asked(row=asked.row, spread=asked.rows, most=asked.most),
             ids=self.ids,
             model=self.model,
             kind=self.model_kind or "linear",
@@ -137,7 +139,7 @@ class ImageOptions(SourceOptions):
     """Options of a folder with one folder of images per class."""
 
     kind: ClassVar[str] = "a folder of images"
-    asks: ClassVar[tuple[str, ...]] = ("row", "rows", "image")
+    asks: ClassVar[tuple[str, ...]] = ("row", "rows", "most", "image")
 
     network: Annotated[
         str | None,
@@ -159,7 +161,7 @@ class ImageOptions(SourceOptions):
             _announce(self.network)
         return entry.from_folder(
             Path(where),
-            asked=entry.Asked(row=asked.row, spread=asked.rows),
+            asked=entry.Asked(row=asked.row, spread=asked.rows, most=asked.most),
             image=asked.image,
             network=self.network,
             size=64 if self.size is None else self.size,
@@ -177,7 +179,9 @@ class EntryOptions(SourceOptions):
         from whence.sources import entry
 
         _announce(where)
-        return entry.from_entry(where, asked=entry.Asked(row=asked.row, spread=asked.rows))
+        return entry.from_entry(
+            where, asked=entry.Asked(row=asked.row, spread=asked.rows, most=asked.most)
+        )
 
 
 def _announce(entry_point: str) -> None:
