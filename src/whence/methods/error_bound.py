@@ -104,8 +104,8 @@ def error_bound(
     if least is None:
         raise UnsupportedModel(
             "Expected a convex model whose curvature is bounded below, with a penalty on all but "
-            f"{_FREE} parameters (and at most {_FOLLOWED} in all where preprocessing or weights follow "
-            f"the data), and a solver of its own curvature. Got {smooth!r} and {prepared.solver}. "
+            f"{_FREE} parameters (and at most {_FOLLOWED} in all where preprocessing or weights "
+            f"follow the data), and a solver of its own curvature. Got {smooth!r} and {prepared.solver}. "
             "Read the residual in the diagnostics instead."
         )
     unit = torch.eye(len(encoded), dtype=smooth.params.dtype, device=smooth.params.device)
