@@ -105,8 +105,8 @@ def error_bound(
         raise UnsupportedModel(
             "Expected a convex model whose curvature is bounded below, with a penalty on all but "
             f"{_FREE} parameters (and at most {_FOLLOWED} in all where preprocessing or weights "
-            f"follow the data), and a solver of its own curvature. Got {smooth!r} and {prepared.solver}. "
-            "Read the residual in the diagnostics instead."
+            f"follow the data), and a solver of its own curvature. Got {smooth!r} and "
+            f"{prepared.solver}. Read the residual in the diagnostics instead."
         )
     unit = torch.eye(len(encoded), dtype=smooth.params.dtype, device=smooth.params.device)
     right = Gradients(smooth, encoded, quantity).rmatmat(unit)
