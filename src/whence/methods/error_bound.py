@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.curvature.damping import CurvatureName
 from whence.curvature.exact import Gradients
 from whence.curvature.prepare import Prepared, prepare
@@ -23,6 +24,7 @@ _ROUNDING = 1e-12  # of the largest eigenvalue: what rounding may make of the sm
 _FOLLOWED = 500  # parameters up to which the derivative in statistics is formed
 
 
+@checked
 def error_bound(
     objective: Trained,
     queries: Data,
