@@ -253,6 +253,12 @@ class Fitted:
     def noted(self) -> Fitted:
         """Return the same with what a reader of results must know of it."""
         notes, problem = list(self.notes), self.problem
+        if self.classes is not None and 2 * len(self.classes) > len(self.labels):
+            notes.append(
+                f"{len(self.classes):,} classes on {len(self.labels):,} rows: most rows are alone "
+                "in their class, and removing one takes the class with it. Fit a regression if the "
+                "targets are quantities."
+            )
         if problem.l1:
             notes.append(
                 "L1 penalty: the first order and a Newton step are on the "
@@ -264,8 +270,6 @@ class Fitted:
                 "Least squares on more columns than rows: the coefficients of least norm, which "
                 "lie in the span of the training rows. Other coefficients fit as well."
             )
-        elif self.wide:
-            notes.append("Solved in the span of the training rows.")
         smoothed, trained = self._smoothed(), problem.loss
         if smoothed != trained:
             notes.append(
@@ -274,8 +278,8 @@ class Fitted:
             )
         if self.transform is not None and self.width is not None and self.pullback() is None:
             notes.append(
-                "Derivatives in inputs are in the transformed columns: a transformer is neither "
-                "affine nor one-hot."
+                "Which values of a row move the answer is told for the columns that the "
+                "preprocessing makes of it."
             )
         return replace(self, notes=tuple(notes))
 

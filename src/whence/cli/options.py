@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from whence.errors import InvalidInput
+
 
 class Interrupted(Exception):
     """Ctrl-C stopped a command; the message says what is kept and how to go on."""
@@ -24,6 +26,14 @@ def possible(path: Any) -> Any:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         shown = f"{str(path)[:40]!r}{' ...' if len(str(path)) > 40 else ''}"
         raise typer.BadParameter(f"Expected the name of a file. Got {shown}: {reason}.") from error
+    return path
+
+
+def in_a_folder(path: Path | None) -> Path | None:
+    """Return the path of a file to write, in a folder that is there."""
+    possible(path)
+    if path is not None and not path.parent.is_dir():
+        raise InvalidInput(f"Expected a folder that exists. Got {path.parent}. Create it first.")
     return path
 
 
@@ -51,7 +61,14 @@ Image = Annotated[
         help="The image that is asked about, in the folder or elsewhere.", callback=possible
     ),
 ]
-Rows = Annotated[int, typer.Option(help="Rows to hold out and ask about, spread evenly.")]
+Rows = Annotated[
+    int | None,
+    typer.Option(
+        help="Rows to hold out and ask about, spread evenly. Default: 100 for report and explore, "
+        "20 elsewhere; a quarter of a small table.",
+        show_default=False,
+    ),
+]
 Answer = Annotated[
     Literal["loss", "margin", "probability", "prediction"] | None,
     typer.Option(
@@ -63,10 +80,10 @@ Answer = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="Write a page to this file.", callback=possible),
+    typer.Option("--output", "-o", help="Write a page to this file.", callback=in_a_folder),
 ]
 Page = Annotated[
-    Path, typer.Option("--output", "-o", help="Where the page goes.", callback=possible)
+    Path, typer.Option("--output", "-o", help="Where the page goes.", callback=in_a_folder)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

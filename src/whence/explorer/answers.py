@@ -20,6 +20,7 @@ from whence.views.answer import answer_of, class_names, label_of
 from whence.views.columns import cell_text, column_name, column_values, columns_of, is_table
 from whence.views.examples import item_of
 from whence.views.sequences import pieces_of
+from whence.views.words import text_of
 
 Json = dict[str, Any]
 
@@ -336,7 +337,4 @@ def _text(examples: Any, at: int = 0) -> str:
         row = inputs[[at]].tocoo()
         named = zip(row.coords[-1].tolist(), row.data.tolist(), strict=True)
         return ", ".join(f"{column_name(inputs, j)}: {cell_text(value)}" for j, value in named)
-    if isinstance(inputs, pd.Series):
-        return str(inputs.iloc[at])
-    one = inputs[at] if isinstance(inputs, list | np.ndarray) else ""
-    return one if isinstance(one, str) else ""
+    return text_of(examples, at) or ""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from whence.objective.trained import Examples
 from whence.pages.text import words_of
@@ -13,6 +16,20 @@ _TEXTS = 500  # training texts that tell how common a word is
 _COMMON = 0.1  # share of them that have a word which says little
 
 
+def text_of(examples: Examples, index: int) -> str | None:
+    """Return an example that is a text as a whole, as a pipeline with a vectorizer takes it.
+
+    Args:
+        examples: The examples it is one of.
+        index: Its position among them.
+
+    Returns:
+        The text; `None` where inputs are something else.
+    """
+    texts = _texts(examples.inputs)
+    return None if texts is None else str(texts[index])
+
+
 def telling_words(train: Examples, query: Examples) -> frozenset[str]:
     """Return the words of free text in a query's row that few training texts have.
 
@@ -20,17 +37,28 @@ def telling_words(train: Examples, query: Examples) -> frozenset[str]:
         train: The training examples.
         query: The one query.
     """
-    rows = query.inputs
-    if not isinstance(rows, pd.DataFrame):
-        return frozenset()
+    at = np.linspace(0, len(train) - 1, min(len(train), _TEXTS)).astype(int)
     found: set[str] = set()
-    some = train.inputs.iloc[np.linspace(0, len(train) - 1, min(len(train), _TEXTS)).astype(int)]
-    for name in rows.columns:
-        text = rows[name].iloc[0]
-        if not isinstance(text, str) or len(text.split()) < _PROSE:
-            continue
-        others = [words_of(other) for other in some[name] if isinstance(other, str)]
-        for word in words_of(text):
-            if sum(word in other for other in others) <= _COMMON * len(others):
-                found.add(word)
+    for text, others in zip(_columns(query, np.array([0])), _columns(train, at), strict=True):
+        if isinstance(text[0], str) and len(text[0].split()) >= _PROSE:
+            others_words = [words_of(other) for other in others if isinstance(other, str)]
+            found |= {
+                word
+                for word in words_of(text[0])
+                if sum(word in other for other in others_words) <= _COMMON * len(others_words)
+            }
     return frozenset(found)
+
+
+def _texts(inputs: Any) -> Any:
+    """Return inputs if each of them is a text, [n], or `None`."""
+    return inputs if getattr(inputs, "ndim", 0) == 1 and inputs.dtype == np.object_ else None
+
+
+def _columns(examples: Examples, where: NDArray[np.intp]) -> list[NDArray[Any]]:
+    """Return some rows of the columns of a table, or the one column of texts."""
+    inputs = examples.inputs
+    if isinstance(inputs, pd.DataFrame):
+        return [inputs[name].to_numpy(dtype=object)[where] for name in inputs.columns]
+    texts = _texts(inputs)
+    return [] if texts is None else [texts[where]]
