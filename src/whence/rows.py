@@ -102,6 +102,22 @@ def _column_of_frame(rows: pd.DataFrame, at: int) -> pd.Series[Any]:
 
 
 @singledispatch
+def row_cells(rows: Any, index: int) -> NDArray[Any]:
+    """Return one row as an array, [d].
+
+    Args:
+        rows: A frame, an array, a tensor or a sparse matrix, [n, d].
+        index: Its position.
+    """
+    return rows[[index]].toarray()[0] if is_sparse(rows) else np.asarray(rows[index])
+
+
+@row_cells.register(pd.DataFrame)
+def _cells_of_frame(rows: pd.DataFrame, index: int) -> NDArray[Any]:
+    return rows.iloc[index].to_numpy(dtype=object)
+
+
+@singledispatch
 def take(rows: Any, where: NDArray[Any]) -> Any:
     """Return some of the rows.
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from whence.objective.trained import Examples
 from whence.pages.text import words_of
+from whence.rows import column_names
 
 _PROSE = 5  # words from which a cell is a text
 _TEXTS = 500  # training texts that tell how common a word is
@@ -21,16 +24,19 @@ def telling_words(train: Examples, query: Examples) -> frozenset[str]:
         query: The one query.
     """
     rows = query.inputs
-    if not isinstance(rows, pd.DataFrame):
+    if column_names(rows) is None:
         return frozenset()
     found: set[str] = set()
     some = train.inputs.iloc[np.linspace(0, len(train) - 1, min(len(train), _TEXTS)).astype(int)]
     for name in rows.columns:
-        text = rows[name].iloc[0]
-        if not isinstance(text, str) or len(text.split()) < _PROSE:
-            continue
-        others = [words_of(other) for other in some[name] if isinstance(other, str)]
-        for word in words_of(text):
+        prose = [text for text in _texts(rows[name]) if len(text.split()) >= _PROSE]
+        others = [words_of(other) for other in _texts(some[name])] if prose else []
+        for word in words_of(" ".join(prose)):
             if sum(word in other for other in others) <= _COMMON * len(others):
                 found.add(word)
     return frozenset(found)
+
+
+def _texts(cells: pd.Series[Any]) -> list[str]:
+    """Return the cells of a column that are texts."""
+    return [cell for cell in cells if isinstance(cell, str)]
