@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import singledispatch
 from typing import Any, final
 
 import numpy as np
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 
 from whence.errors import InvalidInput
 from whence.objective.trained import Trained
-from whence.rows import columns_at, row_cells
+from whence.rows import column as cells_of
+from whence.rows import with_cells
 from whence.views.answer import label_of, target_class
 from whence.views.columns import cell_text, column_name, has_cells
 
@@ -129,7 +129,7 @@ class Edit(Step):
     def words(self, model: Trained) -> str:
         """Return what becomes of the cell."""
         inputs = model.train.subset(np.array([self.position])).inputs
-        name, before = column_name(inputs, self.column), row_cells(inputs, 0)[self.column]
+        name, before = column_name(inputs, self.column), cells_of(inputs, self.column).iloc[0]
         after = self.value or "missing"
         row = model.train.ids[self.position]
         return f"Changed {name} of {row} from {cell_text(before)} to {after}."
@@ -158,27 +158,13 @@ def edited(inputs: Any, column: int, value: str) -> Any:
         )
     if not 0 <= column < inputs.shape[1]:
         raise InvalidInput(f"Expected a column from 0 to {inputs.shape[1] - 1}. Got {column}.")
-    numeric = pd.api.types.is_numeric_dtype(columns_at(inputs, column).dtype)
     cell: Any = value
-    if numeric or not value:
+    if pd.api.types.is_numeric_dtype(cells_of(inputs, column).dtype) or not value:
         try:
             cell = float(value) if value else np.nan
         except ValueError as error:
             raise InvalidInput(f"Expected a number for this column. Got {value!r:.60}.") from error
-    return _with_cell(inputs, column, np.array([cell], dtype=float if numeric else object))
-
-
-@singledispatch
-def _with_cell(inputs: Any, column: int, cell: NDArray[Any]) -> Any:
-    """Return one row with another cell."""
-    row = inputs.astype(np.result_type(inputs, cell))
-    row[0, column] = cell[0]
-    return row
-
-
-@_with_cell.register
-def _frame_with_cell(inputs: pd.DataFrame, column: int, cell: NDArray[Any]) -> pd.DataFrame:
-    return inputs.assign(**{inputs.columns[column]: cell})
+    return with_cells(inputs, column, cell)
 
 
 def label_from(model: Trained, text: str) -> Any:

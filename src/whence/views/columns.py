@@ -56,7 +56,7 @@ def is_table(inputs: Any) -> bool:
 
 @singledispatch
 def has_cells(inputs: Any) -> bool:
-    """Return whether inputs are a user's own dense table: a frame, or an array of rows.
+    """Return whether single cells of inputs can be replaced: of a frame, or an array of rows.
 
     Args:
         inputs: A user's inputs.
