@@ -9,6 +9,7 @@ import io
 import lzma
 import re
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -265,7 +266,7 @@ def _encoding(path: Path) -> str:
         if error.filename is not None:
             raise
         raise _packed_wrongly(path, error) from error
-    except (EOFError, zipfile.BadZipFile, lzma.LZMAError) as error:
+    except (EOFError, zlib.error, zipfile.BadZipFile, lzma.LZMAError) as error:
         raise _packed_wrongly(path, error) from error
 
 
