@@ -264,8 +264,6 @@ class Fitted:
                 "Least squares on more columns than rows: the coefficients of least norm, which "
                 "lie in the span of the training rows. Other coefficients fit as well."
             )
-        elif self.wide:
-            notes.append("Solved in the span of the training rows.")
         smoothed, trained = self._smoothed(), problem.loss
         if smoothed != trained:
             notes.append(
@@ -274,8 +272,8 @@ class Fitted:
             )
         if self.transform is not None and self.width is not None and self.pullback() is None:
             notes.append(
-                "Derivatives in inputs are in the transformed columns: a transformer is neither "
-                "affine nor one-hot."
+                "Which values of a row move the answer is told for the columns that the "
+                "preprocessing makes of it."
             )
         return replace(self, notes=tuple(notes))
 

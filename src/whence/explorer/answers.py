@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from whence.views.columns import (
 )
 from whence.views.examples import item_of
 from whence.views.sequences import pieces_of
+from whence.views.words import text_of
 
 Json = dict[str, Any]
 
@@ -344,22 +344,4 @@ def _text(examples: Any, at: int = 0) -> str:
         row = inputs[[at]].tocoo()
         named = zip(row.coords[-1].tolist(), row.data.tolist(), strict=True)
         return ", ".join(f"{column_name(inputs, j)}: {cell_text(value)}" for j, value in named)
-    one = _example(inputs, at)
-    return one if isinstance(one, str) else ""
-
-
-@singledispatch
-def _example(inputs: Any, at: int) -> Any:
-    """Return one of several examples, where they are a list of them."""
-    return None
-
-
-@_example.register(list)
-@_example.register(np.ndarray)
-def _one_of_list(inputs: Any, at: int) -> Any:
-    return inputs[at]
-
-
-@_example.register(pd.Series)
-def _text_of_series(inputs: Any, at: int) -> str:
-    return str(inputs.iloc[at])
+    return text_of(examples, at) or ""

@@ -15,6 +15,7 @@ from whence.pages import Item
 from whence.views.answer import label_of
 from whence.views.columns import NONE, Columns, is_table
 from whence.views.sequences import Decode, pieces_of
+from whence.views.words import text_of
 
 Floats = NDArray[np.float64]
 
@@ -75,6 +76,7 @@ def item_of(
         label=label_of(trained, examples.targets[index]) if labeled else "",
         predicted=predicted,
         image=image,
+        text=text_of(examples, index),
         tokens=tokens,
         cells=cells,
         attribution=shown,
