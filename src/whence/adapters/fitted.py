@@ -253,6 +253,12 @@ class Fitted:
     def noted(self) -> Fitted:
         """Return the same with what a reader of results must know of it."""
         notes, problem = list(self.notes), self.problem
+        if self.classes is not None and 2 * len(self.classes) > len(self.labels):
+            notes.append(
+                f"{len(self.classes):,} classes on {len(self.labels):,} rows: most rows are alone "
+                "in their class, and removing one takes the class with it. Fit a regression if the "
+                "targets are quantities."
+            )
         if problem.l1:
             notes.append(
                 "L1 penalty: the first order and a Newton step are on the "
