@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -88,11 +89,19 @@ def images_of(examples: Examples) -> Tensor | None:
     Args:
         examples: Some examples.
     """
-    inputs = examples.inputs
-    if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
-        return None
+    return _images(examples.inputs)
+
+
+@singledispatch
+def _images(inputs: Any) -> Tensor | None:
+    """Return inputs that are images."""
+    return None
+
+
+@_images.register(Tensor)
+def _shaped_as_images(inputs: Tensor) -> Tensor | None:
     shaped = inputs.ndim == 3 or (inputs.ndim == 4 and inputs.shape[1] in (1, 3))
-    return inputs if shaped else None
+    return inputs if shaped and inputs.is_floating_point() else None
 
 
 def _numbers(rows: Any) -> Floats:
