@@ -305,10 +305,8 @@ def _input_attributions(parts: Explained, where: NDArray[np.intp]) -> Sequence[F
     if pieces_of(trained.train, 0, None):
         if not is_sequence(trained) or not isinstance(parts.method, Influence):
             return nothing  # tokens are discrete, and one answer has no parts
-        solver, damping = parts.method.solver, parts.method.damping
-        return parts_of(
-            trained, query, where, measure=parts.measure, solver=solver, damping=damping
-        )
+        how, m = parts.method, parts.measure
+        return parts_of(trained, query, where, measure=m, solver=how.solver, damping=how.damping)
     if images_of(query) is None and not is_table(query.inputs):
         return nothing
     quantity = measure_of(trained.loss, parts.measure)
