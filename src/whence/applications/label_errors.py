@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,22 +17,21 @@ from torch import Tensor
 from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
-from whence.linear.objective import LinearObjective
 from whence.methods.choose import chosen, default_label_method, default_method
 from whence.methods.edits import relabel_gain
 from whence.methods.loo_loss import (
     LooOutputs,
     best_penalty,
     loo_outputs,
-    operations,
     penalty_applies,
+    quick,
 )
 from whence.methods.method import Method
 from whence.methods.model_quality import model_quality
 from whence.methods.prediction import Floats, MeasureLike, as_array
 from whence.methods.wrong_labels import WrongLabels, wrong_labels
 from whence.objective.losses import measure_of
-from whence.objective.objective import Objective, objective_of
+from whence.objective.objective import objective_of
 from whence.objective.trained import Data, Trained
 from whence.pages import write
 from whence.result import Card, Result
@@ -43,9 +42,7 @@ from whence.views.labels import label_errors_page
 Ranking = Literal["self_influence", "held_out_loss", "loss"]
 Penalty = Literal["fitted", "best"]
 
-_A_MINUTE = 1e13  # operations that two cores do in one
-
-_NAMES: dict[str, str] = {
+_NAMES: dict[object, str] = {
     "self_influence": "self-influence",
     "held_out_loss": "held-out loss",
     "loss": "loss",
@@ -134,9 +131,7 @@ class LabelErrors(Result):
     @property
     def score_name(self) -> str:
         """What the score is called."""
-        if isinstance(self.method, Method):
-            return f"own effect by {type(self.method).__name__}"
-        return _NAMES[self.method]
+        return _NAMES.get(self.method, f"own effect by {type(self.method).__name__}")
 
     @property
     def ranked_by(self) -> str:
@@ -281,26 +276,16 @@ def find_label_errors(
         >>> int(errors.ranking[0]), errors.to_frame()["suggested"].iloc[0]
         (7, '0')
     """
-    names = get_args(Ranking)
-    if method is not None and not isinstance(method, Method) and method not in names:
-        raise InvalidInput(
-            f"Expected method to be one of {', '.join(names)}, or a Method. Got {method!r}."
-        )
-    if penalty is not None and penalty not in get_args(Penalty):
-        raise InvalidInput(f"Expected penalty 'fitted' or 'best'. Got {penalty!r}.")
     if k < 0:
         raise InvalidInput(f"Expected k >= 0 examples to suggest labels for. Got {k}.")
     labels, train = _labels(objective), objective.train
     everything = np.arange(len(train))
-    smooth = isinstance(objective, Objective)
+    smooth = objective.differentiable() is objective
     if method is None:
         method = default_label_method(objective)
     if method is None:
         # A hinge is flat where a row is right: self-influence finds a third of wrong labels.
-        quick = isinstance(objective, LinearObjective) and (
-            (objective.hinged or penalty_applies(objective)) and operations(objective) <= _A_MINUTE
-        )
-        method = "held_out_loss" if quick else "self_influence" if smooth else "loss"
+        method = "held_out_loss" if quick(objective) else "self_influence" if smooth else "loss"
     if penalty is None and method == "held_out_loss" and penalty_applies(objective):
         penalty = "best"
     factor = 1.0
@@ -313,8 +298,8 @@ def find_label_errors(
     if method == "held_out_loss":
         without = loo_outputs(objective_of(objective), everything, **options)
     own, unseen, diagnostics = None, None, Diagnostics(notes=objective.notes)
-    if isinstance(method, Method) or smooth:
-        named = method if isinstance(method, Method) else None
+    named = method if isinstance(method, Method) else None
+    if named is not None or smooth:
         found = chosen(objective, named, **options).fit(objective)
         ranked, diagnostics = found.self_values(everything)
         own, unseen = as_array(ranked), found.outputs_without(everything)
@@ -372,8 +357,8 @@ def _suggested(
     """Return the label with the smallest loss without each of the first examples."""
     if without is not None:
         outputs = without.outputs[torch.from_numpy(first)]
-    elif isinstance(objective, Objective):
-        outputs = loo_outputs(objective, first, **options).outputs
+    elif objective.differentiable() is objective:
+        outputs = loo_outputs(objective_of(objective), first, **options).outputs
     else:  # as the model is, the example in its training data
         outputs = objective.outputs(objective.train.subset(first))
     return _likeliest(objective, outputs, labels)

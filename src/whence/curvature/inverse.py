@@ -149,6 +149,11 @@ class KroneckerInverse(Inverse):
         return columns
 
     @property
+    def gradient_rtol(self) -> float | None:
+        """That of scores, where gradients are formed: `None` where their factors are enough."""
+        return None if self.factors else self.rtol
+
+    @property
     def factors(self) -> bool:
         """Whether the gradients of some layer are one outer product each."""
         return bool(self._one_position)
@@ -166,8 +171,7 @@ class KroneckerInverse(Inverse):
     @cached_property
     def _blocks(self) -> list[tuple[Spectral, Tensor]]:
         """The blocks of the inverse, with the places of their parameters."""
-        placed = self.closed.placed()
-        return [(block, places) for block, places in placed if isinstance(block, Spectral)]
+        return list(self.closed.placed())
 
     @cached_property
     def _separated(self) -> dict[Layer, tuple[Tensor, Tensor]]:
@@ -177,7 +181,9 @@ class KroneckerInverse(Inverse):
             for layer, block in self._one_position.items()
         }
 
-    def _terms(self, gradients: Gradients, b: int) -> dict[Layer, tuple[Tensor, Tensor, bool]]:
+    def _terms(
+        self, gradients: Gradients[ModuleObjective], b: int
+    ) -> dict[Layer, tuple[Tensor, Tensor, bool]]:
         """Return x [r, q, out] and y [r, q, in + 1] of each layer with one position.
 
         They are in the eigenbasis, into which the b rows on the other side are then rotated too;
@@ -197,11 +203,10 @@ class KroneckerInverse(Inverse):
         return terms
 
     def _rows(
-        self, gradients: Gradients
+        self, gradients: Gradients[ModuleObjective]
     ) -> Iterator[tuple[slice, dict[Layer, tuple[Tensor, Tensor]]]]:
         """Yield δ [b, out] and ā [b, in + 1] of each layer with one position, by micro-batch."""
         objective, measure = gradients.objective, gradients.measure
-        assert isinstance(objective, ModuleObjective)
         layers = list(self._one_position)
         traced = objective.traced(
             lambda f, y: objective.cotangent(measure, f, y).unsqueeze(-1), gradients.examples
@@ -221,10 +226,11 @@ class KroneckerInverse(Inverse):
                 rows[layer] = delta[:, 0], a[:, 0]
             yield part, rows
 
-    def _rest(self, gradients: Gradients) -> tuple[ModuleObjective, Reordered] | None:
+    def _rest(
+        self, gradients: Gradients[ModuleObjective]
+    ) -> tuple[ModuleObjective, Reordered] | None:
         """Return the objective in the remaining parameters, with their block of the inverse."""
         objective = gradients.objective
-        assert isinstance(objective, ModuleObjective)
         covered = {name for layer in self._one_position for name in layer.names}
         names = [name for name in objective.shapes if name not in covered]
         if not names:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import final
 
 import torch
@@ -93,19 +94,27 @@ class DirectInverse(Inverse):
         return Solution.checked(self.operator, B, self.matmat(B), rtol=self.rtol, iterations=0)
 
 
+@singledispatch
 def _spectrum_of(A: LinearOperator) -> tuple[Spectral, Callable[[Tensor], Tensor]]:
     """Return S and f such that A = f(S), or raise."""
-    if isinstance(A, Spectral):
-        return A, lambda x: x
-    if isinstance(A, Damped):
-        base, inner = _spectrum_of(A.operator)
-        damping = A.damping
-        return base, lambda x: inner(x) + damping
-    if isinstance(A, Scaled):
-        base, inner = _spectrum_of(A.operator)
-        factor = A.factor
-        return base, lambda x: inner(x) * factor
     raise InvalidInput(
         f"Expected an operator that knows its spectrum (Diagonal, LowRank, KroneckerEigen, a "
         f"BlockDiagonal of them), damped or scaled. Got {A!r}. Solve with CG() or Cholesky()."
     )
+
+
+@_spectrum_of.register
+def _(A: Spectral) -> tuple[Spectral, Callable[[Tensor], Tensor]]:
+    return A, lambda x: x
+
+
+@_spectrum_of.register
+def _(A: Damped) -> tuple[Spectral, Callable[[Tensor], Tensor]]:
+    base, inner = _spectrum_of(A.operator)
+    return base, lambda x: inner(x) + A.damping
+
+
+@_spectrum_of.register
+def _(A: Scaled) -> tuple[Spectral, Callable[[Tensor], Tensor]]:
+    base, inner = _spectrum_of(A.operator)
+    return base, lambda x: inner(x) * A.factor

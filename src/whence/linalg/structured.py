@@ -182,32 +182,35 @@ class BlockDiagonal(Spectral):
 
     def eigenvalues(self) -> Tensor:
         """Return the blocks' eigenvalues, one block after the other, [p]."""
-        return torch.cat([block.eigenvalues() for block in self._spectral_blocks()])
+        return torch.cat([block.eigenvalues() for block in self.spectral()])
 
     def extremes(self) -> tuple[float, float]:
         """Return the smallest and the largest eigenvalue of all blocks."""
-        least, most = zip(*(block.extremes() for block in self._spectral_blocks()), strict=True)
+        least, most = zip(*(block.extremes() for block in self.spectral()), strict=True)
         return min(least), max(most)
 
     def map_spectrum(self, function: Callable[[Tensor], Tensor]) -> BlockDiagonal:
         """Return f of each block."""
-        return BlockDiagonal(tuple(A.map_spectrum(function) for A in self._spectral_blocks()))
+        return BlockDiagonal(tuple(A.map_spectrum(function) for A in self.spectral()))
 
     def _rows(self) -> list[tuple[LinearOperator, slice]]:
         """Return each block with the rows it acts on."""
         ends = list(accumulate(block.shape[0] for block in self.blocks))
         return [(A, slice(end - A.shape[0], end)) for A, end in zip(self.blocks, ends, strict=True)]
 
-    def _spectral_blocks(self) -> list[Spectral]:
-        """Return the blocks, if each knows its spectrum."""
-        spectral = [block for block in self.blocks if isinstance(block, Spectral)]
-        if len(spectral) < len(self.blocks):
-            kind = next(A for A in self.blocks if not isinstance(A, Spectral))
-            raise InvalidInput(
-                f"Expected every block to know its spectrum. Got {kind!r}. "
-                "Decompose a symmetric matrix with eigendecompose(matrix), or solve with CG()."
-            )
-        return spectral
+    def spectral(self) -> list[Spectral]:
+        """Return the blocks, if each knows its spectrum; else raise `InvalidInput`."""
+        return [_spectral(block) for block in self.blocks]
+
+
+def _spectral(block: LinearOperator) -> Spectral:
+    """Return a block that knows its spectrum, or say that it does not."""
+    if not isinstance(block, Spectral):
+        raise InvalidInput(
+            f"Expected every block to know its spectrum. Got {block!r}. "
+            "Decompose a symmetric matrix with eigendecompose(matrix), or solve with CG()."
+        )
+    return block
 
 
 @final
@@ -245,10 +248,11 @@ class Reordered(Spectral):
             product[places] = block.matmat(V[places])
         return product
 
-    def placed(self) -> Iterator[tuple[LinearOperator, Tensor]]:
+    def placed(self) -> Iterator[tuple[Spectral, Tensor]]:
         """Yield each block with the parameters it acts on."""
-        sizes = [block.shape[0] for block in self.inner.blocks]
-        yield from zip(self.inner.blocks, torch.split(self.order, sizes), strict=True)
+        blocks = self.inner.spectral()
+        sizes = [block.shape[0] for block in blocks]
+        yield from zip(blocks, torch.split(self.order, sizes), strict=True)
 
     def extremes(self) -> tuple[float, float]:
         """Return the smallest and the largest inner eigenvalue."""
@@ -261,6 +265,18 @@ class Reordered(Spectral):
     def map_spectrum(self, function: Callable[[Tensor], Tensor]) -> Reordered:
         """Return f(A)."""
         return Reordered(self.inner.map_spectrum(function), self.order)
+
+
+@checked
+def split_damping(A: LinearOperator) -> tuple[LinearOperator, float]:
+    """Return A₀ and λ ≥ 0 with A = A₀ + λ I: the operator without damping, and the damping.
+
+    Examples:
+        >>> from whence.linalg import Diagonal
+        >>> split_damping(Diagonal(torch.ones(3)).damped(0.5).damped(0.25))
+        (Diagonal([3, 3], torch.float32, cpu), 0.75)
+    """
+    return A.undamped()
 
 
 @checked

@@ -20,7 +20,7 @@ from torch import Tensor
 from whence.errors import InvalidInput
 from whence.linear.examples import InputMap as InputMap
 from whence.linear.examples import LinearExamples as LinearExamples
-from whence.linear.features import DenseFeatures, Features, SparseFeatures
+from whence.linear.features import Features
 from whence.linear.flat import flat_directions, null_space
 from whence.linear.hessian import data_hessian
 from whence.objective.cache import cached
@@ -122,6 +122,16 @@ class LinearObjective(Objective):
         return torch.cat([inside[:, :-1].flatten(0, 1), inside[:, -1]])
 
     @property
+    def linear(self) -> bool:
+        """Yes."""
+        return True
+
+    @property
+    def intercepts(self) -> int:
+        """One per output, if any."""
+        return 0 if self.constant is None else self.c
+
+    @property
     def hinged(self) -> bool:
         """Whether θ̂ minimizes the true hinge."""
         return self.trained_loss.hinged
@@ -135,7 +145,7 @@ class LinearObjective(Objective):
     def unpenalized_least_squares(self) -> bool:
         """Whether this is least squares with columns that have no penalty."""
         d = self.train.features.shape[1]
-        return isinstance(self.loss, SquaredError) and bool((self._unpenalized < d).any())
+        return self.loss == SquaredError() and bool((self._unpenalized < d).any())
 
     @property
     def _unpenalized(self) -> Tensor:
@@ -176,12 +186,12 @@ class LinearObjective(Objective):
     @cached_property
     def _in_float32(self) -> LinearObjective | None:
         """The float32 twin of a dense float64 objective."""
-        features = self.train.features
-        if not isinstance(features, DenseFeatures) or self.params.dtype != torch.float64:
+        features = self.train.features.in_float32()
+        if features is None or self.params.dtype != torch.float64:
             return None
         return replace(
             self,
-            train=replace(self.train, features=features.in_float32()),
+            train=replace(self.train, features=features),
             weights=self.weights.float(),
             params=self.params.float(),
             l2=self.l2.float(),
@@ -279,7 +289,7 @@ class LinearObjective(Objective):
         """Return ∂m/∂f ⊗ x for each example, [p, b]."""
         rows = self._rows(examples)
         e = measure.gradient(self.outputs(rows), rows.targets)
-        parts = [(e.unsqueeze(2) * _materialized(rows.features).unsqueeze(1)).flatten(1)]
+        parts = [(e.unsqueeze(2) * rows.features.by_column().unsqueeze(1)).flatten(1)]
         if self.constant is not None:
             parts.append(self.constant * e)
         return self._freed(torch.cat(parts, 1).T)
@@ -287,7 +297,7 @@ class LinearObjective(Objective):
     def jacobians(self, examples: Examples) -> Tensor:
         """Return J_b for each example, [b, c, p]: of few examples."""
         rows = self._rows(examples)
-        rows_dense, c = _materialized(rows.features), self.c
+        rows_dense, c = rows.features.by_column(), self.c
         d = rows_dense.shape[1]
         jacobians = self.params.new_zeros(len(rows), c, len(self.params))
         for a in range(c):
@@ -391,10 +401,3 @@ class LinearObjective(Objective):
     def _freed(self, v: Tensor) -> Tensor:
         """Return V with the parameters that may not move set to zero."""
         return v if self.free is None else v * self.free.unsqueeze(1)
-
-
-def _materialized(features: Features) -> Tensor:
-    """Return few rows of X as the columns they make, [b, d]; sparse ones by a product."""
-    if not isinstance(features, SparseFeatures):
-        return features.dense()
-    return features.rmatmul(torch.eye(features.shape[0], dtype=torch.float64)).T

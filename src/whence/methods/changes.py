@@ -19,7 +19,7 @@ from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse, Solver
-from whence.methods.choose import chosen, default_method
+from whence.methods.choose import chosen
 from whence.methods.edits import edit_by_method
 from whence.methods.fit_quality import diagnostics
 from whence.methods.influence import Influence
@@ -105,7 +105,7 @@ def group_effect(
         True
     """
     where = np.unique(positions(objective, indices))
-    smooth_default = method is None and isinstance(default_method(objective), Influence)
+    smooth_default = method is None and objective.differentiable() is not None
     order = order or ("newton" if smooth_default else "first")
     if order == "refit":
         base = converged(objective)
@@ -217,25 +217,38 @@ def edit(
         >>> bool(abs(unchanged).max() < 1e-12)
         True
     """
-    named = chosen(objective, method, solver, damping)
-    if not isinstance(named, Influence):
-        return edit_by_method(objective, named, index, (x_new, y_new), queries, order, measure)
-    solver, damping = named.solver, named.damping
-    order = order or ("newton" if method is None else named.order)
+    named = chosen(objective, method, solver, damping, curvature)
+    if method is None and objective.differentiable() is not None:
+        order = order or "newton"
+    return edit_by_method(named, objective, index, (x_new, y_new), queries, order, measure)
+
+
+@edit_by_method.register
+def _(
+    method: Influence,
+    trained: Trained,
+    index: int,
+    comes: Any,
+    queries: Data,
+    order: Order | Literal["refit"] | None,
+    measure: MeasureLike,
+) -> Floats:
+    order = order or method.order
     if order != "refit":
         check_order(order)
-    objective = objective_of(objective)
+    objective = objective_of(trained)
     where = positions(objective, index)
     if len(where) != 1:
         raise InvalidInput(f"Expected one index to edit. Got {len(where)}. Edit one at a time.")
-    new = objective.examples((x_new, y_new))
+    new = objective.examples(comes)
     if len(new) != 1:
         raise InvalidInput(f"Expected one new example. Got {len(new)}.")
     encoded = objective.examples(queries)
     if order == "refit":
         return _refitted_edit(objective, int(where[0]), new, encoded, measure)
     c = objective.outputs(new).shape[1]
-    prepared = prepare(objective, 2 * c, solver=solver, damping=damping, curvature=curvature)
+    options: dict[str, Any] = {"solver": method.solver, "damping": method.damping}
+    prepared = prepare(objective, 2 * c, curvature=method.curvature, **options)
     diagnostics(objective, prepared)
     effects = _effects_of_edit(objective, where, new, order, prepared.inverse)
     linear = order == "first"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import singledispatch
 from typing import Any, Literal
 
 import numpy as np
@@ -20,9 +21,10 @@ from whence.objective.objective import Objective
 from whence.objective.trained import Data, Trained
 
 
+@singledispatch
 def edit_by_method(
-    trained: Trained,
     method: Method,
+    trained: Trained,
     index: int,
     new: Any,
     queries: Data,
@@ -32,8 +34,8 @@ def edit_by_method(
     """Predict how each query's measure changes if a training example is replaced by another.
 
     Args:
-        trained: The model.
         method: What follows the edit.
+        trained: The model.
         index: Position of the example that goes.
         new: (x, y) of the example that comes.
         queries: (X, y) of the q queries.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import Any, final
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from whence.errors import UnsupportedModel
-from whence.linear.examples import LinearExamples
+from whence.linear.objective import LinearObjective
 from whence.methods.features import Block, FeatureMap
 from whence.methods.mapped import Mapped
 from whence.methods.method import Attribution, Method
@@ -126,6 +127,7 @@ class _States(FeatureMap):
         return self.rows(examples)
 
 
+@singledispatch
 def hidden_states(objective: Objective, examples: Examples) -> Tensor:
     """Return what goes into the last layer, its mean over the tokens that are read, [b, d].
 
@@ -136,12 +138,18 @@ def hidden_states(objective: Objective, examples: Examples) -> Tensor:
     Raises:
         UnsupportedModel: If the model has no layers.
     """
-    if isinstance(examples, LinearExamples):
-        return examples.features.dense()
-    if not isinstance(objective, ModuleObjective):
-        raise UnsupportedModel(
-            f"Expected a torch module or a linear model. Got {objective!r}, without hidden states."
-        )
+    raise UnsupportedModel(
+        f"Expected a torch module or a linear model. Got {objective!r}, without hidden states."
+    )
+
+
+@hidden_states.register
+def _(objective: LinearObjective, examples: Examples) -> Tensor:
+    return objective.examples(examples).features.dense()
+
+
+@hidden_states.register
+def _of_module(objective: ModuleObjective, examples: Examples) -> Tensor:
     seen: list[Tensor] = []
     calls: list[Tensor] = []
 

@@ -27,7 +27,6 @@ from whence.errors import InvalidInput, UnsupportedModel
 from whence.methods.method import Attribution, Method, Positions
 from whence.methods.prediction import MeasureLike
 from whence.methods.subsets import blocks
-from whence.network.examples import ModuleExamples
 from whence.objective.measures import Measure
 from whence.objective.trained import Data, Examples, Trained
 from whence.progress import progress
@@ -185,9 +184,8 @@ def metagradient(
         array([[ 0.5, -0.5]], dtype=float32)
     """
     found = Metagradient(together=together).fit(run)
-    encoded = found.trained.examples(queries)
+    encoded = recorded_run(run, "whence.Metagradient").examples(queries)
     if query_ids is not None:
-        assert isinstance(encoded, ModuleExamples)
         encoded = replace(encoded, ids=np.asarray(query_ids))
     return found.scores(encoded, measure=measure)
 

@@ -19,7 +19,6 @@ from whence.fitting.refit import is_piecewise
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse
 from whence.linalg.structured import Identity
-from whence.linear.objective import LinearObjective
 from whence.linear.wide import columns_of
 from whence.methods.prediction import Order, measure_changes
 from whence.objective.measures import Measure
@@ -89,7 +88,7 @@ def unsettled(
         before: Numbers before the last step, [m, k].
         after: The same after it.
     """
-    exact = isinstance(objective, LinearObjective) and damping == 0
+    exact = objective.linear and damping == 0
     if not exact or objective.trained_loss != objective.loss:
         return np.zeros(after.shape[1], dtype=bool)
     moved = (after - before).abs().amax(0) > _SETTLED * after.abs().amax(0)
@@ -117,8 +116,7 @@ def effects_alone(
     Returns:
         Changes, [q, k].
     """
-    exact = order == "refined" and _walks(objective, where)
-    if exact and isinstance(objective, LinearObjective) and objective.hinged:
+    if order == "refined" and objective.hinged and _walks(objective, where):
         fit = fit_hinge(objective)
         return measure_changes(fit.objective, queries, measure, fit.without(where))
     changes = [partial(without, where=np.array([at])) for at in where]

@@ -13,7 +13,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -107,10 +107,7 @@ def contribution(call: ModuleCall, name: str, delta: Tensor, b: int) -> Contribu
         return None
     rule = _rule(module) if name in ("weight", "bias") else None
     found = None if rule is None else rule(module, name, a, delta)
-    # What is small is widened after a pass in bfloat16; factors at all positions are not.
-    if isinstance(found, Rows):
-        return Rows(found.matrix.to(call.dtype))
-    return replace(found, left=found.left.to(call.dtype)) if isinstance(found, Lookup) else found
+    return None if found is None else found.widened(call.dtype)  # after a pass in bfloat16
 
 
 def _outer(left: Tensor, right: Tensor) -> Outer:

@@ -53,6 +53,13 @@ class Loss(Measure):
         """Return the probability of each class, [b, c], two for a binary model; `None` if none."""
         return None
 
+    def softmax(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
+        """Return the probabilities of a softmax in the shape of `outputs`; `None` if it is none.
+
+        They are zero at positions without a loss.
+        """
+        return None
+
     @property
     def hinged(self) -> bool:
         """Whether this is the true hinge, of one output or of each: linear in pieces."""

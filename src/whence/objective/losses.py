@@ -113,8 +113,7 @@ class CrossEntropy(Loss):
 
     def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
         """Return (diag(p) − p pᵀ) u, p = softmax(f)."""
-        counts = (targets != self.ignore_index).unsqueeze(-1)
-        p = (torch.softmax(outputs, -1) * counts).unsqueeze(-1)
+        p = self.softmax(outputs, targets).unsqueeze(-1)
         return (tangents - p.mT @ tangents).mul_(p)
 
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -128,6 +127,10 @@ class CrossEntropy(Loss):
     def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return p_y (for sequences, of the whole sequence)."""
         return torch.exp(-self(outputs, targets))
+
+    def softmax(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return p, zero where the target is `ignore_index`."""
+        return torch.softmax(outputs, -1) * (targets != self.ignore_index).unsqueeze(-1)
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         """Return softmax(f)."""
