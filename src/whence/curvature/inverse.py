@@ -31,7 +31,6 @@ from whence.linalg.rank_reduction import separate
 from whence.linalg.solver import Inverse, Solution, default_rtol
 from whence.linalg.spectral import KroneckerEigen, Spectral
 from whence.linalg.structured import BlockDiagonal, Reordered
-from whence.network.layers import products
 from whence.network.objective import ModuleObjective
 from whence.network.precision import product_dtype
 from whence.tiles import tiles
@@ -80,24 +79,26 @@ class KroneckerInverse(Inverse):
         Returns:
             The products, [q, b], and `None`.
         """
-        if not (self.factors and isinstance(left, Gradients) and isinstance(right, Gradients)):
+        sides = [rows for rows in (left, right) if isinstance(rows, Gradients)]
+        if not self.factors or len(sides) < 2:
             columns = self._columns(left)
             for block, places in self.closed.placed():
                 columns[places] = block.matmat(columns[places])
             return right.matmat(columns).T, None
         total = torch.zeros(left.shape[0], right.shape[0], dtype=self.dtype, device=self.device)
-        terms = self._terms(left, right.shape[0])
-        for part, rows in self._rows(right):
+        mine, others = sides
+        terms = self._terms(mine, right.shape[0])
+        for part, rows in self._rows(others):
             for layer, (delta, a) in rows.items():
                 x, y, rotated = terms[layer]
                 if not rotated:
                     block = self._one_position[layer]
                     delta, a = delta @ block.left, a @ block.right
                 _add_products(total[:, part], x, y, delta, a)
-        if (rest := self._rest(left)) is not None:
+        if (rest := self._rest(mine)) is not None:
             objective, inverse = rest
-            columns = objective.gradient_columns(left.examples, left.measure)
-            other = Gradients(objective, right.examples, right.measure)
+            columns = objective.gradient_columns(mine.examples, mine.measure)
+            other = Gradients(objective, others.examples, others.measure)
             total += other.matmat(inverse.matmat(columns)).T
         return total, None
 
@@ -213,7 +214,9 @@ class KroneckerInverse(Inverse):
         )
         for part, uses, passes in traced:
             (deltas,) = passes
-            lefts = by_layer(layers, uses, deltas, lambda _, d, layer: products(layer.module, d))
+            lefts = by_layer(
+                layers, uses, deltas, lambda _, d, layer: layer.rule.output_gradients(d)
+            )
             rights = by_layer(layers, uses, deltas, lambda use, _, layer: layer.seen(use))
             rows = {}
             for (layer, delta), (_, a) in zip(lefts, rights, strict=True):
