@@ -40,7 +40,7 @@ from whence.curvature.factors import (
 from whence.curvature.inverse import KroneckerInverse
 from whence.curvature.precision import kronecker_rtol
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.linalg.direct import Direct
+from whence.linalg.direct import require_positive
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Solver
 from whence.linalg.structured import BlockDiagonal, Reordered
@@ -138,11 +138,11 @@ class KroneckerSolver(Solver):
             NotPositiveDefinite: If an eigenvalue is zero under the damping.
         """
         damped = approximation.operator.damped(damping)
-        closed = Direct().prepare(damped).closed
-        assert isinstance(closed, Reordered)
+        smallest, largest = approximation.operator.extremes()
+        require_positive(damped, smallest + damping, largest + damping)
         return KroneckerInverse(
             operator=damped,
-            closed=closed,
+            closed=approximation.operator.map_spectrum(lambda x: (x + damping).reciprocal()),
             layers=approximation.layers,
             rtol=self.error(damped.dtype),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import singledispatch
 from typing import Any
 
 from torch import Tensor
@@ -13,7 +14,7 @@ from whence.methods.hidden import HiddenCosine
 from whence.methods.method import Method
 from whence.methods.projected import Projected
 from whence.methods.tracin import TracIn
-from whence.objective.objective import Objective
+from whence.objective.objective import objective_of
 from whence.objective.trained import Trained
 from whence.storage import digest
 
@@ -27,8 +28,7 @@ def model_digest(trained: Trained) -> str:
     Args:
         trained: The model.
     """
-    objective = trained.differentiable()
-    parts = [objective.params] if isinstance(objective, Objective) else []
+    parts = [] if trained.differentiable() is None else [objective_of(trained).params]
     return digest("model", type(trained.loss).__name__, *parts, *trained.identity())
 
 
@@ -60,14 +60,24 @@ def method_of(found: Mapping[str, Any]) -> Method:
     return kind(**options)
 
 
+@singledispatch
 def _plain(value: Any) -> Any:
     """Return an option as JSON knows it; tensors by their digest, functions by their name."""
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    if isinstance(value, Sequence):
-        if all(isinstance(each, Tensor) for each in value):
-            return {"tensors": len(value), "digest": digest(*value)}
-        return [_plain(each) for each in value]
     if callable(value):
         return {"function": f"{value.__module__}.{value.__qualname__}"}
     return {"repr": repr(value)}
+
+
+@_plain.register(type(None))
+@_plain.register(str)
+@_plain.register(int)
+@_plain.register(float)
+def _same(value: float | str | None) -> float | str | None:
+    return value
+
+
+@_plain.register(Sequence)
+def _each(value: Sequence[Any]) -> Any:
+    if all(isinstance(each, Tensor) for each in value):
+        return {"tensors": len(value), "digest": digest(*value)}
+    return [_plain(each) for each in value]

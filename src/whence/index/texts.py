@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import singledispatch
 from importlib import import_module
 from typing import Any, final
 
 from whence.errors import InvalidInput, MissingDependency
 
 _IGNORED = -100  # the label of a token without a loss
+
+
+@singledispatch
+def _columns(row: Any) -> Mapping[str, Any]:
+    """Return a row as a dict; a text has one column."""
+    raise InvalidInput(f"Expected a text or a dict. Got {type(row).__name__}.")
+
+
+@_columns.register(str)
+def _text(row: str) -> Mapping[str, Any]:
+    return {"text": row}
+
+
+@_columns.register(Mapping)
+def _dict(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    return row
 
 
 @final
@@ -35,10 +52,7 @@ class Tokenized:
         Raises:
             InvalidInput: If it has none of them.
         """
-        if isinstance(row, str):
-            row = {"text": row}
-        if not isinstance(row, Mapping):
-            raise InvalidInput(f"Expected a text or a dict. Got {type(row).__name__}.")
+        row = _columns(row)
         if "input_ids" in row:
             return dict(row)
         tokens, labels = self._tokens(row)

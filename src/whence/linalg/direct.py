@@ -56,16 +56,7 @@ class Direct(Solver):
         base, function = _spectrum_of(A)
         # The function is a line: it takes the extremes to the extremes, in one order or the other.
         ends = function(torch.tensor(base.extremes(), dtype=A.dtype))
-        smallest, largest = float(ends.min()), float(ends.max())
-        eps = float(torch.finfo(A.dtype).eps)
-        if not smallest > eps * largest:
-            damping = max(-smallest, 0.0) * 1.05 + 1e3 * eps * max(abs(smallest), abs(largest))
-            raise NotPositiveDefinite(
-                f"Expected an operator with positive eigenvalues. Got {A!r} with the smallest "
-                f"{smallest:.3e} and the largest {largest:.3e}. "
-                f"Use A.damped({damping:.2e}) or more.",
-                sufficient_damping=damping,
-            )
+        require_positive(A, float(ends.min()), float(ends.max()))
         closed = base.map_spectrum(lambda x: function(x).reciprocal())
         return DirectInverse(A, closed, default_rtol(A.dtype) if self.rtol is None else self.rtol)
 
@@ -92,6 +83,25 @@ class DirectInverse(Inverse):
     def solve_columns(self, B: Tensor) -> Solution:
         """Return A⁻¹ B with its residual."""
         return Solution.checked(self.operator, B, self.matmat(B), rtol=self.rtol, iterations=0)
+
+
+def require_positive(A: LinearOperator, smallest: float, largest: float) -> None:
+    """Raise `NotPositiveDefinite` unless all eigenvalues are positive.
+
+    Args:
+        A: The operator.
+        smallest: Its smallest eigenvalue.
+        largest: Its largest.
+    """
+    eps = float(torch.finfo(A.dtype).eps)
+    if not smallest > eps * largest:
+        damping = max(-smallest, 0.0) * 1.05 + 1e3 * eps * max(abs(smallest), abs(largest))
+        raise NotPositiveDefinite(
+            f"Expected an operator with positive eigenvalues. Got {A!r} with the smallest "
+            f"{smallest:.3e} and the largest {largest:.3e}. "
+            f"Use A.damped({damping:.2e}) or more.",
+            sufficient_damping=damping,
+        )
 
 
 @singledispatch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import singledispatch
 from itertools import accumulate
 from typing import final
 
@@ -292,8 +293,12 @@ def materialize(A: LinearOperator, block: int = 256) -> Tensor:
 
     Cost: p products with one column; m p numbers.
     """
-    if isinstance(A, Dense):
-        return A.matrix
+    return _formed(A, block)
+
+
+@singledispatch
+def _formed(A: LinearOperator, block: int) -> Tensor:
+    """Return A as a matrix, by products."""
     m, p = A.shape
     matrix = torch.empty(m, p, dtype=A.dtype, device=A.device)
     for part in tiles(p, budget=block):
@@ -301,3 +306,8 @@ def materialize(A: LinearOperator, block: int = 256) -> Tensor:
         columns[part].fill_diagonal_(1)
         matrix[:, part] = A.matmat(columns).detach()
     return matrix
+
+
+@_formed.register
+def _(A: Dense, block: int) -> Tensor:
+    return A.matrix

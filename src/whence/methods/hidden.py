@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any, final
@@ -17,6 +16,7 @@ from whence.methods.features import Block, FeatureMap
 from whence.methods.mapped import Mapped
 from whence.methods.method import Attribution, Method
 from whence.methods.subsets import blocks
+from whence.network.examples import named_input
 from whence.network.objective import ModuleObjective
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, objective_of
@@ -154,7 +154,7 @@ def _of_module(objective: ModuleObjective, examples: Examples) -> Tensor:
     calls: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: tuple[Any, ...], _: Any) -> None:
-        if inputs and isinstance(inputs[0], Tensor):
+        if inputs:
             calls.append(inputs[0])
 
     layers = [each for each in objective.model.modules() if _multiplies(each)]
@@ -186,7 +186,7 @@ def _multiplies(module: nn.Module) -> bool:
 def _pooled(states: Tensor, inputs: Any, b: int) -> Tensor:
     """Return the mean over positions, of those that are read where the inputs say it, [b, d]."""
     states = states.detach().reshape(b, -1, states.shape[-1])
-    mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
+    mask = named_input(inputs, "attention_mask")
     if mask is None or mask.shape[1] != states.shape[1]:
         return states.mean(1)
     read: Tensor = mask.to(states).unsqueeze(2)

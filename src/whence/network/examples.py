@@ -136,6 +136,22 @@ def _check_alike(queries: ModuleExamples, train: ModuleExamples) -> None:
 
 
 @singledispatch
+def named_input(inputs: Any, name: str) -> Tensor | None:
+    """Return the input of a name; `None` where inputs have no names, or not this one.
+
+    Args:
+        inputs: Of a module, in any nesting.
+        name: Such as "input_ids".
+    """
+    return None
+
+
+@named_input.register(Mapping)
+def _by_name(inputs: Mapping[str, Tensor], name: str) -> Tensor | None:
+    return inputs.get(name)
+
+
+@singledispatch
 def _nesting(inputs: Any) -> str:
     """Return how inputs are nested, in words."""
     return "a tensor"

@@ -61,6 +61,11 @@ class Loss(Measure):
         return None
 
     @property
+    def known_dispersion(self) -> bool:
+        """Whether the mean of a target determines its variance, as of classes and of counts."""
+        return False
+
+    @property
     def hinged(self) -> bool:
         """Whether this is the true hinge, of one output or of each: linear in pieces."""
         return False

@@ -38,6 +38,11 @@ class Logistic(Loss):
     classifies: ClassVar[bool] = True
     unit: ClassVar[str] = "nats"
 
+    @property
+    def known_dispersion(self) -> bool:
+        """Yes: p(1 − p)."""
+        return True
+
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""
         return functional.softplus(-signs_of(outputs, targets) * outputs).squeeze(-1)
@@ -214,6 +219,11 @@ class Tweedie(Loss):
     unit: ClassVar[str] = "half the unit deviance"
 
     power: float
+
+    @property
+    def known_dispersion(self) -> bool:
+        """Of counts: the variance is the mean."""
+        return self.power == 1
 
     def _powers(self, outputs: Tensor, targets: Tensor, order: int) -> Tensor:
         """Return the derivative of the given order in f."""

@@ -177,7 +177,7 @@ class Recipe:
 
     def _factor(self, step: int, steps: int) -> float:
         """Return f(t)."""
-        if not isinstance(self.schedule, str):
+        if callable(self.schedule):
             return float(self.schedule(step))
         if step < self.warmup:
             return (step + 1) / self.warmup
