@@ -21,3 +21,4 @@ from whence.checked.scalars import said as said
 from whence.checked.scalars import shown as shown
 from whence.checked.scalars import whole as whole
 from whence.checked.signatures import checked as checked
+from whence.checked.written import written as written

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whence.checked import Float, checked, floats
+from whence.checked import Float, checked, floats, written
 from whence.errors import CorruptFile, InvalidInput
 from whence.evaluation.members import (
     Identity,
@@ -50,6 +50,10 @@ class Together:
 
     retrain: Callable[[Tensor, Sequence[int]], Tensor]
     size: int
+
+    def __repr__(self) -> str:
+        """Return the options, a function by its name."""
+        return written(self)
 
     def outcomes(self, weights: Tensor, seeds: Sequence[int]) -> list[Tensor]:
         """Return the outcomes [q] of each of k members, from weights [k, n]."""

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whence.checked import checked
+from whence.checked import checked, written
 from whence.errors import InvalidInput
 from whence.methods.feature_attribution import FeatureAttribution
 from whence.methods.features import Block, Damped, FeatureMap, blockwise, of_rows, places
@@ -107,6 +107,10 @@ class Projected(Method):
             raise InvalidInput(f"Expected 0 < rtol < 1. Got {self.rtol}. The default is 2e-2.")
         if self.checkpoints is not None:
             object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
+
+    def __repr__(self) -> str:
+        """Return the options, a function by its name."""
+        return written(self)
 
     @property
     def chosen_size(self) -> int:

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from whence.checked import written
 from whence.errors import InvalidInput
 
 OutputFunction = Callable[[Tensor, Tensor], Tensor]
@@ -77,6 +78,10 @@ class CallableMeasure(Measure):
     """
 
     function: OutputFunction
+
+    def __repr__(self) -> str:
+        """Return the options, a function by its name."""
+        return written(self)
 
     @property
     def name(self) -> str:
