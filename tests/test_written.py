@@ -88,4 +88,5 @@ def test_a_function_is_shown_by_its_name(options: Any, text: str) -> None:
     ],
 )
 def test_a_function_among_other_options_is_shown_by_its_name(make: Callable[[], Any]) -> None:
-    assert "=mine," in repr(make()) and " at 0x" not in repr(make())
+    assert "=mine," in repr(make())
+    assert " at 0x" not in repr(make())
