@@ -267,7 +267,7 @@ class SparseFeatures(Features):
 
     @property
     def sparse(self) -> bool:
-        """Yes."""
+        """Whether zeros take no memory: they take none."""
         return True
 
 

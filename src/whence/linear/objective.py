@@ -123,12 +123,12 @@ class LinearObjective(Objective):
 
     @property
     def linear(self) -> bool:
-        """Yes."""
+        """Whether f is linear in θ: it is."""
         return True
 
     @property
     def intercepts(self) -> int:
-        """One per output, if any."""
+        """How many of the last parameters are intercepts: one per output, if any."""
         return 0 if self.constant is None else self.c
 
     @property

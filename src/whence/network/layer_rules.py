@@ -71,7 +71,7 @@ class _Multiplies(Rule):
     """Σ_t δ_t a_tᵀ, and Σ_t δ_t of the bias."""
 
     def multiplies(self, module: Any) -> bool:
-        """Return that it is."""
+        """Return whether it is one matrix: it is."""
         return True
 
     def gradients(self, module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution | None:

@@ -40,7 +40,7 @@ class Logistic(Loss):
 
     @property
     def known_dispersion(self) -> bool:
-        """Yes: p(1 − p)."""
+        """Whether the mean of a target determines its variance: it is p(1 − p)."""
         return True
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -222,7 +222,7 @@ class Tweedie(Loss):
 
     @property
     def known_dispersion(self) -> bool:
-        """Of counts: the variance is the mean."""
+        """Whether the mean of a target determines its variance: that of counts does."""
         return self.power == 1
 
     def _powers(self, outputs: Tensor, targets: Tensor, order: int) -> Tensor:
