@@ -79,6 +79,7 @@ def test_perturbation_is_the_derivative_of_refitting(fitted: Fitted) -> None:
             assert derivatives[row, feature] == pytest.approx(numeric, rel=1e-3, abs=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
 def test_an_edit_by_a_method_takes_all_of_its_options() -> None:
     torch.manual_seed(0)
     x, y = torch.randn(20, 3).double(), torch.arange(20) % 2
