@@ -23,7 +23,8 @@ from torch import Tensor
 from torch.func import vjp, vmap
 
 from whence.checked import checked
-from whence.errors import InvalidInput, UnsupportedModel
+from whence.errors import InvalidInput
+from whence.methods.family import of_family
 from whence.methods.method import Attribution, Method, Positions
 from whence.methods.prediction import MeasureLike
 from whence.methods.subsets import blocks
@@ -125,11 +126,11 @@ def recorded_run(trained: Trained, method: str) -> Run:
     Raises:
         UnsupportedModel: If the model is not a recorded training.
     """
-    if isinstance(trained, Run):
-        return trained
-    raise UnsupportedModel(
-        f"Expected a training recorded by whence.train for {method}, which differentiates its "
-        f"steps. Got {trained!r}. Record the training, or use whence.Influence()."
+    return of_family(
+        trained,
+        Run,
+        f"a training recorded by whence.train for {method}, which differentiates its steps",
+        "Record the training, or use whence.Influence().",
     )
 
 
