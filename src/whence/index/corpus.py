@@ -22,7 +22,7 @@ from torch import Tensor
 from whence.errors import InvalidInput
 from whence.evaluation.identity import identity_of
 from whence.index.files import rows_of
-from whence.index.texts import Tokenized
+from whence.index.texts import Tokenized, columns
 from whence.network.forms import has_positions, one_data_set
 from whence.objective.trained import Examples, Trained
 from whence.tiles import tiles
@@ -299,21 +299,10 @@ def _streamed(data: Any) -> Callable[[int], Iterator[Any]]:
 
 def _id_column(rows: Callable[[int], Iterator[Any]], asked: str | None) -> str | None:
     """Return the column of ids, or `None` if rows are to be numbered."""
-    columns = list(_fields(next(rows(0), None)))
-    if asked is not None and asked not in columns:
-        raise InvalidInput(f"Expected a column {asked!r} of ids. Got the columns {columns}.")
-    return asked or next((name for name in _IDS if name in columns), None)
-
-
-@singledispatch
-def _fields(row: Any) -> Mapping[str, Any]:
-    """Return a row by the names of its columns; none where it has none."""
-    return {}
-
-
-@_fields.register(Mapping)
-def _of_names(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    return row
+    known = list(columns(next(rows(0), None)))
+    if asked is not None and asked not in known:
+        raise InvalidInput(f"Expected a column {asked!r} of ids. Got the columns {known}.")
+    return asked or next((name for name in _IDS if name in known), None)
 
 
 def _named(row: Mapping[str, Any], column: str) -> Any:
@@ -326,7 +315,7 @@ def _named(row: Mapping[str, Any], column: str) -> Any:
 
 def _length(row: Any) -> int:
     """Return the number of tokens of a row; 1 for what has none."""
-    tokens = _fields(row).get("input_ids")
+    tokens = columns(row).get("input_ids")
     return max(1, len(tokens)) if isinstance(tokens, Sized) else 1
 
 
