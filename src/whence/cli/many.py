@@ -18,7 +18,7 @@ from whence.cli.sources import KINDS, Chosen, reads
 def report(
     source: Chosen,
     output: Page = Path("whence.html"),
-    rows: Rows = 100,
+    rows: Rows = None,
     k: Annotated[int, typer.Option("-k", help="Examples to show on each side of a row.")] = 5,
     measure: Answer = None,
     method: MethodOption = None,
@@ -30,7 +30,7 @@ def report(
     """
     from whence.applications.report import report as write_report
 
-    found = source.load(rows=rows)
+    found = source.load(rows=rows, most=100)
     write_report(
         found.objective,
         found.queries,
@@ -79,7 +79,8 @@ def label_errors(
     from whence.views.labels import wrong_in_words
 
     found = source.load()
-    ranking = method if method in (None, "held_out_loss", "self_influence", "loss") else None
+    words = (None, "held_out_loss", "class_adjusted", "self_influence", "loss")
+    ranking = method if method in words else None
     errors = find_label_errors(
         found.objective,
         method=ranking or method_of(method),  # type: ignore[arg-type]
@@ -103,7 +104,7 @@ def label_errors(
 @reads(*KINDS)
 def evaluate(
     source: Chosen,
-    rows: Rows = 20,
+    rows: Rows = None,
     subsets: Annotated[int, typer.Option(help="Random subsets to train on, at least 3.")] = 50,
     fraction: Annotated[float, typer.Option(help="Of the examples that each keeps.")] = 0.5,
     method: MethodOption = None,
@@ -128,7 +129,7 @@ def evaluate(
     from whence.applications.evaluate import evaluate as evaluation_of
     from whence.applications.evaluate import report_evaluation
 
-    found = source.load(rows=rows)
+    found = source.load(rows=rows, most=20)
     try:
         score = evaluation_of(
             found.objective,

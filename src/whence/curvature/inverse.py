@@ -29,7 +29,7 @@ from whence.errors import InvalidInput
 from whence.linalg.operator import LinearOperator
 from whence.linalg.rank_reduction import separate
 from whence.linalg.solver import Inverse, Solution, default_rtol
-from whence.linalg.spectral import KroneckerEigen, Spectral
+from whence.linalg.spectral import KroneckerEigen
 from whence.linalg.structured import BlockDiagonal, Reordered
 from whence.network.objective import ModuleObjective
 from whence.network.precision import product_dtype
@@ -57,6 +57,11 @@ class KroneckerInverse(Inverse):
     closed: Reordered
     layers: tuple[Layer, ...]
     rtol: float
+
+    @property
+    def closed_form(self) -> Reordered:
+        """A⁻¹."""
+        return self.closed
 
     def matmat(self, V: Tensor) -> Tensor:
         """Return A⁻¹ V, unchecked."""
@@ -170,7 +175,7 @@ class KroneckerInverse(Inverse):
         }
 
     @cached_property
-    def _blocks(self) -> list[tuple[Spectral, Tensor]]:
+    def _blocks(self) -> list[tuple[LinearOperator, Tensor]]:
         """The blocks of the inverse, with the places of their parameters."""
         return list(self.closed.placed())
 

@@ -183,23 +183,23 @@ class BlockDiagonal(Spectral):
 
     def eigenvalues(self) -> Tensor:
         """Return the blocks' eigenvalues, one block after the other, [p]."""
-        return torch.cat([block.eigenvalues() for block in self.spectral()])
+        return torch.cat([block.eigenvalues() for block in self._spectral_blocks()])
 
     def extremes(self) -> tuple[float, float]:
         """Return the smallest and the largest eigenvalue of all blocks."""
-        least, most = zip(*(block.extremes() for block in self.spectral()), strict=True)
+        least, most = zip(*(block.extremes() for block in self._spectral_blocks()), strict=True)
         return min(least), max(most)
 
     def map_spectrum(self, function: Callable[[Tensor], Tensor]) -> BlockDiagonal:
         """Return f of each block."""
-        return BlockDiagonal(tuple(A.map_spectrum(function) for A in self.spectral()))
+        return BlockDiagonal(tuple(A.map_spectrum(function) for A in self._spectral_blocks()))
 
     def _rows(self) -> list[tuple[LinearOperator, slice]]:
         """Return each block with the rows it acts on."""
         ends = list(accumulate(block.shape[0] for block in self.blocks))
         return [(A, slice(end - A.shape[0], end)) for A, end in zip(self.blocks, ends, strict=True)]
 
-    def spectral(self) -> list[Spectral]:
+    def _spectral_blocks(self) -> list[Spectral]:
         """Return the blocks, if each knows its spectrum; else raise `InvalidInput`."""
         return [_spectral(block) for block in self.blocks]
 
@@ -249,11 +249,10 @@ class Reordered(Spectral):
             product[places] = block.matmat(V[places])
         return product
 
-    def placed(self) -> Iterator[tuple[Spectral, Tensor]]:
+    def placed(self) -> Iterator[tuple[LinearOperator, Tensor]]:
         """Yield each block with the parameters it acts on."""
-        blocks = self.inner.spectral()
-        sizes = [block.shape[0] for block in blocks]
-        yield from zip(blocks, torch.split(self.order, sizes), strict=True)
+        sizes = [block.shape[0] for block in self.inner.blocks]
+        yield from zip(self.inner.blocks, torch.split(self.order, sizes), strict=True)
 
     def extremes(self) -> tuple[float, float]:
         """Return the smallest and the largest inner eigenvalue."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from itertools import chain
@@ -229,6 +229,48 @@ def _minimum(trained: Objective) -> Objective:
     if smooth and float(gradient(trained).norm()) <= CONVERGED:
         return trained
     return trained.refit()
+
+
+def outputs_without(
+    trained: Trained, examples: Sequence[Examples], where: Positions
+) -> Iterator[tuple[Positions, list[Tensor]]]:
+    """Yield the outputs of examples without each training example, a few removals at a time.
+
+    Args:
+        trained: The model, at its optimum: as `converged` gives it.
+        examples: What is predicted.
+        where: Positions of the k removed examples.
+
+    Yields:
+        Which of the k removals, [m], and the outputs of each set of examples, [b, c, m].
+    """
+    share = shares_a_factor(trained, where)
+    together, alone = np.flatnonzero(share), np.flatnonzero(~share)
+    for part, outputs in _outputs_together(trained, examples, where[together]):
+        yield together[part], outputs
+    weights = trained.weights.repeat(len(alone), 1)
+    weights[torch.arange(len(alone)), torch.from_numpy(where[alone])] = 0
+    for at, fitted in zip(alone, trained.refits(weights), strict=True):
+        yield np.array([at]), [fitted.outputs(each).unsqueeze(2) for each in examples]
+
+
+@singledispatch
+def _outputs_together(
+    trained: Trained, examples: Sequence[Examples], where: Positions
+) -> Iterator[tuple[slice, list[Tensor]]]:
+    """Yield outputs without examples whose removals share a factor, and which of those it is."""
+    return iter(())
+
+
+@_outputs_together.register
+def _(
+    objective: Objective, examples: Sequence[Examples], where: Positions
+) -> Iterator[tuple[slice, list[Tensor]]]:
+    done = 0
+    for deltas in _removals(objective, objective, where) if len(where) else ():
+        part = slice(done, done + deltas.shape[1])
+        yield part, [objective.outputs_at(each, deltas) for each in examples]
+        done = part.stop
 
 
 def refit_without(trained: Trained, where: NDArray[np.intp]) -> Trained:

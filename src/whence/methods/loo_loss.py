@@ -150,7 +150,7 @@ def _(objective: LinearObjective) -> bool:
 
 @singledispatch
 def quick(objective: Trained) -> bool:
-    """Return whether the best penalty and all leave-one-out losses there take a minute at most.
+    """Return whether all leave-one-out losses, at the best penalty, take a minute at most.
 
     Four factors, and c solves for each training example and each of the samples.
 
@@ -158,16 +158,20 @@ def quick(objective: Trained) -> bool:
         objective: The model.
 
     Returns:
-        False also where neither penalties can be tried nor a hinge is walked.
+        False also of a classifier whose self-influence tells as much.
     """
     return False
 
 
 @quick.register
-def _(objective: LinearObjective) -> bool:
-    p, n, c = len(objective.params), len(objective.train), objective.c
+def _(objective: Objective) -> bool:
+    tells = objective.hinged or objective.loss.regresses or penalty_applies(objective)
+    if not objective.convex or not tells:
+        return False
+    p, n = len(objective.params), len(objective.train)
+    c = objective.outputs(objective.train.subset(np.arange(1))).shape[1]
     operations = 4 * (n * p * p + p**3 / 3) + 2 * p * p * c * (n + 4 * min(n, _SAMPLE))
-    return (objective.hinged or penalty_applies(objective)) and operations <= _A_MINUTE
+    return operations <= _A_MINUTE
 
 
 @singledispatch
@@ -225,7 +229,8 @@ def _(
     def mean_loss(model: LinearObjective) -> float:
         without = loo_outputs(model, sample, solver=solver, damping=damping).outputs
         weights = model.weights[sample]
-        return float((weights * model.loss(without, some.targets)).sum() / weights.sum())
+        above = model.loss(without, some.targets) - model.loss.least(some.targets)
+        return float((weights * above).sum() / weights.sum())
 
     best, least, factor = objective, mean_loss(objective), 1.0
     for step in (_STEP, 1 / _STEP):

@@ -53,6 +53,11 @@ class Whole:
         blocks = _columns(self.objective.params, self.size, self.seed)
         return torch.cat([self.objective.gradient_dot(examples, measure, V) for V in blocks], 1)
 
+    def of_columns(self, V: Tensor) -> Tensor:
+        """Return projected vectors [p, q] of parameters, [q, d]."""
+        blocks = _columns(self.objective.params, self.size, self.seed)
+        return torch.cat([V.T @ block for block in blocks], 1)
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -80,6 +85,10 @@ class Unprojected:
                 for part in tiles(len(examples), budget=_GRADIENTS)
             ]
         )
+
+    def of_columns(self, V: Tensor) -> Tensor:
+        """Return vectors [p, q] of parameters, [q, p]."""
+        return V.T
 
 
 @final
@@ -114,6 +123,16 @@ class Factored:
         """Return the projected gradients, [b, d]."""
         batches = self.objective.pieces(examples, measure)
         return torch.cat([self._batch(batch) for batch in batches])
+
+    def of_columns(self, V: Tensor) -> Tensor:
+        """Return projected vectors [p, q] of parameters, [q, d]."""
+        rest = [V[place : place + len(rows)].T @ rows for place, rows in self.rest.items()]
+        found = [torch.stack(rest).sum(0)] if rest else []
+        for place, (left, right) in sorted(self.sides.items()):
+            m, d = len(left), len(right)
+            matrices = V[place : place + m * d].T.reshape(-1, m, d)
+            found.append((left.T @ matrices @ right).flatten(1))
+        return torch.cat(found, 1)
 
     def _batch(self, pieces: list[tuple[slice, Contribution]]) -> Tensor:
         """Return the projected gradients of a micro-batch."""
