@@ -324,8 +324,6 @@ class Scaled(_Derived):
 class Damped(_Derived):
     """A + λ I, with A and λ stored separately: written `A.damped(λ)`.
 
-    Solvers that know the spectrum of A (closed forms, low-rank sketches) read both fields.
-
     Args:
         operator: A, square, [p, p].
         damping: λ ≥ 0, in the units of A's eigenvalues.

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from functools import singledispatch
 from typing import ClassVar, final
 
 import torch
@@ -360,28 +359,13 @@ def prepared_preconditioner(
     Raises:
         InvalidInput: If it does not fit A.
     """
-    M = _prepared(M, A)
+    if isinstance(M, Solver):
+        M = M.prepare(A)
     if M is not None and (M.shape, M.dtype, M.device) != (A.shape, A.dtype, A.device):
         raise InvalidInput(
             f"Expected a preconditioner of shape {list(A.shape)}, {A.dtype}, on {A.device}. "
             f"Got {M!r}. Build it over the same parameters."
         )
-    return M
-
-
-@singledispatch
-def _prepared(M: LinearOperator | Solver | None, A: LinearOperator) -> LinearOperator | None:
-    """Return the inverse that a solver prepares, or an operator as it is."""
-    return None
-
-
-@_prepared.register
-def _(M: Solver, A: LinearOperator) -> LinearOperator | None:
-    return M.prepare(A)
-
-
-@_prepared.register
-def _(M: LinearOperator, A: LinearOperator) -> LinearOperator | None:
     return M
 
 

@@ -144,8 +144,8 @@ class LinearObjective(Objective):
     @property
     def unpenalized_least_squares(self) -> bool:
         """Whether this is least squares with columns that have no penalty."""
-        d = self.train.features.shape[1]
-        return self.loss == SquaredError() and bool((self._unpenalized < d).any())
+        columns = self._unpenalized < self.train.features.shape[1]
+        return self.loss == SquaredError() and bool(columns.any())
 
     @property
     def _unpenalized(self) -> Tensor:
@@ -280,9 +280,8 @@ class LinearObjective(Objective):
         e = measure.gradient(self.outputs(rows), rows.targets)
         total = torch.zeros(len(self.params), w.shape[1], dtype=w.dtype)
         for tile in self._tiles(len(rows), w.shape[1]):
-            total += self._backward(
-                rows.features.rows(tile), e[tile].unsqueeze(1) * w[tile].unsqueeze(2)
-            )
+            weighted = e[tile].unsqueeze(1) * w[tile].unsqueeze(2)
+            total += self._backward(rows.features.rows(tile), weighted)
         return total
 
     def gradient_columns(self, examples: Examples, measure: Measure) -> Tensor:
@@ -341,8 +340,7 @@ class LinearObjective(Objective):
 
     def _tiles(self, n: int, k: int) -> Iterator[slice]:
         """Yield slices of rows that stay in cache, and whose [rows, k, c] stay within a tile."""
-        numbers = self.train.features.numbers
-        in_cache = _CACHE // (numbers * self.params.element_size())
+        in_cache = _CACHE // (self.train.features.numbers * self.params.element_size())
         step = max(1, min(_TILE // max(1, self.c * k), max(256, in_cache)))
         return tiles(n, budget=step)
 

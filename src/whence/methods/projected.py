@@ -142,8 +142,7 @@ class Projected(Method):
         else:
             points = points_of(objective, self.checkpoints)
             subspaces = [plan.project(objective.at(point)) for point in points]
-        inverses = [self._inverse(space) for space in subspaces]
-        return _InSubspace(objective, self, tuple(zip(subspaces, inverses, strict=True)))
+        return _InSubspace(objective, self, tuple((P, self._inverse(P)) for P in subspaces))
 
     def feature_map(self, trained: Trained) -> FeatureMap:
         """Return the projected gradients of any example, at each checkpoint."""
@@ -158,9 +157,8 @@ class Projected(Method):
                 solver=self.solver,
                 damping_asked=self.damping,
             )
-        points = points_of(objective, self.checkpoints)
-        at = tuple(plan.features(objective.at(point)) for point in points)
-        return _Subspaces(objective, self, at)
+        at = map(objective.at, points_of(objective, self.checkpoints))
+        return _Subspaces(objective, self, tuple(map(plan.features, at)))
 
     def described(self, d: int) -> str:
         """Return what makes the scores in d dimensions, in words."""

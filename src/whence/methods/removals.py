@@ -74,6 +74,31 @@ def moves_more(objective: Objective, order: Order, where: NDArray[np.intp]) -> N
     return alone | ~objective.statistics.only_weights(where)
 
 
+def follows(objective: Objective, order: Order, where: NDArray[np.intp]) -> bool:
+    """Return whether a change of some examples changes more than their own weight.
+
+    Args:
+        objective: R at θ̂.
+        order: How to predict.
+        where: Positions, [k].
+    """
+    statistics = objective.statistics
+    if statistics is not None and (statistics.reweights or _loses_a_class(objective, where)):
+        return True
+    return bool(moves_more(objective, order, where).any())
+
+
+def _loses_a_class(objective: Objective, where: NDArray[np.intp]) -> bool:
+    """Return whether a class of a classifier has no example without some."""
+    targets = objective.train.targets
+    if not objective.classes or targets.ndim > 1:
+        return False
+    labels, there = targets.numpy(), objective.weights.numpy() > 0
+    before = len(np.unique(labels[there]))
+    there[where] = False
+    return len(np.unique(labels[there])) < before
+
+
 def unsettled(
     objective: Objective, damping: float, before: Tensor, after: Tensor
 ) -> NDArray[np.bool_]:
