@@ -165,8 +165,7 @@ class LinearObjective(Objective):
     def dense_hessian(self) -> Tensor:
         """Return ∇²R(θ̂), [p, p]: one weighted Gram matrix per pair of outputs.
 
-        Cost: c(c+1)/2 symmetric products of [d, n] by [n, d], c(c−1)/2 under softmax; peak memory
-        [p, p].
+        Cost: c(c+1)/2 symmetric products of [d, n] by [n, d], c(c−1)/2 under softmax; p² numbers.
         """
         hessian = self.data_hessian(self.train.features)
         if self.free is not None:
