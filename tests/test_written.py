@@ -42,7 +42,8 @@ def public() -> list[Any]:
     modules = [each for each in found if inspect.ismodule(each)]
     found += [getattr(module, name) for module in modules for name in dir(module)]
     kinds = {each for each in found if inspect.isclass(each) and dataclasses.is_dataclass(each)}
-    made = [kind for kind in kinds if needed(kind) <= set(_NEEDED)]  # the others are results
+    leaves = [kind for kind in kinds if not inspect.isabstract(kind)]
+    made = [kind for kind in leaves if needed(kind) <= set(_NEEDED)]  # the others are results
     return sorted(made, key=lambda kind: kind.__qualname__)
 
 
