@@ -61,7 +61,7 @@ def written(folder: Path, encoding: str, n: int, d: int) -> Manifest:
         sha = write_tensors(folder / name, about, {**tensors, **ids})
         shards.append(Shard(name, first, count, sha, 0.0))
     manifest = Manifest(
-        model="",
+        model={},
         method={},
         words="synthetic",
         encoding=encoding,

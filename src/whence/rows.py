@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,53 @@ def is_sparse(rows: Any) -> bool:
     return bool(sparse.issparse(rows))
 
 
+@singledispatch
 def column_names(rows: Any) -> tuple[Any, ...] | None:
     """Return the names of the columns of a frame; `None` where columns have none.
 
     Args:
         rows: A user's rows.
     """
-    return tuple(rows.columns) if isinstance(rows, pd.DataFrame) else None
+    return None
 
 
+@column_names.register
+def _names_of_frame(rows: pd.DataFrame) -> tuple[Any, ...]:
+    return tuple(rows.columns)
+
+
+@singledispatch
+def as_frame(rows: Any) -> pd.DataFrame:
+    """Return a table as a frame, each column of the narrowest type.
+
+    Args:
+        rows: A frame, or an array [n, d].
+    """
+    return pd.DataFrame(rows).infer_objects()
+
+
+@as_frame.register
+def _frame_itself(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows
+
+
+@singledispatch
+def columns_at(rows: Any, at: Any) -> Any:
+    """Return some columns of a table, in the same form.
+
+    Args:
+        rows: A frame, an array or a sparse matrix, [n, d].
+        at: A position, or several.
+    """
+    return rows[:, at]
+
+
+@columns_at.register
+def _columns_of_frame(rows: pd.DataFrame, at: Any) -> Any:
+    return rows.iloc[:, at]
+
+
+@singledispatch
 def column(rows: Any, at: int) -> pd.Series[Any]:
     """Return one column of a table, numbered from 0 by row.
 
@@ -35,12 +74,16 @@ def column(rows: Any, at: int) -> pd.Series[Any]:
         rows: A frame, an array or a sparse matrix, [n, d].
         at: Its position.
     """
-    if isinstance(rows, pd.DataFrame):
-        return rows.iloc[:, at].reset_index(drop=True)
     cells = rows[:, [at]].toarray()[:, 0] if is_sparse(rows) else np.asarray(rows)[:, at]
     return pd.Series(cells)
 
 
+@column.register(pd.DataFrame)
+def _column_of_frame(rows: pd.DataFrame, at: int) -> pd.Series[Any]:
+    return rows.iloc[:, at].reset_index(drop=True)
+
+
+@singledispatch
 def take(rows: Any, where: NDArray[Any]) -> Any:
     """Return some of the rows.
 
@@ -51,9 +94,13 @@ def take(rows: Any, where: NDArray[Any]) -> Any:
     Returns:
         The rows, in the same form.
     """
-    if isinstance(rows, pd.DataFrame | pd.Series):
-        return rows.iloc[where]
     return (rows if hasattr(rows, "shape") else np.asarray(rows))[where]
+
+
+@take.register(pd.DataFrame)
+@take.register(pd.Series)
+def _take_indexed(rows: Any, where: NDArray[Any]) -> Any:
+    return rows.iloc[where]
 
 
 def put(rows: Any, index: int, row: Any) -> Any:
@@ -73,6 +120,7 @@ def put(rows: Any, index: int, row: Any) -> Any:
     return take(stack(rows, row), order)
 
 
+@singledispatch
 def stack(rows: Any, more: Any) -> Any:
     """Return the rows and more of them below.
 
@@ -83,9 +131,12 @@ def stack(rows: Any, more: Any) -> Any:
     Returns:
         n + m rows.
     """
-    if isinstance(rows, pd.DataFrame):
-        frame = more if isinstance(more, pd.DataFrame) else pd.DataFrame(more)
-        return pd.concat([rows, frame.set_axis(rows.columns, axis=1)], ignore_index=True)
     if is_sparse(rows):
         return sparse.vstack([rows, more], format="csr")
     return np.concatenate([np.asarray(rows), np.asarray(more)])
+
+
+@stack.register
+def _stack_frames(rows: pd.DataFrame, more: Any) -> pd.DataFrame:
+    frame = pd.DataFrame(more).set_axis(rows.columns, axis=1)
+    return pd.concat([rows, frame], ignore_index=True)

@@ -164,9 +164,9 @@ def test_a_later_process_computes_no_training_gradient(
     assert again.method == LAYERS
     np.testing.assert_array_equal(all_scores(again, queries), all_scores(standing, queries))
     assert asked == []
-    with pytest.raises(InvalidInput, match="Got another model"):
+    with pytest.raises(InvalidInput, match="another digest of its parameters"):
         whence.Index.open(standing.path, objective.at(objective.params + 1))
-    with pytest.raises(InvalidInput, match="Got another method"):
+    with pytest.raises(InvalidInput, match="Leave method= out"):
         whence.Index.open(standing.path, objective, whence.TracIn())
 
 
@@ -344,6 +344,24 @@ def test_refusals(standing: whence.Index, network: Any, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="finite gradients.*example 3"):
         whence.Index.build(objective, tmp_path / "bad", data=data, method=LAYERS)
     assert not Manifest.read(tmp_path / "bad").complete
+
+
+def test_a_changed_frozen_base_is_named(tmp_path: Path) -> None:
+    """Adapters over another base have other gradients, though the trained weights are the same."""
+    x, y = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3
+    base, top = nn.Linear(4, 6).requires_grad_(False), nn.Linear(6, 3)
+    model = nn.Sequential(base, nn.BatchNorm1d(6).requires_grad_(False), top).eval()
+    loss = whence.CrossEntropy()
+    whence.Index.build(whence.from_torch(model, loss, (x, y)), tmp_path)
+    whence.Index.open(tmp_path, whence.from_torch(model, loss, (x, y)))
+    with pytest.raises(InvalidInput, match="another digest of its loss or penalty"):
+        whence.Index.open(tmp_path, whence.from_torch(model, loss, (x, y), l2=0.1))
+    for changed in (base.weight, model[1].running_mean):
+        before = changed.detach().clone()
+        changed.data[0] += 1e-3
+        with pytest.raises(InvalidInput, match="another digest of its frozen weights"):
+            whence.Index.open(tmp_path, whence.from_torch(model, loss, (x, y)))
+        changed.data.copy_(before)
 
 
 def test_ties_go_to_the_row_that_comes_first() -> None:

@@ -14,8 +14,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import KBinsDiscretizer, SplineTransformer
 
 import whence
-from whence.preprocessing.columns import SparseColumns, as_rows
 from whence.preprocessing.separate import separate
+from whence.preprocessing.table import Plain
 
 _KINDS = {
     "quantiles": KBinsDiscretizer(4, quantile_method="averaged_inverted_cdf"),
@@ -42,19 +42,16 @@ def dense(rows: Any) -> Any:
 def test_a_removal_changes_the_columns_as_a_fit_without_the_row_does(kind: str) -> None:
     x = table()
     fitted = clone(_KINDS[kind]).fit(x)
-    step = separate(fitted, x, torch.ones(60, dtype=torch.float64), None)
+    step = separate(fitted, Plain(x), torch.ones(60, dtype=torch.float64), None)
     assert step is not None
     others = table()[:9] * 1.3
     there = torch.ones(60, dtype=torch.float64, requires_grad=True)
-    for columns, rows in zip(step(x, others, there), (x, others), strict=True):
+    for columns, rows in zip(step(Plain(x), Plain(others), there), (x, others), strict=True):
         before = dense(fitted.transform(rows))
-        np.testing.assert_allclose(dense(as_rows(columns)), before)
+        np.testing.assert_allclose(columns.dense().detach(), before)
         sketch = np.random.default_rng(1).normal(size=before.shape)
         weights = torch.from_numpy(sketch)
-        if isinstance(columns, SparseColumns):
-            total = (columns.values * weights[columns.rows, columns.columns]).sum()
-        else:
-            total = (columns * weights).sum()
+        total = (columns.dense() * weights).sum()
         (slope,) = torch.autograd.grad(total, there, retain_graph=True)
         for i in (0, 7, 12, 33, 59):
             again = clone(fitted).fit(np.delete(x, i, 0))
@@ -65,9 +62,9 @@ def test_a_removal_changes_the_columns_as_a_fit_without_the_row_does(kind: str) 
 def test_order_matters_where_bins_are_clusters_or_samples() -> None:
     x, ones = table(), torch.ones(60, dtype=torch.float64)
     clusters = KBinsDiscretizer(3, strategy="kmeans", random_state=0).fit(x)
-    assert separate(clusters, x, ones, None) is None
+    assert separate(clusters, Plain(x), ones, None) is None
     few = KBinsDiscretizer(3, subsample=20, quantile_method="linear", random_state=0).fit(x)
-    assert separate(few, x, ones, None) is None
+    assert separate(few, Plain(x), ones, None) is None
 
 
 @pytest.mark.parametrize(("kind", "least"), [("quantiles", 0.8), ("spline", 0.95)])

@@ -34,12 +34,11 @@ from sklearn.preprocessing import (
     TargetEncoder,
 )
 
-from whence.preprocessing.columns import SparseColumns, as_rows
 from whence.preprocessing.counting import counting
-from whence.preprocessing.derivative import numbers_of
+from whence.preprocessing.order import extremes, quantile
 from whence.preprocessing.pipeline import Differentiable, differentiable
 from whence.preprocessing.refit import fit_again, is_cross_fitted, training_matrix
-from whence.preprocessing.scaling import extremes, quantile
+from whence.preprocessing.table import Plain
 
 _N, _OTHERS = 500, 30
 _RNG = np.random.default_rng(0)
@@ -122,12 +121,14 @@ def test_features_are_those_of_the_transformer(name: str) -> None:
     transform, train, others = fitted(*SMOOTH[name])
     steps = written_out(transform, train, _Y)
     assert not steps.held
-    of_train, of_others = steps.step(train, others, torch.ones(_N, dtype=torch.float64))
+    of_train, of_others = steps.step(
+        Plain(train), Plain(others), torch.ones(_N, dtype=torch.float64)
+    )
     plain = transform.transform(others)
-    np.testing.assert_allclose(dense(as_rows(of_others)), dense(plain), atol=1e-7)
+    np.testing.assert_allclose(of_others.dense().detach(), dense(plain), atol=1e-7)
     if is_cross_fitted(transform):
         expected = clone(transform).fit_transform(train, _Y)
-        np.testing.assert_allclose(dense(as_rows(of_train)), expected, atol=1e-9)
+        np.testing.assert_allclose(of_train.dense().detach(), expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", SMOOTH)
@@ -138,15 +139,11 @@ def test_derivatives_are_what_a_removal_does(name: str) -> None:
     train, y, others = take(rows, where), _Y[where], take(rows, np.arange(_N, _N + _OTHERS))
     transform = clone(kind).fit(train, y)
     kept = torch.ones(len(y), dtype=torch.float64, requires_grad=True)
-    _, of_others = written_out(transform, train, y).step(train, others, kept)
-    plain, values = dense(transform.transform(others)), numbers_of(of_others)
+    _, of_others = written_out(transform, train, y).step(Plain(train), Plain(others), kept)
+    plain, values = dense(transform.transform(others)), of_others.values
     cotangent = torch.from_numpy(np.random.default_rng(1).normal(size=values.shape))
     (gradient,) = torch.autograd.grad(values, kept, cotangent)
-    weights = np.zeros(plain.shape)
-    if isinstance(of_others, SparseColumns):
-        weights[of_others.rows, of_others.columns] = cotangent
-    else:
-        weights = cotangent.numpy()
+    weights = of_others.with_values(cotangent).dense().numpy()
     removed, actual = [3, 10, 50, 77, 101], []
     for i in removed:
         rest = np.delete(np.arange(len(y)), i)
@@ -206,8 +203,8 @@ def test_what_cannot_follow_is_held_and_named(
     steps = written_out(transform, train, _Y)
     assert steps.held == held
     kept = torch.ones(_N, dtype=torch.float64)
-    _, of_others = steps.step(train, others, kept)
-    np.testing.assert_allclose(dense(as_rows(of_others)), dense(transform.transform(others)))
+    _, of_others = steps.step(Plain(train), Plain(others), kept)
+    np.testing.assert_allclose(of_others.dense().detach(), dense(transform.transform(others)))
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,10 @@ from whence.adapters.tabular import TabularMap
 from whence.adapters.targets import decoded
 from whence.linear.objective import LinearExamples, LinearObjective
 from whence.objective.measures import Measure
-from whence.preprocessing.columns import Columns, SparseColumns, as_columns, as_rows, table
-from whence.preprocessing.derivative import Adjoints, numbers_of, padded, pulled_back
+from whence.preprocessing.columns import Columns
+from whence.preprocessing.derivative import Adjoints, padded, pulled_back
 from whence.preprocessing.pipeline import Differentiable, differentiable
+from whence.preprocessing.table import Plain, table
 from whence.rows import stack, take
 
 
@@ -102,12 +103,12 @@ def through_features(
         rows = stack(rows, added.inputs)
         kept = torch.cat([kept, kept.new_zeros(1)])
     kept.requires_grad_()
+    asked = Plain(question.queries.inputs)
     with torch.enable_grad():
         if preprocessing is None:
-            train: Columns = as_columns(rows)
-            queries = as_columns(question.queries.inputs)
+            train, queries = Plain(rows).numbers(), asked.numbers()
         else:
-            train, queries = preprocessing.step(rows, question.queries.inputs, kept)
+            train, queries = preprocessing.step(Plain(rows), asked, kept)
         gradient = _gradient(fitted, question, train, queries, kept, where)
     n, k = len(fitted.labels), gradient.shape[1]
     effects = gradient.new_zeros(n + (added is not None), k)
@@ -138,14 +139,13 @@ def through_inputs(
         return None
     ones = torch.ones(len(kept), dtype=torch.float64)
     with torch.enable_grad():
-        leaf = rows.numbers.clone().requires_grad_()
-        train, queries = preprocessing.step(
-            replace(rows, numbers=leaf), question.queries.inputs, ones
-        )
+        leaf = rows.cells.clone().requires_grad_()
+        asked = Plain(question.queries.inputs)
+        train, queries = preprocessing.step(replace(rows, cells=leaf), asked, ones)
         adjoints = _adjoints(question, queries)
         whole = pulled_back(train, queries, adjoints.of_rows(kept), leaf)[..., 0]
-        alone = moving.numbers.clone().requires_grad_()
-        _, direct = preprocessing.step(rows, replace(moving, numbers=alone), ones)
+        alone = moving.cells.clone().requires_grad_()
+        _, direct = preprocessing.step(rows, replace(moving, cells=alone), ones)
         own = pulled_back(direct, None, adjoints.of_rows(where), alone)[..., 0]
     place = np.searchsorted(kept, where)
     change = -(whole[torch.from_numpy(place)] - own)
@@ -199,8 +199,7 @@ def _outside(table: TabularMap, question: Question, queries: Columns) -> Tensor:
     slopes, objective = question.slopes, question.objective
     q, c, k = slopes.shape
     flat = slopes.reshape(q, c * k)
-    rows: Any = as_rows(queries)
-    whole = torch.from_numpy(np.asarray(rows.T @ flat.numpy())).reshape(-1, c, k)
+    whole = torch.from_numpy(np.asarray(queries.plain.T @ flat.numpy())).reshape(-1, c, k)
     inside = objective.examples(question.queries).features.rmatmul(flat).reshape(-1, c, k)
     spanned = [torch.from_numpy(table.space.lift(inside[:, a].numpy())) for a in range(c)]
     outside = whole.transpose(0, 1) - torch.stack(spanned)
@@ -230,7 +229,7 @@ def _through_kernel(
     )
     nu = torch.from_numpy(space.dual(question.directions[:r].numpy())) - seen @ slopes / l2
     mu = slopes / l2
-    x, asked = _dense(train), _dense(queries)
+    x, asked = train.dense(), queries.dense()
     place = torch.full((len(fitted.labels),), -1)
     place[torch.from_numpy(np.flatnonzero(fitted.kept))] = torch.arange(int(fitted.kept.sum()))
     pivots = x[place[torch.from_numpy(space.positions)]]
@@ -250,14 +249,6 @@ def _through_kernel(
         (gradient,) = torch.autograd.grad(one, kept, retain_graph=True)
         columns.append(-gradient)
     return torch.stack(columns, 1)
-
-
-def _dense(columns: Columns) -> Tensor:
-    """Return columns as a dense tensor."""
-    if not isinstance(columns, SparseColumns):
-        return columns
-    whole = columns.values.new_zeros(columns.shape)
-    return whole.index_put((columns.rows, columns.columns), numbers_of(columns), accumulate=True)
 
 
 def _gamma(fitted: Fitted, kernel: Kernel, x: Tensor, kept: Tensor) -> Tensor:

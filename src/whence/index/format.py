@@ -95,7 +95,7 @@ class Manifest:
     """What an index holds.
 
     Args:
-        model: A digest of the model.
+        model: Digests of the model's parameters and of what else its features follow, by name.
         method: The class and options of the method.
         words: What makes the scores.
         encoding: The name of the encoding of rows.
@@ -107,7 +107,7 @@ class Manifest:
         removed: The removed positions.
     """
 
-    model: str
+    model: Mapping[str, str]
     method: Mapping[str, Any]
     words: str
     encoding: str

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from whence.errors import InvalidInput
+from whence.index.format import Manifest
 from whence.methods.hidden import HiddenCosine
 from whence.methods.method import Method
 from whence.methods.projected import Projected
@@ -21,15 +23,47 @@ _INDEXED: tuple[type[Method], ...] = (HiddenCosine, Projected, TracIn)
 _KNOWN = {kind.__name__: kind for kind in _INDEXED}
 
 
-def model_digest(trained: Trained) -> str:
-    """Return a digest of a model's parameters and loss.
+def model_digests(trained: Trained) -> dict[str, str]:
+    """Return digests of what makes a model's features, by the name of what they are of.
 
     Args:
         trained: The model.
     """
     objective = trained.differentiable()
+    model = trained if objective is None else objective
     parts = [objective.params] if isinstance(objective, Objective) else []
-    return digest("model", type(trained.loss).__name__, *parts, *trained.identity())
+    frozen, of_fit = model.frozen(), trained.identity()
+    return {
+        "parameters": digest("parameters", *parts),
+        "frozen weights": digest("frozen", *frozen),
+        "loss or penalty": digest("loss", type(trained.loss).__name__, *of_fit),
+    }
+
+
+def check_same(folder: Path, manifest: Manifest, trained: Trained, method: Method) -> None:
+    """Raise unless an index was built with a model and a method.
+
+    Args:
+        folder: The index.
+        manifest: What it holds.
+        trained: The model.
+        method: The method.
+
+    Raises:
+        InvalidInput: If a part of the model is another, which is named, or the method is.
+    """
+    own = model_digests(trained)
+    other = next((name for name in own if manifest.model.get(name) != own[name]), None)
+    if other is not None:
+        raise InvalidInput(
+            f"Expected the model that the index in {folder} was built with. Got one with another "
+            f"digest of its {other}. Load the same weights, or build another index."
+        )
+    if manifest.method != described(method):
+        raise InvalidInput(
+            f"Expected the method that the index in {folder} was built with, {manifest.words}. "
+            f"Got {method!r}. Leave method= out, or build another index."
+        )
 
 
 def described(method: Method) -> dict[str, Any]:

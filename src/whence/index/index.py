@@ -26,7 +26,7 @@ from whence.index.format import (
     write_named,
 )
 from whence.index.hits import Hits, Info, Verification
-from whence.index.identity import described, method_of, model_digest
+from whence.index.identity import check_same, described, method_of, model_digests
 from whence.index.scan import scan
 from whence.index.verification import compared, files_read, info_of
 from whence.index.writer import begin, clear_unnamed, fill
@@ -135,7 +135,7 @@ class Index(Result):
             data, trained, tokenizer=tokenizer, max_length=max_length, ids=ids, name=name
         )
         asked = Manifest(
-            model=model_digest(trained),
+            model=model_digests(trained),
             method=described(chosen),
             words=index.features.words,
             encoding=rows,
@@ -180,12 +180,7 @@ class Index(Result):
         folder = Path(path)
         manifest = read_index(folder)
         found = method_of(manifest.method) if method is None else method
-        if manifest.model != model_digest(trained) or manifest.method != described(found):
-            raise InvalidInput(
-                f"Expected the model and the method that the index in {folder} was built with, "
-                f"{manifest.words}. Got another {'method' if method else 'model'}. Load the same "
-                "weights, or build another index."
-            )
+        check_same(folder, manifest, trained, found)
         return cls(folder, trained, found)
 
     @property

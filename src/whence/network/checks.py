@@ -211,3 +211,11 @@ def check_finite(losses: Tensor, ids: NDArray[Any]) -> None:
             f"Expected finite losses. Got {float(losses[at])} on training example {ids[at]}. "
             "Check its inputs and target, or the model."
         )
+
+
+def derivatives_not_finite() -> InvalidInput:
+    """Return what is said where derivatives are infinite or NaN and no training loss is."""
+    return InvalidInput(
+        "Expected finite derivatives. Got NaN or infinity, though every training loss is "
+        "finite. Check the queries, the gradient of the loss, and the scale of the inputs."
+    )

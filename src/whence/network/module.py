@@ -127,6 +127,15 @@ class FunctionalModule:
                         owners.setdefault(module, []).append((own, known[id(parameter)]))
         return owners
 
+    def fixed(self) -> tuple[Tensor, ...]:
+        """Return what the module holds besides θ, by name: other parameters, and buffers."""
+        with self.lock:
+            named = dict(self.model.named_parameters())
+            placeholders = {id(named[name]) for name in (*self.shapes, *self.constants)}
+            state = {**self.model.state_dict(keep_vars=True), **self.constants}
+        held = (state[name] for name in sorted(state))
+        return tuple(x for x in held if torch.is_tensor(x) and id(x) not in placeholders)
+
     def split(self, params: Tensor) -> dict[str, Tensor]:
         """Return θ [p] by name, as views; their common backward pass writes θ's gradient once."""
         sizes = [shape.numel() for shape in self.shapes.values()]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.network.autodiff import add_pullback, gradient, pushforward
-from whence.network.checks import check_accepted, check_finite
+from whence.network.checks import check_accepted, check_finite, derivatives_not_finite
 from whence.network.coverage import coverage
 from whence.network.examples import ModuleExamples
 from whence.network.gradients import Contribution
@@ -113,6 +113,10 @@ class ModuleObjective(Objective):
     def trained_loss(self) -> Loss:
         """ℓ as it was minimized: the same."""
         return self.loss
+
+    def frozen(self) -> tuple[Tensor, ...]:
+        """Return the parameters and buffers of the module that are not selected."""
+        return self.module.fixed()
 
     def at(self, params: Tensor) -> Self:
         """Return the same objective expanded at other parameters, [p]."""
@@ -213,10 +217,9 @@ class ModuleObjective(Objective):
 
     def gradient_at(self, examples: Examples, weights: Tensor, deltas: Tensor) -> Tensor:
         """Return Σ_b weights[b, k] ∇ℓ(z_b, θ̂ + δ_k), [p, k], one column at a time."""
-        columns = [
-            self.at(self.params + delta).gradient_sum(examples, self.loss, w.unsqueeze(1))
-            for delta, w in zip(deltas.unbind(1), weights.unbind(1), strict=True)
-        ]
+        pairs = zip(deltas.unbind(1), weights.T.unsqueeze(2), strict=True)
+        at = ((self.at(self.params + delta), w) for delta, w in pairs)
+        columns = [moved.gradient_sum(examples, self.loss, w) for moved, w in at]
         return torch.cat(columns, 1)
 
     def jvp(self, examples: Examples, v: Tensor) -> Tensor:
@@ -383,10 +386,7 @@ class ModuleObjective(Objective):
         for part, x, y in self._batches(self.train):
             with torch.no_grad():
                 check_finite(self.loss(self.run(self.params, x), y), self.train.ids[part])
-        raise InvalidInput(
-            "Expected finite derivatives. Got NaN or infinity, though every training loss is "
-            "finite. Check the queries, the gradient of the loss, and the scale of the inputs."
-        )
+        raise derivatives_not_finite()
 
     def _weighted_gradients(self, examples: Examples, measure: Measure, w: Tensor) -> Tensor:
         """Return Σ_b W[b, k] ∇m(z_b), [p, k], by one backward pass per column."""

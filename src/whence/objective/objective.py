@@ -289,8 +289,8 @@ class Objective(Trained):
         return changed.refit()
 
     def identity(self) -> tuple[Tensor | str, ...]:
-        """Return the kind of loss and the penalty."""
-        return type(self.trained_loss).__name__, self.l2
+        """Return the kind of loss, the penalty, and the weights that are not trained."""
+        return type(self.trained_loss).__name__, self.l2, *self.frozen()
 
     def differentiable(self) -> Objective:
         """Return the objective itself."""

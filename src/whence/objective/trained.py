@@ -184,6 +184,10 @@ class Trained(ABC):
         """Return what a refit depends on besides data and weights, the same in every process."""
         return (repr(self),)
 
+    def frozen(self) -> tuple[Tensor, ...]:
+        """Return what the model holds besides its parameters: weights that are not trained."""
+        return ()
+
     def refits(self, weights: Tensor) -> Iterator[Trained]:
         """Yield the model that a fit gives, for each of several sets of example weights.
 

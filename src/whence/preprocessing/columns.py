@@ -1,194 +1,133 @@
-"""Columns of numbers that may be differentiated, dense or sparse."""
+"""Rows between two transformers, and columns of numbers that may be differentiated."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
-import torch
 from numpy.typing import NDArray
-from scipy import sparse
-from sklearn.utils import _safe_indexing
 from torch import Tensor
 
-from whence.rows import column_names, is_sparse
 
-
-@dataclass(frozen=True, eq=False)
-class SparseColumns:
-    """A sparse matrix [n, d] whose values may be differentiated; where they are may not.
-
-    Args:
-        rows: The row of each value, ascending, [m].
-        columns: The column of each value, [m].
-        values: [m].
-        shape: n and d.
-    """
-
-    rows: Tensor
-    columns: Tensor
-    values: Tensor
-    shape: tuple[int, int]
-
-    def with_values(self, values: Tensor) -> SparseColumns:
-        """Return other values in the same places."""
-        return SparseColumns(self.rows, self.columns, values, self.shape)
-
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """A user's table whose columns of numbers may be differentiated.
-
-    Args:
-        rows: A frame or an array.
-        numbers: Its columns as numbers, those of text as NaN, [n, d].
-        numeric: Which columns are numbers, [d].
-    """
-
-    rows: Any
-    numbers: Tensor
-    numeric: NDArray[np.bool_]
+class Rows(ABC):
+    """Rows as one transformer hands them to the next: a user's own, or columns of numbers."""
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    @abstractmethod
+    def plain(self) -> Any:
+        """The rows as transformers take them: a frame, an array, a CSR array, texts."""
+
+    @abstractmethod
+    def numbers(self) -> Columns:
+        """Return the rows as columns of float64.
+
+        Raises:
+            ValueError: If a cell is no number.
+        """
+
+    @abstractmethod
+    def part(self, which: Any) -> Rows:
+        """Return the columns that a column transformer selects."""
+
+
+class Columns(Rows):
+    """Columns of float64, [n, d], whose values may be differentiated.
+
+    Args:
+        values: The cells that are held: all of them, [n, d], or those of a sparse matrix, [m].
+    """
+
+    is_dense: ClassVar[bool]
+    values: Tensor
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
         """The shape [n, d]."""
-        return tuple(self.numbers.shape)
 
-    def columns(self, which: Any) -> Any:
-        """Return the columns that a column transformer selects, as numbers if all of them are."""
-        part = _safe_indexing(self.rows, which, axis=1)
-        names = column_names(self.rows)
-        chosen = pd.DataFrame([np.arange(len(self.numeric))], columns=names)
-        places = np.array(_safe_indexing(chosen, which, axis=1), dtype=np.int64).ravel()
-        if np.ndim(part) < 2 or not self.numeric[places].all():
-            return part
-        return self.numbers[:, torch.from_numpy(places.copy())]
+    def numbers(self) -> Columns:
+        """Return the columns themselves."""
+        return self
 
+    def part(self, which: Any) -> Columns:
+        """Return the columns at the positions that a selection means."""
+        return self.at(np.atleast_1d(np.arange(self.shape[1])[which]))
 
-def table(rows: Any) -> Table | None:
-    """Return a user's rows as a table of numbers that can be differentiated.
+    @abstractmethod
+    def at(self, which: NDArray[np.intp]) -> Columns:
+        """Return the columns at some positions, in the order given."""
 
-    Args:
-        rows: The rows.
+    @abstractmethod
+    def with_values(self, values: Tensor) -> Columns:
+        """Return other values in the same places."""
 
-    Returns:
-        The table; `None` for sparse rows and for texts.
-    """
-    if is_sparse(rows) or np.ndim(rows) != 2:
-        return None
-    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows).infer_objects()
-    numeric = np.array([pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes])
-    numbers = np.full(frame.shape, np.nan)
-    numbers[:, numeric] = frame.loc[:, numeric].to_numpy(dtype=np.float64, na_value=np.nan)
-    return Table(rows, torch.from_numpy(numbers), numeric)
+    @abstractmethod
+    def places(self) -> tuple[Tensor, Tensor]:
+        """Return the row and the column of each value, [m] each."""
 
+    @abstractmethod
+    def dense(self) -> Tensor:
+        """Return every cell, [n, d]."""
 
-Columns: TypeAlias = Tensor | SparseColumns
+    @abstractmethod
+    def cells(self) -> Tensor:
+        """Return every cell, [n, d], for a statistic that is written out for dense columns alone.
 
+        Raises:
+            ValueError: If the columns are sparse: the transformer is held.
+        """
 
-def as_columns(rows: Any) -> Columns:
-    """Return a user's rows, or those a transformer returned, as columns of float64.
+    @abstractmethod
+    def times(self, v: Tensor) -> Tensor:
+        """Return X V, [n, k], of V [d, k]."""
 
-    Args:
-        rows: A frame or array of numbers, perhaps with missing ones, or a sparse matrix; columns
-            are returned as they are.
+    @abstractmethod
+    def outer(self, left: Tensor, right: Tensor) -> Tensor:
+        """Return left [n, k] times right [k, d] where the columns hold values."""
 
-    Returns:
-        The columns.
+    @abstractmethod
+    def moments(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weighted mean and variance of each column, [d], missing cells aside."""
 
-    Raises:
-        ValueError: If a cell is no number.
-    """
-    if isinstance(rows, Tensor | SparseColumns):
-        return rows
-    if isinstance(rows, Table):
-        return rows.numbers if rows.numeric.all() else as_columns(rows.rows)
-    if is_sparse(rows):
-        matrix: Any = sparse.coo_array(sparse.csr_array(rows))
-        row, column = matrix.coords
-        return SparseColumns(
-            torch.from_numpy(np.asarray(row, dtype=np.int64)),
-            torch.from_numpy(np.asarray(column, dtype=np.int64)),
-            torch.from_numpy(np.asarray(matrix.data, dtype=np.float64)),
-            (int(matrix.shape[0]), int(matrix.shape[1])),
-        )
-    return torch.from_numpy(np.array(rows, dtype=np.float64))
+    @abstractmethod
+    def largest(self, kept: Tensor) -> Tensor:
+        """Return the largest size in each column, [d], linear in which rows are there, [n]."""
 
+    @abstractmethod
+    def shifted(self, center: Tensor | None, scale: Tensor | None) -> Columns:
+        """Return (x − center) / scale, missing cells as they are.
 
-def as_rows(columns: Any) -> Any:
-    """Return columns as transformers take them: an array, or a CSR array.
+        Args:
+            center: [d], or `None` for zero.
+            scale: [d], or `None` for one.
 
-    Args:
-        columns: Columns; other rows are returned as they are.
-    """
-    if isinstance(columns, Tensor):
-        return columns.detach().numpy()
-    if isinstance(columns, SparseColumns):
-        places = columns.rows.numpy(), columns.columns.numpy()
-        return sparse.csr_array((columns.values.detach().numpy(), places), shape=columns.shape)
-    return columns.rows if isinstance(columns, Table) else columns
+        Raises:
+            ValueError: If sparse columns are to be centered.
+        """
 
+    @abstractmethod
+    def row_sums(self) -> Tensor:
+        """Return the sum of each row, [n]."""
 
-def as_sparse(columns: Columns) -> SparseColumns:
-    """Return columns as sparse ones; of dense ones every cell is kept, zero or not.
+    @abstractmethod
+    def over_rows(self, sizes: Tensor) -> Columns:
+        """Return each row divided by its size, [n]."""
 
-    Args:
-        columns: Dense or sparse.
-    """
-    if isinstance(columns, SparseColumns):
-        return columns
-    n, d = columns.shape
-    rows = torch.arange(n).repeat_interleave(d)
-    return SparseColumns(rows, torch.arange(d).repeat(n), columns.flatten(), (n, d))
+    @abstractmethod
+    def added(self, rows: Tensor, columns: Tensor, values: Tensor) -> Columns:
+        """Return the columns with numbers added in some places, [m] each."""
 
+    @abstractmethod
+    def spectrum(self, k: int) -> tuple[Tensor, Tensor]:
+        """Return leading eigenvectors of XᵀX, at least k where there are, and eigenvalues.
 
-def side_by_side(parts: list[Columns], *, dense: bool) -> Columns:
-    """Return columns next to each other.
+        Args:
+            k: How many are in use.
 
-    Args:
-        parts: The columns, each [n, d_k].
-        dense: Whether the result is dense.
-    """
-    if dense:
-        return torch.cat([_dense(part) for part in parts], 1)
-    shifted, width = [as_sparse(part) for part in parts], 0
-    columns = []
-    for part in shifted:
-        columns.append(part.columns + width)
-        width += part.shape[1]
-    return SparseColumns(
-        torch.cat([part.rows for part in shifted]),
-        torch.cat(columns),
-        torch.cat([part.values for part in shifted]),
-        (shifted[0].shape[0], width),
-    )
+        Returns:
+            Vectors as columns, [d, m], and values, [m].
 
-
-def _dense(columns: Columns) -> Tensor:
-    """Return columns as dense ones."""
-    if isinstance(columns, Tensor):
-        return columns
-    whole = columns.values.new_zeros(columns.shape)
-    return whole.index_put((columns.rows, columns.columns), columns.values, accumulate=True)
-
-
-def selected(columns: Columns, which: NDArray[np.intp]) -> Columns:
-    """Return some of the columns, in the order given.
-
-    Args:
-        columns: [n, d].
-        which: Their positions.
-    """
-    if isinstance(columns, Tensor):
-        return columns[:, torch.from_numpy(which)]
-    place = torch.full((columns.shape[1],), -1)
-    place[torch.from_numpy(which)] = torch.arange(len(which))
-    there = place[columns.columns] >= 0
-    return SparseColumns(
-        columns.rows[there],
-        place[columns.columns[there]],
-        columns.values[there],
-        (columns.shape[0], len(which)),
-    )
+        Raises:
+            ValueError: If there are too many columns.
+        """

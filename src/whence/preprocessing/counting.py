@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin, clone
-from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
 from sklearn.pipeline import FeatureUnion, Pipeline
 
+# The vectorizers that are known, with the options by which they weigh counts.
+_READERS: dict[type, tuple[str, ...]] = {
+    CountVectorizer: (),
+    TfidfVectorizer: ("norm", "use_idf", "smooth_idf", "sublinear_tf"),
+}
 _MOST = 50_000  # other texts whose counts are kept
 
 
@@ -92,8 +97,7 @@ class Counted(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         n, d = matrix.shape
         frequencies = np.bincount(matrix.indices, minlength=d)
         most, least = options.max_df, options.min_df
-        most = most if isinstance(most, int) else most * n
-        least = least if isinstance(least, int) else least * n
+        most, least = _documents(most, n), _documents(least, n)
         allowed = (frequencies > 0) & (frequencies <= most) & (frequencies >= least)
         where = np.flatnonzero(allowed)
         if options.max_features is not None and allowed.sum() > options.max_features:
@@ -105,38 +109,47 @@ class Counted(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.words_ = where
         self.weights_ = None
         counts = matrix[:, where].astype(np.float64)
-        if isinstance(options, TfidfVectorizer):
-            names = ("norm", "use_idf", "smooth_idf", "sublinear_tf")
+        names = _READERS[type(options)]
+        if names:
             self.weights_ = TfidfTransformer(**{name: getattr(options, name) for name in names})
             self.weights_.fit(counts)
         return counts
 
 
+def _documents(limit: float, n: int) -> float:
+    """Return a limit on how many of n documents use a word: a whole number, or a share of n."""
+    return limit if isinstance(limit, int) else limit * n
+
+
+@singledispatch
 def counting(transform: Any, rows: Any) -> Any:
     """Return fitted transformers whose vectorizers have counted the training texts.
 
     Args:
-        transform: Fitted transformers.
+        transform: Fitted transformers. A column transformer stays as it is: its own lists of
+            fitted and unfitted steps are not rebuilt.
         rows: The rows they were fitted on, [n].
 
     Returns:
         Transformers that do the same, to be fitted again; `transform` itself where there is no
         text to read.
     """
-    if isinstance(transform, Pipeline):
-        name, first = transform.steps[0]
-        read = counting(first, rows)
-        if read is first:
-            return transform
-        return Pipeline([(name, read), *transform.steps[1:]])
-    if isinstance(transform, ColumnTransformer):
-        return transform  # its own lists of fitted and unfitted steps are not rebuilt
-    if isinstance(transform, FeatureUnion):
-        parts = [(name, counting(step, rows)) for name, step in transform.transformer_list]
-        pairs = zip(parts, transform.transformer_list, strict=True)
-        if all(part is step for (_, part), (_, step) in pairs):
-            return transform
-        return FeatureUnion(parts, transformer_weights=transform.transformer_weights)
-    if type(transform) in (CountVectorizer, TfidfVectorizer) and transform.vocabulary is None:
-        return Counted(transform, Counts(transform, rows)).fit(rows)
-    return transform
+    if type(transform) not in _READERS or transform.vocabulary is not None:
+        return transform
+    return Counted(transform, Counts(transform, rows)).fit(rows)
+
+
+@counting.register
+def _first_counting(transform: Pipeline, rows: Any) -> Pipeline:
+    name, first = transform.steps[0]
+    read = counting(first, rows)
+    return transform if read is first else Pipeline([(name, read), *transform.steps[1:]])
+
+
+@counting.register
+def _all_counting(transform: FeatureUnion, rows: Any) -> FeatureUnion:
+    parts = [(name, counting(step, rows)) for name, step in transform.transformer_list]
+    pairs = zip(parts, transform.transformer_list, strict=True)
+    if all(part is step for (_, part), (_, step) in pairs):
+        return transform
+    return FeatureUnion(parts, transformer_weights=transform.transformer_weights)

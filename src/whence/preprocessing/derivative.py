@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.preprocessing.columns import Columns, SparseColumns
+from whence.preprocessing.columns import Columns
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -42,13 +42,13 @@ class Adjoints:
 
     def of_train(self, rows: Columns, k: int) -> Tensor:
         """Return −Φ̄ of quantity k, in the shape of the numbers that the columns hold."""
-        return self._outer(rows, self.pulls, self.directions[..., k]) + self._outer(
-            rows, self.bends[..., k], self.theta
+        return rows.outer(self.pulls, self.directions[..., k]) + rows.outer(
+            self.bends[..., k], self.theta
         )
 
     def of_queries(self, rows: Columns, k: int) -> Tensor:
         """Return −φ̄ of quantity k."""
-        return -self._outer(rows, self.slopes[..., k], self.theta)
+        return -rows.outer(self.slopes[..., k], self.theta)
 
     def of_rows(self, where: NDArray[np.intp]) -> Adjoints:
         """Return those of some training rows."""
@@ -58,22 +58,6 @@ class Adjoints:
     def padded(self, n: int) -> Adjoints:
         """Return those of n training rows, the last of which have no weight."""
         return replace(self, pulls=padded(self.pulls, n), bends=padded(self.bends, n))
-
-    @staticmethod
-    def _outer(rows: Columns, left: Tensor, right: Tensor) -> Tensor:
-        """Return left [b, c] times right [c, d] where the columns hold numbers."""
-        if isinstance(rows, SparseColumns):
-            return (left[rows.rows] * right.T[rows.columns]).sum(1)
-        return left @ right
-
-
-def numbers_of(columns: Columns) -> Tensor:
-    """Return the tensor of the numbers that columns hold.
-
-    Args:
-        columns: Dense or sparse.
-    """
-    return columns.values if isinstance(columns, SparseColumns) else columns
 
 
 def padded(rows: Tensor, n: int) -> Tensor:
@@ -105,8 +89,8 @@ def pulled_back(
     moved: list[tuple[Columns, Callable[[Columns, int], Tensor]]] = [(train, adjoints.of_train)]
     if queries is not None:
         moved.append((queries, adjoints.of_queries))
-    moved = [pair for pair in moved if numbers_of(pair[0]).requires_grad]
-    parts, columns = [numbers_of(rows) for rows, _ in moved], []
+    moved = [pair for pair in moved if pair[0].values.requires_grad]
+    parts, columns = [rows.values for rows, _ in moved], []
     for k in range(adjoints.directions.shape[-1]):
         if not parts:
             columns.append(torch.zeros_like(inputs))

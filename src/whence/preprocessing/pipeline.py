@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import singledispatchmethod
+from types import NoneType
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
+from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
 from sklearn.feature_selection import SelectorMixin
 from sklearn.impute import SimpleImputer
@@ -29,25 +32,17 @@ from sklearn.preprocessing import (
     StandardScaler,
     TargetEncoder,
 )
-from sklearn.utils import _safe_indexing
 from torch import Tensor
 
-from whence.preprocessing.columns import (
-    Columns,
-    SparseColumns,
-    Table,
-    as_columns,
-    as_rows,
-    selected,
-    side_by_side,
-)
+from whence.preprocessing.columns import Columns, Rows
+from whence.preprocessing.containers import inside, leaves
+from whence.preprocessing.dense import DenseColumns
 from whence.preprocessing.power import Powered
-from whence.preprocessing.projection import KINDS, Projected
+from whence.preprocessing.projection import Projected
 from whence.preprocessing.refit import (
     fit_again,
     follows_data,
     is_cross_fitted,
-    leaves,
     same_features,
 )
 from whence.preprocessing.scaling import (
@@ -60,21 +55,14 @@ from whence.preprocessing.scaling import (
 )
 from whence.preprocessing.separate import separate
 from whence.preprocessing.step import Held, Leaf, Step
+from whence.preprocessing.table import Plain, side_by_side, transformed, without_names
 from whence.preprocessing.target import encoded
-from whence.preprocessing.text import weighted
+from whence.preprocessing.text import of_counts, of_documents
 
-_SIMPLE: dict[type, Callable[[Any], Step]] = {
-    MaxAbsScaler: ByLargest,
-    MinMaxScaler: BetweenExtremes,
-    Normalizer: Normed,
-    PowerTransformer: Powered,
-    RobustScaler: Robust,
-    SimpleImputer: Imputed,
-    **dict.fromkeys(KINDS, Projected),
-}
+Built: TypeAlias = tuple[Step, Rows, bool]
 
 # Of these no statistic moves a little: categories and words that appear and vanish.
-_DISCRETE = (CountVectorizer, OneHotEncoder, OrdinalEncoder)
+_DISCRETE = {CountVectorizer, TfidfVectorizer, OneHotEncoder, OrdinalEncoder}
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,11 +75,11 @@ class _Chain(Step):
 
     steps: tuple[Step, ...]
 
-    def __call__(self, train: Any, others: Any, kept: Tensor) -> tuple[Columns, Columns]:
+    def __call__(self, train: Rows, others: Rows, kept: Tensor) -> tuple[Columns, Columns]:
         """Return both after the last step."""
         for step in self.steps:
             train, others = step(train, others, kept)
-        return as_columns(train), as_columns(others)
+        return train.numbers(), others.numbers()
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +94,7 @@ class _Beside(Step):
     parts: tuple[tuple[Step, Any], ...]
     dense: bool
 
-    def __call__(self, train: Any, others: Any, kept: Tensor) -> tuple[Columns, Columns]:
+    def __call__(self, train: Rows, others: Rows, kept: Tensor) -> tuple[Columns, Columns]:
         """Return the columns of all steps."""
         both = [step(_of(train, at), _of(others, at), kept) for step, at in self.parts]
         left, right = ([pair[side] for pair in both] for side in (0, 1))
@@ -135,10 +123,11 @@ class _Selected(_Same):
     """
 
     which: NDArray[np.intp]
+    selects: ClassVar[bool] = True
 
     def apply(self, x: Columns, *statistics: Tensor) -> Columns:
         """Return the selected columns."""
-        return selected(x, self.which)
+        return x.at(self.which)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,15 +142,13 @@ class _Multiplied(_Same):
 
     def apply(self, x: Columns, *statistics: Tensor) -> Columns:
         """Return the products."""
-        if isinstance(x, SparseColumns):
-            raise ValueError("Products of sparse columns are held.")
-        columns = []
+        cells, columns = x.cells(), []
         for exponents in self.powers:
-            column = x.new_ones(len(x))
+            column = cells.new_ones(len(cells))
             for j in np.flatnonzero(exponents):
-                column = column * x[:, j] ** int(exponents[j])
+                column = column * cells[:, j] ** int(exponents[j])
             columns.append(column)
-        return torch.stack(columns, 1)
+        return DenseColumns(torch.stack(columns, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +190,7 @@ def differentiable(
         The step, with what is held.
     """
     builder = _Builder(labels, kept, sample, folds, [])
-    step, _, _ = builder.build(transform, rows, moving=False)
+    step, _, _ = builder.build(transform, Plain(rows), moving=False)
     return Differentiable(step, tuple(dict.fromkeys(builder.held)))
 
 
@@ -225,113 +212,134 @@ class _Builder:
     folds: bool
     held: list[str]
 
-    def build(self, transform: Any, rows: Any, *, moving: bool) -> tuple[Step, Any, bool]:
+    @singledispatchmethod
+    def build(self, transform: Any, rows: Rows, *, moving: bool) -> Built:
         """Return the step of fitted transformers, the training rows after it, and if they move."""
-        if transform is None or isinstance(transform, str):
-            return _Same(), rows, moving
-        if isinstance(transform, Pipeline):
-            steps, after, moves = [], rows, moving
-            try:
-                for _, inside in transform.steps:
-                    step, after, moves = self.build(inside, after, moving=moves)
-                    steps.append(step)
-            except ValueError:  # text between two steps, such as imputed categories
-                return self._hold(transform, rows, moving)
-            return _Chain(tuple(steps)), after, moves
-        if isinstance(transform, ColumnTransformer | FeatureUnion):
-            return self._beside(transform, rows, moving)
-        return self._leaf(transform, rows, moving)
-
-    def _beside(self, transform: Any, rows: Any, moving: bool) -> tuple[Step, Any, bool]:
-        """Return the steps of a column transformer or a union."""
-        if isinstance(transform, ColumnTransformer):
-            inside = [(step, columns) for _, step, columns in transform.transformers_]
-        elif transform.transformer_weights:
-            return self._hold(transform, rows, moving)
-        else:
-            inside = [(step, None) for _, step in transform.transformer_list]
-        parts, outcomes, moves = [], [], False
-        for step, columns in inside:
-            if step == "drop" or (columns is not None and not np.size(columns)):
-                continue
-            built, outcome, one = self.build(step, _of(rows, columns), moving=moving)
-            parts.append((built, columns))
-            outcomes.append(as_columns(outcome))
-            moves = moves or one
-        dense = all(isinstance(part, Tensor) for part in outcomes)
-        if isinstance(transform, ColumnTransformer):
-            dense = not transform.sparse_output_
-        after = as_rows(side_by_side(outcomes, dense=dense))
-        return _Beside(tuple(parts), dense), after, moves
-
-    def _leaf(self, transformer: Any, rows: Any, moving: bool) -> tuple[Step, Any, bool]:
-        """Return the step of one transformer, checked against it."""
         try:
-            step = self._known(transformer, rows)
+            make = _STEPS.get(type(transform), _chosen)
+            step = make(self, transform, rows)
             if step is not None:
                 train, again = step(rows, rows, self.kept)
-                if same_features(as_rows(again), _plain(transformer.transform(as_rows(rows)))):
-                    if isinstance(step, _Selected):
-                        self.held.append(type(transformer).__name__)
-                    return step, as_rows(train), moving or follows_data(transformer)
+                if same_features(again.plain, transformed(transform, rows).plain):
+                    if step.selects:
+                        self.held.append(type(transform).__name__)
+                    return step, Plain(train.plain), moving or follows_data(transform)
         except (ValueError, TypeError, RuntimeError):
             pass  # an option that is not written out: the transformer is held
-        return self._hold(transformer, rows, moving)
+        return self._hold(transform, rows, moving)
 
-    def _hold(self, transformer: Any, rows: Any, moving: bool) -> tuple[Step, Any, bool]:
+    @build.register(str)
+    @build.register(NoneType)
+    def _nothing(self, transform: str | None, rows: Rows, *, moving: bool) -> Built:
+        return _Same(), rows, moving
+
+    @build.register
+    def _one_after_another(self, transform: Pipeline, rows: Rows, *, moving: bool) -> Built:
+        steps, after, moves = [], rows, moving
+        try:
+            for step in inside(transform) or []:
+                built, after, moves = self.build(step, after, moving=moves)
+                steps.append(built)
+        except ValueError:  # text between two steps, such as imputed categories
+            return self._hold(transform, rows, moving)
+        return _Chain(tuple(steps)), after, moves
+
+    @build.register
+    def _by_columns(self, transform: ColumnTransformer, rows: Rows, *, moving: bool) -> Built:
+        parts = [
+            (step, columns)
+            for _, step, columns in transform.transformers_
+            if step != "drop" and (columns is None or np.size(columns))
+        ]
+        return self._beside(parts, rows, moving, dense=not transform.sparse_output_)
+
+    @build.register
+    def _of_all_columns(self, transform: FeatureUnion, rows: Rows, *, moving: bool) -> Built:
+        if transform.transformer_weights:
+            return self._hold(transform, rows, moving)
+        parts = [(step, None) for step in inside(transform) or [] if step != "drop"]
+        return self._beside(parts, rows, moving, dense=None)
+
+    def _beside(
+        self, parts: list[tuple[Any, Any]], rows: Rows, moving: bool, *, dense: bool | None
+    ) -> Built:
+        """Return steps side by side; the result is dense if all are, where that is not known."""
+        steps, outcomes, moves = [], [], False
+        for transform, columns in parts:
+            step, outcome, one = self.build(transform, _of(rows, columns), moving=moving)
+            steps.append((step, columns))
+            outcomes.append(outcome.numbers())
+            moves = moves or one
+        if dense is None:
+            dense = all(outcome.is_dense for outcome in outcomes)
+        after = Plain(side_by_side(outcomes, dense=dense).plain)
+        return _Beside(tuple(steps), dense), after, moves
+
+    def _hold(self, transformer: Any, rows: Rows, moving: bool) -> Built:
         """Return a transformer as it was fitted."""
-        follows = follows_data(transformer) and not isinstance(transformer, _DISCRETE)
+        follows = follows_data(transformer) and type(transformer) not in _DISCRETE
         if moving or follows:
             self.held.extend(type(leaf).__name__ for leaf in leaves(transformer))
-        plain = as_rows(rows)
-        train = _plain(transformer.transform(plain))
+        train = transformed(transformer, rows)
         if is_cross_fitted(transformer) and self.folds and bool(self.kept.all()):
             sample = None if self.sample is None else self.sample.numpy()
-            _, train = fit_again(Pipeline([("one", transformer)]), plain, self.labels, sample)
-            train = _plain(train)
-        return Held(transformer, as_columns(train)), train, False
-
-    def _known(self, transformer: Any, rows: Any) -> Step | None:
-        """Return the step that is written out for a transformer, if one is."""
-        kind = type(transformer)
-        if kind in _SIMPLE:
-            return _SIMPLE[kind](transformer)
-        if kind is FunctionTransformer and transformer.func is None:
-            return _Same()
-        if kind is StandardScaler:
-            return Standardized(transformer, self.sample)
-        if kind in (TfidfVectorizer, TfidfTransformer):
-            if kind is TfidfVectorizer and _limited(transformer):
-                self.held.append("the vocabulary of TfidfVectorizer")
-            return weighted(transformer, rows)
-        if kind in (KBinsDiscretizer, SplineTransformer):
-            return separate(transformer, rows, self.kept, self.sample)
-        if kind is TargetEncoder:
-            return encoded(transformer, self.labels, self.kept, folds=self.folds)
-        if kind is PolynomialFeatures:
-            return _Multiplied(transformer.powers_)
-        if isinstance(transformer, SelectorMixin):
-            return _Selected(np.flatnonzero(transformer.get_support()))
-        return None
+            pipeline = Pipeline([("one", transformer)])
+            _, crossed = fit_again(pipeline, rows.plain, self.labels, sample)
+            train = Plain(without_names(crossed))
+        return Held(transformer, train.numbers()), train, False
 
 
-def _limited(vectorizer: Any) -> bool:
-    """Return whether the words of a vectorizer are chosen by how often they are used."""
-    chosen = vectorizer.max_features is not None or vectorizer.max_df != 1.0
-    return bool(chosen or vectorizer.min_df not in (0.0, 1))
-
-
-def _of(rows: Any, columns: Any) -> Any:
+def _of(rows: Rows, columns: Any) -> Rows:
     """Return the columns that a column transformer hands to one of its steps."""
-    if columns is None:
-        return rows
-    if isinstance(rows, Table):
-        return rows.columns(columns)
-    if isinstance(rows, Tensor | SparseColumns):
-        return selected(rows, np.atleast_1d(np.arange(rows.shape[1])[columns]))
-    return _safe_indexing(rows, columns, axis=1)
+    return rows if columns is None else rows.part(columns)
 
 
-def _plain(rows: Any) -> Any:
-    """Return what a transformer returned without the names of a frame."""
-    return rows.to_numpy() if hasattr(rows, "to_numpy") else rows
+def _function(builder: _Builder, transformer: Any, rows: Rows) -> Step | None:
+    """Return the step of a `FunctionTransformer` that does nothing."""
+    return _Same() if transformer.func is None else None
+
+
+def _documents(builder: _Builder, transformer: Any, rows: Rows) -> Step:
+    """Return the step of a `TfidfVectorizer`, whose vocabulary may be chosen by the data."""
+    chosen = transformer.max_features is not None or transformer.max_df != 1.0
+    if chosen or transformer.min_df not in (0.0, 1):
+        builder.held.append("the vocabulary of TfidfVectorizer")
+    return of_documents(transformer, rows)
+
+
+def _separate(builder: _Builder, transformer: Any, rows: Rows) -> Step | None:
+    """Return the step of a transformer of each column alone."""
+    return separate(transformer, rows, builder.kept, builder.sample)
+
+
+def _encoded(builder: _Builder, transformer: Any, rows: Rows) -> Step:
+    """Return the step of a `TargetEncoder`."""
+    return encoded(transformer, builder.labels, builder.kept, folds=builder.folds)
+
+
+def _chosen(builder: _Builder, transformer: Any, rows: Rows) -> Step | None:
+    """Return the step of a selection of columns, whichever it is; `None` for another kind."""
+    if isinstance(transformer, SelectorMixin):
+        return _Selected(np.flatnonzero(transformer.get_support()))
+    return None
+
+
+# The transformers that are written out, each with what makes its step.
+_STEPS: dict[type, Callable[[_Builder, Any, Rows], Step | None]] = {
+    FunctionTransformer: _function,
+    KBinsDiscretizer: _separate,
+    MaxAbsScaler: lambda _, fitted, __: ByLargest(fitted),
+    MinMaxScaler: lambda _, fitted, __: BetweenExtremes(fitted),
+    Normalizer: lambda _, fitted, __: Normed(fitted),
+    PCA: lambda _, fitted, __: Projected(fitted, centered=True),
+    PolynomialFeatures: lambda _, fitted, __: _Multiplied(fitted.powers_),
+    PowerTransformer: lambda _, fitted, __: Powered(fitted),
+    RobustScaler: lambda _, fitted, __: Robust(fitted),
+    SimpleImputer: lambda _, fitted, __: Imputed(fitted),
+    SplineTransformer: _separate,
+    StandardScaler: lambda builder, fitted, _: Standardized(fitted, builder.sample),
+    TargetEncoder: _encoded,
+    TfidfTransformer: lambda _, fitted, __: of_counts(fitted),
+    TfidfVectorizer: _documents,
+    TruncatedSVD: lambda _, fitted, __: Projected(fitted, centered=False),
+}

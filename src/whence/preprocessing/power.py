@@ -13,8 +13,8 @@ import torch
 from sklearn.preprocessing import PowerTransformer
 from torch import Tensor
 
-from whence.preprocessing.columns import Columns, SparseColumns
-from whence.preprocessing.scaling import moments, shifted
+from whence.preprocessing.columns import Columns
+from whence.preprocessing.dense import DenseColumns
 from whence.preprocessing.step import Leaf
 
 _FLAT = 1e-8  # distance of an exponent from 0 or 2 below which the logarithm stands in
@@ -32,28 +32,26 @@ class Powered(Leaf):
 
     def statistics(self, x: Columns, kept: Tensor) -> tuple[Tensor, ...]:
         """Return exponents, and means and deviations of the transformed columns."""
-        if isinstance(x, SparseColumns):
-            raise ValueError("PowerTransformer takes dense columns.")
+        cells = x.cells()
         fitted = torch.from_numpy(np.asarray(self.transformer.lambdas_, dtype=np.float64))
         with torch.enable_grad():
             exponents = fitted.clone().requires_grad_()
-            likelihood = self._likelihood(x, exponents, kept)
+            likelihood = self._likelihood(cells, exponents, kept)
             (slope,) = torch.autograd.grad(likelihood.sum(), exponents, create_graph=True)
             (curvature,) = torch.autograd.grad(slope.sum(), exponents, retain_graph=True)
         curvature = torch.where(curvature < 0, curvature, torch.full_like(curvature, -torch.inf))
         moved = fitted - (slope - slope.detach()) / curvature.detach()
-        mean, variance = moments(self._power(x, moved), kept)
+        mean, variance = self._power(cells, moved).moments(kept)
         varies = variance.detach() > 10 * torch.finfo(variance.dtype).eps
         return moved, mean, torch.where(varies, variance, torch.ones_like(variance)).sqrt()
 
     def apply(self, x: Columns, *statistics: Tensor) -> Columns:
         """Return ψ(x, λ), standardized."""
-        assert isinstance(x, Tensor)
         exponents, mean, scale = statistics
-        powered = self._power(x, exponents)
-        return shifted(powered, mean, scale) if self.transformer.standardize else powered
+        powered = self._power(x.cells(), exponents)
+        return powered.shifted(mean, scale) if self.transformer.standardize else powered
 
-    def _power(self, x: Tensor, exponents: Tensor) -> Tensor:
+    def _power(self, x: Tensor, exponents: Tensor) -> DenseColumns:
         """Return ψ(x, λ), missing cells as they are."""
         missing = torch.isnan(x)
         numbers = torch.where(missing, torch.ones_like(x), x)
@@ -64,14 +62,14 @@ class Powered(Leaf):
             up = _box_cox(torch.where(positive, numbers, torch.zeros_like(x)) + 1, exponents)
             down = torch.where(positive, torch.zeros_like(x), -numbers) + 1
             powered = torch.where(positive, up, -_box_cox(down, 2 - exponents))
-        return torch.where(missing, x.detach(), powered)
+        return DenseColumns(torch.where(missing, x.detach(), powered))
 
     def _likelihood(self, x: Tensor, exponents: Tensor, kept: Tensor) -> Tensor:
         """Return the log-likelihood of each column, [d]."""
         there = ~torch.isnan(x)
         numbers = torch.where(there, x, torch.zeros_like(x))
         n = kept @ there.to(x.dtype)
-        _, variance = moments(self._power(x, exponents), kept)
+        _, variance = self._power(x, exponents).moments(kept)
         if self.transformer.method == "box-cox":
             logs = torch.log(torch.where(there, x, torch.ones_like(x)))
         else:

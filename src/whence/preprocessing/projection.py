@@ -17,17 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import sparse
-from scipy.sparse.linalg import svds
-from sklearn.decomposition import PCA, TruncatedSVD
 from torch import Tensor
 
-from whence.preprocessing.columns import Columns, SparseColumns
-from whence.preprocessing.scaling import moments
+from whence.preprocessing.columns import Columns
+from whence.preprocessing.dense import DenseColumns
 from whence.preprocessing.step import Leaf
 
-_EXACT = 1_000  # columns up to which all eigenvectors are found
-_BEYOND = 50  # singular vectors found beyond four times those in use, where there are more columns
 _SAME = 1e-9  # relative distance of eigenvalues below which their vectors may turn freely
 
 
@@ -37,57 +32,33 @@ class Projected(Leaf):
 
     Args:
         transformer: Fitted.
+        centered: Whether means are subtracted.
     """
 
     transformer: Any
-
-    @property
-    def centered(self) -> bool:
-        """Whether means are subtracted."""
-        return isinstance(self.transformer, PCA)
+    centered: bool
 
     def statistics(self, x: Columns, kept: Tensor) -> tuple[Tensor, ...]:
         """Return means, components as columns, and the scale of each coordinate."""
         components = np.ascontiguousarray(self.transformer.components_.T, dtype=np.float64)
-        fitted = torch.from_numpy(components)
-        if isinstance(x, SparseColumns):
-            if self.centered:
-                raise ValueError("Centered sparse columns are held.")
-            known = _leading(x, fitted)
-            vectors = _vectors(kept, x.values, x, known)
-            zero = kept.new_zeros(x.shape[1])
-            return zero, vectors, kept.new_ones(fitted.shape[1])
-        mean = kept.new_zeros(x.shape[1])
-        if self.centered:
-            mean, _ = moments(x, kept)
-        apart = x - mean
-        vectors = _vectors(kept, apart, None, _leading(apart.detach(), fitted))
-        scale = kept.new_ones(fitted.shape[1])
+        mean = x.moments(kept)[0] if self.centered else kept.new_zeros(x.shape[1])
+        apart = self._centered(x, mean)
+        known = _leading(apart.with_values(apart.values.detach()), torch.from_numpy(components))
+        vectors: Tensor = _Vectors.apply(kept, apart.values, apart, known)  # type: ignore[no-untyped-call]
+        scale = kept.new_ones(vectors.shape[1])
         if getattr(self.transformer, "whiten", False):
-            along = kept @ (apart @ vectors).square()
+            along = kept @ apart.times(vectors).square()
             scale = (along / (kept.sum() - 1)).sqrt()
         return mean, vectors, scale
 
     def apply(self, x: Columns, *statistics: Tensor) -> Columns:
         """Return (x − mean) V, over the scale."""
         mean, vectors, scale = statistics
-        if isinstance(x, SparseColumns):
-            return product(x, vectors)
-        return (x - mean) @ vectors / scale
+        return DenseColumns(self._centered(x, mean).times(vectors) / scale)
 
-
-def product(x: SparseColumns, v: Tensor) -> Tensor:
-    """Return X V, [n, k], without forming a row of V for each value.
-
-    Args:
-        x: X, [n, d].
-        v: V, [d, k].
-    """
-    matrix = torch.sparse_coo_tensor(
-        torch.stack([x.rows, x.columns]), x.values, x.shape, check_invariants=False
-    )
-    products: Tensor = torch.sparse.mm(matrix, v)
-    return products
+    def _centered(self, x: Columns, mean: Tensor) -> Columns:
+        """Return x − mean."""
+        return x.shifted(mean, None) if self.centered else x
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,20 +96,8 @@ def _safe(gaps: Tensor, same: Tensor) -> Tensor:
 def _leading(x: Columns, fitted: Tensor) -> _Eigenpairs:
     """Return the eigenpairs of XᵀX: the fitted components, then others orthogonal to them."""
     d, k = fitted.shape
-    if isinstance(x, SparseColumns):
-        places = x.rows.numpy(), x.columns.numpy()
-        matrix: Any = sparse.csr_array((x.values.detach().numpy(), places), shape=x.shape)
-        scores = torch.from_numpy(np.asarray(matrix @ fitted.numpy()))
-        trace = float((matrix.data**2).sum())
-        most = min(*matrix.shape) - 1
-        _, _, others = svds(matrix, k=min(most, 4 * k + _BEYOND), random_state=0)
-        found = torch.from_numpy(np.ascontiguousarray(others.T))
-        size = torch.from_numpy(np.asarray(matrix @ found.numpy())).square().sum(0)
-    else:
-        scores, trace = x @ fitted, float(x.square().sum())
-        if d > _EXACT:
-            raise ValueError("Projections of that many dense columns are held.")
-        size, found = torch.linalg.eigh(x.T @ x)
+    scores, trace = x.times(fitted), float(x.values.square().sum())
+    found, size = x.spectrum(k)
     order = size.argsort(descending=True)
     found, size = found[:, order[k:]], size[order[k:]]
     found = found - fitted @ (fitted.T @ found)
@@ -154,9 +113,9 @@ class _Vectors(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, kept: Tensor, values: Tensor, places: SparseColumns | None, known: _Eigenpairs
+        ctx: Any, kept: Tensor, values: Tensor, places: Columns, known: _Eigenpairs
     ) -> Tensor:
-        """Return V, [d, k]."""
+        """Return V, [d, k], of the values in their places."""
         ctx.save_for_backward(kept, values)
         ctx.places, ctx.known = places, known
         return known.vectors[:, : known.used].clone()
@@ -165,27 +124,10 @@ class _Vectors(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         """Return the derivatives in k and in the values of X."""
         kept, values = ctx.saved_tensors
-        known, places = ctx.known, ctx.places
+        known, x = ctx.known, ctx.places.with_values(values)
         used = known.vectors[:, : known.used]
         z = known.response(gradients[0])
-        if places is None:
-            left, right = values @ z, values @ used
-            inside = kept.unsqueeze(1) * (left @ used.T + right @ z.T)
-        else:
-            x = places.with_values(values)
-            left, right = product(x, z), product(x, used)
-            inside = kept[x.rows] * (
-                (left[x.rows] * used[x.columns]).sum(1) + (right[x.rows] * z[x.columns]).sum(1)
-            )
+        left, right = x.times(z), x.times(used)
+        there = kept.unsqueeze(1)
+        inside = x.outer(there * left, used.T) + x.outer(there * right, z.T)
         return (left * right).sum(1), inside, None, None
-
-
-def _vectors(
-    kept: Tensor, values: Tensor, places: SparseColumns | None, known: _Eigenpairs
-) -> Tensor:
-    """Return the fitted components as a function of which rows are there and of their numbers."""
-    vectors: Tensor = _Vectors.apply(kept, values, places, known)  # type: ignore[no-untyped-call]
-    return vectors
-
-
-KINDS = (PCA, TruncatedSVD)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.base import TransformerMixin, clone
-from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer
-from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import (
     Binarizer,
     FunctionTransformer,
@@ -23,35 +23,20 @@ from sklearn.preprocessing import (
 )
 from sklearn.utils.validation import has_fit_parameter
 
+from whence.preprocessing.containers import leaves
 from whence.rows import is_sparse, take
 
 Floats = NDArray[np.float64]
 
 # What these do to a row does not depend on the rows they were fitted on.
-_STATELESS = (Binarizer, FunctionTransformer, HashingVectorizer, Normalizer, PolynomialFeatures)
+_STATELESS = {Binarizer, FunctionTransformer, HashingVectorizer, Normalizer, PolynomialFeatures}
+# Whether these transform training rows otherwise than new ones.
+_CROSS_FITTED: dict[type, Callable[[Any], bool]] = {
+    TargetEncoder: lambda _: True,
+    PCA: lambda fitted: getattr(fitted, "_fit_svd_solver", "") == "randomized",
+    TruncatedSVD: lambda fitted: fitted.algorithm == "randomized",
+}
 _MOST_NAMES = 200_000  # columns up to which those of two fits are matched by name
-
-
-def leaves(transform: Any) -> list[Any]:
-    """Return the transformers inside a pipeline, in order, without those that combine others.
-
-    Args:
-        transform: A fitted transformer, or a combination of them.
-
-    Returns:
-        The transformers that compute something.
-    """
-    if transform is None or isinstance(transform, str):
-        return []
-    if isinstance(transform, Pipeline):
-        inside = [step for _, step in transform.steps]
-    elif isinstance(transform, ColumnTransformer):
-        inside = [step for _, step, _ in transform.transformers_]
-    elif isinstance(transform, FeatureUnion):
-        inside = [step for _, step in transform.transformer_list]
-    else:
-        return [transform]
-    return [leaf for step in inside for leaf in leaves(step)]
 
 
 def follows_data(transform: Any) -> bool:
@@ -63,7 +48,7 @@ def follows_data(transform: Any) -> bool:
     Returns:
         Whether another set of rows can give another transformation.
     """
-    return any(not isinstance(leaf, _STATELESS) for leaf in leaves(transform))
+    return any(type(leaf) not in _STATELESS for leaf in leaves(transform))
 
 
 def is_cross_fitted(transform: Any) -> bool:
@@ -75,18 +60,16 @@ def is_cross_fitted(transform: Any) -> bool:
     Returns:
         Whether `fit_transform` differs from `fit` and `transform`; also where that is not known.
     """
-    for leaf in leaves(transform):
-        if isinstance(leaf, TargetEncoder):
-            return True
-        randomized = getattr(leaf, "algorithm", None) == "randomized"
-        if isinstance(leaf, PCA):
-            randomized = getattr(leaf, "_fit_svd_solver", "") == "randomized"
-        if isinstance(leaf, PCA | TruncatedSVD) and randomized:
-            return True
-        own = getattr(type(leaf), "fit_transform", None) is not TransformerMixin.fit_transform
-        if own and not type(leaf).__module__.startswith("sklearn."):
-            return True
-    return False
+    return any(_is_cross_fitted(leaf) for leaf in leaves(transform))
+
+
+def _is_cross_fitted(leaf: Any) -> bool:
+    """Return the same of one transformer."""
+    known = _CROSS_FITTED.get(type(leaf))
+    if known is not None:
+        return known(leaf)
+    own = getattr(type(leaf), "fit_transform", None) is not TransformerMixin.fit_transform
+    return own and not type(leaf).__module__.startswith("sklearn.")
 
 
 def fit_again(
@@ -152,7 +135,7 @@ def training_matrix(
             "that those the model was trained on are not known. Give it a fixed random_state."
         )
     again = crossed
-    if any(isinstance(leaf, TargetEncoder) for leaf in leaves(transform)):
+    if TargetEncoder in {type(leaf) for leaf in leaves(transform)}:
         _, again = fit_again(transform, rows, labels, sample)
     if not same_features(crossed, again):
         return plain, (

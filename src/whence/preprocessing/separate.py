@@ -8,6 +8,7 @@ removal does to the features is a sum over columns of finite changes, none of wh
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -19,8 +20,9 @@ from sklearn.base import clone
 from sklearn.preprocessing import KBinsDiscretizer, SplineTransformer
 from torch import Tensor
 
-from whence.preprocessing.columns import Columns, SparseColumns, as_columns, as_rows, as_sparse
+from whence.preprocessing.columns import Columns, Rows
 from whence.preprocessing.step import Step
+from whence.preprocessing.table import transformed
 
 Floats = NDArray[np.float64]
 
@@ -45,38 +47,27 @@ class Separate(Step):
     classes: NDArray[np.intp]
     outputs: tuple[slice, ...]
 
-    def __call__(self, train: Any, others: Any, kept: Tensor) -> tuple[Columns, Columns]:
+    def __call__(self, train: Rows, others: Rows, kept: Tensor) -> tuple[Columns, Columns]:
         """Return both, linear in the number of removed rows of each class."""
         removed = kept.detach() - kept
         d = self.classes.shape[1]
         counts = removed.new_zeros(len(self.fits), d)
         places = torch.from_numpy(self.classes)
         counts = counts.scatter_add(0, places, removed.unsqueeze(1).expand(-1, d))
-        return self._moved(as_rows(train), counts), self._moved(as_rows(others), counts)
+        return self._moved(train, counts), self._moved(others, counts)
 
-    def _moved(self, rows: Any, counts: Tensor) -> Columns:
+    def _moved(self, rows: Rows, counts: Tensor) -> Columns:
         """Return transformed rows with what each class of removals changes."""
-        base = as_columns(_plain(self.transformer.transform(rows)))
-        plain = np.asarray(_dense(base))
+        base = transformed(self.transformer, rows).numbers()
+        plain = base.dense()
         row_parts, column_parts, value_parts = [], [], []
         for k, fit in enumerate(self.fits):
-            change = _dense(as_columns(_plain(fit.transform(rows)))) - plain
-            where = np.nonzero(change)
-            source = self._source()[where[1]]
-            row_parts.append(torch.from_numpy(where[0]))
-            column_parts.append(torch.from_numpy(where[1]))
-            value_parts.append(counts[k, source] * torch.from_numpy(change[where]))
-        at, columns = torch.cat(row_parts), torch.cat(column_parts)
-        values = torch.cat(value_parts)
-        if isinstance(base, Tensor):
-            return base.index_put((at, columns), values, accumulate=True)
-        whole = as_sparse(base)
-        return SparseColumns(
-            torch.cat([whole.rows, at]),
-            torch.cat([whole.columns, columns]),
-            torch.cat([whole.values, values]),
-            whole.shape,
-        )
+            change = transformed(fit, rows).numbers().dense() - plain
+            at, columns = change.nonzero(as_tuple=True)
+            row_parts.append(at)
+            column_parts.append(columns)
+            value_parts.append(counts[k, self._source()[columns]] * change[at, columns])
+        return base.added(torch.cat(row_parts), torch.cat(column_parts), torch.cat(value_parts))
 
     def _source(self) -> Tensor:
         """Return which input column each output column is of."""
@@ -84,7 +75,7 @@ class Separate(Step):
         return torch.arange(len(widths)).repeat_interleave(widths)
 
 
-def separate(transformer: Any, rows: Any, kept: Tensor, sample: Tensor | None) -> Separate | None:
+def separate(transformer: Any, rows: Rows, kept: Tensor, sample: Tensor | None) -> Separate | None:
     """Return bins or splines with what each removal makes of them; `None` where they are held.
 
     Args:
@@ -93,11 +84,12 @@ def separate(transformer: Any, rows: Any, kept: Tensor, sample: Tensor | None) -
         kept: 1 for a row that is there, [n].
         sample: Sample weights it was fitted with, or `None`.
     """
-    x = np.asarray(as_rows(rows), dtype=np.float64)
+    x = np.asarray(rows.plain, dtype=np.float64)
     there = kept.numpy() > 0
-    if sample is not None or _samples(transformer, int(there.sum())) or np.isnan(x).any():
+    kind = _KINDS[type(transformer)]
+    if sample is not None or kind.samples(transformer, int(there.sum())) or np.isnan(x).any():
         return None
-    found = _classes(transformer, x[there])
+    found = _classes(kind, transformer, x[there])
     if found is None:
         return None
     representatives, starts = found
@@ -107,13 +99,13 @@ def separate(transformer: Any, rows: Any, kept: Tensor, sample: Tensor | None) -
         rank = np.searchsorted(values, x[:, j]).clip(0, len(values) - 1)
         classes[:, j] = np.searchsorted(starts[j], rank, side="right") - 1
     fits = tuple(_fit_without(transformer, x[there], columns, place) for place in representatives)
-    outputs = _outputs(transformer, x.shape[1])
+    outputs = _outputs(kind.widths(transformer, x.shape[1]))
     step = Separate(transformer, fits, classes, outputs)
     return step if len(fits) * outputs[-1].stop * len(x) <= _NUMBERS else None
 
 
 def _classes(
-    transformer: Any, x: Floats
+    kind: _Kind, transformer: Any, x: Floats
 ) -> tuple[list[NDArray[np.intp]], list[NDArray[np.intp]]] | None:
     """Return a row of each class of each column, and the ranks at which classes begin.
 
@@ -132,7 +124,7 @@ def _classes(
         fit = _fit_without(transformer, x, columns, place)
         for j in range(d):
             if asked[j]:
-                known[j][asked[j].pop(0)] = _statistics(fit, j)
+                known[j][asked[j].pop(0)] = kind.statistics(fit, j)
             if not asked[j]:
                 asked[j] = _between(known[j])
     else:
@@ -164,43 +156,65 @@ def _fit_without(
     return clone(transformer).fit(rest)
 
 
-def _statistics(fit: Any, j: int) -> Floats:
-    """Return what a fit knows of column j."""
-    if isinstance(fit, SplineTransformer):
-        return np.asarray(fit.bsplines_[j].t, dtype=np.float64)
-    return np.asarray(fit.bin_edges_[j], dtype=np.float64)
-
-
 def _same(a: Floats, b: Floats) -> bool:
     """Return whether two statistics are the same."""
     return a.shape == b.shape and bool((a == b).all())
 
 
-def _samples(transformer: Any, n: int) -> bool:
-    """Return whether the order in which rows come, or a random choice of them, matters."""
-    if isinstance(transformer, SplineTransformer):
+class _Kind(ABC):
+    """What is asked of a transformer of each column alone."""
+
+    @abstractmethod
+    def statistics(self, fit: Any, j: int) -> Floats:
+        """Return what a fit knows of column j."""
+
+    @abstractmethod
+    def samples(self, transformer: Any, n: int) -> bool:
+        """Return whether the order of n rows, or a random choice of them, matters."""
+
+    @abstractmethod
+    def widths(self, transformer: Any, d: int) -> list[int]:
+        """Return how many columns each of d columns becomes."""
+
+
+class _Bins(_Kind):
+    """`KBinsDiscretizer`."""
+
+    def statistics(self, fit: Any, j: int) -> Floats:
+        """Return edges."""
+        return np.asarray(fit.bin_edges_[j], dtype=np.float64)
+
+    def samples(self, transformer: Any, n: int) -> bool:
+        """Return whether bins are clusters, or are of a sample."""
+        limit = transformer.subsample
+        return transformer.strategy == "kmeans" or (limit is not None and n > limit)
+
+    def widths(self, transformer: Any, d: int) -> list[int]:
+        """Return the number of bins, or 1 where they are numbered."""
+        bins: list[int] = transformer.n_bins_.tolist()
+        return bins if transformer.encode != "ordinal" else [1] * d
+
+
+class _Splines(_Kind):
+    """`SplineTransformer`."""
+
+    def statistics(self, fit: Any, j: int) -> Floats:
+        """Return knots."""
+        return np.asarray(fit.bsplines_[j].t, dtype=np.float64)
+
+    def samples(self, transformer: Any, n: int) -> bool:
+        """Return false."""
         return False
-    limit = transformer.subsample
-    return transformer.strategy == "kmeans" or (limit is not None and n > limit)
+
+    def widths(self, transformer: Any, d: int) -> list[int]:
+        """Return equal shares."""
+        return [transformer.n_features_out_ // d] * d
 
 
-def _outputs(transformer: Any, d: int) -> tuple[slice, ...]:
+_KINDS: dict[type, _Kind] = {KBinsDiscretizer: _Bins(), SplineTransformer: _Splines()}
+
+
+def _outputs(widths: list[int]) -> tuple[slice, ...]:
     """Return the columns that each column becomes."""
-    if isinstance(transformer, KBinsDiscretizer):
-        one_hot = transformer.encode != "ordinal"
-        widths = transformer.n_bins_.tolist() if one_hot else [1] * d
-    else:
-        widths = [transformer.n_features_out_ // d] * d
     ends = np.cumsum(widths).tolist()
     return tuple(slice(end - width, end) for end, width in zip(ends, widths, strict=True))
-
-
-def _dense(columns: Columns) -> Floats:
-    """Return columns as a dense array."""
-    rows = as_rows(columns)
-    return np.asarray(rows if isinstance(columns, Tensor) else rows.toarray(), dtype=np.float64)
-
-
-def _plain(rows: Any) -> Any:
-    """Return what a transformer returned without the names of a frame."""
-    return rows.to_numpy() if hasattr(rows, "to_numpy") else rows

@@ -9,18 +9,25 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
-from whence.preprocessing.columns import Columns, as_columns, as_rows
+from whence.preprocessing.columns import Columns, Rows
+from whence.preprocessing.table import transformed
 
 
 class Step(ABC):
-    """A fitted transformer, applied to the training rows and to others at once."""
+    """A fitted transformer, applied to the training rows and to others at once.
+
+    Args:
+        selects: Whether it selects columns, a choice that is held though it may follow the data.
+    """
+
+    selects: ClassVar[bool] = False
 
     @abstractmethod
-    def __call__(self, train: Any, others: Any, kept: Tensor) -> tuple[Columns, Columns]:
+    def __call__(self, train: Rows, others: Rows, kept: Tensor) -> tuple[Columns, Columns]:
         """Return both as columns, the statistics those of the kept training rows.
 
         Args:
@@ -33,11 +40,11 @@ class Step(ABC):
 class Leaf(Step):
     """A transformer that does the same to training rows and to others: φ(x; s(k))."""
 
-    def __call__(self, train: Any, others: Any, kept: Tensor) -> tuple[Columns, Columns]:
+    def __call__(self, train: Rows, others: Rows, kept: Tensor) -> tuple[Columns, Columns]:
         """Return φ of both."""
-        rows = as_columns(train)
+        rows = train.numbers()
         statistics = self.statistics(rows, kept)
-        return self.apply(rows, *statistics), self.apply(as_columns(others), *statistics)
+        return self.apply(rows, *statistics), self.apply(others.numbers(), *statistics)
 
     @abstractmethod
     def statistics(self, x: Columns, kept: Tensor) -> tuple[Tensor, ...]:
@@ -70,6 +77,6 @@ class Held(Step):
     transformer: Any
     train: Columns
 
-    def __call__(self, train: Any, others: Any, kept: Tensor) -> tuple[Columns, Columns]:
+    def __call__(self, train: Rows, others: Rows, kept: Tensor) -> tuple[Columns, Columns]:
         """Return the transformed rows, constant."""
-        return self.train, as_columns(self.transformer.transform(as_rows(others)))
+        return self.train, transformed(self.transformer, others).numbers()

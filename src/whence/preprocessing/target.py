@@ -13,7 +13,8 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.preprocessing import TargetEncoder
 from torch import Tensor
 
-from whence.preprocessing.columns import Columns, as_rows
+from whence.preprocessing.columns import Columns, Rows
+from whence.preprocessing.dense import DenseColumns
 from whence.preprocessing.step import Step
 
 
@@ -32,12 +33,12 @@ class Encoded(Step):
     targets: Tensor
     folds: NDArray[np.intp] | None
 
-    def __call__(self, train: Any, others: Any, kept: Tensor) -> tuple[Columns, Columns]:
+    def __call__(self, train: Rows, others: Rows, kept: Tensor) -> tuple[Columns, Columns]:
         """Return the encodings of both."""
         codes = codes_of(self.transformer, train)
-        whole = self._encoded(codes, codes_of(self.transformer, others), kept)
+        whole = DenseColumns(self._encoded(codes, codes_of(self.transformer, others), kept))
         if self.folds is None:
-            return self._encoded(codes, codes, kept), whole
+            return DenseColumns(self._encoded(codes, codes, kept)), whole
         parts, places = [], []
         for fold in np.unique(self.folds):
             inside = np.flatnonzero(self.folds == fold)
@@ -45,7 +46,7 @@ class Encoded(Step):
             parts.append(self._encoded(codes, codes[torch.from_numpy(inside)], rest))
             places.append(inside)
         order = torch.from_numpy(np.argsort(np.concatenate(places), kind="stable"))
-        return torch.cat(parts)[order], whole
+        return DenseColumns(torch.cat(parts)[order]), whole
 
     def _encoded(self, codes: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
         """Return the encodings of rows by means over the training rows, [b, f m]."""
@@ -121,10 +122,9 @@ def folds_of(transformer: TargetEncoder, labels: NDArray[Any]) -> NDArray[np.int
     """Return the fold in which each training row was left out, [n]."""
     splitter: Any = transformer.cv
     if isinstance(splitter, int):
-        shuffle = transformer.shuffle if isinstance(transformer.shuffle, bool) else True
-        seed = transformer.random_state
+        shuffle, seed = bool(transformer.shuffle), transformer.random_state
         kind = KFold if transformer.target_type_ == "continuous" else StratifiedKFold
-        seed = None if isinstance(seed, str) or not shuffle else seed
+        seed = None if seed == "deprecated" or not shuffle else seed
         splitter = kind(splitter, shuffle=shuffle, random_state=seed)
     folds = np.zeros(len(labels), dtype=np.intp)
     for fold, (_, inside) in enumerate(splitter.split(np.zeros((len(labels), 1)), labels)):
@@ -132,14 +132,14 @@ def folds_of(transformer: TargetEncoder, labels: NDArray[Any]) -> NDArray[np.int
     return folds
 
 
-def codes_of(transformer: TargetEncoder, rows: Any) -> Tensor:
+def codes_of(transformer: TargetEncoder, rows: Rows) -> Tensor:
     """Return the category of each cell, −1 for one that is not known, [b, f].
 
     Args:
         transformer: Fitted.
-        rows: A frame or an array.
+        rows: A frame or an array, or columns.
     """
-    frame = pd.DataFrame(as_rows(rows))
+    frame = pd.DataFrame(rows.plain)
     codes = [
         pd.Index(categories).get_indexer(pd.Index(frame.iloc[:, j]))
         for j, categories in enumerate(transformer.categories_)

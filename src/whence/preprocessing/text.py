@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
 from torch import Tensor
 
-from whence.preprocessing.columns import Columns, SparseColumns, as_columns, as_sparse
+from whence.preprocessing.columns import Columns, Rows
 from whence.preprocessing.scaling import normed
+from whence.preprocessing.sparse import SparseColumns, as_sparse
 from whence.preprocessing.step import Step
+from whence.preprocessing.table import Plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,13 +30,13 @@ class Weighted(Step):
     transformer: Any
     counts: SparseColumns | None
 
-    def __call__(self, train: Any, others: Any, kept: Tensor) -> tuple[Columns, Columns]:
+    def __call__(self, train: Rows, others: Rows, kept: Tensor) -> tuple[Columns, Columns]:
         """Return tf-idf of both."""
         rows = self.counts
         if rows is None:
-            rows, more = as_sparse(as_columns(train)), as_sparse(as_columns(others))
+            rows, more = as_sparse(train.numbers()), as_sparse(others.numbers())
         else:
-            more = as_sparse(as_columns(CountVectorizer.transform(self.transformer, others)))
+            more = _counts(self.transformer, others)
         idf = self.idf(rows, kept)
         return self.apply(rows, idf), self.apply(more, idf)
 
@@ -61,14 +63,26 @@ class Weighted(Step):
         return normed(x.with_values(values), self.transformer.norm)
 
 
-def weighted(transformer: Any, train: Any) -> Weighted:
-    """Return the step of a fitted `TfidfVectorizer` or `TfidfTransformer`.
+def of_counts(transformer: TfidfTransformer) -> Weighted:
+    """Return the step of a fitted `TfidfTransformer`.
 
     Args:
         transformer: Fitted.
-        train: What it was fitted on: documents, or counts.
     """
-    if isinstance(transformer, TfidfTransformer):
-        return Weighted(transformer, None)
-    counts = CountVectorizer.transform(transformer, train)
-    return Weighted(transformer, as_sparse(as_columns(counts.astype(np.float64))))
+    return Weighted(transformer, None)
+
+
+def of_documents(transformer: TfidfVectorizer, train: Rows) -> Weighted:
+    """Return the step of a fitted `TfidfVectorizer`.
+
+    Args:
+        transformer: Fitted.
+        train: The documents it was fitted on.
+    """
+    return Weighted(transformer, _counts(transformer, train))
+
+
+def _counts(vectorizer: TfidfVectorizer, documents: Rows) -> SparseColumns:
+    """Return how often each word is in each document."""
+    counts = CountVectorizer.transform(vectorizer, documents.plain)
+    return as_sparse(Plain(counts.astype(np.float64)).numbers())
