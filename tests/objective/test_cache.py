@@ -7,9 +7,7 @@ from whence.linear.objective import LinearObjective
 from whence.objective.cache import cached, first_time
 
 
-def test_first_times_are_those_of_a_model_and_a_key(
-    binary: Fitted, ridge: Fitted
-) -> None:
+def test_first_times_are_those_of_a_model_and_a_key(binary: Fitted, ridge: Fitted) -> None:
     model, other = binary.objective, ridge.objective
     asked = [(model, "one"), (model, "one"), (model, "other"), (other, "one"), (other, "one")]
     assert [first_time(*each) for each in asked] == [True, False, True, True, False]
