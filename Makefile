@@ -10,7 +10,7 @@ JOBS ?= 2
 SPREAD := --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow crash fuzz compat release evidence lint types stub reference notebooks docs bench paper clean
+.PHONY: help install demo test test-slow crash threads fuzz compat release evidence lint types stub reference notebooks docs bench paper clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test-slow: $(STAMP) ## Run the slow tests too.
 
 crash: $(STAMP) ## Stop everything that writes at 1,000 random points; the counts go into the documentation.
 	$(BIN)/python -m tests.crash --page docs/explanation/reliability.md
+
+threads: $(STAMP) ## Ask one model by eight threads, by every method, 50 times; the counts go into the documentation.
+	$(BIN)/python -m tests.threads --page docs/explanation/reliability.md
 
 fuzz: $(STAMP) ## Pass wrong values to every public function, for MINUTES (60), every failure printed once.
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)

@@ -13,6 +13,7 @@ import argparse
 import errno
 import hashlib
 import mmap
+import multiprocessing
 import os
 import random
 import shutil
@@ -42,12 +43,14 @@ from tqdm import tqdm
 import whence
 from experiments.koh_liang_2017.resume import each
 from tests.pages.pages import explanation
+from whence import workers
 from whence.errors import InvalidInput, NotWritten
 from whence.evaluation import retraining_ensemble
 from whence.pages import write
 from whence.storage import clear_leftovers, write_arrays
 
 START, END = "<!-- make crash -->", "<!-- end -->"
+START_INDEX = "<!-- make crash-index -->"
 FINISHED, NOT_WRITTEN, REFUSED, INTERRUPTED, RAW = 0, 3, 4, 130, 99
 
 
@@ -121,19 +124,23 @@ def experiment(folder: Path) -> None:
     each("items", [str(key) for key in range(8)], item, settings="crash", folder=folder)
 
 
-WORKERS = [1]  # of the index
-
-
-def index(folder: Path) -> None:
+def _index(folder: Path, count: int) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
     x = torch.randn(31, 4, generator=torch.Generator().manual_seed(3))
     y = torch.arange(31) % 3
     objective = whence.from_torch(model, whence.CrossEntropy(), (x[:21], y[:21]))
-    (workers,) = WORKERS
-    found = whence.Index.build(objective, folder, rows="int8", shard_rows=4, workers=workers)
-    found.append((x[21:], y[21:]), workers=workers)
+    found = whence.Index.build(objective, folder, rows="int8", shard_rows=4, workers=count)
+    found.append((x[21:], y[21:]), workers=count)
     found.remove([3, 25])
+
+
+def index(folder: Path) -> None:
+    _index(folder, 1)
+
+
+def index_3_workers(folder: Path) -> None:
+    _index(folder, 3)
 
 
 WORKS: tuple[Callable[[Path], None], ...] = (
@@ -144,7 +151,9 @@ WORKS: tuple[Callable[[Path], None], ...] = (
     page,
     experiment,
     index,
+    index_3_workers,
 )
+KILLED = "SIGKILL at a random time", "SIGKILL inside a write"
 
 
 # A process that does the work, and what it meets
@@ -166,6 +175,7 @@ class Trap:
 
 
 CALLS = ("open", "write", "fsync", "replace")
+REAL = {name: getattr(os, name) for name in CALLS}
 COUNTS = mmap.mmap(-1, 16)  # calls, and files that got their name; shared with the processes
 
 
@@ -200,6 +210,15 @@ def watched(name: str, trap: Trap | None) -> Callable[..., Any]:
     return call
 
 
+def as_if_spawned() -> None:
+    """Make a forked worker what a fresh process is: it holds no lock, and meets no trap."""
+    for name, real in REAL.items():
+        setattr(os, name, real)
+    for held in Path("/proc/self/fd").iterdir():
+        if held.is_dir():  # a claim holds its folder open
+            os.close(int(held.name))
+
+
 def start(work: Callable[[Path], None], folder: Path, trap: Trap | None = None) -> int:
     """Return the process that does the work."""
     # Ctrl-C waits until the process has its own handlers, lest it goes on as its parent.
@@ -214,6 +233,9 @@ def start(work: Callable[[Path], None], folder: Path, trap: Trap | None = None) 
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         for name in CALLS:
             setattr(os, name, watched(name, trap))
+        # Workers are forks, in place of an `import torch` for each.
+        os.register_at_fork(after_in_child=as_if_spawned)
+        workers.get_context = lambda _: multiprocessing.get_context("fork")
         work(folder)
         code = FINISHED
     except KeyboardInterrupt:
@@ -280,8 +302,10 @@ class Undisturbed:
         assert end(start(logged, folder)) == FINISHED
         seconds = time.monotonic() - began
         lines = [line.split(" ") for line in log.read_text().splitlines()]
-        written = {(name, sha) for name, sha in lines}
-        return cls(written, contents(folder), *counts(), seconds)
+        final = contents(folder)
+        # Workers write shards, which never change, and no lines.
+        written = {(name, sha) for name, sha in lines} | {*final.items()}
+        return cls(written, final, *counts(), seconds)
 
 
 # Points
@@ -415,8 +439,8 @@ def clock_set_back(point: Point) -> None:
 
 
 FAULTS: dict[str, Callable[[Point], None]] = {
-    "SIGKILL at a random time": killed,
-    "SIGKILL inside a write": killed_writing,
+    KILLED[0]: killed,
+    KILLED[1]: killed_writing,
     "SIGINT (Ctrl-C)": interrupted,
     "SIGTERM": terminated,
     "no space left (ENOSPC)": full,
@@ -453,7 +477,7 @@ def table(campaign: Campaign, options: argparse.Namespace) -> str:
         f"| what happens | {' | '.join(names)} | stopped before the end |",
         "|---|" + "---:|" * (len(names) + 1),
     ]
-    for fault in FAULTS:
+    for fault in dict.fromkeys(fault for fault, _ in campaign.points):
         cells = [str(campaign.points[fault, name] or "–") for name in names]
         lines.append(f"| {fault} | {' | '.join(cells)} | {campaign.stopped[fault]} |")
     lines += [
@@ -470,12 +494,10 @@ def main() -> int:
     parser.add_argument("--points", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=600, help="stop earlier after these")
-    parser.add_argument("--workers", type=int, default=1, help="that fill the index")
-    parser.add_argument("--works", nargs="*", help="stop these alone, such as index")
+    parser.add_argument("--index", action="store_true", help="kill the index alone, nothing else")
     parser.add_argument("--page", type=Path, help="put the counts into this page")
     options = parser.parse_args()
-    WORKERS[:] = [options.workers]
-    works = [work for work in WORKS if work.__name__ in (options.works or [work.__name__])]
+    works = [work for work in WORKS if not options.index or "index" in work.__name__]
     if os.environ.get("WHENCE_MOUNTS") is None and sys.platform == "linux":
         inside = ["unshare", "--map-root-user", "--mount"]
         able = subprocess.run([*inside, "mount", "-t", "tmpfs", "tmpfs", tempfile.gettempdir()])
@@ -485,7 +507,8 @@ def main() -> int:
     faults = {
         name: fault
         for name, fault in FAULTS.items()
-        if os.environ.get("WHENCE_MOUNTS") or fault not in NEED_MOUNT
+        if (os.environ.get("WHENCE_MOUNTS") or fault not in NEED_MOUNT)
+        and (name in KILLED or not options.index)
     }
     drawn, campaign = random.Random(options.seed), Campaign()
     # Its own lock lies in memory that processes share: one killed inside of it would stop all.
@@ -524,9 +547,10 @@ def main() -> int:
         print(sentence, file=sys.stderr)
     if options.page:
         text = options.page.read_text(encoding="utf-8")
-        before, after = text.split(START)[0], text.split(END)[1]
-        between = f"{START}\n{table(campaign, options)}\n{END}"
-        options.page.write_text(f"{before}{between}{after}", encoding="utf-8")
+        start = START_INDEX if options.index else START
+        before, after = text.split(start)
+        between = f"{start}\n{table(campaign, options)}\n{END}"
+        options.page.write_text(before + between + after.split(END, 1)[1], encoding="utf-8")
     return bool(campaign.broken)
 
 

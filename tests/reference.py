@@ -46,7 +46,7 @@ TASKS: dict[str, str] = {
     "Draw": "plot.effects plot.predicted_against_actual plot.input_attribution "
     "plot.leverage_and_residuals plot.by_row",
     "Attack": "attacks.attack attacks.strongest attacks.resume attacks.as_predicted attacks.Attack "
-    "attacks.flip_labels attacks.LabelFlips",
+    "attacks.flip_labels attacks.LabelFlips attacks.change_cells attacks.CellChanges",
     "Choose a method": "Method Attribution Influence Boosting BoostIn LeafKernel ForestWeights "
     "DataOOB LeaveOneOut Retrained KNNShapley TracIn tracin Projected projected Representer "
     "representer Metagradient metagradient Unrolled unrolled BM25 TfIdfCosine HiddenCosine "

@@ -299,7 +299,7 @@ def _bad(tmp_path: Path, kind: str) -> Path:
         ("empty", "Got an empty file"),
         ("binary", "Got binary data"),
         ("mess", "Expected a"),
-        ("infinite", "Got infinity in 'a'"),
+        ("infinite", "Got inf in 'a'"),
         ("one row", "at least 2 rows"),
         ("one class", "at least 2 values"),
         ("only target", "columns beside the target"),
@@ -488,3 +488,16 @@ def test_attack_wants_images(run: Run, csv: Path) -> None:
     code, _, err = run("attack", csv, "--row", 4)
     assert code == 1
     assert "whence.flip_set" in err
+
+
+@pytest.mark.parametrize("command", ["report", "evaluate"])
+def test_a_small_table_needs_no_number_of_rows(run: Run, tmp_path: Path, command: str) -> None:
+    x = np.arange(24)
+    table = tmp_path / "small.csv"
+    pd.DataFrame({"x": x, "z": x % 5, "y": np.where((x + x % 5) % 2, "a", "b")}).to_csv(
+        table, index=False
+    )
+    options = {"report": ["-o", tmp_path / "page.html"], "evaluate": ["--subsets", 3]}[command]
+    code, out, err = run(command, table, "--target", "y", "--json", *options)
+    assert code == 0, err
+    assert len(json.loads(out)[{"report": "queries", "evaluate": "per_query"}[command]]) == 6

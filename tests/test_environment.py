@@ -20,7 +20,7 @@ from sklearn.datasets import load_breast_cancer
 
 import whence
 from tests.fuzz import calls
-from tests.methods.test_threads import MODELS
+from tests.threads import MODELS
 from whence.cli import main
 
 _ASKED = ("explain", "train.csv", "-t", "y", "--row", "3")

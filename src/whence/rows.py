@@ -121,6 +121,49 @@ def put(rows: Any, index: int, row: Any) -> Any:
 
 
 @singledispatch
+def with_cells(rows: Any, at: int, value: Any) -> Any:
+    """Return rows with one value in a column, whose type stays if it can hold the value.
+
+    Args:
+        rows: A frame or an array, [n, d].
+        at: Position of the column.
+        value: What all n cells become.
+
+    Returns:
+        New rows, in the same form.
+
+    Examples:
+        >>> with_cells(np.array([[1, 2], [3, 4]]), 1, 5)
+        array([[1, 5],
+               [3, 5]])
+        >>> with_cells(np.array([[1, 2]]), 0, 0.5)
+        array([[0.5, 2. ]])
+    """
+    cells = _cells(column(rows, at), value).to_numpy()
+    changed = np.asarray(rows).astype(np.result_type(rows, cells))
+    changed[:, at] = cells
+    return changed
+
+
+@with_cells.register
+def _frame_with_cells(rows: pd.DataFrame, at: int, value: Any) -> pd.DataFrame:
+    frame = rows.copy()
+    frame.isetitem(at, _cells(rows.iloc[:, at], value).array)
+    return frame
+
+
+def _cells(old: pd.Series[Any], value: Any) -> pd.Series[Any]:
+    """Return as many cells of one value, of the old type if that can hold it."""
+    asked = pd.Series([value] * len(old), index=old.index, dtype=object)
+    try:
+        cells: pd.Series[Any] = asked.astype(old.dtype)
+    except (TypeError, ValueError):
+        return asked.infer_objects()
+    same = (cells.astype(object) == asked) | (cells.isna() & asked.isna())
+    return cells if bool(same.all()) else asked.infer_objects()
+
+
+@singledispatch
 def stack(rows: Any, more: Any) -> Any:
     """Return the rows and more of them below.
 

@@ -239,6 +239,37 @@ class Scores(Result):
             positions=self.positions[where],
         )
 
+    def against(self, other: Scores) -> Scores:
+        """Return the scores of these queries less those of others: why this answer and not that.
+
+        They predict the change of the difference of the two measures. Of the losses of two answers
+        to one prompt, a positive one means that the example favored this answer over the other.
+
+        Args:
+            other: Scores by the same method of the same candidates: one query for each, or one.
+
+        Raises:
+            InvalidInput: If they are of other candidates, another measure, or other in number.
+
+        Examples:
+            >>> import numpy as np
+            >>> one = Scores(values=np.array([[0.5, 0.4]]), query_ids=np.array(["Paris"]),
+            ...              train_ids=np.arange(2), positions=np.arange(2), n=2,
+            ...              method="example", measure="loss")
+            >>> other = replace(one, values=np.array([[0.1, 0.6]]), query_ids=np.array(["Rome"]))
+            >>> [(id, round(effect, 2)) for id, effect in one.against(other).top(1)]
+            [(0, 0.4)]
+        """
+        for name in ("positions", "n", "measure", "method"):
+            if not np.array_equal(getattr(other, name), getattr(self, name)):
+                raise InvalidInput(
+                    f"Expected scores with the same {name}. Got another. Score both answers by one "
+                    "method and one measure."
+                )
+        check_answers(len(self.query_ids), len(other.query_ids))
+        measure = differing(self.measure, True)
+        return replace(self, values=self.values - other.values, measure=measure)
+
     def upweight(self) -> Floats:
         """Return the paper's I_up,loss = −n × score: the derivative per unit of extra weight.
 
@@ -275,6 +306,23 @@ class Scores(Result):
             positions=self.positions[order],
             values=np.take_along_axis(self.values, order, axis=1),
         )
+
+
+def check_answers(queries: int, others: int) -> None:
+    """Raise unless other answers are one for each query, or one for all.
+
+    Raises:
+        InvalidInput: If they are other in number.
+    """
+    if others not in (1, queries):
+        raise InvalidInput(
+            f"Expected one other answer, or {queries}, one for each query. Got {others}."
+        )
+
+
+def differing(measure: str, differs: bool) -> str:
+    """Return the name of a measure, or of its difference between two answers."""
+    return f"difference of the {measure}" if differs else measure
 
 
 @checked

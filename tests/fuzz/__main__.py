@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.fuzz import steps
+from tests.fuzz import commands, steps
 from tests.fuzz.calls import CALLS, FOLDER, OPTIONS
 
 _AT_ONCE = 20  # examples of one kind before the next is taken
@@ -27,6 +27,7 @@ def main() -> int:
     options = parser.parse_args()
     kinds = [(step, name) for step in steps.OF_CALLS for name in CALLS]
     kinds += [(steps.option, name) for name in OPTIONS]
+    kinds += [(step, name) for step in commands.OF_COMMANDS for name in commands.COMMANDS]
     kinds = [(step, name) for step, name in kinds if options.only in name]
     generator = random.Random(options.seed)
     os.chdir(FOLDER)  # some texts are names of files

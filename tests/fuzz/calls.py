@@ -6,6 +6,7 @@ and why. An argument whose numbers count is an `Array`, or a `Pair` of two.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import tempfile
@@ -15,12 +16,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
+import pandas as pd
+import statsmodels.api as sm
 import torch
+from lifelines import CoxPHFitter
 from sklearn.datasets import load_iris
 from sklearn.ensemble import GradientBoostingRegressor
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
@@ -75,6 +80,51 @@ def boosted() -> Any:
     x, _ = rows()
     model = GradientBoostingRegressor(n_estimators=3, max_depth=2, random_state=0)
     return whence.from_sklearn(model.fit(x[:, :2], x[:, 2]), x[:, :2], x[:, 2])
+
+
+@cache
+def unpenalized() -> Any:
+    x, _ = rows()
+    return whence.from_sklearn(LinearRegression().fit(x[:, :2], x[:, 2]), x[:, :2], x[:, 2])
+
+
+@cache
+def through_zero() -> Any:
+    x, _ = rows()
+    model = Ridge(fit_intercept=False).fit(x[:, :2], x[:, 2])
+    return whence.from_sklearn(model, x[:, :2], x[:, 2])
+
+
+@cache
+def ols() -> Any:
+    return sm.OLS(rows()[0][:, 2], sm.add_constant(rows()[0][:, :2])).fit()
+
+
+@cache
+def cox() -> tuple[Any, Any]:
+    frame = pd.DataFrame(rows()[0][:, :2], columns=["age", "dose"])
+    frame["week"], frame["event"] = np.arange(1.0, 25.0), rows()[1]
+    return CoxPHFitter(penalizer=0.1).fit(frame, "week", "event"), frame
+
+
+@cache
+def index() -> Any:
+    return whence.Index.build(network(), FOLDER / "index")
+
+
+@cache
+def evaluation() -> Any:
+    return whence.evaluate(linear(), (rows()[0][:2], rows()[1][:2]), subsets=4)
+
+
+@functools.wraps(whence.explore)
+def explored(*arguments: Any, **options: Any) -> None:
+    """Open the explorer, interrupted as soon as it prints its address."""
+    with (
+        patch("whence.explorer.explore.print", create=True, side_effect=KeyboardInterrupt),
+        suppress(KeyboardInterrupt),
+    ):
+        whence.explore(*arguments, **options)
 
 
 def layers() -> nn.Module:
@@ -443,6 +493,51 @@ CALLS: dict[str, tuple[Callable[..., Any], Callable[[], dict[str, Any]]]] = {
         lambda: {"matrix": torch.eye(3, dtype=torch.float64)},
     ),
     "linalg.split_damping": (whence.linalg.split_damping, lambda: {"A": operator()}),
+    "trainer_callback": (
+        whence.trainer_callback,
+        lambda: {"directory": _fresh("callback"), "every": 2},
+    ),
+    "select": (whence.select, lambda: {"index": index(), "targets": pair(), "k": 2}),
+    "explore": (explored, lambda: {"trained": linear(), "queries": pair()}),
+    "from_lifelines": (
+        whence.from_lifelines,
+        lambda: {"fitter": cox()[0], "frame": cox()[1]},
+    ),
+    "from_statsmodels": (whence.from_statsmodels, lambda: {"results": ols()}),
+    "regression_diagnostics": (
+        whence.regression_diagnostics,
+        lambda: {"objective": unpenalized()},
+    ),
+    "error_bound": (
+        whence.error_bound,
+        lambda: {"objective": through_zero(), "queries": Pair(rows()[0][:2, :2], rows()[0][:2, 2])},
+    ),
+    "report_evaluation": (
+        whence.report_evaluation,
+        lambda: {"score": evaluation(), "path": _fresh("evaluation.html")},
+    ),
+    "attacks.flip_labels": (
+        whence.attacks.flip_labels,
+        lambda: {"objective": linear(), "queries": pair(1), "most": 2},
+    ),
+    "attacks.change_cells": (
+        whence.attacks.change_cells,
+        lambda: {
+            "objective": linear(),
+            "queries": pair(1),
+            "bounds": {0: (4.0, 7.0)},
+            "indices": Array(np.array([1, 5, 7])),
+            "most": 1,
+        },
+    ),
+    "plot.leverage_and_residuals": (
+        whence.plot.leverage_and_residuals,
+        lambda: {"diagnostics": whence.regression_diagnostics(unpenalized()), "k": 2},
+    ),
+    "plot.by_row": (
+        whence.plot.by_row,
+        lambda: {"diagnostics": whence.regression_diagnostics(unpenalized()), "k": 2},
+    ),
     "plot.input_attribution": (
         whence.plot.input_attribution,
         lambda: {"image": Array(np.zeros((3, 3))), "derivative": Array(np.ones((3, 3)))},
@@ -475,14 +570,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 LEFT_OUT = {
-    **dict.fromkeys(
-        (
-            *("trainer_callback", "select", "explore", "from_lifelines", "from_statsmodels"),
-            *("regression_diagnostics", "error_bound", "report_evaluation"),
-            *("plot.leverage_and_residuals", "plot.by_row", "attacks.flip_labels"),
-        ),
-        "newer than this table: to be added",
-    ),
     "evaluation.replays": "reads its queries when it is called, by evaluation.retraining_ensemble",
     "plot.effects": "its arguments are results",
     "plot.predicted_against_actual": "its arguments are results",

@@ -26,6 +26,7 @@ from whence.network.objective import ModuleObjective
 from whence.storage import claim
 
 N = 90
+_SIGNS = torch.tensor([1.0, -1.0])  # ℓ of this answer less ℓ of that
 LAYERS = whence.Projected(moment="layers", size=4)
 
 
@@ -344,6 +345,32 @@ def test_refusals(standing: whence.Index, network: Any, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="finite gradients.*example 3"):
         whence.Index.build(objective, tmp_path / "bad", data=data, method=LAYERS)
     assert not Manifest.read(tmp_path / "bad").complete
+
+
+def test_why_this_answer_and_not_that(standing: whence.Index, network: Any) -> None:
+    """The difference of two answers' scores, and the exact first of it, by every row's score."""
+    objective, (x, y) = network
+    others = (x, (y + 1) % 3)
+    fitted = LAYERS.fit(objective)
+    expected = fitted.scores((x, y)).against(fitted.scores(others))
+    direct = fitted.scores(
+        (x, y),
+        measure=lambda f, t: f.log_softmax(1).gather(1, torch.stack([(t + 1) % 3, t], 1)) @ _SIGNS,
+    )
+    largest = np.abs(expected.values).max()
+    np.testing.assert_allclose(expected.values, direct.values, atol=1e-4 * largest)
+    hits = standing.query((x, y), k=4, against=others)
+    assert hits.measure == expected.measure == "difference of the loss"
+    np.testing.assert_allclose(hits.helpful.values, expected.top(4).values, atol=1e-3 * largest)
+    one = standing.query((x, y), k=4, against=(x[:1], others[1][:1]))
+    single = fitted.scores((x, y)).against(fitted.scores((x[:1], others[1][:1])))
+    np.testing.assert_allclose(one.harmful.values, single.bottom(4).values, atol=1e-3 * largest)
+    with pytest.raises(InvalidInput, match="one for each query. Got 2"):
+        standing.query((x, y), against=(x[:2], y[:2]))
+    with pytest.raises(InvalidInput, match="one for each query. Got 2"):
+        expected.against(replace(expected, values=expected.values[:2], query_ids=np.arange(2)))
+    with pytest.raises(InvalidInput, match="the same measure"):
+        fitted.scores((x, y)).against(fitted.scores((x, y), measure="margin"))
 
 
 def test_a_changed_frozen_base_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -83,14 +85,37 @@ def test_parts_add_up_and_ignored_tokens_have_none() -> None:
     assert (found.values[~ignored] != 0).any()
 
 
-def test_frame_has_a_row_per_token() -> None:
+def test_each_part_is_the_influence_on_one_token_of_the_answer() -> None:
     objective = sequences()
+    queries = objective.train.subset(np.array([1, 4]))
+    options = {"solver": CG(rtol=1e-12), "damping": _DAMPING, "indices": [0, 6]}
+    found = whence.influence_by_token(objective, queries, side="query", **options)
+    p = len(objective.params)
+    inverse = torch.linalg.inv(materialize(GGN(objective)) + _DAMPING * torch.eye(p).double())
+    tokens = objective.train.targets.shape[1]
+    for row, i in enumerate([0, 6]):
+        g = sum(token_gradient(objective, i, s) for s in range(tokens))
+        for q, query in enumerate([1, 4]):
+            for t in range(tokens):
+                m = token_gradient(objective, query, t)
+                expected = float(m @ inverse @ g * objective.weights[i] / SIZE)
+                assert found.values[q, row, t] == pytest.approx(expected, rel=1e-7, abs=1e-12)
+    assert found.targets.tolist() == objective.train.targets[[1, 4]].tolist()
+    whole = whence.influence(objective, queries, **options)
+    np.testing.assert_allclose(found.values.sum(2), whole.values, rtol=1e-7)
+
+
+@pytest.mark.parametrize("side", ["training", "query"])
+def test_frame_has_a_row_per_token(side: Any) -> None:
+    objective = sequences()
+    queries = objective.train.subset(np.arange(2))
     found = whence.influence_by_token(
-        objective, objective.train.subset(np.arange(2)), solver=whence.EKFAC(), damping=_DAMPING
+        objective, queries, side=side, solver=whence.EKFAC(), damping=_DAMPING
     )
     frame = found.to_frame()
-    assert frame.shape == (SIZE * 5, 2)
-    assert frame.loc[(3, 2), 1] == found.values[1, 3, 2]
+    assert frame.shape == ((SIZE * 5, 2) if side == "training" else (2 * 5, SIZE))
+    cell = ((3, 2), 1) if side == "training" else ((1, 2), 3)
+    assert frame.loc[cell] == found.values[1, 3, 2]
 
 
 def test_models_of_single_outputs_are_refused() -> None:

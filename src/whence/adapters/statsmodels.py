@@ -19,6 +19,7 @@ from whence.adapters.estimators import Problem
 from whence.adapters.fitted import Fitted
 from whence.adapters.statistics import objective_of
 from whence.adapters.weights import Weights
+from whence.checked import checked
 from whence.errors import UnsupportedModel
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError, Tweedie
 from whence.objective.trained import Trained
@@ -29,6 +30,7 @@ Floats = NDArray[np.float64]
 _HELD = ("missing_idx", "formula", "model_spec", "design_info", "offset", "exposure")
 
 
+@checked
 def from_statsmodels(results: Any, *, workers: int = 1, backend: Backend = "process") -> Trained:
     r"""Return a fitted model of statsmodels, with the data it holds, as a model that methods score.
 

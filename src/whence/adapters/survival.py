@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, ClassVar, final
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -16,6 +17,7 @@ from whence.adapters.answered import Answered
 from whence.adapters.answers import Answer
 from whence.adapters.rows import encoded
 from whence.adapters.tabular import as_floats
+from whence.checked import checked
 from whence.errors import InvalidInput, NotFitted, UnsupportedModel
 from whence.fitting.partial_likelihood import PartialLikelihood
 from whence.objective.losses import Loss
@@ -199,7 +201,8 @@ def cox(estimator: Any, X: Any, y: Any, sample_weight: Floats | None) -> Cox | N
     )
 
 
-def from_lifelines(fitter: Any, frame: Any) -> Cox:
+@checked
+def from_lifelines(fitter: Any, frame: pd.DataFrame) -> Cox:
     r"""Return a fitted CoxPHFitter of lifelines, with its data, as a model that methods score.
 
     It maximizes the partial likelihood, ties by Efron's method,
@@ -218,6 +221,7 @@ def from_lifelines(fitter: Any, frame: Any) -> Cox:
 
     Raises:
         NotFitted: If it has not been fitted.
+        InvalidInput: If the frame lacks a column of the fit.
         UnsupportedModel: If it is of another kind, or has strata, clusters, late entries or an L1
             penalty.
 
@@ -258,6 +262,12 @@ def from_lifelines(fitter: Any, frame: Any) -> Cox:
             f"{fitter.baseline_estimation_method!r} and {fitter.l1_ratio!r}. Fit with these."
         )
     extra = [fitter.duration_col, fitter.event_col, fitter.weights_col]
+    missing = [name for name in extra if name is not None and name not in frame.columns]
+    if missing:
+        raise InvalidInput(
+            f"Expected the frame that the model was fitted on, with {missing[0]!r}. Got columns "
+            f"{', '.join(map(repr, frame.columns))[:200]}."
+        )
     columns = [column for column in frame.columns if column not in extra]
     event = (
         np.ones(len(frame)) if fitter.event_col is None else frame[fitter.event_col].astype(float)

@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.applications.cell_changes import CellChanges as CellChanges
+from whence.applications.cell_changes import change_cells as change_cells
 from whence.applications.label_flips import LabelFlips as LabelFlips
 from whence.applications.label_flips import flip_labels as flip_labels
 from whence.applications.poisoning import (

@@ -129,6 +129,7 @@ class _Refit:
         return torch.stack(values)
 
 
+@checked
 def report_evaluation(
     score: LDS,
     path: str | os.PathLike[str],

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from whence.applications.poisoning import mean_loss, predicted
+from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.methods.edits import relabel_gain
 from whence.objective.objective import Objective, objective_of
@@ -50,6 +51,7 @@ class LabelFlips(Result):
         )
 
 
+@checked
 def flip_labels(objective: Trained, queries: Data, *, most: int = 10) -> LabelFlips:
     """Turn training labels one by one until the predictions of some queries flip.
 

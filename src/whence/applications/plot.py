@@ -126,6 +126,7 @@ def input_attribution(
     return ax
 
 
+@checked
 def leverage_and_residuals(
     diagnostics: pd.DataFrame, *, k: int = 5, ax: Axes | None = None
 ) -> Axes:
@@ -170,6 +171,7 @@ def leverage_and_residuals(
     return ax
 
 
+@checked
 def by_row(
     diagnostics: pd.DataFrame,
     column: str = "cooks_distance",

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linear.objective import LinearObjective
 from whence.linear.wide import columns_of
@@ -27,6 +28,7 @@ _ALONE = 1e-10  # 1 − h of a row that alone determines its own prediction
 _RANK = 1e-12  # of a singular value, beside the largest
 
 
+@checked
 def regression_diagnostics(objective: Trained) -> pd.DataFrame:
     r"""Return leverage, residuals and what each row does to a regression, a line per training row.
 

@@ -15,7 +15,7 @@ from whence.cli.sources import KINDS, Chosen, reads
 @reads(*KINDS)
 def explore(
     source: Chosen,
-    rows: Rows = 100,
+    rows: Rows = None,
     method: MethodOption = None,
     port: Annotated[int, typer.Option(help="Where it is served; a free port if 0.")] = 0,
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
@@ -30,7 +30,7 @@ def explore(
     from whence.explorer.explore import serve
     from whence.explorer.session import Subject
 
-    found = source.load(rows=rows)
+    found = source.load(rows=rows, most=100)
     serve(
         Subject(
             trained=found.objective,
@@ -38,7 +38,7 @@ def explore(
             names=found.names,
             labeled=found.labeled,
             about=told(source, found),
-            origin=_origin(source, rows),
+            origin=_origin(source, len(found.names)),
             command=typed(),
             method=method_of(method),
         ),

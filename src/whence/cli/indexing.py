@@ -142,7 +142,7 @@ def query(
     source: Chosen,
     index: Folder,
     row: Row = None,
-    rows: Rows = 20,
+    rows: Rows = None,
     k: Annotated[int, typer.Option("-k", help="How many on each side.", min=1)] = 10,
     measure: Measure = "loss",
     as_json: Json = False,
@@ -153,7 +153,7 @@ def query(
 
     Example: whence index query my_project.models:make_both --index runs/index -k 20
     """
-    found = source.load(rows=rows) if row is None else source.load(row=row)
+    found = source.load(rows=rows, most=20) if row is None else source.load(row=row)
     opened = _open(found, index)
     hits = opened.query(found.queries, k=k, measure=measure)
     if as_json:

@@ -18,7 +18,7 @@ from whence.cli.sources import KINDS, Chosen, reads
 def report(
     source: Chosen,
     output: Page = Path("whence.html"),
-    rows: Rows = 100,
+    rows: Rows = None,
     k: Annotated[int, typer.Option("-k", help="Examples to show on each side of a row.")] = 5,
     measure: Answer = None,
     method: MethodOption = None,
@@ -30,7 +30,7 @@ def report(
     """
     from whence.applications.report import report as write_report
 
-    found = source.load(rows=rows)
+    found = source.load(rows=rows, most=100)
     write_report(
         found.objective,
         found.queries,
@@ -103,7 +103,7 @@ def label_errors(
 @reads(*KINDS)
 def evaluate(
     source: Chosen,
-    rows: Rows = 20,
+    rows: Rows = None,
     subsets: Annotated[int, typer.Option(help="Random subsets to train on, at least 3.")] = 50,
     fraction: Annotated[float, typer.Option(help="Of the examples that each keeps.")] = 0.5,
     method: MethodOption = None,
@@ -128,7 +128,7 @@ def evaluate(
     from whence.applications.evaluate import evaluate as evaluation_of
     from whence.applications.evaluate import report_evaluation
 
-    found = source.load(rows=rows)
+    found = source.load(rows=rows, most=20)
     try:
         score = evaluation_of(
             found.objective,

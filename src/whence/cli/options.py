@@ -51,7 +51,14 @@ Image = Annotated[
         help="The image that is asked about, in the folder or elsewhere.", callback=possible
     ),
 ]
-Rows = Annotated[int, typer.Option(help="Rows to hold out and ask about, spread evenly.")]
+Rows = Annotated[
+    int | None,
+    typer.Option(
+        help="Rows to hold out and ask about, spread evenly. Default: 100 for report and explore, "
+        "20 elsewhere; a quarter of a small table.",
+        show_default=False,
+    ),
+]
 Answer = Annotated[
     Literal["loss", "margin", "probability", "prediction"] | None,
     typer.Option(

@@ -31,11 +31,13 @@ class Asked:
         row: One row, by its name or number.
         image: One image file.
         rows: So many rows, spread evenly.
+        most: So many rows, or a quarter of a smaller table, where it names none.
     """
 
     row: str | None = None
     image: Path | None = None
     rows: int | None = None
+    most: int | None = None
 
 
 class SourceOptions(ABC):
@@ -47,7 +49,7 @@ class SourceOptions(ABC):
     """
 
     kind: ClassVar[str]
-    asks: ClassVar[tuple[str, ...]] = ("row", "rows")
+    asks: ClassVar[tuple[str, ...]] = ("row", "rows", "most")
 
     @abstractmethod
     def load(self, where: str, asked: Asked) -> Source:
@@ -108,7 +110,7 @@ class TableOptions(SourceOptions):
         return entry.from_table(
             Path(where),
             self.target,
-            asked=entry.Asked(row=asked.row, spread=asked.rows),
+            asked=entry.Asked(row=asked.row, spread=asked.rows, most=asked.most),
             ids=self.ids,
             model=self.model,
             kind=self.model_kind or "linear",
@@ -122,7 +124,7 @@ class ImageOptions(SourceOptions):
     """Options of a folder with one folder of images per class."""
 
     kind: ClassVar[str] = "a folder of images"
-    asks: ClassVar[tuple[str, ...]] = ("row", "rows", "image")
+    asks: ClassVar[tuple[str, ...]] = ("row", "rows", "most", "image")
 
     network: Annotated[
         str | None,
@@ -144,7 +146,7 @@ class ImageOptions(SourceOptions):
             _announce(self.network)
         return entry.from_folder(
             Path(where),
-            asked=entry.Asked(row=asked.row, spread=asked.rows),
+            asked=entry.Asked(row=asked.row, spread=asked.rows, most=asked.most),
             image=asked.image,
             network=self.network,
             size=64 if self.size is None else self.size,
@@ -162,7 +164,9 @@ class EntryOptions(SourceOptions):
         from whence.sources import entry
 
         _announce(where)
-        return entry.from_entry(where, asked=entry.Asked(row=asked.row, spread=asked.rows))
+        return entry.from_entry(
+            where, asked=entry.Asked(row=asked.row, spread=asked.rows, most=asked.most)
+        )
 
 
 def _announce(entry_point: str) -> None:

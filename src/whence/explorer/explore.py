@@ -6,6 +6,7 @@ import sys
 import webbrowser
 
 from whence.applications.queries import Inputs, encoded
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.explorer.server import serving
 from whence.explorer.session import Subject
@@ -13,6 +14,7 @@ from whence.methods.method import Method
 from whence.objective.trained import Data, Trained
 
 
+@checked
 def explore(
     trained: Trained,
     queries: Data | Inputs,

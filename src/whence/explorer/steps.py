@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from whence.errors import InvalidInput
 from whence.objective.trained import Trained
+from whence.rows import column as cells_of
+from whence.rows import with_cells
 from whence.views.answer import label_of, target_class
-from whence.views.columns import cell_text
+from whence.views.columns import cell_text, column_name, has_cells
 
 _NAMED = 5  # rows that a sentence names
 
@@ -127,9 +129,7 @@ class Edit(Step):
     def words(self, model: Trained) -> str:
         """Return what becomes of the cell."""
         inputs = model.train.subset(np.array([self.position])).inputs
-        frame = isinstance(inputs, pd.DataFrame)
-        name = inputs.columns[self.column] if frame else f"column {self.column}"
-        before = inputs.iloc[0, self.column] if frame else inputs[0, self.column]
+        name, before = column_name(inputs, self.column), cells_of(inputs, self.column).iloc[0]
         after = self.value or "missing"
         row = model.train.ids[self.position]
         return f"Changed {name} of {row} from {cell_text(before)} to {after}."
@@ -151,27 +151,20 @@ def edited(inputs: Any, column: int, value: str) -> Any:
         >>> edited(np.array([[1.0, 2.0]]), 1, "3.5")
         array([[1. , 3.5]])
     """
-    frame = isinstance(inputs, pd.DataFrame)
-    if not (frame or (isinstance(inputs, np.ndarray) and inputs.ndim == 2)):
+    if not has_cells(inputs):
         raise InvalidInput(
             "Expected rows of a frame or an array to edit a cell of. Got "
             f"{type(inputs).__name__}. Relabel or remove the example instead."
         )
     if not 0 <= column < inputs.shape[1]:
         raise InvalidInput(f"Expected a column from 0 to {inputs.shape[1] - 1}. Got {column}.")
-    numeric = pd.api.types.is_numeric_dtype(inputs.dtypes.iloc[column] if frame else inputs.dtype)
     cell: Any = value
-    if numeric or not value:
+    if pd.api.types.is_numeric_dtype(cells_of(inputs, column).dtype) or not value:
         try:
             cell = float(value) if value else np.nan
         except ValueError as error:
             raise InvalidInput(f"Expected a number for this column. Got {value!r:.60}.") from error
-    if not frame:
-        row = inputs.astype(np.result_type(inputs, np.float64)) if numeric else inputs.copy()
-        row[0, column] = cell
-        return row
-    name = inputs.columns[column]
-    return inputs.assign(**{name: np.array([cell], dtype=float if numeric else object)})
+    return with_cells(inputs, column, cell)
 
 
 def label_from(model: Trained, text: str) -> Any:

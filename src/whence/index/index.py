@@ -37,6 +37,7 @@ from whence.methods.projected import Projected
 from whence.objective.cache import cached
 from whence.objective.trained import Data, Trained
 from whence.result import Card, Result
+from whence.scores import check_answers, differing
 from whence.storage import claim
 from whence.workers import Backend
 
@@ -274,19 +275,24 @@ class Index(Result):
             clear_unnamed(self.path, "removed")
 
     def info(self) -> Info:
-        """Return what the index holds.
-
-        Raises:
-            CorruptFile: If the manifest is damaged.
-        """
+        """Return what the index holds; a damaged manifest raises `CorruptFile`."""
         return info_of(self.path)
 
-    def query(self, queries: Data, k: int = 100, *, measure: MeasureLike = "loss") -> Hits:
+    def query(
+        self,
+        queries: Data,
+        k: int = 100,
+        *,
+        against: Data | None = None,
+        measure: MeasureLike = "loss",
+    ) -> Hits:
         """Return the k most helpful and the k most harmful of all indexed examples.
 
         Args:
             queries: (x, y) of q queries, or of one.
             k: How many on each side, >= 1; all if there are fewer.
+            against: Other answers, one for each query or one for all: scores are then those of the
+                difference of the two measures, why this answer and not that.
             measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
 
         Returns:
@@ -306,6 +312,10 @@ class Index(Result):
         manifest, features = self.complete(), self.features
         encoded = self.trained.examples(queries)
         asked, inverse = asked_rows(self.path, manifest, features, encoded, measure)
+        if against is not None:
+            others = self.trained.examples(against)
+            check_answers(len(encoded), len(others))
+            asked = asked - asked_rows(self.path, manifest, features, others, measure)[0]
         removed = removed_rows(self.path, manifest)
         best = scan(self.path, manifest, asked, min(k, manifest.n), removed)
         helpful, harmful = (ranking(self.path, manifest, each) for each in best)
@@ -315,7 +325,7 @@ class Index(Result):
             query_ids=encoded.ids,
             n=manifest.n,
             method=f"{manifest.words}, {manifest.encoding} rows",
-            measure=measure_name(measure) + features.unit,
+            measure=differing(measure_name(measure) + features.unit, against is not None),
             diagnostics=diagnostics(features, inverse),
         )
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.index.asking import asked_rows, ranking, removed_rows
 from whence.index.encodings import encoding_of
@@ -73,6 +74,7 @@ class Selection(Result):
         )
 
 
+@checked
 def select(
     index: Index,
     targets: Data,

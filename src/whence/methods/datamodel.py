@@ -350,7 +350,8 @@ def rank_agreement(
     def mean(counts: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the mean over queries, [r], of fits and queries drawn, [b + q, r]."""
         drawn = counts[b:]
-        return (np.nan_to_num(ranks.under(counts[:b])) * drawn).sum(0) / drawn.sum(0)
+        r = np.nan_to_num(ranks.under(counts[:b]))
+        return np.asarray((r * drawn).sum(0) / drawn.sum(0), dtype=np.float64)
 
     ((low, high),) = bootstrap(
         lambda generator: np.concatenate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from whence.checked import checked
 from whence.curvature.damping import CurvatureName
 from whence.curvature.exact import Gradients
 from whence.curvature.prepare import prepare
@@ -19,6 +20,7 @@ _AT_ONCE = 256  # training examples whose gradients are made together
 _NUMBERS = 2**24  # of training gradients that are held at once: 128 MB of float64
 
 
+@checked
 def error_bound(
     objective: Trained,
     queries: Data,

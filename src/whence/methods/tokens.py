@@ -1,10 +1,10 @@
-"""Influence of a training sequence, split over its tokens."""
+"""Influence of a training sequence on a query, split over the tokens of one or the other."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -27,25 +27,30 @@ from whence.methods.prediction import (
     positions,
 )
 from whence.objective.losses import measure_of
+from whence.objective.measures import Measure
 from whence.objective.objective import Objective
 from whence.objective.trained import Examples
 from whence.result import Card, Result
 from whence.scores import Diagnostics
 from whence.tiles import tiles
 
+Side = Literal["training", "query"]
+
 _TILE = 2**25  # numbers of J V that stand at once: 128 MB of float32
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class TokenScores(Result):
-    """The part of each training sequence's score that each of its target tokens contributes.
+    """The part of each score that each target token of the training sequence, or query, has.
 
     `values[q, i].sum()` is the sequence's score, as `whence.influence` gives it: the predicted
     change of query q's measure if sequence i is removed. A positive part helped.
 
     Args:
-        values: [q, k, t], for k candidates of t target tokens; 0 where a token has no loss.
-        targets: The target tokens, [k, t] (or [k, t, c] for outputs that are compared in full).
+        values: [q, k, t], for k candidates and t target tokens; 0 where a token has no loss.
+        targets: The target tokens, [k, t] of the candidates or [q, t] of the queries (or
+            [k, t, c] and [q, t, c] for outputs that are compared in full).
+        side: Whose tokens: "training" or "query".
         query_ids: The user's names of the queries, [q].
         train_ids: The user's names of the candidates, [k].
         positions: Positions of the candidates in the training data, [k].
@@ -59,21 +64,28 @@ class TokenScores(Result):
     train_ids: NDArray[Any]
     positions: NDArray[np.intp]
     measure: str
+    side: Side = "training"
     diagnostics: Diagnostics | None = field(default=None, repr=False)
 
     def card(self) -> Card:
         """Return what the scores are."""
         q, k, t = self.values.shape
         return Card(
-            title=f"{self.measure} of {q:,} queries, the parts of {t:,} tokens of {k:,} sequences"
+            title=f"{self.measure} of {q:,} queries without each of {k:,} sequences, the parts of "
+            f"{t:,} {self.side} tokens"
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a frame with a row per sequence and token, and a column per query."""
-        q, k, t = self.values.shape
-        index = pd.MultiIndex.from_product([self.train_ids, range(t)], names=["train_id", "token"])
-        columns = pd.Index(self.query_ids, name="query_id")
-        return pd.DataFrame(self.values.reshape(q, k * t).T, index=index, columns=columns)
+        """Return a frame with a row per sequence and token, and a column per query.
+
+        For tokens of queries a row per query and token, and a column per sequence.
+        """
+        sides = ("query_id", self.query_ids), ("train_id", self.train_ids)
+        other, (own, ids) = sides if self.side == "training" else sides[::-1]
+        values = self.values if self.side == "training" else self.values.swapaxes(0, 1)
+        index = pd.MultiIndex.from_product([ids, range(values.shape[2])], names=[own, "token"])
+        columns = pd.Index(other[1], name=other[0])
+        return pd.DataFrame(values.reshape(len(values), -1).T, index=index, columns=columns)
 
 
 @checked
@@ -81,22 +93,25 @@ def influence_by_token(
     objective: Objective,
     queries: Any,
     *,
+    side: Side = "training",
     measure: MeasureLike = "loss",
     indices: Indices | None = None,
     solver: Solver | None = None,
     damping: float | None = None,
     curvature: CurvatureName = "auto",
 ) -> TokenScores:
-    """Split the influence of each training sequence among its target tokens.
+    """Split the influence of each training sequence among its target tokens, or the query's.
 
     The loss of a sequence is a sum over its target tokens, and so is its score. Token t of sequence
     i contributes (wᵢ/n) ∂ℓᵢ/∂f_{it} · (Jᵢ H⁻¹ ∇m_q)_t: what its own term of the loss taught the
-    model about the query. The parts add up to `whence.influence(objective, queries)`, within the
-    `rtol` of the solver.
+    model about the query. The other way, token t of query q takes (wᵢ/n) ∂m_q/∂f_{qt} ·
+    (J_q H⁻¹ gᵢ)_t: which part of the answer the sequence taught. Either adds up to
+    `whence.influence(objective, queries)`, within the `rtol` of the solver.
 
     Args:
         objective: R at θ̂ of a sequence model, with outputs [b, t, c].
         queries: (X, y) of q queries, or of one.
+        side: Whose tokens: "training" or "query".
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
         indices: Positions of the candidates in the training data; all n if `None`. Usually those
             that `whence.influence` put first.
@@ -113,7 +128,8 @@ def influence_by_token(
         NotPositiveDefinite: If the curvature is singular or indefinite.
 
     Cost:
-        q solves, and for each query about three forward passes over the candidates.
+        q solves, and for each query about three forward passes over the candidates. For tokens of
+        queries k solves, and for each candidate about three forward passes over the queries.
 
     References:
         Grosse et al. (2023), "Studying Large Language Model Generalization with Influence
@@ -142,25 +158,31 @@ def influence_by_token(
             f"Expected a model of sequences, with outputs [b, t, c]. Got outputs [b, "
             f"{', '.join(map(str, shape[1:]))}]. Use whence.influence."
         )
-    prepared = prepare(objective, len(encoded), solver=solver, damping=damping, curvature=curvature)
-    solution = prepared.inverse.solve(objective.gradient_columns(encoded, quantity))
-    parts = list(_parts(objective, candidates, solution.value))
+    sides: list[tuple[Examples, Measure]] = [(candidates, objective.loss), (encoded, quantity)]
+    split, other = sides if side == "training" else sides[::-1]
+    columns = len(other[0])
+    prepared = prepare(objective, columns, solver=solver, damping=damping, curvature=curvature)
+    solution = prepared.inverse.solve(objective.gradient_columns(*other))
+    parts = torch.cat(list(_parts(objective, *split, solution.value)), 1)
     scale = objective.weights[where] / len(objective.train)
     return TokenScores(
-        values=as_array(torch.cat(parts, 1) * scale.reshape(1, -1, 1)),
-        targets=candidates.targets.cpu().numpy(),
+        values=as_array((parts.swapaxes(0, 1) if side == "query" else parts) * scale[:, None]),
+        targets=split[0].targets.cpu().numpy(),
         query_ids=encoded.ids,
         train_ids=candidates.ids,
         positions=where,
         measure=measure_name(measure),
+        side=side,
         diagnostics=diagnostics(objective, prepared, solution),
     )
 
 
-def _parts(objective: Objective, examples: Examples, v: Tensor) -> Iterator[Tensor]:
-    """Yield Σ_c ∂ℓ/∂f_{btc} (J V)_{btc} of a few examples at once, [k, b, t]."""
+def _parts(
+    objective: Objective, examples: Examples, measure: Measure, v: Tensor
+) -> Iterator[Tensor]:
+    """Yield Σ_c ∂m/∂f_{btc} (J V)_{btc} of a few examples at once, [k, b, t]."""
     numbers = objective.outputs(examples.subset(np.arange(1))).numel() * v.shape[1]
     for tile in tiles(len(examples), numbers, _TILE):
         part = examples.subset(np.arange(tile.start, tile.stop))
-        slopes = objective.loss.gradient(objective.outputs(part), part.targets)
+        slopes = measure.gradient(objective.outputs(part), part.targets)
         yield torch.einsum("btc,btck->kbt", slopes, objective.jvp(part, v))

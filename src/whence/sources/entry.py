@@ -53,18 +53,23 @@ class Asked:
         row: One row of a table by its name; one image of a folder or query of an entry point by
             its number, from 0.
         spread: So many rows, spread evenly.
+        most: Where neither is given: so many rows, or a quarter of them if that is fewer.
     """
 
     row: str | None = None
     spread: int | None = None
+    most: int | None = None
 
     def rows(self, n: int) -> list[int]:
         """Return the positions asked for, of n."""
-        if self.spread is None:
-            return [] if self.row is None else [_number(self.row)]
-        if not 1 <= self.spread < n:
-            raise InvalidInput(f"Expected --rows from 1 to {n - 1}. Got {self.spread}.")
-        return [int(i * n / self.spread) for i in range(self.spread)]
+        if self.row is not None:
+            return [_number(self.row)]
+        count = self.spread
+        if count is None:
+            count = 0 if self.most is None else min(self.most, max(1, n // 4))
+        elif not 1 <= count < n:
+            raise InvalidInput(f"Expected --rows from 1 to {n - 1}. Got {count}.")
+        return [int(i * n / count) for i in range(count)]
 
 
 def is_entry(where: str) -> bool:
@@ -211,7 +216,8 @@ def from_entry(entry: str, *, asked: Asked) -> Source:
         )
     examples = objective.train if queries is None else objective.examples(queries)
     n = len(examples)
-    rows = list(range(n)) if asked.spread is not None and asked.spread >= n else asked.rows(n)
+    everything = (asked.spread or asked.most or 0) >= n
+    rows = list(range(n)) if everything else asked.rows(n)
     if any(not 0 <= row < n for row in rows):
         raise InvalidInput(f"Expected rows from 0 to {n - 1} of {entry}. Got {rows[0]}.")
     return Source(

@@ -9,6 +9,7 @@ import io
 import lzma
 import re
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -261,7 +262,7 @@ def _encoding(path: Path) -> str:
         with _opened(path) as file:
             undefined = set(b"\x81\x8d\x8f\x90\x9d")
             return "latin-1" if undefined & set(file.read(2**24)) else "cp1252"
-    except (OSError, EOFError, zipfile.BadZipFile, lzma.LZMAError) as error:
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, lzma.LZMAError) as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise
         raise InvalidInput(

@@ -27,6 +27,7 @@ _IDS = re.compile(r"(.*[\W_])?(id|ids|uuid)", re.I)
 _MANY_IDS = 50  # different numbers from which such a column names more than kinds
 _OWN_OF_IDS = 0.3  # the same of a column that is called an id
 _LEAST_NAMES = 15  # different texts of such a column
+_HUGE = 1e100  # numbers above it have sums of squares that overflow
 _SAME = 1e-9  # 1 − |r| up to which a column says what the target says
 _COUNTS = re.compile(r"(.*[\W_])?(id|ids|index|idx|no|nr|number|key|uuid|rownames?|row)", re.I)
 
@@ -151,13 +152,8 @@ def read_table(
         )
     X, done = _telling(X, y, label)
     notes += [*done, _kind_of(y, label)]
-    numbers = X.select_dtypes("number")
-    infinite = np.isinf(numbers.to_numpy(dtype=float, na_value=np.nan)).any(axis=0)
-    if infinite.any():
-        raise InvalidInput(
-            f"Expected finite numbers. Got infinity in {numbers.columns[infinite][0]!r}. Leave "
-            "such cells empty: they are imputed."
-        )
+    _refuse_huge(X, "Leave such cells empty: they are imputed.")
+    _refuse_huge(pd.DataFrame({target: y}), "Correct such targets, or leave them empty.")
     missing = int(X.isna().to_numpy().sum())
     if missing:
         share = missing / X.size
@@ -377,3 +373,15 @@ def _named(frame: pd.DataFrame, target: str, ids: str | None) -> tuple[pd.DataFr
         if not named.index.hasnans:
             return named, ["Rows are named by the first column, which has no header."]
     return frame, []
+
+
+def _refuse_huge(columns: pd.DataFrame, remedy: str) -> None:
+    """Raise if a number is infinite, or so large that its square is."""
+    numbers = columns.select_dtypes("number")
+    largest = np.abs(numbers.to_numpy(dtype=float, na_value=0.0)).max(axis=0, initial=0.0)
+    huge = np.flatnonzero(largest > _HUGE)
+    if huge.size:
+        column, most = numbers.columns[huge[0]], largest[huge[0]]
+        raise InvalidInput(
+            f"Expected finite numbers up to {_HUGE:g}. Got {most:g} in {column!r}. {remedy}"
+        )

@@ -19,6 +19,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.storage import make_folder, read_manifest, write_arrays, write_manifest
 
@@ -27,6 +28,7 @@ _POINTS = 5  # checkpoints of a training unless told
 _EVENTS = ("on_train_begin", "on_step_begin", "on_step_end")
 
 
+@checked
 def trainer_callback(directory: str | os.PathLike[str], *, every: int | None = None) -> Any:
     """Return a callback that records a training for TracIn and its kind as it runs.
 

@@ -8,6 +8,7 @@ from typing import Any, final
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -60,6 +61,15 @@ def is_table(inputs: Any) -> bool:
         return narrow and inputs.is_floating_point()
     matrix = isinstance(inputs, np.ndarray) and inputs.ndim == 2
     return matrix or isinstance(inputs, pd.DataFrame) or is_sparse(inputs)
+
+
+def has_cells(inputs: Any) -> bool:
+    """Return whether single cells of inputs can be replaced: whether they are a frame or an array.
+
+    Args:
+        inputs: A user's inputs.
+    """
+    return is_table(inputs) and not is_sparse(inputs) and not torch.is_tensor(inputs)
 
 
 def columns_of(parts: Sequence[Any], importance: Floats | None = None) -> Columns:
