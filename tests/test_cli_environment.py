@@ -129,3 +129,34 @@ def test_output_that_cannot_be_written_gives_no_traceback(
     assert done.returncode == expected
     if stream == "/dev/full":
         assert "Got the output: No space left on device." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("explain", "absent.csv", "-t", "y", "--row", "1"), "Got absent.csv"),
+        (("explain", "table.csv", "--row", "1"), "--target"),
+        (("report", "table.csv", "-t", "y", "-o", "absent/x.html"), "Got absent."),
+        (
+            ("explain", "table.csv", "-t", "y", "--row", "1", "--model", "m.joblib", "--trust"),
+            "Got m.joblib",
+        ),
+        (("explain", ".", "--image", "absent.png"), "Got absent.png"),
+    ],
+)
+def test_what_is_missing_is_said_before_anything_slow_is_imported(
+    tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "table.csv").write_text("x,y\n1,2\n")
+    script = (
+        "import sys; from whence.cli import main\n"
+        f"sys.argv = ['whence', *{arguments!r}]\n"
+        "try: main()\n"
+        "finally: print('torch' in sys.modules, 'pandas' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert said in done.stderr
+    assert done.stdout == "False False\n"
+    assert done.returncode in (1, 2)

@@ -20,7 +20,7 @@ from sklearn.datasets import load_breast_cancer
 
 import whence
 from tests.fuzz import calls
-from tests.threads import MODELS
+from tests.threads import MODELS, queries
 from whence.cli import main
 
 _ASKED = ("explain", "train.csv", "-t", "y", "--row", "3")
@@ -74,12 +74,10 @@ def test_plain_ascii_output_gives_no_traceback(folder: Path) -> None:
     ids=["copy", "deepcopy", "pickle"],
 )
 def test_models_can_be_copied_and_pickled(kind: str, duplicate: Callable[[Any], Any]) -> None:
-    x, y = calls.rows()
-    queries = (x[:2, :2], x[:2, 2]) if kind == "trees" else (x[:2], y[:2])
     model = MODELS[kind]()
 
     def losses(of: Any) -> Any:
-        examples = of.examples(queries)
+        examples = of.examples(queries(kind))
         return of.loss(of.outputs(examples), examples.targets).numpy()
 
     np.testing.assert_array_equal(losses(duplicate(model)), losses(model))

@@ -110,18 +110,22 @@ def public() -> set[str]:
     }
 
 
+def queries(kind: str) -> Any:
+    """Return two queries of a kind of model."""
+    x, y = calls.rows()
+    if kind == "trees":
+        return x[:2, :2], x[:2, 2]
+    if kind == "texts":
+        return [{"input_ids": [3, 5, 5]}, {"input_ids": [2, 9, 11]}]
+    return x[:2], y[:2]
+
+
 def ask(kind: str, method: whence.Method, model: Any) -> Any:
     """Return the scores of two queries."""
     fitted = method.fit(model)
     if isinstance(method, whence.DataOOB):  # which knows no queries
         return fitted.self_scores()
-    x, y = calls.rows()
-    queries: Any = x[:2], y[:2]
-    if kind == "trees":
-        queries = x[:2, :2], x[:2, 2]
-    if kind == "texts":
-        queries = [{"input_ids": [3, 5, 5]}, {"input_ids": [2, 9, 11]}]
-    return fitted.scores(queries).values
+    return fitted.scores(queries(kind)).values
 
 
 @contextmanager

@@ -36,6 +36,24 @@ def _names_of_frame(rows: pd.DataFrame) -> tuple[Any, ...]:
 
 
 @singledispatch
+def row_names(rows: Any, n: int) -> NDArray[Any]:
+    """Return the index of a frame or a Series; positions where rows have no names.
+
+    Args:
+        rows: A user's rows.
+        n: How many there are.
+    """
+    return np.arange(n)
+
+
+@row_names.register(pd.DataFrame)
+@row_names.register(pd.Series)
+def _index(rows: Any, n: int) -> NDArray[Any]:
+    names: NDArray[Any] = rows.index.to_numpy()
+    return names
+
+
+@singledispatch
 def as_frame(rows: Any) -> pd.DataFrame:
     """Return a table as a frame, each column of the narrowest type.
 
@@ -84,6 +102,22 @@ def _column_of_frame(rows: pd.DataFrame, at: int) -> pd.Series[Any]:
 
 
 @singledispatch
+def row_cells(rows: Any, index: int) -> NDArray[Any]:
+    """Return one row as an array, [d].
+
+    Args:
+        rows: A frame, an array, a tensor or a sparse matrix, [n, d].
+        index: Its position.
+    """
+    return rows[[index]].toarray()[0] if is_sparse(rows) else np.asarray(rows[index])
+
+
+@row_cells.register(pd.DataFrame)
+def _cells_of_frame(rows: pd.DataFrame, index: int) -> NDArray[Any]:
+    return rows.iloc[index].to_numpy(dtype=object)
+
+
+@singledispatch
 def take(rows: Any, where: NDArray[Any]) -> Any:
     """Return some of the rows.
 
@@ -104,7 +138,7 @@ def _take_indexed(rows: Any, where: NDArray[Any]) -> Any:
 
 
 def put(rows: Any, index: int, row: Any) -> Any:
-    """Return the rows with one of them replaced.
+    """Return the rows with one of them replaced, under the names they have.
 
     Args:
         rows: A frame, an array, a CSR matrix or an array of texts, [n].
@@ -117,7 +151,39 @@ def put(rows: Any, index: int, row: Any) -> Any:
     n = rows.shape[0]
     order = np.arange(n)
     order[index] = n
-    return take(stack(rows, row), order)
+    return _renamed(rows, take(stack(rows, row), order))
+
+
+@singledispatch
+def _renamed(like: Any, rows: Any) -> Any:
+    """Return rows under the names that others have."""
+    return rows
+
+
+@_renamed.register
+def _indexed(like: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.set_axis(like.index)
+
+
+@singledispatch
+def _in_form_of(like: Any, cells: NDArray[Any]) -> Any:
+    """Return cells as they are."""
+    return cells
+
+
+@_in_form_of.register
+def _in_frame(like: pd.DataFrame, cells: NDArray[Any]) -> pd.DataFrame:
+    return pd.DataFrame(cells, columns=like.columns)
+
+
+def formed(cells: NDArray[Any], like: Any) -> Any:
+    """Return cells as rows of the form that others have.
+
+    Args:
+        cells: [b, d].
+        like: A frame, whose columns they become; or an array.
+    """
+    return _in_form_of(like, cells)
 
 
 @singledispatch

@@ -110,8 +110,11 @@ def test_targets_have_their_own_digits(targets: list[float], expected: int) -> N
     assert target_decimals(trained) == expected
 
 
-def test_shares_near_one_have_decimals() -> None:
+def test_shares_near_a_half_and_one_have_decimals() -> None:
     assert share_text(0.5) == "50 %"
+    assert (share_text(0.4983), share_text(0.50004)) == ("49.8 %", "50.00 %")
+    assert (share_text(1.8e-7), share_text(1 - 1e-9)) == ("under 0.01 %", "over 99.99 %")
+    assert (share_text(0.0), share_text(1.0)) == ("0.00 %", "100.00 %")
     assert share_text(0.99951) == "99.95 %"
     assert share_text(0.0001) == "0.01 %"
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from whence.adapters.answered import Answered
 from whence.adapters.answers import Classes, one_of_two
 from whence.adapters.rows import RowExamples, encoded, labels_of
-from whence.adapters.tabular import as_floats
+from whence.adapters.tables import as_floats
 from whence.errors import InvalidInput
 from whence.rows import column_names
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
@@ -16,7 +17,7 @@ from sklearn.neighbors import NearestCentroid
 from torch import Tensor
 
 from whence.adapters.closed_form import ClosedForm, Sums, closed_form
-from whence.adapters.tabular import as_floats
+from whence.adapters.tables import as_floats
 from whence.rows import is_sparse
 
 _COLUMNS = 64  # up to which the products of all pairs of columns are kept for each row
@@ -35,38 +36,58 @@ def discriminant(
         y: Its labels, [n].
         sample_weight: Its sample weights; it takes none.
     """
-    kinds = (LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis, NearestCentroid)
-    if type(estimator) not in kinds or is_sparse(X) or sample_weight is not None:
+    families = _FAMILIES.get(type(estimator))
+    if families is None or is_sparse(X) or sample_weight is not None:
         return None
     rows = as_floats(X)
     if rows.shape[1] > _COLUMNS or not hasattr(estimator, "predict_proba"):
         return None
-    for family in _families(estimator, torch.from_numpy(rows.mean(0))):
+    for family in families(estimator, torch.from_numpy(rows.mean(0))):
         found = closed_form(estimator, family, X, y, None)
         if found is not None:
             return found
     return None
 
 
-def _families(estimator: Any, center: Tensor) -> list[_Normal]:
-    """Return what an estimator may compute: versions of scikit-learn differ in the divisor."""
-    if isinstance(estimator, NearestCentroid):
-        if estimator.metric != "euclidean" or estimator.shrink_threshold:
-            return []
-        uniform, given = estimator.priors == "uniform", estimator.priors
-        if isinstance(given, str):
-            return [_Normal(center, "diagonal", None, uniform)]
-        return [_Normal(center, "diagonal", torch.as_tensor(np.asarray(given)).log(), False)]
-    priors = estimator.priors
-    logs = None if priors is None else torch.as_tensor(np.asarray(priors, dtype=np.float64)).log()
+def _centroids(estimator: Any, center: Tensor) -> list[_Normal]:
+    """Return what a NearestCentroid may compute."""
+    if estimator.metric != "euclidean" or estimator.shrink_threshold:
+        return []
+    if np.ndim(estimator.priors) == 0:  # "uniform" or "empirical"
+        return [_Normal(center, "diagonal", None, estimator.priors == "uniform")]
+    return [_Normal(center, "diagonal", _logs(estimator.priors), False)]
+
+
+def _pooled(estimator: Any, center: Tensor) -> list[_Normal]:
+    """Return what a LinearDiscriminantAnalysis may compute: versions differ in the divisor."""
+    if estimator.shrinkage is not None or estimator.covariance_estimator is not None:
+        return []
+    logs = _logs(estimator.priors)
+    return [_Normal(center, "pooled", logs, False, 0.0, less) for less in (0, 1)]
+
+
+def _of_each_class(estimator: Any, center: Tensor) -> list[_Normal]:
+    """Return what a QuadraticDiscriminantAnalysis may compute: versions differ in the divisor."""
     if getattr(estimator, "shrinkage", None) is not None:
         return []
     if getattr(estimator, "covariance_estimator", None) is not None:
         return []
-    if isinstance(estimator, QuadraticDiscriminantAnalysis):
-        mixed = float(estimator.reg_param)
-        return [_Normal(center, "of each class", logs, False, mixed, less) for less in (0, 1)]
-    return [_Normal(center, "pooled", logs, False, 0.0, less) for less in (0, 1)]
+    logs, mixed = _logs(estimator.priors), float(estimator.reg_param)
+    return [_Normal(center, "of each class", logs, False, mixed, less) for less in (0, 1)]
+
+
+_FAMILIES: dict[type, Callable[[Any, Tensor], list[_Normal]]] = {
+    LinearDiscriminantAnalysis: _pooled,
+    NearestCentroid: _centroids,
+    QuadraticDiscriminantAnalysis: _of_each_class,
+}
+
+
+def _logs(priors: Any) -> Tensor | None:
+    """Return log priors, [C], where they are given."""
+    if priors is None:
+        return None
+    return torch.as_tensor(np.asarray(priors, dtype=np.float64)).log()
 
 
 @final

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import is_classifier
 from sklearn.linear_model import (
     ElasticNet,
     GammaRegressor,
@@ -72,6 +73,11 @@ class Problem:
     kernel: Kernel | None = None
     centers: Any = None
     support: NDArray[np.intp] | None = None
+
+    @property
+    def one_vs_rest(self) -> bool:
+        """Whether each class has a model of its own, against all others."""
+        return isinstance(self.loss, OneVersusRest)
 
 
 def _positive_weights(final: Any) -> tuple[float, ...]:
@@ -154,7 +160,7 @@ def _ridge(final: Any, n: int) -> Problem:
         l2=np.broadcast_to(np.asarray(final.alpha, dtype=np.float64), len(coef)) / n,
         coef=coef,
         intercept=intercept,
-        signs=isinstance(final, RidgeClassifier),
+        signs=is_classifier(final),
     )
 
 

@@ -12,7 +12,7 @@ from sklearn.naive_bayes import BernoulliNB, ComplementNB, GaussianNB, Multinomi
 from torch import Tensor
 
 from whence.adapters.closed_form import ClosedForm, Sums, closed_form
-from whence.adapters.tabular import as_floats
+from whence.adapters.tables import as_floats
 from whence.rows import is_sparse
 
 

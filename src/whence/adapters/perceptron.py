@@ -14,12 +14,11 @@ from torch import Tensor, nn
 from whence.adapters.answers import Answer, answer_of
 from whence.adapters.refitting import Refitting, seed_note, template_of
 from whence.adapters.rows import encoded, labels_of
-from whence.adapters.tabular import as_floats
+from whence.adapters.tables import as_floats
 from whence.adapters.torch import bound
 from whence.errors import InvalidInput
 from whence.network.examples import ModuleExamples
 from whence.network.objective import ModuleObjective
-from whence.objective.losses import SquaredError
 
 Floats = NDArray[np.float64]
 
@@ -71,7 +70,7 @@ def perceptron(
         classes=answer.classes,
     )
     # scikit-learn averages a squared error over the outputs too.
-    scale = outputs if isinstance(answer.loss, SquaredError) else 1
+    scale = 1 if answer.classes else outputs
     batch = _batch(estimator, n)
     l2 = torch.zeros_like(objective.params)
     for name, part in objective.slices.items():

@@ -36,6 +36,8 @@ class Comparison(Result):
             constant.
         trained: The first model, whose examples are shown.
         query: The query as it takes it.
+        trained_b: The second model.
+        query_b: The query as that takes it.
     """
 
     a: Scores
@@ -44,6 +46,8 @@ class Comparison(Result):
     agreement: float
     trained: Trained
     query: Examples
+    trained_b: Trained
+    query_b: Examples
 
     def helpful(self, k: int = 10) -> tuple[Ranking, Ranking]:
         """Return the k most helpful examples under each model."""
@@ -105,7 +109,7 @@ class Comparison(Result):
             self.trained,
             self.query,
             (self.a, self.b),
-            said=str(self).splitlines()[0],
+            other=(self.trained_b, self.query_b),
             agreement=self.agreement,
             shared=self.shared(10),
             names=names,
@@ -213,7 +217,14 @@ def compare_influence(
     varies = all(np.ptp(rank) > 0 for rank in ranks)
     agreement = float(np.corrcoef(*ranks)[0, 1]) if varies else float("nan")
     return Comparison(
-        a=a, b=b, same_class=same, agreement=agreement, trained=objective_a, query=queries_a
+        a=a,
+        b=b,
+        same_class=same,
+        agreement=agreement,
+        trained=objective_a,
+        query=queries_a,
+        trained_b=objective_b,
+        query_b=queries_b,
     )
 
 

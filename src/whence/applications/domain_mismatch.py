@@ -45,7 +45,7 @@ class GroupInfluence(Result):
         name: Of the group.
         positions: Of its rows in the training data, [m].
         influence: The first-order effect of removing each row alone on the queries' mean measure,
-            [m]; nats for the loss, positive where the row helps.
+            [m]; in the unit of the loss, positive where the row helps.
         effect: What removing the whole group does to it, in the order asked for.
         feature: The name of the input feature with the largest input attribution, or `None` where
             inputs are no columns.
@@ -84,10 +84,11 @@ class DomainMismatch(Result):
     Args:
         groups: The groups, the largest influence per row first.
         influence: The first-order effect of removing each training row alone on the queries' mean
-            measure, [n]; nats for the loss.
+            measure, [n]; in the unit of the loss.
         value: The queries' mean measure as it is.
         order: How the effects of whole groups were found.
         measure: What is predicted.
+        unit: Of the loss, where it is that; else empty.
         features: The names of the input features, [d]; empty where inputs are no columns.
         convex: Whether the model is known to be convex.
         diagnostics: How far to trust the first-order numbers.
@@ -98,6 +99,7 @@ class DomainMismatch(Result):
     value: float
     order: str
     measure: str
+    unit: str
     features: tuple[str, ...]
     convex: bool
     diagnostics: Diagnostics
@@ -162,6 +164,7 @@ class DomainMismatch(Result):
                 for group in self.groups
             ),
             measure=self.measure,
+            unit=self.unit,
             value=self.value,
             order=self.order,
             n=len(self.influence),
@@ -269,6 +272,7 @@ def domain_mismatch(
         value=float(quantity(objective.outputs(examples), examples.targets).mean()),
         order=order,
         measure=measure_name(measure),
+        unit=objective.loss.unit if measure == "loss" else "",
         features=features,
         convex=objective.convex,
         diagnostics=diagnostics,

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from whence.errors import InvalidInput
+
 
 class Interrupted(Exception):
     """Ctrl-C stopped a command; the message says what is kept and how to go on."""
@@ -20,10 +22,24 @@ def possible(path: Any) -> Any:
             os.lstat(path)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         pass  # said by the command, which knows what it wants with the file
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        shown = f"{str(path)[:40]!r}{' ...' if len(str(path)) > 40 else ''}"
-        raise typer.BadParameter(f"Expected the name of a file. Got {shown}: {reason}.") from error
+    except OSError as error:
+        raise _no_name(path, error.strerror) from error
+    except ValueError as error:
+        raise _no_name(path, str(error)) from error
+    return path
+
+
+def _no_name(path: Any, reason: str | None) -> typer.BadParameter:
+    """Return why a path is no name of a file."""
+    shown = f"{str(path)[:40]!r}{' ...' if len(str(path)) > 40 else ''}"
+    return typer.BadParameter(f"Expected the name of a file. Got {shown}: {reason}.")
+
+
+def in_a_folder(path: Path | None) -> Path | None:
+    """Return the path of a file to write, in a folder that is there."""
+    possible(path)
+    if path is not None and not path.parent.is_dir():
+        raise InvalidInput(f"Expected a folder that exists. Got {path.parent}. Create it first.")
     return path
 
 
@@ -70,10 +86,10 @@ Answer = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="Write a page to this file.", callback=possible),
+    typer.Option("--output", "-o", help="Write a page to this file.", callback=in_a_folder),
 ]
 Page = Annotated[
-    Path, typer.Option("--output", "-o", help="Where the page goes.", callback=possible)
+    Path, typer.Option("--output", "-o", help="Where the page goes.", callback=in_a_folder)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -6,6 +6,7 @@ The law: an option that the source does not read is refused, never dropped.
 from __future__ import annotations
 
 import inspect
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from whence.sources.entry import Source
 
 Command = Callable[..., None]
+
+_ENTRY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,9 @@ class SourceOptions(ABC):
 
     kind: ClassVar[str]
     asks: ClassVar[tuple[str, ...]] = ("row", "rows", "most")
+
+    def check(self, where: str) -> None:  # noqa: B027
+        """Raise if the options do not go together; before anything slow is imported."""
 
     @abstractmethod
     def load(self, where: str, asked: Asked) -> Source:
@@ -97,19 +103,22 @@ class TableOptions(SourceOptions):
         typer.Option("--trust", help="Load --model although loading runs the code in the file."),
     ] = False
 
-    def load(self, where: str, asked: Asked) -> Source:
-        """Read the table, and fit or load its model."""
-        from whence.sources import entry
-
-        if self.target is None:
-            raise typer.BadParameter(f"name the column to predict in {where} with --target")
+    def check(self, where: str) -> None:
+        """Raise if there is no target, or a model is both given and chosen."""
+        self._column(where)
         if self.trust and self.model is None:
             raise typer.BadParameter("--trust is read with --model FILE alone: leave it out")
         if self.model_kind is not None and self.model is not None:
             raise typer.BadParameter("--model-kind is read without --model alone: leave it out")
+        _present(self.model)
+
+    def load(self, where: str, asked: Asked) -> Source:
+        """Read the table, and fit or load its model."""
+        from whence.sources import entry
+
         return entry.from_table(
             Path(where),
-            self.target,
+            self._column(where),
             asked=entry.Asked(row=asked.row, spread=asked.rows, most=asked.most),
             ids=self.ids,
             model=self.model,
@@ -117,6 +126,12 @@ class TableOptions(SourceOptions):
             target_kind=self.target_kind,
             trust=self.trust,
         )
+
+    def _column(self, where: str) -> str:
+        """Return the column to predict, or say that it is missing."""
+        if self.target is None:
+            raise typer.BadParameter(f"name the column to predict in {where} with --target")
+        return self.target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,7 +233,11 @@ def reads(*kinds: type[SourceOptions], otherwise: str = "") -> Callable[[Command
 
         def call(where: str, **typed: Any) -> None:
             given = {name: typed.pop(name) for name in options}
-            command(_chosen(where, kinds, given, otherwise), **typed)
+            chosen = _chosen(where, kinds, given, otherwise)
+            image = typed.get("image")
+            _refuse(where, type(chosen.options), chosen.options.asks, {"image": image})
+            _present(image)
+            command(chosen, **typed)
 
         call.__name__, call.__doc__ = command.__name__, command.__doc__
         call.__annotations__ = {each.name: each.annotation for each in parameters}
@@ -253,14 +272,14 @@ def _chosen(
         expected = " or ".join(each.kind for each in kinds)
         raise InvalidInput(f"Expected {expected}. Got {where}, {kind.kind}. {otherwise}".strip())
     _refuse(where, kind, _names(kind), given)
-    return Chosen(where, kind(**{name: given[name] for name in _names(kind)}))
+    options = kind(**{name: given[name] for name in _names(kind)})
+    options.check(where)
+    return Chosen(where, options)
 
 
 def _kind_of(where: str) -> type[SourceOptions]:
     """Return the kind of source that a text names."""
-    from whence.sources.entry import is_entry
-
-    if is_entry(where):
+    if _is_entry(where):
         return EntryOptions
     if not Path(where).exists():
         raise InvalidInput(
@@ -268,6 +287,17 @@ def _kind_of(where: str) -> type[SourceOptions]:
             "exist."
         )
     return ImageOptions if Path(where).is_dir() else TableOptions
+
+
+def _present(path: Path | None) -> None:
+    """Raise if a file that was named is not there, before anything slow is imported."""
+    if path is not None and not path.is_file():
+        raise InvalidInput(f"Expected a file. Got {path}, which does not exist.")
+
+
+def _is_entry(where: str) -> bool:
+    """Return whether a text has the form package.module:function, and no file has that name."""
+    return _ENTRY.fullmatch(where) is not None and not Path(where).exists()
 
 
 def _refuse(

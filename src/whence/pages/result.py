@@ -77,6 +77,7 @@ class ResultPage(Page):
         curve_heading: What it is about.
         curve_words: How to read it.
         listings: Lists of examples or queries.
+        visible: How many columns of rows are shown at first.
     """
 
     template: ClassVar[str] = "result.html"
@@ -88,6 +89,7 @@ class ResultPage(Page):
     curve_heading: str = ""
     curve_words: str = ""
     listings: tuple[Listing, ...] = ()
+    visible: int = 6
 
     def context(self) -> dict[str, object]:
         """Return the drawing, and what is listed as rows of text."""

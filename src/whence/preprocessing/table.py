@@ -77,13 +77,10 @@ class Table(Rows):
 
     def part(self, which: Any) -> Rows:
         """Return the selected columns, as numbers if all of them are."""
-        part = _safe_indexing(self.rows, which, axis=1)
-        names = column_names(self.rows)
-        chosen = pd.DataFrame([np.arange(len(self.numeric))], columns=names)
-        places = np.array(_safe_indexing(chosen, which, axis=1), dtype=np.int64).ravel()
+        part, places = _safe_indexing(self.rows, which, axis=1), positions(self.rows, which)
         if np.ndim(part) < 2 or not self.numeric[places].all():
             return Plain(part)
-        return DenseColumns(self.cells[:, torch.from_numpy(places.copy())])
+        return DenseColumns(self.cells[:, torch.from_numpy(places)])
 
 
 def table(rows: Any) -> Table | None:
@@ -102,6 +99,17 @@ def table(rows: Any) -> Table | None:
     numbers = np.full(frame.shape, np.nan)
     numbers[:, numeric] = frame.loc[:, numeric].to_numpy(dtype=np.float64, na_value=np.nan)
     return Table(rows, torch.from_numpy(numbers), numeric)
+
+
+def positions(rows: Any, which: Any) -> NDArray[np.intp]:
+    """Return the positions of the columns that a column transformer selects.
+
+    Args:
+        rows: A frame or an array, [n, d].
+        which: Names, positions, a slice of either, or a mask.
+    """
+    numbered = pd.DataFrame([np.arange(rows.shape[1])], columns=column_names(rows))
+    return np.array(_safe_indexing(numbered, which, axis=1), dtype=np.intp).ravel().copy()
 
 
 def side_by_side(parts: list[Columns], *, dense: bool) -> Columns:

@@ -21,7 +21,6 @@ from whence.sources.models import ModelKind, fit_table
 from whence.sources.tables import Table, TargetKind, read_table
 
 _NUMBER = re.compile(r"-?\d{1,18}")
-_ENTRY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -70,22 +69,6 @@ class Asked:
         elif not 1 <= count < n:
             raise InvalidInput(f"Expected --rows from 1 to {n - 1}. Got {count}.")
         return [int(i * n / count) for i in range(count)]
-
-
-def is_entry(where: str) -> bool:
-    """Return whether a text is a Python entry point, package.module:function.
-
-    Args:
-        where: What the user typed.
-
-    Returns:
-        True if it has that form and no file of that name exists.
-
-    Examples:
-        >>> is_entry("my_project.models:make_objective"), is_entry("train.csv")
-        (True, False)
-    """
-    return _ENTRY.fullmatch(where) is not None and not Path(where).exists()
 
 
 def from_table(

@@ -57,8 +57,8 @@ def read_catboost(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTree
     l2 = float(options["l2_leaf_reg"]) * weights.mean()
     rates = np.full(len(ids), float(options["learning_rate"]))
     rule: LeafRule
-    if isinstance(loss, Softmax):
-        rule = VectorLeaves(loss, rates, table.size, l2)
+    if c > 1 and options["leaf_estimation_method"] != "Gradient":
+        rule = VectorLeaves(Softmax(), rates, table.size, l2)
     else:
         steps = int(options["leaf_estimation_iterations"])
         rule = NewtonLeaves(loss, rates, table.size, np.array(l2), steps=steps)

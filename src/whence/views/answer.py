@@ -163,16 +163,22 @@ def answer_of(trained: Trained, query: Examples, *, explained: int | None, label
 
 
 def share_text(share: float) -> str:
-    """Return a probability in percent, with decimals where it is near 0 or 1.
+    """Return a probability in percent, with decimals where it is near 0, a half or 1.
 
     Args:
         share: In [0, 1].
 
     Examples:
-        >>> share_text(0.819), share_text(0.9991)
-        ('82 %', '99.91 %')
+        >>> share_text(0.819), share_text(0.9991), share_text(0.502), share_text(1e-9)
+        ('82 %', '99.91 %', '50.2 %', 'under 0.01 %')
     """
-    return f"{number(100 * share, 0 if 0.01 <= share <= 0.99 else 2)} %"
+    if 0 < share < _LEAST:
+        return "under 0.01 %"
+    if 0 < 1 - share < _LEAST:
+        return "over 99.99 %"
+    from_half = abs(share - 0.5)
+    near = not 0.01 <= share <= 0.99 or 0 < from_half < _LEAST * 10
+    return f"{number(100 * share, 2 if near else 1 if 0 < from_half < 0.005 else 0)} %"
 
 
 def _shares(
@@ -203,4 +209,5 @@ def _shares(
     return tuple(parts)
 
 
+_LEAST = 5e-5  # a probability below which percents with two decimals show nothing
 _FIRST = torch.zeros(1, dtype=torch.long).numpy()

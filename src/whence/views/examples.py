@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from whence.pages import Item
 from whence.views.answer import label_of
 from whence.views.columns import NONE, Columns, is_table
 from whence.views.sequences import Decode, pieces_of
+from whence.views.words import text_of
 
 Floats = NDArray[np.float64]
 
@@ -74,6 +76,7 @@ def item_of(
         label=label_of(trained, examples.targets[index]) if labeled else "",
         predicted=predicted,
         image=image,
+        text=text_of(examples, index),
         tokens=tokens,
         cells=cells,
         attribution=shown,
@@ -86,11 +89,19 @@ def images_of(examples: Examples) -> Tensor | None:
     Args:
         examples: Some examples.
     """
-    inputs = examples.inputs
-    if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
-        return None
+    return _images(examples.inputs)
+
+
+@singledispatch
+def _images(inputs: Any) -> Tensor | None:
+    """Return inputs that are images."""
+    return None
+
+
+@_images.register(Tensor)
+def _shaped_as_images(inputs: Tensor) -> Tensor | None:
     shaped = inputs.ndim == 3 or (inputs.ndim == 4 and inputs.shape[1] in (1, 3))
-    return inputs if shaped else None
+    return inputs if shaped and inputs.is_floating_point() else None
 
 
 def _numbers(rows: Any) -> Floats:

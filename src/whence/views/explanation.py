@@ -37,7 +37,7 @@ from whence.views.statuses import (
     retrained_of,
     statuses_of,
 )
-from whence.views.words import telling_words
+from whence.views.words import telling_words, text_of
 
 _VISIBLE = 6  # columns shown at first
 
@@ -249,7 +249,7 @@ def _query_name(query: Examples) -> str:
 
 def _noun(query: Examples, display: Display) -> str:
     """Return what training examples are called, in the plural."""
-    if display.texts is not None or pieces_of(query, 0, None):
+    if display.texts is not None or text_of(query, 0) is not None or pieces_of(query, 0, None):
         return "training texts"
     if images_of(query) is not None or display.image_shape is not None:
         return "training images"
@@ -361,17 +361,23 @@ def _statuses(
             scatter.predicted, scatter.actual, scatter.r, scatter.slope, sized=parts.sized
         )
     return (
-        *statuses_of(parts.diagnostics),
+        *statuses_of(parts.diagnostics, retrained=scatter is not None and parts.sized),
         checked,
         *(() if parts.sized else (RANKS_ONLY,)),
         quality_of(quality, names, decimals),
         *missing_statuses(parts.query),
-        *(
-            Status(level="caution", title=title, words=f"{after} {HIDDEN}")
-            for title, after in without_groups(parts)
-        ),
+        *_together_status(without_groups(parts)),
         *duplicate_statuses(parts.trained, parts.query, where),
     )
+
+
+def _together_status(groups: list[tuple[str, str]]) -> tuple[Status, ...]:
+    """Return what groups of near-duplicates would do together, as one status, or none."""
+    if not groups:
+        return ()
+    (title, after), *others = groups
+    lines = [after, *(f"{title} {after}" for title, after in others), HIDDEN]
+    return (Status(level="caution", title=title, words=" ".join(filter(None, lines))),)
 
 
 def without_groups(parts: Explained) -> list[tuple[str, str]]:

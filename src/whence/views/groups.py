@@ -39,6 +39,7 @@ def groups_page(
     groups: Iterable[Group],
     *,
     measure: str,
+    unit: str,
     value: float,
     order: str,
     n: int,
@@ -52,6 +53,7 @@ def groups_page(
     Args:
         groups: The groups, the largest influence per row first.
         measure: What is predicted.
+        unit: Of the loss, where it is that; else empty.
         value: The queries' mean measure as it is.
         order: How the effects of whole groups were found.
         n: The number of training rows.
@@ -74,7 +76,7 @@ def groups_page(
         title=title,
         lead=f"{about[0]} {lead}" if about else lead,
         score="influence per row",
-        unit="nats" if measure == "loss" else "",
+        unit=unit,
         columns=_COLUMNS,
         rows=tuple(
             RankedRow(

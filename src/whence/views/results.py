@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -15,14 +15,14 @@ from whence.objective.trained import Examples, Trained
 from whence.pages import Curve, Fact, Item, Listed, Listing, ResultPage, Status
 from whence.pages.words import number
 from whence.scores import Scores
-from whence.views.answer import answer_of, class_names, class_of, target_decimals
+from whence.views.answer import answer_of, class_names, class_of, target_class, target_decimals
 from whence.views.columns import NONE, columns_of, is_table
 from whence.views.examples import item_of
 from whence.views.statuses import quality_of, statuses_of
 
 Floats = NDArray[np.float64]
 
-_LISTED = 10  # examples of a comparison, on each side and for each model
+_LISTED = 8  # examples of a comparison, on each side and for each model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,7 @@ def comparison_page(
     query: Examples,
     scores: tuple[Scores, Scores],
     *,
-    said: str,
+    other: tuple[Trained, Examples],
     agreement: float,
     shared: int,
     names: tuple[str, str],
@@ -152,12 +152,13 @@ def comparison_page(
         trained: The first model, whose examples are shown.
         query: The one query.
         scores: Under either model, [1, n].
-        said: The result in a sentence.
+        other: The second model, and the query as it takes it.
         agreement: Spearman correlation of the scores.
         shared: How many of the ten most helpful examples they have in common.
         names: What the models are called.
         made: How the page was made.
     """
+    label = target_class(query.targets[0]) if class_names(trained) else None
     listings = []
     for name, own, others in zip(names, scores, scores[::-1], strict=True):
         values, against = own.values[0], others.values[0]
@@ -174,7 +175,7 @@ def comparison_page(
                 Listing(
                     heading=heading,
                     noun="training example",
-                    heads=("score", "rank under the other model"),
+                    heads=(f"change of the {own.measure}", "rank in the other"),
                     columns=columns,
                     lines=tuple(
                         Listed(
@@ -189,18 +190,38 @@ def comparison_page(
                 )
             )
     return ResultPage(
-        said=said,
-        answers=(
-            (f"What {names[0]} says", answer_of(trained, query, explained=None, labeled=True)),
+        said=f"Of the 10 training examples that push most to the label, {shared} are the same.",
+        answers=tuple(
+            (f"What {name} says", answer_of(model, asked, explained=label, labeled=True))
+            for name, (model, asked) in zip(names, ((trained, query), other), strict=True)
         ),
         facts=(
-            Fact(figure=number(agreement, 2), words="is the rank correlation of all effects."),
             Fact(figure=f"{shared} of 10", words="of the most helpful are the same."),
+            Fact(
+                figure=number(agreement, 2),
+                words="is how alike they order all training examples: 1 is the same order, 0 is "
+                "unrelated (rank correlation).",
+            ),
         ),
         listings=tuple(listings),
-        statuses=tuple(status for own in scores for status in statuses_of(own.diagnostics)),
+        statuses=_of_both(scores, names),
         method=" / ".join(dict.fromkeys(f"{own.method}." for own in scores)),
         **made.common(f"Two models of {len(trained.train):,} training examples."),
+    )
+
+
+def _of_both(scores: tuple[Scores, Scores], names: tuple[str, str]) -> tuple[Status, ...]:
+    """Return how far to trust two rows of scores: once what holds of both, else by the name."""
+    first, second = (statuses_of(own.diagnostics) for own in scores)
+    if [(each.level, each.title) for each in first] == [(x.level, x.title) for x in second]:
+        return tuple(
+            replace(one, numbers=" ".join(dict.fromkeys(filter(None, (one.numbers, two.numbers)))))
+            for one, two in zip(first, second, strict=True)
+        )
+    return tuple(
+        replace(status, title=f"{name[0].upper()}{name[1:]}: {status.title}")
+        for name, own in zip(names, (first, second), strict=True)
+        for status in own
     )
 
 
@@ -261,7 +282,7 @@ def evaluation_page(
         ),
         statuses=(Status(level="good", title=f"{subsets:,} models were trained to say this."),),
         method="The linear datamodeling score (Park et al., 2023).",
-        **made.common("How well do scores predict retraining?"),
+        **made.common(f"{len(per_query):,} queries, each scored and then compared."),
     )
 
 
@@ -291,7 +312,7 @@ def diagnosis_page(
                 ),
             ),
         ),
-        statuses=tuple(answer for answer, _ in questions),
+        statuses=(),
         method="The gradient, the ends of the spectrum of the Hessian by Lanczos, and the rule "
         "for the damping.",
         **(made.common("Is the model at a minimum, and converged?") | _lead(made, quality)),

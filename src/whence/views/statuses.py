@@ -23,11 +23,13 @@ RANKS_ONLY = Status(
 NOT_RETRAINED = Status(level="unknown", title="Nothing was retrained to check these numbers.")
 
 
-def statuses_of(diagnostics: Diagnostics | None) -> tuple[Status, ...]:
+def statuses_of(diagnostics: Diagnostics | None, *, retrained: bool = False) -> tuple[Status, ...]:
     """Return diagnostics as statuses.
 
     Args:
         diagnostics: What a result says about itself, or `None`.
+        retrained: Whether retraining says how exact the numbers are, so that an unmeasured residual
+            tells a reader nothing more.
 
     Returns:
         One status per question a reader should ask.
@@ -35,7 +37,8 @@ def statuses_of(diagnostics: Diagnostics | None) -> tuple[Status, ...]:
     if diagnostics is None:
         return ()
     notes = tuple(Status(level="caution", title=note) for note in diagnostics.notes)
-    return (_fit(diagnostics), *_solve(diagnostics), *notes)
+    solved = () if retrained and _unmeasured(diagnostics) else _solve(diagnostics)
+    return (_fit(diagnostics), *solved, *notes)
 
 
 def quality_of(quality: ModelQuality | None, names: tuple[str, ...], decimals: int) -> Status:
@@ -154,6 +157,12 @@ def _fit(diagnostics: Diagnostics) -> Status:
     )
 
 
+def _unmeasured(diagnostics: Diagnostics) -> bool:
+    """Return whether nothing says how exactly the equations were solved, nor changed them."""
+    known = (diagnostics.residual, diagnostics.approximation_error)
+    return known == (None, None) and not diagnostics.damping
+
+
 def _solve(diagnostics: Diagnostics) -> tuple[Status, ...]:
     """Return whether the equations were solved, and whether they were changed."""
     if not diagnostics.solver:
@@ -164,15 +173,15 @@ def _solve(diagnostics: Diagnostics) -> tuple[Status, ...]:
     elif residual is None:
         solved = Status(
             level="unknown",
-            title="How exactly the equations were solved was not measured.",
+            title="Whether the arithmetic behind the numbers is exact was not measured.",
             numbers=solver,
         )
     else:
         solved = Status(
             level="good" if diagnostics.converged else "bad",
-            title="The equations behind the numbers were solved."
+            title="The arithmetic behind the numbers is exact enough."
             if diagnostics.converged
-            else "The equations behind the numbers were not solved.",
+            else "The arithmetic behind the numbers is not exact enough.",
             words="" if diagnostics.converged else "Allow more iterations, or add damping.",
             numbers=f"{solver} Relative residual {residual:.0e}.",
         )
@@ -180,7 +189,7 @@ def _solve(diagnostics: Diagnostics) -> tuple[Status, ...]:
         return (solved,)  # a fit at its minimum: nothing was changed
     damped = Status(
         level="caution",
-        title="The curvature was damped: large effects may come out too small.",
+        title="The numbers were damped: large effects may come out too small.",
         numbers=f"Damping {diagnostics.damping:.3g} ({diagnostics.damping_reason or 'as given'}).",
     )
     return solved, damped
@@ -190,8 +199,8 @@ def _approximated(error: float, solver: str) -> Status:
     """Return how far an approximate inverse is from the curvature it stands for."""
     return Status(
         level="good" if error <= _CONFIRMED else "caution",
-        title="The curvature was approximated closely."
+        title="The numbers are a close approximation."
         if error <= _CONFIRMED
-        else "The curvature was approximated: read the order of the examples, not the sizes.",
+        else "The numbers are an approximation: read the order of the examples, not the sizes.",
         numbers=f"{solver} Relative residual in the exact Gauss-Newton system {error:.2g}.",
     )

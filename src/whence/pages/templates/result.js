@@ -1,5 +1,6 @@
 "use strict";
 if (document.getElementById("tools")) {
   const rows = JSON.parse(document.getElementById("data").textContent);
+  whence.toggle("columns", "all-columns");
   whence.share(() => rows);
 }

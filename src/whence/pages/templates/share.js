@@ -1,5 +1,6 @@
 "use strict";
-// What a page shows as a file or a copy: `whence.share(rows)` wires the two buttons of a page.
+// What a page shows as a file or a copy: `whence.share(rows)` wires the two buttons of a page,
+// `whence.toggle(id, name)` a switch that sets a class of the document.
 globalThis.whence = (() => {
   const at = id => document.getElementById(id);
   const quoted = value => /[",\n\r]/.test(value) ? `"${value.replace(/"/g, '""')}"` : value;
@@ -25,5 +26,11 @@ globalThis.whence = (() => {
     });
     at("tools").hidden = false;
   };
-  return { save, say, share };
+  const toggle = (id, name) => at(id)?.addEventListener("click", event => {
+    const button = event.currentTarget, on = button.getAttribute("aria-pressed") !== "true";
+    button.setAttribute("aria-pressed", on);
+    document.documentElement.classList.toggle(name, on);
+  });
+  document.documentElement.classList.add("scripted"); // without a script all columns are shown
+  return { save, say, share, toggle };
 })();
