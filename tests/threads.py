@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import RandomForestClassifier, VotingClassifier
+from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
 import whence
@@ -34,6 +35,12 @@ def forest() -> Any:
     x, y = calls.rows()
     model = RandomForestClassifier(n_estimators=4, max_depth=3, random_state=0).fit(x, y)
     return whence.from_sklearn(model, x, y)
+
+
+def vote() -> Any:
+    x, y = calls.rows()
+    members = [(f"C {C}", LogisticRegression(C=C, tol=1e-10, max_iter=1000)) for C in (0.1, 1.0)]
+    return whence.from_sklearn(VotingClassifier(members, voting="soft").fit(x, y), x, y)
 
 
 def language_model() -> Any:
@@ -52,6 +59,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "run": calls.run.__wrapped__,
     "trees": calls.boosted.__wrapped__,
     "forest": forest,
+    "vote": vote,
     "neighbors": calls.neighbors.__wrapped__,
     "texts": language_model,
 }
@@ -69,6 +77,7 @@ METHODS: list[tuple[str, Callable[[], whence.Method]]] = [
     ),
     ("linear", lambda: whence.Influence(normalize="parameters")),
     ("linear", whence.LeaveOneOut),
+    ("vote", whence.Composition),
     ("linear", whence.Representer),
     ("linear", lambda: whence.Retrained(fits=20)),
     ("linear", lambda: whence.DataOOB(ensemble=8)),
