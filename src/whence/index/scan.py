@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import reduce
 from pathlib import Path
 from typing import Any, final
 
@@ -155,11 +156,13 @@ def products(folder: Path, manifest: Manifest, queries: Tensor) -> Iterator[tupl
                 rows = buffer[: part.stop - part.start]
                 encoding.decode(tensors, part, manifest.blocks, rows)
                 factors = _factors(encoding, tensors, part)
-                scores = sum(
-                    (each @ rows[:, where].T).mul_(factor)
-                    for where, each, factor in zip(parts, asked, factors.unbind(1), strict=True)
+                scores = reduce(
+                    torch.add,
+                    (
+                        (each @ rows[:, where].T).mul_(factor)
+                        for where, each, factor in zip(parts, asked, factors.unbind(1), strict=True)
+                    ),
                 )
-                assert isinstance(scores, Tensor)
                 yield shard.first + part.start, scores
 
 
