@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import reduce
 from pathlib import Path
 from typing import Any, final
 
@@ -169,13 +170,12 @@ def products(folder: Path, manifest: Manifest, queries: Tensor) -> Iterator[tupl
                 for part in tiles(shard.rows, budget=len(buffer)):
                     rows = buffer[: part.stop - part.start]
                     encoding.decode(tensors, part, manifest.blocks, rows)
-                    factors = _factors(encoding, tensors, part)
-                    scores = sum(
+                    factors = _factors(encoding, tensors, part).unbind(1)
+                    products = (
                         (each @ rows[:, where].T).mul_(factor)
-                        for where, each, factor in zip(parts, asked, factors.unbind(1), strict=True)
+                        for where, each, factor in zip(parts, asked, factors, strict=True)
                     )
-                    assert isinstance(scores, Tensor)
-                    yield shard.first + part.start, scores
+                    yield shard.first + part.start, reduce(torch.add, products)
 
 
 def _factors(encoding: Encoding, tensors: dict[str, Tensor], part: slice) -> Tensor:
