@@ -20,7 +20,7 @@ from whence.views.columns import NONE, columns_of, is_table
 from whence.views.examples import item_of
 from whence.views.quantity import Quantity, quantity_of
 from whence.views.sequences import Decode
-from whence.views.statuses import RANKS_ONLY, quality_of, quality_sentence, statuses_of
+from whence.views.statuses import quality_of, quality_sentence, statuses_of
 
 _CARRIERS = 8  # examples behind many queries that are named
 _OFTEN = 2  # queries behind which an example must be to be named
@@ -137,8 +137,7 @@ def batch_page(
         rows=rows,
         n=len(trained.train),
         statuses=(
-            *statuses_of(scores.diagnostics),
-            *(() if sized else (RANKS_ONLY,)),
+            *statuses_of(scores.diagnostics, sized=sized),
             quality_of(quality, names, digits),
         ),
         method=f"{scores.method}.",
