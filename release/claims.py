@@ -7,6 +7,7 @@ stands in the page word for word: `tests/test_evidence.py` holds it.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -198,6 +199,55 @@ def _orders(at: int) -> tuple[str, ...]:
     return (row["data"], *pairs, f"{row['leave_one_out']:.0e}")
 
 
+def _interval(at: int) -> tuple[str, ...]:
+    row = content("benchmarks/results/intervals.json")[at]
+    width = f"{100 * row['median half width']:.1f}"
+    return row["pipeline"], str(row["effects"]), f"{row['refits inside']:.0%}", width
+
+
+def _measured(of: Callable[[str], bool], order: str) -> float:
+    """Return the least R of an order over the problems, of the measures of a kind."""
+    problems = content("benchmarks/results/measures.json").values()
+    return min(
+        orders[order]["R"]
+        for measures in problems
+        if isinstance(measures, dict)
+        for name, orders in measures.items()
+        if isinstance(orders, dict) and of(name)
+    )
+
+
+def _smooth_and_ranks() -> tuple[str, ...]:
+    def ranks(name: str) -> bool:
+        return name == "AUROC"
+
+    def smooth(name: str) -> bool:
+        return not ranks(name)
+
+    return (
+        _at_least(_measured(smooth, "first"), 3),
+        _at_least(_measured(ranks, "first"), 3),
+        _at_least(_measured(smooth, "newton"), 4),
+        _at_least(_measured(ranks, "newton"), 3),
+    )
+
+
+def _at_least(value: float, digits: int) -> str:
+    """Return a number rounded down."""
+    return f"{math.floor(value * 10**digits) / 10**digits:.{digits}f}"
+
+
+def _clicks() -> tuple[str, ...]:
+    rows = content("benchmarks/results/clicks.json")
+    plain, scaled = rows["plain"], rows["scaled"]
+    each = "click, median, s", "click, slowest of 20, s"
+    return (
+        f"{1e3 * plain[each[0]]:.1f}",
+        *(f"{1e3 * row[key]:.0f}" for row, key in ((plain, each[1]), (scaled, each[0]))),
+        f"{1e3 * scaled[each[1]]:.0f}",
+    )
+
+
 def _peer(text: str, numbers: Callable[[], tuple[str, ...]], workload: int) -> Claim:
     return Claim(
         page="docs/explanation/cost.md",
@@ -267,6 +317,32 @@ CLAIMS: tuple[Claim, ...] = (
         sources=("benchmarks/results/products.json",),
         command="python -m benchmarks.products",
     ),
+    *(
+        Claim(
+            page="docs/how-to/diagnostics.md",
+            text="| {} | {} | {} | {} % |",
+            numbers=partial(_interval, at),
+            sources=("benchmarks/results/intervals.json",),
+            command="python -m benchmarks.intervals",
+        )
+        for at in range(len(content("benchmarks/results/intervals.json")))
+    ),
+    Claim(
+        page="docs/how-to/measures.md",
+        text="agree with first order at R {} or better for smooth measures and {} for the AUROC; "
+        'with `order="newton"` at {} and {}',
+        numbers=_smooth_and_ranks,
+        sources=("benchmarks/results/measures.json",),
+        command="python -m benchmarks.measures",
+    ),
+    Claim(
+        page="docs/how-to/explore.md",
+        text="in {} ms (median of 20; {} ms at most), with a `StandardScaler` before it in {} ms "
+        "({} ms at most)",
+        numbers=_clicks,
+        sources=("benchmarks/results/clicks.json",),
+        command="python -m benchmarks.clicks",
+    ),
     Claim(
         page="README.md",
         text="All influences of 55,000 MNIST rows on one query take about {} on two cores, "
@@ -335,6 +411,11 @@ GENERATED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
             f"benchmarks/attribution/results/{name}.json"
             for name in ("logistic", "digits", "mlp", "smooth-mlp", "cnn", "resnet", "gpt")
         ),
+    ),
+    (
+        "docs/explanation/methods/trees.md",
+        "python -m benchmarks.trees_page",
+        ("benchmarks/results/w7.jsonl",),
     ),
     ("docs/how-to/models.md", "python -m tests.models_table", ("tests/models_table.py",)),
     ("docs/reference/cli.md", "make docs", ("src/whence/cli/__init__.py",)),

@@ -183,8 +183,8 @@ CASES: dict[str, tuple[str, Any]] = {
     ),
     "MultiOutputRegressor": ("several numbers", MultiOutputRegressor(Ridge())),
     "TransformedTargetRegressor": (
-        "numbers",
-        TransformedTargetRegressor(Ridge(random_state=0), transformer=StandardScaler()),
+        "counts",
+        TransformedTargetRegressor(Ridge(random_state=0), func=np.log1p, inverse_func=np.expm1),
     ),
     "KMeans": ("classes", KMeans(3, random_state=0)),
     "IsolationForest": ("binary", IsolationForest(n_estimators=8, random_state=0)),

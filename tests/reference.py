@@ -48,9 +48,9 @@ TASKS: dict[str, str] = {
     "Attack": "attacks.attack attacks.strongest attacks.resume attacks.as_predicted attacks.Attack "
     "attacks.flip_labels attacks.LabelFlips attacks.change_cells attacks.CellChanges",
     "Choose a method": "Method Attribution Influence Boosting BoostIn LeafKernel ForestWeights "
-    "DataOOB LeaveOneOut Retrained KNNShapley TracIn tracin Projected projected Representer "
-    "representer Metagradient metagradient Unrolled unrolled BM25 TfIdfCosine HiddenCosine "
-    "Semivalue",
+    "DataOOB LeaveOneOut Composition Retrained KNNShapley TracIn tracin Projected projected "
+    "Representer representer Metagradient metagradient Unrolled unrolled BM25 TfIdfCosine "
+    "HiddenCosine Semivalue",
     "Record a training": "train Recipe Run trainer_callback training.trajectory.Trajectory "
     "metasmoothness training.metasmoothness.Metasmoothness",
     "Choose a solver": "Cholesky CG EKFAC KFAC LiSSA linalg.Nystrom linalg.Arnoldi linalg.Direct "

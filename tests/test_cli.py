@@ -176,6 +176,26 @@ def test_an_entry_point(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "from 0 to 3" in err
 
 
+@pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
+def test_a_network_at_one_checkpoint_gets_ranks(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "network_for_test.py").write_text(
+        "import torch, whence\n\n"
+        "def make():\n    torch.manual_seed(0)\n    x = torch.randn(20, 3)\n"
+        "    layers = torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)\n"
+        "    data = x, (x[:, 0] > 0).long()\n"
+        "    return whence.from_torch(torch.nn.Sequential(*layers), whence.CrossEntropy(), data)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    command = ("influence", "network_for_test:make", "--row", 5, "-k", 2)
+    code, out, _ = run(*command)
+    assert code == 0
+    assert "2.  pushes" in out
+    assert "their sizes are not known" in out
+    assert json.loads(run(*command, "--json")[1])["order_only"]
+
+
 def test_pages_of_results(run: Run, csv: Path, tmp_path: Path) -> None:
     for command, options, words in (
         ("flip-set", ("--row", 49), "examples the model says"),

@@ -307,14 +307,14 @@ def test_a_file_system_without_locks(
     def unsupported(*_: object) -> None:
         raise OSError(code, "no locks here")
 
-    monkeypatch.setattr("whence.storage.fcntl.flock", unsupported)
+    monkeypatch.setattr("whence.storage.locks.fcntl.flock", unsupported)
     leftover = tmp_path / ".whence-0011223344556677.tmp"
     leftover.write_bytes(b"half")
     with claim(tmp_path), claim(tmp_path):
         write_bytes(tmp_path / "a", b"new")
     clear_leftovers(tmp_path)
     assert names(tmp_path) == [leftover.name, "a"], "whose it is cannot be known"
-    monkeypatch.setattr("whence.storage.fcntl", None)
+    monkeypatch.setattr("whence.storage.locks.fcntl", None)
     with claim(tmp_path):
         write_bytes(tmp_path / "a", b"newer")
     assert (tmp_path / "a").read_bytes() == b"newer"

@@ -21,6 +21,7 @@ _NAMES = {
     "BoostIn": "whence.methods.boostin",
     "Boosting": "whence.methods.boosting",
     "Cholesky": "whence.linalg.cholesky",
+    "Composition": "whence.methods.composition",
     "CrossEntropy": "whence.objective.losses",
     "DataOOB": "whence.methods.data_oob",
     "Diagnostics": "whence.scores",

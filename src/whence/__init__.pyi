@@ -37,6 +37,7 @@ from whence.methods.boosting import Boosting as Boosting
 from whence.methods.changes import edit as edit
 from whence.methods.changes import group_effect as group_effect
 from whence.methods.changes import perturbation as perturbation
+from whence.methods.composition import Composition as Composition
 from whence.methods.data_oob import DataOOB as DataOOB
 from whence.methods.ensemble import Retrained as Retrained
 from whence.methods.error_bound import error_bound as error_bound

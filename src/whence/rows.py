@@ -20,6 +20,24 @@ def is_sparse(rows: Any) -> bool:
     return bool(sparse.issparse(rows))
 
 
+def dense(rows: Any) -> NDArray[np.float64]:
+    """Return a few rows as a dense array of numbers.
+
+    Args:
+        rows: A frame, an array or a sparse matrix.
+    """
+    return np.asarray(rows.toarray() if is_sparse(rows) else rows, dtype=np.float64)
+
+
+def without_names(rows: Any) -> Any:
+    """Return rows without the names of their columns.
+
+    Args:
+        rows: A frame, an array or a sparse matrix.
+    """
+    return rows.to_numpy() if hasattr(rows, "to_numpy") else rows
+
+
 @singledispatch
 def column_names(rows: Any) -> tuple[Any, ...] | None:
     """Return the names of the columns of a frame; `None` where columns have none.
@@ -33,6 +51,24 @@ def column_names(rows: Any) -> tuple[Any, ...] | None:
 @column_names.register
 def _names_of_frame(rows: pd.DataFrame) -> tuple[Any, ...]:
     return tuple(rows.columns)
+
+
+@singledispatch
+def row_names(rows: Any, n: int) -> NDArray[Any]:
+    """Return the index of a frame or a Series; positions where rows have no names.
+
+    Args:
+        rows: A user's rows.
+        n: How many there are.
+    """
+    return np.arange(n)
+
+
+@row_names.register(pd.DataFrame)
+@row_names.register(pd.Series)
+def _index(rows: Any, n: int) -> NDArray[Any]:
+    names: NDArray[Any] = rows.index.to_numpy()
+    return names
 
 
 @singledispatch
@@ -84,6 +120,22 @@ def _column_of_frame(rows: pd.DataFrame, at: int) -> pd.Series[Any]:
 
 
 @singledispatch
+def row_cells(rows: Any, index: int) -> NDArray[Any]:
+    """Return one row as an array, [d].
+
+    Args:
+        rows: A frame, an array, a tensor or a sparse matrix, [n, d].
+        index: Its position.
+    """
+    return rows[[index]].toarray()[0] if is_sparse(rows) else np.asarray(rows[index])
+
+
+@row_cells.register(pd.DataFrame)
+def _cells_of_frame(rows: pd.DataFrame, index: int) -> NDArray[Any]:
+    return rows.iloc[index].to_numpy(dtype=object)
+
+
+@singledispatch
 def take(rows: Any, where: NDArray[Any]) -> Any:
     """Return some of the rows.
 
@@ -104,7 +156,7 @@ def _take_indexed(rows: Any, where: NDArray[Any]) -> Any:
 
 
 def put(rows: Any, index: int, row: Any) -> Any:
-    """Return the rows with one of them replaced.
+    """Return the rows with one of them replaced, under the names they have.
 
     Args:
         rows: A frame, an array, a CSR matrix or an array of texts, [n].
@@ -117,7 +169,39 @@ def put(rows: Any, index: int, row: Any) -> Any:
     n = rows.shape[0]
     order = np.arange(n)
     order[index] = n
-    return take(stack(rows, row), order)
+    return _renamed(rows, take(stack(rows, row), order))
+
+
+@singledispatch
+def _renamed(like: Any, rows: Any) -> Any:
+    """Return rows under the names that others have."""
+    return rows
+
+
+@_renamed.register
+def _indexed(like: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.set_axis(like.index)
+
+
+@singledispatch
+def _in_form_of(like: Any, cells: NDArray[Any]) -> Any:
+    """Return cells as they are."""
+    return cells
+
+
+@_in_form_of.register
+def _in_frame(like: pd.DataFrame, cells: NDArray[Any]) -> pd.DataFrame:
+    return pd.DataFrame(cells, columns=like.columns)
+
+
+def formed(cells: NDArray[Any], like: Any) -> Any:
+    """Return cells as rows of the form that others have.
+
+    Args:
+        cells: [b, d].
+        like: A frame, whose columns they become; or an array.
+    """
+    return _in_form_of(like, cells)
 
 
 @singledispatch

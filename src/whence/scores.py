@@ -17,6 +17,10 @@ from whence.result import Card, Result
 Floats = NDArray[np.floating[Any]]
 FitStatus: TypeAlias = Literal["converged", "nearly converged", "not converged", "not measured"]
 
+ORDER_ONLY = (
+    "Read the order of these scores: their sizes are not known. Train again without an example to "
+    "know what it does."
+)
 _CONVERGED, _NEARLY = 0.1, 1.0  # what finishing the fit may change, beside what is shown
 
 
@@ -172,6 +176,9 @@ class Scores(Result):
         method: What made the scores, in words.
         measure: What is predicted: "loss", "margin", "probability" or a function's name.
         diagnostics: How far to trust them.
+        order_only: Whether only their order is to be read. Sizes are known at the minimum of a
+            convex objective and where the method has compared them with retrainings; those from one
+            checkpoint of a network can be a hundred times too large.
 
     Examples:
         >>> import numpy as np
@@ -190,6 +197,7 @@ class Scores(Result):
     method: str
     measure: str
     diagnostics: Diagnostics | None = field(default=None, repr=False)
+    order_only: bool = False
 
     def __post_init__(self) -> None:
         """Check that names and values agree, and that no value is missing."""
@@ -290,10 +298,10 @@ class Scores(Result):
         words = (f"The largest of query {self.query_ids[0]}:",) if first is not None else ()
         return Card(
             title=f"{self.measure} of {q:,} queries without each of {k:,} of {self.n:,} training "
-            f"examples, by {self.method}",
+            f"examples, by {self.method}{'; order only' if self.order_only else ''}",
             facts={"queries": f"{q:,}", "candidates": f"{k:,}", "measure": self.measure},
             table=table,
-            words=words,
+            words=(ORDER_ONLY, *words) if self.order_only else words,
         )
 
     def _ranking(self, keys: Floats, k: int) -> Ranking:

@@ -10,10 +10,19 @@ import pytest
 import torch
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.datasets import load_breast_cancer, load_wine
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.preprocessing import scale
-from sklearn.svm import SVC, LinearSVC
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.linear_model import (
+    GammaRegressor,
+    HuberRegressor,
+    LinearRegression,
+    LogisticRegression,
+    PoissonRegressor,
+    Ridge,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler, scale
+from sklearn.svm import SVC, SVR, LinearSVC
 
 import whence
 from whence.applications.label_errors import find_label_errors
@@ -44,6 +53,10 @@ def test_wrong_labels_come_first_and_right_ones_are_suggested() -> None:
     assert frame["id"].tolist() == errors.ranking.tolist()
     found = frame[wrong[frame["position"]]]
     assert (found["suggested"] == truth[found["position"]]).mean() > 0.8
+    assert (frame["suggested"] != frame["label"]).all()
+    told = frame["agrees"].to_numpy(dtype=bool)
+    assert told[wrong[frame["position"]]].mean() < 0.1
+    assert told[~wrong[frame["position"]]].mean() > 0.9
     assert frame["gain"].isna().all()
 
 
@@ -197,12 +210,15 @@ def test_suggestions_are_what_a_model_without_the_example_says() -> None:
         whence.from_sklearn(model, x, y), method="self_influence", penalty="fitted", k=20
     )
     agree = 0
-    for at, suggested in zip(errors.ranking[:20], errors.suggested.numpy(), strict=True):
+    first = zip(errors.ranking[:20], errors.suggested.numpy(), errors.agrees, strict=True)
+    for at, suggested, agrees in first:
         keep = np.arange(len(y)) != at
-        agree += int(clone(model).fit(x[keep], y[keep]).predict(x[[at]])[0] == suggested)
+        again = clone(model).fit(x[keep], y[keep]).predict(x[[at]])[0]
+        agree += int((again == suggested) != agrees)
+        assert suggested != y[at]
     assert agree >= 18
     assert {3, 20, 70} <= set(errors.ranking[:20].tolist())
-    assert (errors.suggested.numpy() != y[errors.ranking[:20]]).any()
+    assert not errors.agrees.all()
 
 
 def test_gain_is_what_correcting_brings() -> None:
@@ -254,10 +270,20 @@ def test_svm_and_page(tmp_path: Path) -> None:
 
 
 def test_refused() -> None:
-    x, y = load_breast_cancer(return_X_y=True)
+    x, y = load_diabetes(return_X_y=True)
     regression = whence.from_sklearn(Ridge().fit(x, y), x, y)
+    with pytest.raises(UnsupportedModel, match="classifier for method='class_adjusted'"):
+        find_label_errors(regression, method="class_adjusted")
+    sequences = torch.zeros(6, 4).long(), torch.zeros(6, 4).long()
+    torch.manual_seed(0)
+    language = whence.from_torch(
+        torch.nn.Embedding(3, 3), whence.CrossEntropy(), sequences, l2=1e-2
+    )
     with pytest.raises(UnsupportedModel, match="self_influence"):
-        find_label_errors(regression)
+        find_label_errors(language)
+    svm = whence.from_sklearn(LinearSVC(C=0.01).fit(x, y > 140), x, y > 140)
+    with pytest.raises(UnsupportedModel, match="probabilities of classes"):
+        find_label_errors(svm, method="class_adjusted")
     x, y, _ = flipped_wine()
     objective = whence.from_sklearn(clone(MODEL).fit(x, y), x, y)
     with pytest.raises(InvalidInput, match="method"):
@@ -285,3 +311,58 @@ def test_wrong_labels_of_a_support_vector_machine(kernel: str) -> None:
 
     assert found() > 0.75
     assert found() > found(method="self_influence") + 0.2
+
+
+def wrong_numbers() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Diabetes with 500 added to one target in ten, and which."""
+    x, y = load_diabetes(return_X_y=True)
+    wrong = np.random.default_rng(0).permutation(120) < 12
+    return x[:120], y[:120] + 500 * wrong, wrong
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        LinearRegression(),
+        make_pipeline(StandardScaler(), Ridge()),
+        PoissonRegressor(alpha=1e-3, tol=1e-10, max_iter=1000),
+        GammaRegressor(alpha=1e-3, tol=1e-10, max_iter=1000),
+        HuberRegressor(max_iter=2000),
+        SVR(C=100),
+        RandomForestRegressor(30, random_state=0),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_wrong_numbers_come_first(model: Any, tmp_path: Path) -> None:
+    x, y, wrong = wrong_numbers()
+    model = clone(model).fit(x, y)
+    errors = find_label_errors(whence.from_sklearn(model, x, y), k=12)
+    assert wrong[errors.ranking[:12]].mean() > 0.7
+    assert (errors.loss > -1e-9).all()
+    frame = errors.to_frame().head(12)
+    assert not frame["agrees"].any()
+    page = errors.report(tmp_path / "page.html", rows=7).read_text()
+    assert "Training examples whose number" in page
+    assert "Only where they differ" not in page
+    if errors.method == "held_out_loss" and errors.penalty == 1:  # as the user's own fit
+        for at, suggested in zip(errors.ranking[:3], errors.suggested[:3], strict=True):
+            rest = np.arange(len(y)) != at
+            said = clone(model).fit(x[rest], y[rest]).predict(x[[at]])[0]
+            assert float(suggested) == pytest.approx(said, rel=0.05)
+
+
+def test_rare_rows_given_to_the_common_class_are_found_with_classes_weighed_alike() -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    kept = np.r_[np.flatnonzero(y == 1), np.flatnonzero(y == 0)[:30]]
+    x, y = scale(x)[kept], y[kept].copy()
+    hidden = np.flatnonzero(y == 0)[:6]
+    y[hidden] = 1
+    model = LogisticRegression(tol=1e-8, max_iter=5000).fit(x, y)
+    objective = whence.from_sklearn(model, x, y)
+    alike = find_label_errors(objective, method="class_adjusted")
+    plain = find_label_errors(objective, method="held_out_loss")
+    found = [np.isin(errors.ranking[:6], hidden).sum() for errors in (alike, plain)]
+    assert found[0] >= 4 > found[1]
+    p, share = np.exp(-plain.scores), np.where(y == 1, (y == 1).mean(), (y == 0).mean())
+    expected = -np.log(p / share / (p / share + (1 - p) / (1 - share)))
+    np.testing.assert_allclose(alike.scores, expected, rtol=1e-8)

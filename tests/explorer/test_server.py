@@ -80,15 +80,15 @@ def test_the_page_forbids_what_it_does_not_need(shared: str) -> None:
     ("route", "body", "said"),
     [
         ("answer", {"query": 99}, "Expected a prediction"),
-        ("answer", {"query": "0"}, "Expected a whole number"),
-        ("answer", {}, "Expected a whole number"),
+        ("answer", {"query": "0"}, "Expected query as a whole number"),
+        ("answer", {}, "Expected query as a whole number"),
         ("answer", [1], "Expected an object"),
         ("row", {"position": -1}, "Expected a training row"),
-        ("remove", {"query": 0, "positions": "all"}, "Expected a list of positions"),
+        ("remove", {"query": 0, "positions": "all"}, "Expected positions as a list"),
         ("remove", {"query": 0, "positions": []}, "Expected rows of the training data"),
         ("relabel", {"query": 0, "position": 1, "label": "lost"}, "Expected one of died"),
         ("decide", {"query": 0}, "Expected a decision"),
-        ("decide", {"query": 0, "relabel": "all"}, "Expected a list"),
+        ("decide", {"query": 0, "relabel": "all"}, "Expected relabel as a list"),
     ],
 )
 def test_bad_requests_get_a_sentence(shared: str, route: str, body: Any, said: str) -> None:

@@ -25,6 +25,8 @@ from whence.methods.method import Method
 from whence.network.objective import ModuleObjective
 from whence.storage import claim
 
+pytestmark = pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
+
 N = 90
 _SIGNS = torch.tensor([1.0, -1.0])  # ℓ of this answer less ℓ of that
 LAYERS = whence.Projected(moment="layers", size=4)
@@ -77,6 +79,10 @@ METHODS: dict[str, Method] = {
     "projected products": whence.Projected(moment="none", size=4),
     "TracIn": whence.TracIn(),
     "gradient cosine": whence.TracIn(cosine=True, size=3),
+    "influence": whence.Influence(damping=0.1),
+    "influence by EKFAC": whence.Influence(solver=whence.EKFAC(rtol=1e-7), damping=0.1),
+    "EKFAC, projected": whence.Projected(solver=whence.EKFAC(), damping=0.1, size=3),
+    "KFAC, projected whole": whence.Projected(solver=whence.KFAC(), projection="dense", size=20),
 }
 
 
@@ -334,7 +340,11 @@ def test_refusals(standing: whence.Index, network: Any, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="larger than rank 9"):
         whence.Index.build(objective, tmp_path / "r", rows="rank-9", method=LAYERS)
     with pytest.raises(UnsupportedModel, match=r"whence.Projected\(\) or whence.TracIn\(\)"):
-        whence.Index.build(objective, tmp_path, method=whence.Influence())
+        whence.Index.build(objective, tmp_path, method=whence.Influence(order="newton"))
+    with pytest.raises(UnsupportedModel, match="evaluated and not linear"):
+        whence.Index.build(objective, tmp_path, method=whence.Representer())
+    with pytest.raises(InvalidInput, match="moment= and checkpoints= of the second moment"):
+        whence.Projected(solver=whence.EKFAC(), moment="none")
     with pytest.raises(InvalidInput, match="another model, method, encoding or data"):
         whence.Index.build(objective, standing.path, method=LAYERS, rows="int8", shard_rows=32)
     with pytest.raises(InvalidInput, match="shard_rows >= 1"):
@@ -345,6 +355,40 @@ def test_refusals(standing: whence.Index, network: Any, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="finite gradients.*example 3"):
         whence.Index.build(objective, tmp_path / "bad", data=data, method=LAYERS)
     assert not Manifest.read(tmp_path / "bad").complete
+
+
+def test_a_stored_curvature_is_read_and_not_computed_again(
+    network: tuple[ModuleObjective, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of the training data is touched by a query of an index of influence by EKFAC."""
+    objective, queries = network
+    method = whence.Projected(solver=whence.EKFAC(), damping=0.1, size=3)
+    index = whence.Index.build(objective, tmp_path, method=method, rows="float32", shard_rows=40)
+    scores, written = all_scores(index, queries), contents(tmp_path)
+    whence.Index.build(objective, tmp_path, method=method, rows="float32", shard_rows=40)
+    assert contents(tmp_path) == written
+    few, _ = made()
+    few = few.restricted(np.arange(2))
+    monkeypatch.setattr(whence.EKFAC, "prepare", None)
+    again = whence.Index.open(tmp_path, few)
+    assert again.method == method
+    np.testing.assert_allclose(all_scores(again, queries), scores, atol=1e-6)
+    assert "lies in the index" in str(again.query(queries).diagnostics)
+    damaged = next(tmp_path.glob("curvature-*"))
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert damaged.name in str(again.verify())
+
+
+def test_a_projection_that_keeps_all_is_influence(network: tuple[ModuleObjective, Any]) -> None:
+    """P is orthogonal where no side is made smaller."""
+    objective, queries = network
+    solver = whence.EKFAC(rtol=1e-7)
+    found = whence.Projected(solver=solver, damping=0.1, size=100).fit(objective).scores(queries)
+    expected = whence.influence(objective, queries, solver=solver, damping=0.1)
+    atol = 1e-5 * np.abs(expected.values).max()
+    np.testing.assert_allclose(found.values, expected.values, atol=atol)
+    assert found.diagnostics is not None
+    assert found.diagnostics.damping == 0.1
 
 
 def test_why_this_answer_and_not_that(standing: whence.Index, network: Any) -> None:

@@ -345,3 +345,20 @@ def test_root_mean_square_norms_factor(kind: str) -> None:
     objective = whence.from_torch(model, whence.SquaredError(), (data()[0], torch.randn(12, 8)))
     assert "2.weight" in objective.factored
     assert exact(objective)
+
+
+def test_scores_of_a_checkpoint_say_that_only_their_order_is_to_be_read() -> None:
+    x, y = data()
+    objective = whence.from_torch(layers(), whence.CrossEntropy(), (x, y))
+    scores = whence.influence(objective, (x[:2], y[:2]))
+    assert scores.order_only
+    assert "order only" in repr(scores)
+    assert "their sizes are not known" in scores.card().html()
+    assert whence.average([scores, scores]).order_only
+    assert scores.at(np.arange(3)).order_only
+    convex = whence.from_torch(
+        nn.Linear(4, 3), whence.CrossEntropy(), (x, y), l2=0.1, convex=True
+    ).refit()
+    sized = whence.influence(convex, (x[:2], y[:2]))
+    assert not sized.order_only
+    assert "order only" not in repr(sized)

@@ -104,6 +104,17 @@ def test_queries_and_rows_may_come_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
     np.testing.assert_allclose(parts, whole[:, ROWS], atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["hist classes", "lgb binary", "cat squared"])
+def test_float32_products_are_near_float64(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    trees = _read(name)
+    leaves = trees.leaves[:, :, QUERIES]
+    gradients = np.random.default_rng(0).normal(size=(len(QUERIES), trees.outputs))
+    exact = adjoint(trees, leaves, gradients)
+    monkeypatch.setattr(module, "_SINGLE", 1)
+    found = adjoint(trees, leaves, gradients)
+    assert 0 < np.abs(found - exact).max() < 1e-5 * np.abs(exact).max()
+
+
 def test_boostin_equals_its_equation() -> None:
     trees = _read("hist classes")
     leaves = trees.leaves[:, :, QUERIES]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ from whence.errors import InvalidInput
 from whence.objective.losses import CrossEntropy, Logistic, SquaredError
 from whence.trees.model import BoostedModel, ForestModel
 
+PICKLED = ["hist classes", "gb binary", "lgb binary", "xgb poisson", "cat classes"]
 REFITTED = [
     "hist binary, class weights",
     "hist early stopping",
@@ -228,3 +231,17 @@ def test_what_cannot_be_used_is_refused() -> None:
 def test_an_unfitted_model_is_refused(model: Any) -> None:
     with pytest.raises(whence.errors.NotFitted, match=r"before \.fit"):
         whence.from_sklearn(model, BINARY.x, BINARY.y)
+
+
+@pytest.mark.parametrize("name", PICKLED)
+def test_a_model_is_the_same_after_pickling(name: str) -> None:
+    case = ACCEPTED[name]
+    trained = whence.from_sklearn(
+        case.fit(), case.table.x, case.table.y, sample_weight=case.weights
+    )
+    again = pickle.loads(pickle.dumps(trained))
+    queries = (case.table.x[:3], case.table.y[:3])
+    method = whence.Boosting(ensemble=0)
+    for model in (again, again.refit(), copy.deepcopy(trained)):
+        found = method.fit(model).scores(queries).values
+        np.testing.assert_array_equal(found, method.fit(trained).scores(queries).values)

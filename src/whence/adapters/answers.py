@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.base import is_classifier
 from torch import Tensor
 
+from whence.checked import class_positions, finite_numbers
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.objective.arrays import shared
 from whence.objective.derived_losses import LabelSet
@@ -46,6 +47,14 @@ class Answer(ABC):
     def targets(self, labels: NDArray[Any]) -> Tensor:
         """Encode the user's targets, or refuse those that the estimator cannot have."""
 
+    def votes(self, targets: Tensor) -> Floats | None:
+        """Return what a neighbor with each target votes for, [n, v], if its votes are known."""
+        return None
+
+    def of_votes(self, mean: Floats) -> Floats:
+        """Return outputs of mean votes, [b, c]: those themselves."""
+        return mean
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -69,20 +78,11 @@ class Numbers(Answer):
 
     def targets(self, labels: NDArray[Any]) -> Tensor:
         """Return finite numbers, [b] or [b, c]."""
-        try:
-            values = np.asarray(labels, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise InvalidInput(
-                f"Expected numbers as targets. Got {labels.ravel().tolist()[0]!r}."
-            ) from error
-        if values.size != len(values) * self.width:
-            raise InvalidInput(
-                f"Expected {self.width} numbers per target. Got shape {values.shape}."
-            )
-        if not np.isfinite(values).all():
-            at = int(np.argwhere(~np.isfinite(values))[0][0])
-            raise InvalidInput(f"Expected finite targets. Got {values[at]} in row {at}.")
-        return shared(values.reshape(-1) if self.width == 1 else values)
+        return shared(finite_numbers(labels, self.width))
+
+    def votes(self, targets: Tensor) -> Floats:
+        """Return the numbers, [n, c]."""
+        return targets.numpy().reshape(len(targets), -1)
 
 
 @final
@@ -133,17 +133,17 @@ class Classes(Answer):
 
     def targets(self, labels: NDArray[Any]) -> Tensor:
         """Return the position of each label among the classes, [b]; 0.0 or 1.0 for two."""
-        labels = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
-        known = np.isin(labels, self.labels)
-        if labels.ndim != 1 or not known.all():
-            wrong = labels.ravel()[~known.ravel()]
-            got = repr(wrong.tolist()[0]) if len(wrong) else f"shape {labels.shape}"
-            raise InvalidInput(
-                f"Expected labels among {', '.join(map(repr, self.labels.tolist()[:20]))}. "
-                f"Got {got}."
-            )
-        at: Tensor = torch.from_numpy(np.searchsorted(self.labels, labels))
+        at: Tensor = torch.from_numpy(class_positions(self.labels, labels))
         return at.double() if len(self.labels) == 2 else at
+
+    def votes(self, targets: Tensor) -> Floats:
+        """Return one-hot classes, [n, C]."""
+        votes: Floats = np.eye(len(self.labels))[targets.long().numpy()]
+        return votes
+
+    def of_votes(self, mean: Floats) -> Floats:
+        """Return log odds or log-probabilities."""
+        return one_of_two(np.log(np.maximum(mean, self.floor)))
 
     def _all(self, estimator: Any, rows: Any) -> Floats:
         """Return a number per class, [b, C]; a class that a refit has not seen has the least."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
@@ -15,8 +16,8 @@ from sklearn.discriminant_analysis import (
 from sklearn.neighbors import NearestCentroid
 from torch import Tensor
 
-from whence.adapters.closed_form import ClosedForm, Sums, closed_form
-from whence.adapters.tabular import as_floats
+from whence.adapters.closed_form import ClosedForm, Priors, Sums, closed_form
+from whence.adapters.tables import as_floats
 from whence.rows import is_sparse
 
 _COLUMNS = 64  # up to which the products of all pairs of columns are kept for each row
@@ -35,38 +36,52 @@ def discriminant(
         y: Its labels, [n].
         sample_weight: Its sample weights; it takes none.
     """
-    kinds = (LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis, NearestCentroid)
-    if type(estimator) not in kinds or is_sparse(X) or sample_weight is not None:
+    families = _FAMILIES.get(type(estimator))
+    if families is None or is_sparse(X) or sample_weight is not None:
         return None
     rows = as_floats(X)
     if rows.shape[1] > _COLUMNS or not hasattr(estimator, "predict_proba"):
         return None
-    for family in _families(estimator, torch.from_numpy(rows.mean(0))):
+    for family in families(estimator, torch.from_numpy(rows.mean(0))):
         found = closed_form(estimator, family, X, y, None)
         if found is not None:
             return found
     return None
 
 
-def _families(estimator: Any, center: Tensor) -> list[_Normal]:
-    """Return what an estimator may compute: versions of scikit-learn differ in the divisor."""
-    if isinstance(estimator, NearestCentroid):
-        if estimator.metric != "euclidean" or estimator.shrink_threshold:
-            return []
-        uniform, given = estimator.priors == "uniform", estimator.priors
-        if isinstance(given, str):
-            return [_Normal(center, "diagonal", None, uniform)]
-        return [_Normal(center, "diagonal", torch.as_tensor(np.asarray(given)).log(), False)]
-    priors = estimator.priors
-    logs = None if priors is None else torch.as_tensor(np.asarray(priors, dtype=np.float64)).log()
+def _centroids(estimator: Any, center: Tensor) -> list[_Normal]:
+    """Return what a NearestCentroid may compute."""
+    if estimator.metric != "euclidean" or estimator.shrink_threshold:
+        return []
+    if np.ndim(estimator.priors) == 0:  # "uniform" or "empirical"
+        shares = Priors(None, estimator.priors == "empirical")
+        return [_Normal(center, "diagonal", shares)]
+    return [_Normal(center, "diagonal", Priors.of(estimator.priors))]
+
+
+def _pooled(estimator: Any, center: Tensor) -> list[_Normal]:
+    """Return what a LinearDiscriminantAnalysis may compute: versions differ in the divisor."""
+    if estimator.shrinkage is not None or estimator.covariance_estimator is not None:
+        return []
+    priors = Priors.of(estimator.priors)
+    return [_Normal(center, "pooled", priors, 0.0, less) for less in (0, 1)]
+
+
+def _of_each_class(estimator: Any, center: Tensor) -> list[_Normal]:
+    """Return what a QuadraticDiscriminantAnalysis may compute: versions differ in the divisor."""
     if getattr(estimator, "shrinkage", None) is not None:
         return []
     if getattr(estimator, "covariance_estimator", None) is not None:
         return []
-    if isinstance(estimator, QuadraticDiscriminantAnalysis):
-        mixed = float(estimator.reg_param)
-        return [_Normal(center, "of each class", logs, False, mixed, less) for less in (0, 1)]
-    return [_Normal(center, "pooled", logs, False, 0.0, less) for less in (0, 1)]
+    priors, mixed = Priors.of(estimator.priors), float(estimator.reg_param)
+    return [_Normal(center, "of each class", priors, mixed, less) for less in (0, 1)]
+
+
+_FAMILIES: dict[type, Callable[[Any, Tensor], list[_Normal]]] = {
+    LinearDiscriminantAnalysis: _pooled,
+    NearestCentroid: _centroids,
+    QuadraticDiscriminantAnalysis: _of_each_class,
+}
 
 
 @final
@@ -77,16 +92,14 @@ class _Normal(Sums):
     Args:
         center: What columns are taken relative to, so that squares do not cancel, [d].
         scatter: Which covariance.
-        priors: The log prior of each class, or `None` for its share of the rows.
-        uniform: Whether all classes have the same prior.
+        priors: The prior of each class.
         mixed: How much of a covariance is replaced by the identity.
         less: What is taken off the number of rows, per class, in the divisor of a covariance.
     """
 
     center: Tensor
     scatter: Scatter
-    priors: Tensor | None
-    uniform: bool
+    priors: Priors
     mixed: float = 0.0
     less: int = 0
 
@@ -100,7 +113,7 @@ class _Normal(Sums):
         """Return log p(y) − ½ (x − μ)ᵀ Σ⁻¹ (x − μ) − ½ log |Σ|, [b, C]."""
         d, count = len(self.center), sums[:, :1]
         x, means = rows - self.center, sums[:, 1 : 1 + d] / count
-        logs = self._log_priors(count.squeeze(1))
+        logs = self.priors(count.squeeze(1))
         if self.scatter == "diagonal":
             within = (sums[:, 1 + d :] - count * means.square()).sum(0)
             sizes = (within / (count.sum() - len(count))).clamp_min(0)
@@ -121,13 +134,6 @@ class _Normal(Sums):
         if self.scatter == "of each class":
             distance = distance + torch.linalg.slogdet(covariance)[1]
         return logs - distance / 2
-
-    def _log_priors(self, count: Tensor) -> Tensor:
-        """Return the log prior of each class, [C]."""
-        if self.priors is not None and len(self.priors) == len(count):
-            return self.priors
-        count = torch.ones_like(count) if self.uniform else count
-        return (count / count.sum()).log()
 
 
 def _outer(x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from whence.adapters.fitted import Fitted
 from whence.adapters.kernel import Kernel, RowSpace
-from whence.adapters.tabular import TabularMap
+from whence.adapters.tabular import TabularMap, table_of
 from whence.adapters.targets import decoded
 from whence.linear.objective import LinearExamples, LinearObjective
 from whence.objective.measures import Measure
@@ -161,8 +161,7 @@ def _gradient(
     where: Tensor,
 ) -> Tensor:
     """Return −dL of each quantity in `kept`."""
-    inputs = question.objective.inputs
-    assert isinstance(inputs, TabularMap)
+    inputs = table_of(question.objective)
     if inputs.space is not None and inputs.space.kernel.name != "linear":
         pulls, bends = (padded(part[where], len(kept)) for part in question.forces())
         return _through_kernel(fitted, inputs.space, question, train, queries, kept, pulls, bends)
@@ -172,8 +171,7 @@ def _gradient(
 
 def _adjoints(question: Question, queries: Columns) -> Adjoints:
     """Return the adjoints of a linear model's features, of all its training rows."""
-    inputs = question.objective.inputs
-    assert isinstance(inputs, TabularMap)
+    inputs = table_of(question.objective)
     pulls, bends = question.forces()
     return Adjoints(
         pulls=pulls,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import Any, final
 
 import numpy as np
@@ -51,6 +52,7 @@ class Plain:
     notes: tuple[str, ...] = ()
 
 
+@singledispatch
 def plain(estimator: Any) -> Plain:
     """Return what an estimator fitted in the end.
 
@@ -63,16 +65,6 @@ def plain(estimator: Any) -> Plain:
     Raises:
         UnsupportedModel: If a search kept no fitted model.
     """
-    if isinstance(estimator, Pipeline):
-        last = plain(estimator.steps[-1][1])
-        if last.estimator is estimator.steps[-1][1]:
-            return Plain(estimator, last.notes)
-        before, inside = estimator.steps[:-1], last.estimator
-        if isinstance(inside, Pipeline):
-            return Plain(Pipeline([*before, *_renamed(inside.steps)]), last.notes)
-        return Plain(Pipeline([*before, (estimator.steps[-1][0], inside)]), last.notes)
-    if isinstance(estimator, GaussianProcessRegressor):
-        return Plain(estimator, (f"The kernel {estimator.kernel_} is held, here and in refits.",))
     found = _wrapped(estimator) or _chosen(estimator)
     if found is None:
         return Plain(estimator)
@@ -80,9 +72,30 @@ def plain(estimator: Any) -> Plain:
     return Plain(inner.estimator, (*found.notes, *inner.notes))
 
 
-def _renamed(steps: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    """Return steps under names that no other step has."""
-    return [(f"inner_{name}", step) for name, step in steps]
+@plain.register
+def _at_the_end(estimator: Pipeline) -> Plain:
+    name, last = estimator.steps[-1]
+    found = plain(last)
+    if found.estimator is last:
+        return Plain(estimator, found.notes)
+    steps = [*estimator.steps[:-1], *_steps(found.estimator, name)]
+    return Plain(Pipeline(steps), found.notes)
+
+
+@plain.register
+def _held_kernel(estimator: GaussianProcessRegressor) -> Plain:
+    return Plain(estimator, (f"The kernel {estimator.kernel_} is held, here and in refits.",))
+
+
+@singledispatch
+def _steps(estimator: Any, name: str) -> list[tuple[str, Any]]:
+    """Return an estimator as steps of a pipeline; those of an inner one under names of its own."""
+    return [(name, estimator)]
+
+
+@_steps.register
+def _steps_of_inner(estimator: Pipeline, name: str) -> list[tuple[str, Any]]:
+    return [(f"inner_{inner}", step) for inner, step in estimator.steps]
 
 
 def _wrapped(estimator: Any) -> Plain | None:
@@ -140,12 +153,16 @@ def _held(estimator: Any, **values: Any) -> tuple[str, ...]:
 
 
 def _ridge_cv(estimator: Any) -> Made:
-    """RidgeCV and RidgeClassifierCV: a ridge with the alpha that was chosen."""
-    kind = RidgeClassifier if isinstance(estimator, RidgeClassifierCV) else Ridge
-    options = {"alpha": estimator.alpha_, "fit_intercept": estimator.fit_intercept}
-    if kind is RidgeClassifier:
-        options["class_weight"] = estimator.class_weight
-    return kind(**options), _held(estimator, alpha=estimator.alpha_)
+    """RidgeCV: a ridge with the alpha that was chosen."""
+    made = Ridge(alpha=estimator.alpha_, fit_intercept=estimator.fit_intercept)
+    return made, _held(estimator, alpha=estimator.alpha_)
+
+
+def _ridge_classifier_cv(estimator: Any) -> Made:
+    """RidgeClassifierCV: the same of a classifier."""
+    options = {"fit_intercept": estimator.fit_intercept, "class_weight": estimator.class_weight}
+    made = RidgeClassifier(alpha=estimator.alpha_, **options)
+    return made, _held(estimator, alpha=estimator.alpha_)
 
 
 def _lasso_path(estimator: Any) -> Made:
@@ -222,6 +239,6 @@ _SAME: dict[type[BaseEstimator], Callable[[Any], Made]] = {
     LogisticRegressionCV: _logistic_cv,
     MultiOutputRegressor: _each_output,
     RidgeCV: _ridge_cv,
-    RidgeClassifierCV: _ridge_cv,
+    RidgeClassifierCV: _ridge_classifier_cv,
     SGDRegressor: _sgd_regressor,
 }

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import is_classifier
 from sklearn.linear_model import (
     ElasticNet,
     GammaRegressor,
@@ -22,7 +23,7 @@ from sklearn.linear_model import (
 )
 from sklearn.svm import SVC, LinearSVC
 
-from whence.adapters.kernel import Kernel, dense
+from whence.adapters.kernel import Kernel
 from whence.errors import UnsupportedModel
 from whence.objective.derived_losses import OneVersusRest
 from whence.objective.losses import (
@@ -34,6 +35,7 @@ from whence.objective.losses import (
     SquaredHinge,
     Tweedie,
 )
+from whence.rows import dense
 
 Floats = NDArray[np.float64]
 Mean = Literal["none", "weights", "rows"]  # what a loss is divided by
@@ -72,6 +74,11 @@ class Problem:
     kernel: Kernel | None = None
     centers: Any = None
     support: NDArray[np.intp] | None = None
+
+    @property
+    def one_vs_rest(self) -> bool:
+        """Whether each class has a model of its own, against all others."""
+        return isinstance(self.loss, OneVersusRest)
 
 
 def _positive_weights(final: Any) -> tuple[float, ...]:
@@ -154,7 +161,7 @@ def _ridge(final: Any, n: int) -> Problem:
         l2=np.broadcast_to(np.asarray(final.alpha, dtype=np.float64), len(coef)) / n,
         coef=coef,
         intercept=intercept,
-        signs=isinstance(final, RidgeClassifier),
+        signs=is_classifier(final),
     )
 
 

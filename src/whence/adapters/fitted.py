@@ -16,7 +16,8 @@ from torch import Tensor
 from whence.adapters.estimators import Problem
 from whence.adapters.kernel import Kernel, RowSpace, row_space, scale_gamma
 from whence.adapters.pullback import Pullback, pullback_of
-from whence.adapters.tabular import TabularMap, as_floats
+from whence.adapters.tables import as_floats
+from whence.adapters.tabular import TabularMap, table_of
 from whence.adapters.targets import target_encoder
 from whence.adapters.weights import Weights
 from whence.errors import UnsupportedModel
@@ -87,7 +88,7 @@ class Fitted:
         """Whether the model is solved in the span of its rows."""
         problem, (n, d) = self.problem, self.matrix.shape
         penalized = bool(np.all(problem.l2 > 0))
-        least_norm = isinstance(problem.loss, SquaredError) and not np.any(problem.l2)
+        least_norm = problem.loss == SquaredError() and not np.any(problem.l2)
         span = not problem.l1 and (penalized or least_norm)
         return problem.kernel is None and d > n and span
 
@@ -183,8 +184,7 @@ class Fitted:
 
     def at(self, objective: LinearObjective) -> Fitted:
         """Return the same at an objective's parameters instead of the fitted ones."""
-        table, params = objective.inputs, objective.params.unsqueeze(1)
-        assert isinstance(table, TabularMap)
+        table, params = table_of(objective), objective.params.unsqueeze(1)
         problem = self.problem
         c = len(problem.coef)
         intercept = None
@@ -253,6 +253,12 @@ class Fitted:
     def noted(self) -> Fitted:
         """Return the same with what a reader of results must know of it."""
         notes, problem = list(self.notes), self.problem
+        if self.classes is not None and 2 * len(self.classes) > len(self.labels):
+            notes.append(
+                f"{len(self.classes):,} classes on {len(self.labels):,} rows: most rows are alone "
+                "in their class, and removing one takes the class with it. Fit a regression if the "
+                "targets are quantities."
+            )
         if problem.l1:
             notes.append(
                 "L1 penalty: the first order and a Newton step are on the "
@@ -361,7 +367,7 @@ def carried(
         same = coef
     else:
         same = np.zeros((len(coef), width))
-    if sparse or not isinstance(after, np.ndarray) or width > min(len(after), _FITTED_COLUMNS):
+    if sparse or is_sparse(after) or width > min(len(after), _FITTED_COLUMNS):
         return same
     outputs = np.asarray(before @ coef.T)
     apart = outputs - outputs.mean(0)

@@ -90,21 +90,20 @@ def from_frozen(
 
 def _on_inputs(frozen: _Frozen, images: Tensor, linear: LinearObjective) -> LinearObjective:
     """Return an objective on features of training inputs as one on the inputs themselves."""
-    inputs = FrozenMap(frozen=frozen, top=linear.inputs)
-    inner = linear.statistics
+    inputs, inner = FrozenMap(frozen=frozen, top=linear.inputs), linear.statistics
     return replace(
         linear,
         train=replace(linear.train, inputs=images, encoded_by=inputs),
         inputs=inputs,
-        refit_with=_Refit(frozen, images, linear.refit_with, inner),
-        statistics=None if inner is None else _FrozenStatistics(frozen, images, inner),
+        refit_with=_Refit(inputs, images, linear.refit_with, inner),
+        statistics=None if inner is None else _FrozenStatistics(inputs, images, inner),
     )
 
 
-def _on_features(objective: LinearObjective, inner: LinearStatistics | None) -> LinearObjective:
+def _on_features(
+    objective: LinearObjective, top: InputMap, inner: LinearStatistics | None
+) -> LinearObjective:
     """Return the objective on features, as the top layer's own."""
-    assert isinstance(objective.inputs, FrozenMap)
-    top = objective.inputs.top
     return replace(
         objective, train=replace(objective.train, encoded_by=top), inputs=top, statistics=inner
     )
@@ -116,21 +115,22 @@ class _Refit:
     """The top layer fitted again.
 
     Args:
-        frozen: The network.
+        inputs: The network, and the top layer's own way to read features.
         images: The training inputs.
         refit_with: How the top layer is fitted again on features.
         statistics: What of the top layer follows its training data.
     """
 
-    frozen: _Frozen
+    inputs: FrozenMap
     images: Tensor
     refit_with: Callable[[LinearObjective, Tensor], LinearObjective]
     statistics: LinearStatistics | None
 
     def __call__(self, objective: LinearObjective, weights: Tensor) -> LinearObjective:
         """Return the objective at its minimum under other weights, [n]."""
-        inside = replace(_on_features(objective, self.statistics), refit_with=self.refit_with)
-        return _on_inputs(self.frozen, self.images, self.refit_with(inside, weights))
+        own = _on_features(objective, self.inputs.top, self.statistics)
+        inside = replace(own, refit_with=self.refit_with)
+        return _on_inputs(self.inputs.frozen, self.images, self.refit_with(inside, weights))
 
 
 @final
@@ -139,12 +139,12 @@ class _FrozenStatistics(LinearStatistics):
     """What of the top layer follows its training data, seen from the network's inputs.
 
     Args:
-        frozen: The network.
+        inputs: The network, and the top layer's own way to read features.
         images: The training inputs.
         inner: The statistics on features.
     """
 
-    frozen: _Frozen
+    inputs: FrozenMap
     images: Tensor
     inner: LinearStatistics
 
@@ -172,18 +172,18 @@ class _FrozenStatistics(LinearStatistics):
 
     def changed(self, objective: LinearObjective, weights: Tensor) -> LinearObjective:
         """Return R of reweighted examples at θ̂."""
-        changed = self.inner.changed(_on_features(objective, self.inner), weights)
-        return _on_inputs(self.frozen, self.images, changed)
+        changed = self.inner.changed(_on_features(objective, self.inputs.top, self.inner), weights)
+        return _on_inputs(self.inputs.frozen, self.images, changed)
 
     def edited(
         self, objective: LinearObjective, index: int, example: LinearExamples
     ) -> LinearObjective:
         """Return R at θ̂ with one training example replaced."""
-        inside = _on_features(objective, self.inner)
+        inside = _on_features(objective, self.inputs.top, self.inner)
         edited = self.inner.edited(inside, index, self._featured(inside, example))
         images = self.images.clone()
         images[index] = example.inputs[0]
-        return _on_inputs(self.frozen, images, edited)
+        return _on_inputs(self.inputs.frozen, images, edited)
 
     def effects(
         self,
@@ -195,7 +195,7 @@ class _FrozenStatistics(LinearStatistics):
         added: LinearExamples | None = None,
     ) -> Tensor | None:
         """Return what each removal does to measures through the statistics, to first order."""
-        inside = _on_features(objective, self.inner)
+        inside = _on_features(objective, self.inputs.top, self.inner)
         asked = self._featured(inside, queries)
         more = None if added is None else self._featured(inside, added)
         return self.inner.effects(inside, asked, measure, shares, directions, more)
@@ -210,7 +210,7 @@ class _FrozenStatistics(LinearStatistics):
         where: NDArray[np.intp],
     ) -> Tensor | None:
         """Return what moving training inputs does to one quantity through the statistics."""
-        inside = _on_features(objective, self.inner)
+        inside = _on_features(objective, self.inputs.top, self.inner)
         asked = self._featured(inside, queries)
         through = self.inner.through_inputs(inside, asked, measure, shares, directions, where)
         if through is None:
@@ -221,11 +221,11 @@ class _FrozenStatistics(LinearStatistics):
             del features
             return cotangents[part]
 
-        return self.frozen.pullback(self.images[torch.from_numpy(where)], of_features)
+        return self.inputs.frozen.pullback(self.images[torch.from_numpy(where)], of_features)
 
     def _featured(self, inside: LinearObjective, examples: LinearExamples) -> LinearExamples:
         """Return examples with the network's features as their inputs."""
-        features = self.frozen.features(examples.inputs)
+        features = self.inputs.frozen.features(examples.inputs)
         return replace(examples, inputs=features, encoded_by=inside.inputs)
 
 

@@ -14,12 +14,12 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from torch import Tensor
 
 from whence.adapters.answered import Answered
-from whence.adapters.answers import Classes, Numbers, answer_of, one_of_two
+from whence.adapters.answers import answer_of
 from whence.adapters.rows import RowExamples, encoded, labels_of
-from whence.adapters.tabular import as_floats
+from whence.adapters.tables import as_floats
 from whence.errors import InvalidInput
 from whence.objective.trained import Data, Examples
-from whence.rows import column_names
+from whence.rows import column_names, without_names
 
 Floats = NDArray[np.float64]
 
@@ -51,7 +51,6 @@ class Neighbors(Answered):
         orders: The nearest rows of examples that were asked about, shared by refits.
     """
 
-    answer: Classes | Numbers
     values: Floats
     orders: WeakKeyDictionary[Examples, Order]
 
@@ -96,17 +95,7 @@ class Neighbors(Answered):
         rows = np.take_along_axis(order.rows, near, 1)
         votes = self._votes(np.take_along_axis(order.distances, near, 1))
         mean = np.einsum("bk,bkv->bv", votes, self.values[rows])
-        return torch.from_numpy(self.answered(mean))
-
-    def answered(self, mean: Floats) -> Floats:
-        """Return outputs of mean votes, [b, c].
-
-        Args:
-            mean: Shares of the classes, or numbers, [b, v].
-        """
-        if isinstance(self.answer, Numbers):
-            return mean
-        return one_of_two(np.log(np.maximum(mean, self.answer.floor)))
+        return torch.from_numpy(self.answer.of_votes(mean))
 
     def refit(self, weights: Tensor | None = None) -> Neighbors:
         """Return the model with only the rows that have weight."""
@@ -151,8 +140,8 @@ class Neighbors(Answered):
         for start in range(0, len(examples), _ROWS):
             some = examples.subset(np.arange(start, min(start + _ROWS, len(examples))))
             away = pairwise_distances(
-                _plain(some.inputs),
-                _plain(self.train.inputs),
+                without_names(some.inputs),
+                without_names(self.train.inputs),
                 metric=self.fitted.effective_metric_,
                 **self.fitted.effective_metric_params_,
             )
@@ -204,31 +193,22 @@ def neighbors(
         return None
     labels = labels_of(y)
     answer = answer_of(estimator, labels)
-    if not isinstance(answer, Classes | Numbers):
-        return None
     names = column_names(X)
     train = encoded((X, labels), estimator.n_features_in_, names, answer.targets)
+    values = answer.votes(train.targets)
+    if values is None:
+        return None
     _check_finite(estimator, train.inputs)
-    targets = train.targets.numpy()
-    if isinstance(answer, Classes):
-        values = np.eye(len(answer.labels))[targets.astype(np.intp)]
-    else:
-        values = targets.reshape(len(targets), -1)
     return Neighbors(
         fitted=estimator,
         answer=answer,
         train=train,
         values=values,
-        weights=torch.ones(len(targets), dtype=torch.float64),
+        weights=torch.ones(len(train), dtype=torch.float64),
         orders=WeakKeyDictionary(),
         names=names,
         notes=(answer.note,) if answer.note else (),
     )
-
-
-def _plain(rows: Any) -> Any:
-    """Return rows without the names of their columns."""
-    return rows.to_numpy() if hasattr(rows, "to_numpy") else rows
 
 
 def _joined(order: Order, longer: Order, where: NDArray[np.intp]) -> Order:

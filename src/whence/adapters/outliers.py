@@ -16,6 +16,7 @@ from whence.adapters.anything import Estimator, anything
 from whence.adapters.rows import labels_of
 from whence.errors import UnsupportedModel
 from whence.objective.losses import Loss
+from whence.preprocessing.containers import final as final_step
 from whence.workers import Backend
 
 Floats = NDArray[np.float64]
@@ -102,7 +103,7 @@ def outliers(
     Raises:
         UnsupportedModel: If it scores its own training rows alone.
     """
-    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    last = final_step(estimator)
     if not isinstance(last, OutlierMixin):
         return None
     name = type(last).__name__

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from whence.adapters.answers import Answer, answer_of
 from whence.adapters.refitting import Refitting, seed_note, template_of
 from whence.adapters.rows import encoded, labels_of
-from whence.adapters.tabular import as_floats
+from whence.adapters.tables import as_floats
 from whence.adapters.torch import bound
 from whence.errors import InvalidInput
 from whence.network.examples import ModuleExamples
 from whence.network.objective import ModuleObjective
-from whence.objective.losses import SquaredError
+from whence.rows import column_names, dense
 
 Floats = NDArray[np.float64]
 
@@ -54,7 +54,7 @@ def perceptron(
         return None
     labels = labels_of(y)
     answer = answer_of(estimator, labels)
-    names = tuple(X.columns) if hasattr(X, "columns") else None
+    names = column_names(X)
     table = Table(np.shape(X)[1], names, answer, transform)
     train = table((X, labels))
     n = len(train)
@@ -71,7 +71,7 @@ def perceptron(
         classes=answer.classes,
     )
     # scikit-learn averages a squared error over the outputs too.
-    scale = outputs if isinstance(answer.loss, SquaredError) else 1
+    scale = 1 if answer.classes else outputs
     batch = _batch(estimator, n)
     l2 = torch.zeros_like(objective.params)
     for name, part in objective.slices.items():
@@ -120,8 +120,7 @@ class Table:
         del train  # the table knows its columns
         rows = encoded(data, self.width, self.names, self.answer.targets)
         inputs = rows.inputs if self.transform is None else self.transform.transform(rows.inputs)
-        matrix = as_floats(inputs)
-        matrix = matrix.toarray() if hasattr(matrix, "toarray") else np.array(matrix)
+        matrix = dense(as_floats(inputs)).copy()
         return ModuleExamples(inputs=torch.from_numpy(matrix), targets=rows.targets, ids=rows.ids)
 
 

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import singledispatch
+from typing import Any, TypeAlias
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from whence.adapters.kernel import dense
-from whence.rows import column_names, take
+from whence.preprocessing.containers import final
+from whence.preprocessing.table import positions
+from whence.rows import columns_at, dense, formed, take
 
 Floats = NDArray[np.float64]
+Parts: TypeAlias = tuple[Floats, Floats]
 _CHECKED_ROWS = 8
 
 
@@ -61,26 +63,20 @@ def pullback_of(transform: Pipeline, rows: Any) -> Pullback | None:
     Returns:
         The pullback, or `None` where a step is neither affine nor one-hot.
     """
-    sample = _few(rows)
-    first = transform.steps[0][1]
-    if isinstance(first, (ColumnTransformer, OneHotEncoder)):
-        parts = _column_parts(first, sample)
-        if parts is None:
-            return None
-        affine, strengths = parts
-
-        def encode(some: Any) -> Floats:
-            return dense(first.transform(some))
-
-        rest = transform.steps[1:]
-        tail = _affine(Pipeline(rest).transform, encode(sample)) if rest else None
-        if rest and tail is None:
-            return None
-        return Pullback(encode=encode, affine=affine, strengths=strengths, tail=tail)
-    matrix = _affine(transform.transform, sample)
-    if matrix is None:
+    sample, first = _few(rows), transform.steps[0][1]
+    parts = _parts(first, sample)
+    if parts is None:
         return None
-    return Pullback(encode=dense, affine=matrix, strengths=np.zeros_like(matrix), tail=None)
+
+    def encode(some: Any) -> Floats:
+        return dense(first.transform(some))
+
+    rest = transform.steps[1:]
+    tail = _affine(Pipeline(rest).transform, encode(sample)) if rest else None
+    if rest and tail is None:
+        return None
+    affine, strengths = parts
+    return Pullback(encode=encode, affine=affine, strengths=strengths, tail=tail)
 
 
 def _few(rows: Any) -> Any:
@@ -97,9 +93,7 @@ def _affine(transform: Callable[[Any], Any], sample: Any) -> Floats | None:
         return None
 
     def apply(some: Floats) -> Floats:
-        if isinstance(sample, pd.DataFrame):
-            return dense(transform(pd.DataFrame(some, columns=sample.columns)))
-        return dense(transform(some))
+        return dense(transform(formed(some, sample)))
 
     numbers = np.where(np.isnan(numbers), 0.0, numbers)  # affine in the cells that are not missing
     if not np.isfinite(numbers).all():
@@ -117,49 +111,43 @@ def _affine(transform: Callable[[Any], Any], sample: Any) -> Floats | None:
     return jacobian if np.allclose(predicted, real, rtol=0, atol=1e-8 * scale) else None
 
 
-def _column_parts(first: Any, sample: Any) -> tuple[Floats, Floats] | None:
-    """Return the affine and one-hot maps [e, d′] of a column transformer, or `None`."""
+@singledispatch
+def _parts(first: Any, sample: Any) -> Parts | None:
+    """Return the affine and the one-hot map of a first step, or `None` if it is neither."""
+    return _block(final(first), first, sample)
+
+
+@_parts.register
+def _parts_by_columns(first: ColumnTransformer, sample: Any) -> Parts | None:
     width = sample.shape[1]
-    if isinstance(first, OneHotEncoder):
-        encoded = dense(first.transform(sample)).shape[1]
-        strengths = np.zeros((encoded, width))
-        _mark_onehot(strengths, 0, first, list(range(width)))
-        return np.zeros_like(strengths), strengths
-    names = list(column_names(sample) or range(width))
     encoded = dense(first.transform(sample)).shape[1]
     affine, strengths = np.zeros((encoded, width)), np.zeros((encoded, width))
     for name, step, columns in first.transformers_:
         place = first.output_indices_[name]
         if place.stop == place.start:
             continue
-        where = [names.index(column) for column in _listed(columns, names)]
-        part = sample.iloc[:, where] if isinstance(sample, pd.DataFrame) else sample[:, where]
-        last = step.steps[-1][1] if isinstance(step, Pipeline) else step
-        if isinstance(last, OneHotEncoder):
-            _mark_onehot(strengths, place.start, last, where)
-        elif step == "passthrough":
-            affine[place.start : place.stop, where] = np.eye(len(where))
-        else:
-            jacobian = _affine(step.transform, part)
-            if jacobian is None:
-                return None
-            affine[place, where] = jacobian
+        where = positions(sample, columns)
+        block = _block(final(step), step, columns_at(sample, where))
+        if block is None:
+            return None
+        affine[place, where], strengths[place, where] = block
     return affine, strengths
 
 
-def _listed(columns: Any, names: list[Any]) -> list[Any]:
-    """Return which columns a column transformer's selection names."""
-    if isinstance(columns, slice):
-        return names[columns]
-    chosen = np.atleast_1d(np.asarray(columns, dtype=object))
-    if len(chosen) and isinstance(chosen[0], (bool, np.bool_)):
-        return [name for name, keep in zip(names, chosen, strict=True) if keep]
-    return [c if c in names else names[c] for c in chosen.tolist()]
+@singledispatch
+def _block(last: Any, step: Any, sample: Any) -> Parts | None:
+    """Return the affine and the one-hot map [e, d] of a step that ends in another."""
+    jacobian = _affine(step.transform, sample)
+    return None if jacobian is None else (jacobian, np.zeros_like(jacobian))
 
 
-def _mark_onehot(strengths: Floats, start: int, encoder: OneHotEncoder, where: list[int]) -> None:
-    """Write 1 where an encoded column stands for a category of the user's column."""
-    sizes = encoder._n_features_outs
-    for column, size in zip(where, sizes, strict=True):
-        strengths[start : start + size, column] = 1
-        start += size
+@_block.register
+def _unchanged(last: str, step: str, sample: Any) -> Parts:
+    width = sample.shape[1]
+    return np.eye(width), np.zeros((width, width))
+
+
+@_block.register
+def _one_hot(last: OneHotEncoder, step: Any, sample: Any) -> Parts:
+    strengths = np.repeat(np.eye(sample.shape[1]), last._n_features_outs, axis=0)
+    return np.zeros_like(strengths), strengths

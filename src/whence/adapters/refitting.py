@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
 from whence.errors import InvalidInput, UnsupportedModel
+from whence.preprocessing.containers import argument, last_of_all
 from whence.rows import take
 
 Floats = NDArray[np.float64]
@@ -90,11 +90,8 @@ def weight_parameter(estimator: Any) -> str | None:
     Args:
         estimator: Fitted or not.
     """
-    if isinstance(estimator, Pipeline):
-        name, final_step = estimator.steps[-1]
-        inner = weight_parameter(final_step)
-        return None if inner is None else f"{name}__{inner}"
-    return "sample_weight" if has_fit_parameter(estimator, "sample_weight") else None
+    taken = has_fit_parameter(last_of_all(estimator), "sample_weight")
+    return argument(estimator, "sample_weight") if taken else None
 
 
 def template_of(estimator: Any) -> tuple[Any, bool]:

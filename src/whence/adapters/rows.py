@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.adapters.tabular import as_rows
+from whence.adapters.tables import as_rows, pair
 from whence.checked import labels as checked_labels
 from whence.errors import InvalidInput
 from whence.objective.trained import Data, Examples
@@ -64,12 +64,9 @@ def encoded(
     """
     if isinstance(data, RowExamples):
         return data
-    if not isinstance(data, tuple) or len(data) != 2:
-        raise InvalidInput(
-            f"Expected a pair (X, y). Got {type(data).__name__}. Pass queries as (X, y)."
-        )
-    rows, ids = as_rows(data[0], width, names)
-    labels = labels_of(data[1])
+    inputs, given = pair(data)
+    rows, ids = as_rows(inputs, width, names)
+    labels = labels_of(given)
     if rows.shape[0] == 1 and labels.shape[:1] != (1,):
         labels = labels_of(labels.reshape(1, -1))  # one row, with its target or targets
     if labels.shape[:1] != rows.shape[:1]:

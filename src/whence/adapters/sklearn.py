@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -31,15 +32,17 @@ from whence.adapters.readers import is_read, reader
 from whence.adapters.rows import labels_of
 from whence.adapters.statistics import objective_of
 from whence.adapters.survival import cox
-from whence.adapters.tabular import as_floats, as_rows
+from whence.adapters.tables import as_floats, as_rows
 from whence.adapters.targets import target_encoder
 from whence.adapters.trees import from_trees, is_tree_model
 from whence.adapters.usable import check_usable
 from whence.adapters.weights import sample_weights, weights_of
+from whence.adapters.wrappers import composed
 from whence.checked import checked, shown, unstacked
 from whence.errors import InvalidInput, NotFitted, UnsupportedModel
 from whence.linear.objective import LinearObjective
 from whence.objective.trained import Trained
+from whence.preprocessing.containers import before, final
 from whence.preprocessing.refit import fit_again, same_features, training_matrix, weighted_steps
 from whence.rows import take
 from whence.workers import Backend
@@ -134,12 +137,12 @@ def from_sklearn(
         if is_tree_model(inner):
             trees = from_trees(inner, X, y, sample_weight)
             return replace(trees, notes=(*notes, *trees.notes))
-        if is_read(_split(inner)[0]):
+        if is_read(final(inner)):
             options = {"sample_weight": sample_weight, "temperature": temperature}
             return linear_objective(inner, X, y, notes=notes, **options)
     except UnsupportedModel as reason:
         notes = (*notes, f"Known by its predictions alone: {reason}")
-    return anything(inner, X, y, given, notes=notes, **refitted)
+    return composed(anything(inner, X, y, given, notes=notes, **refitted), from_sklearn)
 
 
 def linear_objective(
@@ -166,9 +169,9 @@ def linear_objective(
         UnsupportedModel: If it is of another kind, or uses an option without an exact treatment.
         InvalidInput: If X, y or the weights cannot be what it was fitted on.
     """
-    final, transform = _split(estimator)
-    _check_fitted(estimator, final)
-    width, names = _fitted_columns(transform, final, X)
+    last, transform = final(estimator), before(estimator)
+    _check_fitted(last)
+    width, names = _fitted_columns(last if transform is None else transform.steps[0][1], X)
     rows, ids = as_rows(X, width, names)
     n = rows.shape[0]
     if n < 2:
@@ -177,10 +180,10 @@ def linear_objective(
     labels = labels_of(y)
     if labels.shape[:1] != (n,):
         raise InvalidInput(f"Expected {n} targets, one per row. Got shape {labels.shape}.")
-    classes = getattr(final, "classes_", None)
+    classes = getattr(last, "classes_", None)
     if classes is not None and len(np.unique(labels)) < 2:
         raise InvalidInput(f"Expected at least 2 classes in y. Got only {labels.tolist()[0]!r}.")
-    problem = reader(final)(final, n)
+    problem = reader(last)(last, n)
     if problem.l1 and not problem.coef.any():
         raise UnsupportedModel(
             "Expected a fit with at least one nonzero coefficient. Got none: the L1 penalty has "
@@ -193,7 +196,7 @@ def linear_objective(
     if transform is not None:
         matrix, note = training_matrix(transform, rows, labels, sample if weighted else None)
     fitted = Fitted(
-        final=final,
+        final=last,
         transform=transform,
         problem=problem,
         rows=rows,
@@ -201,7 +204,7 @@ def linear_objective(
         labels=labels,
         classes=classes,
         matrix=as_floats(matrix),
-        weights=weights_of(final, problem, classes, labels, sample),
+        weights=weights_of(last, problem, classes, labels, sample),
         kept=np.ones(n, dtype=bool),
         weighted=weighted,
         crossed=not note,
@@ -215,8 +218,7 @@ def linear_objective(
 
 def _perceptron(estimator: Any, X: Any, y: Any, weights: Floats | None) -> Trained | None:
     """Return a perceptron, with or without transformers before it, or `None`."""
-    final, transform = _split(estimator)
-    return perceptron(final, X, y, weights, transform)
+    return perceptron(final(estimator), X, y, weights, before(estimator))
 
 
 _FAMILIES: tuple[Callable[[Any, Any, Any, Floats | None], Any], ...] = (
@@ -229,38 +231,32 @@ _FAMILIES: tuple[Callable[[Any, Any, Any, Floats | None], Any], ...] = (
 )
 
 
-def _split(estimator: Any) -> tuple[Any, Pipeline | None]:
-    """Return the final estimator and the fitted transformers before it."""
-    if not isinstance(estimator, Pipeline):
-        return estimator, None
-    steps = [step for step in estimator.steps[:-1] if step[1] not in (None, "passthrough")]
-    return estimator.steps[-1][1], Pipeline(steps) if steps else None
-
-
-def _check_fitted(estimator: Any, final: Any) -> None:
+def _check_fitted(estimator: Any) -> None:
     """Raise unless the estimator is supported and fitted."""
-    reader(final)
+    reader(estimator)
     try:
-        check_is_fitted(final)
+        check_is_fitted(estimator)
     except NotFittedError as error:
         raise NotFitted(
-            f"Expected a fitted estimator. Got {type(final).__name__} before .fit(X, y). "
+            f"Expected a fitted estimator. Got {type(estimator).__name__} before .fit(X, y). "
             "Fit it, and pass the same X and y."
         ) from error
 
 
-def _fitted_columns(
-    transform: Pipeline | None, final: Any, x: Any
-) -> tuple[int | None, tuple[str, ...] | None]:
+@singledispatch
+def _fitted_columns(first: Any, x: Any) -> tuple[int | None, tuple[str, ...] | None]:
     """Return how many columns were fitted on, and their names if a frame was; `None` of texts."""
-    first = final if transform is None else transform.steps[0][1]
-    if isinstance(first, CountVectorizer | HashingVectorizer):
-        return None, None
     names = getattr(first, "feature_names_in_", None)
     width = getattr(first, "n_features_in_", None)
     if width is None:
         width = np.shape(x)[-1]
     return int(width), None if names is None else tuple(names)
+
+
+@_fitted_columns.register(CountVectorizer)
+@_fitted_columns.register(HashingVectorizer)
+def _no_columns(first: Any, x: Any) -> tuple[None, None]:
+    return None, None
 
 
 def _took_weights(transform: Pipeline, rows: Any, labels: NDArray[Any], sample: Floats) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from whence.adapters.effects import Question, preprocessing_of, through_features, through_inputs
 from whence.adapters.fitted import Fitted
-from whence.adapters.tabular import TabularMap
+from whence.adapters.tabular import table_of
 from whence.adapters.targets import decoded
 from whence.adapters.vanished import classes_left, reduced, with_all_classes
 from whence.errors import InvalidInput
@@ -110,25 +110,27 @@ class DataStatistics(LinearStatistics):
 
     def changed(self, objective: LinearObjective, weights: Tensor) -> LinearObjective:
         """Return R of reweighted rows at θ̂, its preprocessing fitted again."""
-        return self._changed(objective, weights, whole=False)
+        return self._changed(objective, weights, whole=False)[1]
 
     def _changed(
         self, objective: LinearObjective, weights: Tensor, *, whole: bool
-    ) -> LinearObjective:
-        """Return the same; removed rows are transformed too if the whole data are asked for."""
+    ) -> tuple[Fitted, LinearObjective]:
+        """Return the estimator on reweighted rows too; removed ones transformed if all are."""
         kept, sample = self._rows_of(weights)
         fitted = self.fitted
         if not classes_left(fitted, kept):
             again = fitted.at(objective).again(kept=kept, sample=sample, whole=whole)
             few = reduced(again, kept)
             solved = objective_of(few).refit()
-            return objective_of(with_all_classes(again, kept, few.at(solved)))
+            every = with_all_classes(again, kept, few.at(solved))
+            return every, objective_of(every)
         if fitted.features_follow:
             start = self._to_fit_again.at(objective)
-            return objective_of(start.again(kept=kept, sample=sample, whole=whole))
+            again = start.again(kept=kept, sample=sample, whole=whole)
+            return again, objective_of(again)
         weighted = replace(fitted.weights, sample=torch.from_numpy(sample))
         after = replace(fitted, kept=kept, weights=weighted)
-        return _attached(after)(replace(objective, weights=after.row_weights))
+        return after, _attached(after)(replace(objective, weights=after.row_weights))
 
     def edited(
         self, objective: LinearObjective, index: int, example: LinearExamples
@@ -181,8 +183,8 @@ class DataStatistics(LinearStatistics):
     ) -> Tensor | None:
         """Return what moving training rows does to one quantity through the statistics."""
         preprocessing = self._preprocessing if self.fitted.features_follow else None
-        table = objective.inputs
-        if preprocessing is None or not isinstance(table, TabularMap) or table.pullback is None:
+        table = table_of(objective)
+        if preprocessing is None or table.pullback is None:
             return None
         if table.space is not None and table.space.kernel.name != "linear":
             return None
@@ -243,11 +245,10 @@ class DataStatistics(LinearStatistics):
             return _smooth_or_hinge(objective.reweighted(weights))
         if torch.equal(weights, objective.weights):
             return self._minimum(objective)
-        changed = self._changed(objective, weights, whole=True)
-        assert isinstance(changed.statistics, DataStatistics)
-        if not classes_left(self.fitted, changed.statistics.fitted.kept):
+        fitted, changed = self._changed(objective, weights, whole=True)
+        if not classes_left(self.fitted, fitted.kept):
             return changed
-        return changed.statistics._minimum(changed)
+        return DataStatistics(fitted)._minimum(changed)
 
     def _rows_of(self, weights: Tensor) -> tuple[NDArray[np.bool_], Floats]:
         """Return which rows stay, and their sample weights, [n] each."""

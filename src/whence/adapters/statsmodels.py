@@ -23,6 +23,7 @@ from whence.checked import checked
 from whence.errors import UnsupportedModel
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError, Tweedie
 from whence.objective.trained import Trained
+from whence.rows import column_names, row_names
 from whence.workers import Backend
 
 Floats = NDArray[np.float64]
@@ -147,7 +148,7 @@ def _design(results: Any, model: Any) -> _Design:
     if getattr(model, "formula", None) is None:
         rows = pd.DataFrame(model.exog, columns=list(model.exog_names), index=labels)
         return _Design(
-            rows=rows if isinstance(model.data.orig_exog, pd.DataFrame) else model.exog,
+            rows=model.exog if column_names(model.data.orig_exog) is None else rows,
             transform=None,
         )
     frame = model.data.frame
@@ -168,14 +169,13 @@ def _design(results: Any, model: Any) -> _Design:
 def _fitted(model: Any, design: _Design, read: _Read) -> Fitted:
     """Return a model as linear models are held."""
     n = len(read.labels)
-    frame = isinstance(design.rows, pd.DataFrame)
     at = None if read.classes is None else np.searchsorted(read.classes, read.labels)
     return Fitted(
         final=model,
         transform=design.transform,
         problem=Problem(loss=read.loss, l2=0.0, coef=read.coef, intercept=None),
         rows=design.rows,
-        ids=design.rows.index.to_numpy() if frame else np.arange(n),
+        ids=row_names(design.rows, n),
         labels=read.labels,
         classes=read.classes,
         matrix=np.asarray(model.exog, dtype=np.float64),
@@ -187,7 +187,7 @@ def _fitted(model: Any, design: _Design, read: _Read) -> Fitted:
         weighted=False,
         crossed=True,
         width=design.rows.shape[1],
-        names=tuple(design.rows.columns) if frame else None,
+        names=column_names(design.rows),
         temperature=0.001,
     )
 

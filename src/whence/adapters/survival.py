@@ -16,7 +16,7 @@ from torch import Tensor
 from whence.adapters.answered import Answered
 from whence.adapters.answers import Answer
 from whence.adapters.rows import encoded
-from whence.adapters.tabular import as_floats
+from whence.adapters.tables import as_floats
 from whence.checked import checked
 from whence.errors import InvalidInput, NotFitted, UnsupportedModel
 from whence.fitting.partial_likelihood import PartialLikelihood

@@ -8,21 +8,20 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 from torch import Tensor
 
-from whence.adapters.kernel import RowSpace, dense
+from whence.adapters.kernel import RowSpace
 from whence.adapters.pullback import Pullback
-from whence.checked import array, said
+from whence.adapters.tables import as_floats, as_rows, pair
 from whence.checked import labels as checked_labels
+from whence.checked import said
 from whence.errors import InvalidInput
 from whence.linear.features import DenseFeatures, Features, SparseFeatures
-from whence.linear.objective import InputMap, LinearExamples
-from whence.objective.arrays import first_not_finite, shared
-from whence.rows import column_names, is_sparse
+from whence.linear.objective import InputMap, LinearExamples, LinearObjective
+from whence.objective.arrays import shared
+from whence.rows import dense, is_sparse
 
 Floats = NDArray[np.float64]
 
@@ -65,12 +64,9 @@ class TabularMap(InputMap):
 
     def encode(self, data: Any) -> LinearExamples:
         """Check and encode (x, y): one row or many."""
-        if not isinstance(data, tuple) or len(data) != 2:
-            raise InvalidInput(
-                f"Expected a pair (X, y). Got {type(data).__name__}. Pass queries as (X, y)."
-            )
-        rows, ids = as_rows(data[0], self.width, self.names)
-        return self.encode_rows(rows, ids, data[1], self.features_of(rows))
+        inputs, given = pair(data)
+        rows, ids = as_rows(inputs, self.width, self.names)
+        return self.encode_rows(rows, ids, given, self.features_of(rows))
 
     def features_of(self, inputs: Any) -> Features:
         """Return the features of checked rows."""
@@ -107,9 +103,7 @@ class TabularMap(InputMap):
             matrix = matrix[:, self.columns]
         if self.space is not None:
             return DenseFeatures(torch.from_numpy(self.space.coordinates(matrix)))
-        if isinstance(matrix, sparse.csr_array):
-            return SparseFeatures(matrix)
-        return DenseFeatures(shared(matrix))
+        return SparseFeatures(matrix) if is_sparse(matrix) else DenseFeatures(shared(matrix))
 
     def vjp(self, examples: LinearExamples, *terms: tuple[Tensor, Tensor]) -> Tensor:
         """Return Σ_a W[b, a] ∂f_a/∂x_b in the user's own columns where there is a way back."""
@@ -148,112 +142,11 @@ class TabularMap(InputMap):
         return torch.cat([coef.reshape(-1, k), self.constant * v[size:]])
 
 
-def as_rows(x: Any, width: int | None, names: tuple[str, ...] | None) -> tuple[Any, NDArray[Any]]:
-    """Return a user's X as rows of the width that was fitted on, with their ids.
+def table_of(objective: LinearObjective) -> TabularMap:
+    """Return how the rows of an estimator's objective become features.
 
     Args:
-        x: An array, frame, sparse matrix, or one row of them; texts where the width is `None`.
-        width: The number of columns fitted on, or `None` for texts.
-        names: The names of the columns fitted on, or `None`.
-
-    Returns:
-        A frame, array or CSR matrix of b rows, or b texts, and their ids, [b].
-
-    Raises:
-        InvalidInput: If there are no rows, or other columns than were fitted on.
+        objective: R of a fitted estimator.
     """
-    if width is None:
-        return _as_texts(x)
-    if isinstance(x, pd.Series):
-        x = x.to_frame().T.infer_objects()
-    if isinstance(x, pd.DataFrame):
-        if x.columns.has_duplicates:
-            twice = x.columns[x.columns.duplicated()][0]
-            raise InvalidInput(f"Expected distinct column names. Got {twice!r} twice. Rename one.")
-        if names is not None and list(x.columns) != list(names):
-            missing = [name for name in names if name not in x.columns]
-            if missing:
-                raise InvalidInput(
-                    f"Expected the columns the estimator was fitted on. Got a frame without "
-                    f"{missing[0]!r}. Pass the same columns."
-                )
-            x = x[list(names)]
-    elif is_sparse(x):
-        x = x.tocsr()
-    else:
-        x = array("rows", x)
-        x = x.reshape(1, -1) if x.ndim == 1 else x
-        if x.ndim != 2:
-            raise InvalidInput(f"Expected rows and columns. Got an array of shape {x.shape}.")
-    if x.shape[0] == 0:
-        raise InvalidInput("Expected at least one row. Got none.")
-    if x.shape[1] != width:
-        raise InvalidInput(
-            f"Expected {width} columns, as the estimator was fitted on. Got {x.shape[1]}."
-        )
-    if isinstance(x, pd.DataFrame):
-        return x, x.index.to_numpy()
-    if names is not None and not is_sparse(x):
-        x = pd.DataFrame(x, columns=list(names))
-    return x, np.arange(x.shape[0])
-
-
-def _as_texts(x: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return one text or several as an array of objects, with their ids."""
-    ids = x.index.to_numpy() if isinstance(x, pd.Series) else None
-    if isinstance(x, str | bytes):
-        x = [x]
-    texts = np.empty(0, dtype=object)
-    if not isinstance(x, pd.DataFrame):
-        texts = np.asarray(x, dtype=object)
-    if texts.ndim != 1 or not len(texts):
-        raise InvalidInput(
-            "Expected texts, as the pipeline was fitted on: a list, an array or a Series of "
-            f"strings, at least one. Got {type(x).__name__} of shape {np.shape(x)}. Pass the one "
-            "column that holds the texts."
-        )
-    wrong = next((j for j, text in enumerate(texts) if not isinstance(text, str | bytes)), None)
-    if wrong is not None:
-        raise InvalidInput(f"Expected strings. Got {texts[wrong]!r:.40} in position {wrong}.")
-    return texts, np.arange(len(texts)) if ids is None else ids
-
-
-def as_floats(rows: Any) -> Any:
-    """Return rows as float64, dense or CSR, all finite.
-
-    Args:
-        rows: A frame, array or sparse matrix of numbers.
-
-    Returns:
-        A float64 array or CSR array.
-
-    Raises:
-        InvalidInput: If an entry is no finite number; the first is named.
-    """
-    if is_sparse(rows):
-        matrix: Any = sparse.csr_array(rows, dtype=np.float64)
-        if not np.isfinite(matrix.data).all():
-            at = int(np.flatnonzero(~np.isfinite(matrix.data))[0])
-            row = int(np.searchsorted(matrix.indptr, at, side="right")) - 1
-            raise InvalidInput(_NOT_FINITE.format(matrix.data[at], row, matrix.indices[at]))
-        return matrix
-    names = column_names(rows)
-    try:
-        matrix = np.asarray(rows, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(
-            f"Expected columns of numbers. Got one that is not: {error}. Encode text columns "
-            "inside a Pipeline, for example with OneHotEncoder, and pass the pipeline."
-        ) from error
-    bad = first_not_finite(shared(matrix))
-    if bad is not None:
-        row, column = bad
-        name = repr(names[column]) if names else column
-        raise InvalidInput(_NOT_FINITE.format(matrix[row, column], row, name))
-    return matrix
-
-
-_NOT_FINITE = (
-    "Expected finite numbers. Got {} in row {}, column {}. "
-    "Impute or drop missing values, inside the pipeline if there is one."
-)
+    assert isinstance(objective.inputs, TabularMap)
+    return objective.inputs

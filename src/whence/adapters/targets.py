@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.errors import InvalidInput
+from whence.checked import class_positions, finite_numbers
 from whence.objective.arrays import shared
 
 
@@ -32,28 +32,12 @@ def target_encoder(
 
 def _numbers(c: int, labels: NDArray[Any]) -> Tensor:
     """Return the targets of a regression."""
-    try:
-        values = np.asarray(labels, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"Expected numbers as targets. Got {labels.tolist()[0]!r}.") from error
-    if not np.isfinite(values).all():
-        at = int(np.argwhere(~np.isfinite(values))[0][0])
-        raise InvalidInput(f"Expected finite targets. Got {values[at]} in row {at}.")
-    if values.size != len(values) * c:
-        raise InvalidInput(f"Expected {c} numbers per target. Got shape {values.shape}.")
-    return shared(values)
+    return shared(finite_numbers(labels, c))
 
 
 def _indices(classes: NDArray[Any], signs: bool, c: int, labels: NDArray[Any]) -> Tensor:
     """Return the targets of a classifier."""
-    known = np.isin(labels, classes)
-    if labels.ndim != 1 or not known.all():
-        wrong = labels.ravel()[~known.ravel()]
-        got = repr(wrong.tolist()[0]) if len(wrong) else f"shape {labels.shape}"
-        raise InvalidInput(
-            f"Expected labels among {', '.join(map(repr, classes.tolist()[:20]))}. Got {got}."
-        )
-    at = torch.from_numpy(np.searchsorted(classes, labels))
+    at = torch.from_numpy(class_positions(classes, labels))
     if signs:
         if c == 1:
             return 2.0 * at.double() - 1

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.pipeline import Pipeline
 
 from whence.errors import UnsupportedModel
+from whence.preprocessing.containers import argument, final, with_final
 from whence.trees.libraries import imported
 
 Floats = NDArray[np.float64]
@@ -46,7 +46,7 @@ class TreeFit:
             return _train(self.template, x, y, weights)
         options = dict(self.options)
         if weights is not None:
-            options[_weight_option(self.template)] = weights
+            options[argument(self.template, "sample_weight")] = weights
         return clone(self.template).fit(x, y, **options)
 
 
@@ -65,14 +65,10 @@ def tree_fit(estimator: Any) -> TreeFit:
     if not hasattr(estimator, "fit"):
         return TreeFit(estimator, {})
     template = clone(estimator)
-    final, prefix = template, ""
-    if isinstance(template, Pipeline):
-        step, final = template.steps[-1]
-        prefix = f"{step}__"
-    fitted = estimator.steps[-1][1] if prefix else estimator
-    notes, options, settings = [], {}, final.get_params()
+    last, fitted = final(template), final(estimator)
+    notes, options, settings = [], {}, last.get_params()
     if settings.get("random_state", _SEED) is None and _draws(fitted):
-        final.set_params(random_state=_SEED)
+        last.set_params(random_state=_SEED)
         notes.append(
             f"The model was fitted without a seed: refits draw with random_state={_SEED}, and "
             "differ from the model by chance too."
@@ -80,15 +76,13 @@ def tree_fit(estimator: Any) -> TreeFit:
     rounds = _stopped_after(fitted)
     if rounds is not None:
         name, changes = rounds
-        final = _changed(final, changes)
+        last = _changed(last, changes)
         notes.append(f"The fit stopped early: refits keep {name}={changes[name]}.")
     if type(fitted).__module__.startswith("catboost"):
         named = fitted.get_cat_feature_indices()
         if named and settings.get("cat_features") is None:
-            options[f"{prefix}cat_features"] = named
-    if prefix:
-        template.steps[-1] = (template.steps[-1][0], final)
-    return TreeFit(template if prefix else final, options, tuple(notes))
+            options[argument(template, "cat_features")] = named
+    return TreeFit(with_final(template, last), options, tuple(notes))
 
 
 def _changed(final: Any, changes: dict[str, Any]) -> Any:
@@ -130,13 +124,6 @@ def _stopped_after(fitted: Any) -> tuple[str, dict[str, Any]] | None:
     return None
 
 
-def _weight_option(template: Any) -> str:
-    """Return the keyword under which the fit takes sample weights."""
-    if isinstance(template, Pipeline):
-        return f"{template.steps[-1][0]}__sample_weight"
-    return "sample_weight"
-
-
 def _train(booster: Any, x: Any, y: Any, weights: Floats | None) -> Any:
     """Return a booster trained with the settings and the number of rounds of another."""
     if type(booster).__module__.startswith("lightgbm"):
@@ -165,8 +152,8 @@ def _xgboost_settings(config: dict[str, Any]) -> dict[str, Any]:
     for name in ("interaction_constraints", "monotone_constraints"):
         if settings.get(name) in ("", "()", None):
             settings.pop(name, None)
-    for parameters in objective.values():
-        if isinstance(parameters, dict):
+    for name, parameters in objective.items():
+        if name.endswith("_param"):
             settings.update(parameters)
     settings["objective"] = objective["name"]
     settings["tree_method"] = inner["gbtree_train_param"]["tree_method"]

@@ -8,15 +8,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from whence.adapters.tabular import as_rows
+from whence.adapters.tables import as_rows, pair
 from whence.adapters.tree_fits import TreeFit, tree_fit
 from whence.adapters.weights import sample_weights
 from whence.checked import labels as checked_labels
@@ -24,6 +22,7 @@ from whence.errors import InvalidInput, NotFitted
 from whence.objective.loss import Loss
 from whence.objective.losses import CrossEntropy, Logistic, SquaredError
 from whence.objective.trained import Data
+from whence.preprocessing.containers import before, final
 from whence.rows import column_names, put, take
 from whence.trees.bagging import is_forest, read_forest
 from whence.trees.forest import Forest
@@ -39,8 +38,8 @@ def is_tree_model(estimator: Any) -> bool:
     Args:
         estimator: Any object.
     """
-    final = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
-    return is_boosting(final) or is_forest(final)
+    last = final(estimator)
+    return is_boosting(last) or is_forest(last)
 
 
 def from_trees(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> TreeModel:
@@ -80,14 +79,13 @@ def from_trees(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> Tre
     labels = checked_labels("y", y)
     if labels.shape[:1] != (n,):
         raise InvalidInput(f"Expected {n} targets, one per row. Got shape {labels.shape}.")
-    final = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
     source = _Source(
         fit=tree_fit(estimator),
         rows=rows,
         labels=labels,
         ids=ids,
         names=names,
-        classes=classes_of(final),
+        classes=classes_of(final(estimator)),
         weighted=sample_weight is not None,
     )
     weights = sample_weights(sample_weight, n)
@@ -158,15 +156,12 @@ class _Source:
         labels = self.labels.copy() if self.classes else self.labels.astype(np.float64)
         labels[index] = self.classes[int(target)] if self.classes else target
         rows = put(self.rows, index, new.inputs)
-        if isinstance(rows, pd.DataFrame):
-            rows = rows.set_axis(self.rows.index)
         return replace(self, rows=rows, labels=labels).refit(weights)
 
     def model(self, estimator: Any, weights: Floats) -> TreeModel:
         """Return an estimator that was fitted on the rows with weight."""
-        final, features = estimator, _same
-        if isinstance(estimator, Pipeline):
-            final, features = estimator.steps[-1][1], estimator[:-1].transform
+        last, first = final(estimator), before(estimator)
+        features = _same if first is None else first.transform
         columns = features(self.rows)
         kept = weights > 0
         where = np.flatnonzero(kept)
@@ -174,7 +169,7 @@ class _Source:
         plain = not self.weighted and bool((weights[where] == 1).all())
         given = None if plain else weights[where]
         shared: dict[str, Any] = {
-            "name": type(final).__name__,
+            "name": type(last).__name__,
             "settings": repr(self.fit.template),
             "train": self.encode_rows(self.rows, self.ids, self.labels),
             "weights": torch.from_numpy(weights),
@@ -185,8 +180,8 @@ class _Source:
             "notes": self.fit.notes,
         }
         everyone = encode(self.classes, self.labels)
-        if is_forest(final):
-            forest = read_forest(final, inside, self.labels[where], given)
+        if is_forest(last):
+            forest = read_forest(last, inside, self.labels[where], given)
             if not kept.all():
                 forest = forest.among(kept, forest.leaves_of(columns), everyone)
             forest = replace(
@@ -195,11 +190,14 @@ class _Source:
                 predict=_after(features, forest.predict),
             )
             return _forest_model(forest, self.classes, shared)
-        trees = read_boosting(final, inside, self.labels[where], given)
+        trees = read_boosting(last, inside, self.labels[where], given)
         if not kept.all():
             scaled = np.zeros(len(kept))
             scaled[where] = trees.weights
-            trees = trees.among(kept, trees.leaves_of(columns), everyone, scaled)
+            leaves = np.empty((*trees.leaves.shape[:2], len(kept)), dtype=trees.leaves.dtype)
+            leaves[:, :, kept] = trees.leaves
+            leaves[:, :, ~kept] = trees.leaves_of(take(columns, np.flatnonzero(~kept)))
+            trees = trees.among(kept, leaves, everyone, scaled)
         trees = replace(
             trees, route=_after(features, trees.route), predict=_after(features, trees.predict)
         )
@@ -209,12 +207,9 @@ class _Source:
         """Check and encode (X, y): one row or many."""
         if isinstance(data, TreeExamples):
             return data
-        if not isinstance(data, tuple) or len(data) != 2:
-            raise InvalidInput(
-                f"Expected a pair (X, y). Got {type(data).__name__}. Pass queries as (X, y)."
-            )
-        rows, ids = as_rows(data[0], self.rows.shape[1], self.names)
-        labels = checked_labels("targets", data[1])
+        inputs, given = pair(data)
+        rows, ids = as_rows(inputs, self.rows.shape[1], self.names)
+        labels = checked_labels("targets", given)
         labels = labels.reshape(1) if labels.ndim == 0 else labels
         if len(labels) != rows.shape[0]:
             raise InvalidInput(

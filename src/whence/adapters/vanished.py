@@ -14,7 +14,6 @@ from whence.adapters.fitted import Fitted
 from whence.adapters.readers import reader
 from whence.adapters.weights import weights_of
 from whence.errors import InvalidInput
-from whence.objective.derived_losses import OneVersusRest
 from whence.objective.objective import NO_EXAMPLES
 from whence.rows import take
 
@@ -93,7 +92,7 @@ def with_all_classes(fitted: Fitted, kept: NDArray[np.bool_], few: Fitted) -> Fi
     coef, intercept = few.problem.coef, few.problem.intercept
     intercept = np.zeros(len(coef)) if intercept is None else intercept
     if len(coef) == 1:
-        lower = -1.0 if isinstance(problem.loss, OneVersusRest) else 0.0
+        lower = -1.0 if problem.one_vs_rest else 0.0
         coef = np.concatenate([lower * coef, coef])
         intercept = np.concatenate([lower * intercept, intercept])
     all_coef = np.zeros((c, coef.shape[1]))

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from whence.adapters.estimators import Mean, Problem
 from whence.checked import array, weights
-from whence.objective.derived_losses import OneVersusRest
 
 Floats = NDArray[np.float64]
 
@@ -106,6 +105,10 @@ class Weights:
         return other.rates(kept)[len(self.sample) :]
 
 
+# From 1.8 on, "balanced" counts sample weights in these two, and rows in all others.
+_COUNTING = {LogisticRegression, LinearSVC}
+
+
 def weights_of(
     final: Any,
     problem: Problem,
@@ -128,21 +131,19 @@ def weights_of(
     each_weight, mean = torch.from_numpy(sample), problem.mean
     if classes is None:
         return Weights(sample=each_weight, mean=mean)
-    one_vs_rest = isinstance(problem.loss, OneVersusRest)
-    choice = None if one_vs_rest else getattr(final, "class_weight", None)
+    choice = None if problem.one_vs_rest else getattr(final, "class_weight", None)
     where = torch.from_numpy(np.searchsorted(classes, labels))
     by_class = None
-    if choice is not None and not isinstance(choice, str):
+    if choice not in (None, "balanced"):
         each = compute_class_weight(choice, classes=classes, y=labels)
         by_class = torch.from_numpy(np.asarray(each, dtype=np.float64))
-    # From 1.8 on, "balanced" counts sample weights in these two, and rows in all others.
     can_count = "sample_weight" in inspect.signature(compute_class_weight).parameters
     return Weights(
         sample=each_weight,
         labels=where,
         by_class=by_class,
         balanced=choice == "balanced",
-        counts_weights=can_count and isinstance(final, (LogisticRegression, LinearSVC)),
+        counts_weights=can_count and type(final) in _COUNTING,
         mean=mean,
     )
 

@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.checked import checked
-from whence.errors import InvalidInput, UnsupportedModel
+from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
-from whence.linear.objective import LinearObjective
 from whence.methods.choose import chosen, default_label_method, default_method
 from whence.methods.edits import relabel_gain
 from whence.methods.loo_loss import (
-    LooOutputs,
     best_penalty,
     loo_outputs,
     operations,
@@ -30,17 +28,18 @@ from whence.methods.loo_loss import (
 from whence.methods.method import Method
 from whence.methods.model_quality import model_quality
 from whence.methods.prediction import Floats, MeasureLike, as_array
-from whence.methods.wrong_labels import WrongLabels, wrong_labels
+from whence.methods.suspects import suspects_of
+from whence.methods.wrong_labels import WrongLabels
 from whence.objective.losses import measure_of
 from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Data, Trained
 from whence.pages import write
 from whence.result import Card, Result
 from whence.scores import Diagnostics
-from whence.views.answer import label_of, target_class
+from whence.views.answer import label_of
 from whence.views.labels import label_errors_page
 
-Ranking = Literal["self_influence", "held_out_loss", "loss"]
+Ranking = Literal["self_influence", "held_out_loss", "class_adjusted", "loss"]
 Penalty = Literal["fitted", "best"]
 
 _A_MINUTE = 1e13  # operations that two cores do in one
@@ -48,6 +47,7 @@ _A_MINUTE = 1e13  # operations that two cores do in one
 _NAMES: dict[str, str] = {
     "self_influence": "self-influence",
     "held_out_loss": "held-out loss",
+    "class_adjusted": "held-out loss with classes weighed alike",
     "loss": "loss",
 }
 
@@ -61,12 +61,14 @@ class LabelErrors(Result):
         method: What they are ranked by.
         penalty: How many times the fitted penalty that is.
         ranking: Positions in the training data, the most suspect first, [n].
-        scores: What they are ranked by, in the order of the training data, in nats, [n].
-        self_influence: How far each example's own loss would rise without it, in nats, [n], by
+        scores: What they are ranked by, in the order of the training data, in nats, [n]; of a
+            regression in the unit of its loss, such as half the squared residual.
+        self_influence: How far each example's own loss would rise without it, in that unit, [n], by
             influence or the method asked for; `None` where it was not computed.
-        loss: Each example's loss, in nats, [n].
-        suggested: The label that the model gives to each of the first k of the ranking when
-            trained without it, as an encoded target, [k].
+        loss: Each example's loss, above the least that its target allows, [n].
+        suggested: For each of the first k of the ranking the likeliest label other than its own, or
+            the number predicted, by the model trained without it; encoded targets, [k].
+        agrees: Whether that model says the given label all the same, [k].
         gain: By how much the mean measure of the queries would fall if these k were given the
             suggested label, [k]; `None` where no queries were given.
         diagnostics: How far to trust the numbers.
@@ -82,6 +84,7 @@ class LabelErrors(Result):
     self_influence: Floats | None
     loss: Floats
     suggested: Tensor
+    agrees: NDArray[np.bool_]
     gain: Floats | None
     diagnostics: Diagnostics
     wrong: WrongLabels | None = None
@@ -104,9 +107,9 @@ class LabelErrors(Result):
         """Return the ranking as a frame, a row per training example.
 
         Returns:
-            Columns position, id, label, suggested, score, self_influence, loss and gain; the score
-            is what the rows are ranked by; the suggested label and the gain are missing beyond the
-            first k.
+            Columns position, id, label, suggested, agrees, score, self_influence, loss and gain;
+            the score is what the rows are ranked by; what is suggested, whether the model agrees
+            with the label all the same, and the gain are missing beyond the first k.
         """
         train, k = self.objective.train, len(self.suggested)
         where = self.ranking
@@ -117,11 +120,9 @@ class LabelErrors(Result):
             {
                 "position": where,
                 "id": train.ids[where],
-                "label": [label_of(self.objective, target) for target in targets],
-                "suggested": [
-                    *(label_of(self.objective, target) for target in self.suggested),
-                    *[None] * missing,
-                ],
+                "label": self._named(targets),
+                "suggested": [*self._named(self.suggested), *[None] * missing],
+                "agrees": [*self.agrees.tolist(), *[None] * missing],
                 "score": self.scores[where],
                 "self_influence": np.nan
                 if self.self_influence is None
@@ -130,6 +131,12 @@ class LabelErrors(Result):
                 "gain": np.r_[gain, np.full(missing, np.nan)],
             }
         )
+
+    def _named(self, targets: Tensor) -> list[Any]:
+        """Return targets as the user names them: classes by their names, or numbers."""
+        if self.objective.loss.classifies or self.objective.classes:
+            return [label_of(self.objective, target) for target in targets]
+        return targets.tolist()
 
     @property
     def score_name(self) -> str:
@@ -192,6 +199,7 @@ class LabelErrors(Result):
             scores=self.scores,
             losses=None if self.method == "loss" else self.loss,
             suggested=self.suggested,
+            agrees=self.agrees,
             gain=self.gain,
             diagnostics=self.diagnostics,
             wrong=self.wrong,
@@ -230,18 +238,25 @@ def find_label_errors(
     the fitted one, and the first tenth then holds 81 % of the flips instead of 62 %
     (`python -m experiments.label_detection`).
 
+    Where one class is rare, its rows come first: each looks unlikely. That is right if labels were
+    turned at random, but hides rows of the rare class that were given to the common one.
+    method="class_adjusted" finds those: −log of p_y/π_y over the sum of all p_c/π_c, with π the
+    shares of the classes. Of a regression, the held-out loss is half the squared held-out residual
+    or the unit deviance, and the number predicted without the example is suggested.
+
     For the first k of the ranking, the suggested label y′ is the one with the smallest loss one
-    Newton step without the example, and the expected gain is
+    Newton step without the example, other than the given one, and the expected gain is
     (wᵢ/n) ∇m̄ᵀ H⁻¹ (g(xᵢ, y′) − g(xᵢ, yᵢ)), the fall of the queries' mean measure m̄ when the label
     is corrected.
 
     Args:
-        objective: R at θ̂ of a classifier.
-        method: Rank by the "held_out_loss", by "self_influence", or by the "loss" itself for
-            comparison; or by the self-scores of any `Method`. If `None`, the held-out loss where
-            penalties can be tried, or of a hinge, and that takes about a minute at most (10¹³
-            operations), else self-influence; the out-of-bag error of trees (`whence.DataOOB`); the
-            loss of another model without derivatives.
+        objective: R at θ̂ of a classifier or a regression.
+        method: Rank by the "held_out_loss", the same "class_adjusted", by "self_influence", or by
+            the "loss" itself for comparison; or by the self-scores of any `Method`. If `None`, the
+            held-out loss where penalties can be tried, of a hinge or of a convex regression, where
+            that takes about a minute at most (10¹³ operations), else self-influence; the
+            out-of-bag error of trees (`whence.DataOOB`); the loss of another model without
+            derivatives.
         penalty: Ask the model as "fitted", or at the "best" penalty: for linear models with a
             smooth loss and an L2 penalty. If `None`, the best for a ranking by the held-out loss
             where it can be had, else as fitted.
@@ -256,8 +271,8 @@ def find_label_errors(
         The ranking: `.ranking`, `.scores`, `.wrong`, `.to_frame()`, `.report(path)`.
 
     Raises:
-        UnsupportedModel: If the model is no classifier with one label per example, or
-            penalty="best" does not apply to it.
+        UnsupportedModel: If the model is neither a classifier with one label per example nor a
+            regression, or penalty="best" or method="class_adjusted" does not apply to it.
         InvalidInput: If the method, penalty, queries or k cannot be used.
         NotPositiveDefinite: If the curvature is singular or indefinite.
 
@@ -290,44 +305,53 @@ def find_label_errors(
         raise InvalidInput(f"Expected penalty 'fitted' or 'best'. Got {penalty!r}.")
     if k < 0:
         raise InvalidInput(f"Expected k >= 0 examples to suggest labels for. Got {k}.")
-    labels, train = _labels(objective), objective.train
+    suspects, train = suspects_of(objective), objective.train
     everything = np.arange(len(train))
     smooth = isinstance(objective, Objective)
     if method is None:
         method = default_label_method(objective)
     if method is None:
-        # A hinge is flat where a row is right: self-influence finds a third of wrong labels.
-        quick = isinstance(objective, LinearObjective) and (
-            (objective.hinged or penalty_applies(objective)) and operations(objective) <= _A_MINUTE
+        # A hinge is flat where a row is right, a robust loss where it is far off: self-influence
+        # finds a third of such wrong labels.
+        quick = (
+            isinstance(objective, Objective)
+            and objective.convex
+            and (objective.hinged or objective.loss.regresses or penalty_applies(objective))
+            and operations(objective) <= _A_MINUTE
         )
         method = "held_out_loss" if quick else "self_influence" if smooth else "loss"
-    if penalty is None and method == "held_out_loss" and penalty_applies(objective):
+    unseen = method in ("held_out_loss", "class_adjusted")
+    if penalty is None and unseen and penalty_applies(objective):
         penalty = "best"
     factor = 1.0
     options: dict[str, Any] = {"solver": solver, "damping": damping}
     if penalty == "best":
         best = best_penalty(objective_of(objective), **options)
         objective, factor = best.objective, best.factor
-    losses = as_array(objective.loss(objective.outputs(train), train.targets))
-    without = None
-    if method == "held_out_loss":
-        without = loo_outputs(objective_of(objective), everything, **options)
-    own, unseen, diagnostics = None, None, Diagnostics(notes=objective.notes)
-    if isinstance(method, Method) or smooth:
-        named = method if isinstance(method, Method) else None
+        suspects = suspects_of(objective)
+    if method == "class_adjusted":
+        suspects = suspects.adjusted()
+    losses = as_array(
+        objective.loss(objective.outputs(train), train.targets)
+        - objective.loss.least(train.targets)
+    )
+    without, own, diagnostics = None, None, Diagnostics(notes=objective.notes)
+    if isinstance(method, Method) or smooth or unseen:
+        named = method if isinstance(method, Method) else default_label_method(objective)
         found = chosen(objective, named, **options).fit(objective)
         ranked, diagnostics = found.self_values(everything)
-        own, unseen = as_array(ranked), found.outputs_without(everything)
-    if without is not None:
-        scores = as_array(objective.loss(without.outputs, train.targets))
+        own, without = as_array(ranked), found.outputs_without(everything)
+    if unseen and smooth:
+        without = loo_outputs(objective_of(objective), everything, **options).outputs
+    if unseen and without is not None:
+        scores = as_array(suspects.cost(without, train.targets))
     else:
         scores = losses if method == "loss" or own is None else own
     ranking = np.argsort(-scores, kind="stable")
     first = ranking[:k]
-    if unseen is not None:
-        suggested = _likeliest(objective, unseen[torch.from_numpy(first)], labels)
-    else:
-        suggested = _suggested(objective, labels, first, without, options)
+    given = train.targets[torch.from_numpy(first)]
+    outputs = _outputs(objective, first, without, options)
+    suggested, agrees = suspects.suggested(outputs, given), suspects.agrees(outputs, given)
     gain = None
     if queries is not None:
         if smooth:
@@ -347,54 +371,21 @@ def find_label_errors(
         self_influence=own,
         loss=losses,
         suggested=suggested,
+        agrees=np.asarray(agrees.numpy()),
         gain=gain,
         diagnostics=diagnostics,
-        wrong=_wrong(objective, unseen if without is None else without.outputs),
+        wrong=suspects.wrong(without),
     )
 
 
-def _wrong(objective: Trained, outputs: Tensor | None) -> WrongLabels | None:
-    """Return how many labels are wrong, by the outputs of all rows without themselves, [n, c]."""
-    probabilities = None if outputs is None else objective.loss.probabilities(outputs)
-    if probabilities is None:
-        return None
-    labels = np.array([target_class(target) for target in objective.train.targets], dtype=np.intp)
-    return wrong_labels(as_array(probabilities), labels)
-
-
-def _suggested(
-    objective: Trained,
-    labels: Tensor,
-    first: NDArray[np.intp],
-    without: LooOutputs | None,
-    options: dict[str, Any],
+def _outputs(
+    objective: Trained, first: NDArray[np.intp], without: Tensor | None, options: dict[str, Any]
 ) -> Tensor:
-    """Return the label with the smallest loss without each of the first examples."""
+    """Return the outputs for the first of the ranking without each, where they can be had."""
     if without is not None:
-        outputs = without.outputs[torch.from_numpy(first)]
-    elif isinstance(objective, Objective):
-        outputs = loo_outputs(objective, first, **options).outputs
-    else:  # as the model is, the example in its training data
-        outputs = objective.outputs(objective.train.subset(first))
-    return _likeliest(objective, outputs, labels)
-
-
-def _labels(objective: Trained) -> Tensor:
-    """Return the encoded labels that occur, [c] or [c, ·], or refuse what is no classifier."""
-    targets = objective.train.targets
-    classifies = bool(objective.classes) or (objective.loss.classifies and targets.ndim == 1)
-    if not classifies:
-        raise UnsupportedModel(
-            "Expected a classifier with one label per example. Got a model whose targets are "
-            "numbers or sequences. Rank its examples by whence.self_influence(objective)."
-        )
-    labels: Tensor = torch.unique(targets, dim=0)
-    return labels
-
-
-def _likeliest(objective: Trained, outputs: Tensor, labels: Tensor) -> Tensor:
-    """Return the label with the smallest loss under each row of outputs, [k] or [k, ·]."""
-    if not len(outputs):
-        return labels[:0]
-    losses = [objective.loss(outputs, label.expand(len(outputs), *label.shape)) for label in labels]
-    return labels[torch.stack(losses).argmin(0)]
+        return without[torch.from_numpy(first)]
+    if objective.differentiable() is objective and len(first):
+        return loo_outputs(objective_of(objective), first, **options).outputs
+    # As the model is, the example in its training data.
+    at_least_one = first if len(first) else np.arange(1)
+    return objective.outputs(objective.train.subset(at_least_one))[: len(first)]

@@ -21,3 +21,6 @@ from whence.checked.scalars import said as said
 from whence.checked.scalars import shown as shown
 from whence.checked.scalars import whole as whole
 from whence.checked.signatures import checked as checked
+from whence.checked.signatures import converted as converted
+from whence.checked.targets import class_positions as class_positions
+from whence.checked.targets import finite_numbers as finite_numbers

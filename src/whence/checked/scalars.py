@@ -39,6 +39,10 @@ def whole(name: str, value: Any) -> int:
         found = None
     if found is None:
         raise InvalidInput(f"Expected {name} as a whole number. Got {shown(value)}.")
+    if name not in _BOUNDS and abs(found) > _LARGEST:
+        raise InvalidInput(
+            f"Expected {name} below 2**63. Got a number of {len(str(found))} digits."
+        )
     return int(_within(name, found))
 
 
@@ -152,10 +156,6 @@ def _within(name: str, value: float) -> float:
     if not low <= value <= high:
         bounds = f"from {low} to {high}" if high < math.inf else f">= {low}"
         raise InvalidInput(f"Expected {name} {bounds}. Got {value!r}.")
-    if name not in _BOUNDS and isinstance(value, int) and abs(value) > _LARGEST:
-        raise InvalidInput(
-            f"Expected {name} below 2**63. Got a number of {len(str(value))} digits."
-        )
     return value
 
 

@@ -9,7 +9,9 @@ import shlex
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import singledispatch
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -161,17 +163,33 @@ def _number(values: Tensor) -> Any:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
+@singledispatch
 def _plain(value: Any) -> Any:
     """Return a value as JSON has it."""
-    if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, str | int | None):
-        return value
     if hasattr(value, "to_dict"):
         present = value.astype(object).where(value.notna(), None)
         return _plain(present.to_dict(orient="records"))
     return _plain(value.tolist()) if hasattr(value, "tolist") else str(value)
+
+
+@_plain.register(str)
+@_plain.register(int)
+@_plain.register(NoneType)
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+@_plain.register
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+@_plain.register(list)
+@_plain.register(tuple)
+def _listed(value: Any) -> list[Any]:
+    return [_plain(each) for each in value]
+
+
+@_plain.register(dict)
+def _named(value: dict[Any, Any]) -> dict[str, Any]:
+    return {str(key): _plain(each) for key, each in value.items()}

@@ -79,7 +79,8 @@ def label_errors(
     from whence.views.labels import wrong_in_words
 
     found = source.load()
-    ranking = method if method in (None, "held_out_loss", "self_influence", "loss") else None
+    words = (None, "held_out_loss", "class_adjusted", "self_influence", "loss")
+    ranking = method if method in words else None
     errors = find_label_errors(
         found.objective,
         method=ranking or method_of(method),  # type: ignore[arg-type]

@@ -28,7 +28,7 @@ Name: TypeAlias = Literal[
     "hidden-cosine",
     "whitened-cosine",
 ]
-RankingName: TypeAlias = Literal["held_out_loss", "self_influence", "loss", Name]
+RankingName: TypeAlias = Literal["held_out_loss", "class_adjusted", "self_influence", "loss", Name]
 MethodOption = Annotated[
     Name | None,
     typer.Option(

@@ -110,6 +110,7 @@ def influence(
     """
     from whence.methods.choose import chosen
     from whence.methods.influence import Influence
+    from whence.scores import ORDER_ONLY
     from whence.views.quantity import default_measure, quantity_of
 
     if method is not None and order != "first":
@@ -129,7 +130,8 @@ def influence(
             for part in (top, bottom)
             for at, value in zip(part.positions[0], part.values[0], strict=True)
         )
-        answer = {**said(found), "measure": about, "scores": scored(found.objective, ends)}
+        answer = {**said(found), "measure": about, "order_only": scores.order_only}
+        answer["scores"] = scored(found.objective, ends)
         print_json({"notes": found.notes, **judged(found), **answer})
         return
     say((*found.notes, *judgement(found)))
@@ -138,8 +140,11 @@ def influence(
     unit = f" {unit}" if unit and not attribution.unit else ""  # relative: the phrase says of what
     phrases = quantity.phrases if quantity.rising else quantity.phrases[::-1]
     for phrase, ranking in zip(phrases[::-1], (top, bottom), strict=True):
-        for name, value in ranking:
-            typer.echo(f"{name!s:>12}  {value:+.5f}{unit}  pushes {phrase}")
+        for rank, (name, value) in enumerate(ranking, 1):
+            size = f"{rank}." if scores.order_only else f"{value:+.5f}{unit}"
+            typer.echo(f"{name!s:>12}  {size}  pushes {phrase}")
+    if scores.order_only:
+        typer.echo(ORDER_ONLY)
     typer.echo(scores.diagnostics)
 
 

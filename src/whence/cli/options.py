@@ -22,11 +22,17 @@ def possible(path: Any) -> Any:
             os.lstat(path)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         pass  # said by the command, which knows what it wants with the file
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        shown = f"{str(path)[:40]!r}{' ...' if len(str(path)) > 40 else ''}"
-        raise typer.BadParameter(f"Expected the name of a file. Got {shown}: {reason}.") from error
+    except OSError as error:
+        raise _no_name(path, error.strerror) from error
+    except ValueError as error:
+        raise _no_name(path, str(error)) from error
     return path
+
+
+def _no_name(path: Any, reason: str | None) -> typer.BadParameter:
+    """Return why a path is no name of a file."""
+    shown = f"{str(path)[:40]!r}{' ...' if len(str(path)) > 40 else ''}"
+    return typer.BadParameter(f"Expected the name of a file. Got {shown}: {reason}.")
 
 
 def in_a_folder(path: Path | None) -> Path | None:

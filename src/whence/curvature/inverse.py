@@ -59,6 +59,11 @@ class KroneckerInverse(Inverse):
     layers: tuple[Layer, ...]
     rtol: float
 
+    @property
+    def closed_form(self) -> Reordered:
+        """A⁻¹."""
+        return self.closed
+
     def matmat(self, V: Tensor) -> Tensor:
         """Return A⁻¹ V, unchecked."""
         return self.closed.matmat(V)

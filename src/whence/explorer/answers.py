@@ -15,9 +15,17 @@ from whence.explorer.session import State
 from whence.methods.choose import chosen
 from whence.objective.trained import Trained
 from whence.pages.words import number
+from whence.rows import column as column_of
 from whence.rows import is_sparse
 from whence.views.answer import answer_of, class_names, label_of
-from whence.views.columns import cell_text, column_name, column_values, columns_of, is_table
+from whence.views.columns import (
+    cell_text,
+    column_name,
+    column_values,
+    columns_of,
+    has_cells,
+    is_table,
+)
 from whence.views.examples import item_of
 from whence.views.sequences import pieces_of
 from whence.views.words import text_of
@@ -179,14 +187,13 @@ def row(state: State, position: int) -> Json:
     inputs = state.model.train.inputs
     if _has_cells(inputs):
         numeric = [column_values(inputs[:1], j) is not None for j in range(inputs.shape[1])]
-    editable = isinstance(inputs, pd.DataFrame | np.ndarray) and _has_cells(inputs)
     return {
         **shown,
         "pushes": pushed,
         "columns": _columns(state.model),
         "classes": classes,
         "numeric": numeric,
-        "editable": editable,
+        "editable": has_cells(inputs),
     }
 
 
@@ -220,7 +227,7 @@ def groups(state: State, at: int, column: int) -> Json:
     if not _has_cells(inputs) or not 0 <= column < inputs.shape[1]:
         return {"groups": []}
     numbers = column_values(inputs, column)
-    cells = inputs.iloc[:, column] if isinstance(inputs, pd.DataFrame) else pd.Series(numbers)
+    cells = column_of(inputs, column)
     if numbers is not None and cells.nunique() > _GROUPS:
         cut = pd.qcut(numbers, 4, duplicates="drop")
         of = pd.Series(np.array([cell_text(each) for each in cut], dtype=object))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from whence.checked import converted, whole
 from whence.errors import InvalidInput, UnsupportedModel, WhenceError
 from whence.explorer import answers
 from whence.explorer.log import log_page, script
@@ -185,18 +186,13 @@ def _page(session: Session, token: str) -> ExplorePage:
 
 def _int(asked: dict[str, Any], name: str) -> int:
     """Return a whole number that was asked about."""
-    value = asked.get(name)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidInput(f"Expected a whole number for {name}. Got {value!r:.60}.")
-    return value
+    return whole(name, asked.get(name))
 
 
 def _positions(asked: dict[str, Any], name: str = "positions") -> tuple[int, ...]:
     """Return positions that were asked about."""
-    value = asked.get(name, [])
-    if not isinstance(value, list) or not all(type(each) is int for each in value):
-        raise InvalidInput(f"Expected a list of positions for {name}. Got {value!r:.60}.")
-    return tuple(value)
+    found: tuple[int, ...] = converted(name, asked.get(name, []), tuple[int, ...])
+    return found
 
 
 def _row(session: Session, asked: dict[str, Any]) -> dict[str, Any]:
@@ -243,9 +239,7 @@ def _edit(session: Session, asked: dict[str, Any]) -> dict[str, Any]:
 
 def _decide(session: Session, asked: dict[str, Any]) -> dict[str, Any]:
     """Retrain with the decisions on labels: some rows relabeled, some dropped."""
-    relabeled = asked.get("relabel", [])
-    if not isinstance(relabeled, list) or not all(isinstance(each, dict) for each in relabeled):
-        raise InvalidInput("Expected a list of positions with labels. Got something else.")
+    relabeled = converted("relabel", asked.get("relabel", []), tuple[dict[str, Any], ...])
     steps: list[Step] = []
     if relabeled:
         positions = tuple(_int(each, "position") for each in relabeled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.errors import InvalidInput
+from whence.index.curvature import read_curvature
 from whence.index.format import File, Manifest, ids_of, mapped, mapped_rows
 from whence.index.scan import Best
 from whence.methods.features import Damped, FeatureMap, blockwise, of_moment
@@ -18,14 +20,15 @@ from whence.methods.prediction import MeasureLike
 from whence.methods.sets import check_targets
 from whence.objective.cache import cached
 from whence.objective.losses import measure_of
+from whence.objective.objective import objective_of
 from whence.objective.trained import Examples
 from whence.scores import Diagnostics, Ranking
 
 
 def asked_rows(
     folder: Path, manifest: Manifest, features: FeatureMap, queries: Examples, measure: MeasureLike
-) -> tuple[Tensor, Damped | None]:
-    """Return what stored rows are multiplied with.
+) -> tuple[Tensor, Diagnostics]:
+    """Return what stored rows are multiplied with, and how that was computed.
 
     Args:
         folder: The index.
@@ -35,8 +38,7 @@ def asked_rows(
         measure: m.
 
     Returns:
-        (K + (l2 + λ) I)⁻¹ φ(m_q), over n where scores hold it, [q, d]; the inverse in it, or
-        `None` where nothing is inverted.
+        (K + (l2 + λ) I)⁻¹ φ(m_q), over n where scores hold it, [q, d].
 
     Raises:
         InvalidInput: If a gradient of a query is not finite.
@@ -45,35 +47,29 @@ def asked_rows(
     trained = features.trained
     if isinstance(measure, str):
         check_targets(trained, queries)
+    if manifest.curvature is not None:
+        stored, like = manifest.curvature, objective_of(trained).params
+        of_file = (File, stored.sha256)
+        known = cached(trained, of_file, lambda _: read_curvature(folder, stored, like))
+        features = features.given(known)
     rows = features.queries(queries, measure_of(trained.loss, measure)).detach().float().cpu()
-    inverse = None
+    measured = features.measured()
     if manifest.moment is not None:
         moment = manifest.moment
         key = (File, moment.sha256, features.damping)
         inverse = cached(trained, key, lambda _: _inverse(folder, features, moment))
         rows = inverse.apply(rows.T).T
+        measured = replace(
+            measured,
+            solver="Cholesky factor of the second moments that lie in the index",
+            damping=inverse.damping,
+            damping_reason="the mean eigenvalue of each second moment"
+            if features.damping is None
+            else "as asked",
+        )
     if not bool(torch.isfinite(rows).all()):
         raise InvalidInput("Expected finite gradients of the queries. Got NaN or infinity.")
-    return (rows / manifest.n if features.averaged else rows).contiguous(), inverse
-
-
-def diagnostics(features: FeatureMap, inverse: Damped | None) -> Diagnostics:
-    """Return how scores are computed.
-
-    Args:
-        features: The features.
-        inverse: What is inverted, or `None`.
-    """
-    notes = features.trained.notes
-    if inverse is None:
-        return Diagnostics(notes=notes)
-    asked = features.damping is not None
-    return Diagnostics(
-        solver="Cholesky factor of the second moments that lie in the index",
-        damping=inverse.damping,
-        damping_reason="as asked" if asked else "the mean eigenvalue of each second moment",
-        notes=notes,
-    )
+    return (rows / manifest.n if features.averaged else rows).contiguous(), measured
 
 
 def removed_rows(folder: Path, manifest: Manifest) -> NDArray[np.intp]:

@@ -5,6 +5,7 @@ manifest.json                      what the folder holds; the only file that is 
 rows-<first row>.safetensors       a shard: encoded rows, "weights" [b], "slopes" [b, t], and the
                                    ids, as "ids" int64 [b] or as UTF-8 "text" and its "ends" [b]
 moment-<digest>.safetensors        Σ wᵢ φᵢ φᵢᵀ of each group of columns, "0", "1", …, float64
+curvature-<digest>.safetensors     H⁻¹ as blocks, "<number>.<class>.<field>", and their "order" [p]
 removed-<digest>.safetensors       "positions" int64, sorted
 ```
 
@@ -104,6 +105,7 @@ class Manifest:
         data: What was built and appended; only the last may not be complete.
         shards: In the order of the rows.
         moment: The second moments, or `None` where there are none (yet).
+        curvature: The inverse that queries are multiplied with first, or `None`.
         removed: The removed positions.
     """
 
@@ -117,6 +119,7 @@ class Manifest:
     shards: tuple[Shard, ...] = ()
     moment: File | None = None
     removed: File | None = None
+    curvature: File | None = None
 
     @property
     def n(self) -> int:
@@ -136,12 +139,13 @@ class Manifest:
     @property
     def files(self) -> tuple[Shard | File, ...]:
         """Every file but the manifest."""
-        others = (self.moment, self.removed)
+        others = (self.moment, self.removed, self.curvature)
         return (*self.shards, *(each for each in others if each is not None))
 
     def same_kind(self, other: Manifest) -> bool:
         """Return whether rows of another index could stand in this one."""
-        empty: dict[str, Any] = {"data": (), "shards": (), "moment": None, "removed": None}
+        empty: dict[str, Any] = {"data": (), "shards": ()}
+        empty |= {"moment": None, "removed": None, "curvature": None}
         return replace(self, **empty) == replace(other, **empty)
 
     def write(self, folder: Path) -> None:
@@ -168,17 +172,17 @@ class Manifest:
         ]
         data = tuple(Part(**each) for each in found.pop("data"))
         shards = tuple(Shard(**each) for each in found.pop("shards"))
-        moment, removed = (
-            None if entry is None else File(**entry)
-            for entry in (found.pop("moment"), found.pop("removed"))
-        )
+        files: dict[str, Any] = {
+            kind: None if entry is None else File(**entry)
+            for kind in ("moment", "removed", "curvature")
+            for entry in (found.pop(kind),)
+        }
         return cls(
             **found,
             columns=tuple(blocks),
             data=data,
             shards=shards,
-            moment=moment,
-            removed=removed,
+            **files,
         )
 
 
@@ -230,7 +234,7 @@ def write_named(folder: Path, kind: str, count: int, tensors: Mapping[str, Tenso
 
     Args:
         folder: The index.
-        kind: "moment" or "removed".
+        kind: "moment", "removed" or "curvature".
         count: See `File`.
         tensors: Tensors by name.
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from whence.curvature.kronecker import EKFAC, KFAC
 from whence.errors import InvalidInput
 from whence.index.format import Manifest
+from whence.linalg.cholesky import Cholesky
 from whence.methods.hidden import HiddenCosine
+from whence.methods.influence import Influence
 from whence.methods.method import Method
 from whence.methods.projected import Projected
 from whence.methods.tracin import TracIn
@@ -19,8 +22,8 @@ from whence.objective.objective import Objective
 from whence.objective.trained import Trained
 from whence.storage import digest
 
-_INDEXED: tuple[type[Method], ...] = (HiddenCosine, Projected, TracIn)
-_KNOWN = {kind.__name__: kind for kind in _INDEXED}
+_KINDS: tuple[type, ...] = (HiddenCosine, Influence, Projected, TracIn, Cholesky, EKFAC, KFAC)
+_KNOWN = {kind.__name__: kind for kind in _KINDS}
 
 
 def model_digests(trained: Trained) -> dict[str, str]:
@@ -66,18 +69,18 @@ def check_same(folder: Path, manifest: Manifest, trained: Trained, method: Metho
         )
 
 
-def described(method: Method) -> dict[str, Any]:
-    """Return the class of a method and its options as plain values.
+def described(method: Any) -> dict[str, Any]:
+    """Return the class of a method, or of its solver, and its options as plain values.
 
     Args:
         method: The method; a dataclass.
     """
-    options = {each.name: _plain(getattr(method, each.name)) for each in fields(method)}  # type: ignore[arg-type]
+    options = {each.name: _plain(getattr(method, each.name)) for each in fields(method)}
     return {"class": type(method).__name__, "options": options}
 
 
-def method_of(found: Mapping[str, Any]) -> Method:
-    """Return the method that was described.
+def method_of(found: Mapping[str, Any]) -> Any:
+    """Return the method, or solver, that was described.
 
     Args:
         found: What `described` returned, read back.
@@ -86,12 +89,13 @@ def method_of(found: Mapping[str, Any]) -> Method:
         InvalidInput: If its options are no plain values, or its class is not whence's.
     """
     kind, options = _KNOWN.get(found["class"]), found["options"]
-    if kind is None or any(isinstance(value, Mapping) for value in options.values()):
+    nested = {name: value for name, value in options.items() if isinstance(value, Mapping)}
+    if kind is None or any(value.get("class") not in _KNOWN for value in nested.values()):
         raise InvalidInput(
             f"Expected the method of the index as method=: {found['class']} with options that a "
             "file does not hold, such as checkpoints and functions. Got none."
         )
-    return kind(**options)
+    return kind(**options | {name: method_of(value) for name, value in nested.items()})
 
 
 def _plain(value: Any) -> Any:
@@ -104,4 +108,4 @@ def _plain(value: Any) -> Any:
         return [_plain(each) for each in value]
     if callable(value):
         return {"function": f"{value.__module__}.{value.__qualname__}"}
-    return {"repr": repr(value)}
+    return described(value) if is_dataclass(value) else {"repr": repr(value)}

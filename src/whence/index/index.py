@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from whence.errors import InvalidInput
-from whence.index.asking import asked_rows, diagnostics, ranking, removed_rows
+from whence.index.asking import asked_rows, ranking, removed_rows
 from whence.index.corpus import Corpus, corpus_of
 from whence.index.encodings import encoding_of
 from whence.index.format import (
@@ -159,7 +159,7 @@ class Index(Result):
             if not done:
                 manifest = begin(folder, there, Part(corpus.identity))
                 index._fill(manifest, corpus, workers, backend)
-            clear_unnamed(folder, "rows", "moment")
+            clear_unnamed(folder, "rows", "moment", "curvature")
         return index
 
     @classmethod
@@ -311,7 +311,7 @@ class Index(Result):
             raise InvalidInput(f"Expected k >= 1. Got {k}.")
         manifest, features = self.complete(), self.features
         encoded = self.trained.examples(queries)
-        asked, inverse = asked_rows(self.path, manifest, features, encoded, measure)
+        asked, measured = asked_rows(self.path, manifest, features, encoded, measure)
         if against is not None:
             others = self.trained.examples(against)
             check_answers(len(encoded), len(others))
@@ -326,7 +326,7 @@ class Index(Result):
             n=manifest.n,
             method=f"{manifest.words}, {manifest.encoding} rows",
             measure=differing(measure_name(measure) + features.unit, against is not None),
-            diagnostics=diagnostics(features, inverse),
+            diagnostics=measured,
         )
 
     def verify(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from whence.errors import InvalidInput
-from whence.index.asking import asked_rows, diagnostics
+from whence.index.asking import asked_rows
 from whence.index.corpus import corpus_of
 from whence.index.format import Manifest
 from whence.index.index import Index
@@ -97,6 +97,6 @@ class _ByRows(Attribution):
     ) -> tuple[Tensor, Diagnostics]:
         """Return the products, [q, k]."""
         folder, features = self.index.path, self.index.features
-        asked, inverse = asked_rows(folder, self.manifest, features, queries, measure)
+        asked, measured = asked_rows(folder, self.manifest, features, queries, measure)
         every = torch.cat([part for _, part in products(folder, self.manifest, asked)], 1)
-        return every[:, np.asarray(where)], diagnostics(features, inverse)
+        return every[:, np.asarray(where)], measured

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from whence.errors import InvalidInput
 from whence.index.corpus import Chunk, Corpus, Reader
+from whence.index.curvature import write_curvature
 from whence.index.encodings import encoding_of
 from whence.index.format import (
     File,
@@ -132,6 +133,9 @@ def fill(
         InvalidInput: If the corpus is empty or a gradient is not finite.
         NotWritten: If the operating system refuses.
     """
+    if manifest.curvature is None and (inverse := features.curvature()) is not None:
+        manifest = replace(manifest, curvature=write_curvature(folder, inverse))
+        manifest.write(folder)
     offset = sum(part.rows or 0 for part in manifest.data)
     work = ShardWork(
         folder, features, corpus.reader, manifest, corpus.identity, offset, corpus.counted
@@ -180,7 +184,7 @@ def clear_unnamed(folder: Path, *kinds: str) -> None:
 
     Args:
         folder: The index, claimed.
-        kinds: Of the files: "rows", "moment", "removed".
+        kinds: Of the files: "rows", "moment", "removed", "curvature".
     """
     manifest = read_index(folder)
     if not manifest.complete:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from whence.errors import InvalidInput, warn_user
 from whence.linalg.operator import LinearOperator, as_columns
+from whence.linalg.structured import Reordered
 
 
 @final
@@ -226,6 +227,11 @@ class Inverse(LinearOperator):
         Returns:
             The inverse of the changed operator, [p, p].
         """
+        return None
+
+    @property
+    def closed_form(self) -> Reordered | None:
+        """A⁻¹ as blocks that can be stored, or `None` where it is known by its products alone."""
         return None
 
     @property

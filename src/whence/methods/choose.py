@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from whence.adapters.composed import Composed
 from whence.adapters.neighbors import Neighbors
 from whence.curvature.damping import CurvatureName
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
 from whence.methods.boosting import Boosting
+from whence.methods.composition import Composition
 from whence.methods.data_oob import DataOOB
 from whence.methods.ensemble import Retrained
 from whence.methods.forest import ForestWeights
@@ -60,7 +62,8 @@ def default_method(trained: Trained) -> Method:
     2. A model with derivatives in its parameters: `Influence`.
     3. Neighbors whose votes count alike: `KNNShapley`; single removals mostly change nothing.
     4. A model whose refit costs no more than a prediction: `LeaveOneOut`, each removal for real.
-    5. Any other: `Retrained`, an ensemble of fits to random halves.
+    5. An estimator made of such: `Composition`, each removal through every member.
+    6. Any other: `Retrained`, an ensemble of fits to random halves.
 
     Args:
         trained: The model.
@@ -101,6 +104,11 @@ def default_of(trained: Trained) -> tuple[Method, str]:
         return KNNShapley(), "the vote of neighbors has exact Shapley values"
     if trained.instant:
         return LeaveOneOut(), "a refit of the model costs no more than a prediction"
+    if isinstance(trained, Composed):
+        return (
+            Composition(),
+            "removals from its members are exact, and what follows is fitted again",
+        )
     return Retrained(), "the model is known by its predictions alone"
 
 

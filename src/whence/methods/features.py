@@ -22,9 +22,11 @@ from torch import Tensor
 
 from whence.errors import NotPositiveDefinite
 from whence.linalg.cholesky import Cholesky
-from whence.linalg.structured import Dense
+from whence.linalg.operator import LinearOperator
+from whence.linalg.structured import Dense, Reordered
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained
+from whence.scores import Diagnostics
 
 
 @final
@@ -98,6 +100,21 @@ class FeatureMap(ABC):
     @abstractmethod
     def queries(self, examples: Examples, measure: Measure) -> Tensor:
         """Return φ of a measure of queries, [q, d], before the inverse second moment."""
+
+    def curvature(self) -> Reordered | None:
+        """Return what queries are multiplied with before they are features, to be stored, if any.
+
+        Cost: passes over the training data.
+        """
+        return None
+
+    def given(self, inverse: LinearOperator) -> FeatureMap:
+        """Return the same features by a `curvature` that was stored."""
+        return self
+
+    def measured(self) -> Diagnostics:
+        """Return how queries become features."""
+        return Diagnostics(notes=self.trained.notes)
 
     @final
     @property

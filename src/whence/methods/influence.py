@@ -8,14 +8,20 @@ from typing import final
 from whence.checked import checked
 from whence.curvature.damping import CurvatureName
 from whence.curvature.prepare import prepare
+from whence.errors import UnsupportedModel
 from whence.linalg.solver import Inverse, Solver
+from whence.methods.features import FeatureMap
 from whence.methods.method import Attribution, Method
 from whence.methods.orders import Evaluated, FirstOrder, Options
-from whence.methods.prediction import Floats, Indices, MeasureLike, Order
+from whence.methods.preconditioned import Preconditioned
+from whence.methods.prediction import ORDERS, Floats, Indices, MeasureLike, Order
+from whence.methods.projections import Unprojected
 from whence.methods.relatif import Normalize
 from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Data, Trained
 from whence.scores import Scores
+
+_WIDEST = 2**17  # parameters up to which an index has rows of whole gradients
 
 
 @final
@@ -58,6 +64,26 @@ class Influence(Options, Method):
         """Return influence on an objective."""
         kind = FirstOrder if self.order == "first" else Evaluated
         return kind(objective_of(trained), self)
+
+    def feature_map(self, trained: Trained) -> FeatureMap:
+        """Return whole gradients, and the inverse curvature times those of queries."""
+        objective = objective_of(trained)
+        evaluated = self.order != "first" or self.normalize != "none"
+        if evaluated or objective.statistics is not None:
+            return super().feature_map(trained)
+        if len(objective.params) > _WIDEST:
+            raise UnsupportedModel(
+                f"Expected at most {_WIDEST:,} parameters for rows of whole gradients. Got "
+                f"{len(objective.params):,}. Use whence.Projected(solver=whence.EKFAC())."
+            )
+        return Preconditioned(
+            trained=objective,
+            project=Unprojected(),
+            words=ORDERS["first"],
+            solver=self.solver,
+            damping_asked=self.damping,
+            curvature_name=self.curvature,
+        )
 
     def refined(self) -> Method | None:
         """Return the refined order of the same influence."""

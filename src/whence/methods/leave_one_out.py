@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, final
@@ -219,6 +219,34 @@ def converged(trained: Trained) -> Trained:
         if smooth and float(gradient(trained).norm()) <= CONVERGED:
             return trained
     return trained.refit()
+
+
+def outputs_without(
+    trained: Trained, examples: Sequence[Examples], where: Positions
+) -> Iterator[tuple[Positions, list[Tensor]]]:
+    """Yield the outputs of examples without each training example, a few removals at a time.
+
+    Args:
+        trained: The model, at its optimum: as `converged` gives it.
+        examples: What is predicted.
+        where: Positions of the k removed examples.
+
+    Yields:
+        Which of the k removals, [m], and the outputs of each set of examples, [b, c, m].
+    """
+    share = shares_a_factor(trained, where)
+    together, alone = np.flatnonzero(share), np.flatnonzero(~share)
+    if len(together):
+        objective: Any = trained  # only objectives share a factor
+        done = 0
+        for deltas in _removals(objective, objective, where[together]):
+            which = together[done : done + deltas.shape[1]]
+            done += len(which)
+            yield which, [objective.outputs_at(each, deltas) for each in examples]
+    weights = trained.weights.repeat(len(alone), 1)
+    weights[torch.arange(len(alone)), torch.from_numpy(where[alone])] = 0
+    for at, fitted in zip(alone, trained.refits(weights), strict=True):
+        yield np.array([at]), [fitted.outputs(each).unsqueeze(2) for each in examples]
 
 
 def refit_without(trained: Trained, where: NDArray[np.intp]) -> Trained:

@@ -131,7 +131,7 @@ def penalty_applies(objective: Trained) -> TypeGuard[LinearObjective]:
     )
 
 
-def operations(objective: LinearObjective) -> float:
+def operations(objective: Objective) -> float:
     """Return about how many operations the best penalty and all leave-one-out losses there take.
 
     Args:
@@ -140,7 +140,8 @@ def operations(objective: LinearObjective) -> float:
     Returns:
         Four factors, and c solves for each training example and each of the samples.
     """
-    p, n, c = len(objective.params), len(objective.train), objective.c
+    p, n = len(objective.params), len(objective.train)
+    c = objective.outputs(objective.train.subset(np.arange(1))).shape[1]
     return 4 * (n * p * p + p**3 / 3) + 2 * p * p * c * (n + 4 * min(n, _SAMPLE))
 
 
@@ -186,7 +187,8 @@ def best_penalty(
     def mean_loss(model: LinearObjective) -> float:
         without = loo_outputs(model, sample, solver=solver, damping=damping).outputs
         weights = model.weights[sample]
-        return float((weights * model.loss(without, some.targets)).sum() / weights.sum())
+        above = model.loss(without, some.targets) - model.loss.least(some.targets)
+        return float((weights * above).sum() / weights.sum())
 
     best, least, factor = objective, mean_loss(objective), 1.0
     for step in (_STEP, 1 / _STEP):

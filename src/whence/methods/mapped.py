@@ -19,7 +19,7 @@ from whence.scores import Diagnostics
 @final
 @dataclass(frozen=True, eq=False)
 class Mapped(FeatureAttribution):
-    """Inner products of the features of a map that inverts nothing.
+    """Inner products of the features of a map that inverts no second moment.
 
     Args:
         trained: The model.
@@ -60,5 +60,5 @@ class Mapped(FeatureAttribution):
         return self.features.queries(queries, measure)
 
     def measured(self) -> Diagnostics:
-        """Return what the model says: nothing is inverted."""
-        return Diagnostics(notes=self.trained.notes)
+        """Return what the map says."""
+        return self.features.measured()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import final
 
@@ -16,6 +17,7 @@ from whence.methods.halves import Halves
 from whence.methods.method import Positions
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples
+from whence.tiles import tiles
 from whence.trees.adjoint import adjoint
 from whence.trees.form import BoostedTrees
 from whence.trees.leaves import Integers
@@ -52,21 +54,32 @@ def mean_derivative(
 
     Returns:
         The mean.
+
+    Cost:
+        A derivative per retraining, as many at a time as torch has threads.
     """
     b, n = halves.inside.shape
     everyone = np.arange(n)
     total = np.zeros((len(queries), n))
     sizes, own = np.zeros((b, len(queries))), np.zeros((b, len(queries)))
     actual = np.zeros((b, len(queries)))
-    for at, (model, trees) in enumerate(zip(halves.models, whole, strict=True)):
+
+    def one(at: int) -> Floats:
+        trees = whole[at]
         leaves = trees.leaves_of(queries.inputs)
         found = derivatives_of(trees, leaves, measure, queries.targets, everyone)
-        sizes[at] = np.sqrt(np.square(found).mean(axis=1))
+        sizes[at] = np.linalg.norm(found, axis=1) / np.sqrt(n)
         found /= np.where(sizes[at] > 0, sizes[at], 1.0)[:, None]
-        total += found
         own[at] = found @ halves.inside[at]
-        outputs = torch.from_numpy(model.trees.replay.predict(leaves))
+        outputs = torch.from_numpy(halves.models[at].trees.replay.predict(leaves))
         actual[at] = measure(outputs, queries.targets).numpy()
+        return found
+
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(threads) as pool:
+        for some in tiles(b, budget=threads):  # so that no more than these wait to be summed
+            for found in pool.map(one, range(some.start, some.stop)):
+                total += found
     scale = np.median(sizes, axis=0)
     predicted = (halves.inside @ total.T - own) / (b - 1) * scale
     return MeanDerivative(total / b * scale[:, None], predicted, actual)

@@ -259,6 +259,7 @@ class Attribution(ABC):
             method=self.words,
             measure=name + self.unit,
             diagnostics=diagnostics,
+            order_only=not (self.calibrated or trained.convex),
         )
 
     def ranking_values(

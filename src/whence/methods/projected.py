@@ -23,10 +23,13 @@ from torch import Tensor
 
 from whence.checked import checked
 from whence.errors import InvalidInput
+from whence.linalg.solver import Solver
 from whence.methods.feature_attribution import FeatureAttribution
 from whence.methods.features import Block, Damped, FeatureMap, blockwise, of_rows, places
+from whence.methods.mapped import Mapped
 from whence.methods.method import Attribution, Method, Positions
-from whence.methods.prediction import Indices, MeasureLike, measure_name
+from whence.methods.preconditioned import Preconditioned
+from whence.methods.prediction import ORDERS, Indices, MeasureLike, measure_name
 from whence.methods.subspace import Features, Plan, Projection, Subspace, slopes_of
 from whence.methods.tracin import points_of
 from whence.objective.cache import cached
@@ -59,6 +62,8 @@ class Projected(Method):
         checkpoints: θ_t, each [p]; scores are averaged over them.
         seed: Of P.
         rtol: The relative error that scores may have beside that of P.
+        solver: If given, what inverts the curvature of all parameters in place of K, such as
+            `whence.EKFAC()`: (wᵢ/n) ⟨P H⁻¹ ∇m_q, P gᵢ⟩. Without `output`, `moment`, `checkpoints`.
 
     Raises:
         InvalidInput: If an option is out of range.
@@ -88,6 +93,7 @@ class Projected(Method):
     checkpoints: Sequence[Tensor] | None = None
     seed: int = 0
     rtol: float = 2e-2
+    solver: Solver | None = None
 
     def __post_init__(self) -> None:
         """Check the options, and make the checkpoints a tuple, which can be cached under."""
@@ -103,6 +109,12 @@ class Projected(Method):
             )
         if self.damping is not None and not 0 <= self.damping < np.inf:
             raise InvalidInput(f"Expected a finite damping >= 0, or None. Got {self.damping}.")
+        inverted = self.output != "loss" or self.moment != "joint" or self.checkpoints is not None
+        if self.solver is not None and inverted:
+            raise InvalidInput(
+                "Expected solver=, or output=, moment= and checkpoints= of the second moment that "
+                "it stands for. Got both. Leave one of them out."
+            )
         if not 0 < self.rtol < 1:
             raise InvalidInput(f"Expected 0 < rtol < 1. Got {self.rtol}. The default is 2e-2.")
         if self.checkpoints is not None:
@@ -118,6 +130,8 @@ class Projected(Method):
     def attribution(self, trained: Trained) -> Attribution:
         """Return the projected gradients of a model's training examples, at each checkpoint."""
         objective, plan = objective_of(trained), self._plan
+        if self.solver is not None:
+            return Mapped(objective, self.feature_map(objective))
         if self.checkpoints is None:
             # Shared by methods that differ in the damping alone.
             subspaces = [cached(objective, plan, plan.project)]
@@ -130,6 +144,16 @@ class Projected(Method):
     def feature_map(self, trained: Trained) -> FeatureMap:
         """Return the projected gradients of any example, at each checkpoint."""
         objective, plan = objective_of(trained), self._plan
+        if self.solver is not None:
+            project, size = plan.features(objective), self.chosen_size
+            words = f"{ORDERS['first']}, by {self.solver} and projected to {size} "
+            return Preconditioned(
+                trained=plan.seen(objective),
+                project=project,
+                words=words + (f"x {size} per layer" if self.projection == "factored" else ""),
+                solver=self.solver,
+                damping_asked=self.damping,
+            )
         points = points_of(objective, self.checkpoints)
         at = tuple(objective.at(point) for point in points)
         return _Subspaces(objective, self, tuple((plan.seen(R), plan.features(R)) for R in at))

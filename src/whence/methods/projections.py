@@ -49,6 +49,11 @@ class Whole:
         blocks = _columns(objective.params, self.size, self.seed)
         return torch.cat([objective.gradient_dot(examples, measure, V) for V in blocks], 1)
 
+    def of_columns(self, objective: Objective, V: Tensor) -> Tensor:
+        """Return projected vectors [p, q] of parameters, [q, d]."""
+        blocks = _columns(objective.params, self.size, self.seed)
+        return torch.cat([V.T @ block for block in blocks], 1)
+
 
 @final
 @dataclass(frozen=True)
@@ -69,6 +74,10 @@ class Unprojected:
                 for part in tiles(len(examples), budget=_GRADIENTS)
             ]
         )
+
+    def of_columns(self, objective: Objective, V: Tensor) -> Tensor:
+        """Return vectors [p, q] of parameters, [q, p]."""
+        return V.T
 
 
 @final
@@ -101,6 +110,16 @@ class Factored:
         """Return the projected gradients, [b, d]."""
         assert isinstance(objective, ModuleObjective)
         return torch.cat([self._batch(batch) for batch in objective.pieces(examples, measure)])
+
+    def of_columns(self, objective: Objective, V: Tensor) -> Tensor:
+        """Return projected vectors [p, q] of parameters, [q, d]."""
+        rest = [V[place : place + len(rows)].T @ rows for place, rows in self.rest.items()]
+        found = [torch.stack(rest).sum(0)] if rest else []
+        for place, (left, right) in sorted(self.sides.items()):
+            m, d = len(left), len(right)
+            matrices = V[place : place + m * d].T.reshape(-1, m, d)
+            found.append((left.T @ matrices @ right).flatten(1))
+        return torch.cat(found, 1)
 
     def _batch(self, pieces: list[tuple[slice, Contribution]]) -> Tensor:
         """Return the projected gradients of a micro-batch."""

@@ -18,6 +18,7 @@ from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel, warn_user
 from whence.linear.features import DenseFeatures, Features
 from whence.linear.objective import LinearExamples, LinearObjective
+from whence.methods.features import FeatureMap
 from whence.methods.method import Attribution, Method, Positions
 from whence.methods.prediction import Indices, MeasureLike
 from whence.network.examples import ModuleExamples
@@ -61,6 +62,14 @@ class Representer(Method):
     def attribution(self, trained: Trained) -> Attribution:
         """Return the terms of a model with a linear top layer."""
         return _Decomposed(objective_of(trained))
+
+    def feature_map(self, trained: Trained) -> FeatureMap:
+        """Say why there is none."""
+        raise UnsupportedModel(
+            "Expected a method whose scores are inner products of features of one example each. "
+            "Got representer terms t, of which the change m(f - t) - m(f) is evaluated and not "
+            "linear in t. Use whence.Influence() of the top layer, or .fit(model).scores(queries)."
+        )
 
 
 @final

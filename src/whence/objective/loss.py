@@ -71,6 +71,10 @@ class Loss(Measure):
         """
         return self
 
+    def least(self, targets: Tensor) -> Tensor:
+        """Return the least that ℓ can be for each target, whatever the outputs, [b]: zero."""
+        return torch.zeros(len(targets), dtype=torch.float64, device=targets.device)
+
     @abstractmethod
     def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
         """Return ∂²ℓ/∂f² · u for tangents u of shape [*outputs.shape, k]."""

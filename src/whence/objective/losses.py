@@ -236,6 +236,12 @@ class Tweedie(Loss):
         """Return ∂²ℓ/∂f² u."""
         return self._powers(outputs, targets, 2).unsqueeze(-1) * tangents
 
+    def least(self, targets: Tensor) -> Tensor:
+        """Return ℓ(log y, y), [b]; its limit 0 at y = 0."""
+        y = targets.double().reshape(-1, 1)
+        best = self(y.clamp_min(torch.finfo(y.dtype).tiny).log(), y)
+        return torch.where(y.squeeze(1) > 0, best, 0.0)
+
     def prediction(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean eᶠ, [b]."""
         return single_output(outputs).exp()

@@ -205,7 +205,7 @@ class RankedPage(Page):
             {"name": self.label.capitalize(), "kind": "text", "filter": self.label == "label"},
         ]
         if suggested:
-            columns.append({"name": "Suggested", "kind": "text", "filter": True})
+            columns.append({"name": "Suggested", "kind": "text", "filter": self.label == "label"})
         columns.append({"name": self.score.capitalize(), "kind": "number", "bar": True})
         if losses:
             columns.append({"name": "Loss", "kind": "number"})
@@ -230,7 +230,8 @@ class RankedPage(Page):
             "stamp": f"{self.created} {self.n} {self.score}",
         }
         more = {"decide": decide} if self.decisions else {}
-        data = _data(self.columns, items, columns, differ if suggested else None, rows, **more)
+        classes = suggested and self.label == "label"
+        data = _data(self.columns, items, columns, differ if classes else None, rows, **more)
         return {"data": data}
 
 

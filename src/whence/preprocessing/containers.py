@@ -68,3 +68,71 @@ def final(estimator: Any) -> Any:
 @final.register
 def _last_step(estimator: Pipeline) -> Any:
     return estimator.steps[-1][1]
+
+
+@singledispatch
+def last_of_all(estimator: Any) -> Any:
+    """Return the last step of a pipeline, or of the pipeline that is its last step.
+
+    Args:
+        estimator: Any object.
+    """
+    return estimator
+
+
+@last_of_all.register
+def _last_of_last(estimator: Pipeline) -> Any:
+    return last_of_all(estimator.steps[-1][1])
+
+
+@singledispatch
+def before(estimator: Any) -> Pipeline | None:
+    """Return the steps before the last of a pipeline, without those that do nothing.
+
+    Args:
+        estimator: Any object.
+
+    Returns:
+        The steps as a pipeline, or `None` if there are none.
+    """
+    return None
+
+
+@before.register
+def _first_steps(estimator: Pipeline) -> Pipeline | None:
+    steps = [step for step in estimator.steps[:-1] if step[1] not in (None, "passthrough")]
+    return Pipeline(steps) if steps else None
+
+
+@singledispatch
+def argument(estimator: Any, name: str) -> str:
+    """Return the keyword by which the fit of an estimator hands an argument to its last step.
+
+    Args:
+        estimator: Any object.
+        name: What the last step calls the argument.
+    """
+    return name
+
+
+@argument.register
+def _argument_of_last(estimator: Pipeline, name: str) -> str:
+    step, last = estimator.steps[-1]
+    return f"{step}__{argument(last, name)}"
+
+
+@singledispatch
+def with_final(estimator: Any, last: Any) -> Any:
+    """Return a pipeline that ends in another estimator; in place of a single one that other.
+
+    Args:
+        estimator: Not fitted; a pipeline is changed in place.
+        last: The other.
+    """
+    return last
+
+
+@with_final.register
+def _pipeline_to(estimator: Pipeline, last: Any) -> Pipeline:
+    estimator.steps[-1] = (estimator.steps[-1][0], last)
+    return estimator

@@ -16,7 +16,7 @@ from torch import Tensor
 from whence.preprocessing.columns import Columns, Rows
 from whence.preprocessing.dense import DenseColumns
 from whence.preprocessing.sparse import SparseColumns, beside
-from whence.rows import as_frame, column_names, is_sparse
+from whence.rows import as_frame, column_names, is_sparse, without_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,13 +77,10 @@ class Table(Rows):
 
     def part(self, which: Any) -> Rows:
         """Return the selected columns, as numbers if all of them are."""
-        part = _safe_indexing(self.rows, which, axis=1)
-        names = column_names(self.rows)
-        chosen = pd.DataFrame([np.arange(len(self.numeric))], columns=names)
-        places = np.array(_safe_indexing(chosen, which, axis=1), dtype=np.int64).ravel()
+        part, places = _safe_indexing(self.rows, which, axis=1), positions(self.rows, which)
         if np.ndim(part) < 2 or not self.numeric[places].all():
             return Plain(part)
-        return DenseColumns(self.cells[:, torch.from_numpy(places.copy())])
+        return DenseColumns(self.cells[:, torch.from_numpy(places)])
 
 
 def table(rows: Any) -> Table | None:
@@ -104,6 +101,17 @@ def table(rows: Any) -> Table | None:
     return Table(rows, torch.from_numpy(numbers), numeric)
 
 
+def positions(rows: Any, which: Any) -> NDArray[np.intp]:
+    """Return the positions of the columns that a column transformer selects.
+
+    Args:
+        rows: A frame or an array, [n, d].
+        which: Names, positions, a slice of either, or a mask.
+    """
+    numbered = pd.DataFrame([np.arange(rows.shape[1])], columns=column_names(rows))
+    return np.array(_safe_indexing(numbered, which, axis=1), dtype=np.intp).ravel().copy()
+
+
 def side_by_side(parts: list[Columns], *, dense: bool) -> Columns:
     """Return columns next to each other.
 
@@ -122,12 +130,3 @@ def transformed(transformer: Any, rows: Rows) -> Plain:
         rows: What it takes.
     """
     return Plain(without_names(transformer.transform(rows.plain)))
-
-
-def without_names(rows: Any) -> Any:
-    """Return what a transformer returned without the names of a frame.
-
-    Args:
-        rows: A frame, an array or a sparse matrix.
-    """
-    return rows.to_numpy() if hasattr(rows, "to_numpy") else rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -77,7 +77,7 @@ def read_column(column: pd.Series[Any], *, dates: bool = True) -> Read:
         return Read(parts={name: plain})
     codes, values = pd.factorize(plain.where(plain.isna(), plain.map(_hashable)))
     levels: list[Any] = list(values)
-    if all(isinstance(level, bool | np.bool_) for level in levels):
+    if all(map(pd.api.types.is_bool, levels)):
         words = np.array(["yes" if level else "no" for level in levels], dtype=object)
         return Read(parts={name: _spread(words, codes, plain)}, note="yes and no")
     texts = [str(level).strip() for level in levels]
@@ -99,11 +99,12 @@ def read_column(column: pd.Series[Any], *, dates: bool = True) -> Read:
 
 def _plain(column: pd.Series[Any]) -> pd.Series[Any]:
     """Return a column in one of NumPy's types: numbers, dates, or objects with NaN for missing."""
-    dtype = column.dtype
-    if isinstance(dtype, pd.CategoricalDtype):
-        return _plain(
-            column.astype(dtype.categories.dtype if dtype.categories is not None else object)
-        )
+    return _of_type(column.dtype, column)
+
+
+@singledispatch
+def _of_type(dtype: Any, column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return the same of a column of some type."""
     if pd.api.types.is_bool_dtype(dtype):
         known = column.astype(object)
         return known.where(column.notna(), np.nan)
@@ -112,8 +113,6 @@ def _plain(column: pd.Series[Any]) -> pd.Series[Any]:
     if pd.api.types.is_datetime64_any_dtype(dtype):
         plain = column.dt.tz_convert(None) if getattr(dtype, "tz", None) else column
         return plain.astype("datetime64[ns]")
-    if isinstance(dtype, pd.PeriodDtype):
-        return pd.Series(column.dt.to_timestamp()).astype("datetime64[ns]")
     if pd.api.types.is_complex_dtype(dtype):
         return column.astype(str).astype(object)
     if pd.api.types.is_numeric_dtype(dtype):
@@ -137,15 +136,39 @@ def _plain(column: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def _is_number(cell: Any) -> bool:
-    """Return whether a cell of no particular type is a number."""
-    return isinstance(cell, int | float | Decimal | np.number) and not isinstance(cell, bool)
+    """Return whether a cell of no particular type is a real number."""
+    kinds = pd.api.types
+    return kinds.is_number(cell) and not kinds.is_bool(cell) and not kinds.is_complex(cell)
 
 
+@_of_type.register(pd.CategoricalDtype)
+def _of_categories(dtype: pd.CategoricalDtype, column: pd.Series[Any]) -> pd.Series[Any]:
+    inner = object if dtype.categories is None else dtype.categories.dtype
+    return _plain(column.astype(inner))
+
+
+@_of_type.register(pd.PeriodDtype)
+def _of_periods(dtype: pd.PeriodDtype, column: pd.Series[Any]) -> pd.Series[Any]:
+    return pd.Series(column.dt.to_timestamp()).astype("datetime64[ns]")
+
+
+@singledispatch
 def _hashable(cell: Any) -> Any:
     """Return a cell that can be looked up: bytes as text, lists as what they are written as."""
-    if isinstance(cell, bytes):
-        return cell.decode("utf-8", "replace")
-    return cell if isinstance(cell, str | int | float | bool | np.bool_) else str(cell)
+    return str(cell)
+
+
+@_hashable.register
+def _decoded(cell: bytes) -> str:
+    return cell.decode("utf-8", "replace")
+
+
+@_hashable.register(str)
+@_hashable.register(int)
+@_hashable.register(float)
+@_hashable.register(np.bool_)
+def _as_it_is(cell: Any) -> Any:
+    return cell
 
 
 def _spread(values: Any, codes: NDArray[np.intp], like: pd.Series[Any]) -> pd.Series[Any]:

@@ -262,12 +262,19 @@ def _encoding(path: Path) -> str:
         with _opened(path) as file:
             undefined = set(b"\x81\x8d\x8f\x90\x9d")
             return "latin-1" if undefined & set(file.read(2**24)) else "cp1252"
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, lzma.LZMAError) as error:
-        if isinstance(error, OSError) and error.filename is not None:
+    except OSError as error:
+        if error.filename is not None:
             raise
-        raise InvalidInput(
-            f"Expected a file that can be unpacked. Got {path}: {first_line(error)}. Pack it again."
-        ) from error
+        raise _packed_wrongly(path, error) from error
+    except (EOFError, zlib.error, zipfile.BadZipFile, lzma.LZMAError) as error:
+        raise _packed_wrongly(path, error) from error
+
+
+def _packed_wrongly(path: Path, error: Exception) -> InvalidInput:
+    """Return what to say of a file that cannot be unpacked."""
+    return InvalidInput(
+        f"Expected a file that can be unpacked. Got {path}: {first_line(error)}. Pack it again."
+    )
 
 
 def _has_decimal_commas(frame: pd.DataFrame, separator: str) -> bool:

@@ -300,7 +300,6 @@ def fit_images(
         )
     top = LogisticRegression(tol=1e-6, max_iter=2000).fit(features.double().numpy(), labels)
     objective = from_frozen(frozen, top, pixels, labels).refit()
-    assert isinstance(objective, LinearObjective)
     names = np.array(images.names)[rest]
     named = replace(objective, train=replace(objective.train, ids=names))
     return FittedImages(images=images, objective=named, held_out=held)

@@ -19,8 +19,8 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from whence.adapters.sklearn import from_sklearn
 from whence.errors import InvalidInput
-from whence.objective.objective import Objective
 from whence.objective.trained import Trained
+from whence.preprocessing.containers import final
 from whence.sources.tables import Table, free_text, listed
 
 ModelKind: TypeAlias = Literal["linear", "boosting", "auto"]
@@ -191,7 +191,7 @@ def fit_table(
         words = "ridge regression"
     fitted = maker(table).fit(X, y.to_numpy())
     trained = from_sklearn(fitted, X, y.to_numpy())
-    if isinstance(trained, Objective):
+    if kind == "linear":
         trained = trained.refit()
     return Fitted(
         X=everything,
@@ -219,13 +219,12 @@ def _given(table: Table, model: Any) -> Fitted:
     elif not hasattr(model, "n_features_in_") and (prose := free_text(X)):
         X = X[prose[0]]  # a pipeline that begins with a reader of texts
     y = raw[str(table.y.name)]
-    final = model.steps[-1][1] if isinstance(model, Pipeline) else model
     return Fitted(
         X=X,
         y=y,
         objective=from_sklearn(model, X, y.to_numpy()),
         held_out=(),
-        words=type(final).__name__,
+        words=type(final(model)).__name__,
         notes=table.found,
     )
 

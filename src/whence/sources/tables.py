@@ -187,7 +187,7 @@ def free_text(X: pd.DataFrame) -> list[Any]:
             continue
         known = X[name].dropna()
         different = known.nunique() if len(known) else 0
-        if different <= len(known) / 2 or not known.map(lambda cell: isinstance(cell, str)).all():
+        if different <= len(known) / 2 or pd.api.types.infer_dtype(known) != "string":
             continue
         words = known.map(lambda text: len(_WORD.findall(text)))
         if words.mean() >= _LEAST_WORDS:

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +27,11 @@ from whence.trees.form import BoostedTrees
 from whence.trees.leaves import Integers, Round
 
 Floats = NDArray[np.float64]
+Wide: TypeAlias = NDArray[np.floating[Any]]  # of rows or leaves by queries, in either precision
+Precision: TypeAlias = np.dtype[np.float32] | np.dtype[np.float64]
 _NUMBERS = 2**25  # of rows by queries by outputs at a time
+_DOUBLE = np.dtype(np.float64)
+_SINGLE = 20_000  # rows from which products of rows with leaves are in float32
 
 
 def adjoint(
@@ -47,7 +53,8 @@ def adjoint(
         The derivatives, [q, k], exact for the fixed structure. Times −wᵢ they predict a removal.
 
     Cost:
-        O(q n T c²), and memory for 2 (1 + c) q n numbers at most.
+        O(q n T c²), and memory for 2 (1 + c) q n numbers at most. From 20,000 rows on,
+        products of rows with leaves are in float32.
 
     References:
         Sharchilev et al. (2018), sections 3.2 and 4: the derivative forward, row by row, which
@@ -71,15 +78,16 @@ def adjoint(
 
 def _adjoint(
     trees: BoostedTrees, leaves: Integers, gradients: Floats, rows: NDArray[np.intp]
-) -> Floats:
+) -> Wide:
     """Return the derivatives of few queries, [k, q]."""
     n, c, size = len(trees.targets), trees.outputs, trees.table.size
     q, rounds = len(gradients), len(leaves) + 1
+    dtype: Precision = np.dtype(np.float32) if n >= _SINGLE else _DOUBLE
     queries = list(leaves[::-1].astype(np.intp)) + [np.zeros((c, q), dtype=np.intp)]
-    total = np.zeros((len(rows), q))
-    by_output: list[Floats] = []  # A, per output [n, q]; none before the last block
+    total: Wide = np.zeros((len(rows), q), dtype=dtype)
+    by_output: list[Wide] = []  # A, per output [n, q]; none before the last block
     walk, done = trees.backward(), 0
-    for block in blocks(walk, _rounds_at_once(rounds, n, c, q, size), size):
+    for block in blocks(walk, _rounds_at_once(rounds, n, c, q, size), size, dtype):
         r = len(block.rounds)
         sensitivities = block.sensitivities(queries[done : done + r], gradients, by_output)
         total += block.matrix([each.by_weight for each in block.rounds], rows) @ sensitivities
@@ -104,10 +112,12 @@ def _rounds_at_once(rounds: int, n: int, c: int, q: int, size: int) -> int:
     return int(min(rounds, max(1, round(best))))
 
 
-def blocks(walk: Iterator[Round], at_once: int, size: int) -> Iterator[Block]:
+def blocks(
+    walk: Iterator[Round], at_once: int, size: int, dtype: Precision = _DOUBLE
+) -> Iterator[Block]:
     """Yield the rounds in blocks, from the last to the first."""
     while rounds := list(islice(walk, at_once)):
-        yield Block(rounds, [each.leaf.astype(np.intp) for each in rounds], size)
+        yield Block(rounds, [each.leaf.astype(np.intp) for each in rounds], size, dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,31 +128,39 @@ class Block:
         rounds: The rounds.
         leaf: The leaves of their rows, [c, n] each.
         size: The leaves per tree.
+        dtype: Of the matrices and products.
     """
 
     rounds: list[Round]
     leaf: list[NDArray[np.intp]]
     size: int
+    dtype: Precision = _DOUBLE
 
     def matrix(
         self, coefficients: list[Floats], rows: NDArray[np.intp] | None = None
     ) -> sparse.csr_array:
         """Return the coefficients [n, c] of each round at their leaves' columns, [k, columns]."""
-        data = np.stack(coefficients, axis=1)
-        index = np.stack(self.leaf, axis=0).transpose(2, 0, 1).reshape(data.shape[0], -1)
-        index = index + np.arange(index.shape[1]) * self.size
+        data = np.stack(coefficients, axis=1, dtype=self.dtype, casting="same_kind")
+        index = self._columns
         data = data.reshape(index.shape)
         if rows is not None and len(rows) < len(data):
             data, index = data[rows], index[rows]
         ends = np.arange(0, index.size + 1, index.shape[1])
         return sparse.csr_array(
-            (data.ravel(), index.ravel().astype(np.int32), ends.astype(np.int32)),
+            (data.ravel(), index.ravel(), ends.astype(np.int32)),
             shape=(len(data), index.shape[1] * self.size),
         )
 
+    @cached_property
+    def _columns(self) -> NDArray[np.int32]:
+        """The column of each row in each tree of the block, [n, r c]."""
+        leaf = np.concatenate(self.leaf, axis=0, dtype=np.int32, casting="same_kind")
+        leaf += np.arange(len(leaf), dtype=np.int32)[:, None] * self.size
+        return np.ascontiguousarray(leaf.T)
+
     def sensitivities(
-        self, queries: list[NDArray[np.intp]], gradients: Floats, by_output: list[Floats]
-    ) -> Floats:
+        self, queries: list[NDArray[np.intp]], gradients: Floats, by_output: list[Wide]
+    ) -> Wide:
         """Return V of every leaf of the block, [columns, q].
 
         Args:
@@ -151,7 +169,7 @@ class Block:
             by_output: A after the block's last round, [n, q] per output; none if it is zero.
         """
         c, q, size = len(self.leaf[0]), len(gradients), self.size
-        sensitivities = np.zeros((len(self.rounds), c, size, q))
+        sensitivities = np.zeros((len(self.rounds), c, size, q), dtype=self.dtype)
         for k, after in enumerate(by_output):
             sensitivities[:, k] = (self._members(k).T @ after).reshape(-1, size, q)
         everyone = np.arange(q)
@@ -170,16 +188,17 @@ class Block:
         index = index + np.arange(r) * self.size
         ends = np.arange(0, n * r + 1, r, dtype=np.int32)
         return sparse.csr_array(
-            (np.ones(n * r), index.ravel().astype(np.int32), ends), shape=(n, r * self.size)
+            (np.ones(n * r, dtype=self.dtype), index.ravel().astype(np.int32), ends),
+            shape=(n, r * self.size),
         )
 
-    def _coupling(self, s: int, k: int) -> Floats:
+    def _coupling(self, s: int, k: int) -> Wide:
         """Return how the values of later rounds' leaves move with those of tree (s, k).
 
         Entry (l, column of l′ in tree (s′, j)) is Σ ∂v_j/∂F_k over the rows in both leaves.
         """
         c, size = len(self.leaf[0]), self.size
-        coupling = np.empty((size, s, c, size))
+        coupling = np.empty((size, s, c, size), dtype=self.dtype)
         first = self.leaf[s][k] * size
         for later in range(s):
             for j in range(c):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import replace
-from functools import partial
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial, singledispatch
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +30,7 @@ def is_forest(model: Any) -> bool:
     Args:
         model: Any object.
     """
-    if isinstance(model, (BaggingClassifier, BaggingRegressor)):
-        trees = getattr(model, "estimators_", [])
-        return bool(trees) and all(isinstance(tree, BaseDecisionTree) for tree in trees)
-    return isinstance(model, (ForestClassifier, ForestRegressor, BaseDecisionTree))
+    return _ensemble(model) is not None
 
 
 def read_forest(model: Any, x: Any, y: Any, sample_weight: Any = None) -> Forest:
@@ -48,7 +46,7 @@ def read_forest(model: Any, x: Any, y: Any, sample_weight: Any = None) -> Forest
         The forest, whose recomputed predictions equal the library's to 1e-5 of their range.
 
     Raises:
-        UnsupportedModel: If the predictions differ.
+        UnsupportedModel: If it is no forest, or the predictions differ.
         InvalidInput: If a target is not among the classes.
 
     Examples:
@@ -64,13 +62,19 @@ def read_forest(model: Any, x: Any, y: Any, sample_weight: Any = None) -> Forest
         raise UnsupportedModel(
             f"Expected one target per row. Got {np.shape(y)[1]}: fit one forest per target."
         )
+    ensemble = _ensemble(model)
+    if ensemble is None:
+        raise UnsupportedModel(
+            "Expected a tree, a forest or bagged trees of scikit-learn. Got "
+            f"{type(model).__name__}."
+        )
     classes = classes_of(model)
     numbers = encode(classes, y)
     n = len(numbers)
     targets = np.eye(len(classes))[numbers.astype(np.intp)] if classes else numbers[:, None]
     weights = np.ones(n) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
 
-    route, predict = partial(_leaf_ids, model), partial(_means, model, bool(classes))
+    route, predict = partial(_leaf_ids, ensemble), partial(_means, model, bool(classes))
     ids = route(x)
     table = LeafTable.of(ids)
     forest = Forest(
@@ -83,7 +87,7 @@ def read_forest(model: Any, x: Any, y: Any, sample_weight: Any = None) -> Forest
     )
     theirs = predict(x)
     difference = np.inf
-    for counts in _counts(model, numbers, weights, len(ids)):
+    for counts in _counts(ensemble, numbers, weights, len(ids)):
         read = replace(forest, counts=counts)
         difference = float(np.abs(read.outputs(read.leaves) - theirs).max())
         difference /= float(np.ptp(theirs)) or 1.0
@@ -96,9 +100,9 @@ def read_forest(model: Any, x: Any, y: Any, sample_weight: Any = None) -> Forest
     )
 
 
-def _leaf_ids(model: Any, rows: Any) -> NDArray[np.intp]:
+def _leaf_ids(ensemble: _Ensemble, rows: Any) -> NDArray[np.intp]:
     """Return the leaves of rows, [t, 1, b]."""
-    return np.stack([tree.apply(part) for tree, part in _trees(model, rows)])[:, None]
+    return np.stack([tree.apply(part) for tree, part in ensemble.members(rows)])[:, None]
 
 
 def _means(model: Any, classifies: bool, rows: Any) -> Floats:
@@ -107,35 +111,113 @@ def _means(model: Any, classifies: bool, rows: Any) -> Floats:
     return np.asarray(outputs, dtype=np.float64).reshape(len(outputs), -1)
 
 
-def _trees(model: Any, rows: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield each tree with the columns that it was fitted on."""
-    if isinstance(model, BaseDecisionTree):
-        yield model, rows
-        return
-    features = getattr(model, "estimators_features_", None)
-    if features is None:
-        matrix = model._validate_X_predict(rows)
-        yield from ((tree.tree_, matrix) for tree in model.estimators_)
-        return
-    matrix = np.asarray(rows)
-    for tree, columns in zip(model.estimators_, features, strict=True):
-        yield tree, matrix[:, columns]
+class _Ensemble(ABC):
+    """A tree, a forest or bagged trees.
+
+    Args:
+        model: Fitted.
+        single: Whether it is one tree.
+    """
+
+    model: Any
+    single: ClassVar[bool] = False
+
+    @abstractmethod
+    def members(self, rows: Any) -> Iterator[tuple[Any, Any]]:
+        """Yield each tree with the columns that it was fitted on."""
+
+    @abstractmethod
+    def whole(self, weights: Floats, trees: int) -> Floats:
+        """Return the weights of the rows in each tree where no bags are drawn, [t, n]."""
 
 
-def _counts(model: Any, y: Floats, weights: Floats, trees: int) -> Iterator[Floats]:
+@dataclass(frozen=True, eq=False)
+class _Tree(_Ensemble):
+    """One tree."""
+
+    model: Any
+    single: ClassVar[bool] = True
+
+    def members(self, rows: Any) -> Iterator[tuple[Any, Any]]:
+        """Yield the tree."""
+        yield self.model, rows
+
+    def whole(self, weights: Floats, trees: int) -> Floats:
+        """Return the weights."""
+        return weights[None].copy()
+
+
+@dataclass(frozen=True, eq=False)
+class _Forest(_Ensemble):
+    """A forest, whose trees read all columns."""
+
+    model: Any
+
+    def members(self, rows: Any) -> Iterator[tuple[Any, Any]]:
+        """Yield the trees, each with the rows as the forest reads them."""
+        matrix = self.model._validate_X_predict(rows)
+        yield from ((tree.tree_, matrix) for tree in self.model.estimators_)
+
+    def whole(self, weights: Floats, trees: int) -> Floats:
+        """Return the weights for each tree."""
+        return np.tile(weights, (trees, 1))
+
+
+@dataclass(frozen=True, eq=False)
+class _Bags(_Ensemble):
+    """Bagged trees, each of some columns and perhaps of some rows."""
+
+    model: Any
+
+    def members(self, rows: Any) -> Iterator[tuple[Any, Any]]:
+        """Yield the trees, each with its columns."""
+        matrix = np.asarray(rows)
+        pairs = zip(self.model.estimators_, self.model.estimators_features_, strict=True)
+        yield from ((tree, matrix[:, columns]) for tree, columns in pairs)
+
+    def whole(self, weights: Floats, trees: int) -> Floats:
+        """Return the weights where a row is in the sample of a tree."""
+        return weights * _drawn(self.model, len(weights))
+
+
+@singledispatch
+def _ensemble(model: Any) -> _Ensemble | None:
+    """Return a model of scikit-learn's as an ensemble of trees, or `None` of anything else."""
+    return None
+
+
+@_ensemble.register(BaseDecisionTree)
+def _tree(model: Any) -> _Ensemble:
+    return _Tree(model)
+
+
+@_ensemble.register(ForestClassifier)
+@_ensemble.register(ForestRegressor)
+def _forest(model: Any) -> _Ensemble:
+    return _Forest(model)
+
+
+@_ensemble.register(BaggingClassifier)
+@_ensemble.register(BaggingRegressor)
+def _bags(model: Any) -> _Ensemble | None:
+    trees = getattr(model, "estimators_", [])
+    members = [_ensemble(tree) for tree in trees]
+    alone = members and all(member is not None and member.single for member in members)
+    return _Bags(model) if alone else None
+
+
+def _counts(ensemble: _Ensemble, y: Floats, weights: Floats, trees: int) -> Iterator[Floats]:
     """Yield the weights of the rows in each tree, [t, n], as versions of scikit-learn differ.
 
     From 1.9 on, sample weights are the chances of being drawn into a bag; before, they multiply
     how often a row is in it.
     """
+    model = ensemble.model
     choice = getattr(model, "class_weight", None)
     if choice is not None and choice != "balanced_subsample":
         weights = weights * compute_sample_weight(choice, y)
-    if isinstance(model, BaseDecisionTree) or not getattr(model, "bootstrap", True):
-        each = np.broadcast_to(weights, (trees, len(y)))
-        if isinstance(model, (BaggingClassifier, BaggingRegressor)):
-            each = each * _drawn(model, len(y))
-        yield each.copy()
+    if not getattr(model, "bootstrap", False):  # which a tree has not
+        yield ensemble.whole(weights, trees)
         return
     drawn = _drawn(model, len(y))
     if choice == "balanced_subsample":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -43,22 +44,15 @@ def read_catboost(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTree
         weights = weights * np.array(options["class_weights"])[y.astype(np.intp)]
     loss, start, objective, c = _loss(options)
 
-    def leaf_ids(rows: Any) -> NDArray[np.intp]:
-        ids = np.asarray(model.calc_leaf_indexes(rows)).T.astype(np.intp)
-        return np.repeat(ids[:, None], c, axis=1)
-
-    def raw(rows: Any) -> Floats:
-        outputs = np.asarray(model.predict(rows, prediction_type="RawFormulaVal"))
-        return outputs.reshape(len(outputs), -1)
-
+    leaf_ids = partial(_leaf_ids, model, c)
     ids = leaf_ids(x)
     table = LeafTable.of(ids)
     # The penalty is scaled by the mean weight, which a removal leaves as it is.
     l2 = float(options["l2_leaf_reg"]) * weights.mean()
     rates = np.full(len(ids), float(options["learning_rate"]))
     rule: LeafRule
-    if isinstance(loss, Softmax):
-        rule = VectorLeaves(loss, rates, table.size, l2)
+    if c > 1 and options["leaf_estimation_method"] != "Gradient":
+        rule = VectorLeaves(Softmax(), rates, table.size, l2)
     else:
         steps = int(options["leaf_estimation_iterations"])
         rule = NewtonLeaves(loss, rates, table.size, np.array(l2), steps=steps)
@@ -71,9 +65,21 @@ def read_catboost(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTree
         objective=objective,
         table=table,
         route=leaf_ids,
-        predict=raw,
+        predict=partial(_raw, model),
         untreated=_untreated(model, options),
     )
+
+
+def _leaf_ids(model: Any, c: int, rows: Any) -> NDArray[np.intp]:
+    """Return the leaves of rows, [t, c, b]: the outputs share their trees."""
+    ids = np.asarray(model.calc_leaf_indexes(rows)).T.astype(np.intp)
+    return np.repeat(ids[:, None], c, axis=1)
+
+
+def _raw(model: Any, rows: Any) -> Floats:
+    """Return raw predictions of rows, [b, c]."""
+    outputs = np.asarray(model.predict(rows, prediction_type="RawFormulaVal"))
+    return outputs.reshape(len(outputs), -1)
 
 
 def _loss(options: dict[str, Any]) -> tuple[BoostingLoss, Start, Loss, int]:

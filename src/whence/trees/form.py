@@ -46,9 +46,15 @@ class LeafTable:
         return np.asarray((self.numbers < self.size - 1).sum(axis=2))
 
     def compact(self, ids: Integers) -> Integers:
-        """Return the compact numbers of leaf ids [t, c, b], in the same shape."""
+        """Return the compact numbers of leaf ids [t, c, b], in the same shape, in C order.
+
+        Libraries give the leaves row by row; every use walks them round by round.
+        """
         last = self.numbers.shape[2] - 1
-        return np.take_along_axis(self.numbers, np.minimum(ids, last).astype(np.intp), axis=2)
+        out = np.empty(ids.shape, dtype=self.numbers.dtype)
+        for tree in np.ndindex(*ids.shape[:2]):
+            out[tree] = self.numbers[tree][np.minimum(ids[tree], last)]
+        return out
 
 
 @dataclass(frozen=True, eq=False)

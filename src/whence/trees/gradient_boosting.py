@@ -70,7 +70,7 @@ def _robust(model: Any, rates: Floats, size: int) -> tuple[LeafRule, Start, Loss
     if model.loss not in ("absolute_error", "quantile", "huber"):
         return None
     level = float(model.alpha) if model.loss == "quantile" else 0.5
-    zero = isinstance(model.init_, str)
+    zero = model.init == "zero"
     start: Start = Fixed((0.0,)) if zero else QuantileStart(level, of_numpy)
     if model.loss == "huber":
         rule = HuberLeaves(level, of_sklearn, rates, size, float(model.alpha))
@@ -87,7 +87,7 @@ def _smooth(model: Any, rates: Floats, size: int) -> tuple[LeafRule, Start, Loss
 def _loss(model: Any) -> tuple[BoostingLoss, Start, Loss]:
     """Return the loss in whence's terms."""
     c = model.estimators_.shape[1]
-    zero = isinstance(model.init_, str)
+    zero = model.init == "zero"
     if model.loss == "log_loss":
         if c == 1:
             return Binary(), Fixed((0.0,)) if zero else Mean("logit"), Logistic()

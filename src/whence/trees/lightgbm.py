@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,14 +49,7 @@ def read_lightgbm(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTree
     if getattr(model, "class_weight", None) is not None:
         weights = weights * compute_sample_weight(model.class_weight, y)
 
-    def leaf_ids(rows: Any) -> NDArray[np.intp]:
-        ids = np.asarray(booster.predict(rows, pred_leaf=True, num_iteration=rounds))
-        return ids.reshape(len(ids), -1, text.outputs).transpose(1, 2, 0).astype(np.intp)
-
-    def raw(rows: Any) -> Floats:
-        outputs = np.asarray(booster.predict(rows, raw_score=True, num_iteration=rounds))
-        return outputs.reshape(len(outputs), -1)
-
+    leaf_ids = partial(_leaf_ids, booster, rounds, text.outputs)
     ids = leaf_ids(x)
     table = LeafTable.of(ids)
     rates = np.array(text.rates[: len(ids)])
@@ -69,7 +63,7 @@ def read_lightgbm(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTree
         objective=objective,
         table=table,
         route=leaf_ids,
-        predict=raw,
+        predict=partial(_raw, booster, rounds),
         emphasis=_label_weights(text, y),
         bags=_bags(text, len(ids), len(y)),
         untreated=_untreated(text),
@@ -117,6 +111,18 @@ class _Text:
         """The learning rate of each round; the first tree forgets it when it takes up the start."""
         stated = [float(tree["shrinkage"]) for tree in self.trees[:: self.outputs]]
         return [self.number("learning_rate") if rate == 1 else rate for rate in stated]
+
+
+def _leaf_ids(booster: Any, rounds: int, c: int, rows: Any) -> NDArray[np.intp]:
+    """Return the leaves of rows, [t, c, b]."""
+    ids = np.asarray(booster.predict(rows, pred_leaf=True, num_iteration=rounds))
+    return ids.reshape(len(ids), -1, c).transpose(1, 2, 0).astype(np.intp)
+
+
+def _raw(booster: Any, rounds: int, rows: Any) -> Floats:
+    """Return raw predictions of rows, [b, c]."""
+    outputs = np.asarray(booster.predict(rows, raw_score=True, num_iteration=rounds))
+    return outputs.reshape(len(outputs), -1)
 
 
 def _rounds(model: Any, booster: Any) -> int:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from whence.errors import InvalidInput, UnsupportedModel
+from whence.checked import class_positions, finite_numbers
+from whence.errors import UnsupportedModel
 from whence.trees.form import BoostedTrees
 
 Floats = NDArray[np.float64]
@@ -81,21 +82,8 @@ def encode(classes: tuple[Any, ...], y: Any) -> Floats:
     """
     labels = np.asarray(y).ravel()
     if classes:
-        position = {name: at for at, name in enumerate(classes)}
-        unknown = [label for label in labels.tolist() if label not in position]
-        if unknown:
-            raise InvalidInput(
-                f"Expected labels among {', '.join(map(repr, classes[:20]))}. Got {unknown[0]!r}."
-            )
-        return np.array([position[label] for label in labels.tolist()], dtype=np.float64)
-    try:
-        numbers = labels.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"Expected numbers as targets. Got {labels[0]!r}.") from error
-    if not np.isfinite(numbers).all():
-        at = int(np.flatnonzero(~np.isfinite(numbers))[0])
-        raise InvalidInput(f"Expected finite targets. Got {numbers[at]} in row {at}.")
-    return numbers
+        return class_positions(classes, labels).astype(np.float64)
+    return finite_numbers(labels)
 
 
 def _library(model: Any) -> str | None:

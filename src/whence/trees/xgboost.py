@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -46,16 +47,7 @@ def read_xgboost(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTrees
     options = _tree_options(config)
     rounds = _rounds(model, booster)
 
-    def predict(rows: Any, **wanted: bool) -> NDArray[Any]:
-        return np.asarray(
-            booster.predict(
-                _matrix(model, rows), iteration_range=(0, rounds), strict_shape=True, **wanted
-            )
-        )
-
-    def leaf_ids(rows: Any) -> NDArray[np.intp]:
-        return predict(rows, pred_leaf=True)[:, :, :, 0].astype(np.intp).transpose(1, 2, 0)
-
+    leaf_ids = partial(_leaf_ids, model, booster, rounds)
     ids = leaf_ids(x)
     table = LeafTable.of(ids)
     level = _level(config)
@@ -83,10 +75,28 @@ def read_xgboost(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTrees
         objective=objective,
         table=table,
         route=leaf_ids,
-        predict=lambda rows: predict(rows, output_margin=True).astype(np.float64),
+        predict=partial(_raw, model, booster, rounds),
         bags=_bags(config, options, ids),
         untreated=_untreated(config, options),
     )
+
+
+def _predicted(model: Any, booster: Any, rounds: int, rows: Any, **wanted: bool) -> NDArray[Any]:
+    """Return what the booster predicts of rows."""
+    matrix = _matrix(model, rows)
+    options = {"iteration_range": (0, rounds), "strict_shape": True, **wanted}
+    return np.asarray(booster.predict(matrix, **options))
+
+
+def _leaf_ids(model: Any, booster: Any, rounds: int, rows: Any) -> NDArray[np.intp]:
+    """Return the leaves of rows, [t, c, b]."""
+    found = _predicted(model, booster, rounds, rows, pred_leaf=True)
+    return found[:, :, :, 0].astype(np.intp).transpose(1, 2, 0)
+
+
+def _raw(model: Any, booster: Any, rounds: int, rows: Any) -> Floats:
+    """Return raw predictions of rows, [b, c]."""
+    return _predicted(model, booster, rounds, rows, output_margin=True).astype(np.float64)
 
 
 def _tree_options(config: dict[str, Any]) -> dict[str, str]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import Any, final
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.rows import column_names, is_sparse, take
+from whence.rows import column_names, is_sparse, row_cells, take
 
 Floats = NDArray[np.float64]
 
@@ -38,12 +38,7 @@ class Columns:
 
     def cells(self, inputs: Any, index: int) -> tuple[str, ...]:
         """Return one row as text, in the order of the names."""
-        if isinstance(inputs, pd.DataFrame):
-            row: Any = inputs.iloc[index].to_numpy(dtype=object)
-        elif is_sparse(inputs):
-            row = inputs[[index]].toarray()[0]
-        else:
-            row = np.asarray(inputs[index])
+        row = row_cells(inputs, index)
         return tuple(cell_text(row[j]) for j in self.order)
 
 
@@ -56,20 +51,39 @@ def is_table(inputs: Any) -> bool:
     Args:
         inputs: A user's inputs.
     """
-    if isinstance(inputs, Tensor):
-        narrow = inputs.ndim == 2 and inputs.shape[1] <= _MOST_OF_TENSOR
-        return narrow and inputs.is_floating_point()
-    matrix = isinstance(inputs, np.ndarray) and inputs.ndim == 2
-    return matrix or isinstance(inputs, pd.DataFrame) or is_sparse(inputs)
+    return has_cells(inputs) or _is_narrow(inputs) or is_sparse(inputs)
 
 
+@singledispatch
 def has_cells(inputs: Any) -> bool:
-    """Return whether single cells of inputs can be replaced: whether they are a frame or an array.
+    """Return whether single cells of inputs can be replaced: of a frame, or an array of rows.
 
     Args:
         inputs: A user's inputs.
     """
-    return is_table(inputs) and not is_sparse(inputs) and not torch.is_tensor(inputs)
+    return False
+
+
+@has_cells.register
+def _frame_has_cells(inputs: pd.DataFrame) -> bool:
+    return True
+
+
+@has_cells.register(np.ndarray)
+def _array_has_cells(inputs: NDArray[Any]) -> bool:
+    return inputs.ndim == 2
+
+
+@singledispatch
+def _is_narrow(inputs: Any) -> bool:
+    """Return whether inputs are a tensor of few features."""
+    return False
+
+
+@_is_narrow.register
+def _tensor_is_narrow(inputs: Tensor) -> bool:
+    narrow = inputs.ndim == 2 and inputs.shape[1] <= _MOST_OF_TENSOR
+    return narrow and inputs.is_floating_point()
 
 
 def columns_of(parts: Sequence[Any], importance: Floats | None = None) -> Columns:
@@ -179,6 +193,7 @@ def differences(query: Any, rows: Any, columns: Columns) -> tuple[NDArray[np.boo
     return found, continuous
 
 
+@singledispatch
 def column_values(inputs: Any, position: int) -> Floats | None:
     """Return one column as numbers, [n], or `None` where they are no numbers.
 
@@ -186,11 +201,6 @@ def column_values(inputs: Any, position: int) -> Floats | None:
         inputs: Rows of a table.
         position: Of the column.
     """
-    if isinstance(inputs, pd.DataFrame):
-        values: Any = inputs.iloc[:, position]
-        if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
-            return None
-        return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
     if is_sparse(inputs):
         return np.asarray(inputs[:, [position]].toarray()[:, 0], dtype=np.float64)
     try:
@@ -199,6 +209,15 @@ def column_values(inputs: Any, position: int) -> Floats | None:
         return None
 
 
+@column_values.register(pd.DataFrame)
+def _values_of_frame(inputs: pd.DataFrame, position: int) -> Floats | None:
+    values: Any = inputs.iloc[:, position]
+    if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+        return None
+    return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+@singledispatch
 def cell_text(value: Any) -> str:
     """Return a cell as text, a number in six digits and whole where it is whole.
 
@@ -209,10 +228,19 @@ def cell_text(value: Any) -> str:
         >>> cell_text(13.0), cell_text(0.1 + 0.2), cell_text(18531.0), cell_text(float("nan"))
         ('13', '0.3', '18531', 'missing')
     """
-    if value is None or value is pd.NA or value is pd.NaT:
-        return "missing"
-    if not isinstance(value, (float, np.floating)):
-        return str(value)
+    return str(value)
+
+
+@cell_text.register(type(None))
+@cell_text.register(type(pd.NA))
+@cell_text.register(type(pd.NaT))
+def _missing_text(value: Any) -> str:
+    return "missing"
+
+
+@cell_text.register(float)
+@cell_text.register(np.floating)
+def _number_text(value: Any) -> str:
     if np.isnan(value):
         return "missing"
     number = float(value)

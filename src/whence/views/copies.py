@@ -12,8 +12,8 @@ from torch.utils._pytree import tree_leaves
 
 from whence.objective.trained import Examples, Trained
 from whence.pages import Status
-from whence.rows import is_sparse
-from whence.views.columns import column_name, is_table
+from whence.rows import row_cells
+from whence.views.columns import column_name, has_cells, is_table
 from whence.views.sequences import is_sequence
 
 HIDDEN = "One alone does little while the others stay: remove them together."
@@ -103,10 +103,9 @@ def missing_statuses(query: Examples) -> tuple[Status, ...]:
         One status, or none.
     """
     rows = query.inputs
-    if not is_table(rows) or is_sparse(rows) or isinstance(rows, Tensor):
+    if not has_cells(rows):
         return ()
-    row = rows.iloc[0] if isinstance(rows, pd.DataFrame) else pd.Series(rows[0])
-    where = np.flatnonzero(pd.isna(row).to_numpy())
+    where = np.flatnonzero(pd.isna(row_cells(rows, 0)))
     if not len(where):
         return ()
     names = listed([column_name(rows, int(j)) for j in where])
@@ -122,10 +121,8 @@ def missing_statuses(query: Examples) -> tuple[Status, ...]:
 
 def _at(inputs: Any, index: int) -> list[Any]:
     """Return one example's inputs as a list of arrays."""
-    if isinstance(inputs, pd.DataFrame):
-        return [inputs.iloc[index].to_numpy(dtype=object)]
-    if is_sparse(inputs):
-        return [inputs[[index]].toarray()]
+    if is_table(inputs):
+        return [row_cells(inputs, index)]
     return [np.asarray(leaf[index]) for leaf in tree_leaves(inputs)]
 
 

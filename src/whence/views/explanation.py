@@ -21,6 +21,7 @@ from whence.objective.trained import Examples, Trained
 from whence.pages import ExplanationPage, Item, Scatter, Shown, Side, Status
 from whence.pages.text import words_of
 from whence.pages.words import number, signed
+from whence.rows import column_names
 from whence.scores import Diagnostics
 from whence.views.answer import answer_of, class_names, class_of, target_decimals
 from whence.views.columns import NONE, Columns, columns_of, differences, is_table, spreads
@@ -241,7 +242,7 @@ def _title(parts: Explained, name: str) -> str:
 def _query_name(query: Examples) -> str:
     """Return what a query is called that has no other name."""
     name = query.ids[0]
-    if not is_table(query.inputs) or not hasattr(query.inputs, "columns"):
+    if column_names(query.inputs) is None:
         return "this query"
     return str(name) if isinstance(name, str) else f"row {name}"
 
@@ -303,10 +304,8 @@ def _input_attributions(parts: Explained, where: NDArray[np.intp]) -> Sequence[F
     if pieces_of(trained.train, 0, None):
         if not is_sequence(trained) or not isinstance(parts.method, Influence):
             return nothing  # tokens are discrete, and one answer has no parts
-        solver, damping = parts.method.solver, parts.method.damping
-        return parts_of(
-            trained, query, where, measure=parts.measure, solver=solver, damping=damping
-        )
+        how, m = parts.method, parts.measure
+        return parts_of(trained, query, where, measure=m, solver=how.solver, damping=how.damping)
     if images_of(query) is None and not is_table(query.inputs):
         return nothing
     quantity = measure_of(trained.loss, parts.measure)

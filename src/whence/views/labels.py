@@ -27,6 +27,10 @@ _WORDS = (
     "the top, and correct those that are wrong. The suggested label is what the model says of the "
     "example when it is trained without it."
 )
+_NUMBERS = (
+    "Training examples whose number a model trained without them does not expect. Look at them "
+    "from the top, and correct those that are wrong. What is suggested is what that model predicts."
+)
 
 
 def label_errors_page(
@@ -38,6 +42,7 @@ def label_errors_page(
     scores: Floats,
     losses: Floats | None,
     suggested: Tensor,
+    agrees: NDArray[np.bool_],
     gain: Floats | None,
     diagnostics: Diagnostics,
     wrong: WrongLabels | None,
@@ -55,9 +60,10 @@ def label_errors_page(
         ranking: Positions of the examples to show, the most suspect first, [m].
         score: What they are ranked by.
         ranked_by: The same with the penalty.
-        scores: In the order of the training data, in nats, [n].
-        losses: The examples' losses in that order, in nats, [n]; `None` where they are the scores.
+        scores: In the order of the training data, in the unit of the loss, [n].
+        losses: The examples' losses in that order, [n]; `None` where they are the scores.
         suggested: Labels suggested for the first k of the ranking, encoded, [k].
+        agrees: Whether the model says the given label all the same, [k].
         gain: What correcting these is expected to bring, [k], or `None`.
         diagnostics: How the numbers were computed.
         wrong: How many labels are wrong, an estimate, or `None`.
@@ -89,7 +95,8 @@ def label_errors_page(
             item = replace(item, text=texts[position])
         known = row < len(suggested)
         if known:
-            item = replace(item, predicted=label_of(trained, suggested[row]))
+            said = shown.targets[row] if agrees[row] else suggested[row]
+            item = replace(item, predicted=label_of(trained, said))
         value = float(scores[position])
         rows.append(
             RankedRow(
@@ -102,14 +109,16 @@ def label_errors_page(
             )
         )
     names = class_names(trained)
-    lead = f"{about[0]} {_WORDS}" if about else _WORDS
+    classifies = trained.loss.classifies or bool(names)
+    words = _WORDS if classifies else _NUMBERS
+    lead = f"{about[0]} {words}" if about else words
     if quality is not None:
         lead = f"{lead} {quality_sentence(quality, names, 0)}"
     return RankedPage(
         title=title,
         lead=lead,
         score=score,
-        unit="nats",
+        unit=trained.loss.unit,
         columns=columns.names,
         rows=tuple(rows),
         facts=_facts(wrong, len(rows)),
@@ -119,6 +128,7 @@ def label_errors_page(
         "gains to first order.",
         command=command,
         n=len(trained.train),
+        label="label" if classifies else "number",
         about=about,
         created=date.today().isoformat(),
     )

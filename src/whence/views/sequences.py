@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from functools import singledispatch
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -107,17 +108,37 @@ def parts_of(
 
 def _ids(examples: Examples) -> Tensor | None:
     """Return the token numbers [b, t], or `None` where the inputs are not tokens."""
-    inputs = examples.inputs
-    ids = inputs.get("input_ids") if isinstance(inputs, Mapping) else inputs
-    whole = isinstance(ids, Tensor) and ids.ndim == 2 and not ids.is_floating_point()
-    return ids if whole else None
+    return _numbers(_part(examples.inputs, "input_ids"))
+
+
+@singledispatch
+def _part(inputs: Any, name: str) -> Any:
+    """Return a part of the inputs that has a name; inputs without names are token numbers."""
+    return inputs if name == "input_ids" else None
+
+
+@_part.register(Mapping)
+def _named_part(inputs: Mapping[str, Any], name: str) -> Any:
+    return inputs.get(name)
+
+
+@singledispatch
+def _numbers(ids: Any) -> Tensor | None:
+    """Return inputs that are token numbers, [b, t]."""
+    return None
+
+
+@_numbers.register(Tensor)
+def _whole_numbers(ids: Tensor) -> Tensor | None:
+    return ids if ids.ndim == 2 and not ids.is_floating_point() else None
 
 
 def _kept(examples: Examples, index: int) -> NDArray[np.bool_] | None:
     """Return which tokens of an example are no padding, [t]; `None` for all."""
-    if not isinstance(examples.inputs, Mapping) or "attention_mask" not in examples.inputs:
+    mask = _part(examples.inputs, "attention_mask")
+    if mask is None:
         return None
-    kept: NDArray[np.bool_] = (examples.inputs["attention_mask"][index] != 0).cpu().numpy()
+    kept: NDArray[np.bool_] = (mask[index] != 0).cpu().numpy()
     return kept
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -39,15 +40,19 @@ def telling_words(train: Examples, query: Examples) -> frozenset[str]:
     """
     at = np.linspace(0, len(train) - 1, min(len(train), _TEXTS)).astype(int)
     found: set[str] = set()
-    for text, others in zip(_columns(query, np.array([0])), _columns(train, at), strict=True):
-        if isinstance(text[0], str) and len(text[0].split()) >= _PROSE:
-            others_words = [words_of(other) for other in others if isinstance(other, str)]
-            found |= {
-                word
-                for word in words_of(text[0])
-                if sum(word in other for other in others_words) <= _COMMON * len(others_words)
-            }
+    asked = _columns(query.inputs, np.array([0]))
+    for own, others in zip(asked, _columns(train.inputs, at), strict=True):
+        prose = [text for text in _strings(own) if len(text.split()) >= _PROSE]
+        known = [words_of(other) for other in _strings(others)] if prose else []
+        for word in words_of(" ".join(prose)):
+            if sum(word in other for other in known) <= _COMMON * len(known):
+                found.add(word)
     return frozenset(found)
+
+
+def _strings(cells: NDArray[Any]) -> list[str]:
+    """Return the cells that are texts."""
+    return [cell for cell in cells if isinstance(cell, str)]
 
 
 def _texts(inputs: Any) -> Any:
@@ -55,10 +60,13 @@ def _texts(inputs: Any) -> Any:
     return inputs if getattr(inputs, "ndim", 0) == 1 and inputs.dtype == np.object_ else None
 
 
-def _columns(examples: Examples, where: NDArray[np.intp]) -> list[NDArray[Any]]:
-    """Return some rows of the columns of a table, or the one column of texts."""
-    inputs = examples.inputs
-    if isinstance(inputs, pd.DataFrame):
-        return [inputs[name].to_numpy(dtype=object)[where] for name in inputs.columns]
+@singledispatch
+def _columns(inputs: Any, where: NDArray[np.intp]) -> list[NDArray[Any]]:
+    """Return some rows of the columns of a table, or of the one column of texts."""
     texts = _texts(inputs)
     return [] if texts is None else [texts[where]]
+
+
+@_columns.register
+def _columns_of_frame(inputs: pd.DataFrame, where: NDArray[np.intp]) -> list[NDArray[Any]]:
+    return [inputs[name].iloc[where].to_numpy(dtype=object) for name in inputs.columns]

@@ -20,10 +20,11 @@ from whence.objective.sets.measure import SetMeasure as SetMeasure
 from whence.objective.sets.positive import is_positive, probability
 
 
+@dataclass(frozen=True, eq=False)
 class Grouped(SetMeasure):
     """A measure that compares groups of queries.
 
-    Attributes:
+    Args:
         groups: The group of each query, [q], in any labels.
     """
 
@@ -41,7 +42,7 @@ class Grouped(SetMeasure):
 
     def subset(self, rows: NDArray[np.intp]) -> SetMeasure:
         """Return the measure of some of the queries, with their groups."""
-        chosen: SetMeasure = replace(self, groups=np.asarray(self.groups)[rows])  # type: ignore[type-var]
+        chosen: SetMeasure = replace(self, groups=np.asarray(self.groups)[rows])
         return chosen
 
     def members(self, outputs: Tensor, among: Tensor | None = None) -> list[Tensor]:
@@ -69,16 +70,21 @@ class Grouped(SetMeasure):
         return found
 
 
-class _Gap(Grouped):
-    """The difference between groups in the mean of some quantity.
+@dataclass(frozen=True, eq=False)
+class _Between(Grouped):
+    """A measure that compares the predictions of groups, perhaps of two that are named.
 
-    Attributes:
+    Args:
         between: Two groups: the first less the second. `None`: the largest less the smallest.
         positive: The position of the positive class; the second of two if `None`.
     """
 
-    between: tuple[Any, Any] | None
-    positive: int | None
+    between: tuple[Any, Any] | None = None
+    positive: int | None = None
+
+
+class _Gap(_Between):
+    """The difference between groups in the mean of some quantity."""
 
     @abstractmethod
     def rates(self, outputs: Tensor, targets: Tensor, loss: Loss) -> tuple[Tensor, Tensor | None]:
@@ -114,10 +120,6 @@ class DemographicParity(_Gap):
         tensor(0.5000)
     """
 
-    groups: Any
-    between: tuple[Any, Any] | None = None
-    positive: int | None = None
-
     @property
     def name(self) -> str:
         """The gap."""
@@ -152,9 +154,6 @@ class EqualOpportunity(_Gap):
         tensor(0.5000)
     """
 
-    groups: Any
-    between: tuple[Any, Any] | None = None
-    positive: int | None = None
     outcome: int = 1
 
     @property
@@ -190,10 +189,6 @@ class Calibration(_Gap):
         tensor(0.5000)
     """
 
-    groups: Any
-    between: tuple[Any, Any] | None = None
-    positive: int | None = None
-
     @property
     def name(self) -> str:
         """The gap."""
@@ -226,7 +221,6 @@ class WorstGroup(Grouped):
         tensor(1.)
     """
 
-    groups: Any
     of: str = "loss"
 
     @property
@@ -243,7 +237,7 @@ class WorstGroup(Grouped):
 
 @final
 @dataclass(frozen=True, eq=False)
-class CohensD(Grouped):
+class CohensD(_Between):
     """The difference of two groups' mean predictions in units of their pooled deviation.
 
     d = (p̄_a − p̄_b)/s, s² = ((q_a − 1) s_a² + (q_b − 1) s_b²)/(q_a + q_b − 2). A row can lower d by
@@ -264,10 +258,6 @@ class CohensD(Grouped):
         >>> d.value(outputs, torch.ones(4), whence.SquaredError())
         tensor(1.4142)
     """
-
-    groups: Any
-    between: tuple[Any, Any] | None = None
-    positive: int | None = None
 
     @property
     def name(self) -> str:

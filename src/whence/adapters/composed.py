@@ -1,0 +1,276 @@
+"""Estimators made of other estimators: votes, stacks, calibrations, transformed targets."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from torch import Tensor
+
+from whence.adapters.answered import Answered
+from whence.adapters.anything import Estimator
+from whence.errors import UnsupportedModel
+from whence.objective.losses import Loss
+from whence.objective.trained import Examples, Trained
+from whence.rows import take
+
+Floats = NDArray[np.float64]
+Positions = NDArray[np.intp]
+Splits = list[tuple[Positions, Positions]]
+_NEAR = 1e-5  # how near composed predictions are to the estimator's own
+FOLDS_HELD = "The folds are held as they were drawn, here and in refits: rows keep their fold."
+_NONE = np.empty((0, 1))
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Member:
+    """One of the estimators that another is made of.
+
+    Args:
+        trained: It, with the rows it was fitted on.
+        rows: Positions of those rows among all, [m].
+        passed: Positions of the rows whose predictions are passed on to what is fitted next.
+        asked: Whether its predictions of new rows count.
+        read: From its outputs [b, c] to what it predicts, [b, k].
+        label: A target that it can have.
+    """
+
+    trained: Trained
+    rows: Positions
+    passed: Positions
+    asked: bool
+    read: Callable[[Tensor], Floats]
+    label: Any
+
+    def examples(self, rows: Any) -> Examples:
+        """Return rows as it reads them."""
+        return self.trained.examples((rows, np.repeat(self.label, np.shape(rows)[0])))
+
+
+def member(
+    trained: Trained,
+    rows: Positions,
+    says: str,
+    label: Any,
+    *,
+    passed: Positions | None = None,
+    asked: bool = True,
+) -> Member:
+    """Return an estimator as a part of another.
+
+    Args:
+        trained: It, with the rows it was fitted on.
+        rows: Positions of those rows among all, [m].
+        says: The method that is asked: "predict", "predict_proba" or "decision_function".
+        label: A target that it can have.
+        passed: Positions of the rows whose predictions are passed on; none if `None`.
+        asked: Whether its predictions of new rows count.
+
+    Raises:
+        UnsupportedModel: If its removals are not known exactly.
+    """
+    if not trained.convex and not trained.instant:
+        raise UnsupportedModel(
+            f"Expected members whose removals are exact: convex, or sums. Got {trained!r}."
+        )
+    return Member(
+        trained=trained,
+        rows=rows,
+        passed=np.empty(0, dtype=np.intp) if passed is None else passed,
+        asked=asked,
+        read=partial(_READINGS[says], trained.loss),
+        label=label,
+    )
+
+
+def _numbers(loss: Loss, outputs: Tensor) -> Floats:
+    """Return what a regression predicts, [b, 1]."""
+    return loss.prediction(outputs, outputs[:, 0]).numpy().reshape(-1, 1)
+
+
+def _shares(loss: Loss, outputs: Tensor) -> Floats:
+    """Return probabilities, [b, C]."""
+    shares = loss.probabilities(outputs)
+    if shares is None:
+        raise UnsupportedModel(f"Expected a member with probabilities. Got {loss.unit}.")
+    return shares.numpy()
+
+
+def _decisions(loss: Loss, outputs: Tensor) -> Floats:
+    """Return decision values, [b, 1] or [b, C]."""
+    return outputs.numpy()
+
+
+_READINGS: dict[str, Callable[[Loss, Tensor], Floats]] = {
+    "predict": _numbers,
+    "predict_proba": _shares,
+    "decision_function": _decisions,
+}
+
+
+class Composition(ABC):
+    """How predictions of members become predictions of the whole."""
+
+    @abstractmethod
+    def __call__(
+        self, asked: list[Floats], passed: list[Floats], rows: Any, gone: int | None
+    ) -> Floats:
+        """Return what the whole predicts, [q, k].
+
+        What comes after the members is fitted again by its own library.
+
+        Args:
+            asked: What each member predicts of the queries, [q, k] each; those that are asked.
+            passed: What each member predicts of the rows that it passes on, [h, k] each.
+            rows: The queries.
+            gone: Position of the row that is not there, or `None`.
+        """
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know, a sentence each."""
+        return ()
+
+    def held(self, estimator: Any, kept: Positions) -> Any:
+        """Return the estimator, not fitted, as it is fitted again on some rows.
+
+        Args:
+            estimator: Not fitted.
+            kept: Positions of the rows that are there, sorted.
+        """
+        return estimator
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Composed(Answered):
+    """A fitted estimator that is made of others, whose removals are known exactly.
+
+    Args:
+        whole: The same, known by its predictions.
+        members: The estimators that it is made of.
+        composition: How their predictions become its own.
+    """
+
+    whole: Estimator
+    members: tuple[Member, ...]
+    composition: Composition
+
+    @property
+    def together(self) -> int:
+        """As many as keep all workers busy."""
+        return self.whole.together
+
+    def outputs(self, examples: Any) -> Tensor:
+        """Return log-probabilities or predictions, [b, c]."""
+        return self.whole.outputs(examples)
+
+    def refit(self, weights: Tensor | None = None) -> Estimator:
+        """Return the estimator's own fit on the rows with weight, its folds held."""
+        weights = self.weights if weights is None else weights
+        kept = np.flatnonzero(weights.numpy() > 0)
+        refitting = self.whole.refitting
+        template = self.composition.held(clone(refitting.template), kept)
+        return replace(self.whole, refitting=replace(refitting, template=template)).refit(weights)
+
+    def refits(self, weights: Tensor) -> Iterator[Trained]:
+        """Yield the estimator's own fits for each row of weights [k, n]."""
+        for row in weights:
+            yield self.refit(row)
+
+    def check(self) -> None:
+        """Raise unless the members' predictions give the estimator's own, to 1e-5.
+
+        Raises:
+            UnsupportedModel: If they do not.
+        """
+        few = np.unique(np.linspace(0, len(self.train) - 1, 50).astype(np.intp))
+        asked, passed = [], []
+        for each in self.members:
+            if each.asked:
+                rows = each.examples(self.inputs_at(few))
+                asked.append(each.read(each.trained.outputs(rows)))
+            if len(each.passed):
+                rows = each.examples(self.inputs_at(each.passed))
+                passed.append(each.read(each.trained.outputs(rows)))
+            else:
+                passed.append(_NONE)
+        made = self.predicted(self.composition(asked, passed, self.inputs_at(few), None))
+        own = self.outputs(self.train.subset(few)).numpy()
+        off = float(np.abs(made - own).max() / max(1.0, float(np.abs(own).max())))
+        if not off < _NEAR:
+            raise UnsupportedModel(
+                f"Expected the members' predictions to give those of {self!r}. Got a difference "
+                f"of {off:.1e}."
+            )
+
+    def predicted(self, values: Floats) -> Floats:
+        """Return what the whole predicts [b, k] as outputs, [b, c]."""
+        return self.answer.outputs(_Given(self.answer.classes), values)
+
+    def inputs_at(self, where: Positions) -> Any:
+        """Return training rows."""
+        return take(self.train.inputs, where)
+
+
+@final
+class _Given:
+    """An estimator that predicts what it is given."""
+
+    def __init__(self, classes: tuple[Any, ...]) -> None:
+        """Hold the classes."""
+        self.classes_ = np.asarray(classes)
+
+    def predict_proba(self, values: Floats) -> Floats:
+        """Return the values."""
+        return values
+
+    def predict(self, values: Floats) -> Floats:
+        """Return the values."""
+        return values
+
+
+Taken = Callable[[Any, Any, Any], Trained]  # a fitted estimator with rows and targets, as a model
+Made = tuple[tuple[Member, ...], Composition]
+
+
+def held_out(cv: Any, rows: Any, labels: NDArray[Any]) -> Splits:
+    """Return the folds of a splitter, each row held out once.
+
+    Args:
+        cv: The splitter.
+        rows: X, [n].
+        labels: y, [n].
+
+    Raises:
+        UnsupportedModel: If folds are drawn anew each time, or do not hold each row out once.
+    """
+    first, second = list(cv.split(rows, labels)), list(cv.split(rows, labels))
+    same = all(np.array_equal(a[1], b[1]) for a, b in zip(first, second, strict=True))
+    order = np.sort(np.concatenate([held for _, held in first]))
+    if not same or not np.array_equal(order, np.arange(len(labels))):
+        raise UnsupportedModel(
+            "Expected folds that hold each row out once, the same each time. Got "
+            f"{cv!r}. Give it random_state=0."
+        )
+    return first
+
+
+def kept_splits(splits: Splits, kept: Positions) -> Splits:
+    """Return the parts of folds that are there, counted among the rows that are there.
+
+    Args:
+        splits: Positions of the rows that each fold is fitted on, and of those that it holds out.
+        kept: Positions of the rows that are there, sorted.
+    """
+    return [
+        (np.flatnonzero(np.isin(kept, fitted)), np.flatnonzero(np.isin(kept, held)))
+        for fitted, held in splits
+    ]

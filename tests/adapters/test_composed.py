@@ -1,0 +1,150 @@
+"""Votes, stacks, calibrations, transformed targets: removals through members are the own refits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
+from sklearn.ensemble import (
+    RandomForestClassifier,
+    StackingClassifier,
+    StackingRegressor,
+    VotingClassifier,
+    VotingRegressor,
+)
+from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
+from sklearn.model_selection import KFold
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+import whence
+from whence.adapters.anything import Estimator
+from whence.adapters.composed import Composed
+from whence.methods.choose import default_of
+
+Floats = NDArray[np.float64]
+
+_TIGHT = {"solver": "newton-cholesky", "tol": 1e-11, "max_iter": 1000}
+LOGISTIC = LogisticRegression(**_TIGHT)
+SVC = LinearSVC(tol=1e-10, max_iter=200_000, random_state=0)
+POISSON = PoissonRegressor(alpha=0.1, solver="newton-cholesky", tol=1e-12)
+
+CASES: dict[str, tuple[Any, Any]] = {
+    "vote of classes": (
+        VotingClassifier([("a", LOGISTIC), ("b", GaussianNB())], voting="soft", weights=[2, 1]),
+        load_wine,
+    ),
+    "vote of pipelines": (
+        VotingClassifier(
+            [("a", make_pipeline(StandardScaler(), LOGISTIC)), ("b", GaussianNB())], voting="soft"
+        ),
+        load_breast_cancer,
+    ),
+    "vote of numbers": (
+        VotingRegressor([("a", Ridge()), ("out", "drop"), ("b", POISSON)]),
+        load_diabetes,
+    ),
+    "stack of numbers": (
+        StackingRegressor([("a", Ridge()), ("b", KNeighborsRegressor())], cv=3),
+        load_diabetes,
+    ),
+    "stack of two classes": (
+        StackingClassifier([("a", LOGISTIC), ("b", GaussianNB())], final_estimator=LOGISTIC, cv=3),
+        load_breast_cancer,
+    ),
+    "stack of three classes": (
+        StackingClassifier(
+            [("a", LOGISTIC), ("b", GaussianNB())],
+            final_estimator=LOGISTIC,
+            cv=KFold(3, shuffle=True, random_state=0),
+        ),
+        load_wine,
+    ),
+    "calibrated, two classes": (CalibratedClassifierCV(SVC, cv=3), load_breast_cancer),
+    "calibrated, probabilities": (CalibratedClassifierCV(GaussianNB(), cv=3), load_wine),
+    "calibrated, three classes": (
+        CalibratedClassifierCV(LOGISTIC, cv=3, method="isotonic"),
+        load_wine,
+    ),
+    "logarithm of targets": (
+        TransformedTargetRegressor(Ridge(), func=np.log1p, inverse_func=np.expm1),
+        load_diabetes,
+    ),
+}
+
+
+def rows(load: Any) -> tuple[Floats, NDArray[Any]]:
+    x, y = load(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(x))[:100]
+    x = x[order, :5]
+    y = y[order]
+    return (x - x.mean(0)) / x.std(0), np.asarray(["no", "yes"])[y] if len(set(y)) == 2 else y
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_removals_through_members_are_the_own_refits(name: str) -> None:
+    estimator, load = CASES[name]
+    x, y = rows(load)
+    model = whence.from_sklearn(clone(estimator).fit(x[8:], y[8:]), x[8:], y[8:])
+    assert isinstance(model, Composed)
+    assert isinstance(default_of(model)[0], whence.Composition)
+    queries = (x[:8], y[:8])
+    where = np.array([0, 5, 17, 40, 88])
+    found = whence.Composition().fit(model).scores(queries, indices=where).values
+    actual = whence.leave_one_out(model, where, queries)
+    loose = "isotonic" in repr(estimator)  # whose steps change by one row's least difference
+    np.testing.assert_allclose(found, actual, atol=(1e-3 if loose else 2e-5) * np.abs(actual).max())
+
+
+def test_a_refit_is_the_own_fit_with_folds_held() -> None:
+    x, y = rows(load_breast_cancer)
+    estimator = CalibratedClassifierCV(SVC, cv=3)
+    model = whence.from_sklearn(clone(estimator).fit(x, y), x, y)
+    assert isinstance(model, Composed)
+    weights = model.weights.clone()
+    weights[[3, 50]] = 0
+    kept = np.flatnonzero(weights.numpy())
+    folds = estimator.set_params(cv=None) and [
+        (np.setdiff1d(np.arange(100), held), held)
+        for held in (part.passed for part in model.members)
+    ]
+    splits = [tuple(np.flatnonzero(np.isin(kept, part)) for part in fold) for fold in folds]
+    own = CalibratedClassifierCV(SVC, cv=splits).fit(x[kept], y[kept])
+    examples = model.examples((x[:9], y[:9]))
+    shares = model.loss.probabilities(model.refit(weights).outputs(examples))
+    assert shares is not None
+    np.testing.assert_allclose(shares.numpy(), own.predict_proba(x[:9]), atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "said"),
+    [
+        (VotingClassifier([("a", LOGISTIC), ("b", GaussianNB())]), "voting='soft'"),
+        (
+            VotingClassifier(
+                [("a", LOGISTIC), ("b", RandomForestClassifier(5, random_state=0))], voting="soft"
+            ),
+            "members whose removals are exact",
+        ),
+        (StackingClassifier([("a", GaussianNB())], passthrough=True), "passthrough=True"),
+        (
+            StackingClassifier([("a", GaussianNB())], cv=KFold(3, shuffle=True)),
+            "Give it random_state=0",
+        ),
+        (CalibratedClassifierCV(GaussianNB(), ensemble=False), "ensemble=False"),
+    ],
+)
+def test_what_is_not_exact_is_known_by_its_predictions(estimator: Any, said: str) -> None:
+    x, y = rows(load_breast_cancer)
+    model = whence.from_sklearn(clone(estimator).fit(x, y), x, y)
+    assert isinstance(model, Estimator)
+    assert any(said in note for note in model.notes)
