@@ -22,6 +22,24 @@ def is_sparse(rows: Any) -> bool:
     return bool(sparse.issparse(rows))
 
 
+def dense(rows: Any) -> NDArray[np.float64]:
+    """Return a few rows as a dense array of numbers.
+
+    Args:
+        rows: A frame, an array or a sparse matrix.
+    """
+    return np.asarray(rows.toarray() if is_sparse(rows) else rows, dtype=np.float64)
+
+
+def without_names(rows: Any) -> Any:
+    """Return rows without the names of their columns.
+
+    Args:
+        rows: A frame, an array or a sparse matrix.
+    """
+    return rows.to_numpy() if hasattr(rows, "to_numpy") else rows
+
+
 @singledispatch
 def column_names(rows: Any) -> tuple[Any, ...] | None:
     """Return the names of the columns of a frame; `None` where columns have none.

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits, load_iris
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_digits, load_iris, load_wine
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import scale
+from sklearn.svm import SVC
 
 import whence
 from whence.errors import InvalidInput
@@ -35,6 +39,49 @@ def test_scikit_learn_flips_too(classes: int) -> None:
         nearly = LogisticRegression(C=1.0, tol=1e-10, max_iter=10_000)
         nearly.fit(x[100:400][without_last], y[100:400][without_last])
         assert nearly.predict(x[at : at + 1])[0] == model.classes_[found.before]
+
+
+def test_a_support_vector_machine_is_ranked_again_until_it_flips() -> None:
+    x, y = load_wine(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(y))
+    x, y = scale(x)[order], (y[order] > 0).astype(int)
+    model = SVC(kernel="linear", tol=1e-8).fit(x[:130], y[:130])
+    at = 130 + int(np.abs(model.decision_function(x[130:])).argmin())
+    objective = whence.from_sklearn(model, x[:130], y[:130])
+    found = whence.flip_set(objective, (x[at], y[at]))
+    assert found.found
+    rest = np.setdiff1d(np.arange(130), found.positions)
+    again = clone(model).fit(x[rest], y[rest])
+    assert again.predict(x[[at]]) != model.predict(x[[at]])
+
+
+def test_a_set_ranked_again_is_no_larger_than_by_the_first_order() -> None:
+    x, y = load_wine(return_X_y=True)
+    x = scale(x)
+    model = LogisticRegression(tol=1e-8).fit(x[::2], y[::2])
+    objective = whence.from_sklearn(model, x[::2], y[::2])
+    p = np.sort(model.predict_proba(x[1::2]), 1)
+    for at in (p[:, -1] - p[:, -2]).argsort()[:5]:
+        query = x[1::2][at], y[1::2][at]
+        found = whence.flip_set(objective, query)
+
+        def margin(
+            f: torch.Tensor, y: torch.Tensor, a: int = found.before, b: int = found.after
+        ) -> torch.Tensor:
+            del y
+            return f[:, a] - f[:, b]
+
+        first = whence.influence(objective, query, measure=margin).values[0].argsort()
+        m = 1
+        while (
+            model.predict([query[0]])[0]
+            == (
+                clone(model).fit(np.delete(x[::2], first[:m], 0), np.delete(y[::2], first[:m]))
+            ).predict([query[0]])[0]
+        ):
+            m += 1
+        assert found.found
+        assert len(found.positions) <= m
 
 
 def test_none_within_the_limit_is_said() -> None:

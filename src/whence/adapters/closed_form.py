@@ -23,7 +23,7 @@ from whence.adapters.answers import Classes, one_of_two
 from whence.adapters.rows import RowExamples, encoded, labels_of
 from whence.adapters.tables import as_floats
 from whence.errors import InvalidInput
-from whence.rows import column_names
+from whence.rows import column_names, dense
 
 _FEW = 64  # changed rows up to which a sum is corrected and not made anew
 
@@ -43,6 +43,34 @@ class Sums(ABC):
             sums: S, [C, t]; every class has weight.
             rows: x, [b, d].
         """
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Priors:
+    """The prior of each class.
+
+    Args:
+        given: Its log, [C], or `None`.
+        fitted: Whether it is the class's share of the weights where none is given; else uniform.
+    """
+
+    given: Tensor | None
+    fitted: bool = True
+
+    @staticmethod
+    def of(priors: Any, *, fitted: bool = True) -> Priors:
+        """Return the priors that an estimator was given, [C] or `None`."""
+        if priors is None:
+            return Priors(None, fitted)
+        return Priors(torch.from_numpy(np.asarray(priors, dtype=np.float64)).log(), fitted)
+
+    def __call__(self, count: Tensor) -> Tensor:
+        """Return log priors for the weight of each class, [C]."""
+        if self.given is not None and len(self.given) == len(count):
+            return self.given
+        count = count if self.fitted else torch.ones_like(count)
+        return (count / count.sum()).log()
 
 
 @final
@@ -153,5 +181,4 @@ def _agrees(model: ClosedForm, few: RowExamples) -> bool:
 
 def _numbers(rows: Any) -> NDArray[np.float64]:
     """Return rows as a dense array of finite numbers, [b, d]."""
-    matrix = as_floats(rows)
-    return np.ascontiguousarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix)
+    return np.ascontiguousarray(dense(as_floats(rows)))

@@ -16,7 +16,7 @@ from sklearn.discriminant_analysis import (
 from sklearn.neighbors import NearestCentroid
 from torch import Tensor
 
-from whence.adapters.closed_form import ClosedForm, Sums, closed_form
+from whence.adapters.closed_form import ClosedForm, Priors, Sums, closed_form
 from whence.adapters.tables import as_floats
 from whence.rows import is_sparse
 
@@ -54,16 +54,17 @@ def _centroids(estimator: Any, center: Tensor) -> list[_Normal]:
     if estimator.metric != "euclidean" or estimator.shrink_threshold:
         return []
     if np.ndim(estimator.priors) == 0:  # "uniform" or "empirical"
-        return [_Normal(center, "diagonal", None, estimator.priors == "uniform")]
-    return [_Normal(center, "diagonal", _logs(estimator.priors), False)]
+        shares = Priors(None, estimator.priors == "empirical")
+        return [_Normal(center, "diagonal", shares)]
+    return [_Normal(center, "diagonal", Priors.of(estimator.priors))]
 
 
 def _pooled(estimator: Any, center: Tensor) -> list[_Normal]:
     """Return what a LinearDiscriminantAnalysis may compute: versions differ in the divisor."""
     if estimator.shrinkage is not None or estimator.covariance_estimator is not None:
         return []
-    logs = _logs(estimator.priors)
-    return [_Normal(center, "pooled", logs, False, 0.0, less) for less in (0, 1)]
+    priors = Priors.of(estimator.priors)
+    return [_Normal(center, "pooled", priors, 0.0, less) for less in (0, 1)]
 
 
 def _of_each_class(estimator: Any, center: Tensor) -> list[_Normal]:
@@ -72,8 +73,8 @@ def _of_each_class(estimator: Any, center: Tensor) -> list[_Normal]:
         return []
     if getattr(estimator, "covariance_estimator", None) is not None:
         return []
-    logs, mixed = _logs(estimator.priors), float(estimator.reg_param)
-    return [_Normal(center, "of each class", logs, False, mixed, less) for less in (0, 1)]
+    priors, mixed = Priors.of(estimator.priors), float(estimator.reg_param)
+    return [_Normal(center, "of each class", priors, mixed, less) for less in (0, 1)]
 
 
 _FAMILIES: dict[type, Callable[[Any, Tensor], list[_Normal]]] = {
@@ -81,13 +82,6 @@ _FAMILIES: dict[type, Callable[[Any, Tensor], list[_Normal]]] = {
     NearestCentroid: _centroids,
     QuadraticDiscriminantAnalysis: _of_each_class,
 }
-
-
-def _logs(priors: Any) -> Tensor | None:
-    """Return log priors, [C], where they are given."""
-    if priors is None:
-        return None
-    return torch.as_tensor(np.asarray(priors, dtype=np.float64)).log()
 
 
 @final
@@ -98,16 +92,14 @@ class _Normal(Sums):
     Args:
         center: What columns are taken relative to, so that squares do not cancel, [d].
         scatter: Which covariance.
-        priors: The log prior of each class, or `None` for its share of the rows.
-        uniform: Whether all classes have the same prior.
+        priors: The prior of each class.
         mixed: How much of a covariance is replaced by the identity.
         less: What is taken off the number of rows, per class, in the divisor of a covariance.
     """
 
     center: Tensor
     scatter: Scatter
-    priors: Tensor | None
-    uniform: bool
+    priors: Priors
     mixed: float = 0.0
     less: int = 0
 
@@ -121,7 +113,7 @@ class _Normal(Sums):
         """Return log p(y) − ½ (x − μ)ᵀ Σ⁻¹ (x − μ) − ½ log |Σ|, [b, C]."""
         d, count = len(self.center), sums[:, :1]
         x, means = rows - self.center, sums[:, 1 : 1 + d] / count
-        logs = self._log_priors(count.squeeze(1))
+        logs = self.priors(count.squeeze(1))
         if self.scatter == "diagonal":
             within = (sums[:, 1 + d :] - count * means.square()).sum(0)
             sizes = (within / (count.sum() - len(count))).clamp_min(0)
@@ -142,13 +134,6 @@ class _Normal(Sums):
         if self.scatter == "of each class":
             distance = distance + torch.linalg.slogdet(covariance)[1]
         return logs - distance / 2
-
-    def _log_priors(self, count: Tensor) -> Tensor:
-        """Return the log prior of each class, [C]."""
-        if self.priors is not None and len(self.priors) == len(count):
-            return self.priors
-        count = torch.ones_like(count) if self.uniform else count
-        return (count / count.sum()).log()
 
 
 def _outer(x: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from sklearn.linear_model import (
 )
 from sklearn.svm import SVC, LinearSVC
 
-from whence.adapters.kernel import Kernel, dense
+from whence.adapters.kernel import Kernel
 from whence.errors import UnsupportedModel
 from whence.objective.derived_losses import OneVersusRest
 from whence.objective.losses import (
@@ -35,6 +35,7 @@ from whence.objective.losses import (
     SquaredHinge,
     Tweedie,
 )
+from whence.rows import dense
 
 Floats = NDArray[np.float64]
 Mean = Literal["none", "weights", "rows"]  # what a loss is divided by

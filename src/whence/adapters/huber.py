@@ -16,7 +16,7 @@ from whence.adapters.perceptron import Table
 from whence.adapters.torch import bound
 from whence.network.objective import ModuleObjective
 from whence.objective.losses import Loss, SquaredError
-from whence.rows import is_sparse
+from whence.rows import column_names, is_sparse
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def huber(
     """
     if type(estimator) is not HuberRegressor or is_sparse(X):
         return None
-    names = tuple(X.columns) if hasattr(X, "columns") else None
+    names = column_names(X)
     table = Table(estimator.n_features_in_, names, Numbers(1), None)
     train = table((X, y))
     objective = bound(

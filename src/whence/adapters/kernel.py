@@ -19,21 +19,9 @@ from scipy.linalg.lapack import dpstrf
 
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linear.features import DenseFeatures, sparse_similarities
-from whence.rows import is_sparse
+from whence.rows import dense, is_sparse
 
 Floats = NDArray[np.float64]
-
-
-def dense(rows: Any) -> Floats:
-    """Return a few rows as a dense float64 array.
-
-    Args:
-        rows: Dense or sparse rows.
-
-    Returns:
-        The array.
-    """
-    return np.asarray(rows.toarray() if is_sparse(rows) else rows, dtype=np.float64)
 
 
 def scale_gamma(rows: Any) -> float:

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from sklearn.metrics.pairwise import pairwise_kernels
 
 from whence.adapters.estimators import Problem
-from whence.adapters.kernel import Kernel, dense
+from whence.adapters.kernel import Kernel
 from whence.errors import UnsupportedModel
 from whence.objective.losses import SquaredError
+from whence.rows import dense
 
 Floats = NDArray[np.float64]
 

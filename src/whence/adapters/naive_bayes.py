@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.naive_bayes import BernoulliNB, ComplementNB, GaussianNB, MultinomialNB
 from torch import Tensor
 
-from whence.adapters.closed_form import ClosedForm, Sums, closed_form
+from whence.adapters.closed_form import ClosedForm, Priors, Sums, closed_form
 from whence.adapters.tables import as_floats
 from whence.rows import is_sparse
 
@@ -27,28 +28,38 @@ def naive_bayes(
         y: Its labels, [n].
         sample_weight: Its sample weights, or `None`.
     """
-    kind = type(estimator)
-    if kind is GaussianNB and not is_sparse(X):
-        center = torch.from_numpy(as_floats(X).mean(0))
-        priors = None if estimator.priors is None else _logs(estimator.priors)
-        family: Sums = _Gaussian(center, float(estimator.var_smoothing), priors)
-    elif kind in (MultinomialNB, ComplementNB, BernoulliNB):
-        priors = None if estimator.class_prior is None else _logs(estimator.class_prior)
-        alpha = torch.as_tensor(np.asarray(estimator.alpha, dtype=np.float64))
-        count = _Counts(
-            alpha=alpha,
-            priors=_Priors(priors, bool(estimator.fit_prior)),
-        )
-        if kind is MultinomialNB:
-            family = _Multinomial(count)
-        elif kind is ComplementNB:
-            family = _Complement(count, bool(estimator.norm))
-        else:
-            threshold = estimator.binarize
-            family = _Bernoulli(count, None if threshold is None else float(threshold))
-    else:
+    read = _FAMILIES.get(type(estimator))
+    family = None if read is None else read(estimator, X)
+    return None if family is None else closed_form(estimator, family, X, y, sample_weight)
+
+
+def _gaussian(estimator: Any, X: Any) -> Sums | None:
+    """Read GaussianNB, which takes dense rows."""
+    if is_sparse(X):
         return None
-    return closed_form(estimator, family, X, y, sample_weight)
+    center = torch.from_numpy(as_floats(X).mean(0))
+    return _Gaussian(center, float(estimator.var_smoothing), Priors.of(estimator.priors))
+
+
+def _bernoulli(estimator: Any, X: Any) -> Sums:
+    """Read BernoulliNB."""
+    threshold = estimator.binarize
+    return _Bernoulli(_counts(estimator), None if threshold is None else float(threshold))
+
+
+def _counts(estimator: Any) -> _Counts:
+    """Return how counts are smoothed."""
+    priors = Priors.of(estimator.class_prior, fitted=bool(estimator.fit_prior))
+    alpha = torch.as_tensor(np.asarray(estimator.alpha, dtype=np.float64))
+    return _Counts(alpha=alpha, priors=priors)
+
+
+_FAMILIES: dict[type, Callable[[Any, Any], Sums | None]] = {
+    BernoulliNB: _bernoulli,
+    ComplementNB: lambda estimator, _: _Complement(_counts(estimator), bool(estimator.norm)),
+    GaussianNB: _gaussian,
+    MultinomialNB: lambda estimator, _: _Multinomial(_counts(estimator)),
+}
 
 
 @final
@@ -59,12 +70,12 @@ class _Gaussian(Sums):
     Args:
         center: What columns are taken relative to, so that squares do not cancel, [d].
         smoothing: The share of the largest variance that is added to all.
-        priors: The log prior of each class, or `None` for its share of the weights.
+        priors: The prior of each class.
     """
 
     center: Tensor
     smoothing: float
-    priors: Tensor | None
+    priors: Priors
 
     def parts(self, rows: Tensor) -> Tensor:
         """Return 1, x and x², [b, 1 + 2 d]."""
@@ -82,26 +93,8 @@ class _Gaussian(Sums):
         variances = second / count - means.square() + self.smoothing * spread
         away = (rows - self.center).unsqueeze(1) - means
         logs = -0.5 * ((2 * torch.pi * variances).log() + away.square() / variances).sum(2)
-        priors: Tensor = _log_priors(self.priors, count.squeeze(1))
+        priors = self.priors(count.squeeze(1))
         return logs + priors
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class _Priors:
-    """The prior of each class.
-
-    Args:
-        given: Its log, [C], or `None`.
-        fitted: Whether it is the class's share of the weights where none is given; else uniform.
-    """
-
-    given: Tensor | None
-    fitted: bool
-
-    def __call__(self, count: Tensor) -> Tensor:
-        """Return log priors for the weight of each class, [C]."""
-        return _log_priors(self.given, count if self.fitted else torch.ones_like(count))
 
 
 @final
@@ -115,7 +108,7 @@ class _Counts:
     """
 
     alpha: Tensor
-    priors: _Priors
+    priors: Priors
 
 
 @final
@@ -182,15 +175,3 @@ class _Bernoulli(Sums):
         off = (1 - on).log()
         logs = self._on(rows) @ (on.log() - off).T + off.sum(1)
         return logs + self.counts.priors(sums[:, 0])
-
-
-def _logs(priors: Any) -> Tensor:
-    """Return the logs of given priors, [C]."""
-    return torch.from_numpy(np.asarray(priors, dtype=np.float64)).log()
-
-
-def _log_priors(given: Tensor | None, count: Tensor) -> Tensor:
-    """Return log priors, [C]: those given, or the shares of the weights."""
-    if given is not None and len(given) == len(count):
-        return given
-    return (count / count.sum()).log()

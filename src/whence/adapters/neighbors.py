@@ -19,7 +19,7 @@ from whence.adapters.rows import RowExamples, encoded, labels_of
 from whence.adapters.tables import as_floats
 from whence.errors import InvalidInput
 from whence.objective.trained import Data, Examples
-from whence.rows import column_names
+from whence.rows import column_names, without_names
 
 Floats = NDArray[np.float64]
 
@@ -140,8 +140,8 @@ class Neighbors(Answered):
         for start in range(0, len(examples), _ROWS):
             some = examples.subset(np.arange(start, min(start + _ROWS, len(examples))))
             away = pairwise_distances(
-                _plain(some.inputs),
-                _plain(self.train.inputs),
+                without_names(some.inputs),
+                without_names(self.train.inputs),
                 metric=self.fitted.effective_metric_,
                 **self.fitted.effective_metric_params_,
             )
@@ -209,11 +209,6 @@ def neighbors(
         names=names,
         notes=(answer.note,) if answer.note else (),
     )
-
-
-def _plain(rows: Any) -> Any:
-    """Return rows without the names of their columns."""
-    return rows.to_numpy() if hasattr(rows, "to_numpy") else rows
 
 
 def _joined(order: Order, longer: Order, where: NDArray[np.intp]) -> Order:

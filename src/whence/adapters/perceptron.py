@@ -19,6 +19,7 @@ from whence.adapters.torch import bound
 from whence.errors import InvalidInput
 from whence.network.examples import ModuleExamples
 from whence.network.objective import ModuleObjective
+from whence.rows import column_names, dense
 
 Floats = NDArray[np.float64]
 
@@ -53,7 +54,7 @@ def perceptron(
         return None
     labels = labels_of(y)
     answer = answer_of(estimator, labels)
-    names = tuple(X.columns) if hasattr(X, "columns") else None
+    names = column_names(X)
     table = Table(np.shape(X)[1], names, answer, transform)
     train = table((X, labels))
     n = len(train)
@@ -119,8 +120,7 @@ class Table:
         del train  # the table knows its columns
         rows = encoded(data, self.width, self.names, self.answer.targets)
         inputs = rows.inputs if self.transform is None else self.transform.transform(rows.inputs)
-        matrix = as_floats(inputs)
-        matrix = matrix.toarray() if hasattr(matrix, "toarray") else np.array(matrix)
+        matrix = dense(as_floats(inputs)).copy()
         return ModuleExamples(inputs=torch.from_numpy(matrix), targets=rows.targets, ids=rows.ids)
 
 

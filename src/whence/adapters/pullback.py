@@ -18,10 +18,9 @@ from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from whence.adapters.kernel import dense
 from whence.preprocessing.containers import final
 from whence.preprocessing.table import positions
-from whence.rows import columns_at, formed, take
+from whence.rows import columns_at, dense, formed, take
 
 Floats = NDArray[np.float64]
 Parts: TypeAlias = tuple[Floats, Floats]

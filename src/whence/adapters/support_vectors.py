@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from whence.adapters.estimators import Problem
-from whence.adapters.kernel import Kernel, dense
+from whence.adapters.kernel import Kernel
 from whence.errors import UnsupportedModel
 from whence.objective.losses import Loss
 from whence.objective.robust_losses import Insensitive, SquaredInsensitive
+from whence.rows import dense
 
 
 def support_vector_regression(final: Any, n: int) -> Problem:

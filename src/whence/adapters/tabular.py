@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.adapters.kernel import RowSpace, dense
+from whence.adapters.kernel import RowSpace
 from whence.adapters.pullback import Pullback
 from whence.adapters.tables import as_floats, as_rows, pair
 from whence.checked import labels as checked_labels
@@ -21,7 +21,7 @@ from whence.errors import InvalidInput
 from whence.linear.features import DenseFeatures, Features, SparseFeatures
 from whence.linear.objective import InputMap, LinearExamples, LinearObjective
 from whence.objective.arrays import shared
-from whence.rows import is_sparse
+from whence.rows import dense, is_sparse
 
 Floats = NDArray[np.float64]
 

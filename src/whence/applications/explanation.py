@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from whence.applications.firmness import firmness, is_cheap
+from whence.applications.firmness import firmness
 from whence.applications.together import Together, together
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.evaluation.agreement import Agreement, agreement
@@ -277,7 +277,7 @@ class Explanation(Result):
         page = explanation_page(
             self._parts(),
             verification,
-            firmness(self._parts(), self.scores) if again and is_cheap(self.trained) else None,
+            firmness(self._parts(), self.scores) if again else None,
             model_quality(self.trained, held_out),
             Display(
                 image_shape=image_shape,

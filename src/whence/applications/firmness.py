@@ -9,31 +9,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from whence.applications.flip_set import FlipSet, flip_set
+from whence.applications.flip_set import FlipSet, flip_set, is_cheap, keeping_classes
 from whence.errors import InvalidInput
 from whence.methods.prediction import MeasureLike
 from whence.objective.losses import measure_of
 from whence.objective.trained import Examples, Trained
 from whence.scores import Scores
-from whence.views.answer import class_names, target_class
+from whence.views.answer import class_names
 from whence.views.explanation import Explained
 from whence.views.firmness import Firmness
 
 _POINTS = 8  # of the curve
 _REMOVED = 100  # examples of a curve that ends nowhere in particular
-_NUMBERS = 5e6  # n · p up to which retraining a dozen times takes seconds
-
-
-def is_cheap(trained: Trained) -> bool:
-    """Return whether a dozen retrainings of a model take seconds.
-
-    Args:
-        trained: The model.
-    """
-    if not trained.convex:
-        return False
-    params = getattr(trained, "params", None)
-    return params is not None and len(trained.train) * len(params) <= _NUMBERS
 
 
 def course(
@@ -81,19 +68,21 @@ def firmness(parts: Explained, scores: Scores) -> Firmness | None:
         scores: Scores of all training examples on its query, [1, n].
 
     Returns:
-        The record; `None` where no example pushes.
+        The record; `None` where no example pushes, or retraining takes too long.
 
     Cost:
         About twenty retrainings.
     """
     trained, quantity = parts.trained, parts.quantity
+    if not is_cheap(trained):
+        return None
     names, high = class_names(trained), _is_high(parts)
     found: FlipSet | None = None
     # Without an example that pushes a high answer up it is lower: the most negative change first.
     changes = scores.values[0] * (1 if quantity.rising == high else -1)
     ranking = scores.positions[np.argsort(changes, kind="stable")][: int((changes < 0).sum())]
     phrase = quantity.phrases[0 if high else 1]
-    most = min(_REMOVED, len(ranking), len(trained.train) // 2, _keeping_classes(trained, ranking))
+    most = min(_REMOVED, len(ranking), len(trained.train) // 2, keeping_classes(trained, ranking))
     if trained.classes:
         with suppress(InvalidInput):  # a set without which a class is gone cannot be fitted
             found = flip_set(trained, parts.query)
@@ -110,19 +99,6 @@ def firmness(parts: Explained, scores: Scores) -> Firmness | None:
         flips_at=len(ranking) if flips else None,
         flips_to=names[found.after] if found is not None and flips else "",
     )
-
-
-def _keeping_classes(trained: Trained, ranking: NDArray[np.intp]) -> int:
-    """Return how many examples of a ranking can be removed before a class is gone."""
-    if not trained.classes:
-        return len(ranking)
-    classes = np.array([target_class(target) for target in trained.train.targets])
-    kept = {c: int(count) for c, count in zip(*np.unique(classes, return_counts=True), strict=True)}
-    for place, at in enumerate(ranking.tolist()):
-        kept[classes[at]] -= 1
-        if not kept[classes[at]]:
-            return place
-    return len(ranking)
 
 
 def _is_high(parts: Explained) -> bool:

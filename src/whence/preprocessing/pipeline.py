@@ -55,9 +55,10 @@ from whence.preprocessing.scaling import (
 )
 from whence.preprocessing.separate import separate
 from whence.preprocessing.step import Held, Leaf, Step
-from whence.preprocessing.table import Plain, side_by_side, transformed, without_names
+from whence.preprocessing.table import Plain, side_by_side, transformed
 from whence.preprocessing.target import encoded
 from whence.preprocessing.text import of_counts, of_documents
+from whence.rows import without_names
 
 Built: TypeAlias = tuple[Step, Rows, bool]
 

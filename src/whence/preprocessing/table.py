@@ -16,7 +16,7 @@ from torch import Tensor
 from whence.preprocessing.columns import Columns, Rows
 from whence.preprocessing.dense import DenseColumns
 from whence.preprocessing.sparse import SparseColumns, beside
-from whence.rows import as_frame, column_names, is_sparse
+from whence.rows import as_frame, column_names, is_sparse, without_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,12 +130,3 @@ def transformed(transformer: Any, rows: Rows) -> Plain:
         rows: What it takes.
     """
     return Plain(without_names(transformer.transform(rows.plain)))
-
-
-def without_names(rows: Any) -> Any:
-    """Return what a transformer returned without the names of a frame.
-
-    Args:
-        rows: A frame, an array or a sparse matrix.
-    """
-    return rows.to_numpy() if hasattr(rows, "to_numpy") else rows

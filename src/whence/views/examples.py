@@ -12,6 +12,7 @@ from torch import Tensor
 from whence.errors import InvalidInput
 from whence.objective.trained import Examples, Trained
 from whence.pages import Item
+from whence.rows import dense
 from whence.views.answer import label_of
 from whence.views.columns import NONE, Columns, is_table
 from whence.views.sequences import Decode, pieces_of
@@ -60,7 +61,7 @@ def item_of(
         image = _picture(images, images[index])
         shown = None if attribution is None else _channels_last(attribution)
     elif image_shape is not None and is_table(examples.inputs):
-        rows = _numbers(examples.inputs)
+        rows = dense(examples.inputs)
         image = _image(rows, rows[index], image_shape)
         if attribution is not None and attribution.size == int(np.prod(image_shape)):
             shown = attribution.reshape(image_shape)
@@ -102,12 +103,6 @@ def _images(inputs: Any) -> Tensor | None:
 def _shaped_as_images(inputs: Tensor) -> Tensor | None:
     shaped = inputs.ndim == 3 or (inputs.ndim == 4 and inputs.shape[1] in (1, 3))
     return inputs if shaped and inputs.is_floating_point() else None
-
-
-def _numbers(rows: Any) -> Floats:
-    """Return a user's rows as numbers."""
-    dense = rows.toarray() if hasattr(rows, "toarray") else rows
-    return np.asarray(dense, dtype=np.float64)
 
 
 def _image(rows: Floats, row: Floats, shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -21,6 +21,7 @@ from whence.objective.trained import Examples, Trained
 from whence.pages import ExplanationPage, Item, Scatter, Shown, Side, Status
 from whence.pages.text import words_of
 from whence.pages.words import number, signed
+from whence.rows import column_names
 from whence.scores import Diagnostics
 from whence.views.answer import answer_of, class_names, class_of, target_decimals
 from whence.views.columns import NONE, Columns, columns_of, differences, is_table, spreads
@@ -31,7 +32,6 @@ from whence.views.quantity import Quantity
 from whence.views.sequences import Decode, is_sequence, parts_of, pieces_of
 from whence.views.statuses import (
     NOT_RETRAINED,
-    RANKS_ONLY,
     quality_of,
     quality_sentence,
     retrained_of,
@@ -242,7 +242,7 @@ def _title(parts: Explained, name: str) -> str:
 def _query_name(query: Examples) -> str:
     """Return what a query is called that has no other name."""
     name = query.ids[0]
-    if not is_table(query.inputs) or not hasattr(query.inputs, "columns"):
+    if column_names(query.inputs) is None:
         return "this query"
     return str(name) if isinstance(name, str) else f"row {name}"
 
@@ -304,10 +304,8 @@ def _input_attributions(parts: Explained, where: NDArray[np.intp]) -> Sequence[F
     if pieces_of(trained.train, 0, None):
         if not is_sequence(trained) or not isinstance(parts.method, Influence):
             return nothing  # tokens are discrete, and one answer has no parts
-        solver, damping = parts.method.solver, parts.method.damping
-        return parts_of(
-            trained, query, where, measure=parts.measure, solver=solver, damping=damping
-        )
+        how, m = parts.method, parts.measure
+        return parts_of(trained, query, where, measure=m, solver=how.solver, damping=how.damping)
     if images_of(query) is None and not is_table(query.inputs):
         return nothing
     quantity = measure_of(trained.loss, parts.measure)
@@ -361,9 +359,8 @@ def _statuses(
             scatter.predicted, scatter.actual, scatter.r, scatter.slope, sized=parts.sized
         )
     return (
-        *statuses_of(parts.diagnostics, retrained=scatter is not None and parts.sized),
+        *statuses_of(parts.diagnostics, retrained=scatter is not None, sized=parts.sized),
         checked,
-        *(() if parts.sized else (RANKS_ONLY,)),
         quality_of(quality, names, decimals),
         *missing_statuses(parts.query),
         *_together_status(without_groups(parts)),
@@ -392,9 +389,8 @@ def without_groups(parts: Explained) -> list[tuple[str, str]]:
     for group, effect in parts.groups:
         title = f"Near-duplicates: {listed(parts.trained.train.ids[group].tolist())}."
         after = quantity.read(parts.value + effect)
-        words = (
-            f"Without all {len(group)} {quantity.name} would be {quantity.text(after, decimals)}"
-        )
+        without = "both" if len(group) == 2 else f"all {len(group)}"
+        words = f"Without {without} {quantity.name} would be {quantity.text(after, decimals)}"
         words += f" ({after - now:+.{decimals}f})."
         found.append((title, words if parts.sized else ""))
     return found
