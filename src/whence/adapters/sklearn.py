@@ -28,6 +28,7 @@ from whence.adapters.naive_bayes import naive_bayes
 from whence.adapters.neighbors import neighbors
 from whence.adapters.outliers import outliers
 from whence.adapters.perceptron import perceptron
+from whence.adapters.quantile import quantile
 from whence.adapters.readers import is_read, reader
 from whence.adapters.rows import labels_of
 from whence.adapters.statistics import objective_of
@@ -81,8 +82,8 @@ def from_sklearn(
         sample_weight: The sample weights it was fitted with, [n], >= 0.
         temperature: t > 0 of the smoothed hinge through which hinge losses are differentiated, in
             units of the margin.
-        workers: Processes that fit an estimator again at a time, where it is known by its
-            predictions alone.
+        workers: Processes that fit trees, or an estimator that is known by its predictions alone,
+            again at a time.
         backend: "process" for this machine, "ray" for tasks of a Ray cluster.
 
     Returns:
@@ -135,7 +136,7 @@ def from_sklearn(
                 taken: Trained = replace(model, notes=(*notes, *model.notes))
                 return taken
         if is_tree_model(inner):
-            trees = from_trees(inner, X, y, sample_weight)
+            trees = from_trees(inner, X, y, sample_weight, **refitted)
             return replace(trees, notes=(*notes, *trees.notes))
         if is_read(final(inner)):
             options = {"sample_weight": sample_weight, "temperature": temperature}
@@ -228,6 +229,7 @@ _FAMILIES: tuple[Callable[[Any, Any, Any, Floats | None], Any], ...] = (
     naive_bayes,
     neighbors,
     _perceptron,
+    quantile,
 )
 
 
