@@ -117,10 +117,9 @@ def from_sklearn(
         check_usable(estimator)
     found = plain(estimator)
     inner, notes = found.estimator, found.notes
-    X, labels = unstacked("X", X), labels_of(y)
+    X = unstacked("X", X)
+    labels = np.zeros(np.shape(X)[0]) if y is None else labels_of(y)  # outlier detectors have none
     refitted: dict[str, Any] = {"workers": workers, "backend": backend}
-    if y is None:
-        labels = np.zeros(np.shape(X)[0])  # of outlier detectors, which know none
     if not labels.size or not labels.ndim:
         raise InvalidInput(f"Expected y as targets, at least one row of them. Got {shown(y)}.")
     given = None if sample_weight is None else sample_weights(sample_weight, len(labels))

@@ -97,7 +97,8 @@ def labels(name: str, values: Any) -> NDArray[Any]:
     found = array(name, values)
     if found.dtype == object:
         with said(f"{name} of one kind, none of them missing"):
-            np.unique(np.append(found, found[:1]))  # twice the first: one alone is not compared
+            # Twice the first: one alone is not compared.
+            np.unique(np.append(found, found.ravel()[:1]))
     return found
 
 
