@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Processes that run the tests: a core and about 1.5 GB of memory each.
 JOBS ?= 2
+# A file of tests in one process, small ones last: in order, the doctests of src are the end.
+SPREAD := --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow crash threads fuzz compat release evidence lint types stub reference notebooks docs bench paper clean
@@ -26,10 +28,10 @@ demo: $(STAMP) ## Explain a misread digit, retrain to check, write whence-demo.h
 	$(BIN)/whence demo
 
 test: $(STAMP) ## Run the tests, the doctests and the code of the README.
-	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) $(SPREAD)
 
 test-slow: $(STAMP) ## Run the slow tests too.
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) $(SPREAD)
 
 crash: $(STAMP) ## Stop everything that writes at 1,000 random points; the counts go into the documentation.
 	$(BIN)/python -m tests.crash --page docs/explanation/reliability.md

@@ -7,11 +7,13 @@ float16 and as int8. For 10 and 100 queries, the first 100 each way:
   files are read alone, cold too;
 - warm: beside the time of the same matrix products (float32, block by block) on rows that are in
   memory already, with nothing decoded or compared;
-- FAISS `IndexFlatIP` (float32, in memory) on the same rows, where it is installed.
+- FAISS `IndexFlatIP` (float32, in memory), where it is installed, on the first 200,000 rows
+  (`--faiss-rows`; a million in float32 are 4 GB), with a float16 index of as many beside it.
 
 The parts follow each other in one process, three times over (`--repeats`), and the best of each
 counts; beside seconds by the clock those of the processor, which other processes disturb less. Run
-it with `python -m benchmarks.index`; `--rows` and `--dimensions` make it smaller.
+it with `python -m benchmarks.index`; `--rows` and `--dimensions` make it smaller. The numbers are
+in benchmarks/results/index.json, their table in docs/how-to/index-on-disk.md.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from whence.index.scan import scan
 from whence.methods.features import Block
 
 K, SHARD = 100, 2**14
+START, END = "<!-- python -m benchmarks.index -->", "<!-- end -->"
 BLOCK = 2**21  # numbers of a product: as the scan has them
 
 
@@ -168,17 +171,43 @@ def of_faiss(n: int, d: int, repeats: int) -> list[dict[str, Any]]:
         queries = torch.randn(q, d, generator=torch.Generator().manual_seed(-q)).numpy()
         # Two searches, since a query of the index gives both ends.
         both = [
-            seconds(lambda x=queries: (index.search(x, K), index.search(-x, K)))
+            timed(lambda x=queries: (index.search(x, K), index.search(-x, K)))
             for _ in range(repeats)
         ]
         one = [seconds(lambda x=queries: index.search(x, K)) for _ in range(repeats)]
         version = metadata.version("faiss-cpu")
         found.append(
             {"rows": f"FAISS {version} flat float32", "n": n, "d": d, "queries": q}
-            | {"gigabytes": 4 * n * d / 1e9, "warm_s": min(one), "both_ends_s": min(both)}
+            | {"gigabytes": 4 * n * d / 1e9, "one_end_s": min(one)}
+            | {"warm_s": min(both)[0], "warm_cpu_s": min(cpu for _, cpu in both)}
         )
         print(found[-1], flush=True)
     return found
+
+
+def table(content: dict[str, Any]) -> str:
+    """Return the numbers as Markdown."""
+    lines = [
+        "| rows | n | queries | GB | warm, s | processor, s | beside the products, processor "
+        "| cold, of the disk's rate |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in content["rows"]:
+        ratio, disk = row.get("warm_of_products_cpu"), row.get("cold_of_disk")
+        lines.append(
+            f"| {row['rows']} | {row['n']:,} | {row['queries']} | {row['gigabytes']:.2f} "
+            f"| {row['warm_s']:.2f} | {row['warm_cpu_s']:.2f} "
+            f"| {'–' if ratio is None else f'{ratio:.2f} ×'} "
+            f"| {'–' if disk is None else f'{disk:.0%}'} |"
+        )
+    machine, load = content["machine"], content["load_before"]
+    peak, threads = content["peak_memory_gb_without_faiss"], content["threads"]
+    told = (
+        f"{machine['processor']}, {machine['float32_gflops']} GFLOP/s in float32, "
+        f"{threads} thread{'s' if threads > 1 else ''}, load {load:.1f} before; at most "
+        f"{peak:.2f} GB in memory without FAISS."
+    )
+    return "\n".join([*lines, "", told])
 
 
 def main() -> None:
@@ -187,12 +216,14 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--dimensions", type=int, default=1_024)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--faiss-rows", type=int, default=200_000)
     options = parser.parse_args()
     n, d, repeats = options.rows, options.dimensions, options.repeats
     load = os.getloadavg()[0]
     rows = [row for encoding in ("float16", "int8") for row in of_encoding(encoding, n, d, repeats)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    rows += of_faiss(n, d, repeats)
+    few = min(n, options.faiss_rows)
+    rows += [*of_encoding("float16", few, d, repeats), *of_faiss(few, d, repeats)]
     threads = torch.get_num_threads()
     content = {
         "machine": described(threads),
@@ -203,6 +234,10 @@ def main() -> None:
     }
     path = Path(__file__).parent / "results" / "index.json"
     path.write_text(json.dumps(content, indent=1) + "\n")
+    page = Path(__file__).parents[1] / "docs" / "how-to" / "index-on-disk.md"
+    text = page.read_text(encoding="utf-8")
+    before, after = text.split(START)
+    page.write_text(f"{before}{START}\n{table(content)}\n{END}{after.split(END, 1)[1]}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+import typer.main
 from hypothesis import HealthCheck, settings
 
 from tests.fitted import binary, fitted, multinomial, ridge
@@ -19,6 +21,9 @@ __all__ = ["binary", "fitted", "multinomial", "ridge"]  # fixtures, found by nam
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("whence", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("whence")
+
+# The command line is the same in each of the hundreds of calls that tests make of it.
+typer.main.get_command = functools.cache(typer.main.get_command)
 
 _REPOSITORY = Path(__file__).parent.parent
 

@@ -498,7 +498,8 @@ def main() -> int:
     parser.add_argument("--page", type=Path, help="put the counts into this page")
     options = parser.parse_args()
     works = [work for work in WORKS if not options.index or "index" in work.__name__]
-    if os.environ.get("WHENCE_MOUNTS") is None and sys.platform == "linux":
+    mounts = os.environ.get("WHENCE_MOUNTS")
+    if mounts is None and sys.platform == "linux" and not options.index:
         inside = ["unshare", "--map-root-user", "--mount"]
         able = subprocess.run([*inside, "mount", "-t", "tmpfs", "tmpfs", tempfile.gettempdir()])
         os.environ["WHENCE_MOUNTS"] = "" if able.returncode else "yes"

@@ -17,6 +17,7 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
 from sklearn.compose import TransformedTargetRegressor
+from sklearn.cross_decomposition import PLSRegression
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 from sklearn.discriminant_analysis import (
     LinearDiscriminantAnalysis,
@@ -49,6 +50,7 @@ from sklearn.linear_model import (
     LogisticRegression,
     LogisticRegressionCV,
     PoissonRegressor,
+    QuantileRegressor,
     Ridge,
     RidgeCV,
     SGDClassifier,
@@ -92,6 +94,8 @@ CASES: dict[str, tuple[str, Any]] = {
     "ElasticNet": ("numbers", ElasticNet(alpha=0.05, **_TIGHT)),
     "BayesianRidge": ("numbers", BayesianRidge()),
     "HuberRegressor": ("numbers", HuberRegressor(alpha=0.1, tol=1e-9, max_iter=1000)),
+    "QuantileRegressor": ("numbers", QuantileRegressor(quantile=0.8, alpha=0.01)),
+    "PLSRegression": ("numbers", PLSRegression(2)),
     "PoissonRegressor": (
         "counts",
         PoissonRegressor(alpha=0.1, solver="newton-cholesky", tol=1e-12),
@@ -261,7 +265,7 @@ def row(name: str) -> tuple[str, str, str, str]:
         way = f"{'exactly' if model.convex else 'as a network'}, with derivatives"
     elif isinstance(model, TreeModel):
         way = "exactly, splits held"
-    elif isinstance(model, Estimator):
+    elif isinstance(model, Estimator) and not model.instant:
         way = "by ensemble"
     else:
         way = "exactly, by removal"

@@ -1,11 +1,13 @@
 """Break src at random places, one at a time, and see whether the nearest tests notice.
 
-python -m tests.mutation --count 60 --seed 0 --jobs 1
+python -m tests.mutation --count 60 --seed 0
 
 A mutation is a small change: a comparison, a sign, a constant off by one, min for max, a condition
 negated, a clamp or a transpose dropped, the first argument returned. Each is written into a copy of
-the tree, in which the tests of its package and the doctests of its file run until one fails. Those
-that no test notices are printed: each is a missing test, or a change that changes no answer.
+the tree. There the files of tests run of which a test executes the changed function, as a run of
+the unbroken package has recorded, those tests first, until one fails; changes of what importing
+executes run all tests of the package. Those that no test notices are printed: each is a missing
+test, or a change that changes no answer.
 """
 
 from __future__ import annotations
@@ -13,21 +15,30 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import importlib
 import os
-import queue
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
+import threading
 import time
+import traceback
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-_REPOSITORY = Path(__file__).parent.parent
+os.environ["OMP_NUM_THREADS"] = "1"  # a process with threads cannot be copied
+
+import coverage
+import pytest
+
+_REPOSITORY = Path(__file__).resolve().parent.parent
+_IMPORTED = ("matplotlib.pyplot", "pandas", "scipy.stats", "sklearn.svm")
+_OURS = {"", str(_REPOSITORY), str(_REPOSITORY / "src")}
+_LOG = ".log"
+_OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", "--no-header")
 _TESTS = {  # of each package, beside the doctests of the file
     "applications": ("tests/applications",),
     "curvature": ("tests/curvature",),
@@ -191,54 +202,102 @@ def _of_expression(node: ast.expr) -> Iterator[tuple[ast.expr, str, ast.expr]]:
             yield node, "dropped transpose", node.value
 
 
-def command(package: str, path: str | None = None) -> list[str]:
-    """Return what runs the tests of a package, those nearest to a file first."""
-    tests = list(_TESTS[package])
-    if path is None:
-        tests.append(f"src/whence/{package}")
-    else:
-        near = f"tests/{package}/test_{Path(path).stem}.py"
-        tests = [*([near] if (_REPOSITORY / near).exists() else []), path, *tests]
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", "--no-header"]
-    return [sys.executable, "-m", "pytest", *options, *tests]
+class Chosen:
+    """A plugin of pytest: some files, and in each the named tests before the others."""
+
+    def __init__(self, tests: Sequence[str]) -> None:
+        self.tests = frozenset(tests)
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items.sort(key=lambda item: item.nodeid not in self.tests)  # stable: files as they come
 
 
-def run(tree: Path, arguments: Sequence[str], timeout: float) -> int | None:
-    """Return the exit status of tests in a tree; `None` if they take longer than the timeout."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(tree / "src"),
-        "PYTHONDONTWRITEBYTECODE": "1",  # a stale file of the same size would hide a mutation
-        "OMP_NUM_THREADS": "1",
-    }
-    process = subprocess.Popen(
-        arguments,
-        cwd=tree,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # so that the workers of a test are stopped with it
-    )
+def run(tree: Path, arguments: Sequence[str], timeout: float, tests: Sequence[str] = ()) -> int:
+    """Return the exit status of tests in a tree, minus a signal if they take too long.
+
+    They run in a copy of this process, which has imported all but whence and its tests.
+    """
+    process = os.fork()
+    if not process:
+        code = 99
+        try:
+            os.setsid()  # so that the workers of a test are stopped with it
+            os.chdir(tree)
+            sys.path[:] = [str(tree / "src"), str(tree), *(p for p in sys.path if p not in _OURS)]
+            sys.modules.pop("tests", None)
+            os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
+            os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+            sys.dont_write_bytecode = True  # a stale file of the same size would hide a mutation
+            with (tree / _LOG).open("w") as log:
+                os.dup2(log.fileno(), 1)
+                os.dup2(log.fileno(), 2)
+            code = int(pytest.main([*_OPTIONS, *arguments], plugins=[Chosen(tests)]))
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    late = threading.Timer(timeout, os.killpg, (process, signal.SIGKILL))
+    late.start()
     try:
-        return process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        return None
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        late.cancel()
+        late.join()
 
 
-def noticed(tree: Path, mutation: Mutation, timeout: float) -> str:
+@dataclass(frozen=True)
+class Executed:
+    """Which tests execute which lines of a tree, as an unbroken run recorded."""
+
+    tree: Path
+    data: coverage.CoverageData
+
+    @classmethod
+    def by(cls, package: str, tree: Path) -> Executed:
+        """Run the tests of a package and record them."""
+        path = tree / f".coverage-{package}"
+        os.environ["COVERAGE_FILE"] = str(path)
+        recorded = ["--cov=whence", "--cov-context=test", "--cov-report="]
+        if run(tree, [*recorded, *_TESTS[package], f"src/whence/{package}"], 3600):
+            sys.exit(f"The tests of {package} fail unbroken:\n{(tree / _LOG).read_text()}")
+        data = coverage.CoverageData(str(path))
+        data.read()
+        return cls(tree, data)
+
+    def tests(self, mutation: Mutation) -> list[str]:
+        """Return the tests that execute the expression, else its function; none if imports do."""
+        contexts = self.data.contexts_by_lineno(str(self.tree / mutation.path))
+        source = (self.tree / mutation.path).read_bytes()
+        lines = [(mutation.line, mutation.line + mutation.before.count("\n"))]
+        lines += [
+            (node.body[0].lineno, node.end_lineno or 0)
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.FunctionDef)
+            and node.body[0].lineno <= mutation.line <= (node.end_lineno or 0)
+        ]
+        for first, last in lines:
+            names = {name for n in range(first, last + 1) for name in contexts.get(n, ())}
+            if found := sorted({name.rpartition("|")[0] for name in names if name}):
+                return found
+        return []
+
+
+def noticed(tree: Path, mutation: Mutation, executed: Executed, timeout: float) -> str:
     """Return "caught", "timeout" or "survived" for a mutation written into a tree."""
+    tests = executed.tests(mutation)
+    every = sorted({test.partition("::")[0] for test in tests})
+    near = f"test_{Path(mutation.path).stem}.py"
+    files = sorted(every, key=lambda name: (Path(name).name != near, name != mutation.path))
+    files = files or [mutation.path, *_TESTS[mutation.package], f"src/whence/{mutation.package}"]
     file = tree / mutation.path
     source = file.read_bytes()
     try:
         file.write_bytes(mutation.applied(source))
-        status = run(tree, command(mutation.package, mutation.path), timeout)
+        status = run(tree, files, timeout, tests)
     finally:
         file.write_bytes(source)
-    return "timeout" if status is None else "caught" if status else "survived"
+    return "timeout" if status == -signal.SIGKILL else "caught" if status else "survived"
 
 
 def sampled(packages: Sequence[str], count: int, seed: int) -> list[Mutation]:
@@ -255,40 +314,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--packages", nargs="+", choices=sorted(_TESTS), default=sorted(_TESTS))
+    parser.add_argument("--only", choices=sorted(_TESTS), help="try those drawn in this package")
     parser.add_argument("--list", action="store_true", help="print the mutations and stop")
     asked = parser.parse_args()
     drawn = sampled(asked.packages, asked.count, asked.seed)
+    drawn = [m for m in drawn if asked.only in (None, m.package)]
     if asked.list:
         print(*drawn, sep="\n")
         return
+    for name in (*_IMPORTED, "torch.func"):
+        importlib.import_module(name)  # so that the copies of this process need not
+    verdicts = []
     with tempfile.TemporaryDirectory() as folder:
-        trees: queue.Queue[Path] = queue.Queue()
+        tree = Path(folder).resolve() / "tree"
         ignored = shutil.ignore_patterns(".*", "__pycache__", "site", "dist", "*.png")
-        for job in range(asked.jobs):
-            tree = Path(folder) / str(job)
-            shutil.copytree(_REPOSITORY, tree, ignore=ignored)
-            trees.put(tree)
-        limits = {}
-        for package in sorted({mutation.package for mutation in drawn}):
-            start = time.perf_counter()
-            if run(Path(folder) / "0", command(package), 3600):
-                sys.exit(f"The tests of {package} fail without a mutation: {command(package)}")
-            limits[package] = 60 + 3 * (time.perf_counter() - start)
-            print(f"{package}: {time.perf_counter() - start:.0f} s unbroken", flush=True)
-
-        def judge(mutation: Mutation) -> str:
-            tree = trees.get()
-            try:
-                verdict = noticed(tree, mutation, limits[mutation.package])
-            finally:
-                trees.put(tree)
-            print(f"{verdict:8}  {mutation}", flush=True)
-            return verdict
-
-        with ThreadPoolExecutor(asked.jobs) as pool:
-            verdicts = list(pool.map(judge, drawn))
+        shutil.copytree(_REPOSITORY, tree, ignore=ignored)
+        known = {}
+        for mutation in drawn:
+            package = mutation.package
+            if package not in known:
+                start = time.perf_counter()
+                executed = Executed.by(package, tree)
+                known[package] = executed, 60 + 3 * (time.perf_counter() - start)
+                print(f"{package}: {time.perf_counter() - start:.0f} s unbroken", flush=True)
+            verdicts.append(noticed(tree, mutation, *known[package]))
+            print(f"{verdicts[-1]:8}  {mutation}", flush=True)
     survivors = [m for m, v in zip(drawn, verdicts, strict=True) if v == "survived"]
     print(
         f"\n{len(survivors)} survived:" if survivors else "\nnone survived", *survivors, sep="\n  "

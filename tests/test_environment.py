@@ -20,7 +20,8 @@ from sklearn.datasets import load_breast_cancer
 
 import whence
 from tests.fuzz import calls
-from tests.methods.test_threads import MODELS
+from tests.threads import MODELS, queries
+from whence.cli import main
 
 _ASKED = ("explain", "train.csv", "-t", "y", "--row", "3")
 
@@ -33,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def printed(folder: Path, changes: dict[str, str], before: tuple[str, ...] = ()) -> str:
+def printed(folder: Path, changes: dict[str, str], *before: str) -> str:
     command = [*before, sys.executable, "-m", "whence", *_ASKED]
     environment = {**os.environ, **changes}
     done = subprocess.run(
@@ -45,31 +46,18 @@ def printed(folder: Path, changes: dict[str, str], before: tuple[str, ...] = ())
     return done.stdout.decode(errors="replace")
 
 
-@pytest.fixture(scope="module")
-def usual(folder: Path) -> str:
-    return printed(folder, {})
-
-
-_ELSEWHERE = {
-    "LC_ALL": "de_DE.UTF-8",
-    "TZ": "Pacific/Chatham",
-    "COLUMNS": "20",
-    "LINES": "4",
-    "TERM": "dumb",
-}
-
-
-@pytest.mark.parametrize(
-    ("changes", "before"),
-    [
-        pytest.param(_ELSEWHERE, (), id="locale, time zone, narrow terminal"),
-        pytest.param({}, ("sh", "-c", 'ulimit -v 8000000; exec "$@"', "sh"), id="ulimit -v 8 GB"),
-    ],
-)
-def test_the_same_words(
-    folder: Path, usual: str, changes: dict[str, str], before: tuple[str, ...]
+def test_the_same_words_in_any_environment(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert printed(folder, changes, before) == usual
+    """Another locale and time zone, a narrow terminal, and `ulimit -v` 8 GB, all in one process."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.argv", ["whence", *_ASKED])
+    with pytest.raises(SystemExit):
+        main()
+    elsewhere = {"LC_ALL": "de_DE.UTF-8", "TZ": "Pacific/Chatham", "TERM": "dumb"}
+    elsewhere |= {"COLUMNS": "20", "LINES": "4"}
+    limited = "sh", "-c", 'ulimit -v 8000000; exec "$@"', "sh"
+    assert printed(folder, elsewhere, *limited) == capsys.readouterr().out
 
 
 def test_plain_ascii_output_gives_no_traceback(folder: Path) -> None:
@@ -86,12 +74,10 @@ def test_plain_ascii_output_gives_no_traceback(folder: Path) -> None:
     ids=["copy", "deepcopy", "pickle"],
 )
 def test_models_can_be_copied_and_pickled(kind: str, duplicate: Callable[[Any], Any]) -> None:
-    x, y = calls.rows()
-    queries = (x[:2, :2], x[:2, 2]) if kind == "trees" else (x[:2], y[:2])
     model = MODELS[kind]()
 
     def losses(of: Any) -> Any:
-        examples = of.examples(queries)
+        examples = of.examples(queries(kind))
         return of.loss(of.outputs(examples), examples.targets).numpy()
 
     np.testing.assert_array_equal(losses(duplicate(model)), losses(model))
@@ -108,30 +94,6 @@ def test_scores_and_explanations_can_be_pickled() -> None:
 
 # Processes
 
-_FORKED = """
-import os, sys
-import numpy as np
-from tests.fuzz import calls
-import whence
-
-queries = calls.rows()[0][:2], calls.rows()[1][:2]
-expected = whence.influence(calls.network(), queries, solver=whence.EKFAC()).values
-if os.fork() == 0:
-    found = whence.influence(calls.network(), queries, solver=whence.EKFAC()).values
-    os._exit(0 if np.array_equal(found, expected) else 1)
-sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_forked_process_gets_the_same() -> None:
-    root = Path(__file__).parent.parent
-    paths = os.pathsep.join([str(root / "src"), str(root)])
-    environment = {**os.environ, "PYTHONPATH": paths}
-    command = [sys.executable, "-c", _FORKED]
-    subprocess.run(command, cwd=root, env=environment, check=True, timeout=200)
-
-
 _LONG: dict[str, str] = {
     "training": "whence.train(calls.layers().double(), whence.CrossEntropy(), data, "
     "whence.Recipe(learning_rate=0.01, batch_size=6, epochs=10**6))",
@@ -142,16 +104,22 @@ _LONG: dict[str, str] = {
     "attack": "whence.attacks.attack(calls.frozen()[0], (calls.frozen()[1][:1], data[1][:1]), "
     "steps=10**6)",
 }
-_INTERRUPTED = """
-import signal, sys
+_ELSEWHERE = """
+import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
+import numpy as np
 import torch
 from tests.fuzz import calls
 import whence
 
 x, y = calls.rows()
 data = torch.as_tensor(x), torch.as_tensor(y)
-calls.network(), calls.linear(), calls.frozen()
+calls.linear(), calls.frozen()
+expected = whence.influence(calls.network(), data, solver=whence.EKFAC()).values
+if os.fork() == 0:
+    found = whence.influence(calls.network(), data, solver=whence.EKFAC()).values
+    os._exit(0 if np.array_equal(found, expected) else 1)
+print("forked", os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
 for name, call in CALLS.items():
     print("ready", flush=True)
     try:
@@ -162,12 +130,13 @@ for name, call in CALLS.items():
 """
 
 
-def test_ctrl_c_ends_every_long_call() -> None:
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_fork_gets_the_same_and_ctrl_c_ends_every_long_call() -> None:
     root = Path(__file__).parent.parent
     paths = os.pathsep.join([str(root / "src"), str(root)])
     environment = {**os.environ, "PYTHONPATH": paths, "PYTHONWARNINGS": "ignore"}
     with subprocess.Popen(
-        [sys.executable, "-c", f"CALLS = {_LONG!r}\n{_INTERRUPTED}"],
+        [sys.executable, "-c", f"CALLS = {_LONG!r}\n{_ELSEWHERE}"],
         cwd=root,
         env=environment,
         stdout=subprocess.PIPE,
@@ -177,6 +146,7 @@ def test_ctrl_c_ends_every_long_call() -> None:
         assert process.stdout is not None
         late = threading.Timer(200, process.kill)
         late.start()
+        assert process.stdout.readline() == "forked 0\n"
         for name in _LONG:
             assert process.stdout.readline() == "ready\n"
             time.sleep(0.5)

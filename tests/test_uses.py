@@ -33,6 +33,9 @@ METHODS: dict[str, whence.Method] = {
 }
 
 
+# Models are immutable: all uses share them, and what methods compute once for a model.
+
+
 @cache
 def data() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     x, y = load_iris(return_X_y=True)
@@ -40,12 +43,14 @@ def data() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     return x[rows], y[rows]
 
 
+@cache
 def linear() -> tuple[whence.Trained, Any]:
     x, y = data()
     model = LogisticRegression(tol=1e-10, max_iter=10_000, solver="newton-cg").fit(x[6:], y[6:])
     return whence.from_sklearn(model, x[6:], y[6:]), (x[:6], y[:6])
 
 
+@cache
 def run() -> tuple[whence.Trained, Any]:
     torch.manual_seed(0)
     x, y = (torch.as_tensor(part) for part in data())
@@ -57,6 +62,7 @@ def run() -> tuple[whence.Trained, Any]:
     return trained, (x[:6], y[:6])
 
 
+@cache
 def checkpoint() -> tuple[whence.Trained, Any]:
     trained, queries = run()
     x, y = (torch.as_tensor(part)[6:] for part in data())

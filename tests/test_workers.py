@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from collections.abc import Iterator
@@ -151,18 +150,3 @@ def test_ray_order_and_single_upload(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(map_shards(abs, range(-7, 0), workers=3, backend="ray")) == [7, 6, 5, 4, 3, 2, 1]
     assert puts == [abs]
     assert most == 3
-
-
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.usefixtures("unusual_settings")
-def test_ray_equals_this_process() -> None:
-    """A real Ray returns what this process does."""
-    ray = pytest.importorskip("ray")
-    try:
-        theirs = list(map_shards(spectrum, range(4), workers=2, backend="ray"))
-    finally:
-        ray.shutdown()
-    for (_, mine, _), (_, other, _) in zip(map_shards(spectrum, range(4)), theirs, strict=True):
-        assert torch.equal(mine, other)
-        assert other.dtype == torch.float64

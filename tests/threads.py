@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import RandomForestClassifier, VotingClassifier
+from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
 import whence
@@ -34,6 +35,12 @@ def forest() -> Any:
     x, y = calls.rows()
     model = RandomForestClassifier(n_estimators=4, max_depth=3, random_state=0).fit(x, y)
     return whence.from_sklearn(model, x, y)
+
+
+def vote() -> Any:
+    x, y = calls.rows()
+    members = [(f"C {C}", LogisticRegression(C=C, tol=1e-10, max_iter=1000)) for C in (0.1, 1.0)]
+    return whence.from_sklearn(VotingClassifier(members, voting="soft").fit(x, y), x, y)
 
 
 def language_model() -> Any:
@@ -52,6 +59,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "run": calls.run.__wrapped__,
     "trees": calls.boosted.__wrapped__,
     "forest": forest,
+    "vote": vote,
     "neighbors": calls.neighbors.__wrapped__,
     "texts": language_model,
 }
@@ -69,6 +77,7 @@ METHODS: list[tuple[str, Callable[[], whence.Method]]] = [
     ),
     ("linear", lambda: whence.Influence(normalize="parameters")),
     ("linear", whence.LeaveOneOut),
+    ("vote", whence.Composition),
     ("linear", whence.Representer),
     ("linear", lambda: whence.Retrained(fits=20)),
     ("linear", lambda: whence.DataOOB(ensemble=8)),
@@ -110,18 +119,22 @@ def public() -> set[str]:
     }
 
 
+def queries(kind: str) -> Any:
+    """Return two queries of a kind of model."""
+    x, y = calls.rows()
+    if kind == "trees":
+        return x[:2, :2], x[:2, 2]
+    if kind == "texts":
+        return [{"input_ids": [3, 5, 5]}, {"input_ids": [2, 9, 11]}]
+    return x[:2], y[:2]
+
+
 def ask(kind: str, method: whence.Method, model: Any) -> Any:
     """Return the scores of two queries."""
     fitted = method.fit(model)
     if isinstance(method, whence.DataOOB):  # which knows no queries
         return fitted.self_scores()
-    x, y = calls.rows()
-    queries: Any = x[:2], y[:2]
-    if kind == "trees":
-        queries = x[:2, :2], x[:2, 2]
-    if kind == "texts":
-        queries = [{"input_ids": [3, 5, 5]}, {"input_ids": [2, 9, 11]}]
-    return fitted.scores(queries).values
+    return fitted.scores(queries(kind)).values
 
 
 @contextmanager

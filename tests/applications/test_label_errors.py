@@ -176,7 +176,7 @@ def test_a_large_model_is_ranked_by_self_influence(monkeypatch: pytest.MonkeyPat
     x, y, _ = flipped_wine()
     objective = whence.from_sklearn(clone(MODEL).fit(x, y), x, y)
     assert find_label_errors(objective, k=0).method == "held_out_loss"
-    monkeypatch.setattr("whence.applications.label_errors._A_MINUTE", 1e6)
+    monkeypatch.setattr("whence.methods.loo_loss._A_MINUTE", 1e6)
     errors = find_label_errors(objective, k=0)
     assert (errors.method, errors.penalty) == ("self_influence", 1)
 

@@ -81,12 +81,12 @@ def test_other_measures_and_checkpoints_are_followed() -> None:
 def wide(dtype: torch.dtype) -> ModuleObjective:
     """A network whose activations have a decaying spectrum, as those of images have."""
     generator = torch.Generator().manual_seed(0)
-    mix = torch.randn(80, 80, generator=generator, dtype=torch.float64)
-    x = torch.randn(300, 80, generator=generator, dtype=torch.float64)
-    x = x * torch.logspace(0, -2, 80).double() @ torch.linalg.qr(mix)[0]
+    mix = torch.randn(40, 40, generator=generator, dtype=torch.float64)
+    x = torch.randn(300, 40, generator=generator, dtype=torch.float64)
+    x = x * torch.logspace(0, -2, 40).double() @ torch.linalg.qr(mix)[0]
     y = (x[:, :5]).argmax(1)
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(80, 60), nn.ReLU(), nn.Linear(60, 5)).double()
+    model = nn.Sequential(nn.Linear(40, 30), nn.ReLU(), nn.Linear(30, 5)).double()
     return whence.from_torch(model.to(dtype), whence.CrossEntropy(), (x.to(dtype), y))
 
 

@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 
 from whence.errors import InvalidInput
 from whence.evaluation import lds, noise_ceiling
-from whence.evaluation.correlation import Ranks, draw, pearson
+from whence.evaluation.correlation import RankCorrelation, bootstrap, draw
 
 
 def example(
@@ -96,15 +96,34 @@ def test_resampled_ranks_equal_ranking_the_resample(seed: int, levels: int) -> N
     """Correlation under counts equals scipy's on the rows really repeated, ties and all."""
     generator = np.random.default_rng(seed)
     x, y = generator.integers(levels, size=(2, 12, 3)).astype(float)
-    counts = draw(generator, 12)
-    rows = np.repeat(np.arange(12), counts.astype(int))
-    fast = pearson(Ranks(x).under(counts), Ranks(y).under(counts), counts)
-    for column in range(3):
-        a, b = x[rows, column], y[rows, column]
-        if np.ptp(a) == 0 or np.ptp(b) == 0:
-            assert np.isnan(fast[column])
-        else:
-            assert fast[column] == pytest.approx(spearmanr(a, b).statistic, abs=1e-9)
+    counts = np.stack([draw(generator, 12) for _ in range(2)], axis=1)
+    fast = RankCorrelation(x, y).under(counts)
+    for resample in range(2):
+        rows = np.repeat(np.arange(12), counts[:, resample].astype(int))
+        for column in range(3):
+            a, b, found = x[rows, column], y[rows, column], fast[column, resample]
+            if np.ptp(a) == 0 or np.ptp(b) == 0:
+                assert np.isnan(found)
+            else:
+                assert found == pytest.approx(spearmanr(a, b).statistic, abs=1e-9)
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 2**18])
+def test_intervals_do_not_depend_on_how_many_resamples_are_seen_at_once(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against quantiles of the mean of rows drawn one resample at a time."""
+    monkeypatch.setattr("whence.evaluation.correlation._NUMBERS", 12 * at_once)
+    row, generator = np.random.default_rng(1).normal(size=12), np.random.default_rng(0)
+    means = [row[generator.integers(12, size=12)].mean() for _ in range(50)]
+    ((low, high),) = bootstrap(
+        lambda generator: draw(generator, 12),
+        [lambda counts: row @ counts / 12],
+        resamples=50,
+        confidence=0.9,
+        seed=0,
+    )
+    assert (low, high) == pytest.approx(np.quantile(means, [0.05, 0.95]))
 
 
 def test_interval_covers_and_is_reproducible() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 
 import whence
@@ -76,6 +77,22 @@ def test_perturbation_is_the_derivative_of_refitting(fitted: Fitted) -> None:
                 sides.append(fitted.losses(refit)[0])
             numeric = (sides[0] - sides[1]) / (2 * step)
             assert derivatives[row, feature] == pytest.approx(numeric, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
+def test_an_edit_by_a_method_takes_all_of_its_options() -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(20, 3).double(), torch.arange(20) % 2
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+    objective = whence.from_torch(model.double(), whence.CrossEntropy(), (x, y))
+    options = {"damping": 1.0, "curvature": "hessian"}
+    change = 3, x[4:5], y[5:6], (x[:2], y[:2])
+    method = whence.Influence(order="newton", **options)
+    found = whence.edit(objective, *change, method=method)
+    np.testing.assert_array_equal(found, whence.edit(objective, *change, **options))
+    assert abs(found - whence.edit(objective, *change, damping=1.0, curvature="ggn")).max() > 1e-6
+    with pytest.raises(InvalidInput, match="without method="):
+        whence.edit(objective, *change, method=method, curvature="ggn")
 
 
 def test_edit_refuses_more_than_one(ridge: Fitted) -> None:

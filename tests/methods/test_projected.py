@@ -116,7 +116,7 @@ def test_both_grams_and_all_blocks_give_one_answer(monkeypatch: pytest.MonkeyPat
         n, weights = len(rows), case.weights
         gram = rows.T @ rows / n
         damped = gram + gram.trace() / 12 * torch.eye(12).double()
-        asked = projections.Whole(12, 0)(case, case.examples((x[:4], y[:4])), case.loss)
+        asked = projections.Whole(case, 12, 0)(case.examples((x[:4], y[:4])), case.loss)
         expected = asked @ torch.linalg.solve(damped, (rows * weights.unsqueeze(1) / n).T)
         np.testing.assert_allclose(scores[0], expected, atol=1e-12, err_msg=shape)
 

@@ -59,6 +59,64 @@ def test_curvature_is_positive_semidefinite(case: tuple[Loss, Tensor, Tensor]) -
     assert float(torch.linalg.eigvalsh(output_hessian(loss, outputs, targets)).min()) > -1e-12
 
 
+@pytest.mark.parametrize("loss", [whence.SmoothHinge(0.0), Insensitive(epsilon=0.2)], ids=repr)
+def test_a_loss_with_corners_has_the_gradient_beside_them(loss: Loss) -> None:
+    targets = _POSITIVE if loss.regresses else _BINARY
+    outputs = torch.linspace(-2.03, 4.01, _B, dtype=torch.float64).unsqueeze(1).requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(outputs, targets).sum(), outputs)
+    outputs = outputs.detach()
+    torch.testing.assert_close(loss.gradient(outputs, targets), gradient)
+    assert 0 < int((gradient == 0).sum()) < _B
+    assert not output_hessian(loss, outputs, targets).any()
+
+
+@pytest.mark.parametrize("name", ["logistic", "smooth hinge", "squared hinge", "one versus rest"])
+def test_margins_one_by_one(name: str) -> None:
+    loss, c, targets = CASES[name]
+    outputs = torch.randn(_B, c, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    for row, target, margin in zip(
+        outputs.tolist(), targets.tolist(), loss.margin(outputs, targets).tolist(), strict=True
+    ):
+        others = [value for index, value in enumerate(row) if index != target]
+        expected = row[target] - max(others) if c > 1 else row[0] if target else -row[0]
+        assert margin == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["logistic", "cross entropy", "one versus rest"])
+def test_probabilities_are_those_of_each_class(name: str) -> None:
+    loss, c, targets = CASES[name]
+    outputs = torch.randn(_B, c, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    found = loss.probabilities(outputs)
+    assert found is not None
+    torch.testing.assert_close(found.sum(1), torch.ones(_B, dtype=torch.float64))
+    for label in range(found.shape[1]):
+        each = loss.probability(outputs, torch.full_like(targets, label))
+        torch.testing.assert_close(found[:, label], each)
+
+
+def test_a_sequence_is_the_sum_of_its_tokens() -> None:
+    loss = whence.CrossEntropy()
+    outputs = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(5)).double()
+    targets = torch.tensor([[1, 2, 4], [0, -100, 3]])
+    tangents = torch.randn(2, 3, 5, 2, generator=torch.Generator().manual_seed(6)).double()
+    products = loss.hvp(outputs, targets, tangents)
+    for row in range(2):
+        counted = [t for t in range(3) if targets[row, t] >= 0]
+        each = [(outputs[row, t].unsqueeze(0), targets[row, t].unsqueeze(0)) for t in counted]
+        for measure in (loss, loss.margin):
+            total = torch.stack([measure(*token) for token in each]).sum()
+            torch.testing.assert_close(measure(outputs, targets)[row], total)
+        product = torch.stack([loss.probability(*token) for token in each]).prod()
+        torch.testing.assert_close(loss.probability(outputs, targets)[row], product)
+        for t in range(3):
+            at, target = outputs[row, t].unsqueeze(0), targets[row, t].clamp_min(0).unsqueeze(0)
+            expected = loss.gradient(at, target)[0] * (t in counted)
+            torch.testing.assert_close(loss.gradient(outputs, targets)[row, t], expected)
+            p = torch.softmax(at[0], 0)
+            hessian = (p.diag() - torch.outer(p, p)) * (t in counted)
+            torch.testing.assert_close(products[row, t], hessian @ tangents[row, t])
+
+
 @pytest.mark.parametrize("name", ["logistic", "cross entropy", "smooth hinge", "squared hinge"])
 @pytest.mark.parametrize("size", [0.0, 40.0, 800.0])
 def test_extreme_outputs_stay_finite(name: str, size: float) -> None:

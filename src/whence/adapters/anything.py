@@ -9,6 +9,7 @@ from typing import Any, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.cross_decomposition import PLSRegression
 from torch import Tensor
 
 from whence.adapters.answered import Answered
@@ -24,6 +25,7 @@ from whence.rows import column_names
 from whence.workers import Backend, map_shards
 
 Floats = NDArray[np.float64]
+_INSTANT = (PLSRegression,)
 
 
 @final
@@ -40,6 +42,11 @@ class Estimator(Answered):
     refitting: Refitting
     workers: int = 1
     backend: Backend = "process"
+
+    @property
+    def instant(self) -> bool:
+        """Whether its own fit is a few small products."""
+        return type(self.fitted) in _INSTANT
 
     def identity(self) -> tuple[Tensor | str, ...]:
         """Return the estimator's settings."""

@@ -28,6 +28,7 @@ from whence.adapters.naive_bayes import naive_bayes
 from whence.adapters.neighbors import neighbors
 from whence.adapters.outliers import outliers
 from whence.adapters.perceptron import perceptron
+from whence.adapters.quantile import quantile
 from whence.adapters.readers import is_read, reader
 from whence.adapters.rows import labels_of
 from whence.adapters.statistics import objective_of
@@ -228,6 +229,7 @@ _FAMILIES: tuple[Callable[[Any, Any, Any, Floats | None], Any], ...] = (
     naive_bayes,
     neighbors,
     _perceptron,
+    quantile,
 )
 
 

@@ -34,7 +34,6 @@ from whence.checked import checked
 from whence.checked import positions as checked_positions
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
-from whence.linear.objective import LinearObjective
 from whence.methods.changes import perturbation
 from whence.methods.choose import chosen
 from whence.methods.method import Method
@@ -380,8 +379,8 @@ def as_predicted(objective: Objective, queries: Any) -> Any:
         )
     encoded = objective.examples(queries)
     said = predicted(objective, encoded)
-    linear = isinstance(objective, LinearObjective)  # which takes labels by name
-    return encoded.inputs, np.asarray(objective.classes)[said] if linear else said
+    by_name = objective.linear  # a module takes them by number
+    return encoded.inputs, np.asarray(objective.classes)[said] if by_name else said
 
 
 def _owner(clean: Objective, queries: Examples) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import singledispatch
 from pathlib import Path
 from typing import Any, Literal
 
@@ -237,7 +238,7 @@ def domain_mismatch(
     """
     if (columns is None) == (groups is None):
         raise InvalidInput("Expected either columns= or groups=. Got both or neither.")
-    named = _by_columns(objective, columns) if groups is None else _by_name(objective, groups)
+    named = _by_columns(objective, columns) if groups is None else _by_name(groups, objective)
     base = converged(objective) if order == "refit" else objective
     examples = objective.examples(queries)
     quantity = measure_of(objective.loss, measure)
@@ -293,7 +294,7 @@ def _by_columns(objective: Trained, columns: Columns | None) -> list[tuple[str, 
         raise InvalidInput("Expected at least one column. Got none.")
     found: list[tuple[str, NDArray[np.intp]]] = []
     for each in asked:
-        at = each if isinstance(each, int) else _position(names, each)
+        at = _position(each, names)
         if not 0 <= at < len(names):
             raise InvalidInput(f"Expected columns from 0 to {len(names) - 1}. Got {each}.")
         values = column(train.inputs, at)
@@ -309,12 +310,10 @@ def _by_columns(objective: Trained, columns: Columns | None) -> list[tuple[str, 
     return _proper(found, len(train))
 
 
-def _by_name(objective: Trained, groups: Groups) -> list[tuple[str, NDArray[np.intp]]]:
-    """Return the groups that a user named."""
+@singledispatch
+def _by_name(groups: Groups, objective: Trained) -> list[tuple[str, NDArray[np.intp]]]:
+    """Return the groups that a user named: one name per row, or positions by name."""
     n = len(objective.train)
-    if isinstance(groups, Mapping):
-        named = [(str(k), np.unique(positions(objective, v))) for k, v in groups.items()]
-        return _proper(named, n)
     labels = pd.Series(np.asarray(groups))
     if len(labels) != n:
         raise InvalidInput(f"Expected {n} groups, one per training row. Got {len(labels)}.")
@@ -322,6 +321,14 @@ def _by_name(objective: Trained, groups: Groups) -> list[tuple[str, NDArray[np.i
     groups_found = [(str(k), np.asarray(v, dtype=np.intp)) for k, v in indices.items()]
     missing = np.flatnonzero(labels.isna())
     return _proper([*groups_found, *([("no group", missing)] if len(missing) else [])], n)
+
+
+@_by_name.register(Mapping)
+def _of_positions(
+    groups: Mapping[Any, Indices], objective: Trained
+) -> list[tuple[str, NDArray[np.intp]]]:
+    named = [(str(k), np.unique(positions(objective, v))) for k, v in groups.items()]
+    return _proper(named, len(objective.train))
 
 
 def _proper(
@@ -346,13 +353,19 @@ def _features(train: Examples) -> tuple[str, ...]:
     return tuple(f"column {j}" for j in range(train.inputs.shape[1]))
 
 
-def _position(names: tuple[str, ...], column: str) -> int:
-    """Return where a column is."""
+@singledispatch
+def _position(column: str | int, names: tuple[str, ...]) -> int:
+    """Return where a column is, of a name or at a position."""
     if column not in names:
         raise InvalidInput(
             f"Expected columns of the training rows, such as {names[0]!r}. Got {column!r}."
         )
     return names.index(column)
+
+
+@_position.register(int)
+def _as_it_is(column: int, names: tuple[str, ...]) -> int:
+    return column
 
 
 def _name(features: tuple[str, ...], slopes: Floats) -> str | None:

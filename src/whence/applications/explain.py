@@ -96,5 +96,5 @@ def explain(
         sized=fitted.calibrated,
         k=k,
         measure=about,
-        reason=reason_of(trained, scoring) if method is None else "",
+        reason=reason_of(trained) if method is None else "",
     )

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -22,8 +22,8 @@ from whence.methods.edits import relabel_gain
 from whence.methods.loo_loss import (
     best_penalty,
     loo_outputs,
-    operations,
     penalty_applies,
+    quick,
 )
 from whence.methods.method import Method
 from whence.methods.model_quality import model_quality
@@ -31,7 +31,7 @@ from whence.methods.prediction import Floats, MeasureLike, as_array
 from whence.methods.suspects import suspects_of
 from whence.methods.wrong_labels import WrongLabels
 from whence.objective.losses import measure_of
-from whence.objective.objective import Objective, objective_of
+from whence.objective.objective import objective_of
 from whence.objective.trained import Data, Trained
 from whence.pages import write
 from whence.result import Card, Result
@@ -42,9 +42,7 @@ from whence.views.labels import label_errors_page
 Ranking = Literal["self_influence", "held_out_loss", "class_adjusted", "loss"]
 Penalty = Literal["fitted", "best"]
 
-_A_MINUTE = 1e13  # operations that two cores do in one
-
-_NAMES: dict[str, str] = {
+_NAMES: dict[object, str] = {
     "self_influence": "self-influence",
     "held_out_loss": "held-out loss",
     "class_adjusted": "held-out loss with classes weighed alike",
@@ -141,9 +139,7 @@ class LabelErrors(Result):
     @property
     def score_name(self) -> str:
         """What the score is called."""
-        if isinstance(self.method, Method):
-            return f"own effect by {type(self.method).__name__}"
-        return _NAMES[self.method]
+        return _NAMES.get(self.method, f"own effect by {type(self.method).__name__}")
 
     @property
     def ranked_by(self) -> str:
@@ -296,30 +292,17 @@ def find_label_errors(
         >>> int(errors.ranking[0]), errors.to_frame()["suggested"].iloc[0]
         (7, '0')
     """
-    names = get_args(Ranking)
-    if method is not None and not isinstance(method, Method) and method not in names:
-        raise InvalidInput(
-            f"Expected method to be one of {', '.join(names)}, or a Method. Got {method!r}."
-        )
-    if penalty is not None and penalty not in get_args(Penalty):
-        raise InvalidInput(f"Expected penalty 'fitted' or 'best'. Got {penalty!r}.")
     if k < 0:
         raise InvalidInput(f"Expected k >= 0 examples to suggest labels for. Got {k}.")
     suspects, train = suspects_of(objective), objective.train
     everything = np.arange(len(train))
-    smooth = isinstance(objective, Objective)
+    smooth = objective.differentiable() is objective
     if method is None:
         method = default_label_method(objective)
     if method is None:
         # A hinge is flat where a row is right, a robust loss where it is far off: self-influence
         # finds a third of such wrong labels.
-        quick = (
-            isinstance(objective, Objective)
-            and objective.convex
-            and (objective.hinged or objective.loss.regresses or penalty_applies(objective))
-            and operations(objective) <= _A_MINUTE
-        )
-        method = "held_out_loss" if quick else "self_influence" if smooth else "loss"
+        method = "held_out_loss" if quick(objective) else "self_influence" if smooth else "loss"
     unseen = method in ("held_out_loss", "class_adjusted")
     if penalty is None and unseen and penalty_applies(objective):
         penalty = "best"
@@ -336,8 +319,9 @@ def find_label_errors(
         - objective.loss.least(train.targets)
     )
     without, own, diagnostics = None, None, Diagnostics(notes=objective.notes)
-    if isinstance(method, Method) or smooth or unseen:
-        named = method if isinstance(method, Method) else default_label_method(objective)
+    mine = method if isinstance(method, Method) else None
+    if mine is not None or smooth or unseen:
+        named = mine or default_label_method(objective)
         found = chosen(objective, named, **options).fit(objective)
         ranked, diagnostics = found.self_values(everything)
         own, without = as_array(ranked), found.outputs_without(everything)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import singledispatch
 from typing import Any, TypeAlias, final
 
 import numpy as np
@@ -127,6 +128,7 @@ class EndToEnd(Training):
         return self.clean.examples(queries)
 
 
+@singledispatch
 def training_of(objective: Objective, retrain: Retrain | None) -> Training:
     """Return how a model under attack is trained.
 
@@ -140,13 +142,32 @@ def training_of(objective: Objective, retrain: Retrain | None) -> Training:
     Raises:
         UnsupportedModel: If the inputs cannot be changed, or the model not be trained on them.
     """
-    tensor = isinstance(objective.train.inputs, Tensor)
-    if tensor and isinstance(objective, LinearObjective) and retrain is None:
-        clean = newton(objective, gradient_norm=_CONVERGED)
-        return TopLayer(clean, inverse_of(clean))
-    if tensor and isinstance(objective, ModuleObjective) and retrain is not None:
-        return EndToEnd(objective, retrain)
-    raise UnsupportedModel(
+    raise _untrainable(objective, retrain)
+
+
+@training_of.register
+def _of_top_layer(objective: LinearObjective, retrain: Retrain | None) -> Training:
+    if retrain is not None or not _has_tensors(objective):
+        raise _untrainable(objective, retrain)
+    clean = newton(objective, gradient_norm=_CONVERGED)
+    return TopLayer(clean, inverse_of(clean))
+
+
+@training_of.register
+def _end_to_end(objective: ModuleObjective, retrain: Retrain | None) -> Training:
+    if retrain is None or not _has_tensors(objective):
+        raise _untrainable(objective, retrain)
+    return EndToEnd(objective, retrain)
+
+
+def _has_tensors(objective: Objective) -> bool:
+    """Return whether the inputs are one tensor, which can be moved by gradients."""
+    return isinstance(objective.train.inputs, Tensor)
+
+
+def _untrainable(objective: Objective, retrain: Retrain | None) -> UnsupportedModel:
+    """Return the error that says what can be attacked."""
+    return UnsupportedModel(
         "Expected an objective whose inputs are a tensor and whose top layer can be retrained, or "
         f"one from whence.from_torch and retrain=. Got {type(objective).__name__} and "
         f"retrain={retrain}. Make it with whence.from_frozen, or say how the model is trained on "

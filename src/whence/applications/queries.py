@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import singledispatch
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,8 +15,6 @@ from whence.rows import is_sparse
 from whence.views.answer import class_of
 
 Inputs: TypeAlias = pd.DataFrame | pd.Series | np.ndarray[Any, Any] | Tensor
-
-_UNLABELED = (pd.DataFrame, pd.Series, np.ndarray, Tensor)
 
 
 def encoded(trained: Trained, data: Data | Inputs) -> tuple[Examples, bool]:
@@ -33,11 +32,28 @@ def encoded(trained: Trained, data: Data | Inputs) -> tuple[Examples, bool]:
         InvalidInput: If they cannot be used, or are unlabeled queries of a regression with several
             outputs.
     """
-    if isinstance(data, tuple) and len(data) == 2 and data[1] is None:
+    return _encoded(data, trained)
+
+
+@singledispatch
+def _encoded(data: Any, trained: Trained) -> tuple[Examples, bool]:
+    """Return examples of data with labels; sparse rows, of many classes, are rows alone."""
+    return _rows_alone(data, trained) if is_sparse(data) else (trained.examples(data), True)
+
+
+@_encoded.register(tuple)
+def _pair(data: tuple[Any, ...], trained: Trained) -> tuple[Examples, bool]:
+    if len(data) == 2 and data[1] is None:
         return _predicted(trained, data[0]), False
-    if isinstance(data, _UNLABELED) or is_sparse(data):
-        return _predicted(trained, data), False
     return trained.examples(data), True
+
+
+@_encoded.register(pd.DataFrame)
+@_encoded.register(pd.Series)
+@_encoded.register(np.ndarray)
+@_encoded.register(Tensor)
+def _rows_alone(data: Inputs, trained: Trained) -> tuple[Examples, bool]:
+    return _predicted(trained, data), False
 
 
 def _predicted(trained: Trained, inputs: Any) -> Examples:

@@ -18,9 +18,9 @@ from whence.errors import InvalidInput, UnsupportedModel
 from whence.linear.objective import LinearObjective
 from whence.linear.wide import columns_of
 from whence.objective.loss import Loss, output_hessian
-from whence.objective.losses import Logistic, Tweedie
 from whence.objective.objective import objective_of
 from whence.objective.trained import Trained
+from whence.rows import column_names
 
 Floats = NDArray[np.float64]
 
@@ -268,7 +268,7 @@ def _fit_of(model: LinearObjective) -> _Fit:
         falls=-_slopes(pearson, outputs) * np.sqrt(weights),
         fitted=fitted.double().numpy(),
         residual=(targets - fitted).double().numpy(),
-        known=isinstance(loss, Logistic) or (isinstance(loss, Tweedie) and loss.power == 1),
+        known=loss.known_dispersion,
     )
     if fit.left < 1.5:
         raise InvalidInput(
@@ -311,6 +311,6 @@ def _mean(loss: Loss, outputs: Tensor) -> Tensor:
 def _names(model: LinearObjective) -> list[str]:
     """Return the names of the parameters."""
     inputs, d = model.train.inputs, model.train.features.shape[1]
-    columns = list(inputs.columns) if isinstance(inputs, pd.DataFrame) else []
+    columns = column_names(inputs) or ()
     names = [str(name) for name in columns] if len(columns) == d else [f"x{j}" for j in range(d)]
     return names if model.constant is None else [*names, "intercept"]

@@ -24,3 +24,4 @@ from whence.checked.signatures import checked as checked
 from whence.checked.signatures import converted as converted
 from whence.checked.targets import class_positions as class_positions
 from whence.checked.targets import finite_numbers as finite_numbers
+from whence.checked.written import written as written

@@ -20,8 +20,7 @@ from typing import Literal, TypeAlias, final
 import numpy as np
 import torch
 
-from whence.curvature.exact import GGN, Curvature, Hessian
-from whence.curvature.kronecker import KroneckerSolver
+from whence.curvature.exact import GGN, Hessian, RiskCurvature
 from whence.curvature.minimum import Minimum, minimum
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
@@ -47,7 +46,7 @@ class Choice:
         hessian: The Hessian as a matrix, [p, p], where the choice has formed it.
     """
 
-    curvature: Curvature
+    curvature: RiskCurvature
     damping: float
     reason: str
     hessian: torch.Tensor | None = None
@@ -55,7 +54,7 @@ class Choice:
     @property
     def name(self) -> str:
         """What the matrix is called in results."""
-        return "Hessian" if isinstance(self.curvature, Hessian) else "Gauss-Newton matrix"
+        return self.curvature.called
 
 
 def check_curvature(name: str) -> None:
@@ -92,17 +91,18 @@ def choose(
     check_curvature(curvature)
     if damping is not None and not 0 <= damping < float("inf"):
         raise InvalidInput(f"Expected damping >= 0. Got {damping}.")
-    if isinstance(solver, KroneckerSolver) and curvature == "hessian":
+    approximates = solver is not None and solver.approximates
+    if approximates and curvature == "hessian":
         raise InvalidInput(
             f"Expected curvature='ggn' or 'auto' with {type(solver).__name__}, which approximates "
             "the Gauss-Newton matrix. Got 'hessian'. Use it as a preconditioner: "
             f"solver=whence.CG(preconditioner=whence.{type(solver).__name__}())."
         )
     if objective.convex:
-        matrix: Curvature = GGN(objective) if curvature == "ggn" else Hessian(objective)
+        matrix: RiskCurvature = GGN(objective) if curvature == "ggn" else Hessian(objective)
         reason = "none: the objective is convex" if damping is None else "as asked"
         return Choice(curvature=matrix, damping=damping or 0.0, reason=reason)
-    if isinstance(solver, KroneckerSolver) or curvature == "ggn":
+    if approximates or curvature == "ggn":
         matrix = GGN(objective)
         amount, reason = (damping, "as asked") if damping is not None else _mean(matrix, solver)
         return Choice(curvature=matrix, damping=amount, reason=reason)

@@ -8,7 +8,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from whence.objective.losses import CrossEntropy, Loss, output_hessian
+from whence.objective.losses import Loss, output_hessian
 
 Fisher = Literal["expected", "sampled", "empirical"]
 
@@ -38,9 +38,9 @@ class Directions:
         """Return r directions per example, [b, ..., r]."""
         if self.fisher == "empirical":
             return self.loss.gradient(outputs, targets).unsqueeze(-1)
-        if isinstance(self.loss, CrossEntropy):
-            counted = targets != self.loss.ignore_index
-            p = torch.softmax(outputs, -1) * counted.to(outputs.dtype)[..., None]
+        p = self.loss.softmax(outputs, targets)
+        if p is not None:
+            counted = p.any(-1)
             if self.fisher == "sampled":
                 z = p.sqrt() * self._normal(p, counted)
                 return (z - p * z.sum(-1, keepdim=True)).unsqueeze(-1)

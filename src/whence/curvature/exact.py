@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, Generic, final
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from whence.linalg.operator import LinearOperator
 from whence.linalg.stochastic import StochasticOperator
 from whence.linalg.structured import materialize
 from whence.objective.measures import Measure
-from whence.objective.objective import Objective
+from whence.objective.objective import AnyObjective, Objective
 from whence.objective.trained import Examples
 from whence.tiles import tiles
 
@@ -54,9 +54,25 @@ class Curvature(LinearOperator):
         return self.matmat(W)
 
 
+class RiskCurvature(Curvature, StochasticOperator):
+    """A curvature of R that influence inverts.
+
+    Attributes:
+        called: What it is called in results.
+        by_products: Whether `dense` takes p products with it, where f is not linear in θ.
+    """
+
+    called: ClassVar[str]
+    by_products: ClassVar[bool]
+
+    @abstractmethod
+    def dense(self) -> Tensor:
+        """Return the matrix, which may be overwritten, [p, p]."""
+
+
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class Hessian(Curvature, StochasticOperator):
+class Hessian(RiskCurvature):
     """The Hessian H = ∇²R(θ̂), penalty included.
 
     Args:
@@ -70,12 +86,19 @@ class Hessian(Curvature, StochasticOperator):
         Koh & Liang (2017), section 2.1; Pearlmutter (1994).
     """
 
+    called: ClassVar[str] = "Hessian"
+    by_products: ClassVar[bool] = True
+
     objective: Objective
     batch_size: int = 1
 
     def matmat(self, V: Tensor) -> Tensor:
         """Return H V."""
         return self.objective.hvp(V)
+
+    def dense(self) -> Tensor:
+        """Return H as a matrix, [p, p]."""
+        return self.objective.dense_hessian()
 
     def sample(self, generator: torch.Generator) -> Hessian:
         """Return the Hessian on a random batch, drawn with replacement."""
@@ -88,7 +111,7 @@ class Hessian(Curvature, StochasticOperator):
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class GGN(Curvature, StochasticOperator):
+class GGN(RiskCurvature):
     """The generalized Gauss–Newton matrix (1/n) Σ wᵢ Jᵢᵀ ∂²ℓ/∂f² Jᵢ + Ω″.
 
     Positive semidefinite for convex losses; equal to the Hessian where f is linear in θ.
@@ -100,6 +123,9 @@ class GGN(Curvature, StochasticOperator):
     References:
         Schraudolph (2002); Martens (2020), section 8.
     """
+
+    called: ClassVar[str] = "Gauss-Newton matrix"
+    by_products: ClassVar[bool] = False
 
     objective: Objective
     batch_size: int = 1
@@ -113,9 +139,12 @@ class GGN(Curvature, StochasticOperator):
 
         Each example contributes the gradients of its outputs along the c columns of a square root
         of the loss Hessian: c passes over the training data and 2 n c p² operations. A model of
-        sequences has many more such columns; there it takes p products with G.
+        sequences has many more such columns; there it takes p products with G. Where f is linear
+        in θ, G is the Hessian.
         """
         objective = self.objective
+        if objective.linear:
+            return objective.dense_hessian()
         if objective.outputs(objective.train.subset(np.arange(1))).ndim > 2:
             return materialize(self)
         directions = Directions(objective.loss, "expected", 0)
@@ -182,7 +211,7 @@ class EmpiricalFisher(Curvature):
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class Gradients(LinearOperator):
+class Gradients(LinearOperator, Generic[AnyObjective]):
     """The matrix G [b, p] whose rows are the gradients of a measure at some examples.
 
     Args:
@@ -191,7 +220,7 @@ class Gradients(LinearOperator):
         measure: What is differentiated; the loss for training examples.
     """
 
-    objective: Objective
+    objective: AnyObjective
     examples: Examples
     measure: Measure
 

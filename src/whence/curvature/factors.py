@@ -13,14 +13,8 @@ from whence.curvature.directions import Directions
 from whence.errors import InvalidInput
 from whence.linalg.spectral import Diagonal, KroneckerEigen, Spectral, eigendecompose
 from whence.network.gradients import Contribution
-from whence.network.layers import (
-    ModuleCall,
-    contribution,
-    multiplied,
-    multiplies,
-    products,
-    stored_by_inputs,
-)
+from whence.network.layer_rules import Rule, rule_of
+from whence.network.layers import ModuleCall, contribution
 from whence.network.objective import ModuleObjective
 from whence.tiles import tiles
 
@@ -36,6 +30,7 @@ class Layer:
 
     Attributes:
         module: The module.
+        rule: What is known of its kind.
         names: Its parameters' names in θ.
         left: G, then its eigenvectors, [out, out].
         right: A, then its eigenvectors, [in + 1, in + 1].
@@ -46,14 +41,19 @@ class Layer:
     """
 
     def __init__(
-        self, objective: ModuleObjective, module: nn.Module, weight: str, bias: str | None
+        self,
+        objective: ModuleObjective,
+        module: nn.Module,
+        rule: Rule,
+        weight: str,
+        bias: str | None,
     ):
-        self.module, self.weight, self.bias = module, weight, bias
+        self.module, self.rule, self.weight, self.bias = module, rule, weight, bias
         self.names = {weight} if bias is None else {weight, bias}
         self.objective = objective
         shape = objective.shapes[weight]
         size = objective.slices[weight].stop - objective.slices[weight].start
-        self.outputs = shape[1] if stored_by_inputs(module) else shape[0]
+        self.outputs = shape[1] if rule.by_inputs else shape[0]
         self.inputs = size // self.outputs + (bias is not None)
         like = objective.params
         self.left = like.new_zeros(self.outputs, self.outputs)
@@ -65,7 +65,7 @@ class Layer:
 
     def seen(self, use: ModuleCall) -> Tensor:
         """Return ā, [b, t, in + 1]."""
-        a = multiplied(self.module, use.inputs)
+        a = self.rule.activations(self.module, use.inputs)
         return a if self.bias is None else torch.cat([a, a.new_ones(*a.shape[:2], 1)], 2)
 
     def rotate(self) -> None:
@@ -99,7 +99,7 @@ class Layer:
         """Return the position in θ of each entry of [out, in + 1], flat."""
         at = self.objective.slices[self.weight]
         weight = torch.arange(at.start, at.stop).reshape(self.objective.shapes[self.weight])
-        weight = weight.T if stored_by_inputs(self.module) else weight.flatten(1)
+        weight = weight.T if self.rule.by_inputs else weight.flatten(1)
         if self.bias is not None:
             bias = self.objective.slices[self.bias]
             weight = torch.cat([weight, torch.arange(bias.start, bias.stop).unsqueeze(1)], 1)
@@ -197,8 +197,9 @@ def multiplying_layers(objective: ModuleObjective) -> list[Layer]:
         own = {
             mine: name for mine, name in held if holders[name] == 1 and name in objective.factored
         }
-        if "weight" in own and multiplies(module):
-            layers.append(Layer(objective, module, own["weight"], own.get("bias")))
+        rule = rule_of(module) if "weight" in own else None
+        if rule is not None and rule.multiplies(module):
+            layers.append(Layer(objective, module, rule, own["weight"], own.get("bias")))
     return layers
 
 
@@ -327,7 +328,7 @@ def by_layer(
 
 def _backward(use: ModuleCall, delta: Tensor, layer: Layer) -> Tensor:
     """Return δ of one use, [b, t, out]."""
-    return products(layer.module, delta)
+    return layer.rule.output_gradients(delta)
 
 
 def _rotated(rows: Tensor, basis: Tensor, layer: Layer, kind: torch.dtype) -> Tensor:

@@ -17,8 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.curvature.inverse import KroneckerInverse
-from whence.linalg.operator import split_damping
 from whence.linalg.solver import Inverse
 from whence.objective.cache import cached
 from whence.objective.objective import Objective
@@ -44,18 +42,18 @@ def approximation_error(objective: Objective, inverse: Inverse) -> float | None:
         A Gauss–Newton product on a sixteenth of the training examples, at most 1,024; on a
         sixty-fourth where layers see several positions per example.
     """
-    if not isinstance(inverse, KroneckerInverse):
+    if not inverse.substitute:
         return None
     return cached(objective, (approximation_error, inverse), lambda twin: _error(twin, inverse))
 
 
-def _error(objective: Objective, inverse: KroneckerInverse) -> float:
+def _error(objective: Objective, inverse: Inverse) -> float:
     """Return the estimate; see `approximation_error`."""
     n = len(objective.train)
     order = np.random.default_rng(1).permutation(n)
     B = _signed_sum(objective, np.sort(order[-_COMBINED:]))
     X = inverse.matmat(B)
-    _, damping = split_damping(inverse.operator)
+    _, damping = inverse.operator.undamped()
     if n <= _ALL:
         halves = [np.arange(n)] * 2
     else:

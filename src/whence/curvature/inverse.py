@@ -29,9 +29,8 @@ from whence.errors import InvalidInput
 from whence.linalg.operator import LinearOperator
 from whence.linalg.rank_reduction import separate
 from whence.linalg.solver import Inverse, Solution, default_rtol
-from whence.linalg.spectral import KroneckerEigen, Spectral
+from whence.linalg.spectral import KroneckerEigen
 from whence.linalg.structured import BlockDiagonal, Reordered
-from whence.network.layers import products
 from whence.network.objective import ModuleObjective
 from whence.network.precision import product_dtype
 from whence.tiles import tiles
@@ -85,24 +84,26 @@ class KroneckerInverse(Inverse):
         Returns:
             The products, [q, b], and `None`.
         """
-        if not (self.factors and isinstance(left, Gradients) and isinstance(right, Gradients)):
+        sides = [rows for rows in (left, right) if isinstance(rows, Gradients)]
+        if not self.factors or len(sides) < 2:
             columns = self._columns(left)
             for block, places in self.closed.placed():
                 columns[places] = block.matmat(columns[places])
             return right.matmat(columns).T, None
         total = torch.zeros(left.shape[0], right.shape[0], dtype=self.dtype, device=self.device)
-        terms = self._terms(left, right.shape[0])
-        for part, rows in self._rows(right):
+        mine, others = sides
+        terms = self._terms(mine, right.shape[0])
+        for part, rows in self._rows(others):
             for layer, (delta, a) in rows.items():
                 x, y, rotated = terms[layer]
                 if not rotated:
                     block = self._one_position[layer]
                     delta, a = delta @ block.left, a @ block.right
                 _add_products(total[:, part], x, y, delta, a)
-        if (rest := self._rest(left)) is not None:
+        if (rest := self._rest(mine)) is not None:
             objective, inverse = rest
-            columns = objective.gradient_columns(left.examples, left.measure)
-            other = Gradients(objective, right.examples, right.measure)
+            columns = objective.gradient_columns(mine.examples, mine.measure)
+            other = Gradients(objective, others.examples, others.measure)
             total += other.matmat(inverse.matmat(columns)).T
         return total, None
 
@@ -154,6 +155,11 @@ class KroneckerInverse(Inverse):
         return columns
 
     @property
+    def gradient_rtol(self) -> float | None:
+        """That of scores, where gradients are formed: `None` where their factors are enough."""
+        return None if self.factors else self.rtol
+
+    @property
     def factors(self) -> bool:
         """Whether the gradients of some layer are one outer product each."""
         return bool(self._one_position)
@@ -169,10 +175,9 @@ class KroneckerInverse(Inverse):
         }
 
     @cached_property
-    def _blocks(self) -> list[tuple[Spectral, Tensor]]:
+    def _blocks(self) -> list[tuple[LinearOperator, Tensor]]:
         """The blocks of the inverse, with the places of their parameters."""
-        placed = self.closed.placed()
-        return [(block, places) for block, places in placed if isinstance(block, Spectral)]
+        return list(self.closed.placed())
 
     @cached_property
     def _separated(self) -> dict[Layer, tuple[Tensor, Tensor]]:
@@ -182,7 +187,9 @@ class KroneckerInverse(Inverse):
             for layer, block in self._one_position.items()
         }
 
-    def _terms(self, gradients: Gradients, b: int) -> dict[Layer, tuple[Tensor, Tensor, bool]]:
+    def _terms(
+        self, gradients: Gradients[ModuleObjective], b: int
+    ) -> dict[Layer, tuple[Tensor, Tensor, bool]]:
         """Return x [r, q, out] and y [r, q, in + 1] of each layer with one position.
 
         They are in the eigenbasis, into which the b rows on the other side are then rotated too;
@@ -202,18 +209,19 @@ class KroneckerInverse(Inverse):
         return terms
 
     def _rows(
-        self, gradients: Gradients
+        self, gradients: Gradients[ModuleObjective]
     ) -> Iterator[tuple[slice, dict[Layer, tuple[Tensor, Tensor]]]]:
         """Yield δ [b, out] and ā [b, in + 1] of each layer with one position, by micro-batch."""
         objective, measure = gradients.objective, gradients.measure
-        assert isinstance(objective, ModuleObjective)
         layers = list(self._one_position)
         traced = objective.traced(
             lambda f, y: objective.cotangent(measure, f, y).unsqueeze(-1), gradients.examples
         )
         for part, uses, passes in traced:
             (deltas,) = passes
-            lefts = by_layer(layers, uses, deltas, lambda _, d, layer: products(layer.module, d))
+            lefts = by_layer(
+                layers, uses, deltas, lambda _, d, layer: layer.rule.output_gradients(d)
+            )
             rights = by_layer(layers, uses, deltas, lambda use, _, layer: layer.seen(use))
             rows = {}
             for (layer, delta), (_, a) in zip(lefts, rights, strict=True):
@@ -226,10 +234,11 @@ class KroneckerInverse(Inverse):
                 rows[layer] = delta[:, 0], a[:, 0]
             yield part, rows
 
-    def _rest(self, gradients: Gradients) -> tuple[ModuleObjective, Reordered] | None:
+    def _rest(
+        self, gradients: Gradients[ModuleObjective]
+    ) -> tuple[ModuleObjective, Reordered] | None:
         """Return the objective in the remaining parameters, with their block of the inverse."""
         objective = gradients.objective
-        assert isinstance(objective, ModuleObjective)
         covered = {name for layer in self._one_position for name in layer.names}
         names = [name for name in objective.shapes if name not in covered]
         if not names:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 import torch
@@ -40,8 +40,8 @@ from whence.curvature.factors import (
 from whence.curvature.inverse import KroneckerInverse
 from whence.curvature.precision import kronecker_rtol
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.linalg.direct import Direct
-from whence.linalg.operator import LinearOperator, split_damping
+from whence.linalg.direct import require_positive
+from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Solver
 from whence.linalg.structured import BlockDiagonal, Reordered
 from whence.network.layers import ModuleCall
@@ -57,6 +57,8 @@ _POSITIONS = 32  # seen by a layer for each of its inputs or outputs, which make
 
 class KroneckerSolver(Solver):
     """A solver that inverts an approximation of a module's curvature in closed form."""
+
+    approximates: ClassVar[bool] = True
 
     fisher: Fisher | None
     sharing: Sharing
@@ -119,7 +121,7 @@ class KroneckerSolver(Solver):
             UnsupportedModel: If A does not belong to a torch module.
             NotPositiveDefinite: If an eigenvalue is zero and A is not damped.
         """
-        curvature, damping = split_damping(A)
+        curvature, damping = A.undamped()
         return self.inverse(self.approximate(curvature), damping)
 
     def inverse(self, approximation: Approximation, damping: float) -> KroneckerInverse:
@@ -136,11 +138,11 @@ class KroneckerSolver(Solver):
             NotPositiveDefinite: If an eigenvalue is zero under the damping.
         """
         damped = approximation.operator.damped(damping)
-        closed = Direct().prepare(damped).closed
-        assert isinstance(closed, Reordered)
+        smallest, largest = approximation.operator.extremes()
+        require_positive(damped, smallest + damping, largest + damping)
         return KroneckerInverse(
             operator=damped,
-            closed=closed,
+            closed=approximation.operator.map_spectrum(lambda x: (x + damping).reciprocal()),
             layers=approximation.layers,
             rtol=self.error(damped.dtype),
         )

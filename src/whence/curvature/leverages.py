@@ -15,6 +15,8 @@ vector: A⁻¹ v = (v − Xᵀ S½ B⁻¹ S½ X v/η)/η.
 
 from __future__ import annotations
 
+from functools import singledispatch
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -55,6 +57,7 @@ def leverages(
     return torch.cat(parts)
 
 
+@singledispatch
 def determines_itself(objective: Objective, where: NDArray[np.intp]) -> NDArray[np.bool_]:
     """Return which training examples alone determine their own prediction: those of leverage 1.
 
@@ -69,7 +72,12 @@ def determines_itself(objective: Objective, where: NDArray[np.intp]) -> NDArray[
     Returns:
         Whether the leverage wᵢ J H⁻¹ Jᵀ/n is 1 up to rounding, [k].
     """
-    if not isinstance(objective, LinearObjective) or not objective.unpenalized_least_squares:
+    return np.zeros(len(where), dtype=bool)
+
+
+@determines_itself.register
+def _(objective: LinearObjective, where: NDArray[np.intp]) -> NDArray[np.bool_]:
+    if not objective.unpenalized_least_squares:
         return np.zeros(len(where), dtype=bool)
     inverse = prepare(objective, len(where)).inverse
     one = leverages(objective, inverse, objective.train.subset(where))[:, 0, 0]

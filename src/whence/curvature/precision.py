@@ -12,11 +12,8 @@ from __future__ import annotations
 
 import torch
 
-from whence.curvature.inverse import KroneckerInverse
 from whence.curvature.two_level import applies
 from whence.linalg.solver import Inverse, default_rtol
-from whence.linear.objective import LinearObjective
-from whence.network.objective import ModuleObjective
 from whence.objective.objective import Objective
 
 SMALL = 4_000  # parameters up to which float32 saves too little to be worth a check
@@ -24,7 +21,7 @@ FLOAT32_RTOL = 1e-5  # float32 stops at 2e-7 on MNIST; the rest is room for wors
 _KRONECKER_RTOL = 1e-2  # of float32 scores; EKFAC itself leaves out tens of percent
 
 
-def float32_twin(objective: Objective) -> LinearObjective | None:
+def float32_twin(objective: Objective) -> Objective | None:
     """Return a large linear model in float32, if that suffices for its solves and scores.
 
     Args:
@@ -33,9 +30,7 @@ def float32_twin(objective: Objective) -> LinearObjective | None:
     Returns:
         The same objective in float32, or `None` where it must keep its precision.
     """
-    if not float32_suffices(objective) or not isinstance(objective, LinearObjective):
-        return None
-    return objective.in_float32()
+    return objective.in_float32() if float32_suffices(objective) else None
 
 
 def float32_suffices(objective: Objective) -> bool:
@@ -47,12 +42,7 @@ def float32_suffices(objective: Objective) -> bool:
     Returns:
         Whether it is large, convex and dense, with several outputs.
     """
-    return (
-        isinstance(objective, LinearObjective)
-        and len(objective.params) > SMALL
-        and objective.convex
-        and applies(objective)
-    )
+    return len(objective.params) > SMALL and objective.convex and applies(objective)
 
 
 def bf16_twin(objective: Objective, inverse: Inverse) -> Objective | None:
@@ -66,11 +56,8 @@ def bf16_twin(objective: Objective, inverse: Inverse) -> Objective | None:
         The same objective in bfloat16; `None` where gradients are never formed, the allowed error
         is below 1e-2, the hardware is not made for bfloat16 or the model does not run in it.
     """
-    if not isinstance(inverse, KroneckerInverse) or inverse.factors:
-        return None
-    if not isinstance(objective, ModuleObjective):
-        return None
-    rough = objective.within(inverse.rtol)
+    rtol = inverse.gradient_rtol
+    rough = objective if rtol is None else objective.within(rtol)
     return None if rough is objective else rough
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor, linalg
 
 from whence.curvature.damping import Choice, CurvatureName, choose
-from whence.curvature.exact import GGN, Hessian
+from whence.curvature.exact import Hessian
 from whence.curvature.minimum import DENSE
 from whence.curvature.precision import (
     FLOAT32_RTOL,
@@ -34,7 +34,6 @@ from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse, Solver
 from whence.linalg.spectral import LowRank
 from whence.linalg.structured import Dense
-from whence.linear.objective import LinearObjective
 from whence.objective.cache import cached, is_cached
 from whence.objective.objective import Objective
 
@@ -105,9 +104,7 @@ def prepare(
         (choose, *options),
         lambda twin: choose(twin, curvature=curvature, damping=damping, solver=solver),
     )
-    direct = isinstance(solver, Cholesky) or (
-        solver is None and _factor_is_cheaper(objective, k, choice)
-    )
+    direct = _factor_is_cheaper(objective, k, choice) if solver is None else solver.forms
     if solver is None and not direct and is_cached(objective, (prepare, *options, True, 0)):
         direct = True  # a factor that was paid for serves any number of columns
     # The preconditioner that pays grows with the columns: one for each order of magnitude.
@@ -172,9 +169,7 @@ def _in_own_precision(
     else:
         solver = CG(
             rtol=iteration_rtol(curvature.dtype),
-            preconditioner=two_level(objective, amount, k)
-            if isinstance(objective, LinearObjective)
-            else None,
+            preconditioner=two_level(objective, amount, k),
         )
         words = f"conjugate gradients on products with the {choice.name}: the cheapest for {k} "
         words += "solves"
@@ -203,14 +198,11 @@ def _matrix(choice: Choice) -> Tensor:
     """Return the curvature as a matrix that may be overwritten, [p, p]."""
     if choice.hessian is not None:
         return choice.hessian.clone()
-    curvature = choice.curvature
-    if isinstance(curvature, GGN) and not isinstance(curvature.objective, LinearObjective):
-        return curvature.dense()
-    return curvature.objective.dense_hessian()
+    return choice.curvature.dense()
 
 
 def _in_float32(
-    choice: Choice, narrow: LinearObjective, k: int, direct: bool, flat: Tensor
+    choice: Choice, narrow: Objective, k: int, direct: bool, flat: Tensor
 ) -> tuple[Inverse, str, None] | None:
     """Return the inverse in float32, checked in float64; `None` where float32 cannot factor it."""
     p, amount = len(narrow.params), choice.damping
@@ -252,17 +244,17 @@ def _lifted(curvature: LinearOperator, flat: Tensor) -> LinearOperator:
 def _factor_is_cheaper(objective: Objective, k: int, choice: Choice) -> bool:
     """Return whether factoring the curvature beats k conjugate-gradient solves."""
     p, n = len(objective.params), len(objective.train)
-    if not isinstance(objective, LinearObjective):
-        if isinstance(choice.curvature, Hessian):  # formed by p products
+    c = objective.outputs(objective.train.subset(np.arange(1))).shape[1:].numel()
+    if not objective.linear:
+        if choice.curvature.by_products:
             return p <= DENSE or p <= min(SMALL, _CG_STEPS * k)
-        c = objective.outputs(objective.train.subset(np.arange(1))).shape[1:].numel()
         return p <= DENSE or (p <= SMALL and 2 * n * c * p * p <= _JACOBIANS)
     if p <= SMALL:
         return True
     narrow = float32_suffices(objective)
     if p * p * (4 if narrow else objective.params.element_size()) > _MATRIX_BYTES:
         return False
-    c, d = objective.c, p // objective.c
+    d = p // c
     factor = _SYMMETRIC * c * (c + 1) * n * d * d + p**3 / 3 + 2 * p * p * k
     steps: float = _TWO_LEVEL_STEPS if applies(objective) else _CG_STEPS
     if narrow:

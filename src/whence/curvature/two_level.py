@@ -9,6 +9,7 @@ with S̄ the mean of Sᵢ and s the variance of each component, whose inverse is
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import singledispatch
 from math import ceil
 from typing import final
 
@@ -16,9 +17,10 @@ import torch
 from torch import Tensor
 
 from whence.curvature.exact import Curvature
-from whence.linear.features import DenseFeatures, SparseFeatures
+from whence.linear.features import DenseFeatures
 from whence.linear.objective import LinearObjective
 from whence.objective.losses import output_hessian
+from whence.objective.objective import Objective
 
 _COMPONENTS = 50  # leading components for one column: on MNIST, 67 products with H become 12
 _LARGEST = 4000  # rows of the largest matrix that is factored
@@ -62,17 +64,21 @@ class TwoLevel(Curvature):
         return torch.cat([coef, solved[c * r :]]) if self.intercept else coef
 
 
-def applies(objective: LinearObjective) -> bool:
+@singledispatch
+def applies(objective: Objective) -> bool:
     """Return whether `two_level` has an inverse to offer: many outputs, dense X, not too wide."""
+    return False
+
+
+@applies.register
+def _(objective: LinearObjective) -> bool:
     features = objective.train.features
     wide = features.shape[1] > _WIDEST
-    dense = not isinstance(features, SparseFeatures)
-    return dense and objective.c > 1 and not wide and objective.free is None
+    return not features.sparse and objective.c > 1 and not wide and objective.free is None
 
 
-def two_level(
-    objective: LinearObjective, damping: float = 0.0, columns: int = 1
-) -> TwoLevel | None:
+@singledispatch
+def two_level(objective: Objective, damping: float = 0.0, columns: int = 1) -> TwoLevel | None:
     """Return an approximate inverse of H + λ I, or `None` where it would not pay.
 
     Args:
@@ -83,8 +89,8 @@ def two_level(
             that r = 50 k^⅓ components lead.
 
     Returns:
-        M; `None` for one output, for sparse or very wide X, and where an L1 penalty holds
-        parameters fixed.
+        M; `None` for a model that is not linear in θ, for one output, for sparse or very wide X,
+        and where an L1 penalty holds parameters fixed.
 
     Cost:
         2 n d r + n c² r² / 2 operations for r components; d³ for finding them. One product with M
@@ -94,9 +100,14 @@ def two_level(
         Nocedal & Wright (2006), section 5.1, on preconditioning; Martens & Grosse (2015) for the
         Kronecker approximation.
     """
-    features, c = objective.train.features, objective.c
+    return None
+
+
+@two_level.register
+def _(objective: LinearObjective, damping: float = 0.0, columns: int = 1) -> TwoLevel | None:
     if not applies(objective):
         return None
+    features, c = objective.train.features, objective.c
     n, d = features.shape
     r = max(1, min(d, round(_COMPONENTS * columns ** (1 / 3)), _LARGEST // c))
     intercept = objective.constant is not None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from whence.checked import Float, checked, floats
 from whence.errors import InvalidInput
 from whence.evaluation.correlation import (
-    Ranks,
+    RankCorrelation,
     bootstrap,
     constant_columns,
     draw,
@@ -212,31 +212,28 @@ def loo_correlation(
     constant_predictions, constant_outcomes = report_constant(blank, fixed)
     # Ranks would see order in rounding; a column without spread is made exactly constant.
     columns_p, columns_a = np.where(blank, 0.0, p.T), np.where(fixed, 0.0, a.T)
-    ranks_p, ranks_a = Ranks(pooled_p), Ranks(pooled_a)
-
-    def rank_correlation(c: Float) -> float:
-        """Return the pooled Spearman correlation under counts, [qk]."""
-        return float(pearson(ranks_p.under(c), ranks_a.under(c), c)[0])
+    ranks = RankCorrelation(pooled_p, pooled_a)
 
     def counts(generator: np.random.Generator) -> Float:
         """Return how often each pair is present in one resample, [qk]."""
         queries = draw(generator, len(p)) if len(p) > 1 else np.ones(1)
         return np.outer(queries, draw(generator, p.shape[1])).ravel()
 
-    def interval(statistic: Callable[[Float], float]) -> tuple[float, float]:
-        """Return the interval of a statistic of counts; every statistic sees the same resamples."""
-        return bootstrap(
-            lambda generator: statistic(counts(generator)),
-            resamples=resamples,
-            confidence=confidence,
-            seed=seed,
-        )
-
     def per_query(correlation: Callable[[Float, Float], Float]) -> Float:
         """Return a correlation within each query; 0 where there is no prediction, [q]."""
         return np.where(blank & ~fixed, 0.0, correlation(columns_p, columns_a))
 
-    once = np.ones(p.size)
+    intervals = bootstrap(
+        counts,
+        [
+            lambda c: pearson(pooled_p, pooled_a, c),
+            lambda c: ranks.under(c)[0],
+            lambda c: slope(pooled_p, pooled_a, c),
+        ],
+        resamples=resamples,
+        confidence=confidence,
+        seed=seed,
+    )
     where = np.arange(p.shape[1]) if positions is None else positions
     return Agreement(
         predicted=p,
@@ -244,11 +241,11 @@ def loo_correlation(
         ids=where if ids is None else ids,
         positions=where,
         pearson=float(pearson(pooled_p, pooled_a)[0]),
-        pearson_interval=interval(lambda c: float(pearson(pooled_p, pooled_a, c)[0])),
-        spearman=rank_correlation(once),
-        spearman_interval=interval(rank_correlation),
-        slope=float(slope(pooled_p, pooled_a, once)[0]),
-        slope_interval=interval(lambda c: float(slope(pooled_p, pooled_a, c)[0])),
+        pearson_interval=intervals[0],
+        spearman=float(spearman(pooled_p, pooled_a)[0]),
+        spearman_interval=intervals[1],
+        slope=float(slope(pooled_p, pooled_a)[0]),
+        slope_interval=intervals[2],
         confidence=confidence,
         pearson_per_query=per_query(pearson),
         spearman_per_query=per_query(spearman),

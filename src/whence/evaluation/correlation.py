@@ -8,7 +8,7 @@ first and last place its tied group takes, and both are entries of one cumulativ
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import final
 
 import numpy as np
@@ -19,6 +19,8 @@ from whence.errors import InvalidInput
 
 # Sums of equal numbers differ by rounding; a spread this small beside the numbers is no spread.
 _ROUNDING = 1e-12
+# Counts of resamples that a statistic sees at once: 2 MB.
+_NUMBERS = 2**18
 
 
 def constant_columns(x: Float, scale: Float | None = None) -> Bool:
@@ -70,12 +72,21 @@ class Ranks:
         self._last = rankdata(x, method="max", axis=0).astype(np.intp)
 
     def under(self, counts: Float) -> Float:
-        """Return the average ranks [m, q] when row j is present `counts[j]` times, [m]."""
-        places = np.zeros((len(counts) + 1, self._order.shape[1]))
-        np.cumsum(counts[self._order], axis=0, out=places[1:])
+        """Return the average ranks [m, q] when row j is present `counts[j]` times, [m].
+
+        Of one column under several resamples, counts [m, r], those under each: [m, r].
+        """
+        sorted_counts = np.take_along_axis(_columns(counts), self._order, axis=0)
+        places = np.zeros((len(counts) + 1, sorted_counts.shape[1]))
+        np.cumsum(sorted_counts, axis=0, out=places[1:])
         first = np.take_along_axis(places, self._first, axis=0)
         last = np.take_along_axis(places, self._last, axis=0)
         return np.asarray((first + last + 1) / 2, dtype=np.float64)
+
+
+def _columns(counts: Float) -> Float:
+    """Return the counts of resamples as columns, [m, 1] or [m, r]."""
+    return counts.reshape(len(counts), -1)
 
 
 def pearson(x: Float, y: Float, counts: Float | None = None) -> Float:
@@ -86,12 +97,13 @@ def pearson(x: Float, y: Float, counts: Float | None = None) -> Float:
     Args:
         x: Matrix [m, q].
         y: Matrix [m, q].
-        counts: How often each row is present, [m]; once by default.
+        counts: How often each row is present, [m]; once by default. Where q = 1 also in each of
+            several resamples, [m, r].
 
     Returns:
-        Correlations [q]; NaN where a column does not vary.
+        Correlations [q], or [r] of one column; NaN where a column does not vary.
     """
-    c = np.ones((len(x), 1)) if counts is None else counts[:, None]
+    c = np.ones((len(x), 1)) if counts is None else _columns(counts)
     dx, dy = x - (c * x).sum(0) / c.sum(0), y - (c * y).sum(0) / c.sum(0)
     # Scaled first, so that a spread of 1e-200 or 1e200 neither vanishes nor overflows when squared.
     present = c > 0
@@ -119,6 +131,20 @@ def spearman(x: Float, y: Float) -> Float:
     return pearson(Ranks(x).under(once), Ranks(y).under(once))
 
 
+@final
+class RankCorrelation:
+    """Spearman correlation of each column of `x` [m, q] with that of `y`, for any resampling."""
+
+    def __init__(self, x: Float, y: Float) -> None:
+        """Sort each column once."""
+        columns = zip(x.T[:, :, None], y.T[:, :, None], strict=True)
+        self._ranks = [(Ranks(one), Ranks(other)) for one, other in columns]
+
+    def under(self, counts: Float) -> Float:
+        """Return the correlations [q, r] when row j is present `counts[j]` times, [m, r]."""
+        return np.stack([pearson(x.under(counts), y.under(counts), counts) for x, y in self._ranks])
+
+
 def slope(x: Float, y: Float, counts: Float | None = None) -> Float:
     """Return the least-squares slope, with intercept, of each column of `y` on that of `x`.
 
@@ -127,13 +153,13 @@ def slope(x: Float, y: Float, counts: Float | None = None) -> Float:
     Args:
         x: Matrix [m, q].
         y: Matrix [m, q].
-        counts: How often each row is present, [m]; once by default.
+        counts: How often each row is present, as for `pearson`.
 
     Returns:
-        Slopes [q]; NaN where a column of `x` does not vary.
+        Slopes [q], or [r] of one column; NaN where a column of `x` does not vary.
     """
-    c = np.ones((len(x), 1)) if counts is None else counts[:, None]
-    dx, dy = x - (c * x).sum(0) / c.sum(), y - (c * y).sum(0) / c.sum()
+    c = np.ones((len(x), 1)) if counts is None else _columns(counts)
+    dx, dy = x - (c * x).sum(0) / c.sum(0), y - (c * y).sum(0) / c.sum(0)
     # Divided by the spread first, so that changes of 1e-200 do not vanish when squared.
     spread = np.abs(np.where(c > 0, dx, 0.0)).max(0)
     varies = spread > _ROUNDING * np.abs(x).max(0)
@@ -143,22 +169,24 @@ def slope(x: Float, y: Float, counts: Float | None = None) -> Float:
 
 
 def bootstrap(
-    statistic: Callable[[np.random.Generator], float],
+    counts: Callable[[np.random.Generator], Float],
+    statistics: Sequence[Callable[[Float], Float]],
     *,
     resamples: int,
     confidence: float,
     seed: int,
-) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of a statistic.
+) -> list[tuple[float, float]]:
+    """Return the percentile bootstrap intervals of statistics of counts, all of the same resamples.
 
     Args:
-        statistic: Draws one resample from the generator and returns its value.
+        counts: Draws one resample: how often each of m things is present, [m].
+        statistics: From the counts of several resamples, [m, r], to a value of each, [r].
         resamples: Number of resamples, at least 1.
-        confidence: Probability that the interval aims to cover, in (0, 1).
+        confidence: Probability that each interval aims to cover, in (0, 1).
         seed: Seed of the resampling.
 
     Returns:
-        Lower and upper end. Resamples without a value (NaN) are left out.
+        Lower and upper end for each statistic. Values that are NaN are left out.
 
     Raises:
         InvalidInput: If `resamples` or `confidence` is out of range.
@@ -168,7 +196,20 @@ def bootstrap(
     if not 0 < confidence < 1:
         raise InvalidInput(f"confidence must lie strictly between 0 and 1. Got {confidence}.")
     generator = np.random.default_rng(seed)
-    values = np.array([statistic(generator) for _ in range(resamples)])
+    values: list[list[Float]] = []
+    done = 0
+    while done < resamples:
+        block = [counts(generator)]
+        at_once = max(1, _NUMBERS // len(block[0]))
+        block += [counts(generator) for _ in range(min(at_once, resamples - done) - 1)]
+        columns = np.stack(block, axis=1)
+        values.append([statistic(columns) for statistic in statistics])
+        done += len(block)
+    return [_percentiles(np.concatenate(of), confidence) for of in zip(*values, strict=True)]
+
+
+def _percentiles(values: Float, confidence: float) -> tuple[float, float]:
+    """Return the interval that holds the middle of the finite values; NaN if there are none."""
     values = values[np.isfinite(values)]
     if not len(values):
         return float("nan"), float("nan")

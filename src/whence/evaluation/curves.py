@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.integrate import trapezoid
 from torch import Tensor
 
-from whence.checked import Float, booleans, checked, floats
+from whence.checked import booleans, checked, floats
 from whence.errors import InvalidInput
 from whence.evaluation.correlation import bootstrap, draw
 from whence.evaluation.figure import axes
@@ -255,16 +255,13 @@ def brittleness_curve(
             f"Got {k.tolist()[:10]} for outcomes {list(y.shape)}."
         )
 
-    def interval(row: Float) -> tuple[float, float]:
-        """Return the interval of the mean at one k; every k sees the same resamples."""
-        return bootstrap(
-            lambda generator: float(draw(generator, len(row)) @ row / len(row)),
-            resamples=resamples,
-            confidence=confidence,
-            seed=seed,
-        )
-
-    ends = [interval(row) for row in y]
+    ends = bootstrap(
+        lambda generator: draw(generator, y.shape[1]),
+        [lambda c, row=row: row @ c / len(row) for row in y],  # type: ignore[misc]
+        resamples=resamples,
+        confidence=confidence,
+        seed=seed,
+    )
     mean = y.mean(1)
     return BrittlenessCurve(
         removed=torch.from_numpy(k),

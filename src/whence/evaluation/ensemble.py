@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, final
+from typing import ClassVar, TypeAlias, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from whence.checked import Float, checked, floats
+from whence.checked import Float, checked, floats, written
 from whence.errors import CorruptFile, InvalidInput
 from whence.evaluation.members import (
     Identity,
@@ -50,6 +50,38 @@ class Together:
 
     retrain: Callable[[Tensor, Sequence[int]], Tensor]
     size: int
+
+    def __repr__(self) -> str:
+        """Return the options, a function by its name."""
+        return written(self)
+
+    def outcomes(self, weights: Tensor, seeds: Sequence[int]) -> list[Tensor]:
+        """Return the outcomes [q] of each of k members, from weights [k, n]."""
+        stacked = self.retrain(weights, seeds)
+        if stacked.ndim != 2 or len(stacked) != len(seeds):
+            raise InvalidInput(
+                f"retrain must return outcomes [k, q] for k = {len(seeds)} members. "
+                f"Got {list(stacked.shape)}."
+            )
+        return list(stacked)
+
+
+@final
+@dataclass(frozen=True)
+class _Alone:
+    """A retraining of one member at a time.
+
+    Attributes:
+        retrain: Takes weights [n] and a seed, returns outcomes [q].
+        size: Members in one call.
+    """
+
+    retrain: Retrain
+    size: ClassVar[int] = 1
+
+    def outcomes(self, weights: Tensor, seeds: Sequence[int]) -> list[Tensor]:
+        """Return the outcomes [q] of one member, from weights [1, n]."""
+        return [self.retrain(weights[0], seeds[0])]
 
 
 @final
@@ -155,9 +187,13 @@ def retraining_ensemble(
             stacklevel=2,
         )
     missing = [member for member in members if member not in done]
-    size = retrain.size if isinstance(retrain, Together) else 1
+    training = _Training(
+        retrain=retrain if isinstance(retrain, Together) else _Alone(retrain),
+        identity=identity,
+        directory=root,
+    )
+    size = training.retrain.size
     chunks = [missing[at : at + size] for at in range(0, len(missing), size)]
-    training = _Training(retrain=retrain, identity=identity, directory=root)
     writes = bool(missing) or subsets > there[0] or not set(chosen) <= set(there[1])
     with (
         claim(root) if writes else nullcontext(),
@@ -217,7 +253,7 @@ def load_ensemble(
 class _Training:
     """What a worker does: train some members, and put each on disk before it says so."""
 
-    retrain: Retrain | Together
+    retrain: _Alone | Together
     identity: Identity
     directory: Path
 
@@ -225,16 +261,7 @@ class _Training:
         """Return the outcomes [q] of each member."""
         masks = np.stack([self.identity.mask(subset) for subset, _ in members])
         weights = torch.from_numpy(masks).to(torch.float32)
-        if isinstance(self.retrain, Together):
-            stacked = self.retrain.retrain(weights, [seed for _, seed in members])
-            if stacked.ndim != 2 or len(stacked) != len(members):
-                raise InvalidInput(
-                    f"retrain must return outcomes [k, q] for k = {len(members)} members. "
-                    f"Got {list(stacked.shape)}."
-                )
-            outcomes = list(stacked)
-        else:
-            outcomes = [self.retrain(weights[0], members[0][1])]
+        outcomes = self.retrain.outcomes(weights, [seed for _, seed in members])
         trained = []
         for (subset, seed), outcome in zip(members, outcomes, strict=True):
             array = floats(f"The outcomes of subset {subset}, seed {seed}", outcome, "q")

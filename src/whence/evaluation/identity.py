@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from whence.objective.trained import Examples, Trained
-from whence.rows import is_sparse
+from whence.rows import column_names, is_sparse
 from whence.storage import digest
 
 
@@ -37,7 +37,7 @@ def _content(examples: Examples) -> list[Tensor | str]:
     parts: list[Any] = [inputs]
     if getattr(getattr(inputs, "dtype", None), "kind", "") in ("O", "S", "U"):
         inputs = pd.DataFrame(inputs)
-    if isinstance(inputs, pd.DataFrame):
+    if column_names(inputs) is not None:
         parts = [_hashed(inputs)]
     elif is_sparse(inputs):
         parts = [inputs.data, inputs.indices, inputs.indptr]

@@ -17,6 +17,7 @@ from torch import Tensor
 from whence.checked import Bool, Float, array, booleans, checked, floats
 from whence.errors import InvalidInput
 from whence.evaluation.correlation import (
+    RankCorrelation,
     Ranks,
     bootstrap,
     constant_columns,
@@ -274,25 +275,35 @@ def lds(
     _refuse_all_constant(fixed)
     constant_predictions, constant_outcomes = report_constant(blank, fixed)
 
-    ranks_predicted, ranks_actual = Ranks(predicted), Ranks(mean_outcome)
+    ranks = RankCorrelation(predicted, mean_outcome)
 
     def correlations(counts: Float) -> Float:
-        """Return the correlation of each query with subset j present counts[j] times."""
-        r = pearson(ranks_predicted.under(counts), ranks_actual.under(counts), counts)
+        """Return the correlation of each query, [q, r], with subset j present counts[j] times."""
+        r = ranks.under(counts)
         r[blank & ~fixed] = 0.0
         return r
 
-    def resampled(generator: np.random.Generator) -> float:
-        """Return the mean over drawn queries of the correlation over drawn subsets."""
-        r = correlations(draw(generator, len(removed)))
-        weights = draw(generator, len(tau)) * np.isfinite(r)
-        total = weights.sum()
-        return float(weights @ np.nan_to_num(r) / total) if total else float("nan")
+    def mean(counts: Float) -> Float:
+        """Return the mean over drawn queries of the correlation over drawn subsets, [r]."""
+        r = correlations(counts[: len(removed)])
+        weights = counts[len(removed) :] * np.isfinite(r)
+        total = weights.sum(0)
+        values = (weights * np.nan_to_num(r)).sum(0)
+        return np.where(total > 0, values / np.where(total > 0, total, 1.0), np.nan)
 
-    per_query = correlations(np.ones(len(removed)))
+    (interval,) = bootstrap(
+        lambda generator: np.concatenate(
+            [draw(generator, len(removed)), draw(generator, len(tau))]
+        ),
+        [mean],
+        resamples=resamples,
+        confidence=confidence,
+        seed=seed,
+    )
+    per_query = correlations(np.ones((len(removed), 1)))[:, 0]
     return LDS(
         mean=float(np.nanmean(per_query)),
-        interval=bootstrap(resampled, resamples=resamples, confidence=confidence, seed=seed),
+        interval=interval,
         confidence=confidence,
         per_query=torch.from_numpy(per_query),
         ceiling=noise_ceiling(y) if len(y) > 1 else None,

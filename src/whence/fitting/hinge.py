@@ -19,6 +19,7 @@ checked on all rows, and a row that would have crossed the margin joins the ones
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import singledispatch
 
 import numpy as np
 import torch
@@ -28,6 +29,11 @@ from whence.errors import UnsupportedModel
 from whence.fitting.active_set import Floats
 from whence.fitting.machine import Machine, Rows, hinges_of, machine
 from whence.linear.objective import LinearObjective
+from whence.objective.objective import Objective
+
+_NOT_HINGED = (
+    "Expected an objective trained with the true hinge. Got {}. Use whence.fitting.newton."
+)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -82,7 +88,7 @@ class HingeFit:
         return _flat(columns, self.objective.constant is not None)
 
 
-def fit_hinge(objective: LinearObjective) -> HingeFit:
+def fit_hinge(objective: Objective) -> HingeFit:
     """Find the exact minimum of an objective trained with the true hinge, from θ̂.
 
     Args:
@@ -118,11 +124,19 @@ def fit_hinge(objective: LinearObjective) -> HingeFit:
         >>> fit.without(np.arange(3)).shape
         torch.Size([31, 3])
     """
+    return _fit(objective)
+
+
+@singledispatch
+def _fit(objective: Objective) -> HingeFit:
+    """Return the minimum; a model that is not linear in θ has no support vectors to walk."""
+    raise UnsupportedModel(_NOT_HINGED.format(objective.trained_loss))
+
+
+@_fit.register
+def _(objective: LinearObjective) -> HingeFit:
     if not objective.hinged:
-        raise UnsupportedModel(
-            "Expected an objective trained with the true hinge. "
-            f"Got {objective.trained_loss}. Use whence.fitting.newton."
-        )
+        raise UnsupportedModel(_NOT_HINGED.format(objective.trained_loss))
     costs = _costs(objective)
     machines = tuple(machine(objective, a, costs[a]) for a in range(objective.c))
     params = _flat([machine.theta[:, None] for machine in machines], objective.constant is not None)

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from whence.errors import UnsupportedModel, warn_user
-from whence.linear.features import DenseFeatures, Features, SparseFeatures
 from whence.linear.objective import LinearObjective
 from whence.objective.objective import risk, risk_gradient
 
@@ -178,7 +177,7 @@ def _direction(point: _Point, slope: Tensor) -> Tensor:
     c, d = objective.c, objective.train.features.shape[1]
     columns = used[: c * d].reshape(c, d).any(0).nonzero().flatten()
     narrow = replace(
-        objective.train, features=_columns(objective.train.features, columns), encoded_by=None
+        objective.train, features=objective.train.features.taken(columns), encoded_by=None
     )
     inside = torch.zeros(c, d, dtype=torch.bool)
     inside[:, columns] = True
@@ -200,13 +199,6 @@ def _direction(point: _Point, slope: Tensor) -> Tensor:
     step = torch.zeros_like(slope)
     step[kept] = _solve(hessian, slope[kept])
     return torch.where(used, step, torch.zeros_like(step))
-
-
-def _columns(features: Features, columns: Tensor) -> Features:
-    """Return some columns of a design matrix."""
-    if isinstance(features, SparseFeatures):
-        return SparseFeatures(features.matrix[:, columns.numpy()])
-    return DenseFeatures(features.dense()[:, columns])
 
 
 def _solve(matrix: Tensor, b: Tensor) -> Tensor:

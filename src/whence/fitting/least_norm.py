@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from whence.linear.objective import LinearObjective
 from whence.objective.losses import SquaredError
 from whence.objective.objective import AnyObjective
 
@@ -35,11 +34,9 @@ def least_norm(objective: AnyObjective) -> AnyObjective:
         >>> bool(torch.allclose(least_norm(shifted).params, objective.params))
         True
     """
-    if not isinstance(objective, LinearObjective) or objective.loss != SquaredError():
+    if objective.loss != SquaredError() or not objective.dependent_columns:
         return objective
-    if not objective.dependent_columns:
-        return objective
-    flat, c = objective.flat_directions(), objective.c
-    end = len(flat) if objective.constant is None else len(flat) - c
+    flat = objective.flat_directions()
+    end = len(flat) - objective.intercepts
     along = torch.linalg.lstsq(flat[:end], objective.params[:end].unsqueeze(1), driver="gelsd")
     return objective.at(objective.params - flat @ along.solution.squeeze(1))

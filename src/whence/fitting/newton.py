@@ -12,7 +12,6 @@ from whence.fitting.least_norm import least_norm
 from whence.linalg.cg import CG
 from whence.linalg.operator import LinearOperator
 from whence.linalg.spectral import LowRank
-from whence.linear.objective import LinearObjective
 from whence.objective.objective import AnyObjective, Objective, risk, risk_gradient
 
 _ARRIVED = 1e-12  # gradient norm below which no step is worth while
@@ -70,7 +69,7 @@ def newton(
         )
     factor = inverse is None and len(objective.params) <= _DENSE
     flat = objective.flat_directions()
-    if not factor and inverse is None and isinstance(objective, LinearObjective):
+    if not factor and inverse is None:
         inverse = two_level(objective)
     slope, decrease = risk_gradient(objective), float("inf")
     for _ in range(max_steps):

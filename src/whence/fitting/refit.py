@@ -6,7 +6,6 @@ from torch import Tensor
 
 from whence.fitting.hinge import fit_hinge
 from whence.fitting.newton import newton
-from whence.linear.objective import LinearObjective
 from whence.objective.objective import AnyObjective, Objective
 
 CONVERGED = 1e-10  # gradient norm at which a refitted model counts as refitted
@@ -48,7 +47,7 @@ def refit(objective: AnyObjective, weights: Tensor) -> AnyObjective:
         True
     """
     changed = objective.reweighted(weights)
-    if isinstance(changed, LinearObjective) and changed.hinged:
+    if changed.hinged:
         return changed.at(fit_hinge(changed).objective.params)
     return newton(changed, gradient_norm=CONVERGED)
 

@@ -17,7 +17,7 @@ from whence.index.format import File, Manifest, ids_of, mapped, mapped_rows
 from whence.index.scan import Best
 from whence.methods.features import Damped, FeatureMap, blockwise, of_moment
 from whence.methods.prediction import MeasureLike
-from whence.methods.sets import check_targets
+from whence.methods.sets import check_asked
 from whence.objective.cache import cached
 from whence.objective.losses import measure_of
 from whence.objective.objective import objective_of
@@ -45,8 +45,7 @@ def asked_rows(
         NotPositiveDefinite: If K is singular and not damped.
     """
     trained = features.trained
-    if isinstance(measure, str):
-        check_targets(trained, queries)
+    check_asked(trained, queries, measure)
     if manifest.curvature is not None:
         stored, like = manifest.curvature, objective_of(trained).params
         of_file = (File, stored.sha256)

@@ -6,9 +6,11 @@ model's examples. Whatever the corpus is, memory holds a few chunks.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
+from functools import singledispatch
 from itertools import islice
 from typing import Any, final
 
@@ -19,8 +21,9 @@ from torch import Tensor
 
 from whence.errors import InvalidInput
 from whence.evaluation.identity import identity_of
-from whence.index.files import is_folder, rows_of
-from whence.index.texts import Tokenized
+from whence.index.files import rows_of
+from whence.index.texts import Tokenized, columns
+from whence.network.forms import has_positions, one_data_set
 from whence.objective.trained import Examples, Trained
 from whence.tiles import tiles
 
@@ -197,43 +200,85 @@ def corpus_of(
     Raises:
         InvalidInput: If the data have another form.
     """
-    if data is None or isinstance(data, Examples | tuple):
-        return _held(trained, trained.examples(data) if data is not None else None, name)
-    _refuse_splits(data)
-    if isinstance(data, Mapping):
-        return _held(trained, trained.examples(data), name)
     prepare = None if tokenizer is None else Tokenized(tokenizer, max_length)
-    reader = RowReader(trained, prepare, tokens)
-    if is_folder(data):
-        identity, rows = rows_of(data)
-        return Streamed(reader, name or identity, rows, _id_column(rows, ids))
-    if not isinstance(data, Iterable) and not hasattr(data, "__getitem__"):
+    return _corpus(data, _Asked(RowReader(trained, prepare, tokens), ids, name))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What a user asks of training data besides the data.
+
+    Args:
+        reader: Of rows.
+        ids: The column that names rows, or `None`.
+        name: What tells the data from others; empty where they tell themselves.
+    """
+
+    reader: RowReader
+    ids: str | None
+    name: str
+
+    def streamed(self, identity: str, rows: Callable[[int], Iterator[Any]]) -> Corpus:
+        """Return rows as a corpus."""
+        named = _id_column(rows, self.ids)
+        return Streamed(self.reader, self.name or identity, rows, named)
+
+    def held(self, examples: Examples, weights: Tensor, identity: str) -> Corpus:
+        """Return examples in memory as a corpus."""
+        counted = np.array_equal(examples.ids, np.arange(len(examples)))
+        return Held(HeldReader(examples, weights), self.name or identity, counted)
+
+
+@singledispatch
+def _corpus(data: Any, asked: _Asked) -> Corpus:
+    """Return data of a kind as a corpus: those whose rows `iter` finds by their positions."""
+    if not hasattr(data, "__getitem__"):
         raise InvalidInput(
             "Expected training data: (x, y), a data set, or a file or folder of Parquet or JSON "
             f"lines. Got {type(data).__name__}."
         )
-    if isinstance(data, Iterator):
-        raise InvalidInput(
-            "Expected data that can be read again, to go on after an interruption. Got a generator "
-            "or another iterator. Pass a data set, or an object whose __iter__ starts anew."
-        )
-    identity = name or str(getattr(data, "_fingerprint", ""))
-    placed = isinstance(data, Sized) and hasattr(data, "__getitem__")
-    items = _indexed(data) if placed else _streamed(data)
-    return Streamed(reader, identity, items, _id_column(items, ids))
+    return _of_rows(data, asked)
 
 
-def _held(trained: Trained, examples: Examples | None, name: str) -> Held:
-    """Return examples in memory as a corpus."""
-    weights = trained.weights
-    if examples is None:
-        examples = trained.train
-        identity = identity_of(trained, None, "training data")
-    else:
-        weights = torch.ones(len(examples)).to(weights)
-        identity = identity_of(trained, examples, "more data")
-    counted = np.array_equal(examples.ids, np.arange(len(examples)))
-    return Held(HeldReader(examples, weights), name or identity, counted)
+@_corpus.register(Iterable)
+def _of_rows(data: Any, asked: _Asked) -> Corpus:
+    items = _indexed(data) if has_positions(data) else _streamed(data)
+    return asked.streamed(str(getattr(data, "_fingerprint", "")), items)
+
+
+@_corpus.register(Iterator)
+def _refuse_iterator(data: Iterator[Any], asked: _Asked) -> Corpus:
+    raise InvalidInput(
+        "Expected data that can be read again, to go on after an interruption. Got a generator "
+        "or another iterator. Pass a data set, or an object whose __iter__ starts anew."
+    )
+
+
+@_corpus.register(str)
+@_corpus.register(os.PathLike)
+def _of_files(data: str | os.PathLike[str], asked: _Asked) -> Corpus:
+    return asked.streamed(*rows_of(data))
+
+
+@_corpus.register(type(None))
+def _own(data: None, asked: _Asked) -> Corpus:
+    trained = asked.reader.trained
+    return asked.held(trained.train, trained.weights, identity_of(trained, None, "training data"))
+
+
+@_corpus.register(Mapping)
+def _of_columns(data: Mapping[str, Any], asked: _Asked) -> Corpus:
+    return _given(one_data_set(data), asked)
+
+
+@_corpus.register(Examples)
+@_corpus.register(tuple)
+def _given(data: Any, asked: _Asked) -> Corpus:
+    trained = asked.reader.trained
+    examples = trained.examples(data)
+    weights = torch.ones(len(examples)).to(trained.weights)
+    return asked.held(examples, weights, identity_of(trained, examples, "more data"))
 
 
 def _indexed(data: Any) -> Callable[[int], Iterator[Any]]:
@@ -254,11 +299,10 @@ def _streamed(data: Any) -> Callable[[int], Iterator[Any]]:
 
 def _id_column(rows: Callable[[int], Iterator[Any]], asked: str | None) -> str | None:
     """Return the column of ids, or `None` if rows are to be numbered."""
-    first = next(rows(0), None)
-    columns = list(first) if isinstance(first, Mapping) else []
-    if asked is not None and asked not in columns:
-        raise InvalidInput(f"Expected a column {asked!r} of ids. Got the columns {columns}.")
-    return asked or next((name for name in _IDS if name in columns), None)
+    known = list(columns(next(rows(0), None)))
+    if asked is not None and asked not in known:
+        raise InvalidInput(f"Expected a column {asked!r} of ids. Got the columns {known}.")
+    return asked or next((name for name in _IDS if name in known), None)
 
 
 def _named(row: Mapping[str, Any], column: str) -> Any:
@@ -271,9 +315,8 @@ def _named(row: Mapping[str, Any], column: str) -> Any:
 
 def _length(row: Any) -> int:
     """Return the number of tokens of a row; 1 for what has none."""
-    if isinstance(row, Mapping) and isinstance(row.get("input_ids"), Sized):
-        return max(1, len(row["input_ids"]))
-    return 1
+    tokens = columns(row).get("input_ids")
+    return max(1, len(tokens)) if isinstance(tokens, Sized) else 1
 
 
 def _batches(lengths: NDArray[np.intp], tokens: int) -> Iterator[NDArray[np.intp]]:
@@ -285,17 +328,3 @@ def _batches(lengths: NDArray[np.intp], tokens: int) -> Iterator[NDArray[np.intp
         if stop == len(order) or full or (stop + 1 - start) * lengths[order[stop]] > tokens:
             yield order[start:stop]
             start = stop
-
-
-def _refuse_splits(data: Any) -> None:
-    """Raise for several data sets in place of one."""
-    if (
-        isinstance(data, Mapping)
-        and data
-        and all(hasattr(each, "column_names") for each in data.values())
-    ):
-        raise InvalidInput(
-            f"Expected one data set. Got {type(data).__name__} with the splits "
-            f"{', '.join(map(repr, data))}. Pass one of them, such as "
-            f"dataset[{next(iter(data))!r}]."
-        )

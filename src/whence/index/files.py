@@ -16,15 +16,6 @@ _LINES = (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz")
 _PARQUET = (".parquet", ".pq")
 
 
-def is_folder(data: Any) -> bool:
-    """Return whether data are named by a path.
-
-    Args:
-        data: What the user passed.
-    """
-    return isinstance(data, str | os.PathLike)
-
-
 def rows_of(where: str | os.PathLike[str]) -> tuple[str, Callable[[int], Iterator[dict[str, Any]]]]:
     """Return the rows of a file, or of the files of a folder in the order of their names.
 

@@ -312,7 +312,7 @@ def whole(path: Path, about: Mapping[str, Any], ids: NDArray[Any]) -> tuple[str,
         with mapped(path) as (found, tensors):
             expected = {**about, "error": found.get("error")}
             right = found == {**expected, "digest": _digest(expected, tensors)}
-            if not right or not np.array_equal(ids_of(tensors, slice(None)), plain(ids)):
+            if not right or not np.array_equal(ids_of(tensors), plain(ids)):
                 return None
     except (CorruptFile, FileNotFoundError):
         return None
@@ -340,21 +340,20 @@ def id_tensors(ids: NDArray[Any]) -> dict[str, Tensor]:
     }
 
 
-def ids_of(tensors: Mapping[str, Tensor], where: slice | Sequence[int]) -> NDArray[Any]:
+def ids_of(tensors: Mapping[str, Tensor], where: Sequence[int] | None = None) -> NDArray[Any]:
     """Return ids of rows of a shard.
 
     Args:
         tensors: Of the shard.
-        where: Which rows.
+        where: Which rows; all if `None`.
     """
     if "ids" in tensors:
-        return tensors["ids"][where].numpy().copy()
+        return tensors["ids"][slice(None) if where is None else where].numpy().copy()
     ends = tensors["ends"].tolist()
-    chosen = range(len(ends))[where] if isinstance(where, slice) else where
     text = tensors["text"].numpy()
     found = [
         text[ends[i - 1] if i else 0 : ends[i]].tobytes().decode("utf-8", "surrogatepass")
-        for i in chosen
+        for i in (range(len(ends)) if where is None else where)
     ]
     return np.asarray(found, dtype=str)
 

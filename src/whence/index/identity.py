@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from whence.methods.influence import Influence
 from whence.methods.method import Method
 from whence.methods.projected import Projected
 from whence.methods.tracin import TracIn
-from whence.objective.objective import Objective
+from whence.objective.objective import objective_of
 from whence.objective.trained import Trained
 from whence.storage import digest
 
@@ -34,7 +35,7 @@ def model_digests(trained: Trained) -> dict[str, str]:
     """
     objective = trained.differentiable()
     model = trained if objective is None else objective
-    parts = [objective.params] if isinstance(objective, Objective) else []
+    parts = [] if objective is None else [objective_of(trained).params]
     frozen, of_fit = model.frozen(), trained.identity()
     return {
         "parameters": digest("parameters", *parts),
@@ -98,14 +99,24 @@ def method_of(found: Mapping[str, Any]) -> Any:
     return kind(**options | {name: method_of(value) for name, value in nested.items()})
 
 
+@singledispatch
 def _plain(value: Any) -> Any:
     """Return an option as JSON knows it; tensors by their digest, functions by their name."""
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    if isinstance(value, Sequence):
-        if all(isinstance(each, Tensor) for each in value):
-            return {"tensors": len(value), "digest": digest(*value)}
-        return [_plain(each) for each in value]
     if callable(value):
         return {"function": f"{value.__module__}.{value.__qualname__}"}
     return described(value) if is_dataclass(value) else {"repr": repr(value)}
+
+
+@_plain.register(type(None))
+@_plain.register(str)
+@_plain.register(int)
+@_plain.register(float)
+def _same(value: float | str | None) -> float | str | None:
+    return value
+
+
+@_plain.register(Sequence)
+def _each(value: Sequence[Any]) -> Any:
+    if all(isinstance(each, Tensor) for each in value):
+        return {"tensors": len(value), "digest": digest(*value)}
+    return [_plain(each) for each in value]

@@ -254,7 +254,7 @@ class Index(Result):
             found, seen = [removed_rows(self.path, manifest)], list[NDArray[Any]]()
             for shard in manifest.shards:
                 with mapped_rows(self.path, shard) as tensors:
-                    there = ids_of(tensors, slice(None))
+                    there = ids_of(tensors)
                     if there.dtype.kind != wanted.dtype.kind:
                         there, wanted = there.astype(str), wanted.astype(str)
                     hit = np.isin(there, wanted)

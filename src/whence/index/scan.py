@@ -6,9 +6,12 @@ holds a block, and k rows per query. Ties go to the row that comes first.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import reduce
 from pathlib import Path
 from typing import Any, final
 
@@ -22,7 +25,8 @@ from whence.index.format import Manifest, mapped_rows
 from whence.methods.features import places
 from whence.tiles import tiles
 
-_BLOCK = 2**21  # decoded numbers at once: 8 MB, which a cache may hold
+_BLOCK = 2**20  # decoded numbers at once: 4 MB, which a cache may hold
+_GROUP = 32  # scores of which the largest tells whether any is beyond the bar
 _AHEAD = 4  # shards that the disk is asked for before they are needed
 
 
@@ -55,17 +59,27 @@ class Best:
             first: The position of the first of them.
             removed: Positions that do not count, sorted.
         """
-        # Of equal scores the row that comes first counts: later ones must be beyond the bar.
-        ends = scores.amax(1) if self.sign == 1 else -scores.amin(1)
-        hopeful = torch.nonzero(ends > self._bars).flatten()
-        some = scores[hopeful] if self.sign == 1 else -scores[hopeful]
-        found = torch.nonzero(some > self._bars[hopeful].unsqueeze(1), as_tuple=True)
-        columns, values = hopeful[found[0]].numpy(), some[found].numpy()
-        positions = found[1].numpy() + first
-        if len(removed):
-            at = np.searchsorted(removed, positions).clip(max=len(removed) - 1)
-            left = removed[at] != positions
-            columns, values, positions = columns[left], values[left], positions[left]
+        inside = removed[slice(*np.searchsorted(removed, [first, first + scores.shape[1]]))] - first
+        rows = np.arange(scores.shape[1])
+        if len(inside):
+            rows = np.delete(rows, inside)
+            scores = scores[:, torch.from_numpy(rows)]
+        if not len(rows):
+            return
+        signed = scores.contiguous() if self.sign == 1 else -scores
+        bars = self._bars
+        if not self._parts and self.k < len(rows):  # the k-th of the first rows is a bar already
+            last = signed.topk(self.k, 1).values[:, -1]
+            bars = torch.nextafter(last, torch.full_like(last, -torch.inf))
+        # Of equal scores the row that comes first counts: later ones must be beyond the bar. Few
+        # are, and the largest of a group tells of all of it.
+        width = math.gcd(len(rows), _GROUP)
+        groups = signed.view(self.q, -1, width)
+        hopeful = (groups.amax(2) > bars.unsqueeze(1)).numpy().nonzero()
+        some = groups.numpy()[hopeful]
+        group, place = np.nonzero(some > bars.numpy()[hopeful[0], None])
+        columns, values = hopeful[0][group], some[group, place]
+        positions = rows[hopeful[1][group] * width + place] + first
         self._parts.append((columns, values, positions))
         self._count += len(columns)
         if self._count >= 2 * self._kept + self.q:
@@ -146,21 +160,22 @@ def products(folder: Path, manifest: Manifest, queries: Tensor) -> Iterator[tupl
     asked = [queries[:, part].contiguous() for part in parts]
     d = queries.shape[1]
     buffer = torch.empty(max(1, _BLOCK // max(1, d)), d)
-    for number, shard in enumerate(manifest.shards):
-        ahead = number + _AHEAD
-        for later in manifest.shards[ahead if number else 0 : ahead + 1]:
-            _ask_for(folder / later.name)
-        with mapped_rows(folder, shard) as tensors:
-            for part in tiles(shard.rows, budget=len(buffer)):
-                rows = buffer[: part.stop - part.start]
-                encoding.decode(tensors, part, manifest.blocks, rows)
-                factors = _factors(encoding, tensors, part)
-                scores = sum(
-                    (each @ rows[:, where].T).mul_(factor)
-                    for where, each, factor in zip(parts, asked, factors.unbind(1), strict=True)
-                )
-                assert isinstance(scores, Tensor)
-                yield shard.first + part.start, scores
+    # Asking may wait for the disk, which the products need not.
+    with ThreadPoolExecutor(1) as asking:
+        for number, shard in enumerate(manifest.shards):
+            ahead = number + _AHEAD
+            for later in manifest.shards[ahead if number else 0 : ahead + 1]:
+                asking.submit(_ask_for, folder / later.name)
+            with mapped_rows(folder, shard) as tensors:
+                for part in tiles(shard.rows, budget=len(buffer)):
+                    rows = buffer[: part.stop - part.start]
+                    encoding.decode(tensors, part, manifest.blocks, rows)
+                    factors = _factors(encoding, tensors, part).unbind(1)
+                    products = (
+                        (each @ rows[:, where].T).mul_(factor)
+                        for where, each, factor in zip(parts, asked, factors, strict=True)
+                    )
+                    yield shard.first + part.start, reduce(torch.add, products)
 
 
 def _factors(encoding: Encoding, tensors: dict[str, Tensor], part: slice) -> Tensor:

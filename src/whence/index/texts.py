@@ -4,12 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import singledispatch
 from importlib import import_module
 from typing import Any, final
 
 from whence.errors import InvalidInput, MissingDependency
 
 _IGNORED = -100  # the label of a token without a loss
+
+
+@singledispatch
+def columns(row: Any) -> Mapping[str, Any]:
+    """Return a row by the names of its columns; nothing where they have none.
+
+    Args:
+        row: Of a data set.
+    """
+    return {}
+
+
+@columns.register(Mapping)
+def _named(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    return row
+
+
+@singledispatch
+def _named_text(row: Any) -> Mapping[str, Any]:
+    """Return a row of texts as a dict; a text alone has one column."""
+    raise InvalidInput(f"Expected a text or a dict. Got {type(row).__name__}.")
+
+
+@_named_text.register(str)
+def _text(row: str) -> Mapping[str, Any]:
+    return {"text": row}
+
+
+_named_text.register(Mapping, columns)
 
 
 @final
@@ -35,10 +65,7 @@ class Tokenized:
         Raises:
             InvalidInput: If it has none of them.
         """
-        if isinstance(row, str):
-            row = {"text": row}
-        if not isinstance(row, Mapping):
-            raise InvalidInput(f"Expected a text or a dict. Got {type(row).__name__}.")
+        row = _named_text(row)
         if "input_ids" in row:
             return dict(row)
         tokens, labels = self._tokens(row)
@@ -97,7 +124,7 @@ class Tokenized:
         found = self.tokenizer.apply_chat_template(
             list(messages), tokenize=True, add_generation_prompt=answer
         )
-        return list(found["input_ids"] if isinstance(found, Mapping) else found)
+        return list(columns(found).get("input_ids", found))
 
 
 def load_tokenizer(name: str) -> Any:

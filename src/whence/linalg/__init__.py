@@ -20,12 +20,11 @@ from whence.linalg.operator import (
     Scaled,
     Sum,
     Transposed,
-    split_damping,
 )
 from whence.linalg.solver import Inverse, Solution, Solver
 from whence.linalg.spectral import Diagonal, KroneckerEigen, LowRank, Spectral, eigendecompose
 from whence.linalg.stochastic import StochasticOperator, sample
-from whence.linalg.structured import BlockDiagonal, Dense, Identity, materialize
+from whence.linalg.structured import BlockDiagonal, Dense, Identity, materialize, split_damping
 
 __all__ = [
     "CG",

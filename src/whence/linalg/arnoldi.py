@@ -9,7 +9,7 @@ from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg.lanczos import lanczos
 from whence.linalg.low_rank import Complement, invert_low_rank, require_complement
-from whence.linalg.operator import LinearOperator, split_damping
+from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse, Solver, require_square
 
 
@@ -80,7 +80,7 @@ class Arnoldi(Solver):
             Diverged: If a product is not finite.
         """
         require_square(A, self)
-        H, damping = split_damping(A)
+        H, damping = A.undamped()
         T = lanczos(H, self.iterations or 2 * self.rank + 20, seed=self.seed)
         values, vectors = T.ritz()
         keep = values.abs().argsort(descending=True)[: self.rank]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -59,6 +59,8 @@ class Cholesky(Solver):
         >>> solution.converged, [round(x, 12) for x in solution.value.tolist()]
         (True, [1.0, 1.0])
     """
+
+    forms: ClassVar[bool] = True
 
     refine: int = 0
     rtol: float | None = None

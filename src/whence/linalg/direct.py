@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import final
 
 import torch
@@ -55,16 +56,7 @@ class Direct(Solver):
         base, function = _spectrum_of(A)
         # The function is a line: it takes the extremes to the extremes, in one order or the other.
         ends = function(torch.tensor(base.extremes(), dtype=A.dtype))
-        smallest, largest = float(ends.min()), float(ends.max())
-        eps = float(torch.finfo(A.dtype).eps)
-        if not smallest > eps * largest:
-            damping = max(-smallest, 0.0) * 1.05 + 1e3 * eps * max(abs(smallest), abs(largest))
-            raise NotPositiveDefinite(
-                f"Expected an operator with positive eigenvalues. Got {A!r} with the smallest "
-                f"{smallest:.3e} and the largest {largest:.3e}. "
-                f"Use A.damped({damping:.2e}) or more.",
-                sufficient_damping=damping,
-            )
+        require_positive(A, float(ends.min()), float(ends.max()))
         closed = base.map_spectrum(lambda x: function(x).reciprocal())
         return DirectInverse(A, closed, default_rtol(A.dtype) if self.rtol is None else self.rtol)
 
@@ -93,19 +85,46 @@ class DirectInverse(Inverse):
         return Solution.checked(self.operator, B, self.matmat(B), rtol=self.rtol, iterations=0)
 
 
+def require_positive(A: LinearOperator, smallest: float, largest: float) -> None:
+    """Raise `NotPositiveDefinite` unless all eigenvalues are positive.
+
+    Args:
+        A: The operator.
+        smallest: Its smallest eigenvalue.
+        largest: Its largest.
+    """
+    eps = float(torch.finfo(A.dtype).eps)
+    if not smallest > eps * largest:
+        damping = max(-smallest, 0.0) * 1.05 + 1e3 * eps * max(abs(smallest), abs(largest))
+        raise NotPositiveDefinite(
+            f"Expected an operator with positive eigenvalues. Got {A!r} with the smallest "
+            f"{smallest:.3e} and the largest {largest:.3e}. "
+            f"Use A.damped({damping:.2e}) or more.",
+            sufficient_damping=damping,
+        )
+
+
+@singledispatch
 def _spectrum_of(A: LinearOperator) -> tuple[Spectral, Callable[[Tensor], Tensor]]:
     """Return S and f such that A = f(S), or raise."""
-    if isinstance(A, Spectral):
-        return A, lambda x: x
-    if isinstance(A, Damped):
-        base, inner = _spectrum_of(A.operator)
-        damping = A.damping
-        return base, lambda x: inner(x) + damping
-    if isinstance(A, Scaled):
-        base, inner = _spectrum_of(A.operator)
-        factor = A.factor
-        return base, lambda x: inner(x) * factor
     raise InvalidInput(
         f"Expected an operator that knows its spectrum (Diagonal, LowRank, KroneckerEigen, a "
         f"BlockDiagonal of them), damped or scaled. Got {A!r}. Solve with CG() or Cholesky()."
     )
+
+
+@_spectrum_of.register
+def _(A: Spectral) -> tuple[Spectral, Callable[[Tensor], Tensor]]:
+    return A, lambda x: x
+
+
+@_spectrum_of.register
+def _(A: Damped) -> tuple[Spectral, Callable[[Tensor], Tensor]]:
+    base, inner = _spectrum_of(A.operator)
+    return base, lambda x: inner(x) + A.damping
+
+
+@_spectrum_of.register
+def _(A: Scaled) -> tuple[Spectral, Callable[[Tensor], Tensor]]:
+    base, inner = _spectrum_of(A.operator)
+    return base, lambda x: inner(x) * A.factor

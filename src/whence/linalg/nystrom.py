@@ -12,7 +12,7 @@ from whence.checked import checked
 from whence.errors import Diverged, InvalidInput, NotPositiveDefinite
 from whence.linalg.eigenvalues import extreme_eigenvalues
 from whence.linalg.low_rank import Complement, invert_low_rank, require_complement
-from whence.linalg.operator import LinearOperator, split_damping
+from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse, Solver, require_square
 
 
@@ -82,7 +82,7 @@ class Nystrom(Solver):
             Diverged: If a product is not finite.
         """
         require_square(A, self)
-        H, damping = split_damping(A)
+        H, damping = A.undamped()
         basis, values = _sketch(H, min(self.rank, H.shape[0]), self.seed)
         return invert_low_rank(A, basis, values, damping, self.complement, self.rtol)
 

@@ -1,8 +1,7 @@
 """Linear operators: matrices known by their products, and their sums, multiples and products.
 
 A [`LinearOperator`][whence.linalg.LinearOperator] of shape [m, p] maps a block of k columns,
-[p, k] → [m, k], and its transpose maps back. Everything is flat: one axis for parameters, one
-dtype, one device.
+[p, k] → [m, k], and its transpose maps back: one axis for parameters, one dtype, one device.
 They combine as matrices do (`A + B`, `2.0 * A`, `A @ B`, `A.T`, `A.damped(λ)`), lazily.
 """
 
@@ -17,7 +16,6 @@ from typing import final, overload
 import torch
 from torch import Tensor
 
-from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.tiles import tiles
 
@@ -110,7 +108,7 @@ class LinearOperator(ABC):
     @property
     def T(self) -> LinearOperator:
         """The transpose, [p, m]."""
-        return self.operator if isinstance(self, Transposed) else Transposed(self)
+        return Transposed(self)
 
     def __add__(self, other: LinearOperator) -> LinearOperator:
         """Return A + B."""
@@ -139,6 +137,10 @@ class LinearOperator(ABC):
             InvalidInput: If λ is negative or not finite, or A is not square.
         """
         return Damped(self, damping) if damping != 0 else self
+
+    def undamped(self) -> tuple[LinearOperator, float]:
+        """Return A₀ and λ ≥ 0 with A = A₀ + λ I: what `damped` has put together."""
+        return self, 0.0
 
     def __repr__(self) -> str:
         """Name the kind, the shape and the dtype."""
@@ -198,6 +200,11 @@ def _require_alike(A: LinearOperator, B: LinearOperator) -> None:
         )
 
 
+def _number(value: object) -> float:
+    """Return a number as it is, and NaN for what is none."""
+    return value if isinstance(value, (int, float)) else math.nan
+
+
 class _Derived(LinearOperator):
     """An operator derived from another, with its dtype and device."""
 
@@ -234,6 +241,11 @@ class Transposed(_Derived):
     def rmatmat(self, W: Tensor) -> Tensor:
         """Return A W."""
         return self.operator.matmat(W)
+
+    @property
+    def T(self) -> LinearOperator:
+        """A itself."""
+        return self.operator
 
 
 @final
@@ -287,7 +299,7 @@ class Scaled(_Derived):
 
     def __post_init__(self) -> None:
         """Check the factor."""
-        if not isinstance(self.factor, (int, float)) or not math.isfinite(self.factor):
+        if not math.isfinite(_number(self.factor)):
             raise InvalidInput(
                 f"Expected a finite number to scale {self.operator!r}. Got {self.factor!r}. "
                 "To apply an operator to a tensor write A @ v."
@@ -312,8 +324,6 @@ class Scaled(_Derived):
 class Damped(_Derived):
     """A + λ I, with A and λ stored separately: written `A.damped(λ)`.
 
-    Solvers that know the spectrum of A (closed forms, low-rank sketches) read both fields.
-
     Args:
         operator: A, square, [p, p].
         damping: λ ≥ 0, in the units of A's eigenvalues.
@@ -328,7 +338,7 @@ class Damped(_Derived):
     def __post_init__(self) -> None:
         """Check the damping and the shape."""
         _require_square(self.operator, "damp it")
-        if not (isinstance(self.damping, (int, float)) and 0 <= self.damping < math.inf):
+        if not 0 <= _number(self.damping) < math.inf:
             raise InvalidInput(
                 f"Expected a damping λ with 0 <= λ < inf. Got {self.damping!r}. "
                 "Damping is added to every eigenvalue; 0 adds none."
@@ -346,6 +356,11 @@ class Damped(_Derived):
     def rmatmat(self, W: Tensor) -> Tensor:
         """Return Aᵀ W + λ W."""
         return torch.add(self.operator.rmatmat(W), W, alpha=self.damping)
+
+    def undamped(self) -> tuple[LinearOperator, float]:
+        """Return A without any damping, and the sum of all that was added."""
+        inner, damping = self.operator.undamped()
+        return inner, damping + self.damping
 
 
 @final
@@ -382,19 +397,3 @@ class Composed(_Derived):
     def rmatmat(self, W: Tensor) -> Tensor:
         """Return Bᵀ (Aᵀ W)."""
         return self.other.rmatmat(self.operator.rmatmat(W))
-
-
-@checked
-def split_damping(A: LinearOperator) -> tuple[LinearOperator, float]:
-    """Return A₀ and λ ≥ 0 with A = A₀ + λ I: the operator without damping, and the damping.
-
-    Examples:
-        >>> from whence.linalg import Diagonal
-        >>> split_damping(Diagonal(torch.ones(3)).damped(0.5).damped(0.25))
-        (Diagonal([3, 3], torch.float32, cpu), 0.75)
-    """
-    damping = 0.0
-    while isinstance(A, Damped):
-        damping += A.damping
-        A = A.operator
-    return A, damping

@@ -135,6 +135,16 @@ class Inverse(LinearOperator):
     operator: LinearOperator
     substitute: ClassVar[bool] = False
 
+    @property
+    def factors(self) -> bool:
+        """Whether scores come of the factors of gradients, of some of which none is formed."""
+        return False
+
+    @property
+    def gradient_rtol(self) -> float | None:
+        """The relative error that gradients in scores may have; `None` for that of their dtype."""
+        return None
+
     @abstractmethod
     def solve_columns(self, B: Tensor) -> Solution:
         """Return the solution for a block.
@@ -276,7 +286,14 @@ class Solver(ABC):
         >>> inverse = Cholesky().prepare(Dense(torch.tensor([[4.0, 0.0], [0.0, 2.0]])))
         >>> inverse @ torch.ones(2)
         tensor([0.2500, 0.5000])
+
+    Attributes:
+        forms: Whether it takes A as a matrix.
+        approximates: Whether it takes a Gauss–Newton matrix for A, and that approximately.
     """
+
+    forms: ClassVar[bool] = False
+    approximates: ClassVar[bool] = False
 
     @abstractmethod
     def prepare(self, A: LinearOperator) -> Inverse:

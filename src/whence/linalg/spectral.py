@@ -286,13 +286,13 @@ def eigendecompose(matrix: Tensor) -> LowRank:
 
 def require_floating(name: str, tensor: Tensor, *, ndim: int) -> None:
     """Raise unless `tensor` is a floating-point tensor with `ndim` axes."""
-    if not isinstance(tensor, Tensor) or tensor.ndim != ndim or not tensor.is_floating_point():
-        got = (
-            f"{list(tensor.shape)} {tensor.dtype}"
-            if isinstance(tensor, Tensor)
-            else type(tensor).__name__
-        )
-        raise InvalidInput(
-            f"Expected {name} to be a floating-point tensor with {ndim} "
-            f"{'axis' if ndim == 1 else 'axes'}. Got {got}. Convert with .to(torch.float64)."
-        )
+    if not isinstance(tensor, Tensor):
+        got = type(tensor).__name__
+    elif tensor.ndim == ndim and tensor.is_floating_point():
+        return
+    else:
+        got = f"{list(tensor.shape)} {tensor.dtype}"
+    raise InvalidInput(
+        f"Expected {name} to be a floating-point tensor with {ndim} "
+        f"{'axis' if ndim == 1 else 'axes'}. Got {got}. Convert with .to(torch.float64)."
+    )

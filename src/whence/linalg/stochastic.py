@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import singledispatch
+from typing import TypeAlias
 
 import torch
 
@@ -63,24 +65,45 @@ def batched(A: LinearOperator, size: int) -> LinearOperator:
     return _mapped(A, lambda part: part.batched(size))
 
 
-def _mapped(
-    A: LinearOperator, function: Callable[[StochasticOperator], LinearOperator]
-) -> LinearOperator:
+_Replaced: TypeAlias = Callable[[StochasticOperator], LinearOperator]
+
+
+@singledispatch
+def _mapped(A: LinearOperator, function: _Replaced) -> LinearOperator:
     """Return A with each stochastic operator that it is made of replaced."""
-    match A:
-        case StochasticOperator():
-            return function(A)
-        case Damped():
-            return Damped(_mapped(A.operator, function), A.damping)
-        case Scaled():
-            return Scaled(_mapped(A.operator, function), A.factor)
-        case Transposed():
-            return Transposed(_mapped(A.operator, function))
-        case Sum():
-            return Sum(_mapped(A.operator, function), _mapped(A.other, function))
-        case Composed():
-            return Composed(_mapped(A.operator, function), _mapped(A.other, function))
-        case BlockDiagonal():
-            return BlockDiagonal(tuple(_mapped(block, function) for block in A.blocks))
-        case _:
-            return A
+    return A
+
+
+@_mapped.register
+def _(A: StochasticOperator, function: _Replaced) -> LinearOperator:
+    return function(A)
+
+
+@_mapped.register
+def _(A: Damped, function: _Replaced) -> LinearOperator:
+    return Damped(_mapped(A.operator, function), A.damping)
+
+
+@_mapped.register
+def _(A: Scaled, function: _Replaced) -> LinearOperator:
+    return Scaled(_mapped(A.operator, function), A.factor)
+
+
+@_mapped.register
+def _(A: Transposed, function: _Replaced) -> LinearOperator:
+    return Transposed(_mapped(A.operator, function))
+
+
+@_mapped.register
+def _(A: Sum, function: _Replaced) -> LinearOperator:
+    return Sum(_mapped(A.operator, function), _mapped(A.other, function))
+
+
+@_mapped.register
+def _(A: Composed, function: _Replaced) -> LinearOperator:
+    return Composed(_mapped(A.operator, function), _mapped(A.other, function))
+
+
+@_mapped.register
+def _(A: BlockDiagonal, function: _Replaced) -> LinearOperator:
+    return BlockDiagonal(tuple(_mapped(block, function) for block in A.blocks))

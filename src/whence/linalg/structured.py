@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import singledispatch
 from itertools import accumulate
 from typing import final
 
@@ -199,15 +200,18 @@ class BlockDiagonal(Spectral):
         return [(A, slice(end - A.shape[0], end)) for A, end in zip(self.blocks, ends, strict=True)]
 
     def _spectral_blocks(self) -> list[Spectral]:
-        """Return the blocks, if each knows its spectrum."""
-        spectral = [block for block in self.blocks if isinstance(block, Spectral)]
-        if len(spectral) < len(self.blocks):
-            kind = next(A for A in self.blocks if not isinstance(A, Spectral))
-            raise InvalidInput(
-                f"Expected every block to know its spectrum. Got {kind!r}. "
-                "Decompose a symmetric matrix with eigendecompose(matrix), or solve with CG()."
-            )
-        return spectral
+        """Return the blocks, if each knows its spectrum; else raise `InvalidInput`."""
+        return [_spectral(block) for block in self.blocks]
+
+
+def _spectral(block: LinearOperator) -> Spectral:
+    """Return a block that knows its spectrum, or say that it does not."""
+    if not isinstance(block, Spectral):
+        raise InvalidInput(
+            f"Expected every block to know its spectrum. Got {block!r}. "
+            "Decompose a symmetric matrix with eigendecompose(matrix), or solve with CG()."
+        )
+    return block
 
 
 @final
@@ -264,6 +268,18 @@ class Reordered(Spectral):
 
 
 @checked
+def split_damping(A: LinearOperator) -> tuple[LinearOperator, float]:
+    """Return A₀ and λ ≥ 0 with A = A₀ + λ I: the operator without damping, and the damping.
+
+    Examples:
+        >>> from whence.linalg import Diagonal
+        >>> split_damping(Diagonal(torch.ones(3)).damped(0.5).damped(0.25))
+        (Diagonal([3, 3], torch.float32, cpu), 0.75)
+    """
+    return A.undamped()
+
+
+@checked
 def materialize(A: LinearOperator, block: int = 256) -> Tensor:
     """Return A as a matrix, by products with blocks of the identity.
 
@@ -276,8 +292,12 @@ def materialize(A: LinearOperator, block: int = 256) -> Tensor:
 
     Cost: p products with one column; m p numbers.
     """
-    if isinstance(A, Dense):
-        return A.matrix
+    return _formed(A, block)
+
+
+@singledispatch
+def _formed(A: LinearOperator, block: int) -> Tensor:
+    """Return A as a matrix, by products."""
     m, p = A.shape
     matrix = torch.empty(m, p, dtype=A.dtype, device=A.device)
     for part in tiles(p, budget=block):
@@ -285,3 +305,8 @@ def materialize(A: LinearOperator, block: int = 256) -> Tensor:
         columns[part].fill_diagonal_(1)
         matrix[:, part] = A.matmat(columns).detach()
     return matrix
+
+
+@_formed.register
+def _(A: Dense, block: int) -> Tensor:
+    return A.matrix

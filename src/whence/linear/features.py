@@ -60,6 +60,23 @@ class Features(ABC):
     def dense(self) -> Tensor:
         """Return the rows as a dense tensor: call it on few rows only."""
 
+    @abstractmethod
+    def taken(self, columns: Tensor) -> Features:
+        """Return the named columns."""
+
+    def by_column(self) -> Tensor:
+        """Return few rows as a dense tensor whose columns lie together in memory, [n, d]."""
+        return self.dense()
+
+    def in_float32(self) -> Features | None:
+        """Return X in float32; `None` where it is in no precision to save from, or sparse."""
+        return None
+
+    @property
+    def sparse(self) -> bool:
+        """Whether zeros take no memory."""
+        return False
+
     def held(self) -> tuple[Features, Tensor | None]:
         """Return the columns that can be nonzero, and their positions, ascending; `None`: all."""
         return self, None
@@ -122,6 +139,10 @@ class DenseFeatures(Features):
         """Return X itself."""
         return self.matrix
 
+    def taken(self, columns: Tensor) -> Features:
+        """Return the named columns."""
+        return DenseFeatures(self.matrix[:, columns])
+
     def in_float32(self) -> CompactFeatures:
         """Return X in float32, without the columns that are zero in every row."""
         columns = self.matrix.any(dim=0).nonzero().flatten()
@@ -180,6 +201,10 @@ class CompactFeatures(Features):
             DenseFeatures(self.nonzero.matrix[indices]), self.columns, self.width
         )
 
+    def taken(self, columns: Tensor) -> Features:
+        """Return the named columns, with their zeros."""
+        return DenseFeatures(self.dense()[:, columns])
+
     def dense(self) -> Tensor:
         """Return the rows with their zeros."""
         matrix = self.nonzero.matrix.new_zeros(self.shape)
@@ -231,6 +256,19 @@ class SparseFeatures(Features):
     def dense(self) -> Tensor:
         """Return the rows as a dense tensor."""
         return torch.from_numpy(self.matrix.toarray())
+
+    def by_column(self) -> Tensor:
+        """Return the same, made by a product."""
+        return self.rmatmul(torch.eye(self.shape[0], dtype=torch.float64)).T
+
+    def taken(self, columns: Tensor) -> Features:
+        """Return the named columns."""
+        return SparseFeatures(self.matrix[:, columns.numpy()])
+
+    @property
+    def sparse(self) -> bool:
+        """Whether zeros take no memory: they take none."""
+        return True
 
 
 def sparse_similarities(rows: Any) -> NDArray[np.float64]:

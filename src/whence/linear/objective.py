@@ -20,7 +20,7 @@ from torch import Tensor
 from whence.errors import InvalidInput
 from whence.linear.examples import InputMap as InputMap
 from whence.linear.examples import LinearExamples as LinearExamples
-from whence.linear.features import DenseFeatures, Features, SparseFeatures
+from whence.linear.features import Features
 from whence.linear.flat import flat_directions, null_space
 from whence.linear.hessian import data_hessian
 from whence.objective.cache import cached
@@ -122,6 +122,16 @@ class LinearObjective(Objective):
         return torch.cat([inside[:, :-1].flatten(0, 1), inside[:, -1]])
 
     @property
+    def linear(self) -> bool:
+        """Whether f is linear in θ: it is."""
+        return True
+
+    @property
+    def intercepts(self) -> int:
+        """How many of the last parameters are intercepts: one per output, if any."""
+        return 0 if self.constant is None else self.c
+
+    @property
     def hinged(self) -> bool:
         """Whether θ̂ minimizes the true hinge."""
         return self.trained_loss.hinged
@@ -134,8 +144,8 @@ class LinearObjective(Objective):
     @property
     def unpenalized_least_squares(self) -> bool:
         """Whether this is least squares with columns that have no penalty."""
-        d = self.train.features.shape[1]
-        return isinstance(self.loss, SquaredError) and bool((self._unpenalized < d).any())
+        columns = self._unpenalized < self.train.features.shape[1]
+        return self.loss == SquaredError() and bool(columns.any())
 
     @property
     def _unpenalized(self) -> Tensor:
@@ -155,8 +165,7 @@ class LinearObjective(Objective):
     def dense_hessian(self) -> Tensor:
         """Return ∇²R(θ̂), [p, p]: one weighted Gram matrix per pair of outputs.
 
-        Cost: c(c+1)/2 symmetric products of [d, n] by [n, d], c(c−1)/2 under softmax; peak memory
-        [p, p].
+        Cost: c(c+1)/2 symmetric products of [d, n] by [n, d], c(c−1)/2 under softmax; p² numbers.
         """
         hessian = self.data_hessian(self.train.features)
         if self.free is not None:
@@ -176,12 +185,12 @@ class LinearObjective(Objective):
     @cached_property
     def _in_float32(self) -> LinearObjective | None:
         """The float32 twin of a dense float64 objective."""
-        features = self.train.features
-        if not isinstance(features, DenseFeatures) or self.params.dtype != torch.float64:
+        features = self.train.features.in_float32()
+        if features is None or self.params.dtype != torch.float64:
             return None
         return replace(
             self,
-            train=replace(self.train, features=features.in_float32()),
+            train=replace(self.train, features=features),
             weights=self.weights.float(),
             params=self.params.float(),
             l2=self.l2.float(),
@@ -270,16 +279,15 @@ class LinearObjective(Objective):
         e = measure.gradient(self.outputs(rows), rows.targets)
         total = torch.zeros(len(self.params), w.shape[1], dtype=w.dtype)
         for tile in self._tiles(len(rows), w.shape[1]):
-            total += self._backward(
-                rows.features.rows(tile), e[tile].unsqueeze(1) * w[tile].unsqueeze(2)
-            )
+            weighted = e[tile].unsqueeze(1) * w[tile].unsqueeze(2)
+            total += self._backward(rows.features.rows(tile), weighted)
         return total
 
     def gradient_columns(self, examples: Examples, measure: Measure) -> Tensor:
         """Return ∂m/∂f ⊗ x for each example, [p, b]."""
         rows = self._rows(examples)
         e = measure.gradient(self.outputs(rows), rows.targets)
-        parts = [(e.unsqueeze(2) * _materialized(rows.features).unsqueeze(1)).flatten(1)]
+        parts = [(e.unsqueeze(2) * rows.features.by_column().unsqueeze(1)).flatten(1)]
         if self.constant is not None:
             parts.append(self.constant * e)
         return self._freed(torch.cat(parts, 1).T)
@@ -287,7 +295,7 @@ class LinearObjective(Objective):
     def jacobians(self, examples: Examples) -> Tensor:
         """Return J_b for each example, [b, c, p]: of few examples."""
         rows = self._rows(examples)
-        rows_dense, c = _materialized(rows.features), self.c
+        rows_dense, c = rows.features.by_column(), self.c
         d = rows_dense.shape[1]
         jacobians = self.params.new_zeros(len(rows), c, len(self.params))
         for a in range(c):
@@ -331,8 +339,7 @@ class LinearObjective(Objective):
 
     def _tiles(self, n: int, k: int) -> Iterator[slice]:
         """Yield slices of rows that stay in cache, and whose [rows, k, c] stay within a tile."""
-        numbers = self.train.features.numbers
-        in_cache = _CACHE // (numbers * self.params.element_size())
+        in_cache = _CACHE // (self.train.features.numbers * self.params.element_size())
         step = max(1, min(_TILE // max(1, self.c * k), max(256, in_cache)))
         return tiles(n, budget=step)
 
@@ -391,10 +398,3 @@ class LinearObjective(Objective):
     def _freed(self, v: Tensor) -> Tensor:
         """Return V with the parameters that may not move set to zero."""
         return v if self.free is None else v * self.free.unsqueeze(1)
-
-
-def _materialized(features: Features) -> Tensor:
-    """Return few rows of X as the columns they make, [b, d]; sparse ones by a product."""
-    if not isinstance(features, SparseFeatures):
-        return features.dense()
-    return features.rmatmul(torch.eye(features.shape[0], dtype=torch.float64)).T

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, singledispatch
 from typing import final
 
 from torch import Tensor
@@ -86,10 +86,16 @@ class WideObjective(LinearObjective):
         return self._span.objective().inputs
 
 
+@singledispatch
 def columns_of(objective: Objective) -> LinearObjective | None:
     """Return a wide model's objective in X's own columns, `None` of any other or a changed one.
 
     Args:
         objective: R at θ̂.
     """
-    return objective.columns if isinstance(objective, WideObjective) else None
+    return None
+
+
+@columns_of.register
+def _(objective: WideObjective) -> LinearObjective | None:
+    return objective.columns

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.checked import checked
 from whence.curvature.changes import GroupChange
 from whence.curvature.damping import CurvatureName
-from whence.curvature.exact import Gradients
 from whence.curvature.prepare import prepare
-from whence.errors import InvalidInput, UnsupportedModel
-from whence.linalg.operator import LinearOperator
-from whence.linalg.solver import Inverse, Solver
-from whence.methods.choose import chosen, default_method
+from whence.errors import InvalidInput
+from whence.linalg.solver import Solver
+from whence.methods.choose import chosen
 from whence.methods.edits import edit_by_method
 from whence.methods.fit_quality import diagnostics
-from whence.methods.influence import Influence
 from whence.methods.leave_one_out import converged, refit_without
 from whence.methods.method import Method
 from whence.methods.prediction import (
@@ -35,11 +29,11 @@ from whence.methods.prediction import (
     positions,
     predicted_changes,
 )
-from whence.methods.removals import effects_of, moves_more, without
+from whence.methods.removals import effects_of, follows, without
 from whence.methods.sets import asked_of_set, change_of, values_of
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
-from whence.objective.objective import Objective, objective_of
+from whence.objective.objective import objective_of
 from whence.objective.sets.measure import Along
 from whence.objective.trained import Data, Examples, Trained
 
@@ -105,7 +99,7 @@ def group_effect(
         True
     """
     where = np.unique(positions(objective, indices))
-    smooth_default = method is None and isinstance(default_method(objective), Influence)
+    smooth_default = method is None and objective.differentiable() is not None
     order = order or ("newton" if smooth_default else "first")
     if order == "refit":
         base = converged(objective)
@@ -138,7 +132,7 @@ def group_effect(
     prepared = prepare(smooth, 1, solver=solver, damping=damping, curvature=curvature)
     diagnostics(smooth, prepared)
     step = order
-    if _follows(smooth, order, where):
+    if follows(smooth, order, where):
         change = partial(without, where=where)
 
         def effects(some: Examples, quantity: Measure) -> Tensor:
@@ -217,118 +211,10 @@ def edit(
         >>> bool(abs(unchanged).max() < 1e-12)
         True
     """
-    named = chosen(objective, method, solver, damping)
-    if not isinstance(named, Influence):
-        return edit_by_method(objective, named, index, (x_new, y_new), queries, order, measure)
-    solver, damping = named.solver, named.damping
-    order = order or ("newton" if method is None else named.order)
-    if order != "refit":
-        check_order(order)
-    objective = objective_of(objective)
-    where = positions(objective, index)
-    if len(where) != 1:
-        raise InvalidInput(f"Expected one index to edit. Got {len(where)}. Edit one at a time.")
-    new = objective.examples((x_new, y_new))
-    if len(new) != 1:
-        raise InvalidInput(f"Expected one new example. Got {len(new)}.")
-    encoded = objective.examples(queries)
-    if order == "refit":
-        return _refitted_edit(objective, int(where[0]), new, encoded, measure)
-    c = objective.outputs(new).shape[1]
-    prepared = prepare(objective, 2 * c, solver=solver, damping=damping, curvature=curvature)
-    diagnostics(objective, prepared)
-    effects = _effects_of_edit(objective, where, new, order, prepared.inverse)
-    linear = order == "first"
-    return as_array(change_of(objective, encoded, measure, objective.loss, effects, linear=linear))
-
-
-def _effects_of_edit(
-    objective: Objective,
-    where: NDArray[np.intp],
-    new: Examples,
-    order: Order,
-    inverse: Inverse,
-) -> Callable[[Examples, Measure], Tensor]:
-    """Return what replacing an example by another does to each query's measure, as a function."""
-    whole = order == "refined" and objective.statistics is not None
-    if order != "first" and (whole or _follows(objective, order, where)):
-        edited = partial(_edited, index=int(where[0]), example=new)
-        return lambda some, m: effects_of(objective, [edited], some, m, order, inverse)[:, 0]
-    weight = objective.weights[where].unsqueeze(1)
-    weight_of_new = weight
-    if objective.statistics is not None:
-        weight_of_new = objective.statistics.weights_as(where, new.targets).unsqueeze(1)
-    change = GroupChange(
-        objective=objective,
-        parts=((objective.train.subset(where), -weight), (new, weight_of_new)),
-        inverse=inverse,
-    )
-
-    def effects(some: Examples, quantity: Measure) -> Tensor:
-        values = predicted_changes(objective, some, quantity, change, order)[:, 0]
-        if order != "first" or objective.statistics is None:
-            return values
-        at = int(where[0])
-        return values + _through_statistics(objective, some, quantity, inverse, at, new)
-
-    return effects
-
-
-def _follows(objective: Objective, order: Order, where: NDArray[np.intp]) -> bool:
-    """Return whether a change of some examples changes more than their own weight."""
-    statistics = objective.statistics
-    if statistics is not None and (statistics.reweights or _loses_a_class(objective, where)):
-        return True
-    return bool(moves_more(objective, order, where).any())
-
-
-def _loses_a_class(objective: Objective, where: NDArray[np.intp]) -> bool:
-    """Return whether a class of a classifier has no example without some."""
-    targets = objective.train.targets
-    if not objective.classes or targets.ndim > 1:
-        return False
-    labels, there = targets.numpy(), objective.weights.numpy() > 0
-    before = len(np.unique(labels[there]))
-    there[where] = False
-    return len(np.unique(labels[there])) < before
-
-
-def _edited(objective: Objective, index: int, example: Examples) -> Objective:
-    """Return R at θ̂ with one training example replaced."""
-    if objective.statistics is None:
-        raise UnsupportedModel(
-            "Expected a model from whence.from_sklearn to fit again on an edited example. Got "
-            f"{objective!r}. Use order='newton'."
-        )
-    edited: Objective = objective.statistics.edited(objective, index, example)
-    return edited
-
-
-def _refitted_edit(
-    objective: Objective, index: int, new: Examples, encoded: Examples, measure: MeasureLike
-) -> Floats:
-    """Return m with one training example replaced less m, both fitted to convergence."""
-    base = objective.refit()
-    after = _edited(base, index, new).refit()
-    loss = base.trained_loss
-    change = values_of(after, encoded, measure, loss) - values_of(base, encoded, measure, loss)
-    return as_array(change)
-
-
-def _through_statistics(
-    objective: Objective,
-    encoded: Examples,
-    measure: Measure,
-    inverse: LinearOperator,
-    index: int,
-    new: Examples,
-) -> Tensor:
-    """Return what an edit does to the measures through statistics, to first order, [q]."""
-    assert objective.statistics is not None
-    shares = torch.eye(len(encoded), dtype=objective.params.dtype)
-    directions = inverse.matmat(Gradients(objective, encoded, measure).rmatmat(shares))
-    through = objective.statistics.effects(objective, encoded, measure, shares, directions, new)
-    return shares.new_zeros(len(encoded)) if through is None else through[:, index] - through[:, -1]
+    named = chosen(objective, method, solver, damping, curvature)
+    if method is None and objective.differentiable() is not None:
+        order = order or "newton"
+    return edit_by_method(named, objective, index, (x_new, y_new), queries, order, measure)
 
 
 @checked

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import singledispatch
+
 from whence.adapters.composed import Composed
 from whence.adapters.neighbors import Neighbors
 from whence.curvature.damping import CurvatureName
@@ -94,44 +96,60 @@ def default_of(trained: Trained) -> tuple[Method, str]:
         >>> default_of(whence.from_sklearn(GaussianNB().fit(X, y), X, y))
         (LeaveOneOut(), 'a refit of the model costs no more than a prediction')
     """
-    if isinstance(trained, BoostedModel):
-        return Boosting(), "boosted predictions have derivatives in the weights of rows"
-    if isinstance(trained, ForestModel):
-        return ForestWeights(), "predictions of a forest are weighted means of the targets"
+    return _of_family(trained)
+
+
+@singledispatch
+def _of_family(trained: Trained) -> tuple[Method, str]:
+    """Return the default method of a family of models; a family of its own registers its own."""
     if trained.differentiable() is not None:
         return Influence(), "the model has derivatives in its parameters"
-    if isinstance(trained, Neighbors) and trained.votes_alike:
-        return KNNShapley(), "the vote of neighbors has exact Shapley values"
     if trained.instant:
         return LeaveOneOut(), "a refit of the model costs no more than a prediction"
-    if isinstance(trained, Composed):
-        return (
-            Composition(),
-            "removals from its members are exact, and what follows is fitted again",
-        )
     return Retrained(), "the model is known by its predictions alone"
 
 
-def reason_of(trained: Trained, method: Method) -> str:
+@_of_family.register
+def _(trained: BoostedModel) -> tuple[Method, str]:
+    return Boosting(), "boosted predictions have derivatives in the weights of rows"
+
+
+@_of_family.register
+def _(trained: ForestModel) -> tuple[Method, str]:
+    return ForestWeights(), "predictions of a forest are weighted means of the targets"
+
+
+@_of_family.register
+def _of_neighbors(trained: Neighbors) -> tuple[Method, str]:
+    if trained.votes_alike:
+        return KNNShapley(), "the vote of neighbors has exact Shapley values"
+    return LeaveOneOut(), "a refit of the model costs no more than a prediction"
+
+
+@_of_family.register
+def _of_composed(trained: Composed) -> tuple[Method, str]:
+    return Composition(), "removals from its members are exact, and what follows is fitted again"
+
+
+def reason_of(trained: Trained) -> str:
     """Return why a model is scored by its default method, in a sentence; empty for influence.
 
     Args:
         trained: The model.
-        method: The method that was chosen.
     """
-    if isinstance(method, Influence):
+    if trained.differentiable() is not None:
         return ""
-    return f"Scored by {type(method).__name__}, because {default_of(trained)[1]}."
+    method, reason = default_of(trained)
+    return f"Scored by {type(method).__name__}, because {reason}."
 
 
 def default_label_method(trained: Trained) -> Method | None:
     """Return the method whose self-scores rank labels unless the user names another, or `None`.
 
-    Trees, and models without derivatives, by `DataOOB`: the error of trees or retrainings that have
-    not seen the row.
+    Models without derivatives, as trees are, by `DataOOB`: the error of trees or retrainings that
+    have not seen the row.
 
     Args:
         trained: The model.
     """
-    seen = isinstance(trained, BoostedModel | ForestModel) or trained.differentiable() is None
-    return DataOOB() if seen else None
+    return DataOOB() if trained.differentiable() is None else None

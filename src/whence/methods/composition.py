@@ -12,7 +12,7 @@ from torch import Tensor
 
 from whence.adapters.composed import Composed, Member
 from whence.checked import checked
-from whence.errors import UnsupportedModel
+from whence.methods.family import of_family
 from whence.methods.leave_one_out import converged, outputs_without
 from whence.methods.method import Attribution, Method, Positions
 from whence.objective.measures import Measure
@@ -61,12 +61,14 @@ class Composition(Method):
 
     def attribution(self, trained: Trained) -> Attribution:
         """Return the removals of a composed estimator."""
-        if not isinstance(trained, Composed):
-            raise UnsupportedModel(
-                "Expected a vote, stack, calibration or transformed target of scikit-learn, of "
-                f"members whose removals are exact. Got {trained!r}. Use whence.Retrained()."
-            )
-        return _Composed(trained)
+        model = of_family(
+            trained,
+            Composed,
+            "a vote, stack, calibration or transformed target of scikit-learn, of members whose "
+            "removals are exact",
+            "Use whence.Retrained().",
+        )
+        return _Composed(model)
 
 
 @final

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import final
 
 import torch
@@ -67,11 +68,23 @@ class DataOOB(Method):
 
     def attribution(self, trained: Trained) -> Attribution:
         """Return the values of the rows of a forest or of boosted trees."""
-        if isinstance(trained, ForestModel):
-            return _OfForest(trained)
-        if isinstance(trained, BoostedModel):
-            return _OfHalves(trained, halves_of(trained, self.ensemble, self.seed))
-        return _OfEnsemble(trained, Retrained(fits=max(self.ensemble, 20), seed=self.seed))
+        return _of_family(trained, self)
+
+
+@singledispatch
+def _of_family(trained: Trained, method: DataOOB) -> Attribution:
+    """Return the values for a family of models: by retrainings, unless it knows a shorter way."""
+    return _OfEnsemble(trained, Retrained(fits=max(method.ensemble, 20), seed=method.seed))
+
+
+@_of_family.register
+def _(trained: ForestModel, method: DataOOB) -> Attribution:
+    return _OfForest(trained)
+
+
+@_of_family.register
+def _of_boosted(trained: BoostedModel, method: DataOOB) -> Attribution:
+    return _OfHalves(trained, halves_of(trained, method.ensemble, method.seed))
 
 
 class _OutOfBag(Attribution):

@@ -22,10 +22,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import nnls
-from scipy.stats import rankdata
 from torch import Tensor
 
-from whence.evaluation.correlation import Ranks, bootstrap, draw, pearson
+from whence.evaluation.correlation import RankCorrelation, bootstrap, draw, spearman
 from whence.methods.similarity import covariation, likeness
 from whence.objective.losses import Loss
 from whence.objective.measures import Measure
@@ -283,8 +282,7 @@ def _held_back(parts: list[_Part], weights: Tensor, strength: float | None) -> f
 
 def _rank_correlation(a: Tensor, b: Tensor) -> float:
     """Return Spearman's correlation of two lists; 0 where one is constant."""
-    first, second = (rankdata(one.numpy()).reshape(-1, 1) for one in (a, b))
-    return float(np.nan_to_num(pearson(first, second))[0])
+    return float(np.nan_to_num(spearman(a.numpy()[:, None], b.numpy()[:, None]))[0])
 
 
 def _likeness(fits: Fits, asked: Asked) -> Tensor:
@@ -346,17 +344,22 @@ def rank_agreement(
     varies = (actual.std(0) > _ROUNDING * np.abs(actual).max(0)) & (predicted.std(0) > 0)
     if not varies.any():
         return None, 0.0
-    first, second = Ranks(predicted[:, varies]), Ranks(actual[:, varies])
+    ranks = RankCorrelation(predicted[:, varies], actual[:, varies])
     b, q = predicted[:, varies].shape
 
-    def mean(counts: NDArray[np.float64], queries: NDArray[np.float64]) -> float:
-        r = pearson(first.under(counts), second.under(counts), counts)
-        return float(np.nan_to_num(r) @ queries / queries.sum())
+    def mean(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the mean over queries, [r], of fits and queries drawn, [b + q, r]."""
+        drawn = counts[b:]
+        r = np.nan_to_num(ranks.under(counts[:b]))
+        return np.asarray((r * drawn).sum(0) / drawn.sum(0), dtype=np.float64)
 
-    low, high = bootstrap(
-        lambda generator: mean(draw(generator, b), draw(generator, q) if q > 1 else np.ones(1)),
+    ((low, high),) = bootstrap(
+        lambda generator: np.concatenate(
+            [draw(generator, b), draw(generator, q) if q > 1 else np.ones(1)]
+        ),
+        [mean],
         resamples=200,
         confidence=0.68,
         seed=0,
     )
-    return mean(np.ones(b), np.ones(q)), (high - low) / 2
+    return float(mean(np.ones((b + q, 1)))[0]), (high - low) / 2

@@ -9,12 +9,11 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
-from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.preprocessing import normalize
 from torch import Tensor
 
 from whence.methods.method import Positions
-from whence.methods.similarity import coordinates
+from whence.methods.similarity import coordinates, counted
 from whence.objective.trained import Trained
 
 _NEAR = 0.25  # of the median distance of examples to their nearest neighbors
@@ -79,9 +78,7 @@ def _distances(train: Any, asked: Any) -> Tensor | None:
     Texts and sparse rows by the angle of their counts: to standardize rare words would make each of
     them as large as all others together.
     """
-    if isinstance(train, np.ndarray) and train.ndim == 1:
-        hashing = HashingVectorizer(n_features=2**18, alternate_sign=False)
-        train, asked = hashing.transform(train), hashing.transform(asked)
+    train, asked = counted(train, asked, 2**18)
     if sparse.issparse(train):
         products = (normalize(asked) @ normalize(train).T).toarray()
         return torch.from_numpy(np.sqrt((2 - 2 * products).clip(0)))

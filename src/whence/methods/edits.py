@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial, singledispatch
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.curvature.changes import GroupChange
 from whence.curvature.exact import Gradients
 from whence.curvature.prepare import prepare
-from whence.errors import InvalidInput
-from whence.linalg.solver import Solver
+from whence.errors import InvalidInput, UnsupportedModel
+from whence.linalg.operator import LinearOperator
+from whence.linalg.solver import Inverse, Solver
+from whence.methods.fit_quality import diagnostics
+from whence.methods.influence import Influence
 from whence.methods.method import Method
-from whence.methods.prediction import Floats, MeasureLike, Order, as_array, positions
+from whence.methods.prediction import (
+    Floats,
+    MeasureLike,
+    Order,
+    as_array,
+    check_order,
+    positions,
+    predicted_changes,
+)
+from whence.methods.removals import effects_of, follows
 from whence.methods.sets import change_of, values_of
 from whence.objective.losses import measure_of
-from whence.objective.objective import Objective
-from whence.objective.trained import Data, Trained
+from whence.objective.measures import Measure
+from whence.objective.objective import Objective, objective_of
+from whence.objective.trained import Data, Examples, Trained
 
 
+@singledispatch
 def edit_by_method(
-    trained: Trained,
     method: Method,
+    trained: Trained,
     index: int,
     new: Any,
     queries: Data,
@@ -32,8 +50,8 @@ def edit_by_method(
     """Predict how each query's measure changes if a training example is replaced by another.
 
     Args:
-        trained: The model.
         method: What follows the edit.
+        trained: The model.
         index: Position of the example that goes.
         new: (x, y) of the example that comes.
         queries: (X, y) of the q queries.
@@ -76,6 +94,108 @@ def edit_by_method(
         values_of(model, encoded, measure, trained.loss) for model in (edited, trained.refit())
     )
     return as_array(after - before)
+
+
+@edit_by_method.register
+def _(
+    method: Influence,
+    trained: Trained,
+    index: int,
+    comes: Any,
+    queries: Data,
+    order: Order | Literal["refit"] | None,
+    measure: MeasureLike,
+) -> Floats:
+    order = order or method.order
+    if order != "refit":
+        check_order(order)
+    objective = objective_of(trained)
+    where = positions(objective, index)
+    if len(where) != 1:
+        raise InvalidInput(f"Expected one index to edit. Got {len(where)}. Edit one at a time.")
+    new = objective.examples(comes)
+    if len(new) != 1:
+        raise InvalidInput(f"Expected one new example. Got {len(new)}.")
+    encoded = objective.examples(queries)
+    if order == "refit":
+        return _refitted_edit(objective, int(where[0]), new, encoded, measure)
+    c = objective.outputs(new).shape[1]
+    options: dict[str, Any] = {"solver": method.solver, "damping": method.damping}
+    prepared = prepare(objective, 2 * c, curvature=method.curvature, **options)
+    diagnostics(objective, prepared)
+    effects = _effects_of_edit(objective, where, new, order, prepared.inverse)
+    linear = order == "first"
+    return as_array(change_of(objective, encoded, measure, objective.loss, effects, linear=linear))
+
+
+def _effects_of_edit(
+    objective: Objective,
+    where: NDArray[np.intp],
+    new: Examples,
+    order: Order,
+    inverse: Inverse,
+) -> Callable[[Examples, Measure], Tensor]:
+    """Return what replacing an example by another does to each query's measure, as a function."""
+    whole = order == "refined" and objective.statistics is not None
+    if order != "first" and (whole or follows(objective, order, where)):
+        edited = partial(_edited, index=int(where[0]), example=new)
+        return lambda some, m: effects_of(objective, [edited], some, m, order, inverse)[:, 0]
+    weight = objective.weights[where].unsqueeze(1)
+    weight_of_new = weight
+    if objective.statistics is not None:
+        weight_of_new = objective.statistics.weights_as(where, new.targets).unsqueeze(1)
+    change = GroupChange(
+        objective=objective,
+        parts=((objective.train.subset(where), -weight), (new, weight_of_new)),
+        inverse=inverse,
+    )
+
+    def effects(some: Examples, quantity: Measure) -> Tensor:
+        values = predicted_changes(objective, some, quantity, change, order)[:, 0]
+        if order != "first" or objective.statistics is None:
+            return values
+        at = int(where[0])
+        return values + _through_statistics(objective, some, quantity, inverse, at, new)
+
+    return effects
+
+
+def _edited(objective: Objective, index: int, example: Examples) -> Objective:
+    """Return R at θ̂ with one training example replaced."""
+    if objective.statistics is None:
+        raise UnsupportedModel(
+            "Expected a model from whence.from_sklearn to fit again on an edited example. Got "
+            f"{objective!r}. Use order='newton'."
+        )
+    edited: Objective = objective.statistics.edited(objective, index, example)
+    return edited
+
+
+def _refitted_edit(
+    objective: Objective, index: int, new: Examples, encoded: Examples, measure: MeasureLike
+) -> Floats:
+    """Return m with one training example replaced less m, both fitted to convergence."""
+    base = objective.refit()
+    after = _edited(base, index, new).refit()
+    loss = base.trained_loss
+    change = values_of(after, encoded, measure, loss) - values_of(base, encoded, measure, loss)
+    return as_array(change)
+
+
+def _through_statistics(
+    objective: Objective,
+    encoded: Examples,
+    measure: Measure,
+    inverse: LinearOperator,
+    index: int,
+    new: Examples,
+) -> Tensor:
+    """Return what an edit does to the measures through statistics, to first order, [q]."""
+    assert objective.statistics is not None
+    shares = torch.eye(len(encoded), dtype=objective.params.dtype)
+    directions = inverse.matmat(Gradients(objective, encoded, measure).rmatmat(shares))
+    through = objective.statistics.effects(objective, encoded, measure, shares, directions, new)
+    return shares.new_zeros(len(encoded)) if through is None else through[:, index] - through[:, -1]
 
 
 def relabel_gain(

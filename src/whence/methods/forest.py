@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.checked import checked
-from whence.errors import UnsupportedModel
+from whence.methods.family import of_family
 from whence.methods.method import Attribution, Method, Positions
 from whence.methods.tree_changes import forest_edit, forest_relabeling
 from whence.objective.measures import Measure
@@ -66,13 +66,12 @@ def forest_model(trained: Trained) -> ForestModel:
     Args:
         trained: The model.
     """
-    if not isinstance(trained, ForestModel):
-        raise UnsupportedModel(
-            "Expected a forest: RandomForest*, ExtraTrees*, DecisionTree*, or Bagging* of trees. "
-            f"Got {trained!r}. Use whence.Boosting() for boosted trees, and whence.Influence() "
-            "for a smooth model."
-        )
-    return trained
+    return of_family(
+        trained,
+        ForestModel,
+        "a forest: RandomForest*, ExtraTrees*, DecisionTree*, or Bagging* of trees",
+        "Use whence.Boosting() for boosted trees, and whence.Influence() for a smooth model.",
+    )
 
 
 @final

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.errors import InvalidInput, UnsupportedModel
+from whence.errors import InvalidInput
+from whence.methods.family import of_family
 from whence.objective.cache import cached
 from whence.objective.trained import Trained
 from whence.progress import progress
@@ -94,13 +95,13 @@ def boosted(trained: Trained) -> BoostedModel:
     Args:
         trained: The model.
     """
-    if not isinstance(trained, BoostedModel):
-        raise UnsupportedModel(
-            "Expected boosted trees: a model of scikit-learn's HistGradientBoosting or "
-            f"GradientBoosting, LightGBM, XGBoost or CatBoost. Got {trained!r}. Use "
-            "whence.Influence() for a smooth model, and whence.ForestWeights() for a forest."
-        )
-    return trained
+    return of_family(
+        trained,
+        BoostedModel,
+        "boosted trees: a model of scikit-learn's HistGradientBoosting or GradientBoosting, "
+        "LightGBM, XGBoost or CatBoost",
+        "Use whence.Influence() for a smooth model, and whence.ForestWeights() for a forest.",
+    )
 
 
 def _fitted(model: BoostedModel, ensemble: int, seed: int) -> Halves:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import Any, final
 
 import numpy as np
@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from whence.errors import UnsupportedModel
-from whence.linear.examples import LinearExamples
+from whence.linear.objective import LinearObjective
 from whence.methods.features import Block, FeatureMap
 from whence.methods.mapped import Mapped
 from whence.methods.method import Attribution, Method
 from whence.methods.subsets import blocks
+from whence.network.examples import named_input
 from whence.network.objective import ModuleObjective
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, objective_of
@@ -126,6 +127,7 @@ class _States(FeatureMap):
         return self.rows(examples)
 
 
+@singledispatch
 def hidden_states(objective: Objective, examples: Examples) -> Tensor:
     """Return what goes into the last layer, its mean over the tokens that are read, [b, d].
 
@@ -136,17 +138,23 @@ def hidden_states(objective: Objective, examples: Examples) -> Tensor:
     Raises:
         UnsupportedModel: If the model has no layers.
     """
-    if isinstance(examples, LinearExamples):
-        return examples.features.dense()
-    if not isinstance(objective, ModuleObjective):
-        raise UnsupportedModel(
-            f"Expected a torch module or a linear model. Got {objective!r}, without hidden states."
-        )
+    raise UnsupportedModel(
+        f"Expected a torch module or a linear model. Got {objective!r}, without hidden states."
+    )
+
+
+@hidden_states.register
+def _(objective: LinearObjective, examples: Examples) -> Tensor:
+    return objective.examples(examples).features.dense()
+
+
+@hidden_states.register
+def _of_module(objective: ModuleObjective, examples: Examples) -> Tensor:
     seen: list[Tensor] = []
     calls: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: tuple[Any, ...], _: Any) -> None:
-        if inputs and isinstance(inputs[0], Tensor):
+        if inputs:
             calls.append(inputs[0])
 
     layers = [each for each in objective.model.modules() if _multiplies(each)]
@@ -178,7 +186,7 @@ def _multiplies(module: nn.Module) -> bool:
 def _pooled(states: Tensor, inputs: Any, b: int) -> Tensor:
     """Return the mean over positions, of those that are read where the inputs say it, [b, d]."""
     states = states.detach().reshape(b, -1, states.shape[-1])
-    mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
+    mask = named_input(inputs, "attention_mask")
     if mask is None or mask.shape[1] != states.shape[1]:
         return states.mean(1)
     read: Tensor = mask.to(states).unsqueeze(2)

@@ -79,7 +79,7 @@ class Influence(Options, Method):
             )
         return Preconditioned(
             trained=objective,
-            project=Unprojected(),
+            project=Unprojected(objective),
             words=ORDERS["first"],
             solver=self.solver,
             damping_asked=self.damping,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import final
 
 import numpy as np
@@ -75,14 +76,42 @@ class KNNShapley(Method):
 
     def attribution(self, trained: Trained) -> Attribution:
         """Return the values for a model's training examples."""
-        own = trained if isinstance(trained, Neighbors) else None
-        if own is not None and not own.votes_alike:
-            raise UnsupportedModel(
-                f"Expected neighbors whose votes count alike. Got weights={own.fitted.weights!r}. "
-                "Use whence.LeaveOneOut(), which is exact for it."
-            )
-        k = self.k or (_STANDARD if own is None else own.k)
-        return _Values(trained, min(k, len(trained.train)))
+        own = _voters(trained)
+        return _Values(trained, min(self.k or own, len(trained.train)))
+
+
+@singledispatch
+def _voters(trained: Trained) -> int:
+    """Return how many neighbors vote."""
+    return _STANDARD
+
+
+@_voters.register
+def _(trained: Neighbors) -> int:
+    if not trained.votes_alike:
+        raise UnsupportedModel(
+            f"Expected neighbors whose votes count alike. Got weights={trained.fitted.weights!r}. "
+            "Use whence.LeaveOneOut(), which is exact for it."
+        )
+    return trained.k
+
+
+@singledispatch
+def _from_nearest(trained: Trained, queries: Examples) -> NDArray[np.intp]:
+    """Return the training examples from the nearest on, [q, n]."""
+    points = coordinates(trained.train.inputs, queries.inputs)
+    if points is None:
+        raise UnsupportedModel(
+            "Expected inputs with distances: a table, texts or tensors. Got "
+            f"{type(trained.train.inputs).__name__}."
+        )
+    near = torch.cdist(points[1], points[0]).argsort(dim=1, stable=True)
+    return np.asarray(near.numpy(), dtype=np.intp)
+
+
+@_from_nearest.register
+def _(trained: Neighbors, queries: Examples) -> NDArray[np.intp]:
+    return trained.nearest(queries, len(trained.train)).rows
 
 
 @final
@@ -111,7 +140,7 @@ class _Values(Attribution):
         parts = []
         for part in blocks(np.arange(len(queries))):
             some = queries.subset(part)
-            order = self._order(some)
+            order = _from_nearest(self.trained, some)
             each = shapley(votes[order], self.k)
             slopes = self._slopes(some, measure, votes[order[:, : self.k]].mean(1))
             scores = -torch.einsum("qv,qnv->qn", slopes, torch.from_numpy(each))
@@ -143,20 +172,6 @@ class _Values(Attribution):
             )
         numbers: NDArray[np.float64] = targets.double().reshape(-1, 1).numpy()
         return numbers
-
-    def _order(self, queries: Examples) -> NDArray[np.intp]:
-        """Return the training examples from the nearest on, [q, n]."""
-        trained, n = self.trained, len(self.trained.train)
-        if isinstance(trained, Neighbors):
-            return trained.nearest(queries, n).rows
-        points = coordinates(trained.train.inputs, queries.inputs)
-        if points is None:
-            raise UnsupportedModel(
-                "Expected inputs with distances: a table, texts or tensors. Got "
-                f"{type(trained.train.inputs).__name__}."
-            )
-        near = torch.cdist(points[1], points[0]).argsort(dim=1, stable=True)
-        return np.asarray(near.numpy(), dtype=np.intp)
 
     def _slopes(self, queries: Examples, measure: Measure, mean: NDArray[np.float64]) -> Tensor:
         """Return ∂m/∂v at the vote of all examples, [q, v]."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import singledispatch
 from itertools import chain
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
@@ -20,7 +21,6 @@ from whence.curvature.prepare import prepare
 from whence.curvature.reweighting import Reweightings
 from whence.fitting.hinge import fit_hinge
 from whence.fitting.refit import CONVERGED
-from whence.linear.objective import LinearObjective
 from whence.methods.fit_quality import fit_quality
 from whence.methods.method import Attribution, Method, Positions
 from whence.methods.prediction import Floats, Indices, MeasureLike, measure_changes
@@ -178,6 +178,7 @@ def leave_one_out(
     return np.asarray(scores.values, dtype=np.float64)
 
 
+@singledispatch
 def shares_a_factor(trained: Trained, where: Positions) -> NDArray[np.bool_]:
     """Return which removals are refitted together, by Newton steps that share one factor of H.
 
@@ -189,17 +190,19 @@ def shares_a_factor(trained: Trained, where: Positions) -> NDArray[np.bool_]:
         True where a convex objective loses the example's own weight alone, or with weights of
         others, but keeps its features and does not alone determine its prediction, [k].
     """
-    none = np.zeros(len(where), dtype=bool)
-    if not isinstance(trained, Objective) or not trained.convex:
-        return none
+    return np.zeros(len(where), dtype=bool)
+
+
+@shares_a_factor.register
+def _(trained: Objective, where: Positions) -> NDArray[np.bool_]:
+    statistics = trained.statistics
+    if not trained.convex or (trained.hinged and statistics is not None and statistics.reweights):
+        return np.zeros(len(where), dtype=bool)
     share = ~determines_itself(trained, where)
-    if trained.statistics is None:
-        return share
-    if trained.hinged and trained.statistics.reweights:
-        return none
-    return share & trained.statistics.only_weights(where)
+    return share if statistics is None else share & statistics.only_weights(where)
 
 
+@singledispatch
 def converged(trained: Trained) -> Trained:
     """Return the model as its own `refit` gives it: itself where that is known to be the same.
 
@@ -212,12 +215,19 @@ def converged(trained: Trained) -> Trained:
     Raises:
         UnsupportedModel: If the model cannot be fitted again.
     """
-    if isinstance(trained, Run):
+    return trained.refit()
+
+
+@converged.register
+def _(trained: Run) -> Trained:
+    return trained
+
+
+@converged.register
+def _minimum(trained: Objective) -> Objective:
+    smooth = trained.convex and trained.slope is None and trained.trained_loss == trained.loss
+    if smooth and float(gradient(trained).norm()) <= CONVERGED:
         return trained
-    if isinstance(trained, Objective) and trained.convex and trained.slope is None:
-        smooth = trained.trained_loss == trained.loss
-        if smooth and float(gradient(trained).norm()) <= CONVERGED:
-            return trained
     return trained.refit()
 
 
@@ -236,17 +246,31 @@ def outputs_without(
     """
     share = shares_a_factor(trained, where)
     together, alone = np.flatnonzero(share), np.flatnonzero(~share)
-    if len(together):
-        objective: Any = trained  # only objectives share a factor
-        done = 0
-        for deltas in _removals(objective, objective, where[together]):
-            which = together[done : done + deltas.shape[1]]
-            done += len(which)
-            yield which, [objective.outputs_at(each, deltas) for each in examples]
+    for part, outputs in _outputs_together(trained, examples, where[together]):
+        yield together[part], outputs
     weights = trained.weights.repeat(len(alone), 1)
     weights[torch.arange(len(alone)), torch.from_numpy(where[alone])] = 0
     for at, fitted in zip(alone, trained.refits(weights), strict=True):
         yield np.array([at]), [fitted.outputs(each).unsqueeze(2) for each in examples]
+
+
+@singledispatch
+def _outputs_together(
+    trained: Trained, examples: Sequence[Examples], where: Positions
+) -> Iterator[tuple[slice, list[Tensor]]]:
+    """Yield outputs without examples whose removals share a factor, and which of those it is."""
+    return iter(())
+
+
+@_outputs_together.register
+def _(
+    objective: Objective, examples: Sequence[Examples], where: Positions
+) -> Iterator[tuple[slice, list[Tensor]]]:
+    done = 0
+    for deltas in _removals(objective, objective, where) if len(where) else ():
+        part = slice(done, done + deltas.shape[1])
+        yield part, [objective.outputs_at(each, deltas) for each in examples]
+        done = part.stop
 
 
 def refit_without(trained: Trained, where: NDArray[np.intp]) -> Trained:
@@ -259,9 +283,14 @@ def refit_without(trained: Trained, where: NDArray[np.intp]) -> Trained:
     Returns:
         The fitted model.
     """
+    return trained.refit(_weights_without(trained, where))
+
+
+def _weights_without(trained: Trained, where: NDArray[np.intp]) -> Tensor:
+    """Return the example weights with those of a set at zero, [n]."""
     weights = trained.weights.clone()
     weights[where] = 0
-    return trained.refit(weights)
+    return weights
 
 
 def _one_by_one(
@@ -281,14 +310,21 @@ def _one_by_one(
             yield (after - before).unsqueeze(1)
 
 
+@singledispatch
 def _together(
-    objective: Any, queries: Examples, measure: Measure, where: Positions
+    trained: Trained, queries: Examples, measure: Measure, where: Positions
 ) -> Iterator[Tensor]:
     """Yield the changes [q, m] of removals that share a factor of H, block by block."""
+    return iter(())
+
+
+@_together.register
+def _(
+    objective: Objective, queries: Examples, measure: Measure, where: Positions
+) -> Iterator[Tensor]:
     if not len(where):
         return
-    base = converged(objective)
-    assert isinstance(base, Objective)
+    base = _minimum(objective)
     for deltas in _removals(base, _nearby(objective, base, len(where)), where):
         yield measure_changes(base, queries, measure, deltas)
 
@@ -307,7 +343,7 @@ def _nearby(objective: Objective, base: Objective, k: int) -> Objective:
 
 def _removals(objective: Objective, nearby: Objective, where: NDArray[np.intp]) -> Iterator[Tensor]:
     """Yield the parameter changes [p, m] of the removals, block by block."""
-    if isinstance(objective, LinearObjective) and objective.hinged:
+    if objective.hinged:
         yield fit_hinge(objective).without(where)
         return
     c = objective.outputs(objective.train.subset(where[:1])).shape[1]
@@ -334,7 +370,6 @@ def _refit_together(
         going = (norms > CONVERGED) & contracts
         active, previous = active[going], norms[going]
     for column in alone:
-        fitted = refit_without(objective, where[column : column + 1])
-        assert isinstance(fitted, Objective)
+        fitted = objective.refit(_weights_without(objective, where[column : column + 1]))
         deltas[:, column] = fitted.params - objective.params
     return deltas

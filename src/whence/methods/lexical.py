@@ -6,7 +6,7 @@ A text is a bag of words, or of the tokens that the model reads. Nothing of the 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.methods.method import Attribution, Method, Positions
+from whence.network.examples import named_input
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained
 from whence.scores import Diagnostics
@@ -193,10 +194,11 @@ def words_of(examples: Examples) -> list[Words]:
         UnsupportedModel: If they are no texts.
     """
     inputs = examples.inputs
-    if isinstance(inputs, Mapping) and "input_ids" in inputs:
-        tokens = inputs["input_ids"]
-        mask = inputs.get("attention_mask", torch.ones_like(tokens)).bool()
-        pairs = zip(tokens.tolist(), mask.tolist(), strict=True)
+    tokens = named_input(inputs, "input_ids")
+    if tokens is not None:
+        mask = named_input(inputs, "attention_mask")
+        read_all = torch.ones_like(tokens) if mask is None else mask
+        pairs = zip(tokens.tolist(), read_all.bool().tolist(), strict=True)
         return [[token for token, read in zip(*pair, strict=True) if read] for pair in pairs]
     texts = np.asarray(inputs, dtype=object) if inputs is not None else np.empty((0, 0))
     if texts.ndim == 2 and texts.shape[1] == 1:

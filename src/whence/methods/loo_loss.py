@@ -7,8 +7,9 @@ f₋ᵢ = f + (w/n) K M ∂ℓ/∂f with M = (I − (w/n) S K)⁻¹ and S = ∂�
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import singledispatch
 from math import ceil
-from typing import TypeGuard, final
+from typing import final
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from whence.curvature.prepare import prepare
 from whence.errors import NotPositiveDefinite, UnsupportedModel
 from whence.fitting.newton import newton
 from whence.linalg.operator import LinearOperator
-from whence.linalg.solver import Solver
+from whence.linalg.solver import Inverse, Solver
 from whence.linear.objective import LinearObjective
 from whence.methods.removals import removal
 from whence.objective.losses import output_hessian
@@ -38,6 +39,7 @@ _LESS = 0.99  # of the least mean loss so far: what a step must bring
 _CLOSE = 1e-2  # of a typical example's gradient: the gradient norm to which a model is trained
 _ROUNDS = 4  # of training until that is so
 _TYPICAL = 64  # examples that tell the size of that gradient
+_A_MINUTE = 1e13  # operations that two cores do in one
 _FLOOR = 1e-12  # the least gradient norm asked for: no gradient is above rounding there
 
 
@@ -83,18 +85,13 @@ def loo_outputs(
     """
     c = objective.outputs(objective.train.subset(np.arange(1))).shape[1]
     inverse = prepare(objective, len(where) * c, solver=solver, damping=damping).inverse
-    if isinstance(objective, LinearObjective):
-        examples = objective.train.subset(where)
-        outputs, targets = objective.outputs(examples), examples.targets
-        shares = (objective.weights[where] / len(objective.train)).reshape(-1, 1, 1)
-        leverage = shares * leverages(objective, inverse, examples)
-        curvature = output_hessian(objective.loss, outputs, targets)
-        inner = torch.eye(c, dtype=outputs.dtype) - curvature @ leverage
-        gradient = objective.loss.gradient(outputs, targets).unsqueeze(2)
-        return LooOutputs(
-            outputs=outputs + (leverage @ inverse_or_zero(inner) @ gradient).squeeze(2),
-            self_influence=(gradient.mT @ leverage @ gradient).flatten(),
-        )
+    return _loo_outputs(objective, where, inverse)
+
+
+@singledispatch
+def _loo_outputs(objective: Objective, where: NDArray[np.intp], inverse: Inverse) -> LooOutputs:
+    """Return the outputs by a Newton step in θ each."""
+    c = objective.outputs(objective.train.subset(np.arange(1))).shape[1]
     parts = [objective.params.new_zeros(0, c)]
     cut = list(change_tiles(objective, len(where), c))
     for tile in progress(cut, desc="removals"):
@@ -104,6 +101,21 @@ def loo_outputs(
             moved = objective.outputs_at(part, deltas[:, few])
             parts.append(moved.diagonal(dim1=0, dim2=2).T)  # each example without itself alone
     return LooOutputs(outputs=torch.cat(parts), self_influence=None)
+
+
+@_loo_outputs.register
+def _(objective: LinearObjective, where: NDArray[np.intp], inverse: Inverse) -> LooOutputs:
+    examples = objective.train.subset(where)
+    outputs, targets = objective.outputs(examples), examples.targets
+    shares = (objective.weights[where] / len(objective.train)).reshape(-1, 1, 1)
+    leverage = shares * leverages(objective, inverse, examples)
+    curvature = output_hessian(objective.loss, outputs, targets)
+    inner = torch.eye(objective.c, dtype=outputs.dtype) - curvature @ leverage
+    gradient = objective.loss.gradient(outputs, targets).unsqueeze(2)
+    return LooOutputs(
+        outputs=outputs + (leverage @ inverse_or_zero(inner) @ gradient).squeeze(2),
+        self_influence=(gradient.mT @ leverage @ gradient).flatten(),
+    )
 
 
 @final
@@ -120,31 +132,49 @@ class Regularized:
     factor: float
 
 
-def penalty_applies(objective: Trained) -> TypeGuard[LinearObjective]:
+@singledispatch
+def penalty_applies(objective: Trained) -> bool:
     """Return whether other penalties can be tried: a smooth linear model with an L2 penalty."""
+    return False
+
+
+@penalty_applies.register
+def _(objective: LinearObjective) -> bool:
     return (
-        isinstance(objective, LinearObjective)
-        and objective.convex
+        objective.convex
         and objective.trained_loss == objective.loss
         and objective.slope is None
         and bool((objective.l2 > 0).any())
     )
 
 
-def operations(objective: Objective) -> float:
-    """Return about how many operations the best penalty and all leave-one-out losses there take.
+@singledispatch
+def quick(objective: Trained) -> bool:
+    """Return whether all leave-one-out losses, at the best penalty, take a minute at most.
+
+    Four factors, and c solves for each training example and each of the samples.
 
     Args:
-        objective: R at θ̂.
+        objective: The model.
 
     Returns:
-        Four factors, and c solves for each training example and each of the samples.
+        False also of a classifier whose self-influence tells as much.
     """
+    return False
+
+
+@quick.register
+def _(objective: Objective) -> bool:
+    tells = objective.hinged or objective.loss.regresses or penalty_applies(objective)
+    if not objective.convex or not tells:
+        return False
     p, n = len(objective.params), len(objective.train)
     c = objective.outputs(objective.train.subset(np.arange(1))).shape[1]
-    return 4 * (n * p * p + p**3 / 3) + 2 * p * p * c * (n + 4 * min(n, _SAMPLE))
+    operations = 4 * (n * p * p + p**3 / 3) + 2 * p * p * c * (n + 4 * min(n, _SAMPLE))
+    return operations <= _A_MINUTE
 
 
+@singledispatch
 def best_penalty(
     objective: Objective, *, solver: Solver | None = None, damping: float | None = None
 ) -> Regularized:
@@ -173,12 +203,24 @@ def best_penalty(
         Stone (1974) for the choice by cross-validation; Rad & Maleki (2020), section 2, for
         leave-one-out by one Newton step in penalized models.
     """
-    if not isinstance(objective, LinearObjective) or not penalty_applies(objective):
-        raise UnsupportedModel(
-            "Expected a linear model with a smooth loss and an L2 penalty, to try other penalties. "
-            f"Got {type(objective).__name__} with {objective.trained_loss}. "
-            "Pass penalty='fitted' to ask the model as it was fitted."
-        )
+    raise _without_penalties(objective)
+
+
+def _without_penalties(objective: Objective) -> UnsupportedModel:
+    """Return the error that says why no other penalties can be tried."""
+    return UnsupportedModel(
+        "Expected a linear model with a smooth loss and an L2 penalty, to try other penalties. "
+        f"Got {type(objective).__name__} with {objective.trained_loss}. "
+        "Pass penalty='fitted' to ask the model as it was fitted."
+    )
+
+
+@best_penalty.register
+def _(
+    objective: LinearObjective, *, solver: Solver | None = None, damping: float | None = None
+) -> Regularized:
+    if not penalty_applies(objective):
+        raise _without_penalties(objective)
     n = len(objective.train)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
     sample = order[:_SAMPLE].sort().values.numpy()

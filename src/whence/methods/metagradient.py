@@ -23,11 +23,11 @@ from torch import Tensor
 from torch.func import vjp, vmap
 
 from whence.checked import checked
-from whence.errors import InvalidInput, UnsupportedModel
+from whence.errors import InvalidInput
+from whence.methods.family import of_family
 from whence.methods.method import Attribution, Method, Positions
 from whence.methods.prediction import MeasureLike
 from whence.methods.subsets import blocks
-from whence.network.examples import ModuleExamples
 from whence.objective.measures import Measure
 from whence.objective.trained import Data, Examples, Trained
 from whence.progress import progress
@@ -126,11 +126,11 @@ def recorded_run(trained: Trained, method: str) -> Run:
     Raises:
         UnsupportedModel: If the model is not a recorded training.
     """
-    if isinstance(trained, Run):
-        return trained
-    raise UnsupportedModel(
-        f"Expected a training recorded by whence.train for {method}, which differentiates its "
-        f"steps. Got {trained!r}. Record the training, or use whence.Influence()."
+    return of_family(
+        trained,
+        Run,
+        f"a training recorded by whence.train for {method}, which differentiates its steps",
+        "Record the training, or use whence.Influence().",
     )
 
 
@@ -185,9 +185,8 @@ def metagradient(
         array([[ 0.5, -0.5]], dtype=float32)
     """
     found = Metagradient(together=together).fit(run)
-    encoded = found.trained.examples(queries)
+    encoded = recorded_run(run, "whence.Metagradient").examples(queries)
     if query_ids is not None:
-        assert isinstance(encoded, ModuleExamples)
         encoded = replace(encoded, ids=np.asarray(query_ids))
     return found.scores(encoded, measure=measure)
 

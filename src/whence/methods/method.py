@@ -32,7 +32,7 @@ from whence.methods.prediction import (
 )
 from whence.methods.sets import (
     asked_of_set,
-    check_targets,
+    check_asked,
     in_blocks,
     summed,
     through_derivative,
@@ -242,8 +242,7 @@ class Attribution(ABC):
         encoded = trained.examples(queries)
         where = positions(trained, indices)
         of_set = asked_of_set(trained, encoded, measure)
-        if of_set is not None or isinstance(measure, str):
-            check_targets(trained, encoded)
+        check_asked(trained, encoded, measure, of_set)
         if of_set is None:
             ids, name = encoded.ids, measure_name(measure)
             values, diagnostics = self.values(encoded, measure_of(self.loss, measure), where)

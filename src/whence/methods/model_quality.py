@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import final
 
 import numpy as np
@@ -99,8 +100,17 @@ def _left_out(trained: Trained) -> ModelQuality | None:
     if trained.jumps and len(trained.train) <= _MOST_OF_TREES:
         return _folded(trained)
     smooth = trained.convex and trained.loss == trained.trained_loss
-    if not smooth or not isinstance(trained, LinearObjective):
-        return None
+    return _each_left_out(trained) if smooth else None
+
+
+@singledispatch
+def _each_left_out(trained: Trained) -> ModelQuality | None:
+    """Return the quality on rows that are each predicted without itself, in closed form."""
+    return None
+
+
+@_each_left_out.register
+def _(trained: LinearObjective) -> ModelQuality | None:
     present = np.flatnonzero(trained.weights.numpy() > 0)
     where = present[np.unique(np.linspace(0, len(present) - 1, _ROWS).round().astype(int))]
     p, n = len(trained.params), len(trained.train)

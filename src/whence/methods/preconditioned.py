@@ -58,19 +58,19 @@ class Preconditioned(FeatureMap):
     @property
     def parts(self) -> tuple[tuple[Block, ...], ...]:
         """The blocks of P."""
-        return (self.project.blocks(self.trained),)
+        return (self.project.blocks,)
 
     def rows(self, examples: Examples) -> Tensor:
         """Return P ∇ℓ, [b, d]."""
-        return self.project(self.trained, examples, self.trained.loss)
+        return self.project(examples, self.trained.loss)
 
     def queries(self, examples: Examples, measure: Measure) -> Tensor:
         """Return P H⁻¹ ∇m, [q, d]."""
         columns = self.trained.gradient_columns(examples, measure)
         if self.inverse is not None:
-            return self.project.of_columns(self.trained, self.inverse.matmat(columns))
+            return self.project.of_columns(self.inverse.matmat(columns))
         solved = self._prepared.inverse.solve(columns).value
-        return self.project.of_columns(self.trained, solved)
+        return self.project.of_columns(solved)
 
     def curvature(self) -> Reordered:
         """Return H⁻¹ as blocks whose numbers can be stored.

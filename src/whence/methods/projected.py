@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whence.checked import checked
+from whence.checked import checked, written
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
 from whence.methods.feature_attribution import FeatureAttribution
@@ -120,6 +120,10 @@ class Projected(Method):
         if self.checkpoints is not None:
             object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
 
+    def __repr__(self) -> str:
+        """Return the options, a function by its name."""
+        return written(self)
+
     @property
     def chosen_size(self) -> int:
         """The size, or its default."""
@@ -138,8 +142,7 @@ class Projected(Method):
         else:
             points = points_of(objective, self.checkpoints)
             subspaces = [plan.project(objective.at(point)) for point in points]
-        inverses = [self._inverse(space) for space in subspaces]
-        return _InSubspace(objective, self, tuple(zip(subspaces, inverses, strict=True)))
+        return _InSubspace(objective, self, tuple((P, self._inverse(P)) for P in subspaces))
 
     def feature_map(self, trained: Trained) -> FeatureMap:
         """Return the projected gradients of any example, at each checkpoint."""
@@ -148,15 +151,14 @@ class Projected(Method):
             project, size = plan.features(objective), self.chosen_size
             words = f"{ORDERS['first']}, by {self.solver} and projected to {size} "
             return Preconditioned(
-                trained=plan.seen(objective),
+                trained=project.objective,
                 project=project,
                 words=words + (f"x {size} per layer" if self.projection == "factored" else ""),
                 solver=self.solver,
                 damping_asked=self.damping,
             )
-        points = points_of(objective, self.checkpoints)
-        at = tuple(objective.at(point) for point in points)
-        return _Subspaces(objective, self, tuple((plan.seen(R), plan.features(R)) for R in at))
+        at = map(objective.at, points_of(objective, self.checkpoints))
+        return _Subspaces(objective, self, tuple(map(plan.features, at)))
 
     def described(self, d: int) -> str:
         """Return what makes the scores in d dimensions, in words."""
@@ -185,7 +187,7 @@ class Projected(Method):
         """Return the damped inverse of K, or of its diagonal blocks; the identity for "none"."""
         if self.moment == "none":
             return Damped(lambda columns: columns, 0.0)
-        objective, groups = space.objective, self.groups(space.project.blocks(space.objective))
+        objective, groups = space.project.objective, self.groups(space.project.blocks)
         penalty = float(objective.l2.mean())
         return blockwise(
             groups,
@@ -204,12 +206,12 @@ class _Subspaces(FeatureMap):
     Args:
         trained: R.
         method: The options.
-        points: R at each checkpoint in the precision of its passes, and P.
+        points: P at each checkpoint.
     """
 
     trained: Objective
     method: Projected
-    points: tuple[tuple[Objective, Features], ...]
+    points: tuple[Features, ...]
 
     @property
     def words(self) -> str:  # type: ignore[override]
@@ -219,7 +221,7 @@ class _Subspaces(FeatureMap):
     @property
     def parts(self) -> tuple[tuple[Block, ...], ...]:
         """The blocks of the projection, at each checkpoint."""
-        return tuple(features.blocks(R) for R, features in self.points)
+        return tuple(features.blocks for features in self.points)
 
     @property
     def groups(self) -> tuple[slice, ...]:
@@ -245,16 +247,17 @@ class _Subspaces(FeatureMap):
     def rows(self, examples: Examples) -> Tensor:
         """Return P ∇f at each checkpoint, [b, T d]."""
         measure = measure_of(self.trained.loss, self.method.output)
-        return torch.cat([features(R, examples, measure) for R, features in self.points], 1)
+        return torch.cat([features(examples, measure) for features in self.points], 1)
 
     def slopes(self, examples: Examples) -> Tensor:
         """Return ∂ℓ/∂f at each checkpoint, [b, T]."""
         measure = measure_of(self.trained.loss, self.method.output)
-        return torch.stack([slopes_of(R, measure, examples) for R, _ in self.points], 1)
+        at = [features.objective for features in self.points]
+        return torch.stack([slopes_of(R, measure, examples) for R in at], 1)
 
     def queries(self, examples: Examples, measure: Measure) -> Tensor:
         """Return P ∇m at each checkpoint, over their number, [q, T d]."""
-        parts = [features(R, examples, measure) for R, features in self.points]
+        parts = [features(examples, measure) for features in self.points]
         return torch.cat(parts, 1) / len(parts)
 
 
@@ -296,10 +299,7 @@ class _InSubspace(FeatureAttribution):
     def query_features(self, queries: Examples, measure: Measure) -> Tensor:
         """Return (K + λ I)⁻¹ P ∇m_q at each checkpoint, [q, T d]."""
         return torch.cat(
-            [
-                inverse.apply(space.project(space.objective, queries, measure).T).T
-                for space, inverse in self.parts
-            ],
+            [inverse.apply(space.project(queries, measure).T).T for space, inverse in self.parts],
             1,
         )
 

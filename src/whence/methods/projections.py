@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import final
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from whence.methods.features import Block
-from whence.network.gradients import Contribution, Lookup, Outer
+from whence.network.gradients import Contribution
 from whence.network.objective import ModuleObjective
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
@@ -28,54 +29,64 @@ _BUDGET = 2**27  # numbers of a dense projection in memory at once: 512 MB of fl
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Whole:
     """A dense projection: random signs over √d, drawn column by column, in blocks that fit.
 
     Args:
+        objective: R at θ̂.
         size: d; gradients of at most d numbers are left as they are.
         seed: Of the signs.
     """
 
+    objective: Objective
     size: int
     seed: int
 
-    def blocks(self, objective: Objective) -> tuple[Block, ...]:
-        """Return the one block of all columns."""
-        return (Block("", (min(self.size, len(objective.params)),)),)
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The one block of all columns."""
+        return (Block("", (min(self.size, len(self.objective.params)),)),)
 
-    def __call__(self, objective: Objective, examples: Examples, measure: Measure) -> Tensor:
+    def __call__(self, examples: Examples, measure: Measure) -> Tensor:
         """Return the projected gradients, [b, d]."""
-        blocks = _columns(objective.params, self.size, self.seed)
-        return torch.cat([objective.gradient_dot(examples, measure, V) for V in blocks], 1)
+        blocks = _columns(self.objective.params, self.size, self.seed)
+        return torch.cat([self.objective.gradient_dot(examples, measure, V) for V in blocks], 1)
 
-    def of_columns(self, objective: Objective, V: Tensor) -> Tensor:
+    def of_columns(self, V: Tensor) -> Tensor:
         """Return projected vectors [p, q] of parameters, [q, d]."""
-        blocks = _columns(objective.params, self.size, self.seed)
+        blocks = _columns(self.objective.params, self.size, self.seed)
         return torch.cat([V.T @ block for block in blocks], 1)
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Unprojected:
-    """Gradients as they are, of models with few parameters."""
+    """Gradients as they are, of models with few parameters.
 
-    def blocks(self, objective: Objective) -> tuple[Block, ...]:
-        """Return the one block of all parameters."""
-        return (Block("", (len(objective.params),)),)
+    Args:
+        objective: R at θ̂.
+    """
 
-    def __call__(self, objective: Objective, examples: Examples, measure: Measure) -> Tensor:
+    objective: Objective
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The one block of all parameters."""
+        return (Block("", (len(self.objective.params),)),)
+
+    def __call__(self, examples: Examples, measure: Measure) -> Tensor:
         """Return the gradients, [b, p]."""
         return torch.cat(
             [
-                objective.gradient_columns(
+                self.objective.gradient_columns(
                     examples.subset(np.arange(len(examples))[part]), measure
                 ).T
                 for part in tiles(len(examples), budget=_GRADIENTS)
             ]
         )
 
-    def of_columns(self, objective: Objective, V: Tensor) -> Tensor:
+    def of_columns(self, V: Tensor) -> Tensor:
         """Return vectors [p, q] of parameters, [q, p]."""
         return V.T
 
@@ -86,17 +97,19 @@ class Factored:
     """A projection of each side of what multiplies, and one of all the rest together.
 
     Args:
+        objective: R of a module.
         sides: By the place of a weight, its two projections [m, r] and [d, r′].
         rest: By the place of another parameter, its rows of the dense projection, [·, k].
     """
 
+    objective: ModuleObjective
     sides: dict[int, tuple[Tensor, Tensor]]
     rest: dict[int, Tensor]
 
-    def blocks(self, objective: Objective) -> tuple[Block, ...]:
-        """Return a block for all the rest, and a matrix for each weight."""
-        assert isinstance(objective, ModuleObjective)
-        names = {where.start: name for name, where in objective.slices.items()}
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """A block for all the rest, and a matrix for each weight."""
+        names = {where.start: name for name, where in self.objective.slices.items()}
         first = [Block("the rest", (rows.shape[1],)) for rows in [*self.rest.values()][:1]]
         return (
             *first,
@@ -106,12 +119,12 @@ class Factored:
             ),
         )
 
-    def __call__(self, objective: Objective, examples: Examples, measure: Measure) -> Tensor:
+    def __call__(self, examples: Examples, measure: Measure) -> Tensor:
         """Return the projected gradients, [b, d]."""
-        assert isinstance(objective, ModuleObjective)
-        return torch.cat([self._batch(batch) for batch in objective.pieces(examples, measure)])
+        batches = self.objective.pieces(examples, measure)
+        return torch.cat([self._batch(batch) for batch in batches])
 
-    def of_columns(self, objective: Objective, V: Tensor) -> Tensor:
+    def of_columns(self, V: Tensor) -> Tensor:
         """Return projected vectors [p, q] of parameters, [q, d]."""
         rest = [V[place : place + len(rows)].T @ rows for place, rows in self.rest.items()]
         found = [torch.stack(rest).sum(0)] if rest else []
@@ -129,38 +142,48 @@ class Factored:
             if where.start in self.rest:
                 place, part = -1, piece.dot(self.rest[where.start])
             else:
-                place, part = where.start, _two_sided(piece, *self.sides[where.start])
+                weight = piece.two_sided()
+                assert weight is not None  # as for the example that made the sides
+                place, part = where.start, weight.between(*self.sides[where.start])
             found[place] = found[place] + part if place in found else part
         return torch.cat([found[place] for place in sorted(found)], 1)
 
 
-def factored(objective: ModuleObjective, size: int, seed: int) -> Factored:
+@singledispatch
+def layerwise(objective: Objective, size: int, seed: int) -> Whole | Factored:
     """Return the projection for the layers of a module, as its first example shows them.
 
+    A model without layers has its whole gradient projected, to as many numbers.
+
     Args:
-        objective: R of the module.
+        objective: R at θ̂.
         size: Numbers per side, >= 1.
         seed: Of the projection.
 
     Returns:
         The projection.
     """
+    return Whole(objective, size**2, seed)
+
+
+@layerwise.register
+def _(objective: ModuleObjective, size: int, seed: int) -> Whole | Factored:
     first = objective.train.subset(np.arange(1))
     like = objective.params
     sides: dict[int, tuple[Tensor, Tensor]] = {}
     others: dict[int, slice] = {}
     for where, piece in next(objective.pieces(first, objective.loss)):
-        lengths = _lengths(piece)
-        if lengths is None:
+        weight = piece.two_sided()
+        if weight is None:
             others[where.start] = where
         elif where.start not in sides:
             # Each weight from a seed of its own, the same in whatever company.
             generator = torch.Generator().manual_seed(_mixed(seed, where.start))
-            left, right = (_orthogonal(length, size, generator).to(like) for length in lengths)
+            left, right = (_orthogonal(length, size, generator).to(like) for length in weight.sides)
             sides[where.start] = left, right
     count = sum(where.stop - where.start for where in others.values())
     if count == 0:
-        return Factored(sides, {})
+        return Factored(objective, sides, {})
     # No more dimensions than fit the budget as one block.
     whole = min(size**2, max(1, _BUDGET // count))
     rows = torch.cat(list(_columns(like[:count], whole, seed)), 1)
@@ -168,27 +191,7 @@ def factored(objective: ModuleObjective, size: int, seed: int) -> Factored:
     for where in others.values():
         length = where.stop - where.start
         rest[where.start], rows = rows[:length], rows[length:]
-    return Factored(sides, rest)
-
-
-def _lengths(piece: Contribution) -> tuple[int, int] | None:
-    """Return the two sides of a gradient that is a sum of outer products, or `None`."""
-    if isinstance(piece, Outer):
-        return piece.left.shape[2], piece.right.shape[2]
-    if isinstance(piece, Lookup):
-        return piece.size, piece.left.shape[2]
-    return None
-
-
-def _two_sided(piece: Contribution, left: Tensor, right: Tensor) -> Tensor:
-    """Return Σ_t (left ᵀ δ_t)(rightᵀ a_t)ᵀ of each example, flat; a lookup is a one-hot δ."""
-    if isinstance(piece, Outer):
-        dtype = piece.left.dtype
-        first, second = piece.left @ left.to(dtype), piece.right @ right.to(dtype)
-    else:
-        assert isinstance(piece, Lookup)
-        first, second = left[piece.indices], piece.left @ right
-    return torch.bmm(first.mT, second).flatten(1).to(left.dtype)
+    return Factored(objective, sides, rest)
 
 
 def _orthogonal(length: int, size: int, generator: torch.Generator) -> Tensor:

@@ -71,7 +71,7 @@ def relative(
     return torch.where(lengths > 0, values / lengths, 0.0)
 
 
-def _squares_of_moves(inverse: Inverse, gradients: Gradients) -> Tensor:
+def _squares_of_moves(inverse: Inverse, gradients: Gradients[Objective]) -> Tensor:
     """Return ‖H⁻¹ gᵢ‖², [k], in blocks of columns."""
     moves = (inverse.matmat(part) for part in gradients.row_blocks())
     return torch.cat([block.square().sum(0) for block in moves])

@@ -19,7 +19,6 @@ from whence.fitting.refit import follows_pieces
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse
 from whence.linalg.structured import Identity
-from whence.linear.objective import LinearObjective
 from whence.linear.wide import columns_of
 from whence.methods.prediction import Order, measure_changes
 from whence.objective.measures import Measure
@@ -75,6 +74,31 @@ def moves_more(objective: Objective, order: Order, where: NDArray[np.intp]) -> N
     return alone | ~objective.statistics.only_weights(where)
 
 
+def follows(objective: Objective, order: Order, where: NDArray[np.intp]) -> bool:
+    """Return whether a change of some examples changes more than their own weight.
+
+    Args:
+        objective: R at θ̂.
+        order: How to predict.
+        where: Positions, [k].
+    """
+    statistics = objective.statistics
+    if statistics is not None and (statistics.reweights or _loses_a_class(objective, where)):
+        return True
+    return bool(moves_more(objective, order, where).any())
+
+
+def _loses_a_class(objective: Objective, where: NDArray[np.intp]) -> bool:
+    """Return whether a class of a classifier has no example without some."""
+    targets = objective.train.targets
+    if not objective.classes or targets.ndim > 1:
+        return False
+    labels, there = targets.numpy(), objective.weights.numpy() > 0
+    before = len(np.unique(labels[there]))
+    there[where] = False
+    return len(np.unique(labels[there])) < before
+
+
 def unsettled(
     objective: Objective, damping: float, before: Tensor, after: Tensor
 ) -> NDArray[np.bool_]:
@@ -89,7 +113,7 @@ def unsettled(
         before: Numbers before the last step, [m, k].
         after: The same after it.
     """
-    exact = isinstance(objective, LinearObjective) and damping == 0
+    exact = objective.linear and damping == 0
     if not exact or objective.trained_loss != objective.loss:
         return np.zeros(after.shape[1], dtype=bool)
     moved = (after - before).abs().amax(0) > _SETTLED * after.abs().amax(0)
@@ -117,8 +141,7 @@ def effects_alone(
     Returns:
         Changes, [q, k].
     """
-    exact = follows_pieces(objective, order) and _walks(objective, where)
-    if exact and isinstance(objective, LinearObjective) and objective.hinged:
+    if objective.hinged and _walks(objective, where):
         fit = fit_hinge(objective)
         return measure_changes(fit.objective, queries, measure, fit.without(where))
     changes = [partial(without, where=np.array([at])) for at in where]

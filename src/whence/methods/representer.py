@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import final
 
 import numpy as np
@@ -17,12 +18,10 @@ from torch import Tensor
 from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel, warn_user
 from whence.linear.features import DenseFeatures, Features
-from whence.linear.objective import LinearExamples, LinearObjective
+from whence.linear.objective import LinearObjective
 from whence.methods.features import FeatureMap
 from whence.methods.method import Attribution, Method, Positions
 from whence.methods.prediction import Indices, MeasureLike
-from whence.network.examples import ModuleExamples
-from whence.network.gradients import Outer
 from whence.network.objective import ModuleObjective
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, objective_of
@@ -206,22 +205,20 @@ def _terms(objective: Objective, top: _Top) -> Iterator[Tensor]:
             yield alphas * (kernels[:, q] + top.shift)
 
 
+@singledispatch
 def _top(objective: Objective, queries: Examples) -> _Top:
     """Return the linear top layer of an objective, or say that it has none."""
+    raise InvalidInput(f"Expected an objective made by whence. Got {type(objective).__name__}.")
+
+
+@_top.register
+def _of_linear(objective: LinearObjective, queries: Examples) -> _Top:
+    """Return the one layer of a model linear in θ."""
     if objective.slope is not None:
         raise UnsupportedModel(
             "Expected an l2 penalty alone. Got an L1 penalty too, whose sum over examples does "
             "not give the weights. Use whence.influence."
         )
-    if isinstance(objective, LinearObjective) and isinstance(queries, LinearExamples):
-        return _of_linear(objective, queries)
-    if isinstance(objective, ModuleObjective) and isinstance(queries, ModuleExamples):
-        return _of_module(objective, queries)
-    raise InvalidInput(f"Expected an objective made by whence. Got {type(objective).__name__}.")
-
-
-def _of_linear(objective: LinearObjective, queries: LinearExamples) -> _Top:
-    """Return the one layer of a model linear in θ."""
     c, features = objective.c, objective.train.features
     size = c * features.shape[1]
     l2 = _penalized(objective.l2[:size].reshape(c, -1))
@@ -232,12 +229,12 @@ def _of_linear(objective: LinearObjective, queries: LinearExamples) -> _Top:
         free = of_intercept == 0
         shift = torch.where(free, 0.0, objective.constant**2 / of_intercept)
         explained = explained - objective.constant * objective.params[size:] * free
-    return _Top(
-        features=features, queries=queries.features.dense(), l2=l2, shift=shift, explained=explained
-    )
+    rows = objective.examples(queries).features.dense()
+    return _Top(features=features, queries=rows, l2=l2, shift=shift, explained=explained)
 
 
-def _of_module(objective: ModuleObjective, queries: ModuleExamples) -> _Top:
+@_top.register
+def _of_module(objective: ModuleObjective, queries: Examples) -> _Top:
     """Return the last layer of a module, with what goes into it as features."""
     where, bias = _last_layer(objective)
     weight = objective.params[where]
@@ -245,10 +242,11 @@ def _of_module(objective: ModuleObjective, queries: ModuleExamples) -> _Top:
     def features(examples: Examples) -> Tensor:
         return torch.cat(
             [
-                piece.right[:, 0]
+                inputs
                 for pieces in objective.pieces(examples, objective.loss)
                 for at, piece in pieces
-                if at == where and isinstance(piece, Outer)
+                if at == where
+                for _, inputs in piece.rank_one()
             ]
         )
 
@@ -273,11 +271,10 @@ def _last_layer(objective: ModuleObjective) -> tuple[slice, slice | None]:
     for held in objective.owners.values():
         own = {mine: objective.slices[name] for mine, name in held}
         found = [piece for at, piece in pieces if at == own.get("weight")]
-        if not found or not all(isinstance(p, Outer) and p.left.shape[1] == 1 for p in found):
+        sides = [pair for piece in found for pair in piece.rank_one()]
+        if not found or len(sides) < len(found):
             continue
-        left, right = (
-            torch.cat([getattr(p, side)[:, 0] for p in found]) for side in ("left", "right")
-        )
+        left, right = (torch.cat(parts) for parts in zip(*sides, strict=True))
         if left.shape != errors.shape or len(right) != len(few):
             continue
         rest = outputs - right @ objective.params[own["weight"]].reshape(-1, right.shape[1]).T

@@ -16,7 +16,6 @@ from torch import Tensor
 from whence.curvature.changes import change_tiles, single_changes
 from whence.fitting.hinge import fit_hinge
 from whence.linalg.solver import Inverse
-from whence.linear.objective import LinearObjective
 from whence.methods.prediction import measure_changes
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
@@ -66,20 +65,18 @@ def beyond_first_order(
     Cost:
         k c solves; of a true hinge a walk per support vector.
     """
-    walked = isinstance(objective, LinearObjective) and objective.hinged
     c = objective.outputs(queries.subset(np.arange(1))).shape[1]
     parts = []
     for tile in change_tiles(objective, len(where), c):
         removed = objective.train.subset(where[tile])
         change = single_changes(objective, inverse, removed, -objective.weights[where[tile]])
         linear = objective.gradient_dot(queries, measure, change.first())
-        if walked:
+        if objective.hinged:
             parts.append(-linear)
         else:
             parts.append(measure_changes(objective, queries, measure, change.newton()) - linear)
     beyond = torch.cat(parts, 1)
-    if walked:
-        assert isinstance(objective, LinearObjective)
+    if objective.hinged:
         fit = fit_hinge(objective)
         beyond += measure_changes(fit.objective, queries, measure, fit.without(where))
     return beyond

@@ -169,8 +169,7 @@ def change_of(
         Changes, [q]; [1] for a measure of all queries.
     """
     of_set = asked_of_set(trained, queries, measure)
-    if of_set is not None or isinstance(measure, str):
-        check_targets(trained, queries)
+    check_asked(trained, queries, measure, of_set)
     if of_set is None:
         return effects(queries, measure_of(loss, measure))
     way = through_derivative if linear and of_set.smooth else through_outputs
@@ -200,12 +199,20 @@ def values_of(trained: Trained, queries: Examples, measure: MeasureLike, loss: L
     return of_set.finite(outputs, queries.targets, loss).reshape(1)
 
 
-def check_targets(trained: Trained, queries: Examples) -> None:
-    """Raise `InvalidInput` unless the queries' targets fit the loss; one row of outputs tells.
+def check_asked(
+    trained: Trained, queries: Examples, measure: object, of_set: SetMeasure | None = None
+) -> None:
+    """Raise `InvalidInput` unless targets fit the loss, where a measure is made of it.
+
+    One row of outputs tells. A function of the user's may take targets of any kind.
 
     Args:
         trained: The model.
         queries: The queries.
+        measure: As users pass it.
+        of_set: The measure of a set that it is, or `None`.
     """
+    if of_set is None and not isinstance(measure, str):
+        return
     one = trained.outputs(queries.subset(np.arange(1)))
     trained.loss.check_targets(one.expand(len(queries), *one.shape[1:]), queries.targets)

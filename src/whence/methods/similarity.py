@@ -40,9 +40,7 @@ def coordinates(train: Any, asked: Any) -> tuple[Tensor, Tensor] | None:
     """
     if isinstance(train, Tensor):
         train, asked = (part.detach().cpu().flatten(1).numpy() for part in (train, asked))
-    if isinstance(train, np.ndarray) and train.ndim == 1:  # texts
-        hashing = HashingVectorizer(n_features=2**16, alternate_sign=False)
-        train, asked = hashing.transform(train), hashing.transform(asked)
+    train, asked = counted(train, asked, 2**16)
     if not is_sparse(train) and getattr(train, "ndim", 0) != 2:
         return None
     if train.shape[1] > _WIDE:
@@ -65,6 +63,20 @@ def coordinates(train: Any, asked: Any) -> tuple[Tensor, Tensor] | None:
     points = columns.fit_transform(frame), columns.transform(other)
     first, second = (torch.from_numpy(np.asarray(part, dtype=np.float64)) for part in points)
     return first, second
+
+
+def counted(train: Any, asked: Any, size: int) -> tuple[Any, Any]:
+    """Return texts as counts of their words, sparse; all else as it is.
+
+    Args:
+        train: The inputs of n training examples.
+        asked: The inputs of q queries, alike.
+        size: Columns that words are hashed to.
+    """
+    if not isinstance(train, np.ndarray) or train.ndim != 1:
+        return train, asked
+    hashing = HashingVectorizer(n_features=size, alternate_sign=False)
+    return hashing.transform(train), hashing.transform(asked)
 
 
 def likeness(asked: Tensor, train: Tensor) -> Tensor:

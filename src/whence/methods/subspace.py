@@ -10,8 +10,7 @@ from torch import Tensor
 
 from whence.errors import UnsupportedModel
 from whence.methods.prediction import MeasureLike, measure_name
-from whence.methods.projections import Factored, Unprojected, Whole, factored
-from whence.network.objective import ModuleObjective
+from whence.methods.projections import Factored, Unprojected, Whole, layerwise
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
@@ -42,28 +41,21 @@ class Plan:
     seed: int
     rtol: float
 
-    def seen(self, objective: Objective) -> Objective:
-        """Return the objective in the precision of its passes."""
-        if not isinstance(objective, ModuleObjective):
-            return objective
-        # Neither the training gradients nor those of the queries are exact then.
-        return objective.within(self.rtol / 2)
-
     def features(self, objective: Objective) -> Features:
-        """Return P."""
+        """Return P of an objective, in the precision of its passes."""
+        # Neither the training gradients nor those of the queries are exact then.
+        seen = objective.within(self.rtol / 2)
         if self.projection == "dense":
-            return Whole(self.size, self.seed)
-        if isinstance(objective, ModuleObjective):
-            return factored(objective, self.size, self.seed)
-        return Whole(self.size**2, self.seed)  # no layers: as many numbers, of the whole gradient
+            return Whole(seen, self.size, self.seed)
+        return layerwise(seen, self.size, self.seed)
 
     def project(self, objective: Objective) -> Subspace:
         """Return the projected gradients of the output function at the training examples."""
         function = measure_of(objective.loss, self.output)
         slopes = slopes_of(objective, function, objective.train)
-        features, seen = self.features(objective), self.seen(objective)
-        rows = features(seen, objective.train, function)
-        return Subspace(objective=seen, project=features, rows=rows, slopes=slopes)
+        features = self.features(objective)
+        rows = features(objective.train, function)
+        return Subspace(project=features, rows=rows, slopes=slopes)
 
 
 @final
@@ -72,13 +64,11 @@ class Subspace:
     """The projected gradients of a model's training examples.
 
     Args:
-        objective: R, in the precision of its passes.
         project: P, from examples and a measure to projected gradients [b, d].
         rows: φᵢ, [n, d].
         slopes: ∂ℓ/∂f of each training example, [n], so that P gᵢ = slopeᵢ φᵢ.
     """
 
-    objective: Objective
     project: Features
     rows: Tensor
     slopes: Tensor

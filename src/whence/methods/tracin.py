@@ -143,9 +143,9 @@ class TracIn(Method):
             )
         points = [objective.at(point) for point in points_of(objective, along.checkpoints)]
         if self.size is None:
-            return _Gradients(objective, along, tuple((R, Unprojected()) for R in points))
+            return _Gradients(objective, along, tuple(map(Unprojected, points)))
         plan = Plan("loss", "factored", self.size, self.seed, _RTOL)
-        return _Gradients(objective, along, tuple((plan.seen(R), plan.features(R)) for R in points))
+        return _Gradients(objective, along, tuple(map(plan.features, points)))
 
     @property
     def rates(self) -> Sequence[float]:
@@ -180,12 +180,12 @@ class _Gradients(FeatureMap):
     Args:
         trained: R.
         method: The options.
-        points: R at each checkpoint, and how its gradients become features.
+        points: How gradients become features, at each checkpoint.
     """
 
     trained: Objective
     method: TracIn
-    points: tuple[tuple[Objective, Features], ...]
+    points: tuple[Features, ...]
 
     @property
     def words(self) -> str:  # type: ignore[override]
@@ -205,7 +205,7 @@ class _Gradients(FeatureMap):
     @property
     def parts(self) -> tuple[tuple[Block, ...], ...]:
         """The blocks of the gradient, at each checkpoint."""
-        return tuple(features.blocks(R) for R, features in self.points)
+        return tuple(features.blocks for features in self.points)
 
     def rows(self, examples: Examples) -> Tensor:
         """Return ∇ℓ at each checkpoint, [b, T d]."""
@@ -216,11 +216,9 @@ class _Gradients(FeatureMap):
         pairs = zip(self.method.rates, self.points, strict=True)
         return torch.cat([rate * self._of(at, examples, measure) for rate, at in pairs], 1)
 
-    def _of(
-        self, point: tuple[Objective, Features], examples: Examples, measure: Measure
-    ) -> Tensor:
+    def _of(self, features: Features, examples: Examples, measure: Measure) -> Tensor:
         """Return ∇m at a checkpoint, of length 1 for cosines, [b, d]."""
-        found: Tensor = point[1](point[0], examples, measure)
+        found: Tensor = features(examples, measure)
         if not self.method.cosine:
             return found
         sizes: Tensor = found.norm(dim=1, keepdim=True)

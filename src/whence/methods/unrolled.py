@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whence.checked import checked
+from whence.checked import checked, written
 from whence.curvature.exact import GGN
 from whence.curvature.kronecker import EKFAC
 from whence.errors import InvalidInput, UnsupportedModel
@@ -83,6 +83,10 @@ class Unrolled(Method):
 
     segments: int = 3
     curvature: Callable[[ModuleObjective], Spectral] = ekfac
+
+    def __repr__(self) -> str:
+        """Return the options, a function by its name."""
+        return written(self)
 
     def attribution(self, trained: Trained) -> Attribution:
         """Return the segments of a training, each with its curvature."""

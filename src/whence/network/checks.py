@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -31,20 +32,31 @@ def refuse_random_modules(model: nn.Module) -> None:
         UnsupportedModel: For batch norm in training mode.
     """
     for name, module in model.named_modules():
-        if not module.training:
-            continue
-        label = f"{type(module).__name__} {name!r}"
-        if isinstance(module, _BatchNorm):
-            raise UnsupportedModel(
-                f"Expected a model whose outputs depend on one example each. Got {label} in "
-                "training mode, which normalizes over the batch. Call .eval() on it (its running "
-                "statistics are then constants), or use GroupNorm or LayerNorm."
-            )
-        if isinstance(module, _DropoutNd) and module.p > 0:
-            raise NotDeterministic(
-                f"Expected a deterministic model. Got {label} in training mode with p = "
-                f"{module.p}. Set p = 0, or call .eval() on it."
-            )
+        if module.training:
+            _refuse_training(module, f"{type(module).__name__} {name!r}")
+
+
+@singledispatch
+def _refuse_training(module: nn.Module, label: str) -> None:
+    """Raise for a module that in training mode is another function of its input."""
+
+
+@_refuse_training.register
+def _(module: _BatchNorm, label: str) -> None:
+    raise UnsupportedModel(
+        f"Expected a model whose outputs depend on one example each. Got {label} in training mode, "
+        "which normalizes over the batch. Call .eval() on it (its running statistics are then "
+        "constants), or use GroupNorm or LayerNorm."
+    )
+
+
+@_refuse_training.register
+def _of_dropout(module: _DropoutNd, label: str) -> None:
+    if module.p > 0:
+        raise NotDeterministic(
+            f"Expected a deterministic model. Got {label} in training mode with p = {module.p}. "
+            "Set p = 0, or call .eval() on it."
+        )
 
 
 def check_repeatable(outputs: Callable[[Any], Tensor], inputs: Any) -> Tensor:

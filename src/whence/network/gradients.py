@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -40,9 +40,38 @@ class Contribution(ABC):
     def squares(self, w: Tensor) -> Tensor:
         """Return Σ_b w_b g_b², entry by entry, [p]."""
 
+    def rank_one(self) -> tuple[tuple[Tensor, Tensor]] | tuple[()]:
+        """Return [b, m] and [b, d] of which g_b is the outer product, if it is one of a layer."""
+        return ()
+
+    def two_sided(self) -> TwoSided | None:
+        """Return itself if it is a sum of outer products, which each side can project."""
+        return None
+
+    def widened(self, dtype: torch.dtype) -> Contribution:
+        """Return it in another precision where it is small; factors at all positions are not."""
+        return self
+
     def products(self, v: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         """Return G V and Gᵀ W."""
         return self.dot(v), self.sum(w)
+
+
+class TwoSided(Contribution):
+    """Gradients Σ_t left_t right_tᵀ [m, d] for b examples."""
+
+    @property
+    @abstractmethod
+    def sides(self) -> tuple[int, int]:
+        """The lengths m and d."""
+
+    @abstractmethod
+    def between(self, left: Tensor, right: Tensor) -> Tensor:
+        """Return Lᵀ g_b R for L [m, r] and R [d, r′], flat, [b, r r′] in their precision."""
+
+    def two_sided(self) -> TwoSided:
+        """Return itself."""
+        return self
 
 
 @final
@@ -68,10 +97,14 @@ class Rows(Contribution):
         """Return (G²)ᵀ w."""
         return self.matrix.square().T @ w
 
+    def widened(self, dtype: torch.dtype) -> Rows:
+        """Return the same gradients in another precision."""
+        return Rows(self.matrix.to(dtype))
+
 
 @final
 @dataclass(frozen=True, eq=False)
-class Outer(Contribution):
+class Outer(TwoSided):
     """Gradients Σ_t left_t right_tᵀ, flat row by row.
 
     Args:
@@ -81,6 +114,21 @@ class Outer(Contribution):
 
     left: Tensor
     right: Tensor
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """M and d."""
+        return self.left.shape[2], self.right.shape[2]
+
+    def between(self, left: Tensor, right: Tensor) -> Tensor:
+        """Return the products, from projected factors."""
+        dtype = self.left.dtype
+        first, second = self.left @ left.to(dtype), self.right @ right.to(dtype)
+        return torch.bmm(first.mT, second).flatten(1).to(left.dtype)
+
+    def rank_one(self) -> tuple[tuple[Tensor, Tensor]] | tuple[()]:
+        """Return the factors, if there is one position per example."""
+        return ((self.left[:, 0], self.right[:, 0]),) if self.left.shape[1] == 1 else ()
 
     def rows(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield slices of examples with their gradients, [·, m d]."""
@@ -143,7 +191,7 @@ class Outer(Contribution):
 
 @final
 @dataclass(frozen=True, eq=False)
-class Lookup(Contribution):
+class Lookup(TwoSided):
     """Gradients of a table of which each example reads a few rows: an embedding.
 
     Args:
@@ -155,6 +203,20 @@ class Lookup(Contribution):
     indices: Tensor
     left: Tensor
     size: int
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Rows of the table, and their length."""
+        return self.size, self.left.shape[2]
+
+    def between(self, left: Tensor, right: Tensor) -> Tensor:
+        """Return the products: what was read is a one-hot row."""
+        first, second = left[self.indices], self.left @ right
+        return torch.bmm(first.mT, second).flatten(1).to(left.dtype)
+
+    def widened(self, dtype: torch.dtype) -> Lookup:
+        """Return the same gradients in another precision."""
+        return replace(self, left=self.left.to(dtype))
 
     def dot(self, v: Tensor) -> Tensor:
         """Return Σ_t δ_tᵀ V[row_t]: one column of V at a time, or from G where tables are small."""

@@ -15,6 +15,7 @@ s = sigmoid(z)        S = 1/(s (1 − s))
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import ClassVar, TypeAlias, final
 
 import torch
@@ -124,6 +125,7 @@ class OfSigmoid(Loss):
         self.function.check_targets(outputs, targets)
 
 
+@singledispatch
 def linked(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[Loss, tuple[str, ...]]:
     """Return a loss with the curvature of the logits, where a user's function is recognized.
 
@@ -136,8 +138,11 @@ def linked(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[Loss, tuple[st
         A loss of the same value and gradient on such outputs, and what a reader of the results must
         know of it, a sentence each.
     """
-    if not isinstance(loss, CallableLoss):
-        return loss, ()
+    return loss, ()
+
+
+@linked.register
+def _(loss: CallableLoss, outputs: Tensor, targets: Tensor) -> tuple[Loss, tuple[str, ...]]:
     with torch.no_grad():
         found, folded = _recognized(loss, outputs, targets)
     if folded is not None:

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, singledispatch
 from typing import Any, final
 
 import torch
@@ -90,11 +90,7 @@ class FunctionalModule:
         """
         given = {**self.constants, **parameters}
         with self.lock, self._kernels(twice):
-            if isinstance(inputs, Mapping):
-                value = functional_call(self.model, given, (), dict(inputs))
-            else:
-                arguments = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
-                value = functional_call(self.model, given, arguments)
+            value = functional_call(self.model, given, *_arguments(inputs))
         if not isinstance(value, Tensor):
             raise UnsupportedModel(
                 f"Expected a model that returns one tensor. Got {type(value).__name__}. "
@@ -251,6 +247,23 @@ def functional(
             f"{chosen} from the same values."
         )
     return FunctionalModule(model=copied, shapes=shapes, notes=tuple(notes)), flat
+
+
+@singledispatch
+def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return what a module is called with: one argument, several, or several by name."""
+    return (inputs,), {}
+
+
+@_arguments.register(tuple)
+@_arguments.register(list)
+def _by_position(inputs: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return tuple(inputs), {}
+
+
+@_arguments.register
+def _by_name(inputs: Mapping) -> tuple[tuple[Any, ...], dict[str, Any]]:  # type: ignore[type-arg]
+    return (), dict(inputs)
 
 
 def flattened(pieces: Sequence[Tensor]) -> Tensor:

@@ -16,7 +16,8 @@ from torch.utils._pytree import tree_leaves
 from whence.network.checks import check_losses, check_repeatable
 from whence.network.examples import ModuleExamples
 from whence.network.gradients import Contribution
-from whence.network.layers import ModuleCall, contribution, multiplies
+from whence.network.layer_rules import rule_of
+from whence.network.layers import ModuleCall, contribution
 from whence.network.links import linked
 from whence.network.objective import BATCH, PROBE, ModuleObjective
 
@@ -187,7 +188,9 @@ def _terms(call: ModuleCall, own: str, delta: Tensor) -> float:
 
     That is, in units of the last place, what rounding leaves of a sum that cancels.
     """
-    factor = _largest(call.inputs) if own == "weight" and multiplies(call.module) else 1.0
+    rule = rule_of(call.module)
+    multiplies = own == "weight" and rule is not None and rule.multiplies(call.module)
+    factor = _largest(call.inputs) if multiplies else 1.0
     return factor * _largest(delta) * math.sqrt(delta.numel() / len(delta))
 
 

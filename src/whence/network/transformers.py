@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import Any, Literal, final
 
 import torch
@@ -59,6 +60,21 @@ class Logits(nn.Module):
         main = next(batch[name] for name in _MAIN if name in batch)
         own = logits[:, -main.shape[1] :]  # without the tokens of a tuned prompt
         return own[:, :-1] if self.task == "causal" else own
+
+
+@singledispatch
+def users_module(module: nn.Module) -> nn.Module:
+    """Return the module that a user passed.
+
+    Args:
+        module: It, or what it is wrapped in.
+    """
+    return module
+
+
+@users_module.register
+def _(module: Logits) -> nn.Module:
+    return module.model
 
 
 def _taken(model: nn.Module) -> frozenset[str]:

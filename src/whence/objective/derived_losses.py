@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from whence.checked import written
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.objective.loss import Hinges
 from whence.objective.losses import Loss
@@ -30,6 +31,10 @@ class CallableLoss(Loss):
     """
 
     function: OutputFunction
+
+    def __repr__(self) -> str:
+        """Return the options, a function by its name."""
+        return written(self)
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""

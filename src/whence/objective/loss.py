@@ -53,6 +53,18 @@ class Loss(Measure):
         """Return the probability of each class, [b, c], two for a binary model; `None` if none."""
         return None
 
+    def softmax(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
+        """Return the probabilities of a softmax in the shape of `outputs`; `None` if it is none.
+
+        They are zero at positions without a loss.
+        """
+        return None
+
+    @property
+    def known_dispersion(self) -> bool:
+        """Whether the mean of a target determines its variance, as of classes and of counts."""
+        return False
+
     @property
     def hinged(self) -> bool:
         """Whether this is the true hinge, of one output or of each: linear in pieces."""

@@ -38,6 +38,11 @@ class Logistic(Loss):
     classifies: ClassVar[bool] = True
     unit: ClassVar[str] = "nats"
 
+    @property
+    def known_dispersion(self) -> bool:
+        """Whether the mean of a target determines its variance: it is p(1 − p)."""
+        return True
+
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""
         return functional.softplus(-signs_of(outputs, targets) * outputs).squeeze(-1)
@@ -113,8 +118,7 @@ class CrossEntropy(Loss):
 
     def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
         """Return (diag(p) − p pᵀ) u, p = softmax(f)."""
-        counts = (targets != self.ignore_index).unsqueeze(-1)
-        p = (torch.softmax(outputs, -1) * counts).unsqueeze(-1)
+        p = self.softmax(outputs, targets).unsqueeze(-1)
         return (tangents - p.mT @ tangents).mul_(p)
 
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -128,6 +132,10 @@ class CrossEntropy(Loss):
     def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return p_y (for sequences, of the whole sequence)."""
         return torch.exp(-self(outputs, targets))
+
+    def softmax(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return p, zero where the target is `ignore_index`."""
+        return torch.softmax(outputs, -1) * (targets != self.ignore_index).unsqueeze(-1)
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         """Return softmax(f)."""
@@ -211,6 +219,11 @@ class Tweedie(Loss):
     unit: ClassVar[str] = "half the unit deviance"
 
     power: float
+
+    @property
+    def known_dispersion(self) -> bool:
+        """Whether the mean of a target determines its variance: that of counts does."""
+        return self.power == 1
 
     def _powers(self, outputs: Tensor, targets: Tensor, order: int) -> Tensor:
         """Return the derivative of the given order in f."""

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from whence.checked import written
 from whence.errors import InvalidInput
 
 OutputFunction = Callable[[Tensor, Tensor], Tensor]
@@ -78,17 +79,28 @@ class CallableMeasure(Measure):
 
     function: OutputFunction
 
+    def __repr__(self) -> str:
+        """Return the options, a function by its name."""
+        return written(self)
+
+    @property
+    def name(self) -> str:
+        """The name of the function."""
+        return measure_name(self.function)
+
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the function's values, [b]."""
         values = self.function(outputs, targets)
-        if not isinstance(values, Tensor) or values.shape != outputs.shape[:1]:
-            raise InvalidInput(
-                f"Expected one value per example, shape ({outputs.shape[0]},). Got "
-                f"{tuple(values.shape) if isinstance(values, Tensor) else repr(values)}. Return an "
-                "unreduced tensor; a number of all queries together is a measure of a set, which "
-                "whence.influence, whence.group_effect and whence.removal_curve take."
-            )
-        return values
+        got = repr(values)
+        if isinstance(values, Tensor):
+            if values.shape == outputs.shape[:1]:
+                return values
+            got = str(tuple(values.shape))
+        raise InvalidInput(
+            f"Expected one value per example, shape ({outputs.shape[0]},). Got {got}. Return an "
+            "unreduced tensor; a number of all queries together is a measure of a set, which "
+            "whence.influence, whence.group_effect and whence.removal_curve take."
+        )
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ∂m/∂f by reverse-mode differentiation."""
@@ -106,7 +118,5 @@ def measure_name(measure: object) -> str:
     """
     if isinstance(measure, str):
         return measure
-    function = measure.function if isinstance(measure, CallableMeasure) else measure
-    if isinstance(name := getattr(function, "name", None), str):
-        return name
-    return str(getattr(function, "__name__", type(function).__name__))
+    called = getattr(measure, "__name__", type(measure).__name__)
+    return str(getattr(measure, "name", called))

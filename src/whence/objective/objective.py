@@ -237,6 +237,24 @@ class Objective(Trained):
         """Return Σ_b W[b, k] ∇m(z_b) for W [b, k], shape [p, k]."""
 
     @property
+    def linear(self) -> bool:
+        """Whether f is linear in θ: the Gauss–Newton matrix is then the Hessian."""
+        return False
+
+    @property
+    def intercepts(self) -> int:
+        """How many of the last parameters are intercepts of a model linear in θ."""
+        return 0
+
+    def in_float32(self) -> Objective | None:
+        """Return the same objective in float32, made once; `None` where it would save nothing."""
+        return None
+
+    def within(self, rtol: float) -> Objective:
+        """Return the objective with per-example gradients that may be off by this, or itself."""
+        return self
+
+    @property
     def hinged(self) -> bool:
         """Whether the exact minimum of a true hinge is found by its active set."""
         return False

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whence.checked import checked
+from whence.checked import checked, written
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.training.optimizers import SGD, Adam, Update
 
@@ -80,6 +80,10 @@ class Recipe:
     warmup: int = 0
     clip_norm: float | None = None
     dtype: torch.dtype | None = None
+
+    def __repr__(self) -> str:
+        """Return the options, a function by its name."""
+        return written(self)
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -177,7 +181,7 @@ class Recipe:
 
     def _factor(self, step: int, steps: int) -> float:
         """Return f(t)."""
-        if not isinstance(self.schedule, str):
+        if callable(self.schedule):
             return float(self.schedule(step))
         if step < self.warmup:
             return (step + 1) / self.warmup

@@ -26,7 +26,7 @@ from whence.errors import NotDeterministic
 from whence.network.examples import ModuleExamples
 from whence.network.objective import ModuleObjective
 from whence.network.rules import module_objective
-from whence.network.transformers import Logits
+from whence.network.transformers import users_module
 from whence.objective.losses import Loss
 from whence.objective.measures import OutputFunction
 from whence.objective.trained import Data, Examples, Trained
@@ -183,8 +183,7 @@ class Run(Result, Steps, Trained):
     @property
     def model(self) -> nn.Module:
         """A copy of the user's module that holds the trained parameters."""
-        module = self.program.module.filled(self.params)
-        return module.model if isinstance(module, Logits) else module
+        return users_module(self.program.module.filled(self.params))
 
     def segments(self) -> list[tuple[int, int]]:
         """Return the segments (start, stop) between stored states, in order."""

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked import written
 from whence.errors import InvalidInput
 from whence.objective.loss import Loss
 from whence.objective.measures import Measure
@@ -117,6 +118,10 @@ class OfSet(SetMeasure):
 
     function: Callable[[Tensor, Tensor], Any]
     smooth: bool = True
+
+    def __repr__(self) -> str:
+        """Return the options, a function by its name."""
+        return written(self)
 
     @property
     def name(self) -> str:

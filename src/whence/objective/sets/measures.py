@@ -9,7 +9,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, final
+from functools import singledispatch
+from typing import Any, TypeAlias, final
 
 import numpy as np
 import torch
@@ -148,16 +149,37 @@ def set_measure_of(
     Returns:
         The measure.
     """
-    if isinstance(measure, SetMeasure):
-        return measure
-    if isinstance(measure, str):
-        return NAMED[measure]() if measure in NAMED else None
-    if isinstance(measure, Measure | type) or not callable(measure):
+    return _of_set(measure, outputs)
+
+
+_Outputs: TypeAlias = Callable[[], tuple[Tensor, Tensor]]
+
+
+@singledispatch
+def _of_set(measure: object, outputs: _Outputs) -> SetMeasure | None:
+    """Return the measure of a set that a function is, if it returns one number."""
+    if not callable(measure):
         return None
     f, y = outputs()
     if np.ndim(measure(f.detach(), y)):
         return None
     return OfSet(measure, smooth=_differentiable(measure, f, y))
+
+
+@_of_set.register(SetMeasure)
+def _as_it_is(measure: SetMeasure, outputs: _Outputs) -> SetMeasure | None:
+    return measure
+
+
+@_of_set.register(str)
+def _by_name(measure: str, outputs: _Outputs) -> SetMeasure | None:
+    return NAMED[measure]() if measure in NAMED else None
+
+
+@_of_set.register(Measure)
+@_of_set.register(type)
+def _of_each(measure: object, outputs: _Outputs) -> SetMeasure | None:
+    return None
 
 
 def _differentiable(function: Callable[[Tensor, Tensor], Any], f: Tensor, y: Tensor) -> bool:

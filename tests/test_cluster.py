@@ -1,4 +1,4 @@
-"""An index that is filled on a Ray cluster: its driver killed, then one of its workers."""
+"""On a Ray cluster: the map over shards, and an index whose driver and worker are killed."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ import torch
 from torch import Tensor, nn
 
 import whence
+from tests.test_workers import spectrum, unusual_settings
 from whence.index.format import Manifest, sha256
 from whence.methods.features import Block, FeatureMap
 from whence.methods.method import Attribution, Method
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained
+from whence.workers import map_shards
+
+__all__ = ["unusual_settings"]  # a fixture, found by name
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Ray, at the end of its processes
 ray = pytest.importorskip("ray")
@@ -84,7 +88,7 @@ KILLED = """
 import os, signal, sys
 from dataclasses import replace
 import whence
-from tests.index.test_cluster import Fragile, made
+from tests.test_cluster import Fragile, made
 from whence.index.format import Manifest
 real = Manifest.write
 def write(self, folder):
@@ -99,10 +103,19 @@ whence.Index.build(made()[0], sys.argv[1], method=Fragile(sys.argv[2]), shard_ro
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """The address of a cluster on this machine."""
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    """The address of a cluster on this machine, which the first call on Ray has started."""
+    assert not ray.is_initialized()
+    assert list(map_shards(abs, [-1], backend="ray")) == [1]
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()
+
+
+@pytest.mark.usefixtures("cluster", "unusual_settings")
+def test_results_are_those_of_this_process() -> None:
+    theirs = list(map_shards(spectrum, range(4), workers=2, backend="ray"))
+    for (_, mine, _), (_, other, _) in zip(map_shards(spectrum, range(4)), theirs, strict=True):
+        assert torch.equal(mine, other)
+        assert other.dtype == torch.float64
 
 
 def test_a_build_on_a_cluster_survives_its_driver_and_a_worker(
@@ -113,7 +126,7 @@ def test_a_build_on_a_cluster_survives_its_driver_and_a_worker(
     method = Fragile(str(tmp_path / "fuse"))
     Path(method.fuse).touch()
     alone = whence.Index.build(objective, tmp_path / "alone", method=method, shard_rows=5)
-    repository = Path(__file__).parents[2]
+    repository = Path(__file__).parents[1]
     paths = os.pathsep.join([str(repository), *filter(None, sys.path)])
     environment = {**os.environ, "RAY_ADDRESS": cluster, "PYTHONPATH": paths}
     command = [sys.executable, "-c", KILLED, str(tmp_path / "index"), method.fuse]

@@ -1,0 +1,321 @@
+"""How the per-example gradients of each kind of module are made: one rule per kind."""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from whence.network.gradients import Contribution, Lookup, Outer, Rows
+
+
+class Rule(ABC):
+    """What is known of a kind of module with a parameter "weight", and perhaps a "bias".
+
+    Attributes:
+        by_inputs: Whether the weight is stored as [in, out].
+    """
+
+    by_inputs: ClassVar[bool] = False
+
+    @abstractmethod
+    def gradients(self, module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution | None:
+        """Return the gradients of one parameter through one call, or `None` where none are known.
+
+        Args:
+            module: The module.
+            name: "weight" or "bias".
+            a: Its input, [b, ...].
+            delta: The derivatives of Σ_b m_b in its output, [b, ...].
+        """
+
+    def multiplies(self, module: Any) -> bool:
+        """Return whether the module is one matrix that multiplies its input at each position."""
+        return False
+
+    def activations(self, module: Any, a: Tensor) -> Tensor:
+        """Return what the matrix multiplies, [b, t, in]."""
+        return _positions(a)
+
+    def output_gradients(self, delta: Tensor) -> Tensor:
+        """Return the gradients of its products, [b, t, out]."""
+        return _positions(delta)
+
+
+def rule_of(module: nn.Module) -> Rule | None:
+    """Return how a kind of module's gradients are made; subclasses may compute otherwise.
+
+    Args:
+        module: The module.
+    """
+    kind = type(module)
+    if kind in _RULES:
+        return _RULES[kind]
+    if kind.__module__.startswith("transformers."):
+        if kind.__name__.endswith("RMSNorm"):
+            return _RMS_NORM_OF_TRANSFORMERS
+        if kind.__name__ == "Conv1D":
+            return _BY_INPUTS
+    if isinstance(module, nn.Embedding):
+        return _READS
+    return _SCALE if _only_a_scale(module) else None
+
+
+class _Multiplies(Rule):
+    """Σ_t δ_t a_tᵀ, and Σ_t δ_t of the bias."""
+
+    def multiplies(self, module: Any) -> bool:
+        """Return whether it is one matrix: it is."""
+        return True
+
+    def gradients(self, module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution | None:
+        """Return the two factors, both in the lower precision of the two."""
+        delta = self.output_gradients(delta)
+        if name == "bias":
+            return Rows(delta.sum(1))
+        if not self.multiplies(module):
+            return None
+        a = self.activations(module, a)
+        least = min(a.dtype, delta.dtype, key=lambda dtype: dtype.itemsize)
+        a, delta = a.to(least), delta.to(least)
+        return Outer(a, delta) if self.by_inputs else Outer(delta, a)
+
+
+@final
+class _Linear(_Multiplies):
+    """A linear layer."""
+
+
+@final
+class _ByInputs(_Multiplies):
+    """A linear layer of the transformers library whose weight is stored as [in, out]."""
+
+    by_inputs: ClassVar[bool] = True
+
+
+class _Convolution(_Multiplies):
+    """A convolution: one matrix on patches, unless it has groups or pads by other than zeros."""
+
+    def multiplies(self, module: Any) -> bool:
+        """Return whether it is one matrix on patches padded with zeros."""
+        zeros = module.padding_mode == "zeros" and module.padding not in ("same", "valid")
+        return module.groups == 1 and zeros
+
+    def activations(self, module: Any, a: Tensor) -> Tensor:
+        """Return the input patches, one per output position, [b, t, in · kernel]."""
+        return functional.unfold(
+            a,
+            module.kernel_size,
+            dilation=module.dilation,
+            padding=module.padding,
+            stride=module.stride,
+        ).mT
+
+    def output_gradients(self, delta: Tensor) -> Tensor:
+        """Return δ at each output position."""
+        return delta.flatten(2).mT
+
+
+@final
+class _Convolution2d(_Convolution):
+    """A convolution of images."""
+
+
+@final
+class _Convolution1d(_Convolution):
+    """A convolution of sequences: of images one pixel high."""
+
+    def activations(self, module: Any, a: Tensor) -> Tensor:
+        """Return the input patches, one per output position, [b, t, in · kernel]."""
+        return functional.unfold(
+            a.unsqueeze(2),
+            (1, *module.kernel_size),
+            dilation=(1, *module.dilation),
+            padding=(0, *module.padding),
+            stride=(1, *module.stride),
+        ).mT
+
+
+@final
+class _Embedding(Rule):
+    """A table: the rows that were read."""
+
+    def gradients(self, module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution | None:
+        """Return the rows; `None` of a table whose gradients are scaled, or its rows cut."""
+        if module.max_norm is not None or module.scale_grad_by_freq:
+            return None
+        indices = a.reshape(len(a), -1)
+        left = delta.reshape(len(a), indices.shape[1], -1)
+        if module.padding_idx is not None:
+            left = left * (indices != module.padding_idx).unsqueeze(2)
+        return Lookup(indices, left, module.num_embeddings)
+
+
+@final
+class _LayerNorm(Rule):
+    """Σ_t δ_t x̂_t or Σ_t δ_t, x̂ the input normalized in each example."""
+
+    def gradients(self, module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution:
+        """Return the sums."""
+        size = delta.shape[delta.ndim - len(module.normalized_shape) :].numel()
+        if name == "weight":
+            shape = module.normalized_shape  # with constants it is twice as fast as without
+            like = torch.ones(shape, dtype=delta.dtype, device=a.device)
+            normal = functional.layer_norm(a, shape, like, torch.zeros_like(like), module.eps)
+            delta = delta * normal
+        return Rows(delta.reshape(len(a), -1, size).sum(1))
+
+
+class _ChannelNorm(Rule):
+    """Σ_t δ_t x̂_t or Σ_t δ_t, with a weight per channel."""
+
+    @abstractmethod
+    def normalized(self, module: Any, a: Tensor) -> Tensor | None:
+        """Return x̂; `None` where it depends on the other examples."""
+
+    def gradients(self, module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution | None:
+        """Return the sums."""
+        normal = self.normalized(module, a)
+        if normal is None:
+            return None
+        product = delta if name == "bias" else delta * normal
+        return Rows(product.flatten(2).sum(2) if product.ndim > 2 else product)
+
+
+@final
+class _GroupNorm(_ChannelNorm):
+    """Groups of channels are normalized together."""
+
+    def normalized(self, module: Any, a: Tensor) -> Tensor:
+        """Return x̂."""
+        return functional.group_norm(a, module.num_groups, eps=module.eps)
+
+
+@final
+class _BatchNorm(_ChannelNorm):
+    """Running statistics normalize, outside training."""
+
+    def normalized(self, module: Any, a: Tensor) -> Tensor | None:
+        """Return x̂; `None` in training."""
+        if module.training or module.running_mean is None:
+            return None
+        return functional.batch_norm(a, module.running_mean, module.running_var, eps=module.eps)
+
+
+@final
+class _RMSNorm(Rule):
+    """Σ_t δ_t x/rms(x)."""
+
+    def gradients(self, module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution:
+        """Return the sums."""
+        shape = tuple(module.normalized_shape)
+        product = delta * functional.rms_norm(a, shape, eps=module.eps)
+        return Rows(product.flatten(-len(shape)).reshape(len(a), -1, math.prod(shape)).sum(1))
+
+
+@final
+class _RMSNormOfTransformers(Rule):
+    """The same for a layer that normalizes in float32, whatever its input."""
+
+    def gradients(self, module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution | None:
+        """Return the sums."""
+        eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
+        if eps is None:
+            return None
+        wide = a.float()
+        normal = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+        return Rows(_positions(delta * normal.to(a.dtype)).sum(1))
+
+
+@final
+class _Scale(Rule):
+    """Σ_t δ_t h(x)_t of a module that computes w ⊙ h(x), or (1 + w) ⊙ h(x).
+
+    h is what the module gives for w = 1 less what it gives for w = 0. Whether a module is of this
+    form is not known here: the rule counts where it agrees with differentiation.
+    """
+
+    def gradients(self, module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution | None:
+        """Return the sums."""
+        size = module.weight.shape[0]
+        if a.shape != delta.shape or a.shape[-1] != size:
+            return None
+        weight = module.weight.new_ones(size)
+        one, zero = (_with_weight(module, value, a) for value in (weight, weight - 1))
+        if one is None or zero is None or one.shape != delta.shape:
+            return None
+        return Rows(_positions(delta * (one - zero).to(delta.dtype)).sum(1))
+
+
+@final
+class _Reads(Rule):
+    """The rows that were read by a kind of embedding: one that scales, or counts positions.
+
+    A table of ones gives the scale of what was read, and a table of row numbers gives the rows.
+    Whether a module reads rows at all is not known here: the rule counts where it agrees with
+    differentiation.
+    """
+
+    def gradients(self, module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution | None:
+        """Return the rows."""
+        if module.max_norm is not None or module.scale_grad_by_freq:
+            return None
+        rows, d = module.num_embeddings, module.embedding_dim
+        numbers = torch.arange(rows, dtype=torch.float64, device=a.device)
+        scale = _with_weight(module, torch.ones_like(numbers)[:, None].expand(rows, d), a)
+        read = _with_weight(module, numbers[:, None].expand(rows, d), a)
+        if scale is None or read is None or scale.shape != delta.shape or scale.ndim < 2:
+            return None
+        scale, read = (part.reshape(len(a), -1, d) for part in (scale, read))
+        indices = torch.where(scale == 0, 0.0, read / scale)[..., 0].round().long()
+        left = delta.reshape(scale.shape) * scale.to(delta.dtype)
+        if module.padding_idx is not None:
+            left = left * (indices != module.padding_idx).unsqueeze(2)
+        return Lookup(indices.clamp(0, rows - 1), left, rows)
+
+
+_BY_INPUTS, _RMS_NORM_OF_TRANSFORMERS = _ByInputs(), _RMSNormOfTransformers()
+_READS, _SCALE = _Reads(), _Scale()
+_RULES: dict[type[nn.Module], Rule] = {
+    nn.Linear: _Linear(),
+    nn.Conv1d: _Convolution1d(),
+    nn.Conv2d: _Convolution2d(),
+    nn.Embedding: _Embedding(),
+    nn.LayerNorm: _LayerNorm(),
+    nn.GroupNorm: _GroupNorm(),
+    nn.BatchNorm1d: _BatchNorm(),
+    nn.BatchNorm2d: _BatchNorm(),
+    nn.BatchNorm3d: _BatchNorm(),
+    nn.RMSNorm: _RMSNorm(),
+}
+
+
+def _only_a_scale(module: nn.Module) -> bool:
+    """Return whether a module of any type has one parameter, a vector called weight."""
+    held = dict(module.named_parameters(recurse=False))
+    lone = list(held) == ["weight"] and held["weight"].ndim == 1
+    return lone and not any(True for _ in module.children())
+
+
+def _positions(tensor: Tensor) -> Tensor:
+    """Return [b, ..., d] as [b, t, d]."""
+    return tensor.reshape(len(tensor), -1, tensor.shape[-1])
+
+
+def _with_weight(module: nn.Module, weight: Tensor, a: Tensor) -> Tensor | None:
+    """Return what a module gives with another weight; `None` if it takes more than one argument."""
+    twin = copy.copy(module)  # the module itself may be running in another thread
+    twin._parameters = {"weight": nn.Parameter(weight, requires_grad=False)}
+    twin._forward_hooks = OrderedDict()
+    try:
+        with torch.no_grad():
+            found = twin(a)
+    except (RuntimeError, TypeError, ValueError, IndexError):
+        return None
+    return found if isinstance(found, Tensor) else None
