@@ -10,7 +10,7 @@ JOBS ?= 2
 SPREAD := --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow crash threads fuzz compat release evidence lint types stub reference notebooks docs bench paper clean
+.PHONY: help install demo test coverage test-slow crash threads fuzz compat release evidence lint types stub reference notebooks docs bench paper clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ demo: $(STAMP) ## Explain a misread digit, retrain to check, write whence-demo.h
 
 test: $(STAMP) ## Run the tests, the doctests and the code of the README.
 	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) $(SPREAD)
+
+coverage: $(STAMP) ## Print which lines and branches of src the tests do not execute.
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) $(SPREAD) --cov=whence --cov-branch --cov-report=term-missing:skip-covered
 
 test-slow: $(STAMP) ## Run the slow tests too.
 	$(BIN)/python -m pytest -n $(JOBS) $(SPREAD)

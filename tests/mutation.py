@@ -38,16 +38,17 @@ _REPOSITORY = Path(__file__).resolve().parent.parent
 _IMPORTED = ("matplotlib.pyplot", "pandas", "scipy.stats", "sklearn.svm")
 _OURS = {"", str(_REPOSITORY), str(_REPOSITORY / "src")}
 _LOG = ".log"
+_REFERENCE = "tests/test_package.py::test_the_reference_is_what_the_docstrings_say"
 _OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", "--no-header")
 _TESTS = {  # of each package, beside the doctests of the file
-    "applications": ("tests/applications",),
+    "applications": ("tests/applications", "tests/test_uses.py"),
     "curvature": ("tests/curvature",),
     "fitting": ("tests/fitting", "tests/linear", "tests/methods/test_leave_one_out.py"),
     "linalg": ("tests/linalg",),
     "linear": ("tests/linear", "tests/adapters/test_sklearn.py"),
-    "methods": ("tests/methods",),
+    "methods": ("tests/methods", "tests/test_uses.py", "tests/trees/test_methods.py"),
     "network": ("tests/network", "tests/adapters/test_torch.py"),
-    "objective": ("tests/objective", "tests/linear", "tests/network"),
+    "objective": ("tests/objective", "tests/linear", "tests/network", "tests/fitting"),
     "training": ("tests/training", "tests/methods/test_metagradient.py"),
 }
 _SMALL = 10  # a larger whole number is mostly the size of a block, which changes no answer
@@ -289,7 +290,9 @@ def noticed(tree: Path, mutation: Mutation, executed: Executed, timeout: float) 
     every = sorted({test.partition("::")[0] for test in tests})
     near = f"test_{Path(mutation.path).stem}.py"
     files = sorted(every, key=lambda name: (Path(name).name != near, name != mutation.path))
-    files = files or [mutation.path, *_TESTS[mutation.package], f"src/whence/{mutation.package}"]
+    if not files:  # of the arguments of public functions the reference shows the defaults
+        files = [mutation.path, _REFERENCE, *_TESTS[mutation.package]]
+        files.append(f"src/whence/{mutation.package}")
     file = tree / mutation.path
     source = file.read_bytes()
     try:

@@ -67,7 +67,7 @@ def test_refusals(run: Run, entry: str, tmp_path: Path) -> None:
         (("query", entry, "--index", "none"), "Got no manifest"),
         (("build", "t.csv", "--index", "ix"), "Expected a Python function"),
         (("build", entry, "--index", "ix", "--encoding", "int4"), "rows 'float32'"),
-        (("build", entry, "--index", "ix", "--method", "influence"), "whence.Projected()"),
+        (("build", entry, "--index", "ix", "--method", "newton"), "whence.Projected()"),
         (("build", entry, "--index", "ix", "--max-length", 4), "--tokenizer alone"),
     ):
         code, _, err = run("index", *words)

@@ -108,7 +108,6 @@ def run(quick: bool) -> Outcome:
     bars = (
         Bar.near("last rank of a child", max(converged.ranks), len(members), 0),
         Bar.at_least("child over the next patient", converged.ratio, 20),
-        Bar.near("place of the indicator, converged", converged.place, 1, 0),
         Bar.near("place of the indicator, unconverged", findings["unconverged"].place, 1, 0),
     )
     figure, axes = plt.subplots(1, 3, figsize=(15, 4), layout="constrained")

@@ -10,6 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from whence.checked.arrays import plain
+
 
 def is_sparse(rows: Any) -> bool:
     """Return whether rows are a SciPy sparse matrix or array.
@@ -110,7 +112,7 @@ def column(rows: Any, at: int) -> pd.Series[Any]:
         rows: A frame, an array or a sparse matrix, [n, d].
         at: Its position.
     """
-    cells = rows[:, [at]].toarray()[:, 0] if is_sparse(rows) else np.asarray(rows)[:, at]
+    cells = rows[:, [at]].toarray()[:, 0] if is_sparse(rows) else np.asarray(plain(rows))[:, at]
     return pd.Series(cells)
 
 
@@ -127,7 +129,7 @@ def row_cells(rows: Any, index: int) -> NDArray[Any]:
         rows: A frame, an array, a tensor or a sparse matrix, [n, d].
         index: Its position.
     """
-    return rows[[index]].toarray()[0] if is_sparse(rows) else np.asarray(rows[index])
+    return rows[[index]].toarray()[0] if is_sparse(rows) else np.asarray(plain(rows[index]))
 
 
 @row_cells.register(pd.DataFrame)
@@ -224,7 +226,7 @@ def with_cells(rows: Any, at: int, value: Any) -> Any:
         array([[0.5, 2. ]])
     """
     cells = _cells(column(rows, at), value).to_numpy()
-    changed = np.asarray(rows).astype(np.result_type(rows, cells))
+    changed = np.asarray(plain(rows)).astype(np.result_type(rows, cells))
     changed[:, at] = cells
     return changed
 
@@ -260,7 +262,7 @@ def stack(rows: Any, more: Any) -> Any:
     """
     if is_sparse(rows):
         return sparse.vstack([rows, more], format="csr")
-    return np.concatenate([np.asarray(rows), np.asarray(more)])
+    return np.concatenate([np.asarray(plain(rows)), np.asarray(plain(more))])
 
 
 @stack.register

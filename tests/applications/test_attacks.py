@@ -50,6 +50,28 @@ def test_one_image_flips_the_least_certain_query(
     assert "1 of 1 predictions flipped by 2" in str(attack)
 
 
+def test_inputs_that_raise_the_loss_are_changed(
+    audited: tuple[LinearObjective, tuple[Tensor, Tensor]],
+) -> None:
+    objective, query = audited
+    chosen = whence.attacks.strongest(objective, query, 4)
+    alone = whence.leave_one_out(objective, chosen, query)
+    assert (alone < 0).all()
+    moves = np.abs(whence.perturbation(objective, chosen, query)).reshape(4, -1).sum(1)
+    assert (np.diff(moves) <= 0).all()
+
+
+def test_steps_fall_from_the_budget_to_a_tenth_of_it(
+    audited: tuple[LinearObjective, tuple[Tensor, Tensor]],
+) -> None:
+    objective, query = audited
+    one = whence.attacks.attack(objective, query, steps=1, budget=0.02)
+    assert one.largest_change == pytest.approx(0.02)
+    two = whence.attacks.attack(objective, query, steps=2, budget=0.02)
+    same = whence.attacks.attack(objective, query, steps=1, budget=0.02, step_size=0.002, start=one)
+    torch.testing.assert_close(two.inputs, same.inputs)
+
+
 def test_rounding_to_8_bits_undoes_the_default_budget(
     audited: tuple[LinearObjective, tuple[Tensor, Tensor]],
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import whence
 from whence.errors import InvalidInput
@@ -67,6 +70,31 @@ def test_sizes_that_are_not_known_are_bars_without_numbers(tmp_path: Path) -> No
     rows = data_of(page)["rows"]
     assert {text for row in rows for _, _, text in (*row[4], *row[5])} == {""}
     assert "not known well enough to be shown" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("most", "sized"), [(20, True), (8, True), (1, False)])
+def test_a_pipeline_has_sizes_unless_they_take_too_long(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, most: int, sized: bool
+) -> None:
+    """At 20 all candidates are refined, at 8 those that are shown, at 1 none."""
+    module = sys.modules["whence.applications.report"]
+    monkeypatch.setattr(module, "_AGAIN", most)
+    x, y = load_iris(return_X_y=True, as_frame=True)
+    x, y = x[y < 2], y[y < 2]
+    model = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-10)).fit(x[::2], y[::2])
+    trained = whence.from_sklearn(model, x[::2], y[::2])
+    query = x[1:80:26], y[1:80:26]
+    page = whence.report(trained, query, tmp_path / "many.html", k=2)
+    data = data_of(page)
+    effects = [effect for row in data["rows"] for effect in (*row[4], *row[5])]
+    assert (all if sized else any)(text for _, _, text in effects) == sized
+    assert ("for a smaller k, to see sizes" in page.read_text(encoding="utf-8")) != sized
+    if sized:
+        example, size, _ = data["rows"][0][4][0]
+        name = int(data["items"][example]["title"].removeprefix("Training example "))
+        refit = clone(model).fit(x[::2].drop(name), y[::2].drop(name))
+        before, after = (m.predict_proba(query[0][:1])[0, 0] for m in (model, refit))
+        assert size == pytest.approx(100 * (after - before), rel=0.01)
 
 
 def test_every_column_is_there_to_search_and_open(tmp_path: Path) -> None:

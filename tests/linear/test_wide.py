@@ -36,7 +36,7 @@ def wide() -> tuple[WideObjective, LinearObjective, list[int]]:
 def test_coordinates_are_made_once_and_not_before_they_are_asked_for() -> None:
     objective, narrow, made = wide()
     assert len(objective.weights) == 20
-    assert objective.notes
+    assert objective.notes == ()
     assert not objective.classes
     assert whence.self_influence(objective).shape == (20,)
     assert repr(objective) == "<WideObjective of SquaredError() on 20 examples>"

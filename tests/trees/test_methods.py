@@ -387,7 +387,7 @@ def test_scores_have_the_size_of_what_retrainings_do() -> None:
     assert response is not None
     assert response.note in scores.diagnostics.notes
     assert method.fit(trained).calibrated
-    assert 0 <= response.decay <= 1
+    assert 0 < response.decay < 1
     other = halves_of(trained, 12, 1)
     queries = trained.examples(_asked())
     actual = np.stack([model.outputs(queries)[:, 0].numpy() for model in other.models])
@@ -395,6 +395,14 @@ def test_scores_have_the_size_of_what_retrainings_do() -> None:
     actual, predicted = actual - actual.mean(0), predicted - predicted.mean(0)
     slope = (actual * predicted).sum() / np.square(predicted).sum()
     assert 0.7 < slope < 1.4  # 3 and more before
+
+
+def test_a_row_of_a_mean_counts_twice_as_much_among_half_the_rows() -> None:
+    trained = _numbers(min_child_weight=150)  # no split: predictions are means of all rows
+    measure = measure_of(trained.loss, "prediction")
+    response = response_of(trained, halves_of(trained, 4, 0), measure)
+    assert response is not None
+    assert response.decay == pytest.approx(1, abs=0.05)
 
 
 def test_too_few_rows_give_no_size() -> None:

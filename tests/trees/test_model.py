@@ -245,3 +245,19 @@ def test_a_model_is_the_same_after_pickling(name: str) -> None:
     for model in (again, again.refit(), copy.deepcopy(trained)):
         found = method.fit(model).scores(queries).values
         np.testing.assert_array_equal(found, method.fit(trained).scores(queries).values)
+
+
+def test_several_workers_refit_as_one_does() -> None:
+    case = ACCEPTED["lgb binary"]
+    fitted = case.fit()
+    one, two = (
+        whence.from_sklearn(
+            fitted, case.table.x, case.table.y, sample_weight=case.weights, workers=workers
+        )
+        for workers in (1, 2)
+    )
+    queries = (case.table.x[:3], case.table.y[:3])
+    where = [0, 5, 9]
+    expected = whence.leave_one_out(one, where, queries)
+    np.testing.assert_array_equal(whence.leave_one_out(two, where, queries), expected)
+    assert two.together > one.together

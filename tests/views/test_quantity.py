@@ -16,7 +16,7 @@ from sklearn.svm import LinearSVC
 
 import whence
 from whence.objective.trained import Trained
-from whence.views.answer import share_text, target_decimals
+from whence.views.answer import said_of, share_text, target_decimals
 from whence.views.quantity import default_measure, quantity_of
 
 DATA = load_iris(return_X_y=True)
@@ -108,6 +108,16 @@ def test_targets_have_their_own_digits(targets: list[float], expected: int) -> N
     x = np.arange(len(targets), dtype=float)[:, None]
     trained = whence.from_sklearn(Ridge().fit(x, targets), x, targets)
     assert target_decimals(trained) == expected
+
+
+def test_a_prediction_between_whole_targets_has_decimals() -> None:
+    x = np.arange(40, dtype=float)[:, None]
+    for scale_, digits in ((0.3, 1), (100.0, 0)):
+        y = (x[:, 0] * scale_).round()
+        trained = whence.from_sklearn(Ridge().fit(x, y), x, y)
+        said = said_of(trained, trained.examples(([[7.0]], [0.0])))
+        predicted = Ridge().fit(x, y).predict([[7.0]])[0]
+        assert said == f"The model predicts {predicted:.{digits}f}."
 
 
 def test_shares_near_a_half_and_one_have_decimals() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from html import unescape
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 import whence
 from whence.network.objective import ModuleObjective
+from whence.views.answer import share_text
 from whence.views.sequences import counted, parts_of, pieces_of
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -74,7 +76,9 @@ def test_page_shows_hostile_tokens_and_colors_them(
     assert "which of its tokens the effect comes from" in page
     plain = unescape(re.sub(r"<[^>]*>", "", page))
     assert decode(texts[2]["input_ids"]).strip() in plain
-    assert "The model reads 5 tokens" in page
+    query = explanation.query
+    loss = float(objective.loss(objective.outputs(query), query.targets)[0]) / 5
+    assert f"each of the 5 tokens with probability {share_text(math.exp(-loss))}" in page
 
 
 def test_batch_of_texts(

@@ -82,8 +82,8 @@ def from_sklearn(
         sample_weight: The sample weights it was fitted with, [n], >= 0.
         temperature: t > 0 of the smoothed hinge through which hinge losses are differentiated, in
             units of the margin.
-        workers: Processes that fit an estimator again at a time, where it is known by its
-            predictions alone.
+        workers: Processes that fit trees, or an estimator that is known by its predictions alone,
+            again at a time.
         backend: "process" for this machine, "ray" for tasks of a Ray cluster.
 
     Returns:
@@ -136,7 +136,7 @@ def from_sklearn(
                 taken: Trained = replace(model, notes=(*notes, *model.notes))
                 return taken
         if is_tree_model(inner):
-            trees = from_trees(inner, X, y, sample_weight)
+            trees = from_trees(inner, X, y, sample_weight, **refitted)
             return replace(trees, notes=(*notes, *trees.notes))
         if is_read(final(inner)):
             options = {"sample_weight": sample_weight, "temperature": temperature}

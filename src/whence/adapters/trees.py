@@ -28,6 +28,7 @@ from whence.trees.bagging import is_forest, read_forest
 from whence.trees.forest import Forest
 from whence.trees.model import BoostedModel, ForestModel, TreeExamples, TreeModel
 from whence.trees.reading import classes_of, encode, is_boosting, read_boosting
+from whence.workers import Backend
 
 Floats = NDArray[np.float64]
 
@@ -42,7 +43,15 @@ def is_tree_model(estimator: Any) -> bool:
     return is_boosting(last) or is_forest(last)
 
 
-def from_trees(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> TreeModel:
+def from_trees(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    sample_weight: Any = None,
+    *,
+    workers: int = 1,
+    backend: Backend = "process",
+) -> TreeModel:
     """Return a fitted tree ensemble with the data it was fitted on.
 
     Args:
@@ -52,6 +61,8 @@ def from_trees(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> Tre
         X: The rows it was fitted on: an array, a frame or a sparse matrix, [n, d].
         y: The targets it was fitted on, [n].
         sample_weight: The sample weights it was fitted with, [n], >= 0.
+        workers: Processes, or tasks of Ray, that fit it again at a time.
+        backend: "process" or "ray".
 
     Returns:
         The model.
@@ -87,6 +98,8 @@ def from_trees(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> Tre
         names=names,
         classes=classes_of(final(estimator)),
         weighted=sample_weight is not None,
+        workers=workers,
+        backend=backend,
     )
     weights = sample_weights(sample_weight, n)
     model = source.model(estimator, weights)
@@ -125,6 +138,8 @@ class _Source:
         names: The names of the columns, or `None` of an array.
         classes: The classes; none for a regression.
         weighted: Whether sample weights were given to the fit.
+        workers: Processes, or tasks of Ray, that fit it again at a time.
+        backend: "process" or "ray".
     """
 
     fit: TreeFit
@@ -134,9 +149,11 @@ class _Source:
     names: tuple[str, ...] | None
     classes: tuple[Any, ...]
     weighted: bool
+    workers: int
+    backend: Backend
 
-    def refit(self, weights: Floats) -> TreeModel:
-        """Return the model that a fit on the rows with weight gives."""
+    def fitted(self, weights: Floats) -> Any:
+        """Return the estimator fitted on the rows with weight."""
         kept = np.flatnonzero(weights > 0)
         labels = self.labels[kept]
         there = len(set(labels.tolist()))
@@ -147,8 +164,7 @@ class _Source:
             )
         given = weights[kept]
         plain = not self.weighted and bool((given == 1).all())
-        fitted = self.fit(take(self.rows, kept), labels, None if plain else given)
-        return self.model(fitted, weights)
+        return self.fit(take(self.rows, kept), labels, None if plain else given)
 
     def refit_edited(self, index: int, new: TreeExamples, weights: Floats) -> TreeModel:
         """Return the model that a fit gives with another row in the place of one."""
@@ -156,7 +172,8 @@ class _Source:
         labels = self.labels.copy() if self.classes else self.labels.astype(np.float64)
         labels[index] = self.classes[int(target)] if self.classes else target
         rows = put(self.rows, index, new.inputs)
-        return replace(self, rows=rows, labels=labels).refit(weights)
+        edited = replace(self, rows=rows, labels=labels)
+        return edited.model(edited.fitted(weights), weights)
 
     def model(self, estimator: Any, weights: Floats) -> TreeModel:
         """Return an estimator that was fitted on the rows with weight."""
@@ -175,9 +192,12 @@ class _Source:
             "weights": torch.from_numpy(weights),
             "classes": self.classes,
             "encode": self.encode,
-            "fit": self.refit,
+            "fit": self.fitted,
+            "read": self.model,
             "fit_edited": self.refit_edited,
             "notes": self.fit.notes,
+            "workers": self.workers,
+            "backend": self.backend,
         }
         everyone = encode(self.classes, self.labels)
         if is_forest(last):

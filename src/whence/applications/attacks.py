@@ -166,7 +166,7 @@ def attack(
     *,
     n_images: int = 1,
     steps: int = 100,
-    step_size: float = 0.02,
+    step_size: float | None = None,
     budget: float = HALF_A_GRAY_LEVEL,
     limits: tuple[float, float] = (-1.0, 1.0),
     positions: Any = None,
@@ -188,7 +188,9 @@ def attack(
         queries: (inputs, y) of the queries whose loss is to rise.
         n_images: How many training inputs to change, >= 1.
         steps: At most this many; it ends when all queries have flipped.
-        step_size: α > 0, in units of the inputs.
+        step_size: α > 0, in units of the inputs; from the budget down to a tenth of it, by the same
+            factor at each step, if `None`: the first steps reach the corners of the box, the last
+            choose among them. The paper's is 0.02.
         budget: The largest change of a pixel, > 0, in units of the inputs.
         limits: The range of the inputs.
         positions: Which training inputs to change; the n_images `strongest` if `None`.
@@ -226,11 +228,13 @@ def attack(
         >>> attack.losses[-1] > attack.losses[0]
         True
     """
-    if n_images < 1 or steps < 1 or not step_size > 0 or not budget > 0:
+    if n_images < 1 or steps < 1 or not (step_size is None or step_size > 0) or not budget > 0:
         raise InvalidInput(
             f"Expected n_images, steps >= 1 and step_size, budget > 0. Got {n_images}, {steps}, "
             f"{step_size}, {budget}."
         )
+    last = budget / 10 if step_size is None else step_size
+    sizes = np.geomspace(step_size or budget, last, steps)
     training = start.training if start else training_of(objective, retrain)
     clean = training.clean
     encoded = start.queries if start else training.encode(queries)
@@ -257,11 +261,11 @@ def attack(
     current = seeing(current, inputs)
     with progress(total=steps, desc="attack", unit="step") as bar:
         try:
-            for _ in range(steps):
+            for size in sizes:
                 if (predicted(current, encoded) != before).all():
                     break
                 rise = torch.from_numpy(perturbation(current, where, encoded, method=follows))
-                moved = (moving + step_size * rise.sign().to(moving)).clamp(low, high)
+                moved = (moving + size * rise.sign().to(moving)).clamp(low, high)
                 changed = training.on(inputs, rows, moved, current)
                 inputs[rows] = moved  # in place: a copy of every image at each step costs more
                 moving, current = moved, seeing(changed, inputs)

@@ -355,7 +355,7 @@ def find_label_errors(
         self_influence=own,
         loss=losses,
         suggested=suggested,
-        agrees=np.asarray(agrees.numpy()),
+        agrees=np.asarray(agrees.cpu().numpy()),
         gain=gain,
         diagnostics=diagnostics,
         wrong=suspects.wrong(without),

@@ -190,7 +190,8 @@ def strongest(
 
     Returns:
         Positions [m], by the L1 norm of `whence.perturbation`; that is taken only for the training
-        inputs with the largest influence, 32 or m of them.
+        inputs that raise the loss most by being there, 32 or m of them. One that raises it pulls
+        the more, the worse the model fits it; one that lowers it has only its own pull to lose.
 
     Cost:
         One influence of all, one forward and backward pass of 32 inputs.
@@ -209,8 +210,8 @@ def strongest(
         3
     """
     scores = chosen(objective, method).fit(objective).scores(queries)
-    total = np.abs(scores.values.sum(0))
-    candidates = np.argsort(-total, kind="stable")[: max(_CANDIDATES, m)]
+    harmful_first = np.argsort(scores.values.sum(0), kind="stable")
+    candidates = harmful_first[: max(_CANDIDATES, m)]
     moves = np.abs(perturbation(objective, candidates, queries, method=method))
     order = np.argsort(-moves.reshape(len(candidates), -1).sum(1), kind="stable")
     return candidates[order[:m]]

@@ -30,6 +30,8 @@ from whence.views.sequences import Decode
 
 _OPERATIONS = 2e12  # that refining what is shown may take: some ten seconds
 _AGAIN = 150  # candidates without which the preprocessing is fitted again, at most
+_SMALL = 10**6  # rows times parameters up to which that is three times as many
+_FEWER = "Ask about fewer queries, or for a smaller k, to see sizes."
 _SCORES = 2**24  # scores that are held at once: 128 MB of float64
 _PASSES = 10  # over the data, for each example that is refined
 
@@ -55,8 +57,9 @@ def report(
     """Write a page about many predictions: a row each, to search, sort and filter.
 
     Each row has the query, what the model says and the label, and the k training examples that push
-    its answer most either way. All are scored by the method; of a convex model the candidates are
-    then predicted again by the method's refined form, unless that would take long. Effects whose
+    its answer most either way. All are scored by the method; of a convex model the candidates, or
+    where they are many those that are shown, are then predicted again by the method's refined form,
+    unless that would take long: then the page says how to see sizes. Effects whose
     size is not to be trusted are shown as bars without numbers.
 
     Args:
@@ -112,13 +115,15 @@ def report(
     about_what = default_measure(trained, examples.subset(np.arange(1)))
     quantity = about_what if measure is None else measure
     found, fitted = _candidates(scoring.fit(trained), examples, quantity, k), scoring.fit(trained)
-    where = np.unique(found.positions)
-    refined = scoring.refined() if trained.convex and _affordable(trained, len(where)) else None
-    if refined is not None:
-        fitted = refined.fit(trained)
-        shown = fitted.scores(examples, measure=quantity, indices=where)
-    else:
-        shown = found.strongest(k)
+    shown = found.strongest(k)
+    refined = scoring.refined() if trained.convex else None
+    hint = "" if refined is None else _FEWER
+    # All candidates if that is quick, else those that the first order would show.
+    for where in (np.unique(found.positions), shown.positions):
+        if refined is not None and _affordable(trained, len(where)):
+            fitted, hint = refined.fit(trained), ""
+            shown = fitted.scores(examples, measure=quantity, indices=where)
+            break
     page = batch_page(
         trained,
         examples,
@@ -127,6 +132,7 @@ def report(
         measure=quantity,
         unit=fitted.unit,
         sized=fitted.calibrated,
+        hint=hint,
         k=k,
         quality=model_quality(trained, held_out),
         image_shape=image_shape,
@@ -191,9 +197,11 @@ def _candidates(
 
 def _affordable(trained: Trained, candidates: int) -> bool:
     """Return whether candidates can be refined in some ten seconds."""
-    if getattr(trained, "statistics", None) is not None and candidates > _AGAIN:
-        return False
     params = getattr(trained, "params", None)
     if params is None:
         return True
-    return _PASSES * candidates * len(trained.train) * len(params) <= _OPERATIONS
+    numbers = len(trained.train) * len(params)
+    follows = getattr(trained, "statistics", None) is not None
+    if follows and candidates > (_AGAIN if numbers > _SMALL else 3 * _AGAIN):
+        return False
+    return _PASSES * candidates * numbers <= _OPERATIONS

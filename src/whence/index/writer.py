@@ -37,7 +37,10 @@ from whence.index.format import (
 )
 from whence.methods.features import FeatureMap
 from whence.progress import progress
+from whence.tiles import tiles
 from whence.workers import Backend, map_shards
+
+_TILE = 2**22  # numbers of decoded rows at once
 
 
 @final
@@ -104,9 +107,15 @@ class ShardWork:
             )
         encoding = encoding_of(self.manifest.encoding)
         tensors = encoding.encode(rows, features.blocks)
-        # In float64 and row by row, so that the error does not depend on how sums are split.
-        lost = (encoding.rows(tensors, slice(None), features.blocks) - rows).square().sum(1)
-        error = float(lost.double().sum() / rows.square().sum(1).double().sum().clamp_min(1e-300))
+        # In float64 and row by row, so that the error does not depend on how sums are split; in
+        # tiles, so that no second and third copy of the rows is held.
+        lost, sizes = torch.empty(b), torch.empty(b)
+        for part in tiles(b, rows.shape[1], _TILE):
+            lost[part] = (
+                (encoding.rows(tensors, part, features.blocks) - rows[part]).square().sum(1)
+            )
+            sizes[part] = rows[part].square().sum(1)
+        error = float(lost.double().sum() / sizes.double().sum().clamp_min(1e-300))
         return {**tensors, "slopes": slopes, "weights": weights}, error
 
 
@@ -208,10 +217,11 @@ def _moments(folder: Path, manifest: Manifest, features: FeatureMap) -> File:
         if shard.first < counted:
             continue
         with mapped_rows(folder, shard) as tensors:
-            rows = encoding.rows(tensors, slice(None), features.blocks)
-            scaled = rows * tensors["weights"].sqrt().unsqueeze(1)
-        for place, where in enumerate(features.groups):
-            part = (scaled[:, where].T @ scaled[:, where]).double()
-            sums[place : place + 1] = [sums[place] + part if place < len(sums) else part]
+            for some in tiles(shard.rows, sum(block.size for block in features.blocks), _TILE):
+                scaled = encoding.rows(tensors, some, features.blocks)
+                scaled *= tensors["weights"][some].sqrt().unsqueeze(1)
+                for place, where in enumerate(features.groups):
+                    part = (scaled[:, where].T @ scaled[:, where]).double()
+                    sums[place : place + 1] = [sums[place] + part if place < len(sums) else part]
     held = {str(place): total for place, total in enumerate(sums)}
     return write_named(folder, "moment", manifest.n, held)

@@ -18,7 +18,8 @@ from whence.objective.trained import Data, Examples, Trained
 
 _ROWS = 500  # training examples that are predicted without themselves
 _OPERATIONS = 1e11  # that it may take: about a second
-_FOLDS = 5  # parts of the data that trees predict without having seen them
+_FOLDS = 5  # parts of the data that trees and wide models predict without having seen them
+_FITTED = 5e7  # rows times parameters up to which a wide model is fitted again for each part
 _MOST_OF_TREES = 20_000  # rows up to which trees are fitted again for each part
 
 
@@ -61,8 +62,9 @@ def model_quality(trained: Trained, held_out: Data | None = None) -> ModelQualit
     """Return how good a model is on held-out examples, or on its own, each left out in turn.
 
     Without held-out examples, up to 500 training examples are predicted by a linear model one
-    Newton step without each of them: leave-one-out cross-validation in closed form. Trees are
-    fitted five times, each time without a fifth of the rows, which they then predict.
+    Newton step without each of them: leave-one-out cross-validation in closed form. Trees, and
+    linear models of so many columns that this would take long, are fitted five times, each time
+    without a fifth of the rows, which they then predict.
 
     Args:
         trained: The model.
@@ -74,7 +76,7 @@ def model_quality(trained: Trained, held_out: Data | None = None) -> ModelQualit
 
     Cost:
         A prediction per held-out example; else a factor of the curvature and c solves for each of
-        500 examples, or five fits of trees, once per model.
+        500 examples, or five fits, once per model.
 
     References:
         Stone (1974).
@@ -115,7 +117,7 @@ def _(trained: LinearObjective) -> ModelQuality | None:
     where = present[np.unique(np.linspace(0, len(present) - 1, _ROWS).round().astype(int))]
     p, n = len(trained.params), len(trained.train)
     if n * p * p + p**3 / 3 + 2 * p * p * trained.c * len(where) > _OPERATIONS:
-        return None
+        return _folded(trained) if n * p <= _FITTED else None
     outputs = without_each(trained, where).outputs
     how = "training examples, each predicted by the model without it"
     return _compared(trained, trained.train.subset(where), outputs, how)

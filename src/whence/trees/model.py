@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -17,6 +17,7 @@ from whence.objective.trained import Data, Examples, Trained
 from whence.rows import take
 from whence.trees.forest import Forest
 from whence.trees.form import BoostedTrees
+from whence.workers import Backend, map_shards
 
 Floats = NDArray[np.float64]
 
@@ -57,9 +58,12 @@ class TreeModel(Trained):
         loss: ℓ, of the raw predictions of boosting, or of the log odds of a forest.
         classes: The user's names of the classes; empty for a regression.
         encode: Checks and encodes a user's (X, y).
-        fit: Returns the model that the estimator's own fit gives under other weights.
+        fit: Returns the estimator fitted under other weights.
+        read: Returns the model of an estimator that was fitted under these weights.
         fit_edited: Returns the model that it gives with another row in the place of one.
         notes: What a reader must know, a sentence each.
+        workers: Processes, or tasks of Ray, that fit it again at a time.
+        backend: "process" or "ray".
         convex: False: trees are chosen greedily.
         jumps: True: another split may win as one row goes.
     """
@@ -71,9 +75,12 @@ class TreeModel(Trained):
     loss: Loss
     classes: tuple[Any, ...]
     encode: Callable[[Any], TreeExamples]
-    fit: Callable[[Floats], TreeModel]
+    fit: Callable[[Floats], Any]
+    read: Callable[[Any, Floats], TreeModel]
     fit_edited: Callable[[int, TreeExamples, Floats], TreeModel]
     notes: tuple[str, ...] = ()
+    workers: int = 1
+    backend: Backend = "process"
     convex: bool = False
     jumps: bool = True
 
@@ -97,7 +104,21 @@ class TreeModel(Trained):
     def refit(self, weights: Tensor | None = None) -> TreeModel:
         """Return the model that the estimator's own fit gives on the rows with weight."""
         chosen = self.weights if weights is None else weights
-        return self.fit(chosen.double().numpy())
+        given = chosen.double().numpy()
+        return self.read(self.fit(given), given)
+
+    @property
+    def together(self) -> int:
+        """As many as keep all workers busy."""
+        return 1 if self.workers == 1 and self.backend == "process" else 8 * self.workers
+
+    def refits(self, weights: Tensor) -> Iterator[TreeModel]:
+        """Yield the estimator's own fits for each row of weights [k, n], by several workers."""
+        rows = [row.double().numpy() for row in weights]
+        workers = max(1, min(self.workers, len(rows)))
+        fits = map_shards(self.fit, rows, workers=workers, backend=self.backend)
+        for row, fitted in zip(rows, fits, strict=True):
+            yield self.read(fitted, row)
 
     def refit_edited(self, where: NDArray[np.intp], new: Examples) -> TreeModel:
         """Return the model that the estimator's own fit gives with training rows replaced."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -84,14 +86,16 @@ def said_of(trained: Trained, query: Examples) -> str:
     outputs = trained.outputs(query)
     tokens = counted(trained, query.targets[0])
     if tokens is not None:
-        loss = float(trained.loss(outputs, query.targets[:1])[0])
-        return f"The model reads {tokens} tokens with a loss of {loss / max(tokens, 1):.3f} each."
+        loss = float(trained.loss(outputs, query.targets[:1])[0]) / max(tokens, 1)
+        expected = share_text(math.exp(-loss))
+        each = "the one token" if tokens == 1 else f"each of the {tokens:,} tokens"
+        return f"The model expects {each} with probability {expected} (loss {loss:.3f})."
     names = class_names(trained)
     if not names:
         predicted = outputs
         if trained.loss.regresses and outputs.shape[1:] == (1,):
             predicted = trained.loss.prediction(outputs, query.targets)
-        digits = target_decimals(trained)
+        digits = _prediction_decimals(trained)
         values = ", ".join(number(value, digits) for value in predicted.reshape(-1).tolist())
         return f"The model predicts {values}."
     best = class_of(outputs[0])
@@ -120,6 +124,13 @@ def target_decimals(trained: Trained) -> int:
             return decimals
     spread = float(some.std()) or 1.0
     return next((d for d in range(6) if 10.0**-d <= spread / 100), 6)
+
+
+def _prediction_decimals(trained: Trained) -> int:
+    """Return the decimals of a predicted number: the targets', more where these tell little."""
+    spread = float(trained.train.targets.double().std())
+    telling = (d for d in range(6) if 10.0**-d <= spread / _TELLING)
+    return max(target_decimals(trained), next(telling, 0))
 
 
 def answer_of(trained: Trained, query: Examples, *, explained: int | None, labeled: bool) -> Answer:
@@ -155,7 +166,7 @@ def answer_of(trained: Trained, query: Examples, *, explained: int | None, label
             texts=(
                 number(low, digits),
                 number(high, digits),
-                number(predicted, digits),
+                number(predicted, _prediction_decimals(trained)),
                 "" if actual is None else number(actual, digits),
             ),
         ),
@@ -209,5 +220,6 @@ def _shares(
     return tuple(parts)
 
 
+_TELLING = 20  # parts of the targets' standard deviation that a predicted number tells apart
 _LEAST = 5e-5  # a probability below which percents with two decimals show nothing
 _FIRST = torch.zeros(1, dtype=torch.long).numpy()

@@ -20,7 +20,7 @@ from whence.views.columns import NONE, columns_of, is_table
 from whence.views.examples import item_of
 from whence.views.quantity import Quantity, quantity_of
 from whence.views.sequences import Decode
-from whence.views.statuses import RANKS_ONLY, quality_of, quality_sentence, statuses_of
+from whence.views.statuses import quality_of, quality_sentence, statuses_of
 
 _CARRIERS = 8  # examples behind many queries that are named
 _OFTEN = 2  # queries behind which an example must be to be named
@@ -35,6 +35,7 @@ def batch_page(
     measure: MeasureLike,
     unit: str,
     sized: bool,
+    hint: str,
     k: int,
     quality: ModelQuality | None,
     image_shape: tuple[int, ...] | None,
@@ -53,6 +54,7 @@ def batch_page(
         measure: What was predicted.
         unit: What follows the measure's name where scores are in another unit than its own.
         sized: Whether the sizes of the scores are to be trusted.
+        hint: What to do to see sizes, a sentence, where something helps.
         k: Training examples per query and side.
         quality: How good the model is on what it has not seen, or `None`.
         image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
@@ -125,7 +127,7 @@ def batch_page(
         title=title,
         lead=lead,
         quantity=_heading(first, names, labeled),
-        effects=_effects_in_words(first, names, labeled=labeled, sized=sized),
+        effects=_effects_in_words(first, names, labeled=labeled, sized=sized, hint=hint),
         headings=_headings(first, names, labeled),
         columns=columns.names,
         examples=tuple(
@@ -135,8 +137,7 @@ def batch_page(
         rows=rows,
         n=len(trained.train),
         statuses=(
-            *statuses_of(scores.diagnostics),
-            *(() if sized else (RANKS_ONLY,)),
+            *statuses_of(scores.diagnostics, sized=sized),
             quality_of(quality, names, digits),
         ),
         method=f"{scores.method}.",
@@ -180,14 +181,14 @@ def _headings(quantity: Quantity, names: tuple[str, ...], labeled: bool) -> tupl
 
 
 def _effects_in_words(
-    quantity: Quantity, names: tuple[str, ...], *, labeled: bool, sized: bool
+    quantity: Quantity, names: tuple[str, ...], *, labeled: bool, sized: bool, hint: str
 ) -> str:
     """Return what the effects are, in a sentence."""
     if not sized:
         return (
             "The bars show the order of the training examples; the sizes of single effects are not "
-            "known well enough to be shown."
-        )
+            f"known well enough to be shown. {hint}"
+        ).rstrip()
     what = _heading(quantity, names, labeled)
     what = what if what.startswith("P(") else f"the {what[0].lower()}{what[1:]}"
     return (

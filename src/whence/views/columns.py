@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked.arrays import plain
 from whence.rows import column_names, is_sparse, row_cells, take
 
 Floats = NDArray[np.float64]
@@ -204,7 +205,7 @@ def column_values(inputs: Any, position: int) -> Floats | None:
     if is_sparse(inputs):
         return np.asarray(inputs[:, [position]].toarray()[:, 0], dtype=np.float64)
     try:
-        return np.asarray(inputs[:, position], dtype=np.float64)
+        return np.asarray(plain(inputs[:, position]), dtype=np.float64)
     except (TypeError, ValueError):
         return None
 

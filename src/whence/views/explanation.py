@@ -32,7 +32,6 @@ from whence.views.quantity import Quantity
 from whence.views.sequences import Decode, is_sequence, parts_of, pieces_of
 from whence.views.statuses import (
     NOT_RETRAINED,
-    RANKS_ONLY,
     quality_of,
     quality_sentence,
     retrained_of,
@@ -360,9 +359,8 @@ def _statuses(
             scatter.predicted, scatter.actual, scatter.r, scatter.slope, sized=parts.sized
         )
     return (
-        *statuses_of(parts.diagnostics, retrained=scatter is not None and parts.sized),
+        *statuses_of(parts.diagnostics, retrained=scatter is not None, sized=parts.sized),
         checked,
-        *(() if parts.sized else (RANKS_ONLY,)),
         quality_of(quality, names, decimals),
         *missing_statuses(parts.query),
         *_together_status(without_groups(parts)),
@@ -391,9 +389,8 @@ def without_groups(parts: Explained) -> list[tuple[str, str]]:
     for group, effect in parts.groups:
         title = f"Near-duplicates: {listed(parts.trained.train.ids[group].tolist())}."
         after = quantity.read(parts.value + effect)
-        words = (
-            f"Without all {len(group)} {quantity.name} would be {quantity.text(after, decimals)}"
-        )
+        without = "both" if len(group) == 2 else f"all {len(group)}"
+        words = f"Without {without} {quantity.name} would be {quantity.text(after, decimals)}"
         words += f" ({after - now:+.{decimals}f})."
         found.append((title, words if parts.sized else ""))
     return found

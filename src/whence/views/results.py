@@ -22,7 +22,7 @@ from whence.views.statuses import quality_of, statuses_of
 
 Floats = NDArray[np.float64]
 
-_LISTED = 8  # examples of a comparison, on each side and for each model
+_LISTED = 6  # examples of a comparison, on each side and for each model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +196,6 @@ def comparison_page(
             for name, (model, asked) in zip(names, ((trained, query), other), strict=True)
         ),
         facts=(
-            Fact(figure=f"{shared} of 10", words="of the most helpful are the same."),
             Fact(
                 figure=number(agreement, 2),
                 words="is how alike they order all training examples: 1 is the same order, 0 is "

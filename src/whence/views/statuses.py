@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,21 +25,28 @@ RANKS_ONLY = Status(
 NOT_RETRAINED = Status(level="unknown", title="Nothing was retrained to check these numbers.")
 
 
-def statuses_of(diagnostics: Diagnostics | None, *, retrained: bool = False) -> tuple[Status, ...]:
+def statuses_of(
+    diagnostics: Diagnostics | None, *, retrained: bool = False, sized: bool = True
+) -> tuple[Status, ...]:
     """Return diagnostics as statuses.
 
     Args:
         diagnostics: What a result says about itself, or `None`.
         retrained: Whether retraining says how exact the numbers are, so that an unmeasured residual
             tells a reader nothing more.
+        sized: Whether the numbers have a size; if not, one status says so in place of the reasons.
 
     Returns:
         One status per question a reader should ask.
     """
     if diagnostics is None:
-        return ()
+        return () if sized else (RANKS_ONLY,)
     notes = tuple(Status(level="caution", title=note) for note in diagnostics.notes)
     solved = () if retrained and _unmeasured(diagnostics) else _solve(diagnostics)
+    if not sized:
+        why = " ".join(each.numbers for each in solved if each.level != "bad" and each.numbers)
+        unsolved = (each for each in solved if each.level == "bad")
+        solved = (*unsolved, replace(RANKS_ONLY, numbers=why))
     return (_fit(diagnostics), *solved, *notes)
 
 

@@ -1,0 +1,24 @@
+"""Which removals need an objective of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.svm import LinearSVC
+
+import whence
+from tests.fitted import Fitted
+from whence.methods.prediction import Order
+from whence.methods.removals import moves_more
+
+
+@pytest.mark.parametrize("order", ["first", "newton", "refined"])
+def test_only_a_minimum_with_corners_is_followed_from_piece_to_piece(
+    binary: Fitted, order: Order
+) -> None:
+    where = np.arange(5)
+    assert not moves_more(binary.objective, order, where).any()
+    x, y = binary.x[:40], binary.y[:40]
+    hinge = LinearSVC(loss="hinge", tol=1e-8, max_iter=100_000, random_state=0).fit(x, y)
+    cornered = whence.from_sklearn(hinge, x, y)
+    assert moves_more(cornered, order, where).all() == (order == "refined")
