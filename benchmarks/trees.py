@@ -17,7 +17,8 @@ A case is a table and a library: 40 queries, the rest (at most 400 rows) for tra
   less that after random removals, over the spread of the latter.
 - `auc`, `cleanlab`: of ranking labels of which a tenth was flipped.
 
-`speed / …`: 5,000 rows beside CatBoost's own `get_object_importance`, and 100,000 rows.
+`speed / …`: 5,000 rows beside CatBoost's own `get_object_importance`, of one tree at a time
+(SinglePoint) and of all (AllPoints, which the derivative equals), and 100,000 rows.
 tree-influence does not run with the present libraries, so that none of its own numbers is here;
 BoostIn and the leaf kernel are whence's, of the same formulas.
 """
@@ -56,6 +57,7 @@ RESULTS = Path(__file__).parent / "results" / "w7.jsonl"
 LIBRARIES = ("sklearn", "lightgbm", "xgboost", "catboost")
 _QUERIES, _ROWS, _ROUNDS, _REFITS = 40, 400, 40, 24
 _COLUMNS = ("finite", "lds", "estimate", "boostin", "kernel", "slope", "curve", "auc", "cleanlab")
+_LIMIT = 30  # processor seconds that CatBoost's AllPoints may take, its fit included
 _STEP = 1e-4  # of the weight of a row, for central differences
 
 
@@ -275,7 +277,40 @@ def beside_catboost() -> dict[str, Any]:
         thread_count=1,
     )
     theirs = time.process_time() - start
-    return {"rows": 5_000, "queries": 100, "seconds": own, "catboost_10_queries": theirs}
+    return {
+        "rows": 5_000,
+        "queries": 100,
+        "seconds": own,
+        "catboost_10_queries": theirs,
+        "all_points_10_queries": all_points(5_000),
+        "all_points_limit": _LIMIT,
+    }
+
+
+def all_points(rows: int) -> float | None:
+    """Return processor seconds of CatBoost's AllPoints, ten queries; `None` past the limit."""
+    command = [sys.executable, "-m", "benchmarks.trees", "--all-points", str(rows)]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (_LIMIT, _LIMIT)),
+    )
+    if done.returncode > 0:
+        raise RuntimeError(done.stderr)
+    return float(done.stdout.split()[-1]) if done.returncode == 0 else None  # killed at the limit
+
+
+def timed_all_points(rows: int) -> float:
+    """Return processor seconds of CatBoost's AllPoints in this process, ten queries."""
+    import catboost
+
+    x, y = table("hospital", rows + 100)
+    model = estimator("catboost", True, 100).fit(x[100:], y[100:])
+    pools = catboost.Pool(x[:10], y[:10]), catboost.Pool(x[100:], y[100:])
+    start = time.process_time()
+    model.get_object_importance(*pools, thread_count=1, update_method="AllPoints")
+    return time.process_time() - start
 
 
 def large() -> dict[str, Any]:
@@ -333,6 +368,9 @@ def main(arguments: list[str]) -> None:
     """Measure what is missing, each case in a process of its own, and print the table."""
     if arguments[:1] == ["--case"]:
         print(json.dumps(measured(arguments[1])))
+        return
+    if arguments[:1] == ["--all-points"]:
+        print(timed_all_points(int(arguments[1])))
         return
     only = arguments[arguments.index("--only") + 1] if "--only" in arguments else ""
     for case in CASES:

@@ -66,7 +66,7 @@ def _sentences(rows: dict[str, dict[str, Any]]) -> str:
             "The derivative of 100 queries in 5,000 rows of 100 rounds takes",
             f"{row['seconds']:.2f} s;",
             "CatBoost's `get_object_importance` (its default, SinglePoint), of ten queries,",
-            f"{times:,.0f} times as long.",
+            f"{times:,.0f} times as long. {_all_points(row)}",
         ]
     if "speed / 100,000 rows" in rows:
         row = rows["speed / 100,000 rows"]
@@ -82,6 +82,19 @@ def _sentences(rows: dict[str, dict[str, Any]]) -> str:
         "present libraries: BoostIn and the leaf kernel are whence's, of its formulas.",
     ]
     return " ".join(text) + "\n"
+
+
+def _all_points(row: dict[str, Any]) -> str:
+    """Return what is known of CatBoost's AllPoints."""
+    if "all_points_limit" not in row:
+        return ""
+    ten = row["all_points_10_queries"]
+    took = f"took {ten:.0f} s" if ten else f"had not ended after {row['all_points_limit']} s"
+    least = (ten or row["all_points_limit"]) / row["seconds"]
+    return (
+        f"Its AllPoints, which the derivative equals, {took} of one processor for ten queries: "
+        f"{'' if ten else 'more than '}{least:,.0f} times as long as 100 queries here."
+    )
 
 
 def written(page: str) -> str:
