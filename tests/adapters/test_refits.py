@@ -18,6 +18,7 @@ from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
 from sklearn.feature_selection import SelectKBest
 from sklearn.impute import SimpleImputer
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import (
     ElasticNet,
     GammaRegressor,
@@ -41,10 +42,11 @@ from sklearn.preprocessing import (
     PowerTransformer,
     QuantileTransformer,
     RobustScaler,
+    SplineTransformer,
     StandardScaler,
     TargetEncoder,
 )
-from sklearn.svm import SVC, LinearSVC
+from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 
 import whence
 from whence.errors import InvalidInput
@@ -156,6 +158,18 @@ CASES = {
         on("binary"), make_pipeline(MinMaxScaler(), SVC(tol=1e-12)), weighted=True, abs=1e-5
     ),
     "svc-balanced": Case(on("binary"), SVC(gamma=0.01, tol=1e-12, **_BALANCED), abs=1e-5),
+    "svr": Case(on("numbers"), make_pipeline(StandardScaler(), SVR(tol=1e-12)), abs=1e-5),
+    "linear-svr": Case(
+        on("numbers"), make_pipeline(StandardScaler(), LinearSVR(C=0.1, **_LINEAR)), abs=1e-5
+    ),
+    "kernel-ridge": Case(on("numbers"), KernelRidge(kernel="rbf", gamma=1e-3), weighted=True),
+    "logistic-elastic-net": Case(
+        on("binary"),
+        make_pipeline(
+            MaxAbsScaler(), LogisticRegression(solver="saga", l1_ratio=0.5, **_LINEAR, **_BALANCED)
+        ),
+        abs=1e-5,
+    ),
     "ridge-classifier": Case(
         on("classes"), RidgeClassifier(class_weight="balanced"), weighted=True
     ),
@@ -176,6 +190,7 @@ CASES = {
     ),
     "min-max": Case(on("binary"), make_pipeline(MinMaxScaler(), _LOGISTIC), weighted=True),
     "normalizer": Case(on("binary"), make_pipeline(Normalizer(), _LOGISTIC)),
+    "spline": Case(on("numbers"), make_pipeline(SplineTransformer(n_knots=4), Ridge())),
     "power": Case(on("numbers"), make_pipeline(PowerTransformer(), Ridge())),
     "quantile": Case(on("numbers"), make_pipeline(QuantileTransformer(n_quantiles=20), Ridge())),
     "bins": Case(
@@ -201,6 +216,13 @@ CASES = {
         make_pipeline(
             columns(make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), _ONE_HOT),
             Ridge(),
+        ),
+    ),
+    "frame-power": Case(
+        table,
+        make_pipeline(
+            columns(make_pipeline(SimpleImputer(), PowerTransformer()), _ONE_HOT),
+            ElasticNet(alpha=0.05, tol=1e-14, max_iter=10**6),
         ),
     ),
     "target-encoder": Case(
@@ -309,6 +331,9 @@ def test_refined_effects_are_those_of_refits(name: str) -> None:
         objective, asked, order="refined", measure=first_output, indices=where
     ).values
     assert np.corrcoef(refined.ravel(), actual.ravel())[0, 1] > 0.999
+    step = whence.influence(objective, asked, order="newton", measure=first_output, indices=where)
+    marked = any("a Newton step are on" in note for note in step.diagnostics.notes)
+    assert marked or np.corrcoef(step.values.ravel(), actual.ravel())[0, 1] > 0.9
     large = np.abs(actual) > 0.02 * np.abs(actual).max()
     np.testing.assert_allclose(refined[large], actual[large], rtol=0.1)
 
@@ -329,6 +354,27 @@ def test_first_order_goes_through_the_preprocessing(name: str) -> None:
         return float(np.abs(scores - actual).sum())
 
     assert error(objective) < 0.85 * error(replace(objective, statistics=None))
+
+
+@pytest.mark.parametrize("name", ["svc-rbf-scaled", "lasso", "frame", "union"])
+def test_verify_shows_the_user_s_own_refits(name: str) -> None:
+    case = CASES[name]
+    model, x, y, weights, queries = fitted(case)
+    objective = whence.from_sklearn(model, x, y, sample_weight=weights)
+    one = rows(queries, np.arange(1)), y[:1]
+    shown = whence.explain(objective, one, k=3, measure=first_output).verify(6)
+    before = outputs(model, one[0])
+    for at, predicted, actual in zip(
+        shown.ids.ravel(), shown.predicted.ravel(), shown.actual.ravel(), strict=True
+    ):
+        keep = np.setdiff1d(np.arange(_N), [at])
+        sample = None if weights is None else weights[keep]
+        expected = (outputs(fit(case.estimator, rows(x, keep), y[keep], sample), one[0]) - before)[
+            0
+        ]
+        assert actual == pytest.approx(expected, abs=case.abs * max(1, abs(expected)))
+        assert predicted == pytest.approx(expected, rel=0.05, abs=1e-3)
+    assert shown.r > 0.99
 
 
 def test_a_weight_of_three_is_three_copies_in_every_order() -> None:

@@ -274,7 +274,9 @@ class Fitted:
         if smoothed != trained:
             notes.append(
                 f"{trained.unit[:1].upper()}{trained.unit[1:]} smoothed with t = "
-                f"{self.temperature:g} for derivatives, at the parameters trained without."
+                f"{self.temperature:g} for derivatives, at the parameters trained without: "
+                "first-order effects of rows on the margin may be far off. Newton and refined "
+                "effects and refits follow the margin."
             )
         if self.transform is not None and self.width is not None and self.pullback() is None:
             notes.append(

@@ -62,3 +62,19 @@ def is_piecewise(objective: Objective) -> bool:
         Whether Newton steps within one piece can miss where the minimum goes.
     """
     return objective.slope is not None or objective.hinged
+
+
+def follows_pieces(objective: Objective, order: str) -> bool:
+    """Return whether an order of prediction is the minimum itself, from piece to piece.
+
+    Args:
+        objective: R at θ̂.
+        order: "first", "newton" or "refined".
+
+    Returns:
+        True of the refined order of hinges and L1 penalties; of hinges also of a Newton step, whose
+        quadratic model of a corner predicts nothing.
+    """
+    return (order == "refined" and is_piecewise(objective)) or (
+        order == "newton" and objective.hinged
+    )

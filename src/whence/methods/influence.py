@@ -33,6 +33,7 @@ class Influence(Options, Method):
     first:   (wᵢ/n) ∇m_qᵀ H⁻¹ gᵢ, the paper's influence, linear in everything;
     newton:  m_q(θ̂ + Δᵢ) − m_q(θ̂), Δᵢ one Newton step of the objective without example i;
     refined: the same after two more steps, each with a fresh gradient.
+    Of a true hinge both are the minimum itself, found by walking its support vectors.
 
     Args:
         order: "first", "newton" or "refined".
@@ -128,6 +129,7 @@ def influence(
     first:   (wᵢ/n) ∇m_qᵀ H⁻¹ gᵢ, the paper's influence, linear in everything;
     newton:  m_q(θ̂ + Δᵢ) − m_q(θ̂), Δᵢ one Newton step of the objective without example i;
     refined: the same after two more steps, each with a fresh gradient.
+    Of a true hinge both are the minimum itself, found by walking its support vectors.
 
     What else of a fit follows its data, such as preprocessing and class weights, moves with it: to
     first order by its derivative, in the other orders fitted again without the example.

@@ -19,7 +19,7 @@ from whence.curvature.exact import Gradients
 from whence.curvature.leverages import dual_leverages, in_columns
 from whence.curvature.minimum import gradient
 from whence.curvature.prepare import Prepared, prepare
-from whence.fitting.refit import is_piecewise
+from whence.fitting.refit import follows_pieces
 from whence.linalg.solver import Solution, Solver
 from whence.linear.objective import LinearObjective
 from whence.methods.fit_quality import (
@@ -319,7 +319,7 @@ class Evaluated(_OnObjective):
     @property
     def exact(self) -> bool:
         """Whether the minimum itself is found, as it is where it moves from piece to piece."""
-        return self.options.order == "refined" and is_piecewise(self.trained)
+        return follows_pieces(self.trained, self.options.order)
 
     def values(
         self, queries: Examples, measure: Measure, where: Positions

@@ -15,7 +15,7 @@ from whence.curvature.leverages import determines_itself
 from whence.curvature.reweighting import Reweightings, kept_without
 from whence.fitting.hinge import fit_hinge
 from whence.fitting.newton import newton_steps
-from whence.fitting.refit import is_piecewise
+from whence.fitting.refit import follows_pieces
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse
 from whence.linalg.structured import Identity
@@ -63,10 +63,10 @@ def moves_more(objective: Objective, order: Order, where: NDArray[np.intp]) -> N
 
     Returns:
         True where the removal changes more than weights, [k]; also where an example alone
-        determines its prediction, and in the refined order where the minimum moves from piece to
-        piece, as a true hinge's does.
+        determines its prediction, and where the order follows the minimum from piece to piece, as
+        a true hinge's moves.
     """
-    if order == "refined" and is_piecewise(objective):
+    if follows_pieces(objective, order):
         return np.ones(len(where), dtype=bool)
     alone = determines_itself(objective, where)
     if objective.statistics is None:
@@ -141,7 +141,7 @@ def effects_alone(
     Returns:
         Changes, [q, k].
     """
-    if order == "refined" and objective.hinged and _walks(objective, where):
+    if objective.hinged and _walks(objective, where):
         fit = fit_hinge(objective)
         return measure_changes(fit.objective, queries, measure, fit.without(where))
     changes = [partial(without, where=np.array([at])) for at in where]
@@ -195,7 +195,7 @@ def models_after(
     Returns:
         The model after as many steps on the data as they are, and the k models, one by one.
     """
-    exact = order == "refined" and is_piecewise(objective)
+    exact = follows_pieces(objective, order)
 
     def stepped(changed: Objective) -> Objective:
         own = columns_of(changed) or changed
