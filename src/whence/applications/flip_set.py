@@ -31,6 +31,7 @@ from whence.views.results import Made, flip_page
 _POINTS = 8  # of the course that a page draws
 _REFINED = 30  # examples whose effects are refined
 _RERANKED = 4  # examples of a set from which on its second half is ranked again
+_LARGE = 20_000  # rows from which fitting preprocessing again for every effect takes long
 _NUMBERS = 5e6  # n · p up to which retraining a dozen times takes seconds
 _GROWTH = 1.25  # from a set that did not flip the prediction to the next one tried
 
@@ -332,7 +333,7 @@ class _Search:
         scores = fitted.scores(self.query, measure=self.lead)
         quantity = measure_of(fitted.loss, self.lead)
         values = np.array(fitted.ranking_values(self.query, quantity, scores.values)[0])
-        finer = self.method.refined() if self.cheap else None
+        finer = self.method.refined() if self.cheap and not _refits_preprocessing(model) else None
         if finer is not None:
             first = np.sort(np.argsort(values, kind="stable")[:_REFINED])
             refined = finer.fit(model).scores(self.query, measure=self.lead, indices=first)
@@ -368,6 +369,12 @@ def is_cheap(trained: Trained) -> bool:
         return False
     params = getattr(trained, "params", None)
     return params is not None and len(trained.train) * len(params) <= _NUMBERS
+
+
+def _refits_preprocessing(trained: Trained) -> bool:
+    """Return whether a removal fits the preprocessing of a large table again."""
+    follows = getattr(trained, "statistics", None) is not None
+    return follows and len(trained.train) > _LARGE
 
 
 def _ordered(outputs: Tensor) -> Tensor:
