@@ -80,6 +80,19 @@ class Layer:
         self.spread = of_left.clamp_min(0), of_right.clamp_min(0)
         self.values = torch.outer(*self.spread)
 
+    def average_null_spaces(self) -> None:
+        """Give the null space of a factor the mean of its eigenvalues in Λ.
+
+        There the eigenvectors are any, as rounding has it; the mean is the same in each basis. Of
+        factors of summed positions the null space holds parts of gradients: the sum over positions
+        of an attention key's is zero.
+        """
+        for values, spread in zip((self.values, self.values.T), self.spread, strict=True):
+            rounding = torch.finfo(spread.dtype).eps * len(spread)
+            null = spread <= rounding * spread.max()
+            if null.any():
+                values[null] = values[null].mean(0)
+
     def check(self, *factors: Tensor) -> None:
         """Raise unless the factors are finite."""
         if not all(bool(torch.isfinite(factor).all()) for factor in factors):

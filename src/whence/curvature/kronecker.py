@@ -321,6 +321,9 @@ def approximation(
     if corrected or others.factored:
         traces = traces if reused else rough.traced(second)
         add_second_moments(rough, layers if corrected else [], others, traces, kind)
+    if corrected and sharing == "reduce":
+        for layer in layers:
+            layer.average_null_spaces()
     others.differentiate(Directions(objective.loss, "sampled", seed + 2))
     blocks = [*(layer.block() for layer in layers), *others.blocks()]
     trace = sum(float(block.eigenvalues().sum(dtype=torch.float64)) for block in blocks)

@@ -91,11 +91,10 @@ class CallableMeasure(Measure):
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the function's values, [b]."""
         values = self.function(outputs, targets)
-        got = repr(values)
-        if isinstance(values, Tensor):
-            if values.shape == outputs.shape[:1]:
-                return values
-            got = str(tuple(values.shape))
+        shape = tuple(values.shape) if isinstance(values, Tensor) else None
+        if shape == tuple(outputs.shape[:1]):
+            return values
+        got = repr(values) if shape is None else str(shape)
         raise InvalidInput(
             f"Expected one value per example, shape ({outputs.shape[0]},). Got {got}. Return an "
             "unreduced tensor; a number of all queries together is a measure of a set, which "
