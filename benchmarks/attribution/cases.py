@@ -21,7 +21,8 @@ from benchmarks.attribution import deterministic, gpt, halves, resnet
 from experiments import datasets
 from experiments.koh_liang_2017 import f2c
 from whence.evaluation import RetrainingEnsemble, fingerprint, replays, retraining_ensemble
-from whence.training.run import Run, train
+from whence.training.run import Run
+from whence.training.train import train
 
 Pair: TypeAlias = tuple[Tensor, Tensor]
 

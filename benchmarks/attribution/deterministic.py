@@ -29,7 +29,8 @@ from whence.objective.losses import CrossEntropy
 from whence.training.metasmoothness import metasmoothness
 from whence.training.recipe import Recipe
 from whence.training.replay import retrain
-from whence.training.run import Run, train
+from whence.training.run import Run
+from whence.training.train import train
 
 N, QUERIES = 1_000, 50
 RECIPE = Recipe(learning_rate=0.02, momentum=0.9, batch_size=50, epochs=30, schedule="cosine")

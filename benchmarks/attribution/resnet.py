@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 import whence
 from experiments import datasets
-from whence.training.run import Run, train
+from whence.training.run import Run
+from whence.training.train import train
 
 Pair: TypeAlias = tuple[Tensor, Tensor]
 

@@ -89,7 +89,7 @@ _NAMES = {
     "spectrum": "whence.applications.diagnose",
     "stability": "whence.applications.stability",
     "tracin": "whence.methods.tracin",
-    "train": "whence.training.run",
+    "train": "whence.training.train",
     "trainer_callback": "whence.training.trainer",
     "unrolled": "whence.methods.unrolled",
 }

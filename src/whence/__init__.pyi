@@ -83,7 +83,7 @@ from whence.training.metasmoothness import metasmoothness as metasmoothness
 from whence.training.recipe import Recipe as Recipe
 from whence.training.replay import retrain as retrain
 from whence.training.run import Run as Run
-from whence.training.run import train as train
+from whence.training.train import train as train
 from whence.training.trainer import trainer_callback as trainer_callback
 
 __version__: str

@@ -84,3 +84,19 @@ def test_intervals_cover_another_training() -> None:
     np.testing.assert_allclose(found.high - found.mean.values, half)
     with pytest.raises(InvalidInput, match="at least 2 models"):
         whence.stability(several[:1], queries)
+
+
+def test_a_recorded_training_is_repeated_in_the_orders_of_other_seeds() -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(30, 4, dtype=torch.float64), torch.arange(30) % 3
+    start = torch.nn.Linear(4, 3).double()
+
+    def trained(seed: int) -> whence.Run:
+        recipe = whence.Recipe(learning_rate=0.1, batch_size=7, epochs=3, seed=seed)
+        return whence.train(start, whence.CrossEntropy(), (x, y), recipe)
+
+    found = whence.stability(trained(0), (x[:3], y[:3]), seeds=(7, 9), method=whence.TracIn())
+    by_hand = [trained(seed) for seed in (0, 7, 9)]
+    expected = whence.stability(by_hand, (x[:3], y[:3]), method=whence.TracIn())
+    np.testing.assert_array_equal(found.mean.values, expected.mean.values)
+    assert (found.high > found.low).all()

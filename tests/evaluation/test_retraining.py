@@ -19,7 +19,8 @@ from whence.evaluation import (
     retraining_ensemble,
     top_k_removal,
 )
-from whence.training.run import Run, train
+from whence.training.run import Run
+from whence.training.train import train
 
 N, QUERIES = 12, 3
 

@@ -308,6 +308,10 @@ CALLS: dict[str, tuple[Callable[..., Any], Callable[[], dict[str, Any]]]] = {
         whence.stability,
         lambda: {"models": [network(), network()], "queries": pair(), "k": 2},
     ),
+    "stability of one training": (
+        whence.stability,
+        lambda: {"models": run(), "queries": pair(), "seeds": [1], "method": whence.TracIn()},
+    ),
     "diagnose": (whence.diagnose, lambda: {"objective": linear(), "iterations": 4}),
     "spectrum": (
         whence.spectrum,

@@ -23,7 +23,8 @@ from whence.training.backward import weight_gradients
 from whence.training.metasmoothness import metasmoothness
 from whence.training.recipe import Recipe
 from whence.training.replay import retrain
-from whence.training.run import Run, train
+from whence.training.run import Run
+from whence.training.train import train
 
 N, Q = 13, 5
 RECIPES: dict[str, dict[str, Any]] = {

@@ -23,8 +23,9 @@ from whence.training.checkpoints import InMemory, OnDisk, open_directory
 from whence.training.program import counted
 from whence.training.recipe import Recipe
 from whence.training.replay import retrain, stack_size
-from whence.training.run import Run, train
+from whence.training.run import Run
 from whence.training.tracing import Traced
+from whence.training.train import train
 
 N = 21
 RECIPES: dict[str, dict[str, Any]] = {

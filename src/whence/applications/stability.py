@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +20,8 @@ from whence.methods.prediction import Floats, MeasureLike
 from whence.objective.trained import Data, Trained
 from whence.result import Card, Result
 from whence.scores import Scores, average
+from whence.training.run import Run
+from whence.training.train import reordered
 
 _CONFIDENCE = 0.95
 _RESOLVED = 0.8  # of the list that another training must name for it to count as resolved
@@ -85,9 +89,10 @@ class Stability(Result):
 
 @checked
 def stability(
-    models: Sequence[Trained],
+    models: Run | Sequence[Trained],
     queries: Data,
     *,
+    seeds: Sequence[int] = (1, 2, 3, 4),
     k: int = 10,
     measure: MeasureLike = "loss",
     method: Method | None = None,
@@ -99,9 +104,11 @@ def stability(
     quoting where the interval holds both signs.
 
     Args:
-        models: At least two trainings on the same examples in the same order, from other starts
-            or in other orders: recorded by `whence.train`, or objectives.
+        models: One training recorded by `whence.train`, which is repeated; or at least two on the
+            same examples, from other starts or in other orders, recorded or objectives.
         queries: (X, y) of q queries.
+        seeds: Of one training: it is repeated once for each, from the same start, with its examples
+            in the order that the seed decides.
         k: How many examples a list has, >= 1.
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
         method: What scores the examples; `whence.Influence` if `None`.
@@ -113,7 +120,7 @@ def stability(
         InvalidInput: If there are fewer than two models, or their examples differ.
 
     Cost:
-        The scores of each model.
+        The scores of each model; of one training also a training for each seed.
 
     References:
         Nguyen, Seo & Oh (2023), "A Bayesian approach to analysing training data attribution in
@@ -131,7 +138,10 @@ def stability(
         >>> found = whence.stability(runs, data, k=5, method=whence.TracIn())
         >>> found.again.shape
         (40,)
+        >>> whence.stability(runs[0], data, seeds=(1, 2), method=whence.TracIn()).trainings
+        3
     """
+    models = _trainings(models, seeds)
     if len(models) < 2 or k < 1:
         raise InvalidInput(f"Expected at least 2 models and k >= 1. Got {len(models)} and k={k}.")
     scorer = chosen(models[0], method)
@@ -155,3 +165,14 @@ def stability(
         k=k,
         trainings=len(each),
     )
+
+
+@singledispatch
+def _trainings(models: Any, seeds: Sequence[int]) -> Sequence[Trained]:
+    """Return the trainings that are compared."""
+    return tuple(models)
+
+
+@_trainings.register
+def _repeated(models: Run, seeds: Sequence[int]) -> Sequence[Trained]:
+    return models, *(reordered(models, seed) for seed in seeds)

@@ -177,7 +177,7 @@ def metagradient(
         >>> import torch
         >>> from whence.objective.losses import SquaredError
         >>> from whence.training.recipe import Recipe
-        >>> from whence.training.run import train
+        >>> from whence.training.train import train
         >>> x, y = torch.tensor([[1.0], [1.0]]), torch.tensor([[1.0], [3.0]])
         >>> recipe = Recipe(learning_rate=0.2, batch_size=2, epochs=200)
         >>> run = train(torch.nn.Linear(1, 1, bias=False), SquaredError(), (x, y), recipe)

@@ -87,7 +87,7 @@ def metasmoothness(
         >>> import torch
         >>> from whence.objective.losses import SquaredError
         >>> from whence.training.recipe import Recipe
-        >>> from whence.training.run import train
+        >>> from whence.training.train import train
         >>> x, y = torch.ones(4, 1), torch.arange(4.0)
         >>> recipe = Recipe(learning_rate=0.1, batch_size=4, epochs=20)
         >>> run = train(torch.nn.Linear(1, 1), SquaredError(), (x, y), recipe)

@@ -134,7 +134,7 @@ def retrain(run: Steps, weights: Tensor, *, together: int | None = None) -> Tens
         >>> from whence.objective.losses import SquaredError
         >>> x = torch.tensor([[1.0], [1.0]])
         >>> from whence.training.recipe import Recipe
-        >>> from whence.training.run import train
+        >>> from whence.training.train import train
         >>> recipe = Recipe(learning_rate=0.2, batch_size=2, epochs=200)
         >>> data = x, torch.tensor([[1.0], [2.0]])
         >>> run = train(torch.nn.Linear(1, 1, bias=False), SquaredError(), data, recipe)
