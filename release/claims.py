@@ -417,6 +417,16 @@ GENERATED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "python -m benchmarks.trees_page",
         ("benchmarks/results/w7.jsonl",),
     ),
+    (
+        "docs/how-to/index-on-disk.md",
+        "python -m benchmarks.index",
+        ("benchmarks/results/index.json",),
+    ),
+    (
+        "docs/how-to/transformers.md",
+        "python -m benchmarks.facts",
+        ("benchmarks/results/facts.json",),
+    ),
     ("docs/how-to/models.md", "python -m tests.models_table", ("tests/models_table.py",)),
     ("docs/reference/cli.md", "make docs", ("src/whence/cli/__init__.py",)),
     (
