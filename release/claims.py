@@ -374,6 +374,17 @@ CLAIMS: tuple[Claim, ...] = (
         sources=("docs/explanation/reliability.md",),
     ),
     Claim(
+        page="docs/explanation/reliability.md",
+        text="differences above 1e-9 of the largest score: 0.",
+        command="make threads",
+        sources=("docs/explanation/reliability.md",),
+    ),
+    _tested(
+        "docs/explanation/reliability.md",
+        "compare every solver, method, training, index and page with the CPU",
+        "tests/network/test_devices.py",
+    ),
+    Claim(
         page="docs/explanation/versions.md",
         text="| checks that hold |",
         command="make compat",
