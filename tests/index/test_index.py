@@ -19,7 +19,7 @@ from torch import nn
 import whence
 from tests.damage import assert_noticed
 from whence.errors import CorruptFile, InvalidInput, UnsupportedModel
-from whence.index.format import MANIFEST, Manifest, sha256
+from whence.index.format import MANIFEST, Manifest, read_tensor, sha256
 from whence.index.scan import Best
 from whence.methods.method import Method
 from whence.network.objective import ModuleObjective
@@ -484,3 +484,24 @@ def test_it_prints_what_it_is(standing: whence.Index, network: Any) -> None:
     assert len(hits.to_frame()) == 2 * 5 * 3
     assert (standing.path / MANIFEST).exists()
     assert "every byte as it was written" in str(standing.verify())
+
+
+class Interrupted:
+    """A file whose first read meets a Ctrl-C that torch takes for an error of its own."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+
+    def get_tensor(self, name: str) -> torch.Tensor:
+        self.failures -= 1
+        if self.failures >= 0:
+            raise ValueError("could not determine the shape of object type")
+        return torch.zeros(1)
+
+
+def test_an_interrupted_read_is_no_damaged_file() -> None:
+    assert len(read_tensor(Interrupted(0), "rows")) == 1
+    with pytest.raises(KeyboardInterrupt):
+        read_tensor(Interrupted(1), "rows")
+    with pytest.raises(ValueError, match="shape"):  # said of the file by the one who opened it
+        read_tensor(Interrupted(2), "rows")

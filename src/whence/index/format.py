@@ -270,13 +270,29 @@ def mapped(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Tensor]]]:
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {})[_ENTRY])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: read_tensor(file, name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, ValueError) as error:
         raise _damaged(path, error) from error
     try:
         yield about, tensors
     except (KeyError, IndexError, RuntimeError) as error:  # a tensor is missing, or too small
         raise _damaged(path, error) from error
+
+
+def read_tensor(file: Any, name: str) -> Tensor:
+    """Return a tensor of a file that safetensors has opened.
+
+    torch takes a Ctrl-C that comes while it asks for the size of a storage for an error of its
+    own, a ValueError: what succeeds at once when repeated is no damaged file.
+
+    Raises:
+        KeyboardInterrupt: If that came.
+    """
+    try:
+        return file.get_tensor(name)  # type: ignore[no-any-return]
+    except ValueError as error:
+        file.get_tensor(name)
+        raise KeyboardInterrupt from error
 
 
 @contextmanager
