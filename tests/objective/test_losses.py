@@ -10,7 +10,7 @@ from torch import Tensor
 
 import whence
 from whence.errors import InvalidInput
-from whence.objective.derived_losses import CallableLoss, OneVersusRest
+from whence.objective.derived_losses import CallableLoss, LabelSet, OneVersusRest
 from whence.objective.losses import Loss, Tweedie, measure_of, output_hessian
 from whence.objective.robust_losses import Insensitive, SquaredInsensitive
 
@@ -204,3 +204,20 @@ def test_hinges_add_up_to_the_loss(loss: Loss) -> None:
     assert smooth.hinges(targets, c) is None
     torch.testing.assert_close(smooth(outputs, targets), loss(outputs, targets), atol=0.01, rtol=0)
     assert smooth.smoothed(0.5) == smooth
+
+
+def test_a_set_of_labels_is_as_clear_as_its_least_clear_label() -> None:
+    outputs = torch.tensor([[2.0, -0.5, 3.0], [1.0, 1.5, -4.0]], dtype=torch.float64)
+    targets = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]], dtype=torch.float64)
+    loss = LabelSet()
+    assert loss.margin(outputs, targets).tolist() == [-3.0, 1.0]
+    each = torch.where(targets == 1, outputs.sigmoid(), 1 - outputs.sigmoid())
+    torch.testing.assert_close(loss.probability(outputs, targets), each.prod(1))
+
+
+def test_labels_of_a_set_are_there_or_not() -> None:
+    outputs = torch.zeros(2, 3)
+    LabelSet().check_targets(outputs, torch.tensor([[0, 1, 1], [0, 0, 0]]))
+    for wrong in (torch.tensor([[0, 1, 2], [0, 0, 0]]), torch.tensor([[0, 1], [0, 0]])):
+        with pytest.raises(InvalidInput, match="a 0 or a 1 for each of 3 labels"):
+            LabelSet().check_targets(outputs, wrong)

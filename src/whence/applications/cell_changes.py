@@ -14,9 +14,8 @@ from torch import Tensor
 from whence.applications.poisoning import mean_loss, predicted
 from whence.checked import checked
 from whence.checked import positions as checked_positions
-from whence.curvature.exact import Gradients
-from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput, UnsupportedModel
+from whence.methods.edits import mean_s_test
 from whence.methods.prediction import as_array
 from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Data, Examples, Trained
@@ -250,10 +249,7 @@ def _best(
     made: list[_Change],
 ) -> list[_Change]:
     """Return the changes whose predicted rise of the mean loss is largest, the largest first."""
-    prepared = prepare(objective, 1)
-    mean = objective.params.new_full((len(queries), 1), 1 / len(queries))
-    gradient = Gradients(objective, queries, objective.loss).rmatmat(mean)
-    direction = prepared.inverse.matmat(gradient)
+    direction = mean_s_test(objective, queries)
     among = among[objective.weights[among].numpy() > 0]
     slopes = _slopes(objective, among, objective.train.subset(among), direction)
     strongest = np.argsort(-np.abs(slopes), kind="stable")[:_ROWS]

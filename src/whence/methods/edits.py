@@ -241,11 +241,9 @@ def relabel_gain(
         >>> float(abs(same[0]))
         0.0
     """
-    examples = objective.examples(queries)
-    prepared = prepare(objective, 1, solver=solver, damping=damping)
-    mean = objective.params.new_full((len(examples), 1), 1 / len(examples))
-    gradient = Gradients(objective, examples, measure_of(objective.loss, measure)).rmatmat(mean)
-    direction = prepared.inverse.matmat(gradient)
+    direction = mean_s_test(
+        objective, objective.examples(queries), measure=measure, solver=solver, damping=damping
+    )
     here = objective.train.subset(where)
     there = here.relabeled(targets)
     weights = weights_there = objective.weights[where].unsqueeze(1)
@@ -254,3 +252,35 @@ def relabel_gain(
     change = weights_there * objective.gradient_dot(there, objective.loss, direction)
     change = change - weights * objective.gradient_dot(here, objective.loss, direction)
     return as_array(change.squeeze(1) / len(objective.train))
+
+
+def mean_s_test(
+    objective: Objective,
+    queries: Examples,
+    *,
+    measure: MeasureLike = "loss",
+    solver: Solver | None = None,
+    damping: float | None = None,
+) -> Tensor:
+    """Return H⁻¹ ∇m̄, m̄ the mean measure of queries.
+
+    Args:
+        objective: R at θ̂.
+        queries: The queries, encoded.
+        measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+        solver: What inverts the curvature; chosen by cost if `None`.
+        damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+
+    Returns:
+        The direction, [p, 1].
+
+    Cost:
+        One solve.
+
+    References:
+        Koh & Liang (2017), section 3.
+    """
+    prepared = prepare(objective, 1, solver=solver, damping=damping)
+    mean = objective.params.new_full((len(queries), 1), 1 / len(queries))
+    gradient = Gradients(objective, queries, measure_of(objective.loss, measure)).rmatmat(mean)
+    return prepared.inverse.matmat(gradient)
