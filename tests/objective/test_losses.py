@@ -221,3 +221,12 @@ def test_labels_of_a_set_are_there_or_not() -> None:
     for wrong in (torch.tensor([[0, 1, 2], [0, 0, 0]]), torch.tensor([[0, 1], [0, 0]])):
         with pytest.raises(InvalidInput, match="a 0 or a 1 for each of 3 labels"):
             LabelSet().check_targets(outputs, wrong)
+
+
+@pytest.mark.parametrize("power", [1.0, 1.5])
+def test_the_least_loss_of_a_target_is_its_minimum_over_outputs(power: float) -> None:
+    loss = Tweedie(power=power)
+    targets = torch.tensor([0.0, 0.5, 3.0], dtype=torch.float64)
+    grid = torch.linspace(-40, 5, 200_001, dtype=torch.float64).unsqueeze(1)
+    found = [loss(grid, y.expand(len(grid))).min() for y in targets]
+    torch.testing.assert_close(loss.least(targets), torch.stack(found), rtol=0, atol=1e-6)
