@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 import whence
+from benchmarks.between import between
 from benchmarks.machine import described
 
 START, END = "<!-- python -m benchmarks.facts -->", "<!-- end -->"
@@ -175,9 +176,7 @@ def main() -> None:
     _RESULTS.write_text(json.dumps(content, indent=1) + "\n")
     print(table(content))
     text = _PAGE.read_text(encoding="utf-8")
-    before, after = text.split(START)
-    rest = after.split(END, 1)[1]
-    _PAGE.write_text(f"{before}{START}\n{table(content)}\n{END}{rest}", encoding="utf-8")
+    _PAGE.write_text(between(text, START, END, f"\n{table(content)}\n"), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.between import between
 from benchmarks.machine import described
 from whence.index.encodings import encoding_of
 from whence.index.format import Manifest, Part, Shard, id_tensors, shard_name, write_tensors
@@ -236,8 +237,7 @@ def main() -> None:
     path.write_text(json.dumps(content, indent=1) + "\n")
     page = Path(__file__).parents[1] / "docs" / "how-to" / "index-on-disk.md"
     text = page.read_text(encoding="utf-8")
-    before, after = text.split(START)
-    page.write_text(f"{before}{START}\n{table(content)}\n{END}{after.split(END, 1)[1]}")
+    page.write_text(between(text, START, END, f"\n{table(content)}\n"), encoding="utf-8")
 
 
 if __name__ == "__main__":

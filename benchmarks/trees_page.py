@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.between import between
 from benchmarks.trees import LIBRARIES, known
 
 PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "methods" / "trees.md"
@@ -99,8 +100,7 @@ def _all_points(row: dict[str, Any]) -> str:
 
 def written(page: str) -> str:
     """Return a page with the table in its place."""
-    before, rest = page.split(_START)
-    return before + _START + table() + _END + rest.split(_END)[1]
+    return between(page, _START, _END, table())
 
 
 if __name__ == "__main__":

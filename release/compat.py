@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.between import between
 from release.build import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results" / "compat.json"
@@ -117,8 +118,7 @@ def main() -> int:
             ordered = dict(sorted(results.items(), key=lambda item: _order(item[0])))
             RESULTS.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
             page = PAGE.read_text(encoding="utf-8")
-            before, rest = page.split(_START)
-            written = before + _START + table(ordered) + _END + rest.split(_END)[1]
+            written = between(page, _START, _END, table(ordered))
             PAGE.write_text(written, encoding="utf-8")
     failed = [
         check

@@ -41,6 +41,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import whence
+from benchmarks.between import between
 from experiments.koh_liang_2017.resume import each
 from tests.pages.pages import explanation
 from whence import workers
@@ -549,9 +550,8 @@ def main() -> int:
     if options.page:
         text = options.page.read_text(encoding="utf-8")
         start = START_INDEX if options.index else START
-        before, after = text.split(start)
-        between = f"{start}\n{table(campaign, options)}\n{END}"
-        options.page.write_text(before + between + after.split(END, 1)[1], encoding="utf-8")
+        written = between(text, start, END, f"\n{table(campaign, options)}\n")
+        options.page.write_text(written, encoding="utf-8")
     return bool(campaign.broken)
 
 

@@ -67,6 +67,7 @@ from sklearn.svm import SVC, SVR, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 import whence
+from benchmarks.between import between
 from whence.adapters.anything import Estimator
 from whence.adapters.equivalents import plain
 from whence.errors import WhenceError
@@ -284,8 +285,7 @@ def table() -> str:
 
 def written(page: str) -> str:
     """Return a page with the table in its place."""
-    before, rest = page.split(_START)
-    return before + _START + table() + _END + rest.split(_END)[1]
+    return between(page, _START, _END, table())
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
 import whence
+from benchmarks.between import between
 from tests.fuzz import calls
 
 THREADS = 8
@@ -199,8 +200,7 @@ def main() -> int:
         print(sentence, file=sys.stderr)
     if options.page:
         text = options.page.read_text(encoding="utf-8")
-        before, after = text.split(START)[0], text.split(END)[1]
-        options.page.write_text(f"{before}{START}\n{table}\n{END}{after}", encoding="utf-8")
+        options.page.write_text(between(text, START, END, f"\n{table}\n"), encoding="utf-8")
     return bool(broken)
 
 

@@ -19,6 +19,7 @@ from torch import nn
 
 import whence
 from benchmarks.attribution.deterministic import RECIPE, agreement, digits, mlp
+from benchmarks.between import between
 
 _PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "evaluate.md"
 _START, _END = "<!-- smoothness: written by the command -->", "<!-- end -->"
@@ -72,9 +73,7 @@ def row(activation: type[nn.Module], changes: dict[str, Any], subsets: int) -> l
 def put(lines: list[list[str]]) -> None:
     """Put a table into the page."""
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    before, rest = _PAGE.read_text().split(_START)
-    after = rest.split(_END)[1]
-    _PAGE.write_text(f"{before}{_START}\n\n{table}\n\n{_END}{after}")
+    _PAGE.write_text(between(_PAGE.read_text(), _START, _END, f"\n\n{table}\n\n"))
 
 
 def main() -> None:

@@ -9,12 +9,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 import whence
 from tests.fuzz.calls import CALLS, OPTIONS, Array, Pair, named
 from tests.fuzz.values import OTHER, SAME, odd
 from whence.errors import WhenceError
+
+
+def fuzzed(examples: int) -> settings:
+    """Return the settings of a short fuzz, the same in every run."""
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],  # what fails is short as it is, and names itself
+        suppress_health_check=list(HealthCheck),
+    )
 
 
 def plain(argument: Any) -> Any:

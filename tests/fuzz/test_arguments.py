@@ -14,21 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzz import steps
 from tests.fuzz.calls import CALLS, FOLDER, LEFT_OUT, OPTIONS, public_functions, scores
 from tests.fuzz.values import odd
 
-fuzzed = settings(
-    max_examples=6,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=[Phase.generate],  # what fails is short as it is, and names itself
-    suppress_health_check=list(HealthCheck),
-)
+fuzzed = steps.fuzzed(6)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -8,19 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fuzz import commands
+from tests.fuzz import commands, steps
 
-fuzzed = settings(
-    max_examples=3,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=[Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
+fuzzed = steps.fuzzed(3)
 
 
 def test_every_command_is_fuzzed() -> None:

@@ -11,15 +11,12 @@ from sklearn.base import clone
 from sklearn.model_selection import check_cv
 
 from whence.adapters.composed import (
-    FOLDS_HELD,
-    Composition,
     Floats,
     Made,
-    Positions,
+    OfFolds,
     Splits,
     Taken,
     held_out,
-    kept_splits,
     member,
 )
 from whence.errors import UnsupportedModel
@@ -28,7 +25,7 @@ from whence.rows import take as take_rows
 
 @final
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Calibrated(Composition):
+class Calibrated(OfFolds):
     """The mean over folds of calibrated probabilities, the maps fitted again.
 
     Args:
@@ -53,15 +50,6 @@ class Calibrated(Composition):
             values, own = passed[at][there], self.labels[held[there]]
             shares.append(self._shares(self.maps[at], values, own, asked[at]))
         return np.asarray(np.mean(shares, axis=0))
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """That folds are held."""
-        return (FOLDS_HELD,)
-
-    def held(self, estimator: Any, kept: Positions) -> Any:
-        """Return the estimator with the folds of the rows that are there."""
-        return estimator.set_params(cv=kept_splits(self.splits, kept))
 
     def _shares(self, maps: list[Any], values: Floats, labels: Any, asked: Floats) -> Floats:
         """Return calibrated probabilities, [q, C]."""

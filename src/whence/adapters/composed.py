@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 Positions = NDArray[np.intp]
 Splits = list[tuple[Positions, Positions]]
 _NEAR = 1e-5  # how near composed predictions are to the estimator's own
-FOLDS_HELD = "The folds are held as they were drawn, here and in refits: rows keep their fold."
+_FOLDS_HELD = "The folds are held as they were drawn, here and in refits: rows keep their fold."
 _NONE = np.empty((0, 1))
 
 
@@ -148,6 +148,25 @@ class Composition(ABC):
         return estimator
 
 
+class OfFolds(Composition):
+    """A composition of members that are fitted to folds.
+
+    Attributes:
+        splits: The folds: the rows that a member is fitted to, and those held out.
+    """
+
+    splits: Splits
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """That folds are held."""
+        return (_FOLDS_HELD,)
+
+    def held(self, estimator: Any, kept: Positions) -> Any:
+        """Return the estimator with the folds of the rows that are there."""
+        return estimator.set_params(cv=_kept_splits(self.splits, kept))
+
+
 @final
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Composed(Answered):
@@ -263,7 +282,7 @@ def held_out(cv: Any, rows: Any, labels: NDArray[Any]) -> Splits:
     return first
 
 
-def kept_splits(splits: Splits, kept: Positions) -> Splits:
+def _kept_splits(splits: Splits, kept: Positions) -> Splits:
     """Return the parts of folds that are there, counted among the rows that are there.
 
     Args:

@@ -11,15 +11,12 @@ from sklearn.base import clone
 from sklearn.model_selection import check_cv
 
 from whence.adapters.composed import (
-    FOLDS_HELD,
-    Composition,
     Floats,
     Made,
-    Positions,
+    OfFolds,
     Splits,
     Taken,
     held_out,
-    kept_splits,
     member,
 )
 from whence.errors import UnsupportedModel
@@ -28,7 +25,7 @@ from whence.rows import take as take_rows
 
 @final
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Stacked(Composition):
+class Stacked(OfFolds):
     """The last estimator, fitted again to the predictions of rows held out.
 
     Args:
@@ -62,15 +59,6 @@ class Stacked(Composition):
         last = clone(self.last).fit(np.hstack(columns)[there], self.labels[order[there]])
         found = getattr(last, self.says)(np.hstack([self._columns(each) for each in asked]))
         return np.asarray(found, dtype=np.float64).reshape(len(asked[0]), -1)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """That folds are held."""
-        return (FOLDS_HELD,)
-
-    def held(self, estimator: Any, kept: Positions) -> Any:
-        """Return the estimator with the folds of the rows that are there."""
-        return estimator.set_params(cv=kept_splits(self.splits, kept))
 
     def _columns(self, values: Floats) -> Floats:
         """Return what is passed on of a member's predictions."""

@@ -104,12 +104,10 @@ def flip_labels(objective: Trained, queries: Data, *, most: int = 10) -> LabelFl
     before, losses = predicted(current, encoded), [mean_loss(current, encoded)]
     turned: list[int] = []
     while len(turned) < most and not (predicted(current, encoded) != before).all():
-        at = _strongest(current, encoded, low + high, turned)
-        example = current.train.subset(np.array([at]))
-        example = example.relabeled(low + high - example.targets)
-        assert current.statistics is not None
-        current = current.statistics.edited(current, at, example).refit()
-        turned.append(at)
+        at = np.array([_strongest(current, encoded, low + high, turned)])
+        example = current.train.subset(at)
+        current = current.refit_edited(at, example.relabeled(low + high - example.targets))
+        turned.append(int(at[0]))
         losses.append(mean_loss(current, encoded))
     where = np.array(turned, dtype=np.intp)
     labels = current.train.targets[torch.from_numpy(where)] == high

@@ -19,6 +19,7 @@ from whence.cli.options import Where, possible
 from whence.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from whence.sources.entry import Asked as AskedRows
     from whence.sources.entry import Source
 
 Command = Callable[..., None]
@@ -41,6 +42,12 @@ class Asked:
     image: Path | None = None
     rows: int | None = None
     most: int | None = None
+
+    def of_rows(self) -> AskedRows:
+        """Return what is asked for by rows, as sources take it."""
+        from whence.sources.entry import Asked as AskedRows
+
+        return AskedRows(row=self.row, spread=self.rows, most=self.most)
 
 
 class SourceOptions(ABC):
@@ -119,7 +126,7 @@ class TableOptions(SourceOptions):
         return entry.from_table(
             Path(where),
             self._column(where),
-            asked=entry.Asked(row=asked.row, spread=asked.rows, most=asked.most),
+            asked=asked.of_rows(),
             ids=self.ids,
             model=self.model,
             kind=self.model_kind or "linear",
@@ -161,7 +168,7 @@ class ImageOptions(SourceOptions):
             _announce(self.network)
         return entry.from_folder(
             Path(where),
-            asked=entry.Asked(row=asked.row, spread=asked.rows, most=asked.most),
+            asked=asked.of_rows(),
             image=asked.image,
             network=self.network,
             size=64 if self.size is None else self.size,
@@ -179,9 +186,7 @@ class EntryOptions(SourceOptions):
         from whence.sources import entry
 
         _announce(where)
-        return entry.from_entry(
-            where, asked=entry.Asked(row=asked.row, spread=asked.rows, most=asked.most)
-        )
+        return entry.from_entry(where, asked=asked.of_rows())
 
 
 def _announce(entry_point: str) -> None:
