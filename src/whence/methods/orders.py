@@ -22,6 +22,8 @@ from whence.curvature.prepare import Prepared, prepare
 from whence.fitting.refit import follows_pieces
 from whence.linalg.solver import Solution, Solver
 from whence.linear.objective import LinearObjective
+from whence.methods.directed import Directed
+from whence.methods.features import Side
 from whence.methods.fit_quality import (
     diagnostics,
     finishing_by_sums,
@@ -30,7 +32,7 @@ from whence.methods.fit_quality import (
     residual_of,
     root_mean_square,
 )
-from whence.methods.method import Attribution, Positions
+from whence.methods.method import Positions
 from whence.methods.prediction import (
     ORDERS,
     Order,
@@ -77,7 +79,7 @@ class Options:
 
 
 @dataclass(frozen=True, eq=False)
-class _OnObjective(Attribution):
+class _OnObjective(Directed):
     """What both ways to predict share.
 
     Args:
@@ -104,6 +106,14 @@ class _OnObjective(Attribution):
         return prepare(
             self.trained, k, solver=own.solver, damping=own.damping, curvature=own.curvature
         )
+
+    def directions(
+        self, examples: Examples, measure: Measure, side: Side
+    ) -> tuple[Tensor, Diagnostics]:
+        """Return H⁻¹ ∇m, which is symmetric: the same from both sides."""
+        objective, prepared = self.trained, self.prepared(len(examples))
+        solution = prepared.inverse.solve(objective.gradient_columns(examples, measure))
+        return solution.value, diagnostics(objective, prepared, solution)
 
     def input_gradient(self, queries: Examples, measure: Measure, where: Positions) -> Tensor:
         """Return −(wᵢ/n) ∇m̄ᵀ H⁻¹ ∇_x ∇_θ ℓ(zᵢ, θ̂), [k, ...]."""
