@@ -139,7 +139,7 @@ def test_parts_of_a_method_add_up_to_its_scores(method: Any, side: Any, tmp_path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": whence.Projected(), "damping": 1.0}, "a method, or options"),
+        ({"method": whence.Projected(), "damping": 1.0}, "without method="),
         ({"method": whence.BM25()}, "products of gradients"),
         ({"method": whence.TracIn()}, "products of gradients"),
         ({"method": whence.Influence(normalize="loss")}, "products of gradients"),

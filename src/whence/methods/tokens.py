@@ -16,9 +16,9 @@ from whence.checked import checked
 from whence.curvature.damping import CurvatureName
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
+from whence.methods.choose import chosen
 from whence.methods.directed import Directed, directed
 from whence.methods.features import Side
-from whence.methods.influence import Influence
 from whence.methods.method import Attribution, Method
 from whence.methods.prediction import (
     Floats,
@@ -165,13 +165,8 @@ def influence_by_token(
         )
     sides: list[tuple[Examples, Measure]] = [(candidates, objective.loss), (encoded, quantity)]
     split, other = sides if side == "training" else sides[::-1]
-    own = Influence(solver=solver, damping=damping, curvature=curvature)
-    if method is not None and own != Influence():
-        raise InvalidInput(
-            f"Expected a method, or options of influence. Got {method!r} and options. Leave out "
-            "solver=, damping= and curvature=, or give them to the method."
-        )
-    directions, measured = _directed(method or own, objective).directions(*other, side)
+    scoring = chosen(objective, method, solver, damping, curvature)
+    directions, measured = _directed(scoring, objective).directions(*other, side)
     parts = torch.cat(list(_parts(objective, *split, directions)), 1)
     scale = objective.weights[where] / len(objective.train)
     return TokenScores(
