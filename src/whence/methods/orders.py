@@ -118,9 +118,8 @@ class _OnObjective(Directed):
     def input_gradient(self, queries: Examples, measure: Measure, where: Positions) -> Tensor:
         """Return −(wᵢ/n) ∇m̄ᵀ H⁻¹ ∇_x ∇_θ ℓ(zᵢ, θ̂), [k, ...]."""
         objective = self.trained
-        prepared = self.prepared(1)
-        mean = objective.params.new_full((len(queries), 1), 1 / len(queries))
-        solution = prepared.inverse.solve(Gradients(objective, queries, measure).rmatmat(mean))
+        prepared, gradients = self.prepared(1), Gradients(objective, queries, measure)
+        solution = prepared.inverse.solve(gradients.mean())
         mixed = objective.input_gradient(objective.train.subset(where), solution.value.squeeze(1))
         diagnostics(objective, prepared, solution)
         scale = -objective.weights[where] / len(objective.train)
@@ -128,7 +127,7 @@ class _OnObjective(Directed):
         if objective.statistics is None:
             return moved
         through = objective.statistics.through_inputs(
-            objective, queries, measure, mean, solution.value, where
+            objective, queries, measure, gradients.equal_shares, solution.value, where
         )
         return moved if through is None else moved + through
 
@@ -175,12 +174,13 @@ class FirstOrder(_OnObjective):
         if self.options.normalize != "none":
             return super().mean_values(queries, measure, where)
         objective, prepared = self.trained, self.prepared(1)
-        mean = objective.params.new_full((len(queries), 1), 1 / len(queries))
-        solution = prepared.inverse.solve(Gradients(objective, queries, measure).rmatmat(mean))
+        gradients = Gradients(objective, queries, measure)
+        solution = prepared.inverse.solve(gradients.mean())
         candidates = train_subset(objective, where)
         dots = objective.gradient_dot(candidates, objective.loss, solution.value)
         values = (dots * (objective.weights[where] / len(objective.train)).unsqueeze(1)).T
-        values = self._with_statistics(values, queries, measure, mean, solution, where)[0]
+        shares = gradients.equal_shares
+        values = self._with_statistics(values, queries, measure, shares, solution, where)[0]
         finishing = solution.value.T @ gradient(objective)
         quality = quality_beside(objective, finishing.norm(), values.abs())
         return values, self._noted(diagnostics(objective, prepared, solution, quality=quality))

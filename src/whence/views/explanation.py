@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from functools import partial
 
 import numpy as np
@@ -224,7 +223,6 @@ def explanation_page(
         method=parts.words,
         command=display.command,
         about=about,
-        created=date.today().isoformat(),
     )
 
 
