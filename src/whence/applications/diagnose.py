@@ -110,7 +110,7 @@ class Diagnosis:
         status: dict[str, Level] = {"converged": "good", "nearly converged": "caution"}
         fit = fit_status(self.gradient_in_examples)
         converged, minimum, damping = (
-            line.split("?", 1)[1].strip() for line in str(self).splitlines()
+            line.partition("?")[2].strip() for line in str(self).splitlines()
         )
         questions = (
             (

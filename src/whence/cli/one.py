@@ -21,6 +21,7 @@ from whence.cli.answers import (
 )
 from whence.cli.methods import MethodOption, method_of
 from whence.cli.options import (
+    Against,
     Answer,
     Image,
     Interrupted,
@@ -40,6 +41,7 @@ def explain(
     source: Chosen,
     row: Row = None,
     image: Image = None,
+    against: Against = None,
     k: Count = 10,
     measure: Answer = None,
     method: MethodOption = None,
@@ -65,10 +67,12 @@ def explain(
 
     if verify is not None and output is None:
         raise typer.BadParameter("--verify is read with --output FILE alone: leave it out")
-    found = source.load(**one(row, image))
+    found = source.load(**one(row, image), against=against)
     asked = found.queries if found.labeled else (found.queries[0], None)
     scorer = method_of(method)
-    explanation = explain_one(found.objective, asked, k=k, measure=measure, method=scorer)
+    explanation = explain_one(
+        found.objective, asked, against=found.against, k=k, measure=measure, method=scorer
+    )
     if output is not None:
         name = found.names[0]
         explanation.report(
