@@ -87,7 +87,7 @@ class Diagnostics:
 
     @property
     def sized(self) -> bool:
-        """Whether sizes of effects are claimed: not where they are over a fifth off refined ones."""
+        """Whether sizes of effects are claimed: where they are over a fifth off, not."""
         return self.size_error is None or self.size_error <= _SIZED
 
     def __str__(self) -> str:
