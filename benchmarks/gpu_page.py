@@ -15,8 +15,8 @@ from benchmarks.compare import ON_DEVICE
 from benchmarks.rows import Row
 
 _INTRODUCTION = """`python -m benchmarks peers --device cuda`: the same networks, data and adapters
-on a GPU, in float32. *Peak* is the most memory that tensors took on the GPU. The clock starts when the
-GPU is ready, with model and data on it. The networks were trained on it too.
+on a GPU, in float32. *Peak* is the most memory that tensors took on the GPU. The clock starts
+when the GPU is ready, with model and data on it. The networks were trained on it too.
 """
 
 
