@@ -32,7 +32,7 @@ from torch.utils.backend_registration import (  # type: ignore[attr-defined]
 import whence
 
 _KEY = "PrivateUse1"
-_NUMBER = re.compile(r"-?\d+\.\d+(?:e[-+]?\d+)?")
+_NUMBER = re.compile(r"-?\d+(?:\.\d+(?:e[-+]?\d+)?|e[-+]?\d+)")
 # Numbers by the storage that a tensor shares with its shallow copies.
 _NUMBERS: dict[int, Tensor] = {}
 _SHAPES = {"squeeze_", "unsqueeze_", "t_", "transpose_", "swapdims_", "swapaxes_"}
@@ -325,7 +325,7 @@ def differences(device: str) -> Iterator[tuple[str, str]]:
             ][-1]
             yield name, f"{type(error).__name__}: {error} ({place.filename}:{place.lineno})"
             continue
-        yield name, "" if same(found, expected) else f"{found} for {expected}"
+        yield name, "" if same(found, expected) else f"{found} for {expected}"[:1000]
     del known
 
 

@@ -301,7 +301,7 @@ CASES = {
             data=resnet.data,
             model=resnet.model,
             recipe=resnet.recipe,
-            protocols=(random_halves(160),),
+            protocols=(random_halves(64),),
             l2=1e-3,
             left_out=_NEVER,
             too_long=_TOO_LONG,
@@ -314,7 +314,7 @@ CASES = {
             data=lambda: gpt.data(queries=150),
             model=gpt.model,
             recipe=gpt.recipe,
-            protocols=(random_halves(400),),
+            protocols=(random_halves(384),),
             left_out={
                 **_NEVER,
                 "TRAK, 2,048 dimensions": "the loss of a sequence is no function of one margin",

@@ -14,7 +14,7 @@ def mean_square(model: nn.Module, x: Tensor, y: Tensor) -> float:
 
     def margin(params: dict[str, Tensor], row: Tensor, label: Tensor) -> Tensor:
         logits = functional_call(model, params, (row[None],))[0]
-        own = torch.arange(len(logits)) == label
+        own = torch.arange(len(logits), device=logits.device) == label
         others = torch.where(own, -torch.inf, logits)
         return torch.where(own, logits, 0.0).sum() - others.logsumexp(0)
 

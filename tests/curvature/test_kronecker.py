@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import whence
 from tests.curvature.approximations import kronecker
+from tests.far_device import language_model
 from tests.network.zoo import ZOO, objective_of
 from whence.curvature import factors
 from whence.curvature.directions import Directions, Fisher
@@ -359,3 +360,31 @@ def test_influence_from_rounded_passes_is_nearly_the_same(
     assert 0 < float(found_error[1]) <= 5
     assert not np.array_equal(exact, rounded)
     assert np.linalg.norm(exact - rounded) <= 0.05 * np.linalg.norm(exact)
+
+
+def test_the_basis_that_rounding_chose_for_a_null_space_does_not_matter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three short texts span few directions; the second draw of labels sees others."""
+    eigh = torch.linalg.eigh
+
+    def turned(matrix: Tensor) -> tuple[Tensor, Tensor]:
+        values, vectors = eigh(matrix)
+        null = values <= torch.finfo(values.dtype).eps * len(values) * values.max()
+        if null.any():
+            vectors[:, null] = vectors[:, null] @ orthogonal(int(null.sum()))
+        return values, vectors
+
+    def scores() -> np.ndarray:
+        query = [{"input_ids": [2, 3, 4]}]
+        return whence.influence(language_model("cpu"), query, solver=EKFAC()).values
+
+    expected = scores()
+    monkeypatch.setattr(torch.linalg, "eigh", turned)
+    np.testing.assert_allclose(scores(), expected, rtol=1e-9)
+
+
+def orthogonal(size: int) -> Tensor:
+    return torch.linalg.qr(
+        torch.randn(size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    )[0]

@@ -321,7 +321,7 @@ def approximation(
     if corrected or others.factored:
         traces = traces if reused else rough.traced(second)
         add_second_moments(rough, layers if corrected else [], others, traces, kind)
-    if corrected and sharing == "reduce":
+    if corrected:
         for layer in layers:
             layer.average_null_spaces()
     others.differentiate(Directions(objective.loss, "sampled", seed + 2))
