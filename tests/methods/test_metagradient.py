@@ -130,6 +130,18 @@ def test_equals_autodiff_of_the_unrolled_loop(name: str, model: Any) -> None:
     assert (found[:, 0] == 0).all()  # Weight zero cannot be removed again.
 
 
+@pytest.mark.parametrize("model", [mlp, convolutions])
+def test_equals_autodiff_where_the_steps_are_traced(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("whence.training.tracing._CALLS_BEFORE_TRACING", 2)
+    chosen, ones = recipe(**RECIPES["adamw"]), torch.ones(N, dtype=torch.float64)
+    run = train(model(), CrossEntropy(), data(), chosen)
+    found, expected = metagradient(run, queries()).values, unrolled(model(), chosen, ones, "loss")
+    assert run.program._pullback._traces
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("measure", ["margin", "probability"])
 def test_other_measures(measure: str) -> None:
     chosen = recipe(momentum=0.9)

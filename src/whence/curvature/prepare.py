@@ -254,10 +254,18 @@ def _factor_is_cheaper(objective: Objective, k: int, choice: Choice) -> bool:
     narrow = float32_suffices(objective)
     if p * p * (4 if narrow else objective.params.element_size()) > _MATRIX_BYTES:
         return False
-    d = p // c
-    factor = _SYMMETRIC * c * (c + 1) * n * d * d + p**3 / 3 + 2 * p * p * k
     steps: float = _TWO_LEVEL_STEPS if applies(objective) else _CG_STEPS
     if narrow:
         steps = _FLOAT32_STEPS * k ** (-1 / 6)
-    iterate = steps * 4 * n * p * k * (_FEW_COLUMNS if c * k < 64 else 1.0)
-    return factor < iterate
+    return _factoring(n, p, c, k) < steps * _product(n, p, c, k)
+
+
+def _factoring(n: int, p: int, c: int, k: int) -> float:
+    """Return the operations of a linear model's Hessian, its factor and k solves with that."""
+    gram = _SYMMETRIC * 2 * n * (p // c) ** 2  # one for each pair of outputs
+    return gram * c * (c + 1) / 2 + p**3 / 3 + 2 * p * p * k
+
+
+def _product(n: int, p: int, c: int, k: int) -> float:
+    """Return the operations, or as much time, of the Hessian times k columns."""
+    return 4 * n * p * k * (_FEW_COLUMNS if c * k < 64 else 1.0)

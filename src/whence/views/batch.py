@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import date
 from functools import partial
 from typing import Any
 
@@ -143,7 +142,6 @@ def batch_page(
         method=f"{scores.method[0].upper()}{scores.method[1:]}.",
         command=command,
         about=about,
-        created=date.today().isoformat(),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,7 +129,6 @@ def label_errors_page(
         n=len(trained.train),
         label="label" if classifies else "number",
         about=about,
-        created=date.today().isoformat(),
     )
 
 
