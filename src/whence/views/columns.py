@@ -18,6 +18,7 @@ from whence.rows import column_names, is_sparse, row_cells, take
 Floats = NDArray[np.float64]
 
 _SPREAD_ROWS = 10_000  # rows that tell the spread of a column
+_WORDS = 5  # words of a cell from which its column is one of texts
 _DISTINCT = 10  # different numbers up to which a column is compared exactly
 _MOST_OF_TENSOR = 1_000  # features up to which a network's input is shown as a row
 
@@ -92,7 +93,8 @@ def columns_of(parts: Sequence[Any], importance: Floats | None = None) -> Column
 
     Args:
         parts: Groups of rows with the same columns, at least one group.
-        importance: One number per column: the largest come first. In their own order if `None`.
+        importance: One number per column: the largest come first. If `None`, columns of texts of
+            several words come first, and else their own order is kept.
 
     Returns:
         The columns; of sparse rows those that are not 0 everywhere. None where the rows are no
@@ -105,12 +107,28 @@ def columns_of(parts: Sequence[Any], importance: Floats | None = None) -> Column
     kept = np.arange(d)
     if is_sparse(first):
         kept = np.unique(np.concatenate([part.tocsr().nonzero()[1] for part in parts]))
-    if importance is not None:
-        kept = kept[np.argsort(-importance[kept], kind="stable")]
+    first_come = importance[kept] if importance is not None else _prose(parts, kept)
+    kept = kept[np.argsort(-first_come, kind="stable")]
     return Columns(
         names=tuple(column_name(first, int(j)) for j in kept),
         order=kept.astype(np.intp),
         hidden=d - len(kept),
+    )
+
+
+def _prose(parts: Sequence[Any], kept: NDArray[np.intp]) -> Floats:
+    """Return 1 for the columns in which a text has several words, else 0."""
+    return np.array(
+        [
+            any(
+                column_values(part, int(j)) is None
+                and any(len(str(row_cells(part, i)[j]).split()) >= _WORDS for i in range(len(part)))
+                for part in parts
+                if has_cells(part)
+            )
+            for j in kept
+        ],
+        dtype=np.float64,
     )
 
 
