@@ -134,7 +134,7 @@ def _one_spelling(texts: list[str], counts: NDArray[np.intp]) -> dict[str, str]:
         alike.setdefault(text.casefold(), []).append((count, text))
     if len(alike) > _MOST_LEVELS:
         return {}
-    found = {}
+    found: dict[str, str] = {}
     for plain, spellings in alike.items():
         most, best = max(spellings)
         if len(plain) == 1 or len(set(plain)) > 1:
