@@ -16,7 +16,8 @@ from benchmarks.rows import Row
 
 _INTRODUCTION = """`python -m benchmarks peers --device cuda`: the same networks, data and adapters
 on a GPU, in float32. *Peak* is the most memory that tensors took on the GPU. The clock starts
-when the GPU is ready, with model and data on it. The networks were trained on it too.
+when the GPU is ready, with model and data on it. The networks were trained on it too. Methods
+that are not listed were not measured.
 """
 
 
