@@ -52,6 +52,11 @@ def test_an_index_from_build_to_verify(run: Run, entry: str, tmp_path: Path) -> 
     assert not {hit["id"] for hit in hits} & {3, 44}
     code, out, _ = run("index", "query", entry, "--index", "ix", "--row", 1, "-k", 4)
     assert (code, "helpful" in out) == (0, True)
+    words = ("--row", 1, "--against", 2, "--json")
+    code, out, _ = run("index", "query", entry, "--index", "ix", "-k", 1, *words)
+    assert (code, json.loads(out)["measure"]) == (0, "difference of the loss")
+    code, out, _ = run("explain", entry, "--method", "projected", *words[:4])
+    assert (code, "to the other answer" in out) == (0, True)
     code, out, _ = run("index", "verify", entry, "--index", "ix", "--rows", 3, "-k", 10)
     assert (code, "of the first 10" in out) == (0, True)
     shard = next(Path("ix").glob("rows-*"))
@@ -69,6 +74,7 @@ def test_refusals(run: Run, entry: str, tmp_path: Path) -> None:
         (("build", entry, "--index", "ix", "--encoding", "int4"), "rows 'float32'"),
         (("build", entry, "--index", "ix", "--method", "newton"), "whence.Projected()"),
         (("build", entry, "--index", "ix", "--max-length", 4), "--tokenizer alone"),
+        (("query", entry, "--index", "none", "--against", 3), "rows from 0 to 2"),
     ):
         code, _, err = run("index", *words)
         assert code != 0

@@ -18,13 +18,16 @@ from sklearn.ensemble import (
     VotingClassifier,
     VotingRegressor,
 )
-from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import Lasso, LogisticRegression, PoissonRegressor, Ridge
 from sklearn.model_selection import KFold
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
+from sklearn.multioutput import MultiOutputRegressor
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC, LinearSVC
 
 import whence
 from whence.adapters.anything import Estimator
@@ -35,8 +38,18 @@ Floats = NDArray[np.float64]
 
 _TIGHT = {"solver": "newton-cholesky", "tol": 1e-11, "max_iter": 1000}
 LOGISTIC = LogisticRegression(**_TIGHT)
-SVC = LinearSVC(tol=1e-10, max_iter=200_000, random_state=0)
+LINEAR = LinearSVC(tol=1e-10, max_iter=200_000, random_state=0)
 POISSON = PoissonRegressor(alpha=0.1, solver="newton-cholesky", tol=1e-12)
+
+MACHINE = SVC(gamma=0.1, tol=1e-10)
+FITTED = GaussianNB().fit([[0.0] * 5, [1.0] * 5], ["no", "yes"])
+
+
+def two_targets(return_X_y: bool) -> tuple[Floats, Floats]:
+    x, y = load_diabetes(return_X_y=return_X_y)
+    y = (y - y.mean()) / y.std()
+    return x, np.stack([y, y**2], 1)
+
 
 CASES: dict[str, tuple[Any, Any]] = {
     "vote of classes": (
@@ -69,11 +82,30 @@ CASES: dict[str, tuple[Any, Any]] = {
         ),
         load_wine,
     ),
-    "calibrated, two classes": (CalibratedClassifierCV(SVC, cv=3), load_breast_cancer),
+    "calibrated, two classes": (CalibratedClassifierCV(LINEAR, cv=3), load_breast_cancer),
     "calibrated, probabilities": (CalibratedClassifierCV(GaussianNB(), cv=3), load_wine),
     "calibrated, three classes": (
         CalibratedClassifierCV(LOGISTIC, cv=3, method="isotonic"),
         load_wine,
+    ),
+    "calibrated, one for all folds": (
+        CalibratedClassifierCV(LINEAR, cv=3, ensemble=False),
+        load_breast_cancer,
+    ),
+    "calibrated, temperature of two": (
+        CalibratedClassifierCV(GaussianNB(), cv=3, method="temperature"),
+        load_breast_cancer,
+    ),
+    "calibrated, one temperature": (
+        CalibratedClassifierCV(LOGISTIC, cv=3, method="temperature", ensemble=False),
+        load_wine,
+    ),
+    "a machine for each class": (OneVsRestClassifier(MACHINE), load_wine),
+    "a model for each pair": (OneVsOneClassifier(LOGISTIC), load_wine),
+    "a machine for each pair": (MACHINE, load_wine),
+    "a lasso for each target": (
+        MultiOutputRegressor(Lasso(alpha=0.05, tol=1e-13, max_iter=100_000)),
+        two_targets,
     ),
     "logarithm of targets": (
         TransformedTargetRegressor(Ridge(), func=np.log1p, inverse_func=np.expm1),
@@ -87,7 +119,8 @@ def rows(load: Any) -> tuple[Floats, NDArray[Any]]:
     order = np.random.default_rng(0).permutation(len(x))[:100]
     x = x[order, :5]
     y = y[order]
-    return (x - x.mean(0)) / x.std(0), np.asarray(["no", "yes"])[y] if len(set(y)) == 2 else y
+    binary = load is load_breast_cancer
+    return (x - x.mean(0)) / x.std(0), np.asarray(["no", "yes"])[y] if binary else y
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -107,7 +140,7 @@ def test_removals_through_members_are_the_own_refits(name: str) -> None:
 
 def test_a_refit_is_the_own_fit_with_folds_held() -> None:
     x, y = rows(load_breast_cancer)
-    estimator = CalibratedClassifierCV(SVC, cv=3)
+    estimator = CalibratedClassifierCV(LINEAR, cv=3)
     model = whence.from_sklearn(clone(estimator).fit(x, y), x, y)
     assert isinstance(model, Composed)
     weights = model.weights.clone()
@@ -118,7 +151,7 @@ def test_a_refit_is_the_own_fit_with_folds_held() -> None:
         for held in (part.passed for part in model.members)
     ]
     splits = [tuple(np.flatnonzero(np.isin(kept, part)) for part in fold) for fold in folds]
-    own = CalibratedClassifierCV(SVC, cv=splits).fit(x[kept], y[kept])
+    own = CalibratedClassifierCV(LINEAR, cv=splits).fit(x[kept], y[kept])
     examples = model.examples((x[:9], y[:9]))
     shares = model.loss.probabilities(model.refit(weights).outputs(examples))
     assert shares is not None
@@ -140,7 +173,7 @@ def test_a_refit_is_the_own_fit_with_folds_held() -> None:
             StackingClassifier([("a", GaussianNB())], cv=KFold(3, shuffle=True)),
             "Give it random_state=0",
         ),
-        (CalibratedClassifierCV(GaussianNB(), ensemble=False), "ensemble=False"),
+        (CalibratedClassifierCV(FrozenEstimator(FITTED), cv=3), "Got FrozenEstimator"),
     ],
 )
 def test_what_is_not_exact_is_known_by_its_predictions(estimator: Any, said: str) -> None:

@@ -7,6 +7,8 @@ import pytest
 from scipy import sparse
 
 from whence.adapters.kernel import Kernel, row_space
+from whence.adapters.kernel_models import KernelFunction
+from whence.errors import UnsupportedModel
 
 
 def rows(seed: int = 0) -> sparse.csr_array:
@@ -38,3 +40,10 @@ def test_products_of_sparse_rows_are_those_of_dense_ones() -> None:
     x = rows()
     naive = x.toarray() @ x.toarray().T
     np.testing.assert_allclose(Kernel("linear")(x, x), naive, atol=1e-12)
+
+
+def test_a_kernel_with_negative_eigenvalues_is_refused() -> None:
+    x = np.random.default_rng(0).normal(size=(30, 3))
+    kernel = KernelFunction(name="sigmoid", function=lambda a, b: np.tanh(a @ b.T + 1))
+    with pytest.raises(UnsupportedModel, match="Got 'sigmoid', whose matrix has negative"):
+        row_space(kernel, x)

@@ -82,3 +82,15 @@ def test_tiles_cover_all_once() -> None:
     objective = CASES["logistic"]()
     covered = [i for tile in change_tiles(objective, 1200, 1) for i in range(1200)[tile]]
     assert covered == list(range(1200))
+
+
+def test_refining_no_step_is_a_newton_step() -> None:
+    """A step of length zero shows no curvature along itself: there is nothing to put in."""
+    objective = CASES["logistic"]()
+    inverse = Cholesky().prepare(Dense(hessian(objective)))
+    where = np.array([3, 5])
+    change = single_changes(
+        objective, inverse, objective.train.subset(where), -objective.weights[where]
+    )
+    none = torch.zeros(len(objective.params), 2, dtype=torch.float64)
+    torch.testing.assert_close(change.refine(none), change.newton(), **_EXACT)

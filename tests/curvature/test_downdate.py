@@ -116,3 +116,13 @@ def test_groups_of_sequences_iterate() -> None:
         objective, [0, 3], queries, order="first", solver=whence.EKFAC(), damping=1e4
     )
     np.testing.assert_allclose(found, first, rtol=0.01)
+
+
+def test_nothing_taken_out_changes_nothing() -> None:
+    A = spd(6, 4)
+    inverse = Dense(torch.linalg.inv(A))
+    found = downdated(inverse, torch.zeros(6, 2).double(), -torch.ones(2).double(), 1e-6)
+    torch.testing.assert_close(materialize(found), materialize(inverse))
+    small = 1e-7 * torch.randn(6, 2, generator=torch.Generator().manual_seed(5)).double()
+    found = downdated(inverse, small, -torch.ones(2).double(), 1e-6)
+    assert found.directions.shape == (6, 2)

@@ -214,3 +214,20 @@ def test_the_mean_eigenvalue_is_the_trace_over_the_parameters_reached() -> None:
     assert mean_eigenvalue(objective) == pytest.approx(expected, rel=0.3)
     solver: KroneckerSolver = whence.EKFAC(fisher="expected")
     assert solver.default_damping(GGN(objective)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_mean_eigenvalue_of_one_parameter_is_its_own() -> None:
+    x = torch.linspace(-1, 2, 9).double().reshape(-1, 1)
+    line = nn.Linear(1, 1, bias=False).double()
+    objective = whence.from_torch(line, whence.SquaredError(), (x, x[:, 0]), l2=0.7)
+    assert mean_eigenvalue(objective) == pytest.approx(float(x.square().mean()))
+
+
+def test_random_sums_are_as_long_as_the_gradient_of_an_example() -> None:
+    """In the mean square over the signs: the products of different examples cancel."""
+    objective = network()[0]
+    sums = rule._random_sums(objective)
+    G = objective.gradient_columns(objective.train, objective.loss) / len(objective.train)
+    typical = float(G.square().sum(0).mean())
+    assert float(sums.square().sum(0).mean()) == pytest.approx(typical, rel=0.5)
+    assert len({round(float(size), 12) for size in sums.norm(dim=0)}) == sums.shape[1]

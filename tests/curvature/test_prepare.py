@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import whence
-from tests.linear.test_objective import CASES, random
+from tests.linear.test_objective import _N, CASES, random
 from tests.network.zoo import objective_of
 from whence.curvature import precision
 from whence.curvature import prepare as rule
@@ -139,3 +139,32 @@ def test_a_solver_as_asked_works_in_the_precision_of_the_model(
         prepared = prepare(objective, 1, solver=solver)
         assert prepared.scored is None
         torch.testing.assert_close(prepared.inverse.matmat(objective.dense_hessian()), eye)
+
+
+@pytest.mark.parametrize(("c", "k"), [(1, 1), (1, 63), (1, 64), (3, 21), (3, 22), (10, 1000)])
+def test_costs_are_counted_product_by_product(c: int, k: int) -> None:
+    """A product [a, b] @ [b, c] takes 2 a b c operations, a symmetric one 0.6 of them."""
+    n, d = 500, 70
+    p = c * d
+    gram = sum(0.6 * 2 * d * n * d for i in range(c) for _ in range(i + 1))
+    solves = 2 * (k * p * p)  # two triangles
+    assert rule._factoring(n, p, c, k) == pytest.approx(gram + p**3 / 3 + solves)
+    forward = back = 2 * n * d * c * k
+    thin = 2.5 if c * k < 64 else 1  # bound by memory
+    assert rule._product(n, p, c, k) == pytest.approx((forward + back) * thin)
+
+
+def test_a_linear_model_is_factored_where_that_costs_less(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    objective = CASES["logistic"]()
+    p, choice = len(objective.params), choose(objective)
+    monkeypatch.setattr(rule, "SMALL", p - 1)
+    columns = range(1, 40)
+    cheaper = [rule._factor_is_cheaper(objective, k, choice) for k in columns]
+    costs = [(rule._factoring(_N, p, 1, k), 60 * rule._product(_N, p, 1, k)) for k in columns]
+    assert cheaper == [once < each for once, each in costs]
+    monkeypatch.setattr(rule, "_MATRIX_BYTES", 8 * p * p - 1)
+    assert not any(rule._factor_is_cheaper(objective, k, choice) for k in columns)
+    monkeypatch.setattr(rule, "SMALL", p)
+    assert all(rule._factor_is_cheaper(objective, k, choice) for k in columns)

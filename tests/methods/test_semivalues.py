@@ -140,3 +140,13 @@ def test_an_ensemble_says_how_many_fits_would_do() -> None:
     scores = ensemble.scores((x[:1], y[:1]), measure="prediction")
     assert scores.diagnostics is not None
     assert any("the first ten" in note for note in scores.diagnostics.notes)
+
+
+@pytest.mark.parametrize(("n", "least"), [(10, 0.2), (1000, 0.02)])
+def test_no_subset_is_nearly_empty_or_nearly_whole(n: int, least: float) -> None:
+    """Two examples or two in a hundred at the least, and as few in a hundred left out."""
+    shares = Semivalue(kind="shapley", fits=2000).subsets(n)[1]
+    assert shares.min() == least
+    assert shares.max() == 0.98
+    skewed = Semivalue(kind="beta-shapley", fits=2000, beta=(4.0, 1.0)).subsets(n)[1]
+    assert skewed.mean() < 0.4  # of Beta(1, 4): the values of small sets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch.nn import functional
 import whence
 from tests.network.zoo import SIZE, model_of, objective_of
 from whence.curvature.exact import GGN
-from whence.errors import InvalidInput
+from whence.errors import InvalidInput, UnsupportedModel, WhenceError
 from whence.linalg import CG, materialize
 from whence.network.objective import ModuleObjective
 
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarni
 
 _DAMPING = 0.3
 _QUERIES = 2
+_INFLUENCE = whence.Influence(solver=whence.EKFAC(), damping=_DAMPING)
 
 
 def sequences() -> ModuleObjective:
@@ -53,20 +55,25 @@ def token_gradient(objective: ModuleObjective, i: int, t: int) -> torch.Tensor:
     return torch.cat([gradient.flatten() for gradient in gradients])
 
 
-def test_each_part_is_the_influence_of_one_tokens_loss() -> None:
+@pytest.fixture(scope="module")
+def inverse() -> torch.Tensor:
+    """(G + λ I)⁻¹ as a matrix."""
+    matrix = materialize(GGN(sequences()))
+    return torch.linalg.inv(matrix + _DAMPING * torch.eye(len(matrix)).double())
+
+
+def test_each_part_is_the_influence_of_one_tokens_loss(inverse: torch.Tensor) -> None:
     objective = sequences()
     queries = objective.train.subset(np.arange(_QUERIES))
     found = whence.influence_by_token(
         objective, queries, solver=CG(rtol=1e-12), damping=_DAMPING, indices=[1, 4, 6]
     )
-    p = len(objective.params)
-    inverse = torch.linalg.inv(materialize(GGN(objective)) + _DAMPING * torch.eye(p).double())
     tokens = objective.train.targets.shape[1]
+    whole = [sum(token_gradient(objective, q, s) for s in range(tokens)) for q in range(_QUERIES)]
     for row, i in enumerate([1, 4, 6]):
         for t in range(tokens):
             g = token_gradient(objective, i, t)
-            for q in range(_QUERIES):
-                m = sum(token_gradient(objective, q, s) for s in range(tokens))
+            for q, m in enumerate(whole):
                 expected = float(m @ inverse @ g * objective.weights[i] / SIZE)
                 assert found.values[q, row, t] == pytest.approx(expected, rel=1e-7, abs=1e-12)
     assert found.targets.tolist() == objective.train.targets[[1, 4, 6]].tolist()
@@ -85,13 +92,11 @@ def test_parts_add_up_and_ignored_tokens_have_none() -> None:
     assert (found.values[~ignored] != 0).any()
 
 
-def test_each_part_is_the_influence_on_one_token_of_the_answer() -> None:
+def test_each_part_is_the_influence_on_one_token_of_the_answer(inverse: torch.Tensor) -> None:
     objective = sequences()
     queries = objective.train.subset(np.array([1, 4]))
     options = {"solver": CG(rtol=1e-12), "damping": _DAMPING, "indices": [0, 6]}
     found = whence.influence_by_token(objective, queries, side="query", **options)
-    p = len(objective.params)
-    inverse = torch.linalg.inv(materialize(GGN(objective)) + _DAMPING * torch.eye(p).double())
     tokens = objective.train.targets.shape[1]
     for row, i in enumerate([0, 6]):
         g = sum(token_gradient(objective, i, s) for s in range(tokens))
@@ -103,6 +108,50 @@ def test_each_part_is_the_influence_on_one_token_of_the_answer() -> None:
     assert found.targets.tolist() == objective.train.targets[[1, 4]].tolist()
     whole = whence.influence(objective, queries, **options)
     np.testing.assert_allclose(found.values.sum(2), whole.values, rtol=1e-7)
+
+
+@pytest.mark.parametrize("side", ["training", "query"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        whence.Projected(size=3),
+        whence.Projected(size=3, moment="layers", damping=0.1),
+        whence.Projected(projection="dense", size=50, moment="none"),
+        whence.Projected(solver=whence.EKFAC(), size=3),
+        _INFLUENCE,
+        "index",
+    ],
+    ids=str,
+)
+def test_parts_of_a_method_add_up_to_its_scores(method: Any, side: Any, tmp_path: Path) -> None:
+    objective = sequences()
+    queries = objective.train.subset(np.array([1, 4]))
+    if method == "index":
+        index = whence.Index.build(objective, tmp_path / "index", rows="float32")
+        method = whence.Stored(index)
+    options = {"method": method, "side": side, "indices": [0, 4, 6]}
+    if side == "query" and getattr(method, "solver", None) and method != _INFLUENCE:
+        with pytest.raises(UnsupportedModel, match="side='training'"):
+            whence.influence_by_token(objective, queries, **options)
+        return
+    found = whence.influence_by_token(objective, queries, **options)
+    whole = method.fit(objective).scores(queries, indices=[0, 4, 6])
+    np.testing.assert_allclose(found.values.sum(2), whole.values, rtol=2e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": whence.Projected(), "damping": 1.0}, "without method="),
+        ({"method": whence.BM25()}, "products of gradients"),
+        ({"method": whence.TracIn()}, "products of gradients"),
+        ({"method": whence.Influence(normalize="loss")}, "products of gradients"),
+    ],
+)
+def test_methods_without_parts_are_refused(options: Any, message: str) -> None:
+    objective = sequences()
+    with pytest.raises(WhenceError, match=message):
+        whence.influence_by_token(objective, objective.train.subset(np.arange(1)), **options)
 
 
 @pytest.mark.parametrize("side", ["training", "query"])

@@ -24,7 +24,7 @@ from whence.training.program import counted
 from whence.training.recipe import Recipe
 from whence.training.replay import retrain, stack_size
 from whence.training.run import Run
-from whence.training.tracing import Traced
+from whence.training.tracing import _CALLS_BEFORE_TRACING, Traced
 from whence.training.train import train
 
 N = 21
@@ -125,13 +125,16 @@ def test_retraining_together_equals_one_after_another(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["nesterov", "adam", "clipped"])
-def test_a_long_retraining_alone_equals_a_torch_loop(name: str) -> None:
-    chosen = recipe(**RECIPES[name], epochs=40)  # long enough for recordings of most shapes
+def test_a_long_retraining_alone_equals_a_torch_loop(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("whence.training.tracing._CALLS_BEFORE_TRACING", 8)
+    chosen = recipe(**RECIPES[name], epochs=40)  # long enough for traces of most shapes
     half = (torch.arange(N) % 3 > 0).double() * weights()
     run = train(mlp(), CrossEntropy(), data(), chosen)
     found = retrain(run, half[None], together=1)[0]
-    recorded = run.program._gradient._traces.values()
-    assert sum(trace != run.program._plain_gradient for trace in recorded) >= 3
+    traces = run.program._gradient._traces.values()
+    assert sum(trace != run.program._plain_gradient for trace in traces) >= 3
     assert float((found - hand_written(chosen, half)[0]).abs().max()) <= 1e-12
 
 
@@ -515,7 +518,7 @@ def test_a_trace_gives_what_the_function_gives() -> None:
 
     traced = Traced(function)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(12):
+    for _ in range(_CALLS_BEFORE_TRACING + 4):
         x, y = torch.randn(2, 3, 4, generator=generator)
         assert torch.equal(traced(x, y), function(x, y))
     assert list(traced._traces.values()) != [function]
@@ -526,7 +529,7 @@ def test_a_trace_that_holds_a_value_as_a_constant_is_dropped() -> None:
         return x * float(x.detach().numpy().sum())
 
     traced = Traced(by_numpy)
-    for i in range(1, 20):
+    for i in range(1, _CALLS_BEFORE_TRACING + 12):
         x = torch.full((3,), float(i))
         assert torch.equal(traced(x), by_numpy(x))
 
@@ -536,5 +539,5 @@ def test_what_cannot_be_traced_is_called() -> None:
         return x if float(x.sum()) > 0 else -x
 
     traced = Traced(branching)
-    for sign in (1.0, -1.0) * 6:
+    for sign in (1.0, -1.0) * _CALLS_BEFORE_TRACING:
         assert torch.equal(traced(torch.tensor([sign])), torch.ones(1))

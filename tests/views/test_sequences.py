@@ -53,7 +53,7 @@ def test_parts_add_up_to_the_effect(
     explanation = whence.explain(objective, texts[2:3], k=3)
     effects = (*explanation.helpful, *explanation.harmful)
     where = np.array([effect.position for effect in effects])
-    parts = parts_of(objective, explanation.query, where, measure="loss", solver=None, damping=None)
+    parts = parts_of(objective, explanation.query, where, measure="loss", method=explanation.method)
     for effect, part in zip(effects, parts, strict=True):
         assert part.sum() == pytest.approx(effect.effect, rel=1e-3, abs=1e-7)
         assert len(part) == len(texts[effect.position]["input_ids"])
@@ -79,6 +79,18 @@ def test_page_shows_hostile_tokens_and_colors_them(
     query = explanation.query
     loss = float(objective.loss(objective.outputs(query), query.targets)[0]) / 5
     assert f"each of the 5 tokens with probability {share_text(math.exp(-loss))}" in page
+
+
+@pytest.mark.parametrize("place", ["memory", "disk"])
+def test_a_page_of_projected_gradients_colors_tokens_too(
+    objective: ModuleObjective, texts: list[dict[str, list[int]]], tmp_path: Path, place: str
+) -> None:
+    method: whence.Method = whence.Projected(moment="layers")
+    if place == "disk":
+        method = whence.Stored(whence.Index.build(objective, tmp_path / "index", method=method))
+    explanation = whence.explain(objective, texts[2:3], k=3, method=method)
+    page = explanation.report(tmp_path / "why.html", decode=decode).read_text(encoding="utf-8")
+    assert re.search(r'<mark class="(raises|lowers) s5"', page)
 
 
 def test_batch_of_texts(

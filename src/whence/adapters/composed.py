@@ -18,7 +18,7 @@ from whence.adapters.anything import Estimator
 from whence.errors import UnsupportedModel
 from whence.objective.losses import Loss
 from whence.objective.trained import Examples, Trained
-from whence.rows import take
+from whence.rows import take as take_rows
 
 Floats = NDArray[np.float64]
 Positions = NDArray[np.intp]
@@ -236,7 +236,7 @@ class Composed(Answered):
 
     def inputs_at(self, where: Positions) -> Any:
         """Return training rows."""
-        return take(self.train.inputs, where)
+        return take_rows(self.train.inputs, where)
 
 
 @final
@@ -250,6 +250,8 @@ class _Given:
     def predict_proba(self, values: Floats) -> Floats:
         """Return the values."""
         return values
+
+    decision_function = predict_proba
 
     def predict(self, values: Floats) -> Floats:
         """Return the values."""
@@ -280,6 +282,27 @@ def held_out(cv: Any, rows: Any, labels: NDArray[Any]) -> Splits:
             f"{cv!r}. Give it random_state=0."
         )
     return first
+
+
+def fitted_to_folds(
+    estimator: Any, rows: Any, labels: NDArray[Any], splits: Splits, says: str, take: Taken
+) -> list[Member]:
+    """Return an estimator fitted again to each fold, which passes on the rows held out.
+
+    Args:
+        estimator: Fitted or not.
+        rows: X, [n].
+        labels: y, [n].
+        splits: The folds.
+        says: The method that is asked.
+        take: Reads a member.
+    """
+    members = []
+    for inside, outside in splits:
+        part, own = take_rows(rows, inside), labels[inside]
+        again = take(clone(estimator).fit(part, own), part, own)
+        members.append(member(again, inside, says, own[0], passed=outside, asked=False))
+    return members
 
 
 def _kept_splits(splits: Splits, kept: Positions) -> Splits:

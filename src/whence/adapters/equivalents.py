@@ -7,6 +7,7 @@ that last fit is a plain estimator's. Its settings are held as they were chosen,
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any, final
@@ -84,7 +85,8 @@ def _at_the_end(estimator: Pipeline) -> Plain:
 
 @plain.register
 def _held_kernel(estimator: GaussianProcessRegressor) -> Plain:
-    return Plain(estimator, (f"The kernel {estimator.kernel_} is held, here and in refits.",))
+    held = copy(estimator).set_params(kernel=estimator.kernel_, optimizer=None)
+    return Plain(held, (f"The kernel {estimator.kernel_} is held, here and in refits.",))
 
 
 @singledispatch

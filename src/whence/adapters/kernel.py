@@ -23,6 +23,8 @@ from whence.rows import dense, is_sparse
 
 Floats = NDArray[np.float64]
 
+_NEAR = 1e-6  # of its largest entry: how near coordinates must give a kernel matrix
+
 
 def scale_gamma(rows: Any) -> float:
     """Return γ = 1/(d Var X) of an SVC with gamma="scale".
@@ -132,6 +134,7 @@ def row_space(kernel: Kernel, rows: Any) -> tuple[RowSpace, DenseFeatures]:
 
     Raises:
         InvalidInput: If the kernel matrix is zero.
+        UnsupportedModel: If it is not positive semidefinite, so that no coordinates give it.
 
     Cost:
         One kernel matrix [n, n] and n r² operations.
@@ -154,5 +157,12 @@ def row_space(kernel: Kernel, rows: Any) -> tuple[RowSpace, DenseFeatures]:
     z = np.empty((n, rank))
     z[order] = lower
     pivots = np.asarray(order[:rank], dtype=np.intp)
+    few = np.unique(np.linspace(0, n - 1, 50).astype(np.intp))
+    own = kernel(rows[few], rows[few])
+    if np.abs(z[few] @ z[few].T - own).max() > _NEAR * np.abs(own).max():
+        raise UnsupportedModel(
+            f"Expected a positive semidefinite kernel. Got {kernel.name!r}, whose matrix has "
+            "negative eigenvalues on these rows. Use another kernel, as 'rbf'."
+        )
     space = RowSpace(kernel, rows[pivots], np.ascontiguousarray(lower[:rank]), pivots)
     return space, DenseFeatures(torch.from_numpy(z), torch.from_numpy(order))

@@ -16,11 +16,11 @@ from whence.adapters.composed import (
     OfFolds,
     Splits,
     Taken,
+    fitted_to_folds,
     held_out,
     member,
 )
 from whence.errors import UnsupportedModel
-from whence.rows import take as take_rows
 
 
 @final
@@ -92,10 +92,7 @@ def stacking(estimator: Any, rows: Any, y: NDArray[Any], take: Taken) -> Made:
     whole = [member(take(each, rows, labels), everyone, says, labels[0]) for each, says in fitted]
     folds = []
     for each, says in fitted:
-        for inside, outside in splits:
-            part, own = take_rows(rows, inside), labels[inside]
-            again = take(clone(each).fit(part, own), part, own)
-            folds.append(member(again, inside, says, own[0], passed=outside, asked=False))
+        folds += fitted_to_folds(each, rows, labels, splits, says, take)
     composition = Stacked(
         last=estimator.final_estimator_,
         labels=labels,

@@ -14,15 +14,20 @@ from sklearn.ensemble import (
     VotingClassifier,
     VotingRegressor,
 )
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
+from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
+from sklearn.svm import SVC
 
 from whence.adapters.anything import Estimator
 from whence.adapters.calibration import calibration
 from whence.adapters.composed import Composed, Made, Taken
+from whence.adapters.several import each_class, each_pair, each_target, pairs_of_machines
 from whence.adapters.stacking import stacking
 from whence.adapters.votes import transformed_target, voting
 from whence.errors import UnsupportedModel
 from whence.objective.trained import Trained
 
+_ALONE = "Known by its predictions alone"
 _MOST = 3_000  # rows; members' predictions of rows held out are n² numbers
 
 
@@ -35,7 +40,8 @@ def composed(whole: Estimator, take: Taken) -> Trained:
     """
     read = _READERS.get(type(whole.fitted))
     if read is None:
-        return whole
+        return replace(whole, notes=(*whole.notes, *_unread(whole)))
+    others = tuple(note for note in whole.notes if not note.startswith(_ALONE))
     try:
         if whole.refitting.weighted or len(whole.train) > _MOST:
             raise UnsupportedModel(
@@ -49,19 +55,34 @@ def composed(whole: Estimator, take: Taken) -> Trained:
             train=whole.train,
             weights=whole.weights,
             names=whole.names,
-            notes=(*whole.notes, *composition.notes),
+            notes=(*others, *composition.notes),
             whole=whole,
             members=members,
             composition=composition,
         )
         found.check()
     except UnsupportedModel as reason:
-        return replace(whole, notes=(*whole.notes, f"Known by its predictions alone: {reason}"))
+        return replace(whole, notes=(*others, f"{_ALONE}: {reason}"))
     return found
+
+
+def _unread(whole: Estimator) -> tuple[str, ...]:
+    """Return that nothing is derived of an estimator with these options, unless a note says why."""
+    if any(note.startswith(_ALONE) for note in whole.notes):
+        return ()
+    said = repr(whole.fitted)
+    if said.startswith("<"):  # an object that does not print its options
+        said = type(whole.fitted).__name__
+    return (f"{_ALONE}: there is no exact treatment of {' '.join(said.split()):.200}.",)
 
 
 _READERS: dict[type, Callable[[Any, Any, Any, Taken], Made]] = {
     CalibratedClassifierCV: calibration,
+    MultiOutputClassifier: each_target,
+    MultiOutputRegressor: each_target,
+    OneVsOneClassifier: each_pair,
+    OneVsRestClassifier: each_class,
+    SVC: pairs_of_machines,
     StackingClassifier: stacking,
     StackingRegressor: stacking,
     TransformedTargetRegressor: transformed_target,

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from whence.applications.explanation import Explanation, candidates, shown_by
+from whence.applications.explanation import Explanation
 from whence.applications.queries import Inputs, encoded
+from whence.applications.shown import candidates, shown_by
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
 from whence.methods.choose import chosen, reason_of
+from whence.methods.contrast import Contrast
 from whence.methods.method import Attribution, Method
 from whence.methods.prediction import MeasureLike
 from whence.objective.losses import measure_of
 from whence.objective.trained import Data, Trained
+from whence.scores import check_answers
 from whence.views.quantity import default_measure
 
 
@@ -23,6 +26,7 @@ def explain(
     query: Data | Inputs,
     *,
     k: int = 10,
+    against: Data | None = None,
     measure: MeasureLike | None = None,
     method: Method | None = None,
     solver: Solver | None = None,
@@ -38,6 +42,9 @@ def explain(
         trained: The model: an objective, or a recorded training.
         query: (x, y) of one query; or x alone, and the predicted class or number is explained.
         k: How many examples to show on each side, >= 1.
+        against: Another answer to the same question: why this one and not that? Effects are then
+            those on the difference of the two measures. (x, y) of one query; for a language model
+            the same prompt with the other completion.
         measure: "loss", "margin", "probability", "prediction", or a function (outputs, targets) ->
             [b]. If `None`, what the model answers: the loss where that says the probability of the
             label, else its probability, margin or the predicted number.
@@ -68,6 +75,8 @@ def explain(
         3
         >>> whence.explain(objective, X[:1], k=3).labeled
         False
+        >>> whence.explain(objective, (X[:1], y[:1]), against=(X[:1], y[50:51]), k=3).quantity.name
+        'the loss (nats) less that of the other answer'
     """
     if k < 1:
         raise InvalidInput(f"Expected k >= 1 examples to show. Got {k}.")
@@ -80,6 +89,10 @@ def explain(
         )
     about = default_measure(trained, examples) if measure is None else measure
     measure_of(trained.loss, about)  # raises for a measure of a set: one query is explained
+    other = None if against is None else trained.examples(against)
+    if other is not None:
+        check_answers(1, len(other))
+        scoring = Contrast(scoring, other)
     scores = scoring.fit(trained).scores(examples, measure=about)
     showing = shown_by(scoring, trained)
     fitted: Attribution = showing.fit(trained)
@@ -97,4 +110,5 @@ def explain(
         k=k,
         measure=about,
         reason=reason_of(trained) if method is None else "",
+        against=other,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,25 +14,26 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from whence.applications.firmness import firmness
+from whence.applications.shown import shown_by
 from whence.applications.together import Together, together
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.evaluation.agreement import Agreement, agreement
 from whence.methods.expected_removal import expected_removals
 from whence.methods.leave_one_out import leave_one_out
-from whence.methods.method import Attribution, Method
+from whence.methods.method import Method
 from whence.methods.model_quality import ModelQuality, model_quality
-from whence.methods.prediction import MeasureLike
+from whence.methods.prediction import Floats, MeasureLike, as_array
 from whence.objective.losses import measure_of
 from whence.objective.trained import Data, Examples, Trained
 from whence.pages import write
 from whence.result import Card, Result
 from whence.scores import Diagnostics, Scores
 from whence.views import printed
+from whence.views.answer import text_of_answer
 from whence.views.explanation import Display, Explained, explanation_page
 from whence.views.quantity import Quantity, quantity_of
 from whence.views.sequences import Decode
 
-_CANDIDATES = 3  # candidates per example shown: the first order orders them only roughly
 _LEAST_ERROR = 1e-3  # of the largest effect shown: what a refit of a library may itself be off
 _PARTS = 10  # random parts of the data over which a removal's mean effect is taken
 _VERIFIED = 20  # removals that a page of a convex model retrains
@@ -70,6 +71,7 @@ class Explanation(Result):
         k: How many examples are shown on each side.
         measure: What is predicted.
         reason: Why the method was chosen, where the user named none; empty for influence.
+        against: The other answer, where scores are differences between two; else `None`.
     """
 
     trained: Trained
@@ -82,6 +84,7 @@ class Explanation(Result):
     k: int
     measure: MeasureLike
     reason: str = ""
+    against: Examples | None = None
 
     @property
     def raising(self) -> tuple[Effect, ...]:
@@ -107,7 +110,8 @@ class Explanation(Result):
     def groups(self) -> tuple[Together, ...]:
         """Near-duplicates that do more together than one of them alone, the strongest first."""
         effects = [abs(effect.effect) for effect in (*self.raising, *self.lowering)]
-        if not effects or len(self.scores.positions) != len(self.trained.train):
+        every = len(self.scores.positions) == len(self.trained.train)
+        if not effects or not every or self.against is not None:
             return ()
         least = min(effects)
         return together(self.trained, self.query, self.measure, self.scores, least=least)
@@ -116,7 +120,8 @@ class Explanation(Result):
     def quantity(self) -> Quantity:
         """How the measure is read: its name, its unit, and which way an example pushes."""
         unit = self.method.fit(self.trained).unit
-        return quantity_of(self.trained, self.query, self.measure, unit=unit)
+        differs = self.against is not None
+        return quantity_of(self.trained, self.query, self.measure, unit=unit, differs=differs)
 
     @property
     def diagnostics(self) -> Diagnostics | None:
@@ -130,9 +135,9 @@ class Explanation(Result):
 
     @cached_property
     def value(self) -> float:
-        """The query's measure as it is."""
-        measure = measure_of(self.trained.loss, self.measure)
-        return float(measure(self.trained.outputs(self.query), self.query.targets)[0])
+        """The query's measure as it is, less that of the other answer if there is one."""
+        measure, outputs = measure_of(self.trained.loss, self.measure), self.trained.outputs
+        return float(self._less(lambda asked: as_array(measure(outputs(asked), asked.targets)))[0])
 
     def verify(self, k: int = _VERIFIED, *, subsets: int | None = None) -> Agreement:
         """Remove k examples one by one, retrain, and compare with what was predicted.
@@ -162,11 +167,11 @@ class Explanation(Result):
         where = self._strongest(k)
         measure, method = self.measure, self._showing
         predicted = method.fit(self.trained).scores(self.query, measure=measure, indices=where)
-        actual = leave_one_out(self.trained, where, self.query, measure=measure)
+        actual = self._less(lambda q: leave_one_out(self.trained, where, q, measure=measure))
         ids = self.trained.train.ids[where]
         found: Agreement = agreement(predicted.values.astype(np.float64), actual, ids, where)
         parts = (_PARTS if self.trained.jumps else 0) if subsets is None else subsets
-        if not parts:
+        if not parts or self.against is not None:
             return found
         quantity = measure_of(self.trained.trained_loss, measure)
         expected = expected_removals(self.trained, where, self.query, quantity, subsets=parts)
@@ -272,12 +277,16 @@ class Explanation(Result):
         if texts is not None and len(texts) != n:
             raise InvalidInput(f"Expected {n} texts, one per training example. Got {len(texts)}.")
         again = (_VERIFIED if self.trained.convex else 0) if verify is None else verify
+        if self.against is not None:
+            other = text_of_answer(self.trained, self.against, decode)
+            title = title or f"Why this answer and not “{other}”?"
+            about = (*about, f"Effects are on the difference to another answer: “{other}”.")
         if verification is None and again:
             verification = self.verify(again)
         page = explanation_page(
             self._parts(),
             verification,
-            firmness(self._parts(), self.scores) if again else None,
+            firmness(self._parts(), self.scores) if again and self.against is None else None,
             model_quality(self.trained, held_out),
             Display(
                 image_shape=image_shape,
@@ -312,6 +321,11 @@ class Explanation(Result):
             table=pd.DataFrame(printed.rows(parts)),
             words=tuple(last if self.quality is not None else ()),
         )
+
+    def _less(self, number_of: Callable[[Examples], Floats]) -> Floats:
+        """Return a number of the query, less that of the other answer if there is one."""
+        own = number_of(self.query)
+        return own if self.against is None else own - number_of(self.against)
 
     @property
     def _raising_helps(self) -> bool:
@@ -373,28 +387,3 @@ class Explanation(Result):
             for i in order
             if sign * effects[i] < 0
         )
-
-
-def shown_by(method: Method, trained: Trained) -> Method:
-    """Return the method whose scores are shown: refined where the model is convex."""
-    return (method.refined() if trained.convex else None) or method
-
-
-def candidates(
-    fitted: Attribution, scores: Scores, queries: Examples, measure: MeasureLike, k: int
-) -> NDArray[np.intp]:
-    """Return the training examples among which those to be shown of each query are found.
-
-    Args:
-        fitted: The method fitted to the model.
-        scores: Its scores, [q, n].
-        queries: The q queries.
-        measure: What is predicted.
-        k: Examples to show per query and side.
-
-    Returns:
-        Positions of the strongest 3k of each side by the method's ranking, [q, 6k].
-    """
-    most, quantity = min(_CANDIDATES * k, len(scores.train_ids)), measure_of(fitted.loss, measure)
-    ranking = replace(scores, values=fitted.ranking_values(queries, quantity, scores.values))
-    return np.hstack([ranking.top(most).positions, ranking.bottom(most).positions])

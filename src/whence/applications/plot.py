@@ -110,7 +110,7 @@ def input_attribution(
     """
     shape = "h, w, 3" if np.ndim(image) == 3 else "h, w"
     picture, change = floats("image", image, shape), floats("derivative", derivative, shape)
-    if picture.shape != change.shape or picture.ndim not in (2, 3):
+    if picture.shape != change.shape:
         raise InvalidInput(
             "Expected an image [h, w] or [h, w, 3] and a derivative of the same shape. "
             f"Got {picture.shape} and {change.shape}. Reshape the derivative as the image is."

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from whence.applications.explanation import candidates
 from whence.applications.queries import Inputs, encoded
+from whence.applications.shown import candidates
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver

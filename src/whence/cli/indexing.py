@@ -10,7 +10,7 @@ import typer
 
 from whence.cli.answers import print_json, say
 from whence.cli.methods import MethodOption, method_of
-from whence.cli.options import Interrupted, Json, Row, Rows, possible
+from whence.cli.options import Against, Interrupted, Json, Row, Rows, possible
 from whence.cli.sources import Chosen, EntryOptions, reads
 
 if TYPE_CHECKING:
@@ -143,6 +143,7 @@ def query(
     index: Folder,
     row: Row = None,
     rows: Rows = None,
+    against: Against = None,
     k: Annotated[int, typer.Option("-k", help="How many on each side.", min=1)] = 10,
     measure: Measure = "loss",
     as_json: Json = False,
@@ -152,10 +153,12 @@ def query(
     The queries are those that the function returns beside the objective, else training examples.
 
     Example: whence index query my_project.models:make_both --index runs/index -k 20
+
+    Example: whence index query my_project.models:make_both --index runs/index --row 0 --against 1
     """
-    found = source.load(rows=rows, most=20) if row is None else source.load(row=row)
-    opened = _open(found, index)
-    hits = opened.query(found.queries, k=k, measure=measure)
+    asked = {"rows": rows, "most": 20} if row is None else {"row": row}
+    found = source.load(**asked, against=against)
+    hits = _open(found, index).query(found.queries, k=k, against=found.against, measure=measure)
     if as_json:
         print_json({"method": hits.method, "measure": hits.measure, "hits": hits.to_frame()})
         return

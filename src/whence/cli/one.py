@@ -21,6 +21,7 @@ from whence.cli.answers import (
 )
 from whence.cli.methods import MethodOption, method_of
 from whence.cli.options import (
+    Against,
     Answer,
     Image,
     Interrupted,
@@ -40,6 +41,7 @@ def explain(
     source: Chosen,
     row: Row = None,
     image: Image = None,
+    against: Against = None,
     k: Count = 10,
     measure: Answer = None,
     method: MethodOption = None,
@@ -65,10 +67,12 @@ def explain(
 
     if verify is not None and output is None:
         raise typer.BadParameter("--verify is read with --output FILE alone: leave it out")
-    found = source.load(**one(row, image))
+    found = source.load(**one(row, image), against=against)
     asked = found.queries if found.labeled else (found.queries[0], None)
     scorer = method_of(method)
-    explanation = explain_one(found.objective, asked, k=k, measure=measure, method=scorer)
+    explanation = explain_one(
+        found.objective, asked, against=found.against, k=k, measure=measure, method=scorer
+    )
     if output is not None:
         name = found.names[0]
         explanation.report(
@@ -110,7 +114,6 @@ def influence(
     """
     from whence.methods.choose import chosen
     from whence.methods.influence import Influence
-    from whence.scores import ORDER_ONLY
     from whence.views.quantity import default_measure, quantity_of
 
     if method is not None and order != "first":
@@ -144,7 +147,7 @@ def influence(
             size = f"{rank}." if scores.order_only else f"{value:+.5f}{unit}"
             typer.echo(f"{name!s:>12}  {size}  pushes {phrase}")
     if scores.order_only:
-        typer.echo(ORDER_ONLY)
+        typer.echo(scores.caution)
     typer.echo(scores.diagnostics)
 
 

@@ -61,6 +61,14 @@ Row = Annotated[
         show_default=False,
     ),
 ]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        help="Another answer to the same question, a query of a function by its number from 0: why "
+        "this answer and not that? Scores are of the difference.",
+        show_default=False,
+    ),
+]
 Image = Annotated[
     Path | None,
     typer.Option(

@@ -36,18 +36,20 @@ class Asked:
         image: One image file.
         rows: So many rows, spread evenly.
         most: So many rows, or a quarter of a smaller table, where it names none.
+        against: Another answer, by its number.
     """
 
     row: str | None = None
     image: Path | None = None
     rows: int | None = None
     most: int | None = None
+    against: str | None = None
 
     def of_rows(self) -> AskedRows:
         """Return what is asked for by rows, as sources take it."""
         from whence.sources.entry import Asked as AskedRows
 
-        return AskedRows(row=self.row, spread=self.rows, most=self.most)
+        return AskedRows(row=self.row, spread=self.rows, most=self.most, against=self.against)
 
 
 class SourceOptions(ABC):
@@ -180,6 +182,7 @@ class EntryOptions(SourceOptions):
     """Options of a Python function that makes a model: none."""
 
     kind: ClassVar[str] = "a Python function"
+    asks: ClassVar[tuple[str, ...]] = ("row", "rows", "most", "against")
 
     def load(self, where: str, asked: Asked) -> Source:
         """Call the function."""

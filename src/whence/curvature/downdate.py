@@ -80,7 +80,7 @@ def downdated(inverse: LinearOperator, U: Tensor, signs: Tensor, least: float) -
     """
     B = inverse.matmat(U)
     sizes, basis = torch.linalg.eigh(U.T @ B)
-    nonzero = sizes > torch.finfo(U.dtype).eps * len(sizes) * sizes[-1].clamp_min(0)
+    nonzero = sizes > torch.finfo(U.dtype).eps * len(sizes) * sizes[-1]
     roots, basis = sizes[nonzero].sqrt(), basis[:, nonzero]
     turned = basis * roots
     eye = torch.eye(len(roots), dtype=U.dtype, device=U.device)

@@ -1,9 +1,10 @@
 """Pick the solver by its cost and prepare it once for all right-hand sides.
 
-The rule. Every model linear in its parameters is factored below 4,000 of them, and so is a network
-on data few enough for its curvature to be formed in seconds. Above that, a linear model is factored
-when that takes fewer operations than conjugate gradients for the right-hand sides at hand, and the
-matrix fits in memory; everything else is iterated. Which curvature, which damping and which
+The rule. A model of several outputs and more than two parameters for each row is solved by matrices
+of its rows. Every other model linear in its parameters is factored below 4,000 of them, and so is a
+network on data few enough for its curvature to be formed in seconds. Above that, a linear model is
+factored when that takes fewer operations than conjugate gradients for the right-hand sides at hand,
+and the matrix fits in memory; everything else is iterated. Which curvature, which damping and which
 precision are chosen in `whence.curvature.damping` and `whence.curvature.precision`.
 """
 
@@ -15,6 +16,7 @@ import numpy as np
 from torch import Tensor, linalg
 
 from whence.curvature.damping import Choice, CurvatureName, choose
+from whence.curvature.dual import by_rows, dual
 from whence.curvature.exact import Hessian
 from whence.curvature.minimum import DENSE
 from whence.curvature.precision import (
@@ -34,6 +36,7 @@ from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse, Solver
 from whence.linalg.spectral import LowRank
 from whence.linalg.structured import Dense
+from whence.linear.objective import LinearObjective
 from whence.objective.cache import cached, is_cached
 from whence.objective.objective import Objective
 
@@ -104,6 +107,9 @@ def prepare(
         (choose, *options),
         lambda twin: choose(twin, curvature=curvature, damping=damping, solver=solver),
     )
+    wide = by_rows(objective) if solver is None else None
+    if wide is not None:
+        return cached(wide, (prepare, *options), lambda twin: _by_rows(twin, k, choice))
     direct = _factor_is_cheaper(objective, k, choice) if solver is None else solver.forms
     if solver is None and not direct and is_cached(objective, (prepare, *options, True, 0)):
         direct = True  # a factor that was paid for serves any number of columns
@@ -113,6 +119,21 @@ def prepare(
         objective,
         (prepare, *options, direct, magnitude),
         lambda twin: _prepare(twin, k, solver, choice, direct),
+    )
+
+
+def _by_rows(objective: LinearObjective, k: int, choice: Choice) -> Prepared:
+    """Return the inverse of a wide model with several outputs, by matrices of its rows."""
+    operator = _lifted(choice.curvature, objective.flat_directions()).damped(choice.damping)
+    inverse = dual(objective, operator, choice.damping)
+    return Prepared(
+        inverse=inverse,
+        curvature=choice.name,
+        solver=f"Cholesky factors of {len(inverse.per_output) + 1} matrices of the products of "
+        f"{inverse.rows.shape[0]:,} rows: exact, and the cheapest for {k} solves",
+        damping=choice.damping,
+        damping_reason=choice.reason,
+        notes=_dependent(objective),
     )
 
 
@@ -254,10 +275,18 @@ def _factor_is_cheaper(objective: Objective, k: int, choice: Choice) -> bool:
     narrow = float32_suffices(objective)
     if p * p * (4 if narrow else objective.params.element_size()) > _MATRIX_BYTES:
         return False
-    d = p // c
-    factor = _SYMMETRIC * c * (c + 1) * n * d * d + p**3 / 3 + 2 * p * p * k
     steps: float = _TWO_LEVEL_STEPS if applies(objective) else _CG_STEPS
     if narrow:
         steps = _FLOAT32_STEPS * k ** (-1 / 6)
-    iterate = steps * 4 * n * p * k * (_FEW_COLUMNS if c * k < 64 else 1.0)
-    return factor < iterate
+    return _factoring(n, p, c, k) < steps * _product(n, p, c, k)
+
+
+def _factoring(n: int, p: int, c: int, k: int) -> float:
+    """Return the operations of a linear model's Hessian, its factor and k solves with that."""
+    gram = _SYMMETRIC * 2 * n * (p // c) ** 2  # one for each pair of outputs
+    return gram * c * (c + 1) / 2 + p**3 / 3 + 2 * p * p * k
+
+
+def _product(n: int, p: int, c: int, k: int) -> float:
+    """Return the operations, or as much time, of the Hessian times k columns."""
+    return 4 * n * p * k * (_FEW_COLUMNS if c * k < 64 else 1.0)

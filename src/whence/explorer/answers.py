@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from whence.applications.explanation import shown_by
 from whence.applications.flip_set import flip_set
 from whence.applications.label_errors import find_label_errors
+from whence.applications.shown import shown_by
 from whence.explorer.session import State
 from whence.methods.choose import chosen
 from whence.objective.trained import Trained

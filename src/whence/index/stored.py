@@ -15,6 +15,8 @@ from whence.index.corpus import corpus_of
 from whence.index.format import Manifest
 from whence.index.index import Index
 from whence.index.scan import products
+from whence.methods.directed import Directed
+from whence.methods.features import Side
 from whence.methods.method import Attribution, Method, Positions
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained
@@ -69,7 +71,7 @@ class Stored(Method):
 
 @final
 @dataclass(frozen=True, eq=False)
-class _ByRows(Attribution):
+class _ByRows(Directed):
     """Products with stored rows.
 
     Args:
@@ -91,6 +93,20 @@ class _ByRows(Attribution):
     def unit(self) -> str:
         """The unit of the features."""
         return self.index.features.unit
+
+    @property
+    def splits(self) -> bool:
+        """Whether the features are projected gradients at θ̂."""
+        return self.index.features.splits
+
+    def directions(
+        self, examples: Examples, measure: Measure, side: Side
+    ) -> tuple[Tensor, Diagnostics]:
+        """Return what the features say, where they can."""
+        folder, features = self.index.path, self.index.features
+        asked, measured = asked_rows(folder, self.manifest, features, examples, measure)
+        n = self.manifest.n if features.averaged else 1
+        return features.directions(asked * n, side), measured
 
     def values(
         self, queries: Examples, measure: Measure, where: Positions

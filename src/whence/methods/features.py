@@ -15,18 +15,20 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor
 
-from whence.errors import NotPositiveDefinite
+from whence.errors import NotPositiveDefinite, UnsupportedModel
 from whence.linalg.cholesky import Cholesky
 from whence.linalg.operator import LinearOperator
 from whence.linalg.structured import Dense, Reordered
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained
 from whence.scores import Diagnostics
+
+Side = Literal["training", "query"]
 
 
 @final
@@ -100,6 +102,27 @@ class FeatureMap(ABC):
     @abstractmethod
     def queries(self, examples: Examples, measure: Measure) -> Tensor:
         """Return φ of a measure of queries, [q, d], before the inverse second moment."""
+
+    @property
+    def splits(self) -> bool:
+        """Whether features are projected gradients at θ̂, so that `directions` can be asked for."""
+        return False
+
+    def directions(self, rows: Tensor, side: Side) -> Tensor:
+        """Return the directions of θ along which derivatives of losses are scores.
+
+        Args:
+            rows: What rows of training examples are multiplied with, [q, d]; for the side of
+                queries, what rows of queries are multiplied with.
+            side: Whose loss is differentiated: "training" or "query".
+
+        Returns:
+            Pᵀ rows where φ = P ∇ℓ, [p, q].
+
+        Raises:
+            UnsupportedModel: If features are no such projection, or not on this side.
+        """
+        raise UnsupportedModel(f"Expected features that are projections at θ̂. Got {self.words}.")
 
     def curvature(self) -> Reordered | None:
         """Return what queries are multiplied with before they are features, to be stored, if any.

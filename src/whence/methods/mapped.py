@@ -8,8 +8,9 @@ from typing import final
 
 from torch import Tensor
 
+from whence.methods.directed import Directed
 from whence.methods.feature_attribution import FeatureAttribution
-from whence.methods.features import FeatureMap
+from whence.methods.features import FeatureMap, Side
 from whence.methods.method import Positions
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained
@@ -18,7 +19,7 @@ from whence.scores import Diagnostics
 
 @final
 @dataclass(frozen=True, eq=False)
-class Mapped(FeatureAttribution):
+class Mapped(FeatureAttribution, Directed):
     """Inner products of the features of a map that inverts no second moment.
 
     Args:
@@ -58,6 +59,18 @@ class Mapped(FeatureAttribution):
     def query_features(self, queries: Examples, measure: Measure) -> Tensor:
         """Return the features of queries, [q, d]."""
         return self.features.queries(queries, measure)
+
+    @property
+    def splits(self) -> bool:
+        """Whether the features are projected gradients at θ̂."""
+        return self.features.splits
+
+    def directions(
+        self, examples: Examples, measure: Measure, side: Side
+    ) -> tuple[Tensor, Diagnostics]:
+        """Return what the map says, where it can."""
+        rows = self.query_features(examples, measure)
+        return self.features.directions(rows, side), self.measured()
 
     def measured(self) -> Diagnostics:
         """Return what the map says."""

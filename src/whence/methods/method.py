@@ -258,7 +258,7 @@ class Attribution(ABC):
             method=self.words,
             measure=name + self.unit,
             diagnostics=diagnostics,
-            order_only=not (self.calibrated or trained.convex),
+            order_only=not (self.calibrated or (trained.convex and diagnostics.sized)),
         )
 
     def ranking_values(
@@ -325,10 +325,7 @@ class Attribution(ABC):
         Raises:
             UnsupportedModel: If the method does not follow changes of inputs.
         """
-        raise UnsupportedModel(
-            "Expected a method that follows changes of training inputs, such as whence.Influence. "
-            f"Got {self.words}, which scores removals alone."
-        )
+        raise self._scores_alone("follows changes of training inputs, such as whence.Influence")
 
     def outputs_without(self, where: Positions) -> Tensor | None:
         """Return the outputs of each candidate by models that have not seen it, or `None`.
@@ -358,10 +355,7 @@ class Attribution(ABC):
         Raises:
             UnsupportedModel: If the method does not follow edits.
         """
-        raise UnsupportedModel(
-            "Expected a method that follows edits, such as whence.Influence or whence.Boosting. "
-            f"Got {self.words}, which scores removals alone."
-        )
+        raise self._scores_alone("follows edits, such as whence.Influence or whence.Boosting")
 
     def relabel_effects(
         self, queries: Examples, measure: Measure, where: Positions, targets: Tensor
@@ -380,12 +374,15 @@ class Attribution(ABC):
         Raises:
             UnsupportedModel: If the method does not follow edits.
         """
-        raise UnsupportedModel(
-            "Expected a method that follows labels, such as whence.Influence or whence.Boosting. "
-            f"Got {self.words}, which scores removals alone."
-        )
+        raise self._scores_alone("follows labels, such as whence.Influence or whence.Boosting")
 
     @property
     def follows_inputs(self) -> bool:
         """Whether `input_gradient` can be asked for."""
         return type(self).input_gradient is not Attribution.input_gradient
+
+    def _scores_alone(self, does: str) -> UnsupportedModel:
+        """Return why the method cannot be asked for something else than scores of removals."""
+        return UnsupportedModel(
+            f"Expected a method that {does}. Got {self.words}, which scores removals alone."
+        )

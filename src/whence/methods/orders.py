@@ -22,6 +22,8 @@ from whence.curvature.prepare import Prepared, prepare
 from whence.fitting.refit import follows_pieces
 from whence.linalg.solver import Solution, Solver
 from whence.linear.objective import LinearObjective
+from whence.methods.directed import Directed
+from whence.methods.features import Side
 from whence.methods.fit_quality import (
     diagnostics,
     finishing_by_sums,
@@ -30,7 +32,7 @@ from whence.methods.fit_quality import (
     residual_of,
     root_mean_square,
 )
-from whence.methods.method import Attribution, Positions
+from whence.methods.method import Positions
 from whence.methods.prediction import (
     ORDERS,
     Order,
@@ -40,7 +42,7 @@ from whence.methods.prediction import (
 )
 from whence.methods.relatif import PER, Normalize, check_normalize, relative
 from whence.methods.removals import effects_alone, moves_more, removal, unsettled
-from whence.methods.screening import affordable, beyond_first_order
+from whence.methods.screening import affordable, beyond_first_order, size_error
 from whence.methods.subsets import train_subset
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
@@ -77,7 +79,7 @@ class Options:
 
 
 @dataclass(frozen=True, eq=False)
-class _OnObjective(Attribution):
+class _OnObjective(Directed):
     """What both ways to predict share.
 
     Args:
@@ -105,12 +107,19 @@ class _OnObjective(Attribution):
             self.trained, k, solver=own.solver, damping=own.damping, curvature=own.curvature
         )
 
+    def directions(
+        self, examples: Examples, measure: Measure, side: Side
+    ) -> tuple[Tensor, Diagnostics]:
+        """Return H⁻¹ ∇m, which is symmetric: the same from both sides."""
+        objective, prepared = self.trained, self.prepared(len(examples))
+        solution = prepared.inverse.solve(objective.gradient_columns(examples, measure))
+        return solution.value, diagnostics(objective, prepared, solution)
+
     def input_gradient(self, queries: Examples, measure: Measure, where: Positions) -> Tensor:
         """Return −(wᵢ/n) ∇m̄ᵀ H⁻¹ ∇_x ∇_θ ℓ(zᵢ, θ̂), [k, ...]."""
         objective = self.trained
-        prepared = self.prepared(1)
-        mean = objective.params.new_full((len(queries), 1), 1 / len(queries))
-        solution = prepared.inverse.solve(Gradients(objective, queries, measure).rmatmat(mean))
+        prepared, gradients = self.prepared(1), Gradients(objective, queries, measure)
+        solution = prepared.inverse.solve(gradients.mean())
         mixed = objective.input_gradient(objective.train.subset(where), solution.value.squeeze(1))
         removals = objective.gradient_dot(objective.train, objective.loss, solution.value)
         effects = removals.squeeze(1).abs() * objective.weights / len(objective.train)
@@ -122,7 +131,7 @@ class _OnObjective(Attribution):
         if objective.statistics is None:
             return moved
         through = objective.statistics.through_inputs(
-            objective, queries, measure, mean, solution.value, where
+            objective, queries, measure, gradients.equal_shares, solution.value, where
         )
         return moved if through is None else moved + through
 
@@ -152,14 +161,15 @@ class FirstOrder(_OnObjective):
         else:
             finishing = finishing_effect(objective, prepared, queries, measure, solution)
         quality = quality_beside(objective, finishing.norm(), sizes, norm=not by_sums)
+        found = diagnostics(objective, prepared, solution, quality=quality)
         if self.options.normalize == "none":
             unit = torch.eye(len(queries), dtype=objective.params.dtype)
             values = values.mul_(shares)
             values = self._with_statistics(values, queries, measure, unit, solution, where)
+            found = replace(found, size_error=self._size_error(values, queries, measure, where))
         else:
             whole = objective.train.subset(where)
             values = relative(values, objective, whole, prepared.inverse, self.options.normalize)
-        found = diagnostics(objective, prepared, solution, quality=quality)
         return values, self._noted(replace(found, notes=(*found.notes, *notes)))
 
     def mean_values(
@@ -169,12 +179,13 @@ class FirstOrder(_OnObjective):
         if self.options.normalize != "none":
             return super().mean_values(queries, measure, where)
         objective, prepared = self.trained, self.prepared(1)
-        mean = objective.params.new_full((len(queries), 1), 1 / len(queries))
-        solution = prepared.inverse.solve(Gradients(objective, queries, measure).rmatmat(mean))
+        gradients = Gradients(objective, queries, measure)
+        solution = prepared.inverse.solve(gradients.mean())
         candidates = train_subset(objective, where)
         dots = objective.gradient_dot(candidates, objective.loss, solution.value)
         values = (dots * (objective.weights[where] / len(objective.train)).unsqueeze(1)).T
-        values = self._with_statistics(values, queries, measure, mean, solution, where)[0]
+        shares = gradients.equal_shares
+        values = self._with_statistics(values, queries, measure, shares, solution, where)[0]
         finishing = solution.value.T @ gradient(objective)
         quality = quality_beside(objective, finishing.norm(), values.abs())
         return values, self._noted(diagnostics(objective, prepared, solution, quality=quality))
@@ -185,6 +196,19 @@ class FirstOrder(_OnObjective):
         if statistics is None or not statistics.held:
             return measured
         return replace(measured, notes=(*measured.notes, statistics.held))
+
+    def _size_error(
+        self, values: Tensor, queries: Examples, measure: Measure, where: Positions
+    ) -> float | None:
+        """Return how far the largest effects are from refined ones, where that is quickly known."""
+        if self.options.solver is not None:
+            return None
+        refined = Evaluated(self.trained, Options(order="refined"))
+
+        def effects(some: Examples, removed: Positions) -> Tensor:
+            return refined.values(some, measure, removed)[0]
+
+        return size_error(self.trained, queries, values, effects, where)
 
     def _with_statistics(
         self,

@@ -22,7 +22,7 @@ from whence.errors import UnsupportedModel
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Solver
 from whence.linalg.structured import BlockDiagonal, Dense, Reordered, materialize
-from whence.methods.features import Block, FeatureMap
+from whence.methods.features import Block, FeatureMap, Side
 from whence.methods.subspace import Features
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
@@ -71,6 +71,21 @@ class Preconditioned(FeatureMap):
             return self.project.of_columns(self.inverse.matmat(columns))
         solved = self._prepared.inverse.solve(columns).value
         return self.project.of_columns(solved)
+
+    @property
+    def splits(self) -> bool:
+        """Gradients are those at θ̂."""
+        return True
+
+    def directions(self, rows: Tensor, side: Side) -> Tensor:
+        """Return Pᵀ rows, along which training losses are differentiated."""
+        if side == "query":
+            raise UnsupportedModel(
+                "Expected side='training' of scores whose H⁻¹ is on the side of the queries. Got "
+                "side='query'. Use whence.Influence() in memory, or whence.Projected() without a "
+                "solver."
+            )
+        return self.project.back(rows)
 
     def curvature(self) -> Reordered:
         """Return H⁻¹ as blocks whose numbers can be stored.

@@ -24,8 +24,9 @@ from torch import Tensor
 from whence.checked import checked, written
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
+from whence.methods.directed import Directed
 from whence.methods.feature_attribution import FeatureAttribution
-from whence.methods.features import Block, Damped, FeatureMap, blockwise, of_rows, places
+from whence.methods.features import Block, Damped, FeatureMap, Side, places
 from whence.methods.mapped import Mapped
 from whence.methods.method import Attribution, Method, Positions
 from whence.methods.preconditioned import Preconditioned
@@ -97,16 +98,8 @@ class Projected(Method):
 
     def __post_init__(self) -> None:
         """Check the options, and make the checkpoints a tuple, which can be cached under."""
-        if self.projection not in ("factored", "dense"):
-            raise InvalidInput(
-                f"Expected projection 'factored' or 'dense'. Got {self.projection!r}."
-            )
-        if self.moment not in ("joint", "layers", "none"):
-            raise InvalidInput(f"Expected moment 'joint', 'layers' or 'none'. Got {self.moment!r}.")
-        if self.chosen_size < 1 or self.seed < 0:
-            raise InvalidInput(
-                f"Expected size >= 1 and seed >= 0. Got size={self.chosen_size}, seed={self.seed}."
-            )
+        if self.chosen_size < 1:
+            raise InvalidInput(f"Expected size >= 1. Got size={self.chosen_size}.")
         if self.damping is not None and not 0 <= self.damping < np.inf:
             raise InvalidInput(f"Expected a finite damping >= 0, or None. Got {self.damping}.")
         inverted = self.output != "loss" or self.moment != "joint" or self.checkpoints is not None
@@ -179,23 +172,14 @@ class Projected(Method):
         return Plan(self.output, self.projection, self.chosen_size, self.seed, self.rtol)
 
     def groups(self, blocks: Sequence[Block]) -> tuple[slice, ...]:
-        """Return the columns of one part whose second moment is inverted together."""
-        sizes = [block.size for block in blocks]
-        return places([sum(sizes)] if self.moment == "joint" else sizes)
+        """Return the columns of one part whose second moment is inverted together; maybe none."""
+        sizes = {"joint": [sum(block.size for block in blocks)], "none": []}
+        return places(sizes.get(self.moment, [block.size for block in blocks]))
 
     def _inverse(self, space: Subspace) -> Damped:
         """Return the damped inverse of K, or of its diagonal blocks; the identity for "none"."""
-        if self.moment == "none":
-            return Damped(lambda columns: columns, 0.0)
-        objective, groups = space.project.objective, self.groups(space.project.blocks)
-        penalty = float(objective.l2.mean())
-        return blockwise(
-            groups,
-            [
-                of_rows(space.rows[:, where], objective.weights, self.damping, penalty)
-                for where in groups
-            ],
-        )
+        R, groups = space.project.objective, self.groups(space.project.blocks)
+        return space.inverse(groups, R.weights, self.damping, float(R.l2.mean()))
 
 
 @final
@@ -225,9 +209,7 @@ class _Subspaces(FeatureMap):
 
     @property
     def groups(self) -> tuple[slice, ...]:
-        """The columns of a checkpoint, or of a layer."""
-        if self.method.moment == "none":
-            return ()
+        """The columns of a checkpoint, or of a layer; none where nothing is inverted."""
         return tuple(
             slice(part.start + where.start, part.start + where.stop)
             for part, blocks in zip(self.columns, self.parts, strict=True)
@@ -260,10 +242,19 @@ class _Subspaces(FeatureMap):
         parts = [features(examples, measure) for features in self.points]
         return torch.cat(parts, 1) / len(parts)
 
+    @property
+    def splits(self) -> bool:
+        """Whether gradients are those at θ̂."""
+        return self.method.checkpoints is None
+
+    def directions(self, rows: Tensor, side: Side) -> Tensor:
+        """Return Pᵀ rows, of one checkpoint at θ̂."""
+        return self.points[0].back(rows.to(self.points[0].objective.params))
+
 
 @final
 @dataclass(frozen=True, eq=False)
-class _InSubspace(FeatureAttribution):
+class _InSubspace(FeatureAttribution, Directed):
     """Influence in a random subspace, averaged over checkpoints.
 
     Args:
@@ -279,40 +270,48 @@ class _InSubspace(FeatureAttribution):
     @property
     def words(self) -> str:
         """The dimensions, the second moment and the damping."""
-        space, inverse = self.parts[0]
-        words = self.method.described(space.rows.shape[1])
-        if self.method.moment == "none":
-            return words
-        reason = "their mean eigenvalue" if self.method.damping is None else "as asked"
-        return f"{words}, damping {inverse.damping:.3g} ({reason})"
+        (space, inverse), *_ = self.parts
+        words, reason = self.method.described(space.rows.shape[1]), self.measured().damping_reason
+        return f"{words}, damping {inverse.damping:.3g} ({reason})" if reason else words
 
     def train_features(self, where: Positions) -> Tensor:
         """Return P gᵢ at each checkpoint, scaled by wᵢ/n, [k, T d]."""
-        whole = np.array_equal(where, np.arange(len(self.trained.train)))
-        parts = []
+        every = np.array_equal(where, np.arange(len(self.trained.train)))
+        at, parts = slice(None) if every else where, []
         for space, _ in self.parts:
-            rows, scale = space.rows, space.slopes * self.trained.weights / len(space.rows)
-            rows, scale = (rows, scale) if whole else (rows[where], scale[where])
+            rows = space.rows[at]
+            scale = (space.slopes * self.trained.weights)[at] / len(space.rows)
             parts.append(rows * scale.unsqueeze(1) / len(self.parts))
         return torch.cat(parts, 1)
 
     def query_features(self, queries: Examples, measure: Measure) -> Tensor:
         """Return (K + λ I)⁻¹ P ∇m_q at each checkpoint, [q, T d]."""
-        return torch.cat(
-            [inverse.apply(space.project(queries, measure).T).T for space, inverse in self.parts],
-            1,
-        )
+        parts = [inverse.apply(space.project(queries, measure).T) for space, inverse in self.parts]
+        return torch.cat(parts).T
+
+    @property
+    def splits(self) -> bool:
+        """Whether gradients are those at θ̂."""
+        return self.method.checkpoints is None
+
+    def directions(
+        self, examples: Examples, measure: Measure, side: Side
+    ) -> tuple[Tensor, Diagnostics]:
+        """Return Pᵀ (K + λ I)⁻¹ P ∇m, which is symmetric."""
+        features = self.method.feature_map(self.trained)
+        rows = self.query_features(examples, measure)
+        return features.directions(rows, side), self.measured()
 
     def measured(self) -> Diagnostics:
         """Return the damping, with its reason."""
         space, inverse = self.parts[0]
-        asked = self.method.damping is not None
         if self.method.moment == "none":
             return Diagnostics(notes=self.trained.notes)
+        reason = "the mean eigenvalue of the second moment"
         return Diagnostics(
             solver=f"Cholesky factor of the second moment in {space.rows.shape[1]} dimensions",
             damping=inverse.damping,
-            damping_reason="as asked" if asked else "the mean eigenvalue of the second moment",
+            damping_reason=reason if self.method.damping is None else "as asked",
             notes=self.trained.notes,
         )
 

@@ -58,6 +58,15 @@ class Whole:
         blocks = _columns(self.objective.params, self.size, self.seed)
         return torch.cat([V.T @ block for block in blocks], 1)
 
+    def back(self, rows: Tensor) -> Tensor:
+        """Return Pᵀ of rows [q, d], as vectors of parameters, [p, q]."""
+        params, done = self.objective.params, 0
+        found = params.new_zeros(len(params), len(rows))
+        for block in _columns(params, self.size, self.seed):
+            found += block @ rows[:, done : done + block.shape[1]].T
+            done += block.shape[1]
+        return found
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -89,6 +98,10 @@ class Unprojected:
     def of_columns(self, V: Tensor) -> Tensor:
         """Return vectors [p, q] of parameters, [q, p]."""
         return V.T
+
+    def back(self, rows: Tensor) -> Tensor:
+        """Return rows [q, p] as vectors of parameters, [p, q]."""
+        return rows.T
 
 
 @final
@@ -133,6 +146,20 @@ class Factored:
             matrices = V[place : place + m * d].T.reshape(-1, m, d)
             found.append((left.T @ matrices @ right).flatten(1))
         return torch.cat(found, 1)
+
+    def back(self, rows: Tensor) -> Tensor:
+        """Return Pᵀ of rows [q, d], as vectors of parameters, [p, q]."""
+        params = self.objective.params
+        found = params.new_zeros(len(params), len(rows))
+        k = next((each.shape[1] for each in self.rest.values()), 0)
+        for place, each in self.rest.items():
+            found[place : place + len(each)] = each @ rows[:, :k].T
+        for place, (left, right) in sorted(self.sides.items()):
+            r, s = left.shape[1], right.shape[1]
+            matrices = left @ rows[:, k : k + r * s].reshape(-1, r, s) @ right.T
+            found[place : place + len(left) * len(right)] = matrices.flatten(1).T
+            k += r * s
+        return found
 
     def _batch(self, pieces: list[tuple[slice, Contribution]]) -> Tensor:
         """Return the projected gradients of a micro-batch."""

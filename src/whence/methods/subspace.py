@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, final
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from whence.errors import UnsupportedModel
+from whence.methods.features import Damped, blockwise, of_rows
 from whence.methods.prediction import MeasureLike, measure_name
 from whence.methods.projections import Factored, Unprojected, Whole, layerwise
 from whence.objective.losses import measure_of
@@ -72,6 +74,18 @@ class Subspace:
     project: Features
     rows: Tensor
     slopes: Tensor
+
+    def inverse(
+        self, groups: Sequence[slice], weights: Tensor, damping: float | None, penalty: float
+    ) -> Damped:
+        """Return (K + (l2 + λ) I)⁻¹, of which the groups of columns are the diagonal blocks.
+
+        Without groups nothing is inverted.
+        """
+        if not groups:
+            return Damped(lambda columns: columns, 0.0)
+        moments = [of_rows(self.rows[:, where], weights, damping, penalty) for where in groups]
+        return blockwise(groups, moments)
 
 
 def slopes_of(objective: Objective, function: Measure, examples: Examples) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,10 +14,12 @@ from torch import Tensor
 
 from whence.checked import checked
 from whence.curvature.damping import CurvatureName
-from whence.curvature.prepare import prepare
-from whence.errors import InvalidInput
+from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
-from whence.methods.fit_quality import diagnostics
+from whence.methods.choose import chosen
+from whence.methods.directed import Directed, directed
+from whence.methods.features import Side
+from whence.methods.method import Attribution, Method
 from whence.methods.prediction import (
     Floats,
     Indices,
@@ -33,8 +35,6 @@ from whence.objective.trained import Examples
 from whence.result import Card, Result
 from whence.scores import Diagnostics
 from whence.tiles import tiles
-
-Side = Literal["training", "query"]
 
 _TILE = 2**25  # numbers of J V that stand at once: 128 MB of float32
 
@@ -96,6 +96,7 @@ def influence_by_token(
     side: Side = "training",
     measure: MeasureLike = "loss",
     indices: Indices | None = None,
+    method: Method | None = None,
     solver: Solver | None = None,
     damping: float | None = None,
     curvature: CurvatureName = "auto",
@@ -106,7 +107,8 @@ def influence_by_token(
     i contributes (wᵢ/n) ∂ℓᵢ/∂f_{it} · (Jᵢ H⁻¹ ∇m_q)_t: what its own term of the loss taught the
     model about the query. The other way, token t of query q takes (wᵢ/n) ∂m_q/∂f_{qt} ·
     (J_q H⁻¹ gᵢ)_t: which part of the answer the sequence taught. Either adds up to
-    `whence.influence(objective, queries)`, within the `rtol` of the solver.
+    `whence.influence(objective, queries)`, within the `rtol` of the solver; or to the scores of
+    `method`, whose C stands for H⁻¹: Pᵀ K⁻¹ P of projected gradients, in memory or of an index.
 
     Args:
         objective: R at θ̂ of a sequence model, with outputs [b, t, c].
@@ -115,6 +117,8 @@ def influence_by_token(
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
         indices: Positions of the candidates in the training data; all n if `None`. Usually those
             that `whence.influence` put first.
+        method: Whose scores are split: `whence.Influence`, `whence.Projected`, or `whence.Stored`
+            rows of either; influence by the following options if `None`.
         solver: What inverts the curvature; chosen by cost if `None`.
         damping: λ >= 0 added to the curvature; chosen by rule if `None`.
         curvature: "hessian", "ggn" (the Gauss–Newton matrix) or "auto": the exact Hessian of a
@@ -125,6 +129,7 @@ def influence_by_token(
 
     Raises:
         InvalidInput: If the model's outputs are no sequences, or an option cannot be used.
+        UnsupportedModel: If scores of the method are no products of gradients at one θ.
         NotPositiveDefinite: If the curvature is singular or indefinite.
 
     Cost:
@@ -160,10 +165,9 @@ def influence_by_token(
         )
     sides: list[tuple[Examples, Measure]] = [(candidates, objective.loss), (encoded, quantity)]
     split, other = sides if side == "training" else sides[::-1]
-    columns = len(other[0])
-    prepared = prepare(objective, columns, solver=solver, damping=damping, curvature=curvature)
-    solution = prepared.inverse.solve(objective.gradient_columns(*other))
-    parts = torch.cat(list(_parts(objective, *split, solution.value)), 1)
+    scoring = chosen(objective, method, solver, damping, curvature)
+    directions, measured = _directed(scoring, objective).directions(*other, side)
+    parts = torch.cat(list(_parts(objective, *split, directions)), 1)
     scale = objective.weights[where] / len(objective.train)
     return TokenScores(
         values=as_array((parts.swapaxes(0, 1) if side == "query" else parts) * scale[:, None]),
@@ -173,8 +177,20 @@ def influence_by_token(
         positions=where,
         measure=measure_name(measure),
         side=side,
-        diagnostics=diagnostics(objective, prepared, solution),
+        diagnostics=measured,
     )
+
+
+def _directed(method: Method, objective: Objective) -> Directed:
+    """Return a method fitted to a model, if its scores can be split."""
+    fitted: Attribution = method.fit(objective)
+    found = directed(fitted)
+    if found is None:
+        raise UnsupportedModel(
+            "Expected a method whose scores are products of gradients, such as whence.Influence() "
+            f"or whence.Projected(). Got {fitted.words}{fitted.unit}."
+        )
+    return found
 
 
 def _parts(

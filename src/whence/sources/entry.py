@@ -34,6 +34,7 @@ class Source:
         words: What the model is, such as "logistic regression".
         notes: What was done to the data, a sentence each.
         labeled: Whether the labels of the queries are known; else they are what the model says.
+        against: Another answer to the same question, or `None`.
     """
 
     objective: Trained
@@ -42,6 +43,7 @@ class Source:
     words: str
     notes: tuple[str, ...] = ()
     labeled: bool = True
+    against: Any = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +55,11 @@ class Asked:
             its number, from 0.
         spread: So many rows, spread evenly.
         most: Where neither is given: so many rows, or a quarter of them if that is fewer.
+        against: Another answer, a query of an entry point by its number, from 0.
     """
 
     row: str | None = None
+    against: str | None = None
     spread: int | None = None
     most: int | None = None
 
@@ -201,13 +205,16 @@ def from_entry(entry: str, *, asked: Asked) -> Source:
     n = len(examples)
     everything = (asked.spread or asked.most or 0) >= n
     rows = list(range(n)) if everything else asked.rows(n)
-    if any(not 0 <= row < n for row in rows):
-        raise InvalidInput(f"Expected rows from 0 to {n - 1} of {entry}. Got {rows[0]}.")
+    other = [] if asked.against is None else [_number(asked.against)]
+    for row in (*rows, *other):
+        if not 0 <= row < n:
+            raise InvalidInput(f"Expected rows from 0 to {n - 1} of {entry}. Got {row}.")
     return Source(
         objective=objective,
         queries=examples.subset(np.asarray(rows, dtype=np.intp)) if rows else None,
         names=tuple(f"{'query' if queries is not None else 'training example'} {r}" for r in rows),
         words="a model",
+        against=examples.subset(np.asarray(other, dtype=np.intp)) if other else None,
     )
 
 
@@ -302,7 +309,7 @@ def _named(model: Path | None) -> tuple[str, ...]:
 def _number(row: str) -> int:
     """Return the number that a text is."""
     if _NUMBER.fullmatch(row) is None:
-        raise InvalidInput(f"Expected --row as a number from 0. Got {row!r:.80}.")
+        raise InvalidInput(f"Expected a number from 0 for --row and --against. Got {row!r:.80}.")
     return int(row)
 
 

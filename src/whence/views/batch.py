@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import date
 from functools import partial
 from typing import Any
 
@@ -140,10 +139,9 @@ def batch_page(
             *statuses_of(scores.diagnostics, sized=sized),
             quality_of(quality, names, digits),
         ),
-        method=f"{scores.method}.",
+        method=f"{scores.method[0].upper()}{scores.method[1:]}.",
         command=command,
         about=about,
-        created=date.today().isoformat(),
     )
 
 

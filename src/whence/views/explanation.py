@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from functools import partial
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from whence.evaluation.agreement import Agreement
 from whence.evaluation.correlation import pearson, slope
-from whence.methods.influence import Influence
+from whence.methods.directed import directed
 from whence.methods.method import Attribution, Method
 from whence.methods.model_quality import ModelQuality
 from whence.methods.prediction import Floats, MeasureLike, as_array
@@ -224,7 +223,6 @@ def explanation_page(
         method=parts.words,
         command=display.command,
         about=about,
-        created=date.today().isoformat(),
     )
 
 
@@ -299,13 +297,14 @@ def _input_attributions(parts: Explained, where: NDArray[np.intp]) -> Sequence[F
     """Return the input attribution of each example, or the parts of its tokens."""
     trained, query = parts.trained, parts.query
     nothing = [None] * len(where)
-    if not len(where) or not parts.attribution.follows_inputs:
+    if not len(where):
         return nothing
     if pieces_of(trained.train, 0, None):
-        if not is_sequence(trained) or not isinstance(parts.method, Influence):
+        if not is_sequence(trained) or directed(parts.attribution) is None:
             return nothing  # tokens are discrete, and one answer has no parts
-        how, m = parts.method, parts.measure
-        return parts_of(trained, query, where, measure=m, solver=how.solver, damping=how.damping)
+        return parts_of(trained, query, where, measure=parts.measure, method=parts.method)
+    if not parts.attribution.follows_inputs:
+        return nothing
     if images_of(query) is None and not is_table(query.inputs):
         return nothing
     quantity = measure_of(trained.loss, parts.measure)

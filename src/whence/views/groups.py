@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date
 
 from whence.pages import Item, RankedPage, RankedRow
 from whence.pages.words import decimals_of, number, signed
@@ -97,7 +96,6 @@ def groups_page(
         label="size",
         gain="loss saved without it" if measure == "loss" else "fall without it",
         about=about,
-        created=date.today().isoformat(),
     )
 
 

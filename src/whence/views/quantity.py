@@ -113,7 +113,12 @@ def default_measure(trained: Trained, query: Examples) -> str:
 
 
 def quantity_of(
-    trained: Trained, query: Examples, measure: MeasureLike, *, unit: str = ""
+    trained: Trained,
+    query: Examples,
+    measure: MeasureLike,
+    *,
+    unit: str = "",
+    differs: bool = False,
 ) -> Quantity:
     """Return how a measure of one query is read.
 
@@ -122,6 +127,7 @@ def quantity_of(
         query: One query, whose target is the class or number that the measure is about.
         measure: What was predicted.
         unit: What follows the measure's name where scores are in another unit than its own.
+        differs: Whether it is the difference to another answer.
 
     Returns:
         The quantity.
@@ -133,6 +139,8 @@ def quantity_of(
     falling = name == "loss"
     if unit:  # relative scores: neither a probability nor nats
         return _measure_itself(name + unit)
+    if differs:
+        return _difference(name, trained.loss.unit)
     if name == "prediction":
         return Quantity(
             name=_PREDICTION,
@@ -174,6 +182,22 @@ def quantity_of(
         colors=("against", "toward"),
         rising=True,
         explained=label,
+    )
+
+
+def _difference(name: str, unit: str) -> Quantity:
+    """Return the difference of a measure between two answers."""
+    if name not in ("loss", "margin", "probability"):
+        return _measure_itself(f"{name} less that of the other answer")
+    phrases: tuple[str, str] = ("to this answer", "to the other answer")
+    colors: tuple[Color, Color] = ("toward", "against")
+    falling = name == "loss"
+    shown = f"{name} ({unit})" if falling and unit else name
+    return Quantity(
+        name=f"the {shown} less that of the other answer",
+        phrases=phrases[::-1] if falling else phrases,
+        colors=colors[::-1] if falling else colors,
+        rising=True,
     )
 
 

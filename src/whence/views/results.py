@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from typing import Any
 
 import numpy as np
@@ -48,7 +47,6 @@ class Made:
             "lead": self.about[0] if self.about else lead,
             "about": self.about,
             "command": self.command,
-            "created": date.today().isoformat(),
         }
 
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.linalg.solver import Solver
+from whence.methods.method import Method
 from whence.methods.prediction import Floats, MeasureLike
 from whence.methods.tokens import influence_by_token
 from whence.objective.losses import CrossEntropy
@@ -75,8 +75,7 @@ def parts_of(
     where: NDArray[np.intp],
     *,
     measure: MeasureLike,
-    solver: Solver | None,
-    damping: float | None,
+    method: Method,
 ) -> list[Floats]:
     """Return which part of each example's effect comes from each of its tokens, first order.
 
@@ -85,15 +84,14 @@ def parts_of(
         query: One query.
         where: Positions of the examples, [k].
         measure: What is predicted.
-        solver: What inverts the curvature; chosen by cost if `None`.
-        damping: λ >= 0 added to the curvature; chosen by rule if `None`.
+        method: What is split.
 
     Returns:
         One array per example, one number per token that is shown; where the targets are the
         tokens after the first, the first has no part.
     """
     found = influence_by_token(
-        objective_of(trained), query, measure=measure, indices=where, solver=solver, damping=damping
+        objective_of(trained), query, measure=measure, indices=where, method=method
     ).values[0]
     shown = trained.train.subset(where)
     ids = _ids(shown)

@@ -1,0 +1,41 @@
+"""Which training examples an explanation shows, and by which method."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whence.methods.method import Attribution, Method
+from whence.methods.prediction import MeasureLike
+from whence.objective.losses import measure_of
+from whence.objective.trained import Examples, Trained
+from whence.scores import Scores
+
+_CANDIDATES = 3  # candidates per example shown: the first order orders them only roughly
+
+
+def shown_by(method: Method, trained: Trained) -> Method:
+    """Return the method whose scores are shown: refined where the model is convex."""
+    return (method.refined() if trained.convex else None) or method
+
+
+def candidates(
+    fitted: Attribution, scores: Scores, queries: Examples, measure: MeasureLike, k: int
+) -> NDArray[np.intp]:
+    """Return the training examples among which those to be shown of each query are found.
+
+    Args:
+        fitted: The method fitted to the model.
+        scores: Its scores, [q, n].
+        queries: The q queries.
+        measure: What is predicted.
+        k: Examples to show per query and side.
+
+    Returns:
+        Positions of the strongest 3k of each side by the method's ranking, [q, 6k].
+    """
+    most, quantity = min(_CANDIDATES * k, len(scores.train_ids)), measure_of(fitted.loss, measure)
+    ranking = replace(scores, values=fitted.ranking_values(queries, quantity, scores.values))
+    return np.hstack([ranking.top(most).positions, ranking.bottom(most).positions])
