@@ -230,23 +230,18 @@ def attack(
         >>> attack.losses[-1] > attack.losses[0]
         True
     """
-    if n_images < 1 or steps < 1 or not (step_size is None or step_size > 0) or not budget > 0:
+    first, last = (budget, budget / 10) if step_size is None else (step_size, step_size)
+    if min(n_images, steps) < 1 or not (first > 0 and budget > 0 and 0 <= momentum < 1):
         raise InvalidInput(
-            f"Expected n_images, steps >= 1 and step_size, budget > 0. Got {n_images}, {steps}, "
-            f"{step_size}, {budget}."
+            "Expected n_images, steps >= 1, step_size, budget > 0 and momentum in [0, 1). Got "
+            f"{n_images}, {steps}, {step_size}, {budget}, {momentum}."
         )
-    if not 0 <= momentum < 1:
-        raise InvalidInput(
-            f"Expected a momentum in [0, 1). Got {momentum}. Pass 0.9, or 0 for none."
-        )
-    last = budget / 10 if step_size is None else step_size
-    sizes = np.geomspace(step_size or budget, last, steps)
+    sizes = np.geomspace(first, last, steps)
     training = start.training if start else training_of(objective, retrain)
     clean = training.clean
     encoded = start.queries if start else training.encode(queries)
-    follows = (
-        chosen(clean, method, solver, damping) if solver or damping else training.method(method)
-    )
+    asked = solver or damping
+    follows = chosen(clean, method, solver, damping) if asked else training.method(method)
     if start is not None:
         where, moving, current, losses = start.positions, start.inputs, start.poisoned, start.losses
     else:
@@ -272,8 +267,7 @@ def attack(
                 if (predicted(current, encoded) != before).all():
                     break
                 rise = torch.from_numpy(perturbation(current, where, encoded, method=follows))
-                largest = rise.abs().max().clamp_min(torch.finfo(rise.dtype).tiny)
-                velocity = momentum * velocity + (rise / largest).to(moving)
+                velocity = momentum * velocity + (rise / (rise.abs().max() or 1)).to(moving)
                 moved = (moving + size * velocity.sign()).clamp(low, high)
                 changed = training.on(inputs, rows, moved, current)
                 inputs[rows] = moved  # in place: a copy of every image at each step costs more
