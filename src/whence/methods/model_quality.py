@@ -117,7 +117,7 @@ def _(trained: LinearObjective) -> ModelQuality | None:
     present = np.flatnonzero(trained.weights.numpy() > 0)
     where = present[np.unique(np.linspace(0, len(present) - 1, _ROWS).round().astype(int))]
     p, n = len(trained.params), len(trained.train)
-    if n * p * p + p**3 / 3 + 2 * p * p * trained.c * len(where) > _OPERATIONS:
+    if n * p * p + p**3 + 2 * p * p * len(where) > _OPERATIONS:
         parts = _FOLDS if n * p <= _FITTED else 1
         return _folded(trained, parts) if n * p <= _FITTED_ONCE else None
     outputs = without_each(trained, where).outputs
