@@ -25,6 +25,7 @@ from scipy.linalg.lapack import dpotrf, dtrtri
 from torch import Tensor
 
 from whence.curvature.changes import SINGULAR
+from whence.curvature.dual import DualInverse
 from whence.curvature.exact import blocks
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput, NotPositiveDefinite
@@ -50,11 +51,22 @@ def leverages(
     Returns:
         Symmetric matrices, [b, c, c].
     """
-    p, c = len(objective.params), objective.c
+    c, width = objective.c, objective.c * len(objective.params)
     parts = [objective.params.new_zeros(0, c, c)]
-    for part in blocks(len(examples), p * c):
-        parts.append(inverse.forms(objective.jacobians(examples.subset(part))))
+    for part in blocks(len(examples), width):
+        parts.append(_forms(inverse, objective, examples.subset(part)))
     return torch.cat(parts)
+
+
+@singledispatch
+def _forms(inverse: LinearOperator, objective: LinearObjective, examples: LinearExamples) -> Tensor:
+    """Return J H⁻¹ Jᵀ of a block of examples."""
+    return inverse.forms(objective.jacobians(examples))
+
+
+@_forms.register
+def _(inverse: DualInverse, objective: LinearObjective, examples: LinearExamples) -> Tensor:
+    return inverse.of_rows(examples.features)
 
 
 @singledispatch

@@ -42,7 +42,7 @@ from whence.methods.prediction import (
 )
 from whence.methods.relatif import PER, Normalize, check_normalize, relative
 from whence.methods.removals import effects_alone, moves_more, removal, unsettled
-from whence.methods.screening import affordable, beyond_first_order
+from whence.methods.screening import affordable, beyond_first_order, size_error
 from whence.methods.subsets import train_subset
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
@@ -157,14 +157,15 @@ class FirstOrder(_OnObjective):
         else:
             finishing = finishing_effect(objective, prepared, queries, measure, solution)
         quality = quality_beside(objective, finishing.norm(), sizes, norm=not by_sums)
+        found = diagnostics(objective, prepared, solution, quality=quality)
         if self.options.normalize == "none":
             unit = torch.eye(len(queries), dtype=objective.params.dtype)
             values = values.mul_(shares)
             values = self._with_statistics(values, queries, measure, unit, solution, where)
+            found = replace(found, size_error=self._size_error(values, queries, measure, where))
         else:
             whole = objective.train.subset(where)
             values = relative(values, objective, whole, prepared.inverse, self.options.normalize)
-        found = diagnostics(objective, prepared, solution, quality=quality)
         return values, self._noted(replace(found, notes=(*found.notes, *notes)))
 
     def mean_values(
@@ -191,6 +192,19 @@ class FirstOrder(_OnObjective):
         if statistics is None or not statistics.held:
             return measured
         return replace(measured, notes=(*measured.notes, statistics.held))
+
+    def _size_error(
+        self, values: Tensor, queries: Examples, measure: Measure, where: Positions
+    ) -> float | None:
+        """Return how far the largest effects are from refined ones, where that is quickly known."""
+        if self.options.solver is not None:
+            return None
+        refined = Evaluated(self.trained, Options(order="refined"))
+
+        def effects(some: Examples, removed: Positions) -> Tensor:
+            return refined.values(some, measure, removed)[0]
+
+        return size_error(self.trained, queries, values, effects, where)
 
     def _with_statistics(
         self,

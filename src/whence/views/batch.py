@@ -139,7 +139,7 @@ def batch_page(
             *statuses_of(scores.diagnostics, sized=sized),
             quality_of(quality, names, digits),
         ),
-        method=f"{scores.method}.",
+        method=f"{scores.method[0].upper()}{scores.method[1:]}.",
         command=command,
         about=about,
     )

@@ -154,8 +154,12 @@ def _facts(wrong: WrongLabels | None, shown: int) -> tuple[Fact, ...]:
     )
     check = max(1, round(wrong.count + wrong.error))
     more = "" if check <= shown else f"; {shown:,} are shown here"
-    look = f"from the top are worth a look{more}. Stop where the labels begin to be right."
+    rows = "row" if check == 1 else "rows"
+    look = (
+        f"from the top {'is' if check == 1 else 'are'} worth a look{more}. Stop where the labels "
+        "begin to be right."
+    )
     return (
         Fact(figure=f"About {wrong.count:,.0f}", words=words),
-        Fact(figure=f"{check:,} rows", words=look),
+        Fact(figure=f"{check:,} {rows}", words=look),
     )
