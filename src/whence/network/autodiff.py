@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,19 +18,33 @@ from whence.errors import UnsupportedModel
 Leaf: TypeAlias = tuple[slice, Tensor]  # where in θ, and the values
 
 
+class _Along(torch.autograd.Function):
+    """A number whose gradient in f is u, with no product computed and no copy of either made."""
+
+    @staticmethod
+    def forward(ctx: Any, outputs: Tensor, cotangent: Tensor) -> Tensor:
+        """Return any number."""
+        ctx.save_for_backward(cotangent)
+        return outputs.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, one: Tensor) -> tuple[Tensor, None]:
+        """Return u."""
+        (cotangent,) = ctx.saved_tensors
+        return cotangent, None
+
+
 def along(outputs: Tensor, cotangent: Tensor) -> Tensor:
-    """Return uᵀ f, whose gradient is Jᵀ u.
+    """Return a number whose gradient is Jᵀ u, to be differentiated once.
 
     torch asked for Jᵀ u outright loads its symbolic algebra first, a quarter of a second.
 
     Args:
         outputs: f, any shape.
         cotangent: u, the same shape.
-
-    Returns:
-        One number.
     """
-    return torch.dot(outputs.reshape(-1), cotangent.reshape(-1))
+    found: Tensor = _Along.apply(outputs, cotangent)  # type: ignore[no-untyped-call]
+    return found
 
 
 def gradient(value: Tensor, leaves: Sequence[Leaf]) -> Tensor:
@@ -91,13 +105,18 @@ def pushforward(outputs: Tensor, leaves: Sequence[Leaf], v: Tensor) -> Tensor:
         The products, in the shape of f, [..., k].
     """
     seed = torch.zeros_like(outputs, requires_grad=True)
-    transposed = gradient(along(outputs, seed), leaves)
+    transposed = gradient(_product(outputs, seed), leaves)
     with _derivatives():
         columns = [
-            torch.autograd.grad(along(transposed, column), seed, retain_graph=True)[0]
+            torch.autograd.grad(_product(transposed, column), seed, retain_graph=True)[0]
             for column in v.T.contiguous()
         ]
     return torch.stack(columns, -1)
+
+
+def _product(outputs: Tensor, cotangent: Tensor) -> Tensor:
+    """Return uᵀ f, a function of both."""
+    return torch.dot(outputs.reshape(-1), cotangent.reshape(-1))
 
 
 @contextmanager

@@ -391,8 +391,10 @@ class ModuleObjective(Objective):
         total = self.params.new_zeros(w.shape[1], len(self.params))
         for part, outputs, leaves, y in self._differentiated(examples, twice=False):
             cotangent = self.cotangent(measure, outputs.detach(), y)
+            each = [1] * (cotangent.ndim - 1)
             for k, weight in enumerate(w[part].unbind(1)):
                 if weight.any():
-                    scaled = cotangent * weight.reshape(-1, *[1] * (cotangent.ndim - 1))
-                    add_pullback(total[k], outputs, leaves, scaled, last=k + 1 == len(total))
+                    last, factors = k + 1 == len(total), weight.reshape(-1, *each)
+                    scaled = torch.mul(cotangent, factors, out=cotangent if last else None)
+                    add_pullback(total[k], outputs, leaves, scaled, last=last)
         return total.T
