@@ -121,7 +121,11 @@ class _OnObjective(Directed):
         prepared, gradients = self.prepared(1), Gradients(objective, queries, measure)
         solution = prepared.inverse.solve(gradients.mean())
         mixed = objective.input_gradient(objective.train.subset(where), solution.value.squeeze(1))
-        diagnostics(objective, prepared, solution)
+        removals = objective.gradient_dot(objective.train, objective.loss, solution.value)
+        effects = removals.squeeze(1).abs() * objective.weights / len(objective.train)
+        finishing = solution.value.T @ gradient(objective)
+        quality = quality_beside(objective, finishing.norm(), effects, norm=False)
+        diagnostics(objective, prepared, solution, quality=quality)
         scale = -objective.weights[where] / len(objective.train)
         moved = mixed * scale.reshape(-1, *[1] * (mixed.ndim - 1))
         if objective.statistics is None:

@@ -30,7 +30,8 @@ _WALKS = 1_000  # rows of a hinge whose removals are walked
 _LEAST = 200  # rows that are worth screening at all
 _COMPARED, _COMPARED_QUERIES = 4, 8  # effects that are refined to tell the error of all sizes
 _EXTREME = 2  # rows far from the others that are refined too: they define scales, knots and bins
-_NUMBERS = 5e6  # n · p up to which refining four removals, preprocessing included, takes a second
+_NUMBERS = 2e6  # n · p up to which refining six removals takes a second,
+_ROWS = 20_000  # and rows up to which fitting the preprocessing again for each of them does
 _TINY = 1e-9  # of the measure's own scale: effects that rounding makes
 
 
@@ -116,7 +117,8 @@ def size_error(
     """
     if not (objective.convex and objective.linear) or not values.numel():
         return None
-    if len(objective.train) * len(objective.params) > _NUMBERS:
+    n = len(objective.train)
+    if n > _ROWS or n * len(objective.params) > _NUMBERS:
         return None
     rows = np.unique(np.linspace(0, len(queries) - 1, _COMPARED_QUERIES).round().astype(np.intp))
     some = values[torch.from_numpy(rows)]

@@ -39,6 +39,7 @@ from whence.views.statuses import (
 from whence.views.words import telling_words, text_of
 
 _VISIBLE = 6  # columns shown at first
+_VISIBLE_BESIDE_TEXT = 3  # the same where one is of texts
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -202,7 +203,7 @@ def explanation_page(
         value=quantity.text(value, decimals),
         second_value=number(parts.value) if quantity.second else "",
         columns=columns.names,
-        visible=_VISIBLE,
+        visible=_VISIBLE_BESIDE_TEXT if columns.prose else _VISIBLE,
         sides=sides,
         continuous=continuous,
         sized=parts.sized,
