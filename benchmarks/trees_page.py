@@ -45,6 +45,8 @@ def _sentences(rows: dict[str, dict[str, Any]]) -> str:
     """Return what else the rows say."""
     each = [row for row in rows.values() if "lds" in row]
     better = sum(row["lds"] > max(row["boostin"], row["kernel"]) for row in each)
+    total = sum(row["lds"] for row in each) / sum(row["boostin"] for row in each)
+    ratio = np.mean([row["lds"] / row["boostin"] for row in each])
     labels = [row for row in each if "auc" in row]
     ahead = sum(row["auc"] >= row["cleanlab"] for row in labels)
     worst = min(row["auc"] - row["cleanlab"] for row in labels)
@@ -53,7 +55,8 @@ def _sentences(rows: dict[str, dict[str, Any]]) -> str:
     least = min(row["finite"] for row in each)
     text = [
         f"The derivative and central differences correlate at {least:.6f} in all.",
-        f"The LDS is above both others' in {better} of {len(each)} cases;",
+        f"The mean LDS is {total:.2f} times BoostIn's, the mean of their ratios {ratio:.2f}. It is",
+        f"above both others' in {better} of {len(each)} cases;",
         f"its own estimate is off by {off.mean():.2f} on average, {off.max():.2f} at most.",
         "Removing the tenth of highest scores raises the loss of other queries further than",
         f"removing random rows in {curve} of {len(each)}.",

@@ -18,7 +18,7 @@ from whence.methods.method import Positions
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples
 from whence.tiles import tiles
-from whence.trees.adjoint import adjoint
+from whence.trees.adjoint import Wide, adjoint, precision
 from whence.trees.form import BoostedTrees
 from whence.trees.leaves import Integers
 
@@ -42,9 +42,9 @@ class MeanDerivative:
         actual: m of each retraining, [B, q].
     """
 
-    inside: Floats
-    outside: Floats
-    spread: Floats
+    inside: Wide
+    outside: Wide
+    spread: Wide
     from_inside: Floats
     from_outside: Floats
     actual: Floats
@@ -69,13 +69,14 @@ def mean_derivative(
     """
     (b, n), q = halves.inside.shape, len(queries)
     everyone, weights = np.arange(n), halves.whole[0].weights
-    total, within, spread = np.zeros((3, q, n))
-    sizes, own, actual = np.zeros((b, q)), np.zeros((b, q)), np.zeros((b, q))
+    total, within, spread, squares = np.zeros((4, q, n), dtype=precision(n))
+    sizes, own, actual = np.zeros((3, b, q))
 
     def one(at: int) -> Floats:
         trees = whole[at]
         leaves = trees.leaves_of(queries.inputs)
-        found = derivatives_of(trees, leaves, measure, queries.targets, everyone) * weights
+        found = derivatives_of(trees, leaves, measure, queries.targets, everyone)
+        found *= weights
         sizes[at] = np.linalg.norm(found, axis=1) / np.sqrt(n)
         found /= np.where(sizes[at] > 0, sizes[at], 1.0)[:, None]
         own[at] = found @ halves.inside[at]
@@ -89,19 +90,27 @@ def mean_derivative(
             which = range(some.start, some.stop)
             for at, found in zip(which, pool.map(one, which), strict=True):
                 total += found
-                within += found * halves.inside[at]
-                spread += np.square(found)
+                np.square(found, out=squares, casting="same_kind")
+                spread += squares
+                found *= halves.inside[at]
+                within += found
     scale = np.median(sizes, axis=0)
     counts = halves.inside.sum(0)
-    outside = (total - within) / (b - counts)
-    without_one = within / (counts - 1).clip(1)  # a half's own part is taken out below
-    share = 1 / max(counts.max() - 1, 1)
+    total -= within
+    total /= b - counts
+    spread /= b
+    from_outside = (halves.inside @ total.T) * scale
+    total *= scale[:, None]
+    from_inside = halves.inside @ (within / (counts - 1).clip(1)).T
+    from_inside -= own / max(counts.max() - 1, 1)  # a half's own part in the sum
+    within /= counts.clip(1)
+    within *= scale[:, None]
     return MeanDerivative(
-        inside=within / counts.clip(1) * scale[:, None],
-        outside=outside * scale[:, None],
-        spread=spread / b,
-        from_inside=(halves.inside @ without_one.T - own * share) * scale,
-        from_outside=(halves.inside @ outside.T) * scale,
+        inside=within,
+        outside=total,
+        spread=spread,
+        from_inside=from_inside * scale,
+        from_outside=from_outside,
         actual=actual,
     )
 

@@ -73,15 +73,17 @@ class Response:
             own: The derivatives of the model, w dm/dw, [q, n].
             inside: Which rows each half has, [B, n].
         """
-        first, second, third = self.weights
-        effects = first * mean.inside + second * mean.outside + third * own
+        first, second, third = self.weights.tolist()
+        effects = third * own
+        effects += first * mean.inside
+        effects += second * mean.outside
         predicted = first * mean.from_inside + second * mean.from_outside
         predicted += third * (inside @ own.T)
         left = mean.actual - predicted
         left -= left.mean(0)
         rows = inside - inside.mean(0)
-        for query, spread in enumerate(mean.spread + self.spread):
-            spanned = rows * spread
+        for query, spread in enumerate(mean.spread):
+            spanned = rows * (spread + self.spread)
             gram = spanned @ rows.T
             gram[np.diag_indices_from(gram)] += _NOISE * gram.trace() / len(gram)
             inverse = np.linalg.pinv(gram, hermitian=True)
@@ -209,7 +211,7 @@ def _weights(predicted: Floats, actual: Floats, out: NDArray[np.bool_]) -> Float
     counts = out.sum(0).clip(1)
 
     def centered(values: Floats) -> Floats:
-        return (values - (values * out).sum(0) / counts) * out
+        return np.asarray((values - (values * out).sum(0) / counts) * out)
 
     x, y = np.stack([centered(each) for each in predicted]), centered(actual)
     sizes = np.sqrt(np.square(y).sum(0) / counts)
