@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.machine import device_peak_bytes, wait_for
+
 
 def main() -> None:
     """Measure, and write."""
@@ -29,10 +31,15 @@ def main() -> None:
     adapter = import_module(f"benchmarks.peers.{asked['library']}")
     out = Path(asked["out"])
     problem = workload.problem(asked["queries"], Path(asked["bank"]), Path.cwd())
+    device = asked["device"]
+    if device != "cpu":
+        problem = problem.on(device)
+    wait_for(device)  # its start is no method's time
     torch.manual_seed(0)
     start = time.perf_counter()
     ask = adapter.METHODS[asked["method"]](problem, asked["setting"])
     del problem  # what the method did not keep is not charged to it
+    wait_for(device)
     prepared = time.perf_counter()
     scores = ask()
     answered = time.perf_counter()
@@ -40,6 +47,7 @@ def main() -> None:
         "prepare_s": prepared - start,
         "query_s": answered - prepared,
         "peak_mb": peak_bytes() / 2**20,
+        "device_peak_mb": device_peak_bytes(device) / 2**20 if device != "cpu" else None,
     }
     np.save(out / "scores.npy", np.asarray(scores))
     (out / "found.json").write_text(json.dumps(found))

@@ -1,7 +1,7 @@
 """Run libraries side by side, each method in its own process, and keep a row for each.
 
-`python -m benchmarks peers [w1 w2 w3 w4 w5 w6] [--libraries a,b] [--quick]`. Interrupted, the same
-command goes on at the row it had come to.
+`python -m benchmarks peers [w1 w2 w3 w4 w5 w6] [--libraries a,b] [--quick]`; networks on a GPU with
+`--device cuda`. Interrupted, the same command goes on at the row it had come to.
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ from benchmarks.rows import Row
 _ROOT = Path(__file__).parent.parent
 WORKLOADS = ("w1", "w2", "w3", "w4", "w5", "w6")
 DEFAULT = ("w1", "w2", "w4", "w5")  # half an hour
+ON_DEVICE = ("w2", "w3", "w6")  # networks
 THREADS = 2
 
 
-def results(quick: bool) -> Path:
+def results(quick: bool, device: str = "cpu") -> Path:
     """Return where rows are kept; those of quick runs are not committed."""
-    return _ROOT / "benchmarks" / "results" / ("quick" if quick else "")
+    folder = _ROOT / "benchmarks" / "results" / ("quick" if quick else "")
+    return folder if device == "cpu" else folder / device
 
 
 def bank_of(workload: str, quick: bool) -> Path:
@@ -56,15 +58,16 @@ def run_name() -> str:
     return f"{commit}{' with changes' if changed else ''} on {platform.node() or 'unnamed'}"
 
 
-def built(workload: str, quick: bool) -> None:
+def built(workload: str, quick: bool, device: str = "cpu") -> None:
     """Prepare a workload's data and truth, in a process whose memory does not stay."""
+    options = "" if device == "cpu" else ", device=sys.argv[4]"
     code = (
         "import sys; from importlib import import_module; from pathlib import Path;"
         "import_module('benchmarks.workloads.' + sys.argv[1])"
-        ".build(Path(sys.argv[2]), sys.argv[3] == 'True')"
+        f".build(Path(sys.argv[2]), sys.argv[3] == 'True'{options})"
     )
     bank = bank_of(workload, quick)
-    command = [sys.executable, "-W", "ignore", "-c", code, workload, str(bank), str(quick)]
+    command = [sys.executable, "-W", "ignore", "-c", code, workload, str(bank), str(quick), device]
     subprocess.run(command, check=True, env=_environment(THREADS), cwd=_ROOT)
 
 
@@ -76,6 +79,7 @@ def measure(
     quick: bool,
     memory_mb: float,
     python: Path,
+    device: str = "cpu",
 ) -> Row:
     """Run one method for one set of queries and return its row, whatever happens."""
     workload = import_module(f"benchmarks.workloads.{method.workload}")
@@ -102,7 +106,9 @@ def measure(
             "queries": queries,
             "setting": setting,
             "threads": THREADS,
-            "memory_mb": memory_mb,
+            # A GPU's driver reserves addresses far beyond the memory.
+            "memory_mb": memory_mb if device == "cpu" else None,
+            "device": device,
             "bank": str(bank),
             "out": str(out),
         }
@@ -163,16 +169,23 @@ def compare(
     fresh: bool,
     memory_mb: float,
     run_id: str | None = None,
+    device: str = "cpu",
+    methods: Sequence[str] | None = None,
+    timeout: float | None = None,
 ) -> int:
     """Measure all that is asked for and not yet kept; return how many rows are not ok."""
     run_id = run_id or run_name()
-    chosen = [m for m in METHODS if libraries is None or m.library in libraries]
+    chosen = [
+        replace(m, timeout=min(m.timeout, timeout or m.timeout))
+        for m in METHODS
+        if (libraries is None or m.library in libraries) and (methods is None or m.name in methods)
+    ]
     wrong = 0
     for workload in workloads:
         module = import_module(f"benchmarks.workloads.{workload}")
-        built(workload, quick)
-        here = machine.described(THREADS)
-        path = results(quick) / f"{workload}.jsonl"
+        built(workload, quick, device)
+        here = machine.described(THREADS, device)
+        path = results(quick, device) / f"{workload}.jsonl"
         done = {row.key: row for row in rows.read(path) if row.run_id == run_id and not fresh}
         for method in [m for m in chosen if m.workload == workload]:
             python = python_of(method.library)
@@ -192,6 +205,7 @@ def compare(
                             quick=quick,
                             memory_mb=memory_mb,
                             python=python,
+                            device=device,
                         )
                     row = replace(row, machine=here, run_id=run_id)
                     rows.keep(path, row)
@@ -237,22 +251,31 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks peers", description=__doc__)
     parser.add_argument("workloads", nargs="*", default=[])
     parser.add_argument("--libraries", help="only these, separated by commas")
+    parser.add_argument("--methods", nargs="+", help="only these; all by default")
+    parser.add_argument("--timeout", type=float, help="seconds for each row, at most")
     parser.add_argument("--quick", action="store_true", help="small data: does everything run?")
     parser.add_argument("--fresh", action="store_true", help="measure again what this run has")
     parser.add_argument("--run-id", help="the run to begin or go on with; else the commit")
     parser.add_argument("--memory", type=float, help="GB for each method; else 85 %% of all")
+    parser.add_argument("--device", default="cpu", help=f"cuda: {', '.join(ON_DEVICE)} on a GPU")
     options = parser.parse_args(arguments)
     unknown = set(options.workloads) - set(WORKLOADS)
     if unknown:
         parser.error(f"Expected workloads among {WORKLOADS}. Got {sorted(unknown)}.")
+    if options.device != "cpu" and (wrong := set(options.workloads) - set(ON_DEVICE)):
+        parser.error(f"Expected workloads among {ON_DEVICE} on a device. Got {sorted(wrong)}.")
+    default = DEFAULT if options.device == "cpu" else ON_DEVICE
     memory = options.memory or 0.85 * machine.physical_memory() / 2**30
-    wrong = compare(
-        options.workloads or DEFAULT,
+    failed = compare(
+        options.workloads or default,
         libraries=options.libraries.split(",") if options.libraries else None,
         quick=options.quick,
         fresh=options.fresh,
         memory_mb=memory * 1024,
         run_id=options.run_id,
+        device=options.device,
+        methods=options.methods,
+        timeout=options.timeout,
     )
-    print(f"{wrong} rows did not end well; the rows say why." if wrong else "All rows ended well.")
+    print(f"{failed} rows did not end well; the rows say why." if failed else "All ended well.")
     return 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import sysconfig
 import venv
 from importlib.metadata import version
 from pathlib import Path
@@ -33,7 +32,8 @@ def python_of(library: str) -> Path:
     venv.EnvBuilder(clear=True, symlinks=True).create(home)
     packages = home / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
     # Read last, so that the library's own packages come first.
-    (packages / "shared.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    shared = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+    (packages / "shared.pth").write_text("".join(f"{path}\n" for path in shared))
     # --no-deps: the list is complete, and a dependency must not bring another torch.
     command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
     options = ["--no-deps", "--disable-pip-version-check", "-r", str(requirements)]

@@ -7,6 +7,8 @@ float16 and as int8. For 10 and 100 queries, the first 100 each way:
   files are read alone, cold too;
 - warm: beside the time of the same matrix products (float32, block by block) on rows that are in
   memory already, with nothing decoded or compared;
+- with `--device cuda` products on a GPU, and beside them the copying of the rows to it, as they are
+  stored, alone;
 - FAISS `IndexFlatIP` (float32, in memory), where it is installed, on the first 200,000 rows
   (`--faiss-rows`; a million in float32 are 4 GB), with a float16 index of as many beside it.
 
@@ -35,15 +37,23 @@ import torch
 from torch import Tensor
 
 from benchmarks.between import between
-from benchmarks.machine import described
+from benchmarks.machine import described, wait_for
 from whence.index.encodings import encoding_of
-from whence.index.format import Manifest, Part, Shard, id_tensors, shard_name, write_tensors
+from whence.index.format import (
+    Manifest,
+    Part,
+    Shard,
+    id_tensors,
+    mapped_rows,
+    shard_name,
+    write_tensors,
+)
 from whence.index.scan import scan
 from whence.methods.features import Block
 
 K, SHARD = 100, 2**14
 START, END = "<!-- python -m benchmarks.index -->", "<!-- end -->"
-BLOCK = 2**21  # numbers of a product: as the scan has them
+BLOCK, BLOCK_OF_GPU = 2**21, 2**24  # numbers of a product: about as the scan has them
 
 
 def synthetic(first: int, count: int, d: int) -> Tensor:
@@ -112,9 +122,21 @@ def multiplied(block: Tensor, queries: Tensor, n: int) -> None:
     """Multiply as many rows as the index has with the queries, block by block."""
     for first in range(0, n, len(block)):
         queries @ block[: n - first].T
+    wait_for(str(queries.device))
 
 
-def of_encoding(encoding: str, n: int, d: int, repeats: int) -> list[dict[str, Any]]:
+def copied(folder: Path, manifest: Manifest, device: str) -> None:
+    """Copy all rows as they are stored to the device, and do nothing with them."""
+    for shard in manifest.shards:
+        with mapped_rows(folder, shard) as tensors:
+            for tensor in tensors.values():
+                tensor.to(device)
+    wait_for(device)
+
+
+def of_encoding(
+    encoding: str, n: int, d: int, repeats: int, device: str = "cpu"
+) -> list[dict[str, Any]]:
     """Return a row per number of queries."""
     found = []
     nothing = np.empty(0, dtype=np.intp)
@@ -122,9 +144,11 @@ def of_encoding(encoding: str, n: int, d: int, repeats: int) -> list[dict[str, A
         folder = Path(directory)
         manifest = written(folder, encoding, n, d)
         size = sum(path.stat().st_size for path in folder.iterdir())
-        block = synthetic(0, max(1, BLOCK // d), d)
+        numbers = BLOCK if device == "cpu" else BLOCK_OF_GPU
+        block = synthetic(0, max(1, numbers // d), d).to(device)
+        wait_for(device)
         for q in (10, 100):
-            queries = torch.randn(q, d, generator=torch.Generator().manual_seed(-q))
+            queries = torch.randn(q, d, generator=torch.Generator().manual_seed(-q)).to(device)
             times: dict[str, list[float]] = {}
 
             def note(name: str, function: Callable[[], object], times: Any = times) -> None:
@@ -141,6 +165,8 @@ def of_encoding(encoding: str, n: int, d: int, repeats: int) -> list[dict[str, A
                 note("cold", ask)
                 note("warm", ask)
                 note("products", lambda queries=queries: multiplied(block, queries, n))
+                if device != "cpu":
+                    note("copied", lambda: copied(folder, manifest, device))
             best = {name: min(each) for name, each in times.items()}
             found.append(
                 {
@@ -154,6 +180,11 @@ def of_encoding(encoding: str, n: int, d: int, repeats: int) -> list[dict[str, A
                     "warm_of_products": best["warm_s"] / best["products_s"],
                     "warm_of_products_cpu": best["warm_cpu_s"] / best["products_cpu_s"],
                 }
+                | (
+                    {"warm_of_copied": best["warm_s"] / best["copied_s"]}
+                    if "copied_s" in best
+                    else {}
+                )
             )
             print(found[-1], flush=True)
     return found
@@ -218,23 +249,29 @@ def main() -> None:
     parser.add_argument("--dimensions", type=int, default=1_024)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--faiss-rows", type=int, default=200_000)
+    parser.add_argument("--device", default="cpu", help="cuda: products on a GPU, without FAISS")
     options = parser.parse_args()
-    n, d, repeats = options.rows, options.dimensions, options.repeats
+    n, d, repeats, device = options.rows, options.dimensions, options.repeats, options.device
     load = os.getloadavg()[0]
-    rows = [row for encoding in ("float16", "int8") for row in of_encoding(encoding, n, d, repeats)]
+    encodings = ("float16", "int8")
+    rows = [row for name in encodings for row in of_encoding(name, n, d, repeats, device)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    few = min(n, options.faiss_rows)
-    rows += [*of_encoding("float16", few, d, repeats), *of_faiss(few, d, repeats)]
+    if device == "cpu":
+        few = min(n, options.faiss_rows)
+        rows += [*of_encoding("float16", few, d, repeats), *of_faiss(few, d, repeats)]
     threads = torch.get_num_threads()
     content = {
-        "machine": described(threads),
+        "machine": described(threads, device),
         "threads": threads,
         "load_before": load,
         "peak_memory_gb_without_faiss": peak,
         "rows": rows,
     }
-    path = Path(__file__).parent / "results" / "index.json"
+    path = Path(__file__).parent / "results" / ("" if device == "cpu" else device) / "index.json"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content, indent=1) + "\n")
+    if device != "cpu":
+        return  # the table is on the page of the benchmarks
     page = Path(__file__).parents[1] / "docs" / "how-to" / "index-on-disk.md"
     text = page.read_text(encoding="utf-8")
     page.write_text(between(text, START, END, f"\n{table(content)}\n"), encoding="utf-8")

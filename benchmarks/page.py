@@ -14,8 +14,10 @@ from typing import Any
 
 from benchmarks import rows as stored
 from benchmarks.bars import BARS, each_of, fastest, mean_rows
+from benchmarks.cells import bold, failures, machine_words, ratio, seconds, table
 from benchmarks.drawing import growth_figure, trade_off
 from benchmarks.floors import FLOORS
+from benchmarks.gpu_page import on_gpu
 from benchmarks.methods import METHODS
 from benchmarks.rows import Row
 from benchmarks.words import PREFER, SETUP, WHY
@@ -46,27 +48,6 @@ the penalty of the problem itself, for networks the mean eigenvalue of the Gauss
 """
 
 
-def table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table; all columns but the first two to the right."""
-    rule = ["---" if i < 2 else "---:" for i in range(len(header))]
-    lines = [header, rule, *body]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
-
-
-def seconds(value: float | None) -> str:
-    """Return seconds to two figures or so."""
-    if value is None:
-        return "–"
-    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
-
-
-def ratio(row: Row, ours: Row | None) -> str:
-    """Return how many times whence's time a row took."""
-    if ours is None or row.status != "ok" or ours.seconds == 0:
-        return "–"
-    return f"{row.seconds / ours.seconds:.2g}"
-
-
 def groups(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, Row]]:
     """Return the rows of each (library, method) by queries, in the order of `methods.py`."""
     found: dict[tuple[str, str], dict[str, Row]] = {}
@@ -76,11 +57,6 @@ def groups(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, Row]]:
     listed = [(m.library, m.name) for m in METHODS if m.workload == workload]
     known = [key for key in listed if key in found]
     return {key: found[key] for key in dict.fromkeys([*known, *found])}
-
-
-def bold(library: str) -> str:
-    """Return a library's name, whence's in bold."""
-    return f"**{library}**" if library == "whence" else library
 
 
 def w1_tables(rows: Sequence[Row]) -> str:
@@ -225,33 +201,12 @@ def not_first(workload: str, rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n" if lines else "Nowhere in this run.\n"
 
 
-def failures(rows: Sequence[Row]) -> str:
-    """List what did not end well."""
-    lines = [
-        f"- {row.library} {row.method}, {row.queries}: {row.status}. {row.note}"
-        for row in rows
-        if row.status != "ok"
-    ]
-    return "\n".join(lines) + "\n" if lines else ""
-
-
 def floors(workload: str, rows: Sequence[Row]) -> str:
     """Return the least times that the machine allows."""
     if workload not in FLOORS or not rows:
         return ""
     body = [[what, how, f"{value:.2g}"] for what, how, value in FLOORS[workload](rows[0].machine)]
     return "**Floors** at the rates of this run:\n\n" + table(["what", "counted as", "s"], body)
-
-
-def machine_words(row: Row) -> str:
-    """Say what the run ran on."""
-    m = row.machine
-    return (
-        f"{m['processor']}, {m['cores']} cores, {m['memory_gb']} GB, {row.threads} threads, "
-        f"torch {m['torch']}; large products at {m['float32_gflops']:.0f} GFLOP/s in float32 "
-        f"and {m['float64_gflops']:.0f} in float64, memory read at {m['bandwidth_gbs']:.0f} GB/s; "
-        f"run `{row.run_id}`"
-    )
 
 
 def section(workload: str, rows: Sequence[Row], images: Path) -> str:
@@ -315,7 +270,7 @@ def written(results: Path, page: Path, images: Path) -> str:
         if rows:
             parts.append(section(workload, rows, images))
             everything += rows
-    parts += [growth(results, images), preferences(everything)]
+    parts += [on_gpu(results / "cuda"), growth(results, images), preferences(everything)]
     text = "\n".join(part for part in parts if part)
     page.write_text(text)
     return text

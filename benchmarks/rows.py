@@ -27,6 +27,8 @@ class Row:
         prepare_s: Wall seconds of what is paid once, whatever is asked.
         query_s: Wall seconds from the queries to their scores of all training examples.
         peak_mb: Peak resident memory of the process, data and model included.
+        device_peak_mb: Peak memory of the device that tensors took, data and model included; `None`
+            on the CPU.
         accuracy: Measures of agreement with the ground truth, by name.
         status: How it ended.
         note: Why it failed, or what else must be known.
@@ -46,6 +48,7 @@ class Row:
     prepare_s: float | None = None
     query_s: float | None = None
     peak_mb: float | None = None
+    device_peak_mb: float | None = None
     accuracy: dict[str, float] = field(default_factory=dict)
     status: Status = "ok"
     note: str = ""

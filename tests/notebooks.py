@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,20 @@ FOLDER = Path(__file__).parent.parent / "docs" / "notebooks"
 _SECONDS = 300  # that a notebook may take on a busy machine
 
 
-def executed(path: Path, folder: Path) -> Any:
-    """Return a notebook after all its cells have run.
+def executed(paths: Sequence[Path], folder: Path) -> list[Any]:
+    """Return notebooks after all their cells have run, in one kernel that forgets all between them.
 
     Args:
-        path: The notebook.
-        folder: Where it runs, so that files it writes stay out of the repository.
+        paths: The notebooks.
+        folder: Where they run, so that files they write stay out of the repository.
     """
-    notebook = nbformat.read(path, as_version=4)
+    notebooks = [nbformat.read(path, as_version=4) for path in paths]
+    whole = nbformat.v4.new_notebook()
+    for notebook in notebooks:
+        whole.cells += [nbformat.v4.new_code_cell("%reset -f"), *notebook.cells]
     where = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=_SECONDS, kernel_name="python3", resources=where).execute()
-    return notebook
+    NotebookClient(whole, timeout=_SECONDS, kernel_name="python3", resources=where).execute()
+    return notebooks
 
 
 def printed(notebook: Any) -> list[str]:
@@ -77,11 +81,17 @@ def main() -> None:
 
     for path in sorted(FOLDER.glob("*.ipynb")):
         with tempfile.TemporaryDirectory() as folder:
-            notebook = executed(path, Path(folder))
+            (notebook,) = executed([path], Path(folder))
+        count = 0
         for cell in notebook.cells:
             cell.metadata.clear()  # times of execution, which differ each time
             if cell.cell_type == "code":  # warnings name folders of this machine
                 cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+                count += 1
+                cell.execution_count = count
+                for output in cell.outputs:
+                    if "execution_count" in output:
+                        output.execution_count = count
         nbformat.write(notebook, path)
         text, pictures = markdown(notebook, path.stem)
         path.with_suffix(".md").write_text(text, encoding="utf-8")

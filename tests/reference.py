@@ -51,7 +51,8 @@ TASKS: dict[str, str] = {
     "DataOOB LeaveOneOut Composition Retrained KNNShapley TracIn tracin Projected projected "
     "Representer representer Metagradient metagradient Unrolled unrolled BM25 TfIdfCosine "
     "HiddenCosine Semivalue",
-    "Record a training": "train Recipe Run trainer_callback training.trajectory.Trajectory "
+    "Record a training": "train Recipe Run trainer_callback lightning_callback "
+    "training.trajectory.Trajectory "
     "metasmoothness training.metasmoothness.Metasmoothness",
     "Choose a solver": "Cholesky CG EKFAC KFAC LiSSA linalg.Nystrom linalg.Arnoldi linalg.Direct "
     "linalg.Solution curvature.exact.Hessian curvature.exact.GGN curvature.exact.EmpiricalFisher",

@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from benchmarks.attribution.cases import BANK, CASES, Case, quick
 from benchmarks.attribution.ladder import METHODS
 from benchmarks.attribution.measure import TRAINING, measure, measured_apart, scores_file
 from benchmarks.attribution.table import write_page
+from benchmarks.machine import name_of
 from whence.evaluation import RetrainingEnsemble, lds, noise_ceiling
 
 RESULTS = Path(__file__).parent / "results"
@@ -56,10 +58,13 @@ def run(
 ) -> dict[str, Any]:
     """Fill the results of a case, method by method, and return them."""
     path = results / f"{case.name}.json"
-    record: dict[str, Any] = {"rows": {}}
-    if path.exists():
-        record = json.loads(path.read_text())
-    record |= {"label": case.label, "title": case.title, "left_out": dict(case.left_out)}
+    device = name_of(case.device)
+    kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    # On another device there were other trainings, and other times.
+    record = kept if kept.get("device", "") == device else {}
+    record |= {"rows": record.get("rows", {})}
+    record |= {"label": case.label, "title": case.title, "left_out": case.skipped}
+    record["device"] = device
     workers = _WORKERS if apart else 1
     truths = {protocol.name: case.truth(protocol, bank, workers) for protocol in case.protocols}
     record["protocols"] = {
@@ -68,7 +73,7 @@ def run(
     }
     rows = record["rows"]
     for method in [TRAINING, *methods]:
-        if method in case.left_out:
+        if method in case.skipped:
             continue
         row = rows.get(method)
         scores = scores_file(case, method, bank)
@@ -114,12 +119,14 @@ def main() -> None:
     parser.add_argument(
         "--retime", action="store_true", help="measure again what was timed on a busy machine"
     )
+    parser.add_argument("--device", default="cpu", help="cuda: train and explain on a GPU")
     parser.add_argument("--page", action="store_true", help="only write the page from the results")
     options = parser.parse_args()
     for name in options.cases:
         if name not in CASES:
             parser.error(f"Expected one of {', '.join(CASES)}. Got {name!r}.")
-    chosen = [CASES[name] for name in options.cases or CASES]
+    names = options.cases or CASES
+    chosen = [replace(CASES[name], device=options.device) for name in names]
     with tempfile.TemporaryDirectory() as scratch:
         for case in [] if options.page else chosen:
             print(f"== {case.title}{', quick form' if options.quick else ''}", flush=True)
@@ -128,7 +135,9 @@ def main() -> None:
                 short = quick(case)
                 run(short, options.methods, folder, folder, apart=False)
             else:
-                run(case, options.methods, RESULTS, BANK, retime=options.retime)
+                # In one process on a GPU, whose memory is measured apart from the process's.
+                apart = options.device == "cpu"
+                run(case, options.methods, RESULTS, BANK, retime=options.retime, apart=apart)
     if not options.quick:
         write_page(RESULTS, list(CASES))
 

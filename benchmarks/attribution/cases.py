@@ -56,8 +56,10 @@ class Case:
         l2: The penalty that the weight decay of the recipe amounts to.
         convex: Whether the objective is.
         left_out: Methods that are not run, and why.
+        too_long: Methods that are run on a GPU only, and why.
         few: Training examples of the quick form.
         cold: The network at its start in the quick form, where `model` has to be trained first.
+        device: Where it is trained and explained.
     """
 
     name: str
@@ -70,13 +72,20 @@ class Case:
     l2: float = 0.0
     convex: bool = False
     left_out: Mapping[str, str] = field(default_factory=dict)
+    too_long: Mapping[str, str] = field(default_factory=dict)
     few: int = 200
     cold: Callable[[int], nn.Module] | None = None
+    device: str = "cpu"
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Methods that are not run here, and why."""
+        return {**self.left_out, **(self.too_long if self.device == "cpu" else {})}
 
     def trained(self, seed: int, bank: Path = BANK) -> Run:
         """Return the training with a seed; from disk if it was done before."""
         return train(
-            self.model(seed),
+            self.model(seed).to(self.device),
             whence.CrossEntropy(),
             self.data()[0],
             self.recipe(seed),
@@ -86,8 +95,10 @@ class Case:
     def truth(self, protocol: Protocol, bank: Path = BANK, workers: int = 1) -> RetrainingEnsemble:
         """Return the retrainings of a protocol; those not on disk are done."""
         (inputs, _), queries = self.data()
+        runs = [self.trained(seed, bank) for seed in range(protocol.seeds)]
+        together = halves.together_on(torch.device(self.device))
         return retraining_ensemble(
-            replays([self.trained(seed, bank) for seed in range(protocol.seeds)], queries),
+            replays(runs, queries, together=together),
             len(inputs),
             subsets=protocol.subsets,
             seeds=protocol.seeds,
@@ -177,13 +188,16 @@ def nearly_converged(seed: int) -> nn.Module:
     return train(untrained(seed), whence.CrossEntropy(), digits, recipe, directory=where).model
 
 
+_TOO_LARGE = "the matrix is too large to be formed"
 _TOO_LONG = {
     "EKFAC, then batches": "25 products with a batch and all columns take minutes",
     "CG from EKFAC, 2 steps": "a product with all columns takes minutes",
     "CG from EKFAC, 5 steps": "a product with all columns takes minutes",
     "CG from EKFAC, 10 steps": "a product with all columns takes minutes",
-    "exact inverse": "the matrix is too large to be formed",
     "EKFAC, mean of 10 trainings": "ten trainings take many minutes",
+}
+_NEVER = {
+    "exact inverse": _TOO_LARGE,
     "metagradient": "the backward pass takes four passes per query and step: hours",
 }
 
@@ -219,7 +233,7 @@ CASES = {
             recipe=halves.recipe,
             protocols=(random_halves(32), *one_run(32)),
             l2=1e-3,
-            left_out={"exact inverse": _TOO_LONG["exact inverse"]},
+            left_out={"exact inverse": _TOO_LARGE},
         ),
         Case(
             name="smooth-mlp",
@@ -234,7 +248,7 @@ CASES = {
             protocols=one_run(48, 32, 32),
             l2=1e-3,
             left_out={
-                "exact inverse": _TOO_LONG["exact inverse"],
+                "exact inverse": _TOO_LARGE,
                 "EKFAC, mean of 10 trainings": "one run is explained, from one start",
             },
         ),
@@ -287,24 +301,28 @@ CASES = {
             data=resnet.data,
             model=resnet.model,
             recipe=resnet.recipe,
-            protocols=(random_halves(16),),
+            protocols=(random_halves(160),),
             l2=1e-3,
-            left_out=_TOO_LONG,
+            left_out=_NEVER,
+            too_long=_TOO_LONG,
         ),
         Case(
             name="gpt",
             label="GPT",
             title="A GPT of 4 layers on 2,000 sequences of 128 characters "
             "of Shakespeare, AdamW, 2 epochs",
-            data=gpt.data,
+            data=lambda: gpt.data(queries=150),
             model=gpt.model,
             recipe=gpt.recipe,
-            protocols=(random_halves(10),),
+            protocols=(random_halves(400),),
             left_out={
-                **_TOO_LONG,
-                "EKFAC, expected": "65 backward passes per sequence",
+                **_NEVER,
                 "TRAK, 2,048 dimensions": "the loss of a sequence is no function of one margin",
                 "SOURCE, 3 segments": "it is for SGD, this training is by AdamW",
+            },
+            too_long={
+                **_TOO_LONG,
+                "EKFAC, expected": "65 backward passes per sequence",
                 "TracIn, 10 checkpoints": "ten times the cost of a dot product",
             },
             few=20,

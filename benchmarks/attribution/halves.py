@@ -18,6 +18,7 @@ from experiments import datasets
 from whence.evaluation import fingerprint, replays, retraining_ensemble
 from whence.training.run import Run
 
+ON_GPU = 64  # trainings in one stack, which a GPU takes as one
 N, QUERIES, SUBSETS, SEEDS = 5_000, 200, 60, 2
 
 
@@ -49,9 +50,14 @@ def recipe(seed: int) -> whence.Recipe:
 
 
 def recorded(train: tuple[Tensor, Tensor], seed: int) -> Run:
-    """Train once, from a start and in an order that the seed decides."""
-    start = model(seed, train[0].shape[1])
+    """Train once, from a start and in an order that the seed decides, where the data are."""
+    start = model(seed, train[0].shape[1]).to(train[0].device)
     return whence.train(start, whence.CrossEntropy(), train, recipe(seed))
+
+
+def together_on(device: torch.device) -> int | None:
+    """Return how many trainings a device is given at once, `None` for the library's own rule."""
+    return None if device.type == "cpu" else ON_GPU
 
 
 def bank_of(
@@ -67,11 +73,11 @@ def bank_of(
     There is a seed of the training for every run.
     """
     bank = retraining_ensemble(
-        replays(runs, queries),
-        len(runs[0].program.inputs),
+        replays(runs, queries, together=together_on(runs[0].params.device)),
+        len(runs[0].program.train),
         subsets=subsets,
         seeds=len(runs),
-        fingerprint=fingerprint(runs[0].program.inputs, queries[0], str(runs[0].recipe)),
+        fingerprint=fingerprint(runs[0].program.train.inputs, queries[0], str(runs[0].recipe)),
         directory=directory,
         seed=seed,
     )

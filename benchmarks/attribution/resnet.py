@@ -89,11 +89,15 @@ def recipe(seed: int = 0) -> whence.Recipe:
 
 
 def trained(
-    seed: int = 0, train_data: Pair | None = None, directory: str | os.PathLike[str] | None = None
+    seed: int = 0,
+    train_data: Pair | None = None,
+    directory: str | os.PathLike[str] | None = None,
+    device: str = "cpu",
 ) -> Run:
     """Train once, from a start and in an order that the seed decides; kept in a directory."""
     pairs = data()[0] if train_data is None else train_data
-    return train(model(seed), whence.CrossEntropy(), pairs, recipe(seed), directory=directory)
+    start = model(seed).to(device)
+    return train(start, whence.CrossEntropy(), pairs, recipe(seed), directory=directory)
 
 
 def main() -> None:

@@ -53,9 +53,9 @@ beforehand: "MLP" is not, "smooth MLP" is.
 _COST = """
 ## What it costs
 
-Seconds from the trained model to all scores, and the peak memory of the process. "training" is one
-training. The metagradient is for the first 50 queries; the trainings of an ensemble do
-not count.
+Seconds from the trained model to all scores, and the peak memory of the process; of the GPU, where
+the head names one. "training" is one training. The metagradient is for the first 50 queries; the
+trainings of an ensemble do not count.
 """
 
 
@@ -142,7 +142,9 @@ def _score(found: dict[str, Any], top: float) -> str:
 
 def _costs(records: list[dict[str, Any]]) -> Iterator[str]:
     """Yield the lines of the table of costs."""
-    yield _row(["method", *(record["label"] for record in records)])
+    gpus = {record["label"]: record.get("device", "") for record in records}
+    heads = [label + (f" on {gpu}" if gpu else "") for label, gpu in gpus.items()]
+    yield _row(["method", *heads])
     yield _row(["---", *["---:"] * len(records)])
     busy = False
     for method in [TRAINING, *_methods(records)]:

@@ -26,22 +26,23 @@ logging.disable(logging.INFO)
 def collected(problem: Influence, x: Tensor, y: Tensor) -> Tensor:
     """Return the projected gradients of each sequence's loss, [n, layers x 256]."""
     model: Any = problem.model
-    model.device = torch.device("cpu")
+    model.device = problem.device
     collector = InMemoryCollector(
         model=model,
         data=Dataset.from_dict({"input_ids": x.tolist()}),
         cfg=IndexConfig(run_path=str(problem.folder / "run"), projection_dim=_SIDE),
         processor=GradientProcessor(projection_dim=_SIDE),
     )
-    for rows in torch.arange(len(x)).split(_BATCH):
-        with collector.with_batch(torch.ones(len(rows), x.shape[1], dtype=torch.bool)):
+    for rows in torch.arange(len(x), device=x.device).split(_BATCH):
+        seen = torch.ones(len(rows), x.shape[1], dtype=torch.bool, device=x.device)
+        with collector.with_batch(seen):
             logits = model(x[rows]).transpose(1, 2)
             losses = cross_entropy(logits, y[rows], reduction="none").sum(1)
             losses.sum().backward()
             model.zero_grad()
         collector.process_batch(rows.tolist(), losses=losses)
     collector.teardown()
-    return torch.cat([value.float() for value in collector.gradients.values()], 1)
+    return torch.cat([value.float().cpu() for value in collector.gradients.values()], 1)
 
 
 def projected(problem: Influence, setting: float | None) -> Ask:

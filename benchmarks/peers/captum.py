@@ -45,7 +45,7 @@ def tracin(problem: Influence, setting: float | None) -> Ask:
         checkpoints_load_func=load,
         loss_fn=nn.CrossEntropyLoss(reduction="sum"),
     )
-    return lambda: (method.influence(problem.queries) / problem.n).detach().numpy()
+    return lambda: (method.influence(problem.queries) / problem.n).detach().cpu().numpy()
 
 
 def arnoldi(problem: Influence, setting: float) -> Ask:

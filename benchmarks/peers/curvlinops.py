@@ -49,7 +49,7 @@ def asking(inverse: Any, problem: Influence) -> Ask:
             gradients(problem.model, *batch) @ solved
             for batch in loader(problem.x, problem.y, size)
         ]
-        return (torch.cat(parts).T / problem.n).numpy()
+        return (torch.cat(parts).T / problem.n).cpu().numpy()
 
     return ask
 
@@ -96,7 +96,7 @@ def cg(problem: Influence, setting: float) -> Ask:
         num_data=problem.n,
     )
     shapes = [tuple(parameter.shape) for parameter in params]
-    identity = IdentityLinearOperator(shapes, torch.device("cpu"), torch.float32)
+    identity = IdentityLinearOperator(shapes, problem.device, torch.float32)
     damped = hessian + problem.damping(setting) * identity
     return asking(CGInverseLinearOperator(damped, tolerance=1e-4), problem)
 

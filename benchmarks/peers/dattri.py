@@ -33,7 +33,7 @@ def attributed(attributor: Any, problem: Influence, batch_size: int) -> Ask:
     """Return how to ask; each training batch solves for the queries again, so few are best."""
     train = loader(problem.x, problem.y, batch_size)
     asked = loader(*problem.queries, len(problem.queries[0]))
-    return lambda: (attributor.attribute(train, asked).T / problem.n).detach().numpy()
+    return lambda: (attributor.attribute(train, asked).T / problem.n).detach().cpu().numpy()
 
 
 def cross_entropy_of(problem: Influence) -> Any:
@@ -54,6 +54,7 @@ def cg(iterations: int) -> Any:
             task(problem, cross_entropy_of(problem)),
             max_iter=iterations,
             regularization=problem.damping(setting),
+            device=problem.device.type,
         )
         attributor.cache(loader(problem.x, problem.y, problem.n))
         return attributed(attributor, problem, problem.n)
@@ -64,7 +65,9 @@ def cg(iterations: int) -> Any:
 def ekfac(problem: Influence, setting: float) -> Ask:
     """Prepare EK-FAC."""
     attributor = IFAttributorEKFAC(
-        task(problem, cross_entropy_of(problem)), damping=problem.damping(setting)
+        task(problem, cross_entropy_of(problem)),
+        damping=problem.damping(setting),
+        device=problem.device.type,
     )
     p = sum(parameter.numel() for parameter in problem.model.parameters())
     attributor.cache(loader(problem.x, problem.y, 1000))
@@ -87,12 +90,13 @@ def trak(problem: Influence, setting: float) -> Ask:
     attributor = TRAKAttributor(
         task(problem, margin),
         probability,
-        projector_kwargs={"proj_dim": _DIMENSIONS, "device": "cpu"},
+        projector_kwargs={"proj_dim": _DIMENSIONS, "device": problem.device.type},
+        device=problem.device.type,
         regularization=setting * problem.n * problem.margin,
     )
     attributor.cache(loader(problem.x, problem.y, 500))
     asked = loader(*problem.queries, 500)
-    return lambda: (attributor.attribute(asked)).T.detach().numpy()
+    return lambda: (attributor.attribute(asked)).T.detach().cpu().numpy()
 
 
 class OneByOne(nn.Module):
@@ -124,12 +128,13 @@ def logra(problem: Influence, setting: float) -> Ask:
         proj_dim=int(setting),
         damping=0.1,
         cache_dir=str(problem.folder),
+        device=problem.device.type,
     )
     size = 500 if problem.x.is_floating_point() else 64
     train = loader(problem.x[:, None], problem.y, size)
     attributor.cache(train)
     asked = loader(problem.queries[0][:, None], problem.queries[1], size)
-    return lambda: (attributor.attribute(train, asked).T / problem.n).detach().numpy()
+    return lambda: (attributor.attribute(train, asked).T / problem.n).detach().cpu().numpy()
 
 
 METHODS = {

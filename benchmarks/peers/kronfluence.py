@@ -68,7 +68,7 @@ def factors(
         "benchmark",
         prepare_model(model, task),
         task,
-        cpu=True,
+        cpu=not next(model.parameters()).is_cuda,
         disable_tqdm=True,
         output_dir=str(folder),
     )

@@ -1,4 +1,4 @@
-"""TRAK: projected margin gradients, as in its quickstart, on the CPU in single precision.
+"""TRAK: projected margin gradients, as in its quickstart, in single precision.
 
 The projection has 512 dimensions; the setting is `lambda_reg` in units of the kernel's expected
 mean eigenvalue, 0 its default. Scores predict the margin, not the loss.
@@ -34,14 +34,16 @@ class TwoLogits(nn.Module):
         return torch.cat([torch.zeros_like(logit), logit], 1)
 
 
-def featurized(model: nn.Module, x: Any, y: Any, folder: Any, regularization: float) -> TRAKer:
+def featurized(
+    model: nn.Module, x: torch.Tensor, y: torch.Tensor, folder: Any, regularization: float
+) -> TRAKer:
     """Project the gradients of all training examples."""
     traker = TRAKer(
         model,
         "image_classification",
         len(x),
         save_dir=str(folder),
-        device="cpu",
+        device=x.device.type,
         proj_dim=_DIMENSIONS,
         use_half_precision=False,
         lambda_reg=regularization,

@@ -14,14 +14,14 @@ from torch import nn
 from benchmarks.workloads.problem import Influence
 
 
-def saved(case: str, bank: Path, sizes: dict[str, int]) -> None:
+def saved(case: str, bank: Path, sizes: dict[str, int], device: str) -> None:
     """Train a case once and keep network and data."""
     module: Any = import_module(f"benchmarks.attribution.{case}")
     bank.mkdir(parents=True, exist_ok=True)
     train, queries = module.data(**sizes)
     # Where the leaderboard keeps its trainings: the one it made is not made again.
-    run = module.trained(0, train, bank.parent / f"{case}-runs" / "0")
-    state = {name: value.clone() for name, value in run.model.state_dict().items()}
+    run = module.trained(0, train, bank.parent / f"{case}-runs" / "0", device)
+    state = {name: value.clone().cpu() for name, value in run.model.state_dict().items()}
     kept = {"train": train, "queries": queries, "state": state}
     torch.save(kept, bank / "new.pt")
     (bank / "new.pt").rename(bank / "trained.pt")
@@ -57,5 +57,6 @@ def lds_where_known(case: str, scores: NDArray[Any], bank: Path) -> dict[str, fl
     if bank.parent != BANK or len(members) < protocol.subsets * protocol.seeds:
         return {}
     truth = CASES[case].truth(protocol)
-    found = lds(np.asarray(scores, dtype=np.float64), truth.masks, truth.outcomes)
+    outcomes = truth.outcomes[:, :, : len(scores)]
+    found = lds(np.asarray(scores, dtype=np.float64), truth.masks, outcomes)
     return {"LDS": found.mean, "low": found.interval[0], "high": found.interval[1]}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -51,9 +52,25 @@ class Influence:
     def n(self) -> int:
         return len(self.x)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model and all data are."""
+        return self.x.device
+
     def damping(self, setting: float) -> float:
         """Return λ for a multiple of the unit."""
         return self.base + setting * self.unit
+
+    def on(self, device: str) -> Influence:
+        """Return the same problem with model and data on a device."""
+        x, y = self.queries
+        return replace(
+            self,
+            x=self.x.to(device),
+            y=self.y.to(device),
+            queries=(x.to(device), y.to(device)),
+            model=self.model.to(device),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ SETS = {"200 queries": 200}
 _TUNING_QUERIES, _TUNING_SUBSETS = slice(1000, 1100), 20
 
 
-def build(bank: Path, quick: bool) -> None:
+def build(bank: Path, quick: bool, device: str = "cpu") -> None:
     """Train, and retrain on halves; ten minutes, resumed where it was interrupted."""
     # Imported here, so that no library is charged for the memory of whence.
     from benchmarks.attribution import halves
@@ -35,20 +35,21 @@ def build(bank: Path, quick: bool) -> None:
     mnist = datasets.digits() if quick else datasets.mnist()
     n, subsets = (300, 6) if quick else (halves.N, halves.SUBSETS)
     first, other = (slice(0, 40), slice(40, 80)) if quick else (slice(200), _TUNING_QUERIES)
-    train = _tensors(mnist.x_train[:n], mnist.y_train[:n])
-    queries = _tensors(mnist.x_test[first], mnist.y_test[first])
-    tuning = _tensors(mnist.x_test[other], mnist.y_test[other])
+    train = _tensors(mnist.x_train[:n], mnist.y_train[:n], device)
+    queries = _tensors(mnist.x_test[first], mnist.y_test[first], device)
+    tuning = _tensors(mnist.x_test[other], mnist.y_test[other], device)
     runs = [halves.recorded(train, seed) for seed in range(halves.SEEDS)]
     truth = _bank(runs, queries, bank / "halves", subsets, 0)
     chosen = _bank(runs[:1], tuning, bank / "tuning", min(subsets, _TUNING_SUBSETS), 1)
     model = runs[0].model
-    torch.save({name: value.clone() for name, value in model.state_dict().items()}, bank / "mlp.pt")
+    state = {name: value.clone().cpu() for name, value in model.state_dict().items()}
+    torch.save(state, bank / "mlp.pt")
     arrays = {"x": train[0], "y": train[1], "queries_x": queries[0], "queries_y": queries[1]}
     np.savez(
         bank / "data.npz",
-        **{name: value.numpy() for name, value in arrays.items()},
-        tuning_x=tuning[0].numpy(),
-        tuning_y=tuning[1].numpy(),
+        **{name: value.cpu().numpy() for name, value in arrays.items()},
+        tuning_x=tuning[0].cpu().numpy(),
+        tuning_y=tuning[1].cpu().numpy(),
         unit=mean_eigenvalue(model, train[0], 10),
         margin=mean_square(model, *train),
     )
@@ -72,8 +73,8 @@ def _bank(
     return halves.bank_of(runs, queries, folder, subsets=subsets, seed=seed)
 
 
-def _tensors(x: NDArray[Any], y: NDArray[Any]) -> tuple[Tensor, Tensor]:
-    return torch.tensor(x, dtype=torch.float32), torch.tensor(y)
+def _tensors(x: NDArray[Any], y: NDArray[Any], device: str) -> tuple[Tensor, Tensor]:
+    return torch.tensor(x, dtype=torch.float32, device=device), torch.tensor(y, device=device)
 
 
 def network(d: int) -> nn.Module:

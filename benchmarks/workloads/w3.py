@@ -19,11 +19,11 @@ SETS = {"50 queries": 50}
 CASE = "gpt"
 
 
-def build(bank: Path, quick: bool) -> None:
+def build(bank: Path, quick: bool, device: str = "cpu") -> None:
     """Train once; a minute."""
     if not (bank / "trained.pt").exists():
         sizes = {"n": 40, "queries": 4, "context": 16} if quick else {}
-        saved(CASE, bank, sizes)
+        saved(CASE, bank, sizes, device)
 
 
 def problem(queries: str, bank: Path, folder: Path) -> Influence:

@@ -11,11 +11,11 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-from experiments.koh_liang_2017 import a, f1, f2a, f2b, f2c, f3, f4, f5a, f5b, s53, s54
-from experiments.koh_liang_2017.record import rebuild_readme, write
+from experiments.koh_liang_2017 import a, f1, f2a, f2b, f2c, f3, f4, f5a, f5b, f5c, s53, s54
+from experiments.koh_liang_2017.record import Request, rebuild_readme, write
 
 EXPERIMENTS = tuple(
-    module.EXPERIMENT for module in (f1, f2a, f2b, f2c, f3, f4, f5a, f5b, s53, s54, a)
+    module.EXPERIMENT for module in (f1, f2a, f2b, f2c, f3, f4, f5a, f5b, f5c, s53, s54, a)
 )
 
 
@@ -24,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="whence paper", description=__doc__)
     parser.add_argument("ids", nargs="*", help="experiments to run; all by default")
     parser.add_argument("--quick", action="store_true", help="a form of at most two minutes each")
+    parser.add_argument("--workers", type=int, default=1, help="processes for items; 1 by default")
+    parser.add_argument("--device", default="cpu", help="of frozen networks; cpu by default")
     parser.add_argument("--list", action="store_true", help="list them and stop")
     asked = parser.parse_args(arguments)
     known = {experiment.id: experiment for experiment in EXPERIMENTS}
@@ -34,11 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = [name for name in asked.ids if name not in known]
     if unknown:
         parser.error(f"Expected one of {', '.join(known)}. Got {unknown[0]!r}.")
+    request = Request(quick=asked.quick, workers=asked.workers, device=asked.device)
     missed = 0
     for name in asked.ids or known:
         experiment = known[name]
         start = time.perf_counter()
-        outcome = experiment.run(asked.quick)
+        outcome = experiment.run(request)
         minutes = (time.perf_counter() - start) / 60
         path = write(experiment, outcome, minutes, quick=asked.quick)
         print(f"{experiment.id}: {experiment.title} ({minutes:.1f} minutes) -> {path}")

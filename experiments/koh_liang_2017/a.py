@@ -12,17 +12,17 @@ from sklearn.linear_model import Ridge
 from torch import nn
 
 import whence
-from experiments.koh_liang_2017.record import Bar, Experiment, Outcome
+from experiments.koh_liang_2017.record import Bar, Experiment, Outcome, Request
 
 _ALPHA, _DAMPING = 1.0, 0.2
 _STEP = 1e-5  # of the central difference in ε
 _SEED = 0
 
 
-def run(quick: bool) -> Outcome:
+def run(request: Request) -> Outcome:
     x, y = load_diabetes(return_X_y=True)
     y = (y - y.mean()) / y.std()
-    count = 20 if quick else len(y)
+    count = 20 if request.quick else len(y)
     fitted = Ridge(alpha=_ALPHA, fit_intercept=False).fit(x, y)
     objective = whence.from_sklearn(fitted, x, y)
     predicted = -whence.influence_on_parameters(objective, range(count)) * len(y)

@@ -1,8 +1,9 @@
-"""The dog-fish model that figure 5 attacks: logistic regression on frozen MobileNetV2 features."""
+"""The dog-fish models that figure 5 attacks: logistic regression on frozen MobileNetV2 features."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,22 +13,11 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 import whence
-from experiments import networks
-from experiments.koh_liang_2017.photos import Photos, photos
+from experiments.koh_liang_2017.photos import Embedding, Photos, coarse, photos, signed
+from experiments.koh_liang_2017.record import Request
 from whence.linear.objective import LinearObjective
 
-_L2 = 0.001
-
-
-class Embedding(nn.Module):
-    """The network up to its pooled features, for pixels in [−1, 1]."""
-
-    def __init__(self, network: Any) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.network.embed((x + 1) / 2)
+_L2, _NETWORK = 0.001, "MobileNetV2"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -76,15 +66,26 @@ class Attacked:
         return float((moved / distances.min(1).values).max())
 
 
-def attacked(quick: bool) -> Attacked:
-    """The model on 1,800 photos; quick: 300."""
-    shown = photos(quick)
+@cache
+def attacked(request: Request) -> Attacked:
+    """The model on 1,800 photos; quick: 300. Made once in each process."""
+    return _on(photos(request.quick, request.device), request.device)
+
+
+@cache
+def attacked_coarse(side: int, device: str) -> Attacked:
+    """The model on the photos shrunk to so many pixels a side. Made once in each process."""
+    return _on(coarse(side, _NETWORK, device), device)
+
+
+def _on(shown: Photos, device: str) -> Attacked:
+    """The model on some photos; without a network, the pixels are the features."""
     data = shown.data
-    x, q = _signed(data.x_train), _signed(data.x_test)
+    x, q = signed(data.x_train), signed(data.x_test)
     extractor: nn.Module = nn.Flatten()
-    if "MobileNetV2" in shown.features:
-        extractor = Embedding(networks.mobilenet_v2())
-        train, test = shown.features["MobileNetV2"]
+    if _NETWORK in shown.features:
+        extractor = Embedding(_NETWORK, device)
+        train, test = shown.features[_NETWORK]
     else:
         train, test = (np.asarray(extractor(part), dtype=np.float64) for part in (x, q))
     model = LogisticRegression(
@@ -93,11 +94,6 @@ def attacked(quick: bool) -> Attacked:
     objective = whence.from_frozen(extractor, model, x, data.y_train)
     margins = (2 * data.y_test - 1) * (test @ model.coef_[0])
     return Attacked(shown=shown, objective=objective, images=q, margins=margins)
-
-
-def _signed(images: NDArray[np.uint8]) -> Tensor:
-    """Pixels in [−1, 1], [n, 3, h, w]."""
-    return torch.from_numpy(images.copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def _levels(images: Tensor) -> Tensor:

@@ -8,15 +8,15 @@ import numpy as np
 import whence
 from experiments.datasets import mnist_pair
 from experiments.koh_liang_2017.models import logistic, pearson
-from experiments.koh_liang_2017.record import Bar, Experiment, Outcome
+from experiments.koh_liang_2017.record import Bar, Experiment, Outcome, Request
 
 _TEST, _L2, _RETRAINED = 30, 0.01, 500
 
 
-def run(quick: bool) -> Outcome:
-    data = mnist_pair(quick=quick)
+def run(request: Request) -> Outcome:
+    data = mnist_pair(quick=request.quick)
     objective = logistic(data.x_train, data.y_train, l2=_L2)
-    at = _TEST if not quick else int(np.flatnonzero(data.y_test == 0)[0])
+    at = _TEST if not request.quick else int(np.flatnonzero(data.y_test == 0)[0])
     query = data.x_test[at], data.y_test[at]
     full = whence.influence(objective, query).values[0]
     sign = np.where(data.y_train == data.y_test[at], 1.0, -1.0)

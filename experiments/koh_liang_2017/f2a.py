@@ -8,21 +8,21 @@ import numpy as np
 import whence
 from experiments.datasets import mnist
 from experiments.koh_liang_2017.models import logistic, pearson, slope
-from experiments.koh_liang_2017.record import Bar, Experiment, Outcome
+from experiments.koh_liang_2017.record import Bar, Experiment, Outcome, Request
 from whence.linear.objective import LinearObjective
 
 _TEST, _L2, _RETRAINED = 8, 0.01, 500
 
 
-def run(quick: bool) -> Outcome:
-    data = mnist(quick=quick)
+def run(request: Request) -> Outcome:
+    data = mnist(quick=request.quick)
     objective = logistic(data.x_train, data.y_train, l2=_L2)
     predicted_labels = objective.outputs(objective.examples((data.x_test, data.y_test))).argmax(1)
     wrong = np.flatnonzero(predicted_labels.numpy() != data.y_test)
     at = _TEST if _TEST in wrong else int(wrong[0])
     query = data.x_test[at], data.y_test[at]
     first = whence.influence(objective, query)
-    where = first.largest(50 if quick else _RETRAINED).positions[0]
+    where = first.largest(50 if request.quick else _RETRAINED).positions[0]
     newton = whence.influence(objective, query, order="newton", indices=where).values[0]
     actual = whence.leave_one_out(objective, where, query)[0]
     linear = first.values[0, where]

@@ -9,22 +9,24 @@ import matplotlib.pyplot as plt
 import whence
 from experiments.datasets import mnist
 from experiments.koh_liang_2017.models import logistic, pearson, slope
-from experiments.koh_liang_2017.record import Bar, Experiment, Outcome
+from experiments.koh_liang_2017.record import Bar, Experiment, Outcome, Request
 from whence.errors import NotConvergedWarning
 from whence.linalg import LiSSA
 
 _TEST, _L2, _RETRAINED = 8, 0.01, 500
 
 
-def run(quick: bool) -> Outcome:
-    data = mnist(quick=quick)
+def run(request: Request) -> Outcome:
+    data = mnist(quick=request.quick)
     objective = logistic(data.x_train, data.y_train, l2=_L2)
-    at = _TEST if not quick else 0
+    at = _TEST if not request.quick else 0
     query = data.x_test[at], data.y_test[at]
     exact = whence.influence(objective, query)
-    where = exact.largest(50 if quick else _RETRAINED).positions[0]
+    where = exact.largest(50 if request.quick else _RETRAINED).positions[0]
     # The settings of the authors' script: depth 5,000, batch 1, scale 25, 10 repeats, no damping.
-    solver = LiSSA(depth=1000 if quick else 5000, repeats=2 if quick else 10, scale=25.0)
+    solver = LiSSA(
+        depth=1000 if request.quick else 5000, repeats=2 if request.quick else 10, scale=25.0
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotConvergedWarning)  # its noise is what is measured
         sampled = whence.influence(objective, query, solver=solver)

@@ -9,6 +9,7 @@ does depends on which batch it comes in, of which influence knows nothing: R was
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 import whence
 from experiments import datasets
 from experiments.koh_liang_2017.models import pearson, slope
-from experiments.koh_liang_2017.record import Bar, Experiment, Outcome
+from experiments.koh_liang_2017.record import Bar, Experiment, Outcome, Request
 from experiments.koh_liang_2017.resume import each
 from whence.training.replay import retrain
 
@@ -30,11 +31,11 @@ _STEPS, _RATE, _MOMENTUM = 15, 0.03, 0.9
 _SEED = 0
 
 
-def run(quick: bool) -> Outcome:
-    train, test, name = _data(quick)
-    count = 4 if quick else _RETRAINED
-    settings = f"{name} {len(train[1])} {_ADAM_EPOCHS} {_STEPS} {_RATE} {_MOMENTUM}"
-    start = _trained(train, 30 if quick else _ADAM_EPOCHS)
+def run(request: Request) -> Outcome:
+    train, test, name = _data(request.quick)
+    count = 4 if request.quick else _RETRAINED
+    settings = f"losses, {name} {len(train[1])} {_ADAM_EPOCHS} {_STEPS} {_RATE} {_MOMENTUM}"
+    start = _trained(train, 30 if request.quick else _ADAM_EPOCHS)
     recipe = whence.Recipe(
         learning_rate=_RATE,
         momentum=_MOMENTUM,
@@ -56,14 +57,14 @@ def run(quick: bool) -> Outcome:
     exact = whence.metagradient(run, query).values[0, where]
     base = _loss(run, run.params, query)
 
-    def retrained(key: str) -> dict[str, Any]:
-        weights = torch.ones(1, len(train[1]))
-        weights[0, int(key)] = 0
-        (end,) = retrain(run, weights, together=1)
-        return {"change": _loss(run, end, query) - base}
-
-    parts = each("f2c", [str(i) for i in where], retrained, settings=settings)
-    actual = np.array([part["change"] for part in parts])
+    parts = each(
+        "f2c",
+        [str(i) for i in where],
+        partial(_without, run, query),
+        settings=settings,
+        workers=request.workers,
+    )
+    actual = np.array([part["loss"] - base for part in parts])
     predictions = {"damped influence": damped.values[0, where], "metagradient": exact}
     metrics: dict[str, Any] = {
         "data": name,
@@ -83,6 +84,14 @@ def run(quick: bool) -> Outcome:
         Bar.at_least("metagradient: R", pearson(exact, actual), 0.99),
     )
     return Outcome(metrics=metrics, bars=bars, figure=_draw(predictions, actual))
+
+
+def _without(run: whence.Run, query: tuple[Tensor, Tensor], key: str) -> dict[str, Any]:
+    """Return the loss of the query after a training without one point."""
+    weights = torch.ones(1, len(run.weights))
+    weights[0, int(key)] = 0
+    (end,) = retrain(run, weights, together=1)
+    return {"loss": _loss(run, end, query)}
 
 
 def network() -> nn.Module:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 import whence
 from experiments.datasets import mnist_pair
 from experiments.koh_liang_2017.models import pearson
-from experiments.koh_liang_2017.record import Bar, Experiment, Outcome
+from experiments.koh_liang_2017.record import Bar, Experiment, Outcome, Request
 
 _TEST, _L2, _RETRAINED = 1597, 0.01, 100
 _PAPER = {0.001: 0.95, 0.1: 0.91}
@@ -23,17 +23,17 @@ def _svm(x: np.ndarray, y: np.ndarray, n: int) -> LinearSVC:
     return model.fit(x, y)
 
 
-def run(quick: bool) -> Outcome:
-    data = mnist_pair(quick=quick)
+def run(request: Request) -> Outcome:
+    data = mnist_pair(quick=request.quick)
     n, q = len(data.x_train) // 100 * 100, len(data.x_test) // 100 * 100
     x, y = data.x_train[:n], data.y_train[:n]
     model = _svm(x, y, n)
     signs = np.where(data.y_test == model.classes_[1], 1, -1)
     inside = np.flatnonzero(signs * model.decision_function(data.x_test) < 1)
-    at = _TEST if q > _TEST else int(inside[0])  # the quick test set lacks the paper's
+    at = _TEST if q > _TEST else int(inside[0])  # the request.quick test set lacks the paper's
     query = data.x_test[at], data.y_test[at]
     ranked = whence.influence(whence.from_sklearn(model, x, y, temperature=0.001), query)
-    where = ranked.largest(20 if quick else _RETRAINED).positions[0]
+    where = ranked.largest(20 if request.quick else _RETRAINED).positions[0]
     sign = 1.0 if query[1] == model.classes_[1] else -1.0
 
     def hinge(coef: np.ndarray) -> float:

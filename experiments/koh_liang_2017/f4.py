@@ -14,7 +14,7 @@ from sklearn.svm import LinearSVC
 import whence
 from experiments.koh_liang_2017.models import logistic
 from experiments.koh_liang_2017.photos import Photos, photos, squared_distances
-from experiments.koh_liang_2017.record import Bar, Experiment, Outcome
+from experiments.koh_liang_2017.record import Bar, Experiment, Outcome, Request
 from whence.applications.comparison import Comparison, compare_influence
 from whence.linear.objective import LinearObjective
 
@@ -58,8 +58,8 @@ def _first_opposite(scores: np.ndarray, opposite: np.ndarray) -> np.ndarray:
     return np.where(hit.any(1), hit.argmax(1) + 1, np.inf)
 
 
-def run(quick: bool) -> Outcome:
-    shown = photos(quick)
+def run(request: Request) -> Outcome:
+    shown = photos(request.quick)
     data, fish = shown.data, shown.classes[1]
     gamma = _GAMMA * _SIDE**2 / (data.x_train.shape[1] * data.x_train.shape[2])
     rbf, z_test = _rbf(shown, gamma)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -10,7 +11,7 @@ import torch
 
 import whence
 from experiments.koh_liang_2017.attacked import Attacked, attacked
-from experiments.koh_liang_2017.record import Bar, Experiment, Outcome
+from experiments.koh_liang_2017.record import Bar, Experiment, Outcome, Request
 from experiments.koh_liang_2017.resume import each
 
 _COUNTS = (1, 2, 10)
@@ -19,19 +20,20 @@ _STEPS, _PAPER_STEP = 30, 0.02
 _SEED = 0
 
 
-def run(quick: bool) -> Outcome:
-    model = attacked(quick)
-    hard = model.least_certain(2 if quick else 40)
-    random = model.random(1 if quick else 60, _SEED, hard)
-    steps = 8 if quick else _STEPS
+def run(request: Request) -> Outcome:
+    model = attacked(request)
+    hard = model.least_certain(2 if request.quick else 40)
+    random = model.random(1 if request.quick else 60, _SEED, hard)
+    steps = 8 if request.quick else _STEPS
     names = {"least certain": hard, "random": random}
     settings = f"{model.shown.data.name} {len(model.objective.train)} {_STEP} {steps}"
     tries = {
         name: each(
             f"f5a-{name.replace(' ', '-')}",
             [str(i) for i in where],
-            lambda key: _attack_one(model, int(key), steps),
+            partial(_attack_one, request, steps),
             settings=settings,
+            workers=request.workers,
         )
         for name, where in names.items()
     }
@@ -59,12 +61,12 @@ def run(quick: bool) -> Outcome:
             np.median([a["shift"] for a in flips]) if flips else 0
         ),
         "flipped with the paper's step size, 10 images, 10 least certain": None
-        if quick
-        else _papers_step(model, hard[:10], steps, settings),
+        if request.quick
+        else _papers_step(request, hard[:10], steps, settings),
     }
     total = sum(len(items) for items in tries.values())
     bars = (
-        Bar.at_least("test images attacked", total, 3 if quick else 100),
+        Bar.at_least("test images attacked", total, 3 if request.quick else 100),
         Bar.at_least(
             "share of flips that a refit from nothing confirms", _mean(flips, "verified"), 1
         ),
@@ -81,8 +83,9 @@ def run(quick: bool) -> Outcome:
     return Outcome(metrics=metrics, bars=bars, figure=_draw(model, tries, names, example))
 
 
-def _attack_one(model: Attacked, at: int, steps: int) -> dict[str, Any]:
+def _attack_one(request: Request, steps: int, key: str) -> dict[str, Any]:
     """Attack with ten images, then with fewer where that succeeded."""
+    model, at = attacked(request), int(key)
     query = model.query(at)
     ranked = whence.attacks.strongest(model.objective, query, max(_COUNTS))
     found = []
@@ -108,17 +111,25 @@ def _attack_one(model: Attacked, at: int, steps: int) -> dict[str, Any]:
     return {"query": at, "margin": float(model.margins[at]), "attacks": found}
 
 
-def _papers_step(model: Attacked, where: np.ndarray, steps: int, settings: str) -> float:
+def _papers_step(request: Request, where: np.ndarray, steps: int, settings: str) -> float:
     """Return the share flipped by ten images at the step size of the paper."""
-
-    def one(key: str) -> dict[str, Any]:
-        attack = whence.attacks.attack(
-            model.objective, model.query(int(key)), n_images=10, steps=steps, step_size=_PAPER_STEP
-        )
-        return {"flip": bool(attack.flipped[0])}
-
-    items = each("f5a-step", [str(i) for i in where], one, settings=settings)
+    items = each(
+        "f5a-step",
+        [str(i) for i in where],
+        partial(_attack_ten, request, steps),
+        settings=settings,
+        workers=request.workers,
+    )
     return float(np.mean([item["flip"] for item in items]))
+
+
+def _attack_ten(request: Request, steps: int, key: str) -> dict[str, Any]:
+    """Attack with ten images at the step size of the paper."""
+    model = attacked(request)
+    attack = whence.attacks.attack(
+        model.objective, model.query(int(key)), n_images=10, steps=steps, step_size=_PAPER_STEP
+    )
+    return {"flip": bool(attack.flipped[0])}
 
 
 def _flips(item: dict[str, Any], count: int) -> bool:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from numpy.typing import NDArray
 
 import whence
-from experiments.koh_liang_2017.attacked import Attacked, attacked
-from experiments.koh_liang_2017.record import Bar, Experiment, Outcome
+from experiments.koh_liang_2017.attacked import attacked
+from experiments.koh_liang_2017.record import Bar, Experiment, Outcome, Request
 from experiments.koh_liang_2017.resume import each
 
 _STEP, _PAPER_STEP = 0.001, 0.005  # the paper's is above the budget: it jumps between corners
@@ -17,9 +19,9 @@ _STEPS = 2000
 _SEED = 0
 
 
-def run(quick: bool) -> Outcome:
-    model = attacked(quick)
-    steps, count = (30, 3) if quick else (_STEPS, 30)
+def run(request: Request) -> Outcome:
+    model = attacked(request)
+    steps, count = (30, 3) if request.quick else (_STEPS, 30)
     hard = model.least_certain(count)
     random = model.random(count, _SEED, hard)
     rows = {
@@ -30,8 +32,9 @@ def run(quick: bool) -> Outcome:
     items = each(
         "f5b",
         list(rows),
-        lambda key: _attack(model, *rows[key], steps),
+        partial(_attack, request, rows, steps),
         settings=f"{model.shown.data.name} {len(model.objective.train)} {steps} {count}",
+        workers=request.workers,
     )
     found = dict(zip(rows, items, strict=True))
     metrics: dict[str, Any] = {
@@ -49,7 +52,7 @@ def run(quick: bool) -> Outcome:
     }
     largest = max(item["largest"] for item in items)
     bars = (
-        Bar.at_least("test photos attacked together", count, 3 if quick else 30),
+        Bar.at_least("test photos attacked together", count, 3 if request.quick else 30),
         Bar.at_least("a refit from nothing flips the same", min(i["verified"] for i in items), 1),
         Bar.at_least("the photos are the originals in 8 bits", min(i["same"] for i in items), 1),
         Bar(
@@ -62,8 +65,11 @@ def run(quick: bool) -> Outcome:
     return Outcome(metrics=metrics, bars=bars, figure=_draw(found))
 
 
-def _attack(model: Attacked, where: np.ndarray, step: float, steps: int) -> dict[str, Any]:
+def _attack(
+    request: Request, rows: dict[str, tuple[NDArray[np.intp], float]], steps: int, key: str
+) -> dict[str, Any]:
     """Attack some queries together with the one photo that moves their mean loss most."""
+    model, (where, step) = attacked(request), rows[key]
     attack = whence.attacks.attack(model.objective, model.query(where), steps=steps, step_size=step)
     return {
         "flipped": int(attack.flipped.sum()),

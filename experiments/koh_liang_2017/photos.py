@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pooch
 import torch
 from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from experiments import datasets, networks
@@ -23,6 +25,27 @@ NETWORKS = {
 }
 _COLUMNS = 8192  # pixels whose products are taken at once
 _BATCH = 32
+_SIDE = 224  # of the photos, as the networks read them
+
+
+class Embedding(nn.Module):
+    """A frozen network up to its pooled features, for pixels in [−1, 1] that stay where they are.
+
+    Args:
+        network: One of `NETWORKS`.
+        device: Where the network runs.
+    """
+
+    def __init__(self, network: str, device: str = "cpu") -> None:
+        super().__init__()
+        torch.backends.cudnn.allow_tf32 = False  # rounds more than a changed pixel does
+        # No submodule: whence keeps the pixels where a module's parameters are.
+        self._network = (NETWORKS[network]().to(device),)
+        self._device = device
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled: Tensor = self._network[0].embed(((x + 1) / 2).to(self._device))
+        return pooled.to(x.device)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -46,7 +69,7 @@ def at_hand() -> bool:
     return all(datasets.at_hand(name) for name in needed)
 
 
-def photos(quick: bool) -> Photos:
+def photos(quick: bool, device: str = "cpu") -> Photos:
     """900 + 900 photos to train and 300 + 300 to test; quick: 150 and 50, one network.
 
     Without the archive, the quick form takes 3 against 8 of scikit-learn's digits, and their
@@ -56,16 +79,35 @@ def photos(quick: bool) -> Photos:
         return _digits()
     data = datasets.dogfish(n_train=150, n_test=50) if quick else datasets.dogfish()
     names = ["MobileNetV2"] if quick else list(NETWORKS)
-    found = {name: (features(name, data.x_train), features(name, data.x_test)) for name in names}
+    found = {
+        name: (features(name, data.x_train, device), features(name, data.x_test, device))
+        for name in names
+    }
     return Photos(data=data, classes=("dog", "fish"), features=found)
 
 
-def features(network: str, images: NDArray[np.uint8]) -> Floats:
+def coarse(side: int, network: str, device: str) -> Photos:
+    """The photos shrunk to so many pixels a side and enlarged again, and their features."""
+    data = datasets.dogfish(size=side)
+    x_train, x_test = (_enlarged(images) for images in (data.x_train, data.x_test))
+    data = replace(data, name=f"{data.name}, enlarged to {_SIDE}", x_train=x_train, x_test=x_test)
+    found = {network: (features(network, x_train, device), features(network, x_test, device))}
+    return Photos(data=data, classes=("dog", "fish"), features=found)
+
+
+def _enlarged(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Images of 224 pixels a side, in 8 bits."""
+    size, how = (_SIDE, _SIDE), Image.Resampling.BICUBIC
+    return np.stack([np.asarray(Image.fromarray(image).resize(size, how)) for image in images])
+
+
+def features(network: str, images: NDArray[np.uint8], device: str = "cpu") -> Floats:
     """Pooled features of images under a frozen network, kept in the cache folder.
 
     Args:
         network: One of `NETWORKS`.
         images: RGB, [b, h, w, 3].
+        device: Where the network runs.
 
     Returns:
         Features, float64 [b, d].
@@ -74,11 +116,11 @@ def features(network: str, images: NDArray[np.uint8]) -> Floats:
     path = Path(pooch.os_cache("whence")) / "features" / f"{digest[:32]}.npy"
     if path.is_file():
         return np.load(path).astype(np.float64)
-    model = NETWORKS[network]()
+    model = Embedding(network, device)
     parts = []
     with torch.no_grad():
         for start in tqdm(range(0, len(images), _BATCH), desc=network, unit="batch"):
-            parts.append(model.embed(networks.pixels(images[start : start + _BATCH])).numpy())
+            parts.append(model(signed(images[start : start + _BATCH])).numpy())
     found = np.concatenate(parts)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.part")
@@ -86,6 +128,11 @@ def features(network: str, images: NDArray[np.uint8]) -> Floats:
         np.save(file, found)
     partial.replace(path)
     return found.astype(np.float64)
+
+
+def signed(images: NDArray[np.uint8]) -> Tensor:
+    """Pixels in [−1, 1], [n, 3, h, w]."""
+    return torch.from_numpy(images.copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def squared_distances(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> Floats:

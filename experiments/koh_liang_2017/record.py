@@ -45,6 +45,21 @@ class Bar:
         return Bar(name=name, value=value, bar=f"{target:g} ± {within:g}", met=met)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """How an experiment is to be run.
+
+    Args:
+        quick: In its quick form.
+        workers: Processes among which its items are divided, where it has items.
+        device: Where its frozen networks run.
+    """
+
+    quick: bool = False
+    workers: int = 1
+    device: str = "cpu"
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Outcome:
     """What one run of an experiment found.
@@ -68,14 +83,14 @@ class Experiment:
         id: Its name on the command line.
         title: What it shows.
         paper: What the paper found.
-        run: Runs it: `run(quick)`.
+        run: Runs it: `run(request)`.
         seed: Of all its randomness.
     """
 
     id: str
     title: str
     paper: str
-    run: Callable[[bool], Outcome]
+    run: Callable[[Request], Outcome]
     seed: int = 0
 
     @property

@@ -12,7 +12,7 @@ import numpy as np
 import whence
 from experiments.datasets import Hospital, diabetes130, drop_children
 from experiments.koh_liang_2017.models import logistic
-from experiments.koh_liang_2017.record import Bar, Experiment, Outcome
+from experiments.koh_liang_2017.record import Bar, Experiment, Outcome, Request
 from whence.scores import Ranking
 
 _L2 = 1e-4
@@ -80,8 +80,8 @@ def _misread(hospital: Hospital) -> np.ndarray:
     return np.flatnonzero(wrong & (data.x_test[:, hospital.group] == 1))
 
 
-def run(quick: bool) -> Outcome:
-    whole = diabetes130(quick=quick)
+def run(request: Request) -> Outcome:
+    whole = diabetes130(quick=request.quick)
     hospital = drop_children(whole)
     data, group = hospital.split, hospital.group
     members = np.flatnonzero(data.x_train[:, group] == 1)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 from cleanlab.rank import get_label_quality_scores
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from tqdm import tqdm
 
 import whence
-from experiments.datasets import enron_bag_of_words
-from experiments.koh_liang_2017.record import Bar, Experiment, Outcome
+from experiments.datasets import Split, enron_bag_of_words
+from experiments.koh_liang_2017.record import Bar, Experiment, Outcome, Request
+from experiments.koh_liang_2017.resume import each
 
 _L2, _FLIPPED, _SEEDS = 1e-4, 0.1, 40
 _CHECKED = np.array([0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3])
@@ -43,30 +46,41 @@ def _rankings(
     }
 
 
-def run(quick: bool) -> Outcome:
-    data = enron_bag_of_words(quick=quick)
+def _of_seed(data: Split, key: str) -> dict[str, Any]:
+    """Flip labels; return by ranking what share is found, and the accuracy once they are fixed."""
+    n, rng = len(data.y_train), np.random.default_rng(int(key))
+    flipped = np.zeros(n, dtype=bool)
+    flipped[rng.permutation(n)[: round(_FLIPPED * n)]] = True
+    noisy = np.where(flipped, 1 - data.y_train, data.y_train)
+    found: dict[str, list[float]] = {}
+    accuracy: dict[str, list[float]] = {}
+    for name, score in _rankings(data.x_train, noisy, rng).items():
+        order = np.argsort(-score, kind="stable")
+        found[name], accuracy[name] = [], []
+        for checked in _CHECKED:
+            seen = order[: round(checked * n)]
+            found[name].append(float(flipped[seen].sum() / flipped.sum()))
+            fixed = noisy.copy()
+            fixed[seen] = data.y_train[seen]
+            accuracy[name].append(_fit(data.x_train, fixed).score(data.x_test, data.y_test))
+    return {"found": found, "accuracy": accuracy}
+
+
+def run(request: Request) -> Outcome:
+    data = enron_bag_of_words(quick=request.quick)
     n = len(data.y_train)
     clean = _fit(data.x_train, data.y_train).score(data.x_test, data.y_test)
-    found: dict[str, list[list[float]]] = {}
-    accuracy: dict[str, list[list[float]]] = {}
-    for seed in tqdm(range(2 if quick else _SEEDS), desc="s54", unit="seed"):
-        rng = np.random.default_rng(seed)
-        flipped = np.zeros(n, dtype=bool)
-        flipped[rng.permutation(n)[: round(_FLIPPED * n)]] = True
-        noisy = np.where(flipped, 1 - data.y_train, data.y_train)
-        for name, score in _rankings(data.x_train, noisy, rng).items():
-            order = np.argsort(-score, kind="stable")
-            shares, scores = [], []
-            for checked in _CHECKED:
-                seen = order[: round(checked * n)]
-                shares.append(float(flipped[seen].sum() / flipped.sum()))
-                fixed = noisy.copy()
-                fixed[seen] = data.y_train[seen]
-                scores.append(_fit(data.x_train, fixed).score(data.x_test, data.y_test))
-            found.setdefault(name, []).append(shares)
-            accuracy.setdefault(name, []).append(scores)
-    share = {name: np.array(rows) for name, rows in found.items()}
-    score = {name: np.array(rows) for name, rows in accuracy.items()}
+    seeds = each(
+        "s54",
+        [str(seed) for seed in range(2 if request.quick else _SEEDS)],
+        partial(_of_seed, data),
+        settings=f"{data.name} {n} {_FLIPPED}",
+        workers=request.workers,
+    )
+    share, score = (
+        {name: np.array([seed[what][name] for seed in seeds]) for name in seeds[0][what]}
+        for what in ("found", "accuracy")
+    )
     gaps = share["self-influence"] - share["training loss"]
     error = gaps.std(0, ddof=1) / np.sqrt(len(gaps))
     worst = float(np.min((gaps.mean(0) + error)[1:]))

@@ -91,6 +91,7 @@ _NAMES = {
     "tracin": "whence.methods.tracin",
     "train": "whence.training.train",
     "trainer_callback": "whence.training.trainer",
+    "lightning_callback": "whence.training.lightning",
     "unrolled": "whence.methods.unrolled",
 }
 _MODULES = {

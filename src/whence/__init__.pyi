@@ -79,6 +79,7 @@ from whence.objective.trained import Trained as Trained
 from whence.scores import Diagnostics as Diagnostics
 from whence.scores import Scores as Scores
 from whence.scores import average as average
+from whence.training.lightning import lightning_callback as lightning_callback
 from whence.training.metasmoothness import metasmoothness as metasmoothness
 from whence.training.recipe import Recipe as Recipe
 from whence.training.replay import retrain as retrain

@@ -4,132 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from whence.checked import checked
+from whence.diagnostics import Diagnostics as Diagnostics
 from whence.errors import InvalidInput
 from whence.result import Card, Result
 
 Floats = NDArray[np.floating[Any]]
-FitStatus: TypeAlias = Literal["converged", "nearly converged", "not converged", "not measured"]
 
-ORDER_ONLY = (
+_ORDER_ONLY = (
     "Read the order of these scores: their sizes are not known. Train again without an example to "
     "know what it does."
 )
-_CONVERGED, _NEARLY = 0.1, 1.0  # what finishing the fit may change, beside what is shown
-
-
-def fit_status(far: float | None) -> FitStatus:
-    """Return whether a fit is good enough: the one rule of results, pages and `diagnose`.
-
-    Args:
-        far: What finishing the fit would change, beside the effects shown (or that of removing one
-            typical example); `None` where it was not measured.
-
-    Returns:
-        "converged" up to a tenth, "nearly converged" up to one, else "not converged".
-    """
-    if far is None:
-        return "not measured"
-    return (
-        "converged"
-        if far <= _CONVERGED
-        else "nearly converged"
-        if far <= _NEARLY
-        else "not converged"
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Diagnostics:
-    """How a result was computed, and how far it can be trusted.
-
-    A number is `None` where it was not measured.
-
-    Args:
-        solver: What inverted the curvature, and why it was chosen, in words; empty where nothing
-            was inverted.
-        curvature: The curvature that was inverted, or that an approximation stands for.
-        gradient_norm: ‖∇R(θ̂)‖; zero where the fit has converged. Kronecker results do not spend a
-            pass over the data on it.
-        gradient_in_examples: What finishing the fit would change, in units of what removing one
-            typical example does: beside the effects shown where there are some, else in the metric
-            of the inverse curvature (the Newton decrement).
-        unfinished: What finishing the fit would change, beside the largest effect shown.
-        damping: λ added to the curvature.
-        damping_reason: Why this λ.
-        residual: The largest relative residual ‖b − A x‖/‖b‖ of any solve; of refined results the
-            gradient that is left, beside that of the removal itself.
-        approximation_error: The relative residual of a Kronecker inverse in the exact Gauss–Newton
-            system, on random training gradients: zero if the approximation were exact.
-        iterations: Steps of the iterative solver; 0 for a factorization.
-        converged: Whether every solve whose residual was measured reached its tolerance.
-        smallest_eigenvalue: Of the (damped) curvature.
-        largest_eigenvalue: Of the (damped) curvature.
-        notes: What else the reader must know, a sentence each.
-    """
-
-    solver: str = ""
-    curvature: str = ""
-    gradient_norm: float | None = None
-    gradient_in_examples: float | None = None
-    unfinished: float | None = None
-    damping: float = 0.0
-    damping_reason: str = ""
-    residual: float | None = None
-    approximation_error: float | None = None
-    iterations: int = 0
-    converged: bool = True
-    smallest_eigenvalue: float | None = None
-    largest_eigenvalue: float | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def fit(self) -> FitStatus:
-        """Whether the fit is good enough for what is shown."""
-        far = self.gradient_in_examples if self.unfinished is None else self.unfinished
-        return fit_status(far)
-
-    def __str__(self) -> str:
-        """Return one line per fact."""
-        lines = []
-        if self.solver:
-            lines.append(f"solver        {self.solver}")
-        if self.residual is not None:
-            state = "converged" if self.converged else "NOT converged"
-            lines.append(
-                f"solve         {state}, relative residual {self.residual:.1e}, "
-                f"{self.iterations} iterations"
-            )
-        elif self.approximation_error is not None:
-            lines.append(
-                "solve         closed form; relative residual in the exact Gauss-Newton system "
-                f"{self.approximation_error:.2g}"
-            )
-        elif self.solver:
-            lines.append("solve         residual not measured")
-        if self.gradient_in_examples is not None:
-            line = f"fit           {self.fit}: finishing it changes as much as removing "
-            line += f"{self.gradient_in_examples:.2g} typical training examples"
-            if self.unfinished is not None:
-                line += f", {self.unfinished:.2g} times the largest effect shown"
-            if self.gradient_norm is not None:
-                line += f"; gradient norm {self.gradient_norm:.2e}"
-            lines.append(line)
-        if self.curvature:
-            lines.append(f"curvature     {self.curvature}")
-        if self.damping_reason:
-            lines.append(f"damping       {self.damping:.3g} ({self.damping_reason})")
-        if self.smallest_eigenvalue is not None and self.largest_eigenvalue is not None:
-            lines.append(
-                f"eigenvalues   {self.smallest_eigenvalue:.3g} to {self.largest_eigenvalue:.3g}"
-            )
-        return "\n".join([*lines, *(f"note          {note}" for note in self.notes)])
+_FIRST_ORDER_ONLY = (
+    "Read the order of these scores: where they are largest their sizes differ by {error:.0%} from "
+    "those of refined effects. Ask for the refined order to know them."
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -178,7 +73,8 @@ class Scores(Result):
         diagnostics: How far to trust them.
         order_only: Whether only their order is to be read. Sizes are known at the minimum of a
             convex objective and where the method has compared them with retrainings; those from one
-            checkpoint of a network can be a hundred times too large.
+            checkpoint of a network can be a hundred times too large, and the first order more than
+            a fifth off refined effects (`diagnostics.size_error`).
 
     Examples:
         >>> import numpy as np
@@ -210,6 +106,14 @@ class Scores(Result):
                 "Expected finite scores. Got NaN or infinity: the curvature or a gradient "
                 "overflowed. Scale the inputs, or add damping."
             )
+
+    @property
+    def caution(self) -> str:
+        """What to say beside scores of which only the order is to be read; else empty."""
+        if not self.order_only:
+            return ""
+        error = None if self.diagnostics is None else self.diagnostics.size_error
+        return _ORDER_ONLY if error is None else _FIRST_ORDER_ONLY.format(error=error)
 
     def top(self, k: int = 10) -> Ranking:
         """Return the k most helpful examples per query: the largest scores first."""
@@ -301,7 +205,7 @@ class Scores(Result):
             f"examples, by {self.method}{'; order only' if self.order_only else ''}",
             facts={"queries": f"{q:,}", "candidates": f"{k:,}", "measure": self.measure},
             table=table,
-            words=(ORDER_ONLY, *words) if self.order_only else words,
+            words=(self.caution, *words) if self.order_only else words,
         )
 
     def _ranking(self, keys: Floats, k: int) -> Ranking:

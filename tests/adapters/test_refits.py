@@ -334,6 +334,10 @@ def test_refined_effects_are_those_of_refits(name: str) -> None:
     step = whence.influence(objective, asked, order="newton", measure=first_output, indices=where)
     marked = any("a Newton step are on" in note for note in step.diagnostics.notes)
     assert marked or np.corrcoef(step.values.ravel(), actual.ravel())[0, 1] > 0.9
+    first = whence.influence(objective, asked, measure=first_output, indices=where)
+    missed = np.linalg.norm(first.values - actual) / np.linalg.norm(actual)
+    held = any("The first order holds" in note for note in first.diagnostics.notes)
+    assert first.order_only or held or missed < 0.3  # sizes that are off are not claimed
     large = np.abs(actual) > 0.02 * np.abs(actual).max()
     np.testing.assert_allclose(refined[large], actual[large], rtol=0.1)
 

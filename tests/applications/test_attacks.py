@@ -72,6 +72,25 @@ def test_steps_fall_from_the_budget_to_a_tenth_of_it(
     torch.testing.assert_close(two.inputs, same.inputs)
 
 
+def test_momentum_adds_up_directions(
+    audited: tuple[LinearObjective, tuple[Tensor, Tensor]],
+) -> None:
+    objective, _ = audited
+    query = objective.train.inputs[:1], objective.train.targets[:1].long().clamp_min(0)
+    options = {"budget": 2.0, "step_size": 0.3, "momentum": 0.9}
+    one = whence.attacks.attack(objective, query, steps=1, **options)
+    two = whence.attacks.attack(objective, query, steps=2, positions=one.positions, **options)
+    directions = [
+        whence.perturbation(model, one.positions, query) for model in (one.clean, one.poisoned)
+    ]
+    first, second = (each / np.abs(each).max() for each in directions)
+    velocity = torch.from_numpy(0.9 * first + second)
+    turned = torch.from_numpy(np.sign(first) != np.sign(second))
+    assert (turned & (velocity.sign() == torch.from_numpy(np.sign(first)))).any()
+    expected = (one.inputs + 0.3 * velocity.sign()).clamp(-1, 1)
+    torch.testing.assert_close(two.inputs, expected)
+
+
 def test_rounding_to_8_bits_undoes_the_default_budget(
     audited: tuple[LinearObjective, tuple[Tensor, Tensor]],
 ) -> None:
@@ -126,6 +145,8 @@ def test_refusals(audited: tuple[LinearObjective, tuple[Tensor, Tensor]]) -> Non
     objective, query = audited
     with pytest.raises(InvalidInput, match="Got 0"):
         whence.attacks.attack(objective, query, n_images=0)
+    with pytest.raises(InvalidInput, match="momentum in"):
+        whence.attacks.attack(objective, query, momentum=1.0)
     images = query[0].expand(4, 1, 8, 8).clone()
     module = whence.from_torch(
         nn.Sequential(nn.Flatten(), nn.Linear(64, 2)).double(),

@@ -257,14 +257,14 @@ def test_every_method_is_explained_and_verified(
     other = whence.explain(explanation.trained, explanation.query, k=2, method=method)
     assert other.method == method
     verification = other.verify(4)
-    page = other.report(tmp_path / "why.html", verification=verification).read_text("utf-8")
+    page = other.report(tmp_path / "why.html", verify=0, verification=verification)
     assert other.sized == (name in ("influence", "newton", "leave one out"))
     assert ("Without one training example it would be" in str(other)) == other.sized
     if other.sized:
         np.testing.assert_allclose(verification.predicted, verification.actual, rtol=0.1)
     else:
         assert "its size is not known" in str(other)
-        assert "read the order and the bars" in page
+        assert "read the order and the bars" in page.read_text("utf-8")
 
 
 @pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")

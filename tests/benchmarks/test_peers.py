@@ -81,8 +81,8 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str,
     monkeypatch.setattr(compare, "built", lambda *_: None)
     monkeypatch.setattr(compare, "python_of", Path)
     monkeypatch.setattr(compare, "version_of", lambda _: "1.0")
-    monkeypatch.setattr(compare.machine, "described", lambda _: MACHINE)
-    monkeypatch.setattr(compare, "results", lambda _: tmp_path)
+    monkeypatch.setattr(compare.machine, "described", lambda *_: MACHINE)
+    monkeypatch.setattr(compare, "results", lambda *_: tmp_path)
     return asked
 
 

@@ -174,3 +174,18 @@ def test_columns_jacobians_and_leverages(kind: str, intercept: bool) -> None:
     inverse = Cholesky().prepare(Dense(hessian))
     naive = jacobians @ torch.linalg.inv(hessian) @ jacobians.mT
     torch.testing.assert_close(leverages(objective, inverse, some), naive)
+
+
+@pytest.mark.parametrize("intercept", [False, True])
+def test_many_outputs_take_the_inverse_matrix(intercept: bool) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 4)), np.arange(60) % 6
+    model = LogisticRegression(fit_intercept=intercept, tol=1e-8, max_iter=1000).fit(x, y)
+    objective = whence.from_sklearn(model, x, y)
+    matrix = objective.dense_hessian() + 0.1 * torch.eye(len(objective.params))
+    inverse = Cholesky().prepare(Dense(matrix))
+    found = leverages(objective, inverse, objective.train)
+    jacobians = objective.jacobians(objective.train)
+    torch.testing.assert_close(found, jacobians @ torch.linalg.solve(matrix, jacobians.mT))
+    few = leverages(objective, inverse, objective.train.subset(np.arange(2)))
+    torch.testing.assert_close(few, found[:2])

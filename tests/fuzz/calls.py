@@ -501,6 +501,10 @@ CALLS: dict[str, tuple[Callable[..., Any], Callable[[], dict[str, Any]]]] = {
         whence.trainer_callback,
         lambda: {"directory": _fresh("callback"), "every": 2},
     ),
+    "lightning_callback": (
+        whence.lightning_callback,
+        lambda: {"directory": _fresh("callback"), "every": 2},
+    ),
     "select": (whence.select, lambda: {"index": index(), "targets": pair(), "k": 2}),
     "explore": (explored, lambda: {"trained": linear(), "queries": pair()}),
     "from_lifelines": (

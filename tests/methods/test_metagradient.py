@@ -1,10 +1,10 @@
-"""Metagradients against automatic differentiation of the whole loop, and against retraining."""
+"""Metagradients against automatic differentiation of the whole loop, and against retraining.
+
+That a killed one goes on, with the same bytes, is shown by `python -m tests.crash`.
+"""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -255,55 +255,6 @@ def test_damaged_progress_is_refused(tmp_path: Path) -> None:
         weight_gradients(run, cotangents)
     assert weight_gradients(run, other).shape == (len(other), N)  # Other queries are free.
     assert sorted((tmp_path / "reverse").iterdir()) == [progress]
-
-
-# Each child kills itself just before or just after one of the files gets its name.
-KILLED = """
-import os, signal, sys
-import torch
-sys.path.insert(0, sys.argv[1])
-import test_metagradient as test
-torch.set_num_threads(1)
-test.train_and_score(None)  # so that the children need not import what tracing needs
-for kill in range(3, 13, 3):
-    child = os.fork()
-    if child == 0:
-        replace, calls = os.replace, iter(range(100))
-        def killing(source, target):
-            call = next(calls)
-            if call == kill and call % 2 == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            replace(source, target)
-            if call == kill:
-                os.kill(os.getpid(), signal.SIGKILL)
-        os.replace = killing
-        test.train_and_score(os.path.join(sys.argv[2], str(kill)))
-        os._exit(0)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
-"""
-
-
-def train_and_score(directory: str | None) -> NDArray[np.float64]:
-    """What is killed, and run again."""
-    run = train(mlp(), CrossEntropy(), data(), recipe(momentum=0.9, epochs=4), directory=directory)
-    return metagradient(run, queries(), together=3).values
-
-
-def test_kill_at_any_point_then_the_same_call_finishes(tmp_path: Path) -> None:
-    subprocess.run(
-        [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(tmp_path)],
-        check=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=120,
-    )
-    expected = train_and_score(None)
-    directories = sorted(tmp_path.iterdir())
-    assert len(directories) == 4
-    assert any((path / "reverse").exists() for path in directories)
-    for path in directories:
-        found = train_and_score(str(path))
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13)
-        assert not list(path.rglob("*.tmp"))
 
 
 def test_input_that_does_not_fit() -> None:

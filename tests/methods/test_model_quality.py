@@ -41,6 +41,7 @@ def test_what_is_too_large_to_fit_again_is_not_judged(monkeypatch: pytest.Monkey
     module = sys.modules["whence.methods.model_quality"]
     monkeypatch.setattr(module, "_OPERATIONS", 0)
     monkeypatch.setattr(module, "_FITTED", 0)
+    monkeypatch.setattr(module, "_FITTED_ONCE", 0)
     x, y = load_wine(return_X_y=True)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, tol=1e-8)).fit(x, y)
     assert model_quality(whence.from_sklearn(model, x, y)) is None

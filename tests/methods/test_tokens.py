@@ -55,14 +55,19 @@ def token_gradient(objective: ModuleObjective, i: int, t: int) -> torch.Tensor:
     return torch.cat([gradient.flatten() for gradient in gradients])
 
 
-def test_each_part_is_the_influence_of_one_tokens_loss() -> None:
+@pytest.fixture(scope="module")
+def inverse() -> torch.Tensor:
+    """(G + λ I)⁻¹ as a matrix."""
+    matrix = materialize(GGN(sequences()))
+    return torch.linalg.inv(matrix + _DAMPING * torch.eye(len(matrix)).double())
+
+
+def test_each_part_is_the_influence_of_one_tokens_loss(inverse: torch.Tensor) -> None:
     objective = sequences()
     queries = objective.train.subset(np.arange(_QUERIES))
     found = whence.influence_by_token(
         objective, queries, solver=CG(rtol=1e-12), damping=_DAMPING, indices=[1, 4, 6]
     )
-    p = len(objective.params)
-    inverse = torch.linalg.inv(materialize(GGN(objective)) + _DAMPING * torch.eye(p).double())
     tokens = objective.train.targets.shape[1]
     whole = [sum(token_gradient(objective, q, s) for s in range(tokens)) for q in range(_QUERIES)]
     for row, i in enumerate([1, 4, 6]):
@@ -87,13 +92,11 @@ def test_parts_add_up_and_ignored_tokens_have_none() -> None:
     assert (found.values[~ignored] != 0).any()
 
 
-def test_each_part_is_the_influence_on_one_token_of_the_answer() -> None:
+def test_each_part_is_the_influence_on_one_token_of_the_answer(inverse: torch.Tensor) -> None:
     objective = sequences()
     queries = objective.train.subset(np.array([1, 4]))
     options = {"solver": CG(rtol=1e-12), "damping": _DAMPING, "indices": [0, 6]}
     found = whence.influence_by_token(objective, queries, side="query", **options)
-    p = len(objective.params)
-    inverse = torch.linalg.inv(materialize(GGN(objective)) + _DAMPING * torch.eye(p).double())
     tokens = objective.train.targets.shape[1]
     for row, i in enumerate([0, 6]):
         g = sum(token_gradient(objective, i, s) for s in range(tokens))

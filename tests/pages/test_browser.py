@@ -448,16 +448,20 @@ def test_a_link_leads_to_what_was_shown(browser: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ten_examples_a_side_fit_two_screens_and_a_half(browser: Any, tmp_path: Path) -> None:
-    """At most 2,500 pixels for the Titanic's rows and for digits, at a width of 1,280."""
+def test_ten_examples_or_25_rows_fit_2500_pixels(browser: Any, tmp_path: Path) -> None:
+    """At a width of 1,280: the Titanic's rows, digits, and a table of either's many predictions."""
     table = Path(__file__).parents[2] / "examples" / "titanic.csv"
     rows = fit_table(read_table(table, "survived"), hold_out=[17])
     digits, labels = load_digits(return_X_y=True)
     X, y = digits[:400] / 16, labels[:400]
     model = LogisticRegression(tol=1e-6, max_iter=3000).fit(X[1:], y[1:])
+    titanic, images = rows.objective, whence.from_sklearn(model, X[1:], y[1:])
     pages = (
+        whence.report(titanic, rows.query(list(range(0, 600, 10))), tmp_path / "many.html"),
+        whence.report(images, (X[:30], y[:30]), tmp_path / "faces.html", image_shape=(8, 8)),
+        whence.find_label_errors(titanic).report(tmp_path / "labels.html"),
         whence.explain(rows.objective, rows.query([17])).report(tmp_path / "rows.html"),
-        whence.explain(whence.from_sklearn(model, X[1:], y[1:]), (X[:1], y[:1])).report(
+        whence.explain(images, (X[:1], y[:1])).report(
             tmp_path / "digits.html", image_shape=(8, 8), verify=2
         ),
     )

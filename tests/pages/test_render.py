@@ -105,7 +105,7 @@ def test_an_explanation_says_what_the_answer_is_without_each_row() -> None:
     assert "push to “dog”" in said
     assert "18.6 % 1.683 retrained 18.7 %" in said
     assert "18.6 % 1.683 ✓ retrained" in said
-    assert "R = 0.9990 and slope 1.050" in said
+    assert "R = 0.9990, slope 1.050" in said
     assert "3 more columns are 0 in all of these rows." in said
 
 

@@ -90,3 +90,31 @@ def test_a_list_of_names_is_not_free_text() -> None:
     names = [f"{i} Main Street" for i in range(30)]
     repeated = ["one of the few answers that people give"] * 30
     assert free_text(pd.DataFrame({"a": names, "b": repeated, "c": range(30)})) == []
+
+
+def test_codes_of_missing_values_bounds_and_slips_of_spelling(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"visit": np.arange(1001, 1041), "Nr.": [f"P-{i}x" for i in range(40)]})
+    frame["hum"] = rng.normal(60, 5, 40).round(1)
+    frame.loc[[3, 9], "hum"] = -999
+    frame["crp"] = ["<0.5", *(f"{value:.1f}" for value in rng.uniform(1, 9, 39))]
+    frame["sex"] = ["m", "f", *np.tile(["M", "F"], 19)]
+    frame["gene"] = ["aa", *["Aa"] * 10, *["AA"] * 29]
+    frame["age"] = ["<18", *[">65"] * 10, *["18-65"] * 29]
+    frame["year"] = np.arange(1980, 2020)
+    frame["y"] = (frame["year"] + rng.normal(0, 9, 40)).round(2)
+    frame.to_csv(tmp_path / "visits.csv", index=False)
+    table = read_table(tmp_path / "visits.csv", "y")
+    assert list(table.X.columns) == ["hum", "crp", "sex", "gene", "age", "year"]
+    assert np.flatnonzero(table.X["hum"].isna()).tolist() == [3, 9]
+    assert table.X["crp"][0] == 0.5
+    assert table.X["sex"].value_counts().to_dict() == {"M": 20, "F": 20}
+    assert set(table.X["gene"]) == {"aa", "Aa", "AA"}
+    assert set(table.X["age"]) == {"<18", ">65", "18-65"}
+    assert {
+        "Read as numbers, -999 as missing: hum.",
+        "Read as numbers, '<0.5' as the bound: crp.",
+        "Read as one value where only capitals differ: sex.",
+        "Columns with the numbers of the rows were left out: visit.",
+        "Columns with a text of its own in nearly every row were left out: Nr.",
+    } <= set(table.notes)

@@ -14,7 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 import whence
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.network.objective import ModuleObjective
-from whence.training.trainer import unbiased
+from whence.training.scaling import scaling_of, second_moment
 
 pytest.importorskip("accelerate")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -96,9 +96,10 @@ def test_gradients_scaled_as_adam_scaled_them(
     total = torch.zeros(2, 6)
     for rate, at, scale in zip(path.rates, path.points, path.scales, strict=True):
         G = rows(objective, at)
-        dots = G[:2] @ (G * scale).T
+        scaled = scale @ G.T
+        dots = G[:2] @ scaled
         if cosine:
-            dots = dots / G[:2].norm(dim=1, keepdim=True) / (G * scale).norm(dim=1) / 2
+            dots = dots / G[:2].norm(dim=1, keepdim=True) / scaled.norm(dim=0) / 2
         else:
             dots = dots * rate / 6
         total += dots
@@ -119,7 +120,8 @@ def test_the_callback_and_the_trainer_keep_the_same(
     assert ours.scales is not None
     assert theirs.scales is not None
     for mine, other in zip(ours.scales, theirs.scales, strict=True):
-        torch.testing.assert_close(mine, other)
+        one = torch.ones(len(objective.params))
+        torch.testing.assert_close(mine @ one, other @ one)
 
 
 def test_influence_looks_at_the_end_and_refits_are_refused(
@@ -156,15 +158,57 @@ def test_checkpoints_of_another_model_are_refused(
         whence.trainer_callback(tmp_path, every=0)
 
 
-def test_second_moments_of_adam_and_adafactor() -> None:
+def test_second_moments() -> None:
     square = torch.rand(3, 4) + 0.1
-    adam = {"exp_avg_sq": square * (1 - 0.9**2), "step": torch.tensor(2.0)}
-    found = unbiased(adam, {"betas": (0.5, 0.9)})
-    assert found is not None
-    torch.testing.assert_close(found, square)
     product = torch.outer(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 5.0, 7.0]))
-    factors = {"exp_avg_sq_row": product.mean(1), "exp_avg_sq_col": product.mean(0)}
-    found = unbiased(factors, {})
-    assert found is not None
-    torch.testing.assert_close(found, product)
-    assert unbiased({"momentum_buffer": square}, {}) is None
+    rows, columns = product.mean(1), product.mean(0)
+    adam = {"exp_avg_sq": square * (1 - 0.9**2), "step": torch.tensor(2.0)}
+    for state, group, expected in (
+        (adam, {"betas": (0.5, 0.9)}, square),
+        ({"square_avg": square}, {}, square),
+        ({"exp_avg_sq_row": rows, "exp_avg_sq_col": columns}, {}, product),
+        ({"row_var": rows[:, None], "col_var": columns[None]}, {}, product),
+    ):
+        found = second_moment(state, group)
+        assert found is not None
+        torch.testing.assert_close(found, expected)
+    assert second_moment({"momentum_buffer": square}, {}) is None
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (5, 3)])
+@pytest.mark.parametrize("adjust", ["original", "match_rms_adamw"])
+def test_the_map_of_muon_gives_the_step_that_it_made(shape: tuple[int, int], adjust: str) -> None:
+    """Without Nesterov's part a step is −lr S M, M the momentum: to the rounding of bfloat16."""
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(shape))
+    before = weight.detach().clone()
+    muon = torch.optim.Muon([weight], lr=0.1, weight_decay=0, nesterov=False, adjust_lr_fn=adjust)
+    for _ in range(2):
+        before = weight.detach().clone()
+        weight.grad = torch.randn(shape)
+        muon.step()
+    scaling = scaling_of(muon.state[weight], muon.param_groups[0])
+    assert scaling is not None
+    S = scaling.operator(weight.shape, before)
+    momentum = muon.state[weight]["momentum_buffer"].flatten()
+    step = -0.1 * (S @ momentum).view(shape)
+    torch.testing.assert_close(
+        weight.detach() - before, step, rtol=0.05, atol=0.02 * float(step.abs().max())
+    )
+    V = torch.randn(15, 2)
+    torch.testing.assert_close(S.rmatmat(V), S.matmat(V))
+
+
+def test_gradients_scaled_by_the_optimizer_in_an_index(
+    recorded: tuple[Path, ModuleObjective], tmp_path: Path
+) -> None:
+    folder, objective = recorded
+    run = whence.Run.from_trainer(folder / "whence", objective)
+    method = whence.TracIn(optimizer=True)
+    whole = method.fit(run).scores(_TEXTS[:2])
+    index = whence.Index.build(run, tmp_path / "index", method=method, rows="float32")
+    hits = index.query(_TEXTS[:2], k=6)
+    truth = np.take_along_axis(whole.values, hits.helpful.positions, 1)
+    np.testing.assert_allclose(hits.helpful.values, truth, rtol=1e-4, atol=1e-6)
+    with pytest.raises(InvalidInput, match="cosine=False"):
+        whence.TracIn(optimizer=True, cosine=True, size=4).fit(run)

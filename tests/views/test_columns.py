@@ -46,6 +46,8 @@ def test_all_columns_in_the_order_of_importance() -> None:
     columns = columns_of([frame[:1], frame], np.array([0.1, 0.3, 0.2]))
     assert columns.names == ("b", "c", "a")
     assert columns.cells(frame, 1) == ("1", "0", "0")
+    frame["c"] = ["", "a text of several words", "x"]
+    assert columns_of([frame[:1], frame]).names == ("c", "a", "b")
     assert not columns_of([torch.zeros(2, 3, 4)]).names
     assert not is_table(torch.zeros(2, 3, dtype=torch.long))  # tokens
 

@@ -280,8 +280,8 @@ class Fitted:
             )
         if self.transform is not None and self.width is not None and self.pullback() is None:
             notes.append(
-                "Which values of a row move the answer is told for the columns that the "
-                "preprocessing makes of it."
+                "The preprocessing makes columns of its own, such as the words of a text: which "
+                "values move the answer is told for those columns, not for the cells of a row."
             )
         return replace(self, notes=tuple(notes))
 

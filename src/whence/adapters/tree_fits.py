@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,11 @@ class TreeFit:
     template: Any
     options: dict[str, Any]
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def settings(self) -> str:
+        """The settings in print: that takes scikit-learn as long as a small fit."""
+        return repr(self.template)
 
     def __call__(self, x: Any, y: Any, weights: Floats | None) -> Any:
         """Return the model fitted on rows.

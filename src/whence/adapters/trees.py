@@ -187,7 +187,7 @@ class _Source:
         given = None if plain else weights[where]
         shared: dict[str, Any] = {
             "name": type(last).__name__,
-            "settings": repr(self.fit.template),
+            "settings": self.fit.settings,
             "train": self.encode_rows(self.rows, self.ids, self.labels),
             "weights": torch.from_numpy(weights),
             "classes": self.classes,

@@ -45,6 +45,7 @@ from whence.renamed import old_names
 from whence.result import Card, Result
 from whence.storage import clear_leftovers, digest, read_arrays, write_arrays
 from whence.views.attack import attack_page
+from whence.views.made import Made
 
 HALF_A_GRAY_LEVEL = 0.499 / 127.5  # for pixels in [-1, 1]; just inside, so that rounding undoes it
 
@@ -126,8 +127,7 @@ class Attack(Result):
             flipped=self.flipped,
             held=self.verify(),
             said=f"{self}.".replace("->", "→"),
-            title=title,
-            command=command,
+            made=Made(title=title, command=command),
         )
         return write(page, path)
 
@@ -167,6 +167,7 @@ def attack(
     n_images: int = 1,
     steps: int = 100,
     step_size: float | None = None,
+    momentum: float = 0.0,
     budget: float = HALF_A_GRAY_LEVEL,
     limits: tuple[float, float] = (-1.0, 1.0),
     positions: Any = None,
@@ -191,6 +192,7 @@ def attack(
         step_size: α > 0, in units of the inputs; from the budget down to a tenth of it, by the same
             factor at each step, if `None`: the first steps reach the corners of the box, the last
             choose among them. The paper's is 0.02.
+        momentum: μ in [0, 1): the sign is taken of v := μ v + ∂m/∂x̃ / max |∂m/∂x̃|.
         budget: The largest change of a pixel, > 0, in units of the inputs.
         limits: The range of the inputs.
         positions: Which training inputs to change; the n_images `strongest` if `None`.
@@ -228,19 +230,18 @@ def attack(
         >>> attack.losses[-1] > attack.losses[0]
         True
     """
-    if n_images < 1 or steps < 1 or not (step_size is None or step_size > 0) or not budget > 0:
+    first, last = (budget, budget / 10) if step_size is None else (step_size, step_size)
+    if min(n_images, steps) < 1 or not (first > 0 and budget > 0 and 0 <= momentum < 1):
         raise InvalidInput(
-            f"Expected n_images, steps >= 1 and step_size, budget > 0. Got {n_images}, {steps}, "
-            f"{step_size}, {budget}."
+            "Expected n_images, steps >= 1, step_size, budget > 0 and momentum in [0, 1). Got "
+            f"{n_images}, {steps}, {step_size}, {budget}, {momentum}."
         )
-    last = budget / 10 if step_size is None else step_size
-    sizes = np.geomspace(step_size or budget, last, steps)
+    sizes = np.geomspace(first, last, steps)
     training = start.training if start else training_of(objective, retrain)
     clean = training.clean
     encoded = start.queries if start else training.encode(queries)
-    follows = (
-        chosen(clean, method, solver, damping) if solver or damping else training.method(method)
-    )
+    asked = solver or damping
+    follows = chosen(clean, method, solver, damping) if asked else training.method(method)
     if start is not None:
         where, moving, current, losses = start.positions, start.inputs, start.poisoned, start.losses
     else:
@@ -259,13 +260,15 @@ def attack(
     inputs = inputs_of(clean).clone()
     inputs[rows] = moving
     current = seeing(current, inputs)
+    velocity = torch.zeros_like(moving)
     with progress(total=steps, desc="attack", unit="step") as bar:
         try:
             for size in sizes:
                 if (predicted(current, encoded) != before).all():
                     break
                 rise = torch.from_numpy(perturbation(current, where, encoded, method=follows))
-                moved = (moving + size * rise.sign().to(moving)).clamp(low, high)
+                velocity = momentum * velocity + (rise / (rise.abs().max() or 1)).to(moving)
+                moved = (moving + size * velocity.sign()).clamp(low, high)
                 changed = training.on(inputs, rows, moved, current)
                 inputs[rows] = moved  # in place: a copy of every image at each step costs more
                 moving, current = moved, seeing(changed, inputs)

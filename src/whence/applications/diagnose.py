@@ -14,6 +14,7 @@ from whence.checked import checked
 from whence.curvature.exact import GGN, Curvature, Hessian
 from whence.curvature.minimum import ends, floor, gradient
 from whence.curvature.prepare import prepare
+from whence.diagnostics import fit_status
 from whence.errors import InvalidInput
 from whence.linalg.eigenvalues import (
     ExtremeEigenvalues,
@@ -25,8 +26,8 @@ from whence.methods.fit_quality import fit_quality
 from whence.objective.objective import Objective
 from whence.pages import Level, Status, write
 from whence.result import Card, Result
-from whence.scores import fit_status
-from whence.views.results import Made, diagnosis_page
+from whence.views.made import Made
+from whence.views.results import diagnosis_page
 
 Matrix = Literal["hessian", "ggn"]
 

@@ -25,6 +25,7 @@ from whence.pages import write
 from whence.scores import Scores
 from whence.tiles import tiles
 from whence.views.batch import batch_page
+from whence.views.made import Made
 from whence.views.quantity import default_measure
 from whence.views.sequences import Decode
 
@@ -137,9 +138,7 @@ def report(
         quality=model_quality(trained, held_out),
         image_shape=image_shape,
         decode=decode,
-        title=title,
-        about=tuple(about),
-        command=command,
+        made=Made(title=title, about=tuple(about), command=command),
     )
     return write(page, path)
 

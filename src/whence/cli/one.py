@@ -114,7 +114,6 @@ def influence(
     """
     from whence.methods.choose import chosen
     from whence.methods.influence import Influence
-    from whence.scores import ORDER_ONLY
     from whence.views.quantity import default_measure, quantity_of
 
     if method is not None and order != "first":
@@ -148,7 +147,7 @@ def influence(
             size = f"{rank}." if scores.order_only else f"{value:+.5f}{unit}"
             typer.echo(f"{name!s:>12}  {size}  pushes {phrase}")
     if scores.order_only:
-        typer.echo(ORDER_ONLY)
+        typer.echo(scores.caution)
     typer.echo(scores.diagnostics)
 
 

@@ -38,6 +38,8 @@ def demo(
 def paper(
     ids: Annotated[list[str] | None, typer.Argument(help="Experiments; all by default.")] = None,
     quick: Annotated[bool, typer.Option(help="A form of at most two minutes each.")] = False,
+    workers: Annotated[int, typer.Option(help="Processes that share an experiment's items.")] = 1,
+    device: Annotated[str, typer.Option(help="Where frozen networks run, such as cuda.")] = "cpu",
     list_: Annotated[bool, typer.Option("--list", help="List them and stop.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -59,7 +61,8 @@ def paper(
     if list_ and as_json:
         print_json({"experiments": experiments})
         return
-    arguments = [*(ids or []), *(["--quick"] if quick else []), *(["--list"] if list_ else [])]
+    flags = [*(["--quick"] if quick else []), *(["--list"] if list_ else [])]
+    arguments = [*(ids or []), *flags, "--workers", str(workers), "--device", device]
     try:
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
             missed = runner.main(arguments)

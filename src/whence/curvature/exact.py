@@ -247,6 +247,15 @@ class Gradients(LinearOperator, Generic[AnyObjective]):
         """Return Gᵀ W."""
         return self.objective.gradient_sum(self.examples, self.measure, W)
 
+    @property
+    def equal_shares(self) -> Tensor:
+        """1/b for each example, [b, 1]."""
+        return self.objective.params.new_full((len(self.examples), 1), 1 / len(self.examples))
+
+    def mean(self) -> Tensor:
+        """Return the gradient of the mean measure, [p, 1]."""
+        return self.rmatmat(self.equal_shares)
+
     def row_blocks(self) -> Iterator[Tensor]:
         """Yield the gradients as columns, [p, ·], in blocks that fit in memory."""
         for where in blocks(*self.shape):

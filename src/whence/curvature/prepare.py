@@ -1,9 +1,10 @@
 """Pick the solver by its cost and prepare it once for all right-hand sides.
 
-The rule. Every model linear in its parameters is factored below 4,000 of them, and so is a network
-on data few enough for its curvature to be formed in seconds. Above that, a linear model is factored
-when that takes fewer operations than conjugate gradients for the right-hand sides at hand, and the
-matrix fits in memory; everything else is iterated. Which curvature, which damping and which
+The rule. A model of several outputs and more than two parameters for each row is solved by matrices
+of its rows. Every other model linear in its parameters is factored below 4,000 of them, and so is a
+network on data few enough for its curvature to be formed in seconds. Above that, a linear model is
+factored when that takes fewer operations than conjugate gradients for the right-hand sides at hand,
+and the matrix fits in memory; everything else is iterated. Which curvature, which damping and which
 precision are chosen in `whence.curvature.damping` and `whence.curvature.precision`.
 """
 
@@ -15,6 +16,7 @@ import numpy as np
 from torch import Tensor, linalg
 
 from whence.curvature.damping import Choice, CurvatureName, choose
+from whence.curvature.dual import by_rows, dual
 from whence.curvature.exact import Hessian
 from whence.curvature.minimum import DENSE
 from whence.curvature.precision import (
@@ -34,6 +36,7 @@ from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse, Solver
 from whence.linalg.spectral import LowRank
 from whence.linalg.structured import Dense
+from whence.linear.objective import LinearObjective
 from whence.objective.cache import cached, is_cached
 from whence.objective.objective import Objective
 
@@ -104,6 +107,9 @@ def prepare(
         (choose, *options),
         lambda twin: choose(twin, curvature=curvature, damping=damping, solver=solver),
     )
+    wide = by_rows(objective) if solver is None else None
+    if wide is not None:
+        return cached(wide, (prepare, *options), lambda twin: _by_rows(twin, k, choice))
     direct = _factor_is_cheaper(objective, k, choice) if solver is None else solver.forms
     if solver is None and not direct and is_cached(objective, (prepare, *options, True, 0)):
         direct = True  # a factor that was paid for serves any number of columns
@@ -113,6 +119,21 @@ def prepare(
         objective,
         (prepare, *options, direct, magnitude),
         lambda twin: _prepare(twin, k, solver, choice, direct),
+    )
+
+
+def _by_rows(objective: LinearObjective, k: int, choice: Choice) -> Prepared:
+    """Return the inverse of a wide model with several outputs, by matrices of its rows."""
+    operator = _lifted(choice.curvature, objective.flat_directions()).damped(choice.damping)
+    inverse = dual(objective, operator, choice.damping)
+    return Prepared(
+        inverse=inverse,
+        curvature=choice.name,
+        solver=f"Cholesky factors of {len(inverse.per_output) + 1} matrices of the products of "
+        f"{inverse.rows.shape[0]:,} rows: exact, and the cheapest for {k} solves",
+        damping=choice.damping,
+        damping_reason=choice.reason,
+        notes=_dependent(objective),
     )
 
 

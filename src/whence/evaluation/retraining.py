@@ -107,6 +107,7 @@ def replays(
     queries: Data,
     *,
     measure: str | Measure | OutputFunction = "loss",
+    together: int | None = None,
 ) -> Together:
     """Return the `retrain` of an ensemble that repeats recorded trainings; seed i repeats the i-th.
 
@@ -119,6 +120,8 @@ def replays(
             other starts or in other orders.
         queries: (x, y) with q rows each.
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+        together: Trainings in one stack, as for `retrain`. A GPU with memory to spare takes many in
+            about the time of a few.
 
     Returns:
         What `retraining_ensemble` takes as its first argument, with `seeds=len(runs)` or fewer.
@@ -154,7 +157,7 @@ def replays(
         _asked(run, queries, measure)
     # Kept states are not needed, and would be sent to every worker.
     light = tuple(replace(run, checkpoints=InMemory(), directory=None) for run in runs)
-    size = min(stack_size(run) for run in light)
+    size = min(stack_size(run) for run in light) if together is None else together
     return Together(_Replays(runs=light, queries=queries, measure=measure, together=size), size)
 
 

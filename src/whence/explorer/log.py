@@ -22,7 +22,6 @@ def log_page(state: State) -> LogPage:
         method="After every step the model was fitted again on the changed data.",
         command=script(state),
         about=subject.about[1:],
-        created=date.today().isoformat(),
         rows=tuple(
             LogRow(
                 words=done.words,

@@ -38,7 +38,8 @@ def asked_rows(
         measure: m.
 
     Returns:
-        (K + (l2 + λ) I)⁻¹ φ(m_q), over n where scores hold it, [q, d].
+        (K + (l2 + λ) I)⁻¹ φ(m_q), over n where scores hold it, float32 [q, d] on the device of the
+        model.
 
     Raises:
         InvalidInput: If a gradient of a query is not finite.
@@ -51,7 +52,8 @@ def asked_rows(
         of_file = (File, stored.sha256)
         known = cached(trained, of_file, lambda _: read_curvature(folder, stored, like))
         features = features.given(known)
-    rows = features.queries(queries, measure_of(trained.loss, measure)).detach().float().cpu()
+    found = features.queries(queries, measure_of(trained.loss, measure)).detach()
+    rows = found.float().cpu()
     measured = features.measured()
     if manifest.moment is not None:
         moment = manifest.moment
@@ -68,7 +70,8 @@ def asked_rows(
         )
     if not bool(torch.isfinite(rows).all()):
         raise InvalidInput("Expected finite gradients of the queries. Got NaN or infinity.")
-    return (rows / manifest.n if features.averaged else rows).contiguous(), measured
+    rows = rows / manifest.n if features.averaged else rows
+    return rows.contiguous().to(found.device), measured
 
 
 def removed_rows(folder: Path, manifest: Manifest) -> NDArray[np.intp]:

@@ -1,7 +1,8 @@
 """The exact largest and smallest scores of all stored rows, in one pass over memory-mapped shards.
 
-Blocks of rows are decoded, multiplied with all queries, and compared with the k best so far: memory
-holds a block, and k rows per query. Ties go to the row that comes first.
+Blocks of rows are decoded, multiplied with all queries, and compared with the k best so far, where
+the queries are: memory holds a block, and k rows per query. A GPU is given the rows of a shard as
+they are stored. Ties go to the row that comes first.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from whence.methods.features import places
 from whence.tiles import tiles
 
 _BLOCK = 2**20  # decoded numbers at once: 4 MB, which a cache may hold
+_BLOCK_OF_GPU = 2**26  # as many as hide what calls cost
 _GROUP = 32  # scores of which the largest tells whether any is beyond the bar
 _AHEAD = 4  # shards that the disk is asked for before they are needed
 
@@ -47,7 +49,7 @@ class Best:
             sign: 1 for the largest, −1 for the smallest.
         """
         self.q, self.k, self.sign = q, k, sign
-        self._bars = torch.full((q,), -torch.inf)
+        self._bars = torch.full((q,), -torch.inf)  # on the device of the scores, once there are any
         self._parts: list[tuple[NDArray[Any], ...]] = []  # queries, values times sign, positions
         self._count, self._kept = 0, 0
 
@@ -67,7 +69,7 @@ class Best:
         if not len(rows):
             return
         signed = scores.contiguous() if self.sign == 1 else -scores
-        bars = self._bars
+        bars = self._bars = self._bars.to(signed)
         if not self._parts and self.k < len(rows):  # the k-th of the first rows is a bar already
             last = signed.topk(self.k, 1).values[:, -1]
             bars = torch.nextafter(last, torch.full_like(last, -torch.inf))
@@ -75,9 +77,9 @@ class Best:
         # are, and the largest of a group tells of all of it.
         width = math.gcd(len(rows), _GROUP)
         groups = signed.view(self.q, -1, width)
-        hopeful = (groups.amax(2) > bars.unsqueeze(1)).numpy().nonzero()
-        some = groups.numpy()[hopeful]
-        group, place = np.nonzero(some > bars.numpy()[hopeful[0], None])
+        hopeful = (groups.amax(2) > bars.unsqueeze(1)).cpu().numpy().nonzero()
+        some = groups[tuple(map(torch.from_numpy, hopeful))].cpu().numpy()
+        group, place = np.nonzero(some > bars.cpu().numpy()[hopeful[0], None])
         columns, values = hopeful[0][group], some[group, place]
         positions = rows[hopeful[1][group] * width + place] + first
         self._parts.append((columns, values, positions))
@@ -109,7 +111,9 @@ class Best:
         rank = np.arange(len(columns)) - starts[columns]
         kept = rank < self.k
         last = rank == self.k - 1
-        self._bars[torch.from_numpy(columns[last])] = torch.from_numpy(values[last])
+        bars = self._bars.cpu()
+        bars[torch.from_numpy(columns[last])] = torch.from_numpy(values[last])
+        self._bars = bars.to(self._bars.device)
         self._parts = [(columns[kept], values[kept], positions[kept])]
         self._count = self._kept = int(kept.sum())
 
@@ -130,7 +134,7 @@ def scan(
     Args:
         folder: The index.
         manifest: What it holds.
-        queries: [q, d], float32.
+        queries: [q, d], float32, on the device that is to multiply.
         k: How many, >= 1.
         removed: Positions that do not count, sorted.
         together: Whether a row has one score, the largest over the queries.
@@ -158,15 +162,17 @@ def products(folder: Path, manifest: Manifest, queries: Tensor) -> Iterator[tupl
     encoding = encoding_of(manifest.encoding)
     parts = places([sum(block.size for block in part) for part in manifest.columns])
     asked = [queries[:, part].contiguous() for part in parts]
-    d = queries.shape[1]
-    buffer = torch.empty(max(1, _BLOCK // max(1, d)), d)
+    d, device = queries.shape[1], queries.device
+    numbers = _BLOCK if device.type == "cpu" else _BLOCK_OF_GPU
+    buffer = queries.new_empty(max(1, numbers // max(1, d)), d)
     # Asking may wait for the disk, which the products need not.
     with ThreadPoolExecutor(1) as asking:
         for number, shard in enumerate(manifest.shards):
             ahead = number + _AHEAD
             for later in manifest.shards[ahead if number else 0 : ahead + 1]:
                 asking.submit(_ask_for, folder / later.name)
-            with mapped_rows(folder, shard) as tensors:
+            with mapped_rows(folder, shard) as mapped:
+                tensors = {name: tensor.to(device) for name, tensor in mapped.items()}
                 for part in tiles(shard.rows, budget=len(buffer)):
                     rows = buffer[: part.stop - part.start]
                     encoding.decode(tensors, part, manifest.blocks, rows)

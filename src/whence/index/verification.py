@@ -93,7 +93,7 @@ def compared(
         asked: What rows are multiplied with, [q, d].
         k: Of the comparison of the first k.
     """
-    trained = features.trained
+    trained, asked = features.trained, asked.cpu()
     count = min(_SAMPLE, len(trained.train))
     shards = tuple(shard for shard in manifest.shards if shard.first < count)
     some = replace(manifest, shards=shards)

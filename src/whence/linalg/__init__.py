@@ -24,7 +24,14 @@ from whence.linalg.operator import (
 from whence.linalg.solver import Inverse, Solution, Solver
 from whence.linalg.spectral import Diagonal, KroneckerEigen, LowRank, Spectral, eigendecompose
 from whence.linalg.stochastic import StochasticOperator, sample
-from whence.linalg.structured import BlockDiagonal, Dense, Identity, materialize, split_damping
+from whence.linalg.structured import (
+    BlockDiagonal,
+    Dense,
+    Identity,
+    OneSided,
+    materialize,
+    split_damping,
+)
 
 __all__ = [
     "CG",
@@ -44,6 +51,7 @@ __all__ = [
     "LinearOperator",
     "LowRank",
     "Nystrom",
+    "OneSided",
     "Scaled",
     "Solution",
     "Solver",

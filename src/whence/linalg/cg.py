@@ -23,6 +23,7 @@ from whence.linalg.solver import (
     require_square,
     value_or_warn,
 )
+from whence.linalg.structured import Identity
 
 
 @final
@@ -108,6 +109,13 @@ class CGInverse(Inverse):
     preconditioner: LinearOperator | None
     rtol: float
     max_iterations: int
+
+    @property
+    def approximation(self) -> LinearOperator:
+        """The preconditioner."""
+        if self.preconditioner is not None:
+            return self.preconditioner
+        return Identity(self.shape[0], dtype=self.dtype, device=self.device)
 
     def matmat(self, V: Tensor) -> Tensor:
         """Return A⁻¹ V; warns if it did not converge."""

@@ -91,6 +91,11 @@ class MixedInverse(Inverse):
     preconditioner: LinearOperator
     rtol: float = 1e-6
 
+    @property
+    def approximation(self) -> LinearOperator:
+        """The preconditioner."""
+        return Rounded(self.preconditioner, self.dtype)
+
     def matmat(self, V: Tensor) -> Tensor:
         """Return A⁻¹ V; warns if it did not converge."""
         return value_or_warn(self.solve_columns(V), "Pass a solver of your own, or add damping.")

@@ -145,6 +145,11 @@ class Inverse(LinearOperator):
         """The relative error that gradients in scores may have; `None` for that of their dtype."""
         return None
 
+    @property
+    def approximation(self) -> LinearOperator:
+        """An approximation M ≈ A⁻¹ that takes no iteration: what preconditions a system near A."""
+        return self
+
     @abstractmethod
     def solve_columns(self, B: Tensor) -> Solution:
         """Return the solution for a block.

@@ -119,6 +119,64 @@ class Dense(LinearOperator):
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
+class OneSided(LinearOperator):
+    """A matrix that multiplies one side of a matrix of parameters: W ↦ M W, or W Mᵀ.
+
+    Args:
+        matrix: M, [out, out] or [in, in].
+        sides: (out, in), the shape of W, which is flattened row by row.
+        left: Whether M W.
+
+    Raises:
+        InvalidInput: If M does not have two axes or is not floating point.
+
+    Examples:
+        >>> import torch
+        >>> OneSided(2 * torch.eye(3), (3, 2), left=True) @ torch.ones(6)
+        tensor([2., 2., 2., 2., 2., 2.])
+    """
+
+    matrix: Tensor
+    sides: tuple[int, int]
+    left: bool
+
+    def __post_init__(self) -> None:
+        """Check the matrix."""
+        require_floating("matrix", self.matrix, ndim=2)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The number of parameters, twice."""
+        p = self.sides[0] * self.sides[1]
+        return p, p
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the matrix."""
+        return self.matrix.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the matrix."""
+        return self.matrix.device
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """Return vec(M W), or vec(W Mᵀ), of each column."""
+        return self._product(self.matrix, V)
+
+    def rmatmat(self, W: Tensor) -> Tensor:
+        """Return the same by Mᵀ."""
+        return self._product(self.matrix.mT, W)
+
+    def _product(self, matrix: Tensor, V: Tensor) -> Tensor:
+        """Return the products of one side."""
+        each = V.T.reshape(-1, *self.sides)
+        found = matrix @ each if self.left else each @ matrix.mT
+        return found.flatten(1).T
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
 class BlockDiagonal(Spectral):
     """Operators along the diagonal, zero elsewhere: one block per layer, say.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from whence.adapters.composed import Composed, Member
 from whence.checked import checked
 from whence.methods.family import of_family
-from whence.methods.leave_one_out import converged, outputs_without
+from whence.methods.leave_one_out import Refits, converged, outputs_without
 from whence.methods.method import Attribution, Method, Positions
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained
@@ -73,7 +73,7 @@ class Composition(Method):
 
 @final
 @dataclass(frozen=True, eq=False)
-class _Composed(Attribution):
+class _Composed(Refits):
     """Removals by members.
 
     Args:
@@ -86,21 +86,6 @@ class _Composed(Attribution):
     def words(self) -> str:
         """What was done."""
         return f"leave-one-out: {len(self.trained.members)} members fitted again, composed"
-
-    @property
-    def calibrated(self) -> bool:
-        """Whether sizes are right: they are what retraining gives."""
-        return True
-
-    @property
-    def exact(self) -> bool:
-        """Whether nothing is left out: these are refits."""
-        return True
-
-    @property
-    def linear(self) -> bool:
-        """Whether measures are linearized: no, they are evaluated."""
-        return False
 
     def values(
         self, queries: Examples, measure: Measure, where: Positions

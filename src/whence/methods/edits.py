@@ -281,6 +281,5 @@ def mean_s_test(
         Koh & Liang (2017), section 3.
     """
     prepared = prepare(objective, 1, solver=solver, damping=damping)
-    mean = objective.params.new_full((len(queries), 1), 1 / len(queries))
-    gradient = Gradients(objective, queries, measure_of(objective.loss, measure)).rmatmat(mean)
-    return prepared.inverse.matmat(gradient)
+    gradients = Gradients(objective, queries, measure_of(objective.loss, measure))
+    return prepared.inverse.matmat(gradients.mean())

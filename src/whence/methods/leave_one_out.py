@@ -66,21 +66,8 @@ class LeaveOneOut(Method):
         return _Refitted(trained)
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class _Refitted(Attribution):
-    """Removals by fitting again.
-
-    Args:
-        trained: The model.
-    """
-
-    trained: Trained
-
-    @property
-    def words(self) -> str:
-        """What was done."""
-        return "leave-one-out: fitted again without the example"
+class Refits(Attribution):
+    """Scores that are what fitting again gives: nothing predicted, nothing linearized."""
 
     @property
     def calibrated(self) -> bool:
@@ -96,6 +83,23 @@ class _Refitted(Attribution):
     def linear(self) -> bool:
         """Whether measures are linearized: no, they are evaluated."""
         return False
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Refitted(Refits):
+    """Removals by fitting again.
+
+    Args:
+        trained: The model.
+    """
+
+    trained: Trained
+
+    @property
+    def words(self) -> str:
+        """What was done."""
+        return "leave-one-out: fitted again without the example"
 
     @property
     def loss(self) -> Loss:

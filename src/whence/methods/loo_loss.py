@@ -152,7 +152,8 @@ def _(objective: LinearObjective) -> bool:
 def quick(objective: Trained) -> bool:
     """Return whether all leave-one-out losses, at the best penalty, take a minute at most.
 
-    Four factors, and c solves for each training example and each of the samples.
+    Four factors, and c solves for each training example and each of the samples; of a linear model
+    no more than two, by the inverse matrix.
 
     Args:
         objective: The model.
@@ -170,7 +171,8 @@ def _(objective: Objective) -> bool:
         return False
     p, n = len(objective.params), len(objective.train)
     c = objective.outputs(objective.train.subset(np.arange(1))).shape[1]
-    operations = 4 * (n * p * p + p**3 / 3) + 2 * p * p * c * (n + 4 * min(n, _SAMPLE))
+    one = 2 * p * p * (min(c, 2) if objective.linear else c)  # of one example
+    operations = 4 * (n * p * p + p**3) + one * (n + 4 * min(n, _SAMPLE))
     return operations <= _A_MINUTE
 
 

@@ -258,7 +258,7 @@ class Attribution(ABC):
             method=self.words,
             measure=name + self.unit,
             diagnostics=diagnostics,
-            order_only=not (self.calibrated or trained.convex),
+            order_only=not (self.calibrated or (trained.convex and diagnostics.sized)),
         )
 
     def ranking_values(

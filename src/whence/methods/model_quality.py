@@ -20,6 +20,7 @@ _ROWS = 500  # training examples that are predicted without themselves
 _OPERATIONS = 1e11  # that it may take: about a second
 _FOLDS = 5  # parts of the data that trees and wide models predict without having seen them
 _FITTED = 5e7  # rows times parameters up to which a wide model is fitted again for each part
+_FITTED_ONCE = 1e9  # the same up to which it is fitted again for one part
 _MOST_OF_TREES = 20_000  # rows up to which trees are fitted again for each part
 
 
@@ -64,7 +65,7 @@ def model_quality(trained: Trained, held_out: Data | None = None) -> ModelQualit
     Without held-out examples, up to 500 training examples are predicted by a linear model one
     Newton step without each of them: leave-one-out cross-validation in closed form. Trees, and
     linear models of so many columns that this would take long, are fitted five times, each time
-    without a fifth of the rows, which they then predict.
+    without a fifth of the rows, which they then predict; the largest of them once.
 
     Args:
         trained: The model.
@@ -116,22 +117,23 @@ def _(trained: LinearObjective) -> ModelQuality | None:
     present = np.flatnonzero(trained.weights.numpy() > 0)
     where = present[np.unique(np.linspace(0, len(present) - 1, _ROWS).round().astype(int))]
     p, n = len(trained.params), len(trained.train)
-    if n * p * p + p**3 / 3 + 2 * p * p * trained.c * len(where) > _OPERATIONS:
-        return _folded(trained) if n * p <= _FITTED else None
+    if n * p * p + p**3 + 2 * p * p * len(where) > _OPERATIONS:
+        parts = _FOLDS if n * p <= _FITTED else 1
+        return _folded(trained, parts) if n * p <= _FITTED_ONCE else None
     outputs = without_each(trained, where).outputs
     how = "training examples, each predicted by the model without it"
     return _compared(trained, trained.train.subset(where), outputs, how)
 
 
-def _folded(trained: Trained) -> ModelQuality | None:
-    """Return the quality on fifths of the data, each predicted by a fit to the others."""
+def _folded(trained: Trained, parts: int = _FOLDS) -> ModelQuality | None:
+    """Return the quality on some fifths of the data, each predicted by a fit to the others."""
     train, n = trained.train, len(trained.train)
     order = np.random.default_rng(0).permutation(n)
     targets = train.targets
     if targets.ndim == 1:  # every fifth has its share of each class, and of large and small numbers
         order = order[np.argsort(targets.cpu().numpy()[order], kind="stable")]
-    folds = [order[fold::_FOLDS] for fold in range(_FOLDS)]
-    weights = trained.weights.repeat(_FOLDS, 1)
+    folds = [order[fold::_FOLDS] for fold in range(parts)]
+    weights = trained.weights.repeat(parts, 1)
     for row, fold in zip(weights, folds, strict=True):
         row[torch.from_numpy(fold)] = 0
     try:

@@ -42,7 +42,7 @@ from whence.methods.prediction import (
 )
 from whence.methods.relatif import PER, Normalize, check_normalize, relative
 from whence.methods.removals import effects_alone, moves_more, removal, unsettled
-from whence.methods.screening import affordable, beyond_first_order
+from whence.methods.screening import affordable, beyond_first_order, size_error
 from whence.methods.subsets import train_subset
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
@@ -118,17 +118,20 @@ class _OnObjective(Directed):
     def input_gradient(self, queries: Examples, measure: Measure, where: Positions) -> Tensor:
         """Return −(wᵢ/n) ∇m̄ᵀ H⁻¹ ∇_x ∇_θ ℓ(zᵢ, θ̂), [k, ...]."""
         objective = self.trained
-        prepared = self.prepared(1)
-        mean = objective.params.new_full((len(queries), 1), 1 / len(queries))
-        solution = prepared.inverse.solve(Gradients(objective, queries, measure).rmatmat(mean))
+        prepared, gradients = self.prepared(1), Gradients(objective, queries, measure)
+        solution = prepared.inverse.solve(gradients.mean())
         mixed = objective.input_gradient(objective.train.subset(where), solution.value.squeeze(1))
-        diagnostics(objective, prepared, solution)
+        removals = objective.gradient_dot(objective.train, objective.loss, solution.value)
+        effects = removals.squeeze(1).abs() * objective.weights / len(objective.train)
+        finishing = solution.value.T @ gradient(objective)
+        quality = quality_beside(objective, finishing.norm(), effects, norm=False)
+        diagnostics(objective, prepared, solution, quality=quality)
         scale = -objective.weights[where] / len(objective.train)
         moved = mixed * scale.reshape(-1, *[1] * (mixed.ndim - 1))
         if objective.statistics is None:
             return moved
         through = objective.statistics.through_inputs(
-            objective, queries, measure, mean, solution.value, where
+            objective, queries, measure, gradients.equal_shares, solution.value, where
         )
         return moved if through is None else moved + through
 
@@ -158,14 +161,15 @@ class FirstOrder(_OnObjective):
         else:
             finishing = finishing_effect(objective, prepared, queries, measure, solution)
         quality = quality_beside(objective, finishing.norm(), sizes, norm=not by_sums)
+        found = diagnostics(objective, prepared, solution, quality=quality)
         if self.options.normalize == "none":
             unit = torch.eye(len(queries), dtype=objective.params.dtype)
             values = values.mul_(shares)
             values = self._with_statistics(values, queries, measure, unit, solution, where)
+            found = replace(found, size_error=self._size_error(values, queries, measure, where))
         else:
             whole = objective.train.subset(where)
             values = relative(values, objective, whole, prepared.inverse, self.options.normalize)
-        found = diagnostics(objective, prepared, solution, quality=quality)
         return values, self._noted(replace(found, notes=(*found.notes, *notes)))
 
     def mean_values(
@@ -175,12 +179,13 @@ class FirstOrder(_OnObjective):
         if self.options.normalize != "none":
             return super().mean_values(queries, measure, where)
         objective, prepared = self.trained, self.prepared(1)
-        mean = objective.params.new_full((len(queries), 1), 1 / len(queries))
-        solution = prepared.inverse.solve(Gradients(objective, queries, measure).rmatmat(mean))
+        gradients = Gradients(objective, queries, measure)
+        solution = prepared.inverse.solve(gradients.mean())
         candidates = train_subset(objective, where)
         dots = objective.gradient_dot(candidates, objective.loss, solution.value)
         values = (dots * (objective.weights[where] / len(objective.train)).unsqueeze(1)).T
-        values = self._with_statistics(values, queries, measure, mean, solution, where)[0]
+        shares = gradients.equal_shares
+        values = self._with_statistics(values, queries, measure, shares, solution, where)[0]
         finishing = solution.value.T @ gradient(objective)
         quality = quality_beside(objective, finishing.norm(), values.abs())
         return values, self._noted(diagnostics(objective, prepared, solution, quality=quality))
@@ -191,6 +196,19 @@ class FirstOrder(_OnObjective):
         if statistics is None or not statistics.held:
             return measured
         return replace(measured, notes=(*measured.notes, statistics.held))
+
+    def _size_error(
+        self, values: Tensor, queries: Examples, measure: Measure, where: Positions
+    ) -> float | None:
+        """Return how far the largest effects are from refined ones, where that is quickly known."""
+        if self.options.solver is not None:
+            return None
+        refined = Evaluated(self.trained, Options(order="refined"))
+
+        def effects(some: Examples, removed: Positions) -> Tensor:
+            return refined.values(some, measure, removed)[0]
+
+        return size_error(self.trained, queries, values, effects, where)
 
     def _with_statistics(
         self,

@@ -16,7 +16,6 @@ from whence.curvature.reweighting import Reweightings, kept_without
 from whence.fitting.hinge import fit_hinge
 from whence.fitting.newton import newton_steps
 from whence.fitting.refit import follows_pieces
-from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse
 from whence.linalg.structured import Identity
 from whence.linear.wide import columns_of
@@ -126,7 +125,7 @@ def effects_alone(
     measure: Measure,
     where: NDArray[np.intp],
     order: Order,
-    inverse: LinearOperator,
+    inverse: Inverse,
 ) -> Tensor:
     """Return m_q without each example less m_q, each from an objective of its own.
 
@@ -154,7 +153,7 @@ def effects_of(
     queries: Examples,
     measure: Measure,
     order: Order,
-    inverse: LinearOperator,
+    inverse: Inverse,
 ) -> Tensor:
     """Return m_q after each change of the training data less m_q.
 
@@ -182,7 +181,7 @@ def effects_of(
 
 
 def models_after(
-    objective: Objective, changes: Sequence[Change], order: Order, inverse: LinearOperator
+    objective: Objective, changes: Sequence[Change], order: Order, inverse: Inverse
 ) -> tuple[Objective, Iterator[Objective]]:
     """Return the model that changes are measured from, and the model after each of them.
 
@@ -195,7 +194,7 @@ def models_after(
     Returns:
         The model after as many steps on the data as they are, and the k models, one by one.
     """
-    exact = follows_pieces(objective, order)
+    exact, near = follows_pieces(objective, order), inverse.approximation
 
     def stepped(changed: Objective) -> Objective:
         own = columns_of(changed) or changed
@@ -203,8 +202,8 @@ def models_after(
             return own  # a class without examples: the fit itself, with no step left
         if exact:
             return changed.refit()
-        fits = inverse.shape[0] == len(own.params)
-        return newton_steps(own, _STEPS[order], inverse if fits else Identity(len(own.params)))
+        fits = near.shape[0] == len(own.params)
+        return newton_steps(own, _STEPS[order], near if fits else Identity(len(own.params)))
 
     base = stepped(objective)
     start = base if exact else objective

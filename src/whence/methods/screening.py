@@ -1,4 +1,4 @@
-"""Which examples are worth a refined prediction: the first order, and what it leaves out of a row.
+"""What the first order leaves out: which examples are worth a refined prediction, and its error.
 
 The first order misses how a removed row had held its own prediction in place (its leverage), and of
 a hinge on which side of the margin the other rows come to lie. Both are known without fitting the
@@ -8,6 +8,9 @@ preprocessing as it was fitted.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import singledispatch
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,6 +19,7 @@ from torch import Tensor
 from whence.curvature.changes import change_tiles, single_changes
 from whence.fitting.hinge import fit_hinge
 from whence.linalg.solver import Inverse
+from whence.linear.objective import LinearObjective
 from whence.methods.prediction import measure_changes
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
@@ -24,6 +28,11 @@ from whence.objective.trained import Examples
 _OPERATIONS = 2e10  # that screening may take: about two seconds of one core
 _WALKS = 1_000  # rows of a hinge whose removals are walked
 _LEAST = 200  # rows that are worth screening at all
+_COMPARED, _COMPARED_QUERIES = 4, 8  # effects that are refined to tell the error of all sizes
+_EXTREME = 2  # rows far from the others that are refined too: they define scales, knots and bins
+_NUMBERS = 2e6  # n · p up to which refining six removals takes a second,
+_ROWS = 20_000  # and rows up to which fitting the preprocessing again for each of them does
+_TINY = 1e-9  # of the measure's own scale: effects that rounding makes
 
 
 def affordable(objective: Objective, inverse: Inverse) -> int:
@@ -80,3 +89,57 @@ def beyond_first_order(
         fit = fit_hinge(objective)
         beyond += measure_changes(fit.objective, queries, measure, fit.without(where))
     return beyond
+
+
+def size_error(
+    objective: Objective,
+    queries: Examples,
+    values: Tensor,
+    refined: Callable[[Examples, NDArray[np.intp]], Tensor],
+    where: NDArray[np.intp],
+) -> float | None:
+    """Return how far the largest first-order effects are from refined ones, or `None`.
+
+    Args:
+        objective: R at θ̂.
+        queries: The q queries.
+        values: First-order effects, [q, k].
+        refined: The refined effects on some queries of the removal of some training examples.
+        where: Positions of the k candidates.
+
+    Returns:
+        The norm of the difference beside that of the refined effects on up to eight queries, of the
+        four candidates with the largest effects and the two furthest from the other rows. `None`
+        where refining them takes more than a second, or effects are no larger than rounding.
+
+    Cost:
+        Six refined removals.
+    """
+    if not (objective.convex and objective.linear) or not values.numel():
+        return None
+    n = len(objective.train)
+    if n > _ROWS or n * len(objective.params) > _NUMBERS:
+        return None
+    rows = np.unique(np.linspace(0, len(queries) - 1, _COMPARED_QUERIES).round().astype(np.intp))
+    some = values[torch.from_numpy(rows)]
+    strength, far = some.abs().amax(0), _distances(objective, where)
+    compared = np.union1d(
+        strength.topk(min(_COMPARED, len(where))).indices.numpy(),
+        far.topk(min(_EXTREME, len(where))).indices.numpy(),
+    )
+    exact = refined(queries.subset(rows), where[compared])
+    size = float(exact.norm())
+    return float((some[:, compared] - exact).norm()) / size if size > _TINY else None
+
+
+@singledispatch
+def _distances(objective: Objective, where: NDArray[np.intp]) -> Tensor:
+    """Return how far rows are from the mean of all, in standard deviations squared, [k]."""
+    return torch.zeros(len(where))
+
+
+@_distances.register
+def _(objective: LinearObjective, where: NDArray[np.intp]) -> Tensor:
+    rows = objective.train.features.dense()
+    spread, mean = torch.std_mean(rows, dim=0)
+    return ((rows[where] - mean) / spread.clamp_min(_TINY)).square().sum(1)

@@ -12,19 +12,20 @@ from torch import Tensor
 
 from whence.checked import checked
 from whence.errors import InvalidInput
+from whence.linalg import Identity, LinearOperator
 from whence.methods.features import Block, FeatureMap
+from whence.methods.gradient_products import dots, sizes
 from whence.methods.mapped import Mapped
 from whence.methods.method import Attribution, Method, Positions
 from whence.methods.prediction import Indices, MeasureLike
 from whence.methods.projections import Unprojected
-from whence.methods.subsets import blocks, train_subset
+from whence.methods.subsets import train_subset
 from whence.methods.subspace import Features, Plan
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Data, Examples, Trained
 from whence.scores import Diagnostics, Scores
 
-_COLUMNS = 64  # gradients that are held at once
 _RTOL = 2e-2  # beside the error of a projection
 
 
@@ -41,10 +42,11 @@ class TracIn(Method):
             they were recorded (`whence.Run.from_trainer`), else the model's own parameters.
         learning_rates: η_t >= 0, one per checkpoint; those of the training, or 1 each, if `None`.
         cosine: Divide by the norms of the two gradients, and leave out wᵢ/n; averaged over t.
-        optimizer: Scale training gradients as the optimizer did: 1/(√v̂ + ε) ⊙ gᵢ in place of gᵢ,
-            with Adam's second moments v̂ at each recorded checkpoint.
-        scales: What training gradients are scaled by, one [p] per checkpoint; those of the training
-            with `optimizer`.
+        optimizer: Scale training gradients as the optimizer did at each recorded checkpoint:
+            S gᵢ in place of gᵢ, with S = diag(1/(√v̂ + ε)) of Adam, AdamW or Adafactor, and the
+            product that makes the momentum orthogonal of Muon.
+        scales: S, an operator [p, p] per checkpoint, such as `whence.linalg.Diagonal`; those of the
+            training with `optimizer`.
         size: Numbers per side to which each layer's gradients are projected at random, as by
             `Projected`; whole gradients if `None`.
         seed: Of the projection.
@@ -76,7 +78,7 @@ class TracIn(Method):
     learning_rates: Sequence[float] | None = None
     cosine: bool = False
     optimizer: bool = False
-    scales: Sequence[Tensor] | None = None
+    scales: Sequence[LinearOperator] | None = None
     size: int | None = None
     seed: int = 0
 
@@ -93,7 +95,7 @@ class TracIn(Method):
             object.__setattr__(self, "scales", tuple(self.scales))
             if len(self.scales) != count:
                 raise InvalidInput(
-                    f"Expected one tensor of scales for each of {count} checkpoints. Got "
+                    f"Expected one operator of scales for each of {count} checkpoints. Got "
                     f"{len(self.scales)}."
                 )
         if self.learning_rates is None:
@@ -136,10 +138,11 @@ class TracIn(Method):
     def feature_map(self, trained: Trained) -> FeatureMap:
         """Return the gradients of any example at each checkpoint, projected if so asked."""
         objective, along = objective_of(trained), self.along(trained)
-        if along.scales is not None:
+        if along.scales is not None and along.cosine:
             raise InvalidInput(
-                "Expected no scales of an optimizer for stored or projected gradients. Got "
-                f"{len(along.scales)}. Leave out optimizer= and scales=, or size=."
+                "Expected cosine=False for stored or projected gradients that are scaled as by the "
+                "optimizer: their lengths are not known. Got cosine=True. Leave it out, or use the "
+                "method in memory without size=."
             )
         points = [objective.at(point) for point in points_of(objective, along.checkpoints)]
         if self.size is None:
@@ -212,9 +215,19 @@ class _Gradients(FeatureMap):
         return torch.cat([self._of(each, examples, self.trained.loss) for each in self.points], 1)
 
     def queries(self, examples: Examples, measure: Measure) -> Tensor:
-        """Return η_t ∇m at each checkpoint, [q, T d]."""
-        pairs = zip(self.method.rates, self.points, strict=True)
-        return torch.cat([rate * self._of(at, examples, measure) for rate, at in pairs], 1)
+        """Return η_t ∇m, or η_t S ∇m, at each checkpoint, [q, T d].
+
+        S is symmetric, and stands with the few: the rows of training examples do not depend on it.
+        """
+        rates, scales = self.method.rates, self.method.scales
+        if scales is None:
+            found = [self._of(each, examples, measure) for each in self.points]
+        else:
+            found = [
+                each.of_columns(S.rmatmat(each.objective.gradient_columns(examples, measure)))
+                for each, S in zip(self.points, scales, strict=True)
+            ]
+        return torch.cat([rate * rows for rate, rows in zip(rates, found, strict=True)], 1)
 
     def _of(self, features: Features, examples: Examples, measure: Measure) -> Tensor:
         """Return ∇m at a checkpoint, of length 1 for cosines, [b, d]."""
@@ -258,7 +271,7 @@ class _DotProducts(Attribution):
         candidates = train_subset(objective, where)
         total = torch.zeros(len(queries), len(where)).to(objective.params)
         for point, rate, scale in zip(self.points, self.method.rates, self._scales, strict=True):
-            total += rate * _dots(point, queries, measure, candidates, self.method.cosine, scale)
+            total += rate * dots(point, queries, measure, candidates, self.method.cosine, scale)
         if not self.method.cosine:
             total *= objective.weights[where] / len(objective.train)
         return total, Diagnostics(notes=objective.notes)
@@ -268,19 +281,20 @@ class _DotProducts(Attribution):
         objective, measured = self.trained, Diagnostics(notes=self.trained.notes)
         candidates, total = train_subset(objective, where), objective.params.new_zeros(len(where))
         for point, rate, scale in zip(self.points, self.method.rates, self._scales, strict=True):
-            square = _norms(point, candidates, None if scale is None else scale.sqrt()).square()
+            square, own, norms = sizes(point, candidates, scale)
             if self.method.cosine:
-                size = _norms(point, candidates) * _norms(point, candidates, scale)
-                square = square / size.clamp_min(torch.finfo(size.dtype).tiny)
+                square = square / (own * norms).clamp_min(torch.finfo(own.dtype).tiny)
             total += rate * square
         if not self.method.cosine:
             total *= objective.weights[where] / len(objective.train)
         return total, measured
 
     @property
-    def _scales(self) -> Sequence[Tensor | None]:
-        """What training gradients are multiplied by at each checkpoint, or `None`."""
-        return self.method.scales or [None] * len(self.points)
+    def _scales(self) -> Sequence[LinearOperator]:
+        """What training gradients are multiplied by at each checkpoint."""
+        like = self.trained.params
+        one = Identity(len(like), dtype=like.dtype, device=like.device)
+        return self.method.scales or [one] * len(self.points)
 
 
 @checked
@@ -361,34 +375,3 @@ def points_of(objective: Objective, checkpoints: Sequence[Tensor] | None) -> lis
                 f"Got shape {list(point.shape)}. Flatten them as objective.params is."
             )
     return points
-
-
-def _dots(
-    objective: Objective,
-    queries: Examples,
-    measure: Measure,
-    candidates: Examples,
-    cosine: bool,
-    scale: Tensor | None,
-) -> Tensor:
-    """Return ∇m_qᵀ (scale ⊙ gᵢ), or its cosine, [q, k]."""
-    rows = []
-    norms = _norms(objective, candidates, scale) if cosine else None
-    for part in blocks(np.arange(len(queries)), _COLUMNS):
-        columns = objective.gradient_columns(queries.subset(part), measure)
-        own = columns.norm(dim=0).unsqueeze(1) if cosine else None
-        scaled = columns if scale is None else columns * scale.unsqueeze(1)
-        dots = objective.gradient_dot(candidates, objective.loss, scaled).T
-        if norms is not None and own is not None:
-            dots = dots / (own * norms).clamp_min(torch.finfo(dots.dtype).tiny)
-        rows.append(dots)
-    return torch.cat(rows)
-
-
-def _norms(objective: Objective, examples: Examples, scale: Tensor | None = None) -> Tensor:
-    """Return ‖scale ⊙ gᵢ‖, [b], in blocks."""
-    norms = []
-    for part in blocks(np.arange(len(examples)), _COLUMNS):
-        columns = objective.gradient_columns(examples.subset(part), objective.loss)
-        norms.append((columns if scale is None else columns * scale.unsqueeze(1)).norm(dim=0))
-    return torch.cat(norms)

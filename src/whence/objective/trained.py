@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.errors import UnsupportedModel
+from whence.linalg.operator import LinearOperator
 from whence.objective.losses import Loss
 
 
@@ -71,12 +72,12 @@ class Path:
     Args:
         points: θ_t, each [p].
         rates: η_t >= 0, the sum of the learning rates of the steps that θ_t stands for.
-        scales: 1/(√v̂ + ε) of Adam at θ_t, each [p], or `None`.
+        scales: What the optimizer multiplied gradients by at θ_t, each [p, p], or `None`.
     """
 
     points: tuple[Tensor, ...]
     rates: tuple[float, ...]
-    scales: tuple[Tensor, ...] | None = None
+    scales: tuple[LinearOperator, ...] | None = None
 
 
 class Trained(ABC):

@@ -165,6 +165,7 @@ class ExplanationPage(Page):
             "proof": None if self.scatter is None else scatter_svg(self.scatter),
             "scale": None if self.answer.scale is None else scale_svg(self.answer.scale),
             "tabular": bool(self.columns),
+            "prose_shown": any(len(cell.split()) > 4 for item in shown for cell in item.cells),
             "attributed": bool(attributed),
             "cut": any(item.tokens for item in attributed),
             "verified": all(each.retrained for side in self.sides for each in side.shown),

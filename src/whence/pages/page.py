@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 from typing import ClassVar
 
 from whence.pages.item import Status
@@ -25,7 +26,7 @@ class Page(ABC):
         method: How the numbers were computed, in words.
         command: What reproduces the page.
         about: What was done to the data and which model it is, a sentence each.
-        created: When it was made, as the reader should see it; not shown if empty.
+        created: When it was made, as the reader should see it; today by default.
         version: Of whence; the one that is installed if empty.
     """
 
@@ -39,7 +40,7 @@ class Page(ABC):
     method: str
     command: str
     about: tuple[str, ...] = ()
-    created: str = ""
+    created: str = field(default_factory=lambda: date.today().isoformat())
     version: str = ""
 
     @abstractmethod

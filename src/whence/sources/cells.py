@@ -22,7 +22,7 @@ _NOTHING = frozenset(
 )
 _CURRENCY = r"(?:[$€£¥₹₩₽₺]|usd|eur|gbp|chf|jpy|rs\.?)"
 _MARKED = re.compile(
-    rf"(?P<sign>[-+−(]?)\s*{_CURRENCY}?\s*(?P<inner>[-+−]?)"
+    rf"(?P<bound>[<>≤≥]=?\s*)?(?P<sign>[-+−(]?)\s*{_CURRENCY}?\s*(?P<inner>[-+−]?)"
     r"(?P<digits>\d[\d.,'’ \u00a0\u202f]*|[.,]\d+)"
     rf"(?P<power>e[-+]?\d+)?\s*(?P<unit>%|{_CURRENCY}|[a-zµ°³²/]{{1,6}})?\)?",
     re.IGNORECASE,
@@ -34,6 +34,9 @@ _LIKE_A_DATE = re.compile(
     r"|[a-z]{3,9}\.? \d{1,2},? \d{4}|[a-z]{3} [a-z]{3} +\d{1,2} .*\d{4})([T ,].*\d.*)?\s*",
     re.IGNORECASE,
 )
+_BELOW, _ABOVE = (-99.0, -999.0, -9999.0, -99999.0), (999.0, 9999.0, 99999.0, 999999.0)
+_MOST_LEVELS = 50  # different texts up to which two spellings of one are looked for
+_RARER = 0.25  # share of the commonest spelling up to which another is taken for a slip
 _DAY, _HOUR = 86_400.0, 3_600.0  # seconds
 
 
@@ -69,7 +72,7 @@ def read_column(column: pd.Series[Any], *, dates: bool = True) -> Read:
         written = _written_together(plain)
         if written is not None:
             return _days(name, written, dates)
-        return Read(parts={name: plain})
+        return _known(name, plain)
     if plain.dtype.kind == "M":
         return _days(name, plain, dates)
     known = plain.dropna()
@@ -85,16 +88,58 @@ def read_column(column: pd.Series[Any], *, dates: bool = True) -> Read:
     numbers = _numbers(texts, counts)
     if numbers is not None:
         found, note = numbers
-        return Read(parts={name: _spread(found, codes, plain)}, note=note)
+        return _known(name, _spread(found, codes, plain), note)
     if _are_dates(texts):
         parsed = _parsed_dates(texts)
         if parsed is not None:
             return _days(name, pd.Series(_spread(parsed, codes, plain)), dates)
-    unknown = [text in ("", "?") for text in texts]
-    text = np.array(
-        [np.nan if no else text for text, no in zip(texts, unknown, strict=True)], dtype=object
+    spelled = _one_spelling(texts, counts)
+    words = np.array(
+        [np.nan if text in ("", "?") else spelled.get(text, text) for text in texts], dtype=object
     )
-    return Read(parts={name: _spread(text, codes, plain)})
+    note = "one value where only capitals differ" if spelled else ""
+    return Read(parts={name: _spread(words, codes, plain)}, note=note)
+
+
+def _known(name: str, numbers: pd.Series[Any], note: str = "numbers") -> Read:
+    """Return numbers, those that stand for a missing value missing; noted if anything was done."""
+    code = _code_of_missing(numbers)
+    if code is None:
+        return Read(parts={name: numbers}, note="" if note == "numbers" else note)
+    words = f"{note}, {code:g} as missing"
+    return Read(parts={name: numbers.where(numbers != code, np.nan)}, note=words)
+
+
+def _code_of_missing(numbers: pd.Series[Any]) -> float | None:
+    """Return a number of nines, such as −999, that lies far from all others, or `None`."""
+    values, counts = np.unique(numbers.dropna().to_numpy(dtype=np.float64), return_counts=True)
+    if len(values) < 4:
+        return None
+    for end, next_to_it, rest in ((0, 1, values[1:]), (-1, -2, values[:-1])):
+        code = float(values[end])
+        alone = counts[end] >= 2 and code in (_BELOW if end == 0 else _ABOVE)
+        far = abs(code - values[next_to_it]) > 2 * np.ptp(rest)
+        if alone and (far or code < 0 <= values[next_to_it]):
+            return code
+    return None
+
+
+def _one_spelling(texts: list[str], counts: NDArray[np.intp]) -> dict[str, str]:
+    """Return the commonest spelling of each text that is rarer than it and differs in capitals.
+
+    Not of letters that are repeated, as in the genotypes AA, Aa and aa.
+    """
+    alike: dict[str, list[tuple[int, str]]] = {}
+    for text, count in zip(texts, counts.tolist(), strict=True):
+        alike.setdefault(text.casefold(), []).append((count, text))
+    if len(alike) > _MOST_LEVELS:
+        return {}
+    found: dict[str, str] = {}
+    for plain, spellings in alike.items():
+        most, best = max(spellings)
+        if len(plain) == 1 or len(set(plain)) > 1:
+            found |= {text: best for count, text in spellings if count <= _RARER * most}
+    return {text: best for text, best in found.items() if text != best}
 
 
 def _plain(column: pd.Series[Any]) -> pd.Series[Any]:
@@ -200,6 +245,10 @@ def _numbers(texts: list[str], counts: NDArray[np.intp]) -> tuple[NDArray[np.flo
     ]
     cells = int(counts[[at for at, match in enumerate(matches) if match is not None]].sum())
     wrong = int(counts[[at for at, text in enumerate(texts) if text in set(other)]].sum())
+    bounds = [text for text, match in zip(texts, matches, strict=True) if match and match["bound"]]
+    bounded = int(counts[[at for at, text in enumerate(texts) if text in set(bounds)]].sum())
+    if 2 * bounded > cells:
+        return None  # groups such as <18
     if len(other) > _FEW or wrong > (1 - _NEARLY_ALL) * (cells + wrong) or len(numeric) < 2:
         return None
     digits = [match["digits"].strip() for match in numeric]
@@ -222,6 +271,8 @@ def _numbers(texts: list[str], counts: NDArray[np.intp]) -> tuple[NDArray[np.flo
     unit = next(iter(units - {""}), "")
     if unit and unit not in ("e",):
         notes[0] += f" of {unit}" if unit != "%" else " in percent"
+    if bounds:
+        notes.append(f"{', '.join(map(repr, bounds[:3]))} as the bound")
     if other or any(nothing):
         words = [text for text, match in zip(texts, matches, strict=True) if not match]
         shown = ", ".join(repr(word) for word in words[:3])

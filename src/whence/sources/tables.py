@@ -29,6 +29,7 @@ _OWN_OF_IDS = 0.3  # the same of a column that is called an id
 _LEAST_NAMES = 15  # different texts of such a column
 _HUGE = 1e100  # numbers above it have sums of squares that overflow
 _SAME = 1e-9  # 1 − |r| up to which a column says what the target says
+_YEARS = 1500, 2200  # whole numbers that rise by one and lie between these are years
 _COUNTS = re.compile(r"(.*[\W_])?(id|ids|index|idx|no|nr|number|key|uuid|rownames?|row)", re.I)
 
 
@@ -168,7 +169,7 @@ def read_table(
         raw=raw.loc[frame.index],
         classification=label,
         found=found,
-        notes=tuple(notes),
+        notes=tuple(re.sub(r"(?<!\.)\.\.$", ".", note) for note in notes),
     )
 
 
@@ -268,8 +269,9 @@ def _nothing_said(column: pd.Series[Any], *, prose: bool) -> str:
     if column.nunique(dropna=False) < 2:
         return "one value throughout"
     if column.dtype.kind in "iu" and different == n and n > _LEAST_NAMES:
-        counting = bool((np.diff(column.to_numpy()) == 1).all()) and column.iloc[0] in (0, 1)
-        if counting or _COUNTS.fullmatch(str(column.name)):
+        counting = bool((np.diff(column.to_numpy()) == 1).all())
+        years = column.min() >= _YEARS[0] and column.max() <= _YEARS[1]
+        if (counting and not years) or _COUNTS.fullmatch(str(column.name)):
             return "the numbers of the rows"
     if column.dtype.kind in "iu" and different > _MANY_IDS and _IDS.fullmatch(str(column.name)):
         return "numbers that only name something"

@@ -3,7 +3,8 @@
 ```
 directory/
 ├── manifest.json            names and shapes of the trained parameters, in the order of θ
-└── states/00000120.npz      θ after step 120, its second moments, and the sum of learning rates
+└── states/00000120.npz      θ after step 120, the sum of the learning rates, and of each parameter
+                             "second.<name>", v̂, or "side.<name>", Muon's matrix
 ```
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -22,8 +23,9 @@ from torch import Tensor, nn
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.storage import make_folder, read_manifest, write_arrays, write_manifest
+from whence.training.scaling import scaling_of
 
-KIND = "training by transformers.Trainer"
+KIND = "training recorded by a callback"
 _POINTS = 5  # checkpoints of a training unless told
 _EVENTS = ("on_train_begin", "on_step_begin", "on_step_end")
 
@@ -33,9 +35,9 @@ def trainer_callback(directory: str | os.PathLike[str], *, every: int | None = N
     """Return a callback that records a training for TracIn and its kind as it runs.
 
     `Trainer(..., callbacks=[whence.trainer_callback("runs/whence")])`, also of TRL. Every so many
-    steps it writes the trained parameters, their second moments where the optimizer has them (Adam,
-    AdamW, Adafactor), and the sum of the learning rates since the checkpoint before.
-    `whence.Run.from_trainer` reads the directory.
+    steps it writes the trained parameters, what the optimizer multiplies gradients by, where its
+    state says so (Adam, AdamW, Adafactor, RMSprop, Adagrad, Muon), and the sum of the learning
+    rates since the checkpoint before. `whence.Run.from_trainer` reads the directory.
 
     Args:
         directory: Where to write; made if missing. A training that is resumed goes on in it.
@@ -64,12 +66,36 @@ def trainer_callback(directory: str | os.PathLike[str], *, every: int | None = N
 
     def event(name: str) -> Any:
         def call(_: Any, args: Any, state: Any, control: Any, **given: Any) -> None:
-            getattr(recorder, name)(state, given["model"], given.get("optimizer"))
+            optimizer = given.get("optimizer")
+            optimizers = [] if optimizer is None else [optimizer]
+            getattr(recorder, name)(Steps.of(state), given["model"], optimizers)
 
         return call
 
     kind = type("Recording", (TrainerCallback,), {name: event(name) for name in _EVENTS})
     return kind()
+
+
+@final
+@dataclass(frozen=True)
+class Steps:
+    """Where a training stands.
+
+    Args:
+        done: Optimizer steps so far.
+        of: Steps of the whole training.
+        writes: Whether this process is the one that writes.
+    """
+
+    done: int
+    whole: int
+    writes: bool = True
+
+    @staticmethod
+    def of(state: Any) -> Steps:
+        """Return where a `transformers.TrainerState` stands."""
+        writes = bool(getattr(state, "is_world_process_zero", True))
+        return Steps(int(state.global_step), int(state.max_steps), writes)
 
 
 @final
@@ -81,13 +107,15 @@ class Recorder:
         root: The directory.
         every: Steps between checkpoints, or `None`.
         rates: Learning rates of the steps since the last checkpoint.
+        last: The step of the last checkpoint.
     """
 
     root: Path
     every: int | None
     rates: list[float] = field(default_factory=list)
+    last: int = 0
 
-    def on_train_begin(self, state: Any, model: nn.Module, optimizer: Any) -> None:
+    def on_train_begin(self, steps: Steps, model: nn.Module, optimizers: Sequence[Any]) -> None:
         """Write the manifest, or make sure that it is this model's."""
         shapes = {name: list(p.shape) for name, p in trained(model).items()}
         path = self.root / "manifest.json"
@@ -101,33 +129,36 @@ class Recorder:
                 "of another. Choose another directory."
             )
 
-    def on_step_begin(self, state: Any, model: nn.Module, optimizer: Any) -> None:
+    def on_step_begin(self, steps: Steps, model: nn.Module, optimizers: Sequence[Any]) -> None:
         """Note the learning rate of the step."""
-        self.rates.append(max(float(group["lr"]) for group in optimizer.param_groups))
+        self.rates.append(max(float(group["lr"]) for group, _ in _groups(optimizers)))
 
-    def on_step_end(self, state: Any, model: nn.Module, optimizer: Any) -> None:
+    def on_step_end(self, steps: Steps, model: nn.Module, optimizers: Sequence[Any]) -> None:
         """Write a checkpoint where one is due, and after the last step."""
-        every = self.every or max(math.ceil(state.max_steps / _POINTS), 1)
-        if state.global_step % every and state.global_step != state.max_steps:
+        every = self.every or max(math.ceil(steps.whole / _POINTS), 1)
+        due = steps.done // every > self.last // every or steps.done == steps.whole
+        if not (due and steps.writes):
             return
-        if not getattr(state, "is_world_process_zero", True):
-            return
+        self.last = steps.done
         parameters = trained(model)
         arrays = {
             "params": flat(parameters),
             "rate": torch.tensor(sum(self.rates), dtype=torch.float64),
         }
-        moments = {
-            name: second_moment(optimizer, optimizer.state.get(p, {}), p)
-            for name, p in parameters.items()
-        }
-        found = {name: moment for name, moment in moments.items() if moment is not None}
-        if len(found) == len(moments):
-            arrays["second"] = flat(found)
-        step = int(state.global_step)
-        path = self.root / "states" / f"{step:08d}.npz"
-        write_arrays(path, f"step {step}", **{key: v.numpy() for key, v in arrays.items()})
+        places = {id(p): found for found in _groups(optimizers) for p in found[0]["params"]}
+        for name, p in parameters.items():
+            group, state = places.get(id(p), ({}, {}))
+            scaling = scaling_of(state.get(p, {}), group)
+            if scaling is not None:
+                arrays[f"{scaling.kind}.{name}"] = scaling.stored.detach().float().cpu()
+        path = self.root / "states" / f"{steps.done:08d}.npz"
+        write_arrays(path, f"step {steps.done}", **{key: v.numpy() for key, v in arrays.items()})
         self.rates.clear()
+
+
+def _groups(optimizers: Sequence[Any]) -> list[tuple[dict[str, Any], Any]]:
+    """Return the groups of parameters of optimizers, each with the state of its optimizer."""
+    return [(group, each.state) for each in optimizers for group in each.param_groups]
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -139,33 +170,3 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
 def flat(pieces: Mapping[str, Tensor]) -> Tensor:
     """Return tensors one after the other in float32, [p]."""
     return torch.cat([piece.detach().float().cpu().flatten() for piece in pieces.values()])
-
-
-def second_moment(optimizer: Any, state: Mapping[str, Any], parameter: Tensor) -> Tensor | None:
-    """Return v̂ of a parameter: of Adam free of its start at zero, of Adafactor from its factors.
-
-    Args:
-        optimizer: With `param_groups`.
-        state: What the optimizer keeps for the parameter.
-        parameter: The parameter.
-
-    Returns:
-        E g², in the parameter's shape; `None` if the optimizer keeps none.
-    """
-    group: Mapping[str, Any] = next(
-        (g for g in optimizer.param_groups if any(p is parameter for p in g["params"])), {}
-    )
-    return unbiased(state, group)
-
-
-def unbiased(state: Mapping[str, Any], group: Mapping[str, Any]) -> Tensor | None:
-    """Return v̂ from the state of a parameter and the options of its group; see `second_moment`."""
-    found: Tensor | None = None
-    if "exp_avg_sq" in state:
-        found = torch.as_tensor(state["exp_avg_sq"])
-        if "betas" in group:
-            found = found / (1 - float(group["betas"][1]) ** float(state["step"]))
-    elif "exp_avg_sq_row" in state:
-        rows, columns = state["exp_avg_sq_row"], state["exp_avg_sq_col"]
-        found = (rows / rows.mean(-1, keepdim=True)).unsqueeze(-1) * columns.unsqueeze(-2)
-    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -20,9 +20,9 @@ from whence.objective.losses import Loss
 from whence.objective.trained import Data, Examples, Trained
 from whence.objective.trained import Path as TrainingPath
 from whence.storage import read_arrays, read_manifest
-from whence.training.trainer import KIND, unbiased
+from whence.training.scaling import KINDS, Scaling, joined, scaling_of
+from whence.training.trainer import KIND
 
-_EPS = 1e-8  # of Adam, below the roots of its second moments
 _CLOSE = 1e-2  # relative, in which the last checkpoint must be the model that is explained
 
 
@@ -85,8 +85,8 @@ class Trajectory(Trained):
     def refit(self, weights: Tensor | None = None) -> Trained:
         """Raise: the training was not whence's, and cannot be repeated."""
         raise UnsupportedModel(
-            "Expected a training that can be repeated. Got the checkpoints of one by "
-            "transformers.Trainer, which is not recorded step by step. Train with whence.train for "
+            "Expected a training that can be repeated. Got the checkpoints of one by another "
+            "library, which is not recorded step by step. Train with whence.train for "
             "refits, or use methods that need none, such as whence.TracIn."
         )
 
@@ -100,12 +100,13 @@ class Trajectory(Trained):
 
 
 def from_trainer(directory: str | os.PathLike[str], objective: Trained) -> Trajectory:
-    """Return a training by `transformers.Trainer` from what it has written.
+    """Return a training by `transformers.Trainer` or Lightning from what was written of it.
 
     Args:
-        directory: That of `whence.trainer_callback`, or the output directory of a `Trainer`, with
-            its folders checkpoint-…, of any ordinary run.
-        objective: The trained model with its data, by `whence.from_transformers`.
+        directory: That of `whence.trainer_callback` or `whence.lightning_callback`, or the output
+            directory of a `Trainer`, with its folders checkpoint-…, of any ordinary run.
+        objective: The trained model with its data, by `whence.from_transformers` or
+            `whence.from_torch`.
 
     Returns:
         The training.
@@ -116,7 +117,8 @@ def from_trainer(directory: str | os.PathLike[str], objective: Trained) -> Traje
     """
     if not isinstance(objective, ModuleObjective):
         raise InvalidInput(
-            f"Expected an objective by whence.from_transformers. Got {type(objective).__name__}."
+            "Expected an objective by whence.from_transformers or whence.from_torch. Got "
+            f"{type(objective).__name__}."
         )
     root = Path(directory)
     recorded = (root / "manifest.json").exists()
@@ -135,16 +137,14 @@ def from_trainer(directory: str | os.PathLike[str], objective: Trained) -> Traje
             f"the last checkpoint, of step {points[-1].step}. Load the model from it, or turn off "
             "load_best_model_at_end."
         )
-    seconds = [point.second for point in points if point.second is not None]
-    scales = None
-    if len(seconds) == len(points):
-        scales = tuple((1 / (second.sqrt() + _EPS)).to(objective.params) for second in seconds)
+    maps = [joined(point.scalings, _names(objective), objective.params) for point in points]
+    known = tuple(each for each in maps if each is not None)
     return Trajectory(
         objective=objective,
         checkpoints=TrainingPath(
             points=tuple(point.params.to(objective.params) for point in points),
             rates=tuple(point.rate for point in points),
-            scales=scales,
+            scales=known if len(known) == len(points) else None,
         ),
     )
 
@@ -152,11 +152,11 @@ def from_trainer(directory: str | os.PathLike[str], objective: Trained) -> Traje
 @final
 @dataclass(frozen=True, eq=False)
 class _Point:
-    """One checkpoint: its step, θ, v̂ if known, and the sum of the rates that led to it."""
+    """One checkpoint: its step, θ, how gradients were scaled, the sum of the rates before it."""
 
     step: int
     params: Tensor
-    second: Tensor | None
+    scalings: Mapping[str, Scaling]
     rate: float
 
 
@@ -166,12 +166,21 @@ def _names(objective: ModuleObjective) -> dict[str, torch.Size]:
     return {name.removeprefix("model."): shape for name, shape in shapes}
 
 
+def _bare(names: Iterable[str]) -> dict[str, str]:
+    """Return names of parameters without the modules that are all of theirs; each with its name."""
+    shared = os.path.commonpath([name.rpartition(".")[0].replace(".", "/") for name in names])
+    return {name[len(shared) + 1 if shared else 0 :]: name for name in names}
+
+
 def _recorded(root: Path, objective: ModuleObjective) -> Iterator[_Point]:
-    """Yield the checkpoints of the callback."""
+    """Yield the checkpoints of a callback, which may have seen the model inside another module."""
     there = {name: list(shape) for name, shape in _names(objective).items()}
-    found = read_manifest(root / "manifest.json", KIND)["shapes"]
-    if found != there:
-        differing = sorted(found.keys() ^ there.keys()) or sorted(found)
+    shapes = read_manifest(root / "manifest.json", KIND)["shapes"]
+    found, own = _bare(shapes), _bare(there)
+    if {each: shapes[name] for each, name in found.items()} != {
+        each: there[name] for each, name in own.items()
+    }:
+        differing = sorted(found.keys() ^ own.keys()) or sorted(found)
         raise InvalidInput(
             f"Expected checkpoints of the objective's {len(there)} parameters. Got those of "
             f"{len(found)}, which differ in {differing[0]!r}. Pass params= so that the objective "
@@ -179,11 +188,15 @@ def _recorded(root: Path, objective: ModuleObjective) -> Iterator[_Point]:
         )
     for path in sorted((root / "states").glob("*.npz")):
         arrays = read_arrays(path, f"step {int(path.stem)}")
-        second = arrays.get("second")
         yield _Point(
             step=int(path.stem),
             params=torch.from_numpy(arrays["params"]),
-            second=None if second is None else torch.from_numpy(second),
+            scalings={
+                own[bare]: kind(torch.from_numpy(arrays[f"{kind.kind}.{name}"]))
+                for kind in KINDS
+                for bare, name in found.items()
+                if f"{kind.kind}.{name}" in arrays
+            },
             rate=float(arrays["rate"]),
         )
 
@@ -197,7 +210,7 @@ def _ordinary(root: Path, objective: ModuleObjective) -> Iterator[_Point]:
         yield _Point(
             step=step,
             params=_values(folder, _names(objective)),
-            second=_second(folder, _names(objective)),
+            scalings=_scalings(folder, _names(objective)),
             rate=_rate(folder, before, step),
         )
         before = step
@@ -222,29 +235,29 @@ def _values(folder: Path, names: Mapping[str, torch.Size]) -> Tensor:
     return torch.cat(pieces)
 
 
-def _second(folder: Path, names: Mapping[str, torch.Size]) -> Tensor | None:
-    """Return v̂ from the optimizer of a checkpoint, [p]; `None` where it cannot be told.
+def _scalings(folder: Path, names: Mapping[str, torch.Size]) -> dict[str, Scaling]:
+    """Return how the optimizer of a checkpoint scales gradients; nothing where it does not say.
 
     `Trainer` stores no names: first come the parameters with weight decay, matrices, then the
     others, vectors, both in the order of the model.
     """
     path = folder / "optimizer.pt"
     if not path.exists():
-        return None
+        return {}
     content = torch.load(path, map_location="cpu", weights_only=True)
     groups = content["param_groups"]
     one = len(groups) == 1
     order = [name for name in names if one or len(names[name]) > 1]
     order += [name for name in names if name not in order]
     places = [(place, group) for group in groups for place in group["params"]]
-    moments: dict[str, Tensor] = {}
-    for name, (place, group) in zip(order, places, strict=False):
-        moment = unbiased(content["state"].get(place, {}), group)
-        if moment is not None and moment.shape == names[name]:
-            moments[name] = moment.float().flatten()
-    if len(moments) < len(names) or len(places) != len(names):
-        return None
-    return torch.cat([moments[name] for name in names])
+    if len(places) != len(names):
+        return {}
+    found: dict[str, Scaling] = {}
+    for name, (place, group) in zip(order, places, strict=True):
+        scaling = scaling_of(content["state"].get(place, {}), group)
+        if scaling is not None and scaling.fits(names[name]):
+            found[name] = scaling
+    return found
 
 
 def _rate(folder: Path, before: int, step: int) -> float:

@@ -18,6 +18,8 @@ from whence.rows import column_names, is_sparse, row_cells, take
 Floats = NDArray[np.float64]
 
 _SPREAD_ROWS = 10_000  # rows that tell the spread of a column
+_READ = 25  # rows of a group that tell which columns are of texts
+_WORDS = 5  # words of a cell from which its column is one of texts
 _DISTINCT = 10  # different numbers up to which a column is compared exactly
 _MOST_OF_TENSOR = 1_000  # features up to which a network's input is shown as a row
 
@@ -31,11 +33,13 @@ class Columns:
         names: Their names.
         order: Their positions among all columns.
         hidden: How many are left out because they are 0 in all rows shown.
+        prose: Whether a column is of texts of several words.
     """
 
     names: tuple[str, ...]
     order: NDArray[np.intp]
     hidden: int = 0
+    prose: bool = False
 
     def cells(self, inputs: Any, index: int) -> tuple[str, ...]:
         """Return one row as text, in the order of the names."""
@@ -92,7 +96,8 @@ def columns_of(parts: Sequence[Any], importance: Floats | None = None) -> Column
 
     Args:
         parts: Groups of rows with the same columns, at least one group.
-        importance: One number per column: the largest come first. In their own order if `None`.
+        importance: One number per column: the largest come first. If `None`, columns of texts of
+            several words come first, and else their own order is kept.
 
     Returns:
         The columns; of sparse rows those that are not 0 everywhere. None where the rows are no
@@ -105,13 +110,28 @@ def columns_of(parts: Sequence[Any], importance: Floats | None = None) -> Column
     kept = np.arange(d)
     if is_sparse(first):
         kept = np.unique(np.concatenate([part.tocsr().nonzero()[1] for part in parts]))
-    if importance is not None:
-        kept = kept[np.argsort(-importance[kept], kind="stable")]
+    prose = _prose(parts, kept)
+    leading = prose if importance is None else importance[kept]
+    kept = kept[np.argsort(-leading, kind="stable")]
     return Columns(
         names=tuple(column_name(first, int(j)) for j in kept),
         order=kept.astype(np.intp),
         hidden=d - len(kept),
+        prose=bool(prose.any()),
     )
+
+
+def _prose(parts: Sequence[Any], kept: NDArray[np.intp]) -> Floats:
+    """Return 1 for the columns in which a text has several words, else 0."""
+    found = np.zeros(len(kept))
+    if not has_cells(parts[0]):
+        return found
+    texts = [at for at, j in enumerate(kept) if column_values(parts[0], int(j)) is None]
+    some = [(part, i) for part in parts for i in range(min(len(part), _READ))] if texts else []
+    rows = [row_cells(part, i) for part, i in some]
+    for at in texts:
+        found[at] = any(len(str(row[kept[at]]).split()) >= _WORDS for row in rows)
+    return found
 
 
 def column_name(inputs: Any, position: int) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from functools import partial
 
 import numpy as np
@@ -40,6 +39,7 @@ from whence.views.statuses import (
 from whence.views.words import telling_words, text_of
 
 _VISIBLE = 6  # columns shown at first
+_VISIBLE_BESIDE_TEXT = 3  # the same where one is of texts
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -203,7 +203,7 @@ def explanation_page(
         value=quantity.text(value, decimals),
         second_value=number(parts.value) if quantity.second else "",
         columns=columns.names,
-        visible=_VISIBLE,
+        visible=_VISIBLE_BESIDE_TEXT if columns.prose else _VISIBLE,
         sides=sides,
         continuous=continuous,
         sized=parts.sized,
@@ -224,7 +224,6 @@ def explanation_page(
         method=parts.words,
         command=display.command,
         about=about,
-        created=date.today().isoformat(),
     )
 
 

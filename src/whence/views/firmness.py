@@ -70,7 +70,7 @@ def facts_of(
         after = quantity.read(left)
         decimals = quantity.decimals([after - quantity.read(value)])
         words = (
-            f"is what is left without the {removed:,} {noun} that push {firmness.phrase} most. "
+            f"is what it would be without the {removed:,} {noun} that push {firmness.phrase} most. "
             "Retrained."
         )
         facts.append(Fact(figure=quantity.text(after, decimals), words=words))

@@ -133,8 +133,8 @@
         const [example, effect, text] = value[0], item = data.items[example];
         if (item.image) td.append(thumbnail(item));
         td.append(make("div", {},
-          ...(text ? [make("span", { className: `effect ${column.side}`, textContent: text })] : []), bar(effect, scale, column.side),
-          make("span", { className: "excerpt", dir: "auto", textContent: named(item) })));
+          make("div", { className: "length" }, ...(text ? [make("span", { className: `effect ${column.side}`, textContent: text })] : []), bar(effect, scale, column.side)),
+          make("span", { className: "excerpt", dir: "auto", textContent: named(item).replace("Training example ", "") })));
       }
     } else if (column.kind === "number") {
       td.append(make("div", {}, make("span", { textContent: number(value) }), ...(column.bar && plain(value) !== null ? [bar(plain(value), largest[c], "")] : [])));
