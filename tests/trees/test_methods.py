@@ -443,3 +443,12 @@ def test_too_few_rows_give_no_size() -> None:
     )
     assert np.isfinite(values.numpy()).all()
     assert not any("multiplied" in note for note in diagnostics.notes)
+
+
+def test_what_no_row_changes_has_scores_of_zero() -> None:
+    def nothing(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return 0 * outputs[:, 0]
+
+    queries = NUMBERS.x[QUERIES], NUMBERS.y[QUERIES]
+    scores = whence.Boosting(ensemble=2).fit(_numbers()).scores(queries, measure=nothing)
+    assert (scores.values == 0).all()
