@@ -47,7 +47,12 @@ _TESTS = {  # of each package, beside the doctests of the file
     "fitting": ("tests/fitting", "tests/linear", "tests/methods/test_leave_one_out.py"),
     "linalg": ("tests/linalg",),
     "linear": ("tests/linear", "tests/adapters/test_sklearn.py"),
-    "methods": ("tests/methods", "tests/test_uses.py", "tests/trees/test_methods.py"),
+    "methods": (
+        "tests/methods",
+        "tests/test_uses.py",
+        "tests/trees/test_methods.py",
+        "tests/index/test_index.py",
+    ),
     "network": ("tests/network", "tests/adapters/test_torch.py"),
     "objective": ("tests/objective", "tests/linear", "tests/network", "tests/fitting"),
     "training": ("tests/training", "tests/methods/test_metagradient.py"),

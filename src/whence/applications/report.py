@@ -33,7 +33,7 @@ _OPERATIONS = 2e12  # that refining what is shown may take: some ten seconds
 _AGAIN = 150  # candidates without which the preprocessing is fitted again, at most
 _SMALL = 10**6  # rows times parameters up to which that is three times as many
 _FEWER = "Ask about fewer queries, or for a smaller k, to see sizes."
-_SCORES = 2**24  # scores that are held at once: 128 MB of float64
+_SCORES = 2**22  # scores that are held at once: 32 MB of float64, and a few times that
 _PASSES = 10  # over the data, for each example that is refined
 
 
