@@ -228,7 +228,10 @@ def test_a_flip_set_is_confirmed_by_a_refit(run: Run, csv: Path, tmp_path: Path)
     assert json.loads(out)["prediction"] != found["prediction"]
 
 
-def test_kinds_of_models(run: Run, csv: Path, tmp_path: Path) -> None:
+def test_kinds_of_models(
+    run: Run, csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("whence.methods.halves._ENSEMBLES", ((1000, 4),))  # quick
     options = ("-t", "y", "--row", 17, "-k", 1, "--json")
     code, out, _ = run("influence", csv, *options, "--model-kind", "boosting")
     assert code == 0
