@@ -224,7 +224,7 @@ def accuracy(name: str, library: str) -> dict[str, Any]:
             continue
         note = scores.diagnostics.notes[-1]
         row["estimate"] = float(note.split("estimated at ")[1].split(" ")[0])
-        response = response_of(trained, halves_of(trained, 20, 0), measure)
+        response = response_of(trained, halves_of(trained, None, 0), measure)
         p, a = predicted - predicted.mean(0), actual - actual.mean(0)
         row["slope"] = float((p * a).sum() / np.square(p).sum())
         row["response"] = None if response is None else [response.factor, response.decay]
@@ -318,7 +318,7 @@ def large() -> dict[str, Any]:
     x, y = table("hospital", 100_100)
     trained = fitted("lightgbm", x[100:], y[100:], 100)
     start = time.process_time()
-    halves_of(trained, 20, 0)
+    halves_of(trained, None, 0)
     refitted = time.process_time() - start
     start = time.process_time()
     whence.Boosting().fit(trained).scores((x[:100], y[:100]))

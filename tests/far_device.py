@@ -227,7 +227,7 @@ ASKED: dict[str, Callable[[str], Any]] = {
     "CG": influence(whence.CG()),
     "CG from EKFAC": influence(whence.CG(preconditioner=whence.EKFAC())),
     "Cholesky": influence(whence.linalg.Cholesky()),
-    "LiSSA": influence(whence.LiSSA(depth=20), 0.5),
+    "LiSSA": influence(whence.LiSSA(depth=4), 0.5),
     "Arnoldi": influence(whence.linalg.Arnoldi(rank=4)),
     "Nystrom": influence(whence.linalg.Nystrom(rank=4)),
     "newton": influence(whence.EKFAC(), None, order="newton"),

@@ -3,12 +3,12 @@
 python -m tests.mutation --count 60 --seed 0
 
 A mutation is a small change: a comparison, a sign, a constant off by one, min for max, a condition
-negated, a clamp or a transpose dropped, the first argument returned. Messages, annotations and the
-seeds of random numbers are left alone: another seed is as good. Each is written into a copy of
-the tree. There the files of tests run of which a test executes the changed function, as a run of
-the unbroken package has recorded, those tests first, until one fails; changes of what importing
-executes run all tests of the package. Those that no test notices are printed: each is a missing
-test, or a change that changes no answer.
+negated, a clamp or a transpose dropped, the first argument returned. Messages and annotations are
+left alone; so are seeds of random numbers and private constants with a name, such as _FEW = 8: one
+more is another choice, as good. Each is written into a copy of the tree. There the files of tests
+run of which a test executes the changed function, as a run of the unbroken package has recorded,
+those tests first, until one fails; changes of what importing executes run all tests of the package.
+Those that no test notices are printed: each is a missing test, or a change that changes no answer.
 """
 
 from __future__ import annotations
@@ -47,7 +47,12 @@ _TESTS = {  # of each package, beside the doctests of the file
     "fitting": ("tests/fitting", "tests/linear", "tests/methods/test_leave_one_out.py"),
     "linalg": ("tests/linalg",),
     "linear": ("tests/linear", "tests/adapters/test_sklearn.py"),
-    "methods": ("tests/methods", "tests/test_uses.py", "tests/trees/test_methods.py"),
+    "methods": (
+        "tests/methods",
+        "tests/test_uses.py",
+        "tests/trees/test_methods.py",
+        "tests/index/test_index.py",
+    ),
     "network": ("tests/network", "tests/adapters/test_torch.py"),
     "objective": ("tests/objective", "tests/linear", "tests/network", "tests/fitting"),
     "training": ("tests/training", "tests/methods/test_metagradient.py"),
@@ -142,10 +147,10 @@ def mutations(path: Path) -> list[Mutation]:
 def _changes(node: ast.AST, first: str | None = None) -> Iterator[tuple[ast.expr, str, ast.expr]]:
     """Yield (expression, kind, new expression) for what can be changed at or below a node.
 
-    Messages, annotations, seeds and what only type checkers read are left alone. `first` is the
-    name of the first argument of the function around the node.
+    Messages, annotations, seeds, named constants and what only type checkers read are left alone.
+    `first` is the name of the first argument of the function around the node.
     """
-    if isinstance(node, ast.Raise | ast.JoinedStr | ast.Assert) or _seeds(node):
+    if isinstance(node, ast.Raise | ast.JoinedStr | ast.Assert) or _chosen(node):
         return
     if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
         return
@@ -165,13 +170,15 @@ def _changes(node: ast.AST, first: str | None = None) -> Iterator[tuple[ast.expr
                 yield from _changes(child, first)
 
 
-def _seeds(node: ast.AST) -> bool:
-    """Return whether a node gives random numbers their seed, as a call or as a default."""
+def _chosen(node: ast.AST) -> bool:
+    """Return whether a node gives a seed, or a number of many that would do as well, its name."""
     match node:
         case ast.Call(func=ast.Attribute(attr="manual_seed" | "default_rng")):
             return True
         case ast.keyword(arg="seed" | "random_state") | ast.AnnAssign(target=ast.Name(id="seed")):
             return True
+        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant()):
+            return name.startswith("_") and name.isupper()
     return False
 
 

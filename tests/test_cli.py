@@ -95,9 +95,11 @@ def test_report(run: Run, csv: Path, tmp_path: Path) -> None:
 
 def test_the_explained_row_is_held_out(run: Run, csv: Path) -> None:
     _, out, _ = run("influence", csv, "--target", "y", "--row", 17, "-k", 199, "--json")
-    scored = [record["id"] for record in json.loads(out)["scores"]]
+    answer = json.loads(out)
+    scored = [record["id"] for record in answer["scores"]]
     assert len(set(scored)) == len(scored) == 199
     assert 17 not in scored
+    assert answer["order_only"] == (answer["size_error"] > 0.2)  # beside refined effects
 
 
 def test_json_is_json(run: Run, csv: Path) -> None:
@@ -226,7 +228,10 @@ def test_a_flip_set_is_confirmed_by_a_refit(run: Run, csv: Path, tmp_path: Path)
     assert json.loads(out)["prediction"] != found["prediction"]
 
 
-def test_kinds_of_models(run: Run, csv: Path, tmp_path: Path) -> None:
+def test_kinds_of_models(
+    run: Run, csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("whence.methods.halves._ENSEMBLES", ((1000, 4),))  # quick
     options = ("-t", "y", "--row", 17, "-k", 1, "--json")
     code, out, _ = run("influence", csv, *options, "--model-kind", "boosting")
     assert code == 0

@@ -212,12 +212,21 @@ class Scores(Result):
         """Return the k smallest keys of each row; ties in the order of the training data."""
         if k < 1:
             raise InvalidInput(f"Expected k >= 1. Got {k}.")
-        order = np.argsort(keys, axis=1, kind="stable")[:, :k]
+        least = [_least(row, k) for row in keys]
+        order = np.array(least, dtype=np.intp).reshape(len(keys), min(k, keys.shape[1]))
         return Ranking(
             ids=self.train_ids[order],
             positions=self.positions[order],
             values=np.take_along_axis(self.values, order, axis=1),
         )
+
+
+def _least(keys: Floats, k: int) -> NDArray[np.intp]:
+    """Return the positions of the k smallest keys, ties in order: only those are sorted."""
+    if k >= len(keys):
+        return np.argsort(keys, kind="stable")
+    some = np.flatnonzero(keys <= np.partition(keys, k - 1)[k - 1])
+    return some[np.argsort(keys[some], kind="stable")[:k]]
 
 
 def check_answers(queries: int, others: int) -> None:

@@ -193,6 +193,9 @@ def hold(objective: ModuleObjective, factored: float, rtol: float = 1e-10) -> No
     truth = looped(objective)
     scale = float(truth.abs().max())
     assert float((found - truth).abs().max()) <= rtol * scale
+    # One column takes one backward pass, tied weights apart and looked-up rows sparse.
+    one = objective.gradient_sum(objective.train, objective.loss, torch.ones_like(eye[:, :1]))
+    assert float((one[:, 0] - truth.sum(0)).abs().max()) <= 10 * rtol * scale
     covered = sum(objective.shapes[name].numel() for name in objective.factored)
     assert covered >= factored * len(objective.params)
 

@@ -37,8 +37,9 @@ def rows(frame: pd.DataFrame) -> pd.DataFrame:
 def fit(name: str, frame: pd.DataFrame) -> Any:
     """Return a model fitted to some rows."""
     x, weights = rows(frame), 1.0 + (frame["age"] > 27)
+    offset = np.log(frame["educ"])
     families = sm.families
-    tight = {"disp": 0, "tol": 1e-12} if name in ("logit", "poisson") else {}
+    tight = {"disp": 0, "tol": 1e-12} if name in ("logit", "poisson", "poisson, exposure") else {}
     models: dict[str, Any] = {
         "ols": lambda: sm.OLS(frame["yrs_married"], x),
         "wls": lambda: sm.WLS(frame["yrs_married"], x, weights=weights),
@@ -54,11 +55,16 @@ def fit(name: str, frame: pd.DataFrame) -> Any:
         "tweedie": lambda: sm.GLM(
             frame["affairs"], x, family=families.Tweedie(var_power=1.5), var_weights=weights
         ),
+        "poisson, exposure": lambda: sm.Poisson(frame["children"], x, exposure=frame["age"]),
+        "tweedie, offset": lambda: sm.GLM(
+            frame["affairs"], x, family=families.Tweedie(var_power=1.5), offset=offset
+        ),
+        "normal, offset": lambda: sm.GLM(frame["yrs_married"], x, offset=offset),
         "formula": lambda: smf.ols("yrs_married ~ age + C(happy) + np.log(educ)", frame),
         "quantile": lambda: sm.QuantReg(frame["yrs_married"], x),
         "robust": lambda: sm.RLM(frame["yrs_married"], x),
     }
-    if name in ("binomial", "gamma", "tweedie"):
+    if name in ("binomial", "gamma", "tweedie", "tweedie, offset", "normal, offset"):
         tight = {"tol": 1e-12}
     if name == "mnlogit":
         tight = {"disp": 0, "method": "newton", "maxiter": 100}
@@ -71,8 +77,23 @@ _TARGETS = {
     "mnlogit": "happy",
     "poisson": "children",
     "tweedie": "affairs",
+    "poisson, exposure": "children",
+    "tweedie, offset": "affairs",
 }
-_EXACT = ("ols", "wls", "logit", "mnlogit", "poisson", "binomial", "gamma", "tweedie", "formula")
+_EXACT = (
+    "ols",
+    "wls",
+    "logit",
+    "mnlogit",
+    "poisson",
+    "binomial",
+    "gamma",
+    "tweedie",
+    "formula",
+    "poisson, exposure",
+    "tweedie, offset",
+    "normal, offset",
+)
 _BY_PREDICTIONS = ("quantile", "robust")
 
 
@@ -124,8 +145,8 @@ def test_what_has_no_treatment_says_what_to_do() -> None:
     x = rows(frame)
     with pytest.raises(UnsupportedModel, match="without a penalty"):
         whence.from_statsmodels(sm.OLS(frame["age"], x).fit_regularized(alpha=0.1))
-    offset = sm.Poisson(frame["children"], x, offset=np.log(frame["age"])).fit(disp=0)
-    with pytest.raises(UnsupportedModel, match="without offset"):
+    offset = sm.Logit(frame["any"], x, offset=0.1 * frame["religious"]).fit(disp=0)
+    with pytest.raises(UnsupportedModel, match="Got a Logit"):
         whence.from_statsmodels(offset)
     shares = sm.GLM(frame["any"] * 0.5, x, family=sm.families.Binomial()).fit()
     with pytest.raises(UnsupportedModel, match="of 0 and 1"):

@@ -52,6 +52,23 @@ def test_texts() -> None:
     refit = clone(model).fit(texts[1:], turned)
     assert found.flipped.tolist() == [refit.predict(texts[:1])[0] != model.predict(texts[:1])[0]]
     assert found.flipped.all()
+    turned[found.positions[-1]] = y[1 + found.positions[-1]]
+    one_less = clone(model).fit(texts[1:], turned)  # it stops at the turn that flips
+    assert one_less.predict(texts[:1])[0] == model.predict(texts[:1])[0]
+
+
+def test_a_row_that_does_not_count_is_not_turned() -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    x, query = x[:, :3], (x[:1, :3], y[:1])
+    weights = np.ones(60)
+    turned = []
+    for _ in range(2):
+        model = LogisticRegression(tol=1e-10, max_iter=10_000)
+        model.fit(x[1:61], y[1:61], sample_weight=weights)
+        trained = whence.from_sklearn(model, x[1:61], y[1:61], sample_weight=weights)
+        turned.append(int(whence.attacks.flip_labels(trained, query, most=1).positions[0]))
+        weights[turned[-1]] = 0
+    assert turned[0] != turned[1]
 
 
 def test_what_cannot_be_attacked() -> None:

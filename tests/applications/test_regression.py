@@ -209,3 +209,14 @@ def test_plots(diabetes: tuple[pd.DataFrame, pd.Series]) -> None:
     assert len(ax.texts) == 2
     with pytest.raises(InvalidInput, match="'cook'"):
         whence.plot.by_row(frame, "cook")
+
+
+def test_columns_that_depend_on_each_other_count_once(
+    diabetes: tuple[pd.DataFrame, pd.Series],
+) -> None:
+    x, y = diabetes
+    x, y = x[:60].assign(both=x["age"] + x["bmi"]), y[:60]
+    frame = frame_of(LinearRegression(), x, y)
+    whole = sm.add_constant(x, prepend=False).to_numpy()
+    close(frame["leverage"], np.diag(whole @ np.linalg.pinv(whole)))
+    assert frame["leverage"].sum() == pytest.approx(6)

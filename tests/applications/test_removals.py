@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -70,6 +72,21 @@ def test_trainings_that_are_the_same_agree_on_everything() -> None:
     assert found.resolved.all()
     np.testing.assert_allclose(found.low, found.high, atol=1e-12)
     assert found.to_frame(1)["sign_is_clear"].all()
+
+
+def test_a_page_says_whether_other_trainings_name_the_same_examples(tmp_path: Path) -> None:
+    query = (torch.ones(1, 4, dtype=torch.float64), torch.tensor([0]))
+    for spread, words in ((0.0, "name the same examples"), (5.0, "name other examples")):
+        several = runs(spread)
+        explained = whence.explain(several[0], query, k=3, method=whence.TracIn())
+        found = whence.stability(several, query, k=5, method=whence.TracIn())
+        assert bool(found.resolved[0]) == (spread == 0)
+        page = explained.report(tmp_path / "page.html", stability=found)
+        assert words in page.read_text(encoding="utf-8")
+    pair = query[0].repeat(2, 1), torch.tensor([0, 1])
+    two = whence.stability(several, pair, method=whence.TracIn())
+    with pytest.raises(InvalidInput, match="of one query"):
+        explained.report(tmp_path / "page.html", stability=two)
 
 
 def test_intervals_cover_another_training() -> None:

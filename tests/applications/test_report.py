@@ -133,8 +133,8 @@ def test_examples_behind_many_queries_come_first(
         for example, _, _ in (*row[4], *row[5]):
             counts[example] = counts.get(example, 0) + 1
     most = max(counts, key=lambda example: (counts[example], -example))
-    table = page.read_text(encoding="utf-8").split('id="carriers"')[1].split("</table>")[0]
-    groups = table.split('scope="rowgroup"')[1:]  # those that carry answers, those that oppose
+    text = page.read_text(encoding="utf-8").split('id="carriers"')[1].split("</section>")[0]
+    groups = text.split("<table>")[1:]  # those that carry answers, those that oppose
     first = [
         re.findall(r'<th scope="row" dir="auto"><a [^>]*>([^<]*)</a>', one)[0] for one in groups
     ]

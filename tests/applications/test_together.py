@@ -70,3 +70,12 @@ def test_what_is_near() -> None:
     labels = np.arange(30) // 2 % 2
     text = whence.from_sklearn(model.fit(texts, labels), texts, labels)
     assert [g.tolist() for g in near_duplicates(text, np.array([4, 11]))] == [[4, 5]]
+
+
+@pytest.mark.parametrize(("copies", "shown"), [(4, True), (5, False)])
+def test_more_than_half_of_the_rows_are_no_group(copies: int, shown: bool) -> None:
+    x = np.r_[np.full((copies, 1), 2.0), np.linspace(-3, 0, 8 - copies)[:, None]]
+    y = np.r_[np.full(copies, 5.0), np.linspace(-2, 1, 8 - copies)]
+    trained = whence.from_sklearn(Ridge().fit(x, y), x, y)
+    groups = whence.explain(trained, (x[:1] + 0.5, y[:1])).groups
+    assert [len(group.positions) for group in groups] == ([copies] if shown else [])

@@ -128,8 +128,8 @@ def test_both_ways_to_the_smallest_eigenvalue_agree(
     converged: tuple[ModuleObjective, tuple[Tensor, Tensor]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rule, "DENSE", 600 if dense else 0)
     start, _ = network()
+    monkeypatch.setattr(rule, "DENSE", len(start.params) - (not dense))
     for objective, strict in ((converged[0].at(converged[0].params), True), (start, False)):
         found = minimum(objective)
         assert found.strict == strict

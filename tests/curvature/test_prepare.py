@@ -154,15 +154,16 @@ def test_costs_are_counted_product_by_product(c: int, k: int) -> None:
     assert rule._product(n, p, c, k) == pytest.approx((forward + back) * thin)
 
 
+@pytest.mark.parametrize(("name", "c", "steps"), [("logistic", 1, 60), ("softmax", 3, 18)])
 def test_a_linear_model_is_factored_where_that_costs_less(
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, c: int, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    objective = CASES["logistic"]()
+    objective = CASES[name]()
     p, choice = len(objective.params), choose(objective)
     monkeypatch.setattr(rule, "SMALL", p - 1)
-    columns = range(1, 40)
+    columns = range(1, 80)
     cheaper = [rule._factor_is_cheaper(objective, k, choice) for k in columns]
-    costs = [(rule._factoring(_N, p, 1, k), 60 * rule._product(_N, p, 1, k)) for k in columns]
+    costs = [(rule._factoring(_N, p, c, k), steps * rule._product(_N, p, c, k)) for k in columns]
     assert cheaper == [once < each for once, each in costs]
     monkeypatch.setattr(rule, "_MATRIX_BYTES", 8 * p * p - 1)
     assert not any(rule._factor_is_cheaper(objective, k, choice) for k in columns)

@@ -11,6 +11,7 @@ from scipy.stats import linregress, pearsonr, spearmanr
 
 from whence.errors import InvalidInput
 from whence.evaluation import loo_correlation
+from whence.evaluation.agreement import agreement
 from whence.evaluation.correlation import draw, pearson, slope
 
 
@@ -120,3 +121,13 @@ def test_plot_draws_pairs_identity_and_fit() -> None:
     np.testing.assert_array_equal(identity.get_xdata(), identity.get_ydata())
     rise, run = np.diff(fit.get_ydata()), np.diff(fit.get_xdata())
     assert (rise / run).item() == pytest.approx(result.slope)
+
+
+@pytest.mark.parametrize("equal", ["retrained", "predicted"])
+def test_equal_changes_are_said_to_have_no_correlation(equal: str) -> None:
+    changes = np.array([[1.0, 2.0, 3.0]]), np.zeros((1, 3))
+    predicted, actual = changes if equal == "retrained" else changes[::-1]
+    found = agreement(predicted, actual, ids=np.arange(3), positions=np.arange(3))
+    said = "predicted vs retrained on 3 removals: no correlation, because all"
+    assert str(found) == f"{said} {equal} changes are equal"
+    assert "nan" not in found._repr_html_()

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 import whence
@@ -433,6 +434,17 @@ def test_a_changed_frozen_base_is_named(tmp_path: Path) -> None:
         with pytest.raises(InvalidInput, match="another digest of its frozen weights"):
             whence.Index.open(tmp_path, whence.from_torch(model, loss, (x, y)))
         changed.data.copy_(before)
+
+
+def test_a_changed_extractor_is_named(tmp_path: Path) -> None:
+    x, y = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 2
+    extractor = nn.Linear(4, 3).requires_grad_(False)
+    top = LogisticRegression(tol=1e-8).fit(extractor(x), y)
+    whence.Index.build(whence.from_frozen(extractor, top, x, y), tmp_path)
+    whence.Index.open(tmp_path, whence.from_frozen(extractor, top, x, y))
+    extractor.weight[0] += 1e-3
+    with pytest.raises(InvalidInput, match="another digest of its frozen weights"):
+        whence.Index.open(tmp_path, whence.from_frozen(extractor, top, x, y))
 
 
 def test_ties_go_to_the_row_that_comes_first() -> None:

@@ -113,7 +113,8 @@ def test_bad_input(kind):
         kind(rank=1, complement="tail")
     with pytest.raises(InvalidInput, match="damping > 0"):
         kind(rank=1, complement="zero").prepare(Diagonal(torch.tensor([1.0, 2.0, 3.0])))
-    with pytest.raises(Diverged, match="finite products"):
-        kind(rank=2).prepare(Diagonal(torch.tensor([1.0, torch.nan])))
+    for wrong in (torch.nan, torch.inf):
+        with pytest.raises(Diverged, match="finite products"):
+            kind(rank=2).prepare(Diagonal(torch.tensor([1.0, wrong])))
     with pytest.raises(InvalidInput, match="iterations >= rank"):
         Arnoldi(rank=5, iterations=3)

@@ -48,3 +48,12 @@ def test_directions_without_size_do_no_harm() -> None:
     torch.testing.assert_close((U.T @ V)[1:, :3], D[1:, :3], rtol=1e-6, atol=0)
     U, V = separate(D, torch.zeros(5).double(), columns, 1e-9)
     assert torch.isfinite(U.T @ V).all()
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e9])
+def test_the_unit_of_the_weights_changes_nothing(unit: float) -> None:
+    D, rows, columns = smooth(20, 30), torch.logspace(0, -3, 20).double(), torch.rand(30).double()
+    (U, V), (U_scaled, V_scaled) = (
+        separate(D, scale * rows, scale * columns, 1e-2) for scale in (1.0, unit)
+    )
+    torch.testing.assert_close(U_scaled.T @ V_scaled, U.T @ V, rtol=1e-6, atol=1e-9)

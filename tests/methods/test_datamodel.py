@@ -201,3 +201,8 @@ def test_inputs_of_no_known_form_leave_the_covariation(points: bool) -> None:
     learned = shrinkage(fits, SquaredError())
     assert len(learned.weights) == (14 if points else 2)
     assert effects(fits, asked, SquaredError(), learned).values.shape == (6, 40)
+
+
+def test_fits_that_kept_the_same_say_nothing() -> None:
+    duals = _Ridge.of(torch.zeros(4, 9).double()).duals(torch.ones(4, 2).double(), 0.5)
+    assert torch.isfinite(duals).all()

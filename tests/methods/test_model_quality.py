@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import whence
-from whence.methods.model_quality import model_quality
+from whence.methods.model_quality import ModelQuality, model_quality
 
 
 def test_a_wide_model_is_judged_on_fifths_that_it_has_not_seen(
@@ -45,3 +45,18 @@ def test_what_is_too_large_to_fit_again_is_not_judged(monkeypatch: pytest.Monkey
     x, y = load_wine(return_X_y=True)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, tol=1e-8)).fit(x, y)
     assert model_quality(whence.from_sklearn(model, x, y)) is None
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "better"), [(0.5, False), (0.65, None), (0.75, None), (0.81, True)]
+)
+def test_a_gain_within_two_standard_errors_may_be_chance(
+    accuracy: float, better: bool | None
+) -> None:
+    """Of 100 rows at 0.8 right that is 0.08."""
+    assert ModelQuality(n=100, how="", accuracy=accuracy, majority=0.7).better is better
+
+
+def test_a_smaller_error_is_better() -> None:
+    for error, better in ((1.0, True), (2.0, False), (3.0, False)):
+        assert ModelQuality(n=9, how="", error=error, error_of_mean=2.0).better is better

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from sklearn.svm import LinearSVC
 
 import whence
 from tests.fitted import Fitted
 from whence.methods.prediction import Order
-from whence.methods.removals import moves_more
+from whence.methods.removals import moves_more, unsettled
 
 
 @pytest.mark.parametrize("order", ["first", "newton", "refined"])
@@ -22,3 +23,13 @@ def test_only_a_minimum_with_corners_is_followed_from_piece_to_piece(
     hinge = LinearSVC(loss="hinge", tol=1e-8, max_iter=100_000, random_state=0).fit(x, y)
     cornered = whence.from_sklearn(hinge, x, y)
     assert moves_more(cornered, order, where).all() == (order != "first")
+
+
+def test_a_column_is_unsettled_that_moved_by_more_than_a_fiftieth_of_its_largest_number(
+    binary: Fitted,
+) -> None:
+    after = torch.tensor([[10.0, 10.0, -10.0], [1.0, 1.0, 0.0]]).double()
+    moved = torch.tensor([[0.0, 0.1, 0.0], [0.19, 0.21, -0.3]]).double()
+    objective = binary.objective
+    assert unsettled(objective, 0.0, after - moved, after).tolist() == [False, True, True]
+    assert not unsettled(objective, 0.1, after - moved, after).any()

@@ -230,3 +230,37 @@ def test_the_least_loss_of_a_target_is_its_minimum_over_outputs(power: float) ->
     grid = torch.linspace(-40, 5, 200_001, dtype=torch.float64).unsqueeze(1)
     found = [loss(grid, y.expand(len(grid))).min() for y in targets]
     torch.testing.assert_close(loss.least(targets), torch.stack(found), rtol=0, atol=1e-6)
+
+
+RANGES: list[tuple[Loss, int, list[float], list[float]]] = [
+    (whence.Logistic(), 1, [0, 1], [-1, 0.5, 2]),
+    (whence.SmoothHinge(0.5), 1, [0, 1], [-1, 0.5, 2]),
+    (whence.SquaredHinge(), 1, [0, 1], [-1, 0.5, 2]),
+    (whence.CrossEntropy(), 3, [0, 2, -100], [-1, 1.5, 3]),
+    (whence.SquaredError(), 1, [-7.5, 0], []),
+    (Tweedie(power=0.0), 1, [-7.5, 0], []),
+    (Tweedie(power=1.0), 1, [0, 2.5], [-0.1]),
+    (Tweedie(power=1.9), 1, [0, 2.5], [-0.1]),
+    (Tweedie(power=2.0), 1, [0.1], [0, -0.1]),
+]
+
+
+@pytest.mark.parametrize(("loss", "c", "allowed", "refused"), RANGES, ids=repr)
+def test_targets_out_of_range_are_refused(
+    loss: Loss, c: int, allowed: list[float], refused: list[float]
+) -> None:
+    for target in allowed:
+        loss.check_targets(torch.zeros(1, c), torch.tensor([target]))
+    for target in refused:
+        with pytest.raises(InvalidInput, match="for example 0"):
+            loss.check_targets(torch.zeros(1, c), torch.tensor([target]))
+
+
+def test_what_a_dispersion_is_known_of() -> None:
+    known = {name for name, (loss, _, _) in CASES.items() if loss.known_dispersion}
+    assert known == {"logistic", "poisson"}
+
+
+def test_the_prediction_of_a_log_link_is_its_mean() -> None:
+    found = Tweedie(power=1.5).prediction(torch.tensor([[0.0], [1.0]]), torch.ones(2))
+    torch.testing.assert_close(found, torch.tensor([1.0, torch.e]))

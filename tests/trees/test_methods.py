@@ -25,7 +25,7 @@ from whence.errors import InvalidInput, UnsupportedModel
 from whence.methods.choose import chosen, default_label_method, default_method
 from whence.methods.expected_removal import expected_removals
 from whence.methods.halves import halves_of
-from whence.methods.mean_derivative import held_out_lds
+from whence.methods.mean_derivative import held_out_lds, held_out_note
 from whence.methods.response import response_of
 from whence.objective.losses import measure_of
 from whence.trees.model import BoostedModel, ForestModel
@@ -98,24 +98,52 @@ def test_scores_of_halves_do_not_depend_on_how_they_are_asked(
     assert not np.allclose(other, whole)
 
 
-def test_scores_of_halves_are_the_mean_derivative_at_equal_sizes() -> None:
+def test_scores_of_halves_are_derivatives_and_a_ridge_regression_of_what_they_leave_over() -> None:
     trained = _numbers()
-    halves = halves_of(trained, 4, 0)
-    parts = []
-    for model in halves.models:
-        # The trees of a half with the leaf values of all rows.
-        kept = halves.inside[len(parts)]
+    halves = halves_of(trained, 6, 0)
+    response = response_of(trained, halves, trained.loss)
+    assert response is not None
+    queries, inside = trained.examples(_asked()), halves.inside
+    parts, actual = [], []
+    for model, kept in zip(halves.models, inside, strict=True):
         assert (model.trees.weights > 0).tolist() == kept.tolist()
+        # The trees of a half with the leaf values of all rows.
         whole = model.trees.reweighted(np.ones(200))
         single = BoostedModel(**{**vars(trained), "trees": whole})
         parts.append(-whence.Boosting(ensemble=0).fit(single).scores(_asked()).values)
-    stacked = np.stack(parts)
+        actual.append(trained.loss(model.outputs(queries), queries.targets).numpy())
+    stacked, outcomes = np.stack(parts), np.stack(actual)
     sizes = np.sqrt((stacked**2).mean(axis=2, keepdims=True))
-    expected = -(stacked / sizes).mean(axis=0) * np.median(sizes, axis=0)
-    actual = whence.Boosting(ensemble=4).fit(trained).scores(_asked()).values
-    response = response_of(trained, halves, trained.loss)
-    assert response is not None
-    np.testing.assert_allclose(actual, response.factor * expected)
+    scaled, scale = stacked / sizes, np.median(sizes, axis=0)
+    own = -whence.Boosting(ensemble=0).fit(trained).scores(_asked()).values
+
+    def derivative(among: Any) -> Any:
+        """The weighted sum of means over some halves, [q, n]."""
+        within, beyond = (
+            np.nan_to_num(np.nanmean(np.where(kept, scaled[among].swapaxes(0, 1), np.nan), 1))
+            for kept in (inside[among], ~inside[among])
+        )
+        return np.stack([within * scale, beyond * scale, own]).T @ response.weights
+
+    everyone = np.arange(6)
+    left = [outcomes[b] - inside[b] @ derivative(np.delete(everyone, b)) for b in everyone]
+    residuals = np.stack(left) - np.mean(left, 0)
+    rows = inside - inside.mean(0)
+    expected, predicted = derivative(everyone).T.copy(), outcomes - residuals
+    for q in range(len(queries)):
+        variances = np.square(scaled[:, q]).mean(0) + response.spread
+        noise = 6 * np.square(rows) @ variances
+        for out in (*everyone, None):
+            kept = everyone if out is None else np.delete(everyone, out)
+            precision = rows[kept].T @ rows[kept] / noise.mean() + np.diag(1 / variances)
+            ridge = np.linalg.solve(precision, rows[kept].T @ residuals[kept, q] / noise.mean())
+            if out is None:
+                expected[q] += ridge
+            else:
+                predicted[out, q] += rows[out] @ ridge
+    scores = whence.Boosting(ensemble=6).fit(trained).scores(_asked())
+    np.testing.assert_allclose(scores.values, -expected / 2**response.decay, atol=1e-4)
+    assert scores.diagnostics.notes[-1] == held_out_note(predicted, outcomes)
 
 
 def test_halves_come_in_pairs_that_hold_every_row_of_every_class_once() -> None:
@@ -415,3 +443,12 @@ def test_too_few_rows_give_no_size() -> None:
     )
     assert np.isfinite(values.numpy()).all()
     assert not any("multiplied" in note for note in diagnostics.notes)
+
+
+def test_what_no_row_changes_has_scores_of_zero() -> None:
+    def nothing(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return 0 * outputs[:, 0]
+
+    queries = NUMBERS.x[QUERIES], NUMBERS.y[QUERIES]
+    scores = whence.Boosting(ensemble=2).fit(_numbers()).scores(queries, measure=nothing)
+    assert (scores.values == 0).all()

@@ -307,6 +307,10 @@ class FrozenMap(InputMap):
         encoded = self.top.encode((self.frozen.features(checked), labels))
         return replace(encoded, inputs=checked, encoded_by=self)
 
+    def fixed(self) -> tuple[Tensor, ...]:
+        """Return the parameters and buffers of the network."""
+        return tuple(self.frozen.extractor.state_dict().values())
+
     def features_of(self, inputs: Any) -> Features:
         """Return the features of checked inputs, as the linear model reads them."""
         return self.top.features_of(self.frozen.features(inputs))

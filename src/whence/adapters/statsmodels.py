@@ -28,6 +28,10 @@ from whence.workers import Backend
 
 Floats = NDArray[np.float64]
 
+_AT_NO_OFFSET = (
+    "Targets and predictions are at an offset of 0: targets of training rows are divided by their "
+    "exposure, and so must those of queries be."
+)
 _HELD = ("missing_idx", "formula", "model_spec", "design_info", "offset", "exposure")
 
 
@@ -40,7 +44,10 @@ def from_statsmodels(results: Any, *, workers: int = 1, backend: Backend = "proc
 
         R(θ) = (1/n) Σ wᵢ ℓ(xᵢᵀθ, yᵢ),
 
-    without a penalty, with the weights of WLS, or the frequency and variance weights of GLM. Any
+    without a penalty, with the weights of WLS, or the frequency and variance weights of GLM. An
+    offset o or the logarithm of an exposure in a logarithmic link is the same objective of rates,
+    y e^−o with weights e^((2 − p) o), p the power of the variance; in a normal model that of y − o.
+    Targets and predictions are then those at an offset of 0, as in `results.predict(X)`. Any
     other model with `predict`, such as QuantReg, RLM or Probit, is known by its predictions and
     fitted again by statsmodels.
 
@@ -57,7 +64,7 @@ def from_statsmodels(results: Any, *, workers: int = 1, backend: Backend = "proc
 
     Raises:
         UnsupportedModel: If these are no results of a model with `predict`, or the fit had a
-            penalty, an offset, or targets that are shares.
+            penalty, an offset in a logistic or another link, or targets that are shares.
 
     Cost:
         None.
@@ -84,11 +91,17 @@ def from_statsmodels(results: Any, *, workers: int = 1, backend: Backend = "proc
     design = _design(results, model)
     read = _READERS.get(type(model).__name__)
     read_as = None if read is None else read(results, model)
+    offset = _offset(model)
+    if offset is not None:
+        read_as = _at_no_offset(read_as, offset, type(model).__name__)
     if read_as is None:
         note = f"{type(model).__name__} is known by its predictions alone."
         again = _again(results, model, design)
         return anything(*again, workers=workers, backend=backend, notes=(note,))
-    return objective_of(_fitted(model, design, read_as).noted())
+    fitted = _fitted(model, design, read_as).noted()
+    if offset is not None:
+        fitted = replace(fitted, notes=(*fitted.notes, _AT_NO_OFFSET))
+    return objective_of(fitted)
 
 
 @final
@@ -133,13 +146,13 @@ def _check(results: Any, model: Any) -> None:
             f"Expected a {name} without a penalty. Got fit_regularized. Fit scikit-learn's Lasso, "
             "Ridge or LogisticRegression, and use whence.from_sklearn."
         )
-    for option in ("offset", "exposure"):
-        values = getattr(model, option, None)
-        if values is not None and np.any(values):
-            raise UnsupportedModel(
-                f"Expected a {name} without {option}. Got one. Model the rate instead: divide the "
-                "targets by the exposure, and give it as var_weights of GLM."
-            )
+
+
+def _offset(model: Any) -> Floats | None:
+    """Return the offset of each row with the logarithm of its exposure, [n]; `None` if zero."""
+    given = [getattr(model, option, None) for option in ("offset", "exposure")]
+    total = sum(np.asarray(each, dtype=np.float64) for each in given if each is not None)
+    return np.broadcast_to(total, len(model.endog)) if np.any(total) else None
 
 
 def _design(results: Any, model: Any) -> _Design:
@@ -190,6 +203,20 @@ def _fitted(model: Any, design: _Design, read: _Read) -> Fitted:
         names=column_names(design.rows),
         temperature=0.001,
     )
+
+
+def _at_no_offset(read: _Read | None, offset: Floats, name: str) -> _Read:
+    """Return the same objective of targets at an offset of 0."""
+    if read is not None and read.loss == SquaredError():
+        return replace(read, labels=read.labels - offset)
+    power = None if read is None else getattr(read.loss, "power", None)
+    if read is None or power is None:
+        raise UnsupportedModel(
+            f"Expected an offset or exposure in a normal model or a logarithmic link. Got a {name} "
+            "of another. Fit without it, or with the offset among the columns."
+        )
+    weights = read.weights * np.exp((2 - power) * offset)
+    return replace(read, labels=read.labels * np.exp(-offset), weights=weights)
 
 
 def _numbers(results: Any, model: Any, loss: Loss, weights: Any = None) -> _Read:

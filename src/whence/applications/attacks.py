@@ -45,6 +45,7 @@ from whence.renamed import old_names
 from whence.result import Card, Result
 from whence.storage import clear_leftovers, digest, read_arrays, write_arrays
 from whence.views.attack import attack_page
+from whence.views.made import Made
 
 HALF_A_GRAY_LEVEL = 0.499 / 127.5  # for pixels in [-1, 1]; just inside, so that rounding undoes it
 
@@ -126,8 +127,7 @@ class Attack(Result):
             flipped=self.flipped,
             held=self.verify(),
             said=f"{self}.".replace("->", "→"),
-            title=title,
-            command=command,
+            made=Made(title=title, command=command),
         )
         return write(page, path)
 

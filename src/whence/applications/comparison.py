@@ -21,7 +21,8 @@ from whence.objective.trained import Data, Examples, Trained
 from whence.pages import write
 from whence.result import Card, Result
 from whence.scores import Ranking, Scores
-from whence.views.results import Made, comparison_page
+from whence.views.made import Made
+from whence.views.results import comparison_page
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)

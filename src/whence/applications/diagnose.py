@@ -26,7 +26,8 @@ from whence.methods.fit_quality import fit_quality
 from whence.objective.objective import Objective
 from whence.pages import Level, Status, write
 from whence.result import Card, Result
-from whence.views.results import Made, diagnosis_page
+from whence.views.made import Made
+from whence.views.results import diagnosis_page
 
 Matrix = Literal["hessian", "ggn"]
 

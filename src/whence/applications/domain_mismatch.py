@@ -31,6 +31,7 @@ from whence.rows import column, column_names
 from whence.scores import Diagnostics
 from whence.views.columns import spreads
 from whence.views.groups import Group, groups_page
+from whence.views.made import Made
 
 Groups = Mapping[Any, Indices] | Sequence[Any] | NDArray[Any]
 Columns = str | int | Sequence[str | int]
@@ -170,9 +171,7 @@ class DomainMismatch(Result):
             order=self.order,
             n=len(self.influence),
             diagnostics=self.diagnostics,
-            title=title,
-            about=tuple(about),
-            command=command,
+            made=Made(title=title, about=tuple(about), command=command),
         )
         return write(page, path)
 

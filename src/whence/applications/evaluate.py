@@ -25,7 +25,8 @@ from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
 from whence.objective.trained import Data, Examples, Trained
 from whence.pages import write
-from whence.views.results import Made, evaluation_page
+from whence.views.made import Made
+from whence.views.results import evaluation_page
 
 
 @checked

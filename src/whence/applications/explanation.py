@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from whence.applications.firmness import firmness
 from whence.applications.shown import shown_by
+from whence.applications.stability import Stability
 from whence.applications.together import Together, together
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.evaluation.agreement import Agreement, agreement
@@ -232,6 +233,7 @@ class Explanation(Result):
         *,
         verify: int | None = None,
         verification: Agreement | None = None,
+        stability: Stability | None = None,
         held_out: Data | None = None,
         image_shape: tuple[int, ...] | None = None,
         texts: Sequence[str] | None = None,
@@ -249,6 +251,8 @@ class Explanation(Result):
             verify: How many removals to retrain for the page; 0 retrains nothing. If `None`, 20 of
                 a convex model and none of another.
             verification: A verification made before, instead of a new one.
+            stability: What `whence.stability` found for this query alone: the page says whether
+                other trainings name the same examples.
             held_out: (X, y) that the model was not fitted on, to say how good it is. If `None`, a
                 linear model is judged on training examples predicted without themselves.
             image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
@@ -297,6 +301,7 @@ class Explanation(Result):
                 query_name=query_name,
                 about=about,
                 command=command,
+                statuses=() if stability is None else stability.statuses(),
             ),
         )
         return write(page, path)

@@ -26,7 +26,8 @@ from whence.objective.trained import Data, Examples, Trained
 from whence.pages import write
 from whence.result import Card, Result
 from whence.views.answer import class_names, target_class
-from whence.views.results import Made, flip_page
+from whence.views.made import Made
+from whence.views.results import flip_page
 
 _POINTS = 8  # of the course that a page draws
 _REFINED = 30  # examples whose effects are refined

@@ -38,6 +38,7 @@ from whence.result import Card, Result
 from whence.scores import Diagnostics
 from whence.views.answer import label_of
 from whence.views.labels import label_errors_page
+from whence.views.made import Made
 
 Ranking = Literal["self_influence", "held_out_loss", "class_adjusted", "loss"]
 Penalty = Literal["fitted", "best"]
@@ -202,9 +203,7 @@ class LabelErrors(Result):
             quality=model_quality(self.objective, held_out),
             image_shape=image_shape,
             texts=texts,
-            title=title,
-            about=tuple(about),
-            command=command,
+            made=Made(title=title, about=tuple(about), command=command),
         )
         return write(page, path)
 

@@ -25,6 +25,7 @@ from whence.pages import write
 from whence.scores import Scores
 from whence.tiles import tiles
 from whence.views.batch import batch_page
+from whence.views.made import Made
 from whence.views.quantity import default_measure
 from whence.views.sequences import Decode
 
@@ -32,7 +33,7 @@ _OPERATIONS = 2e12  # that refining what is shown may take: some ten seconds
 _AGAIN = 150  # candidates without which the preprocessing is fitted again, at most
 _SMALL = 10**6  # rows times parameters up to which that is three times as many
 _FEWER = "Ask about fewer queries, or for a smaller k, to see sizes."
-_SCORES = 2**24  # scores that are held at once: 128 MB of float64
+_SCORES = 2**22  # scores that are held at once: 32 MB of float64, and a few times that
 _PASSES = 10  # over the data, for each example that is refined
 
 
@@ -137,9 +138,7 @@ def report(
         quality=model_quality(trained, held_out),
         image_shape=image_shape,
         decode=decode,
-        title=title,
-        about=tuple(about),
-        command=command,
+        made=Made(title=title, about=tuple(about), command=command),
     )
     return write(page, path)
 

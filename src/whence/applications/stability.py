@@ -18,10 +18,12 @@ from whence.methods.choose import chosen
 from whence.methods.method import Method
 from whence.methods.prediction import Floats, MeasureLike
 from whence.objective.trained import Data, Trained
+from whence.pages import Status
 from whence.result import Card, Result
 from whence.scores import Scores, average
 from whence.training.run import Run
 from whence.training.train import reordered
+from whence.views.statuses import resolved_of
 
 _CONFIDENCE = 0.95
 _RESOLVED = 0.8  # of the list that another training must name for it to count as resolved
@@ -71,6 +73,19 @@ class Stability(Result):
                 == np.sign(self.high[query, where]),
             }
         )
+
+    def statuses(self) -> tuple[Status, ...]:
+        """Return what the page of the one query says: whether other trainings name its list again.
+
+        Raises:
+            InvalidInput: If there are several queries.
+        """
+        if len(self.again) != 1:
+            raise InvalidInput(
+                f"Expected the stability of one query for its page. Got {len(self.again)} queries. "
+                "Pass the explained query alone to whence.stability."
+            )
+        return (resolved_of(float(self.again[0]), _RESOLVED, self.k, self.trainings),)
 
     def card(self) -> Card:
         """Return how many lists are resolved, and that of the first query."""

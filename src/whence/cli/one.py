@@ -134,6 +134,7 @@ def influence(
             for at, value in zip(part.positions[0], part.values[0], strict=True)
         )
         answer = {**said(found), "measure": about, "order_only": scores.order_only}
+        answer["size_error"] = None if scores.diagnostics is None else scores.diagnostics.size_error
         answer["scores"] = scored(found.objective, ends)
         print_json({"notes": found.notes, **judged(found), **answer})
         return

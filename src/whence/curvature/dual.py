@@ -37,7 +37,7 @@ from whence.objective.objective import Objective
 
 _LEAST = 500  # parameters from which another route than their own matrix is worth while
 _PER_ROW = 2  # parameters for each row, more than which n x n matrices are the smaller ones
-_BYTES = 2**30  # of factors that are held
+_BYTES = 2**31  # of factors that are held
 _SAME = 1e-10  # relative difference of a loss's curvature from that of softmax
 
 

@@ -102,14 +102,15 @@ class Agreement(Result):
     def card(self) -> Card:
         """Return the comparison, and the pairs."""
         low, high = self.pearson_interval
+        facts = {
+            "R": f"{self.pearson:.4f}",
+            f"{self.confidence:.0%} interval": f"{low:.3f} to {high:.3f}",
+            "slope": f"{self.slope:.3f}",
+        }
         return Card(
             title=self._lines()[0],
             words=self._lines()[1:],
-            facts={
-                "R": f"{self.pearson:.4f}",
-                f"{self.confidence:.0%} interval": f"{low:.3f} to {high:.3f}",
-                "slope": f"{self.slope:.3f}",
-            },
+            facts={} if np.isnan(self.pearson) else facts,
             table=self.to_frame(),
         )
 
@@ -117,10 +118,11 @@ class Agreement(Result):
         """Return the comparison, and that with mean changes where there are some."""
         q, k = self.predicted.shape
         queries = "" if q == 1 else f" and {q} queries"
-        line = (
-            f"predicted vs retrained on {k} removals{queries}: "
-            f"R = {self.pearson:.4f}, slope = {self.slope:.3f}"
-        )
+        found = f"R = {self.pearson:.4f}, slope = {self.slope:.3f}"
+        if np.isnan(self.pearson):
+            equal = "retrained" if constant_columns(self.actual.reshape(-1, 1))[0] else "predicted"
+            found = f"no correlation, because all {equal} changes are equal"
+        line = f"predicted vs retrained on {k} removals{queries}: {found}"
         return (line,) if self.expected is None else (line, self.expected.said(self.predicted))
 
     def plot(self, ax: Axes | None = None) -> Axes:

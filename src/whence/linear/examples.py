@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -56,6 +56,15 @@ class InputMap(ABC):
     @abstractmethod
     def features_of(self, inputs: Any) -> Features:
         """Return the features of rows that were checked before, [b, d]."""
+
+    @final
+    def encoded(self, examples: LinearExamples) -> LinearExamples:
+        """Return examples that another map made, as this one reads them."""
+        return replace(examples, features=self.features_of(examples.inputs), encoded_by=self)
+
+    def fixed(self) -> tuple[Tensor, ...]:
+        """Return weights that make features and are not trained."""
+        return ()
 
     @abstractmethod
     def vjp(self, examples: LinearExamples, *terms: tuple[Tensor, Tensor]) -> Tensor:

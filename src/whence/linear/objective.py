@@ -212,12 +212,12 @@ class LinearObjective(Objective):
         return cached(
             self,
             ("encoded", examples),
-            lambda own: replace(
-                examples,
-                features=own.inputs.features_of(examples.inputs),
-                encoded_by=own.inputs,
-            ),
+            lambda own: own.inputs.encoded(examples),
         )
+
+    def frozen(self) -> tuple[Tensor, ...]:
+        """Return what rows become features by, where that is a network."""
+        return self.inputs.fixed()
 
     def outputs(self, examples: Examples) -> Tensor:
         """Return W x + b, [b, c]."""

@@ -35,7 +35,7 @@ class DataOOB(Method):
 
     Args:
         ensemble: How many halves a model is fitted on, even, >= 2; 20 at least where it is no
-            boosted trees.
+            boosted trees. If `None`, as many of boosted trees as `Boosting` has, and 20 of others.
         seed: Seed of the halves.
 
     Raises:
@@ -59,7 +59,7 @@ class DataOOB(Method):
         0
     """
 
-    ensemble: int = 20
+    ensemble: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -74,7 +74,7 @@ class DataOOB(Method):
 @singledispatch
 def _of_family(trained: Trained, method: DataOOB) -> Attribution:
     """Return the values for a family of models: by retrainings, unless it knows a shorter way."""
-    return _OfEnsemble(trained, Retrained(fits=max(method.ensemble, 20), seed=method.seed))
+    return _OfEnsemble(trained, Retrained(fits=max(method.ensemble or 20, 20), seed=method.seed))
 
 
 @_of_family.register

@@ -64,7 +64,10 @@ class Halves:
         return (self.losses * chosen).sum(0) / chosen.sum(0).clamp_min(1)
 
 
-def halves_of(trained: Trained, ensemble: int, seed: int) -> Halves:
+_ENSEMBLES = ((2_000, 60), (20_000, 40))  # up to so many rows, so many retrainings; 20 beyond
+
+
+def halves_of(trained: Trained, ensemble: int | None, seed: int) -> Halves:
     """Return retrainings on random halves, made once per model.
 
     Each pair of halves holds every row once, class by class, so that every row is inside half of
@@ -72,7 +75,8 @@ def halves_of(trained: Trained, ensemble: int, seed: int) -> Halves:
 
     Args:
         trained: A boosting model.
-        ensemble: How many, even, >= 2.
+        ensemble: How many, even, >= 2. If `None`, 60 up to 2,000 rows, 40 up to 20,000 and 20
+            beyond.
         seed: Seed of the halves.
 
     Returns:
@@ -86,7 +90,10 @@ def halves_of(trained: Trained, ensemble: int, seed: int) -> Halves:
         One fit per half, with a progress bar.
     """
     model = boosted(trained)
-    return cached(model, ("halves", ensemble, seed), lambda twin: _fitted(twin, ensemble, seed))
+    count = ensemble
+    if count is None:
+        count = next((size for most, size in _ENSEMBLES if len(model.train) <= most), 20)
+    return cached(model, ("halves", count, seed), lambda twin: _fitted(twin, count, seed))
 
 
 def boosted(trained: Trained) -> BoostedModel:

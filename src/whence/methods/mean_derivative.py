@@ -1,4 +1,4 @@
-"""The mean derivative of boosted predictions over retrainings on halves, and how good it is."""
+"""Mean derivatives of boosted predictions over retrainings on halves, and what they predict."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from whence.methods.method import Positions
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples
 from whence.tiles import tiles
-from whence.trees.adjoint import adjoint
+from whence.trees.adjoint import Wide, adjoint, precision
 from whence.trees.form import BoostedTrees
 from whence.trees.leaves import Integers
 
@@ -26,25 +26,34 @@ Floats = NDArray[np.float64]
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class MeanDerivative:
-    """A mean over retrainings, and what it predicts of each from the others.
+    """Means of w dm/dw over the retrainings with each row and over those without it.
+
+    Splits are fitted to the rows that a retraining has: where a row was inside they follow it.
 
     Args:
-        derivatives: The mean of dm/dw, [q, n].
-        predicted: Σ dm/dw over the rows of each half, by the other retrainings alone, [B, q].
+        inside: The mean over retrainings that have the row, [q, n].
+        outside: The mean over the others, [q, n].
+        spread: The mean square over all of them, each of size 1, [q, n].
+        from_inside: The sum of `inside` over the rows of each half, of the other retrainings
+            alone, [B, q].
+        from_outside: The same of `outside`, [B, q].
         actual: m of each retraining, [B, q].
     """
 
-    derivatives: Floats
-    predicted: Floats
+    inside: Wide
+    outside: Wide
+    spread: Wide
+    from_inside: Floats
+    from_outside: Floats
     actual: Floats
 
 
 def mean_derivative(
     halves: Halves, whole: Sequence[BoostedTrees], queries: Examples, measure: Measure
 ) -> MeanDerivative:
-    """Return the mean derivative of few queries, each retraining at the same size.
+    """Return the mean derivatives of few queries, each retraining at the same size.
 
     Args:
         halves: The retrainings.
@@ -53,21 +62,21 @@ def mean_derivative(
         measure: m.
 
     Returns:
-        The mean.
+        The means.
 
     Cost:
         A derivative per retraining, as many at a time as torch has threads.
     """
-    b, n = halves.inside.shape
-    everyone = np.arange(n)
-    total = np.zeros((len(queries), n))
-    sizes, own = np.zeros((b, len(queries))), np.zeros((b, len(queries)))
-    actual = np.zeros((b, len(queries)))
+    (b, n), q = halves.inside.shape, len(queries)
+    everyone, weights = np.arange(n), halves.whole[0].weights
+    total, within, spread, squares = np.zeros((4, q, n), dtype=precision(n))
+    sizes, own, actual = np.zeros((3, b, q))
 
     def one(at: int) -> Floats:
         trees = whole[at]
         leaves = trees.leaves_of(queries.inputs)
         found = derivatives_of(trees, leaves, measure, queries.targets, everyone)
+        found *= weights
         sizes[at] = np.linalg.norm(found, axis=1) / np.sqrt(n)
         found /= np.where(sizes[at] > 0, sizes[at], 1.0)[:, None]
         own[at] = found @ halves.inside[at]
@@ -78,11 +87,32 @@ def mean_derivative(
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(threads) as pool:
         for some in tiles(b, budget=threads):  # so that no more than these wait to be summed
-            for found in pool.map(one, range(some.start, some.stop)):
+            which = range(some.start, some.stop)
+            for at, found in zip(which, pool.map(one, which), strict=True):
                 total += found
+                np.square(found, out=squares, casting="same_kind")
+                spread += squares
+                found *= halves.inside[at]
+                within += found
     scale = np.median(sizes, axis=0)
-    predicted = (halves.inside @ total.T - own) / (b - 1) * scale
-    return MeanDerivative(total / b * scale[:, None], predicted, actual)
+    counts = halves.inside.sum(0)
+    total -= within
+    total /= b - counts
+    spread /= b
+    from_outside = (halves.inside @ total.T) * scale
+    total *= scale[:, None]
+    from_inside = halves.inside @ (within / (counts - 1).clip(1)).T
+    from_inside -= own / max(counts.max() - 1, 1)  # a half's own part in the sum
+    within /= counts.clip(1)
+    within *= scale[:, None]
+    return MeanDerivative(
+        inside=within,
+        outside=total,
+        spread=spread,
+        from_inside=from_inside * scale,
+        from_outside=from_outside,
+        actual=actual,
+    )
 
 
 def derivatives_of(

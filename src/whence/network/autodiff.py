@@ -8,86 +8,115 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from whence.errors import UnsupportedModel
 
+Leaf: TypeAlias = tuple[slice, Tensor]  # where in θ, and the values
+
+
+class _Along(torch.autograd.Function):
+    """A number whose gradient in f is u, with no product computed and no copy of either made."""
+
+    @staticmethod
+    def forward(ctx: Any, outputs: Tensor, cotangent: Tensor) -> Tensor:
+        """Return any number."""
+        ctx.save_for_backward(cotangent)
+        return outputs.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, one: Tensor) -> tuple[Tensor, None]:
+        """Return u."""
+        (cotangent,) = ctx.saved_tensors
+        return cotangent, None
+
 
 def along(outputs: Tensor, cotangent: Tensor) -> Tensor:
-    """Return uᵀ f, whose gradient is Jᵀ u.
+    """Return a number whose gradient is Jᵀ u, to be differentiated once.
 
     torch asked for Jᵀ u outright loads its symbolic algebra first, a quarter of a second.
 
     Args:
         outputs: f, any shape.
         cotangent: u, the same shape.
-
-    Returns:
-        One number.
     """
-    return torch.dot(outputs.reshape(-1), cotangent.reshape(-1))
+    found: Tensor = _Along.apply(outputs, cotangent)  # type: ignore[no-untyped-call]
+    return found
 
 
-def gradient(value: Tensor, leaves: Sequence[Tensor]) -> Tensor:
+def gradient(value: Tensor, leaves: Sequence[Leaf]) -> Tensor:
     """Return the gradient of a number in all leaves, flat, to be differentiated again.
 
     Args:
         value: One number.
-        leaves: Where to differentiate; together p numbers.
+        leaves: Where to differentiate, in the order of θ.
 
     Returns:
         The gradient, [p].
     """
-    pieces = torch.autograd.grad(value, leaves, create_graph=True, materialize_grads=True)
+    every = [leaf for _, leaf in leaves]
+    pieces = torch.autograd.grad(value, every, create_graph=True, materialize_grads=True)
     return torch.cat([piece.reshape(-1) for piece in pieces])
 
 
 def add_pullback(
-    total: Tensor, outputs: Tensor, leaves: Sequence[Tensor], cotangent: Tensor
+    total: Tensor,
+    outputs: Tensor,
+    leaves: Sequence[Leaf],
+    cotangent: Tensor,
+    *,
+    last: bool = False,
 ) -> None:
-    """Add Jᵀ u to a flat vector, a leaf at a time; the graph stays for the next call.
+    """Add Jᵀ u to a flat vector, a leaf at a time.
 
     Args:
         total: Changed in place, [p].
         outputs: f, any shape.
-        leaves: Where to differentiate; together p numbers.
+        leaves: Where to differentiate, each with its place in θ, which several may share.
         cotangent: u, in the shape of f.
+        last: Whether the graph may go; else it stays for the next call.
     """
     if not outputs.requires_grad:
         return
     value = along(outputs, cotangent)
-    places = torch.split(total, [leaf.numel() for leaf in leaves])
-    for leaf, place in zip(leaves, places, strict=True):
-        leaf.grad = place.view(leaf.shape)
+    for where, leaf in leaves:
+        leaf.grad = total[where].view(leaf.shape)
     try:  # each gradient is freed as soon as it is added, so that no second θ is in memory
         with _derivatives():
-            torch.autograd.backward(value, inputs=list(leaves), retain_graph=True)
+            every = [leaf for _, leaf in leaves]
+            torch.autograd.backward(value, inputs=every, retain_graph=not last)
     finally:
-        for leaf in leaves:
+        for _, leaf in leaves:
             leaf.grad = None
 
 
-def pushforward(outputs: Tensor, leaves: Sequence[Tensor], v: Tensor) -> Tensor:
+def pushforward(outputs: Tensor, leaves: Sequence[Leaf], v: Tensor) -> Tensor:
     """Return J V, differentiating u ↦ Jᵀ u, which is linear, in u.
 
     Args:
         outputs: f, any shape.
-        leaves: Where to differentiate; together p numbers.
+        leaves: Where to differentiate, in the order of θ.
         v: V, [p, k].
 
     Returns:
         The products, in the shape of f, [..., k].
     """
     seed = torch.zeros_like(outputs, requires_grad=True)
-    transposed = gradient(along(outputs, seed), leaves)
+    transposed = gradient(_product(outputs, seed), leaves)
     with _derivatives():
         columns = [
-            torch.autograd.grad(along(transposed, column), seed, retain_graph=True)[0]
+            torch.autograd.grad(_product(transposed, column), seed, retain_graph=True)[0]
             for column in v.T.contiguous()
         ]
     return torch.stack(columns, -1)
+
+
+def _product(outputs: Tensor, cotangent: Tensor) -> Tensor:
+    """Return uᵀ f, a function of both."""
+    return torch.dot(outputs.reshape(-1), cotangent.reshape(-1))
 
 
 @contextmanager

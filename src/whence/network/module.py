@@ -24,6 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parameter import is_lazy
 
 from whence.errors import IncompleteCoverage, InvalidInput, UnsupportedModel
+from whence.network.autodiff import Leaf
 
 Selection = Collection[str] | Callable[[str, nn.Parameter], bool]
 
@@ -78,7 +79,7 @@ class FunctionalModule:
         """Return the outputs: model(x), model(*x) for a tuple, model(**x) for a dict.
 
         Args:
-            parameters: θ by name.
+            parameters: θ by name; a use of one of its pieces may have a value of its own.
             inputs: x of a batch.
             twice: Whether the outputs will be differentiated twice: by operations that allow it.
 
@@ -88,9 +89,10 @@ class FunctionalModule:
         Raises:
             UnsupportedModel: If the module does not return one tensor.
         """
-        given = {**self.constants, **parameters}
+        values = {**self.constants, **parameters}
+        given = {use: values[use if use in values else n] for use, n in self.uses.items()}
         with self.lock, self._kernels(twice):
-            value = functional_call(self.model, given, *_arguments(inputs))
+            value = functional_call(self.model, given, *_arguments(inputs), tie_weights=False)
         if not isinstance(value, Tensor):
             raise UnsupportedModel(
                 f"Expected a model that returns one tensor. Got {type(value).__name__}. "
@@ -108,6 +110,15 @@ class FunctionalModule:
             places[name] = slice(start, start + shape.numel())
             start += shape.numel()
         return places
+
+    @cached_property
+    def uses(self) -> dict[str, str]:
+        """Each name that the module has for what calls replace, with its first name: that in θ."""
+        with self.lock:  # a call in another thread replaces parameters
+            named = dict(self.model.named_parameters())
+            known = {id(named[name]): name for name in (*self.shapes, *self.constants)}
+            every = self.model.named_parameters(remove_duplicate=False)
+            return {use: known[id(p)] for use, p in every if id(p) in known}
 
     @cached_property
     def owners(self) -> dict[nn.Module, list[tuple[str, str]]]:
@@ -144,6 +155,30 @@ class FunctionalModule:
     def leaves(self, params: Tensor) -> dict[str, Tensor]:
         """Return θ [p] by name, each piece a leaf of its own to differentiate in."""
         return {name: piece.requires_grad_() for name, piece in self.split(params.detach()).items()}
+
+    def differentiated(
+        self, params: Tensor, inputs: Any, *, twice: bool
+    ) -> tuple[Tensor, list[Leaf]]:
+        """Return the outputs at θ as a function of leaves, each with its place in θ.
+
+        Differentiated once on a CPU, each use of a tied weight is a leaf of its own, and rows of a
+        table that are looked up have sparse gradients: what a backward pass holds beside θ's
+        gradient is then one layer's. Elsewhere such sums would not repeat to the last bit.
+
+        Args:
+            params: θ, [p].
+            inputs: x of a batch.
+            twice: Whether the outputs will be differentiated twice.
+        """
+        if twice or params.device.type != "cpu":
+            leaves = self.leaves(params)
+            outputs = self(leaves, inputs, twice=True)
+        else:
+            values, uses = self.split(params.detach()), self.uses.items()
+            leaves = {use: values[n].detach().requires_grad_() for use, n in uses if n in values}
+            with self.lock, _sparse_lookups(self.model):
+                outputs = self(leaves, inputs)
+        return outputs, [(self.slices[self.uses[use]], leaf) for use, leaf in leaves.items()]
 
     def narrowed(self, params: Tensor, names: Collection[str]) -> FunctionalModule:
         """Return the module as a function of some of its selected parameters, the others at θ.
@@ -328,6 +363,19 @@ def _named(model: nn.Module, wanted: list[str]) -> set[str]:
         )
     asked = {id(aliases[name]) for name in wanted}
     return {name for name, parameter in model.named_parameters() if id(parameter) in asked}
+
+
+@contextmanager
+def _sparse_lookups(model: nn.Module) -> Iterator[None]:
+    """Have the gradients of tables of which rows are read in memory for those rows alone."""
+    tables = [m for m in model.modules() if type(m) is nn.Embedding and not m.scale_grad_by_freq]
+    for table in tables:
+        table.sparse = True
+    try:
+        yield
+    finally:
+        for table in tables:
+            table.sparse = False
 
 
 @contextmanager

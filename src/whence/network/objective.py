@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.network.autodiff import add_pullback, gradient, pushforward
+from whence.network.autodiff import Leaf, add_pullback, gradient, pushforward
 from whence.network.checks import check_accepted, check_finite, derivatives_not_finite
 from whence.network.coverage import coverage
 from whence.network.examples import ModuleExamples
@@ -370,14 +370,12 @@ class ModuleObjective(Objective):
 
     def _differentiated(
         self, examples: Examples, *, twice: bool = True
-    ) -> Iterator[tuple[slice, Tensor, list[Tensor], Tensor]]:
-        """Yield micro-batches with their outputs, as functions of the parameters as leaves."""
+    ) -> Iterator[tuple[slice, Tensor, list[Leaf], Tensor]]:
+        """Yield micro-batches with outputs, and the parameters as leaves with their places."""
         for part, x, y in self._batches(examples):
             with torch.enable_grad():
-                leaves = self.module.leaves(self.params)
-                exact = twice or self.params.device.type != "cpu"
-                outputs = self.module(leaves, x, twice=exact)
-            yield part, outputs, [*leaves.values()], y
+                outputs, leaves = self.module.differentiated(self.params, x, twice=twice)
+            yield part, outputs, leaves, y
 
     def _finite(self, found: Tensor) -> Tensor:
         """Return what was found, or say which training example made it infinite or NaN."""
@@ -393,8 +391,10 @@ class ModuleObjective(Objective):
         total = self.params.new_zeros(w.shape[1], len(self.params))
         for part, outputs, leaves, y in self._differentiated(examples, twice=False):
             cotangent = self.cotangent(measure, outputs.detach(), y)
-            for row, weight in zip(total, w[part].unbind(1), strict=True):
+            each = [1] * (cotangent.ndim - 1)
+            for k, weight in enumerate(w[part].unbind(1)):
                 if weight.any():
-                    scaled = cotangent * weight.reshape(-1, *[1] * (cotangent.ndim - 1))
-                    add_pullback(row, outputs, leaves, scaled)
+                    last, factors = k + 1 == len(total), weight.reshape(-1, *each)
+                    scaled = torch.mul(cotangent, factors, out=cotangent if last else None)
+                    add_pullback(total[k], outputs, leaves, scaled, last=last)
         return total.T

@@ -82,9 +82,8 @@ class PerExample:
         x = tree_map(lambda t: t.clone().requires_grad_() if t.is_floating_point() else t, x)
         (moving,) = (leaf for leaf in tree_leaves(x) if leaf.is_floating_point())
         with torch.enable_grad():
-            leaves = self.module.leaves(self.params)
-            losses = loss(self.module(leaves, x, twice=True), y)
-            slope = gradient(losses.sum(), [*leaves.values()])
+            outputs, leaves = self.module.differentiated(self.params, x, twice=True)
+            slope = gradient(loss(outputs, y).sum(), leaves)
             mixed: Tensor
             (mixed,) = torch.autograd.grad(slope @ v, moving, materialize_grads=True)
         return mixed

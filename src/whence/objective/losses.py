@@ -261,12 +261,12 @@ class Tweedie(Loss):
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are in the range of the distribution."""
-        low_allowed = self.power <= 0 or self.power < 2
-        bad = (targets < 0) if low_allowed else (targets <= 0)
+        zero_allowed = self.power < 2
+        bad = (targets < 0) if zero_allowed else (targets <= 0)
         if self.power >= 1 and bool(bad.any()):
             at = int(bad.nonzero()[0, 0])
             raise InvalidInput(
-                f"Expected targets {'>= 0' if low_allowed else '> 0'} for a Tweedie loss of "
+                f"Expected targets {'>= 0' if zero_allowed else '> 0'} for a Tweedie loss of "
                 f"power {self.power:g}. Got {targets[at].tolist()} for example {at}."
             )
 

@@ -188,11 +188,13 @@ def encoded_all(transform: Pipeline | None, matrix: Any, rows: Any, kept: NDArra
     if transform is not None:
         with contextlib.suppress(ValueError):
             rest = transform.transform(take(rows, gone))
-    order = np.empty(len(kept), dtype=np.intp)
-    order[np.r_[np.flatnonzero(kept), gone]] = np.arange(len(kept))
     if is_sparse(matrix):
+        order = np.empty(len(kept), dtype=np.intp)
+        order[np.r_[np.flatnonzero(kept), gone]] = np.arange(len(kept))
         return sparse.vstack([matrix, sparse.csr_array(rest)], format="csr")[order]
-    return np.concatenate([np.asarray(matrix), np.asarray(rest)])[order]
+    columns = np.empty((len(kept), matrix.shape[1]), dtype=np.result_type(matrix, rest))
+    columns[kept], columns[gone] = matrix, rest
+    return columns
 
 
 def same_features(a: Any, b: Any) -> bool:

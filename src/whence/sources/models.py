@@ -97,7 +97,9 @@ def _of_numbers(X: pd.DataFrame) -> Any:
 
 def _of_levels(X: pd.DataFrame) -> Any:
     """Return what gives each level of columns of text an indicator, a missing value one too."""
-    levels = OneHotEncoder(handle_unknown="ignore", max_categories=_LEVELS, sparse_output=False)
+    # Only where levels are left out need they be counted, which takes most of the time of a refit.
+    most = _LEVELS if (X.nunique() >= _LEVELS).any() else None
+    levels = OneHotEncoder(handle_unknown="ignore", max_categories=most, sparse_output=False)
     if not X.isna().to_numpy().any():
         return levels
     return make_pipeline(SimpleImputer(strategy="constant", fill_value="missing"), levels)

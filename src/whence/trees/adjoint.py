@@ -34,6 +34,15 @@ _DOUBLE = np.dtype(np.float64)
 _SINGLE = 20_000  # rows from which products of rows with leaves are in float32
 
 
+def precision(rows: int) -> Precision:
+    """Return in what derivatives of many rows are computed: float32 from 20,000 rows on.
+
+    Args:
+        rows: n.
+    """
+    return np.dtype(np.float32) if rows >= _SINGLE else _DOUBLE
+
+
 def adjoint(
     trees: BoostedTrees,
     leaves: Integers,
@@ -82,7 +91,7 @@ def _adjoint(
     """Return the derivatives of few queries, [k, q]."""
     n, c, size = len(trees.targets), trees.outputs, trees.table.size
     q, rounds = len(gradients), len(leaves) + 1
-    dtype: Precision = np.dtype(np.float32) if n >= _SINGLE else _DOUBLE
+    dtype = precision(n)
     queries = list(leaves[::-1].astype(np.intp)) + [np.zeros((c, q), dtype=np.intp)]
     total: Wide = np.zeros((len(rows), q), dtype=dtype)
     by_output: list[Wide] = []  # A, per output [n, q]; none before the last block

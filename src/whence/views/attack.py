@@ -14,6 +14,7 @@ from whence.objective.trained import Examples, Trained
 from whence.pages import AttackPage, Status
 from whence.views.answer import class_of
 from whence.views.examples import item_of
+from whence.views.made import Made
 
 _SHOWN = 20  # changed inputs, and queries, on a page
 _LEAD = (
@@ -34,8 +35,7 @@ def attack_page(
     flipped: NDArray[np.bool_],
     held: NDArray[np.bool_],
     said: str,
-    title: str,
-    command: str,
+    made: Made,
 ) -> AttackPage:
     """Return what the page of an attack shows.
 
@@ -50,8 +50,7 @@ def attack_page(
         flipped: Which queries are read otherwise at the end of the attack, [q].
         held: Which are after training from nothing, [q].
         said: The outcome, in a sentence.
-        title: The heading.
-        command: What reproduces the page.
+        made: How the page was made.
 
     Returns:
         Plain data.
@@ -61,8 +60,6 @@ def attack_page(
     moved = (changed - original).double().numpy()
     before, now = (_named(trained, queries) for trained in (clean, poisoned))
     return AttackPage(
-        title=title,
-        lead=_LEAD,
         said=said,
         pairs=tuple(
             (
@@ -100,7 +97,7 @@ def attack_page(
         ),
         method="Projected ascent of the queries' mean loss along the sign of its derivative in "
         "the training inputs, through retraining (Koh & Liang 2017, section 5.2).",
-        command=command,
+        **made.common(_LEAD),
     )
 
 

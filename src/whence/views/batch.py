@@ -17,6 +17,7 @@ from whence.scores import Scores
 from whence.views.answer import class_names, class_of, target_class, target_decimals
 from whence.views.columns import NONE, columns_of, is_table
 from whence.views.examples import item_of
+from whence.views.made import Made
 from whence.views.quantity import Quantity, quantity_of
 from whence.views.sequences import Decode
 from whence.views.statuses import quality_of, quality_sentence, statuses_of
@@ -39,9 +40,7 @@ def batch_page(
     quality: ModelQuality | None,
     image_shape: tuple[int, ...] | None,
     decode: Decode | None,
-    title: str,
-    about: tuple[str, ...],
-    command: str,
+    made: Made,
 ) -> BatchPage:
     """Return what the page of many predictions shows.
 
@@ -58,9 +57,7 @@ def batch_page(
         quality: How good the model is on what it has not seen, or `None`.
         image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
         decode: From token numbers to text, or `None`.
-        title: The heading.
-        about: Which data and model these are, a sentence each.
-        command: What reproduces the page.
+        made: How the page was made.
 
     Returns:
         Plain data.
@@ -114,17 +111,11 @@ def batch_page(
         for q, name in enumerate(queries.ids)
     )
     first, digits = quantities[0], target_decimals(trained)
-    lead = (
-        about[0]
-        if about
-        else f"{len(queries):,} predictions of a model fitted on "
-        + (f"{len(trained.train):,} examples.")
+    lead = made.data(
+        f"{len(queries):,} predictions of a model fitted on {len(trained.train):,} examples."
     )
-    if quality is not None:
-        lead = f"{lead} {quality_sentence(quality, names, digits)}"
+    good = "" if quality is None else quality_sentence(quality, names, digits)
     return BatchPage(
-        title=title,
-        lead=lead,
         quantity=_heading(first, names, labeled),
         effects=_effects_in_words(first, names, labeled=labeled, sized=sized, hint=hint),
         headings=_headings(first, names, labeled),
@@ -140,8 +131,7 @@ def batch_page(
             quality_of(quality, names, digits),
         ),
         method=f"{scores.method[0].upper()}{scores.method[1:]}.",
-        command=command,
-        about=about,
+        **made.common(lead, good),
     )
 
 

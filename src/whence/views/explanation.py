@@ -94,6 +94,7 @@ class Display:
         query_name: What the query is called.
         about: What was done to the data and which model it is, a sentence each.
         command: What reproduces the page.
+        statuses: What else is known of how far to trust the list.
     """
 
     image_shape: tuple[int, ...] | None = None
@@ -104,6 +105,7 @@ class Display:
     query_name: str | None = None
     about: Sequence[str] = ()
     command: str = ""
+    statuses: tuple[Status, ...] = ()
 
 
 def explanation_page(
@@ -220,7 +222,7 @@ def explanation_page(
         shared=telling_words(trained.train, query)
         if display.query_text is None
         else words_of(display.query_text),
-        statuses=_statuses(parts, scatter, quality, where, in_words, digits),
+        statuses=(*_statuses(parts, scatter, quality, where, in_words, digits), *display.statuses),
         method=parts.words,
         command=display.command,
         about=about,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from whence.pages import Item, RankedPage, RankedRow
 from whence.pages.words import decimals_of, number, signed
 from whence.scores import Diagnostics
+from whence.views.made import Made
 from whence.views.statuses import statuses_of
 
 _COLUMNS = ("rows", "summed influence", "without the group", "acts through")
@@ -43,9 +44,7 @@ def groups_page(
     order: str,
     n: int,
     diagnostics: Diagnostics,
-    title: str,
-    about: tuple[str, ...],
-    command: str,
+    made: Made,
 ) -> RankedPage:
     """Return what the page of groups shows.
 
@@ -57,9 +56,7 @@ def groups_page(
         order: How the effects of whole groups were found.
         n: The number of training rows.
         diagnostics: How the first-order numbers were computed.
-        title: The heading.
-        about: Which data and model these are, a sentence each.
-        command: What reproduces the page.
+        made: How the page was made.
 
     Returns:
         Plain data.
@@ -72,8 +69,6 @@ def groups_page(
     listed = list(groups)
     decimals = decimals_of(listed[0].per_row) if listed else 3
     return RankedPage(
-        title=title,
-        lead=f"{about[0]} {lead}" if about else lead,
         score="influence per row",
         unit=unit,
         columns=_COLUMNS,
@@ -90,12 +85,11 @@ def groups_page(
         method=f"Influence of rows: first order. Effect of groups: {order}. Feature: the largest "
         "mean size of the derivative in a training row's input, per standard deviation of it or "
         "from one of its two values to the other.",
-        command=command,
         n=n,
         noun="group",
         label="size",
         gain="loss saved without it" if measure == "loss" else "fall without it",
-        about=about,
+        **made.common(made.data(), lead),
     )
 
 

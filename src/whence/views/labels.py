@@ -19,6 +19,7 @@ from whence.scores import Diagnostics
 from whence.views.answer import class_names, label_of
 from whence.views.columns import NONE, columns_of, is_table
 from whence.views.examples import item_of
+from whence.views.made import Made
 from whence.views.statuses import quality_of, quality_sentence, statuses_of
 
 _WORDS = (
@@ -48,9 +49,7 @@ def label_errors_page(
     quality: ModelQuality | None,
     image_shape: tuple[int, ...] | None,
     texts: Sequence[str] | None,
-    title: str,
-    about: tuple[str, ...],
-    command: str,
+    made: Made,
 ) -> RankedPage:
     """Return what the page of label errors shows.
 
@@ -69,9 +68,7 @@ def label_errors_page(
         quality: How good the model is on what it has not seen, or `None`.
         image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
         texts: The training examples as texts, [n], or `None`.
-        title: The heading.
-        about: Which data and model these are, a sentence each.
-        command: What reproduces the page.
+        made: How the page was made.
 
     Returns:
         Plain data.
@@ -110,12 +107,8 @@ def label_errors_page(
     names = class_names(trained)
     classifies = trained.loss.classifies or bool(names)
     words = _WORDS if classifies else _NUMBERS
-    lead = f"{about[0]} {words}" if about else words
-    if quality is not None:
-        lead = f"{lead} {quality_sentence(quality, names, 0)}"
+    good = "" if quality is None else quality_sentence(quality, names, 0)
     return RankedPage(
-        title=title,
-        lead=lead,
         score=score,
         unit=trained.loss.unit,
         columns=columns.names,
@@ -125,10 +118,9 @@ def label_errors_page(
         statuses=(*statuses_of(diagnostics), quality_of(quality, names, 0)),
         method=f"Ranked by {ranked_by}; suggested labels by one Newton step without the example; "
         "gains to first order.",
-        command=command,
         n=len(trained.train),
         label="label" if classifies else "number",
-        about=about,
+        **made.common(made.data(), words, good),
     )
 
 

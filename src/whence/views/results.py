@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,37 +16,12 @@ from whence.scores import Scores
 from whence.views.answer import answer_of, class_names, class_of, target_class, target_decimals
 from whence.views.columns import NONE, columns_of, is_table
 from whence.views.examples import item_of
+from whence.views.made import Made
 from whence.views.statuses import quality_of, statuses_of
 
 Floats = NDArray[np.float64]
 
 _LISTED = 6  # examples of a comparison, on each side and for each model
-
-
-@dataclass(frozen=True, kw_only=True)
-class Made:
-    """How a page was made.
-
-    Args:
-        title: The heading.
-        about: Which data and model these are, a sentence each; the first stands on top.
-        command: What reproduces the page.
-        image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
-    """
-
-    title: str
-    about: tuple[str, ...]
-    command: str
-    image_shape: tuple[int, ...] | None = None
-
-    def common(self, lead: str) -> dict[str, Any]:
-        """Return what every page says of itself."""
-        return {
-            "title": self.title,
-            "lead": self.about[0] if self.about else lead,
-            "about": self.about,
-            "command": self.command,
-        }
 
 
 def flip_page(
@@ -129,7 +103,7 @@ def flip_page(
             quality_of(quality, names, target_decimals(trained)),
         ),
         method="Examples in the order of their influence on the lead; the number by retraining.",
-        **made.common(f"A model fitted on {n:,} training examples."),
+        **made.common(made.data(f"A model fitted on {n:,} training examples.")),
     )
 
 
@@ -203,7 +177,7 @@ def comparison_page(
         listings=tuple(listings),
         statuses=_of_both(scores, names),
         method=" / ".join(dict.fromkeys(f"{own.method}." for own in scores)),
-        **made.common(f"Two models of {len(trained.train):,} training examples."),
+        **made.common(made.data(f"Two models of {len(trained.train):,} training examples.")),
     )
 
 
@@ -279,7 +253,7 @@ def evaluation_page(
         ),
         statuses=(Status(level="good", title=f"{subsets:,} models were trained to say this."),),
         method="The linear datamodeling score (Park et al., 2023).",
-        **made.common(f"{len(per_query):,} queries, each scored and then compared."),
+        **made.common(made.data(f"{len(per_query):,} queries, each scored and then compared.")),
     )
 
 
@@ -294,6 +268,7 @@ def diagnosis_page(
         made: How the page was made.
     """
     firm = all(answer.level == "good" for answer, _ in questions)
+    lead = " ".join(filter(None, (made.data(), quality)))
     return ResultPage(
         said="Influence can be trusted on this model."
         if firm
@@ -312,14 +287,8 @@ def diagnosis_page(
         statuses=(),
         method="The gradient, the ends of the spectrum of the Hessian by Lanczos, and the rule "
         "for the damping.",
-        **(made.common("Is the model at a minimum, and converged?") | _lead(made, quality)),
+        **made.common(lead or "Is the model at a minimum, and converged?"),
     )
-
-
-def _lead(made: Made, quality: str) -> dict[str, str]:
-    """Return the lead of a page with how good the model is."""
-    sentences = (*made.about[:1], quality) if quality else made.about[:1]
-    return {"lead": " ".join(sentences)} if sentences else {}
 
 
 def _items(

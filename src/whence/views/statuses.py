@@ -137,6 +137,26 @@ def retrained_of(
     )
 
 
+def resolved_of(again: float, enough: float, k: int, trainings: int) -> Status:
+    """Return whether trainings in other orders name the same examples, as a status.
+
+    Args:
+        again: How much of the k examples with the largest mean scores a training names, in [0, 1].
+        enough: From which share on the list is resolved.
+        k: How many examples the list has.
+        trainings: How many trainings were compared.
+    """
+    resolved = again >= enough
+    return Status(
+        level="good" if resolved else "caution",
+        title="Other trainings of the model name the same examples."
+        if resolved
+        else "Other trainings of the model name other examples: this list is one of several.",
+        words="" if resolved else "Read the mean scores of several trainings instead.",
+        numbers=f"Of the first {k}, each of {trainings} trainings names {again:.0%} on average.",
+    )
+
+
 def _of_hundred(share: float) -> str:
     """Return a share as a number out of 100, with decimals where it is nearly all."""
     return f"{100 * share:.0f}" if share <= 0.99 or share == 1 else f"{100 * share:.1f}"
