@@ -29,6 +29,7 @@ from whence.tiles import tiles
 _BLOCK = 2**20  # decoded numbers at once: 4 MB, which a cache may hold
 _BLOCK_OF_GPU = 2**26  # as many as hide what calls cost
 _GROUP = 32  # scores of which the largest tells whether any is beyond the bar
+_COMPARED = 2**20  # scores that are compared with the bars at once: 1 MB
 _AHEAD = 4  # shards that the disk is asked for before they are needed
 
 
@@ -144,11 +145,26 @@ def scan(
     """
     q = 1 if together else len(queries)
     best = Best(q, k, 1), Best(q, k, -1)
-    for first, scores in products(folder, manifest, queries):
-        scores = scores.amax(0, keepdim=True) if together else scores
-        for each in best:
-            each.add(scores, first, removed)
+    found = products(folder, manifest, queries)
+    each = ((at, part.amax(0, keepdim=True) if together else part) for at, part in found)
+    for first, scores in _gathered(each):
+        for end in best:
+            end.add(scores, first, removed)
     return best
+
+
+def _gathered(parts: Iterator[tuple[int, Tensor]]) -> Iterator[tuple[int, Tensor]]:
+    """Yield scores of consecutive rows many at a time: to compare few costs as much as many."""
+    first, held, count = 0, list[Tensor](), 0
+    for at, part in parts:
+        first = first if held else at
+        held.append(part)
+        count += part.numel()
+        if count >= _COMPARED:
+            yield first, torch.cat(held, 1)
+            held, count = [], 0
+    if held:
+        yield first, torch.cat(held, 1)
 
 
 def products(folder: Path, manifest: Manifest, queries: Tensor) -> Iterator[tuple[int, Tensor]]:
