@@ -445,7 +445,20 @@ GENERATED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "make paper",
         tuple(
             f"experiments/koh_liang_2017/results/{name}.json"
-            for name in ("a", "f1", "f2a", "f2b", "f2c", "f3", "f4", "f5a", "f5b", "s53", "s54")
+            for name in (
+                "a",
+                "f1",
+                "f2a",
+                "f2b",
+                "f2c",
+                "f3",
+                "f4",
+                "f5a",
+                "f5b",
+                "f5c",
+                "s53",
+                "s54",
+            )
         ),
     ),
 )

@@ -320,7 +320,7 @@ def test_affine_transformers_are_traced_back() -> None:
     assert whence.perturbation(objective, [1], (x[0], y[0])).shape == (1, 12)
     curved = make_pipeline(FunctionTransformer(np.tanh), LogisticRegression(**_TIGHT)).fit(x, y)
     objective = whence.from_sklearn(curved, x, y)
-    assert any("columns that the preprocessing makes" in note for note in objective.notes)
+    assert any("makes columns of its own" in note for note in objective.notes)
 
 
 def test_one_row_in_any_form() -> None:

@@ -140,6 +140,8 @@ def _distances(objective: Objective, where: NDArray[np.intp]) -> Tensor:
 
 @_distances.register
 def _(objective: LinearObjective, where: NDArray[np.intp]) -> Tensor:
+    if objective.train.features.sparse:  # stays so; counts and one-hot columns have no far rows
+        return torch.zeros(len(where))
     rows = objective.train.features.dense()
     spread, mean = torch.std_mean(rows, dim=0)
     return ((rows[where] - mean) / spread.clamp_min(_TINY)).square().sum(1)
