@@ -40,6 +40,7 @@ from sklearn.svm import SVC, LinearSVC
 
 import whence
 from whence.adapters.anything import Estimator
+from whence.adapters.composed import Composed
 from whence.adapters.huber import ScaledHuber
 from whence.linear.objective import LinearObjective
 from whence.network.objective import ModuleObjective
@@ -141,7 +142,7 @@ def test_one_versus_rest() -> None:
         assert np.allclose(model.outputs(model.train), own)
         assert risk_gradient(model).norm() < 1e-4
     kernels = OneVsRestClassifier(SVC(random_state=0)).fit(x, y)
-    assert isinstance(whence.from_sklearn(kernels, x, y), Estimator)
+    assert isinstance(whence.from_sklearn(kernels, x, y), Composed)
 
 
 def test_sgd_of_a_regression_is_an_elastic_net() -> None:
