@@ -314,10 +314,10 @@ def timed_all_points(rows: int) -> float:
 
 
 def large() -> dict[str, Any]:
-    """Return the processor seconds of the default method on 100,000 rows, its retrainings apart."""
+    """Return the seconds of the default method on 100,000 rows, its retrainings included."""
     x, y = table("hospital", 100_100)
     trained = fitted("lightgbm", x[100:], y[100:], 100)
-    start = time.process_time()
+    clock, start = time.perf_counter(), time.process_time()
     halves_of(trained, None, 0)
     refitted = time.process_time() - start
     start = time.process_time()
@@ -327,6 +327,7 @@ def large() -> dict[str, Any]:
         "queries": 100,
         "retrainings": refitted,
         "seconds": time.process_time() - start,
+        "wall": time.perf_counter() - clock,
     }
 
 

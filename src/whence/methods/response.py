@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
@@ -169,15 +171,16 @@ def _learned(model: BoostedModel, halves: Halves, measure: Measure) -> Response 
     mean = mean_derivative(
         halves, [_without(trees, asked) for trees in halves.whole], queries, measure
     )
-    own = effects_of(_without(model.trees, asked), queries, measure, model.trees.weights)
+
+    def effects(one: BoostedModel) -> Floats:
+        return effects_of(_without(one.trees, asked), queries, measure, one.trees.weights)
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        own, *few = pool.map(effects, (model, *halves.models[:_SIZED]))
     predicted = np.stack([mean.from_inside, mean.from_outside, halves.inside @ own.T])
     weights = _weights(predicted, mean.actual, ~halves.inside[:, asked])
     if weights is None:
         return None
-    few = [
-        effects_of(_without(one.trees, asked), queries, measure, one.trees.weights)
-        for one in halves.models[:_SIZED]
-    ]
     size, half = (
         float(np.mean([np.square(np.delete(each, asked, 1)).sum() for each in some]))
         for some in ([own], few)
