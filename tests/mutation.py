@@ -79,6 +79,7 @@ _OPERATIONS: dict[type[ast.operator], type[ast.operator]] = {
 _SWAPS = {"min": "max", "minimum": "maximum", "argmin": "argmax", "amin": "amax"}
 _SWAPS |= {new: old for old, new in _SWAPS.items()}
 _CLAMPS = ("clamp", "clamp_min", "clamp_max", "clip")
+_NUMERIC = (ast.Constant, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop)
 _NOT_ARITHMETIC = (ast.Constant, ast.JoinedStr, ast.List, ast.Tuple, ast.ListComp)
 
 
@@ -177,8 +178,9 @@ def _chosen(node: ast.AST) -> bool:
             return True
         case ast.keyword(arg="seed" | "random_state") | ast.AnnAssign(target=ast.Name(id="seed")):
             return True
-        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant()):
-            return name.startswith("_") and name.isupper()
+        case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            numbers = all(isinstance(part, _NUMERIC) for part in ast.walk(value))
+            return numbers and name.startswith("_") and name.isupper()
     return False
 
 

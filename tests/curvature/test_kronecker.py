@@ -71,6 +71,15 @@ def test_every_parameter_is_placed_once(name: str) -> None:
     assert float(operator.eigenvalues().min()) >= 0.1 - 1e-12  # the penalty
 
 
+def test_curvature_of_few_examples_is_nowhere_negative() -> None:
+    torch.manual_seed(0)
+    layers = (nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 2))
+    model = nn.Sequential(*layers).double().eval()
+    data = (torch.randn(2, 4, dtype=torch.float64), torch.tensor([0, 1]))
+    objective = whence.from_torch(model, whence.CrossEntropy(), data)
+    assert float(kronecker(objective).eigenvalues().min()) >= 0
+
+
 @pytest.mark.parametrize("name", ZOO)
 def test_the_correction_never_goes_further_off(name: str) -> None:
     objective = objective_of(name)
