@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from whence.errors import Diverged, InvalidInput, NotPositiveDefinite
 from whence.linalg import Arnoldi, Dense, Diagonal, Nystrom, materialize
+from whence.linalg.low_rank import invert_low_rank
 
 SOLVERS = [Arnoldi, Nystrom]
 
@@ -97,6 +98,13 @@ def test_rank_beyond_the_true_rank_is_harmless(kind, symmetric, random, dtype):
         kind(rank=10, complement="zero").prepare(H.damped(0.5)).solve(random(23, dtype=dtype))
     )
     assert solution.residual < 1e-4
+
+
+def test_an_eigenvalue_of_rounding_size_is_no_curvature():
+    A = Diagonal(torch.tensor([1.0, 0.5, 1e-18], dtype=torch.float64))
+    values = torch.tensor([1.0, 0.5, 1e-18], dtype=torch.float64)
+    inverse = invert_low_rank(A, torch.eye(3, dtype=torch.float64), values, 0.0, "drop", 1e-8)
+    torch.testing.assert_close(materialize(inverse).diagonal().tolist(), [1.0, 2.0, 0.0])
 
 
 def test_zero_operator_is_its_damping(kind):
