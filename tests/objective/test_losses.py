@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import whence
-from whence.errors import InvalidInput
+from whence.errors import InvalidInput, UnsupportedModel
 from whence.objective.derived_losses import CallableLoss, LabelSet, OneVersusRest
 from whence.objective.losses import Loss, Tweedie, measure_of, output_hessian
 from whence.objective.robust_losses import Insensitive, SquaredInsensitive
@@ -80,6 +80,17 @@ def test_margins_one_by_one(name: str) -> None:
         others = [value for index, value in enumerate(row) if index != target]
         expected = row[target] - max(others) if c > 1 else row[0] if target else -row[0]
         assert margin == pytest.approx(expected)
+
+
+def test_least_squares_have_margins_of_targets_that_are_classes() -> None:
+    loss = whence.SquaredError()
+    one = loss.margin(torch.tensor([[2.0], [-3.0], [0.5]]), torch.tensor([1.0, -1.0, -1.0]))
+    assert one.tolist() == [2.0, 3.0, -0.5]
+    several = torch.tensor([[-1.0, 1.0, -1.0]])
+    assert loss.margin(torch.tensor([[0.25, 1.0, 0.5]]), several).tolist() == [0.5]
+    for targets in (torch.tensor([2.0]), torch.tensor([0.0])):
+        with pytest.raises(UnsupportedModel, match="margin"):
+            loss.margin(torch.tensor([[1.0]]), targets)
 
 
 @pytest.mark.parametrize("name", ["logistic", "cross entropy", "one versus rest"])

@@ -175,12 +175,10 @@ class SquaredError(Loss):
 
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the least f_y − f_c for one-hot (±1) targets; regression has no margin."""
-        if outputs.shape[-1] == 1:
-            if not bool((targets.abs() == 1).all()):
-                raise UnsupportedModel(NO_CLASSES.format("margin"))
-            return (targets.reshape(outputs.shape) * outputs).squeeze(-1)
         if not bool((targets.abs() == 1).all()):
             raise UnsupportedModel(NO_CLASSES.format("margin"))
+        if outputs.shape[-1] == 1:
+            return (targets.reshape(outputs.shape) * outputs).squeeze(-1)
         true = targets > 0
         best_other = outputs.masked_fill(true, float("-inf")).amax(-1)
         return (outputs * true).sum(-1) - best_other
