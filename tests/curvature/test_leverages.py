@@ -10,11 +10,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
 
 import whence
-from whence.curvature.leverages import dual_leverages, in_columns, leverages
+from whence.curvature.leverages import (
+    determines_itself,
+    dual_leverages,
+    in_columns,
+    leverages,
+)
 from whence.errors import InvalidInput, NotPositiveDefinite
 from whence.linalg import Cholesky, Dense
 from whence.linear.objective import LinearObjective
@@ -189,3 +194,14 @@ def test_many_outputs_take_the_inverse_matrix(intercept: bool) -> None:
     torch.testing.assert_close(found, jacobians @ torch.linalg.solve(matrix, jacobians.mT))
     few = leverages(objective, inverse, objective.train.subset(np.arange(2)))
     torch.testing.assert_close(few, found[:2])
+
+
+def test_a_row_that_alone_has_a_column_determines_itself() -> None:
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(12, 3)), generator.normal(size=12)
+    x[:, 2] = np.arange(12) == 5
+    where = np.array([2, 5, 7])
+    free = whence.from_sklearn(LinearRegression().fit(x, y), x, y)
+    assert determines_itself(free, where).tolist() == [False, True, False]
+    held = whence.from_sklearn(Ridge(alpha=1e-3).fit(x, y), x, y)
+    assert not determines_itself(held, where).any()
