@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks import rows as stored
 from benchmarks.bars import fastest
-from benchmarks.cells import bold, failures, machine_words, ratio, seconds, table
+from benchmarks.cells import failures, machine_words, table, timed
 from benchmarks.compare import ON_DEVICE
 from benchmarks.rows import Row
 
@@ -44,11 +44,7 @@ def gpu_table(rows: Sequence[Row]) -> str:
     ours = fastest([row for row in fine if row.library == "whence" and row.method == "EKFAC"])
     body = [
         [
-            bold(row.library),
-            row.method,
-            seconds(row.prepare_s),
-            seconds(row.query_s),
-            ratio(row, ours),
+            *timed(row, ours),
             f"{row.device_peak_mb or 0.0:,.0f}",
             f"{row.accuracy['LDS']:.3f}" if "LDS" in row.accuracy else "–",
         ]

@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks import rows as stored
 from benchmarks.bars import BARS, each_of, fastest, mean_rows
-from benchmarks.cells import bold, failures, machine_words, ratio, seconds, table
+from benchmarks.cells import bold, failures, machine_words, seconds, table, timed
 from benchmarks.drawing import growth_figure, trade_off
 from benchmarks.floors import FLOORS
 from benchmarks.gpu_page import on_gpu
@@ -74,11 +74,7 @@ def w1_tables(rows: Sequence[Row]) -> str:
             a = row.accuracy
             body.append(
                 [
-                    bold(library),
-                    method,
-                    seconds(row.prepare_s),
-                    seconds(row.query_s),
-                    ratio(row, ours),
+                    *timed(row, ours),
                     f"{row.peak_mb:,.0f}",
                     f"{a['relative error']:.1e}" if "relative error" in a else "no unit",
                     f"{a['pearson']:.3f}",
@@ -98,11 +94,7 @@ def w2_tables(rows: Sequence[Row]) -> str:
     ours = next((row for row in fine if row.library == "whence" and row.method == "EKFAC"), None)
     body = [
         [
-            bold(row.library),
-            row.method,
-            seconds(row.prepare_s),
-            seconds(row.query_s),
-            ratio(row, ours),
+            *timed(row, ours),
             f"{row.peak_mb:,.0f}",
             f"{row.accuracy['LDS']:.3f}",
             f"{row.accuracy['low']:.3f} to {row.accuracy['high']:.3f}",
@@ -126,11 +118,7 @@ def w4_tables(rows: Sequence[Row]) -> str:
     ours = next((row for row in means if row.library == "whence"), None)
     body = [
         [
-            bold(row.library),
-            row.method,
-            seconds(row.prepare_s),
-            seconds(row.query_s),
-            ratio(row, ours),
+            *timed(row, ours),
             f"{row.peak_mb:,.0f}",
             *[f"{value:.3f}" for value in row.accuracy.values()],
         ]
@@ -159,8 +147,7 @@ def plain_tables(rows: Sequence[Row]) -> str:
     body = []
     for row in (row for row in rows if row.status == "ok"):
         agreement = ", ".join(f"{name} {value:.3f}" for name, value in row.accuracy.items())
-        cells = [bold(row.library), row.method, seconds(row.prepare_s), seconds(row.query_s)]
-        body.append([*cells, ratio(row, ours), f"{row.peak_mb:,.0f}", agreement or "–"])
+        body.append([*timed(row, ours), f"{row.peak_mb:,.0f}", agreement or "–"])
     header = ["library", "method", "prepare, s", "query, s", "times whence's EKFAC", "peak, MB"]
     return table([*header, "LDS"], body)
 

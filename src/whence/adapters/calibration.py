@@ -22,6 +22,7 @@ from whence.adapters.composed import (
     fitted_to_folds,
     held_out,
     member,
+    normalized,
 )
 from whence.errors import UnsupportedModel
 from whence.rows import take as take_rows
@@ -59,9 +60,7 @@ class _PerClass(_Maps):
             return np.stack([1 - second, second], 1)
         classes = enumerate(self.each)
         each = [clone(one).fit(values[:, k], codes == k).predict(asked[:, k]) for k, one in classes]
-        shares = np.stack(each, 1)
-        total = shares.sum(1, keepdims=True)
-        return np.where(total > 0, shares / np.where(total > 0, total, 1), 1 / len(each))
+        return normalized(np.stack(each, 1))
 
 
 @final

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, final
@@ -88,6 +88,33 @@ def member(
         read=partial(_READINGS[says], trained.loss),
         label=label,
     )
+
+
+def on_all_rows(
+    parts: Sequence[Any], rows: Any, targets: Sequence[NDArray[Any]], says: str, take: Taken
+) -> tuple[Member, ...]:
+    """Return a member for each estimator, all fitted to the same n rows.
+
+    Args:
+        parts: The estimators.
+        rows: The rows.
+        targets: Those of each estimator, [n] each.
+        says: The method that is asked: "predict", "predict_proba" or "decision_function".
+        take: Reads a member.
+
+    Raises:
+        UnsupportedModel: If a member's removals are not known exactly.
+    """
+    return tuple(
+        member(take(part, rows, own), np.arange(len(own)), says, own[0])
+        for part, own in zip(parts, targets, strict=True)
+    )
+
+
+def normalized(shares: Floats) -> Floats:
+    """Return shares of k classes scaled to a sum of 1, alike where all are 0, [q, k]."""
+    total = shares.sum(1, keepdims=True)
+    return np.where(total > 0, shares / np.where(total > 0, total, 1), 1 / shares.shape[1])
 
 
 def _numbers(loss: Loss, outputs: Tensor) -> Floats:

@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils.multiclass import _ovr_decision_function
 
-from whence.adapters.composed import Composition, Floats, Made, Member, Taken, member
+from whence.adapters.composed import (
+    Composition,
+    Floats,
+    Made,
+    Taken,
+    member,
+    normalized,
+    on_all_rows,
+)
 from whence.errors import UnsupportedModel
 from whence.rows import take as take_rows
 
@@ -33,10 +41,7 @@ class Columns(Composition):
         if len(asked) == 1:
             return asked[0]
         each = np.stack([one[:, -1] for one in asked], 1)
-        if not self.shares:
-            return each
-        total = each.sum(1, keepdims=True)
-        return np.where(total > 0, each / np.where(total > 0, total, 1), 1 / len(asked))
+        return normalized(each) if self.shares else each
 
 
 @final
@@ -77,7 +82,8 @@ def each_class(estimator: Any, rows: Any, y: NDArray[Any], take: Taken) -> Made:
     names = [*estimator.classes_][-len(estimator.estimators_) :]
     targets = y if several else np.stack([y == name for name in names], 1)
     shares = hasattr(estimator, "predict_proba")
-    members = _on_all_rows(estimator.estimators_, rows, targets.astype(int), _asks(shares), take)
+    each = [*targets.astype(int).T]
+    members = on_all_rows(estimator.estimators_, rows, each, _asks(shares), take)
     return members, Columns(shares=shares and not several)
 
 
@@ -94,7 +100,7 @@ def each_target(estimator: Any, rows: Any, y: NDArray[Any], take: Taken) -> Made
         UnsupportedModel: If a member's removals are not known exactly.
     """
     says = "predict_proba" if hasattr(estimator, "classes_") else "predict"
-    return _on_all_rows(estimator.estimators_, rows, y, says, take), Columns()
+    return on_all_rows(estimator.estimators_, rows, [*y.T], says, take), Columns()
 
 
 def each_pair(estimator: Any, rows: Any, y: NDArray[Any], take: Taken) -> Made:
@@ -139,17 +145,6 @@ def pairs_of_machines(estimator: Any, rows: Any, y: NDArray[Any], take: Taken) -
         for _, second, at in _rows_of_pairs(codes)
     ]
     return _pairs(machines, rows, codes, take)
-
-
-def _on_all_rows(
-    parts: list[Any], rows: Any, targets: NDArray[Any], says: str, take: Taken
-) -> tuple[Member, ...]:
-    """Return a member for each column of targets, [n, k]."""
-    everyone = np.arange(len(targets))
-    return tuple(
-        member(take(part, rows, own), everyone, says, own[0])
-        for part, own in zip(parts, targets.T, strict=True)
-    )
 
 
 def _pairs(parts: list[Any], rows: Any, codes: NDArray[np.intp], take: Taken) -> Made:

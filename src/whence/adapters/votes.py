@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import FunctionTransformer
 
-from whence.adapters.composed import Composition, Floats, Made, Member, Taken, member
+from whence.adapters.composed import Composition, Floats, Made, Taken, on_all_rows
 from whence.adapters.rows import labels_of
 from whence.errors import UnsupportedModel
 
@@ -71,12 +71,8 @@ def voting(estimator: Any, rows: Any, y: NDArray[Any], take: Taken) -> Made:
     kept = [each[1] != "drop" for each in estimator.estimators]
     weights = np.ones(len(kept)) if estimator.weights is None else np.asarray(estimator.weights)
     weights = weights[kept] / weights[kept].sum()
-    everyone = np.arange(len(y))
-    members = [
-        member(take(each, rows, labels), everyone, says, labels[0])
-        for each in estimator.estimators_
-    ]
-    return tuple(members), Mean(weights)
+    each = [labels] * len(estimator.estimators_)
+    return on_all_rows(estimator.estimators_, rows, each, says, take), Mean(weights)
 
 
 def transformed_target(estimator: Any, rows: Any, y: NDArray[Any], take: Taken) -> Made:
@@ -97,7 +93,5 @@ def transformed_target(estimator: Any, rows: Any, y: NDArray[Any], take: Taken) 
             f"{type(estimator.transformer_).__name__}, which follows the targets."
         )
     inside = labels_of(estimator.transformer_.transform(y.reshape(-1, 1)))
-    one: Member = member(
-        take(estimator.regressor_, rows, inside), np.arange(len(y)), "predict", inside[0]
-    )
-    return (one,), Inverse(estimator.transformer_.inverse_transform)
+    members = on_all_rows([estimator.regressor_], rows, [inside], "predict", take)
+    return members, Inverse(estimator.transformer_.inverse_transform)

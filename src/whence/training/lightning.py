@@ -45,8 +45,6 @@ def lightning_callback(directory: str | os.PathLike[str], *, every: int | None =
         ...     type(whence.lightning_callback(folder)).__mro__[1].__name__
         'Callback'
     """
-    if every is not None and every < 1:
-        raise InvalidInput(f"Expected every >= 1. Got {every}.")
     recorder, began = Recorder(Path(directory), every), dict[str, int]()
 
     def steps(trainer: Any) -> Steps:

@@ -60,8 +60,6 @@ def trainer_callback(directory: str | os.PathLike[str], *, every: int | None = N
     """
     from transformers import TrainerCallback
 
-    if every is not None and every < 1:
-        raise InvalidInput(f"Expected every >= 1. Got {every}.")
     recorder = Recorder(Path(directory), every)
 
     def event(name: str) -> Any:
@@ -83,7 +81,7 @@ class Steps:
 
     Args:
         done: Optimizer steps so far.
-        of: Steps of the whole training.
+        whole: Steps of the whole training.
         writes: Whether this process is the one that writes.
     """
 
@@ -114,6 +112,11 @@ class Recorder:
     every: int | None
     rates: list[float] = field(default_factory=list)
     last: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the steps between checkpoints."""
+        if self.every is not None and self.every < 1:
+            raise InvalidInput(f"Expected every >= 1. Got {self.every}.")
 
     def on_train_begin(self, steps: Steps, model: nn.Module, optimizers: Sequence[Any]) -> None:
         """Write the manifest, or make sure that it is this model's."""
