@@ -13,7 +13,7 @@ import pickle
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import get_context, parent_process
@@ -78,6 +78,41 @@ def map_shards(
     if workers == 1:
         return map(function, items)
     return _over_processes(_pickled(function), items, workers)
+
+
+_asking = threading.Lock()
+_pools, _own_threads = 0, 1
+
+
+def over_threads(function: Callable[[Item], object], items: Iterable[Item], threads: int) -> None:
+    """Call a function once per item, in threads in which torch's operations take one thread each.
+
+    For what must not depend on the number of threads, and for operations so short that torch's
+    threads would wait for each other. The first exception is raised here; items not begun are
+    dropped.
+
+    Args:
+        function: What it returns is dropped.
+        items: What to call it with, begun in order.
+        threads: How many.
+    """
+    global _pools, _own_threads
+    with _asking:
+        # In a thread it is for the products alone, but new threads and MKL take it over.
+        _own_threads = _own_threads if _pools else torch.get_num_threads()
+        _pools += 1
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            tasks = [pool.submit(function, item) for item in items]
+            try:
+                for task in tasks:
+                    task.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+    finally:
+        with _asking:
+            _pools -= 1
+        torch.set_num_threads(_own_threads)
 
 
 def _pickled(function: Callable[..., Any]) -> bytes:
