@@ -42,12 +42,9 @@ def test_a_value_belongs_to_the_model_and_its_twin(binary: Fitted) -> None:
 
 def test_a_value_is_freed_with_its_model(binary: Fitted) -> None:
     model = replace(binary.objective)
-    kept = torch.ones(3)
-    value = weakref.ref(kept)
-    twin = weakref.ref(cached(model, "pair", lambda twin: (twin, kept))[0])
+    twin, value = map(weakref.ref, cached(model, "pair", lambda twin: (twin, torch.ones(3))))
     gc.disable()  # nothing may need it
     try:
-        del kept
         assert value() is not None
         del model
         assert value() is None

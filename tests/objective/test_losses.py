@@ -145,8 +145,10 @@ def test_gradient_and_curvature(name: str) -> None:
     (gradient,) = torch.autograd.grad(values.sum(), leaf)
     torch.testing.assert_close(loss.gradient(outputs, targets), gradient)
     curved = torch.autograd.functional.hessian(lambda f: loss(f, targets).sum(), outputs)
-    each = torch.arange(_B)
-    torch.testing.assert_close(output_hessian(loss, outputs, targets), curved[each, :, each])
+    curved = curved[torch.arange(_B), :, torch.arange(_B)]
+    torch.testing.assert_close(output_hessian(loss, outputs, targets), curved)
+    tangents = torch.randn(_B, c, 4, generator=torch.Generator().manual_seed(1)).double()
+    torch.testing.assert_close(loss.hvp(outputs, targets, tangents), curved @ tangents)
 
 
 @pytest.mark.parametrize("name", sorted(set(CASES) - _NOT_CONVEX))
@@ -208,6 +210,7 @@ def test_a_sequence_is_the_sum_of_its_tokens() -> None:
     targets = torch.tensor([[1, 2, 4], [0, -100, 3]])
     tangents = torch.randn(2, 3, 5, 2, generator=torch.Generator().manual_seed(6)).double()
     products = loss.hvp(outputs, targets, tangents)
+    torch.testing.assert_close(loss.probabilities(outputs).sum(2), torch.ones(2, 3).double())
     for row in range(2):
         counted = [t for t in range(3) if targets[row, t] >= 0]
         each = [(outputs[row, t].unsqueeze(0), targets[row, t].unsqueeze(0)) for t in counted]

@@ -148,7 +148,7 @@ class OneVersusRest(Loss):
     def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
         """Return ∂²ℓ/∂f² u; the matrix is diagonal over classes."""
         flat, labels, weights = self._flat(outputs, targets)
-        ones = torch.ones(flat.shape[0], 1, 1, dtype=flat.dtype, device=flat.device)
+        ones = torch.ones_like(flat).unsqueeze(2)
         curvature = self.binary.hvp(flat, labels, ones).reshape(outputs.shape)
         return (weights * curvature).unsqueeze(2) * tangents
 

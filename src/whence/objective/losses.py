@@ -370,7 +370,7 @@ class SquaredHinge(Loss):
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ∓2 max(0, 1 − s), [b, 1]."""
-        return -2 * signs_of(outputs, targets) * self._slack(outputs, targets)
+        return -2 * (signs_of(outputs, targets) * self._slack(outputs, targets))
 
     def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
         """Return 2 [s < 1] u, the generalized second derivative."""
