@@ -13,7 +13,7 @@ import pandas as pd
 
 from whence.errors import InvalidInput
 from whence.sources.cells import read_column
-from whence.sources.files import read_frame
+from whence.sources.files import ALSO_LABELS, read_frame
 
 TargetKind: TypeAlias = Literal["label", "quantity"]
 
@@ -68,8 +68,8 @@ class Table:
         else:
             known = f"by name, such as {str(index[0])!r}"
         raise InvalidInput(
-            f"Expected a row of {self.path.name}, {known}. Got {name:.80}, which is not there or "
-            "has no target."
+            f"Expected a row of {self.path.name}, {known}. Got {name:.80}, which is not there, "
+            "or has no target, or a label of its own."
         )
 
 
@@ -126,6 +126,8 @@ def read_table(
     frame, notes = read_frame(where)
     if target not in frame.columns:
         target = _meant(frame, target)
+    frame[target], words = _with_words(where, frame[target])
+    notes += words
     raw, named = _named(frame, target, ids)
     notes += named
     known = raw[target].notna()
@@ -218,6 +220,24 @@ def _meant(frame: pd.DataFrame, target: str) -> str:
     )
 
 
+def _with_words(path: Path, target: pd.Series[Any]) -> tuple[pd.Series[Any], list[str]]:
+    """Return a target of words with None and NA as labels too, and which are, in a sentence."""
+    known = target.dropna()
+    if len(known) == len(target) or pd.api.types.infer_dtype(known) not in ("string", "empty"):
+        return target, []
+    if len(known) and pd.api.types.is_numeric_dtype(
+        read_column(known, dates=False).parts[str(target.name)]
+    ):
+        return target, []  # numbers, among which NA is a missing one
+    again, _ = read_frame(path, labels=True)
+    written = again[target.name][target.isna()].dropna() if len(again) == len(target) else known[:0]
+    if not len(written):
+        return target, []
+    counts = ", ".join(f"{word} in {n:,}" for word, n in written.value_counts().items())
+    note = f"Taken as labels of {target.name}, not as missing: {counts} rows."
+    return target.astype(object).fillna(written), [note]
+
+
 def _read(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:
     """Return a frame of numbers and text, and what was done to its columns."""
     parts: dict[str, pd.Series[Any]] = {}
@@ -294,14 +314,16 @@ def _telling(X: pd.DataFrame, y: pd.Series[Any], label: bool) -> tuple[pd.DataFr
 
 def _says_the_same(column: pd.Series[Any], y: pd.Series[Any], label: bool) -> bool:
     """Return whether a column and the target tell each other in every row."""
-    if len(y) < 10 or column.isna().any():
+    if len(y) < 10:
         return False
     if label:
-        if column.nunique() != y.nunique():
+        y = y.mask(y.isin(ALSO_LABELS)) if column.isna().any() else y  # as the column was read
+        different = y.nunique(dropna=False)
+        if different < 2 or column.nunique(dropna=False) != different:
             return False
         pairs = pd.DataFrame({"x": column.to_numpy(), "y": y.to_numpy()}).drop_duplicates()
-        return len(pairs) == y.nunique()
-    if column.dtype.kind not in "iuf" or column.nunique() < 3:
+        return len(pairs) == different
+    if column.isna().any() or column.dtype.kind not in "iuf" or column.nunique() < 3:
         return False
     r = np.corrcoef(column.to_numpy(dtype=float), y.to_numpy(dtype=float))[0, 1]
     return bool(1 - abs(r) < _SAME)
