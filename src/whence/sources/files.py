@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, cast
 import pandas as pd
 
 from whence.errors import InvalidInput
+from whence.sources.cells import read_column
 from whence.sources.layout import SPACES, START, Layout, layout_of
 
 _LARGEST = 2**34  # bytes that a file may unpack to
@@ -74,6 +75,32 @@ def read_frame(path: Path, *, labels: bool = False) -> tuple[pd.DataFrame, list[
     names, twice = _distinct(plain)
     frame.columns = pd.Index(names)
     return frame, notes + twice
+
+
+def with_labels(path: Path, target: pd.Series[Any]) -> tuple[pd.Series[Any], list[str]]:
+    """Return a target of words with None and NA as labels too, and how often, in a sentence.
+
+    Args:
+        path: The file.
+        target: The column of it that is predicted.
+
+    Returns:
+        The target, itself where NA is a missing number or flag, and the sentence if there is one.
+    """
+    known = target.dropna()
+    if len(known) == len(target) or pd.api.types.infer_dtype(known) not in ("string", "empty"):
+        return target, []
+    if len(known) and pd.api.types.is_numeric_dtype(
+        read_column(known, dates=False).parts[str(target.name)]
+    ):
+        return target, []
+    again, _ = read_frame(path, labels=True)
+    written = again[target.name][target.isna()].dropna() if len(again) == len(target) else known[:0]
+    if not len(written):
+        return target, []
+    counts = ", ".join(f"{word} in {n:,}" for word, n in written.value_counts().items())
+    note = f"Taken as labels of {target.name}, not as missing: {counts} rows."
+    return target.astype(object).fillna(written), [note]
 
 
 def _parquet(path: Path) -> pd.DataFrame:

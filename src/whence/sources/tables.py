@@ -13,7 +13,7 @@ import pandas as pd
 
 from whence.errors import InvalidInput
 from whence.sources.cells import read_column
-from whence.sources.files import ALSO_LABELS, read_frame
+from whence.sources.files import ALSO_LABELS, read_frame, with_labels
 
 TargetKind: TypeAlias = Literal["label", "quantity"]
 
@@ -126,7 +126,7 @@ def read_table(
     frame, notes = read_frame(where)
     if target not in frame.columns:
         target = _meant(frame, target)
-    frame[target], words = _with_words(where, frame[target])
+    frame[target], words = with_labels(where, frame[target])
     notes += words
     raw, named = _named(frame, target, ids)
     notes += named
@@ -218,24 +218,6 @@ def _meant(frame: pd.DataFrame, target: str) -> str:
         f"Expected a target column {target!r}. Got a table with the columns {shown}"
         f"{', ...' if len(frame.columns) > 12 else ''}. Name one of them with --target."
     )
-
-
-def _with_words(path: Path, target: pd.Series[Any]) -> tuple[pd.Series[Any], list[str]]:
-    """Return a target of words with None and NA as labels too, and which are, in a sentence."""
-    known = target.dropna()
-    if len(known) == len(target) or pd.api.types.infer_dtype(known) not in ("string", "empty"):
-        return target, []
-    if len(known) and pd.api.types.is_numeric_dtype(
-        read_column(known, dates=False).parts[str(target.name)]
-    ):
-        return target, []  # numbers, among which NA is a missing one
-    again, _ = read_frame(path, labels=True)
-    written = again[target.name][target.isna()].dropna() if len(again) == len(target) else known[:0]
-    if not len(written):
-        return target, []
-    counts = ", ".join(f"{word} in {n:,}" for word, n in written.value_counts().items())
-    note = f"Taken as labels of {target.name}, not as missing: {counts} rows."
-    return target.astype(object).fillna(written), [note]
 
 
 def _read(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:
