@@ -10,9 +10,10 @@ from whence.applications.shown import candidates, shown_by
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
+from whence.methods.attribution import Attribution
 from whence.methods.choose import chosen, reason_of
 from whence.methods.contrast import Contrast
-from whence.methods.method import Attribution, Method
+from whence.methods.method import Method
 from whence.methods.prediction import MeasureLike
 from whence.objective.losses import measure_of
 from whence.objective.trained import Data, Trained
@@ -93,7 +94,7 @@ def explain(
     if other is not None:
         check_answers(1, len(other))
         scoring = Contrast(scoring, other)
-    scores = scoring.fit(trained).scores(examples, measure=about)
+    scores = scoring.fit(trained).scores_to_rank(examples, about)
     showing = shown_by(scoring, trained)
     fitted: Attribution = showing.fit(trained)
     where = np.unique(candidates(scoring.fit(trained), scores, examples, about, k))
