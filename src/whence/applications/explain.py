@@ -8,6 +8,7 @@ from whence.applications.shown import shown_of
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
+from whence.methods.attribution import Attribution
 from whence.methods.choose import chosen, reason_of
 from whence.methods.contrast import Contrast
 from whence.methods.method import Method
@@ -91,7 +92,7 @@ def explain(
     if other is not None:
         check_answers(1, len(other))
         scoring = Contrast(scoring, other)
-    scores = scoring.fit(trained).scores(examples, measure=about)
+    scores = scoring.fit(trained).scores_to_rank(examples, about)
     shown = shown_of(scoring, trained, examples, about, scores, k)
     return Explanation(
         trained=trained,
