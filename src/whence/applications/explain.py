@@ -8,7 +8,6 @@ from whence.applications.shown import shown_of
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
-from whence.methods.attribution import Attribution
 from whence.methods.choose import chosen, reason_of
 from whence.methods.contrast import Contrast
 from whence.methods.method import Method
