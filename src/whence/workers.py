@@ -100,7 +100,10 @@ def threads_for(numbers: float, library: str) -> AbstractContextManager[Any]:
     """
     if numbers >= _SHARED:
         return nullcontext()
-    return _openmp(library.partition(".")[0]).limit(limits=1, user_api="openmp")
+    one: AbstractContextManager[Any] = _openmp(library.partition(".")[0]).limit(
+        limits=1, user_api="openmp"
+    )
+    return one
 
 
 @lru_cache
