@@ -15,7 +15,7 @@ from torch import Tensor
 
 from whence.evaluation.correlation import spearman
 from whence.methods.halves import Halves
-from whence.methods.method import Positions
+from whence.methods.subsets import Positions
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples
 from whence.tiles import tiles

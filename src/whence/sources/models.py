@@ -21,6 +21,7 @@ from whence.adapters.sklearn import from_sklearn
 from whence.errors import InvalidInput
 from whence.objective.trained import Trained
 from whence.preprocessing.containers import final
+from whence.sources.files import ALSO_LABELS
 from whence.sources.tables import Table, free_text, listed
 from whence.workers import threads_for
 
@@ -228,6 +229,8 @@ def _given(table: Table, model: Any) -> Fitted:
     elif not hasattr(model, "n_features_in_") and (prose := free_text(X)):
         X = X[prose[0]]  # a pipeline that begins with a reader of texts
     y = raw[str(table.y.name)]
+    unknown = y.isin(ALSO_LABELS) & ~y.isin(getattr(model, "classes_", y))  # were missing to it
+    X, y = X[~unknown], y[~unknown]
     return Fitted(
         X=X,
         y=y,
