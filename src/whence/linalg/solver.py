@@ -69,6 +69,22 @@ class Solution:
             The solution.
         """
         residuals = relative_norms(B - A.matmat(X).detach(), B)
+        found = Solution.of(X, residuals, rtol=rtol, iterations=iterations)
+        return replace(found, standard_error=standard_error)
+
+    @staticmethod
+    def of(X: Tensor, residuals: Tensor, *, rtol: float, iterations: int) -> Solution:
+        """Return X with residuals that are known.
+
+        Args:
+            X: The answer, [p, k].
+            residuals: ‖b − A x‖ / ‖b‖ of each column, [k].
+            rtol: Converged means that none is above this.
+            iterations: Steps taken.
+
+        Returns:
+            The solution.
+        """
         residual = float(residuals.max()) if residuals.numel() else 0.0
         return Solution(
             value=X,
@@ -76,7 +92,6 @@ class Solution:
             iterations=iterations,
             residual=residual,
             residuals=residuals,
-            standard_error=standard_error,
         )
 
 
@@ -333,19 +348,6 @@ def require_square(A: LinearOperator, solver: Solver) -> None:
         raise InvalidInput(
             f"Expected a square symmetric operator for {type(solver).__name__}. Got {A!r}. "
             "A rectangular G becomes square as (G.T @ G).damped(damping)."
-        )
-
-
-def require_preconditioner(M: object) -> None:
-    """Raise `InvalidInput` unless M is an operator, a solver or `None`.
-
-    Raises:
-        InvalidInput: If it is something else.
-    """
-    if not isinstance(M, (LinearOperator, Solver, type(None))):
-        raise InvalidInput(
-            "Expected the preconditioner to be a LinearOperator (an approximate inverse of A), "
-            f"a Solver or None. Got {type(M).__name__}. Wrap a matrix as Dense(M)."
         )
 
 
