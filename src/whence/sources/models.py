@@ -23,6 +23,7 @@ from whence.objective.trained import Trained
 from whence.preprocessing.containers import final
 from whence.sources.files import ALSO_LABELS
 from whence.sources.tables import Table, free_text, listed
+from whence.workers import threads_for
 
 ModelKind: TypeAlias = Literal["linear", "boosting", "auto"]
 
@@ -192,7 +193,7 @@ def fit_table(
     words = "gradient boosting" if kind == "boosting" else "logistic regression"
     if kind == "linear" and not table.classification:
         words = "ridge regression"
-    fitted = maker(table).fit(X, y.to_numpy())
+    fitted = _fitted(maker(table), X, y)
     trained = from_sklearn(fitted, X, y.to_numpy())
     if kind == "linear":
         trained = trained.refit()
@@ -204,6 +205,12 @@ def fit_table(
         words=words,
         notes=(*table.notes, *notes),
     )
+
+
+def _fitted(model: Pipeline, X: pd.DataFrame, y: pd.Series[Any]) -> Pipeline:
+    """Return a model fitted on rows, by as many threads as there is work for."""
+    with threads_for(X.size, type(final(model)).__module__):
+        return model.fit(X, y.to_numpy())
 
 
 def _given(table: Table, model: Any) -> Fitted:
@@ -261,7 +268,7 @@ def _better(table: Table, X: pd.DataFrame, y: pd.Series[Any]) -> tuple[ModelKind
     scores: dict[str, float] = {}
     truth = y.iloc[judging].to_numpy()
     for kind, (_, maker) in _MAKERS.items():
-        fitted = maker(table).fit(X.iloc[rest], y.iloc[rest].to_numpy())
+        fitted = _fitted(maker(table), X.iloc[rest], y.iloc[rest])
         said: NDArray[Any] = fitted.predict(X.iloc[judging])
         if table.classification:
             scores[kind] = float((said == truth).mean())
