@@ -285,13 +285,10 @@ class Inverse(LinearOperator):
 
 
 def as_block(rows: LinearOperator) -> Tensor:
-    """Return the rows of an operator as columns, of which no second copy is made.
+    """Return the rows of an operator [q, p] as columns, [p, q], of which no second copy is made.
 
     Args:
         rows: R, [q, p].
-
-    Returns:
-        Rᵀ, [p, q].
     """
     q, p = rows.shape
     columns = torch.empty(p, q, dtype=rows.dtype, device=rows.device)
