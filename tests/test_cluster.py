@@ -19,8 +19,9 @@ from torch import Tensor, nn
 import whence
 from tests.test_workers import spectrum, unusual_settings
 from whence.index.format import Manifest, sha256
+from whence.methods.attribution import Attribution
 from whence.methods.features import Block, FeatureMap
-from whence.methods.method import Attribution, Method
+from whence.methods.method import Method
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained
 from whence.workers import map_shards

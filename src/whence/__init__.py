@@ -17,7 +17,7 @@ _NAMES = {
     "EKFAC": "whence.curvature.kronecker",
     "KNNShapley": "whence.methods.knn_shapley",
     "KFAC": "whence.curvature.kronecker",
-    "Attribution": "whence.methods.method",
+    "Attribution": "whence.methods.attribution",
     "BoostIn": "whence.methods.boostin",
     "Boosting": "whence.methods.boosting",
     "Cholesky": "whence.linalg.cholesky",

@@ -32,6 +32,7 @@ from whence.index.stored import Stored as Stored
 from whence.linalg.cg import CG as CG
 from whence.linalg.cholesky import Cholesky as Cholesky
 from whence.linalg.lissa import LiSSA as LiSSA
+from whence.methods.attribution import Attribution as Attribution
 from whence.methods.boostin import BoostIn as BoostIn
 from whence.methods.boosting import Boosting as Boosting
 from whence.methods.changes import edit as edit
@@ -54,7 +55,6 @@ from whence.methods.lexical import BM25 as BM25
 from whence.methods.lexical import TfIdfCosine as TfIdfCosine
 from whence.methods.metagradient import Metagradient as Metagradient
 from whence.methods.metagradient import metagradient as metagradient
-from whence.methods.method import Attribution as Attribution
 from whence.methods.method import Method as Method
 from whence.methods.parameters import influence_on_parameters as influence_on_parameters
 from whence.methods.projected import Projected as Projected

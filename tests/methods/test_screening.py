@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tests.linear.test_objective import CASES, random
 from whence.methods import screening
+from whence.methods.influence import Influence
 from whence.methods.screening import size_error
 from whence.objective.trained import Examples
 
@@ -55,3 +56,16 @@ def test_it_is_told_where_refining_takes_a_second_at_most(monkeypatch: pytest.Mo
             assert found(2.0, []) is not None
             patch.setattr(screening, name, least - 1)
             assert found(2.0, []) is None
+
+
+def test_scores_say_it_and_scores_to_rank_are_the_same_values() -> None:
+    fitted = Influence().fit(objective := CASES["logistic"]().refit())
+    queries = objective.train.subset(np.arange(2))
+    scores, ranking = fitted.scores(queries), fitted.scores_to_rank(queries, "loss")
+    assert scores.diagnostics is not None
+    assert ranking.diagnostics is not None
+    np.testing.assert_array_equal(ranking.values, scores.values)
+    assert scores.diagnostics.size_error is not None
+    assert ranking.diagnostics.size_error is None
+    assert ranking.order_only
+    assert not Influence(order="refined").fit(objective).scores_to_rank(queries, "loss").order_only

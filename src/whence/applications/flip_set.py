@@ -331,7 +331,7 @@ class _Search:
     def _effects(self, model: Trained) -> Floats:
         """Return what each removal does to the lead: refined for the first where cheap, [n]."""
         fitted = self.method.fit(model)
-        scores = fitted.scores(self.query, measure=self.lead)
+        scores = fitted.scores_to_rank(self.query, self.lead)
         quantity = measure_of(fitted.loss, self.lead)
         values = np.array(fitted.ranking_values(self.query, quantity, scores.values)[0])
         finer = self.method.refined() if self.cheap and not _refits_preprocessing(model) else None

@@ -16,8 +16,9 @@ from whence.applications.shown import candidates
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
+from whence.methods.attribution import Attribution
 from whence.methods.choose import chosen
-from whence.methods.method import Attribution, Method
+from whence.methods.method import Method
 from whence.methods.model_quality import model_quality
 from whence.methods.prediction import MeasureLike
 from whence.objective.trained import Data, Examples, Trained
@@ -187,7 +188,7 @@ def _candidates(
     ids = fitted.trained.train.ids
     for tile in tiles(len(queries), len(ids), _SCORES):
         part = queries.subset(np.arange(tile.start, tile.stop))
-        scores = fitted.scores(part, measure=measure)
+        scores = fitted.scores_to_rank(part, measure)
         found = candidates(fitted, scores, part, measure, k)
         positions.append(found)
         values.append(np.take_along_axis(scores.values, found, axis=1))

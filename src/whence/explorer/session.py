@@ -293,5 +293,5 @@ def _scores(model: Trained, *, state: State, chunk: int) -> Any:
     found = chosen(model, state.subject.method).fit(model)
     queries = state.subject.queries
     where = np.arange(len(queries))[_CHUNK * chunk : _CHUNK * (chunk + 1)]
-    scores = found.scores(queries.subset(where), measure=state.measure)
+    scores = found.scores_to_rank(queries.subset(where), state.measure)
     return np.asarray(scores.values, dtype=np.float32)

@@ -15,9 +15,11 @@ from whence.index.corpus import corpus_of
 from whence.index.format import Manifest
 from whence.index.index import Index
 from whence.index.scan import products
+from whence.methods.attribution import Attribution
 from whence.methods.directed import Directed
 from whence.methods.features import Side
-from whence.methods.method import Attribution, Method, Positions
+from whence.methods.method import Method
+from whence.methods.subsets import Positions
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained
 from whence.scores import Diagnostics

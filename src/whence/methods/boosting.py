@@ -11,10 +11,12 @@ from torch import Tensor
 
 from whence.checked import checked
 from whence.errors import InvalidInput
+from whence.methods.attribution import Attribution
 from whence.methods.halves import Halves, boosted, halves_of
 from whence.methods.mean_derivative import derivatives_of, held_out_note, mean_derivative
-from whence.methods.method import Attribution, Method, Positions
+from whence.methods.method import Method
 from whence.methods.response import can_be_sized, effects_of, response_of, unsized
+from whence.methods.subsets import Positions
 from whence.methods.tree_changes import boosted_edit, boosted_relabeling
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained

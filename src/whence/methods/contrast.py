@@ -7,9 +7,11 @@ from typing import final
 
 from torch import Tensor
 
+from whence.methods.attribution import Attribution
 from whence.methods.directed import Directed, directed
 from whence.methods.features import Side
-from whence.methods.method import Attribution, Method, Positions
+from whence.methods.method import Method
+from whence.methods.subsets import Positions
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained
 from whence.scores import Diagnostics

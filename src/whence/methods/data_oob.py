@@ -11,10 +11,12 @@ from torch import Tensor
 
 from whence.checked import checked
 from whence.errors import UnsupportedModel
+from whence.methods.attribution import Attribution
 from whence.methods.boosting import check_ensemble
 from whence.methods.ensemble import Retrained
 from whence.methods.halves import Halves, halves_of
-from whence.methods.method import Attribution, Method, Positions
+from whence.methods.method import Method
+from whence.methods.subsets import Positions
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained
 from whence.scores import Diagnostics

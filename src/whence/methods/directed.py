@@ -6,8 +6,8 @@ from abc import abstractmethod
 
 from torch import Tensor
 
+from whence.methods.attribution import Attribution
 from whence.methods.features import Side
-from whence.methods.method import Attribution
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples
 from whence.scores import Diagnostics

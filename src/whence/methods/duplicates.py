@@ -12,8 +12,8 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.preprocessing import normalize
 from torch import Tensor
 
-from whence.methods.method import Positions
 from whence.methods.similarity import coordinates, counted
+from whence.methods.subsets import Positions
 from whence.objective.trained import Trained
 
 _NEAR = 0.25  # of the median distance of examples to their nearest neighbors

@@ -18,11 +18,13 @@ from whence.errors import InvalidInput, UnsupportedModel
 from whence.evaluation.ensemble import Together, retraining_ensemble
 from whence.evaluation.identity import identity_of
 from whence.evaluation.members import Identity
+from whence.methods.attribution import Attribution
 from whence.methods.datamodel import FOLDS, Asked, Effects, Fits, Shrinkage, effects, shrinkage
-from whence.methods.method import Attribution, Method, Positions
+from whence.methods.method import Method
 from whence.methods.prediction import Floats, Indices, MeasureLike, as_array, positions
 from whence.methods.resolution import fits_to_resolve
 from whence.methods.similarity import coordinates
+from whence.methods.subsets import Positions
 from whence.objective.cache import cached
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure

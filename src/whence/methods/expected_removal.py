@@ -7,7 +7,7 @@ import torch
 
 from whence.errors import InvalidInput
 from whence.evaluation.expected import ExpectedChanges
-from whence.methods.method import Positions
+from whence.methods.subsets import Positions
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained
 from whence.progress import progress

@@ -7,8 +7,8 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from whence.methods.method import Attribution, Positions
-from whence.methods.subsets import blocks
+from whence.methods.attribution import Attribution
+from whence.methods.subsets import Positions, blocks
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples
 from whence.scores import Diagnostics

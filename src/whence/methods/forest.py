@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.checked import checked
+from whence.methods.attribution import Attribution
 from whence.methods.family import of_family
-from whence.methods.method import Attribution, Method, Positions
+from whence.methods.method import Method
+from whence.methods.subsets import Positions
 from whence.methods.tree_changes import forest_edit, forest_relabeling
 from whence.objective.measures import Measure
 from whence.objective.trained import Data, Examples, Trained

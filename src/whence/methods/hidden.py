@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from whence.errors import UnsupportedModel
 from whence.linear.objective import LinearObjective
+from whence.methods.attribution import Attribution
 from whence.methods.features import Block, FeatureMap
 from whence.methods.mapped import Mapped
-from whence.methods.method import Attribution, Method
+from whence.methods.method import Method
 from whence.methods.subsets import blocks
 from whence.network.examples import named_input
 from whence.network.objective import ModuleObjective

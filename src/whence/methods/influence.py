@@ -10,8 +10,9 @@ from whence.curvature.damping import CurvatureName
 from whence.curvature.prepare import prepare
 from whence.errors import UnsupportedModel
 from whence.linalg.solver import Inverse, Solver
+from whence.methods.attribution import Attribution
 from whence.methods.features import FeatureMap
-from whence.methods.method import Attribution, Method
+from whence.methods.method import Method
 from whence.methods.orders import Evaluated, FirstOrder, Options
 from whence.methods.preconditioned import Preconditioned
 from whence.methods.prediction import ORDERS, Floats, Indices, MeasureLike, Order

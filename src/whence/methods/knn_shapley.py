@@ -14,9 +14,10 @@ from torch import Tensor
 from whence.adapters.neighbors import Neighbors
 from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.methods.method import Attribution, Method, Positions
+from whence.methods.attribution import Attribution
+from whence.methods.method import Method
 from whence.methods.similarity import coordinates
-from whence.methods.subsets import blocks
+from whence.methods.subsets import Positions, blocks
 from whence.objective.measures import Measure
 from whence.objective.sets.measure import SetMeasure
 from whence.objective.trained import Examples, Trained

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import final
 
 from whence.checked import checked
+from whence.methods.attribution import Attribution
 from whence.methods.halves import boosted
-from whence.methods.method import Attribution, Method
+from whence.methods.method import Method
 from whence.methods.shared_leaves import SharedLeaves
 from whence.objective.trained import Trained
 from whence.trees.kernels import leaf_kernel

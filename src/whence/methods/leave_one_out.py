@@ -21,10 +21,12 @@ from whence.curvature.prepare import prepare
 from whence.curvature.reweighting import Reweightings
 from whence.fitting.hinge import fit_hinge
 from whence.fitting.refit import CONVERGED
+from whence.methods.attribution import Attribution
 from whence.methods.fit_quality import fit_quality
-from whence.methods.method import Attribution, Method, Positions
+from whence.methods.method import Method
 from whence.methods.prediction import Floats, Indices, MeasureLike, measure_changes
 from whence.methods.removals import removal
+from whence.methods.subsets import Positions
 from whence.objective.losses import Loss
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective

@@ -17,7 +17,9 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 from torch import Tensor
 
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.methods.method import Attribution, Method, Positions
+from whence.methods.attribution import Attribution
+from whence.methods.method import Method
+from whence.methods.subsets import Positions
 from whence.network.examples import named_input
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained

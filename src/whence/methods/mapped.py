@@ -11,7 +11,7 @@ from torch import Tensor
 from whence.methods.directed import Directed
 from whence.methods.feature_attribution import FeatureAttribution
 from whence.methods.features import FeatureMap, Side
-from whence.methods.method import Positions
+from whence.methods.subsets import Positions
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained
 from whence.scores import Diagnostics

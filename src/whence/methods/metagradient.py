@@ -24,10 +24,11 @@ from torch.func import vjp, vmap
 
 from whence.checked import checked
 from whence.errors import InvalidInput
+from whence.methods.attribution import Attribution
 from whence.methods.family import of_family
-from whence.methods.method import Attribution, Method, Positions
+from whence.methods.method import Method
 from whence.methods.prediction import MeasureLike
-from whence.methods.subsets import blocks
+from whence.methods.subsets import Positions, blocks
 from whence.objective.measures import Measure
 from whence.objective.trained import Data, Examples, Trained
 from whence.progress import progress

@@ -32,7 +32,6 @@ from whence.methods.fit_quality import (
     residual_of,
     root_mean_square,
 )
-from whence.methods.method import Positions
 from whence.methods.prediction import (
     ORDERS,
     Order,
@@ -43,7 +42,7 @@ from whence.methods.prediction import (
 from whence.methods.relatif import PER, Normalize, check_normalize, relative
 from whence.methods.removals import effects_alone, moves_more, removal, unsettled
 from whence.methods.screening import affordable, beyond_first_order, size_error
-from whence.methods.subsets import train_subset
+from whence.methods.subsets import Positions, train_subset
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
 from whence.objective.trained import Examples
@@ -166,11 +165,25 @@ class FirstOrder(_OnObjective):
             unit = torch.eye(len(queries), dtype=objective.params.dtype)
             values = values.mul_(shares)
             values = self._with_statistics(values, queries, measure, unit, solution, where)
-            found = replace(found, size_error=self._size_error(values, queries, measure, where))
         else:
             whole = objective.train.subset(where)
             values = relative(values, objective, whole, prepared.inverse, self.options.normalize)
         return values, self._noted(replace(found, notes=(*found.notes, *notes)))
+
+    def sized_values(
+        self, queries: Examples, measure: Measure, where: Positions
+    ) -> tuple[Tensor, Diagnostics]:
+        """Return the products, [q, k], and how far the largest are from refined effects."""
+        values, found = self.values(queries, measure, where)
+        if self.options.solver is not None or self.options.normalize != "none":
+            return values, found
+        refined = Evaluated(self.trained, Options(order="refined"))
+
+        def effects(some: Examples, removed: Positions) -> Tensor:
+            return refined.values(some, measure, removed)[0]
+
+        error = size_error(self.trained, queries, values, effects, where)
+        return values, replace(found, size_error=error)
 
     def mean_values(
         self, queries: Examples, measure: Measure, where: Positions
@@ -196,19 +209,6 @@ class FirstOrder(_OnObjective):
         if statistics is None or not statistics.held:
             return measured
         return replace(measured, notes=(*measured.notes, statistics.held))
-
-    def _size_error(
-        self, values: Tensor, queries: Examples, measure: Measure, where: Positions
-    ) -> float | None:
-        """Return how far the largest effects are from refined ones, where that is quickly known."""
-        if self.options.solver is not None:
-            return None
-        refined = Evaluated(self.trained, Options(order="refined"))
-
-        def effects(some: Examples, removed: Positions) -> Tensor:
-            return refined.values(some, measure, removed)[0]
-
-        return size_error(self.trained, queries, values, effects, where)
 
     def _with_statistics(
         self,

@@ -14,9 +14,9 @@ from whence.curvature.damping import CurvatureName
 from whence.curvature.prepare import Prepared, prepare
 from whence.linalg.solver import Inverse, Solver
 from whence.methods.fit_quality import diagnostics
-from whence.methods.method import Positions
 from whence.methods.prediction import Floats, Indices, Order, as_array, check_order, positions
 from whence.methods.removals import models_after, moves_more, removal, unsettled, without
+from whence.methods.subsets import Positions
 from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Trained
 

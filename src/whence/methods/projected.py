@@ -24,13 +24,15 @@ from torch import Tensor
 from whence.checked import checked, written
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
+from whence.methods.attribution import Attribution
 from whence.methods.directed import Directed
 from whence.methods.feature_attribution import FeatureAttribution
 from whence.methods.features import Block, Damped, FeatureMap, Side, places
 from whence.methods.mapped import Mapped
-from whence.methods.method import Attribution, Method, Positions
+from whence.methods.method import Method
 from whence.methods.preconditioned import Preconditioned
 from whence.methods.prediction import ORDERS, Indices, MeasureLike, measure_name
+from whence.methods.subsets import Positions
 from whence.methods.subspace import Features, Plan, Projection, Subspace, slopes_of
 from whence.methods.tracin import points_of
 from whence.objective.cache import cached
@@ -130,8 +132,7 @@ class Projected(Method):
         if self.solver is not None:
             return Mapped(objective, self.feature_map(objective))
         if self.checkpoints is None:
-            # Shared by methods that differ in the damping alone.
-            subspaces = [cached(objective, plan, plan.project)]
+            subspaces = [cached(objective, plan, plan.project)]  # one for every damping
         else:
             points = points_of(objective, self.checkpoints)
             subspaces = [plan.project(objective.at(point)) for point in points]

@@ -19,9 +19,11 @@ from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel, warn_user
 from whence.linear.features import DenseFeatures, Features
 from whence.linear.objective import LinearObjective
+from whence.methods.attribution import Attribution
 from whence.methods.features import FeatureMap
-from whence.methods.method import Attribution, Method, Positions
+from whence.methods.method import Method
 from whence.methods.prediction import Indices, MeasureLike
+from whence.methods.subsets import Positions
 from whence.network.objective import ModuleObjective
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, objective_of

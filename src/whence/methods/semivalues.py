@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.errors import InvalidInput
+from whence.methods.attribution import Attribution
 from whence.methods.datamodel import FOLDS, rank_agreement
 from whence.methods.ensemble import announced, outputs_of
-from whence.methods.method import Attribution, Method, Positions
+from whence.methods.method import Method
 from whence.methods.prediction import Floats, Indices, MeasureLike, as_array, positions
+from whence.methods.subsets import Positions
 from whence.objective.cache import cached
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure

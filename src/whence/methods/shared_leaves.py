@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.methods.method import Attribution, Positions
+from whence.methods.attribution import Attribution
+from whence.methods.subsets import Positions
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples
 from whence.scores import Diagnostics

@@ -16,10 +16,11 @@ from whence.checked import checked
 from whence.curvature.damping import CurvatureName
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
+from whence.methods.attribution import Attribution
 from whence.methods.choose import chosen
 from whence.methods.directed import Directed, directed
 from whence.methods.features import Side
-from whence.methods.method import Attribution, Method
+from whence.methods.method import Method
 from whence.methods.prediction import (
     Floats,
     Indices,

@@ -13,13 +13,14 @@ from torch import Tensor
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg import Identity, LinearOperator
+from whence.methods.attribution import Attribution
 from whence.methods.features import Block, FeatureMap
 from whence.methods.gradient_products import dots, sizes
 from whence.methods.mapped import Mapped
-from whence.methods.method import Attribution, Method, Positions
+from whence.methods.method import Method
 from whence.methods.prediction import Indices, MeasureLike
 from whence.methods.projections import Unprojected
-from whence.methods.subsets import train_subset
+from whence.methods.subsets import Positions, train_subset
 from whence.methods.subspace import Features, Plan
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, objective_of

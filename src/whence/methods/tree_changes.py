@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whence.methods.method import Positions
-from whence.methods.subsets import blocks
+from whence.methods.subsets import Positions, blocks
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples
 from whence.trees.adjoint import adjoint

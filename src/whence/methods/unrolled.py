@@ -29,9 +29,11 @@ from whence.curvature.exact import GGN
 from whence.curvature.kronecker import EKFAC
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.spectral import Spectral
+from whence.methods.attribution import Attribution
 from whence.methods.metagradient import recorded_run
-from whence.methods.method import Attribution, Method, Positions
+from whence.methods.method import Method
 from whence.methods.prediction import Indices, MeasureLike
+from whence.methods.subsets import Positions
 from whence.network.objective import ModuleObjective
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective

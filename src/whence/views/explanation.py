@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from whence.evaluation.agreement import Agreement
 from whence.evaluation.correlation import pearson, slope
+from whence.methods.attribution import Attribution
 from whence.methods.directed import directed
-from whence.methods.method import Attribution, Method
+from whence.methods.method import Method
 from whence.methods.model_quality import ModelQuality
 from whence.methods.prediction import Floats, MeasureLike, as_array
 from whence.objective.losses import measure_of
