@@ -12,6 +12,7 @@ from sklearn.preprocessing import scale
 from sklearn.svm import SVC
 
 import whence
+from whence.applications.flip_set import fewest, keeping_classes
 from whence.errors import InvalidInput
 
 
@@ -82,6 +83,41 @@ def test_a_set_ranked_again_is_no_larger_than_by_the_first_order() -> None:
             m += 1
         assert found.found
         assert len(found.positions) <= m
+
+
+@pytest.mark.parametrize(
+    ("low", "guess", "last", "true_from", "asked"),
+    [
+        (0, 8, 40, 20, [8, 10, 12, 15, 18, 22, 20, 19]),
+        (0, 8, 40, 3, [8, 4, 2, 3]),
+        (2, 3, 40, 3, [3]),
+        (0, 1, 3, 3, [1, 2]),
+        (0, 3, 3, 4, [3]),
+        (5, 5, 5, 6, []),
+    ],
+)
+def test_a_condition_is_asked_upward_then_by_halves(
+    low: int, guess: int, last: int, true_from: int, asked: list[int]
+) -> None:
+    tried: dict[int, bool] = {}
+
+    def holds(m: int) -> bool:
+        return tried.setdefault(m, m >= true_from)
+
+    assert fewest(low, guess, last, holds) == min(true_from, last)
+    assert list(tried) == asked
+
+
+def test_a_class_keeps_an_example() -> None:
+    x, y = load_iris(return_X_y=True)
+    rows = [0, 1, 60, 61, 62, 120]
+    model = LogisticRegression().fit(x[rows], y[rows])
+    trained = whence.from_sklearn(model, x[rows], y[rows])
+    assert keeping_classes(trained, np.array([2, 0, 3, 1])) == 3  # the second of two of class 0
+    assert keeping_classes(trained, np.array([5, 0])) == 0
+    assert keeping_classes(trained, np.array([2, 0, 3])) == 3
+    ridge = whence.from_sklearn(Ridge().fit(x, y), x, y)
+    assert keeping_classes(ridge, np.arange(len(y))) == len(y)
 
 
 def test_none_within_the_limit_is_said() -> None:
