@@ -175,11 +175,23 @@ def _changes(node: ast.AST, first: str | None = None) -> Iterator[tuple[ast.expr
         yield node.test, "negated condition", ast.UnaryOp(ast.Not(), node.test)
     if isinstance(node, ast.expr):
         yield from _of_expression(node)
-    skipped = {"annotation", "returns", "decorator_list"}
+    skipped, seeds = {"annotation", "returns", "decorator_list"}, _seeds(node)
     for name, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST) and name not in skipped:
+            if isinstance(child, ast.AST) and name not in skipped and child not in seeds:
                 yield from _changes(child, first)
+
+
+def _seeds(node: ast.AST) -> list[ast.expr | None]:
+    """Return the defaults of the arguments of a function that are seeds."""
+    if not isinstance(node, ast.arguments):
+        return []
+    ordered = [*node.posonlyargs, *node.args]
+    pairs = [
+        *zip(ordered[len(ordered) - len(node.defaults) :], node.defaults, strict=True),
+        *zip(node.kwonlyargs, node.kw_defaults, strict=True),
+    ]
+    return [default for argument, default in pairs if argument.arg == "seed"]
 
 
 def _chosen(node: ast.AST) -> bool:

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from whence.errors import InvalidInput, MissingDependency
-from whence.workers import map_shards
+from whence.workers import map_shards, threads_for
 
 
 def spectrum(seed: int) -> tuple[int, Tensor, tuple[int, torch.dtype, bool]]:
@@ -150,3 +151,10 @@ def test_ray_order_and_single_upload(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(map_shards(abs, range(-7, 0), workers=3, backend="ray")) == [7, 6, 5, 4, 3, 2, 1]
     assert puts == [abs]
     assert most == 3
+
+
+@pytest.mark.parametrize(("numbers", "threads"), [(1_000, 1), (1_000_000, 2)])
+def test_a_small_fit_has_one_thread_of_openmp(numbers: int, threads: int) -> None:
+    libraries = ThreadpoolController().select(user_api="openmp")
+    with libraries.limit(limits=2), threads_for(numbers, "sklearn.ensemble"):
+        assert {each["num_threads"] for each in libraries.info()} == {threads}

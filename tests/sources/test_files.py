@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.tree import DecisionTreeClassifier
 
 from whence.errors import InvalidInput
+from whence.sources.models import fit_table
 from whence.sources.tables import Table, is_label, read_table
 
 _CITIES = ["Köln", "Paris", "Köln", "Rom", "Paris", "Rom"]
@@ -280,6 +282,25 @@ def test_what_a_target_is() -> None:
     assert not is_label(pd.Series(range(16)))  # each number once
     assert not is_label(pd.Series([0.5, 1.0] * 20))
     assert is_label(pd.Series(list(range(10)) * 10))
+
+
+def test_labels_that_read_as_missing(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": np.arange(40) % 7, "y": ["None", "NA", "mild", "grave"] * 10})
+    frame["copy"], frame.loc[4, "y"] = frame["y"], ""
+    frame.loc[4, "copy"] = ""
+    table = read(tmp_path / "a.csv", frame.to_csv(index=False))
+    assert table.y.value_counts().to_dict() == {"mild": 10, "grave": 10, "NA": 10, "None": 9}
+    assert list(table.X) == ["a"]  # the copy of the target tells nothing of it, and all
+    assert said(table, "Taken as labels of y, not as missing: NA in 10, None in 9 rows.")
+    assert said(table, "1 rows without a target were left out.")
+    known = pd.read_csv(tmp_path / "a.csv").dropna(subset="y")
+    fitted = DecisionTreeClassifier(max_depth=1).fit(known[["a"]], known["y"])
+    assert len(fit_table(table, model=fitted).y) == 20  # to this model they were missing
+    frame.to_excel(tmp_path / "a.xlsx", index=False)
+    assert set(read_table(tmp_path / "a.xlsx", "y").y) == {"mild", "grave", "NA", "None"}
+    for numbers in ([1, 2, "NA", 0] * 10, [True, False, "NA", True] * 10):
+        table = read(tmp_path / "b.csv", frame.assign(y=numbers).to_csv(index=False))
+        assert len(table.y) == 30  # among numbers and flags NA is missing
 
 
 def test_labels_that_name_the_rows_are_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -28,7 +29,7 @@ from whence.trees.bagging import is_forest, read_forest
 from whence.trees.forest import Forest
 from whence.trees.model import BoostedModel, ForestModel, TreeExamples, TreeModel
 from whence.trees.reading import classes_of, encode, is_boosting, read_boosting
-from whence.workers import Backend
+from whence.workers import Backend, threads_for
 
 Floats = NDArray[np.float64]
 
@@ -164,7 +165,12 @@ class _Source:
             )
         given = weights[kept]
         plain = not self.weighted and bool((given == 1).all())
-        return self.fit(take(self.rows, kept), labels, None if plain else given)
+        with self.threads():
+            return self.fit(take(self.rows, kept), labels, None if plain else given)
+
+    def threads(self) -> AbstractContextManager[Any]:
+        """Return the context in which a fit has as many threads as it has work for."""
+        return threads_for(float(np.prod(self.rows.shape)), self.fit.library)
 
     def refit_edited(self, index: int, new: TreeExamples, weights: Floats) -> TreeModel:
         """Return the model that a fit gives with another row in the place of one."""
@@ -177,6 +183,11 @@ class _Source:
 
     def model(self, estimator: Any, weights: Floats) -> TreeModel:
         """Return an estimator that was fitted on the rows with weight."""
+        with self.threads():
+            return self._read(estimator, weights)
+
+    def _read(self, estimator: Any, weights: Floats) -> TreeModel:
+        """Return an estimator in the form of the methods."""
         last, first = final(estimator), before(estimator)
         features = _same if first is None else first.transform
         columns = features(self.rows)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from whence.applications.shown import shown_of
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.methods.choose import chosen
@@ -22,7 +23,7 @@ from whence.pages import write
 from whence.result import Card, Result
 from whence.scores import Ranking, Scores
 from whence.views.made import Made
-from whence.views.results import comparison_page
+from whence.views.results import LISTED, Compared, comparison_page
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -39,6 +40,8 @@ class Comparison(Result):
         query: The query as it takes it.
         trained_b: The second model.
         query_b: The query as that takes it.
+        methods: What made the scores of either.
+        measure: What is predicted.
     """
 
     a: Scores
@@ -49,6 +52,8 @@ class Comparison(Result):
     query: Examples
     trained_b: Trained
     query_b: Examples
+    methods: tuple[Method, Method]
+    measure: MeasureLike
 
     def helpful(self, k: int = 10) -> tuple[Ranking, Ranking]:
         """Return the k most helpful examples under each model."""
@@ -92,6 +97,9 @@ class Comparison(Result):
     ) -> Path:
         """Write the strongest examples under either model as one self-contained HTML page.
 
+        Of a convex model their effects are refined, as those of `whence.explain`; where sizes are
+        not known, rank and bar alone are shown.
+
         Args:
             path: The file; an existing one is replaced, whole or not at all.
             names: What the models are called.
@@ -106,14 +114,22 @@ class Comparison(Result):
         Raises:
             InvalidInput: If the path cannot be written.
         """
+        asked = ((self.trained, self.query), (self.trained_b, self.query_b))
+        scores = (self.a, self.b)
+        shown = [
+            shown_of(method, trained, query, self.measure, own, LISTED)
+            for method, (trained, query), own in zip(self.methods, asked, scores, strict=True)
+        ]
+        first, second = (
+            Compared(
+                name=name, trained=trained, query=query, scores=own, shown=of.scores, sized=of.sized
+            )
+            for name, (trained, query), own, of in zip(names, asked, scores, shown, strict=True)
+        )
         page = comparison_page(
-            self.trained,
-            self.query,
-            (self.a, self.b),
-            other=(self.trained_b, self.query_b),
+            (first, second),
             agreement=self.agreement,
             shared=self.shared(10),
-            names=names,
             made=Made(title=title, about=tuple(about), command=command, image_shape=image_shape),
         )
         return write(page, path)
@@ -226,6 +242,8 @@ def compare_influence(
         query=queries_a,
         trained_b=objective_b,
         query_b=queries_b,
+        methods=(first, second),
+        measure=measure,
     )
 
 

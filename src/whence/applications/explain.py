@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from whence.applications.explanation import Explanation
 from whence.applications.queries import Inputs, encoded
-from whence.applications.shown import candidates, shown_by
+from whence.applications.shown import shown_of
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
-from whence.methods.attribution import Attribution
 from whence.methods.choose import chosen, reason_of
 from whence.methods.contrast import Contrast
 from whence.methods.method import Method
@@ -95,19 +92,15 @@ def explain(
         check_answers(1, len(other))
         scoring = Contrast(scoring, other)
     scores = scoring.fit(trained).scores_to_rank(examples, about)
-    showing = shown_by(scoring, trained)
-    fitted: Attribution = showing.fit(trained)
-    where = np.unique(candidates(scoring.fit(trained), scores, examples, about, k))
+    shown = shown_of(scoring, trained, examples, about, scores, k)
     return Explanation(
         trained=trained,
         query=examples,
         labeled=labeled,
         method=scoring,
         scores=scores,
-        shown=scores.at(where)
-        if showing is scoring
-        else fitted.scores(examples, measure=about, indices=where),
-        sized=fitted.calibrated,
+        shown=shown.scores,
+        sized=shown.sized,
         k=k,
         measure=about,
         reason=reason_of(trained) if method is None else "",

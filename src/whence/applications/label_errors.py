@@ -49,6 +49,7 @@ _NAMES: dict[object, str] = {
     "class_adjusted": "held-out loss with classes weighed alike",
     "loss": "loss",
 }
+_UNSEEN = ("held_out_loss", "class_adjusted")  # rankings by the loss without each example
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -57,6 +58,7 @@ class LabelErrors(Result):
 
     Args:
         objective: R at θ̂, under the penalty at which the model was asked.
+        asked: The model as the user fitted it.
         method: What they are ranked by.
         penalty: How many times the fitted penalty that is.
         ranking: Positions in the training data, the most suspect first, [n].
@@ -76,6 +78,7 @@ class LabelErrors(Result):
     """
 
     objective: Trained
+    asked: Trained
     method: Ranking | Method
     penalty: float
     ranking: NDArray[np.intp]
@@ -191,7 +194,7 @@ class LabelErrors(Result):
         page = label_errors_page(
             self.objective,
             self.ranking[:rows],
-            score=self.score_name,
+            score=f"estimated {self.score_name}" if self.method in _UNSEEN else self.score_name,
             ranked_by=self.ranked_by,
             scores=self.scores,
             losses=None if self.method == "loss" else self.loss,
@@ -200,7 +203,7 @@ class LabelErrors(Result):
             gain=self.gain,
             diagnostics=self.diagnostics,
             wrong=self.wrong,
-            quality=model_quality(self.objective, held_out),
+            quality=model_quality(self.asked, held_out),
             image_shape=image_shape,
             texts=texts,
             made=Made(title=title, about=tuple(about), command=command),
@@ -293,7 +296,7 @@ def find_label_errors(
     """
     if k < 0:
         raise InvalidInput(f"Expected k >= 0 examples to suggest labels for. Got {k}.")
-    suspects, train = suspects_of(objective), objective.train
+    asked, suspects, train = objective, suspects_of(objective), objective.train
     everything = np.arange(len(train))
     smooth = objective.differentiable() is objective
     if method is None:
@@ -302,7 +305,7 @@ def find_label_errors(
         # A hinge is flat where a row is right, a robust loss where it is far off: self-influence
         # finds a third of such wrong labels.
         method = "held_out_loss" if quick(objective) else "self_influence" if smooth else "loss"
-    unseen = method in ("held_out_loss", "class_adjusted")
+    unseen = method in _UNSEEN
     if penalty is None and unseen and penalty_applies(objective):
         penalty = "best"
     factor = 1.0
@@ -347,6 +350,7 @@ def find_label_errors(
             gain = -as_array(judge.relabel_effects(examples, quantity, first, suggested))
     return LabelErrors(
         objective=objective,
+        asked=asked,
         method=method,
         penalty=factor,
         ranking=ranking,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,46 @@ from whence.objective.trained import Examples, Trained
 from whence.scores import Scores
 
 _CANDIDATES = 3  # candidates per example shown: the first order orders them only roughly
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """The training examples that may be shown of one query.
+
+    Args:
+        scores: Their scores, refined where the model is convex, [1, m].
+        sized: Whether the sizes of these are to be trusted, and not only their order.
+    """
+
+    scores: Scores
+    sized: bool
+
+
+def shown_of(
+    method: Method, trained: Trained, query: Examples, measure: MeasureLike, scores: Scores, k: int
+) -> Shown:
+    """Return the candidates for the k strongest examples of each side, refined where that helps.
+
+    Args:
+        method: What made the scores.
+        trained: The model.
+        query: One query.
+        measure: What is predicted.
+        scores: Scores of all training examples, [1, n].
+        k: Examples to show on each side.
+
+    Returns:
+        At most 6k examples with their scores.
+    """
+    showing = shown_by(method, trained)
+    fitted: Attribution = showing.fit(trained)
+    where = np.unique(candidates(method.fit(trained), scores, query, measure, k))
+    found = (
+        scores.at(where)
+        if showing is method
+        else fitted.scores(query, measure=measure, indices=where)
+    )
+    return Shown(found, fitted.calibrated)
 
 
 def shown_by(method: Method, trained: Trained) -> Method:

@@ -186,7 +186,7 @@ class ExplanationPage(Page):
         def numbers(first: str, second: str, last: str) -> list[str]:
             return [first, *([second] if self.second else []), last]
 
-        value = numbers(self.value, self.second_value, "")
+        value = numbers(self.value if self.sized else "", self.second_value, "")
         return [
             heads,
             row("", self.query_name, self.query, *value),

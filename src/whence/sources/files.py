@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, cast
 import pandas as pd
 
 from whence.errors import InvalidInput
+from whence.sources.cells import read_column
 from whence.sources.layout import SPACES, START, Layout, layout_of
 
 _LARGEST = 2**34  # bytes that a file may unpack to
@@ -30,6 +31,10 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+ALSO_LABELS = ("None", "NA", "N/A", "n/a")  # what pandas takes for a missing cell, people do not
+# The rest of what pandas takes for one.
+_MISSING = ["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND"]
+_MISSING += ["1.#QNAN", "<NA>", "NULL", "NaN", "nan", "null"]
 _ENCODINGS = {"utf-16": "UTF-16", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16"}
 _ENCODINGS |= {"utf-32": "UTF-32", "cp1252": "Windows-1252", "latin-1": "Latin-1"}
 _COMPRESSED: tuple[tuple[bytes, Callable[[Path], Any]], ...] = (
@@ -39,7 +44,7 @@ _COMPRESSED: tuple[tuple[bytes, Callable[[Path], Any]], ...] = (
 )
 
 
-def read_frame(path: Path) -> tuple[pd.DataFrame, list[str]]:
+def read_frame(path: Path, *, labels: bool = False) -> tuple[pd.DataFrame, list[str]]:
     """Return the rows of a file as they are, and what was found in it, a sentence each.
 
     Parquet and Excel are told by the end of the name. Anything else is text: its compression,
@@ -48,6 +53,7 @@ def read_frame(path: Path) -> tuple[pd.DataFrame, list[str]]:
 
     Args:
         path: The file.
+        labels: Whether None, NA and N/A are words, and not missing cells.
 
     Returns:
         The rows, their columns named apart, and the sentences.
@@ -56,18 +62,45 @@ def read_frame(path: Path) -> tuple[pd.DataFrame, list[str]]:
         InvalidInput: If the file is no table.
     """
     ending = path.suffix.lower()
+    missing = {"keep_default_na": False, "na_values": _MISSING} if labels else {}
     if ending in (".parquet", ".pq"):
         frame, notes = _parquet(path), list[str]()
     elif ending in (".xlsx", ".xlsm", ".xls", ".ods"):
-        frame, notes = _excel(path)
+        frame, notes = _excel(path, missing)
     else:
-        frame, notes = _text(path)
+        frame, notes = _text(path, missing)
     plain = [str(name).strip() for name in frame.columns]
     if all(len(name) > 1 and name[0] == name[-1] == "'" for name in plain):
         plain = [name[1:-1] for name in plain]
     names, twice = _distinct(plain)
     frame.columns = pd.Index(names)
     return frame, notes + twice
+
+
+def with_labels(path: Path, target: pd.Series[Any]) -> tuple[pd.Series[Any], list[str]]:
+    """Return a target of words with None and NA as labels too, and how often, in a sentence.
+
+    Args:
+        path: The file.
+        target: The column of it that is predicted.
+
+    Returns:
+        The target, itself where NA is a missing number or flag, and the sentence if there is one.
+    """
+    known = target.dropna()
+    if len(known) == len(target) or pd.api.types.infer_dtype(known) not in ("string", "empty"):
+        return target, []
+    if len(known) and pd.api.types.is_numeric_dtype(
+        read_column(known, dates=False).parts[str(target.name)]
+    ):
+        return target, []
+    again, _ = read_frame(path, labels=True)
+    written = again[target.name][target.isna()].dropna() if len(again) == len(target) else known[:0]
+    if not len(written):
+        return target, []
+    counts = ", ".join(f"{word} in {n:,}" for word, n in written.value_counts().items())
+    note = f"Taken as labels of {target.name}, not as missing: {counts} rows."
+    return target.astype(object).fillna(written), [note]
 
 
 def _parquet(path: Path) -> pd.DataFrame:
@@ -105,13 +138,15 @@ def _unpacked(path: Path) -> int:
     return int(max(stated, found.num_rows * found.num_columns))
 
 
-def _excel(path: Path) -> tuple[pd.DataFrame, list[str]]:
+def _excel(path: Path, missing: dict[str, Any]) -> tuple[pd.DataFrame, list[str]]:
     """Return the first sheet of a workbook that is not empty."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             _refuse_large(path, sum(part.file_size for part in archive.infolist()))
     try:
-        sheets: dict[Any, pd.DataFrame] = pd.read_excel(path, sheet_name=None, header=None)
+        sheets: dict[Any, pd.DataFrame] = pd.read_excel(
+            path, sheet_name=None, header=None, **missing
+        )
     except ImportError as error:
         raise InvalidInput(
             f"Expected the library that reads {path.suffix}. Got {path} without it: "
@@ -143,7 +178,7 @@ def _excel(path: Path) -> tuple[pd.DataFrame, list[str]]:
     return frame, notes
 
 
-def _text(path: Path) -> tuple[pd.DataFrame, list[str]]:
+def _text(path: Path, missing: dict[str, Any]) -> tuple[pd.DataFrame, list[str]]:
     """Return the table of a text file."""
     encoding = _encoding(path)
     with _opened(path) as file:
@@ -159,6 +194,7 @@ def _text(path: Path) -> tuple[pd.DataFrame, list[str]]:
         "skiprows": layout.skipped,
         "low_memory": False,
         "skipinitialspace": bool(re.search(rf"{re.escape(layout.separator)} +\"", text)),
+        **missing,
     }
     if layout.separator == SPACES:
         del options["low_memory"]

@@ -21,7 +21,9 @@ from whence.adapters.sklearn import from_sklearn
 from whence.errors import InvalidInput
 from whence.objective.trained import Trained
 from whence.preprocessing.containers import final
+from whence.sources.files import ALSO_LABELS
 from whence.sources.tables import Table, free_text, listed
+from whence.workers import threads_for
 
 ModelKind: TypeAlias = Literal["linear", "boosting", "auto"]
 
@@ -191,7 +193,7 @@ def fit_table(
     words = "gradient boosting" if kind == "boosting" else "logistic regression"
     if kind == "linear" and not table.classification:
         words = "ridge regression"
-    fitted = maker(table).fit(X, y.to_numpy())
+    fitted = _fitted(maker(table), X, y)
     trained = from_sklearn(fitted, X, y.to_numpy())
     if kind == "linear":
         trained = trained.refit()
@@ -203,6 +205,12 @@ def fit_table(
         words=words,
         notes=(*table.notes, *notes),
     )
+
+
+def _fitted(model: Pipeline, X: pd.DataFrame, y: pd.Series[Any]) -> Pipeline:
+    """Return a model fitted on rows, by as many threads as there is work for."""
+    with threads_for(X.size, type(final(model)).__module__):
+        return model.fit(X, y.to_numpy())
 
 
 def _given(table: Table, model: Any) -> Fitted:
@@ -221,6 +229,8 @@ def _given(table: Table, model: Any) -> Fitted:
     elif not hasattr(model, "n_features_in_") and (prose := free_text(X)):
         X = X[prose[0]]  # a pipeline that begins with a reader of texts
     y = raw[str(table.y.name)]
+    unknown = y.isin(ALSO_LABELS) & ~y.isin(getattr(model, "classes_", y))  # were missing to it
+    X, y = X[~unknown], y[~unknown]
     return Fitted(
         X=X,
         y=y,
@@ -258,7 +268,7 @@ def _better(table: Table, X: pd.DataFrame, y: pd.Series[Any]) -> tuple[ModelKind
     scores: dict[str, float] = {}
     truth = y.iloc[judging].to_numpy()
     for kind, (_, maker) in _MAKERS.items():
-        fitted = maker(table).fit(X.iloc[rest], y.iloc[rest].to_numpy())
+        fitted = _fitted(maker(table), X.iloc[rest], y.iloc[rest])
         said: NDArray[Any] = fitted.predict(X.iloc[judging])
         if table.classification:
             scores[kind] = float((said == truth).mean())

@@ -13,7 +13,7 @@ import pandas as pd
 
 from whence.errors import InvalidInput
 from whence.sources.cells import read_column
-from whence.sources.files import read_frame
+from whence.sources.files import ALSO_LABELS, read_frame, with_labels
 
 TargetKind: TypeAlias = Literal["label", "quantity"]
 
@@ -68,8 +68,8 @@ class Table:
         else:
             known = f"by name, such as {str(index[0])!r}"
         raise InvalidInput(
-            f"Expected a row of {self.path.name}, {known}. Got {name:.80}, which is not there or "
-            "has no target."
+            f"Expected a row of {self.path.name}, {known}. Got {name:.80}, which is not there, "
+            "or has no target, or a label of its own."
         )
 
 
@@ -126,6 +126,8 @@ def read_table(
     frame, notes = read_frame(where)
     if target not in frame.columns:
         target = _meant(frame, target)
+    frame[target], words = with_labels(where, frame[target])
+    notes += words
     raw, named = _named(frame, target, ids)
     notes += named
     known = raw[target].notna()
@@ -294,14 +296,16 @@ def _telling(X: pd.DataFrame, y: pd.Series[Any], label: bool) -> tuple[pd.DataFr
 
 def _says_the_same(column: pd.Series[Any], y: pd.Series[Any], label: bool) -> bool:
     """Return whether a column and the target tell each other in every row."""
-    if len(y) < 10 or column.isna().any():
+    if len(y) < 10:
         return False
     if label:
-        if column.nunique() != y.nunique():
+        y = y.mask(y.isin(ALSO_LABELS)) if column.isna().any() else y  # as the column was read
+        different = y.nunique(dropna=False)
+        if different < 2 or column.nunique(dropna=False) != different:
             return False
         pairs = pd.DataFrame({"x": column.to_numpy(), "y": y.to_numpy()}).drop_duplicates()
-        return len(pairs) == y.nunique()
-    if column.dtype.kind not in "iuf" or column.nunique() < 3:
+        return len(pairs) == different
+    if column.isna().any() or column.dtype.kind not in "iuf" or column.nunique() < 3:
         return False
     r = np.corrcoef(column.to_numpy(dtype=float), y.to_numpy(dtype=float))[0, 1]
     return bool(1 - abs(r) < _SAME)

@@ -62,7 +62,7 @@ class Replay:
     """What the fixed trees give under some weights of the rows.
 
     Args:
-        start: F₀, [c].
+        start: F₀, [1, c]; of models side by side each one's, [b, c].
         values: The leaf values, [t, c, size].
         outputs: The outputs of the training rows after the last round, [n, c].
     """
@@ -73,7 +73,7 @@ class Replay:
 
     def predict(self, leaves: Integers) -> Floats:
         """Return the outputs of rows that lie in the leaves [t, c, b], shape [b, c]."""
-        total = np.tile(self.start, (leaves.shape[2], 1))
+        total = np.repeat(self.start, leaves.shape[2] // len(self.start), axis=0)
         for t in range(len(leaves)):
             total += self.added(t, leaves)
         return total
@@ -136,8 +136,8 @@ class BoostedTrees:
         Cost:
             O(n T c).
         """
-        start = self.start.value(self.targets, self._fitted)
-        outputs = np.tile(start, (len(self.targets), 1))
+        start = np.atleast_2d(self.start.value(self.targets, self._fitted))
+        outputs = np.repeat(start, len(self.targets) // len(start), axis=0)
         values = np.zeros((*self.leaves.shape[:2], self.rule.size))
         for t, leaf in enumerate(self.leaves):
             values[t] = self.rule.values(t, leaf, outputs, self.targets, self._seen(t))
@@ -148,7 +148,7 @@ class BoostedTrees:
     def backward(self) -> Iterator[Round]:
         """Yield the rounds with their derivatives, from the last to the first, then the start.
 
-        The start is a round whose rows all lie in leaf 0 and whose value no output moves.
+        The start is a round whose rows all lie in one leaf and whose value no output moves.
         """
         n, c = len(self.targets), self.outputs
         outputs = self.replay.outputs.copy()
@@ -158,7 +158,12 @@ class BoostedTrees:
         change = self.start.gradient(self.targets, self._fitted)
         if self.held_out is not None:
             change[self.held_out] = 0
-        yield Round(np.zeros((c, n), dtype=np.uint8), change, np.zeros((n, c, c)))
+        yield Round(self.start_leaves(n), change, np.zeros((n, c, c)))
+
+    def start_leaves(self, rows: int) -> Integers:
+        """Return the leaf of each of some rows in the round of the start, [c, rows]."""
+        each = np.repeat(np.arange(self.start.models), rows // self.start.models)
+        return np.broadcast_to(each, (self.outputs, rows))
 
     def round(self, t: int, outputs: Floats) -> Round:
         """Return round t with its derivatives, as it is from outputs [n, c] before it."""
@@ -211,9 +216,13 @@ class BoostedTrees:
         if bags is not None and self.bags is not None:
             bags = np.ones((*bags.shape[:2], len(rows)), dtype=bool)
             bags[:, :, rows] = self.bags
-        return replace(
+        more = replace(
             self, leaves=leaves, targets=targets, weights=weights, held_out=held_out, bags=bags
         )
+        # Rows without weight move no value: what is known of these trees holds for those.
+        known = self.replay
+        vars(more)["replay"] = Replay(known.start, known.values, known.predict(leaves))
+        return more
 
     def replaced(self, row: int, leaves: Integers, target: float, weight: float) -> BoostedTrees:
         """Return the same trees with another row in the place of one of theirs.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from whence.views.statuses import quality_of, statuses_of
 
 Floats = NDArray[np.float64]
 
-_LISTED = 6  # examples of a comparison, on each side and for each model
+LISTED = 6  # examples of a comparison, on each side and for each model
 
 
 def flip_page(
@@ -107,65 +107,48 @@ def flip_page(
     )
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Compared:
+    """One of two models that are compared on one query.
+
+    Args:
+        name: What it is called.
+        trained: The model.
+        query: The query as it takes it.
+        scores: Scores of all training examples, [1, n].
+        shown: Scores of those that may be shown, refined where the model is convex, [1, m].
+        sized: Whether the sizes of these are to be trusted.
+    """
+
+    name: str
+    trained: Trained
+    query: Examples
+    scores: Scores
+    shown: Scores
+    sized: bool
+
+
 def comparison_page(
-    trained: Trained,
-    query: Examples,
-    scores: tuple[Scores, Scores],
-    *,
-    other: tuple[Trained, Examples],
-    agreement: float,
-    shared: int,
-    names: tuple[str, str],
-    made: Made,
+    models: tuple[Compared, Compared], *, agreement: float, shared: int, made: Made
 ) -> ResultPage:
     """Return what the page of a comparison of two models shows.
 
     Args:
-        trained: The first model, whose examples are shown.
-        query: The one query.
-        scores: Under either model, [1, n].
-        other: The second model, and the query as it takes it.
+        models: The two; the examples of the first are shown.
         agreement: Spearman correlation of the scores.
         shared: How many of the ten most helpful examples they have in common.
-        names: What the models are called.
         made: How the page was made.
     """
-    label = target_class(query.targets[0]) if class_names(trained) else None
-    listings = []
-    for name, own, others in zip(names, scores, scores[::-1], strict=True):
-        values, against = own.values[0], others.values[0]
-        largest = float(np.abs(values).max()) or 1.0
-        ranks = np.argsort(np.argsort(-against, kind="stable"), kind="stable") + 1
-        for heading, order in (
-            (f"Push to the label under {name}", np.argsort(-values, kind="stable")),
-            (f"Push away from it under {name}", np.argsort(values, kind="stable")),
-        ):
-            toward = heading.startswith("Push to")
-            where = np.array([at for at in order[:_LISTED] if (values[at] > 0) == toward], np.intp)
-            items, columns = _items(trained, where, made)
-            listings.append(
-                Listing(
-                    heading=heading,
-                    noun="training example",
-                    heads=(f"change of the {own.measure}", "rank in the other"),
-                    columns=columns,
-                    lines=tuple(
-                        Listed(
-                            name=str(trained.train.ids[at]),
-                            numbers=(number(float(values[at]), 5), f"{ranks[at]:,}"),
-                            item=item,
-                            size=float(values[at]) / largest,
-                            color="toward" if toward else "against",
-                        )
-                        for at, item in zip(where, items, strict=True)
-                    ),
-                )
-            )
+    first = models[0]
+    label = target_class(first.query.targets[0]) if class_names(first.trained) else None
     return ResultPage(
         said=f"Of the 10 training examples that push most to the label, {shared} are the same.",
         answers=tuple(
-            (f"What {name} says", answer_of(model, asked, explained=label, labeled=True))
-            for name, (model, asked) in zip(names, ((trained, query), other), strict=True)
+            (
+                f"What {each.name} says",
+                answer_of(each.trained, each.query, explained=label, labeled=True),
+            )
+            for each in models
         ),
         facts=(
             Fact(
@@ -174,24 +157,60 @@ def comparison_page(
                 "unrelated (rank correlation).",
             ),
         ),
-        listings=tuple(listings),
-        statuses=_of_both(scores, names),
-        method=" / ".join(dict.fromkeys(f"{own.method}." for own in scores)),
-        **made.common(made.data(f"Two models of {len(trained.train):,} training examples.")),
+        listings=tuple(
+            _pushing(first.trained, own, other.scores.values[0], made, toward=toward)
+            for own, other in (models, models[::-1])
+            for toward in (True, False)
+        ),
+        statuses=_of_both(models),
+        method=" / ".join(dict.fromkeys(f"{each.shown.method}." for each in models)),
+        **made.common(made.data(f"Two models of {len(first.trained.train):,} training examples.")),
     )
 
 
-def _of_both(scores: tuple[Scores, Scores], names: tuple[str, str]) -> tuple[Status, ...]:
+def _pushing(
+    trained: Trained, own: Compared, others: Floats, made: Made, *, toward: bool
+) -> Listing:
+    """Return the strongest examples under one model, either to the label or away from it."""
+    away = own.shown.values[0] * (-1 if toward else 1)
+    best = [at for at in np.argsort(away, kind="stable")[:LISTED] if away[at] < 0]
+    values, where = own.shown.values[0][best], own.shown.positions[best]
+    largest = float(np.abs(own.shown.values).max()) or 1.0
+    ranks = np.argsort(np.argsort(-others, kind="stable"), kind="stable") + 1
+    items, columns = _items(trained, where, made)
+    sizes = [(number(value, 5),) if own.sized else () for value in values.tolist()]
+    return Listing(
+        heading=f"{'Push to' if toward else 'Push away from'} the label under {own.name}",
+        noun="training example",
+        heads=(*((f"{own.shown.measure} without it",) * own.sized), "rank in the other"),
+        columns=columns,
+        lines=tuple(
+            Listed(
+                name=str(trained.train.ids[at]),
+                numbers=(*size, f"{ranks[at]:,}"),
+                item=item,
+                size=value / largest,
+                color="toward" if toward else "against",
+            )
+            for at, value, size, item in zip(
+                where.tolist(), values.tolist(), sizes, items, strict=True
+            )
+        ),
+        words="" if own.sized else "The bars show the order; the sizes are not known.",
+    )
+
+
+def _of_both(models: tuple[Compared, Compared]) -> tuple[Status, ...]:
     """Return how far to trust two rows of scores: once what holds of both, else by the name."""
-    first, second = (statuses_of(own.diagnostics) for own in scores)
+    first, second = (statuses_of(own.shown.diagnostics, sized=own.sized) for own in models)
     if [(each.level, each.title) for each in first] == [(x.level, x.title) for x in second]:
         return tuple(
             replace(one, numbers=" ".join(dict.fromkeys(filter(None, (one.numbers, two.numbers)))))
             for one, two in zip(first, second, strict=True)
         )
     return tuple(
-        replace(status, title=f"{name[0].upper()}{name[1:]}: {status.title}")
-        for name, own in zip(names, (first, second), strict=True)
+        replace(status, title=f"{model.name[0].upper()}{model.name[1:]}: {status.title}")
+        for model, own in zip(models, (first, second), strict=True)
         for status in own
     )
 
