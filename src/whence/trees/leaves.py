@@ -247,9 +247,8 @@ class VectorLeaves(LeafRule):
 
 def _spread(values: Floats, leaf: Integers) -> Floats:
     """Return each row's leaf value, [n, c]."""
-    if len(leaf) == 1:
-        return values[0][leaf[0]][:, None]
-    return np.stack([values[k][leaf[k]] for k in range(len(leaf))], axis=1)
+    each = [values[k][leaf[k]] for k in range(len(leaf))]
+    return each[0].reshape(-1, 1) if len(each) == 1 else np.stack(each, axis=1)
 
 
 def _sums(rows: Floats, leaf: Integers, size: int) -> Floats:
