@@ -43,16 +43,27 @@ _LOG = ".log"
 _REFERENCE = "tests/test_package.py::test_the_reference_is_what_the_docstrings_say"
 _OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", "--no-header")
 _TESTS = {  # of each package, beside the doctests of the file
-    "applications": ("tests/applications", "tests/test_uses.py"),
+    "applications": (
+        "tests/applications",
+        "tests/pages/test_numbers.py",
+        "tests/test_result.py",
+        "tests/test_uses.py",
+    ),
     "curvature": ("tests/curvature",),
     "fitting": ("tests/fitting", "tests/linear", "tests/methods/test_leave_one_out.py"),
     "linalg": ("tests/linalg",),
     "linear": ("tests/linear", "tests/adapters/test_sklearn.py"),
     "methods": (
         "tests/methods",
-        "tests/test_uses.py",
-        "tests/trees/test_methods.py",
+        "tests/adapters/test_composed.py",
+        "tests/adapters/test_refits.py",
+        "tests/applications/test_diagnose.py",
+        "tests/applications/test_label_errors.py",
+        "tests/applications/test_together.py",
         "tests/index/test_index.py",
+        "tests/test_uses.py",
+        "tests/trees/test_changes.py",
+        "tests/trees/test_methods.py",
     ),
     "network": ("tests/network", "tests/adapters/test_torch.py"),
     "objective": ("tests/objective", "tests/linear", "tests/network", "tests/fitting"),

@@ -13,7 +13,7 @@ import pickle
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
@@ -82,6 +82,40 @@ def map_shards(
     if workers == 1:
         return map(function, items)
     return _over_processes(_pickled(function), items, workers)
+
+
+_counting = threading.Lock()
+_pools, _threads = 0, 1  # that are at work, and the threads of torch before the first of them
+
+
+def over_threads(function: Callable[[Item], object], items: Iterable[Item], threads: int) -> None:
+    """Call a function once per item, in threads in which torch's operations take one thread each.
+
+    For what must not depend on the number of threads, and for operations so short that torch's
+    threads would wait for each other. The first exception is raised here; items not begun are
+    dropped.
+
+    Args:
+        function: What it returns is dropped.
+        items: What to call it with, begun in order.
+        threads: How many.
+    """
+    global _pools, _threads
+    with _counting:  # what a thread sets is for itself, but MKL and later threads take it over
+        _threads = _threads if _pools else torch.get_num_threads()
+        _pools += 1
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            tasks = [pool.submit(function, item) for item in items]
+            try:
+                for task in tasks:
+                    task.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+    finally:
+        with _counting:
+            _pools -= 1
+        torch.set_num_threads(_threads)
 
 
 def threads_for(numbers: float, library: str) -> AbstractContextManager[Any]:
