@@ -5,10 +5,11 @@ python -m tests.mutation --count 60 --seed 0
 A mutation is a small change: a comparison, a sign, a constant off by one, min for max, a condition
 negated, a clamp or a transpose dropped, the first argument returned. Messages and annotations are
 left alone; so are seeds of random numbers and private constants with a name, such as _FEW = 8: one
-more is another choice, as good. Each is written into a copy of the tree. There the files of tests
-run of which a test executes the changed function, as a run of the unbroken package has recorded,
-those tests first, until one fails; changes of what importing executes run all tests of the package.
-Those that no test notices are printed: each is a missing test, or a change that changes no answer.
+more is another choice, as good, and so is whether what equals such a bound is within it. Each is
+written into a copy of the tree. There the files of tests run of which a test executes the changed
+function, as a run of the unbroken package has recorded, those tests first, until one fails; changes
+of what importing executes run all tests of the package. Those that no test notices are printed:
+each is a missing test, or a change that changes no answer.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.In: ast.NotIn,
     ast.NotIn: ast.In,
 }
+_ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 _OPERATIONS: dict[type[ast.operator], type[ast.operator]] = {
     ast.Add: ast.Sub,
     ast.Sub: ast.Add,
@@ -207,13 +209,20 @@ def _chosen(node: ast.AST) -> bool:
     return False
 
 
+def _bounded(node: ast.AST) -> bool:
+    """Return whether a named constant of the module is in an expression."""
+    names = (part.id for part in ast.walk(node) if isinstance(part, ast.Name))
+    return any(name.isupper() and len(name) > 1 for name in names)
+
+
 def _of_expression(node: ast.expr) -> Iterator[tuple[ast.expr, str, ast.expr]]:
     """Yield the changes of one expression itself."""
     new = copy.deepcopy(node)
     match node, new:
         case ast.Compare(ops=[operator]), ast.Compare():
-            new.ops = [_COMPARISONS[type(operator)]()]
-            yield node, "comparison", new
+            if not (isinstance(operator, _ORDERS) and _bounded(node)):
+                new.ops = [_COMPARISONS[type(operator)]()]
+                yield node, "comparison", new
         case ast.BinOp(), ast.BinOp():
             sides = (node.left, node.right)
             texts = any(isinstance(side, _NOT_ARITHMETIC[1:]) for side in sides)
