@@ -5,10 +5,11 @@ python -m tests.mutation --count 60 --seed 0
 A mutation is a small change: a comparison, a sign, a constant off by one, min for max, a condition
 negated, a clamp or a transpose dropped, the first argument returned. Messages and annotations are
 left alone; so are seeds of random numbers and private constants with a name, such as _FEW = 8: one
-more is another choice, as good. Each is written into a copy of the tree. There the files of tests
-run of which a test executes the changed function, as a run of the unbroken package has recorded,
-those tests first, until one fails; changes of what importing executes run all tests of the package.
-Those that no test notices are printed: each is a missing test, or a change that changes no answer.
+more is another choice, as good, and so is whether what equals such a bound is within it. Each is
+written into a copy of the tree. There the files of tests run of which a test executes the changed
+function, as a run of the unbroken package has recorded, those tests first, until one fails; changes
+of what importing executes run all tests of the package. Those that no test notices are printed:
+each is a missing test, or a change that changes no answer.
 """
 
 from __future__ import annotations
@@ -42,16 +43,27 @@ _LOG = ".log"
 _REFERENCE = "tests/test_package.py::test_the_reference_is_what_the_docstrings_say"
 _OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", "--no-header")
 _TESTS = {  # of each package, beside the doctests of the file
-    "applications": ("tests/applications", "tests/test_uses.py"),
+    "applications": (
+        "tests/applications",
+        "tests/pages/test_numbers.py",
+        "tests/test_result.py",
+        "tests/test_uses.py",
+    ),
     "curvature": ("tests/curvature",),
     "fitting": ("tests/fitting", "tests/linear", "tests/methods/test_leave_one_out.py"),
     "linalg": ("tests/linalg",),
     "linear": ("tests/linear", "tests/adapters/test_sklearn.py"),
     "methods": (
         "tests/methods",
-        "tests/test_uses.py",
-        "tests/trees/test_methods.py",
+        "tests/adapters/test_composed.py",
+        "tests/adapters/test_refits.py",
+        "tests/applications/test_diagnose.py",
+        "tests/applications/test_label_errors.py",
+        "tests/applications/test_together.py",
         "tests/index/test_index.py",
+        "tests/test_uses.py",
+        "tests/trees/test_changes.py",
+        "tests/trees/test_methods.py",
     ),
     "network": ("tests/network", "tests/adapters/test_torch.py"),
     "objective": ("tests/objective", "tests/linear", "tests/network", "tests/fitting"),
@@ -70,6 +82,7 @@ _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.In: ast.NotIn,
     ast.NotIn: ast.In,
 }
+_ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 _OPERATIONS: dict[type[ast.operator], type[ast.operator]] = {
     ast.Add: ast.Sub,
     ast.Sub: ast.Add,
@@ -164,11 +177,23 @@ def _changes(node: ast.AST, first: str | None = None) -> Iterator[tuple[ast.expr
         yield node.test, "negated condition", ast.UnaryOp(ast.Not(), node.test)
     if isinstance(node, ast.expr):
         yield from _of_expression(node)
-    skipped = {"annotation", "returns", "decorator_list"}
+    skipped, seeds = {"annotation", "returns", "decorator_list"}, _seeds(node)
     for name, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST) and name not in skipped:
+            if isinstance(child, ast.AST) and name not in skipped and child not in seeds:
                 yield from _changes(child, first)
+
+
+def _seeds(node: ast.AST) -> list[ast.expr | None]:
+    """Return the defaults of the arguments of a function that are seeds."""
+    if not isinstance(node, ast.arguments):
+        return []
+    ordered = [*node.posonlyargs, *node.args]
+    pairs = [
+        *zip(ordered[len(ordered) - len(node.defaults) :], node.defaults, strict=True),
+        *zip(node.kwonlyargs, node.kw_defaults, strict=True),
+    ]
+    return [default for argument, default in pairs if argument.arg == "seed"]
 
 
 def _chosen(node: ast.AST) -> bool:
@@ -184,13 +209,20 @@ def _chosen(node: ast.AST) -> bool:
     return False
 
 
+def _bounded(node: ast.AST) -> bool:
+    """Return whether a named constant of the module is in an expression."""
+    names = (part.id for part in ast.walk(node) if isinstance(part, ast.Name))
+    return any(name.isupper() and len(name) > 1 for name in names)
+
+
 def _of_expression(node: ast.expr) -> Iterator[tuple[ast.expr, str, ast.expr]]:
     """Yield the changes of one expression itself."""
     new = copy.deepcopy(node)
     match node, new:
         case ast.Compare(ops=[operator]), ast.Compare():
-            new.ops = [_COMPARISONS[type(operator)]()]
-            yield node, "comparison", new
+            if not (isinstance(operator, _ORDERS) and _bounded(node)):
+                new.ops = [_COMPARISONS[type(operator)]()]
+                yield node, "comparison", new
         case ast.BinOp(), ast.BinOp():
             sides = (node.left, node.right)
             texts = any(isinstance(side, _NOT_ARITHMETIC[1:]) for side in sides)

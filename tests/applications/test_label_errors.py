@@ -256,6 +256,10 @@ def test_gain_is_what_correcting_brings() -> None:
     objective = whence.from_sklearn(model, x[train], y_train)
     errors = find_label_errors(objective, method="self_influence", queries=queries, k=12)
     assert errors.gain is not None
+    column = errors.to_frame()["gain"]
+    np.testing.assert_array_equal(column[:12], errors.gain)
+    assert column[12:].isna().all()
+    assert len(column) == 400
 
     def loss(fitted: LogisticRegression) -> float:
         p = fitted.predict_proba(x[held])

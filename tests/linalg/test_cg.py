@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 
 import pytest
 import torch
@@ -59,6 +60,23 @@ def test_ill_conditioned_reaches_its_tolerance_in_fact(symmetric, random):
     assert float(true.max()) <= 1e-8
 
 
+def test_a_residual_at_the_tolerance_is_enough():
+    """The first step leaves a quarter of each entry, exactly: no second one is taken."""
+    A = Dense(torch.diag(torch.tensor([3.0, 5.0], dtype=torch.float64)))
+    solution = CG(rtol=0.25).prepare(A).solve(torch.ones(2, dtype=torch.float64))
+    assert solution.residual == 0.25
+    assert solution.converged
+    assert solution.iterations == 1
+
+
+def test_the_size_of_a_right_hand_side_takes_no_steps():
+    """Of a vector of norm 20 the tolerance is 20 times that of a unit vector."""
+    diagonal, b = torch.logspace(0, 2, 400, dtype=torch.float64), torch.ones(400).double()
+    _, steps = naive_cg(torch.diag(diagonal), b, 1e-3)
+    solution = CG(rtol=1e-3).prepare(Diagonal(diagonal)).solve(b)
+    assert abs(solution.iterations - steps) <= 1
+
+
 def test_unreachable_tolerance_stops_and_says_so(symmetric, random):
     M = symmetric(torch.logspace(-3, 0, 60, dtype=torch.float64)).float()
     solution = CG(rtol=1e-12, max_iterations=100_000).prepare(Dense(M)).solve(random(60).float())
@@ -76,15 +94,20 @@ def test_singular_but_consistent_is_solved(symmetric, random):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("preconditioner", [None, "diagonal"])
 @pytest.mark.parametrize("smallest", [-2.0, -1e-3, 0.0])
-def test_negative_curvature_names_the_damping(symmetric, random, smallest, preconditioner, dtype):
+@pytest.mark.parametrize("unit", [1.0, 1e5])
+def test_negative_curvature_names_the_damping(
+    symmetric, random, smallest, unit, preconditioner, dtype
+):
     eigenvalues = torch.cat([torch.tensor([smallest]), torch.linspace(0.5, 4, 29)])
-    A = Dense(symmetric(eigenvalues, dtype=dtype))
+    A = Dense(unit * symmetric(eigenvalues, dtype=dtype))
     M = Diagonal(torch.linspace(0.5, 1, 30, dtype=dtype)) if preconditioner else None
     B = random(30, 3, dtype=dtype)
     with pytest.raises(NotPositiveDefinite, match=r"curvature .*A\.damped") as caught:
         CG(rtol=1e-7 if dtype == torch.float64 else 1e-6, preconditioner=M).prepare(A).solve(B)
     damping = caught.value.sufficient_damping
-    assert -smallest < damping < -1.2 * smallest + 1e-2
+    assert -smallest < damping / unit < -1.2 * smallest + 1e-2
+    found = float(re.search(r"with curvature (\S+)", str(caught.value)).group(1)) / unit
+    assert smallest - 1e-3 < found < 1e-5
     assert CG(rtol=1e-3, preconditioner=M).prepare(A.damped(damping)).solve(B).converged
 
 
@@ -106,9 +129,10 @@ def test_exact_preconditioner_takes_one_step(random):
     assert solution.iterations == 1
 
 
-def test_indefinite_preconditioner_is_refused(random):
+@pytest.mark.parametrize("value", [-1.0, 0.0])
+def test_indefinite_preconditioner_is_refused(random, value):
     A = Dense(torch.eye(4, dtype=torch.float64))
-    M = Diagonal(torch.tensor([-1.0, -1.0, -1.0, -1.0], dtype=torch.float64))
+    M = Diagonal(torch.full((4,), value, dtype=torch.float64))
     with pytest.raises(NotPositiveDefinite, match="preconditioner"):
         CG(preconditioner=M).prepare(A).solve(random(4))
 
@@ -154,7 +178,7 @@ def test_memory_is_flat(symmetric, random):
     ("options", "message"),
     [
         ({"rtol": 0.0}, "rtol=0.0"),
-        ({"rtol": 2.0}, "rtol=2.0"),
+        ({"rtol": 1.0}, "rtol=1.0"),
         ({"max_iterations": 0}, "max_iterations=0"),
         ({"preconditioner": torch.eye(2)}, "Got a Tensor"),
     ],
@@ -180,7 +204,9 @@ def test_unchecked_is_one_sweep_and_leaves_zero_columns_at_zero() -> None:
     assert 1 < steps <= 30
     assert not X[:, 1].any()
     torch.testing.assert_close(X, torch.linalg.solve(matrix, B), rtol=1e-7, atol=1e-9)
-    assert inverse.unchecked(B[:, 1:2])[1] == 0
+    X, steps = inverse.unchecked(B[:, 1:2])
+    assert steps == 0
+    assert not X.any()
 
 
 def test_one_iteration_is_allowed() -> None:

@@ -13,6 +13,7 @@ def test_ill_conditioned_still_has_a_small_residual(symmetric, random):
     M = symmetric(torch.logspace(-9, 0, 40, dtype=torch.float64))
     solution = Cholesky(rtol=1e-6).prepare(Dense(M)).solve(random(40, 3))
     assert solution.converged
+    assert solution.iterations == 0
 
 
 def test_refinement_lifts_a_float32_factor_to_float64(symmetric, random):
@@ -23,6 +24,9 @@ def test_refinement_lifts_a_float32_factor_to_float64(symmetric, random):
     assert narrow.residual > 1e-7
     assert refined.converged
     assert 1 <= refined.iterations <= 10
+    once = Cholesky(factor_dtype=torch.float32, refine=1, rtol=1e-30).prepare(Dense(M)).solve(B)
+    assert once.iterations == 1
+    assert once.residual < 1e-3 * narrow.residual
     torch.testing.assert_close(refined.value, torch.linalg.solve(M, B), rtol=1e-8, atol=1e-8)
 
 
@@ -58,9 +62,15 @@ def test_indefinite_names_the_damping_that_suffices(symmetric, smallest, p):
     assert Cholesky().prepare(A.damped(damping)).solve(M[:, 0]).converged
 
 
-def test_a_last_pivot_of_rounding_is_singular():
+@pytest.mark.parametrize(
+    "M",
+    [
+        torch.tensor([[1.0, 1.0], [1.0, 1.0 + 2.3e-16]], dtype=torch.float64),
+        torch.diag(torch.tensor([1.0, 1.0, 1.0, 2.0**-50], dtype=torch.float64)),  # at the bound
+    ],
+)
+def test_a_last_pivot_of_rounding_is_singular(M):
     """LAPACK factors it: the last pivot is 2.2e-16, and the answer would be noise."""
-    M = torch.tensor([[1.0, 1.0], [1.0, 1.0 + 2.3e-16]], dtype=torch.float64)
     assert int(torch.linalg.cholesky_ex(M).info) == 0
     with pytest.raises(NotPositiveDefinite, match="smallest eigenvalue"):
         Cholesky().prepare(Dense(M))
@@ -76,6 +86,14 @@ def test_a_last_pivot_of_rounding_is_singular():
 def test_bad_matrices(matrix, message):
     with pytest.raises(InvalidInput, match=message):
         Cholesky().prepare(Dense(torch.tensor(matrix)))
+
+
+def test_the_rounding_of_large_entries_is_no_asymmetry():
+    M = 1e6 * torch.eye(2, dtype=torch.float64)
+    M[0, 1] += 1e-3
+    assert Cholesky().prepare(Dense(M)).solve(torch.ones(2).double()).converged
+    with pytest.raises(NotPositiveDefinite):
+        Cholesky().prepare(Dense(torch.zeros(2, 2)))
 
 
 def test_bad_options():

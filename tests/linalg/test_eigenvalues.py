@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import exp, pi, sqrt
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from whence.errors import InvalidInput
 from whence.linalg import Dense, Diagonal, extreme_eigenvalues, spectral_density
+from whence.linalg.eigenvalues import ExtremeEigenvalues, SpectralDensity
 
 
 @settings(max_examples=25, deadline=None)
@@ -31,6 +34,26 @@ def test_sufficient_damping(symmetric):
     ends = extreme_eigenvalues(Dense(symmetric(torch.linspace(-3, 7, 40))))
     assert 3 < ends.sufficient_damping(eps) < 3.3
     assert extreme_eigenvalues(Diagonal(torch.tensor([1.0, 2.0]))).sufficient_damping(eps) == 0
+
+
+def test_sufficient_damping_is_that_of_the_lower_bound():
+    """1.05 (1e3 ε max|θ| − (θ_min − its error)), by hand."""
+    for smallest, largest, expected in ((1e-3, 5.0, 6.3e-3), (-7.0, -5.0, 1.05 * 7.009)):
+        ends = ExtremeEigenvalues(
+            smallest=smallest, smallest_error=2e-3, largest=largest, largest_error=0, iterations=1
+        )
+        assert ends.sufficient_damping(1e-6) == pytest.approx(expected)
+
+
+def test_a_density_by_hand():
+    spectrum = SpectralDensity(
+        nodes=torch.tensor([1.0, 2.0, 4.0]), weights=torch.tensor([0.25, 0.5, 0.25]), size=8
+    )
+    assert spectrum.trace() == 18
+    assert [spectrum.fraction_below(x) for x in (1.0, 2.5, 5.0)] == [0.0, 0.75, 1.0]
+    expected = sum(w * exp(-(((3 - x) / 2) ** 2) / 2) for w, x in ((0.25, 1), (0.5, 2), (0.25, 4)))
+    found = spectrum.density(torch.tensor([3.0]), width=2.0)
+    assert float(found) == pytest.approx(expected / (2 * sqrt(2 * pi)))
 
 
 def test_one_repeated_eigenvalue_is_one_mass():
@@ -61,6 +84,7 @@ def test_bad_input():
     A = Diagonal(torch.ones(2))
     with pytest.raises(InvalidInput, match="probes >= 1"):
         spectral_density(A, probes=0)
+    assert spectral_density(A, probes=1).trace() == pytest.approx(2)
     with pytest.raises(InvalidInput, match="width > 0"):
         spectral_density(A).density(torch.ones(1), width=0)
     with pytest.raises(InvalidInput, match="steps >= 1"):

@@ -112,6 +112,34 @@ def test_negative_curvature_is_told_with_the_damping(symmetric, random):
 def test_nothing_positive_to_scale_by():
     with pytest.raises(NotPositiveDefinite, match="positive eigenvalue"):
         LiSSA(depth=5).prepare(Diagonal(torch.tensor([-1.0, -2.0])))
+    with pytest.raises(NotPositiveDefinite, match="positive eigenvalue"):
+        LiSSA(depth=5, preconditioner=Diagonal(torch.ones(2))).prepare(Diagonal(torch.zeros(2)))
+
+
+def test_curvature_of_any_size_sets_a_scale():
+    x = (
+        LiSSA(depth=100).prepare(Diagonal(torch.tensor([0.1, 0.2]).double()))
+        @ torch.ones(2).double()
+    )
+    torch.testing.assert_close(x, torch.tensor([10.0, 5.0]).double())
+
+
+def test_steps_that_add_up_are_no_divergence():
+    """Without curvature x_j is the sum of j + 1 steps, that grow to 1 / (1 − μ) of the first."""
+    A, b = Diagonal(torch.full((3,), 1e-9).double()), torch.ones(3).double()
+    x = LiSSA(depth=500, scale=1.0, momentum=0.95).prepare(A).solve(b).value
+    assert float(x[0]) == pytest.approx(sum((1 - 0.95**j) / 0.05 for j in range(1, 502)), rel=1e-3)
+
+
+def test_a_short_series_that_diverges_is_told_too():
+    A = Diagonal(torch.tensor([1.0, 50.0]))
+    with pytest.raises(Diverged, match="by step 5 at scale 1"):
+        LiSSA(depth=5, scale=1.0).prepare(A).solve(torch.ones(2))
+
+
+def test_growth_without_a_cause_that_is_seen_asks_for_a_larger_scale():
+    inverse = LiSSA(depth=5, scale=2.0).prepare(Diagonal(torch.tensor([1.0, 0.5])))
+    assert "Use scale=8, or a larger batch" in str(inverse._diverged(3))
 
 
 def test_samples_of_combinations_are_unbiased(random, rank_ones):
@@ -123,7 +151,8 @@ def test_samples_of_combinations_are_unbiased(random, rank_ones):
     error = draws.std(dim=0) / 2000**0.5
     gap = (draws.mean(dim=0) - materialize(mixed)).abs()
     assert bool((gap <= 4 * error + 1e-12).all())
-    assert float(error.max()) > 0
+    assert bool((error[:3, :3] > 0).all())
+    assert bool((error[3:, 3:] > 0).all())
 
 
 def test_memory_is_flat(random):
@@ -218,6 +247,13 @@ def test_divergence_with_a_preconditioner_names_a_scale_that_works(random, rank_
 def test_bad_options(options, message):
     with pytest.raises(InvalidInput, match=message):
         LiSSA(**options)
+
+
+def test_a_sample_may_be_one_example(random, rank_ones):
+    X, b = random(40, 6), random(6)
+    one = LiSSA(depth=30, scale=30.0, batch_size=1).prepare(rank_ones(X, batch=4).damped(0.5))
+    own = LiSSA(depth=30, scale=30.0).prepare(rank_ones(X, batch=1).damped(0.5))
+    torch.testing.assert_close(one.solve(b).value, own.solve(b).value)
 
 
 def test_a_depth_must_be_given() -> None:

@@ -125,4 +125,10 @@ def test_bad_input(kind):
         with pytest.raises(Diverged, match="finite products"):
             kind(rank=2).prepare(Diagonal(torch.tensor([1.0, wrong])))
     with pytest.raises(InvalidInput, match="iterations >= rank"):
-        Arnoldi(rank=5, iterations=3)
+        Arnoldi(rank=5, iterations=4)
+
+
+def test_as_many_steps_as_directions_are_allowed():
+    A = Diagonal(torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64))
+    inverse = Arnoldi(rank=3, iterations=3).prepare(A)
+    torch.testing.assert_close(inverse @ torch.ones(3).double(), 1 / A.diagonal)

@@ -22,6 +22,7 @@ from whence.linalg import (
     materialize,
     split_damping,
 )
+from whence.linalg.structured import OneSided
 
 LAWS = settings(max_examples=25, deadline=None)
 CASES = st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(0, 4), st.integers(0, 999))
@@ -44,10 +45,13 @@ def pairs(random, m, p, seed):
         (C.damped(0.5), S + 0.5 * eye),
         ((C.T + 3.0 * C).damped(0.25) @ C.T, (S.mT + 3 * S + 0.25 * eye) @ S.mT),
         (Identity(p), eye),
+        (OneSided(S, (p, 2), left=True), torch.kron(S, torch.eye(2).double())),
+        (OneSided(S, (2, p), left=False), torch.kron(torch.eye(2).double(), S)),
         (
             BlockDiagonal((C, Identity(2), 2.0 * C.T)),
             torch.block_diag(S, eye.new_ones(2).diag(), 2 * S.mT),
         ),
+        (BlockDiagonal((C,)), S),
     ]
 
 
@@ -56,7 +60,7 @@ def pairs(random, m, p, seed):
 def test_combinations_equal_dense_twins(random, case):
     m, p, k, seed = case
     for A, M in pairs(random, m, p, seed):
-        assert A.shape == tuple(M.shape)
+        assert (A.shape, A.dtype, A.device) == (tuple(M.shape), M.dtype, M.device)
         V, W = random(M.shape[1], k, seed=seed + 3), random(M.shape[0], k, seed=seed + 4)
         torch.testing.assert_close(A @ V, M @ V, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(A.T @ W, M.mT @ W, rtol=1e-12, atol=1e-12)

@@ -16,7 +16,7 @@ def smooth(m: int, d: int) -> torch.Tensor:
     return 1 / (rows.unsqueeze(1) * columns * noise + 1e-3)
 
 
-@pytest.mark.parametrize("shape", [(30, 50), (50, 30)])
+@pytest.mark.parametrize("shape", [(30, 50), (50, 30), (40, 40)])
 @pytest.mark.parametrize("error", [1e-1, 1e-3])
 def test_error_is_as_stated_and_a_term_less_would_break_it(
     shape: tuple[int, int], error: float

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from whence.errors import InvalidInput, NotConvergedWarning
 from whence.linalg import CG, Arnoldi, Cholesky, Dense, LiSSA, Nystrom
+from whence.linalg.signs import random_signs
+from whence.linalg.solver import Solution
 
 LAWS = settings(max_examples=15, deadline=None)
 P = 12
@@ -81,6 +83,31 @@ def test_the_right_side_may_be_narrower(M, random):
     products, solution = Cholesky().prepare(Dense(M)).between(left, right)
     assert products.dtype == solution.value.dtype == torch.float32
     assert solution.residual < 1e-12  # of the float64 answer
+
+
+def test_what_a_solver_and_its_inverse_do_not_offer(solver, M):
+    inverse = solver.prepare(Dense(M))
+    assert solver.default_damping(Dense(M)) is None
+    assert inverse.closed_form is None
+    assert inverse.gradient_rtol is None
+    assert not inverse.factors
+    near = inverse.approximation @ torch.ones(P).double()
+    assert float(near.norm()) > 0
+
+
+def test_an_answer_at_the_tolerance_has_converged():
+    A, B = Dense(torch.eye(2, dtype=torch.float64)), torch.eye(2, dtype=torch.float64)
+    solution = Solution.checked(A, B, B * torch.tensor([0.5, 1.0]), rtol=0.5, iterations=3)
+    assert solution.converged
+    assert (solution.residual, solution.iterations) == (0.5, 3)
+    assert solution.residuals.tolist() == [0.5, 0.0]
+
+
+def test_random_signs():
+    signs = random_signs((4000,), torch.Generator().manual_seed(0), torch.ones(1).double())
+    assert signs.dtype == torch.float64
+    assert signs.unique().tolist() == [-1.0, 1.0]
+    assert abs(float(signs.mean())) < 0.05
 
 
 def test_many_rows_on_the_left_are_solved_together(M, random):

@@ -18,6 +18,7 @@ from whence.linalg import (
     eigendecompose,
     materialize,
 )
+from whence.linalg.structured import Reordered
 
 LAWS = settings(max_examples=25, deadline=None)
 CASES = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(0, 999))
@@ -48,6 +49,11 @@ def pairs(random, m, d, seed):
         (KroneckerEigen(left, right, values), kronecker),
         (eigendecompose(M), M),
     ]
+    order = torch.randperm(2 * p, generator=torch.Generator().manual_seed(seed))
+    inner = BlockDiagonal((listed[3][0], listed[1][0]))
+    moved = torch.empty(2 * p, 2 * p, dtype=torch.float64)
+    moved[order.unsqueeze(1), order] = torch.block_diag(listed[3][1], listed[1][1])
+    listed.append((Reordered(inner, order), moved))
     listed.append(
         (BlockDiagonal(tuple(A for A, _ in listed)), torch.block_diag(*(M for _, M in listed)))
     )
@@ -61,6 +67,14 @@ def test_products_and_spectra_equal_dense_twins(random, case):
     for A, M in pairs(random, m, d, seed):
         torch.testing.assert_close(materialize(A), M, rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(A.T @ random(len(M), 2), M @ random(len(M), 2))
+        assert (A.dtype, A.device) == (M.dtype, M.device)
+        least, most = A.extremes()
+        torch.testing.assert_close(
+            torch.tensor([least, most], dtype=torch.float64),
+            torch.linalg.eigvalsh(M)[[0, -1]],
+            rtol=1e-9,
+            atol=1e-10,
+        )
         torch.testing.assert_close(
             A.eigenvalues().sort().values, torch.linalg.eigvalsh(M), rtol=1e-9, atol=1e-10
         )
@@ -108,11 +122,19 @@ def test_full_rank_has_no_complement(random, symmetric):
     torch.testing.assert_close(materialize(inverse), torch.linalg.inv(M))
 
 
-def test_direct_refuses_a_flat_direction():
-    with pytest.raises(NotPositiveDefinite, match=r"smallest 0.000e\+00.*damped") as caught:
-        Direct().prepare(Diagonal(torch.tensor([1.0, 0.0])))
-    assert caught.value.sufficient_damping > 0
-    Direct().prepare(Diagonal(torch.tensor([1.0, 0.0])).damped(caught.value.sufficient_damping))
+@pytest.mark.parametrize("values", [[1.0, 0.0], [1.0, -2.0], [1e8, 1e-9], [1e-12, 0.0]])
+def test_direct_refuses_a_flat_direction(values):
+    A = Diagonal(torch.tensor(values, dtype=torch.float64))
+    with pytest.raises(NotPositiveDefinite, match=r"smallest .*damped") as caught:
+        Direct().prepare(A)
+    damping = caught.value.sufficient_damping
+    assert max(-values[1], 0) < damping < 1.06 * max(-values[1], 0) + 1e-12 * values[0]
+    Direct().prepare(A.damped(damping))
+
+
+def test_direct_refuses_zero():
+    with pytest.raises(NotPositiveDefinite):
+        Direct().prepare(Diagonal(torch.zeros(2)))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +145,12 @@ def test_direct_refuses_a_flat_direction():
         (lambda: BlockDiagonal((Dense(torch.eye(2)),)).eigenvalues(), "every block"),
         (lambda: Diagonal(torch.eye(2)), "1 axis"),
         (lambda: LowRank(torch.eye(3), torch.ones(2)), r"values \[r\]"),
+        (lambda: Diagonal([1.0]), "floating-point tensor with 1 axis. Got list"),
+        (lambda: LowRank(torch.ones(2, 3), torch.ones(3)), "r <= p"),
+        (lambda: LowRank(torch.eye(3), torch.ones(3).double()), "one dtype"),
         (lambda: KroneckerEigen(torch.eye(2), torch.eye(2), torch.ones(2, 3)), r"right \[3, 3\]"),
+        (lambda: KroneckerEigen(torch.eye(3), torch.eye(3), torch.ones(2, 3)), r"left \[2, 2\]"),
+        (lambda: KroneckerEigen(torch.eye(2), torch.eye(3).double(), torch.ones(2, 3)), "dtype"),
     ],
 )
 def test_bad_input(build, message):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import exp, log, sqrt
+
 import pytest
 import torch
 from hypothesis import given
@@ -12,51 +15,147 @@ import whence
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.objective.derived_losses import CallableLoss, LabelSet, OneVersusRest
 from whence.objective.losses import Loss, Tweedie, measure_of, output_hessian
-from whence.objective.robust_losses import Insensitive, SquaredInsensitive
+from whence.objective.robust_losses import (
+    Huber,
+    Insensitive,
+    PseudoHuber,
+    Quantile,
+    SquaredInsensitive,
+)
 
 _B = 6
 _INDICES = torch.tensor([0, 1, 2, 2, 0, 1])
 _BINARY = torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0, 0.0], dtype=torch.float64)
 _POSITIVE = torch.tensor([0.5, 1.0, 3.0, 2.0, 0.1, 4.0], dtype=torch.float64)
+_PAIRS = torch.stack([_POSITIVE - 2, 1 - _POSITIVE], 1)
+_LABELS = torch.nn.functional.one_hot(_INDICES, 3) + torch.tensor([0, 0, 1])
+_LABELS = _LABELS.clamp_max(1).double()
 
 CASES: dict[str, tuple[Loss, int, Tensor]] = {
     "logistic": (whence.Logistic(), 1, _BINARY),
     "cross entropy": (whence.CrossEntropy(), 3, _INDICES),
     "squared error": (whence.SquaredError(), 1, _POSITIVE),
+    "squared errors": (whence.SquaredError(), 2, _PAIRS),
+    "normal": (Tweedie(power=0.0), 1, _POSITIVE),
     "poisson": (Tweedie(power=1.0), 1, _POSITIVE),
     "gamma": (Tweedie(power=2.0), 1, _POSITIVE),
     "tweedie": (Tweedie(power=1.5), 1, _POSITIVE),
+    "inverse normal": (Tweedie(power=3.0), 1, _POSITIVE),
     "smooth hinge": (whence.SmoothHinge(0.5), 1, _BINARY),
     "squared hinge": (whence.SquaredHinge(), 1, _BINARY),
-    "insensitive": (Insensitive(epsilon=0.2, temperature=0.5), 1, _POSITIVE),
-    "squared insensitive": (SquaredInsensitive(epsilon=0.3), 1, _POSITIVE),
+    "huber": (Huber(delta=0.8), 2, _PAIRS),
+    "pseudo huber": (PseudoHuber(delta=0.8), 2, _PAIRS),
+    "quantile": (Quantile(level=0.3), 2, _PAIRS),
+    "insensitive": (Insensitive(epsilon=0.2, temperature=0.5), 2, _PAIRS),
+    "squared insensitive": (SquaredInsensitive(epsilon=0.3), 2, _PAIRS),
     "one versus rest": (OneVersusRest(whence.Logistic()), 3, _INDICES),
+    "weighted": (OneVersusRest(whence.SquaredHinge(), (1.0, 2.0, 5.0)), 3, _INDICES),
+    "label set": (LabelSet(), 3, _LABELS),
     "callable": (CallableLoss(lambda f, y: (f[:, 0] - y) ** 4), 1, _POSITIVE),
+    "coupled": (CallableLoss(lambda f, y: (f.sum(1) - y) ** 2 + f[:, 1] ** 4), 2, _POSITIVE),
 }
 
 
-@pytest.fixture(params=list(CASES))
-def case(request: pytest.FixtureRequest) -> tuple[Loss, Tensor, Tensor]:
-    loss, c, targets = CASES[request.param]
-    generator = torch.Generator().manual_seed(0)
-    return loss, torch.randn(_B, c, generator=generator, dtype=torch.float64), targets
+def _softplus(x: float) -> float:
+    return log(1 + exp(x))
 
 
-def test_gradient_and_curvature(case: tuple[Loss, Tensor, Tensor]) -> None:
-    loss, outputs, targets = case
+# ℓ of one number by its definition; losses of several outputs are sums of such, with weights.
+FORMULAS: dict[str, Callable[[float, float], float]] = {
+    "logistic": lambda f, y: _softplus(f) - y * f,
+    "squared error": lambda f, y: (f - y) ** 2 / 2,
+    "squared errors": lambda f, y: (f - y) ** 2 / 2,
+    "normal": lambda f, y: exp(2 * f) / 2 - y * exp(f),
+    "poisson": lambda f, y: exp(f) - y * f,
+    "gamma": lambda f, y: f + y * exp(-f),
+    "tweedie": lambda f, y: exp(f / 2) / 0.5 + y * exp(-f / 2) / 0.5,
+    "inverse normal": lambda f, y: -exp(-f) + y * exp(-2 * f) / 2,
+    "smooth hinge": lambda f, y: 0.5 * _softplus((1 - (2 * y - 1) * f) / 0.5),
+    "squared hinge": lambda f, y: max(0, 1 - (2 * y - 1) * f) ** 2,
+    "huber": lambda f, y: (f - y) ** 2 / 2 if abs(f - y) <= 0.8 else 0.8 * (abs(f - y) - 0.4),
+    "pseudo huber": lambda f, y: 0.64 * (sqrt(1 + ((f - y) / 0.8) ** 2) - 1),
+    "quantile": lambda f, y: max(0.3 * (y - f), -0.7 * (y - f)),
+    "insensitive": lambda f, y: sum(0.5 * _softplus((s * (f - y) - 0.2) / 0.5) for s in (1, -1)),
+    "squared insensitive": lambda f, y: max(0, abs(f - y) - 0.3) ** 2,
+    "label set": lambda f, y: _softplus(f) - y * f,
+}
+
+
+_NOT_CONVEX = {"normal", "inverse normal"}  # in a log link
+
+
+def _outputs(c: int) -> Tensor:
+    return torch.randn(_B, c, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_values_are_those_of_the_definition(name: str) -> None:
+    loss, c, targets = CASES[name]
+    outputs = _outputs(c)
+    rows = zip(outputs.tolist(), targets.reshape(_B, c).tolist(), strict=True)
+    expected = [sum(map(FORMULAS[name], f, y)) for f, y in rows]
+    assert loss(outputs, targets).tolist() == pytest.approx(expected)
+
+
+def test_one_versus_rest_is_the_weighted_sum_of_its_classes() -> None:
+    outputs = _outputs(3)
+    for name, binary, weights in (
+        ("one versus rest", "logistic", (1.0, 1.0, 1.0)),
+        ("weighted", "squared hinge", (1.0, 2.0, 5.0)),
+    ):
+        expected = [
+            sum(
+                (weights[a] if a == y else 1) * FORMULAS[binary](f, float(a == y))
+                for a, f in enumerate(row)
+            )
+            for row, y in zip(outputs.tolist(), _INDICES.tolist(), strict=True)
+        ]
+        assert CASES[name][0](outputs, _INDICES).tolist() == pytest.approx(expected)
+
+
+def test_at_a_corner_the_derivatives_are_those_that_are_stated() -> None:
+    """Of a hinge the flat side; r/2 within δ, ends included; curvature of Huber within, too."""
+    one, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    at = torch.tensor([[0.5]], dtype=torch.float64)
+    for loss, targets, outputs, slope, curvature in (
+        (whence.SmoothHinge(0.0), one, one.unsqueeze(1), 0.0, 0.0),
+        (whence.SquaredHinge(), one, one.unsqueeze(1), 0.0, 0.0),
+        (Insensitive(epsilon=0.5), zero, at, 0.0, 0.0),
+        (Insensitive(epsilon=0.5), zero, -at, 0.0, 0.0),
+        (SquaredInsensitive(epsilon=0.5), zero, at, 0.0, 0.0),
+        (Quantile(level=0.25), zero, 0 * at, -0.25, 0.0),
+        (Huber(delta=0.5), zero, at, 0.5, 1.0),
+    ):
+        assert float(loss.gradient(outputs, targets)) == slope
+        assert float(output_hessian(loss, outputs, targets)) == curvature
+
+
+def test_a_function_without_curvature_has_none() -> None:
+    loss = CallableLoss(lambda f, y: f[:, 0] * y)
+    assert not loss.hvp(torch.ones(2, 1), torch.ones(2), torch.ones(2, 1, 3)).any()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradient_and_curvature(name: str) -> None:
+    loss, c, targets = CASES[name]
+    outputs = _outputs(c)
     leaf = outputs.clone().requires_grad_()
     values = loss(leaf, targets)
     assert values.shape == (_B,)
-    (gradient,) = torch.autograd.grad(values.sum(), leaf, create_graph=True)
-    torch.testing.assert_close(loss.gradient(outputs, targets), gradient.detach())
-    c = outputs.shape[1]
-    rows = [torch.autograd.grad(gradient[:, a].sum(), leaf, retain_graph=True)[0] for a in range(c)]
-    torch.testing.assert_close(output_hessian(loss, outputs, targets), torch.stack(rows, 1))
+    (gradient,) = torch.autograd.grad(values.sum(), leaf)
+    torch.testing.assert_close(loss.gradient(outputs, targets), gradient)
+    curved = torch.autograd.functional.hessian(lambda f: loss(f, targets).sum(), outputs)
+    curved = curved[torch.arange(_B), :, torch.arange(_B)]
+    torch.testing.assert_close(output_hessian(loss, outputs, targets), curved)
+    tangents = torch.randn(_B, c, 4, generator=torch.Generator().manual_seed(1)).double()
+    torch.testing.assert_close(loss.hvp(outputs, targets, tangents), curved @ tangents)
 
 
-def test_curvature_is_positive_semidefinite(case: tuple[Loss, Tensor, Tensor]) -> None:
-    loss, outputs, targets = case
-    assert float(torch.linalg.eigvalsh(output_hessian(loss, outputs, targets)).min()) > -1e-12
+@pytest.mark.parametrize("name", sorted(set(CASES) - _NOT_CONVEX))
+def test_curvature_is_positive_semidefinite(name: str) -> None:
+    loss, c, targets = CASES[name]
+    curvature = output_hessian(loss, _outputs(c), targets)
+    assert float(torch.linalg.eigvalsh(curvature).min()) > -1e-12
 
 
 @pytest.mark.parametrize("loss", [whence.SmoothHinge(0.0), Insensitive(epsilon=0.2)], ids=repr)
@@ -111,6 +210,7 @@ def test_a_sequence_is_the_sum_of_its_tokens() -> None:
     targets = torch.tensor([[1, 2, 4], [0, -100, 3]])
     tangents = torch.randn(2, 3, 5, 2, generator=torch.Generator().manual_seed(6)).double()
     products = loss.hvp(outputs, targets, tangents)
+    torch.testing.assert_close(loss.probabilities(outputs).sum(2), torch.ones(2, 3).double())
     for row in range(2):
         counted = [t for t in range(3) if targets[row, t] >= 0]
         each = [(outputs[row, t].unsqueeze(0), targets[row, t].unsqueeze(0)) for t in counted]
@@ -187,11 +287,6 @@ def test_labels_out_of_range(loss: Loss, c: int, targets: Tensor) -> None:
         loss.check_targets(torch.zeros(2, c), targets)
 
 
-def test_unknown_measure() -> None:
-    with pytest.raises(InvalidInput, match="Got 'accuracy'"):
-        measure_of(whence.Logistic(), "accuracy")
-
-
 @pytest.mark.parametrize(
     "loss",
     [
@@ -248,6 +343,7 @@ RANGES: list[tuple[Loss, int, list[float], list[float]]] = [
     (whence.SmoothHinge(0.5), 1, [0, 1], [-1, 0.5, 2]),
     (whence.SquaredHinge(), 1, [0, 1], [-1, 0.5, 2]),
     (whence.CrossEntropy(), 3, [0, 2, -100], [-1, 1.5, 3]),
+    (OneVersusRest(whence.Logistic()), 3, [0, 2], [-1, 1.5, 3]),
     (whence.SquaredError(), 1, [-7.5, 0], []),
     (Tweedie(power=0.0), 1, [-7.5, 0], []),
     (Tweedie(power=1.0), 1, [0, 2.5], [-0.1]),
@@ -267,9 +363,39 @@ def test_targets_out_of_range_are_refused(
             loss.check_targets(torch.zeros(1, c), torch.tensor([target]))
 
 
-def test_what_a_dispersion_is_known_of() -> None:
+def test_what_losses_are_of() -> None:
     known = {name for name, (loss, _, _) in CASES.items() if loss.known_dispersion}
     assert known == {"logistic", "poisson"}
+    soft = {
+        n for n, (loss, c, y) in CASES.items() if loss.softmax(torch.ones(_B, c), y) is not None
+    }
+    assert soft == {"cross entropy"}
+    assert OneVersusRest(whence.SquaredHinge()).probabilities(torch.ones(_B, 3)) is None
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs", "fitting", "wrong"),
+    [
+        (whence.SquaredError(), (2, 2), (2, 2), (2, 1)),
+        (Huber(delta=1.0), (2, 2), (2, 2), (2, 1)),
+        (whence.Logistic(), (2, 1), (2, 1), (3,)),
+        (whence.CrossEntropy(), (2, 4, 3), (2, 4), (2, 3)),
+        (CallableLoss(lambda f, y: (f - y).square().sum(-1)), (2, 1), (1,), (2, 2, 1)),
+    ],
+    ids=repr,
+)
+def test_targets_of_another_shape_are_refused(
+    loss: Loss, outputs: tuple[int, ...], fitting: tuple[int, ...], wrong: tuple[int, ...]
+) -> None:
+    loss.check_targets(torch.zeros(outputs), torch.zeros(fitting))
+    with pytest.raises(InvalidInput, match=r"Expected .* Got .*\(\d"):
+        loss.check_targets(torch.zeros(outputs), torch.zeros(wrong))
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (2, 1, 1), (2, 3, 1)])
+def test_a_prediction_is_one_output(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UnsupportedModel, match="one output"):
+        whence.SquaredError().prediction(torch.zeros(shape), torch.zeros(2))
 
 
 def test_the_prediction_of_a_log_link_is_its_mean() -> None:

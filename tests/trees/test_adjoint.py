@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.trees.models import ACCEPTED, CLASSES, NUMBERS, hist, hist_r
+from tests.trees.models import ACCEPTED, CLASSES, NUMBERS, ROBUST, hist, hist_r
 from whence.trees import adjoint as module
 from whence.trees.adjoint import adjoint
 from whence.trees.form import BoostedTrees
 from whence.trees.kernels import boostin, leaf_kernel
 from whence.trees.leaves import Integers
 from whence.trees.reading import read_boosting
+from whence.trees.side_by_side import side_by_side
 
 Floats = NDArray[np.float64]
 QUERIES = np.arange(4)
@@ -160,3 +161,61 @@ def test_the_leaf_kernel_of_squared_error_is_shared_leaves_times_residuals() -> 
             expected[a] += -0.1 * shared * (residual + step) / total
     actual = leaf_kernel(trees, leaves, np.ones_like)
     np.testing.assert_allclose(actual, expected, atol=1e-10)
+
+
+def _of_parts(name: str) -> list[BoostedTrees]:
+    """Return models of parts of the rows, with leaf values of all of them."""
+    case, whole = ACCEPTED[name], _read(name)
+    models = []
+    for gone in (np.arange(50), np.arange(50, 100)):
+        x, y = np.delete(case.table.x, gone, 0), np.delete(case.table.y, gone)
+        trees = read_boosting(case.make().fit(x, y), x, y)
+        weights = whole.weights + gone[0]
+        models.append(trees.on(trees.leaves_of(case.table.x), whole.targets, weights))
+    return models
+
+
+SIDE_BY_SIDE = (
+    "hist classes",
+    "gb squared, sampled",
+    "lgb l1",
+    "xgb binary",
+    "xgb classes",
+    "cat binary",
+    "cat squared",
+)
+
+
+@pytest.mark.parametrize("name", SIDE_BY_SIDE)
+def test_models_side_by_side_are_each_as_alone(name: str) -> None:
+    models, x = _of_parts(name), ACCEPTED[name].table.x[:4]
+    both = side_by_side(models)
+    assert both is not None
+    assert both.rule.size >= sum(each.rule.size for each in models)
+    outputs = np.concatenate([each.replay.predict(each.leaves_of(x)) for each in models])
+    leaves, (first, second) = both.leaves_of(x), np.split(outputs, 2)
+    np.testing.assert_allclose(both.replay.predict(leaves), outputs, atol=1e-12)
+    np.testing.assert_allclose(both.predict(x)[: len(x)], models[0].predict(x))
+    found = adjoint(both, leaves, np.sin(outputs)).reshape(len(x), 2, -1)
+    for at, (each, own) in enumerate(zip(models, (first, second), strict=True)):
+        expected = adjoint(each, each.leaves_of(x), np.sin(own))
+        np.testing.assert_allclose(found[:, at], expected, atol=1e-12 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("hist squared",),
+        ("hist squared", "hist poisson"),
+        ("hist early stopping", "hist early stopping"),
+        ("lgb unbalanced", "lgb unbalanced"),
+    ],
+)
+def test_models_that_differ_are_not_put_side_by_side(names: tuple[str, ...]) -> None:
+    assert side_by_side([_read(name) for name in names]) is None
+
+
+def test_quantiles_are_not_put_side_by_side() -> None:
+    case = ROBUST["hist quantile"]
+    trees = read_boosting(case.fit(), case.table.x, case.table.y)
+    assert side_by_side([trees, trees]) is None

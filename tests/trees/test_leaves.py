@@ -90,7 +90,7 @@ RULES = {
     "l1": NewtonLeaves(Squared(), _RATES, 4, np.array(0.5), l1=1.0),
     "largest step": NewtonLeaves(Squared(), _RATES, 4, np.array(0.0), max_step=0.4),
     "curvature too small": NewtonLeaves(
-        Binary(), _RATES, 4, np.array(0.5), min_curvature=np.array([[2.5]])
+        Binary(), _RATES, 4, np.array(0.5), min_curvature=np.array([[[2.5]]])
     ),
     "three steps": NewtonLeaves(Binary(), _RATES, 4, np.array(0.5), steps=3),
     "classes": NewtonLeaves(Softmax(2.0), _RATES, 4, np.array(0.5)),

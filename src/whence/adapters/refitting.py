@@ -16,6 +16,7 @@ from sklearn.utils.validation import has_fit_parameter
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.preprocessing.containers import argument, last_of_all
 from whence.rows import take
+from whence.workers import threads_for
 
 Floats = NDArray[np.float64]
 
@@ -56,7 +57,8 @@ class Refitting:
         if self.classifies and labels.ndim == 1 and len(where) and (labels == labels[0]).all():
             return DummyClassifier(strategy="most_frequent").fit(rows, labels), True
         given = self._given(some)
-        with warnings.catch_warnings(record=True) as caught:
+        threads = threads_for(float(np.prod(np.shape(rows))), type(self.template).__module__)
+        with warnings.catch_warnings(record=True) as caught, threads:
             warnings.simplefilter("always")
             try:
                 fitted = clone(self.template, safe=False).fit(rows, labels, **given)

@@ -242,13 +242,13 @@ class DataStatistics(LinearStatistics):
             weights: wᵢ >= 0 in the unit of `objective.weights`, [n]; the row with 0 is gone.
         """
         if len(weights) != len(self.fitted.labels):
-            return _smooth_or_hinge(objective.reweighted(weights))
+            return refit(objective, weights, nearby=objective)
         if torch.equal(weights, objective.weights):
-            return self._minimum(objective)
+            return self._minimum(objective, objective)
         fitted, changed = self._changed(objective, weights, whole=True)
         if not classes_left(self.fitted, fitted.kept):
             return changed
-        return DataStatistics(fitted)._minimum(changed)
+        return DataStatistics(fitted)._minimum(changed, objective)
 
     def _rows_of(self, weights: Tensor) -> tuple[NDArray[np.bool_], Floats]:
         """Return which rows stay, and their sample weights, [n] each."""
@@ -265,8 +265,8 @@ class DataStatistics(LinearStatistics):
             raise InvalidInput("Expected at least one training example to stay. Got none.")
         return kept, np.where(kept, ratio, 1.0) * self.fitted.weights.sample.numpy()
 
-    def _minimum(self, objective: LinearObjective) -> LinearObjective:
-        """Return the objective at its minimum, from θ̂."""
+    def _minimum(self, objective: LinearObjective, nearby: LinearObjective) -> LinearObjective:
+        """Return the objective at its minimum, from θ̂ of one nearby."""
         fitted = self.fitted
         if fitted.problem.l1 and not objective.hinged:
             whole, penalty = fitted.at(objective).whole()
@@ -274,13 +274,8 @@ class DataStatistics(LinearStatistics):
             return objective_of(fitted.at(solved))
         columns = columns_of(objective) if fitted.features_follow else None
         if columns is None:
-            return _smooth_or_hinge(objective)
+            return refit(objective, objective.weights, nearby=nearby)
         # A wide model's own columns: no coordinates are made for a fit that is asked once.
         start = Identity(len(columns.params))
         narrow = newton(columns, gradient_norm=CONVERGED, inverse=start)
         return objective_of(fitted.at(narrow))
-
-
-def _smooth_or_hinge(objective: LinearObjective) -> LinearObjective:
-    """Return an objective without an L1 penalty at its minimum."""
-    return refit(objective, objective.weights)

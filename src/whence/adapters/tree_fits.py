@@ -40,6 +40,11 @@ class TreeFit:
         """The settings in print: that takes scikit-learn as long as a small fit."""
         return repr(self.template)
 
+    @property
+    def library(self) -> str:
+        """The module that fits the trees."""
+        return type(final(self.template)).__module__
+
     def __call__(self, x: Any, y: Any, weights: Floats | None) -> Any:
         """Return the model fitted on rows.
 

@@ -29,6 +29,7 @@ from torch import Tensor
 from whence.curvature.exact import Curvature
 from whence.linalg.cg import CG
 from whence.linalg.operator import LinearOperator
+from whence.linalg.signs import random_signs
 from whence.linalg.solver import Inverse
 from whence.objective.losses import output_hessian
 from whence.objective.objective import Objective
@@ -159,8 +160,7 @@ class SingleChanges(Changes):
         ((examples, _),) = self.parts
         m, c = self.b.shape[1:]
         generator = torch.Generator().manual_seed(0)
-        signs = torch.randint(0, 2, (m, c, min(_PROBES, m * c)), generator=generator)
-        signs = signs.mul_(2).sub_(1).to(self.b)
+        signs = random_signs((m, c, _PROBES), generator, self.b)
         right = self.objective.vjp(examples, signs)
         left = self.inverse.operator.matmat(torch.einsum("pmc,mck->pk", self.b, signs))
         return float((right - left).norm() / right.norm()) if right.any() else 0.0

@@ -23,6 +23,7 @@ import torch
 from whence.curvature.exact import GGN, Hessian, RiskCurvature
 from whence.curvature.minimum import Minimum, minimum
 from whence.errors import InvalidInput
+from whence.linalg.signs import random_signs
 from whence.linalg.solver import Solver
 from whence.objective.cache import cached
 from whence.objective.objective import Objective
@@ -171,8 +172,7 @@ def _mean_eigenvalue(objective: Objective) -> float:
     n, p = len(objective.train), len(objective.params)
     sample = np.random.default_rng(0).permutation(n)[:_SAMPLE]
     generator = torch.Generator().manual_seed(0)
-    signs = torch.randint(0, 2, (p, _PROBES), generator=generator).mul_(2).sub_(1)
-    probes = signs.to(objective.params)
+    probes = random_signs((p, _PROBES), generator, objective.params)
     product = objective.restricted(sample).ggnvp(probes)
     product -= objective.l2.unsqueeze(1) * probes
     reached = int(product.any(1).sum())

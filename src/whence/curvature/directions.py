@@ -8,6 +8,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from whence.linalg.signs import random_signs
 from whence.objective.losses import Loss, output_hessian
 
 Fisher = Literal["expected", "sampled", "empirical"]
@@ -56,9 +57,9 @@ class Directions:
 
     def _signs(self, roots: Tensor, counted: Tensor) -> Tensor:
         """Return a random sign per position, which takes out products between positions."""
-        draws = torch.zeros(counted.shape, dtype=torch.long)
-        draws[counted.cpu()] = torch.randint(0, 2, (int(counted.sum()),), generator=self.generator)
-        return draws.mul_(2).sub_(1)[..., None, None].to(roots)
+        signs = torch.zeros(counted.shape, dtype=roots.dtype)
+        signs[counted.cpu()] = random_signs((int(counted.sum()),), self.generator, signs)
+        return signs[..., None, None].to(roots.device)
 
     def _normal(self, like: Tensor, counted: Tensor | None = None) -> Tensor:
         """Return standard normal numbers, drawn for one example after the other.

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.linalg.signs import random_signs
 from whence.linalg.solver import Inverse
 from whence.objective.cache import cached
 from whence.objective.objective import Objective
@@ -68,7 +69,5 @@ def _error(objective: Objective, inverse: Inverse) -> float:
 def _signed_sum(objective: Objective, where: NDArray[np.intp]) -> Tensor:
     """Return a sum, with random signs, of the gradients of some training examples, [p, 1]."""
     generator = torch.Generator().manual_seed(1)
-    signs = torch.randint(0, 2, (len(where), 1), generator=generator).mul_(2).sub_(1)
-    return objective.gradient_sum(
-        objective.train.subset(where), objective.loss, signs.to(objective.weights)
-    )
+    signs = random_signs((len(where), 1), generator, objective.weights)
+    return objective.gradient_sum(objective.train.subset(where), objective.loss, signs)

@@ -20,6 +20,7 @@ from whence.errors import NotPositiveDefinite
 from whence.linalg.cg import CG
 from whence.linalg.cholesky import Cholesky
 from whence.linalg.eigenvalues import ExtremeEigenvalues, extreme_eigenvalues
+from whence.linalg.signs import random_signs
 from whence.linalg.solver import Inverse
 from whence.linalg.structured import Dense
 from whence.objective.cache import cached
@@ -206,9 +207,9 @@ def _random_sums(objective: Objective) -> Tensor:
     some = np.sort(np.random.default_rng(0).permutation(n)[:_TYPICAL])
     examples = objective.train if len(some) == n else objective.train.subset(some)
     generator = torch.Generator().manual_seed(0)
-    signs = torch.randint(0, 2, (len(some), _PROBES), generator=generator).mul_(2).sub_(1)
     shares = objective.weights[some] / (n * len(some) ** 0.5)
-    return objective.gradient_sum(examples, objective.loss, signs.to(shares) * shares.unsqueeze(1))
+    signs = random_signs((len(some), _PROBES), generator, shares)
+    return objective.gradient_sum(examples, objective.loss, signs * shares.unsqueeze(1))
 
 
 def _ratio(size: float, unit: float) -> float:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from whence.curvature.prepare import prepare
+from whence.errors import NotPositiveDefinite
 from whence.fitting.hinge import fit_hinge
 from whence.fitting.newton import newton
+from whence.linalg.operator import LinearOperator
 from whence.objective.objective import AnyObjective, Objective
 
 CONVERGED = 1e-10  # gradient norm at which a refitted model counts as refitted
+_SHARED = range(100, 3_001)  # parameters of which refits share one factor: none makes its own
 
 
-def refit(objective: AnyObjective, weights: Tensor) -> AnyObjective:
+def refit(
+    objective: AnyObjective, weights: Tensor, *, nearby: Objective | None = None
+) -> AnyObjective:
     """Return the objective at its minimum under other example weights, from θ̂.
 
     By Newton's method to a gradient norm of 1e-10; a true hinge by walking its support vectors, to
@@ -20,6 +26,7 @@ def refit(objective: AnyObjective, weights: Tensor) -> AnyObjective:
     Args:
         objective: R at θ̂.
         weights: wᵢ >= 0, [n]; the 1/n is kept.
+        nearby: The model that this is one of many changes of: they share the factor of its Hessian.
 
     Returns:
         The objective with these weights, at its minimum.
@@ -49,7 +56,18 @@ def refit(objective: AnyObjective, weights: Tensor) -> AnyObjective:
     changed = objective.reweighted(weights)
     if changed.hinged:
         return changed.at(fit_hinge(changed).objective.params)
-    return newton(changed, gradient_norm=CONVERGED)
+    inverse = None if nearby is None else _shared(nearby, len(objective.params))
+    return newton(changed, gradient_norm=CONVERGED, inverse=inverse)
+
+
+def _shared(nearby: Objective, p: int) -> LinearOperator | None:
+    """Return the inverse Hessian from which refits of p parameters start, where that is quicker."""
+    if p not in _SHARED or len(nearby.params) != p or nearby.hinged or not nearby.convex:
+        return None
+    try:
+        return prepare(nearby, 1).inverse
+    except NotPositiveDefinite:
+        return None
 
 
 def is_piecewise(objective: Objective) -> bool:

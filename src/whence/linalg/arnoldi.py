@@ -8,7 +8,7 @@ from typing import final
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg.lanczos import lanczos
-from whence.linalg.low_rank import Complement, invert_low_rank, require_complement
+from whence.linalg.low_rank import Complement, invert_low_rank
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse, Solver, require_square
 
@@ -58,7 +58,6 @@ class Arnoldi(Solver):
 
     def __post_init__(self) -> None:
         """Check the options."""
-        require_complement(self.complement)
         if self.rank < 1 or (self.iterations is not None and self.iterations < self.rank):
             raise InvalidInput(
                 f"Expected rank >= 1 and iterations >= rank (or None). Got rank={self.rank}, "

@@ -24,6 +24,7 @@ from whence.linalg.solver import (
 from whence.linalg.structured import Dense, materialize
 
 _BLOCK = 256  # a square of these entries, twice, stays in cache
+_MARGIN = 10  # over the rounding of an eigenvalue
 _EXACT_EIGENVALUES = 1_000  # above this size the failing spectrum is estimated, not computed
 
 
@@ -184,15 +185,14 @@ def _singular(factor: Tensor, largest: Tensor) -> bool:
 
 def _require_symmetric(A: LinearOperator, matrix: Tensor) -> None:
     """Raise unless the matrix is finite and symmetric up to rounding."""
-    ends = torch.aminmax(matrix) if matrix.numel() else (matrix.new_zeros(()),) * 2
-    size = float(torch.stack(tuple(ends)).abs().max())  # no second p × p matrix
+    size = float(torch.stack(tuple(torch.aminmax(matrix))).abs().max())  # no second p × p matrix
     if not size < float("inf"):
         raise InvalidInput(
             f"Expected a finite matrix. Got {A!r} with entries that are not finite. "
             "Check the loss and its derivatives for overflow, or use float64."
         )
     tolerance = default_rtol(matrix.dtype) * size
-    starts = range(0, matrix.shape[0], _BLOCK)
+    starts = range(0, len(matrix), _BLOCK)
     for row, column in ((i, j) for i in starts for j in starts if j <= i):
         rows, columns = slice(row, row + _BLOCK), slice(column, column + _BLOCK)
         gap = float((matrix[rows, columns] - matrix[columns, rows].mT).abs().max())
@@ -206,13 +206,13 @@ def _require_symmetric(A: LinearOperator, matrix: Tensor) -> None:
 
 def _not_positive_definite(A: LinearOperator, matrix: Tensor, eps: float) -> NotPositiveDefinite:
     """Return the error that says how negative the matrix is and what would lift it."""
-    if matrix.shape[0] <= _EXACT_EIGENVALUES:
+    if len(matrix) <= _EXACT_EIGENVALUES:
         values = torch.linalg.eigvalsh(matrix.double())
         smallest, largest, error = float(values[0]), float(values[-1]), 0.0
     else:
         ends = extreme_eigenvalues(Dense(matrix), 100)
         smallest, largest, error = ends.smallest, ends.largest, ends.smallest_error
-    floor = 10 * matrix.shape[0] * eps * max(abs(smallest), abs(largest))
+    floor = _MARGIN * len(matrix) * eps * max(abs(smallest), abs(largest))
     damping = 1.05 * max(error - smallest, 0.0) + floor
     return NotPositiveDefinite(
         f"Expected a positive definite operator. Got {A!r} with smallest eigenvalue "

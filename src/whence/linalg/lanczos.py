@@ -13,6 +13,8 @@ from whence.checked import checked
 from whence.errors import Diverged, InvalidInput
 from whence.linalg.operator import LinearOperator, as_columns
 
+_ROUNDING = 10  # over ε ‖A‖ times √p or the steps: what is left of a vector within the basis
+
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,7 +118,7 @@ def lanczos(
                 "Check the loss and its derivatives for overflow, or use float64."
             )
         size = max(size, abs(diagonal[-1]), beta)
-        invariant = beta <= 10 * eps * max(j + 1, p**0.5) * size
+        invariant = beta <= _ROUNDING * eps * max(j + 1, p**0.5) * size
         if j + 1 == steps:
             break
         if invariant:

@@ -18,7 +18,6 @@ from whence.linalg.solver import (
     Solution,
     Solver,
     prepared_preconditioner,
-    require_preconditioner,
     require_square,
     value_or_warn,
 )
@@ -27,6 +26,7 @@ from whence.linalg.stochastic import batched, sample
 _SAFETY = 1.25  # the largest of a few samples is not the largest of all
 _SAMPLES = 10
 _POWERS = 15  # steps of power iteration
+_STEPS = 8  # Lanczos steps for the largest eigenvalue of a sample
 _GROWTH = 10.0  # over what contracting factors allow
 _GROWTH_OF_NORMS = 1e3  # the same where they contract in the norm of the preconditioner only
 _LOOK_EVERY = 16  # steps between looks at the size of the iterate: each look waits for the device
@@ -100,7 +100,6 @@ class LiSSA(Solver):
 
     def __post_init__(self) -> None:
         """Check the options."""
-        require_preconditioner(self.preconditioner)
         if not 0 <= self.momentum < 1 or (self.batch_size is not None and self.batch_size < 1):
             raise InvalidInput(
                 "Expected 0 <= momentum < 1, and batch_size >= 1 or None. Got "
@@ -225,8 +224,8 @@ class LiSSAInverse(Inverse):
                 kept += 1
                 mean.add_(X - mean, alpha=1 / kept)
             look = step % _LOOK_EVERY == 0 or step == self.depth
-            # Contracting factors give ‖x_j‖ <= (j + 1) ‖x₀‖; NaN fails the comparison too.
-            if look and not bool((X.norm(dim=0) <= (step + 1) * bound).all()):
+            # Contracting factors give ‖x_j‖ <= (j + 1) ‖x₀‖ <= 2j ‖x₀‖; NaN fails this, too.
+            if look and not bool((X.norm(dim=0) <= step * bound).all()):
                 raise self._diverged(step)
         return mean if self.averaged else X
 
@@ -264,7 +263,7 @@ def _scale(A: LinearOperator, M: LinearOperator | None, seed: int) -> float:
         once = drawn if drawn[0] is not A else [A]
         return _SAFETY * max(_largest(S, M, generator) for S in once)
     ends = [extreme_eigenvalues(A, 20, seed=seed)]
-    ends += [extreme_eigenvalues(S, 8, seed=seed) for S in drawn if S is not A]
+    ends += [extreme_eigenvalues(S, _STEPS, seed=seed) for S in drawn if S is not A]
     return _SAFETY * max(end.largest + end.largest_error for end in ends)
 
 

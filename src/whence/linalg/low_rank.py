@@ -22,19 +22,6 @@ Complement: TypeAlias = Literal["last", "zero", "drop"]
 """
 
 
-def require_complement(complement: str) -> None:
-    """Raise `InvalidInput` unless the rule is one of three.
-
-    Raises:
-        InvalidInput: If it is not "last", "zero" or "drop".
-    """
-    if complement not in ("last", "zero", "drop"):
-        raise InvalidInput(
-            f'Expected complement "last", "zero" or "drop". Got {complement!r}. '
-            '"last" is the default and suits a preconditioner.'
-        )
-
-
 def invert_low_rank(
     A: LinearOperator,
     basis: Tensor,

@@ -11,6 +11,7 @@ from torch import Tensor
 from whence.errors import Diverged, NotPositiveDefinite
 from whence.linalg.cg import CG
 from whence.linalg.operator import LinearOperator
+from whence.linalg.signs import random_signs
 from whence.linalg.solver import (
     Inverse,
     Solution,
@@ -103,13 +104,10 @@ class MixedInverse(Inverse):
     def solve_columns(self, B: Tensor) -> Solution:
         """Return A⁻¹ B with its residuals, estimated where there are more than eight."""
         X, steps = self._fast(B)
-        residuals = self._residuals(B, X)
-        residual = float(residuals.max()) if residuals.numel() else 0.0
-        if residual <= self.rtol:
-            return Solution(
-                value=X, converged=True, iterations=steps, residual=residual, residuals=residuals
-            )
-        if not residual < 1:  # float32 overflowed, or did worse than nothing
+        fast = Solution.of(X, self._residuals(B, X), rtol=self.rtol, iterations=steps)
+        if fast.converged:
+            return fast
+        if not fast.residual < 1:  # float32 overflowed, or did worse than nothing
             X = torch.zeros_like(B)
         careful = CG(rtol=self.rtol, preconditioner=Rounded(self.preconditioner, B.dtype))
         correction = careful.prepare(self.operator).solve_columns(B - self.operator.matmat(X))
@@ -133,7 +131,7 @@ class MixedInverse(Inverse):
             return relative_norms(B - self.operator.matmat(X), B)
         norms = B.norm(dim=0)
         generator = torch.Generator().manual_seed(0)
-        signs = torch.randint(0, 2, (k, _PROBES), generator=generator).mul_(2).sub_(1).to(B)
+        signs = random_signs((k, _PROBES), generator, B)
         signs /= torch.where(norms > 0, norms, 1.0).unsqueeze(1)
         gap = B @ signs - self.operator.matmat(X @ signs)
         return (gap.square().sum() / (_PROBES * k)).sqrt().expand(k)

@@ -11,7 +11,7 @@ from torch import Tensor
 from whence.checked import checked
 from whence.errors import Diverged, InvalidInput, NotPositiveDefinite
 from whence.linalg.eigenvalues import extreme_eigenvalues
-from whence.linalg.low_rank import Complement, invert_low_rank, require_complement
+from whence.linalg.low_rank import Complement, invert_low_rank
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse, Solver, require_square
 
@@ -60,7 +60,6 @@ class Nystrom(Solver):
 
     def __post_init__(self) -> None:
         """Check the options."""
-        require_complement(self.complement)
         if self.rank < 1:
             raise InvalidInput(
                 f"Expected rank >= 1. Got {self.rank}. A preconditioner takes 50 to 200."
@@ -106,12 +105,11 @@ def _sketch(H: LinearOperator, rank: int, seed: int) -> tuple[Tensor, Tensor]:
         # A shift by ν makes ΩᵀHΩ factorable in the presence of rounding; it is taken out of λ.
         shift = eps * size * 10**power
         shifted = torch.add(Y, test, alpha=shift)
-        core = test.mT @ shifted
-        factor, info = torch.linalg.cholesky_ex((core + core.mT) / 2)
+        factor, info = torch.linalg.cholesky_ex(test.mT @ shifted)
         if not int(info):
             half = torch.linalg.solve_triangular(factor.mT, shifted, upper=True, left=False)
             basis, roots, _ = torch.linalg.svd(half, full_matrices=False)
-            return basis, (roots.square() - shift).clamp_min(0)
+            return basis, roots.square() - shift
     ends = extreme_eigenvalues(H)
     damping = ends.sufficient_damping(eps)
     raise NotPositiveDefinite(

@@ -38,7 +38,7 @@ def separate(values: Tensor, rows: Tensor, columns: Tensor, error: float) -> tup
     weights = [_positive(size.double()) for size in (rows, columns)]
     weighted = weights[0].unsqueeze(1) * values.double() * weights[1]
     squares, basis = torch.linalg.eigh(weighted @ weighted.T)
-    tail = squares.clamp_min(0).cumsum(0)  # ascending: what is left out with the first k
+    tail = squares.cumsum(0)  # ascending: what is left out with the first k
     rank = int((tail > error**2 * tail[-1]).sum())
     basis = basis[:, len(basis) - rank :].T
     U = basis / weights[0]

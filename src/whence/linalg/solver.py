@@ -69,6 +69,22 @@ class Solution:
             The solution.
         """
         residuals = relative_norms(B - A.matmat(X).detach(), B)
+        found = Solution.of(X, residuals, rtol=rtol, iterations=iterations)
+        return replace(found, standard_error=standard_error)
+
+    @staticmethod
+    def of(X: Tensor, residuals: Tensor, *, rtol: float, iterations: int) -> Solution:
+        """Return X with residuals that are known.
+
+        Args:
+            X: The answer, [p, k].
+            residuals: ‖b − A x‖ / ‖b‖ of each column, [k].
+            rtol: Converged means that none is above this.
+            iterations: Steps taken.
+
+        Returns:
+            The solution.
+        """
         residual = float(residuals.max()) if residuals.numel() else 0.0
         return Solution(
             value=X,
@@ -76,7 +92,6 @@ class Solution:
             iterations=iterations,
             residual=residual,
             residuals=residuals,
-            standard_error=standard_error,
         )
 
 
@@ -216,7 +231,7 @@ class Inverse(LinearOperator):
             The products, [q, b] in R's dtype, and the solution of A X = Lᵀ with its value in R's
             dtype; `None` for an inverse that multiplies without solving.
         """
-        solution = self.solve(_columns(left))
+        solution = self.solve(as_block(left))
         solution = replace(solution, value=solution.value.to(right.dtype))
         return right.matmat(solution.value).T, solution
 
@@ -269,8 +284,12 @@ class Inverse(LinearOperator):
         return self.matmat(W)
 
 
-def _columns(rows: LinearOperator) -> Tensor:
-    """Return the rows of an operator [q, p] as columns, [p, q]."""
+def as_block(rows: LinearOperator) -> Tensor:
+    """Return the rows of an operator [q, p] as columns, [p, q], of which no second copy is made.
+
+    Args:
+        rows: R, [q, p].
+    """
     q, p = rows.shape
     columns = torch.empty(p, q, dtype=rows.dtype, device=rows.device)
     start = 0
@@ -333,19 +352,6 @@ def require_square(A: LinearOperator, solver: Solver) -> None:
         raise InvalidInput(
             f"Expected a square symmetric operator for {type(solver).__name__}. Got {A!r}. "
             "A rectangular G becomes square as (G.T @ G).damped(damping)."
-        )
-
-
-def require_preconditioner(M: object) -> None:
-    """Raise `InvalidInput` unless M is an operator, a solver or `None`.
-
-    Raises:
-        InvalidInput: If it is something else.
-    """
-    if not isinstance(M, (LinearOperator, Solver, type(None))):
-        raise InvalidInput(
-            "Expected the preconditioner to be a LinearOperator (an approximate inverse of A), "
-            f"a Solver or None. Got {type(M).__name__}. Wrap a matrix as Dense(M)."
         )
 
 

@@ -47,18 +47,17 @@ def data_hessian(
     for b in range(c):
         curvature = loss.hvp(outputs, targets, unit[:, b : b + 1].expand(n, c, 1))
         curvature = curvature.squeeze(2) * (weights / n).unsqueeze(1)  # S[:, :, b]
-        others = [a for a in range(b + 1 - zero_sum) if curvature[:, a].any()]
+        others = curvature[:, : b + 1 - zero_sum].any(0).nonzero().flatten()
         for start in range(0, len(others), _PAIRS):
             some = others[start : start + _PAIRS]
-            for a, block in zip(some, features.grams(curvature[:, some]), strict=True):
-                blocks[a, :, b] = block
-                if a != b:
-                    blocks[b, :, a] = block.T
-                if zero_sum:
-                    blocks[a, :, a] -= block
-                    blocks[b, :, b] -= block
+            found = features.grams(curvature[:, some])
+            blocks[some, :, b] = found
+            blocks[b][:, some] = found.transpose(0, 1)  # a Gram matrix is symmetric
         if constant is not None:
             mixed = constant * features.rmatmul(curvature).T.reshape(-1)
             hessian[: c * r, c * r + b] = hessian[c * r + b, : c * r] = mixed
             hessian[c * r :, c * r + b] = constant**2 * curvature.sum(0)
+    if zero_sum:
+        rest = blocks.sum(2)
+        blocks.diagonal(dim1=0, dim2=2).copy_(-rest.permute(1, 2, 0))
     return hessian

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import final
 
 import numpy as np
@@ -21,8 +22,11 @@ from whence.tiles import tiles
 from whence.trees.adjoint import Wide, adjoint, precision
 from whence.trees.form import BoostedTrees
 from whence.trees.leaves import Integers
+from whence.trees.side_by_side import side_by_side
 
 Floats = NDArray[np.float64]
+_ROWS = 16_000  # of models side by side at most: the arrays of more do not lie in a cache
+_NUMBERS = 2**22  # of queries by rows of models side by side
 
 
 @final
@@ -68,27 +72,28 @@ def mean_derivative(
         A derivative per retraining, as many at a time as torch has threads.
     """
     (b, n), q = halves.inside.shape, len(queries)
-    everyone, weights = np.arange(n), halves.whole[0].weights
+    weights = halves.whole[0].weights
     total, within, spread, squares = np.zeros((4, q, n), dtype=precision(n))
     sizes, own, actual = np.zeros((3, b, q))
 
-    def one(at: int) -> Floats:
-        trees = whole[at]
-        leaves = trees.leaves_of(queries.inputs)
-        found = derivatives_of(trees, leaves, measure, queries.targets, everyone)
-        found *= weights
-        sizes[at] = np.linalg.norm(found, axis=1) / np.sqrt(n)
-        found /= np.where(sizes[at] > 0, sizes[at], 1.0)[:, None]
-        own[at] = found @ halves.inside[at]
-        outputs = torch.from_numpy(halves.models[at].trees.replay.predict(leaves))
-        actual[at] = measure(outputs, queries.targets).numpy()
-        return found
+    def of_some(some: slice) -> list[tuple[int, Floats]]:
+        each = list(zip(range(b)[some], _each(whole[some], queries, measure), strict=True))
+        for at, (leaves, found) in each:
+            found *= weights
+            sizes[at] = np.linalg.norm(found, axis=1) / np.sqrt(n)
+            found /= np.where(sizes[at] > 0, sizes[at], 1.0)[:, None]
+            own[at] = found @ halves.inside[at]
+            outputs = torch.from_numpy(halves.models[at].trees.replay.predict(leaves))
+            actual[at] = measure(outputs, queries.targets).numpy()
+        return [(at, found) for at, (_, found) in each]
 
     threads = torch.get_num_threads()
+    most = min(_ROWS // n, _NUMBERS // (q * n), -(-b // threads))
+    groups = list(tiles(b, budget=max(1, most)))
     with ThreadPoolExecutor(threads) as pool:
-        for some in tiles(b, budget=threads):  # so that no more than these wait to be summed
-            which = range(some.start, some.stop)
-            for at, found in zip(which, pool.map(one, which), strict=True):
+        for some in tiles(len(groups), budget=threads):  # no more than these wait to be summed
+            each = pool.map(of_some, groups[some])
+            for at, found in chain.from_iterable(each):
                 total += found
                 np.square(found, out=squares, casting="same_kind")
                 spread += squares
@@ -115,6 +120,19 @@ def mean_derivative(
     )
 
 
+def _each(
+    models: Sequence[BoostedTrees], queries: Examples, measure: Measure
+) -> Iterator[tuple[Integers, Floats]]:
+    """Yield the leaves of queries in each model, [t, c, q], and dm/dw of all rows, [q, n]."""
+    together = side_by_side(models)
+    for trees in models if together is None else [together]:
+        b, n, leaves = trees.start.models, len(trees.targets), trees.leaves_of(queries.inputs)
+        found = derivatives_of(trees, leaves, measure, queries.targets, np.arange(n))
+        step = trees.rule.size // b
+        for at, part in enumerate(np.split(leaves, b, axis=2)):
+            yield part - at * step, found.reshape(len(queries), b, -1)[:, at]
+
+
 def derivatives_of(
     trees: BoostedTrees, leaves: Integers, measure: Measure, targets: Tensor, rows: Positions
 ) -> Floats:
@@ -122,13 +140,14 @@ def derivatives_of(
 
     Args:
         trees: The trees, with their rows.
-        leaves: The leaves of the queries, [t, c, q].
+        leaves: The leaves of the queries, [t, c, q]; of b models side by side, [t, c, b q].
         measure: m.
         targets: The targets of the queries, [q].
         rows: Positions of the k rows.
     """
-    outputs = torch.from_numpy(trees.replay.predict(leaves))
-    return adjoint(trees, leaves, measure.gradient(outputs, targets).numpy(), rows=rows)
+    outputs = torch.from_numpy(trees.replay.predict(leaves)).chunk(trees.start.models)
+    gradients = torch.cat([measure.gradient(each, targets) for each in outputs])
+    return adjoint(trees, leaves, gradients.numpy(), rows=rows)
 
 
 def held_out_note(predicted: Floats, actual: Floats) -> str:

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.tiles import tiles
+
 _AT_ONCE = 2**22  # numbers looked at together
 
 
@@ -30,10 +32,9 @@ def first_not_finite(numbers: Tensor) -> tuple[int, ...] | None:
     Args:
         numbers: [b, ...].
     """
-    step = max(1, _AT_ONCE // max(1, numbers[:1].numel()))
-    for start in range(0, len(numbers), step):
-        bad = ~torch.isfinite(numbers[start : start + step])
+    for part in tiles(len(numbers), numbers[:1].numel(), _AT_ONCE):
+        bad = ~torch.isfinite(numbers[part])
         if bad.any():
             row, *rest = bad.nonzero()[0].tolist()
-            return start + row, *rest
+            return part.start + row, *rest
     return None

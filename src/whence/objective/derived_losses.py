@@ -14,6 +14,7 @@ from whence.errors import InvalidInput, UnsupportedModel
 from whence.objective.loss import Hinges
 from whence.objective.losses import Loss
 from whence.objective.measures import OutputFunction, autodiff_gradient
+from whence.objective.targets import check_labels, signs_of
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,8 @@ class OneVersusRest(Loss):
 
     def _flat(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return outputs [b·c, 1], binary targets [b·c] and weights [b, c]."""
-        labels = functional.one_hot(targets.long(), outputs.shape[-1])
-        positive = torch.ones(outputs.shape[-1], dtype=outputs.dtype, device=outputs.device)
+        labels = functional.one_hot(targets.long(), outputs.shape[1])
+        positive = torch.ones(outputs.shape[1], dtype=outputs.dtype, device=outputs.device)
         if self.positive_weights:
             positive = positive.new_tensor(self.positive_weights)
         weights = torch.where(labels > 0, positive, torch.ones_like(positive))
@@ -137,7 +138,7 @@ class OneVersusRest(Loss):
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""
         flat, labels, weights = self._flat(outputs, targets)
-        return (weights * self.binary(flat, labels).reshape(outputs.shape)).sum(-1)
+        return (weights * self.binary(flat, labels).reshape(outputs.shape)).sum(1)
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ∂ℓ/∂f, [b, c]."""
@@ -147,22 +148,22 @@ class OneVersusRest(Loss):
     def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
         """Return ∂²ℓ/∂f² u; the matrix is diagonal over classes."""
         flat, labels, weights = self._flat(outputs, targets)
-        ones = torch.ones(flat.shape[0], 1, 1, dtype=flat.dtype, device=flat.device)
+        ones = torch.ones_like(flat).unsqueeze(2)
         curvature = self.binary.hvp(flat, labels, ones).reshape(outputs.shape)
-        return (weights * curvature).unsqueeze(-1) * tangents
+        return (weights * curvature).unsqueeze(2) * tangents
 
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return f_y less the best other output."""
-        labels = targets.long().unsqueeze(-1)
-        best_other = outputs.scatter(-1, labels, float("-inf")).amax(-1)
-        return outputs.gather(-1, labels).squeeze(-1) - best_other
+        labels = targets.long().unsqueeze(1)
+        best_other = outputs.scatter(1, labels, float("-inf")).amax(1)
+        return outputs.gather(1, labels).squeeze(1) - best_other
 
     def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return σ(f_y) / Σ_a σ(f_a), where the binary loss has probabilities."""
         flat = outputs.reshape(-1, 1)
         ones = torch.ones(flat.shape[0], dtype=outputs.dtype, device=outputs.device)
         each = self.binary.probability(flat, ones).reshape(outputs.shape)
-        return each.gather(-1, targets.long().unsqueeze(-1)).squeeze(-1) / each.sum(-1)
+        return each.gather(1, targets.long().unsqueeze(1)).squeeze(1) / each.sum(1)
 
     def probabilities(self, outputs: Tensor) -> Tensor | None:
         """Return σ(f_c) / Σ_a σ(f_a), where the binary loss has probabilities."""
@@ -170,15 +171,11 @@ class OneVersusRest(Loss):
         if flat is None:
             return None
         each = flat[:, 1].reshape(outputs.shape)
-        return each / each.sum(-1, keepdim=True)
+        return each / each.sum(1, keepdim=True)
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are class indices below c."""
-        if bool(((targets < 0) | (targets >= outputs.shape[-1])).any()):
-            raise InvalidInput(
-                f"Expected class indices from 0 to {outputs.shape[-1] - 1}. "
-                f"Got {targets.min().item():g} to {targets.max().item():g}."
-            )
+        check_labels(outputs, targets, 0, outputs.shape[1] - 1)
 
 
 @dataclass(frozen=True)
@@ -197,7 +194,7 @@ class LabelSet(Loss):
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""
-        return functional.softplus(-_signs_of(targets, outputs) * outputs).sum(-1)
+        return functional.softplus(-signs_of(outputs, targets) * outputs).sum(1)
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return σ(f) − y, [b, k]."""
@@ -205,11 +202,11 @@ class LabelSet(Loss):
 
     def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
         """Return σ(f)(1 − σ(f)) u."""
-        return (torch.sigmoid(outputs) * torch.sigmoid(-outputs)).unsqueeze(-1) * tangents
+        return (torch.sigmoid(outputs) * torch.sigmoid(-outputs)).unsqueeze(2) * tangents
 
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the least clear of the labels, min_k ±f_k, [b]."""
-        return (_signs_of(targets, outputs) * outputs).amin(-1)
+        return (signs_of(outputs, targets) * outputs).amin(1)
 
     def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the probability of the whole set of labels, e^{−ℓ}, [b]."""
@@ -222,8 +219,3 @@ class LabelSet(Loss):
                 f"Expected a 0 or a 1 for each of {outputs.shape[-1]} labels. "
                 f"Got targets of shape {list(targets.shape)}."
             )
-
-
-def _signs_of(targets: Tensor, like: Tensor) -> Tensor:
-    """Return 0/1 as −1/+1."""
-    return 2 * targets.to(like.dtype) - 1

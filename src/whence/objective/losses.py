@@ -45,7 +45,7 @@ class Logistic(Loss):
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""
-        return functional.softplus(-signs_of(outputs, targets) * outputs).squeeze(-1)
+        return functional.softplus(-signs_of(outputs, targets) * outputs).squeeze(1)
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return σ(f) − y, [b, 1]."""
@@ -55,11 +55,11 @@ class Logistic(Loss):
     def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
         """Return σ(f)(1 − σ(f)) u."""
         sigma = torch.sigmoid(outputs)
-        return (sigma * torch.sigmoid(-outputs)).unsqueeze(-1) * tangents
+        return (sigma * torch.sigmoid(-outputs)).unsqueeze(2) * tangents
 
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ±f, the log odds of the true class."""
-        return (signs_of(outputs, targets) * outputs).squeeze(-1)
+        return (signs_of(outputs, targets) * outputs).squeeze(1)
 
     def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return σ(±f)."""
@@ -72,7 +72,7 @@ class Logistic(Loss):
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are 0 or 1, [b] or [b, 1]."""
         column = targets.shape == outputs.shape
-        check_labels(outputs, targets.squeeze(-1) if column else targets, 0, 1)
+        check_labels(outputs, targets.squeeze(1) if column else targets, 0, 1)
 
 
 @checked
@@ -177,11 +177,11 @@ class SquaredError(Loss):
         """Return the least f_y − f_c for one-hot (±1) targets; regression has no margin."""
         if not bool((targets.abs() == 1).all()):
             raise UnsupportedModel(NO_CLASSES.format("margin"))
-        if outputs.shape[-1] == 1:
-            return (targets.reshape(outputs.shape) * outputs).squeeze(-1)
-        true = targets > 0
-        best_other = outputs.masked_fill(true, float("-inf")).amax(-1)
-        return (outputs * true).sum(-1) - best_other
+        if outputs.shape[1] == 1:
+            return (targets.reshape(outputs.shape) * outputs).squeeze(1)
+        true = targets == 1
+        best_other = outputs.masked_fill(true, float("-inf")).amax(1)
+        return (outputs * true).sum(1) - best_other
 
     def prediction(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return f of a single output, [b]."""
@@ -237,7 +237,7 @@ class Tweedie(Loss):
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""
-        return self._powers(outputs, targets, 0).squeeze(-1)
+        return self._powers(outputs, targets, 0).squeeze(1)
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ∂ℓ/∂f, [b, 1]."""
@@ -245,12 +245,12 @@ class Tweedie(Loss):
 
     def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
         """Return ∂²ℓ/∂f² u."""
-        return self._powers(outputs, targets, 2).unsqueeze(-1) * tangents
+        return self._powers(outputs, targets, 2).unsqueeze(2) * tangents
 
     def least(self, targets: Tensor) -> Tensor:
         """Return ℓ(log y, y), [b]; its limit 0 at y = 0."""
-        y = targets.double().reshape(-1, 1)
-        best = self(y.clamp_min(torch.finfo(y.dtype).tiny).log(), y)
+        y = targets.double().flatten().unsqueeze(1)
+        best = self(y.log(), y)
         return torch.where(y.squeeze(1) > 0, best, 0.0)
 
     def prediction(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -316,7 +316,7 @@ class SmoothHinge(Loss):
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""
-        slack = (1 - signs_of(outputs, targets) * outputs).squeeze(-1)
+        slack = (1 - signs_of(outputs, targets) * outputs).squeeze(1)
         if self.temperature == 0:
             return slack.clamp_min(0)
         return self.temperature * functional.softplus(slack / self.temperature)
@@ -335,11 +335,11 @@ class SmoothHinge(Loss):
             return torch.zeros_like(tangents)
         a = (1 - signs_of(outputs, targets) * outputs) / self.temperature
         curvature = torch.sigmoid(a) * torch.sigmoid(-a) / self.temperature
-        return curvature.unsqueeze(-1) * tangents
+        return curvature.unsqueeze(2) * tangents
 
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return s = ±f."""
-        return (signs_of(outputs, targets) * outputs).squeeze(-1)
+        return (signs_of(outputs, targets) * outputs).squeeze(1)
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are 0 or 1."""
@@ -366,20 +366,20 @@ class SquaredHinge(Loss):
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""
-        return self._slack(outputs, targets).square().squeeze(-1)
+        return self._slack(outputs, targets).square().squeeze(1)
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ∓2 max(0, 1 − s), [b, 1]."""
-        return -2 * signs_of(outputs, targets) * self._slack(outputs, targets)
+        return -2 * (signs_of(outputs, targets) * self._slack(outputs, targets))
 
     def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
         """Return 2 [s < 1] u, the generalized second derivative."""
         active = (self._slack(outputs, targets) > 0).to(outputs.dtype)
-        return 2 * active.unsqueeze(-1) * tangents
+        return 2 * active.unsqueeze(2) * tangents
 
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return s = ±f."""
-        return (signs_of(outputs, targets) * outputs).squeeze(-1)
+        return (signs_of(outputs, targets) * outputs).squeeze(1)
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are 0 or 1."""

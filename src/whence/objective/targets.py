@@ -34,11 +34,11 @@ def check_labels(outputs: Tensor, targets: Tensor, low: int, high: int) -> None:
 
 
 def signs_of(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return targets 0/1 as −1/+1 in the shape of the outputs [b, 1].
+    """Return targets 0/1 as −1/+1 in the shape of the outputs.
 
     Args:
-        outputs: f, [b, 1].
-        targets: y, [b].
+        outputs: f, [b, 1] or [b, c].
+        targets: y, [b] or [b, c].
     """
     return (2 * targets.to(outputs.dtype) - 1).reshape(outputs.shape)
 

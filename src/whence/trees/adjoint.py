@@ -54,8 +54,8 @@ def adjoint(
 
     Args:
         trees: The trees and their rows.
-        leaves: The leaves of the queries, [t, c, q].
-        gradients: ∂M/∂F at the final outputs of each query, [q, c].
+        leaves: The leaves of the queries, [t, c, q]; of b models side by side, [t, c, b q].
+        gradients: ∂M/∂F at the final outputs of each query, [q, c] or [b q, c].
         rows: The training rows that are asked for; all if `None`.
 
     Returns:
@@ -79,9 +79,13 @@ def adjoint(
         (3, 442)
     """
     chosen = np.arange(len(trees.targets)) if rows is None else rows
-    out = np.empty((len(gradients), len(chosen)))
-    for part in tiles(len(gradients), len(trees.targets) * trees.outputs, _NUMBERS):
-        out[part] = _adjoint(trees, leaves[:, :, part], gradients[part], chosen).T
+    (rounds, c, _), b = leaves.shape, trees.start.models
+    asked, slopes = leaves.reshape(rounds, c, b, -1), gradients.reshape(b, -1, c)
+    q = slopes.shape[1]
+    out = np.empty((q, len(chosen)))
+    for part in tiles(q, len(trees.targets) * c, _NUMBERS):
+        some = asked[:, :, :, part].reshape(rounds, c, -1)
+        out[part] = _adjoint(trees, some, slopes[:, part].reshape(-1, c), chosen).T
     return out
 
 
@@ -89,16 +93,16 @@ def _adjoint(
     trees: BoostedTrees, leaves: Integers, gradients: Floats, rows: NDArray[np.intp]
 ) -> Wide:
     """Return the derivatives of few queries, [k, q]."""
-    n, c, size = len(trees.targets), trees.outputs, trees.table.size
-    q, rounds = len(gradients), len(leaves) + 1
+    n, c, size = len(trees.targets), trees.outputs, trees.rule.size
+    q, rounds = len(gradients) // trees.start.models, len(leaves) + 1
     dtype = precision(n)
-    queries = list(leaves[::-1].astype(np.intp)) + [np.zeros((c, q), dtype=np.intp)]
+    queries = [*leaves[::-1].astype(np.intp), trees.start_leaves(len(gradients))]
     total: Wide = np.zeros((len(rows), q), dtype=dtype)
     by_output: list[Wide] = []  # A, per output [n, q]; none before the last block
     walk, done = trees.backward(), 0
     for block in blocks(walk, _rounds_at_once(rounds, n, c, q, size), size, dtype):
         r = len(block.rounds)
-        sensitivities = block.sensitivities(queries[done : done + r], gradients, by_output)
+        sensitivities = block.sensitivities(queries[done : done + r], gradients, q, by_output)
         total += block.matrix([each.by_weight for each in block.rounds], rows) @ sensitivities
         done += r
         if done < rounds:
@@ -115,9 +119,9 @@ def _adjoint(
 def _rounds_at_once(rounds: int, n: int, c: int, q: int, size: int) -> int:
     """Return how many rounds a block holds: coupling them costs less than passing over [n, q].
 
-    Coupling r rounds takes r c² (n + size²) per round, a pass over the rows 4 c n q / r.
+    Coupling r rounds takes r c² (n + size²) per round, a pass over the rows c n q / r.
     """
-    best = (4 * q / (c * (1 + size * size / n))) ** 0.5
+    best = (q / (c * (1 + size * size / n))) ** 0.5
     return int(min(rounds, max(1, round(best))))
 
 
@@ -168,20 +172,21 @@ class Block:
         return np.ascontiguousarray(leaf.T)
 
     def sensitivities(
-        self, queries: list[NDArray[np.intp]], gradients: Floats, by_output: list[Wide]
+        self, queries: list[NDArray[Any]], gradients: Floats, q: int, by_output: list[Wide]
     ) -> Wide:
         """Return V of every leaf of the block, [columns, q].
 
         Args:
-            queries: The leaves of the queries in each round, [c, q].
-            gradients: ∂M/∂F of the queries, [q, c].
+            queries: The leaves of the queries in each round, [c, b q].
+            gradients: ∂M/∂F of the queries, [b q, c].
+            q: How many measures there are.
             by_output: A after the block's last round, [n, q] per output; none if it is zero.
         """
-        c, q, size = len(self.leaf[0]), len(gradients), self.size
+        c, size = len(self.leaf[0]), self.size
         sensitivities = np.zeros((len(self.rounds), c, size, q), dtype=self.dtype)
         for k, after in enumerate(by_output):
             sensitivities[:, k] = (self._members(k).T @ after).reshape(-1, size, q)
-        everyone = np.arange(q)
+        everyone = np.arange(len(gradients)) % q
         for s, leaf in enumerate(queries):
             for k in range(c):
                 sensitivities[s, k][leaf[k], everyone] += gradients[:, k]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,7 @@ class Replay:
     """What the fixed trees give under some weights of the rows.
 
     Args:
-        start: F₀, [c].
+        start: F₀, [1, c]; of models side by side each one's, [b, c].
         values: The leaf values, [t, c, size].
         outputs: The outputs of the training rows after the last round, [n, c].
     """
@@ -73,7 +73,7 @@ class Replay:
 
     def predict(self, leaves: Integers) -> Floats:
         """Return the outputs of rows that lie in the leaves [t, c, b], shape [b, c]."""
-        total = np.tile(self.start, (leaves.shape[2], 1))
+        total = np.repeat(self.start, leaves.shape[2] // len(self.start), axis=0)
         for t in range(len(leaves)):
             total += self.added(t, leaves)
         return total
@@ -136,8 +136,8 @@ class BoostedTrees:
         Cost:
             O(n T c).
         """
-        start = self.start.value(self.targets, self._fitted)
-        outputs = np.tile(start, (len(self.targets), 1))
+        start = np.atleast_2d(self.start.value(self.targets, self._fitted))
+        outputs = np.repeat(start, len(self.targets) // len(start), axis=0)
         values = np.zeros((*self.leaves.shape[:2], self.rule.size))
         for t, leaf in enumerate(self.leaves):
             values[t] = self.rule.values(t, leaf, outputs, self.targets, self._seen(t))
@@ -148,7 +148,7 @@ class BoostedTrees:
     def backward(self) -> Iterator[Round]:
         """Yield the rounds with their derivatives, from the last to the first, then the start.
 
-        The start is a round whose rows all lie in leaf 0 and whose value no output moves.
+        The start is a round whose rows all lie in one leaf and whose value no output moves.
         """
         n, c = len(self.targets), self.outputs
         outputs = self.replay.outputs.copy()
@@ -158,7 +158,12 @@ class BoostedTrees:
         change = self.start.gradient(self.targets, self._fitted)
         if self.held_out is not None:
             change[self.held_out] = 0
-        yield Round(np.zeros((c, n), dtype=np.uint8), change, np.zeros((n, c, c)))
+        yield Round(self.start_leaves(n), change, np.zeros((n, c, c)))
+
+    def start_leaves(self, rows: int) -> Integers:
+        """Return the leaf of each of some rows in the round of the start, [c, rows]."""
+        each = np.repeat(np.arange(self.start.models), rows // self.start.models)
+        return np.broadcast_to(each, (self.outputs, rows))
 
     def round(self, t: int, outputs: Floats) -> Round:
         """Return round t with its derivatives, as it is from outputs [n, c] before it."""
@@ -211,9 +216,21 @@ class BoostedTrees:
         if bags is not None and self.bags is not None:
             bags = np.ones((*bags.shape[:2], len(rows)), dtype=bool)
             bags[:, :, rows] = self.bags
-        return replace(
+        more = replace(
             self, leaves=leaves, targets=targets, weights=weights, held_out=held_out, bags=bags
         )
+        # Rows without weight move no value.
+        known = self.replay
+        return more._with(Replay(known.start, known.values, known.predict(leaves)))
+
+    def behind(self, features: Callable[[Any], Any]) -> BoostedTrees:
+        """Return the same trees as a function of rows from which their columns are computed.
+
+        Args:
+            features: Returns the columns of rows.
+        """
+        route, predict = after(features, self.route), after(features, self.predict)
+        return replace(self, route=route, predict=predict)._with(self.replay)
 
     def replaced(self, row: int, leaves: Integers, target: float, weight: float) -> BoostedTrees:
         """Return the same trees with another row in the place of one of theirs.
@@ -245,6 +262,11 @@ class BoostedTrees:
             bags=None if bags is None else np.concatenate([bags, bags[:, :, rows]], axis=2),
         )
 
+    def _with(self, replay: Replay) -> BoostedTrees:
+        """Return these trees, of which what they give is known already."""
+        vars(self)["replay"] = replay
+        return self
+
     @cached_property
     def _fitted(self) -> Floats:
         """The weights of the rows, 0 for those that were held out."""
@@ -267,6 +289,21 @@ class BoostedTrees:
         """Return the weights of the rows in round t, [n, 1 or c]."""
         factors = self._factors(t)
         return self.weights[:, None] if factors is None else self.weights[:, None] * factors
+
+
+def after(features: Callable[[Any], Any], function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a function of rows from one of their columns, which can be pickled.
+
+    Args:
+        features: Returns the columns of rows.
+        function: A function of columns.
+    """
+    return partial(_after, features, function)
+
+
+def _after(features: Callable[[Any], Any], function: Callable[[Any], Any], rows: Any) -> Any:
+    """Return a function of the columns of rows."""
+    return function(features(rows))
 
 
 def unsupported_objective(library: str, objective: str) -> UnsupportedModel:

@@ -34,7 +34,8 @@ def read_hist(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTrees:
     Raises:
         UnsupportedModel: If its loss is one that is not known.
     """
-    ids = _leaf_ids(model, x)
+    leaf_ids = partial(_leaf_ids, model, _numbered(model))
+    ids = leaf_ids(x)
     table = LeafTable.of(ids)
     if getattr(model, "class_weight", None) is not None:
         weights = weights * compute_sample_weight(model.class_weight, y)
@@ -57,7 +58,7 @@ def read_hist(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTrees:
         start=start,
         objective=objective,
         table=table,
-        route=partial(_leaf_ids, model),
+        route=leaf_ids,
         predict=partial(_raw, model),
         held_out=_held_out(model, y),
         untreated=_untreated(model),
@@ -117,17 +118,27 @@ def _raw(model: Any, rows: Any) -> NDArray[np.float64]:
     return np.asarray(model._raw_predict(rows), dtype=np.float64)
 
 
-def _leaf_ids(model: Any, x: Any) -> NDArray[np.intp]:
+def _numbered(model: Any) -> list[list[Any]]:
+    """Return the trees, [t][c], with the number of each node as its value."""
+    return [[_with_numbers(tree) for tree in trees] for trees in model._predictors]
+
+
+def _with_numbers(tree: Any) -> Any:
+    """Return a tree that predicts the number of the node in which a row ends."""
+    named = copy.copy(tree)
+    named.nodes = tree.nodes.copy()
+    named.nodes["value"] = np.arange(len(named.nodes))
+    return named
+
+
+def _leaf_ids(model: Any, numbered: list[list[Any]], x: Any) -> NDArray[np.intp]:
     """Return the node in which each row ends, per round and output, [t, c, n]."""
     rows = model._preprocess_X(x, reset=False)
     bitsets, positions = model._bin_mapper.make_known_categories_bitsets()
-    ids = np.empty((len(model._predictors), model.n_trees_per_iteration_, len(rows)), np.intp)
-    for t, trees in enumerate(model._predictors):
+    ids = np.empty((len(numbered), model.n_trees_per_iteration_, len(rows)), np.intp)
+    for t, trees in enumerate(numbered):
         for k, tree in enumerate(trees):
-            named = copy.copy(tree)
-            named.nodes = tree.nodes.copy()
-            named.nodes["value"] = np.arange(len(named.nodes))
-            ids[t, k] = named.predict(rows, bitsets, positions, 1)
+            ids[t, k] = tree.predict(rows, bitsets, positions, 1)
     return ids
 
 

@@ -115,7 +115,7 @@ def _shared(
     total = np.zeros((len(chosen), q))
     queries, everyone = leaves[::-1].astype(np.intp), np.arange(q)
     done = 0
-    for block in blocks(walk, _ROUNDS, trees.table.size):
+    for block in blocks(walk, _ROUNDS, trees.rule.size):
         sensitivities = np.zeros((len(block.rounds), c, block.size, q))
         for s in range(len(block.rounds)):
             for k in range(c):

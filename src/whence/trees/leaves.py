@@ -7,7 +7,8 @@ v = −η S(G)/(H + λ), G = Σ wᵢ gᵢ, H = Σ wᵢ hᵢ over its rows, S the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +66,17 @@ class LeafRule(ABC):
     ) -> Round:
         """Return round t with its derivatives; the arguments are those of `values`."""
 
+    def beside(self, rules: Sequence[LeafRule]) -> LeafRule | None:
+        """Return the rule of several models side by side, each with as many leaves per tree.
+
+        Args:
+            rules: The rules of the b models, of this class, this one's first.
+
+        Returns:
+            The rule, with leaf l of model i as leaf i size/b + l; `None` where there is none.
+        """
+        return None
+
 
 @dataclass(frozen=True, eq=False)
 class NewtonLeaves(LeafRule):
@@ -77,7 +89,8 @@ class NewtonLeaves(LeafRule):
         l2: λ, one number or one per leaf, [t, c, size]; infinity where a leaf is left at 0.
         l1: α >= 0: S(G) = sign(G) max(|G| − α, 0).
         max_step: The largest |v|/η; 0 for no limit.
-        min_curvature: Trees with a smaller H in a leaf leave it at 0, [t, c]; `None` for none.
+        min_curvature: Trees with a smaller H in a leaf leave it at 0, [t, c, 1]; `None` for none.
+            Of models side by side, [t, c, size].
         steps: Newton steps per round (CatBoost's `leaf_estimation_iterations`); one output only.
     """
 
@@ -89,6 +102,36 @@ class NewtonLeaves(LeafRule):
     max_step: float = 0.0
     min_curvature: Floats | None = None
     steps: int = 1
+
+    def beside(self, rules: Sequence[LeafRule]) -> LeafRule | None:
+        """Return the rule of models that differ in penalties and leaves alone."""
+        alike = [rule for rule in rules if type(rule) is NewtonLeaves and self._like(rule)]
+        if len(alike) < len(rules):
+            return None
+        size = max(rule.size for rule in alike)
+        least = [each.min_curvature for each in alike if each.min_curvature is not None]
+        return replace(
+            self,
+            size=size * len(alike),
+            l2=np.concatenate([each._penalties(size) for each in alike], axis=2),
+            min_curvature=np.repeat(np.concatenate(least, axis=2), size, axis=2) if least else None,
+        )
+
+    def _like(self, other: NewtonLeaves) -> bool:
+        """Return whether another rule has the same loss, rates and options."""
+        return (
+            (self.loss, self.l1, self.max_step, self.steps)
+            == (other.loss, other.l1, other.max_step, other.steps)
+            and np.array_equal(self.rates, other.rates)
+            and (self.min_curvature is None) == (other.min_curvature is None)
+        )
+
+    def _penalties(self, size: int) -> Floats:
+        """Return λ of more leaves than there are, [t, 1 or c, size]: those beyond stay at 0."""
+        own = self.l2 if self.l2.ndim else np.broadcast_to(self.l2, (len(self.rates), 1, self.size))
+        l2 = np.full((*own.shape[:2], size), np.inf)
+        l2[:, :, : self.size - 1] = own[:, :, :-1]
+        return l2
 
     def values(
         self, t: int, leaf: Integers, outputs: Floats, targets: Floats, weights: Floats
@@ -135,7 +178,7 @@ class NewtonLeaves(LeafRule):
         l2 = self.l2 if self.l2.ndim == 0 else self.l2[t]
         fitted = curvature + l2 > _TINY
         if self.min_curvature is not None:
-            fitted &= curvature >= self.min_curvature[t][:, None]
+            fitted &= curvature >= self.min_curvature[t]
         fitted[:, -1] = False  # rows that lie in no leaf of the training rows
         inverse = np.zeros_like(total)
         np.divide(1.0, curvature + l2, out=inverse, where=fitted)
@@ -204,7 +247,8 @@ class VectorLeaves(LeafRule):
 
 def _spread(values: Floats, leaf: Integers) -> Floats:
     """Return each row's leaf value, [n, c]."""
-    return np.stack([values[k][leaf[k]] for k in range(len(leaf))], axis=1)
+    each = [values[k][leaf[k]] for k in range(len(leaf))]
+    return each[0].reshape(-1, 1) if len(each) == 1 else np.stack(each, axis=1)
 
 
 def _sums(rows: Floats, leaf: Integers, size: int) -> Floats:

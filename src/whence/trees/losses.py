@@ -8,7 +8,9 @@ outputs F carry the effect of an earlier round on a later one.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,14 +26,27 @@ class Slopes:
     Args:
         g: The gradient that is summed in the numerator, [n, c].
         h: The curvature that is summed in the denominator, [n, c].
-        dg: ∂g_k/∂F_j, [n, c, c].
-        dh: ∂h_k/∂F_j, [n, c, c].
+        moves: Returns `dg` and `dh`, which leaf values need not.
     """
 
     g: Floats
     h: Floats
-    dg: Floats
-    dh: Floats
+    moves: Callable[[], tuple[Floats, Floats]]
+
+    @property
+    def dg(self) -> Floats:
+        """∂g_k/∂F_j, [n, c, c]."""
+        return self._moved[0]
+
+    @property
+    def dh(self) -> Floats:
+        """∂h_k/∂F_j, [n, c, c]."""
+        return self._moved[1]
+
+    @cached_property
+    def _moved(self) -> tuple[Floats, Floats]:
+        """The derivatives of g and h in the outputs."""
+        return self.moves()
 
 
 class BoostingLoss(ABC):
@@ -42,9 +57,9 @@ class BoostingLoss(ABC):
         """Return g, h and their derivatives in the outputs."""
 
 
-def _single(g: Floats, h: Floats, dg: Floats, dh: Floats) -> Slopes:
+def _single(g: Floats, h: Floats, dg: Floats, dh: Callable[[], Floats]) -> Slopes:
     """Return the slopes of a loss of one output, from columns [n, 1]."""
-    return Slopes(g, h, dg[:, :, None], dh[:, :, None])
+    return Slopes(g, h, lambda: (dg[:, :, None], dh()[:, :, None]))
 
 
 @dataclass(frozen=True)
@@ -58,8 +73,8 @@ class Squared(BoostingLoss):
 
     def slopes(self, outputs: Floats, targets: Floats) -> Slopes:
         """Return g = F − y and h = 1."""
-        one, zero = np.ones_like(outputs), np.zeros_like(outputs)
-        return _single(outputs - targets[:, None], one, one, zero)
+        one = np.ones_like(outputs)
+        return _single(outputs - targets[:, None], one, one, lambda: np.zeros_like(one))
 
 
 @dataclass(frozen=True)
@@ -75,7 +90,7 @@ class Binary(BoostingLoss):
         """Return the derivatives of the logistic loss."""
         p = expit(outputs)
         h = p * (1 - p)
-        return _single(p - targets[:, None], h, h, h * (1 - 2 * p))
+        return _single(p - targets[:, None], h, h, lambda: h * (1 - 2 * p))
 
 
 @dataclass(frozen=True)
@@ -97,11 +112,14 @@ class Softmax(BoostingLoss):
         p = softmax(outputs, axis=1)
         g = p.copy()
         g[np.arange(len(p)), targets.astype(np.intp)] -= 1
-        jacobian = -p[:, :, None] * p[:, None, :]
-        diagonal = np.arange(p.shape[1])
-        jacobian[:, diagonal, diagonal] += p
-        h = self.scale * p * (1 - p)
-        return Slopes(g, h, jacobian, self.scale * (1 - 2 * p)[:, :, None] * jacobian)
+
+        def moves() -> tuple[Floats, Floats]:
+            jacobian = -p[:, :, None] * p[:, None, :]
+            diagonal = np.arange(p.shape[1])
+            jacobian[:, diagonal, diagonal] += p
+            return jacobian, self.scale * (1 - 2 * p)[:, :, None] * jacobian
+
+        return Slopes(g, self.scale * p * (1 - p), moves)
 
 
 @dataclass(frozen=True)
@@ -128,8 +146,11 @@ class LogLink(BoostingLoss):
         mean = np.exp(a * outputs)
         data = targets[:, None] * np.exp(b * outputs)
         second = a * mean - b * data
-        third = a * a * mean - b * b * data
-        return _single(mean - data, self.scale * second, second, self.scale * third)
+
+        def third() -> Floats:
+            return np.asarray(self.scale * (a * a * mean - b * b * data))
+
+        return _single(mean - data, self.scale * second, second, third)
 
 
 @dataclass(frozen=True)
@@ -151,7 +172,7 @@ class Clipped(BoostingLoss):
         residual = outputs - targets[:, None]
         inside = (np.abs(residual) <= self.delta).astype(np.float64)
         g = np.clip(residual, -self.delta, self.delta)
-        return _single(g, inside, inside, np.zeros_like(g))
+        return _single(g, inside, inside, lambda: np.zeros_like(g))
 
 
 @dataclass(frozen=True)
@@ -173,7 +194,7 @@ class PseudoHuberSlopes(BoostingLoss):
         r = outputs - targets[:, None]
         scale = 1 + (r / self.delta) ** 2
         h = scale**-1.5
-        return _single(r * scale**-0.5, h, h, -3 * r / self.delta**2 * scale**-2.5)
+        return _single(r * scale**-0.5, h, h, lambda: -3 * r / self.delta**2 * scale**-2.5)
 
 
 @dataclass(frozen=True)
@@ -193,4 +214,4 @@ class UnitCurvature(BoostingLoss):
     def slopes(self, outputs: Floats, targets: Floats) -> Slopes:
         """Return the gradients, and h = 1."""
         at = self.loss.slopes(outputs, targets)
-        return Slopes(at.g, np.ones_like(at.g), at.dg, np.zeros_like(at.dg))
+        return Slopes(at.g, np.ones_like(at.g), lambda: (at.dg, np.zeros_like(at.dg)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,11 @@ Floats = NDArray[np.float64]
 
 class Start(ABC):
     """The outputs F₀ [c] before the first round, as a function of the weighted targets."""
+
+    @property
+    def models(self) -> int:
+        """The number b of models side by side, whose starts are [b, c]; 1 of one model."""
+        return 1
 
     @abstractmethod
     def value(self, targets: Floats, weights: Floats) -> Floats:
@@ -48,6 +54,36 @@ class Fixed(Start):
     def gradient(self, targets: Floats, weights: Floats) -> Floats:
         """Return zeros."""
         return np.zeros((len(targets), len(self.outputs)))
+
+
+@dataclass(frozen=True)
+class Starts(Start):
+    """The starts of several models side by side, each with as many rows.
+
+    Args:
+        each: The start of each model.
+    """
+
+    each: tuple[Start, ...]
+
+    @property
+    def models(self) -> int:
+        """The number of models."""
+        return len(self.each)
+
+    def value(self, targets: Floats, weights: Floats) -> Floats:
+        """Return F₀ of each model, [b, c]."""
+        return np.stack([start.value(*part) for start, *part in self._parts(targets, weights)])
+
+    def gradient(self, targets: Floats, weights: Floats) -> Floats:
+        """Return ∂F₀/∂wᵢ of the model that each row is of, [b n, c]."""
+        parts = self._parts(targets, weights)
+        return np.concatenate([start.gradient(*part) for start, *part in parts])
+
+    def _parts(self, targets: Floats, weights: Floats) -> Iterator[tuple[Start, Floats, Floats]]:
+        """Yield each model's start, targets and weights."""
+        b = len(self.each)
+        return zip(self.each, targets.reshape(b, -1), weights.reshape(b, -1), strict=True)
 
 
 @dataclass(frozen=True)

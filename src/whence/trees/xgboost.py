@@ -64,7 +64,7 @@ def read_xgboost(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTrees
         l1=float(options.get("reg_alpha", options.get("alpha", 0))),
         max_step=float(options["max_delta_step"]),
         # Below the least curvature a split is not made; only a tree without splits can be there.
-        min_curvature=float(options["min_child_weight"]) * (table.leaves() == 1),
+        min_curvature=float(options["min_child_weight"]) * (table.leaves() == 1)[:, :, None],
     )
     return BoostedTrees(
         leaves=table.compact(ids),

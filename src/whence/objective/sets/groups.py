@@ -34,11 +34,11 @@ class Grouped(SetMeasure):
     def coded(self) -> tuple[Tensor, list[Any]]:
         """The groups as numbers [q], and their names."""
         codes, names = pd.factorize(np.asarray(self.groups), sort=True)
-        if codes.min(initial=0) < 0:
+        if (codes < 0).any():
             raise InvalidInput("Expected a group for each query. Got a missing value.")
         if len(names) < 2:
-            raise InvalidInput(f"Expected at least two groups. Got {list(names)}.")
-        return torch.from_numpy(codes.astype(np.int64)), list(names)
+            raise InvalidInput(f"Expected at least two groups. Got {names.tolist()}.")
+        return torch.from_numpy(codes.astype(np.int64)), names.tolist()
 
     def subset(self, rows: NDArray[np.intp]) -> SetMeasure:
         """Return the measure of some of the queries, with their groups."""

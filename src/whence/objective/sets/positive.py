@@ -16,7 +16,7 @@ def is_positive(targets: Tensor, positive: int | None) -> Tensor:
         targets: y, [q].
         positive: The position of the positive class, or `None`.
     """
-    flat = targets.reshape(len(targets), -1)[:, 0] if targets.ndim > 1 else targets
+    flat = targets if targets.ndim == 1 else targets[:, 0]
     if positive is not None:
         return flat == positive
     if len(np.unique(flat.detach().cpu().numpy())) > 2:
@@ -24,7 +24,8 @@ def is_positive(targets: Tensor, positive: int | None) -> Tensor:
             "Expected targets of two classes. Got more. Name the positive one by positive=, its "
             "position among objective.classes."
         )
-    return flat == (1 if flat.min() >= 0 and flat.max() <= 1 else flat.max())
+    classes = bool(((flat == 0) | (flat == 1)).all())  # of which only one may be there
+    return flat == (1 if classes else flat.max())
 
 
 def scores_of(outputs: Tensor, positive: int | None) -> Tensor:
