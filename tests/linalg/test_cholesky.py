@@ -81,6 +81,7 @@ def test_a_last_pivot_of_rounding_is_singular(M):
     [
         ([[1.0, 2.0], [0.0, 1.0]], "symmetric operator.*up to 2.00e"),
         ([[1.0, float("nan")], [0.0, 1.0]], "finite matrix"),
+        ([[float("inf"), 0.0], [0.0, 1.0]], "finite matrix"),
     ],
 )
 def test_bad_matrices(matrix, message):

@@ -18,7 +18,7 @@ from whence.errors import InvalidInput, UnsupportedModel
 from whence.objective.losses import Loss
 from whence.objective.sets.measure import Along, Output
 from whence.objective.sets.measures import SetMeasure, set_measure_of
-from whence.objective.sets.positive import is_positive
+from whence.objective.sets.positive import is_positive, probability
 
 Array = NDArray[Any]
 Value = Callable[[Array, Array], float]  # of predictions (or losses) and targets
@@ -167,6 +167,11 @@ def test_of_more_than_two_classes_the_positive_one_is_named() -> None:
 )
 def test_who_is_positive(targets: list[Any], positive: int | None, expected: list[bool]) -> None:
     assert is_positive(torch.tensor(targets), positive).tolist() == expected
+
+
+def test_what_a_regression_predicts_is_one_number_each() -> None:
+    found = probability(_column(_SCORES), whence.SquaredError(), None)
+    assert found.tolist() == _SCORES.tolist()
 
 
 @pytest.mark.parametrize("name", ["parity", "Cohen", "opportunity", "a function"])
