@@ -189,6 +189,26 @@ def test_derivatives_and_changes_are_those_of_the_value(name: str) -> None:
     assert measure.changes(f, by[..., :0], y, loss).shape == (0,)
 
 
+def test_what_measures_of_a_set_are_called() -> None:
+    def spread(f: Tensor, y: Tensor) -> Tensor:
+        return f.std()
+
+    for measure, name in (
+        (measures.Mean("margin"), "mean margin"),
+        (measures.Accuracy(), "accuracy"),
+        (measures.AUROC(), "AUROC"),
+        (measures.DemographicParity(_G), "demographic parity gap"),
+        (measures.EqualOpportunity(_G), "equal opportunity gap"),
+        (measures.EqualOpportunity(_G, outcome=0), "false positive gap"),
+        (measures.Calibration(_G), "calibration gap"),
+        (measures.WorstGroup(_G, of="margin"), "margin of the worst group"),
+        (measures.CohensD(_G), "Cohen's d"),
+        (measures.OfSet(spread), "spread"),
+    ):
+        assert measure.name == name
+    assert "spread, smooth=True)" in repr(measures.OfSet(spread))
+
+
 def test_a_part_of_the_queries_keeps_its_groups() -> None:
     rows = np.array([1, 4, 7, 9])
     f, y = _column(_SCORES[rows]), torch.as_tensor(_Y[rows])
@@ -245,7 +265,7 @@ def test_which_measures_are_of_a_set() -> None:
     assert found("auroc") == measures.AUROC()
     assert found("accuracy") == measures.Accuracy()
     assert found("mean loss") == measures.Mean()
-    for of_each in ("loss", whence.Logistic(), measures.AUROC, None, lambda f, y: f[:, 0]):
+    for of_each in ("loss", 3, whence.Logistic(), measures.AUROC, None, lambda f, y: f[:, 0]):
         assert found(of_each) is None
     for function, smooth in (
         (lambda f, y: f.mean(), True),
