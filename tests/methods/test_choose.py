@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import pytest
@@ -13,6 +15,20 @@ from sklearn.neighbors import KNeighborsRegressor
 import whence
 from whence.errors import InvalidInput
 from whence.methods.choose import chosen
+
+METHODS = [
+    (name, each.name)
+    for name in whence.__all__
+    if inspect.isclass(kind := getattr(whence, name)) and issubclass(kind, whence.Method)
+    for each in (fields(kind) if is_dataclass(kind) else ())
+]
+
+
+@pytest.mark.parametrize(("name", "option"), METHODS)
+def test_every_option_of_every_method_is_checked(name: str, option: str) -> None:
+    with pytest.raises(InvalidInput, match=rf"Expected .*{option}.* Got "):
+        getattr(whence, name)(**{option: object()})
+
 
 X, Y = load_diabetes(return_X_y=True)
 X, Y = X[:60], Y[:60]
