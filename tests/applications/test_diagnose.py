@@ -99,6 +99,21 @@ def test_a_page_trusts_influence_where_nothing_is_amiss(
     assert f"The fit is {fit}." in page
 
 
+def test_a_direction_without_curvature_is_a_minimum_that_needs_damping() -> None:
+    """A column of zeros, as differentiation sees it: nothing names the direction."""
+    torch.manual_seed(0)
+    x, y = torch.randn(30, 3).double(), torch.randn(30, 1).double()
+    x[:, 1] = 0
+    solution = torch.linalg.lstsq(x[:, [0, 2]], y).solution.flatten()
+    model = nn.Linear(3, 1, bias=False).double()
+    with torch.no_grad():
+        model.weight.copy_(torch.stack([solution[0], torch.tensor(0.3), solution[1]])[None])
+    objective = whence.from_torch(model, whence.SquaredError(), (x, y))
+    diagnosis = whence.diagnose(objective)
+    assert diagnosis.minimum
+    assert diagnosis.sufficient_damping > 0
+
+
 def gradients(objective: Objective) -> Tensor:
     """(wᵢ/n) gᵢ as columns, [p, n]."""
     weights = objective.weights / len(objective.train)
