@@ -270,6 +270,7 @@ def test_input_that_does_not_fit() -> None:
         metagradient(run, (x, y), measure="correctness")
     with pytest.raises(InvalidInput, match="together"):
         metagradient(run, (x, y), together=0)
+    assert whence.Metagradient(together=1).together == 1
 
 
 def test_a_derivative_that_overflows_is_an_error() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -149,6 +150,24 @@ def test_bad_input(
     objective, queries, _ = case
     with pytest.raises(InvalidInput, match=message):
         whence.tracin(objective, queries, **options)  # type: ignore[arg-type]
+
+
+def test_a_recorded_training_gives_checkpoints_rates_and_scales() -> None:
+    points, scales = (torch.zeros(2), torch.ones(2)), (Dense(torch.eye(2)), Dense(torch.eye(2)))
+    path = SimpleNamespace(points=points, rates=(0.1, 0.2), scales=scales)
+    run: Any = SimpleNamespace(path=lambda: path)
+    along = whence.TracIn().along(run)
+    assert (along.checkpoints, along.learning_rates, along.scales) == (points, (0.1, 0.2), None)
+    assert whence.TracIn(optimizer=True).along(run).scales == scales
+    assert whence.TracIn(optimizer=True, learning_rates=[3.0]).rates == (3.0,)
+    given = whence.TracIn(checkpoints=points, learning_rates=[1.0, 3.0])
+    assert given.along(run) is given
+    nothing: Any = SimpleNamespace(path=lambda: None)
+    assert whence.TracIn().along(nothing) == whence.TracIn()
+    path.scales = None
+    for trained in (run, nothing):
+        with pytest.raises(InvalidInput, match="second moments of its optimizer"):
+            whence.TracIn(optimizer=True).along(trained)
 
 
 def test_options_that_cannot_be_used() -> None:
