@@ -5,8 +5,8 @@ float16 and as int8. For 10 and 100 queries, the first 100 each way:
 
 - cold: the pages of the files dropped from the cache before, beside the rate at which the same
   files are read alone, cold too;
-- warm: beside the time of the same matrix products (float32, block by block) on rows that are in
-  memory already, with nothing decoded or compared;
+- warm: beside the time of the same matrix products in float32, block by block, on rows that are in
+  memory already, by as many threads, with nothing decoded or compared;
 - with `--device cuda` products on a GPU, and beside them the copying of the rows to it, as they are
   stored, alone;
 - FAISS `IndexFlatIP` (float32, in memory), where it is installed, on the first 200,000 rows
@@ -50,10 +50,12 @@ from whence.index.format import (
 )
 from whence.index.scan import scan
 from whence.methods.features import Block
+from whence.workers import over_threads
 
 K, SHARD = 100, 2**14
 START, END = "<!-- python -m benchmarks.index -->", "<!-- end -->"
-BLOCK, BLOCK_OF_GPU = 2**21, 2**24  # numbers of a product: about as the scan has them
+BLOCK, BLOCK_OF_GPU = 2**20, 2**24  # numbers of a product: about as the scan has them
+MEMORY = 2**26  # numbers of the rows that are in memory: 256 MB
 
 
 def synthetic(first: int, count: int, d: int) -> Tensor:
@@ -61,13 +63,20 @@ def synthetic(first: int, count: int, d: int) -> Tensor:
     return torch.randn(count, d, generator=torch.Generator().manual_seed(first))
 
 
-def written(folder: Path, encoding: str, n: int, d: int) -> Manifest:
-    """Write an index of synthetic rows."""
+def written(
+    folder: Path,
+    encoding: str,
+    n: int,
+    d: int,
+    rows: Callable[[int, int, int], Tensor] = synthetic,
+    shard: int = SHARD,
+) -> Manifest:
+    """Write an index of rows by the first of them, their number and that of their columns."""
     blocks = tuple(Block(str(place), (16, 16)) for place in range(d // 256))
     stored, shards = encoding_of(encoding), []
-    for first in range(0, n, SHARD):
-        count = min(SHARD, n - first)
-        tensors = stored.encode(synthetic(first, count, d), blocks)
+    for first in range(0, n, shard):
+        count = min(shard, n - first)
+        tensors = stored.encode(rows(first, count, d), blocks)
         tensors |= {"weights": torch.ones(count), "slopes": torch.ones(count, 1)}
         about = {"kind": "rows", "first": first, "rows": count, "error": 0.0}
         name = shard_name(first)
@@ -80,7 +89,7 @@ def written(folder: Path, encoding: str, n: int, d: int) -> Manifest:
         words="synthetic",
         encoding=encoding,
         columns=(blocks,),
-        shard_rows=SHARD,
+        shard_rows=shard,
         data=(Part("synthetic", n),),
         shards=tuple(shards),
     )
@@ -118,11 +127,21 @@ def timed(function: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - start, time.process_time() - used
 
 
-def multiplied(block: Tensor, queries: Tensor, n: int) -> None:
-    """Multiply as many rows as the index has with the queries, block by block."""
-    for first in range(0, n, len(block)):
-        queries @ block[: n - first].T
-    wait_for(str(queries.device))
+def multiplied(rows: Tensor, queries: Tensor, n: int) -> None:
+    """Multiply as many rows as the index has with the queries, block by block, and do nothing else.
+
+    The rows go round in more memory than a cache holds. Threads take blocks as those of a query do:
+    torch's own are slower with few queries.
+    """
+    device = str(queries.device)
+    size = max(1, (BLOCK if device == "cpu" else BLOCK_OF_GPU) // rows.shape[1])
+
+    def one(first: int) -> None:
+        start = first % (len(rows) - size + 1)
+        queries @ rows[start : start + min(size, n - first)].T
+
+    over_threads(one, range(0, n, size), torch.get_num_threads() if device == "cpu" else 1)
+    wait_for(device)
 
 
 def copied(folder: Path, manifest: Manifest, device: str) -> None:
@@ -144,8 +163,7 @@ def of_encoding(
         folder = Path(directory)
         manifest = written(folder, encoding, n, d)
         size = sum(path.stat().st_size for path in folder.iterdir())
-        numbers = BLOCK if device == "cpu" else BLOCK_OF_GPU
-        block = synthetic(0, max(1, numbers // d), d).to(device)
+        held = synthetic(0, max(1, MEMORY // d), d).to(device)
         wait_for(device)
         for q in (10, 100):
             queries = torch.randn(q, d, generator=torch.Generator().manual_seed(-q)).to(device)
@@ -164,7 +182,7 @@ def of_encoding(
                 dropped(folder)
                 note("cold", ask)
                 note("warm", ask)
-                note("products", lambda queries=queries: multiplied(block, queries, n))
+                note("products", lambda queries=queries: multiplied(held, queries, n))
                 if device != "cpu":
                     note("copied", lambda: copied(folder, manifest, device))
             best = {name: min(each) for name, each in times.items()}

@@ -13,9 +13,10 @@ import pickle
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import copy_context
 from functools import lru_cache
 from itertools import islice
 from multiprocessing import get_context, parent_process
@@ -82,6 +83,63 @@ def map_shards(
     if workers == 1:
         return map(function, items)
     return _over_processes(_pickled(function), items, workers)
+
+
+def ahead(items: Iterator[Result]) -> Iterator[Result]:
+    """Yield items, each computed by another thread while the one before it is used.
+
+    Args:
+        items: The items, one computed after the other.
+
+    Examples:
+        >>> list(ahead(map(abs, [-2, 1, -3])))
+        [2, 1, 3]
+    """
+    context = copy_context()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(context.run, _some, items)
+        while found := waiting.result():
+            waiting = pool.submit(context.run, _some, items)
+            yield from found
+
+
+def _some(items: Iterator[Result]) -> tuple[Result, ...]:
+    """Return the next item, alone, or nothing at the end."""
+    return tuple(islice(items, 1))
+
+
+_counting = threading.Lock()
+_pools, _threads = 0, 1  # that are at work, and the threads of torch before the first of them
+
+
+def over_threads(function: Callable[[Item], object], items: Iterable[Item], threads: int) -> None:
+    """Call a function once per item, in threads in which torch's operations take one thread each.
+
+    For what must not depend on the number of threads, and for operations so short that torch's
+    threads would wait for each other. The first exception is raised here; items not begun are
+    dropped.
+
+    Args:
+        function: What it returns is dropped.
+        items: What to call it with, begun in order.
+        threads: How many.
+    """
+    global _pools, _threads
+    with _counting:  # what a thread sets is for itself, but MKL and later threads take it over
+        _threads = _threads if _pools else torch.get_num_threads()
+        _pools += 1
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            tasks = [pool.submit(function, item) for item in items]
+            try:
+                for task in tasks:
+                    task.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+    finally:
+        with _counting:
+            _pools -= 1
+        torch.set_num_threads(_threads)
 
 
 def threads_for(numbers: float, library: str) -> AbstractContextManager[Any]:

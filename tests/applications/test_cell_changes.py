@@ -17,7 +17,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import whence
+from whence.applications import cell_changes
 from whence.errors import InvalidInput, UnsupportedModel
+from whence.objective.objective import objective_of
 
 
 def shops() -> tuple[pd.DataFrame, np.ndarray[Any, Any]]:
@@ -80,6 +82,35 @@ def test_only_what_bounds_and_indices_allow() -> None:
     assert len(set(zip(found.positions, found.columns, strict=True))) == len(found.columns) > 1
     for name, value in zip(found.columns, found.after, strict=True):
         assert value in {"rooms": (2, 4), "area": ("north",)}[name]
+
+
+def test_the_changes_that_are_fitted_have_the_largest_derivatives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    x, weights = (x[:, :3] - x[:, :3].mean(0)) / x[:, :3].std(0), np.linspace(0.5, 1.5, 40)
+    weights[7] = 0
+    model = LogisticRegression(tol=1e-10).fit(x[2:42], y[2:42], sample_weight=weights)
+    objective = objective_of(whence.from_sklearn(model, x[2:42], y[2:42], sample_weight=weights))
+    queries = objective.examples((x[:2], y[:2]))
+    monkeypatch.setattr(cell_changes, "_ROWS", 12)
+    pulls = whence.influence(objective, queries).values.mean(0)
+    among = np.setdiff1d(np.arange(40), [3])
+    strong = among[np.argsort(-np.abs(pulls[among]), kind="stable")[:12]]
+    rises = {}
+    for row in strong.tolist():
+        for column, value in ((0, -2.0), (0, 2.0), (2, 1.0)):
+            new = x[2 + row].copy()
+            new[column] = value
+            change = whence.edit(objective, row, new, y[2 + row], queries, order="first")
+            rises[row, column, value] = change.mean()
+    done = max(rises, key=lambda key: rises[key])
+    made = cell_changes._Change(rise=0.0, row=done[0], column=done[1], value=done[2])
+    found = cell_changes._best(objective, queries, {0: (-2.0, 2.0), 2: (1.0,)}, among, [made])
+    left = {key: rise for key, rise in rises.items() if key[:2] != done[:2] and rise > 0}
+    expected = sorted(left, key=lambda key: -left[key])[:3]
+    assert [(each.row, each.column, each.value) for each in found] == expected
+    np.testing.assert_allclose([each.rise for each in found], [left[key] for key in expected])
 
 
 def test_an_array_of_three_classes() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import scale
@@ -40,7 +40,18 @@ def test_against_each_model_alone() -> None:
         assert rank == expected
     frame = comparison.to_frame()
     assert frame.sort_values("rank_b")["score_b"].is_monotonic_decreasing
+    assert frame["rank_a"].tolist() == rankdata(-first).astype(int).tolist()
     assert "Spearman" in str(comparison)
+    for line, scores, rank in zip(
+        str(comparison).splitlines()[1:], (first, second), comparison.first_opposite, strict=True
+    ):
+        names = ", ".join(map(str, np.argsort(-scores, kind="stable")[:5]))
+        assert line.endswith(f"helped most by {names}; first of another class: rank {rank}")
+    table = comparison.card().table
+    assert table is not None
+    assert table["score_a"].abs().is_monotonic_decreasing
+    harmful = comparison.harmful(3)[1].positions[0]
+    assert harmful.tolist() == np.argsort(second, kind="stable")[:3].tolist()
     top = comparison.helpful(10)
     assert comparison.shared(10) == len(set(top[0].positions[0]) & set(top[1].positions[0]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 import whence
 from tests.linear.test_objective import CASES, hessian
 from tests.network.zoo import SIZE, objective_of
-from whence.curvature import minimum
+from whence.applications.diagnose import Diagnosis
+from whence.curvature import minimum as curvature_minimum
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput, NotConvergedWarning
 from whence.linalg import materialize
@@ -31,6 +33,8 @@ def test_spectrum_of_a_linear_model() -> None:
     assert found.ends.smallest == pytest.approx(float(exact[0]), rel=1e-6)
     assert found.ends.largest == pytest.approx(float(exact[-1]), rel=1e-6)
     assert found.density.trace() == pytest.approx(float(exact.sum()), rel=0.3)
+    assert repr(found).endswith(f"eigenvalues from {exact[0]:.3g} to {exact[-1]:.3g}>")
+    assert found.card().facts["products"] == f"{found.ends.iterations}"
 
 
 def test_gauss_newton_is_never_negative() -> None:
@@ -64,6 +68,37 @@ def test_a_saddle_names_the_damping_that_mends_it() -> None:
     assert "no: the smallest eigenvalue" in str(diagnosis)
 
 
+@pytest.mark.parametrize(
+    ("far", "minimum", "damping", "firm"),
+    [(0.0, True, 0.0, True), (0.5, True, 0.0, False), (5.0, True, 0.0, False)]
+    + [(0.0, False, 0.0, False), (0.0, True, 0.1, False)],
+)
+def test_a_page_trusts_influence_where_nothing_is_amiss(
+    far: float, minimum: bool, damping: float, firm: bool, tmp_path: Path
+) -> None:
+    diagnosis = Diagnosis(
+        gradient_norm=1e-3,
+        gradient_in_examples=far,
+        smallest=0.1,
+        largest=2.0,
+        minimum=minimum,
+        sufficient_damping=0.3,
+        curvature="Hessian",
+        damping=damping,
+        damping_reason="as asked",
+    )
+    page = diagnosis.report(tmp_path / "page.html").read_text("utf-8")
+    assert ("Influence can be trusted on this model" in page) == firm
+    assert ("It is at a minimum." in page) == minimum
+    assert ("It is at no minimum." in page) != minimum
+    assert ("The curvature is damped." in page) == (damping > 0)
+    assert ("No damping is needed." in page) == (damping == 0)
+    assert ("or more" in page) != minimum
+    assert ("1.00e-01, as asked" in page) == (damping > 0)
+    fit = "converged" if far == 0 else "nearly converged" if far == 0.5 else "not converged"
+    assert f"The fit is {fit}." in page
+
+
 def gradients(objective: Objective) -> Tensor:
     """(wᵢ/n) gᵢ as columns, [p, n]."""
     weights = objective.weights / len(objective.train)
@@ -90,7 +125,7 @@ def test_the_quality_of_a_fit_is_its_newton_decrement(name: str, solver: Any) ->
 def test_a_sample_tells_the_size_of_a_typical_removal(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for most in (SIZE, SIZE // 2):
-        monkeypatch.setattr(minimum, "_TYPICAL", most)
+        monkeypatch.setattr(curvature_minimum, "_TYPICAL", most)
         objective = objective_of("mlp")
         found.append(fit_quality(objective, prepare(objective, 1, damping=0.5)))
     assert found[0].gradient_norm == pytest.approx(found[1].gradient_norm, rel=1e-9)

@@ -9,7 +9,10 @@ import pandas as pd
 import pytest
 import torch
 from scipy import sparse
+from sklearn.base import clone
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 import whence
 from whence.applications.domain_mismatch import DomainMismatch, domain_mismatch
@@ -109,6 +112,33 @@ def test_numbers_are_cut_at_quartiles_and_sparse_columns_are_read() -> None:
     objective = whence.from_sklearn(model, matrix, y)
     of_array = domain_mismatch(objective, (matrix[:5], y[:5]), columns=2, order="first")
     assert sorted(group.name for group in of_array.groups) == ["column 2 = 0", "column 2 = 1"]
+
+
+def test_ten_values_are_ten_groups_and_missing_ones_another() -> None:
+    x, y = hospital()
+    few = x.assign(stay=x["stay"], ward=np.arange(300) % 10 + 0.25, room=np.arange(300) % 11)
+    model = LogisticRegression(C=10.0, tol=1e-12, max_iter=10_000).fit(few, y)
+    trained = whence.from_sklearn(model, few, y)
+    query = few.iloc[:2], y[:2]
+    by_ward = domain_mismatch(trained, query, columns=["ward"], order="first")
+    assert sorted(group.name for group in by_ward.groups) == [f"ward = {k}.25" for k in range(10)]
+    assert len(domain_mismatch(trained, query, columns="room", order="first").groups) == 4
+    labels = [None, *np.where(np.arange(1, 300) < 100, "a", "b")]
+    found = domain_mismatch(trained, query, groups=labels, order="first")
+    by_name = {group.name: group.positions.tolist() for group in found.groups}
+    assert by_name == {"no group": [0], "a": list(range(1, 100)), "b": list(range(100, 300))}
+    frame = found.to_frame()
+    assert frame["per_row"].is_monotonic_decreasing
+    assert frame["strength"].tolist() == [g.input_attribution.max() for g in found.groups]
+    ranks = domain_mismatch(trained, query, groups=labels, order="first", method=whence.TracIn())
+    assert {group.feature for group in ranks.groups} == {None}
+    filled = make_pipeline(SimpleImputer(), clone(model))
+    gaps = few.assign(ward=few["ward"].where(np.arange(300) > 2))
+    trained = whence.from_sklearn(filled.fit(gaps, y), gaps, y)
+    found = domain_mismatch(trained, (gaps.iloc[9:], y[9:]), columns="ward", order="first")
+    assert found.groups[0].name.startswith("ward ")
+    by_name = {group.name: group.positions.tolist() for group in found.groups}
+    assert by_name["ward is missing"] == [0, 1, 2]
 
 
 def test_page(tmp_path: Path) -> None:

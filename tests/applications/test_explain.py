@@ -213,11 +213,19 @@ def test_two_answers_are_told_apart_by_what_refits_do(measure: str, tmp_path: Pa
 
 
 def test_verification_takes_what_is_shown_first(explanation: Explanation) -> None:
-    verification = explanation.verify(10)
-    assert len(verification.ids) == 10
+    verification = explanation.verify(26)
+    assert len(verification.ids) == 26
     shown = {effect.position for effect in (*explanation.raising, *explanation.lowering)}
     assert set(verification.positions[:8].tolist()) == shown
     assert verification.r > 0.999
+    largest = [
+        each.largest(len(each.positions)).positions[0]
+        for each in (explanation.shown, explanation.scores)
+    ]
+    effects = {e.position: abs(e.effect) for e in (*explanation.raising, *explanation.lowering)}
+    first = sorted(effects, key=lambda position: -effects[position])
+    order = list(dict.fromkeys([*first, *largest[0].tolist(), *largest[1].tolist()]))
+    assert verification.positions.tolist() == order[:26]
     assert f"R = {verification.r:.4f}" in str(verification)
     with pytest.raises(InvalidInput, match="Got 0"):
         explanation.verify(0)
@@ -498,6 +506,17 @@ def test_refits_lie_in_the_stated_intervals() -> None:
         inside.append(row.low <= after - before <= row.high)
     assert np.mean(inside) >= 0.9
     assert ((found["high"] - found["low"]) < found["effect"].abs()).mean() > 0.5
+    newton = whence.influence(
+        explanation.trained,
+        (x[:1], y[:1]),
+        order="newton",
+        measure="margin",
+        indices=found["position"].tolist(),
+    ).values[0]
+    error = np.maximum(abs(found["effect"] - newton), 1e-3 * found["effect"].abs().max())
+    np.testing.assert_allclose(found["high"] - found["effect"], error)
+    np.testing.assert_allclose(found["effect"] - found["low"], error)
+    assert found["effect"].is_monotonic_decreasing
     ranks = whence.explain(explanation.trained, (x[:1], y[:1]), method=whence.TracIn())
     with pytest.raises(UnsupportedModel, match="Expected refined effects"):
         ranks.intervals()

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris, load_wine
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.preprocessing import scale
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler, scale
 from sklearn.svm import SVC
 
 import whence
+from whence.applications import flip_set as module
+from whence.applications.flip_set import fewest, keeping_classes
 from whence.errors import InvalidInput
 
 
@@ -55,6 +61,36 @@ def test_a_support_vector_machine_is_ranked_again_until_it_flips() -> None:
     assert again.predict(x[[at]]) != model.predict(x[[at]])
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_page_shows_the_lead_after_each_eighth_of_the_set(classes: int, tmp_path: Path) -> None:
+    x, y = load_wine(return_X_y=True)
+    rows = (y < classes).nonzero()[0]
+    x, y = scale(x)[rows][:, :4], y[rows]
+    model = LogisticRegression(tol=1e-10).fit(x[1::2], y[1::2])
+    sure = np.sort(model.predict_proba(x[::2]), 1)
+    query = x[::2][[np.argsort(sure[:, -1] - sure[:, -2])[6]]]
+    found = whence.flip_set(whence.from_sklearn(model, x[1::2], y[1::2]), (query, y[:1]))
+    assert found.found
+
+    def lead(fitted: LogisticRegression) -> float:
+        f = fitted.decision_function(query)[0]
+        f = [-f / 2, f / 2] if classes == 2 else f
+        return float(f[found.before] - f[found.after])
+
+    page = found.report(tmp_path / "page.html").read_text("utf-8").replace("−", "-")
+    curve = re.search(r'class="scatter curve".*?</svg>', page, re.DOTALL)
+    assert curve is not None
+    points = re.findall(r"<title>(\d+): ([-\d.]+)", curve[0])
+    m = len(found.positions)
+    assert [int(at) for at, _ in points] == sorted({round(m * k / 8) for k in range(9)})
+    for at, shown in points:
+        rest = np.setdiff1d(np.arange(found.n), found.positions[: int(at)])
+        assert float(shown) == pytest.approx(
+            lead(clone(model).fit(x[1::2][rest], y[1::2][rest])), abs=0.01
+        )
+    assert found.lead_before == pytest.approx(lead(model), rel=1e-5)
+
+
 def test_a_set_ranked_again_is_no_larger_than_by_the_first_order() -> None:
     x, y = load_wine(return_X_y=True)
     x = scale(x)
@@ -82,6 +118,57 @@ def test_a_set_ranked_again_is_no_larger_than_by_the_first_order() -> None:
             m += 1
         assert found.found
         assert len(found.positions) <= m
+
+
+@pytest.mark.parametrize(
+    ("low", "guess", "last", "true_from", "asked"),
+    [
+        (0, 8, 40, 20, [8, 10, 12, 15, 18, 22, 20, 19]),
+        (0, 8, 40, 3, [8, 4, 2, 3]),
+        (2, 3, 40, 3, [3]),
+        (0, 1, 3, 3, [1, 2]),
+        (0, 3, 3, 4, [3]),
+        (5, 5, 5, 6, []),
+    ],
+)
+def test_a_condition_is_asked_upward_then_by_halves(
+    low: int, guess: int, last: int, true_from: int, asked: list[int]
+) -> None:
+    tried: dict[int, bool] = {}
+
+    def holds(m: int) -> bool:
+        return tried.setdefault(m, m >= true_from)
+
+    assert fewest(low, guess, last, holds) == min(true_from, last)
+    assert list(tried) == asked
+
+
+def test_what_is_cheap_to_refit_follows_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = load_iris(return_X_y=True)
+    plain = whence.from_sklearn(LogisticRegression(max_iter=1000).fit(x, y), x, y)
+    piped = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y)
+    scaled = whence.from_sklearn(piped, x, y)
+    machine = whence.from_sklearn(SVC(kernel="sigmoid").fit(x, y), x, y)
+    monkeypatch.setattr(module, "_NUMBERS", 150 * len(scaled.params))  # type: ignore[attr-defined]
+    assert [module.is_cheap(each) for each in (plain, scaled, machine)] == [True, True, False]
+    monkeypatch.setattr(module, "_NUMBERS", 150 * len(scaled.params) - 1)  # type: ignore[attr-defined]
+    assert not module.is_cheap(scaled)
+    for rows, refits in ((150, False), (149, True)):
+        monkeypatch.setattr(module, "_LARGE", rows)
+        assert module._refits_preprocessing(scaled) == refits
+        assert not module._refits_preprocessing(machine)
+
+
+def test_a_class_keeps_an_example() -> None:
+    x, y = load_iris(return_X_y=True)
+    rows = [0, 1, 60, 61, 62, 120]
+    model = LogisticRegression().fit(x[rows], y[rows])
+    trained = whence.from_sklearn(model, x[rows], y[rows])
+    assert keeping_classes(trained, np.array([2, 0, 3, 1])) == 3  # the second of two of class 0
+    assert keeping_classes(trained, np.array([5, 0])) == 0
+    assert keeping_classes(trained, np.array([2, 0, 3])) == 3
+    ridge = whence.from_sklearn(Ridge().fit(x, y), x, y)
+    assert keeping_classes(ridge, np.arange(len(y))) == len(y)
 
 
 def test_none_within_the_limit_is_said() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +33,25 @@ def test_every_point_is_a_refit_on_what_is_left() -> None:
             fresh = clone(model).fit(x[kept], y[kept])
             loss = (fresh.predict(queries[0][judging]) - queries[1][judging]) ** 2 / 2
             assert found[at] == pytest.approx(loss.mean(), rel=1e-8)
+    draw = np.random.default_rng(3)
+    draw.permutation(40)
+    at_random = [draw.permutation(300) for _ in range(5)]
     assert curve.random.shape == (5, 3)
+    assert curve.random[:, 0] == pytest.approx(curve.helpful[0])
+    for row, column in ((0, 1), (2, 2), (4, 1)):
+        kept = np.setdiff1d(np.arange(300), at_random[row][: curve.removed[column]])
+        fresh = clone(model).fit(x[kept], y[kept])
+        loss = (fresh.predict(queries[0][judging]) - queries[1][judging]) ** 2 / 2
+        assert curve.random[row, column] == pytest.approx(loss.mean(), rel=1e-8)
+    frame = curve.to_frame()
+    np.testing.assert_allclose(frame["fraction"], [0, 0.02, 0.1])
+    np.testing.assert_allclose(frame["random_spread"], np.std(curve.random, axis=0, ddof=1))
     assert "random_spread" in str(curve)
-    assert len(curve.plot().lines) >= 3
+    assert str(curve).startswith("Mean loss of other queries")
+    first, second, third = (line.get_xydata().T for line in curve.plot().lines[:3])
+    np.testing.assert_allclose(first, [[0, 2, 10], curve.helpful])
+    np.testing.assert_allclose(second[1], curve.harmful)
+    np.testing.assert_allclose(third[1], curve.random.mean(0))
 
 
 @pytest.mark.parametrize("fractions", [[], [0.5, 0.1], [0.0001], [1.0]])
@@ -94,6 +111,18 @@ def test_intervals_cover_another_training() -> None:
     queries = (torch.randn(3, 4, dtype=torch.float64), torch.tensor([0, 1, 2]))
     found = whence.stability(several, queries, k=5, method=whence.TracIn())
     assert (found.high > found.low).all()
+    frame, where = found.to_frame(2), found.mean.largest(5).positions[2]
+    np.testing.assert_array_equal(
+        frame[["low", "high"]].T, [found.low[2, where], found.high[2, where]]
+    )
+    assert (frame["sign_is_clear"] == (found.low[2, where] * found.high[2, where] > 0)).all()
+    lists = [whence.tracin(run, queries).largest(5).positions for run in several]
+    first = np.argsort(-np.abs(found.mean.values), axis=1, kind="stable")[:, :5]
+    shared = [[len({*one[q]} & {*first[q]}) / 5 for q in range(3)] for one in lists]
+    np.testing.assert_allclose(found.again, np.mean(shared, axis=0))
+    certain = replace(found, again=np.array([0.79, 0.8, 0.9]))
+    assert certain.resolved.tolist() == [False, True, True]
+    assert str(certain).startswith("Of 3 queries, 2 have a list of 5 that 4 trainings agree on")
     assert found.again.mean() < 1
     each = [whence.tracin(run, queries).values for run in several]
     np.testing.assert_allclose(found.mean.values, np.mean(each, axis=0))

@@ -58,6 +58,48 @@ def test_effects_are_those_of_refits_with_the_users_library(
         assert all(size > 0 for _, size, _ in row[5])
 
 
+def test_the_page_does_not_depend_on_how_many_scores_are_held(
+    digits: tuple[LogisticRegression, Any, Any, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, x, y, objective = digits
+    asked, module = (x[150:153], y[150:153]), sys.modules["whence.applications.report"]
+    monkeypatch.setattr(module, "_affordable", lambda *_: False)  # the first order, as it is
+    pages = []
+    for held in (2**22, 300):
+        monkeypatch.setattr(module, "_SCORES", held)
+        pages.append(data_of(whence.report(objective, asked, tmp_path / "many.html", k=3)))
+    assert pages[0] == pages[1]
+    found = whence.influence(objective, asked, measure="probability")
+    for row, scores in zip(pages[0]["rows"], found.values, strict=True):
+        names = [f"Training example {at}" for at in np.argsort(scores, kind="stable")]
+        shown = [[pages[0]["items"][at]["title"] for at, *_ in side] for side in row[4:6]]
+        assert shown == [names[:3], names[:-4:-1]]
+
+
+@pytest.mark.parametrize(
+    ("limits", "enough"),
+    [
+        ({"_OPERATIONS": 10 * 7 * 150 * 15, "_AGAIN": 7, "_SMALL": 0}, True),
+        ({"_OPERATIONS": 10 * 7 * 150 * 15 - 1}, False),
+        ({"_AGAIN": 6, "_SMALL": 0}, False),
+        ({"_AGAIN": 3, "_SMALL": 150 * 15}, True),
+        ({"_AGAIN": 2, "_SMALL": 150 * 15}, False),
+        ({"_AGAIN": 6, "_SMALL": 150 * 15 - 1}, False),
+    ],
+)
+def test_what_is_refined_follows_its_size(
+    limits: dict[str, int], enough: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = load_iris(return_X_y=True)
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y)
+    module = sys.modules["whence.applications.report"]
+    for name, limit in limits.items():
+        monkeypatch.setattr(module, name, limit)
+    assert module._affordable(whence.from_sklearn(model, x, y), 7) == enough
+
+
 def test_sizes_that_are_not_known_are_bars_without_numbers(tmp_path: Path) -> None:
     x, y = load_iris(return_X_y=True)
     torch.manual_seed(0)

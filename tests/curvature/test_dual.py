@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,14 @@ import torch
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 
 import whence
+from whence.curvature import dual as rule
 from whence.curvature.dual import by_rows, dual
 from whence.curvature.exact import Hessian
 from whence.curvature.prepare import prepare
+from whence.errors import InvalidInput, NotPositiveDefinite
 from whence.linalg.spectral import LowRank
 from whence.linear.objective import LinearObjective
+from whence.objective.derived_losses import CallableLoss, OneVersusRest
 
 _MODELS = {
     "softmax": LogisticRegression(C=2.0, tol=1e-10, max_iter=10_000),
@@ -63,3 +67,43 @@ def test_wide_models_take_it() -> None:
 def _tall() -> tuple[Any, Any]:
     rng = np.random.default_rng(0)
     return rng.normal(size=(200, 300)), np.arange(200) % 2
+
+
+def test_who_is_solved_by_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective = wide(_MODELS["softmax-no-intercept"], n=130)
+    p = len(objective.params)
+    assert (objective.c, p) == (4, 520)
+    uneven, none = objective.l2.clone(), objective.l2.clone()
+    uneven[7] *= 2
+    none[:130] = 0
+    apart = objective.l2.reshape(4, -1) * torch.tensor([[1.0], [2.0], [1.0], [1.0]])
+    coupled = CallableLoss(lambda f, y: f.sum(1).square() + f.square().sum(1))
+    for change, taken in (
+        ({"l2": uneven}, False),
+        ({"l2": none}, False),
+        ({"l2": apart.flatten()}, True),
+        ({"free": torch.arange(p)}, False),
+        ({"loss": OneVersusRest(whence.SquaredHinge())}, True),
+        ({"loss": coupled}, False),
+    ):
+        assert (by_rows(replace(objective, **change)) is not None) == taken
+    for name, allowed, refused in (
+        ("_LEAST", p, p + 1),
+        ("_PER_ROW", 3, 4),
+        ("_BYTES", 8 * 5 * 130**2, 8 * 5 * 130**2 - 1),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(rule, name, allowed)
+            assert by_rows(objective) is objective
+            patched.setattr(rule, name, refused)
+            assert by_rows(objective) is None
+
+
+def test_what_no_row_tells_is_refused() -> None:
+    objective = wide(_MODELS["softmax"])
+    certain = objective.at(1e6 * objective.params)
+    with pytest.raises(NotPositiveDefinite, match="tell every intercept"):
+        dual(certain, Hessian(certain), 0.0)
+    coupled = CallableLoss(lambda f, y: f.sum(1).square() + f.square().sum(1))
+    with pytest.raises(InvalidInput, match="curve alone"):
+        dual(replace(objective, loss=coupled), Hessian(objective), 0.0)

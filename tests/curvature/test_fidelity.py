@@ -65,6 +65,29 @@ def test_two_samples_estimate_it_without_their_own_noise(
     assert fidelity._error(objective, inverse) == pytest.approx(exact, rel=0.5)  # 75 of 600
 
 
+def test_the_estimate_is_a_product_over_two_disjoint_halves() -> None:
+    """From 160 examples, of which ten would be a share: the least is 32, sixteen in each half."""
+    torch.manual_seed(0)
+    x = torch.randn(160, 4, dtype=torch.float64)
+    model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 3)).double()
+    objective = whence.from_torch(model, whence.CrossEntropy(), (x, x[:, :3].argmax(1)))
+    inverse = whence.KFAC().prepare(GGN(objective).damped(_DAMPING))
+    order = np.random.default_rng(1).permutation(160)
+    signs = (
+        torch.randint(0, 2, (64, 1), generator=torch.Generator().manual_seed(1)).double() * 2 - 1
+    )
+    some = objective.train.subset(np.sort(order[-64:]))
+    b = objective.gradient_columns(some, objective.loss) @ signs
+    x = inverse.matmat(b)
+    gaps = []
+    for half in (order[:16], order[16:32]):
+        G = materialize(GGN(objective.restricted(half)))
+        gaps.append(b - G @ x - _DAMPING * x)
+    expected = float((gaps[0] * gaps[1]).sum() / b.square().sum())
+    assert expected > 0
+    assert approximation_error(objective, inverse) == pytest.approx(expected**0.5)
+
+
 @pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
 def test_every_kronecker_result_says_it_and_claims_no_residual() -> None:
     objective = objective_of("mlp")

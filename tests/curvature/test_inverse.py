@@ -15,7 +15,7 @@ from whence.curvature.inverse import KroneckerInverse
 from whence.curvature.kronecker import EKFAC, KFAC
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput
-from whence.linalg import materialize
+from whence.linalg import Dense, materialize
 from whence.network.objective import ModuleObjective
 from whence.objective.measures import CallableMeasure
 
@@ -50,6 +50,49 @@ def test_both_forms_are_those_of_the_dense_inverse(name: str, solver: EKFAC | KF
     right = Gradients(objective, objective.train, objective.loss)
     torch.testing.assert_close(found.between(left, right)[0], G[:2] @ inverse @ G.T, **_EXACT)
     torch.testing.assert_close(found.quadratic(right), ((G @ inverse) * G).sum(1), **_EXACT)
+
+
+@pytest.mark.parametrize("name", ["mlp", "bert", "tied"])
+def test_products_come_in_tiles_and_rows_in_blocks(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = objective_of(name, batch_size=3)
+    found = prepared(objective, EKFAC())
+    left, right = (
+        Gradients(objective, objective.train.subset(np.arange(k)), objective.loss) for k in (3, 7)
+    )
+    whole, own = found.between(left, right)[0], found.quadratic(right)
+    monkeypatch.setattr("whence.curvature.exact._COLUMNS", 2 * len(objective.params))
+    monkeypatch.setattr("whence.curvature.inverse._TILE", 20)
+    torch.testing.assert_close(found.between(left, right)[0], whole, **_EXACT)
+    torch.testing.assert_close(found.quadratic(right), own, **_EXACT)
+    formed = Dense(torch.cat(list(left.row_blocks()), 1).T)
+    torch.testing.assert_close(found.between(formed, right)[0], whole, **_EXACT)
+    torch.testing.assert_close(found.quadratic(formed), own[:3], **_EXACT)
+    assert found.between(formed, right)[1] is None
+
+
+def test_no_gradient_is_formed_where_factors_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective = objective_of("mlp")
+    found = prepared(objective, EKFAC())
+    right = Gradients(objective, objective.train, objective.loss)
+    monkeypatch.setattr(ModuleObjective, "gradient_columns", None)  # a call would fail
+    own, products = found.quadratic(right), found.between(right, right)[0]
+    torch.testing.assert_close(products.diagonal(), own, **_EXACT)
+
+
+def test_what_it_says_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, factored in (("mlp", True), ("gpt2", False)):
+        objective = objective_of(name)
+        found = EKFAC(rtol=0.03).prepare(GGN(objective).damped(_DAMPING))
+        assert found.factors == factored
+        assert found.gradient_rtol == (None if factored else 0.03)
+        assert found.closed_form is found.closed
+        few = Dense(torch.ones(2, len(objective.params)).double())
+        assert found.downdated(few, torch.ones(2).double()) is not None
+        monkeypatch.setattr("whence.curvature.inverse._DOWNDATE", 2 * len(objective.params) - 1)
+        assert found.downdated(few, torch.ones(2).double()) is None
+        monkeypatch.undo()
 
 
 @pytest.mark.parametrize("b", [2, 300])

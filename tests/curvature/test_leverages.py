@@ -14,6 +14,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
 
 import whence
+from whence.curvature import leverages as rule
 from whence.curvature.leverages import (
     determines_itself,
     dual_leverages,
@@ -21,7 +22,7 @@ from whence.curvature.leverages import (
     leverages,
 )
 from whence.errors import InvalidInput, NotPositiveDefinite
-from whence.linalg import Cholesky, Dense
+from whence.linalg import CG, Cholesky, Dense
 from whence.linear.objective import LinearObjective
 from whence.objective.objective import Objective
 
@@ -113,8 +114,13 @@ def test_only_wide_models_of_one_output_and_one_penalty_are_taken() -> None:
         in_columns(whence.from_sklearn(Ridge().fit(x.T, np.arange(50)), x.T, np.arange(50))) is None
     )
     three = np.arange(20) % 3
-    softmax = LogisticRegression(max_iter=1000).fit(x, three)
-    assert in_columns(whence.from_sklearn(softmax, x, three)) is None
+    for classes in (three, np.arange(20) % 2 + (np.arange(20) < 3)):
+        softmax = LogisticRegression(max_iter=1000).fit(x, classes)
+        assert in_columns(whence.from_sklearn(softmax, x, classes)) is None
+    two = np.stack([y, three], 1)
+    assert in_columns(whence.from_sklearn(Ridge().fit(x, two), x, two)) is None
+    free = LinearRegression().fit(x, y)
+    assert in_columns(whence.from_sklearn(free, x, y)) is None
     objective = whence.from_sklearn(Ridge().fit(x, y), x, y)
     assert in_columns(objective.reweighted(2 * objective.weights)) is None
 
@@ -194,6 +200,27 @@ def test_many_outputs_take_the_inverse_matrix(intercept: bool) -> None:
     torch.testing.assert_close(found, jacobians @ torch.linalg.solve(matrix, jacobians.mT))
     few = leverages(objective, inverse, objective.train.subset(np.arange(2)))
     torch.testing.assert_close(few, found[:2])
+
+
+def test_the_inverse_matrix_is_made_where_it_is_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more than two outputs, for more half solves than it has columns, from an exact factor."""
+    rng = np.random.default_rng(0)
+    made = []
+    monkeypatch.setattr(rule, "_by_matrix", lambda matrix, *_: made.append(1) or matrix)
+    for classes, count, solver, expected in (
+        (3, 6, Cholesky(), True),
+        (3, 5, Cholesky(), False),
+        (2, 30, Cholesky(), False),
+        (3, 6, Cholesky(refine=1), False),
+        (3, 6, CG(), False),
+    ):
+        x, y = rng.normal(size=(30, 4)), np.arange(30) % classes
+        objective = whence.from_sklearn(LogisticRegression().fit(x, y), x, y)
+        matrix = objective.dense_hessian() + 0.1 * torch.eye(len(objective.params))
+        inverse = solver.prepare(Dense(matrix))
+        made.clear()
+        leverages(objective, inverse, objective.train.subset(np.arange(count)))
+        assert bool(made) == expected, (classes, count, solver)
 
 
 def test_a_row_that_alone_has_a_column_determines_itself() -> None:

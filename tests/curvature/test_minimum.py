@@ -18,8 +18,10 @@ from whence.curvature.exact import GGN, Hessian
 from whence.curvature.kronecker import KroneckerSolver
 from whence.curvature.minimum import minimum
 from whence.errors import InvalidInput, NotPositiveDefinite
-from whence.linalg import materialize
+from whence.linalg import Cholesky, Dense, Diagonal, materialize
+from whence.linalg.direct import DirectInverse
 from whence.network.objective import ModuleObjective
+from whence.objective.cache import is_cached
 from whence.objective.objective import risk, risk_gradient
 
 pytestmark = pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
@@ -133,6 +135,11 @@ def test_both_ways_to_the_smallest_eigenvalue_agree(
     for objective, strict in ((converged[0].at(converged[0].params), True), (start, False)):
         found = minimum(objective)
         assert found.strict == strict
+        values = torch.linalg.eigvalsh(objective.dense_hessian())
+        if strict:
+            assert found.smallest == pytest.approx(float(values[0]), rel=1e-6)
+            assert found.largest == pytest.approx(float(values[-1]), rel=1e-6)
+        assert dense or is_cached(objective, (rule.ends, len(values))) == strict
         assert (found.hessian is not None) == (dense and found.smallest is not None)
 
 
@@ -231,3 +238,48 @@ def test_random_sums_are_as_long_as_the_gradient_of_an_example() -> None:
     typical = float(G.square().sum(0).mean())
     assert float(sums.square().sum(0).mean()) == pytest.approx(typical, rel=0.5)
     assert len({round(float(size), 12) for size in sums.norm(dim=0)}) == sums.shape[1]
+
+
+def test_the_decrement_is_that_of_the_dense_matrix(
+    converged: tuple[ModuleObjective, tuple[Tensor, Tensor]],
+) -> None:
+    objective = converged[0].at(converged[0].params + 1e-3)
+    H, slope = objective.dense_hessian(), risk_gradient(objective)
+    found = rule.decrement(objective, Cholesky().prepare(Dense(H)))
+    step = torch.linalg.solve(H, slope)
+    torch.testing.assert_close(found.step, step)
+    assert found.gradient_norm == pytest.approx(float(slope.norm()))
+    G = objective.gradient_columns(objective.train, objective.loss)
+    G = G * objective.weights / len(objective.train)
+    typical = (G * torch.linalg.solve(H, G)).sum(0).mean().sqrt()
+    assert found.in_examples == pytest.approx(float((slope @ step).sqrt() / typical), rel=0.3)
+
+
+def test_a_negative_estimate_is_no_length() -> None:
+    objective = network()[0]
+    closed = Diagonal(torch.full_like(objective.params, -1.0))
+    assert rule.decrement(objective, DirectInverse(closed, closed, 0.1)).in_examples == 0
+
+
+def test_where_the_gradient_is_large_no_curvature_is_computed(
+    converged: tuple[ModuleObjective, tuple[Tensor, Tensor]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = converged[0].at(converged[0].params + 1e-2)
+    assert minimum(objective).largest is not None
+    monkeypatch.setattr(rule, "_FAR", 0.01)
+    far = minimum(objective.at(objective.params))
+    assert not far.strict
+    assert "not converged: finishing the fit" in far.reason
+    assert far.largest is None
+
+
+def test_ratios_of_nothing() -> None:
+    assert [rule._ratio(*pair) for pair in ((0, 0), (1, 0), (3, 2))] == [0.0, float("inf"), 1.5]
+
+
+def test_what_counts_as_positive_depends_on_the_precision() -> None:
+    objective = network()[0]
+    assert rule.floor(objective, -2.0) == pytest.approx(2e-9)
+    data = torch.ones(3, 2), torch.arange(3)
+    single = whence.from_torch(nn.Linear(2, 3), whence.CrossEntropy(), data)
+    assert rule.floor(single, 2.0) == pytest.approx(2e3 * torch.finfo(torch.float32).eps)

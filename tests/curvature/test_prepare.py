@@ -12,7 +12,7 @@ from tests.linear.test_objective import _N, CASES, random
 from tests.network.zoo import objective_of
 from whence.curvature import precision
 from whence.curvature import prepare as rule
-from whence.curvature.damping import choose
+from whence.curvature.damping import Choice, choose
 from whence.curvature.exact import GGN, Hessian
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput
@@ -169,3 +169,71 @@ def test_a_linear_model_is_factored_where_that_costs_less(
     assert not any(rule._factor_is_cheaper(objective, k, choice) for k in columns)
     monkeypatch.setattr(rule, "SMALL", p)
     assert all(rule._factor_is_cheaper(objective, k, choice) for k in columns)
+
+
+def test_a_network_is_factored_where_that_takes_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective = objective_of("mlp")
+    n, p, c = len(objective.train), len(objective.params), 3
+    formed = 2 * n * c * p * p
+    for kind, k, dense, small, steps, jacobians, expected in (
+        (Hessian, 1, p, 0, 0, 0, True),
+        (Hessian, 1, p - 1, p, p, 0, True),
+        (Hessian, 1, p - 1, p - 1, p, 0, False),
+        (Hessian, 1, p - 1, p, p - 1, 0, False),
+        (Hessian, 2, p - 1, p, (p + 1) // 2, 0, True),
+        (GGN, 1, p, 0, 0, 0, True),
+        (GGN, 1, p - 1, p, 0, formed, True),
+        (GGN, 1, p - 1, p, 0, formed - 1, False),
+        (GGN, 1, p - 1, p - 1, 0, formed, False),
+    ):
+        for name, value in (
+            ("DENSE", dense),
+            ("SMALL", small),
+            ("_CG_STEPS", steps),
+            ("_JACOBIANS", jacobians),
+        ):
+            monkeypatch.setattr(rule, name, value)
+        choice = Choice(curvature=kind(objective), damping=0.1, reason="")
+        assert rule._factor_is_cheaper(objective, k, choice) == expected
+
+
+def test_float32_counts_steps_by_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective = CASES["softmax without intercept"]()
+    p, choice = len(objective.params), choose(objective)
+    monkeypatch.setattr(rule, "SMALL", 5)
+    monkeypatch.setattr(precision, "SMALL", 5)
+    for k in range(1, 80):
+        each = 10 * k ** (-1 / 6) * rule._product(_N, p, 3, k)
+        cheaper = rule._factor_is_cheaper(objective, k, choice)
+        assert cheaper == (rule._factoring(_N, p, 3, k) < each)
+    monkeypatch.setattr(rule, "_MATRIX_BYTES", 4 * p * p)
+    assert rule._factor_is_cheaper(objective, 79, choice)
+    monkeypatch.setattr(rule, "_MATRIX_BYTES", 4 * p * p - 1)
+    assert not rule._factor_is_cheaper(objective, 79, choice)
+
+
+def test_a_factor_that_was_paid_for_serves_fewer_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective = CASES["softmax without intercept"]()
+    monkeypatch.setattr(rule, "_factor_is_cheaper", lambda objective, k, choice: k > 100)
+    assert "conjugate gradients" in prepare(objective, 1).solver
+    assert prepare(objective, 10) is prepare(objective, 1)
+    assert prepare(objective, 11) is not prepare(objective, 10)
+    assert prepare(objective, 12) is prepare(objective, 100)
+    factored = prepare(objective, 101)
+    assert "Cholesky" in factored.solver
+    assert prepare(objective, 1) is factored
+    own = CG(rtol=1e-9)
+    assert prepare(objective, 1, solver=own) is prepare(objective, 1000, solver=own)
+
+
+def test_flat_directions_are_lifted() -> None:
+    objective = CASES["softmax"]()
+    flat, H = objective.flat_directions(), objective.dense_hessian()
+    lifted = rule._lifted(Hessian(objective), flat)
+    torch.testing.assert_close(materialize(lifted), H + flat @ flat.T)
+    curvature = Hessian(objective)
+    assert rule._lifted(curvature, flat[:, :0]) is curvature
+    prepared = prepare(objective, 1)
+    values = torch.linalg.eigvalsh(H)[flat.shape[1] :]
+    assert prepared.smallest_eigenvalue == pytest.approx(float(values[0]))
+    assert prepared.largest_eigenvalue == pytest.approx(float(values[-1]))

@@ -21,7 +21,6 @@ import whence
 from tests.damage import assert_noticed
 from whence.errors import CorruptFile, InvalidInput, UnsupportedModel
 from whence.index.format import MANIFEST, Manifest, read_tensor, sha256
-from whence.index.scan import Best
 from whence.methods.method import Method
 from whence.network.objective import ModuleObjective
 from whence.storage import claim
@@ -445,22 +444,6 @@ def test_a_changed_extractor_is_named(tmp_path: Path) -> None:
     extractor.weight[0] += 1e-3
     with pytest.raises(InvalidInput, match="another digest of its frozen weights"):
         whence.Index.open(tmp_path, whence.from_frozen(extractor, top, x, y))
-
-
-def test_ties_go_to_the_row_that_comes_first() -> None:
-    """Against a stable sort of the whole column, block by block."""
-    generator = torch.Generator().manual_seed(0)
-    scores = torch.randint(-3, 4, (200, 6), generator=generator).float()
-    removed = np.array([5, 6, 8, 150])
-    left = np.setdiff1d(np.arange(200), removed)
-    for sign in (1, -1):
-        best = Best(6, 12, sign)
-        for first in range(0, 200, 23):
-            best.add(scores[first : first + 23].T, first, removed)
-        order = (sign * scores[left]).T.argsort(dim=1, descending=True, stable=True)[:, :12]
-        values, positions = best.ranked()
-        assert np.array_equal(positions, left[order])
-        assert np.array_equal(values, np.take_along_axis(scores.T.numpy(), left[order], 1))
 
 
 def test_pages_read_the_stored_rows(

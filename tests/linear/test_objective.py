@@ -12,7 +12,6 @@ from scipy import sparse
 from torch import Tensor
 
 import whence
-from whence.curvature.two_level import two_level
 from whence.fitting.refit import refit
 from whence.linear.features import DenseFeatures, SparseFeatures
 from whence.linear.objective import InputMap, LinearExamples, LinearObjective
@@ -167,49 +166,6 @@ def test_restricted_objectives_average_to_the_whole(objective: LinearObjective) 
     torch.testing.assert_close(torch.stack(parts).mean(0), objective.hvp(v), **_EXACT)
 
 
-@pytest.mark.parametrize("damping", [0.0, 0.3])
-@pytest.mark.parametrize(
-    "name", ["softmax", "softmax without intercept", "softmax, unpenalized", "one versus rest"]
-)
-def test_two_level_inverse_is_exact_where_all_components_lead(name: str, damping: float) -> None:
-    objective = CASES[name]()
-    rough = two_level(objective, damping)
-    assert rough is not None
-    eye = torch.eye(len(objective.params), dtype=torch.float64)
-    M, flat = rough.matmat(eye), objective.flat_directions()
-    exact = torch.linalg.inv(hessian(objective) + damping * eye + flat @ flat.T)
-    torch.testing.assert_close(M, exact, rtol=1e-6, atol=1e-6)
-
-
-def test_two_level_inverse_saves_products() -> None:
-    generator = torch.Generator().manual_seed(0)
-    n, d = 400, 120
-    scale = torch.logspace(0, -3, d, dtype=torch.float64)
-    x = torch.randn(n, d, generator=generator, dtype=torch.float64) * scale
-    y = torch.randint(3, (n,), generator=generator)
-    small = build(whence.CrossEntropy(), 3, _INDICES, constant=None)
-    objective = replace(
-        small,
-        train=examples(x, y),
-        weights=torch.ones(n, dtype=torch.float64),
-        params=random(3 * d) / 10,
-        l2=torch.full((3 * d,), 1e-6, dtype=torch.float64),
-    )
-    rough = two_level(objective)
-    assert rough is not None
-    M = rough.matmat(torch.eye(3 * d, dtype=torch.float64))
-    torch.testing.assert_close(M, M.T, rtol=1e-8, atol=1e-8 * float(M.max()))
-    H = objective.dense_hessian()
-    before = torch.linalg.eigvalsh(H)
-    after = torch.linalg.eigvals(M @ H).real
-    assert float(after.min()) > 0
-    assert float(after.max() / after.min()) < 0.01 * float(before.max() / before.min())
-
-
-def test_two_level_inverse_has_nothing_for_one_output() -> None:
-    assert two_level(CASES["logistic"]()) is None
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_float32_twin_has_the_same_products(name: str) -> None:
     objective = CASES[name]()
@@ -233,22 +189,3 @@ def test_float32_twin_has_the_same_products(name: str) -> None:
     ):
         assert narrow.dtype == torch.float32
         torch.testing.assert_close(narrow.double(), wide, **close)
-
-
-def test_more_columns_buy_a_better_start() -> None:
-    generator = torch.Generator().manual_seed(0)
-    n, d = 300, 120
-    x = torch.randn(n, d, generator=generator, dtype=torch.float64)
-    objective = replace(
-        build(whence.CrossEntropy(), 3, _INDICES, constant=None),
-        train=examples(x, torch.randint(3, (n,), generator=generator)),
-        weights=torch.ones(n, dtype=torch.float64),
-        params=random(3 * d) / 10,
-        l2=torch.full((3 * d,), 1e-3, dtype=torch.float64),
-    )
-    few, many = two_level(objective, columns=1), two_level(objective, columns=1000)
-    assert few is not None
-    assert many is not None
-    assert many.eigenvalues.shape[1] == 0 < few.eigenvalues.shape[1]
-    eye = torch.eye(3 * d, dtype=torch.float64)
-    torch.testing.assert_close(many.matmat(eye), torch.linalg.inv(objective.dense_hessian()))

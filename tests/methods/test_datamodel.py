@@ -7,9 +7,20 @@ import pandas as pd
 import pytest
 import torch
 from scipy import sparse
+from scipy.optimize import nnls
+from scipy.stats import spearmanr
 from torch import Tensor
 
-from whence.methods.datamodel import Asked, Fits, _Ridge, _shrunk, effects, shrinkage
+from whence.methods.datamodel import (
+    Asked,
+    Fits,
+    Shrinkage,
+    _Ridge,
+    _shrunk,
+    effects,
+    rank_agreement,
+    shrinkage,
+)
 from whence.methods.similarity import coordinates, covariation, likeness
 from whence.objective.losses import SquaredError
 
@@ -144,6 +155,22 @@ def test_likeness_is_highest_for_the_example_itself() -> None:
         assert (kernel.argmax(1) == torch.arange(3)).all() or (kernel[:, :3].diagonal() == 1).all()
 
 
+def test_likeness_by_definition() -> None:
+    g = torch.Generator().manual_seed(0)
+    train = torch.randn(40, 3, generator=g, dtype=torch.float64)
+    asked = torch.randn(2, 3, generator=g, dtype=torch.float64)
+    found = likeness(asked, train)
+    distances = (asked.unsqueeze(1) - train).norm(dim=2)
+    half = distances.flatten().sort().values[39] / 2  # of 80 distances, the lower median
+    for q in range(2):
+        order = distances[q].argsort()
+        for rank, i in enumerate(order.tolist()):
+            inner, distance = float(asked[q] @ train[i]), float(distances[q, i])
+            near = np.exp(-((distance / float(half)) ** 2) / 2)
+            expected = [1, 1 + inner / 3, near, float(rank < 14), 5 / (5 + rank), 30 / (30 + rank)]
+            assert found[:, q, i].tolist() == pytest.approx(expected)
+
+
 def test_points_of_every_form_of_rows() -> None:
     g = np.random.default_rng(0)
     array = g.normal(size=(12, 3)) * [1, 10, 100]
@@ -206,3 +233,120 @@ def test_inputs_of_no_known_form_leave_the_covariation(points: bool) -> None:
 def test_fits_that_kept_the_same_say_nothing() -> None:
     duals = _Ridge.of(torch.zeros(4, 9).double()).duals(torch.ones(4, 2).double(), 0.5)
     assert torch.isfinite(duals).all()
+
+
+def folds(b: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Which of b fits stay, and which are held back, five times."""
+    every = np.arange(b)
+    return [(every[every % 5 != part], every[every % 5 == part]) for part in range(5)]
+
+
+def features(
+    fits: Fits, asked: Asked, fitted: np.ndarray, answered: np.ndarray | None = None
+) -> np.ndarray:
+    """All products similarity × pull of the squared error, [14, q, n], by their definition.
+
+    Similarities of outputs are from some of the fits, and from the answers of as many.
+    """
+    assert fits.points is not None
+    assert asked.points is not None
+    answers = asked.outputs[fitted if answered is None else answered]
+    together = covariation(answers, fits.train[fitted]).unsqueeze(0)
+    alike = torch.cat([likeness(asked.points, fits.points), together])
+    q, n = len(asked.targets), len(fits.targets)
+    found = np.zeros((7, 2, q, n))
+    for at in range(q):
+        own = asked.outputs[:, at, 0].mean()
+        for i in range(n):
+            left_out = fits.train[fits.kept[:, i] == 0, i, 0].mean()
+            for pull, output in enumerate((left_out, own)):
+                product = (own - asked.targets[at]) * (output - fits.targets[i])
+                found[:, pull, at, i] = alike[:, at, i] * product
+    return found.reshape(14, q, n)
+
+
+def ridge(kept: np.ndarray, outcomes: np.ndarray, prior: np.ndarray, strength: float) -> np.ndarray:
+    """The prior of one query and the ridge regression of what it leaves over, [n]."""
+    z = kept - kept.mean(0)
+    squares = z.T @ z + strength * np.linalg.eigvalsh(z @ z.T)[-1] * np.eye(z.shape[1])
+    return prior - np.linalg.solve(squares, z.T @ (outcomes - outcomes.mean() + z @ prior))
+
+
+def test_effects_and_their_errors_by_definition() -> None:
+    fits, asked, _ = ridge_fits(b=27, n=15, q=3)
+    weights = np.random.default_rng(0).uniform(size=14)
+    learned = Shrinkage(weights=torch.from_numpy(weights), strength=0.3)
+    found = effects(fits, asked, SquaredError(), learned)
+    y, kept = asked.outcomes(SquaredError()).numpy(), fits.kept.numpy()
+
+    def tau(where: np.ndarray) -> np.ndarray:
+        prior = np.tensordot(weights, features(fits, asked, where), 1)
+        return np.stack([ridge(kept[where], y[where, at], prior[at], 0.3) for at in range(3)])
+
+    np.testing.assert_allclose(found.values, tau(np.arange(27)), atol=1e-8)
+    each, predicted = [], np.zeros_like(y)
+    for rest, held in folds(27):
+        each.append(tau(rest))
+        predicted[held] = -(kept[held] - kept.mean(0)) @ each[-1].T
+    np.testing.assert_allclose(found.errors, np.sqrt(4 * np.var(each, axis=0)), atol=1e-8)
+    expected = [spearmanr(predicted[:, at], y[:, at])[0] for at in range(3)]
+    assert found.agreement == pytest.approx(np.mean(expected))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_shrinkage_is_what_predicts_held_back_fits_best(seed: int) -> None:
+    fits, _, _ = ridge_fits(b=40, n=12, d=2 + 3 * seed)
+    fits.kept[:, 3] = (torch.arange(40) >= 9).double()  # nine fits are too few to divide by five
+    fits.train[:, 5] = 1.0  # outcomes that do not vary
+    learned = shrinkage(fits, SquaredError())
+    kept, rows, actual, parts = fits.kept.numpy(), [], [], []
+    for at in np.delete(np.arange(12), [3, 5]).tolist():
+        out = np.flatnonzero(kept[:, at] == 0)
+        query = Asked(
+            outputs=fits.train[out][:, [at]],
+            targets=fits.targets[[at]],
+            points=None if fits.points is None else fits.points[[at]],
+        )
+        y = query.outcomes(SquaredError())[:, 0].numpy()
+        size, y = y.std(ddof=1), y - y.mean()
+        for rest, held in folds(len(out)):
+            each = features(fits, query, out[rest], rest)[:, 0] / size
+            change = kept[out[held]] - kept[out].mean(0)
+            rows.append(-change @ each.T)
+            actual.append(y[held] / size)
+            parts.append((at, kept[out[rest]], y[rest] / size, each, change))
+    weights = nnls(np.concatenate(rows), np.concatenate(actual))[0]
+    np.testing.assert_allclose(learned.weights, weights, rtol=1e-6, atol=1e-9)
+
+    def agreement(strength: float | None) -> float:
+        predicted = []
+        for _, inside, outcomes, each, change in parts:
+            prior = weights @ each
+            tau = prior if strength is None else ridge(inside, outcomes, prior, strength)
+            predicted.append(-change @ tau)
+        asked = np.concatenate(
+            [np.full(len(y), at) for (at, *_), y in zip(parts, actual, strict=True)]
+        )
+        p, y = np.concatenate(predicted), np.concatenate(actual)
+        return float(np.mean([spearmanr(p[asked == at], y[asked == at])[0] for at in set(asked)]))
+
+    assert learned.strength == max((None, 3.0, 1.0, 0.3, 0.1), key=agreement)
+
+
+def test_agreement_is_a_mean_rank_correlation_of_what_varies() -> None:
+    g = np.random.default_rng(0)
+    actual = g.normal(size=(40, 4)) + 5
+    predicted = actual + g.normal(size=(40, 4))
+    actual[:, 1] = 3 + 1e-12 * g.normal(size=40)
+    predicted[:, 2] = 1.0
+    mean, error = rank_agreement(predicted, actual)
+    assert mean == pytest.approx(
+        np.mean([spearmanr(predicted[:, q], actual[:, q])[0] for q in (0, 3)])
+    )
+    draws = [g.integers(0, 40, 40) for _ in range(500)]
+    one, alone = rank_agreement(predicted[:, :1], actual[:, :1])
+    assert one == pytest.approx(spearmanr(predicted[:, 0], actual[:, 0])[0])
+    bootstrap = np.std([spearmanr(predicted[d, 0], actual[d, 0])[0] for d in draws])
+    assert alone == pytest.approx(bootstrap, rel=0.25)
+    assert error != alone
+    assert rank_agreement(predicted[:, 1:3], actual[:, 1:3]) == (None, 0.0)

@@ -126,6 +126,30 @@ def test_held_out_losses_rank_wrong_labels() -> None:
     assert np.isin(found.ranking[:12], wrong).mean() > 0.7
 
 
+def test_diagnostics_say_errors_and_how_many_fits_would_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trained, queries = model()
+    attribution = Retrained(fits=20).ensemble(trained)
+    one, two = (trained.examples((queries[0][:k], queries[1][:k])) for k in (1, 2))
+
+    def notes(asked: Examples) -> tuple[str, ...]:
+        return attribution.values(asked, trained.loss, np.arange(200))[1].notes
+
+    found = attribution._effects(two, trained.loss)
+    share = float((found.errors**2).mean().sqrt() / found.values.std())
+    assert notes(two)[-2] == f"Standard errors of scores are {share:.2g} of their spread."
+    assert notes(two)[-3].endswith("the mean over 2 queries.")
+    assert notes(one)[-3].endswith("the mean over 1 query.")
+    for needed, words in (
+        (None, "No number of fits would tell the first ten from the others."),
+        (20, "As many other fits would name nine of the first ten again."),
+        (80, "About 60 fits more would name nine of the first ten again."),
+    ):
+        monkeypatch.setattr(ensemble, "fits_to_resolve", lambda *_, needed=needed: needed)
+        assert notes(one)[-2].endswith(f"of their spread. {words}")
+
+
 def test_fits_are_made_once_for_all_queries() -> None:
     trained, queries = model()
     counting = Counting(trained)

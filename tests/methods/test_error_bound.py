@@ -9,6 +9,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
+from torch import Tensor
 
 import whence
 from whence.curvature.prepare import prepare
@@ -65,6 +66,43 @@ def test_the_curvature_is_nowhere_below_the_bound(name: str, rtol: float) -> Non
         assert least is not None
         assert 0.05 * smallest < least <= smallest
     assert least is None or least <= smallest
+
+
+@pytest.mark.parametrize("rtol", [1e-1, 1e-3])
+@pytest.mark.parametrize("name", ["every parameter penalized", "a free intercept", "no penalty"])
+def test_the_bound_by_its_formula(name: str, rtol: float) -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    x, y = scale(x)[:200, :6], y[:200]
+    objective = objective_of(whence.from_sklearn(MODELS[name].fit(x, y), x, y))
+    queries = objective.examples((x[:3] * 1.1, y[:3]))
+    right, h = objective.gradient_columns(queries, objective.loss), objective.dense_hessian()
+    free, tied = (objective.l2 == 0).nonzero().flatten(), (objective.l2 > 0).nonzero().flatten()
+    eta = float(objective.l2[tied].min()) if len(tied) else np.inf
+
+    def least(u: Tensor) -> Tensor:
+        """With U in the place of A⁻¹ B of H = [[A, B], [Bᵀ, C]], and P = B − A U."""
+        if not len(free):
+            return objective.l2.min()
+        left_over = float((h[tied][:, free] - h[tied][:, tied] @ u).norm())
+        z = torch.cat([-u, torch.eye(len(free), dtype=h.dtype)])
+        order = torch.cat([tied, free])
+        smallest = torch.linalg.eigvalsh(z.T @ h[order][:, order] @ z)[0] - left_over**2 / eta
+        return 1 / (1 / eta + (1 + (u.norm() + left_over / eta) ** 2) / smallest)
+
+    solver = whence.CG(rtol=rtol)
+    prepared = prepare(objective, 3, solver=solver)
+    if len(free):
+        unit = torch.zeros(len(h), len(free), dtype=h.dtype)
+        unit[free, torch.arange(len(free))] = 1
+        value = prepared.inverse.solve(unit).value
+        loose = least(-value[tied] @ torch.linalg.inv(value[free]))
+        found = _least_curvature(objective.l2, prepared, free)
+        assert found is None if loose <= 0 else found == pytest.approx(float(loose), rel=1e-6)
+    residual = (right - h @ prepared.inverse.solve(right).value).norm(dim=0)
+    sizes = objective.gradient_columns(objective.train, objective.loss).norm(dim=0) / 200
+    exact = least(torch.linalg.solve(h[tied][:, tied], h[tied][:, free]))
+    bound = whence.error_bound(objective, queries, solver=solver)
+    np.testing.assert_allclose(bound, torch.outer(residual, sizes) / exact, rtol=1e-4)
 
 
 def test_no_bound_where_none_is_known() -> None:

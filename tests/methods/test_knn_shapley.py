@@ -68,6 +68,33 @@ def test_scores_of_a_classifier_share_out_its_probability() -> None:
     assert np.array_equal(few.values, every.values[:, [7, 3]])
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_scores_are_the_definition_along_the_slope_of_the_measure(classes: int) -> None:
+    x = np.array([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0], [6.0]])
+    y = np.array([0, 1, classes - 1, 0, 1, 1, 0])
+    model = whence.from_sklearn(KNeighborsClassifier(3).fit(x, y), x, y)
+    fitted = whence.KNNShapley().fit(model)
+    query = np.array([[-0.1]])  # its neighbors are the rows as they stand
+    for label in range(classes):
+        own = by_definition((y == label).astype(float), 3)
+        share = (y[:3] == label).mean()
+        chance = fitted.scores((query, [label]), measure="probability").values[0]
+        np.testing.assert_allclose(chance, -own, atol=1e-12)
+        loss = fitted.scores((query, [label])).values[0]
+        np.testing.assert_allclose(loss, own / share, atol=1e-12)
+    number = whence.from_sklearn(KNeighborsRegressor(3).fit(x, y), x, y)
+    found = whence.KNNShapley(k=2).fit(number).scores((query, [0.5]), measure="loss").values[0]
+    error = y[:2].mean() - 0.5
+    np.testing.assert_allclose(found, -error * by_definition(y.astype(float), 2), atol=1e-12)
+
+
+def test_a_class_without_a_vote_has_half_a_row() -> None:
+    x, y = np.arange(6.0)[:, None], np.array([0, 0, 0, 1, 1, 1])
+    model = whence.from_sklearn(KNeighborsClassifier(3).fit(x, y), x, y)
+    found = whence.KNNShapley().fit(model).scores((x[:1], [1])).values[0]
+    np.testing.assert_allclose(found, by_definition((y == 1).astype(float), 3) * 12, atol=1e-12)
+
+
 def test_scores_of_a_regression_share_out_its_prediction() -> None:
     x, y = load_diabetes(return_X_y=True)
     model = whence.from_sklearn(KNeighborsRegressor(6).fit(x[9:], y[9:]), x[9:], y[9:])

@@ -7,8 +7,9 @@ import sys
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.datasets import load_wine
-from sklearn.linear_model import LogisticRegression
+from sklearn.datasets import load_diabetes, load_wine
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -60,3 +61,65 @@ def test_a_gain_within_two_standard_errors_may_be_chance(
 def test_a_smaller_error_is_better() -> None:
     for error, better in ((1.0, True), (2.0, False), (3.0, False)):
         assert ModelQuality(n=9, how="", error=error, error_of_mean=2.0).better is better
+
+
+def test_a_regression_is_judged_by_leave_one_out_beside_the_mean(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, y = load_diabetes(return_X_y=True)
+    x, y, rest = x[:60, :4] * 20, y[:60], (x[60:90, :4] * 20, y[60:90])
+    model = LinearRegression().fit(x, y)
+    quality = model_quality(whence.from_sklearn(model, x, y))
+    assert quality is not None
+    said = cross_val_predict(LinearRegression(), x, y, cv=LeaveOneOut())
+    assert quality.error == pytest.approx(np.sqrt(np.mean((said - y) ** 2)))
+    assert quality.error_of_mean == pytest.approx(y.std())
+    assert (quality.n, quality.accuracy, quality.better) == (60, None, True)
+    asked = model_quality(whence.from_sklearn(model, x, y), rest)
+    assert asked is not None
+    assert asked.error == pytest.approx(np.sqrt(np.mean((model.predict(rest[0]) - rest[1]) ** 2)))
+    assert asked.error_of_mean == pytest.approx(np.sqrt(np.mean((y.mean() - rest[1]) ** 2)))
+    monkeypatch.setattr(sys.modules["whence.methods.model_quality"], "_ROWS", 4)
+    few = model_quality(whence.from_sklearn(model, x, y))
+    assert few is not None
+    at = [0, 20, 39, 59]
+    assert few.error == pytest.approx(np.sqrt(np.mean((said - y)[at] ** 2)))
+    two = np.stack([y, -y], 1)
+    assert model_quality(whence.from_sklearn(Ridge().fit(x, two), x, two)) is None
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_classifier_is_judged_beside_the_commonest_class(classes: int) -> None:
+    x, y = load_wine(return_X_y=True)
+    x, y = x[y < classes][:, :2], y[y < classes]
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(x[::2], y[::2])
+    quality = model_quality(whence.from_sklearn(model, x[::2], y[::2]), (x[1::2], y[1::2]))
+    assert quality is not None
+    assert quality.accuracy == model.score(x[1::2], y[1::2]) < 1
+    assert quality.commonest == 1
+    assert quality.majority == pytest.approx((y[1::2] == 1).mean())
+    assert quality.how == "held-out examples"
+
+
+def test_how_a_model_is_judged_follows_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["whence.methods.model_quality"]
+    x, y = load_wine(return_X_y=True)
+    x, y = StandardScaler().fit_transform(x)[:100, :3], y[:100] > 0
+    model = LogisticRegression(tol=1e-8).fit(x, y)
+
+    def judged(**limits: float) -> tuple[int, str] | None:
+        with monkeypatch.context() as patch:
+            for name, limit in limits.items():
+                patch.setattr(module, name, limit)
+            quality = model_quality(whence.from_sklearn(model, x, y))
+        return None if quality is None else (quality.n, quality.how)
+
+    n, p = 100, 4
+    work = n * p**2 + p**3 + 2 * p**2 * n
+    each = (n, "training examples, each predicted by the model without it")
+    fits = "training examples, each predicted by a fit to four fifths of the data without it"
+    assert judged(_OPERATIONS=work) == each
+    assert judged(_OPERATIONS=work - 1) == (n, fits)
+    assert judged(_OPERATIONS=0, _FITTED=n * p) == (n, fits)
+    assert judged(_OPERATIONS=0, _FITTED=n * p - 1, _FITTED_ONCE=n * p) == (n // 5, fits)
+    assert judged(_OPERATIONS=0, _FITTED=0, _FITTED_ONCE=n * p - 1) is None

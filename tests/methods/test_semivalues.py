@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from sklearn.datasets import load_diabetes
 from sklearn.neighbors import RadiusNeighborsRegressor
 from torch import Tensor
@@ -105,17 +106,35 @@ def test_in_out_is_the_difference_of_two_means() -> None:
         [outcomes[~inside].mean(0) - outcomes[inside].mean(0) for inside in kept.T], 1
     )
     np.testing.assert_allclose(scores.values, expected)
+    left, rates = (
+        outcomes - outcomes.mean(0),
+        np.where(kept, -1 / kept.mean(0), 1 / (~kept).mean(0)),
+    )
+    each = left.T[:, :, None] * rates  # what each fit adds to a mean
+    errors = each.std(1) / np.sqrt(39)
+    found = method.fit(trained).standard_errors((x[:3], y[:3]), measure="prediction")  # type: ignore[attr-defined]
+    np.testing.assert_allclose(found, errors)
+    predicted = np.zeros_like(left)
+    for fold in range(5):
+        held = np.arange(40) % 5 == fold
+        rest = kept[~held]
+        rates = np.where(rest, -1 / rest.mean(0), 1 / (~rest).mean(0))
+        predicted[held] = -(kept[held] - 0.5) @ rates.T @ left[~held] / len(rest)
+    agreement = np.mean([spearmanr(predicted[:, q], left[:, q])[0] for q in range(3)])
     assert scores.diagnostics is not None
-    assert any("LDS" in note for note in scores.diagnostics.notes)
+    share = np.sqrt((errors**2).mean()) / scores.values.std(ddof=1)
+    assert f"{share:.2g} of the spread" in scores.diagnostics.notes[-2]
+    assert f"(LDS) of {agreement:.2f} ±" in scores.diagnostics.notes[-1]
 
 
 def test_options_that_cannot_be_used() -> None:
-    with pytest.raises(InvalidInput, match="one of banzhaf"):
+    with pytest.raises(InvalidInput, match="one of 'banzhaf'"):
         whence.Semivalue(kind="owen")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="fits >= 20"):
         whence.Semivalue(fits=5)
     with pytest.raises(InvalidInput, match="both > 0"):
         whence.Semivalue(beta=(0.0, 1.0))
+    assert whence.Semivalue(fits=20).fits == 20
 
 
 def test_how_many_fits_name_the_same_first_examples() -> None:

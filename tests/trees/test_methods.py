@@ -345,6 +345,30 @@ def test_data_oob_needs_unseen_rows_and_scores_no_queries() -> None:
         whence.DataOOB().fit(trained).scores(_asked())
 
 
+@pytest.mark.parametrize("classifies", [True, False])
+def test_a_row_in_every_bag_has_the_mean_error_of_the_others(classifies: bool) -> None:
+    kind: Any = RandomForestClassifier if classifies else RandomForestRegressor
+    x, y = (CLASSES.x, CLASSES.y) if classifies else (NUMBERS.x, NUMBERS.y)
+    model = kind(n_estimators=3, random_state=0).fit(x, y)
+    trained = whence.from_sklearn(model, x, y)
+    found = whence.DataOOB().fit(trained)
+    values, notes = (
+        found.self_values(np.arange(len(y)))[0].numpy(),
+        found.self_values(np.arange(3))[1].notes,
+    )
+    errors: list[list[float]] = [[] for _ in y]
+    for tree, bag in zip(model.estimators_, model.estimators_samples_, strict=True):
+        for row in np.setdiff1d(np.arange(len(y)), bag).tolist():
+            said = tree.predict(x[row : row + 1])[0]
+            errors[row].append(float(said != y[row]) if classifies else (said - y[row]) ** 2)
+    expected = np.array([np.mean(each) if each else np.nan for each in errors])
+    seen = np.isnan(expected)
+    expected[seen] = expected[~seen].mean()
+    np.testing.assert_allclose(values, expected)
+    assert notes[-1] == f"{seen.sum()} rows are in every bag and have the mean value."
+    np.testing.assert_array_equal(found.self_scores([9, 2]), values[[9, 2]])
+
+
 @pytest.mark.parametrize("ensemble", [-2, 3])
 def test_halves_come_in_pairs(ensemble: int) -> None:
     with pytest.raises(InvalidInput, match="halves come in pairs"):
@@ -377,12 +401,20 @@ def test_expected_removals_are_means_of_paired_refits() -> None:
     ridge = whence.from_sklearn(Ridge().fit(NUMBERS.x, NUMBERS.y), NUMBERS.x, NUMBERS.y)
     query = ridge.examples((NUMBERS.x[:2], NUMBERS.y[:2]))
     found = expected_removals(ridge, np.array([4, 9]), query, ridge.loss, subsets=6)
-    whole = whence.leave_one_out(ridge, [4, 9], query)
-    # A smooth model's removal from nine tenths of the data is that from all, a little larger.
-    np.testing.assert_allclose(
-        found.mean, whole, atol=4 * found.error.max() + 0.4 * abs(whole).max()
-    )
-    assert (found.error > 0).all()
+    n, draw, changes = len(NUMBERS.y), np.random.default_rng(0), []
+    others = np.delete(np.arange(n), [4, 9])
+
+    def losses(kept: Any) -> Any:
+        said = Ridge().fit(NUMBERS.x[kept], NUMBERS.y[kept]).predict(NUMBERS.x[:2])
+        return (said - NUMBERS.y[:2]) ** 2 / 2
+
+    for _ in range(6):
+        part = [4, 9, *draw.choice(others, round(0.9 * n) - 2, False)]
+        changes.append([losses([i for i in part if i != gone]) - losses(part) for gone in (4, 9)])
+    each = np.array(changes).swapaxes(1, 2)
+    np.testing.assert_allclose(found.mean, each.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(found.error, each.std(0, ddof=1) / np.sqrt(6), rtol=1e-6)
+    assert found.spread == pytest.approx(np.sqrt((each.std(0, ddof=1) ** 2).mean()))
     with pytest.raises(InvalidInput, match="subsets >= 2"):
         expected_removals(ridge, np.array([4]), query, ridge.loss, subsets=1)
 

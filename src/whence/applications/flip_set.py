@@ -320,13 +320,8 @@ class _Search:
         ranking = ranking[: keeping_classes(self.trained, ranking)]
         low, last = len(gone), len(ranking)
         enough = np.flatnonzero(self._lead_of(model) + np.cumsum(effects[order]) <= 0)
-        high = low + int(enough[0]) + 1 if len(enough) else last
-        while high < last and not self.flips(ranking[:high]):
-            low, high = high, min(last, max(high + 1, int(high * _GROWTH)))
-        while high - low > 1 and self.flips(ranking[:high]):
-            middle = (low + high) // 2
-            low, high = (low, middle) if self.flips(ranking[:middle]) else (middle, high)
-        return ranking[:high]
+        guess = low + int(enough[0]) + 1 if len(enough) else last
+        return ranking[: fewest(low, guess, last, lambda m: self.flips(ranking[:m]))]
 
     def _effects(self, model: Trained) -> Floats:
         """Return what each removal does to the lead: refined for the first where cheap, [n]."""
@@ -340,6 +335,24 @@ class _Search:
             refined = finer.fit(model).scores(self.query, measure=self.lead, indices=first)
             values[first] = refined.values[0]
         return values
+
+
+def fewest(low: int, guess: int, last: int, holds: Callable[[int], bool]) -> int:
+    """Return the smallest number at which a condition holds that holds for all larger ones.
+
+    Args:
+        low: A number at which it does not hold.
+        guess: The number to try first, > low.
+        last: The largest number; returned, too, where the condition holds at none.
+        holds: The condition; asked as rarely as that allows, for it costs a retraining.
+    """
+    high = guess
+    while high < last and not holds(high):
+        low, high = high, min(last, max(high + 1, int(high * _GROWTH)))
+    while high - low > 1 and holds(high):
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
 
 
 def keeping_classes(trained: Trained, ranking: NDArray[np.intp]) -> int:

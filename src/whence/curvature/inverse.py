@@ -28,7 +28,7 @@ from whence.curvature.factors import Layer, by_layer
 from whence.errors import InvalidInput
 from whence.linalg.operator import LinearOperator
 from whence.linalg.rank_reduction import separate
-from whence.linalg.solver import Inverse, Solution, default_rtol
+from whence.linalg.solver import Inverse, Solution, as_block, default_rtol
 from whence.linalg.spectral import KroneckerEigen
 from whence.linalg.structured import BlockDiagonal, Reordered
 from whence.network.objective import ModuleObjective
@@ -86,7 +86,7 @@ class KroneckerInverse(Inverse):
         """
         sides = [rows for rows in (left, right) if isinstance(rows, Gradients)]
         if not self.factors or len(sides) < 2:
-            columns = self._columns(left)
+            columns = as_block(left)
             for block, places in self.closed.placed():
                 columns[places] = block.matmat(columns[places])
             return right.matmat(columns).T, None
@@ -144,15 +144,6 @@ class KroneckerInverse(Inverse):
             return None
         least = 1 / self.closed.extremes()[1]
         return downdated(self, torch.cat(list(rows.row_blocks()), 1), signs, least)
-
-    def _columns(self, rows: LinearOperator) -> Tensor:
-        """Return rows [b, p] as columns, [p, b], of which no second copy is made."""
-        columns = torch.empty(rows.shape[::-1], dtype=self.dtype, device=self.device)
-        start = 0
-        for block in rows.row_blocks():
-            columns[:, start : start + block.shape[1]] = block
-            start += block.shape[1]
-        return columns
 
     @property
     def gradient_rtol(self) -> float | None:

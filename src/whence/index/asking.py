@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.errors import InvalidInput
+from whence.index.best import Best
 from whence.index.curvature import read_curvature
 from whence.index.format import File, Manifest, ids_of, mapped, mapped_rows
-from whence.index.scan import Best
 from whence.methods.features import Damped, FeatureMap, blockwise, of_moment
 from whence.methods.prediction import MeasureLike
 from whence.methods.sets import check_asked

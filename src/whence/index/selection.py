@@ -15,14 +15,16 @@ from torch import Tensor, nn
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.index.asking import asked_rows, ranking, removed_rows
-from whence.index.encodings import encoding_of
-from whence.index.format import Manifest, mapped_rows
+from whence.index.format import Manifest
 from whence.index.index import Index
+from whence.index.reading import StoredRows
 from whence.index.scan import scan
 from whence.methods.prediction import Floats, MeasureLike, measure_name
 from whence.objective.losses import measure_of
 from whence.objective.trained import Data
 from whence.result import Card, Result
+
+_NUMBERS = 2**22  # of stored rows in memory at once
 
 
 @final
@@ -167,16 +169,9 @@ def _cosines(
     index: Index, manifest: Manifest, positions: NDArray[np.intp], targets: Tensor
 ) -> Floats:
     """Return the cosines of chosen rows with the features of the targets, [k, q]."""
-    encoding = encoding_of(manifest.encoding)
-    targets = nn.functional.normalize(targets, dim=1)
+    stored, targets = StoredRows(index.path, manifest), nn.functional.normalize(targets, dim=1)
     found: Floats = np.empty((len(positions), len(targets)), dtype=np.float32)
-    for shard in manifest.shards:
-        chosen = np.flatnonzero((positions >= shard.first) & (positions < shard.first + shard.rows))
-        if not len(chosen):
-            continue
-        with mapped_rows(index.path, shard) as tensors:
-            for place in chosen:
-                start = int(positions[place]) - shard.first
-                row = encoding.rows(tensors, slice(start, start + 1), manifest.blocks)
-                found[place] = (nn.functional.normalize(row, dim=1) @ targets.T).numpy()[0]
+    order = np.argsort(positions)
+    for part, rows, _ in stored.at(positions[order], max(1, _NUMBERS // targets.shape[1])):
+        found[order[part]] = (nn.functional.normalize(rows, dim=1) @ targets.T).numpy()
     return found

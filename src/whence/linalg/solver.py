@@ -231,7 +231,7 @@ class Inverse(LinearOperator):
             The products, [q, b] in R's dtype, and the solution of A X = Lᵀ with its value in R's
             dtype; `None` for an inverse that multiplies without solving.
         """
-        solution = self.solve(_columns(left))
+        solution = self.solve(as_block(left))
         solution = replace(solution, value=solution.value.to(right.dtype))
         return right.matmat(solution.value).T, solution
 
@@ -284,8 +284,12 @@ class Inverse(LinearOperator):
         return self.matmat(W)
 
 
-def _columns(rows: LinearOperator) -> Tensor:
-    """Return the rows of an operator [q, p] as columns, [p, q]."""
+def as_block(rows: LinearOperator) -> Tensor:
+    """Return the rows of an operator [q, p] as columns, [p, q], of which no second copy is made.
+
+    Args:
+        rows: R, [q, p].
+    """
     q, p = rows.shape
     columns = torch.empty(p, q, dtype=rows.dtype, device=rows.device)
     start = 0

@@ -17,9 +17,20 @@ def product_dtype(dtype: torch.dtype, device: torch.device, rtol: float) -> torc
     """
     if dtype != torch.float32 or rtol < _HALF:
         return dtype
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported()
-    else:
-        told: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-        fast = bool(told.get("amx_bf16", False))
+    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else _has("amx_bf16")
     return torch.bfloat16 if fast else dtype
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Return whether products of few rows with many are faster in bfloat16 than in float32.
+
+    Args:
+        device: The processor.
+    """
+    return device.type == "cpu" and (_has("avx512_bf16") or _has("amx_bf16"))
+
+
+def _has(capability: str) -> bool:
+    """Return whether the processor says that it has a capability."""
+    told: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(told.get(capability, False))
