@@ -95,20 +95,20 @@ def read_column(column: pd.Series[Any], *, several: bool = True) -> Read:
         parsed = _parsed_dates(texts)
         if parsed is not None:
             return _days(name, pd.Series(_spread(parsed, codes, plain)), several)
-    written = read_parts(texts, counts, _NOTHING, several=several)
-    if written is not None:
-        form, each, words = written
+    in_parts = read_parts(texts, counts, _NOTHING, several=several)
+    if in_parts is not None:
+        form, each, rest = in_parts
         columns = zip(form.parts, each.T, strict=True)
         return Read(
             parts={f"{name}{part}": _spread(column, codes, plain) for part, column in columns},
-            note=", ".join([form.note, *_as_missing(words)]),
+            note=", ".join([form.note, *_as_missing(rest)]),
         )
     spelled = _one_spelling(texts, counts)
-    levels = np.array(
+    named = np.array(
         [np.nan if text in ("", "?") else spelled.get(text, text) for text in texts], dtype=object
     )
     note = "one value where only capitals differ" if spelled else ""
-    return Read(parts={name: _spread(levels, codes, plain)}, note=note)
+    return Read(parts={name: _spread(named, codes, plain)}, note=note)
 
 
 def _known(name: str, numbers: pd.Series[Any], note: str = "numbers") -> Read:

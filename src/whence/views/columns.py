@@ -60,8 +60,8 @@ def _on_calendar(name: str, number: Any) -> str:
     counted = _COUNTED.fullmatch(name)
     if counted is None or pd.isna(number):
         return ""
-    date = pd.Timestamp(counted[2]) + pd.Timedelta(float(number), unit=counted[1])
-    date = date.round("s")
+    days = float(number) / (1 if counted[1] == "days" else 24)
+    date = (pd.Timestamp(counted[2]) + pd.Timedelta(days=days)).round("s")
     clock = "" if date == date.normalize() else f" {date:%H:%M}"
     return f"{date:%Y-%m-%d}{clock} ({counted[1][:-1]} {cell_text(number)})"
 
