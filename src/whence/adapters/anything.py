@@ -16,7 +16,7 @@ from torch import Tensor
 
 from whence.adapters.answered import Answered
 from whence.adapters.answers import Answer, answer_of
-from whence.adapters.readers import is_read
+from whence.adapters.estimators import READERS
 from whence.adapters.refitting import Refitting, seed_note, template_of
 from whence.adapters.rows import encoded, labels_of
 from whence.adapters.usable import check_predicts
@@ -54,11 +54,10 @@ class Estimator(Answered):
     def instant(self) -> bool:
         """Whether its own fit is a few small products, or a quick one to few rows."""
         last = last_step(self.fitted)
-        if type(last) in _INSTANT:
-            return True
-        members = last.estimators_ if type(last) in _CHAINS else ()
-        quick = type(last) in _QUICK or bool(members) and all(map(is_read, members))
-        return quick and len(self.train) <= _FEW
+        quick = type(last) in _QUICK
+        if type(last) in _CHAINS:
+            quick = all(type(part) in READERS for part in last.estimators_)
+        return type(last) in _INSTANT or (quick and len(self.train) <= _FEW)
 
     def identity(self) -> tuple[Tensor | str, ...]:
         """Return the estimator's settings."""
