@@ -12,7 +12,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks import build, rows as stored
+from benchmarks import build
+from benchmarks import rows as stored
 from benchmarks.bars import BARS, each_of, fastest, mean_rows
 from benchmarks.cells import bold, failures, machine_words, seconds, table, timed
 from benchmarks.drawing import growth_figure, trade_off
