@@ -208,7 +208,7 @@ class _Gradients(FeatureMap):
         return tuple(features.blocks for features in self.points)
 
     def rows(self, examples: Examples) -> Tensor:
-        """Return ∇ℓ at each checkpoint, [b, T d]; S ∇ℓ for cosines, whose length it has a part in."""
+        """Return ∇ℓ at each checkpoint, [b, T d]; S ∇ℓ for cosines, which need its length."""
         loss, scales = self.trained.loss, self.method.scales
         if scales is None or not self.method.cosine:
             return torch.cat([self._of(each, examples, loss) for each in self.points], 1)

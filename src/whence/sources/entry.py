@@ -55,7 +55,7 @@ class Asked:
             its number, from 0.
         spread: So many rows, spread evenly.
         most: Where neither is given: so many rows, or a quarter of them if that is fewer.
-        against: Another answer: a label of a table, a query of an entry point by its number, from 0.
+        against: Another answer: a label of a table, or a query of an entry point by its number.
     """
 
     row: str | None = None

@@ -77,7 +77,7 @@ class Fitted:
                 f"Expected --against with another label than {own!r}, which row {row} has: "
                 f"{listed(others)}. Got {label!r:.80}."
             )
-        return self.X.loc[[row]], np.asarray([found], dtype=self.y.dtype)
+        return self.X.loc[[row]], np.asarray([found], dtype=self.y.to_numpy().dtype)
 
 
 def default_model(table: Table) -> Pipeline:
