@@ -235,14 +235,15 @@ def test_kinds_of_models(
 ) -> None:
     monkeypatch.setattr("whence.methods.halves._ENSEMBLES", ((1000, 4),))  # quick
     options = ("-t", "y", "--row", 17, "-k", 1, "--json")
-    code, out, _ = run("influence", csv, *options, "--model-kind", "boosting")
-    assert code == 0
-    assert json.loads(out)["model"] == "gradient boosting of y"
-    quality = json.loads(out)["quality"]
-    assert quality["accuracy"] > quality["majority"]
+    for kind, words in (("boosting", "gradient boosting"), ("forest", "random forest")):
+        code, out, _ = run("influence", csv, *options, "--model-kind", kind)
+        assert code == 0
+        assert json.loads(out)["model"] == f"{words} of y"
+        quality = json.loads(out)["quality"]
+        assert quality["accuracy"] > quality["majority"]
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(rng.normal(size=(150, 3)), columns=["a", "b", "c"])
-    for target, kind in (("line", "ridge regression"), ("square", "gradient boosting")):
+    for target, kind in (("line", "ridge regression"), ("square", "random forest")):
         y = frame["a"] if target == "line" else frame["a"] ** 2
         frame.assign(y=y + 0.01 * frame["b"]).to_csv(tmp_path / "auto.csv", index=False)
         code, out, _ = run("influence", tmp_path / "auto.csv", *options, "--model-kind", "auto")

@@ -199,6 +199,30 @@ def test_a_network_held_out_is_asked_as_fitted() -> None:
         find_label_errors(objective, penalty="best")
 
 
+def test_a_large_network_is_ranked_by_its_loss_without_a_solve(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(40, 3, generator=generator)
+    y = (x[:, 0] > 0).long() + (x[:, 1] > 1).long()
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3))
+    objective = whence.from_torch(model, whence.CrossEntropy(), (x, y))
+    monkeypatch.setattr("whence.methods.loo_loss.SMALL", 10)
+    errors = find_label_errors(objective, k=9)
+    assert errors.method == "loss"
+    assert errors.self_influence is None
+    assert "solver=whence.EKFAC()" in errors.diagnostics.notes[-1]
+    outputs = model(x)
+    expected = torch.nn.functional.cross_entropy(outputs, y, reduction="none").detach().numpy()
+    np.testing.assert_allclose(errors.scores, expected, rtol=1e-6)
+    first = errors.ranking[:9]
+    assert (errors.suggested != y[first]).all()
+    other = outputs[first].scatter(1, y[first].unsqueeze(1), -torch.inf).argmax(1)
+    assert errors.suggested.tolist() == other.tolist()
+    assert len(find_label_errors(objective, k=0).suggested) == 0
+
+
 def test_suggestions_are_what_a_model_without_the_example_says() -> None:
     x, y = load_breast_cancer(return_X_y=True)
     x, y = scale(x)[:100], y[:100]

@@ -18,7 +18,8 @@ from whence.curvature.exact import GGN, Hessian
 from whence.curvature.kronecker import KroneckerSolver
 from whence.curvature.minimum import minimum
 from whence.errors import InvalidInput, NotPositiveDefinite
-from whence.linalg import Cholesky, Dense, materialize
+from whence.linalg import Cholesky, Dense, Diagonal, materialize
+from whence.linalg.direct import DirectInverse
 from whence.network.objective import ModuleObjective
 from whence.objective.cache import is_cached
 from whence.objective.objective import risk, risk_gradient
@@ -252,6 +253,12 @@ def test_the_decrement_is_that_of_the_dense_matrix(
     G = G * objective.weights / len(objective.train)
     typical = (G * torch.linalg.solve(H, G)).sum(0).mean().sqrt()
     assert found.in_examples == pytest.approx(float((slope @ step).sqrt() / typical), rel=0.3)
+
+
+def test_a_negative_estimate_is_no_length() -> None:
+    objective = network()[0]
+    closed = Diagonal(torch.full_like(objective.params, -1.0))
+    assert rule.decrement(objective, DirectInverse(closed, closed, 0.1)).in_examples == 0
 
 
 def test_where_the_gradient_is_large_no_curvature_is_computed(

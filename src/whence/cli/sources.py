@@ -102,10 +102,10 @@ class TableOptions(SourceOptions):
         ),
     ] = None
     model_kind: Annotated[
-        Literal["linear", "boosting", "auto"] | None,
+        Literal["linear", "forest", "boosting", "auto"] | None,
         typer.Option(
             help="Of a table: the model that is fitted where none is given; auto takes the one "
-            "that is better on held-out rows. Default: linear."
+            "that is best on held-out rows. Default: linear."
         ),
     ] = None
     trust: Annotated[

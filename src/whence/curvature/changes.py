@@ -160,7 +160,7 @@ class SingleChanges(Changes):
         ((examples, _),) = self.parts
         m, c = self.b.shape[1:]
         generator = torch.Generator().manual_seed(0)
-        signs = random_signs((m, c, min(_PROBES, m * c)), generator, self.b)
+        signs = random_signs((m, c, _PROBES), generator, self.b)
         right = self.objective.vjp(examples, signs)
         left = self.inverse.operator.matmat(torch.einsum("pmc,mck->pk", self.b, signs))
         return float((right - left).norm() / right.norm()) if right.any() else 0.0

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from whence.curvature.changes import change_tiles, inverse_or_zero
 from whence.curvature.leverages import leverages
+from whence.curvature.precision import SMALL
 from whence.curvature.prepare import prepare
 from whence.errors import NotPositiveDefinite, UnsupportedModel
 from whence.fitting.newton import newton
@@ -26,7 +27,7 @@ from whence.linalg.solver import Inverse, Solver
 from whence.linear.objective import LinearObjective
 from whence.methods.removals import removal
 from whence.objective.losses import output_hessian
-from whence.objective.objective import Objective, risk_gradient
+from whence.objective.objective import Objective, objective_of, risk_gradient
 from whence.objective.trained import Trained
 from whence.progress import progress
 from whence.tiles import tiles
@@ -146,6 +147,24 @@ def _(objective: LinearObjective) -> bool:
         and objective.slope is None
         and bool((objective.l2 > 0).any())
     )
+
+
+def solves_each(trained: Trained, solver: Solver | None) -> bool:
+    """Return whether a solve for each training example is worth while.
+
+    Of a network of more than 4,000 parameters it takes hours.
+
+    Args:
+        trained: The model.
+        solver: The one asked for, or `None`.
+
+    Returns:
+        False also of a model without derivatives.
+    """
+    if trained.differentiable() is not trained:
+        return False
+    objective = objective_of(trained)
+    return objective.convex or solver is not None or len(objective.params) <= SMALL
 
 
 @singledispatch

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,10 +86,8 @@ class TracIn(Method):
 
     def __post_init__(self) -> None:
         """Check the rates, and make both sequences tuples, which can be cached under."""
-        if self.size is not None and (self.size < 1 or self.seed < 0):
-            raise InvalidInput(
-                f"Expected size >= 1 and seed >= 0. Got size={self.size}, seed={self.seed}."
-            )
+        if self.size is not None and self.size < 1:
+            raise InvalidInput(f"Expected size >= 1. Got size={self.size}.")
         if self.checkpoints is not None:
             object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
         count = 1 if self.checkpoints is None else len(self.checkpoints)
@@ -105,9 +102,9 @@ class TracIn(Method):
             return
         rates = tuple(float(rate) for rate in self.learning_rates)
         object.__setattr__(self, "learning_rates", rates)
-        if len(rates) != count or not all(0 <= rate < np.inf for rate in rates):
+        if len(rates) != count or not all(rate >= 0 for rate in rates):
             raise InvalidInput(
-                "Expected a finite learning rate >= 0 for each checkpoint. "
+                "Expected a learning rate >= 0 for each checkpoint. "
                 f"Got {count} checkpoints and rates {list(rates)}."
             )
 
