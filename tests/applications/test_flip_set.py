@@ -17,6 +17,7 @@ from sklearn.svm import SVC
 
 import whence
 from whence.applications import flip_set as module
+from whence.applications import shown as showing
 from whence.applications.flip_set import fewest, keeping_classes
 from whence.errors import InvalidInput
 
@@ -154,9 +155,9 @@ def test_what_is_cheap_to_refit_follows_its_size(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(module, "_NUMBERS", 150 * len(scaled.params) - 1)  # type: ignore[attr-defined]
     assert not module.is_cheap(scaled)
     for rows, refits in ((150, False), (149, True)):
-        monkeypatch.setattr(module, "_LARGE", rows)
-        assert module._refits_preprocessing(scaled) == refits
-        assert not module._refits_preprocessing(machine)
+        monkeypatch.setattr(showing, "_LARGE", rows)
+        assert showing.refits_preprocessing(scaled) == refits
+        assert not showing.refits_preprocessing(machine)
 
 
 def test_a_class_keeps_an_example() -> None:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.applications.shown import refits_preprocessing
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.methods.choose import chosen
@@ -25,14 +26,13 @@ from whence.objective.losses import measure_of
 from whence.objective.trained import Data, Examples, Trained
 from whence.pages import write
 from whence.result import Card, Result
-from whence.views.answer import class_names, target_class
+from whence.views.answer import class_names, target_classes
 from whence.views.made import Made
 from whence.views.results import flip_page
 
 _POINTS = 8  # of the course that a page draws
 _REFINED = 30  # examples whose effects are refined
 _RERANKED = 4  # examples of a set from which on its second half is ranked again
-_LARGE = 20_000  # rows from which fitting preprocessing again for every effect takes long
 _NUMBERS = 5e6  # n · p up to which retraining a dozen times takes seconds
 _GROWTH = 1.25  # from a set that did not flip the prediction to the next one tried
 
@@ -329,7 +329,7 @@ class _Search:
         scores = fitted.scores_to_rank(self.query, self.lead)
         quantity = measure_of(fitted.loss, self.lead)
         values = np.array(fitted.ranking_values(self.query, quantity, scores.values)[0])
-        finer = self.method.refined() if self.cheap and not _refits_preprocessing(model) else None
+        finer = self.method.refined() if self.cheap and not refits_preprocessing(model) else None
         if finer is not None:
             first = np.sort(np.argsort(values, kind="stable")[:_REFINED])
             refined = finer.fit(model).scores(self.query, measure=self.lead, indices=first)
@@ -364,11 +364,11 @@ def keeping_classes(trained: Trained, ranking: NDArray[np.intp]) -> int:
     """
     if not trained.classes:
         return len(ranking)
-    classes = np.array([target_class(target) for target in trained.train.targets])
-    kept = {c: int(count) for c, count in zip(*np.unique(classes, return_counts=True), strict=True)}
-    for place, at in enumerate(ranking.tolist()):
-        kept[classes[at]] -= 1
-        if not kept[classes[at]]:
+    classes = target_classes(trained.train.targets)
+    kept = torch.bincount(classes).tolist()
+    for place, label in enumerate(classes[torch.from_numpy(ranking.copy())].tolist()):
+        kept[label] -= 1
+        if not kept[label]:
             return place
     return len(ranking)
 
@@ -383,12 +383,6 @@ def is_cheap(trained: Trained) -> bool:
         return False
     params = getattr(trained, "params", None)
     return params is not None and len(trained.train) * len(params) <= _NUMBERS
-
-
-def _refits_preprocessing(trained: Trained) -> bool:
-    """Return whether a removal fits the preprocessing of a large table again."""
-    follows = getattr(trained, "statistics", None) is not None
-    return follows and len(trained.train) > _LARGE
 
 
 def _ordered(outputs: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whence.applications.queries import Inputs, encoded
-from whence.applications.shown import candidates
+from whence.applications.shown import CANDIDATES, candidates
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
@@ -189,7 +189,7 @@ def _candidates(
     for tile in tiles(len(queries), len(ids), _SCORES):
         part = queries.subset(np.arange(tile.start, tile.stop))
         scores = fitted.scores_to_rank(part, measure)
-        found = candidates(fitted, scores, part, measure, k)
+        found = candidates(fitted, scores, part, measure, CANDIDATES * k)
         positions.append(found)
         values.append(np.take_along_axis(scores.values, found, axis=1))
     return _Candidates(np.concatenate(positions), np.concatenate(values), scores, queries.ids, ids)
