@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import build
 from benchmarks import rows as stored
 from benchmarks.bars import BARS, each_of, fastest, mean_rows
 from benchmarks.cells import bold, failures, machine_words, seconds, table, timed
@@ -287,7 +288,8 @@ def written(results: Path, page: Path, images: Path) -> str:
         if rows:
             parts.append(section(workload, rows, images))
             everything += rows
-    parts += [on_gpu(results / "cuda"), growth(results, images), preferences(everything)]
+    parts += [build.section(results / "build.json"), on_gpu(results / "cuda")]
+    parts += [growth(results, images), preferences(everything)]
     text = "\n".join(part for part in parts if part)
     page.write_text(text)
     return text

@@ -5,10 +5,11 @@ python -m tests.mutation --count 60 --seed 0
 A mutation is a small change: a comparison, a sign, a constant off by one, min for max, a condition
 negated, a clamp or a transpose dropped, the first argument returned. Messages and annotations are
 left alone; so are seeds of random numbers and private constants with a name, such as _FEW = 8: one
-more is another choice, as good. Each is written into a copy of the tree. There the files of tests
-run of which a test executes the changed function, as a run of the unbroken package has recorded,
-those tests first, until one fails; changes of what importing executes run all tests of the package.
-Those that no test notices are printed: each is a missing test, or a change that changes no answer.
+more is another choice, as good, and so is whether what equals such a bound is within it. Each is
+written into a copy of the tree. There the files of tests run of which a test executes the changed
+function, as a run of the unbroken package has recorded, those tests first, until one fails; changes
+of what importing executes run all tests of the package, those of what nothing executes none. Those
+that no test notices are printed: each is a missing test, or a change that changes no answer.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.In: ast.NotIn,
     ast.NotIn: ast.In,
 }
+_ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 _OPERATIONS: dict[type[ast.operator], type[ast.operator]] = {
     ast.Add: ast.Sub,
     ast.Sub: ast.Add,
@@ -207,13 +209,20 @@ def _chosen(node: ast.AST) -> bool:
     return False
 
 
+def _bounded(node: ast.AST) -> bool:
+    """Return whether a named constant of the module is in an expression."""
+    names = (part.id for part in ast.walk(node) if isinstance(part, ast.Name))
+    return any(name.isupper() and len(name) > 1 for name in names)
+
+
 def _of_expression(node: ast.expr) -> Iterator[tuple[ast.expr, str, ast.expr]]:
     """Yield the changes of one expression itself."""
     new = copy.deepcopy(node)
     match node, new:
         case ast.Compare(ops=[operator]), ast.Compare():
-            new.ops = [_COMPARISONS[type(operator)]()]
-            yield node, "comparison", new
+            if not (isinstance(operator, _ORDERS) and _bounded(node)):
+                new.ops = [_COMPARISONS[type(operator)]()]
+                yield node, "comparison", new
         case ast.BinOp(), ast.BinOp():
             sides = (node.left, node.right)
             texts = any(isinstance(side, _NOT_ARITHMETIC[1:]) for side in sides)
@@ -251,6 +260,13 @@ class Chosen:
 
     def __init__(self, tests: Sequence[str]) -> None:
         self.tests = frozenset(tests)
+
+    def pytest_configure(self) -> None:
+        """A failure is enough: hypothesis need not look for a smaller example of it."""
+        hypothesis = importlib.import_module("hypothesis")  # here, so that pytest can rewrite it
+        phases = hypothesis.Phase.explicit, hypothesis.Phase.generate
+        hypothesis.settings.register_profile("once", hypothesis.settings(), phases=phases)
+        hypothesis.settings.load_profile("once")
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items.sort(key=lambda item: item.nodeid not in self.tests)  # stable: files as they come
@@ -309,8 +325,11 @@ class Executed:
         data.read()
         return cls(tree, data)
 
-    def tests(self, mutation: Mutation) -> list[str]:
-        """Return the tests that execute the expression, else its function; none if imports do."""
+    def tests(self, mutation: Mutation) -> list[str] | None:
+        """Return the tests that execute the expression, else its function.
+
+        None of them where importing does; `None` where nothing does.
+        """
         contexts = self.data.contexts_by_lineno(str(self.tree / mutation.path))
         source = (self.tree / mutation.path).read_bytes()
         lines = [(mutation.line, mutation.line + mutation.before.count("\n"))]
@@ -320,16 +339,20 @@ class Executed:
             if isinstance(node, ast.FunctionDef)
             and node.body[0].lineno <= mutation.line <= (node.end_lineno or 0)
         ]
+        imported = False
         for first, last in lines:
             names = {name for n in range(first, last + 1) for name in contexts.get(n, ())}
             if found := sorted({name.rpartition("|")[0] for name in names if name}):
                 return found
-        return []
+            imported |= "" in names  # what is executed outside of tests
+        return [] if imported else None
 
 
 def noticed(tree: Path, mutation: Mutation, executed: Executed, timeout: float) -> str:
     """Return "caught", "timeout" or "survived" for a mutation written into a tree."""
     tests = executed.tests(mutation)
+    if tests is None:
+        return "survived"
     every = sorted({test.partition("::")[0] for test in tests})
     near = f"test_{Path(mutation.path).stem}.py"
     files = sorted(every, key=lambda name: (Path(name).name != near, name != mutation.path))

@@ -150,7 +150,7 @@ _MEASURES = ["loss", "margin", "prediction", "probability"]
         ("whence influence train.csv --order ", ["first", "newton", "refined"]),
         ("whence influence train.csv --measure ", _MEASURES),
         ("whence report train.csv --target-kind ", ["label", "quantity"]),
-        ("whence explain train.csv --model-kind ", ["auto", "boosting", "linear"]),
+        ("whence explain train.csv --model-kind ", ["auto", "boosting", "forest", "linear"]),
         ("whence explain train.csv --measure ", _MEASURES),
         ("whence report train.csv --measure p", ["prediction", "probability"]),
         ("whence label-errors t.csv --method self", ["self_influence"]),

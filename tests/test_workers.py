@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from types import ModuleType
@@ -15,7 +16,7 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from whence.errors import InvalidInput, MissingDependency
-from whence.workers import map_shards, threads_for
+from whence.workers import ahead, map_shards, threads_for
 
 
 def spectrum(seed: int) -> tuple[int, Tensor, tuple[int, torch.dtype, bool]]:
@@ -158,3 +159,17 @@ def test_a_small_fit_has_one_thread_of_openmp(numbers: int, threads: int) -> Non
     libraries = ThreadpoolController().select(user_api="openmp")
     with libraries.limit(limits=2), threads_for(numbers, "sklearn.ensemble"):
         assert {each["num_threads"] for each in libraries.info()} == {threads}
+
+
+def test_the_next_item_is_computed_while_one_is_used() -> None:
+    begun = [threading.Event() for _ in range(3)]
+
+    def compute(item: int) -> int:
+        begun[item].set()
+        return item
+
+    for item in ahead(map(compute, range(3))):
+        assert item == 2 or begun[item + 1].wait(10)
+    assert list(ahead(iter(()))) == []
+    with pytest.raises(ZeroDivisionError):
+        list(ahead(1 // item for item in [1, 0]))

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import copy_context
 from functools import lru_cache
 from itertools import islice
 from multiprocessing import get_context, parent_process
@@ -82,6 +83,29 @@ def map_shards(
     if workers == 1:
         return map(function, items)
     return _over_processes(_pickled(function), items, workers)
+
+
+def ahead(items: Iterator[Result]) -> Iterator[Result]:
+    """Yield items, each computed by another thread while the one before it is used.
+
+    Args:
+        items: The items, one computed after the other.
+
+    Examples:
+        >>> list(ahead(map(abs, [-2, 1, -3])))
+        [2, 1, 3]
+    """
+    context = copy_context()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(context.run, _some, items)
+        while found := waiting.result():
+            waiting = pool.submit(context.run, _some, items)
+            yield from found
+
+
+def _some(items: Iterator[Result]) -> tuple[Result, ...]:
+    """Return the next item, alone, or nothing at the end."""
+    return tuple(islice(items, 1))
 
 
 _counting = threading.Lock()

@@ -32,6 +32,7 @@ def test_the_score_is_the_rank_correlation_with_refits_on_random_parts(tmp_path:
         actual.append((refit.predict(queries[0]) - queries[1]) ** 2)
     each = [spearmanr(np.array(predicted)[:, q], np.array(actual)[:, q])[0] for q in range(4)]
     np.testing.assert_allclose(score.per_query, each)
+    assert (score.subsets, score.ceiling) == (7, None)
     whence.evaluate(trained, queries, subsets=3)
     with pytest.raises(InvalidInput, match="at least 3"):
         whence.evaluate(trained, queries, subsets=2)
@@ -39,7 +40,7 @@ def test_the_score_is_the_rank_correlation_with_refits_on_random_parts(tmp_path:
     page = tmp_path / "score.html"
     named = whence.report_evaluation(score, page, names=list("abcd")).read_text("utf-8")
     heads = re.findall(r'<th scope="row"[^>]*>(?:<[^>]*>)*([^<]+)<', named)
-    assert heads == ["abcd"[q] for q in np.argsort(-np.array(each), kind="stable")]
+    assert heads == ["abcd"[q] for q in np.argsort(-score.per_query.numpy(), kind="stable")]
     assert "7 retrainings" in named
     assert "query 3" in whence.report_evaluation(score, page).read_text("utf-8")
     with pytest.raises(InvalidInput, match="Expected 4 names"):

@@ -28,6 +28,7 @@ import whence
 from whence.applications.label_errors import find_label_errors
 from whence.errors import InvalidInput, NotConvergedWarning, UnsupportedModel
 from whence.evaluation import detection_curve
+from whence.methods import loo_loss
 
 MODEL = LogisticRegression(C=0.3, tol=1e-12, max_iter=10_000, solver="newton-cg")
 
@@ -181,6 +182,24 @@ def test_a_large_model_is_ranked_by_self_influence(monkeypatch: pytest.MonkeyPat
     assert (errors.method, errors.penalty) == ("self_influence", 1)
 
 
+@pytest.mark.parametrize("kind", ["classes", "hinge", "regression"])
+def test_what_takes_a_minute_follows_its_size(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y, _ = flipped_wine()
+    model = {
+        "classes": clone(MODEL),
+        "hinge": LinearSVC(loss="hinge", C=0.05, tol=1e-8, max_iter=10**6),
+        "regression": Ridge(),
+    }[kind]
+    y = y if kind == "classes" else x[:, 0] > 0
+    objective = whence.from_sklearn(model.fit(x, y), x, y)
+    n, p, c = len(x), len(objective.params), 2 if kind == "classes" else 1  # type: ignore[attr-defined]
+    monkeypatch.setattr(loo_loss, "_SAMPLE", 50)
+    work = 4 * (n * p**2 + p**3) + 2 * p**2 * c * (n + 4 * 50)
+    for allowed, expected in ((work, True), (work - 1, False)):
+        monkeypatch.setattr(loo_loss, "_A_MINUTE", allowed)
+        assert loo_loss.quick(objective) == expected
+
+
 def test_a_network_held_out_is_asked_as_fitted() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(40, 3, generator=generator)
@@ -197,6 +216,30 @@ def test_a_network_held_out_is_asked_as_fitted() -> None:
     assert errors.penalty == 1
     with pytest.raises(UnsupportedModel, match="penalty='fitted'"):
         find_label_errors(objective, penalty="best")
+
+
+def test_a_large_network_is_ranked_by_its_loss_without_a_solve(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(40, 3, generator=generator)
+    y = (x[:, 0] > 0).long() + (x[:, 1] > 1).long()
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3))
+    objective = whence.from_torch(model, whence.CrossEntropy(), (x, y))
+    monkeypatch.setattr("whence.methods.loo_loss.SMALL", 10)
+    errors = find_label_errors(objective, k=9)
+    assert errors.method == "loss"
+    assert errors.self_influence is None
+    assert "solver=whence.EKFAC()" in errors.diagnostics.notes[-1]
+    outputs = model(x)
+    expected = torch.nn.functional.cross_entropy(outputs, y, reduction="none").detach().numpy()
+    np.testing.assert_allclose(errors.scores, expected, rtol=1e-6)
+    first = errors.ranking[:9]
+    assert (errors.suggested != y[first]).all()
+    other = outputs[first].scatter(1, y[first].unsqueeze(1), -torch.inf).argmax(1)
+    assert errors.suggested.tolist() == other.tolist()
+    assert len(find_label_errors(objective, k=0).suggested) == 0
 
 
 def test_suggestions_are_what_a_model_without_the_example_says() -> None:
@@ -343,8 +386,12 @@ def test_wrong_numbers_come_first(model: Any, tmp_path: Path) -> None:
     errors = find_label_errors(whence.from_sklearn(model, x, y), k=12)
     assert wrong[errors.ranking[:12]].mean() > 0.7
     assert (errors.loss > -1e-9).all()
+    if isinstance(model, PoissonRegressor):
+        mean = errors.objective.outputs(errors.objective.train).exp().flatten().numpy()
+        np.testing.assert_allclose(errors.loss, y * np.log(y / mean) - y + mean, atol=1e-8)
     frame = errors.to_frame().head(12)
     assert not frame["agrees"].any()
+    assert frame["label"].tolist() == y[errors.ranking[:12]].tolist()
     page = errors.report(tmp_path / "page.html", rows=7).read_text()
     assert "Training examples whose number" in page
     assert "Only where they differ" not in page

@@ -72,6 +72,15 @@ def test_products_come_in_tiles_and_rows_in_blocks(
     assert found.between(formed, right)[1] is None
 
 
+def test_no_gradient_is_formed_where_factors_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective = objective_of("mlp")
+    found = prepared(objective, EKFAC())
+    right = Gradients(objective, objective.train, objective.loss)
+    monkeypatch.setattr(ModuleObjective, "gradient_columns", None)  # a call would fail
+    own, products = found.quadratic(right), found.between(right, right)[0]
+    torch.testing.assert_close(products.diagonal(), own, **_EXACT)
+
+
 def test_what_it_says_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, factored in (("mlp", True), ("gpt2", False)):
         objective = objective_of(name)

@@ -22,7 +22,7 @@ from whence.curvature.leverages import (
     leverages,
 )
 from whence.errors import InvalidInput, NotPositiveDefinite
-from whence.linalg import Cholesky, Dense
+from whence.linalg import CG, Cholesky, Dense
 from whence.linear.objective import LinearObjective
 from whence.objective.objective import Objective
 
@@ -207,19 +207,20 @@ def test_the_inverse_matrix_is_made_where_it_is_shorter(monkeypatch: pytest.Monk
     rng = np.random.default_rng(0)
     made = []
     monkeypatch.setattr(rule, "_by_matrix", lambda matrix, *_: made.append(1) or matrix)
-    for classes, count, refine, expected in (
-        (3, 6, 0, True),
-        (3, 5, 0, False),
-        (2, 30, 0, False),
-        (3, 6, 1, False),
+    for classes, count, solver, expected in (
+        (3, 6, Cholesky(), True),
+        (3, 5, Cholesky(), False),
+        (2, 30, Cholesky(), False),
+        (3, 6, Cholesky(refine=1), False),
+        (3, 6, CG(), False),
     ):
         x, y = rng.normal(size=(30, 4)), np.arange(30) % classes
         objective = whence.from_sklearn(LogisticRegression().fit(x, y), x, y)
         matrix = objective.dense_hessian() + 0.1 * torch.eye(len(objective.params))
-        inverse = Cholesky(refine=refine).prepare(Dense(matrix))
+        inverse = solver.prepare(Dense(matrix))
         made.clear()
         leverages(objective, inverse, objective.train.subset(np.arange(count)))
-        assert bool(made) == expected, (classes, count, refine)
+        assert bool(made) == expected, (classes, count, solver)
 
 
 def test_a_row_that_alone_has_a_column_determines_itself() -> None:

@@ -18,7 +18,8 @@ from whence.curvature.exact import GGN, Hessian
 from whence.curvature.kronecker import KroneckerSolver
 from whence.curvature.minimum import minimum
 from whence.errors import InvalidInput, NotPositiveDefinite
-from whence.linalg import Cholesky, Dense, materialize
+from whence.linalg import Cholesky, Dense, Diagonal, materialize
+from whence.linalg.direct import DirectInverse
 from whence.network.objective import ModuleObjective
 from whence.objective.cache import is_cached
 from whence.objective.objective import risk, risk_gradient
@@ -116,6 +117,11 @@ def test_elsewhere_gauss_newton_is_damped_and_the_reason_told(
     linear = whence.from_torch(nn.Linear(4, 3).double(), whence.CrossEntropy(), (x, y), l2=1e-2)
     assert isinstance(choose(linear).curvature, GGN)
     assert "not converged: finishing the fit" in choose(linear).reason
+    asked = choose(start, curvature="hessian")
+    assert (asked.name, far.name) == ("Hessian", "Gauss-Newton matrix")
+    assert asked.damping == mean_eigenvalue(start)
+    assert "Hessian has eigenvalues from -" in asked.reason
+    assert asked.hessian is not None
 
 
 def test_without_a_penalty_flat_directions_are_damped() -> None:
@@ -252,6 +258,28 @@ def test_the_decrement_is_that_of_the_dense_matrix(
     G = G * objective.weights / len(objective.train)
     typical = (G * torch.linalg.solve(H, G)).sum(0).mean().sqrt()
     assert found.in_examples == pytest.approx(float((slope @ step).sqrt() / typical), rel=0.3)
+
+
+@pytest.mark.parametrize(("far", "strict"), [(0.7, True), (1.5, False)])
+def test_converged_is_nearer_than_one_typical_example(
+    far: float, strict: bool, converged: tuple[ModuleObjective, tuple[Tensor, Tensor]]
+) -> None:
+    best, away = converged[0], torch.full_like(converged[0].params, 1e-3)
+
+    def distance(objective: ModuleObjective) -> float:
+        inverse = Cholesky().prepare(Dense(objective.dense_hessian()))
+        return rule.decrement(objective, inverse).in_examples
+
+    unit = distance(best.at(best.params + away))
+    objective = best.at(best.params + far / unit * away)
+    assert distance(objective) == pytest.approx(far, rel=0.2)
+    assert minimum(objective).strict == strict
+
+
+def test_a_negative_estimate_is_no_length() -> None:
+    objective = network()[0]
+    closed = Diagonal(torch.full_like(objective.params, -1.0))
+    assert rule.decrement(objective, DirectInverse(closed, closed, 0.1)).in_examples == 0
 
 
 def test_where_the_gradient_is_large_no_curvature_is_computed(

@@ -151,7 +151,8 @@ def test_samples_of_combinations_are_unbiased(random, rank_ones):
     error = draws.std(dim=0) / 2000**0.5
     gap = (draws.mean(dim=0) - materialize(mixed)).abs()
     assert bool((gap <= 4 * error + 1e-12).all())
-    assert float(error.max()) > 0
+    assert bool((error[:3, :3] > 0).all())
+    assert bool((error[3:, 3:] > 0).all())
 
 
 def test_memory_is_flat(random):

@@ -51,6 +51,7 @@ def pairs(random, m, p, seed):
             BlockDiagonal((C, Identity(2), 2.0 * C.T)),
             torch.block_diag(S, eye.new_ones(2).diag(), 2 * S.mT),
         ),
+        (BlockDiagonal((C,)), S),
     ]
 
 

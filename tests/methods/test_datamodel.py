@@ -155,6 +155,22 @@ def test_likeness_is_highest_for_the_example_itself() -> None:
         assert (kernel.argmax(1) == torch.arange(3)).all() or (kernel[:, :3].diagonal() == 1).all()
 
 
+def test_likeness_by_definition() -> None:
+    g = torch.Generator().manual_seed(0)
+    train = torch.randn(40, 3, generator=g, dtype=torch.float64)
+    asked = torch.randn(2, 3, generator=g, dtype=torch.float64)
+    found = likeness(asked, train)
+    distances = (asked.unsqueeze(1) - train).norm(dim=2)
+    half = distances.flatten().sort().values[39] / 2  # of 80 distances, the lower median
+    for q in range(2):
+        order = distances[q].argsort()
+        for rank, i in enumerate(order.tolist()):
+            inner, distance = float(asked[q] @ train[i]), float(distances[q, i])
+            near = np.exp(-((distance / float(half)) ** 2) / 2)
+            expected = [1, 1 + inner / 3, near, float(rank < 14), 5 / (5 + rank), 30 / (30 + rank)]
+            assert found[:, q, i].tolist() == pytest.approx(expected)
+
+
 def test_points_of_every_form_of_rows() -> None:
     g = np.random.default_rng(0)
     array = g.normal(size=(12, 3)) * [1, 10, 100]

@@ -128,12 +128,13 @@ def test_in_out_is_the_difference_of_two_means() -> None:
 
 
 def test_options_that_cannot_be_used() -> None:
-    with pytest.raises(InvalidInput, match="one of banzhaf"):
+    with pytest.raises(InvalidInput, match="one of 'banzhaf'"):
         whence.Semivalue(kind="owen")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="fits >= 20"):
         whence.Semivalue(fits=5)
     with pytest.raises(InvalidInput, match="both > 0"):
         whence.Semivalue(beta=(0.0, 1.0))
+    assert whence.Semivalue(fits=20).fits == 20
 
 
 def test_how_many_fits_name_the_same_first_examples() -> None:

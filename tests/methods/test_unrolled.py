@@ -82,6 +82,46 @@ def test_more_segments_approach_the_exact_derivative() -> None:
     assert errors[-1] < 1e-3 < 0.05 < errors[0]
 
 
+def test_segments_by_definition() -> None:
+    x, _ = data()
+    data_of_classes = x, torch.arange(20) % 3
+    recipe = whence.Recipe(
+        learning_rate=0.3,
+        batch_size=5,
+        epochs=4,
+        momentum=0.4,
+        weight_decay=0.05,
+        dtype=torch.float64,
+    )
+    weights = torch.linspace(0.5, 1.5, 20)
+    torch.manual_seed(0)
+    run = whence.train(
+        nn.Linear(3, 3), whence.CrossEntropy(), data_of_classes, recipe, weights=weights
+    )
+    asked = x[:2] + 0.3, torch.tensor([0, 2])
+    starts = [start for start, _ in run.segments()]
+    groups = [part.tolist() for part in np.array_split(starts, 3)]
+    assert len(groups[0]) > 1
+    end = run.objective()
+    moved = end.gradient_columns(end.examples(asked), end.loss)
+    expected, durations = torch.zeros(2, 20).double(), []
+    for first, group in zip([16, groups[2][0], groups[1][0]], groups[::-1], strict=True):
+        states = [run.checkpoints.read(step)[0][0] for step in group]
+        there = end.at(torch.stack(states).mean(0))
+        h, tau = there.dense_hessian(), 0.3 * (first - group[0]) / 0.6
+        lasting = torch.linalg.matrix_exp(-tau * h)
+        acting = (torch.eye(len(h)) - lasting) @ torch.linalg.inv(h)
+        gradients = there.gradient_columns(there.train, there.loss) * weights / 20
+        expected += (acting @ moved).T @ gradients
+        moved = lasting @ moved
+        durations.insert(0, f"{tau:.3g}")
+    found = whence.unrolled(run, asked, segments=3, curvature=exact)
+    np.testing.assert_allclose(found.values, expected, rtol=1e-6, atol=1e-10)
+    assert found.method.endswith(f"of 16 steps (Bae et al. 2024), durations {', '.join(durations)}")
+    some = whence.unrolled(run, asked, segments=3, curvature=exact, indices=[4, 1])
+    np.testing.assert_allclose(some.values, found.values[:, [4, 1]])
+
+
 def test_momentum_lengthens_the_steps() -> None:
     run = ridge(5e-4, 800, momentum=0.8)
     expected = whence.metagradient(run, queries()).values

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn import config_context, get_config
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -141,6 +140,7 @@ class _Source:
         weighted: Whether sample weights were given to the fit.
         workers: Processes, or tasks of Ray, that fit it again at a time.
         backend: "process" or "ray".
+        settings: The settings of scikit-learn.
     """
 
     fit: TreeFit
@@ -152,6 +152,7 @@ class _Source:
     weighted: bool
     workers: int
     backend: Backend
+    settings: dict[str, Any] = field(default_factory=get_config)
 
     def fitted(self, weights: Floats) -> Any:
         """Return the estimator fitted on the rows with weight."""
@@ -165,7 +166,8 @@ class _Source:
             )
         given = weights[kept]
         plain = not self.weighted and bool((given == 1).all())
-        with self.threads():
+        # A thread or process of its own begins with scikit-learn's settings, not the user's.
+        with config_context(**self.settings), self.threads():
             return self.fit(take(self.rows, kept), labels, None if plain else given)
 
     def threads(self) -> AbstractContextManager[Any]:
@@ -215,11 +217,8 @@ class _Source:
             forest = read_forest(last, inside, self.labels[where], given)
             if not kept.all():
                 forest = forest.among(kept, forest.leaves_of(columns), everyone)
-            forest = replace(
-                forest,
-                route=_after(features, forest.route),
-                predict=_after(features, forest.predict),
-            )
+            if first is not None:
+                forest = forest.behind(features)
             return _forest_model(forest, self.classes, shared)
         trees = read_boosting(last, inside, self.labels[where], given)
         if not kept.all():
@@ -229,9 +228,8 @@ class _Source:
             leaves[:, :, kept] = trees.leaves
             leaves[:, :, ~kept] = trees.leaves_of(take(columns, np.flatnonzero(~kept)))
             trees = trees.among(kept, leaves, everyone, scaled)
-        trees = replace(
-            trees, route=_after(features, trees.route), predict=_after(features, trees.predict)
-        )
+        if first is not None:
+            trees = trees.behind(features)
         return BoostedModel(loss=trees.objective, trees=trees, **shared)
 
     def encode(self, data: Data) -> TreeExamples:
@@ -259,16 +257,6 @@ class _Source:
 def _same(rows: Any) -> Any:
     """Return the rows: there is nothing before the estimator."""
     return rows
-
-
-def _after(features: Callable[[Any], Any], function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return a function of the user's rows from one of the estimator's columns."""
-    return function if features is _same else partial(_both, features, function)
-
-
-def _both(features: Callable[[Any], Any], function: Callable[[Any], Any], rows: Any) -> Any:
-    """Return a function of features of rows."""
-    return function(features(rows))
 
 
 def _forest_model(forest: Forest, classes: tuple[Any, ...], shared: dict[str, Any]) -> ForestModel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from whence.methods.loo_loss import (
     loo_outputs,
     penalty_applies,
     quick,
+    solves_each,
 )
 from whence.methods.method import Method
 from whence.methods.model_quality import model_quality
@@ -49,6 +50,11 @@ _NAMES: dict[object, str] = {
     "class_adjusted": "held-out loss with classes weighed alike",
     "loss": "loss",
 }
+_BY_LOSS = (
+    "Ranked by the loss: of a network at one checkpoint self-influence takes a solve per example, "
+    "and its sizes are not known. solver=whence.EKFAC() computes it; of a recorded training, "
+    "method=whence.TracIn() follows each example through the checkpoints."
+)
 _UNSEEN = ("held_out_loss", "class_adjusted")  # rankings by the loss without each example
 
 
@@ -68,7 +74,8 @@ class LabelErrors(Result):
             influence or the method asked for; `None` where it was not computed.
         loss: Each example's loss, above the least that its target allows, [n].
         suggested: For each of the first k of the ranking the likeliest label other than its own, or
-            the number predicted, by the model trained without it; encoded targets, [k].
+            the number predicted, by the model trained without it, of a large network by the model
+            as it is; encoded targets, [k].
         agrees: Whether that model says the given label all the same, [k].
         gain: By how much the mean measure of the queries would fall if these k were given the
             suggested label, [k]; `None` where no queries were given.
@@ -254,7 +261,7 @@ def find_label_errors(
             held-out loss where penalties can be tried, of a hinge or of a convex regression, where
             that takes about a minute at most (10¹³ operations), else self-influence; the
             out-of-bag error of trees (`whence.DataOOB`); the loss of another model without
-            derivatives.
+            derivatives, and of a network of more than 4,000 parameters unless a solver is named.
         penalty: Ask the model as "fitted", or at the "best" penalty: for linear models with a
             smooth loss and an L2 penalty. If `None`, the best for a ranking by the held-out loss
             where it can be had, else as fitted.
@@ -299,12 +306,13 @@ def find_label_errors(
     asked, suspects, train = objective, suspects_of(objective), objective.train
     everything = np.arange(len(train))
     smooth = objective.differentiable() is objective
+    affordable = solves_each(objective, solver)
     if method is None:
         method = default_label_method(objective)
     if method is None:
         # A hinge is flat where a row is right, a robust loss where it is far off: self-influence
         # finds a third of such wrong labels.
-        method = "held_out_loss" if quick(objective) else "self_influence" if smooth else "loss"
+        method = "held_out_loss" if quick(objective) else "self_influence" if affordable else "loss"
     unseen = method in _UNSEEN
     if penalty is None and unseen and penalty_applies(objective):
         penalty = "best"
@@ -322,7 +330,9 @@ def find_label_errors(
     )
     without, own, diagnostics = None, None, Diagnostics(notes=objective.notes)
     mine = method if isinstance(method, Method) else None
-    if mine is not None or smooth or unseen:
+    if smooth and method == "loss" and not affordable:
+        diagnostics = replace(diagnostics, notes=(*diagnostics.notes, _BY_LOSS))
+    elif mine is not None or smooth or unseen:
         named = mine or default_label_method(objective)
         found = chosen(objective, named, **options).fit(objective)
         ranked, diagnostics = found.self_values(everything)
@@ -336,7 +346,12 @@ def find_label_errors(
     ranking = np.argsort(-scores, kind="stable")
     first = ranking[:k]
     given = train.targets[torch.from_numpy(first)]
-    outputs = _outputs(objective, first, without, options)
+    if without is None and affordable and k:
+        outputs = loo_outputs(objective_of(objective), first, **options).outputs
+    elif without is None:  # as the model is, the example in its training data
+        outputs = objective.outputs(train.subset(first if k else everything[:1]))[:k]
+    else:
+        outputs = without[torch.from_numpy(first)]
     suggested, agrees = suspects.suggested(outputs, given), suspects.agrees(outputs, given)
     gain = None
     if queries is not None:
@@ -363,16 +378,3 @@ def find_label_errors(
         diagnostics=diagnostics,
         wrong=suspects.wrong(without),
     )
-
-
-def _outputs(
-    objective: Trained, first: NDArray[np.intp], without: Tensor | None, options: dict[str, Any]
-) -> Tensor:
-    """Return the outputs for the first of the ranking without each, where they can be had."""
-    if without is not None:
-        return without[torch.from_numpy(first)]
-    if objective.differentiable() is objective and len(first):
-        return loo_outputs(objective_of(objective), first, **options).outputs
-    # As the model is, the example in its training data.
-    at_least_one = first if len(first) else np.arange(1)
-    return objective.outputs(objective.train.subset(at_least_one))[: len(first)]

@@ -40,6 +40,10 @@ class Layer:
         one_position: Whether it is called at one position per example: gradients are then δ āᵀ.
     """
 
+    spread: tuple[Tensor, Tensor]  # these three come with the eigenbasis, by `rotate`
+    values: Tensor
+    reached: int
+
     def __init__(
         self,
         objective: ModuleObjective,
@@ -58,9 +62,6 @@ class Layer:
         like = objective.params
         self.left = like.new_zeros(self.outputs, self.outputs)
         self.right = like.new_zeros(self.inputs, self.inputs)
-        self.spread = (like.new_zeros(self.outputs), like.new_zeros(self.inputs))
-        self.values = like.new_zeros(0, 0)
-        self.reached = 0
         self.one_position = True
 
     def seen(self, use: ModuleCall) -> Tensor:
@@ -90,8 +91,7 @@ class Layer:
         for values, spread in zip((self.values, self.values.T), self.spread, strict=True):
             rounding = torch.finfo(spread.dtype).eps * len(spread)
             null = spread <= rounding * spread.max()
-            if null.any():
-                values[null] = values[null].mean(0)
+            values[null] = values[null].mean(0)
 
     def check(self, *factors: Tensor) -> None:
         """Raise unless the factors are finite."""

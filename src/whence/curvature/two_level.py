@@ -123,9 +123,8 @@ def _(objective: LinearObjective, damping: float = 0.0, columns: int = 1) -> Two
     leading = _leading_hessian(objective, components[:, :r])
     leading.diagonal().add_(damping)
     flat = objective.flat_directions()
-    if flat.shape[1]:
-        part = _leading(_rotated(components, flat, c)[:, :r], flat, intercept)
-        leading += part @ part.T
+    part = _leading(_rotated(components, flat, c)[:, :r], flat, intercept)
+    leading += part @ part.T
     largest = float(curvatures.max() * variances.max()) + penalty
     floor = largest * float(torch.finfo(rows.dtype).eps) ** 0.75  # no eigenvalue may be below
     leading.diagonal().add_(floor)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.index.asking import asked_rows
 from whence.index.corpus import corpus_of
@@ -26,6 +27,7 @@ from whence.scores import Diagnostics
 
 
 @final
+@checked
 @dataclass(frozen=True)
 class Stored(Method):
     """Score training examples by the rows of an index: no training gradient is computed again.

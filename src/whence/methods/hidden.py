@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from whence.checked import checked
 from whence.errors import UnsupportedModel
 from whence.linear.objective import LinearObjective
 from whence.methods.attribution import Attribution
@@ -27,6 +28,7 @@ _FLOOR = 1e-6  # of the largest variance: directions below it are noise
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class HiddenCosine(Method):
     """Score training examples by the cosine of their hidden state with the query's.

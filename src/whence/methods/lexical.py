@@ -16,6 +16,7 @@ from scipy import sparse
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.methods.attribution import Attribution
 from whence.methods.method import Method
@@ -60,6 +61,7 @@ class Lexical(Method):
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class BM25(Lexical):
     r"""Score training texts by the rare words that they share with the query: Okapi BM25.
@@ -94,7 +96,7 @@ class BM25(Lexical):
 
     def __post_init__(self) -> None:
         """Check the options."""
-        if not (0 <= self.k1 < np.inf and 0 <= self.b <= 1):
+        if self.k1 < 0 or not 0 <= self.b <= 1:
             raise InvalidInput(f"Expected k1 >= 0 and 0 <= b <= 1. Got k1={self.k1}, b={self.b}.")
 
     @property
@@ -115,6 +117,7 @@ class BM25(Lexical):
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class TfIdfCosine(Lexical):
     """Score training texts by the cosine of their words with the query's, rare words up-weighted.

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from whence.curvature.changes import change_tiles, inverse_or_zero
 from whence.curvature.leverages import leverages
+from whence.curvature.precision import SMALL
 from whence.curvature.prepare import prepare
 from whence.errors import NotPositiveDefinite, UnsupportedModel
 from whence.fitting.newton import newton
@@ -26,7 +27,7 @@ from whence.linalg.solver import Inverse, Solver
 from whence.linear.objective import LinearObjective
 from whence.methods.removals import removal
 from whence.objective.losses import output_hessian
-from whence.objective.objective import Objective, risk_gradient
+from whence.objective.objective import Objective, objective_of, risk_gradient
 from whence.objective.trained import Trained
 from whence.progress import progress
 from whence.tiles import tiles
@@ -148,6 +149,24 @@ def _(objective: LinearObjective) -> bool:
     )
 
 
+def solves_each(trained: Trained, solver: Solver | None) -> bool:
+    """Return whether a solve for each training example is worth while.
+
+    Of a network of more than 4,000 parameters it takes hours.
+
+    Args:
+        trained: The model.
+        solver: The one asked for, or `None`.
+
+    Returns:
+        False also of a model without derivatives.
+    """
+    if trained.differentiable() is not trained:
+        return False
+    objective = objective_of(trained)
+    return objective.convex or solver is not None or len(objective.params) <= SMALL
+
+
 @singledispatch
 def quick(objective: Trained) -> bool:
     """Return whether all leave-one-out losses, at the best penalty, take a minute at most.
@@ -254,7 +273,7 @@ def _(
 def _trained(objective: LinearObjective, inverse: LinearOperator) -> LinearObjective:
     """Return the objective near its minimum, in units of one typical example's gradient."""
     train, n = objective.train, len(objective.train)
-    where = np.arange(0, n, ceil(n / _TYPICAL))
+    where = np.arange(n)[:: ceil(n / _TYPICAL)]
     some, weights = train.subset(where), objective.weights[where]
     for _ in range(_ROUNDS):  # the gradient shrinks where a lower penalty fits more closely
         gradients = objective.gradient_columns(some, objective.loss) * (weights / n)

@@ -102,8 +102,8 @@ class Projected(Method):
         """Check the options, and make the checkpoints a tuple, which can be cached under."""
         if self.chosen_size < 1:
             raise InvalidInput(f"Expected size >= 1. Got size={self.chosen_size}.")
-        if self.damping is not None and not 0 <= self.damping < np.inf:
-            raise InvalidInput(f"Expected a finite damping >= 0, or None. Got {self.damping}.")
+        if self.damping is not None and self.damping < 0:
+            raise InvalidInput(f"Expected damping >= 0, or None. Got {self.damping}.")
         inverted = self.output != "loss" or self.moment != "joint" or self.checkpoints is not None
         if self.solver is not None and inverted:
             raise InvalidInput(

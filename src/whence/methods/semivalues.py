@@ -14,13 +14,14 @@ Beta(a, b)-Shapley.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, final, get_args
+from typing import Literal, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.methods.attribution import Attribution
 from whence.methods.datamodel import FOLDS, rank_agreement
@@ -47,6 +48,7 @@ _LEAST = 0.02  # the smallest share of examples in a subset, and of those left o
 
 
 @final
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Semivalue(Method):
     r"""Estimate a named value of training examples from fits to random subsets.
@@ -97,13 +99,9 @@ class Semivalue(Method):
 
     def __post_init__(self) -> None:
         """Check the options."""
-        if self.kind not in get_args(Kind):
-            raise InvalidInput(
-                f"Expected kind to be one of {', '.join(get_args(Kind))}. Got {self.kind!r}."
-            )
         if self.fits < _FEWEST:
             raise InvalidInput(f"Expected fits >= {_FEWEST}. Got {self.fits}.")
-        if len(self.beta) != 2 or min(self.beta) <= 0:
+        if min(self.beta) <= 0:
             raise InvalidInput(f"Expected beta=(a, b), both > 0. Got {self.beta!r}.")
 
     def attribution(self, trained: Trained) -> Attribution:

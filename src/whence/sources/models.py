@@ -10,7 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -25,7 +30,7 @@ from whence.sources.files import ALSO_LABELS
 from whence.sources.tables import Table, free_text, listed
 from whence.workers import threads_for
 
-ModelKind: TypeAlias = Literal["linear", "boosting", "auto"]
+ModelKind: TypeAlias = Literal["linear", "forest", "boosting", "auto"]
 
 _LEVELS = 50  # levels of a text column that get an indicator of their own
 _TERMS = 2_000  # commonest words of free text that get a weight
@@ -58,6 +63,26 @@ class Fitted:
     def query(self, rows: list[Any]) -> tuple[Any, Any]:
         """Return rows of the file, by name, as queries."""
         return self.X.loc[rows], self.y.loc[rows].to_numpy()
+
+    def answering(self, row: Any, label: str) -> tuple[Any, Any]:
+        """Return a row of the file as a query with another label, which is given as text.
+
+        Args:
+            row: The name of the row.
+            label: The label.
+
+        Raises:
+            InvalidInput: If it is no other label of the table.
+        """
+        labels = {str(own): own for own in self.y.unique()}
+        found, own = labels.pop(label, None), str(self.y.loc[row])
+        if found is None or label == own:
+            others = sorted(labels.keys() - {own})
+            raise InvalidInput(
+                f"Expected --against with another label than {own!r}, which row {row} has: "
+                f"{listed(others)}. Got {label!r:.80}."
+            )
+        return self.X.loc[[row]], np.asarray([found], dtype=self.y.to_numpy().dtype)
 
 
 def default_model(table: Table) -> Pipeline:
@@ -107,6 +132,25 @@ def _of_levels(X: pd.DataFrame) -> Any:
     return make_pipeline(SimpleImputer(strategy="constant", fill_value="missing"), levels)
 
 
+def forest_model(table: Table) -> Pipeline:
+    """Return a random forest as it is fitted on a table where it is asked for, not yet fitted.
+
+    Columns as `boosting_model` has them, the numbers of levels as numbers. A hundred trees,
+    scikit-learn's defaults.
+
+    Args:
+        table: What it is to be fitted on.
+
+    Returns:
+        A scikit-learn pipeline.
+
+    Raises:
+        InvalidInput: If a column is empty.
+    """
+    kind: Any = RandomForestClassifier if table.classification else RandomForestRegressor
+    return make_pipeline(_for_trees(table), kind(random_state=0))
+
+
 def boosting_model(table: Table) -> Pipeline:
     """Return gradient boosting as it is fitted on a table where it is asked for, not yet fitted.
 
@@ -123,11 +167,22 @@ def boosting_model(table: Table) -> Pipeline:
     Raises:
         InvalidInput: If a column is empty.
     """
+    numeric, text, _ = _kinds(table)
+    kind: Any = (
+        HistGradientBoostingClassifier if table.classification else HistGradientBoostingRegressor
+    )
+    categories = list(range(len(numeric), len(numeric) + len(text)))
+    final = kind(categorical_features=categories or None, early_stopping=False, random_state=0)
+    return make_pipeline(_for_trees(table), final)
+
+
+def _for_trees(table: Table) -> ColumnTransformer:
+    """Return what makes a table's columns numbers for trees: numbers, levels, words."""
     numeric, text, prose = _kinds(table)
     levels = OrdinalEncoder(
         handle_unknown="use_encoded_value", unknown_value=np.nan, max_categories=250
     )
-    columns = ColumnTransformer(
+    return ColumnTransformer(
         [
             ("numbers", "passthrough", numeric),
             ("text", make_pipeline(levels), text),
@@ -138,17 +193,28 @@ def boosting_model(table: Table) -> Pipeline:
         ],
         sparse_threshold=0,
     )
-    kind: Any = (
-        HistGradientBoostingClassifier if table.classification else HistGradientBoostingRegressor
-    )
-    categories = list(range(len(numeric), len(numeric) + len(text)))
-    final = kind(categorical_features=categories or None, early_stopping=False, random_state=0)
-    return make_pipeline(columns, final)
 
 
-_MAKERS: dict[str, tuple[str, Callable[[Table], Pipeline]]] = {
-    "linear": ("the linear model", default_model),
-    "boosting": ("gradient boosting", boosting_model),
+@dataclass(frozen=True)
+class _Kind:
+    """A kind of model that is fitted where none is given.
+
+    Args:
+        name: What it is called beside other kinds.
+        model: Returns it, not fitted.
+        words: What it is called: of labels, of quantities.
+    """
+
+    name: str
+    model: Callable[[Table], Pipeline]
+    words: tuple[str, str]
+
+
+# Of equally good ones the first is taken: the sooner its answers come, the earlier it stands.
+_OF_KIND: dict[ModelKind, _Kind] = {
+    "linear": _Kind("the linear model", default_model, ("logistic regression", "ridge regression")),
+    "forest": _Kind("a random forest", forest_model, ("random forest",) * 2),
+    "boosting": _Kind("gradient boosting", boosting_model, ("gradient boosting",) * 2),
 }
 
 
@@ -164,8 +230,9 @@ def fit_table(
     Args:
         table: The table.
         model: A fitted scikit-learn estimator or pipeline; `None` fits a default model.
-        kind: Which: "linear" is `default_model`, "boosting" `boosting_model`, and "auto" the one
-            of the two that is better on a fifth of the rows when fitted on the others.
+        kind: Which: "linear" is `default_model`, "forest" `forest_model`, "boosting"
+            `boosting_model`, and "auto" the one of the three that is best on a fifth of the rows
+            when fitted on the others.
         hold_out: Names of rows that the default model is not fitted on: those to be explained.
 
     Returns:
@@ -189,11 +256,8 @@ def fit_table(
     if kind == "auto":
         kind, note = _better(table, X, y)
         notes = (*notes, note)
-    _, maker = _MAKERS[kind]
-    words = "gradient boosting" if kind == "boosting" else "logistic regression"
-    if kind == "linear" and not table.classification:
-        words = "ridge regression"
-    fitted = _fitted(maker(table), X, y)
+    chosen = _OF_KIND[kind]
+    fitted = _fitted(chosen.model(table), X, y)
     trained = from_sklearn(fitted, X, y.to_numpy())
     if kind == "linear":
         trained = trained.refit()
@@ -202,7 +266,7 @@ def fit_table(
         y=table.y,
         objective=trained,
         held_out=held,
-        words=words,
+        words=chosen.words[not table.classification],
         notes=(*table.notes, *notes),
     )
 
@@ -265,23 +329,23 @@ def _better(table: Table, X: pd.DataFrame, y: pd.Series[Any]) -> tuple[ModelKind
             "linear",
             "There are too few rows to compare kinds of models: the linear model is used.",
         )
-    scores: dict[str, float] = {}
+    scores: dict[ModelKind, float] = {}
     truth = y.iloc[judging].to_numpy()
-    for kind, (_, maker) in _MAKERS.items():
-        fitted = _fitted(maker(table), X.iloc[rest], y.iloc[rest])
+    for kind, each in _OF_KIND.items():
+        fitted = _fitted(each.model(table), X.iloc[rest], y.iloc[rest])
         said: NDArray[Any] = fitted.predict(X.iloc[judging])
         if table.classification:
             scores[kind] = float((said == truth).mean())
         else:
             scores[kind] = -float(np.sqrt(np.square(said - truth).mean()))
-    best: Any = max(scores, key=lambda kind: (scores[kind], kind == "linear"))
-    told = " and ".join(
-        f"{name} is right on {100 * scores[kind]:.0f} %"
+    told = [
+        f"{_OF_KIND[kind].name} is right on {100 * score:.0f} %"
         if table.classification
-        else f"{name} is off by {-scores[kind]:,.3f}"
-        for kind, (name, _) in _MAKERS.items()
-    )
-    return best, f"On {n:,} held-out rows {told}: {_MAKERS[best][0]} is used."
+        else f"{_OF_KIND[kind].name} is off by {-score:,.3f}"
+        for kind, score in scores.items()
+    ]
+    best = max(scores, key=lambda kind: scores[kind])
+    return best, f"On {n:,} held-out rows {listed(told)}: {_OF_KIND[best].name} is used."
 
 
 def _kinds(table: Table) -> tuple[list[Any], list[Any], list[Any]]:

@@ -119,9 +119,9 @@ def _adjoint(
 def _rounds_at_once(rounds: int, n: int, c: int, q: int, size: int) -> int:
     """Return how many rounds a block holds: coupling them costs less than passing over [n, q].
 
-    Coupling r rounds takes r c² (n + size²) per round, a pass over the rows 4 c n q / r.
+    Coupling r rounds takes r c² (n + size²) per round, a pass over the rows c n q / r.
     """
-    best = (4 * q / (c * (1 + size * size / n))) ** 0.5
+    best = (q / (c * (1 + size * size / n))) ** 0.5
     return int(min(rounds, max(1, round(best))))
 
 

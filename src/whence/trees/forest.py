@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from whence.checked import said
-from whence.trees.form import LeafTable
+from whence.trees.form import LeafTable, after
 from whence.trees.leaves import Integers
 
 Floats = NDArray[np.float64]
@@ -51,6 +51,16 @@ class Forest:
         """Return the leaves of new rows, [t, b]."""
         with said("rows that the trees can read"):
             return self.table.compact(self.route(rows))[:, 0]
+
+    def behind(self, features: Callable[[Any], Any]) -> Forest:
+        """Return the same trees as a function of rows from which their columns are computed.
+
+        Args:
+            features: Returns the columns of rows.
+        """
+        return replace(
+            self, route=after(features, self.route), predict=after(features, self.predict)
+        )
 
     def among(self, rows: NDArray[np.bool_], leaves: Integers, targets: Floats) -> Forest:
         """Return the same trees with more rows among theirs, in no bag.

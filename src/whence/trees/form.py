@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -219,10 +219,18 @@ class BoostedTrees:
         more = replace(
             self, leaves=leaves, targets=targets, weights=weights, held_out=held_out, bags=bags
         )
-        # Rows without weight move no value: what is known of these trees holds for those.
+        # Rows without weight move no value.
         known = self.replay
-        vars(more)["replay"] = Replay(known.start, known.values, known.predict(leaves))
-        return more
+        return more._with(Replay(known.start, known.values, known.predict(leaves)))
+
+    def behind(self, features: Callable[[Any], Any]) -> BoostedTrees:
+        """Return the same trees as a function of rows from which their columns are computed.
+
+        Args:
+            features: Returns the columns of rows.
+        """
+        route, predict = after(features, self.route), after(features, self.predict)
+        return replace(self, route=route, predict=predict)._with(self.replay)
 
     def replaced(self, row: int, leaves: Integers, target: float, weight: float) -> BoostedTrees:
         """Return the same trees with another row in the place of one of theirs.
@@ -254,6 +262,11 @@ class BoostedTrees:
             bags=None if bags is None else np.concatenate([bags, bags[:, :, rows]], axis=2),
         )
 
+    def _with(self, replay: Replay) -> BoostedTrees:
+        """Return these trees, of which what they give is known already."""
+        vars(self)["replay"] = replay
+        return self
+
     @cached_property
     def _fitted(self) -> Floats:
         """The weights of the rows, 0 for those that were held out."""
@@ -276,6 +289,21 @@ class BoostedTrees:
         """Return the weights of the rows in round t, [n, 1 or c]."""
         factors = self._factors(t)
         return self.weights[:, None] if factors is None else self.weights[:, None] * factors
+
+
+def after(features: Callable[[Any], Any], function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a function of rows from one of their columns, which can be pickled.
+
+    Args:
+        features: Returns the columns of rows.
+        function: A function of columns.
+    """
+    return partial(_after, features, function)
+
+
+def _after(features: Callable[[Any], Any], function: Callable[[Any], Any], rows: Any) -> Any:
+    """Return a function of the columns of rows."""
+    return function(features(rows))
 
 
 def unsupported_objective(library: str, objective: str) -> UnsupportedModel:

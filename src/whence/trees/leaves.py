@@ -247,7 +247,8 @@ class VectorLeaves(LeafRule):
 
 def _spread(values: Floats, leaf: Integers) -> Floats:
     """Return each row's leaf value, [n, c]."""
-    return np.stack([values[k][leaf[k]] for k in range(len(leaf))], axis=1)
+    each = [values[k][leaf[k]] for k in range(len(leaf))]
+    return each[0].reshape(-1, 1) if len(each) == 1 else np.stack(each, axis=1)
 
 
 def _sums(rows: Floats, leaf: Integers, size: int) -> Floats:

@@ -17,9 +17,10 @@ from whence.objective.trained import Data, Examples, Trained
 from whence.rows import take
 from whence.trees.forest import Forest
 from whence.trees.form import BoostedTrees
-from whence.workers import Backend, map_shards
+from whence.workers import Backend, ahead, map_shards
 
 Floats = NDArray[np.float64]
+_LONG = 5_000  # rows of a fit that is worth a thread of its own
 
 
 @final
@@ -117,6 +118,8 @@ class TreeModel(Trained):
         rows = [row.double().numpy() for row in weights]
         workers = max(1, min(self.workers, len(rows)))
         fits = map_shards(self.fit, rows, workers=workers, backend=self.backend)
+        if len(self.weights) >= _LONG:
+            fits = ahead(fits)  # the next is fitted while this one is read
         for row, fitted in zip(rows, fits, strict=True):
             yield self.read(fitted, row)
 
