@@ -271,11 +271,8 @@ class Ensemble(Attribution):
 
     def _members(self, trained: Trained) -> list[Trained]:
         """Return the fitted models."""
-        return list(
-            announced(
-                trained.refits(self._kept().to(trained.weights) * trained.weights), self.method.fits
-            )
-        )
+        weights = self._kept().to(trained.weights) * trained.weights
+        return list(announced(trained.refits(weights), self.method.fits))
 
     def _from_disk(self, queries: Examples | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return what each fit keeps, and outputs of training data and queries, from a directory.
