@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from benchmarks import build
 from benchmarks import rows as stored
 from benchmarks.bars import BARS, each_of, fastest, mean_rows
 from benchmarks.cells import bold, failures, machine_words, seconds, table, timed
@@ -257,7 +258,8 @@ def written(results: Path, page: Path, images: Path) -> str:
         if rows:
             parts.append(section(workload, rows, images))
             everything += rows
-    parts += [on_gpu(results / "cuda"), growth(results, images), preferences(everything)]
+    parts += [build.section(results / "build.json"), on_gpu(results / "cuda")]
+    parts += [growth(results, images), preferences(everything)]
     text = "\n".join(part for part in parts if part)
     page.write_text(text)
     return text

@@ -38,10 +38,8 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-from sklearn.metrics import roc_auc_score
 
 import whence
 from whence.evaluation.correlation import spearman
@@ -56,6 +54,7 @@ Table = tuple[NDArray[Any], NDArray[Any]]
 RESULTS = Path(__file__).parent / "results" / "w7.jsonl"
 LIBRARIES = ("sklearn", "lightgbm", "xgboost", "catboost")
 _QUERIES, _ROWS, _ROUNDS, _REFITS = 40, 400, 40, 24
+ROWS = _ROWS + _QUERIES  # of a table at most
 _COLUMNS = ("finite", "lds", "estimate", "boostin", "kernel", "slope", "curve", "auc", "cleanlab")
 _LIMIT = 30  # processor seconds that CatBoost's AllPoints may take, its fit included
 _STEP = 1e-4  # of the weight of a row, for central differences
@@ -204,7 +203,7 @@ def refits(trained: BoostedModel, queries: Any, measure: Any) -> tuple[NDArray[A
 
 def accuracy(name: str, library: str) -> dict[str, Any]:
     """Return what is measured of a table and a library."""
-    x, y = table(name, _ROWS + _QUERIES)
+    x, y = table(name, ROWS)
     classes = bool(np.issubdtype(y.dtype, np.integer))
     trained = fitted(library, x[_QUERIES:], y[_QUERIES:])
     asked = x[:_QUERIES], y[:_QUERIES]
@@ -232,29 +231,10 @@ def accuracy(name: str, library: str) -> dict[str, Any]:
     spread = curve.random[:, -1].std(ddof=1)
     row["curve"] = float((curve.helpful[-1] - curve.random[:, -1].mean()) / spread)
     if classes:
+        from benchmarks.tree_labels import label_errors
+
         row |= label_errors(library, x, y)
     return row
-
-
-def label_errors(library: str, x: NDArray[Any], y: NDArray[Any]) -> dict[str, float]:
-    """Return how well flipped labels are ranked, by whence and by cleanlab on the same model."""
-    from cleanlab.rank import get_label_quality_scores
-    from sklearn.model_selection import cross_val_predict
-
-    draw = np.random.default_rng(3)
-    wrong = np.zeros(len(y), dtype=bool)
-    wrong[draw.choice(len(y), len(y) // 10, replace=False)] = True
-    names = np.unique(y)
-    labels = np.where(wrong, names[(np.searchsorted(names, y) + 1) % len(names)], y)
-    found = whence.find_label_errors(fitted(library, x, labels), k=0)
-    shares = cross_val_predict(
-        clone(estimator(library, True)), x, labels, cv=5, method="predict_proba"
-    )
-    quality = get_label_quality_scores(np.searchsorted(names, labels), shares)
-    return {
-        "auc": float(roc_auc_score(wrong, found.scores)),
-        "cleanlab": float(roc_auc_score(wrong, -quality)),
-    }
 
 
 def beside_catboost() -> dict[str, Any]:

@@ -23,6 +23,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import whence
 from whence.cli import app, main
+from whence.sources.models import fit_table
+from whence.sources.tables import read_table
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -527,3 +529,28 @@ def test_a_small_table_needs_no_number_of_rows(run: Run, tmp_path: Path, command
     code, out, err = run(command, table, "--target", "y", "--json", *options)
     assert code == 0, err
     assert len(json.loads(out)[{"report": "queries", "evaluate": "per_query"}[command]]) == 6
+
+
+def test_why_this_label_and_not_that(run: Run, tmp_path: Path) -> None:
+    """The difference of two losses of one row, as the library says it; a label names the other."""
+    x = np.arange(36)
+    table = tmp_path / "three.csv"
+    frame = pd.DataFrame({"x": x % 7, "z": x % 5})
+    frame["y"] = np.array(["a", "b", "c"])[(x + x % 7) % 3]
+    frame.to_csv(table, index=False)
+    asked = ("explain", table, "--target", "y", "--row", 4)
+    code, out, err = run(*asked, "--against", "a", "-k", 2, "--measure", "loss", "--json")
+    assert code == 0, err
+    fitted = fit_table(read_table(table, "y"), hold_out=[4])
+    row = fitted.X.loc[[4]]
+    this, that = ((row, np.array([label], dtype=object)) for label in (frame["y"][4], "a"))
+    expected = whence.explain(fitted.objective, this, against=that, k=2, measure="loss")
+    assert json.loads(out)["value"] == pytest.approx(expected.value)
+    assert frame["y"][4] != "a"
+    for words, message in (
+        (("--against", frame["y"][4]), "another label than"),
+        (("--against", "d"), "Got 'd'"),
+        (("--target", "x", "--target-kind", "quantity", "--against", "1"), "x, a quantity"),
+    ):
+        code, _, err = run(*asked, *words)
+        assert (code, message in " ".join(err.split())) == (1, True), err

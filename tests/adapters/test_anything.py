@@ -14,19 +14,21 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.ensemble import AdaBoostClassifier, IsolationForest, VotingClassifier
 from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
-from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
+from sklearn.multioutput import ClassifierChain, MultiOutputClassifier, RegressorChain
 from sklearn.naive_bayes import ComplementNB
 from sklearn.neighbors import LocalOutlierFactor, RadiusNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from sklearn.svm import SVC, NuSVR, OneClassSVM
+from sklearn.svm import SVC, NuSVC, NuSVR, OneClassSVM
 
 import whence
 from whence.adapters.anything import Estimator
 from whence.errors import InvalidInput, NotConvergedWarning, NotFitted, UnsupportedModel
+from whence.methods.choose import default_of
 
 Floats = NDArray[np.float64]
 
@@ -233,6 +235,42 @@ def search() -> GridSearchCV:
     return GridSearchCV(LogisticRegression(), {"C": [1.0]}, refit=False, cv=2)
 
 
+def pairs_of_processes() -> GaussianProcessClassifier:
+    return GaussianProcessClassifier(multi_class="one_vs_one", optimizer=None)
+
+
+QUICK: dict[str, tuple[Any, Any]] = {
+    "machine of a share": (make_pipeline(StandardScaler(), NuSVC(nu=0.2, tol=1e-8)), wine()[1]),
+    "tube of a share": (NuSVR(nu=0.3, tol=1e-8), wine()[0][:, 1]),
+    "chain": (
+        ClassifierChain(LogisticRegression(tol=1e-10)),
+        np.stack([wine()[1] == "red", wine()[0][:, 1] > 0], 1).astype(int),
+    ),
+    "chain of numbers": (RegressorChain(Ridge()), wine()[0][:, 3:]),
+}
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_of_few_rows_quick_fits_are_made_again_for_each(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (estimator, y), x = QUICK[name], wine()[0][:, :3]
+    found = whence.from_sklearn(clone(estimator).fit(x[4:], y[4:]), x[4:], y[4:])
+    assert isinstance(found, Estimator)
+    assert default_of(found)[0] == whence.LeaveOneOut()
+    where, queries = [0, 9, 33], (x[:4], y[:4])
+    scores = default_of(found)[0].fit(found).scores(queries, measure="loss", indices=where)
+    examples = found.examples(queries)
+    for column, row in enumerate(where):
+        kept = np.delete(np.arange(4, 60), row)
+        outputs = found.answer.outputs(clone(estimator).fit(x[kept], y[kept]), x[:4])
+        after = found.loss(torch.from_numpy(outputs), examples.targets)
+        before = found.loss(found.outputs(examples), examples.targets)
+        np.testing.assert_allclose(scores.values[:, column], after - before, atol=1e-9)
+    monkeypatch.setattr("whence.adapters.anything._FEW", 55)
+    assert isinstance(default_of(found)[0], whence.Retrained)
+
+
 @pytest.mark.parametrize(
     ("estimator", "error", "message"),
     [
@@ -242,6 +280,7 @@ def search() -> GridSearchCV:
         (Transformer().fit(wine()[0]), UnsupportedModel, r"Put it into a Pipeline"),
         (LGBMRanker().fit(wine()[0]), UnsupportedModel, r"which ranks the rows of a group"),
         (LocalOutlierFactor(5).fit(wine()[0]), UnsupportedModel, r"novelty=True"),
+        (pairs_of_processes().fit(*wine()), UnsupportedModel, r"multi_class='one_vs_rest'"),
         (search().fit(*wine()), UnsupportedModel, r"refit=False.*set_params\(\*\*\{'C': 1.0\}\)"),
         (search(), NotFitted, r"Got GridSearchCV before .fit"),
     ],

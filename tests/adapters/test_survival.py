@@ -27,19 +27,24 @@ def rossi() -> pd.DataFrame:
     """Return prisoners and the week of their next arrest; many ties."""
     frame = lifelines_data.load_rossi().sample(n=160, random_state=0).reset_index(drop=True)
     frame["many"] = 1.0 + (frame["age"] > 24)
-    return frame[[*_COLUMNS, "week", "arrest", "many"]]
+    frame["start"] = np.minimum(np.arange(160.0) % 12, frame["week"] - 1)
+    return frame[[*_COLUMNS, "week", "arrest", "many", "start"]]
 
 
-def lifelines_fit(frame: pd.DataFrame, penalizer: float = 0.0, *, weighted: bool = False) -> Any:
-    if not weighted:
-        frame = frame.drop(columns="many")
+def columns_of(options: dict[str, Any]) -> list[str]:
+    """Return the columns of a fit with these options."""
+    extra = [name for name in ("many", "start") if name in options.values()]
+    return [*_COLUMNS, "week", "arrest", *extra]
+
+
+def lifelines_fit(frame: pd.DataFrame, penalizer: float = 0.0, **options: Any) -> Any:
     return lifelines.CoxPHFitter(penalizer=penalizer).fit(
-        frame,
+        frame[columns_of(options)],
         "week",
         "arrest",
-        weights_col="many" if weighted else None,
         fit_options=_TIGHT,
-        robust=weighted,
+        robust="weights_col" in options,
+        **options,
     )
 
 
@@ -64,7 +69,8 @@ def naive(beta: torch.Tensor, part: PartialLikelihood) -> torch.Tensor:
     x, w = torch.from_numpy(part.x), torch.tensor(part.weights)
     risk, total = w * torch.exp(x @ beta), beta.new_zeros(())
     for time in np.unique(part.time[part.event]):
-        at = torch.from_numpy(part.time >= time)
+        late = np.zeros(len(x), dtype=bool) if part.entry is None else part.entry >= time
+        at = torch.from_numpy((part.time >= time) & ~late)
         dead = torch.from_numpy((part.time == time) & part.event)
         m = int(dead.sum())
         total = total - (w[dead] * (x[dead] @ beta)).sum()
@@ -74,8 +80,10 @@ def naive(beta: torch.Tensor, part: PartialLikelihood) -> torch.Tensor:
     return total + 0.5 * (torch.from_numpy(part.penalty) * beta.square()).sum()
 
 
-@pytest.mark.parametrize("efron", [True, False])
-def test_the_likelihood_is_the_sum_of_its_terms(efron: bool, rossi: pd.DataFrame) -> None:
+@pytest.mark.parametrize(("efron", "late"), [(True, False), (False, False), (True, True)])
+def test_the_likelihood_is_the_sum_of_its_terms(
+    efron: bool, late: bool, rossi: pd.DataFrame
+) -> None:
     part = PartialLikelihood(
         x=rossi[_COLUMNS].to_numpy(float) / 10,
         time=(rossi["week"] // 10).to_numpy(float),
@@ -83,6 +91,7 @@ def test_the_likelihood_is_the_sum_of_its_terms(efron: bool, rossi: pd.DataFrame
         weights=rossi["many"].to_numpy(),
         efron=efron,
         penalty=np.full(4, 0.3),
+        entry=(rossi["week"] // 10).to_numpy() - 1.0 - np.arange(160) % 3 if late else None,
     )
     beta = torch.tensor([0.2, -0.4, 0.3, 0.5], dtype=torch.float64, requires_grad=True)
     value = naive(beta, part)
@@ -95,20 +104,48 @@ def test_the_likelihood_is_the_sum_of_its_terms(efron: bool, rossi: pd.DataFrame
     np.testing.assert_allclose(found[1], hessian, rtol=1e-9)
 
 
-@pytest.mark.parametrize(("penalizer", "weighted"), [(0.0, False), (0.1, False), (0.0, True)])
-def test_removals_are_refits_by_lifelines(
-    penalizer: float, weighted: bool, rossi: pd.DataFrame
-) -> None:
-    fitter = lifelines_fit(rossi, penalizer, weighted=weighted)
-    frame = rossi if weighted else rossi.drop(columns="many")
-    model = whence.from_lifelines(fitter, frame)
+OPTIONS: dict[str, tuple[float, dict[str, Any]]] = {
+    "plain": (0.0, {}),
+    "penalty": (0.1, {}),
+    "weights": (0.0, {"weights_col": "many"}),
+    "strata": (0.1, {"strata": ["race"]}),
+    "late entry": (0.0, {"entry_col": "start"}),
+    "both": (0.1, {"strata": ["race", "fin"], "entry_col": "start", "weights_col": "many"}),
+    "clusters": (0.1, {"cluster_col": "start"}),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_removals_are_refits_by_lifelines(name: str, rossi: pd.DataFrame) -> None:
+    penalizer, options = OPTIONS[name]
+    fitter = lifelines_fit(rossi, penalizer, **options)
+    model = whence.from_lifelines(fitter, rossi[columns_of(options)])
     np.testing.assert_allclose(model.refit().beta, fitter.params_, atol=1e-7)
-    where = [3, 20, 77]
+    where, names = [3, 20, 77], fitter.params_.index
     actual = whence.leave_one_out(model, where, asked(rossi), measure="prediction")
     for column, row in enumerate(where):
-        again = lifelines_fit(rossi.drop(index=row), penalizer, weighted=weighted)
-        change = rossi[_COLUMNS][:6].to_numpy(float) @ (again.params_ - fitter.params_).to_numpy()
+        again = lifelines_fit(rossi.drop(index=row), penalizer, **options)
+        change = rossi[names][:6].to_numpy(float) @ (again.params_ - fitter.params_).to_numpy()
         np.testing.assert_allclose(actual[:, column], change, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["plain", "strata", "late entry", "both"])
+def test_a_row_is_compared_with_those_at_risk_with_it(name: str, rossi: pd.DataFrame) -> None:
+    penalizer, options = OPTIONS[name]
+    frame = rossi[columns_of(options)]
+    model = whence.from_lifelines(lifelines_fit(rossi, penalizer, **options), frame)
+    outputs, week = model.outputs(model.train).numpy(), frame["week"].to_numpy()
+    kinds = [frame[kind].to_numpy() for kind in options.get("strata", [])]
+    late = frame["start"].to_numpy() if "entry_col" in options else np.full(160, -1.0)
+    for row in range(160):
+        beside = (late < week[row]) & (week >= week[row])
+        for kind in kinds:
+            beside &= kind == kind[row]
+        risk = (model.weights.numpy() * np.exp(outputs[:, 0]))[beside].sum()
+        assert outputs[row, 1] == pytest.approx(np.log(risk))
+    frame = frame.assign(race=9, fin=9, week=60)[:2]  # of no stratum, after the last week
+    alone = model.outputs(model.examples((frame, [[60.0, 1.0]] * 2))).numpy()
+    np.testing.assert_array_equal(alone[:, 0], alone[:, 1])
 
 
 @pytest.mark.parametrize(("ties", "alpha"), [("breslow", 0.0), ("efron", 0.5)])
@@ -133,7 +170,7 @@ def test_removals_are_refits_by_scikit_survival(
 
 
 def test_the_loss_is_a_rows_part_of_the_likelihood(rossi: pd.DataFrame) -> None:
-    model = whence.from_lifelines(lifelines_fit(rossi), rossi.drop(columns="many"))
+    model = whence.from_lifelines(lifelines_fit(rossi), rossi[columns_of({})])
     outputs, targets = model.outputs(model.train), model.train.targets
     losses = model.loss(outputs, targets)
     assert isinstance(model.loss, Hazard)
@@ -150,12 +187,15 @@ def test_the_loss_is_a_rows_part_of_the_likelihood(rossi: pd.DataFrame) -> None:
 
 
 def test_what_has_no_treatment_says_what_to_do(rossi: pd.DataFrame) -> None:
-    frame = rossi.drop(columns="many")
+    frame = rossi[columns_of({})]
     with pytest.raises(NotFitted, match="before"):
         whence.from_lifelines(lifelines.CoxPHFitter(), frame)
-    strata = lifelines.CoxPHFitter().fit(frame, "week", "arrest", strata=["race"])
-    with pytest.raises(UnsupportedModel, match="without strata"):
-        whence.from_lifelines(strata, frame)
+    lasso = lifelines.CoxPHFitter(penalizer=0.1, l1_ratio=0.5).fit(frame, "week", "arrest")
+    with pytest.raises(UnsupportedModel, match="l1_ratio=0"):
+        whence.from_lifelines(lasso, frame)
+    strata = lifelines_fit(rossi, strata=["race"])
+    with pytest.raises(InvalidInput, match="with 'race'"):
+        whence.from_lifelines(strata, frame.drop(columns="race"))
     with pytest.raises(UnsupportedModel, match="CoxPHFitter of lifelines"):
         whence.from_lifelines(lifelines.KaplanMeierFitter(), frame)
     model = whence.from_lifelines(lifelines_fit(rossi), frame)

@@ -180,6 +180,8 @@ def test_a_model_trained_end_to_end_is_attacked_through_its_own_training() -> No
     loss = trained.loss(trained.outputs(trained.examples(query)), query[1]).mean()
     np.testing.assert_allclose(float(loss), attack.losses[-1], rtol=1e-9)
     np.testing.assert_array_equal(attack.verify(), attack.flipped)
+    assert attack.training.method(None) == whence.Influence()
+    assert attack.training.method(whence.TracIn()) == whence.TracIn()
 
 
 def test_the_report_shows_what_changed_and_checks_it(

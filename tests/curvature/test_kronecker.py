@@ -14,6 +14,7 @@ from tests.curvature.approximations import kronecker
 from tests.far_device import language_model
 from tests.network.zoo import ZOO, objective_of
 from whence.curvature import factors
+from whence.curvature import kronecker as rule
 from whence.curvature.directions import Directions, Fisher
 from whence.curvature.exact import GGN
 from whence.curvature.kronecker import EKFAC, KFAC
@@ -60,6 +61,63 @@ def test_small_parameters_have_their_exact_block(name: str) -> None:
     for block, places in blocks(kronecker(objective, fisher="expected")):
         if type(block).__name__ == "LowRank":
             torch.testing.assert_close(materialize(block), exact[places][:, places], **_EXACT)
+
+
+def small(n: int) -> ModuleObjective:
+    """Two layers, of 5 inputs and 5 outputs and of 6 and 3, a bias counting as an input."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+    data = torch.randn(n, 4, dtype=torch.float64), torch.arange(n) % 3
+    return whence.from_torch(model, whence.CrossEntropy(), data)
+
+
+@pytest.mark.parametrize(("n", "expected"), [(60, 18), (19, 18), (18, None), (7, None)])
+def test_an_eigenbasis_takes_so_many_positions_for_each_side_of_a_layer(
+    n: int, expected: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rule, "_POSITIONS", 3)
+    objective = small(n)
+    one = objective.train.subset(np.arange(1))
+    directions = Directions(objective.loss, "empirical", 0)
+    ((_, uses, passes),) = objective.traced(directions, one)
+    layers = factors.multiplying_layers(objective)
+    some, several = rule._enough(objective, layers, uses, next(iter(passes)))
+    assert not several
+    assert (None if some is objective else len(some.train)) == expected
+    if expected:
+        order = np.random.default_rng(0).permutation(n)[:18]
+        assert some.train.targets.tolist() == objective.train.targets[order].tolist()
+
+
+@pytest.mark.parametrize(("numbers", "passes"), [(7 * (4 + 5 + 3 * (5 + 3)), 2), (0, 3)])
+def test_activations_are_reused_where_they_fit(
+    numbers: int, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One pass over the first example, and one over all for the factors and eigenvalues."""
+    objective, calls = small(7), []
+    traced = ModuleObjective.traced
+
+    def counting(self: ModuleObjective, *arguments: object) -> object:
+        calls.append(arguments)
+        return traced(self, *arguments)
+
+    expected = materialize(kronecker(objective))
+    monkeypatch.setattr(ModuleObjective, "traced", counting)
+    monkeypatch.setattr(rule, "_REUSED", numbers)
+    torch.testing.assert_close(materialize(kronecker(objective)), expected)
+    assert len(calls) == passes
+    monkeypatch.setattr(rule, "_REUSED", numbers - 1)
+    kronecker(objective)
+    assert len(calls) == passes + 3
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_few_outputs_are_taken_all(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rule, "_CLASSES", classes)
+    objective = small(7)  # of three outputs
+    kind: Fisher = "expected" if classes == 3 else "sampled"
+    found, exact = kronecker(objective), kronecker(objective, fisher=kind)
+    torch.testing.assert_close(materialize(found), materialize(exact))
 
 
 @pytest.mark.parametrize("name", ZOO)

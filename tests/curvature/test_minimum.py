@@ -255,6 +255,22 @@ def test_the_decrement_is_that_of_the_dense_matrix(
     assert found.in_examples == pytest.approx(float((slope @ step).sqrt() / typical), rel=0.3)
 
 
+@pytest.mark.parametrize(("far", "strict"), [(0.7, True), (1.5, False)])
+def test_converged_is_nearer_than_one_typical_example(
+    far: float, strict: bool, converged: tuple[ModuleObjective, tuple[Tensor, Tensor]]
+) -> None:
+    best, away = converged[0], torch.full_like(converged[0].params, 1e-3)
+
+    def distance(objective: ModuleObjective) -> float:
+        inverse = Cholesky().prepare(Dense(objective.dense_hessian()))
+        return rule.decrement(objective, inverse).in_examples
+
+    unit = distance(best.at(best.params + away))
+    objective = best.at(best.params + far / unit * away)
+    assert distance(objective) == pytest.approx(far, rel=0.2)
+    assert minimum(objective).strict == strict
+
+
 def test_a_negative_estimate_is_no_length() -> None:
     objective = network()[0]
     closed = Diagonal(torch.full_like(objective.params, -1.0))

@@ -79,6 +79,9 @@ METHODS: dict[str, Method] = {
     "projected products": whence.Projected(moment="none", size=4),
     "TracIn": whence.TracIn(),
     "gradient cosine": whence.TracIn(cosine=True, size=3),
+    "cosine of scaled gradients": whence.TracIn(
+        cosine=True, scales=[whence.linalg.Diagonal(torch.linspace(0.1, 2, 83))]
+    ),
     "influence": whence.Influence(damping=0.1),
     "influence by EKFAC": whence.Influence(solver=whence.EKFAC(rtol=1e-7), damping=0.1),
     "EKFAC, projected": whence.Projected(solver=whence.EKFAC(), damping=0.1, size=3),

@@ -81,6 +81,7 @@ def test_a_last_pivot_of_rounding_is_singular(M):
     [
         ([[1.0, 2.0], [0.0, 1.0]], "symmetric operator.*up to 2.00e"),
         ([[1.0, float("nan")], [0.0, 1.0]], "finite matrix"),
+        ([[float("inf"), 0.0], [0.0, 1.0]], "finite matrix"),
     ],
 )
 def test_bad_matrices(matrix, message):
@@ -103,13 +104,23 @@ def test_bad_options():
         Cholesky(rtol=0)
 
 
-@pytest.mark.parametrize("refine", [0, 2])
-def test_forms_are_those_of_the_inverse(refine: int) -> None:
+@pytest.mark.parametrize(
+    ("refine", "dtype", "close"),
+    [
+        (0, None, {}),
+        (2, None, {}),
+        (0, torch.float32, {"rtol": 1e-3, "atol": 1e-4}),
+        (6, torch.float32, {}),
+    ],
+)
+def test_forms_are_those_of_the_inverse(
+    refine: int, dtype: torch.dtype | None, close: dict[str, float]
+) -> None:
     generator = torch.Generator().manual_seed(0)
     half = torch.randn(7, 7, generator=generator, dtype=torch.float64)
     matrix = half @ half.T + torch.eye(7, dtype=torch.float64)
     rows = torch.randn(5, 3, 7, generator=generator, dtype=torch.float64)
-    inverse = Cholesky(refine=refine).prepare(Dense(matrix))
+    inverse = Cholesky(refine=refine, factor_dtype=dtype).prepare(Dense(matrix))
     naive = rows @ torch.linalg.inv(matrix) @ rows.mT
-    torch.testing.assert_close(inverse.forms(rows), naive)
+    torch.testing.assert_close(inverse.forms(rows), naive, **close)
     torch.testing.assert_close(Dense(matrix).forms(rows), rows @ matrix @ rows.mT)

@@ -106,3 +106,4 @@ def test_factor_in_place() -> None:
     torch.testing.assert_close(factor @ factor.T, matrix)
     assert factor_in_place(symmetric(1e20)) is None
     assert factor_in_place(-matrix) is None
+    assert factor_in_place(torch.diag(torch.tensor([1.0, 2e-16]).double())) is None

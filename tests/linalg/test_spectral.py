@@ -101,6 +101,7 @@ def test_direct_inverts_damped_and_scaled(random, case, damping, factor):
         inverse = Direct().prepare(damped)
         solution = inverse.solve(B)
         assert solution.converged
+        assert solution.iterations == 0
         torch.testing.assert_close(solution.value, torch.linalg.solve(twin, B))
         torch.testing.assert_close(inverse @ (damped @ B), B)
         assert inverse.shape == A.shape

@@ -6,10 +6,20 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import whence
 from tests.fitted import Fitted
+from tests.linear.test_objective import CASES
+from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput
+from whence.methods.edits import relabel_gain
+from whence.methods.fit_quality import residual_of
+from whence.methods.removals import removal
+from whence.objective.objective import objective_of, risk_gradient
 
 
 def test_group_of_a_quadratic_is_exact(ridge: Fitted) -> None:
@@ -60,6 +70,74 @@ def test_edit_of_a_quadratic_is_exact(ridge: Fitted) -> None:
     actual = ridge.losses(refit) - ridge.losses(ridge.estimator)
     predicted = whence.edit(ridge.objective, 4, x[4], y[4], ridge.queries)
     np.testing.assert_allclose(predicted, actual, rtol=1e-7, atol=1e-7)
+
+
+def test_an_edit_to_first_order_is_the_derivative_of_refits() -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    x, y, query = x[:80, :3], y[:80], (x[80:83, :3], y[80:83])
+    model = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-12, max_iter=10_000))
+    trained = whence.from_sklearn(clone(model).fit(x, y), x, y)
+    new, label = x[5] * [1.5, 0.8, 1.2], 1 - y[5]
+
+    def losses(share: float) -> np.ndarray:
+        weights = np.r_[np.ones(80), share]
+        weights[5] -= share
+        fitted = clone(model).fit(
+            np.vstack([x, new]),
+            np.r_[y, label],
+            standardscaler__sample_weight=weights,
+            logisticregression__sample_weight=weights,
+        )
+        return -np.log(fitted.predict_proba(query[0])[np.arange(3), query[1]])
+
+    slope = (losses(2e-4) - losses(0.0)) / 2e-4
+    found = whence.edit(trained, 5, new, label, query, order="first")
+    np.testing.assert_allclose(found, slope, rtol=0.01)
+
+
+@pytest.mark.parametrize("weight", [None, {0: 1.0, 1: 3.0}])
+def test_relabeling_is_an_edit_of_the_label_alone(weight: dict[int, float] | None) -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    x, y, query = x[:80, :3], y[:80], (x[80:83, :3], y[80:83])
+    model = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-10, class_weight=weight))
+    objective = objective_of(whence.from_sklearn(model.fit(x, y), x, y))
+    where = np.array([3, 8, 40])
+    targets = objective.examples((x[where], 1 - y[where])).targets
+    for measure in ("loss", "probability"):
+        gain = relabel_gain(objective, where, targets, query, measure=measure)
+        edits = [
+            whence.edit(objective, at, x[at], 1 - y[at], query, order="first", measure=measure)
+            for at in where.tolist()
+        ]
+        np.testing.assert_allclose(gain, -np.mean(edits, axis=1), rtol=1e-6)
+
+
+def test_a_refined_result_is_held_against_the_gradient_that_is_left() -> None:
+    objective = CASES["softmax"]().refit()
+    where = np.arange(0, 40, 2)
+    change = removal(objective, prepare(objective, 1).inverse, where)
+    nearly = change.newton()
+
+    def ratio(column: int, delta: torch.Tensor) -> float:
+        weights = objective.weights.clone()
+        weights[where[column]] = 0
+        without = objective.reweighted(weights)
+        left = risk_gradient(without.at(objective.params + delta)).norm()
+        return float(left / risk_gradient(without).norm())
+
+    found = residual_of(change, nearly, "refined")
+    expected = [ratio(column, nearly[:, column]) for column in range(0, 20, 3)]
+    assert found is not None
+    assert found.value == pytest.approx(max(expected), rel=1e-4)
+    assert found.converged == (max(expected) <= 0.1)
+    rough = 0.5 * nearly
+    found = residual_of(change, rough, "refined")
+    assert found is not None
+    assert found.value == pytest.approx(max(ratio(c, rough[:, c]) for c in range(0, 20, 3)))
+    assert not found.converged
+    solved = residual_of(change, nearly, "newton")
+    assert solved is not None
+    assert (solved.value, solved.converged) == (change.residual, True)
 
 
 def test_perturbation_is_the_derivative_of_refitting(fitted: Fitted) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,52 @@ def test_the_margin_gives_trak() -> None:
     )
     p = objective.loss.probability(objective.outputs(asked), asked.targets)
     np.testing.assert_allclose(found.values, margins.values * -(1 - p).unsqueeze(1).numpy())
+
+
+@pytest.mark.parametrize("damping", [None, 0.3])
+@pytest.mark.parametrize("moment", ["joint", "layers", "none"])
+@pytest.mark.parametrize("output", ["loss", "margin"])
+def test_moments_by_definition(output: str, moment: Any, damping: float | None) -> None:
+    objective = objective_of("mlp")
+    asked, n = objective.train.subset(np.arange(3)), len(objective.train)
+    method = whence.Projected(output=output, moment=moment, size=2, damping=damping)
+    space = Plan(output, "factored", 2, 0, 2e-2).project(objective)
+    rows, shares = space.rows, objective.weights / n
+    sizes = [block.size for block in space.project.blocks]
+    d = sum(sizes)
+    sizes = {"joint": [d], "layers": sizes, "none": []}[moment]
+    ends = np.cumsum([0, *sizes]).tolist()
+    groups = tuple(slice(a, b) for a, b in pairwise(ends))
+    inverse, l2 = torch.eye(d).double(), float(objective.l2.mean())
+    for at in groups:
+        k = (rows[:, at].T * shares) @ rows[:, at]
+        amount = float(k.trace()) / len(k) if damping is None else damping
+        inverse[at, at] = torch.linalg.inv(k + (amount + l2) * torch.eye(len(k)))
+    products = space.project(asked, objective.loss)
+    expected = products @ inverse @ (rows * (space.slopes * shares).unsqueeze(1)).T
+    found = method.fit(objective)
+    np.testing.assert_allclose(found.scores(asked).values, expected, atol=1e-12)
+    some = found.scores(asked, indices=[5, 1]).values
+    np.testing.assert_allclose(some, expected[:, [5, 1]], atol=1e-12)
+    named = {
+        "joint": f"influence in {d} projected dimensions (2 x 2 per layer, seed 0), second moment "
+        f"of the gradients of the {output}, damping ",
+        "layers": f"second moment of the gradients of the {output}, layer by layer, damping ",
+        "none": f"inner products of the gradients of the {output} in {d} projected dimensions",
+    }
+    assert named[moment] in found.words
+    assert ("the mean eigenvalue" in found.words) == (damping is None and moment != "none")
+    features = method.feature_map(objective)
+    assert features.groups == groups
+    assert features.penalty == l2
+    torch.testing.assert_close(features.rows(objective.train), rows)
+    torch.testing.assert_close(features.slopes(objective.train), space.slopes.unsqueeze(1))
+    torch.testing.assert_close(features.queries(asked, objective.loss), products)
+    twice = whence.Projected(moment=moment, size=2, checkpoints=[objective.params] * 2)
+    features = twice.feature_map(objective)
+    assert features.groups == (*groups, *(slice(g.start + d, g.stop + d) for g in groups))
+    halves = features.queries(asked, objective.loss)
+    torch.testing.assert_close(halves, torch.cat([products, products], 1) / 2)
 
 
 @pytest.mark.parametrize("projection", ["factored", "dense"])
@@ -170,6 +217,8 @@ def test_training_data_are_projected_once(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
+        ({"rtol": 1.0}, InvalidInput, "0 < rtol < 1"),
+        ({"rtol": 0.0}, InvalidInput, "0 < rtol < 1"),
         ({"projection": "sparse"}, InvalidInput, "'sparse'"),
         ({"size": 0}, InvalidInput, "size=0"),
         ({"damping": -1.0}, InvalidInput, "Got -1.0"),

@@ -363,6 +363,19 @@ def test_targets_out_of_range_are_refused(
             loss.check_targets(torch.zeros(1, c), torch.tensor([target]))
 
 
+def test_what_a_loss_does_not_offer() -> None:
+    loss = whence.SquaredError()
+    assert (loss.hinged, loss.hinges(_POSITIVE, 1), loss.smoothed(0.1)) == (False, None, loss)
+    assert loss.least(_POSITIVE).tolist() == [0.0] * _B
+    assert OneVersusRest(whence.Logistic()).hinges(_INDICES, 3) is None
+    for measure in ("margin", "probability"):
+        for refusing in (Huber(delta=1.0), CASES["callable"][0], Tweedie(power=1.0)):
+            with pytest.raises(UnsupportedModel, match=f"measure='{measure}'"):
+                measure_of(refusing, measure)(torch.ones(_B, 1), _POSITIVE)
+    with pytest.raises(UnsupportedModel, match="measure='prediction'"):
+        measure_of(whence.Logistic(), "prediction")(torch.ones(_B, 1), _BINARY)
+
+
 def test_what_losses_are_of() -> None:
     known = {name for name, (loss, _, _) in CASES.items() if loss.known_dispersion}
     assert known == {"logistic", "poisson"}

@@ -10,7 +10,9 @@ from sklearn.linear_model import Lasso
 
 import whence
 from tests.fitted import Fitted
-from whence.objective.objective import Objective, objective_of, risk, risk_gradient
+from tests.network.zoo import objective_of
+from whence.objective import objective as rule
+from whence.objective.objective import Objective, risk, risk_gradient
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +80,19 @@ def test_products_and_columns_of_gradients(binary: Fitted) -> None:
     torch.testing.assert_close(sums, each @ w)
 
 
+def test_what_a_network_does_not_offer() -> None:
+    objective = objective_of("mlp")
+    assert (objective.intercepts, objective.dependent_columns, objective.together) == (0, 0, 1)
+    assert objective.slope is None
+    assert objective.in_float32() is None
+    assert objective.path() is None
+    assert not objective.hinged
+    assert not objective.linear
+
+
 def test_an_objective_is_its_own_differentiable_view(binary: Fitted) -> None:
     objective = binary.objective
-    assert objective_of(objective) is objective
+    assert rule.objective_of(objective) is objective
     kind, *numbers = objective.identity()
     assert kind == "Logistic"
     assert torch.equal(torch.as_tensor(numbers[0]), objective.l2)

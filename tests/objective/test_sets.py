@@ -18,7 +18,7 @@ from whence.errors import InvalidInput, UnsupportedModel
 from whence.objective.losses import Loss
 from whence.objective.sets.measure import Along, Output
 from whence.objective.sets.measures import SetMeasure, set_measure_of
-from whence.objective.sets.positive import is_positive
+from whence.objective.sets.positive import is_positive, probability
 
 Array = NDArray[Any]
 Value = Callable[[Array, Array], float]  # of predictions (or losses) and targets
@@ -169,6 +169,11 @@ def test_who_is_positive(targets: list[Any], positive: int | None, expected: lis
     assert is_positive(torch.tensor(targets), positive).tolist() == expected
 
 
+def test_what_a_regression_predicts_is_one_number_each() -> None:
+    found = probability(_column(_SCORES), whence.SquaredError(), None)
+    assert found.tolist() == _SCORES.tolist()
+
+
 @pytest.mark.parametrize("name", ["parity", "Cohen", "opportunity", "a function"])
 def test_derivatives_and_changes_are_those_of_the_value(name: str) -> None:
     measure, by_hand = BINARY[name]
@@ -182,6 +187,26 @@ def test_derivatives_and_changes_are_those_of_the_value(name: str) -> None:
         measure.gradient(f, y, loss)[:, 0], changes / step, atol=1e-5, rtol=1e-4
     )
     assert measure.changes(f, by[..., :0], y, loss).shape == (0,)
+
+
+def test_what_measures_of_a_set_are_called() -> None:
+    def spread(f: Tensor, y: Tensor) -> Tensor:
+        return f.std()
+
+    for measure, name in (
+        (measures.Mean("margin"), "mean margin"),
+        (measures.Accuracy(), "accuracy"),
+        (measures.AUROC(), "AUROC"),
+        (measures.DemographicParity(_G), "demographic parity gap"),
+        (measures.EqualOpportunity(_G), "equal opportunity gap"),
+        (measures.EqualOpportunity(_G, outcome=0), "false positive gap"),
+        (measures.Calibration(_G), "calibration gap"),
+        (measures.WorstGroup(_G, of="margin"), "margin of the worst group"),
+        (measures.CohensD(_G), "Cohen's d"),
+        (measures.OfSet(spread), "spread"),
+    ):
+        assert measure.name == name
+    assert "spread, smooth=True)" in repr(measures.OfSet(spread))
 
 
 def test_a_part_of_the_queries_keeps_its_groups() -> None:
@@ -240,7 +265,7 @@ def test_which_measures_are_of_a_set() -> None:
     assert found("auroc") == measures.AUROC()
     assert found("accuracy") == measures.Accuracy()
     assert found("mean loss") == measures.Mean()
-    for of_each in ("loss", whence.Logistic(), measures.AUROC, None, lambda f, y: f[:, 0]):
+    for of_each in ("loss", 3, whence.Logistic(), measures.AUROC, None, lambda f, y: f[:, 0]):
         assert found(of_each) is None
     for function, smooth in (
         (lambda f, y: f.mean(), True),

@@ -292,7 +292,7 @@ def test_labels_that_read_as_missing(tmp_path: Path) -> None:
     assert table.y.value_counts().to_dict() == {"mild": 10, "grave": 10, "NA": 10, "None": 9}
     assert list(table.X) == ["a"]  # the copy of the target tells nothing of it, and all
     assert said(table, "Taken as labels of y, not as missing: NA in 10, None in 9 rows.")
-    assert said(table, "1 rows without a target were left out.")
+    assert said(table, "1 row without a target was left out.")
     known = pd.read_csv(tmp_path / "a.csv").dropna(subset="y")
     fitted = DecisionTreeClassifier(max_depth=1).fit(known[["a"]], known["y"])
     assert len(fit_table(table, model=fitted).y) == 20  # to this model they were missing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 import whence
+from whence.sources.cells import read_column
 from whence.sources.models import default_model, fit_table
 from whence.sources.tables import free_text, read_table
 
@@ -118,3 +120,42 @@ def test_codes_of_missing_values_bounds_and_slips_of_spelling(tmp_path: Path) ->
         "Columns with the numbers of the rows were left out: visit.",
         "Columns with a text of its own in nearly every row were left out: Nr.",
     } <= set(table.notes)
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected", "note"),
+    [
+        (
+            ["120/80", "135 / 85", "142/90 mmHg", "110/70", "not taken"],
+            {"x, before the /": [120, 135, 142, 110], "x, after the /": [80, 85, 90, 70]},
+            "two numbers, one before and one after the stroke, 'not taken' as missing",
+        ),
+        (
+            ["9:30", "12:00 am", "12:15 pm", "9:30:36 p.m."],
+            {"x": [9.5, 0, 12.25, 21.51]},
+            "hours of the clock",
+        ),
+        (["1h 30m", "45m", "2 hours", "3h15m"], {"x": [1.5, 0.75, 2, 3.25]}, "hours"),
+        (["5'11\"", "6'", "5'2.5\"", "4' 0''"], {"x": [71, 72, 62.5, 48]}, "inches"),
+        (
+            ["41.5° N", "3°S", "0.25 ° E", "7° w"],
+            {"x": [41.5, -3, 0.25, -7]},
+            "degrees, those of south and west below 0",
+        ),
+        (["950K", "1.2M", "800", "2m"], {"x": [950e3, 1.2e6, 800, 2e6]}, ""),
+        (["12/24", "3/31", "1/28", "11/30"], {"x": ["12/24", "3/31", "1/28", "11/30"]}, ""),
+        (["a/b", "120/80", "1/2", "130/85"], {"x": ["a/b", "120/80", "1/2", "130/85"]}, ""),
+    ],
+)
+def test_numbers_written_in_parts(
+    cells: list[str], expected: dict[str, list[Any]], note: str
+) -> None:
+    """Where most cells are of one form; others are missing. A pair that may be a date is none."""
+    rows = pd.Series([*cells[:4]] * 3 + cells[4:], name="x")
+    read = read_column(rows)
+    assert read.note == note
+    assert list(read.parts) == list(expected)
+    for name, values in expected.items():
+        assert read.parts[name][:4].tolist() == values
+        assert read.parts[name][12:].isna().all()
+    assert list(read_column(rows, several=False).parts) == ["x"]

@@ -79,3 +79,18 @@ def test_cells_have_their_own_digits() -> None:
     assert texts == (
         "18531", "2.8", "True", "missing", "missing", "x", "1e−07", "−3.5", "4", "1e+20"
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "shown"),
+    [
+        ("seen, days from 2024-02-28", 2.0, "2024-03-01"),
+        ("seen, days from 2024-02-28", 0.5, "2024-02-28 12:00"),
+        ("seen, hours from 2024-02-28", 25.0, "2024-02-29 01:00"),
+        ("seen, days from 2024-02-28", np.nan, cell_text(np.nan)),
+        ("seen, days", 2.0, "2"),
+    ],
+)
+def test_a_count_of_days_is_shown_with_its_date(name: str, number: float, shown: str) -> None:
+    frame = pd.DataFrame({name: [number]})
+    assert columns_of([frame]).cells(frame, 0) == (shown,)

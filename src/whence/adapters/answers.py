@@ -17,6 +17,7 @@ from whence.errors import InvalidInput, UnsupportedModel
 from whence.objective.arrays import shared
 from whence.objective.derived_losses import LabelSet
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError
+from whence.preprocessing.containers import final as last_step
 
 Floats = NDArray[np.float64]
 
@@ -242,6 +243,11 @@ def answer_of(estimator: Any, y: NDArray[Any]) -> Answer:
     if labels.ndim != 1 or len(labels) < 2:
         raise InvalidInput(f"Expected at least 2 classes. Got {labels.tolist()!r:.80}.")
     says = "predict"
+    if getattr(last_step(estimator), "multi_class", "") == "one_vs_one" and len(labels) > 2:
+        raise UnsupportedModel(
+            f"Expected a classifier with probabilities. Got {name} with multi_class='one_vs_one', "
+            "which has none of more than two classes. Fit it with multi_class='one_vs_rest'."
+        )
     if hasattr(estimator, "predict_proba"):
         says = "predict_proba"
     elif _decides(estimator, len(labels)):

@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.cross_decomposition import PLSRegression
+from sklearn.multioutput import ClassifierChain, RegressorChain
+from sklearn.svm import NuSVC, NuSVR
 from torch import Tensor
 
 from whence.adapters.answered import Answered
 from whence.adapters.answers import Answer, answer_of
+from whence.adapters.estimators import READERS
 from whence.adapters.refitting import Refitting, seed_note, template_of
 from whence.adapters.rows import encoded, labels_of
 from whence.adapters.usable import check_predicts
@@ -21,11 +24,15 @@ from whence.checked import said
 from whence.errors import warn_user
 from whence.objective.cache import first_time
 from whence.objective.trained import Trained
+from whence.preprocessing.containers import final as last_step
 from whence.rows import column_names
 from whence.workers import Backend, map_shards
 
 Floats = NDArray[np.float64]
 _INSTANT = (PLSRegression,)
+_QUICK = (NuSVC, NuSVR)  # whose fits to few rows are quick, and move as little as a row does
+_CHAINS = (ClassifierChain, RegressorChain)
+_FEW = 1_000
 
 
 @final
@@ -45,8 +52,12 @@ class Estimator(Answered):
 
     @property
     def instant(self) -> bool:
-        """Whether its own fit is a few small products."""
-        return type(self.fitted) in _INSTANT
+        """Whether its own fit is a few small products, or a quick one to few rows."""
+        last = last_step(self.fitted)
+        quick = type(last) in _QUICK
+        if type(last) in _CHAINS:
+            quick = all(type(part) in READERS for part in last.estimators_)
+        return type(last) in _INSTANT or (quick and len(self.train) <= _FEW)
 
     def identity(self) -> tuple[Tensor | str, ...]:
         """Return the estimator's settings."""

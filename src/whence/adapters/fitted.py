@@ -324,7 +324,7 @@ class Fitted:
         if masked:
             penalties = np.where(np.concatenate(free), penalties, 1.0)
         smoothed, trained = self._smoothed(), problem.loss
-        encoded = table.encode_rows(
+        encoded = table.examples(
             self.rows, self.ids, self.labels, features or table.features(self.matrix)
         )
         return attach(

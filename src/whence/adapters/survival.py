@@ -19,7 +19,7 @@ from whence.adapters.rows import encoded
 from whence.adapters.tables import as_floats
 from whence.checked import checked
 from whence.errors import InvalidInput, NotFitted, UnsupportedModel
-from whence.fitting.partial_likelihood import PartialLikelihood
+from whence.fitting.partial_likelihood import PartialLikelihood, log_at_risk, ranked
 from whence.objective.losses import Loss
 from whence.rows import column_names
 
@@ -118,6 +118,8 @@ class Cox(Answered):
         beta: β, [d].
         efron: How ties count: Efron's way or Breslow's.
         penalty: From the rows that are there [m, d] to the penalty of each coefficient, [d].
+        entry: From when on each training row is at risk, [n]; `None` if from the first moment on.
+        strata: From a user's rows to the stratum of each, [b]; `None` if there is one.
     """
 
     design: Callable[[Any], Floats]
@@ -125,6 +127,8 @@ class Cox(Answered):
     beta: Floats
     efron: bool
     penalty: Callable[[Floats], Floats]
+    entry: Floats | None = None
+    strata: Callable[[Any], NDArray[np.intp]] | None = None
 
     @property
     def instant(self) -> bool:
@@ -134,20 +138,29 @@ class Cox(Answered):
     def outputs(self, examples: Any) -> Tensor:
         """Return η and the log of the summed hazards at risk, [b, 2]."""
         eta = self.design(examples.inputs) @ self.beta
-        times, logs = self._at_risk
-        at = np.searchsorted(times, examples.targets[:, 0].numpy(), side="left")
-        # After the last training row nobody is at risk but the row itself.
-        risk = np.where(at < len(times), logs[np.minimum(at, len(times) - 1)], eta)
+        risk, at = np.empty(len(eta)), examples.targets[:, 0].numpy()
+        where, there = self._stratum(examples.inputs), np.flatnonzero(self.weights.numpy() > 0)
+        time, own = self.train.targets[:, 0].numpy()[there], self._strata[there]
+        logs = self.matrix[there] @ self.beta + np.log(self.weights.numpy()[there])
+        entry = None if self.entry is None else self.entry[there]
+        for stratum in np.unique(where):
+            some, rows = where == stratum, own == stratum
+            late = None if entry is None else entry[rows]
+            risk[some] = log_at_risk(at[some], time[rows], late, logs[rows])
+        # Where no training row is at risk it is the row itself.
+        risk = np.where(np.isfinite(risk), risk, eta)
         return torch.from_numpy(np.stack([eta, risk], 1))
 
+    def _stratum(self, rows: Any) -> NDArray[np.intp]:
+        """Return the stratum of each row, [b]."""
+        if self.strata is None:
+            return np.zeros(np.shape(rows)[0], dtype=np.intp)
+        return self.strata(rows)
+
     @cached_property
-    def _at_risk(self) -> tuple[Floats, Floats]:
-        """The times of the rows with weight, ascending, and log Σ w e^η from each on."""
-        weights, time = self.weights.numpy(), self.train.targets[:, 0].numpy()
-        there = np.flatnonzero(weights > 0)
-        order = there[np.argsort(time[there], kind="stable")]
-        each = self.matrix[order] @ self.beta + np.log(weights[order])
-        return time[order], np.logaddexp.accumulate(each[::-1])[::-1]
+    def _strata(self) -> NDArray[np.intp]:
+        """The stratum of each training row, [n]."""
+        return self._stratum(self.train.inputs)
 
     def refit(self, weights: Tensor | None = None) -> Cox:
         """Return the maximum of the partial likelihood of the rows with weight."""
@@ -156,9 +169,13 @@ class Cox(Answered):
         if not there.any():
             raise InvalidInput("Expected at least one training row with weight. Got none.")
         x, targets = self.matrix[there], self.train.targets.numpy()[there]
+        time, entry = targets[:, 0], None if self.entry is None else self.entry[there]
+        if self.strata is not None:
+            time, entry = ranked(time, entry, self._strata[there])
         likelihood = PartialLikelihood(
             x=x,
-            time=targets[:, 0],
+            time=time,
+            entry=entry,
             event=targets[:, 1] > 0,
             weights=weights.numpy()[there],
             efron=self.efron,
@@ -209,12 +226,15 @@ def from_lifelines(fitter: Any, frame: pd.DataFrame) -> Cox:
 
         Σ_i w_i δ_i (x_iᵀβ − log Σ_{t_j >= t_i} w_j e^{x_jᵀβ}) − n · penalizer · ½ ‖diag(s) β‖²,
 
-    with s the standard deviations of the columns. A removal is a refit of a few Newton steps, so
+    with s the standard deviations of the columns. With `entry_col` the inner sum is over the rows
+    that have entered before t_i, with `strata` over those of the same stratum; `cluster_col` moves
+    no coefficient. A removal is a refit of a few Newton steps, so
     that `LeaveOneOut` is the default method. Queries are (frame, pairs of time and event).
 
     Args:
         fitter: Fitted, with Breslow's baseline.
-        frame: What it was fitted on: columns of features, of durations, events and weights.
+        frame: What it was fitted on: columns of features, of durations, events, weights, entries
+            and strata.
 
     Returns:
         The model.
@@ -222,8 +242,7 @@ def from_lifelines(fitter: Any, frame: pd.DataFrame) -> Cox:
     Raises:
         NotFitted: If it has not been fitted.
         InvalidInput: If the frame lacks a column of the fit.
-        UnsupportedModel: If it is of another kind, or has strata, clusters, late entries or an L1
-            penalty.
+        UnsupportedModel: If it is of another kind, or has another baseline or an L1 penalty.
 
     Cost:
         None; then O(n d²) per removal and Newton step.
@@ -250,19 +269,14 @@ def from_lifelines(fitter: Any, frame: pd.DataFrame) -> Cox:
         )
     if not hasattr(fitter, "params_"):
         raise NotFitted("Expected a fitted CoxPHFitter. Got one before .fit(frame, ...).")
-    for option in ("strata", "entry_col", "cluster_col"):
-        if getattr(fitter, option, None) is not None:
-            raise UnsupportedModel(
-                f"Expected a CoxPHFitter without {option}. Got {getattr(fitter, option)!r}. Fit "
-                "without it, or each stratum by itself."
-            )
     if fitter.baseline_estimation_method != "breslow" or np.any(fitter.l1_ratio):
         raise UnsupportedModel(
             "Expected baseline_estimation_method='breslow' and l1_ratio=0. Got "
             f"{fitter.baseline_estimation_method!r} and {fitter.l1_ratio!r}. Fit with these."
         )
-    extra = [fitter.duration_col, fitter.event_col, fitter.weights_col]
-    missing = [name for name in extra if name is not None and name not in frame.columns]
+    late, kinds = fitter.entry_col, np.atleast_1d(fitter.strata or []).tolist()
+    extra = [fitter.duration_col, fitter.event_col, fitter.weights_col, late, fitter.cluster_col]
+    missing = [name for name in (*extra, *kinds) if name is not None and name not in frame.columns]
     if missing:
         raise InvalidInput(
             f"Expected the frame that the model was fitted on, with {missing[0]!r}. Got columns "
@@ -289,7 +303,19 @@ def from_lifelines(fitter: Any, frame: pd.DataFrame) -> Cox:
         efron=True,
         penalty=penalty,
         weights=weights,
+        entry=None if late is None else frame[late].to_numpy(float),
+        strata=_strata(frame, kinds) if kinds else None,
     )
+
+
+def _strata(frame: pd.DataFrame, kinds: list[str]) -> Callable[[Any], NDArray[np.intp]]:
+    """Return a function from rows to their strata, by the values of some columns; −1 if unknown."""
+    known = pd.MultiIndex.from_frame(frame[kinds].drop_duplicates())
+
+    def stratum(rows: Any) -> NDArray[np.intp]:
+        return np.asarray(known.get_indexer(pd.MultiIndex.from_frame(rows[kinds])))
+
+    return stratum
 
 
 def _made(
@@ -301,6 +327,8 @@ def _made(
     efron: bool,
     penalty: Callable[[Floats], Floats],
     weights: Floats | None,
+    entry: Floats | None = None,
+    strata: Callable[[Any], NDArray[np.intp]] | None = None,
 ) -> Cox:
     """Return the model."""
     answer, names = Durations(), column_names(data[0])
@@ -318,4 +346,6 @@ def _made(
         beta=beta,
         efron=efron,
         penalty=penalty,
+        entry=entry,
+        strata=strata,
     )

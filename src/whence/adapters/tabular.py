@@ -82,6 +82,12 @@ class TabularMap(InputMap):
             raise InvalidInput(
                 f"Expected one target per row. Got {rows.shape[0]} rows and {len(labels)} targets."
             )
+        return self.examples(rows, ids, labels, features)
+
+    def examples(
+        self, rows: Any, ids: NDArray[Any], labels: NDArray[Any], features: Features
+    ) -> LinearExamples:
+        """Return rows and labels that were checked before as examples."""
         return LinearExamples(
             features=features,
             targets=self.targets(labels),

@@ -110,15 +110,12 @@ class Diagnosis:
         """
         status: dict[str, Level] = {"converged": "good", "nearly converged": "caution"}
         fit = fit_status(self.gradient_in_examples)
-        converged, minimum, damping = (
-            line.partition("?")[2].strip() for line in str(self).splitlines()
-        )
         questions = (
             (
                 Status(
                     level=status.get(fit, "bad"),
                     title=f"The fit is {fit}.",
-                    numbers=converged,
+                    numbers=self._fit,
                 ),
                 "Is the model fully trained?",
             ),
@@ -126,7 +123,7 @@ class Diagnosis:
                 Status(
                     level="good" if self.minimum else "bad",
                     title="It is at a minimum." if self.minimum else "It is at no minimum.",
-                    numbers=minimum,
+                    numbers=self._shape,
                 ),
                 "Is it at a minimum of what it minimized?",
             ),
@@ -134,7 +131,7 @@ class Diagnosis:
                 Status(
                     level="caution" if self.damping else "good",
                     title="The curvature is damped." if self.damping else "No damping is needed.",
-                    numbers=damping,
+                    numbers=f"{self._amount}{self.damping_reason}. Inverted: the {self.curvature}.",
                 ),
                 "Which damping does influence add?",
             ),
@@ -149,21 +146,35 @@ class Diagnosis:
             "nearly converged": "nearly",
             "not converged": "no: train further",
         }[fit_status(self.gradient_in_examples)]
-        shape = (
-            f"yes: eigenvalues from {self.smallest:.2e} to {self.largest:.2e}"
-            if self.minimum
-            else f"no: the smallest eigenvalue is {self.smallest:.2e}, the largest "
-            f"{self.largest:.2e}; the Hessian is positive definite with damping "
-            f"{self.sufficient_damping:.2e} or more"
-        )
-        amount = f"{self.damping:.2e}, " if self.damping else ""
+        minimum = "yes" if self.minimum else "no"
         return (
-            f"Converged?        {converged}; gradient norm {self.gradient_norm:.1e}, finishing the "
-            f"fit changes as much as removing {self.gradient_in_examples:.2g} typical training "
-            "examples\n"
-            f"Local minimum?    {shape}\n"
-            f"Which damping?    {amount}{self.damping_reason}; of the {self.curvature}"
+            f"Converged?        {converged}; {self._fit}\n"
+            f"Local minimum?    {minimum}: {self._shape}\n"
+            f"Which damping?    {self._amount}{self.damping_reason}; of the {self.curvature}"
         )
+
+    @property
+    def _fit(self) -> str:
+        """How far the fit is from its optimum, in words."""
+        return (
+            f"gradient norm {self.gradient_norm:.1e}, finishing the fit changes as much as "
+            f"removing {self.gradient_in_examples:.2g} typical training examples"
+        )
+
+    @property
+    def _shape(self) -> str:
+        """The ends of the spectrum, in words."""
+        if self.minimum:
+            return f"eigenvalues from {self.smallest:.2e} to {self.largest:.2e}"
+        return (
+            f"the smallest eigenvalue is {self.smallest:.2e}, the largest {self.largest:.2e}; the "
+            f"Hessian is positive definite with damping {self.sufficient_damping:.2e} or more"
+        )
+
+    @property
+    def _amount(self) -> str:
+        """The damping, before its reason."""
+        return f"{self.damping:.2e}, " if self.damping else ""
 
 
 @checked

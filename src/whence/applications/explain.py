@@ -32,7 +32,8 @@ def explain(
 ) -> Explanation:
     """Find the training examples behind one prediction.
 
-    All n examples are scored by the method. Of a convex model the 3k strongest on each side are
+    All n examples are scored by the method. Of a convex model the 3k strongest on each side, or
+    the k strongest where the preprocessing of more than 20,000 rows is fitted again for each, are
     then predicted again by the method's refined form, where it has one, and the k strongest of
     each side are shown with those effects.
 

@@ -166,8 +166,7 @@ class Explanation(Result):
         if k < 1:
             raise InvalidInput(f"Expected k >= 1 removals to retrain. Got {k}.")
         where = self._strongest(k)
-        measure, method = self.measure, self._showing
-        predicted = method.fit(self.trained).scores(self.query, measure=measure, indices=where)
+        measure, predicted = self.measure, self._predicted(where)
         actual = self._less(lambda q: leave_one_out(self.trained, where, q, measure=measure))
         ids = self.trained.train.ids[where]
         found: Agreement = agreement(predicted.values.astype(np.float64), actual, ids, where)
@@ -326,6 +325,13 @@ class Explanation(Result):
             table=pd.DataFrame(printed.rows(parts)),
             words=tuple(last if self.quality is not None else ()),
         )
+
+    def _predicted(self, where: NDArray[np.intp]) -> Scores:
+        """Return the effects of some examples: those that are shown, or predicted like them."""
+        if np.isin(where, self.shown.positions).all():
+            return self.shown.at(where)
+        fitted = self._showing.fit(self.trained)
+        return fitted.scores(self.query, measure=self.measure, indices=where)
 
     def _less(self, number_of: Callable[[Examples], Floats]) -> Floats:
         """Return a number of the query, less that of the other answer if there is one."""

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.applications.shown import refits_preprocessing
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.methods.choose import chosen
@@ -24,15 +25,15 @@ from whence.methods.prediction import Floats
 from whence.objective.losses import measure_of
 from whence.objective.trained import Data, Examples, Trained
 from whence.pages import write
+from whence.progress import progress
 from whence.result import Card, Result
-from whence.views.answer import class_names, target_class
+from whence.views.answer import class_names, target_classes
 from whence.views.made import Made
 from whence.views.results import flip_page
 
 _POINTS = 8  # of the course that a page draws
 _REFINED = 30  # examples whose effects are refined
 _RERANKED = 4  # examples of a set from which on its second half is ranked again
-_LARGE = 20_000  # rows from which fitting preprocessing again for every effect takes long
 _NUMBERS = 5e6  # n · p up to which retraining a dozen times takes seconds
 _GROWTH = 1.25  # from a set that did not flip the prediction to the next one tried
 
@@ -224,8 +225,10 @@ def flip_set(
         return columns[:, before] - columns[:, runner_up]
 
     at_start = float(lead(outputs, queries.targets)[0])
-    search = _Search(base, queries, chosen(base, method), lead, before, min(largest, n - 1))
-    found = search.found()
+    ranked_by, most = chosen(base, method), min(largest, n - 1)
+    with progress(total=None, desc="removing together", unit="fit") as bar:
+        search = _Search(base, queries, ranked_by, lead, before, most, bar.update)
+        found = search.found()
     after, lead_after = search.outcome(found)
     removed = found if after != before else found[:0]
     return FlipSet(
@@ -252,6 +255,7 @@ class _Search:
         lead: How far the predicted class leads.
         before: That class.
         largest: The most examples to remove.
+        done: Called after each refit.
     """
 
     def __init__(
@@ -262,9 +266,10 @@ class _Search:
         lead: Callable[[Tensor, Tensor], Tensor],
         before: int,
         largest: int,
+        done: Callable[[], object],
     ) -> None:
         self.trained, self.query, self.method = trained, query, method
-        self.lead, self.before, self.largest = lead, before, largest
+        self.lead, self.before, self.largest, self.done = lead, before, largest, done
         self.cheap = is_cheap(trained)
         self._outcomes: dict[bytes, tuple[int, float]] = {}
 
@@ -300,6 +305,7 @@ class _Search:
             again = refit_without(self.trained, where)
             said = int(_ordered(again.outputs(self.query))[0])
             self._outcomes[key] = said, self._lead_of(again)
+            self.done()
         return self._outcomes[key]
 
     def _lead_of(self, model: Trained) -> float:
@@ -329,7 +335,7 @@ class _Search:
         scores = fitted.scores_to_rank(self.query, self.lead)
         quantity = measure_of(fitted.loss, self.lead)
         values = np.array(fitted.ranking_values(self.query, quantity, scores.values)[0])
-        finer = self.method.refined() if self.cheap and not _refits_preprocessing(model) else None
+        finer = self.method.refined() if self.cheap and not refits_preprocessing(model) else None
         if finer is not None:
             first = np.sort(np.argsort(values, kind="stable")[:_REFINED])
             refined = finer.fit(model).scores(self.query, measure=self.lead, indices=first)
@@ -364,11 +370,11 @@ def keeping_classes(trained: Trained, ranking: NDArray[np.intp]) -> int:
     """
     if not trained.classes:
         return len(ranking)
-    classes = np.array([target_class(target) for target in trained.train.targets])
-    kept = {c: int(count) for c, count in zip(*np.unique(classes, return_counts=True), strict=True)}
-    for place, at in enumerate(ranking.tolist()):
-        kept[classes[at]] -= 1
-        if not kept[classes[at]]:
+    classes = target_classes(trained.train.targets)
+    kept = torch.bincount(classes).tolist()
+    for place, label in enumerate(classes[torch.from_numpy(ranking.copy())].tolist()):
+        kept[label] -= 1
+        if not kept[label]:
             return place
     return len(ranking)
 
@@ -383,12 +389,6 @@ def is_cheap(trained: Trained) -> bool:
         return False
     params = getattr(trained, "params", None)
     return params is not None and len(trained.train) * len(params) <= _NUMBERS
-
-
-def _refits_preprocessing(trained: Trained) -> bool:
-    """Return whether a removal fits the preprocessing of a large table again."""
-    follows = getattr(trained, "statistics", None) is not None
-    return follows and len(trained.train) > _LARGE
 
 
 def _ordered(outputs: Tensor) -> Tensor:

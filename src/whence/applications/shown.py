@@ -14,7 +14,8 @@ from whence.objective.losses import measure_of
 from whence.objective.trained import Examples, Trained
 from whence.scores import Scores
 
-_CANDIDATES = 3  # candidates per example shown: the first order orders them only roughly
+CANDIDATES = 3  # candidates per example shown: the first order orders them only roughly
+_LARGE = 20_000  # rows from which fitting preprocessing again for every effect takes long
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +45,12 @@ def shown_of(
         k: Examples to show on each side.
 
     Returns:
-        At most 6k examples with their scores.
+        At most 6k examples with their scores; 2k where each would take long to refine.
     """
     showing = shown_by(method, trained)
     fitted: Attribution = showing.fit(trained)
-    where = np.unique(candidates(method.fit(trained), scores, query, measure, k))
+    each = 1 if refits_preprocessing(trained) else CANDIDATES
+    where = np.unique(candidates(method.fit(trained), scores, query, measure, k * each))
     found = (
         scores.at(where)
         if showing is method
@@ -62,21 +64,30 @@ def shown_by(method: Method, trained: Trained) -> Method:
     return (method.refined() if trained.convex else None) or method
 
 
+def refits_preprocessing(trained: Trained) -> bool:
+    """Return whether a removal fits the preprocessing of a large table again.
+
+    Args:
+        trained: The model.
+    """
+    return getattr(trained, "statistics", None) is not None and len(trained.train) > _LARGE
+
+
 def candidates(
     fitted: Attribution, scores: Scores, queries: Examples, measure: MeasureLike, k: int
 ) -> NDArray[np.intp]:
-    """Return the training examples among which those to be shown of each query are found.
+    """Return the strongest training examples of each query by what is known of all.
 
     Args:
         fitted: The method fitted to the model.
         scores: Its scores, [q, n].
         queries: The q queries.
         measure: What is predicted.
-        k: Examples to show per query and side.
+        k: How many per query and side.
 
     Returns:
-        Positions of the strongest 3k of each side by the method's ranking, [q, 6k].
+        Positions of the strongest k of each side by the method's ranking, [q, 2k].
     """
-    most, quantity = min(_CANDIDATES * k, len(scores.train_ids)), measure_of(fitted.loss, measure)
+    most, quantity = min(k, len(scores.train_ids)), measure_of(fitted.loss, measure)
     ranking = replace(scores, values=fitted.ranking_values(queries, quantity, scores.values))
     return np.hstack([ranking.top(most).positions, ranking.bottom(most).positions])

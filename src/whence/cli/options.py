@@ -64,8 +64,8 @@ Row = Annotated[
 Against = Annotated[
     str | None,
     typer.Option(
-        help="Another answer to the same question, a query of a function by its number from 0: why "
-        "this answer and not that? Scores are of the difference.",
+        help="Another answer to the same question, a label of a table or a query of a function by "
+        "its number from 0: why this answer and not that? Scores are of the difference.",
         show_default=False,
     ),
 ]

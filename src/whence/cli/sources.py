@@ -36,7 +36,7 @@ class Asked:
         image: One image file.
         rows: So many rows, spread evenly.
         most: So many rows, or a quarter of a smaller table, where it names none.
-        against: Another answer, by its number.
+        against: Another answer, a label or by its number.
     """
 
     row: str | None = None
@@ -76,6 +76,7 @@ class TableOptions(SourceOptions):
     """Options of a table in a file."""
 
     kind: ClassVar[str] = "a table"
+    asks: ClassVar[tuple[str, ...]] = ("row", "rows", "most", "against")
 
     target: Annotated[
         str | None, typer.Option("--target", "-t", help="Of a table: the column to predict.")

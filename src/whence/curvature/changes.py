@@ -36,7 +36,6 @@ from whence.objective.objective import Objective
 from whence.objective.trained import Examples
 from whence.tiles import tiles
 
-_CHUNK = 16  # examples whose Jacobians are made at once; the work grows with its square
 _PROBES = 8  # random sums of the columns of B whose residuals are computed
 SINGULAR = 1e-9  # 1 − leverage below which an example alone determines its prediction
 _TILE = 2**23  # numbers in B for one tile of changes: 64 MB of float64
@@ -314,7 +313,7 @@ class _CurvatureRoots(LinearOperator):
             values, vectors = torch.linalg.eigh(curvature)
             share = weights.abs().reshape(m, 1) / len(objective.train)
             roots = vectors * (values.clamp_min(0) * share).sqrt().unsqueeze(1)
-            jacobians = _jacobian_columns(objective, examples, c)
+            jacobians = objective.jacobians(examples).permute(2, 0, 1)
             yield torch.einsum("pma,mab->pmb", jacobians, roots).reshape(p, m * c)
 
 
@@ -338,7 +337,7 @@ def single_changes(
     m = len(examples)
     outputs = objective.outputs(examples)
     c = outputs.shape[1]
-    jacobians = _jacobian_columns(objective, examples, c)
+    jacobians = objective.jacobians(examples).permute(2, 0, 1)
     b = inverse.matmat(jacobians.reshape(-1, m * c)).reshape(-1, m, c)
     leverage = torch.einsum("pma,pmb->mab", jacobians, b)
     scale = (changes / len(objective.train)).reshape(m, 1, 1)
@@ -371,18 +370,6 @@ def inverse_or_zero(matrices: Tensor) -> Tensor:
     if singular.any():
         inverses[singular] = torch.linalg.pinv(matrices[singular], atol=SINGULAR, rtol=0.0)
     return inverses
-
-
-def _jacobian_columns(objective: Objective, examples: Examples, c: int) -> Tensor:
-    """Return J_bᵀ for each example, [p, m, c]."""
-    m, p = len(examples), len(objective.params)
-    columns = objective.params.new_zeros(p, m, c)
-    for tile in tiles(m, budget=_CHUNK):
-        size = tile.stop - tile.start
-        part = examples.subset(torch.arange(tile.start, tile.stop).numpy())
-        seeds = torch.eye(size * c, dtype=columns.dtype, device=columns.device)
-        columns[:, tile] = objective.vjp(part, seeds.reshape(size, c, size * c)).reshape(p, size, c)
-    return columns
 
 
 def change_tiles(objective: Objective, m: int, c: int) -> Iterator[slice]:

@@ -147,7 +147,7 @@ class GGN(RiskCurvature):
             return objective.dense_hessian()
         if objective.outputs(objective.train.subset(np.arange(1))).ndim > 2:
             return materialize(self)
-        directions = Directions(objective.loss, "expected", 0)
+        directions = Directions(objective.loss, "expected", seed=0)
         total = torch.diag(objective.l2)
         for part in blocks(*Gradients(objective, objective.train, objective.loss).shape):
             examples = objective.train.subset(part)

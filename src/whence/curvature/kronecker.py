@@ -302,7 +302,8 @@ def approximation(
     width = objective.outputs(few)[0].numel()
     layers = multiplying_layers(objective)
     rest = [name for name in objective.shapes if not any(name in layer.names for layer in layers)]
-    ((_, uses, passes),) = objective.traced(Directions(objective.loss, "empirical", 0), few)
+    empirical = Directions(objective.loss, "empirical", seed=0)
+    ((_, uses, passes),) = objective.traced(empirical, few)
     some, sequences = _enough(objective, layers, uses, next(iter(passes), ()))
     chosen = fisher or ("expected" if width <= _CLASSES and not sequences else "sampled")
     kind = product_dtype(objective.params.dtype, objective.params.device, rtol)

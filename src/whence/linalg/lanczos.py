@@ -13,6 +13,7 @@ from whence.checked import checked
 from whence.errors import Diverged, InvalidInput
 from whence.linalg.operator import LinearOperator, as_columns
 
+_PASSES = 2  # of orthogonalization
 _ROUNDING = 10  # over ε ‖A‖ times √p or the steps: what is left of a vector within the basis
 
 
@@ -138,7 +139,7 @@ def lanczos(
 
 def _orthogonalize(w: Tensor, basis: Tensor) -> tuple[Tensor, float]:
     """Return w less its part in the basis, removed twice, and the norm of what is left."""
-    for _ in range(2):  # once leaves a part of size ε‖w‖, which grows when β is small
+    for _ in range(_PASSES):  # once leaves a part of size ε‖w‖, which grows when β is small
         w = w - basis @ (basis.mT @ w)
     return w, float(w.norm())
 

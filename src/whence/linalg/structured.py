@@ -43,7 +43,7 @@ class Identity(LinearOperator):
         """Store the size, the dtype and the device."""
         self._size = size
         self._dtype = dtype
-        self._device = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0"
+        self._device = torch.empty((), device=device).device  # "cuda" becomes "cuda:0"
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -63,7 +63,7 @@ def default_method(trained: Trained) -> Method:
     1. Boosted trees: `Boosting`. A forest: `ForestWeights`.
     2. A model with derivatives in its parameters: `Influence`.
     3. Neighbors whose votes count alike: `KNNShapley`; single removals mostly change nothing.
-    4. A model whose refit costs no more than a prediction: `LeaveOneOut`, each removal for real.
+    4. A model whose refits are so quick that each removal can be made: `LeaveOneOut`.
     5. An estimator made of such: `Composition`, each removal through every member.
     6. Any other: `Retrained`, an ensemble of fits to random halves.
 
@@ -94,7 +94,7 @@ def default_of(trained: Trained) -> tuple[Method, str]:
         >>> from sklearn.naive_bayes import GaussianNB
         >>> X, y = load_iris(return_X_y=True)
         >>> default_of(whence.from_sklearn(GaussianNB().fit(X, y), X, y))
-        (LeaveOneOut(), 'a refit of the model costs no more than a prediction')
+        (LeaveOneOut(), 'its refits are so quick that each removal is made')
     """
     return _of_family(trained)
 
@@ -105,7 +105,7 @@ def _of_family(trained: Trained) -> tuple[Method, str]:
     if trained.differentiable() is not None:
         return Influence(), "the model has derivatives in its parameters"
     if trained.instant:
-        return LeaveOneOut(), "a refit of the model costs no more than a prediction"
+        return LeaveOneOut(), "its refits are so quick that each removal is made"
     return Retrained(), "the model is known by its predictions alone"
 
 
@@ -123,7 +123,7 @@ def _(trained: ForestModel) -> tuple[Method, str]:
 def _of_neighbors(trained: Neighbors) -> tuple[Method, str]:
     if trained.votes_alike:
         return KNNShapley(), "the vote of neighbors has exact Shapley values"
-    return LeaveOneOut(), "a refit of the model costs no more than a prediction"
+    return LeaveOneOut(), "its refits are so quick that each removal is made"
 
 
 @_of_family.register

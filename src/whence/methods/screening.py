@@ -8,7 +8,7 @@ preprocessing as it was fitted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import singledispatch
 
 import numpy as np
@@ -21,9 +21,11 @@ from whence.fitting.hinge import fit_hinge
 from whence.linalg.solver import Inverse
 from whence.linear.objective import LinearObjective
 from whence.methods.prediction import measure_changes
+from whence.objective.cache import cached
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
 from whence.objective.trained import Examples
+from whence.progress import progress
 
 _OPERATIONS = 2e10  # that screening may take: about two seconds of one core
 _WALKS = 1_000  # rows of a hinge whose removals are walked
@@ -32,6 +34,7 @@ _COMPARED, _COMPARED_QUERIES = 4, 8  # effects that are refined to tell the erro
 _EXTREME = 2  # rows far from the others that are refined too: they define scales, knots and bins
 _NUMBERS = 2e6  # n · p up to which refining six removals takes a second,
 _ROWS = 20_000  # and rows up to which fitting the preprocessing again for each of them does
+_HELD = 2**23  # numbers of steps that are held: 64 MB
 _TINY = 1e-9  # of the measure's own scale: effects that rounding makes
 
 
@@ -74,21 +77,41 @@ def beyond_first_order(
     Cost:
         k c solves; of a true hinge a walk per support vector.
     """
-    c = objective.outputs(queries.subset(np.arange(1))).shape[1]
     parts = []
-    for tile in change_tiles(objective, len(where), c):
-        removed = objective.train.subset(where[tile])
-        change = single_changes(objective, inverse, removed, -objective.weights[where[tile]])
-        linear = objective.gradient_dot(queries, measure, change.first())
+    for first, newton in _steps(objective, inverse, where):
+        linear = objective.gradient_dot(queries, measure, first)
         if objective.hinged:
             parts.append(-linear)
         else:
-            parts.append(measure_changes(objective, queries, measure, change.newton()) - linear)
+            parts.append(measure_changes(objective, queries, measure, newton) - linear)
     beyond = torch.cat(parts, 1)
     if objective.hinged:
         fit = fit_hinge(objective)
         beyond += measure_changes(fit.objective, queries, measure, fit.without(where))
     return beyond
+
+
+def _steps(
+    objective: Objective, inverse: Inverse, where: NDArray[np.intp]
+) -> Iterable[tuple[Tensor, Tensor]]:
+    """Return first-order and Newton changes of θ of removals, [p, m] each, some at a time.
+
+    Those of all rows are the same for every query, and held for the next ones where they are small.
+    """
+    if len(where) < len(objective.train) or 2 * len(where) * len(objective.params) > _HELD:
+        return _made(objective, inverse, where)
+    return cached(objective, _steps, lambda twin: list(_made(twin, inverse, where)))
+
+
+def _made(
+    objective: Objective, inverse: Inverse, where: NDArray[np.intp]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    c = objective.outputs(objective.train.subset(np.arange(1))).shape[1]
+    for tile in progress(list(change_tiles(objective, len(where), c)), desc="screening"):
+        removed = objective.train.subset(where[tile])
+        change = single_changes(objective, inverse, removed, -objective.weights[where[tile]])
+        first = change.first()
+        yield first, first if objective.hinged else change.newton()
 
 
 def size_error(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,7 +26,9 @@ from whence.objective.measures import Measure
 from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Data, Examples, Trained
 from whence.scores import Diagnostics, Scores
+from whence.tiles import tiles
 
+_GRADIENTS = 2**26  # numbers of whole gradients at once: 256 MB of float32
 _RTOL = 2e-2  # beside the error of a projection
 
 
@@ -136,12 +139,6 @@ class TracIn(Method):
     def feature_map(self, trained: Trained) -> FeatureMap:
         """Return the gradients of any example at each checkpoint, projected if so asked."""
         objective, along = objective_of(trained), self.along(trained)
-        if along.scales is not None and along.cosine:
-            raise InvalidInput(
-                "Expected cosine=False for stored or projected gradients that are scaled as by the "
-                "optimizer: their lengths are not known. Got cosine=True. Leave it out, or use the "
-                "method in memory without size=."
-            )
         points = [objective.at(point) for point in points_of(objective, along.checkpoints)]
         if self.size is None:
             return _Gradients(objective, along, tuple(map(Unprojected, points)))
@@ -209,31 +206,47 @@ class _Gradients(FeatureMap):
         return tuple(features.blocks for features in self.points)
 
     def rows(self, examples: Examples) -> Tensor:
-        """Return ∇ℓ at each checkpoint, [b, T d]."""
-        return torch.cat([self._of(each, examples, self.trained.loss) for each in self.points], 1)
+        """Return ∇ℓ at each checkpoint, [b, T d]; S ∇ℓ for cosines, which need its length."""
+        loss, scales = self.trained.loss, self.method.scales
+        if scales is None or not self.method.cosine:
+            return torch.cat([self._of(each, examples, loss) for each in self.points], 1)
+        each = zip(self.points, scales, strict=True)
+        return torch.cat([_unit(_scaled(one, S.matmat, examples, loss)) for one, S in each], 1)
 
     def queries(self, examples: Examples, measure: Measure) -> Tensor:
         """Return η_t ∇m, or η_t S ∇m, at each checkpoint, [q, T d].
 
-        S is symmetric, and stands with the few: the rows of training examples do not depend on it.
+        S is symmetric, and stands with the few where it can: the rows of training examples do not
+        depend on it then.
         """
         rates, scales = self.method.rates, self.method.scales
-        if scales is None:
+        if scales is None or self.method.cosine:
             found = [self._of(each, examples, measure) for each in self.points]
         else:
-            found = [
-                each.of_columns(S.rmatmat(each.objective.gradient_columns(examples, measure)))
-                for each, S in zip(self.points, scales, strict=True)
-            ]
+            each = zip(self.points, scales, strict=True)
+            found = [_scaled(one, S.rmatmat, examples, measure) for one, S in each]
         return torch.cat([rate * rows for rate, rows in zip(rates, found, strict=True)], 1)
 
     def _of(self, features: Features, examples: Examples, measure: Measure) -> Tensor:
         """Return ∇m at a checkpoint, of length 1 for cosines, [b, d]."""
         found: Tensor = features(examples, measure)
-        if not self.method.cosine:
-            return found
-        sizes: Tensor = found.norm(dim=1, keepdim=True)
-        return found / sizes.clamp_min(torch.finfo(found.dtype).tiny)
+        return _unit(found) if self.method.cosine else found
+
+
+def _unit(rows: Tensor) -> Tensor:
+    """Return rows of length 1, or of zeros."""
+    sizes: Tensor = rows.norm(dim=1, keepdim=True)
+    return rows / sizes.clamp_min(torch.finfo(rows.dtype).tiny)
+
+
+def _scaled(
+    features: Features, S: Callable[[Tensor], Tensor], examples: Examples, measure: Measure
+) -> Tensor:
+    """Return features of scaled gradients, [b, d]; whole gradients are formed, some at a time."""
+    objective, every = features.objective, np.arange(len(examples))
+    parts = tiles(len(examples), len(objective.params), _GRADIENTS)
+    some = (objective.gradient_columns(examples.subset(every[part]), measure) for part in parts)
+    return torch.cat([features.of_columns(S(columns)) for columns in some])
 
 
 @final

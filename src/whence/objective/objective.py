@@ -22,6 +22,7 @@ from torch import Tensor
 from whence.errors import UnsupportedModel
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained
+from whence.tiles import tiles
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -30,6 +31,7 @@ AnyObjective = TypeVar("AnyObjective", bound="Objective")  # the same kind comes
 Own = TypeVar("Own", bound="Objective")  # the kind that statistics belong to
 OwnExamples = TypeVar("OwnExamples", bound=Examples)  # and its examples
 
+_TOGETHER = 16  # examples whose Jacobians are made at once; the work grows with its square
 NO_EXAMPLES = -1_000.0  # the intercept of a class that has lost its last example: probability 0
 
 
@@ -268,6 +270,17 @@ class Objective(Trained):
         """Return ∇m(z_b) as columns, [p, b]: of few examples."""
         unit = torch.eye(len(examples), dtype=self.params.dtype, device=self.params.device)
         return self.gradient_sum(examples, measure, unit)
+
+    def jacobians(self, examples: Examples) -> Tensor:
+        """Return J_b for each example, [b, c, p]: of few examples."""
+        c = self.outputs(examples.subset(np.arange(1))).shape[1]
+        found = self.params.new_empty(len(examples), c, len(self.params))
+        for tile in tiles(len(examples), budget=_TOGETHER):
+            part = examples.subset(np.arange(tile.start, tile.stop))
+            seeds = torch.eye(len(part) * c, dtype=found.dtype, device=found.device)
+            rows = self.vjp(part, seeds.reshape(len(part), c, -1)).T
+            found[tile] = rows.reshape(len(part), c, -1)
+        return found
 
     def gradient_products(
         self, examples: Examples, measure: Measure, v: Tensor, w: Tensor

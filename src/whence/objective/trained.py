@@ -173,7 +173,7 @@ class Trained(ABC):
 
     @property
     def instant(self) -> bool:
-        """Whether a refit costs no more than a prediction: each example can be removed for real."""
+        """Whether refits are so quick that each example can be removed for real."""
         return False
 
     @property

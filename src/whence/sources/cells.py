@@ -1,4 +1,4 @@
-"""Columns of cells as a model reads them: numbers, days, yes and no, or text."""
+"""Columns of cells as a model reads them: numbers, one or two, days, yes and no, or text."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from whence.errors import InvalidInput
+from whence.sources.composed import read_parts
 
 _NEARLY_ALL = 0.9  # share of the different values that must be numbers, or dates
 _FEW = 12  # different other words up to which a column of numbers may hold some
@@ -27,6 +28,7 @@ _MARKED = re.compile(
     rf"(?P<power>e[-+]?\d+)?\s*(?P<unit>%|{_CURRENCY}|[a-zµ°³²/]{{1,6}})?\)?",
     re.IGNORECASE,
 )
+_SCALES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "bn": 1e9}  # of 950K and 1.2M in one column
 _THOUSANDS_COMMA = re.compile(r"\d{1,3}(,\d{3})+(\.\d*)?")
 _THOUSANDS_POINT = re.compile(r"\d{1,3}(\.\d{3})+(,\d*)?")
 _LIKE_A_DATE = re.compile(
@@ -53,28 +55,28 @@ class Read:
     note: str = ""
 
 
-def read_column(column: pd.Series[Any], *, dates: bool = True) -> Read:
-    """Return a column as numbers, the days of its dates, yes and no, or text.
+def read_column(column: pd.Series[Any], *, several: bool = True) -> Read:
+    """Return a column as numbers, the two numbers of its pairs, days, yes and no, or text.
 
     Args:
         column: As a file has it.
-        dates: Whether dates become numbers; else they raise.
+        several: Whether several columns may come of it; else pairs stay texts, and dates raise.
 
     Returns:
         The column, or those that come of it.
 
     Raises:
-        InvalidInput: If it holds dates and these are not to be numbers.
+        InvalidInput: If it holds dates and is to stay one column.
     """
     name = str(column.name)
     plain = _plain(column)
     if plain.dtype.kind in "iuf":
         written = _written_together(plain)
         if written is not None:
-            return _days(name, written, dates)
+            return _days(name, written, several)
         return _known(name, plain)
     if plain.dtype.kind == "M":
-        return _days(name, plain, dates)
+        return _days(name, plain, several)
     known = plain.dropna()
     if not len(known):
         return Read(parts={name: plain})
@@ -92,13 +94,21 @@ def read_column(column: pd.Series[Any], *, dates: bool = True) -> Read:
     if _are_dates(texts):
         parsed = _parsed_dates(texts)
         if parsed is not None:
-            return _days(name, pd.Series(_spread(parsed, codes, plain)), dates)
+            return _days(name, pd.Series(_spread(parsed, codes, plain)), several)
+    in_parts = read_parts(texts, counts, _NOTHING, several=several)
+    if in_parts is not None:
+        form, each, rest = in_parts
+        columns = zip(form.parts, each.T, strict=True)
+        return Read(
+            parts={f"{name}{part}": _spread(column, codes, plain) for part, column in columns},
+            note=", ".join([form.note, *_as_missing(rest)]),
+        )
     spelled = _one_spelling(texts, counts)
-    words = np.array(
+    named = np.array(
         [np.nan if text in ("", "?") else spelled.get(text, text) for text in texts], dtype=object
     )
     note = "one value where only capitals differ" if spelled else ""
-    return Read(parts={name: _spread(words, codes, plain)}, note=note)
+    return Read(parts={name: _spread(named, codes, plain)}, note=note)
 
 
 def _known(name: str, numbers: pd.Series[Any], note: str = "numbers") -> Read:
@@ -236,7 +246,8 @@ def _numbers(texts: list[str], counts: NDArray[np.intp]) -> tuple[NDArray[np.flo
     if not numeric:
         return None
     units = {(match["unit"] or "").lower() for match in numeric}
-    if len(units - {""}) > 1:
+    scaled = len(units) > 1 and units <= set(_SCALES) and units != {"", "m"}
+    if len(units - {""}) > 1 and not scaled:
         return None
     other = [
         text
@@ -245,7 +256,8 @@ def _numbers(texts: list[str], counts: NDArray[np.intp]) -> tuple[NDArray[np.flo
     ]
     cells = int(counts[[at for at, match in enumerate(matches) if match is not None]].sum())
     wrong = int(counts[[at for at, text in enumerate(texts) if text in set(other)]].sum())
-    bounds = [text for text, match in zip(texts, matches, strict=True) if match and match["bound"]]
+    pairs = list(zip(texts, matches, strict=True))
+    bounds = [text for text, match in pairs if match and match["bound"]]
     bounded = int(counts[[at for at, text in enumerate(texts) if text in set(bounds)]].sum())
     if 2 * bounded > cells:
         return None  # groups such as <18
@@ -266,18 +278,23 @@ def _numbers(texts: list[str], counts: NDArray[np.intp]) -> tuple[NDArray[np.flo
             return None
         below = match["sign"] in ("-", "−", "(") or match["inner"] in ("-", "−")
         scale = float(f"1{match['power']}") if match["power"] else 1.0
+        scale *= _SCALES[(match["unit"] or "").lower()] if scaled else 1.0
         found[at] = -number * scale if below else number * scale
     notes = ["numbers"]
     unit = next(iter(units - {""}), "")
-    if unit and unit not in ("e",):
+    if unit and unit not in ("e",) and not scaled:
         notes[0] += f" of {unit}" if unit != "%" else " in percent"
     if bounds:
         notes.append(f"{', '.join(map(repr, bounds[:3]))} as the bound")
     if other or any(nothing):
-        words = [text for text, match in zip(texts, matches, strict=True) if not match]
-        shown = ", ".join(repr(word) for word in words[:3])
-        notes.append(f"{shown}{' and others' if len(words) > 3 else ''} as missing")
+        notes += _as_missing([text for text, match in pairs if not match])
     return found, ", ".join(notes)
+
+
+def _as_missing(words: list[str]) -> list[str]:
+    """Return which words are read as missing, a phrase; none if there are none."""
+    shown = ", ".join(repr(word) for word in words[:3])
+    return [f"{shown}{' and others' if len(words) > 3 else ''} as missing"] if words else []
 
 
 def _reader(digits: list[str]) -> Callable[[str], float | None] | None:

@@ -55,7 +55,7 @@ class Asked:
             its number, from 0.
         spread: So many rows, spread evenly.
         most: Where neither is given: so many rows, or a quarter of them if that is fewer.
-        against: Another answer, a query of an entry point by its number, from 0.
+        against: Another answer: a label of a table, or a query of an entry point by its number.
     """
 
     row: str | None = None
@@ -105,6 +105,11 @@ def from_table(
         InvalidInput: If the table or the model cannot be used.
     """
     table = read_table(path, target, ids=ids, kind=target_kind)
+    if asked.against is not None and not table.classification:
+        raise InvalidInput(
+            f"Expected --against with labels. Got {target}, a quantity. Leave it out, or pass "
+            "--target-kind label."
+        )
     if asked.row is not None:
         rows = [table.row(asked.row)]
     else:
@@ -116,6 +121,7 @@ def from_table(
         names=tuple(f"row {row}" for row in rows),
         words=f"{fitted.words} of {target}",
         notes=(*fitted.notes, *_named(model)),
+        against=None if asked.against is None else fitted.answering(rows[0], asked.against),
     )
 
 

@@ -91,7 +91,7 @@ def with_labels(path: Path, target: pd.Series[Any]) -> tuple[pd.Series[Any], lis
     if len(known) == len(target) or pd.api.types.infer_dtype(known) not in ("string", "empty"):
         return target, []
     if len(known) and pd.api.types.is_numeric_dtype(
-        read_column(known, dates=False).parts[str(target.name)]
+        read_column(known, several=False).parts[str(target.name)]
     ):
         return target, []
     again, _ = read_frame(path, labels=True)

@@ -64,6 +64,26 @@ class Fitted:
         """Return rows of the file, by name, as queries."""
         return self.X.loc[rows], self.y.loc[rows].to_numpy()
 
+    def answering(self, row: Any, label: str) -> tuple[Any, Any]:
+        """Return a row of the file as a query with another label, which is given as text.
+
+        Args:
+            row: The name of the row.
+            label: The label.
+
+        Raises:
+            InvalidInput: If it is no other label of the table.
+        """
+        labels = {str(own): own for own in self.y.unique()}
+        found, own = labels.pop(label, None), str(self.y.loc[row])
+        if found is None or label == own:
+            others = sorted(labels.keys() - {own})
+            raise InvalidInput(
+                f"Expected --against with another label than {own!r}, which row {row} has: "
+                f"{listed(others)}. Got {label!r:.80}."
+            )
+        return self.X.loc[[row]], np.asarray([found], dtype=self.y.to_numpy().dtype)
+
 
 def default_model(table: Table) -> Pipeline:
     """Return the model that is fitted where none is given, not yet fitted.

@@ -98,8 +98,9 @@ def read_table(
 
     The separator, the encoding, compression, lines above the header and a missing header are told
     from the file. Numbers are read with their currency, percent signs, units, thousands separators
-    and decimal commas; dates become days from the first; columns that say nothing, that name or
-    count the rows, or that say the same as the target, are left out. The notes say so.
+    and decimal commas; pairs such as 120/80 become two numbers, times hours and dates days from the
+    first; columns that say nothing, that name or count the rows, or that say the same as the
+    target, are left out. The notes say so.
 
     Rows are named by the column `ids`; without one, by a first column of distinct values that has
     no header, as frames are written with their index, or by the index of a Parquet file; else by
@@ -132,14 +133,14 @@ def read_table(
     notes += named
     known = raw[target].notna()
     if not known.all():
-        notes.append(f"{int((~known).sum()):,} rows without a target were left out.")
+        notes.append(_left_out(~known, "without a target"))
         raw = raw[known]
     found = tuple(notes)
     frame, done = _read(raw, target)
     notes += done
     known = frame[target].notna()
     if not known.all():
-        notes.append(f"{int((~known).sum()):,} rows whose target cannot be read were left out.")
+        notes.append(_left_out(~known, "whose target cannot be read"))
     frame = frame[known]
     if len(frame) < 2:
         raise InvalidInput(f"Expected at least 2 rows with a target. Got {len(frame)} in {where}.")
@@ -208,6 +209,12 @@ def listed(names: list[Any]) -> str:
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 
 
+def _left_out(rows: pd.Series[Any], which: str) -> str:
+    """Return how many rows of some kind were left out, a sentence."""
+    count = int(rows.sum())
+    return f"{count:,} {f'row {which} was' if count == 1 else f'rows {which} were'} left out."
+
+
 def _meant(frame: pd.DataFrame, target: str) -> str:
     """Return the one column that is called as asked but for capitals and spaces, or say what is."""
     same = [name for name in frame.columns if name.strip().lower() == target.strip().lower()]
@@ -225,7 +232,7 @@ def _read(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:
     parts: dict[str, pd.Series[Any]] = {}
     done: dict[str, list[str]] = {}
     for name in frame.columns:
-        read = read_column(frame[name], dates=name != target)
+        read = read_column(frame[name], several=name != target)
         parts |= read.parts
         if read.note:
             done.setdefault(read.note, []).append(name)

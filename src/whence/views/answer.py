@@ -52,7 +52,16 @@ def target_class(target: Tensor) -> int:
     Args:
         target: An index, 0 or 1, −1 or 1, or one number per class.
     """
-    return int(target.argmax()) if target.ndim else int(target.clamp_min(0))
+    return int(target_classes(target.unsqueeze(0))[0])
+
+
+def target_classes(targets: Tensor) -> Tensor:
+    """Return the class of each encoded target, [b].
+
+    Args:
+        targets: Indices, 0 and 1, or −1 and 1, [b]; or one number per class, [b, c].
+    """
+    return targets.argmax(1) if targets.ndim == 2 else targets.clamp_min(0).long()
 
 
 def label_of(trained: Trained, target: Tensor) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import singledispatch
@@ -21,6 +22,7 @@ _SPREAD_ROWS = 10_000  # rows that tell the spread of a column
 _READ = 25  # rows of a group that tell which columns are of texts
 _WORDS = 5  # words of a cell from which its column is one of texts
 _DISTINCT = 10  # different numbers up to which a column is compared exactly
+_COUNTED = re.compile(r".*, (days|hours) from (\d{4}-\d\d-\d\d)", re.DOTALL)
 _MOST_OF_TENSOR = 1_000  # features up to which a network's input is shown as a row
 
 
@@ -44,7 +46,24 @@ class Columns:
     def cells(self, inputs: Any, index: int) -> tuple[str, ...]:
         """Return one row as text, in the order of the names."""
         row = row_cells(inputs, index)
-        return tuple(cell_text(row[j]) for j in self.order)
+        return tuple(
+            _on_calendar(name, row[j]) or cell_text(row[j])
+            for name, j in zip(self.names, self.order, strict=True)
+        )
+
+
+def _on_calendar(name: str, number: Any) -> str:
+    """Return the date to which a column of days or hours from a day counts.
+
+    Empty for any other column, and where the number is missing.
+    """
+    counted = _COUNTED.fullmatch(name)
+    if counted is None or pd.isna(number):
+        return ""
+    days = float(number) / (1 if counted[1] == "days" else 24)
+    date = (pd.Timestamp(counted[2]) + pd.Timedelta(days=days)).round("s")
+    clock = "" if date == date.normalize() else f" {date:%H:%M}"
+    return f"{date:%Y-%m-%d}{clock}"
 
 
 NONE = Columns(names=(), order=np.arange(0))

@@ -182,7 +182,7 @@ def _pushing(
     return Listing(
         heading=f"{'Push to' if toward else 'Push away from'} the label under {own.name}",
         noun="training example",
-        heads=(*((f"{own.shown.measure} without it",) * own.sized), "rank in the other"),
+        heads=(*((f"change of the {own.shown.measure}",) * own.sized), "rank in the other"),
         columns=columns,
         lines=tuple(
             Listed(
@@ -196,7 +196,9 @@ def _pushing(
                 where.tolist(), values.tolist(), sizes, items, strict=True
             )
         ),
-        words="" if own.sized else "The bars show the order; the sizes are not known.",
+        words="By how much that of the query changes if the model is trained without the example."
+        if own.sized
+        else "The bars show the order; the sizes are not known.",
     )
 
 

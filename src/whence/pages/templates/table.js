@@ -322,6 +322,7 @@
     clearTimeout(waiting);
     waiting = setTimeout(find, 80);
   });
+  if (matchMedia("(max-width: 44rem)").matches) at("size").value = "10"; // as long as a few screens
   at("size").addEventListener("change", () => { state.page = 0; draw(); });
   const go = step => () => { state.page = step(state.page); draw(); };
   at("first").addEventListener("click", go(() => 0));
