@@ -118,6 +118,7 @@ def test_an_array_of_three_classes() -> None:
     model = LogisticRegression(tol=1e-10, max_iter=1000).fit(x[1:], y[1:])
     trained = whence.from_sklearn(model, x[1:], y[1:])
     found = whence.attacks.change_cells(trained, (x[:1], y[:1]), bounds={2: (0.5, 9.0)}, most=2)
+    assert set(found.after) <= {0.5, 9.0}
     changed = x[1:].copy()
     changed[found.positions, 2] = found.after
     refit = clone(model).fit(changed, y[1:])

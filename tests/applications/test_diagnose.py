@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,12 @@ from whence.curvature import minimum as curvature_minimum
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput, NotConvergedWarning
 from whence.linalg import materialize
-from whence.methods.fit_quality import finishing_effect, fit_quality
+from whence.methods.fit_quality import (
+    FitQuality,
+    finishing_effect,
+    fit_quality,
+    warn_if_unfinished,
+)
 from whence.objective.objective import Objective
 
 
@@ -97,6 +103,21 @@ def test_a_page_trusts_influence_where_nothing_is_amiss(
     assert ("1.00e-01, as asked" in page) == (damping > 0)
     fit = "converged" if far == 0 else "nearly converged" if far == 0.5 else "not converged"
     assert f"The fit is {fit}." in page
+
+
+def test_a_direction_without_curvature_is_a_minimum_that_needs_damping() -> None:
+    """A column of zeros, as differentiation sees it: nothing names the direction."""
+    torch.manual_seed(0)
+    x, y = torch.randn(30, 3).double(), torch.randn(30, 1).double()
+    x[:, 1] = 0
+    solution = torch.linalg.lstsq(x[:, [0, 2]], y).solution.flatten()
+    model = nn.Linear(3, 1, bias=False).double()
+    with torch.no_grad():
+        model.weight.copy_(torch.stack([solution[0], torch.tensor(0.3), solution[1]])[None])
+    objective = whence.from_torch(model, whence.SquaredError(), (x, y))
+    diagnosis = whence.diagnose(objective)
+    assert diagnosis.minimum
+    assert diagnosis.sufficient_damping > 0
 
 
 def gradients(objective: Objective) -> Tensor:
@@ -188,6 +209,7 @@ def test_sums_of_scores_say_the_same_as_the_gradient(name: str) -> None:
     exact = finishing_effect(objective, prepared, query, objective.loss).norm()
     sizes = np.linalg.norm(found.values, axis=0)
     assert found.diagnostics.gradient_norm is None  # no pass over the data was spent on it
+    assert not any("bfloat16" in note for note in found.diagnostics.notes)
     assert found.diagnostics.unfinished == pytest.approx(float(exact) / sizes.max(), rel=1e-6)
     some = whence.influence(objective, query, indices=[0, 2], **options)
     expected = float(exact) / sizes[[0, 2]].max()
@@ -203,6 +225,21 @@ def test_the_default_stop_on_unscaled_columns_is_told() -> None:
     with pytest.warns(NotConvergedWarning, match="times the largest effect shown"):
         scores = whence.influence(objective, (x[400:450], y[400:450]))
     assert scores.diagnostics.unfinished > 1
+
+
+@pytest.mark.parametrize(
+    ("in_examples", "of_largest", "warns"),
+    [(1.0, None, False), (1.1, None, True), (5.0, 1.0, False), (0.5, 1.1, True)],
+)
+def test_a_fit_is_poor_that_would_move_further_than_what_is_shown(
+    in_examples: float, of_largest: float | None, warns: bool
+) -> None:
+    objective = CASES["softmax"]()
+    quality = FitQuality(gradient_norm=0.1, in_examples=in_examples, of_largest=of_largest)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        warn_if_unfinished(objective, quality)
+    assert len(said) == warns
 
 
 def test_a_poor_fit_is_said_once() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +143,34 @@ def test_a_condition_is_asked_upward_then_by_halves(
 
     assert fewest(low, guess, last, holds) == min(true_from, last)
     assert list(tried) == asked
+
+
+def test_the_first_set_tried_is_as_large_as_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = load_wine(return_X_y=True)
+    x, y = scale(x)[y < 2], y[y < 2]
+    model = LogisticRegression(tol=1e-10).fit(x[::2], y[::2])
+    objective = whence.from_sklearn(model, x[::2], y[::2])
+    monkeypatch.setattr(module, "is_cheap", lambda _: False)
+    asked = []
+
+    def recorded(low: int, guess: int, last: int, holds: Callable[[int], bool]) -> int:
+        asked.append((low, guess, last))
+        return fewest(low, guess, last, holds)
+
+    monkeypatch.setattr(module, "fewest", recorded)
+    for at in np.argsort(np.abs(model.decision_function(x[1::2])))[[3, 8]]:
+        query, said = x[1::2][[at]], int(model.predict(x[1::2][[at]])[0])
+        found = whence.flip_set(objective, (query, [said]))
+        scores = whence.influence(objective, (query, [said]), order="newton", measure="margin")
+        falls = np.sort(scores.values[0][scores.values[0] < 0])
+        lead = abs(model.decision_function(query)[0])
+        predicted = int(np.argmax(lead + np.cumsum(falls) <= 0)) + 1
+        assert 1 < predicted < len(falls)
+        low, guess, last = asked.pop()
+        assert (low, guess) == (0, predicted)
+        assert predicted <= last <= min(len(falls), len(x[::2]) // 2)
+        assert found.found
+        assert not asked
 
 
 def test_what_is_cheap_to_refit_follows_its_size(monkeypatch: pytest.MonkeyPatch) -> None:

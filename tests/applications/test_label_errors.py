@@ -28,6 +28,7 @@ import whence
 from whence.applications.label_errors import find_label_errors
 from whence.errors import InvalidInput, NotConvergedWarning, UnsupportedModel
 from whence.evaluation import detection_curve
+from whence.methods import loo_loss
 
 MODEL = LogisticRegression(C=0.3, tol=1e-12, max_iter=10_000, solver="newton-cg")
 
@@ -179,6 +180,24 @@ def test_a_large_model_is_ranked_by_self_influence(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("whence.methods.loo_loss._A_MINUTE", 1e6)
     errors = find_label_errors(objective, k=0)
     assert (errors.method, errors.penalty) == ("self_influence", 1)
+
+
+@pytest.mark.parametrize("kind", ["classes", "hinge", "regression"])
+def test_what_takes_a_minute_follows_its_size(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y, _ = flipped_wine()
+    model = {
+        "classes": clone(MODEL),
+        "hinge": LinearSVC(loss="hinge", C=0.05, tol=1e-8, max_iter=10**6),
+        "regression": Ridge(),
+    }[kind]
+    y = y if kind == "classes" else x[:, 0] > 0
+    objective = whence.from_sklearn(model.fit(x, y), x, y)
+    n, p, c = len(x), len(objective.params), 2 if kind == "classes" else 1  # type: ignore[attr-defined]
+    monkeypatch.setattr(loo_loss, "_SAMPLE", 50)
+    work = 4 * (n * p**2 + p**3) + 2 * p**2 * c * (n + 4 * 50)
+    for allowed, expected in ((work, True), (work - 1, False)):
+        monkeypatch.setattr(loo_loss, "_A_MINUTE", allowed)
+        assert loo_loss.quick(objective) == expected
 
 
 def test_a_network_held_out_is_asked_as_fitted() -> None:
@@ -367,8 +386,12 @@ def test_wrong_numbers_come_first(model: Any, tmp_path: Path) -> None:
     errors = find_label_errors(whence.from_sklearn(model, x, y), k=12)
     assert wrong[errors.ranking[:12]].mean() > 0.7
     assert (errors.loss > -1e-9).all()
+    if isinstance(model, PoissonRegressor):
+        mean = errors.objective.outputs(errors.objective.train).exp().flatten().numpy()
+        np.testing.assert_allclose(errors.loss, y * np.log(y / mean) - y + mean, atol=1e-8)
     frame = errors.to_frame().head(12)
     assert not frame["agrees"].any()
+    assert frame["label"].tolist() == y[errors.ranking[:12]].tolist()
     page = errors.report(tmp_path / "page.html", rows=7).read_text()
     assert "Training examples whose number" in page
     assert "Only where they differ" not in page

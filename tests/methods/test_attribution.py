@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -12,10 +14,12 @@ from sklearn.neighbors import KNeighborsClassifier
 import whence
 from whence.curvature.exact import Gradients
 from whence.curvature.prepare import prepare
-from whence.errors import UnsupportedModel
+from whence.errors import NotConvergedWarning, UnsupportedModel
+from whence.methods import influence
 from whence.methods.contrast import Contrast
 from whence.methods.directed import directed
 from whence.methods.orders import _rounding
+from whence.methods.subsets import blocks, train_subset
 from whence.objective.objective import Objective, objective_of
 
 X, Y = load_iris(return_X_y=True)
@@ -68,6 +72,39 @@ def test_a_contrast_is_the_difference_of_two_answers(
             for asked in (query, other)
         )
         torch.testing.assert_close(along, own - theirs)
+
+
+def test_features_of_influence_are_whole_gradients_and_solved_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(20, 3).double(), torch.arange(20) % 2
+    net = whence.from_torch(torch.nn.Linear(3, 2).double(), whence.CrossEntropy(), (x, y), l2=0.1)
+    fitted = net.refit() if net.convex else net
+    method = whence.Influence(damping=0.5)
+    monkeypatch.setattr(influence, "_WIDEST", len(net.params))
+    features = method.feature_map(fitted)
+    asked = fitted.train.subset(np.arange(2))
+    products = features.queries(asked, fitted.loss) @ features.rows(fitted.train).T / 20
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotConvergedWarning)
+        expected = method.fit(fitted).scores(asked).values
+    np.testing.assert_allclose(products, expected, atol=1e-10)
+    monkeypatch.setattr(influence, "_WIDEST", len(net.params) - 1)
+    with pytest.raises(UnsupportedModel, match="Expected at most 7 parameters"):
+        method.feature_map(fitted)
+    for other in (whence.Influence(order="newton"), whence.Influence(normalize="loss")):
+        with pytest.raises(UnsupportedModel, match="inner products of features"):
+            other.feature_map(fitted)
+
+
+def test_positions_of_all_examples_in_order_are_the_training_data(objective: Objective) -> None:
+    n = len(objective.train)
+    assert train_subset(objective, np.arange(n)) is objective.train
+    for where in (np.arange(n)[::-1].copy(), np.arange(n - 1)):
+        assert train_subset(objective, where).ids.tolist() == where.tolist()
+    parts = [part.tolist() for part in blocks(np.arange(3, 10), 3)]
+    assert parts == [[3, 4, 5], [6, 7, 8], [9]]
 
 
 def test_the_orders_around_an_order() -> None:

@@ -115,6 +115,21 @@ def test_own_effects_are_differences_of_means() -> None:
         assert value == pytest.approx(float(expected) / 2)
 
 
+def test_means_over_one_fit_and_over_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained, _ = model()
+    method = Retrained(fits=20, seed=5)
+    kept = method.ensemble(trained)._kept()
+    kept[:, 0], kept[:, 1], kept[:, 2] = 0, 1, 1
+    kept[4, 0], kept[9, 1] = 1, 0
+    monkeypatch.setattr(Ensemble, "_kept", lambda _: kept)
+    inside, outside = method.ensemble(trained).losses()
+    fits = list(trained.refits(kept[[4, 9]]))
+    losses = [trained.loss(fit.outputs(trained.train), trained.train.targets) for fit in fits]
+    assert float(inside[0]) == pytest.approx(float(losses[0][0]))
+    assert float(outside[1]) == pytest.approx(float(losses[1][1]))
+    assert float(outside[2]) == 0
+
+
 def test_held_out_losses_rank_wrong_labels() -> None:
     x, y = load_breast_cancer(return_X_y=True)
     x, y = ((x - x.mean(0)) / x.std(0))[:150], y[:150].copy()

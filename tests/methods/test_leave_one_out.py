@@ -7,7 +7,11 @@ import pytest
 
 import whence
 from tests.fitted import Fitted
+from whence.curvature.minimum import gradient
 from whence.errors import NotConvergedWarning
+from whence.methods import leave_one_out as module
+from whence.methods.fit_quality import FitQuality
+from whence.methods.leave_one_out import _nearby, converged
 
 
 def test_equals_refits_from_scratch(fitted: Fitted) -> None:
@@ -39,6 +43,21 @@ def test_a_fit_stopped_early_says_so_and_can_be_refitted(binary: Fitted) -> None
     diagnostics = whence.influence(objective.refit(), binary.queries).diagnostics
     assert diagnostics is not None
     assert diagnostics.gradient_norm < 1e-10
+
+
+def test_a_model_is_refitted_unless_it_is_at_its_minimum(
+    binary: Fitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loose = type(binary.estimator)(tol=1e-1, max_iter=3).fit(binary.x, binary.y)
+    objective = whence.from_sklearn(loose, binary.x, binary.y)
+    base = converged(objective)
+    assert float(gradient(base).norm()) < 1e-10 < float(gradient(objective).norm())
+    assert converged(base) is base
+    assert _nearby(base, base, 3) is base
+    for far, shared in ((1.0, objective), (1.1, base)):
+        quality = FitQuality(gradient_norm=None, in_examples=far)
+        monkeypatch.setattr(module, "fit_quality", lambda *_, quality=quality: quality)
+        assert _nearby(objective, base, 3) is shared
 
 
 def test_other_data_than_fitted_on_is_noticed(binary: Fitted) -> None:

@@ -17,7 +17,7 @@ from torch.func import functional_call
 
 from tests.damage import assert_noticed
 from whence.errors import CorruptFile, Diverged, InvalidInput
-from whence.methods.metagradient import metagradient, query_gradients
+from whence.methods.metagradient import Metagradient, metagradient, query_gradients
 from whence.objective.losses import CrossEntropy, Loss, SquaredError, measure_of
 from whence.training.backward import weight_gradients
 from whence.training.metasmoothness import metasmoothness
@@ -270,6 +270,7 @@ def test_input_that_does_not_fit() -> None:
         metagradient(run, (x, y), measure="correctness")
     with pytest.raises(InvalidInput, match="together"):
         metagradient(run, (x, y), together=0)
+    assert Metagradient(together=1).together == 1
 
 
 def test_a_derivative_that_overflows_is_an_error() -> None:

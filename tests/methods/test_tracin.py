@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,19 @@ def test_checkpoints_scales_and_features_by_definition(
     assert "projected to 10000 x 10000 per layer" in projected.words
 
 
+def test_a_gradient_of_zero_has_no_direction() -> None:
+    x, y = torch.randn(6, 3, dtype=torch.float64), torch.arange(6) % 2
+    x[2] = 0
+    model = nn.Linear(3, 2, bias=False).double()
+    objective = whence.from_torch(model, whence.CrossEntropy(), (x, y))
+    for size in (None, 5):
+        found = whence.TracIn(cosine=True, size=size).fit(objective)
+        values = found.scores((x, y)).values
+        assert (values[2] == 0).all()
+        assert (values[:, 2] == 0).all()
+        np.testing.assert_allclose(found.self_scores(), [1, 1, 0, 1, 1, 1])
+
+
 def test_one_step_of_gradient_descent_is_predicted() -> None:
     """The last oracle: a small full-batch step, taken again without each example."""
     torch.manual_seed(1)
@@ -151,9 +165,28 @@ def test_bad_input(
         whence.tracin(objective, queries, **options)  # type: ignore[arg-type]
 
 
+def test_a_recorded_training_gives_checkpoints_rates_and_scales() -> None:
+    points, scales = (torch.zeros(2), torch.ones(2)), (Dense(torch.eye(2)), Dense(torch.eye(2)))
+    path = SimpleNamespace(points=points, rates=(0.1, 0.2), scales=scales)
+    run: Any = SimpleNamespace(path=lambda: path)
+    along = whence.TracIn().along(run)
+    assert (along.checkpoints, along.learning_rates, along.scales) == (points, (0.1, 0.2), None)
+    assert whence.TracIn(optimizer=True).along(run).scales == scales
+    assert whence.TracIn(optimizer=True, learning_rates=[3.0]).rates == (3.0,)
+    given = whence.TracIn(checkpoints=points, learning_rates=[1.0, 3.0])
+    assert given.along(run) is given
+    nothing: Any = SimpleNamespace(path=lambda: None)
+    assert whence.TracIn().along(nothing) == whence.TracIn()
+    path.scales = None
+    for trained in (run, nothing):
+        with pytest.raises(InvalidInput, match="second moments of its optimizer"):
+            whence.TracIn(optimizer=True).along(trained)
+
+
 def test_options_that_cannot_be_used() -> None:
     with pytest.raises(InvalidInput, match="size >= 1"):
         whence.TracIn(size=0)
+    assert whence.TracIn(size=1).size == 1
     with pytest.raises(InvalidInput, match="one operator of scales for each of 1 checkpoints"):
         whence.TracIn(scales=[Dense(torch.eye(2)), Dense(torch.eye(2))])
     assert whence.TracIn(learning_rates=[0.0]).rates == (0.0,)

@@ -10,6 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import whence
+from whence.methods import wrong_labels as module
 from whence.methods.wrong_labels import wrong_labels
 
 
@@ -27,7 +28,7 @@ def test_turned_labels_are_counted(load: object, share: float) -> None:
     assert abs(errors.wrong.count - len(turned)) <= 3 * errors.wrong.error + 2
 
 
-def test_by_hand() -> None:
+def test_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thresholds, beliefs and shares as one writes them down, row by row."""
     generator = np.random.default_rng(0)
     p = generator.dirichlet([1, 1, 1], size=60)
@@ -41,5 +42,11 @@ def test_by_hand() -> None:
     wrong = sum((1 - counts[j, j] / counts[j].sum()) * (labels == j).sum() for j in range(3))
     found = wrong_labels(p, labels)
     assert found.count == pytest.approx(wrong)
+    monkeypatch.setattr(module, "_NUMBERS", 30 * 60 * 3)
+    draw, counts = np.random.default_rng(0), []
+    for _ in range(30):
+        rows = np.repeat(np.arange(60), draw.multinomial(60, np.full(60, 1 / 60)))
+        counts.append(wrong_labels(p[rows], labels[rows]).count)
+    assert wrong_labels(p, labels).error == pytest.approx(np.std(counts, ddof=1))
     again = [wrong_labels(p[at], labels[at]).count for at in generator.integers(0, 60, (200, 60))]
     assert found.error == pytest.approx(np.std(again), rel=0.3)

@@ -84,9 +84,9 @@ def test_cells_have_their_own_digits() -> None:
 @pytest.mark.parametrize(
     ("name", "number", "shown"),
     [
-        ("seen, days from 2024-02-28", 2.0, "2024-03-01 (day 2)"),
-        ("seen, days from 2024-02-28", 0.5, "2024-02-28 12:00 (day 0.5)"),
-        ("seen, hours from 2024-02-28", 25.0, "2024-02-29 01:00 (hour 25)"),
+        ("seen, days from 2024-02-28", 2.0, "2024-03-01"),
+        ("seen, days from 2024-02-28", 0.5, "2024-02-28 12:00"),
+        ("seen, hours from 2024-02-28", 25.0, "2024-02-29 01:00"),
         ("seen, days from 2024-02-28", np.nan, cell_text(np.nan)),
         ("seen, days", 2.0, "2"),
     ],

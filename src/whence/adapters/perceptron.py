@@ -19,6 +19,7 @@ from whence.adapters.torch import bound
 from whence.errors import InvalidInput
 from whence.network.examples import ModuleExamples
 from whence.network.objective import ModuleObjective
+from whence.objective.losses import Loss, Tweedie
 from whence.rows import column_names, dense
 
 Floats = NDArray[np.float64]
@@ -48,7 +49,8 @@ def perceptron(
     """
     if type(estimator) not in (MLPClassifier, MLPRegressor) or estimator.early_stopping:
         return None
-    if getattr(estimator, "loss", "") == "poisson" or (
+    counts = getattr(estimator, "loss", "") == "poisson"
+    if (counts and estimator.n_outputs_ > 1) or (
         transform is not None and sample_weight is not None
     ):
         return None
@@ -60,9 +62,10 @@ def perceptron(
     n = len(train)
     model = _network(estimator)
     outputs = estimator.n_outputs_
+    loss: Loss = Tweedie(power=1.0) if counts else answer.loss
     objective = bound(
         model,
-        lambda _: answer.loss,
+        lambda _: loss,
         (train.inputs, train.targets),
         l2=0.0,
         params=None,

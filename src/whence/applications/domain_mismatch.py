@@ -347,7 +347,7 @@ def _features(train: Examples) -> tuple[str, ...]:
     names = column_names(train.inputs)
     if names is not None:
         return tuple(map(str, names))
-    if isinstance(train.inputs, Tensor) or getattr(train.inputs, "ndim", 0) != 2:
+    if isinstance(train.inputs, Tensor) or len(getattr(train.inputs, "shape", ())) != 2:
         return ()
     return tuple(f"column {j}" for j in range(train.inputs.shape[1]))
 

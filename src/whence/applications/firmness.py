@@ -14,6 +14,7 @@ from whence.errors import InvalidInput
 from whence.methods.prediction import MeasureLike
 from whence.objective.losses import measure_of
 from whence.objective.trained import Examples, Trained
+from whence.progress import progress
 from whence.scores import Scores
 from whence.views.answer import class_names
 from whence.views.explanation import Explained
@@ -53,8 +54,9 @@ def course(
     weights = torch.stack([trained.weights] * len(sizes)) if sizes else trained.weights[None][:0]
     for row, size in zip(weights, sizes, strict=True):
         row[torch.from_numpy(ranking[:size])] = 0
-    removed = zip(sizes, trained.refits(weights), strict=True)
-    return ((0, value(trained)), *((size, value(model)) for size, model in removed))
+    with progress(trained.refits(weights), total=len(sizes), desc="retraining", unit="fit") as fits:
+        values = [value(model) for model in fits]
+    return ((0, value(trained)), *zip(sizes, values, strict=True))
 
 
 def firmness(parts: Explained, scores: Scores) -> Firmness | None:

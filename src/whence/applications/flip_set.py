@@ -25,6 +25,7 @@ from whence.methods.prediction import Floats
 from whence.objective.losses import measure_of
 from whence.objective.trained import Data, Examples, Trained
 from whence.pages import write
+from whence.progress import progress
 from whence.result import Card, Result
 from whence.views.answer import class_names, target_classes
 from whence.views.made import Made
@@ -224,8 +225,10 @@ def flip_set(
         return columns[:, before] - columns[:, runner_up]
 
     at_start = float(lead(outputs, queries.targets)[0])
-    search = _Search(base, queries, chosen(base, method), lead, before, min(largest, n - 1))
-    found = search.found()
+    ranked_by, most = chosen(base, method), min(largest, n - 1)
+    with progress(total=None, desc="removing together", unit="fit") as bar:
+        search = _Search(base, queries, ranked_by, lead, before, most, bar.update)
+        found = search.found()
     after, lead_after = search.outcome(found)
     removed = found if after != before else found[:0]
     return FlipSet(
@@ -252,6 +255,7 @@ class _Search:
         lead: How far the predicted class leads.
         before: That class.
         largest: The most examples to remove.
+        done: Called after each refit.
     """
 
     def __init__(
@@ -262,9 +266,10 @@ class _Search:
         lead: Callable[[Tensor, Tensor], Tensor],
         before: int,
         largest: int,
+        done: Callable[[], object],
     ) -> None:
         self.trained, self.query, self.method = trained, query, method
-        self.lead, self.before, self.largest = lead, before, largest
+        self.lead, self.before, self.largest, self.done = lead, before, largest, done
         self.cheap = is_cheap(trained)
         self._outcomes: dict[bytes, tuple[int, float]] = {}
 
@@ -300,6 +305,7 @@ class _Search:
             again = refit_without(self.trained, where)
             said = int(_ordered(again.outputs(self.query))[0])
             self._outcomes[key] = said, self._lead_of(again)
+            self.done()
         return self._outcomes[key]
 
     def _lead_of(self, model: Trained) -> float:

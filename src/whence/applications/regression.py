@@ -229,8 +229,7 @@ class _Fit:
     @cached_property
     def dfbetas(self) -> Floats:
         """DFBETAS, [n, p]."""
-        covariance = self.inverse @ self.gram @ self.inverse
-        errors = np.sqrt(np.diag(covariance).clip(0))
+        errors = np.linalg.norm(self.steps, axis=0)  # of A⁻¹X̃ᵀX̃A⁻¹, the root of the diagonal
         scale = np.sqrt(np.broadcast_to(self.dispersion_without, self.e.shape))[:, None]
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(np.where(errors > 0, self.changes / (scale * errors), np.nan))

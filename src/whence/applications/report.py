@@ -23,6 +23,7 @@ from whence.methods.model_quality import model_quality
 from whence.methods.prediction import MeasureLike
 from whence.objective.trained import Data, Examples, Trained
 from whence.pages import write
+from whence.progress import progress
 from whence.scores import Scores
 from whence.tiles import tiles
 from whence.views.batch import batch_page
@@ -186,12 +187,14 @@ def _candidates(
     """Return the candidates of each query, some queries at a time: memory does not grow with q."""
     positions, values = [], []
     ids = fitted.trained.train.ids
-    for tile in tiles(len(queries), len(ids), _SCORES):
-        part = queries.subset(np.arange(tile.start, tile.stop))
-        scores = fitted.scores_to_rank(part, measure)
-        found = candidates(fitted, scores, part, measure, CANDIDATES * k)
-        positions.append(found)
-        values.append(np.take_along_axis(scores.values, found, axis=1))
+    with progress(total=len(queries), desc="scoring", unit="query") as bar:
+        for tile in tiles(len(queries), len(ids), _SCORES):
+            part = queries.subset(np.arange(tile.start, tile.stop))
+            scores = fitted.scores_to_rank(part, measure)
+            found = candidates(fitted, scores, part, measure, CANDIDATES * k)
+            positions.append(found)
+            values.append(np.take_along_axis(scores.values, found, axis=1))
+            bar.update(len(part))
     return _Candidates(np.concatenate(positions), np.concatenate(values), scores, queries.ids, ids)
 
 

@@ -273,7 +273,7 @@ def _(
 def _trained(objective: LinearObjective, inverse: LinearOperator) -> LinearObjective:
     """Return the objective near its minimum, in units of one typical example's gradient."""
     train, n = objective.train, len(objective.train)
-    where = np.arange(0, n, ceil(n / _TYPICAL))
+    where = np.arange(n)[:: ceil(n / _TYPICAL)]
     some, weights = train.subset(where), objective.weights[where]
     for _ in range(_ROUNDS):  # the gradient shrinks where a lower penalty fits more closely
         gradients = objective.gradient_columns(some, objective.loss) * (weights / n)

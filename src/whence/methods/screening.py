@@ -25,6 +25,7 @@ from whence.objective.cache import cached
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
 from whence.objective.trained import Examples
+from whence.progress import progress
 
 _OPERATIONS = 2e10  # that screening may take: about two seconds of one core
 _WALKS = 1_000  # rows of a hinge whose removals are walked
@@ -106,7 +107,7 @@ def _made(
     objective: Objective, inverse: Inverse, where: NDArray[np.intp]
 ) -> Iterator[tuple[Tensor, Tensor]]:
     c = objective.outputs(objective.train.subset(np.arange(1))).shape[1]
-    for tile in change_tiles(objective, len(where), c):
+    for tile in progress(list(change_tiles(objective, len(where), c)), desc="screening"):
         removed = objective.train.subset(where[tile])
         change = single_changes(objective, inverse, removed, -objective.weights[where[tile]])
         first = change.first()

@@ -41,7 +41,7 @@ def coordinates(train: Any, asked: Any) -> tuple[Tensor, Tensor] | None:
     if isinstance(train, Tensor):
         train, asked = (part.detach().cpu().flatten(1).numpy() for part in (train, asked))
     train, asked = counted(train, asked, 2**16)
-    if not is_sparse(train) and getattr(train, "ndim", 0) != 2:
+    if not is_sparse(train) and len(getattr(train, "shape", ())) != 2:
         return None
     if train.shape[1] > _WIDE:
         projection = SparseRandomProjection(_PROJECTED, random_state=0)

@@ -53,7 +53,7 @@ class Columns:
 
 
 def _on_calendar(name: str, number: Any) -> str:
-    """Return the date that a column of days or hours from a day counts to, with the number.
+    """Return the date to which a column of days or hours from a day counts.
 
     Empty for any other column, and where the number is missing.
     """
@@ -63,7 +63,7 @@ def _on_calendar(name: str, number: Any) -> str:
     days = float(number) / (1 if counted[1] == "days" else 24)
     date = (pd.Timestamp(counted[2]) + pd.Timedelta(days=days)).round("s")
     clock = "" if date == date.normalize() else f" {date:%H:%M}"
-    return f"{date:%Y-%m-%d}{clock} ({counted[1][:-1]} {cell_text(number)})"
+    return f"{date:%Y-%m-%d}{clock}"
 
 
 NONE = Columns(names=(), order=np.arange(0))
