@@ -1,15 +1,17 @@
 """How often a refit lies in the interval that an explanation states. Prints a table.
 
-For each pipeline of `benchmarks.preprocessing` that is named, 6 queries are explained with 5 rows a
-side; each shown row is removed and `sklearn.base.clone(pipeline).fit` on the rest tells what became
-of the query's output.
+For each pipeline of `benchmarks.preprocessing`, 6 queries are explained with 5 rows a side; each
+shown row is removed and `sklearn.base.clone(pipeline).fit` on the rest tells what became of the
+query's output.
 
-Run it with `python -m benchmarks.intervals`; results are in benchmarks/results/intervals.json.
+Run it with `python -m benchmarks.intervals`, some pipelines with their names behind; results are in
+benchmarks/results/intervals.json.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -23,15 +25,6 @@ from benchmarks.preprocessing import PIPELINES, of, output
 
 _QUERIES, _SHOWN = 6, 5
 _RESULTS = Path(__file__).parent / "results" / "intervals.json"
-_NAMES = (
-    "scale + logistic",
-    "min-max + logistic",
-    "scale + linear SVC",
-    "scale + SVC",
-    "PCA(4) + least squares",
-    "scale + products + ridge",
-    "quantiles + elastic net",
-)
 
 
 def first_output(f: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -72,19 +65,20 @@ def compare(name: str) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Print the table and write the results."""
-    rows = []
-    print(f"{'':30s} effects  inside  median half width")
-    for name in _NAMES:
+def main(names: list[str]) -> None:
+    """Print the table, and keep each row as it is made: an interrupted run loses no other."""
+    print(f"{'':37s} effects  inside  median half width")
+    for name in names or list(PIPELINES):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             row = compare(name)
-        rows.append(row)
         shares = f"{row['refits inside']:6.1%}  {row['median half width']:6.1%}"
-        print(f"{name:30s} {row['effects']:7d}  {shares}", flush=True)
-        _RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
+        print(f"{name:37s} {row['effects']:7d}  {shares}", flush=True)
+        known = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else []
+        rows = {kept["pipeline"]: kept for kept in known} | {name: row}
+        ordered = [rows[one] for one in PIPELINES if one in rows]
+        _RESULTS.write_text(json.dumps(ordered, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

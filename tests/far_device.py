@@ -165,6 +165,11 @@ def objective(device: str, build: Callable[[], nn.Module] = layers) -> Any:
     return whence.from_torch(made(build, device), whence.CrossEntropy(), data(), l2=0.1)
 
 
+def convex(device: str) -> Any:
+    model = made(lambda: nn.Linear(4, 2), device)
+    return whence.from_torch(model, whence.CrossEntropy(), data(), l2=0.1, convex=True)
+
+
 def queries() -> tuple[Tensor, Tensor]:
     x, y = data()
     return x[:2] + 0.1, y[:2]
@@ -270,6 +275,12 @@ ASKED: dict[str, Callable[[str], Any]] = {
     "diagnose": lambda device: str(whence.diagnose(objective(device), iterations=5)),
     "explain": lambda device: str(whence.explain(objective(device), queries()[0][:1], k=2)),
     "label errors": lambda device: whence.find_label_errors(objective(device), k=3).scores,
+    "held-out labels": lambda device: str(
+        whence.find_label_errors(objective(device), k=3, method="held_out_loss")
+    ),
+    "leave_one_out": lambda device: whence.leave_one_out(convex(device), [0, 3], queries()),
+    "KNN-Shapley": lambda device: whence.KNNShapley().fit(convex(device)).scores(queries()),
+    "Retrained": lambda device: whence.Retrained(fits=20).fit(convex(device)).scores(queries()),
     "retrain": lambda device: whence.retrain(run(device), np.ones((2, 24))),
     "metagradient": lambda device: whence.metagradient(run(device), queries()),
     "metagradient of states on disk": recorded,

@@ -261,6 +261,13 @@ class Chosen:
     def __init__(self, tests: Sequence[str]) -> None:
         self.tests = frozenset(tests)
 
+    def pytest_configure(self) -> None:
+        """A failure is enough: hypothesis need not look for a smaller example of it."""
+        hypothesis = importlib.import_module("hypothesis")  # here, so that pytest can rewrite it
+        phases = hypothesis.Phase.explicit, hypothesis.Phase.generate
+        hypothesis.settings.register_profile("once", hypothesis.settings(), phases=phases)
+        hypothesis.settings.load_profile("once")
+
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items.sort(key=lambda item: item.nodeid not in self.tests)  # stable: files as they come
 

@@ -32,6 +32,7 @@ def test_the_score_is_the_rank_correlation_with_refits_on_random_parts(tmp_path:
         actual.append((refit.predict(queries[0]) - queries[1]) ** 2)
     each = [spearmanr(np.array(predicted)[:, q], np.array(actual)[:, q])[0] for q in range(4)]
     np.testing.assert_allclose(score.per_query, each)
+    assert (score.subsets, score.ceiling) == (7, None)
     whence.evaluate(trained, queries, subsets=3)
     with pytest.raises(InvalidInput, match="at least 3"):
         whence.evaluate(trained, queries, subsets=2)

@@ -520,3 +520,15 @@ def test_refits_lie_in_the_stated_intervals() -> None:
     ranks = whence.explain(explanation.trained, (x[:1], y[:1]), method=whence.TracIn())
     with pytest.raises(UnsupportedModel, match="Expected refined effects"):
         ranks.intervals()
+
+
+def test_intervals_of_a_hinge_are_as_wide_as_a_refit_may_be_off() -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    x, y = scale(x)[:60, :4], y[:60]
+    machine = LinearSVC(loss="hinge", C=0.1, tol=1e-9, max_iter=10**6, random_state=0)
+    objective = whence.from_sklearn(machine.fit(x[1:], y[1:]), x[1:], y[1:])
+    explanation = whence.explain(objective, (x[:1], y[:1]), k=3, measure="margin")
+    found = explanation.intervals()
+    error = 1e-3 * found["effect"].abs().max()
+    np.testing.assert_allclose(found["high"] - found["effect"], error, rtol=1e-9)
+    np.testing.assert_allclose(found["effect"] - found["low"], error, rtol=1e-9)

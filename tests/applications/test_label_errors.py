@@ -386,8 +386,12 @@ def test_wrong_numbers_come_first(model: Any, tmp_path: Path) -> None:
     errors = find_label_errors(whence.from_sklearn(model, x, y), k=12)
     assert wrong[errors.ranking[:12]].mean() > 0.7
     assert (errors.loss > -1e-9).all()
+    if isinstance(model, PoissonRegressor):
+        mean = errors.objective.outputs(errors.objective.train).exp().flatten().numpy()
+        np.testing.assert_allclose(errors.loss, y * np.log(y / mean) - y + mean, atol=1e-8)
     frame = errors.to_frame().head(12)
     assert not frame["agrees"].any()
+    assert frame["label"].tolist() == y[errors.ranking[:12]].tolist()
     page = errors.report(tmp_path / "page.html", rows=7).read_text()
     assert "Training examples whose number" in page
     assert "Only where they differ" not in page

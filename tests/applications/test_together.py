@@ -59,6 +59,13 @@ def test_two_of_three_rows_may_be_copies() -> None:
     assert near_duplicates(two, np.array([0])) == []
 
 
+def test_numbers_are_the_same_within_a_tenth_of_their_spread_and_two_values_if_equal() -> None:
+    x = np.array([[1.0, 2.0], [1.0, 2.0], [5.0, -3.0], [0.0, 9.0]])
+    for y, found in (([1.0, 1.05, 5.0, 5.0], [[0, 1]]), ([1.0, 1.05, 1.05, 1.05], [])):
+        trained = whence.from_sklearn(Ridge().fit(x, y), x, np.array(y))
+        assert [g.tolist() for g in near_duplicates(trained, np.array([0]))] == found
+
+
 def test_what_is_near() -> None:
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(50, 3)), rng.normal(size=50)

@@ -117,6 +117,11 @@ def test_elsewhere_gauss_newton_is_damped_and_the_reason_told(
     linear = whence.from_torch(nn.Linear(4, 3).double(), whence.CrossEntropy(), (x, y), l2=1e-2)
     assert isinstance(choose(linear).curvature, GGN)
     assert "not converged: finishing the fit" in choose(linear).reason
+    asked = choose(start, curvature="hessian")
+    assert (asked.name, far.name) == ("Hessian", "Gauss-Newton matrix")
+    assert asked.damping == mean_eigenvalue(start)
+    assert "Hessian has eigenvalues from -" in asked.reason
+    assert asked.hessian is not None
 
 
 def test_without_a_penalty_flat_directions_are_damped() -> None:

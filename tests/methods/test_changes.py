@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.datasets import load_breast_cancer
+from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -95,8 +98,8 @@ def test_an_edit_to_first_order_is_the_derivative_of_refits() -> None:
     np.testing.assert_allclose(found, slope, rtol=0.01)
 
 
-@pytest.mark.parametrize("weight", [None, {0: 1.0, 1: 3.0}])
-def test_relabeling_is_an_edit_of_the_label_alone(weight: dict[int, float] | None) -> None:
+@pytest.mark.parametrize("weight", [None, {0: 1.0, 1: 3.0}, "balanced"])
+def test_relabeling_is_an_edit_of_the_label_alone(weight: Any) -> None:
     x, y = load_breast_cancer(return_X_y=True)
     x, y, query = x[:80, :3], y[:80], (x[80:83, :3], y[80:83])
     model = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-10, class_weight=weight))
@@ -110,6 +113,30 @@ def test_relabeling_is_an_edit_of_the_label_alone(weight: dict[int, float] | Non
             for at in where.tolist()
         ]
         np.testing.assert_allclose(gain, -np.mean(edits, axis=1), rtol=1e-6)
+
+
+def test_relabeling_among_balanced_classes_is_what_refits_say() -> None:
+    x, y = load_iris(return_X_y=True)
+    x, y, query = x[::2], y[::2].copy(), (x[1::2], y[1::2])
+    x, y = x[10:], y[10:]  # of one class fewer
+    model = LogisticRegression(class_weight="balanced", C=0.1, tol=1e-10, max_iter=10_000).fit(x, y)
+    objective = objective_of(whence.from_sklearn(model, x, y))
+    where, labels = np.array([0, 20, 50, 60]), np.array([1, 2, 0, 1])
+    targets = objective.examples((x[where], labels)).targets
+    gain = relabel_gain(objective, where, targets, query)
+    edits = [
+        whence.edit(objective, at, x[at], label, query, order="first").mean()
+        for at, label in zip(where.tolist(), labels.tolist(), strict=True)
+    ]
+    np.testing.assert_allclose(gain, -np.array(edits), rtol=1e-6)
+    for at, label, fall in zip(where, labels, gain, strict=True):
+        other = y.copy()
+        other[at] = label
+        losses = [
+            log_loss(query[1], clone(model).fit(x, labels_).predict_proba(query[0]))
+            for labels_ in (y, other)
+        ]
+        assert fall == pytest.approx(losses[0] - losses[1], rel=0.15)
 
 
 def test_a_refined_result_is_held_against_the_gradient_that_is_left() -> None:

@@ -135,7 +135,7 @@ class SingleChanges(Changes):
         ((examples, weights),) = self.parts
         return SingleChanges(
             objective=self.objective,
-            parts=((examples.subset(columns.numpy()), weights[columns][:, columns]),),
+            parts=((examples.subset(columns.cpu().numpy()), weights[columns][:, columns]),),
             inverse=self.inverse,
             b=self.b[:, columns],
             curvature=self.curvature[columns],

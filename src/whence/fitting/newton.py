@@ -62,9 +62,9 @@ def newton(
         True
     """
     if objective.trained_loss != objective.loss or not objective.convex:
-        kind = "objective that is not known to be convex" if not objective.convex else "true hinge"
+        kind = "a true hinge" if objective.convex else "one that is not known to be convex"
         raise UnsupportedModel(
-            f"Expected a smooth convex objective to refit by Newton's method. Got a {kind}. "
+            f"Expected a smooth convex objective to refit by Newton's method. Got {kind}. "
             "Record its training with whence.train: a recorded training can be repeated."
         )
     factor = inverse is None and len(objective.params) <= _DENSE

@@ -354,9 +354,7 @@ def rank_agreement(
         return np.asarray((r * drawn).sum(0) / drawn.sum(0), dtype=np.float64)
 
     ((low, high),) = bootstrap(
-        lambda generator: np.concatenate(
-            [draw(generator, b), draw(generator, q) if q > 1 else np.ones(1)]
-        ),
+        lambda generator: np.concatenate([draw(generator, b), draw(generator, q)]),
         [mean],
         resamples=200,
         confidence=0.68,

@@ -210,7 +210,8 @@ def relabel_gain(
 ) -> Floats:
     """Predict by how much the queries' mean measure falls if examples get other labels, each alone.
 
-    (1/n) ∇m̄ᵀ H⁻¹ (w′ᵢ g(xᵢ, y′) − wᵢ g(xᵢ, yᵢ)), w′ with the weight of the other class.
+    (1/n) ∇m̄ᵀ H⁻¹ (w′ᵢ g(xᵢ, y′) − wᵢ g(xᵢ, yᵢ)), w′ with the weight of the other class, and what
+    the weights of all others do where they follow the numbers of both classes.
 
     Args:
         objective: R at θ̂.
@@ -241,9 +242,8 @@ def relabel_gain(
         >>> float(abs(same[0]))
         0.0
     """
-    direction = mean_s_test(
-        objective, objective.examples(queries), measure=measure, solver=solver, damping=damping
-    )
+    encoded = objective.examples(queries)
+    direction = mean_s_test(objective, encoded, measure=measure, solver=solver, damping=damping)
     here = objective.train.subset(where)
     there = here.relabeled(targets)
     weights = weights_there = objective.weights[where].unsqueeze(1)
@@ -251,7 +251,42 @@ def relabel_gain(
         weights_there = objective.statistics.weights_as(where, targets).unsqueeze(1)
     change = weights_there * objective.gradient_dot(there, objective.loss, direction)
     change = change - weights * objective.gradient_dot(here, objective.loss, direction)
-    return as_array(change.squeeze(1) / len(objective.train))
+    gain = change.squeeze(1) / len(objective.train)
+    if objective.classes and objective.statistics is not None and objective.statistics.reweights:
+        quantity = measure_of(objective.loss, measure)
+        gain = gain + _through_class_weights(objective, encoded, quantity, direction, here, there)
+    return as_array(gain)
+
+
+def _through_class_weights(
+    objective: Objective,
+    queries: Examples,
+    measure: Measure,
+    direction: Tensor,
+    here: Examples,
+    there: Examples,
+) -> Tensor:
+    """Return the fall of m̄ through the weights of all other examples if labels change, [k].
+
+    One row more of a class does the same to them whatever the row: its label alone differs.
+    """
+    assert objective.statistics is not None
+    if not len(here):
+        return direction.new_zeros(0)
+    labels, which = torch.unique(
+        torch.cat([here.targets, there.targets]), dim=0, return_inverse=True
+    )
+    shares = Gradients(objective, queries, measure).equal_shares
+    one = here.subset(np.arange(1))
+    more = [
+        objective.statistics.effects(
+            objective, queries, measure, shares, direction, one.relabeled(label.unsqueeze(0))
+        )
+        for label in labels
+    ]
+    of_label = torch.stack([each[0, -1] for each in more if each is not None])
+    before, after = of_label[which].chunk(2)
+    return after - before
 
 
 def mean_s_test(

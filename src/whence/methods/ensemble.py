@@ -250,7 +250,7 @@ class Ensemble(Attribution):
         fits = Fits(
             kept=kept,
             train=train,
-            targets=trained.train.targets,
+            targets=trained.train.targets.cpu(),
             points=None if points is None else points[0],
             loss=trained.loss,
         )
@@ -258,7 +258,7 @@ class Ensemble(Attribution):
             return fits, None
         return fits, Asked(
             outputs=asked,
-            targets=queries.targets,
+            targets=queries.targets.cpu(),
             points=None if points is None else points[1],
         )
 
@@ -271,7 +271,8 @@ class Ensemble(Attribution):
 
     def _members(self, trained: Trained) -> list[Trained]:
         """Return the fitted models."""
-        return list(announced(trained.refits(self._kept() * trained.weights), self.method.fits))
+        weights = self._kept().to(trained.weights) * trained.weights
+        return list(announced(trained.refits(weights), self.method.fits))
 
     def _from_disk(self, queries: Examples | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return what each fit keeps, and outputs of training data and queries, from a directory.

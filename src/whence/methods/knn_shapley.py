@@ -107,7 +107,7 @@ def _from_nearest(trained: Trained, queries: Examples) -> NDArray[np.intp]:
             f"{type(trained.train.inputs).__name__}."
         )
     near = torch.cdist(points[1], points[0]).argsort(dim=1, stable=True)
-    return np.asarray(near.numpy(), dtype=np.intp)
+    return np.asarray(near.cpu().numpy(), dtype=np.intp)
 
 
 @_from_nearest.register
@@ -176,21 +176,21 @@ class _Values(Attribution):
 
     def _slopes(self, queries: Examples, measure: Measure, mean: NDArray[np.float64]) -> Tensor:
         """Return ∂m/∂v at the vote of all examples, [q, v]."""
-        vote = torch.from_numpy(mean)
+        vote, targets = torch.from_numpy(mean), queries.targets.cpu()
         if self.trained.loss.regresses:
-            return measure.gradient(vote, queries.targets)
+            return measure.gradient(vote, targets)
         least = 1 / (2 * len(self.trained.train))
         held = vote.clamp_min(least)
         outputs = held.log()
         if self.trained.outputs(queries.subset(np.arange(1))).shape[1] == 1:
-            slope = measure.gradient(outputs[:, 1:] - outputs[:, :1], queries.targets)
+            slope = measure.gradient(outputs[:, 1:] - outputs[:, :1], targets)
             slope = torch.cat([-slope, slope], 1)
         else:
-            slope = measure.gradient(outputs, queries.targets)
+            slope = measure.gradient(outputs, targets)
         slope = slope / held
         # Shares sum to one, so that a slope is known up to a constant: without the label's class it
         # is none on the average, as in the paper, whose vote counts the right label alone.
-        label = torch.nn.functional.one_hot(queries.targets.long(), slope.shape[1]).bool()
+        label = torch.nn.functional.one_hot(targets.long(), slope.shape[1]).bool()
         rest = slope.masked_fill(label, 0).sum(1, keepdim=True) / (slope.shape[1] - 1)
         return slope - rest
 

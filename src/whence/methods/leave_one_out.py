@@ -363,8 +363,8 @@ def _refit_together(
 ) -> Tensor:
     """Return the parameter changes of several removals, each to a gradient norm of 1e-10."""
     deltas = change.newton()
-    active = torch.arange(len(where))
-    previous = torch.full((len(where),), torch.inf, dtype=deltas.dtype)
+    active = torch.arange(len(where), device=deltas.device)
+    previous = deltas.new_full((len(where),), torch.inf)
     alone: list[int] = []
     while len(active):
         part = change.select(active)

@@ -184,8 +184,9 @@ class Semivalues(Attribution):
         """Return what each fit answers to the queries."""
         kept, shares = map(torch.from_numpy, self.method.subsets(len(self.trained.train)))
         members = cached(self.trained, (Semivalues, self.method), self._members)
+        targets = queries.targets.cpu()
         outcomes = torch.stack(
-            [measure(outputs_of(member, queries), queries.targets) for member in members]
+            [measure(outputs_of(member, queries), targets) for member in members]
         )
         line = torch.stack([torch.ones_like(shares), shares - shares.mean()], 1)
         level = line @ torch.linalg.lstsq(line, outcomes, driver="gelsd").solution

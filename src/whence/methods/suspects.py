@@ -105,7 +105,7 @@ class Classes(Suspects):
         probabilities = None if outputs is None else self.trained.loss.probabilities(outputs)
         if probabilities is None:
             return None
-        return wrong_labels(as_array(probabilities), self._positions().numpy())
+        return wrong_labels(as_array(probabilities), self._positions().cpu().numpy())
 
     def _positions(self) -> Tensor:
         """Return the class of each training example as a column of the probabilities, [n]."""

@@ -25,11 +25,12 @@ def coverage(module: FunctionalModule, factored: Collection[str]) -> str:
     if not rest:
         return f"{total:,} parameters, all with factored per-example gradients."
     kinds: dict[str, tuple[str, int]] = {}
+    unnamed = dict(rest)  # a tied parameter has several owners, the first of which counts
     for owner, held in module.owners.items():
         for _, name in held:
-            if name in rest:
+            if name in unnamed:
                 first, size = kinds.get(type(owner).__name__, (name, 0))
-                kinds[type(owner).__name__] = first, size + rest[name]
+                kinds[type(owner).__name__] = first, size + unnamed.pop(name)
     several = sorted(kinds.items(), key=lambda kind: -kind[1][1])
     named = ", ".join(
         f"{kind} ({100 * size / total:.2g} %, such as {first})"

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from whence.network.attention import InProjection
 from whence.network.gradients import Contribution, Lookup, Outer, Rows
 
 
@@ -284,6 +285,7 @@ _BY_INPUTS, _RMS_NORM_OF_TRANSFORMERS = _ByInputs(), _RMSNormOfTransformers()
 _READS, _SCALE = _Reads(), _Scale()
 _RULES: dict[type[nn.Module], Rule] = {
     nn.Linear: _Linear(),
+    InProjection: _Linear(),
     nn.Conv1d: _Convolution1d(),
     nn.Conv2d: _Convolution2d(),
     nn.Embedding: _Embedding(),

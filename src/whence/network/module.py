@@ -24,6 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parameter import is_lazy
 
 from whence.errors import IncompleteCoverage, InvalidInput, UnsupportedModel
+from whence.network.attention import by_layers
 from whence.network.autodiff import Leaf
 
 Selection = Collection[str] | Callable[[str, nn.Parameter], bool]
@@ -269,6 +270,7 @@ def functional(
             "Detach the tensors that it stores; remove hooks such as torch.nn.utils.weight_norm."
         ) from error
     copied.requires_grad_(False)
+    by_layers(copied)
     if chosen != own:
         copied.to(chosen)
     for module in copied.modules():
