@@ -1,7 +1,7 @@
 """Run libraries side by side, each method in its own process, and keep a row for each.
 
-`python -m benchmarks peers [w1 w2 w3 w4 w5 w6] [--libraries a,b] [--quick]`; networks on a GPU with
-`--device cuda`. Interrupted, the same command goes on at the row it had come to.
+`python -m benchmarks peers [w1 w2 w3 w4 w5 w6 w8] [--libraries a,b] [--quick]`; networks on a GPU
+with `--device cuda`. Interrupted, the same command goes on at the row it had come to.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from benchmarks.methods import METHODS, Method
 from benchmarks.rows import Row
 
 _ROOT = Path(__file__).parent.parent
-WORKLOADS = ("w1", "w2", "w3", "w4", "w5", "w6")
-DEFAULT = ("w1", "w2", "w4", "w5")  # half an hour
+WORKLOADS = ("w1", "w2", "w3", "w4", "w5", "w6", "w8")
+DEFAULT = ("w1", "w2", "w4", "w5", "w8")  # half an hour
 ON_DEVICE = ("w2", "w3", "w6")  # networks
 THREADS = 2
 

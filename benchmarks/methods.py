@@ -46,7 +46,15 @@ class Method:
         return value
 
 
-TIMEOUTS = {"w1": 120.0, "w2": 200.0, "w3": 300.0, "w4": 120.0, "w5": 300.0, "w6": 300.0}
+TIMEOUTS = {
+    "w1": 120.0,
+    "w2": 200.0,
+    "w3": 300.0,
+    "w4": 120.0,
+    "w5": 300.0,
+    "w6": 300.0,
+    "w8": 60.0,
+}
 
 
 def _methods(workload: str, rows: list[tuple[str, str, tuple[float, ...], bool]]) -> list[Method]:
@@ -149,6 +157,18 @@ METHODS = [
             ("sklearn", "warm refits", (), False),
             ("whence", "ensemble", (), False),
             ("torch", "one after another", (), False),
+        ],
+    ),
+    *_methods(
+        "w8",
+        [
+            ("whence", "rows, first order", (), True),
+            ("whence", "rows, newton", (), True),
+            ("whence", "rows, refined", (), True),
+            ("whence", "rows, refits", (), True),
+            ("pyinfluence", "influence functions", (), True),
+            ("pyinfluence", "leave-one-out", (), True),
+            ("pydvl", "exact Hessian", (), True),
         ],
     ),
 ]

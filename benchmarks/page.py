@@ -12,6 +12,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks import build
 from benchmarks import rows as stored
 from benchmarks.bars import BARS, each_of, fastest, mean_rows
@@ -153,8 +155,36 @@ def plain_tables(rows: Sequence[Row]) -> str:
     return table([*header, "LDS"], body)
 
 
+def w8_tables(rows: Sequence[Row]) -> str:
+    """Return the table of W8: what each method took for all tables, and how it agrees."""
+    body = []
+    for (library, method), cells in groups(rows).items():
+        fine = [row for row in cells.values() if row.status == "ok"]
+        if not fine:
+            continue
+        agreement = [row.accuracy["pearson"] for row in fine]
+        errors = [row.accuracy["relative error"] for row in fine]
+        body.append(
+            [
+                bold(library),
+                method,
+                f"{len(fine)} of {len(cells)}",
+                f"{sum(row.seconds for row in fine):.2f}",
+                f"{max(row.seconds for row in fine):.2f}",
+                f"{max(row.peak_mb or 0.0 for row in fine):,.0f}",
+                f"{np.mean(agreement):.5f}",
+                f"{min(agreement):.5f}",
+                f"{np.mean([row.accuracy['spearman'] for row in fine]):.5f}",
+                f"{np.median(errors):.1e}",
+                f"{max(errors):.1e}",
+            ]
+        )
+    header = ["library", "method", "tables", "s, all", "s, slowest", "peak, MB", "Pearson"]
+    return table([*header, "lowest", "Spearman", "relative error, median", "highest"], body)
+
+
 TABLES = {"w1": w1_tables, "w2": w2_tables, "w4": w4_tables, "w5": w5_tables}
-TABLES |= {"w3": plain_tables, "w6": plain_tables}
+TABLES |= {"w3": plain_tables, "w6": plain_tables, "w8": w8_tables}
 
 
 def promises(workload: str, rows: Sequence[Row]) -> str:
@@ -167,7 +197,7 @@ def promises(workload: str, rows: Sequence[Row]) -> str:
 def not_first(workload: str, rows: Sequence[Row]) -> str:
     """Say where a peer took less time than whence, and what the time bought."""
     lines = []
-    if workload == "w4":
+    if workload in ("w4", "w8"):
         rows = mean_rows(rows)
     for queries in dict.fromkeys(row.queries for row in rows):
         here = [row for row in rows if row.queries == queries and row.status == "ok"]

@@ -33,6 +33,10 @@ PREFER = {
         "finding label errors with any classifier that predicts probabilities, whatever its "
         "form: it needs no gradients, but trains five times more."
     ),
+    "pyinfluence": (
+        "a small package, without torch, for linear models of two classes or a number whose "
+        "preprocessing is fixed, and for Banzhaf values and bootstraps of any estimator."
+    ),
     "bergson": (
         "language models from the Hugging Face hub on GPUs, up to many nodes, with indices on disk."
     ),
@@ -83,6 +87,12 @@ SETUP = {
         "4,137 mails, 39,918 words, sparse counts; binary logistic regression with l2 = 1e-4. A "
         "tenth of the labels is flipped, three times over; numbers are their means. A library "
         "that takes no sparse rows is given dense ones."
+    ),
+    "w8": (
+        "Ten tables that packages ship, 303 to 20,190 rows, 20 held-out queries each: five "
+        "logistic and five ridge regressions of scikit-learn on columns prepared once. The truth "
+        "is scikit-learn refitted without each row (500 random ones above 1,000 rows). "
+        "Correlations are means over the queries of a table, then over the tables."
     ),
     "w5": (
         "The truth itself: what does it cost to retrain? Loops are measured for a few retrainings, "

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from pydvl.influence import SequentialInfluenceCalculator
-from pydvl.influence.torch import CgInfluence, EkfacInfluence, NystroemSketchInfluence
+from pydvl.influence.torch import (
+    CgInfluence,
+    DirectInfluence,
+    EkfacInfluence,
+    NystroemSketchInfluence,
+)
 from pydvl.influence.torch.util import NestedTorchCatAggregator
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 
 from benchmarks.peers.loading import loader
-from benchmarks.workloads.problem import Ask, Influence, Suspects
+from benchmarks.workloads.problem import Ask, Influence, Rows, Suspects
 
 _NUMBERS = 2**27  # in a batch of per-example gradients
 
@@ -92,7 +98,37 @@ def self_influence(problem: Suspects, setting: float) -> Ask:
     return ask
 
 
+def direct(problem: Rows, setting: float | None) -> Ask:
+    """Prepare the exact Hessian of a linear model that has the estimator's coefficients."""
+    n, d = problem.x.shape
+    model = nn.Linear(d, 1).double()
+    with torch.no_grad():
+        model.weight.copy_(torch.from_numpy(problem.model.coef_).reshape(1, d))
+        model.bias.fill_(float(np.squeeze(problem.model.intercept_)))
+    penalty = 1 / problem.model.C if problem.classifies else problem.model.alpha
+    loss = binary_cross_entropy_with_logits if problem.classifies else half_squared_error
+    size = max(1, _NUMBERS // d)
+
+    def batches(x: Any, y: Any) -> Any:
+        return loader(torch.from_numpy(x), torch.from_numpy(y).double()[:, None], size)
+
+    data = batches(problem.x, problem.y)
+    fitted = DirectInfluence(model, loss, regularization=penalty / n).fit(data)
+
+    def ask() -> Any:
+        lazy = SequentialInfluenceCalculator(fitted).influences(batches(*problem.queries), data)
+        return (lazy.compute(aggregator=NestedTorchCatAggregator()) / n).numpy()
+
+    return ask
+
+
+def half_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the loss of the ridge regression."""
+    return 0.5 * mse_loss(outputs, targets)
+
+
 METHODS = {
+    "exact Hessian": direct,
     "EK-FAC": ekfac,
     "Nyström, rank 100": nystroem,
     "block CG": cg,

@@ -12,8 +12,10 @@ from torch import nn
 import whence
 from benchmarks.attribution.halves import recorded
 from benchmarks.attribution.ladder import STOCHASTIC
-from benchmarks.workloads.problem import Ask, Halves, Influence, Removals, Suspects
+from benchmarks.workloads.problem import Ask, Halves, Influence, Removals, Rows, Suspects
+from whence import from_sklearn, influence  # importing is not what is timed
 from whence.evaluation import replays, retraining_ensemble
+from whence.methods.prediction import Order
 
 _MEMBERS, _WORKERS = 32, 2  # of the 120 of the bank; the start of the workers counts in full
 
@@ -163,7 +165,27 @@ def retrainings(problem: Halves, setting: float | None) -> Ask:
     return ask
 
 
+def of_rows(order: Order) -> Any:
+    """Return influence of the rows of a table in some order."""
+
+    def prepare(problem: Rows, setting: float | None) -> Ask:
+        objective = from_sklearn(problem.model, problem.x, problem.y)
+        return lambda: influence(objective, problem.queries, order=order).values
+
+    return prepare
+
+
+def refits(problem: Rows, setting: float | None) -> Ask:
+    """Prepare a fitted model; ask for its refits without each row."""
+    objective = from_sklearn(problem.model, problem.x, problem.y)
+    return lambda: whence.leave_one_out(objective, np.arange(len(problem.y)), problem.queries)
+
+
 METHODS = {
+    "rows, first order": of_rows("first"),
+    "rows, newton": of_rows("newton"),
+    "rows, refined": of_rows("refined"),
+    "rows, refits": refits,
     "exact": exact,
     "EKFAC": module(whence.EKFAC()),
     "KFAC": module(whence.KFAC()),

@@ -1,4 +1,4 @@
-"""The two problems that an adapter can be given."""
+"""The problems that an adapter can be given."""
 
 from __future__ import annotations
 
@@ -132,3 +132,27 @@ class Halves:
     y: Tensor
     queries: tuple[Tensor, Tensor]
     masks: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Score all rows of a table for each query: [q, n], in the sign and unit of `Influence`.
+
+    Attributes:
+        x: Training rows, float64 [n, d].
+        y: Classes 0 and 1, or numbers, [n].
+        queries: Rows [q, d] and their targets [q].
+        model: The estimator of scikit-learn, fitted to its minimum; its loss is −log p or half the
+            squared error.
+        folder: An empty folder, deleted afterwards.
+    """
+
+    x: NDArray[np.float64]
+    y: NDArray[Any]
+    queries: tuple[NDArray[np.float64], NDArray[Any]]
+    model: Any
+    folder: Path
+
+    @property
+    def classifies(self) -> bool:
+        return hasattr(self.model, "predict_proba")
