@@ -114,6 +114,7 @@ def compute(operation: Any, *given: Any, **options: Any) -> Any:
     return mapped(lambda value: Far(value) if isinstance(value, Tensor) else value, found)
 
 
+@functools.cache
 def register() -> list[torch.library.Library]:
     """Let torch know the device; it does as long as what is returned lives."""
     _setup_privateuseone_for_python_backend("far", _Module())
@@ -129,7 +130,7 @@ def register() -> list[torch.library.Library]:
     return [every, named]
 
 
-# What is asked
+# What is asked, of one model of each kind on each device
 
 
 def layers() -> nn.Module:
@@ -161,10 +162,12 @@ def made(build: Callable[[], nn.Module], device: str, dtype: torch.dtype = torch
     return build().to(dtype).to(device)
 
 
+@functools.cache
 def objective(device: str, build: Callable[[], nn.Module] = layers) -> Any:
     return whence.from_torch(made(build, device), whence.CrossEntropy(), data(), l2=0.1)
 
 
+@functools.cache
 def convex(device: str) -> Any:
     model = made(lambda: nn.Linear(4, 2), device)
     return whence.from_torch(model, whence.CrossEntropy(), data(), l2=0.1, convex=True)
@@ -175,12 +178,14 @@ def queries() -> tuple[Tensor, Tensor]:
     return x[:2] + 0.1, y[:2]
 
 
+@functools.cache
 def run(device: str, directory: str | None = None) -> Any:
     recipe = whence.Recipe(learning_rate=0.1, batch_size=6, epochs=2, momentum=0.5)
     model = made(layers, device)
     return whence.train(model, whence.CrossEntropy(), data(), recipe, directory=directory)
 
 
+@functools.cache
 def language_model(device: str) -> Any:
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -336,7 +341,8 @@ def same(found: Any, expected: Any) -> bool:
 
 def differences(device: str) -> Iterator[tuple[str, str]]:
     """Yield each call with what is wrong with it on a device, empty if nothing is."""
-    known = register() if device == "far" else []
+    if device == "far":
+        register()
     x = torch.ones(3).to(device)
     # The engine starts the device's thread here; Python errors in it need the calling thread.
     x.requires_grad_().sum().backward()
@@ -355,7 +361,6 @@ def differences(device: str) -> Iterator[tuple[str, str]]:
             yield name, f"{type(error).__name__}: {error} ({place.filename}:{place.lineno})"
             continue
         yield name, "" if same(found, expected) else f"{found} for {expected}"[:1000]
-    del known
 
 
 def main() -> int:

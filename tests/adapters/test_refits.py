@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -52,6 +53,7 @@ import whence
 from whence.errors import InvalidInput
 
 _N = 90
+_REMOVED = [0, 5, 7, 20, 33, 60, 88]
 _TIGHT = {"tol": 1e-12, "max_iter": 100_000}
 _NEWTON = {"solver": "newton-cholesky", **_TIGHT}
 _LINEAR = {"tol": 1e-12, "max_iter": 10**6}
@@ -259,14 +261,26 @@ CASES = {
 }
 
 
-def fitted(case: Case) -> tuple[Any, Any, Any, Any, Any]:
-    """The fitted estimator, its rows, targets and weights, and six queries."""
+@functools.cache
+def fitted(name: str) -> tuple[Any, Any, Any, Any, Any, whence.Trained]:
+    """The fitted estimator, its rows, targets and weights, six queries, and whence's model."""
+    case = CASES[name]
     x, y = case.data()
     if case.classify:
         y = (y > np.median(y)).astype(int)
     weights = np.random.default_rng(2).uniform(0.5, 2.0, len(y))[:_N] if case.weighted else None
-    model = fit(case.estimator, rows(x, np.arange(_N)), y[:_N], weights)
-    return model, rows(x, np.arange(_N)), y[:_N], weights, rows(x, np.arange(_N, len(y)))
+    kept, queries, y = rows(x, np.arange(_N)), rows(x, np.arange(_N, len(y))), y[:_N]
+    model = fit(case.estimator, kept, y, weights)
+    objective = whence.from_sklearn(model, kept, y, sample_weight=weights)
+    return model, kept, y, weights, queries, objective
+
+
+@functools.cache
+def removed(name: str) -> np.ndarray:
+    """What removing each of some rows does, by whence's refits, [queries, rows]."""
+    *_, y, _, queries, objective = fitted(name)
+    asked = queries, np.repeat(y[:1], 6)
+    return whence.leave_one_out(objective, _REMOVED, asked, measure=first_output)
 
 
 def rows(x: Any, where: Any) -> Any:
@@ -302,16 +316,15 @@ def first_output(f: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("name", CASES)
 def test_a_refit_is_the_user_s_own(name: str) -> None:
     case = CASES[name]
-    model, x, y, weights, queries = fitted(case)
-    objective = whence.from_sklearn(model, x, y, sample_weight=weights)
+    model, x, y, weights, queries, objective = fitted(name)
     before = outputs(model, queries)
     asked = queries, np.repeat(y[:1], 6)
     where = [5, 7, 20]
-    actual = whence.leave_one_out(objective, where, asked, measure=first_output)
+    actual = removed(name)[:, [_REMOVED.index(i) for i in where]]
     group = np.arange(30, 50)
     together = whence.group_effect(objective, group, asked, order="refit", measure=first_output)
-    for removed, found in [*zip([[i] for i in where], actual.T, strict=True), (group, together)]:
-        keep = np.setdiff1d(np.arange(_N), removed)
+    for left_out, found in [*zip([[i] for i in where], actual.T, strict=True), (group, together)]:
+        keep = np.setdiff1d(np.arange(_N), left_out)
         again = fit(
             case.estimator, rows(x, keep), y[keep], None if weights is None else weights[keep]
         )
@@ -321,12 +334,9 @@ def test_a_refit_is_the_user_s_own(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_refined_effects_are_those_of_refits(name: str) -> None:
-    case = CASES[name]
-    model, x, y, weights, queries = fitted(case)
-    objective = whence.from_sklearn(model, x, y, sample_weight=weights)
-    asked = queries, np.repeat(y[:1], 6)
-    where = [0, 5, 7, 20, 33, 60, 88]
-    actual = whence.leave_one_out(objective, where, asked, measure=first_output)
+    *_, y, _, queries, objective = fitted(name)
+    asked, where = (queries, np.repeat(y[:1], 6)), _REMOVED
+    actual = removed(name)
     refined = whence.influence(
         objective, asked, order="refined", measure=first_output, indices=where
     ).values
@@ -346,9 +356,7 @@ def test_refined_effects_are_those_of_refits(name: str) -> None:
     "name", ["min-max", "scaled-pca", "frame-median", "gamma", "elastic-net", "tweedie"]
 )
 def test_first_order_goes_through_the_preprocessing(name: str) -> None:
-    case = CASES[name]
-    model, x, y, weights, queries = fitted(case)
-    objective = whence.from_sklearn(model, x, y, sample_weight=weights)
+    *_, y, _, queries, objective = fitted(name)
     asked = queries, np.repeat(y[:1], 6)
     where = np.arange(0, 90, 5)
     actual = whence.leave_one_out(objective, where, asked, measure=first_output)
@@ -363,8 +371,7 @@ def test_first_order_goes_through_the_preprocessing(name: str) -> None:
 @pytest.mark.parametrize("name", ["svc-rbf-scaled", "lasso", "frame", "union"])
 def test_verify_shows_the_user_s_own_refits(name: str) -> None:
     case = CASES[name]
-    model, x, y, weights, queries = fitted(case)
-    objective = whence.from_sklearn(model, x, y, sample_weight=weights)
+    model, x, y, weights, queries, objective = fitted(name)
     one = rows(queries, np.arange(1)), y[:1]
     shown = whence.explain(objective, one, k=3, measure=first_output).verify(6)
     before = outputs(model, one[0])

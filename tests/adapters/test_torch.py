@@ -133,7 +133,7 @@ def test_images_keep_their_shape(tmp_path: Path) -> None:
 def test_order_batches_and_threads_change_nothing() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3)).double()
-    data = torch.randn(70, 5, dtype=torch.float64), torch.arange(70) % 3
+    data = torch.randn(20, 5, dtype=torch.float64), torch.arange(20) % 3
     queries = torch.randn(9, 5, dtype=torch.float64), torch.arange(9) % 3
 
     def scores(order: Tensor, batch_size: int) -> Tensor:

@@ -236,6 +236,9 @@ def test_frame(explanation: Explanation) -> None:
     assert list(frame.columns) == ["id", "position", "effect", "first"]
     assert len(frame) == 8
     assert frame.effect.is_monotonic_decreasing
+    assert explanation.quality is not None
+    assert explanation.card().words == (str(explanation).splitlines()[-1],)
+    assert "not seen" in explanation.card().words[0]
 
 
 def test_a_function_as_measure_says_raises_and_lowers(explanation: Explanation) -> None:

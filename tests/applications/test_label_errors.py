@@ -386,6 +386,9 @@ def test_wrong_numbers_come_first(model: Any, tmp_path: Path) -> None:
     errors = find_label_errors(whence.from_sklearn(model, x, y), k=12)
     assert wrong[errors.ranking[:12]].mean() > 0.7
     assert (errors.loss > -1e-9).all()
+    if isinstance(model, RandomForestRegressor):
+        out_of_bag = whence.DataOOB().fit(errors.objective).self_scores()
+        np.testing.assert_array_equal(errors.scores, out_of_bag)
     if isinstance(model, PoissonRegressor):
         mean = errors.objective.outputs(errors.objective.train).exp().flatten().numpy()
         np.testing.assert_allclose(errors.loss, y * np.log(y / mean) - y + mean, atol=1e-8)

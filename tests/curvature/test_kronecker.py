@@ -135,7 +135,8 @@ def test_curvature_of_few_examples_is_nowhere_negative() -> None:
     model = nn.Sequential(*layers).double().eval()
     data = (torch.randn(2, 4, dtype=torch.float64), torch.tensor([0, 1]))
     objective = whence.from_torch(model, whence.CrossEntropy(), data)
-    assert float(kronecker(objective).eigenvalues().min()) >= 0
+    for corrected in (True, False):
+        assert float(kronecker(objective, corrected=corrected).eigenvalues().min()) >= 0
 
 
 @pytest.mark.parametrize("name", ZOO)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_wine
+from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -86,6 +87,17 @@ def test_a_regression_is_judged_by_leave_one_out_beside_the_mean(
     assert few.error == pytest.approx(np.sqrt(np.mean((said - y)[at] ** 2)))
     two = np.stack([y, -y], 1)
     assert model_quality(whence.from_sklearn(Ridge().fit(x, two), x, two)) is None
+
+
+def test_trees_of_a_class_of_one_row_are_not_judged() -> None:
+    x, y = load_wine(return_X_y=True)
+    rows = np.r_[:60, 150]
+    model = GradientBoostingClassifier(n_estimators=2, random_state=0).fit(x[rows], y[rows])
+    assert model_quality(whence.from_sklearn(model, x[rows], y[rows])) is None
+    model.fit(x[::3], y[::3])
+    quality = model_quality(whence.from_sklearn(model, x[::3], y[::3]))
+    assert quality is not None
+    assert quality.n == 60
 
 
 @pytest.mark.parametrize("classes", [2, 3])

@@ -10,7 +10,7 @@ from sklearn.svm import LinearSVC
 import whence
 from tests.fitted import Fitted
 from whence.methods.prediction import Order
-from whence.methods.removals import moves_more, unsettled
+from whence.methods.removals import follows, moves_more, unsettled
 
 
 @pytest.mark.parametrize("order", ["first", "newton", "refined"])
@@ -23,6 +23,13 @@ def test_only_a_minimum_with_corners_is_followed_from_piece_to_piece(
     hinge = LinearSVC(loss="hinge", tol=1e-8, max_iter=100_000, random_state=0).fit(x, y)
     cornered = whence.from_sklearn(hinge, x, y)
     assert moves_more(cornered, order, where).all() == (order != "first")
+
+
+def test_a_change_without_a_class_is_followed_whole(multinomial: Fitted) -> None:
+    objective, y = multinomial.objective, multinomial.y
+    whole = np.flatnonzero(y == y.min())
+    assert follows(objective, "newton", whole)
+    assert not follows(objective, "newton", whole[1:])
 
 
 def test_a_column_is_unsettled_that_moved_by_more_than_a_fiftieth_of_its_largest_number(

@@ -100,6 +100,35 @@ def test_a_response_is_learned_from_rows_that_are_left_out() -> None:
     np.testing.assert_allclose(found.weights, expected, rtol=1e-6)
 
 
+def test_what_other_halves_predict_is_a_sum_of_means_over_them() -> None:
+    trained, halves = model()
+    queries = trained.train.subset(np.arange(3))
+    found = mean_derivative(halves, halves.whole, queries, trained.loss)
+    parts = np.stack(
+        [effects_of(trees, queries, trained.loss, np.ones(120)) for trees in halves.whole]
+    )
+    sizes = np.sqrt(np.square(parts).mean(2))
+    scaled, scale = parts / sizes[:, :, None], np.median(sizes, axis=0)
+    for half in range(6):
+        for predicted, among in (
+            (found.from_inside, halves.inside),
+            (found.from_outside, ~halves.inside),
+        ):
+            total = np.zeros(3)
+            for row in np.flatnonzero(halves.inside[half]):
+                others = [b for b in range(6) if b != half and among[b, row]]
+                total += scaled[others, :, row].mean(0)
+            np.testing.assert_allclose(predicted[half], total * scale, rtol=1e-4, atol=1e-4)
+        outputs = halves.models[half].outputs(queries)
+        actual = trained.loss(outputs, queries.targets)
+        np.testing.assert_allclose(found.actual[half], actual, rtol=1e-5)  # of a float32 library
+    assert (halves.inside.sum(0) == 3).all()
+    np.testing.assert_allclose(found.spread, np.square(scaled).mean(0), rtol=1e-4, atol=1e-6)
+    for mean, among in ((found.inside, halves.inside), (found.outside, ~halves.inside)):
+        expected = (scaled * among[:, None]).sum(0) / 3 * scale[:, None]
+        np.testing.assert_allclose(mean, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_a_response_says_its_numbers() -> None:
     found = Response(weights=np.array([0.5, 0.25, 0.125]), spread=np.zeros(3), decay=0.5)
     assert found.factor == pytest.approx(0.875 / np.sqrt(2))

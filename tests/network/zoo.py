@@ -165,7 +165,7 @@ def model_of(name: str) -> tuple[nn.Module, Any]:
     model, data = ZOO[name]()
     with torch.no_grad():
         for parameter in model.parameters():  # biases of zero hide mistakes
-            parameter.add_(0.3 * torch.randn(parameter.shape))
+            parameter.add_(0.3 * torch.randn(parameter.shape).to(parameter))
     return model.double(), data
 
 

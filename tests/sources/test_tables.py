@@ -159,3 +159,15 @@ def test_numbers_written_in_parts(
         assert read.parts[name][:4].tolist() == values
         assert read.parts[name][12:].isna().all()
     assert list(read_column(rows, several=False).parts) == ["x"]
+
+
+def test_lists_become_yes_or_no_for_each_word() -> None:
+    cells = ["nuts;latex", "cats; nuts", "latex", "cats;latex;nuts", "nuts ;cats", None]
+    rows = pd.Series(cells, name="to")
+    read = read_column(rows)
+    assert read.note == "lists, yes or no for each of their words"
+    assert list(read.parts) == ["to: cats", "to: latex", "to: nuts"]
+    assert read.parts["to: nuts"][:5].tolist() == ["yes", "yes", "no", "yes", "yes"]
+    assert read.parts["to: nuts"][5:].isna().all()
+    assert list(read_column(rows, several=False).parts) == ["to"]
+    assert list(read_column(pd.Series(["a;b", "c", "d", "e", "f;g"], name="x")).parts) == ["x"]

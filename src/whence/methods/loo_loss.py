@@ -265,7 +265,7 @@ def _(
             if not loss < _LESS * least:
                 break
             best, least, factor = tried, loss, factor * step
-        if factor > 1:
+        if best is not objective:
             break
     return Regularized(objective=best, factor=factor)
 

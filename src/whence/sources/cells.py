@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from whence.errors import InvalidInput
-from whence.sources.composed import read_parts
+from whence.sources.composed import read_lists, read_parts
 
 _NEARLY_ALL = 0.9  # share of the different values that must be numbers, or dates
 _FEW = 12  # different other words up to which a column of numbers may hold some
@@ -56,7 +56,7 @@ class Read:
 
 
 def read_column(column: pd.Series[Any], *, several: bool = True) -> Read:
-    """Return a column as numbers, the two numbers of its pairs, days, yes and no, or text.
+    """Return a column as numbers, one or two, days, yes and no, also of each word, or text.
 
     Args:
         column: As a file has it.
@@ -102,6 +102,12 @@ def read_column(column: pd.Series[Any], *, several: bool = True) -> Read:
         return Read(
             parts={f"{name}{part}": _spread(column, codes, plain) for part, column in columns},
             note=", ".join([form.note, *_as_missing(rest)]),
+        )
+    listed = read_lists(texts) if several else {}
+    if listed:
+        return Read(
+            parts={f"{name}: {word}": _spread(has, codes, plain) for word, has in listed.items()},
+            note="lists, yes or no for each of their words",
         )
     spelled = _one_spelling(texts, counts)
     named = np.array(
@@ -283,7 +289,7 @@ def _numbers(texts: list[str], counts: NDArray[np.intp]) -> tuple[NDArray[np.flo
     notes = ["numbers"]
     unit = next(iter(units - {""}), "")
     if unit and unit not in ("e",) and not scaled:
-        notes[0] += f" of {unit}" if unit != "%" else " in percent"
+        notes[0] += f", the ending {unit!r} left out" if unit != "%" else " in percent"
     if bounds:
         notes.append(f"{', '.join(map(repr, bounds[:3]))} as the bound")
     if other or any(nothing):

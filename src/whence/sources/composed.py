@@ -1,4 +1,4 @@
-"""Numbers that are written in parts: 120/80, 9:30 pm, 1h 20m, 5'11", 41.9° N."""
+"""Cells of several parts: 120/80, 9:30 pm, 1h 20m, 5'11", 41.9° N; nuts;latex."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 _LEAST = 4  # different texts from which they are quantities and no names
 _FEW, _MOST = 12, 0.1  # different other words, and their share of cells, that are read as missing
+_WORDS = 30  # words of lists that become a column each
 _MONTHS, _DAYS, _YEARS = 12, 31, 1000
 
 
@@ -60,6 +61,28 @@ def read_parts(
         missing = (np.nan,) * len(form.parts)
         return form, np.array([missing if each is None else each for each in found]), words
     return None
+
+
+def read_lists(texts: list[str]) -> dict[str, NDArray[np.object_]]:
+    """Return which words stand in texts that list them, such as nuts;latex: yes or no for each.
+
+    Args:
+        texts: The different texts of a column, stripped, k of them.
+
+    Returns:
+        For each word "yes" or "no", [k]; nothing where fewer than half of the texts are lists, or
+        their words are many.
+    """
+    for mark in ";|":
+        lists = [[word.strip() for word in text.split(mark) if word.strip()] for text in texts]
+        words = sorted({word for each in lists for word in each})
+        several = sum(len(each) > 1 for each in lists)
+        if several >= max(_LEAST, len(texts) / 2) and len(words) < min(len(texts), _WORDS):
+            return {
+                word: np.array(["yes" if word in each else "no" for each in lists], dtype=object)
+                for word in words
+            }
+    return {}
 
 
 def _may_be_dates(pairs: NDArray[np.float64]) -> bool:

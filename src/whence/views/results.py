@@ -156,6 +156,14 @@ def comparison_page(
                 words="is how alike they order all training examples: 1 is the same order, 0 is "
                 "unrelated (rank correlation).",
             ),
+            *(
+                Fact(
+                    figure=f"Change of the {each.shown.measure}",
+                    words="of the query, if the model is trained without the example.",
+                )
+                for each in models[:1]
+                if each.sized
+            ),
         ),
         listings=tuple(
             _pushing(first.trained, own, other.scores.values[0], made, toward=toward)
@@ -196,9 +204,7 @@ def _pushing(
                 where.tolist(), values.tolist(), sizes, items, strict=True
             )
         ),
-        words="By how much that of the query changes if the model is trained without the example."
-        if own.sized
-        else "The bars show the order; the sizes are not known.",
+        words="" if own.sized else "The bars show the order; the sizes are not known.",
     )
 
 
