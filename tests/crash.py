@@ -454,6 +454,18 @@ FAULTS: dict[str, Callable[[Point], None]] = {
 NEED_MOUNT = (really_full, read_only)
 
 
+def mounting() -> list[str]:
+    """Return what stands before a command that mounts, as any user may; nothing where none may.
+
+    It also tells the command by a variable, which it inherits, whether to try.
+    """
+    inside = ["unshare", "--map-root-user", "--mount"]
+    trial = [*inside, "mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tempfile.gettempdir()]
+    able = sys.platform == "linux" and not subprocess.run(trial, check=False).returncode
+    os.environ["WHENCE_MOUNTS"] = "yes" if able else ""
+    return inside if able else []
+
+
 def mount(options: str, folder: Path) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=True)
 
@@ -499,13 +511,8 @@ def main() -> int:
     parser.add_argument("--page", type=Path, help="put the counts into this page")
     options = parser.parse_args()
     works = [work for work in WORKS if not options.index or "index" in work.__name__]
-    mounts = os.environ.get("WHENCE_MOUNTS")
-    if mounts is None and sys.platform == "linux" and not options.index:
-        inside = ["unshare", "--map-root-user", "--mount"]
-        able = subprocess.run([*inside, "mount", "-t", "tmpfs", "tmpfs", tempfile.gettempdir()])
-        os.environ["WHENCE_MOUNTS"] = "" if able.returncode else "yes"
-        if not able.returncode:
-            os.execvp("unshare", [*inside, sys.executable, "-m", "tests.crash", *sys.argv[1:]])
+    if "WHENCE_MOUNTS" not in os.environ and not options.index and (before := mounting()):
+        os.execvp(before[0], [*before, sys.executable, "-m", "tests.crash", *sys.argv[1:]])
     faults = {
         name: fault
         for name, fault in FAULTS.items()

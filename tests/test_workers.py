@@ -19,6 +19,11 @@ from whence.errors import InvalidInput, MissingDependency
 from whence.workers import ahead, map_shards, threads_for
 
 
+def started_by(item: int) -> int:
+    """Return the process that started this one."""
+    return os.getppid()
+
+
 def spectrum(seed: int) -> tuple[int, Tensor, tuple[int, torch.dtype, bool]]:
     """Return who computes, a result of real arithmetic, and what was taken over from the parent."""
     torch.manual_seed(seed)
@@ -61,6 +66,13 @@ def test_results_do_not_depend_on_the_number_of_workers() -> None:
         assert torch.equal(mine, theirs)
         assert mine.dtype == torch.float64
         assert settings == (2, torch.float64, True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each worker imports for itself")
+def test_one_server_imports_for_all_workers() -> None:
+    servers = {*map_shards(started_by, [1, 2], workers=2), *map_shards(started_by, [3], workers=2)}
+    assert len(servers) == 1
+    assert os.getpid() not in servers
 
 
 @pytest.mark.parametrize("workers", [1, 2])

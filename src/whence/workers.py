@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import pickle
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +21,7 @@ from contextvars import copy_context
 from functools import lru_cache
 from itertools import islice
 from multiprocessing import get_context, parent_process
+from multiprocessing.context import BaseContext
 from typing import Any, Literal, TypeVar, get_args
 
 import torch
@@ -31,6 +33,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Backend = Literal["process", "ray"]
 
+# What takes long to import, and starts no thread then.
+_LIBRARIES = ("torch", "scipy.stats", "sklearn", "pandas")
 _SHARED = 2e5  # numbers of a model's input from which several threads fit it sooner than one
 
 
@@ -68,7 +72,7 @@ def map_shards(
         MissingDependency: If Ray is asked for and not installed.
 
     Cost:
-        About as long as `import torch` for each new process.
+        About as long as `import torch`: on Linux once, elsewhere for each new process.
 
     Examples:
         >>> list(map_shards(abs, [-2, 1, -3]))
@@ -185,10 +189,9 @@ def _pickled(function: Callable[..., Any]) -> bytes:
 def _over_processes(payload: bytes, items: Iterable[Item], workers: int) -> Iterator[Any]:
     """Yield results in order from a pool of fresh processes."""
     threads = max(1, torch.get_num_threads() // workers)
-    # Spawned, not forked: a fork of a process with running OpenMP threads may hang.
     pool = ProcessPoolExecutor(
         workers,
-        mp_context=get_context("spawn"),
+        mp_context=_fresh(),
         initializer=_start,
         initargs=(payload, threads, _settings()),
     )
@@ -204,6 +207,19 @@ def _over_processes(payload: bytes, items: Iterable[Item], workers: int) -> Iter
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _fresh() -> BaseContext:
+    """Return how processes start: as fresh ones, for a fork of one with OpenMP threads may hang.
+
+    On Linux they are forks of a server without such threads. It has imported the libraries that
+    this process has, so that its forks, of all pools, need not.
+    """
+    if sys.platform != "linux":
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([name for name in _LIBRARIES if name in sys.modules])
+    return context
 
 
 def _over_ray(
