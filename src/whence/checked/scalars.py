@@ -102,7 +102,7 @@ def _listed(value: Any) -> str:
     """Return the first of several values as a message shows them, arrays without their numbers."""
     first = list(islice(value.items() if type(value) is dict else value, _SHOWN))
     if type(value) is dict:
-        return "{" + ", ".join(f"{ascii(key)}: {shown(item)}" for key, item in first) + "}"
+        return "{" + ", ".join(f"{key!a}: {shown(item)}" for key, item in first) + "}"
     text = ", ".join(map(shown, first))
     if type(value) is list:
         return f"[{text}]"
