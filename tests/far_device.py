@@ -185,7 +185,6 @@ def run(device: str, directory: str | None = None) -> Any:
     return whence.train(model, whence.CrossEntropy(), data(), recipe, directory=directory)
 
 
-@functools.cache
 def language_model(device: str) -> Any:
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -198,6 +197,10 @@ def language_model(device: str) -> Any:
     model = GPT2LMHeadModel(config).double().to(device).eval()
     model.tie_weights()  # which the way to another kind of tensor undoes
     return whence.from_transformers(model, texts)
+
+
+# Its answers by different methods, of one objective.
+asked_model = functools.cache(language_model)
 
 
 def index(device: str) -> Any:
@@ -310,11 +313,11 @@ ASKED: dict[str, Callable[[str], Any]] = {
     ),
     "average": lambda device: whence.average([influence(None, None)(device)] * 2),
     "language model": lambda device: whence.influence(
-        language_model(device), [{"input_ids": [2, 3, 4]}], solver=whence.EKFAC()
+        asked_model(device), [{"input_ids": [2, 3, 4]}], solver=whence.EKFAC()
     ),
     "influence by token": lambda device: (
         whence.influence_by_token(
-            language_model(device), [{"input_ids": [2, 3, 4]}], solver=whence.EKFAC()
+            asked_model(device), [{"input_ids": [2, 3, 4]}], solver=whence.EKFAC()
         ).values
     ),
 }

@@ -303,8 +303,8 @@ def test_any_method_answers(
     options = ("-t", "y", "-k", 3, "--method", method, *asked)
     code, out, _ = run(command, folder / _TABLE, *options)
     assert code == 0
-    default = run(command, folder / _TABLE, "-t", "y", "-k", 3, *asked)[1]
     if command in ("influence", "verify") and method != "newton":
+        default = run(command, folder / _TABLE, "-t", "y", "-k", 3, *asked)[1]
         assert out != default  # other scores, and another agreement with retraining
     if command == "report":
         assert (tmp_path / "page.html").stat().st_size > 10_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 import numpy as np
@@ -27,6 +28,7 @@ from whence.linalg import CG, BlockDiagonal, Diagonal, KroneckerEigen, materiali
 from whence.linalg.structured import Reordered
 from whence.network.objective import ModuleObjective
 
+_SEVERAL_POSITIONS = ("cnn", "bert", "gpt2", "shared")
 _EXACT = {"rtol": 1e-9, "atol": 1e-11}
 
 
@@ -38,10 +40,15 @@ def blocks(operator: object) -> list[tuple[object, Tensor]]:
     return list(zip(operator.inner.blocks, operator.order.split(sizes), strict=True))
 
 
+@functools.cache
+def exact_of(name: str) -> Tensor:
+    """The Gauss–Newton matrix of a model of the zoo."""
+    return materialize(GGN(objective_of(name)))
+
+
 @pytest.mark.parametrize("name", ["mlp", "cnn", "bert", "attention"])
 def test_corrected_eigenvalues_are_the_true_second_moments(name: str) -> None:
-    objective = objective_of(name)
-    exact = materialize(GGN(objective))
+    objective, exact = objective_of(name), exact_of(name)
     found = 0
     for block, places in blocks(kronecker(objective, fisher="expected")):
         if isinstance(block, KroneckerEigen):
@@ -54,8 +61,7 @@ def test_corrected_eigenvalues_are_the_true_second_moments(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["cnn", "bert"])
 def test_small_parameters_have_their_exact_block(name: str) -> None:
-    objective = objective_of(name)
-    exact = materialize(GGN(objective))
+    objective, exact = objective_of(name), exact_of(name)
     kinds = [type(block).__name__ for block, _ in blocks(kronecker(objective, fisher="expected"))]
     assert "LowRank" in kinds
     for block, places in blocks(kronecker(objective, fisher="expected")):
@@ -139,16 +145,6 @@ def test_curvature_of_few_examples_is_nowhere_negative() -> None:
         assert float(kronecker(objective, corrected=corrected).eigenvalues().min()) >= 0
 
 
-@pytest.mark.parametrize("name", ZOO)
-def test_the_correction_never_goes_further_off(name: str) -> None:
-    objective = objective_of(name)
-    exact = materialize(GGN(objective))
-    fisher = "expected"
-    near = (materialize(kronecker(objective, fisher=fisher)) - exact).norm()
-    far = (materialize(kronecker(objective, corrected=False, fisher=fisher)) - exact).norm()
-    assert near <= far * (1 + 1e-12)
-
-
 def test_exact_for_one_constant_input() -> None:
     x = torch.ones(6, 1, dtype=torch.float64) * torch.tensor([0.5, -1.0, 2.0])
     model = nn.Linear(3, 4).double()
@@ -164,9 +160,9 @@ def test_sampled_directions_are_unbiased() -> None:
     exact = kronecker(objective, corrected=False, fisher="expected")
     draws = [
         materialize(kronecker(objective, corrected=False, fisher="sampled", seed=seed))
-        for seed in range(400)
+        for seed in range(256)
     ]
-    mean, error = torch.stack(draws).mean(0), torch.stack(draws).std(0) / 20
+    mean, error = torch.stack(draws).mean(0), torch.stack(draws).std(0) / 16
     off = (mean - materialize(exact)).abs() > 5 * error + 1e-9
     assert float(off.double().mean()) < 0.01
 
@@ -304,11 +300,12 @@ def test_each_kind_of_sharing_is_exact_in_its_own_setting(sharing: str) -> None:
     assert (wrong - exact).norm() > 0.1 * exact.norm()
 
 
-@pytest.mark.parametrize("sharing", ["expand", "reduce"])
-@pytest.mark.parametrize("name", ["cnn", "bert", "gpt2", "shared"])
+@pytest.mark.parametrize(
+    ("name", "sharing"),
+    [*((name, "expand") for name in ZOO), *((name, "reduce") for name in _SEVERAL_POSITIONS)],
+)
 def test_the_correction_never_goes_further_off_in_either_basis(name: str, sharing: str) -> None:
-    objective = objective_of(name)
-    exact = materialize(GGN(objective))
+    objective, exact = objective_of(name), exact_of(name)
     near, far = (
         materialize(
             kronecker(objective, corrected=c, fisher="expected", sharing=sharing)  # type: ignore[arg-type]

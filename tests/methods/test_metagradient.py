@@ -285,14 +285,14 @@ def test_metasmoothness_is_one_on_a_straight_path_and_low_on_a_bent_one() -> Non
     line = train(nn.Linear(4, 4), SquaredError(), (x, x), recipe(learning_rate=0.02))
     assert metasmoothness(line, fraction=0.05).mean > 0.99
     calm, wild = (
-        train(mlp(), CrossEntropy(), (x, y), recipe(learning_rate=rate, momentum=0.9, epochs=20))
+        train(mlp(), CrossEntropy(), (x, y), recipe(learning_rate=rate, momentum=0.9, epochs=10))
         for rate in (0.01, 2.0)
     )
     found = metasmoothness(calm, fraction=0.05)
     assert found.values.shape == (8,)
     assert found.mean > 0.9 > 0.6 > metasmoothness(wild, fraction=0.05).mean
-    again = metasmoothness(calm, fraction=0.05, together=1)
-    assert torch.allclose(found.values, again.values, atol=1e-6)
+    again = metasmoothness(calm, fraction=0.05, directions=2, together=1)
+    assert torch.allclose(found.values[:2], again.values, atol=1e-6)
 
 
 def test_metasmoothness_is_what_its_formula_says() -> None:

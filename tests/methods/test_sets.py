@@ -40,20 +40,22 @@ class Problem:
         self.x, self.y, self.queries = x[:n], y[:n], (x[n:], y[n:])
         self.model = clone(model).fit(self.x, self.y)
         self.trained = whence.from_sklearn(self.model, self.x, self.y)
-        self.rows = range(0, n, 3)
-        self.refits = [
-            clone(model).fit(np.delete(self.x, i, 0), np.delete(self.y, i)) for i in self.rows
+        self.rows = range(0, n, 6)
+        self.before = self.predicted(self.model)
+        self.after = [
+            self.predicted(clone(model).fit(np.delete(self.x, i, 0), np.delete(self.y, i)))
+            for i in self.rows
         ]
+
+    def predicted(self, model: Any) -> Array:
+        """Return what a model predicts of the queries: probabilities of 1, or numbers."""
+        x, _ = self.queries
+        return model.predict_proba(x)[:, 1] if hasattr(model, "predict_proba") else model.predict(x)
 
     def actual(self, of: Callable[[Array, Array], float]) -> Array:
         """Return M without each row less M, by scikit-learn: of predictions and targets."""
-        x, y = self.queries
-
-        def value(model: Any) -> float:
-            regression = not hasattr(model, "predict_proba")
-            return of(model.predict(x) if regression else model.predict_proba(x)[:, 1], y)
-
-        return np.array([value(refit) for refit in self.refits]) - value(self.model)
+        _, y = self.queries
+        return np.array([of(predicted, y) for predicted in self.after]) - of(self.before, y)
 
 
 _LOGISTIC = LogisticRegression(tol=1e-10, max_iter=2000)
@@ -127,7 +129,7 @@ def test_smooth_measures_follow_refits(
         assert scores.values.shape == (1, len(actual))
         assert np.corrcoef(scores.values[0], actual)[0, 1] >= bar, order
     np.testing.assert_allclose(scores.values[0], actual, atol=0.03 * abs(actual).max())
-    refitted = whence.leave_one_out(problem.trained, [0, 3], problem.queries, measure=measure)
+    refitted = whence.leave_one_out(problem.trained, [0, 6], problem.queries, measure=measure)
     np.testing.assert_allclose(refitted[0], actual[:2], atol=1e-6)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ _QUERIES = 2
 _INFLUENCE = whence.Influence(solver=whence.EKFAC(), damping=_DAMPING)
 
 
+@functools.cache
 def sequences() -> ModuleObjective:
     """A small transformer whose last targets are ignored."""
     objective = objective_of("gpt2")

@@ -97,10 +97,6 @@ def test_checkpoints_scales_and_features_by_definition(
     np.testing.assert_allclose(found.self_scores([9, 4]), own[[9, 4]], atol=1e-12)
     assert ("scaled as by the optimizer" in found.words) == scaled
     assert (found.unit == ", as the cosine of two gradients") == cosine
-    if scaled and cosine:
-        with pytest.raises(InvalidInput, match="Expected cosine=False"):
-            method.feature_map(objective)
-        return
     features = method.feature_map(objective)
     rows, columns = (
         features.rows(objective.train),

@@ -16,8 +16,8 @@ import whence
 from whence.views.words import telling_words, text_of
 
 _WORDS = ("plain", "bitter", "sweet", "stale")
-_TEXTS = [f"the {word} soup of day {day} was <{word}>" for word in _WORDS for day in range(6)]
-_LABELS = np.array([word in ("plain", "sweet") for word in _WORDS for _ in range(6)])
+_TEXTS = [f"the {word} soup of day {day} was <{word}>" for word in _WORDS for day in range(4)]
+_LABELS = np.array([word in ("plain", "sweet") for word in _WORDS for _ in range(4)])
 
 
 @pytest.mark.parametrize("kept", [list, np.array, pd.Series], ids=["list", "array", "series"])
@@ -31,7 +31,7 @@ def test_a_pipeline_on_texts_shows_them_on_every_page(kept: Any, tmp_path: Path)
     page = explanation.report(tmp_path / "why.html", verify=2).read_text()
     assert "The training texts behind it" in page
     for effect in explanation.raising:
-        assert f"day {effect.position % 6} was &lt;" in page
+        assert f"day {effect.position % 4} was &lt;" in page
     assert '<mark class="same">tomorrow</mark>' in page  # no training text has it
     many = whence.report(trained, (query, [True]), tmp_path / "many.html").read_text()
     assert "the sweet soup of tomorrow" in many

@@ -8,6 +8,7 @@ import operator
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from whence.errors import InvalidInput, WhenceError
 # What no function has a bound of its own for.
 _BOUNDS: dict[str, tuple[float, float]] = {"seed": (0, 2**64 - 1)}  # as generators take it
 _LARGEST = 2**63 - 1  # what an index can be
+_SHOWN = 40  # of several values, which are more than a message has letters for
 
 
 def whole(name: str, value: Any) -> int:
@@ -80,6 +82,8 @@ def shown(value: Any) -> str:
     Examples:
         >>> shown(np.zeros((3, 2)))
         'an array of float64 of shape [3, 2]'
+        >>> shown((np.zeros((3, 2)), [0, 1]))
+        '(an array of float64 of shape [3, 2], [0, 1])'
     """
     try:
         if hasattr(value, "shape") and hasattr(value, "dtype") and value.ndim:
@@ -88,10 +92,21 @@ def shown(value: Any) -> str:
             return f"{kind} of {dtype} of shape {list(value.shape)}"
         if hasattr(value, "iloc"):
             return f"a {type(value).__name__} of shape {list(value.shape)}"
-        text = ascii(value)
+        text = _listed(value) if type(value) in (list, tuple, dict) else ascii(value)
     except Exception:  # of a user's own class
         text = f"a {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _listed(value: Any) -> str:
+    """Return the first of several values as a message shows them, arrays without their numbers."""
+    first = list(islice(value.items() if type(value) is dict else value, _SHOWN))
+    if type(value) is dict:
+        return "{" + ", ".join(f"{key!a}: {shown(item)}" for key, item in first) + "}"
+    text = ", ".join(map(shown, first))
+    if type(value) is list:
+        return f"[{text}]"
+    return f"({text},)" if len(value) == 1 else f"({text})"
 
 
 def truth(name: str, value: Any) -> bool:

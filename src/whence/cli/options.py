@@ -8,8 +8,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from whence.errors import InvalidInput
-
 
 class Interrupted(Exception):
     """Ctrl-C stopped a command; the message says what is kept and how to go on."""
@@ -35,12 +33,12 @@ def _no_name(path: Any, reason: str | None) -> typer.BadParameter:
     return typer.BadParameter(f"Expected the name of a file. Got {shown}: {reason}.")
 
 
-def in_a_folder(path: Path | None) -> Path | None:
-    """Return the path of a file to write, in a folder that is there."""
+def writable(path: Path | None) -> Path | None:
+    """Return the path of a file to write, refused before the work if none can lie there."""
+    from whence.storage import file_to_write
+
     possible(path)
-    if path is not None and not path.parent.is_dir():
-        raise InvalidInput(f"Expected a folder that exists. Got {path.parent}. Create it first.")
-    return path
+    return None if path is None else file_to_write(path)
 
 
 Where = Annotated[
@@ -94,10 +92,10 @@ Answer = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="Write a page to this file.", callback=in_a_folder),
+    typer.Option("--output", "-o", help="Write a page to this file.", callback=writable),
 ]
 Page = Annotated[
-    Path, typer.Option("--output", "-o", help="Where the page goes.", callback=in_a_folder)
+    Path, typer.Option("--output", "-o", help="Where the page goes.", callback=writable)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

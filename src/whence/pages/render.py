@@ -10,12 +10,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whence.errors import InvalidInput
 from whence.pages import words
 from whence.pages.drawing import heat, picture, strength
 from whence.pages.page import Page
 from whence.pages.text import marked
-from whence.storage import clear_leftovers, write_bytes
+from whence.storage import clear_leftovers, file_to_write, write_bytes
 from whence.version import __version__
 
 if TYPE_CHECKING:
@@ -72,13 +71,7 @@ def write(page: Page, path: str | os.PathLike[str]) -> Path:
         InvalidInput: If the path is a folder or a device, or its folder does not exist.
         NotWritten: If the disk is full or the folder read-only.
     """
-    target = Path(path)
-    if target.is_dir():
-        raise InvalidInput(f"Expected a file to write. Got the folder {target}. Add a file name.")
-    if target.exists() and not target.is_file():
-        raise InvalidInput(f"Expected a file to write. Got the device {target}. Name a file.")
-    if not target.parent.is_dir():
-        raise InvalidInput(f"Expected a folder that exists. Got {target.parent}. Create it first.")
+    target = file_to_write(Path(path))
     content = render(page).encode()
     clear_leftovers(target.resolve().parent)
     write_bytes(target, content)

@@ -11,6 +11,7 @@ from whence.storage.archives import read_arrays as read_arrays
 from whence.storage.archives import write_arrays as write_arrays
 from whence.storage.digests import digest as digest
 from whence.storage.files import clear_leftovers as clear_leftovers
+from whence.storage.files import file_to_write as file_to_write
 from whence.storage.files import write_bytes as write_bytes
 from whence.storage.folders import claim as claim
 from whence.storage.folders import make_folder as make_folder

@@ -8,12 +8,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from whence.errors import CorruptFile, NotWritten
+from whence.errors import CorruptFile, InvalidInput, NotWritten
 from whence.storage.locks import UNSUPPORTED, lock, supported
 
 _TEMPORARY = ".whence-{}.tmp"
 _CHUNK = 2**30  # bytes in one call; macOS takes less than 2 ** 31
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows changes line ends otherwise
+
+
+def file_to_write(path: Path) -> Path:
+    """Return the path of a file that may be written, before the work whose result it will hold.
+
+    Args:
+        path: Where the file will lie.
+
+    Raises:
+        InvalidInput: If the path is a folder or a device, or its folder does not exist.
+    """
+    if path.is_dir():
+        raise InvalidInput(f"Expected a file to write. Got the folder {path}. Add a file name.")
+    if path.exists() and not path.is_file():
+        raise InvalidInput(f"Expected a file to write. Got the device {path}. Name a file.")
+    if not path.parent.is_dir():
+        raise InvalidInput(f"Expected a folder that exists. Got {path.parent}. Create it first.")
+    return path
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
