@@ -14,7 +14,8 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -348,37 +349,74 @@ def test_a_folder_is_claimed_once(tmp_path: Path) -> None:
         assert names(folder) == []
 
 
+# Each child is killed just before or just after a step of writing over an earlier file. Then the
+# process itself stops in the middle of writing.
 WRITER = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
-from whence.storage import claim, write_bytes
+import numpy as np
+from whence import storage
+
+killed, living = map(Path, sys.argv[1:])
+for name in ("open", "write", "fsync", "replace", "close"):
+    for when in ("before", "after"):
+        path = killed / f"{name}-{when}.npz"
+        storage.write_arrays(path, "me", x=np.zeros(1000))
+        if os.fork() == 0:
+            real = getattr(os, name)
+            def killing(*arguments):
+                if when == "after":
+                    real(*arguments)
+                elif name == "write":
+                    real(arguments[0], arguments[1][:100])
+                os.kill(os.getpid(), signal.SIGKILL)
+            setattr(os, name, killing)
+            storage.write_arrays(path, "me", x=np.ones(1000))
+            os._exit(0)
+        assert os.WTERMSIG(os.wait()[1]) == signal.SIGKILL
 
 def stop(*_):
     print("ready", flush=True)
     time.sleep(100)
 
 os.replace = stop
-folder = Path(sys.argv[1])
-with claim(folder):
-    write_bytes(folder / "a", b"half")
+with storage.claim(living):
+    storage.write_bytes(living / "a", b"half")
 """
 
 
-def test_a_living_writer_is_left_alone_and_a_dead_one_is_cleared(tmp_path: Path) -> None:
-    (tmp_path / "mine.tmp").touch()
-    with subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE
-    ) as writer:
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == b"ready\n"
-        (temporary,) = (name for name in names(tmp_path) if name.startswith(".whence-"))
-        clear_leftovers(tmp_path)
-        with pytest.raises(InvalidInput, match="Got one that does"), claim(tmp_path):
-            pass
-        assert names(tmp_path) == [temporary, "mine.tmp"]
-        writer.send_signal(signal.SIGKILL)
-    with claim(tmp_path):
-        assert names(tmp_path) == ["mine.tmp"]
+@dataclass(frozen=True)
+class Writer:
+    """A process in the middle of writing, after its children were killed in theirs."""
+
+    process: subprocess.Popen[bytes]
+    killed: Path
+    living: Path
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Writer]:
+    folders = tmp_path_factory.mktemp("killed"), tmp_path_factory.mktemp("living")
+    (folders[1] / "mine.tmp").touch()
+    command = [sys.executable, "-c", WRITER, *map(str, folders)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        yield Writer(process, *folders)
+        process.kill()
+
+
+def test_a_living_writer_is_left_alone_and_a_dead_one_is_cleared(writer: Writer) -> None:
+    folder = writer.living
+    (temporary,) = (name for name in names(folder) if name.startswith(".whence-"))
+    clear_leftovers(folder)
+    with pytest.raises(InvalidInput, match="Got one that does"), claim(folder):
+        pass
+    assert names(folder) == [temporary, "mine.tmp"]
+    writer.process.send_signal(signal.SIGKILL)
+    writer.process.wait()
+    with claim(folder):
+        assert names(folder) == ["mine.tmp"]
 
 
 def test_a_writer_whose_temporary_file_is_taken_for_a_leftover_writes_again(
@@ -399,37 +437,10 @@ def test_a_writer_whose_temporary_file_is_taken_for_a_leftover_writes_again(
     assert names(tmp_path) == ["a"]
 
 
-# Each child is killed just before or just after a step of writing over an earlier file.
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import numpy as np
-from whence import storage
-
-folder, steps = Path(sys.argv[1]), ["open", "write", "fsync", "replace", "close"]
-for name in steps:
-    for when in ("before", "after"):
-        path = folder / f"{name}-{when}.npz"
-        storage.write_arrays(path, "me", x=np.zeros(1000))
-        if os.fork() == 0:
-            real = getattr(os, name)
-            def killing(*arguments):
-                if when == "after":
-                    real(*arguments)
-                elif name == "write":
-                    real(arguments[0], arguments[1][:100])
-                os.kill(os.getpid(), signal.SIGKILL)
-            setattr(os, name, killing)
-            storage.write_arrays(path, "me", x=np.ones(1000))
-            os._exit(0)
-        assert os.WTERMSIG(os.wait()[1]) == signal.SIGKILL
-"""
-
-
-def test_a_kill_at_any_step_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=True, timeout=120)
+def test_a_kill_at_any_step_leaves_the_old_file_or_the_new_one(writer: Writer) -> None:
+    folder = writer.killed
     found = {
-        path.stem: int(read_arrays(path, "me")["x"].sum()) for path in tmp_path.glob("[!.]*.npz")
+        path.stem: int(read_arrays(path, "me")["x"].sum()) for path in folder.glob("[!.]*.npz")
     }
     new = {"replace-after", "close-before", "close-after"}
     assert found == {
@@ -438,6 +449,6 @@ def test_a_kill_at_any_step_leaves_the_old_file_or_the_new_one(tmp_path: Path) -
         for when in ("before", "after")
     }
     deadline = time.monotonic() + 10
-    while any(name.startswith(".whence") for name in names(tmp_path)):
-        clear_leftovers(tmp_path)
+    while any(name.startswith(".whence") for name in names(folder)):
+        clear_leftovers(folder)
         assert time.monotonic() < deadline

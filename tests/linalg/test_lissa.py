@@ -51,7 +51,7 @@ def test_standard_error_is_honest(A, random):
     """The stated error, from 10 repeats, is of the size of the spread over seeds."""
     b = random(6)
     solver = [
-        LiSSA(depth=100, repeats=10, scale=12.0, seed=s).prepare(A).solve(b) for s in range(40)
+        LiSSA(depth=40, repeats=10, scale=12.0, seed=s).prepare(A).solve(b) for s in range(40)
     ]
     spread = torch.stack([s.value for s in solver]).std(dim=0)
     stated = torch.stack([s.standard_error for s in solver]).mean(dim=0)

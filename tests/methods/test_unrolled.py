@@ -130,7 +130,7 @@ def test_momentum_lengthens_the_steps() -> None:
 
 
 def test_a_long_training_is_influence() -> None:
-    run = ridge(0.05, 4000, at_optimum=True)
+    run = ridge(0.05, 1500, at_optimum=True)
     objective = whence.from_torch(run.model, whence.SquaredError(), data(), l2=_DECAY, convex=True)
     expected = whence.influence(objective, queries()).values
     found = whence.unrolled(run, queries(), segments=2, curvature=exact).values

@@ -88,7 +88,7 @@ def test_first_order_through_bins_and_knots(kind: str, least: float) -> None:
 
 def test_what_is_shown_is_what_moves_the_answer_most() -> None:
     """Through bins the first order with the bins held shows other rows."""
-    x = table(120)
+    x = table(80)
     y = (np.sin(2 * x[:, 0]) + x[:, 1] ** 2 > 0.6).astype(int)
     fit = LogisticRegression(tol=1e-10, solver="newton-cholesky")
     model = make_pipeline(_KINDS["quantiles"], fit).fit(x, y)
@@ -96,7 +96,7 @@ def test_what_is_shown_is_what_moves_the_answer_most() -> None:
     query = x[:1] * 1.1, y[:1]
     explanation = whence.explain(objective, query, k=5, measure="margin")
     shown = {effect.position for effect in (*explanation.raising, *explanation.lowering)}
-    actual = whence.leave_one_out(objective, np.arange(120), query, measure="margin")[0]
+    actual = whence.leave_one_out(objective, np.arange(80), query, measure="margin")[0]
     order = np.argsort(actual)
     strongest = {*order[:5].tolist(), *order[-5:].tolist()}
     assert len(shown & strongest) >= 9
