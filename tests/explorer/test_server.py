@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import runpy
 import socket
 import subprocess
 import sys
@@ -109,7 +110,9 @@ def test_a_taken_port_is_a_sentence() -> None:
             pass
 
 
-def test_the_command_serves_and_its_script_repeats_the_steps(tmp_path: Path) -> None:
+def test_the_command_serves_and_its_script_repeats_the_steps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     table = written(tmp_path)
     command = ["-m", "whence", "explore", str(table), "-t", "outcome", "--rows", "30"]
     with subprocess.Popen(
@@ -129,11 +132,10 @@ def test_the_command_serves_and_its_script_repeats_the_steps(tmp_path: Path) -> 
         page = asked(f"{base}/log.html", **given)[1]
         running.terminate()
     (tmp_path / "log.py").write_text(script, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, tmp_path / "log.py"], capture_output=True, text=True, check=True
-    )
+    runpy.run_path(str(tmp_path / "log.py"), run_name="__main__")
+    printed = capsys.readouterr().out
     for step in log:
         for part in (step["words"], f"before: {step['before']}", f"after:  {step['after']}"):
-            assert part in done.stdout
+            assert part in printed
         assert step["after"] in page
     assert len(log) == 3
