@@ -15,6 +15,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from whence.cli import main
+from whence.sources.entry import from_table
 
 _ROWS = 48  # of a sample
 # Series of numbers like the others here: they run with the slow tests.
@@ -188,7 +190,11 @@ def _typed(*arguments: object) -> tuple[int, str, str]:
     ],
     ids=[f"{real.name}-{real.target}" for real in REAL],
 )
-def test_every_command(real: Real, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_every_command(
+    real: Real, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Commands that ask about the same rows share a model, as calls of the library do.
+    monkeypatch.setattr("whence.sources.entry.from_table", cache(from_table))
     data = request.getfixturevalue("whence_data") if real.local else tmp_path
     path = _written(real, data, tmp_path, _ROWS)
     commands: dict[str, tuple[object, ...]] = {
