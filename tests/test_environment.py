@@ -151,7 +151,7 @@ def test_a_fork_gets_the_same_and_ctrl_c_ends_every_long_call() -> None:
         assert process.stdout.readline() == "forked 0\n"
         for name in _LONG:
             assert process.stdout.readline() == "ready\n"
-            time.sleep(0.5)
+            time.sleep(0.2)
             process.send_signal(signal.SIGINT)
             # An attack that is interrupted after its first step returns what there is.
             stopped = {"stopped", "ended by itself"} if name == "attack" else {"stopped"}

@@ -128,7 +128,7 @@ def _trained(train: tuple[Tensor, Tensor], epochs: int) -> nn.Module:
 def _data(quick: bool) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], str]:
     """Return a tenth of MNIST, or scikit-learn's digits enlarged three times."""
     data = datasets.mnist(quick=quick)
-    where = np.random.default_rng(_SEED).permutation(len(data.y_train))[: 400 if quick else _N]
+    where = np.random.default_rng(_SEED).permutation(len(data.y_train))[: 120 if quick else _N]
 
     def images(x: np.ndarray) -> Tensor:
         side = round(x.shape[1] ** 0.5)

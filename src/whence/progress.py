@@ -9,7 +9,6 @@ from typing import Any, TypeAlias, TypeVar, overload
 with warnings.catch_warnings():  # of a kernel without ipywidgets, which shows no bars
     warnings.simplefilter("ignore")
     from tqdm.auto import tqdm
-from tqdm.notebook import tqdm_notebook
 
 T = TypeVar("T")
 Bar: TypeAlias = "tqdm[Any]"
@@ -55,7 +54,8 @@ def progress(
         >>> sum(progress([1, 2, 3], desc="adding"))
         6
     """
-    in_notebook = issubclass(tqdm, tqdm_notebook)
+    # By its name: importing `tqdm.notebook` imports IPython.
+    in_notebook = any(kind.__name__ == "tqdm_notebook" for kind in tqdm.__mro__)
     options: dict[str, Any] = {"total": total, "unit": unit, "initial": initial, "leave": False}
     # A kernel's output is no terminal, so that `None` would hide the bar of a notebook.
     bar: Bar = tqdm(

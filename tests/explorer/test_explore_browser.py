@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.resources
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +19,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import whence
 from tests.explorer.data import FLIPPED, N, pipeline, subject, table
-from tests.pages.test_browser import _ACCESSIBLE, _CONTRAST, find, pytestmark, texts
+from tests.pages.test_browser import _ACCESSIBLE, _CONTRAST, axe, find, pytestmark, texts
 from whence.explorer.server import serving
 
 __all__ = ["pytestmark"]
@@ -232,20 +231,6 @@ def test_the_log_is_saved_as_a_page_and_a_script(
     assert "Remove(positions=" in read("whence-log.py")
 
 
-def axe(browser: Any) -> list[tuple[str, str]]:
-    """What axe finds fault with."""
-    pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
-    script = importlib.resources.files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
-    browser.execute_script(script)
-    found = browser.execute_async_script("axe.run().then(arguments[arguments.length - 1])")
-    assert found["passes"]
-    return [
-        (fault["id"], node["html"][:200])
-        for fault in found["violations"]
-        for node in fault["nodes"]
-    ]
-
-
 def test_rows_are_ordered_by_their_numbers(browser: Any, shared: str) -> None:
     opened(browser, shared)
     choose(browser, 7)
@@ -265,7 +250,8 @@ def test_reads_well_and_has_names(browser: Any, shared: str, width: int, dark: b
     click(browser, "#sides .open")
     for view in ("#view-explore", "#view-labels"):
         click(browser, view)
-        assert axe(browser) == []
+        if dark == (width == 1400):  # each width once, and each scheme
+            assert axe(browser) == []
         assert browser.execute_script(_CONTRAST) == []
         assert browser.execute_script(_ACCESSIBLE) == []
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width

@@ -96,8 +96,8 @@ def pulled_back(
             columns.append(torch.zeros_like(inputs))
             continue
         weights = [adjoint(rows, k) for rows, adjoint in moved]
-        (gradient,) = torch.autograd.grad(
-            parts, inputs, weights, retain_graph=True, allow_unused=True
-        )
+        # Sums, not `grad_outputs`: for its check torch imports sympy, half a second.
+        sums = [(part * w).sum() for part, w in zip(parts, weights, strict=True)]
+        (gradient,) = torch.autograd.grad(sums, inputs, retain_graph=True, allow_unused=True)
         columns.append(torch.zeros_like(inputs) if gradient is None else gradient)
     return torch.stack(columns, -1)
