@@ -288,7 +288,7 @@ ASKED: dict[str, Callable[[str], Any]] = {
     ),
     "leave_one_out": lambda device: whence.leave_one_out(convex(device), [0, 3], queries()),
     "KNN-Shapley": lambda device: whence.KNNShapley().fit(convex(device)).scores(queries()),
-    "Retrained": lambda device: whence.Retrained(fits=20).fit(convex(device)).scores(queries()),
+    "Retrained": lambda device: whence.Retrained(fits=20).fit(run(device)).scores(queries()),
     "retrain": lambda device: whence.retrain(run(device), np.ones((2, 24))),
     "metagradient": lambda device: whence.metagradient(run(device), queries()),
     "metagradient of states on disk": recorded,

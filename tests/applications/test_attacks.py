@@ -164,7 +164,7 @@ def test_a_model_trained_end_to_end_is_attacked_through_its_own_training() -> No
     y = (images[:, 0, :2].mean((1, 2)) > images[:, 0, 2:].mean((1, 2))).long()
     start = nn.Sequential(nn.Flatten(), nn.Linear(16, 6), nn.Tanh(), nn.Linear(6, 2)).double()
     recipe = whence.Recipe(
-        learning_rate=0.5, batch_size=20, epochs=150, weight_decay=0.01, dtype=torch.float64
+        learning_rate=0.5, batch_size=20, epochs=60, weight_decay=0.01, dtype=torch.float64
     )
 
     def retrain(inputs: Tensor) -> Objective:

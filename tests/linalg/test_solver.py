@@ -24,7 +24,7 @@ EXACT = [  # each exact to 1e-8 on a well-conditioned matrix of size P
     CG(rtol=1e-12, preconditioner=Cholesky(factor_dtype=torch.float32)),
     Arnoldi(rank=P),
     Nystrom(rank=P),
-    LiSSA(depth=800),
+    LiSSA(depth=500),
 ]
 NAMES = [f"{i}-{type(solver).__name__}" for i, solver in enumerate(EXACT)]
 
