@@ -86,19 +86,9 @@ def test_answers_the_same(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("stream", "arguments"),
-    [
-        ("a reader that has gone", ("--help",)),
-        ("a reader that has gone", _INFLUENCE),
-        ("closed", ("--help",)),
-        ("/dev/full", ("--help",)),
-    ],
-)
-def test_output_that_cannot_be_written_gives_no_traceback(
-    folder: Path, stream: str, arguments: tuple[str, ...]
-) -> None:
-    command = [sys.executable, "-m", "whence", *arguments]
+@pytest.mark.parametrize("stream", ["a reader that has gone", "closed", "/dev/full"])
+def test_output_that_cannot_be_written_gives_no_traceback(folder: Path, stream: str) -> None:
+    command = [sys.executable, "-m", "whence", "--help"]
     if stream == "/dev/full":
         if not Path(stream).exists():
             pytest.skip("this system has no /dev/full")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import pickle
 import signal
@@ -61,9 +62,48 @@ def test_the_same_words_in_any_environment(
     assert printed(folder, elsewhere, *limited) == capsys.readouterr().out
 
 
-def test_plain_ascii_output_without_a_home_gives_no_traceback(folder: Path) -> None:
-    poor = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "HOME": "", "XDG_CACHE_HOME": ""}
-    assert "The model says" in printed(folder, poor)
+# One process answers twice; whoever reads is gone before the second answer.
+_TWICE = """
+import runpy, sys
+
+def answer(*words):
+    sys.argv = ["whence", *words]
+    try:
+        runpy.run_module("whence", run_name="__main__", alter_sys=True)
+    except SystemExit as stop:
+        return stop.code
+
+assert not answer(*ASKED)
+print("answered", flush=True)
+sys.stdin.readline()
+sys.exit(answer("influence", "train.csv", "-t", "y", "--row", "3", "-k", "1"))
+"""
+
+
+def test_plain_ascii_no_home_and_a_reader_that_has_gone_give_no_traceback(folder: Path) -> None:
+    poor = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
+    rich = {name: value for name, value in os.environ.items() if name[:4] not in ("HOME", "XDG_")}
+    with subprocess.Popen(
+        [sys.executable, "-c", f"ASKED = {_ASKED!r}\n{_TWICE}"],
+        cwd=folder,
+        env={**rich, **poor},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        answer = "".join(itertools.takewhile("answered\n".__ne__, process.stdout))
+        process.stdout.close()
+        process.stdin.write("\n")
+        process.stdin.close()
+        said = process.stderr.read()
+    assert "The model says" in answer
+    assert "Traceback" not in said
+    assert "Error" not in said
+    assert process.returncode == 1
 
 
 # Copies

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from functools import singledispatch
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from whence.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def digest(*parts: Tensor | NDArray[Any] | str) -> str:
@@ -46,6 +47,8 @@ def digest(*parts: Tensor | NDArray[Any] | str) -> str:
 @singledispatch
 def _bytes(part: Any) -> tuple[str, NDArray[np.uint8]]:
     """Return what a part is, and its bytes: of a tensor if it is nothing else."""
+    import torch  # not at the top: the command line checks names of files before anything slow
+
     flat = part.detach().cpu().contiguous().reshape(-1)
     return f"{part.dtype} {list(part.shape)}", flat.view(torch.uint8).numpy()
 
