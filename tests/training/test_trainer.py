@@ -199,16 +199,19 @@ def test_the_map_of_muon_gives_the_step_that_it_made(shape: tuple[int, int], adj
     torch.testing.assert_close(S.rmatmat(V), S.matmat(V))
 
 
+@pytest.mark.parametrize("cosine", [False, True])
 def test_gradients_scaled_by_the_optimizer_in_an_index(
-    recorded: tuple[Path, ModuleObjective], tmp_path: Path
+    recorded: tuple[Path, ModuleObjective], tmp_path: Path, cosine: bool
 ) -> None:
     folder, objective = recorded
     run = whence.Run.from_trainer(folder / "whence", objective)
-    method = whence.TracIn(optimizer=True)
+    method = whence.TracIn(optimizer=True, cosine=cosine)
     whole = method.fit(run).scores(_TEXTS[:2])
     index = whence.Index.build(run, tmp_path / "index", method=method, rows="float32")
     hits = index.query(_TEXTS[:2], k=6)
     truth = np.take_along_axis(whole.values, hits.helpful.positions, 1)
     np.testing.assert_allclose(hits.helpful.values, truth, rtol=1e-4, atol=1e-6)
-    with pytest.raises(InvalidInput, match="cosine=False"):
-        whence.TracIn(optimizer=True, cosine=True, size=4).fit(run)
+    projected = whence.TracIn(optimizer=True, cosine=cosine, size=10_000)  # nothing projected away
+    np.testing.assert_allclose(
+        projected.fit(run).scores(_TEXTS[:2]).values, whole.values, rtol=1e-4, atol=1e-6
+    )

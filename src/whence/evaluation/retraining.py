@@ -20,7 +20,7 @@ from whence.objective.losses import measure_of
 from whence.objective.measures import Measure, OutputFunction
 from whence.objective.trained import Data
 from whence.training.checkpoints import InMemory
-from whence.training.replay import retrain, stack_size
+from whence.training.replay import retrain
 from whence.training.run import Run
 
 
@@ -157,7 +157,7 @@ def replays(
         _asked(run, queries, measure)
     # Kept states are not needed, and would be sent to every worker.
     light = tuple(replace(run, checkpoints=InMemory(), directory=None) for run in runs)
-    size = min(stack_size(run) for run in light) if together is None else together
+    size = min(run.together for run in runs) if together is None else together
     return Together(_Replays(runs=light, queries=queries, measure=measure, together=size), size)
 
 
@@ -205,7 +205,7 @@ def _measured(
     """Yield the measure of all queries, [q], after each of the trainings with weights [k, n]."""
     asked = _asked(run, queries, measure)
     measured = measure_of(run.program.loss, measure)
-    together = stack_size(run) if together is None else together
+    together = run.together if together is None else together
     for chunk in torch.split(weights, max(together, 1)):
         for params in retrain(run, chunk, together=together):
             with torch.no_grad():

@@ -147,9 +147,9 @@ class Run(Result, Steps, Trained):
         """Return `objective()`."""
         return self.objective()
 
-    @property
+    @cached_property
     def together(self) -> int:
-        """How many trainings are repeated as one stack."""
+        """How many trainings are repeated as one stack: measured once, by three gradients."""
         return stack_size(self)
 
     def identity(self) -> tuple[Tensor | str, ...]:
