@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from PIL import Image
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -85,7 +87,7 @@ def test_explain(run: Run, csv: Path, tmp_path: Path) -> None:
 
 def test_report(run: Run, csv: Path, tmp_path: Path) -> None:
     page = tmp_path / "many.html"
-    arguments = ("report", csv, "--target", "y", "--rows", 4, "--output", page)
+    arguments = ("report", csv, "--target", "y", "--rows", 4, "-k", 2, "--output", page)
     code, out, err = run(*arguments, "--json")
     assert code == 0
     assert json.loads(out)["queries"] == ["row 0", "row 50", "row 100", "row 150"]
@@ -236,6 +238,9 @@ def test_kinds_of_models(
     run: Run, csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("whence.methods.halves._ENSEMBLES", ((1000, 4),))  # quick
+    for forest in (RandomForestClassifier, RandomForestRegressor):
+        few = partial(forest, n_estimators=20)
+        monkeypatch.setattr(f"whence.sources.models.{forest.__name__}", few)
     options = ("-t", "y", "--row", 17, "-k", 1, "--json")
     for kind, words in (("boosting", "gradient boosting"), ("forest", "random forest")):
         code, out, _ = run("influence", csv, *options, "--model-kind", kind)
