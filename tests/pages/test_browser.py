@@ -413,7 +413,7 @@ def test_what_is_shown_is_saved(browser: Any, tmp_path: Path) -> None:
         show(browser, page, tmp_path)
         find(browser, "#save").click()
         file = tmp_path / "whence.csv"
-        WebDriverWait(browser, 10).until(lambda _, file=file: file.exists())
+        WebDriverWait(browser, 10).until(lambda _, file=file: file.exists() and file.stat().st_size)
         lines = file.read_text(encoding="utf-8-sig").splitlines()
         assert lines[0].startswith(first)
         assert len(lines) == rows
