@@ -19,9 +19,9 @@ from whence.errors import InvalidInput, MissingDependency
 from whence.workers import ahead, map_shards, threads_for
 
 
-def started_by(item: int) -> int:
-    """Return the process that started this one."""
-    return os.getppid()
+def started_by(item: int) -> tuple[int, str | None]:
+    """Return the process that started this one, and a variable of its environment."""
+    return os.getppid(), os.environ.get("WHENCE_TEST_CALL")
 
 
 def spectrum(seed: int) -> tuple[int, Tensor, tuple[int, torch.dtype, bool]]:
@@ -69,8 +69,14 @@ def test_results_do_not_depend_on_the_number_of_workers() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each worker imports for itself")
-def test_one_server_imports_for_all_workers() -> None:
-    servers = {*map_shards(started_by, [1, 2], workers=2), *map_shards(started_by, [3], workers=2)}
+def test_one_server_imports_for_all_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And each call has the environment of its own time, not of the server's start."""
+    servers = set()
+    for call in ("first", "second"):
+        monkeypatch.setenv("WHENCE_TEST_CALL", call)
+        found = list(map_shards(started_by, [1, 2], workers=2))
+        assert {variable for _, variable in found} == {call}
+        servers |= {server for server, _ in found}
     assert len(servers) == 1
     assert os.getpid() not in servers
 

@@ -193,7 +193,7 @@ def _over_processes(payload: bytes, items: Iterable[Item], workers: int) -> Iter
         workers,
         mp_context=_fresh(),
         initializer=_start,
-        initargs=(payload, threads, _settings()),
+        initargs=(payload, threads, _settings(), dict(os.environ)),
     )
     try:
         yield from _in_order(
@@ -262,9 +262,13 @@ def _adopt(settings: tuple[torch.dtype, int]) -> None:
 _function: Callable[[Any], Any] | None = None
 
 
-def _start(payload: bytes, threads: int, settings: tuple[torch.dtype, int]) -> None:
-    """Initialize a worker process: its search path, its share of threads and its function."""
+def _start(
+    payload: bytes, threads: int, settings: tuple[torch.dtype, int], environment: dict[str, str]
+) -> None:
+    """Initialize a worker process: its environment, its share of threads and its function."""
     global _function
+    os.environ.clear()  # the server of a fork has the environment of its own start
+    os.environ.update(environment)
     torch.set_num_threads(threads)
     _adopt(settings)
     threading.Thread(target=_end_with_parent, daemon=True).start()
