@@ -13,7 +13,6 @@ import torch
 from whence.checked import checked
 from whence.curvature.exact import GGN, Curvature, Hessian
 from whence.curvature.minimum import ends, floor, gradient
-from whence.curvature.prepare import prepare
 from whence.diagnostics import fit_status
 from whence.errors import InvalidInput
 from whence.linalg.eigenvalues import (
@@ -23,6 +22,8 @@ from whence.linalg.eigenvalues import (
     spectral_density,
 )
 from whence.methods.fit_quality import fit_quality
+from whence.methods.influence import Influence
+from whence.methods.orders import FirstOrder
 from whence.objective.objective import Objective
 from whence.pages import Level, Status, write
 from whence.result import Card, Result
@@ -250,7 +251,7 @@ def diagnose(objective: Objective, *, iterations: int = 64) -> Diagnosis:
         >>> whence.diagnose(whence.from_sklearn(model, X, y)).minimum
         True
     """
-    prepared = prepare(objective, 1)
+    prepared = FirstOrder(objective, Influence()).prepared(1)
     quality = fit_quality(objective, prepared)
     found = ends(objective, iterations)
     eps = torch.finfo(objective.params.dtype).eps
