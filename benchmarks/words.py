@@ -54,7 +54,7 @@ WHY = {
     ("kronfluence", "K-FAC"): "takes inputs and errors of a layer as independent",
     ("curvlinops", "EK-FAC"): "takes inputs and errors of a layer as independent",
     ("curvlinops", "K-FAC"): "takes inputs and errors of a layer as independent",
-    ("pyinfluence", "influence functions"): "gives the same first order and measures no error of it",
+    ("pyinfluence", "influence functions"): "gives the same first order, and no error of it",
     ("pydvl", "EK-FAC"): "takes inputs and errors of a layer as independent",
     ("pydvl", "Nyström, rank 100"): "keeps 100 directions of the Hessian",
 }
