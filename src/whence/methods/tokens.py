@@ -32,7 +32,7 @@ from whence.methods.prediction import (
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
-from whence.objective.trained import Examples
+from whence.objective.trained import Data, Examples
 from whence.result import Card, Result
 from whence.scores import Diagnostics
 from whence.tiles import tiles
@@ -92,7 +92,7 @@ class TokenScores(Result):
 @checked
 def influence_by_token(
     objective: Objective,
-    queries: Any,
+    queries: Data,
     *,
     side: Side = "training",
     measure: MeasureLike = "loss",
