@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from whence.applications.flip_set import FlipSet, flip_set, is_cheap, keeping_classes
 from whence.errors import InvalidInput
+from whence.methods.leave_one_out import refits_without
 from whence.methods.prediction import MeasureLike
 from whence.objective.losses import measure_of
 from whence.objective.trained import Examples, Trained
@@ -51,10 +51,8 @@ def course(
     def value(model: Trained) -> float:
         return float(quantity(model.outputs(query), query.targets)[0])
 
-    weights = torch.stack([trained.weights] * len(sizes)) if sizes else trained.weights[None][:0]
-    for row, size in zip(weights, sizes, strict=True):
-        row[torch.from_numpy(ranking[:size])] = 0
-    with progress(trained.refits(weights), total=len(sizes), desc="retraining", unit="fit") as fits:
+    removed = refits_without(trained, [ranking[:size] for size in sizes])
+    with progress(removed, total=len(sizes), desc="retraining", unit="fit") as fits:
         values = [value(model) for model in fits]
     return ((0, value(trained)), *zip(sizes, values, strict=True))
 

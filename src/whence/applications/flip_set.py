@@ -18,7 +18,7 @@ from whence.applications.shown import refits_preprocessing
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.methods.choose import chosen
-from whence.methods.leave_one_out import converged, refit_without
+from whence.methods.leave_one_out import converged, refit_without, refits_without
 from whence.methods.method import Method
 from whence.methods.model_quality import model_quality
 from whence.methods.prediction import Floats
@@ -113,10 +113,7 @@ class FlipSet(Result):
         """
         m = len(self.positions)
         sizes = sorted({round(m * step / _POINTS) for step in range(1, _POINTS + 1)} - {0})
-        weights = self.trained.weights.repeat(len(sizes), 1)
-        for row, size in zip(weights, sizes, strict=True):
-            row[torch.from_numpy(self.positions[:size].copy())] = 0
-        refits = list(self.trained.refits(weights)) if sizes else []
+        refits = list(refits_without(self.trained, [self.positions[:size] for size in sizes]))
         course = [
             (0, self.lead_before),
             *(

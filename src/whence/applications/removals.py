@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from whence.checked import checked
@@ -16,7 +15,7 @@ from whence.errors import InvalidInput
 from whence.evaluation.figure import axes
 from whence.linalg.solver import Solver
 from whence.methods.choose import chosen
-from whence.methods.leave_one_out import converged
+from whence.methods.leave_one_out import converged, refits_without
 from whence.methods.method import Method
 from whence.methods.prediction import Floats, MeasureLike, as_array
 from whence.methods.sets import asked_of_set, values_of
@@ -174,12 +173,8 @@ def removal_curve(
         values, _ = found.set_values(choosing, of_set.subset(order[:half]), np.arange(n))
     ranking = np.argsort(-as_array(values).ravel(), kind="stable")
     rankings = [ranking, ranking[::-1], *(generator.permutation(n) for _ in range(_RANDOM))]
-    weights = base.weights.repeat(1 + len(rankings) * (len(sizes) - 1), 1)
-    rows = iter(weights[1:])
-    for each in rankings:
-        for size in sizes[1:]:
-            next(rows)[torch.from_numpy(each[:size].copy())] = 0
-    with progress(base.refits(weights), total=len(weights), desc="retraining") as fits:
+    sets = [ranking[:0], *(each[:size] for each in rankings for size in sizes[1:])]
+    with progress(refits_without(base, sets), total=len(sets), desc="retraining") as fits:
         means = [
             float(values_of(fitted, judging, asked, base.trained_loss).mean()) for fitted in fits
         ]

@@ -292,10 +292,25 @@ def refit_without(trained: Trained, where: NDArray[np.intp]) -> Trained:
     return trained.refit(_weights_without(trained, where))
 
 
+def refits_without(trained: Trained, sets: Sequence[NDArray[np.intp]]) -> Iterator[Trained]:
+    """Return the models fitted without each of several sets of examples, in order.
+
+    Args:
+        trained: The model.
+        sets: Positions of the removed examples, of each set.
+
+    Returns:
+        An iterator over the fitted models.
+    """
+    if not sets:
+        return iter(())
+    return trained.refits(torch.stack([_weights_without(trained, where) for where in sets]))
+
+
 def _weights_without(trained: Trained, where: NDArray[np.intp]) -> Tensor:
     """Return the example weights with those of a set at zero, [n]."""
     weights = trained.weights.clone()
-    weights[where] = 0
+    weights[torch.from_numpy(where.copy())] = 0  # a copy: the order may be turned round
     return weights
 
 

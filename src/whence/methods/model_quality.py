@@ -12,6 +12,7 @@ from torch import Tensor
 
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linear.objective import LinearObjective
+from whence.methods.leave_one_out import refits_without
 from whence.methods.loo_loss import loo_outputs as without_each
 from whence.objective.cache import cached
 from whence.objective.trained import Data, Examples, Trained
@@ -133,13 +134,10 @@ def _folded(trained: Trained, parts: int = _FOLDS) -> ModelQuality | None:
     if targets.ndim == 1:  # every fifth has its share of each class, and of large and small numbers
         order = order[np.argsort(targets.cpu().numpy()[order], kind="stable")]
     folds = [order[fold::_FOLDS] for fold in range(parts)]
-    weights = trained.weights.repeat(parts, 1)
-    for row, fold in zip(weights, folds, strict=True):
-        row[torch.from_numpy(fold)] = 0
     try:
         outputs = [
             fitted.outputs(train.subset(fold))
-            for fitted, fold in zip(trained.refits(weights), folds, strict=True)
+            for fitted, fold in zip(refits_without(trained, folds), folds, strict=True)
         ]
     except (InvalidInput, UnsupportedModel):  # a class of one row is gone from a fit
         return None
