@@ -91,6 +91,7 @@ class Best:
         nothing = np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0), np.empty(0)
         self._parts = [_Candidates(*nothing)]
         self._count, self._kept = 0, 0
+        self._settled = True
         self._lock = Lock()
 
     def add(self, found: Screened, first: int, removed: Places) -> None:
@@ -114,20 +115,21 @@ class Best:
             self._bars = np.maximum(self._bars, bars)
             self._parts.append(some)
             self._count += len(some)
+            self._settled = False
             if self._count >= 2 * self._kept + self.q:
                 self._thin()
 
     def settle(self) -> None:
         """Compute the exact scores of the candidates, and keep k of each query, in their order."""
         with self._lock:
-            self._thin()
-            self._settle()
+            if not self._settled:
+                self._thin()
+                self._settle()
+                self._settled = True
 
     def ranked(self) -> tuple[NDArray[np.float32], Places]:
-        """Return scores and positions, the first first: as many for each query, at most k.
-
-        It is to be settled before.
-        """
+        """Return scores and positions, the first first: as many for each query, at most k."""
+        self.settle()
         (best,) = self._parts
         counts = np.bincount(best.queries, minlength=self.q)
         where = (np.cumsum(counts) - counts)[:, None] + np.arange(counts.min())
