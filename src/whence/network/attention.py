@@ -78,7 +78,7 @@ class MultiheadAttention(nn.MultiheadAttention):
 
 
 def by_layers(model: nn.Module) -> None:
-    """Have the self-attention within a module call layers, for its own and its output weights.
+    """Have the self-attention within a module call layers.
 
     Args:
         model: A copy of the user's module, which is changed.
@@ -88,7 +88,6 @@ def by_layers(model: nn.Module) -> None:
         if plain and module.in_proj_weight is not None:
             module.__class__ = MultiheadAttention
             module.in_projection = InProjection(module)
-            module.out_proj.__class__ = nn.Linear  # type: ignore[assignment]
 
 
 def _added(mask: Tensor | None, like: Tensor) -> Tensor | None:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from whence.network.attention import InProjection
 from whence.network.gradients import Contribution, Lookup, Outer, Rows
@@ -286,6 +287,7 @@ _READS, _SCALE = _Reads(), _Scale()
 _RULES: dict[type[nn.Module], Rule] = {
     nn.Linear: _Linear(),
     InProjection: _Linear(),
+    NonDynamicallyQuantizableLinear: _Linear(),  # the output projection of attention
     nn.Conv1d: _Convolution1d(),
     nn.Conv2d: _Convolution2d(),
     nn.Embedding: _Embedding(),
