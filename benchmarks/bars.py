@@ -234,11 +234,17 @@ def w6(rows: Sequence[Row]) -> list[Bar]:
 def w8(rows: Sequence[Row]) -> list[Bar]:
     """Every effect as it is after refitting, on each table, in no more time than the peers."""
 
-    def own(method: str) -> list[Row]:
-        return [row for row in rows if row.library == "whence" and row.method == method]
+    def fine(library: str, method: str) -> dict[str, Row]:
+        kept = (row for row in rows if (row.library, row.method) == (library, method))
+        return {row.queries: row for row in kept if row.status == "ok"}
+
+    def together(method: dict[str, Row], tables: set[str]) -> Row | None:
+        some = [method[table] for table in method if table in tables]
+        total = sum(row.seconds for row in some)
+        return replace(some[0], prepare_s=0.0, query_s=total) if some else None
 
     bars = []
-    refined = [row for row in own("rows, refined") if row.status == "ok"]
+    refined = fine("whence", "rows, refined").values()
     if refined:
         least = min(row.accuracy["pearson"] for row in refined)
         text = f"refined: Pearson with refits on each of {len(refined)} tables"
@@ -249,19 +255,10 @@ def w8(rows: Sequence[Row]) -> list[Bar]:
         ("rows, refits", "pyinfluence", "leave-one-out", 10.0),
     )
     for method, library, theirs, factor in pairs:
-        peer = {row.queries: row for row in rows if (row.library, row.method) == (library, theirs)}
-        both = [
-            (row, peer[row.queries])
-            for row in own(method)
-            if row.status == "ok" and row.queries in peer and peer[row.queries].status == "ok"
-        ]
+        ours, peer = fine("whence", method), fine(library, theirs)
+        both = ours.keys() & peer.keys()
         text = f"{method}, {len(both)} tables together, against {library} {theirs}"
-        if not both:
-            bars.append(Bar(text, f"≥ {factor:g} ×", "not measured", None))
-            continue
-        ours, others = (sum(row.seconds for row in side) for side in zip(*both, strict=True))
-        words = f"{others / ours:.2g} × ({ours:.2f} s; {others:.2f} s)"
-        bars.append(Bar(text, f"≥ {factor:g} ×", words, others / ours >= factor))
+        bars.append(times_faster(text, together(ours, both), together(peer, both), factor))
     return bars
 
 
