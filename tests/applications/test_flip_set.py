@@ -184,7 +184,7 @@ def test_what_is_cheap_to_refit_follows_its_size(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(module, "_NUMBERS", 150 * len(scaled.params) - 1)  # type: ignore[attr-defined]
     assert not module.is_cheap(scaled)
     for rows, refits in ((150, False), (149, True)):
-        monkeypatch.setattr(showing, "_LARGE", rows)
+        monkeypatch.setattr(showing, "REFITTED", rows)
         assert showing.refits_preprocessing(scaled) == refits
         assert not showing.refits_preprocessing(machine)
 

@@ -59,7 +59,7 @@ def test_it_is_the_relative_error_of_the_largest_and_of_the_furthest_rows() -> N
 def test_it_is_told_where_refining_takes_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     objective = CASES["logistic"]()
     n, p = len(objective.train), len(objective.params)
-    for name, least in (("_ROWS", n), ("_NUMBERS", n * p)):
+    for name, least in (("REFITTED", n), ("_NUMBERS", n * p)):
         with monkeypatch.context() as patch:
             patch.setattr(screening, name, least)
             assert found(2.0, []) is not None

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from whence.methods.attribution import Attribution
 from whence.methods.method import Method
 from whence.methods.prediction import MeasureLike
+from whence.methods.screening import REFITTED
 from whence.objective.losses import measure_of
 from whence.objective.trained import Examples, Trained
 from whence.scores import Scores
 
 CANDIDATES = 3  # candidates per example shown: the first order orders them only roughly
-_LARGE = 20_000  # rows from which fitting preprocessing again for every effect takes long
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ def refits_preprocessing(trained: Trained) -> bool:
     Args:
         trained: The model.
     """
-    return getattr(trained, "statistics", None) is not None and len(trained.train) > _LARGE
+    return getattr(trained, "statistics", None) is not None and len(trained.train) > REFITTED
 
 
 def candidates(

@@ -33,7 +33,7 @@ _LEAST = 200  # rows that are worth screening at all
 _COMPARED, _COMPARED_QUERIES = 4, 8  # effects that are refined to tell the error of all sizes
 _EXTREME = 2  # rows far from the others that are refined too: they define scales, knots and bins
 _NUMBERS = 2e6  # n · p up to which refining six removals takes a second,
-_ROWS = 20_000  # and rows up to which fitting the preprocessing again for each of them does
+REFITTED = 20_000  # and rows up to which fitting the preprocessing again for each of them does
 _HELD = 2**23  # numbers of steps that are held: 64 MB
 _TINY = 1e-9  # of the measure's own scale: effects that rounding makes
 
@@ -141,7 +141,7 @@ def size_error(
     if not (objective.convex and objective.linear) or not values.numel():
         return None
     n = len(objective.train)
-    if n > _ROWS or n * len(objective.params) > _NUMBERS:
+    if n > REFITTED or n * len(objective.params) > _NUMBERS:
         return None
     rows = np.unique(np.linspace(0, len(queries) - 1, _COMPARED_QUERIES).round().astype(np.intp))
     some = values[torch.from_numpy(rows)]
