@@ -17,6 +17,7 @@ from whence.curvature.exact import GGN, Hessian
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput
 from whence.linalg import CG, Cholesky, materialize
+from whence.network.operations import forward_operations
 
 
 def test_small_models_are_factored() -> None:
@@ -243,3 +244,41 @@ def test_the_extreme_eigenvalues_are_those_off_the_flat_directions(name: str) ->
     prepared = prepare(objective, 1)
     assert prepared.smallest_eigenvalue == pytest.approx(float(values[0]))
     assert prepared.largest_eigenvalue == pytest.approx(float(values[-1]))
+
+
+def _network(width: int) -> whence.Objective:
+    torch.manual_seed(0)
+    layers = torch.nn.Linear(8, width), torch.nn.Tanh(), torch.nn.Linear(width, 3)
+    data = torch.randn(40, 8), torch.arange(40) % 3
+    return whence.from_torch(torch.nn.Sequential(*layers), whence.CrossEntropy(), data)
+
+
+@pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
+def test_a_network_that_takes_minutes_to_iterate_is_approximated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    objective = _network(400)
+    assert len(objective.params) > 4_000
+    iterated = whence.influence(objective, objective.train.subset([0, 1]))
+    assert iterated.diagnostics.solver.startswith("conjugate gradients")
+    products = 60 * 8 * 40 * 2 * (8 * 400 + 400 * 3)
+    monkeypatch.setattr(rule, "_ITERATIONS", 1.5 * products)
+    assert prepare(_network(400), 1).solver.startswith("conjugate gradients")
+    assert prepare(_network(400), 1, curvature="hessian", damping=1.0).solver.startswith("conj")
+    found = whence.influence(_network(400), objective.train.subset([0, 1]))
+    asked = whence.influence(objective, objective.train.subset([0, 1]), solver=whence.EKFAC())
+    assert found.diagnostics.solver.startswith("EKFAC")
+    assert "iterate" in found.diagnostics.solver
+    assert "mean eigenvalue of EKFAC" in found.diagnostics.damping_reason
+    assert (found.values == asked.values).all()
+
+
+def test_operations_of_a_forward_pass_are_counted_per_position() -> None:
+    dense = _network(5)
+    assert forward_operations(dense) == 2 * (8 * 5 + 5 * 3)
+    torch.manual_seed(0)
+    layers = torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(2 * 16, 2)
+    data = torch.randn(4, 1, 6, 6), torch.arange(4) % 2
+    model = torch.nn.Sequential(*layers)
+    objective = whence.from_torch(model, whence.CrossEntropy(), data, params=["0.weight"])
+    assert forward_operations(objective) == 2 * (2 * 16 * 9 + 2 * 32)

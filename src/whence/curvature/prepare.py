@@ -4,13 +4,16 @@ The rule. A model of several outputs and more than two parameters for each row i
 of its rows. Every other model linear in its parameters is factored below 4,000 of them, and so is a
 network on data few enough for its curvature to be formed in seconds. Above that, a linear model is
 factored when that takes fewer operations than conjugate gradients for the right-hand sides at hand,
-and the matrix fits in memory; everything else is iterated. Which curvature, which damping and which
-precision are chosen in `whence.curvature.damping` and `whence.curvature.precision`.
+and the matrix fits in memory; otherwise it is iterated. A network is iterated where that takes
+seconds too, and approximated by EKFAC, in a few passes over its data, where it takes more. Which
+curvature, which damping and which precision are chosen in `whence.curvature.damping` and
+`whence.curvature.precision`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import singledispatch
 
 import numpy as np
 from torch import Tensor, linalg
@@ -18,6 +21,7 @@ from torch import Tensor, linalg
 from whence.curvature.damping import Choice, CurvatureName, choose
 from whence.curvature.dual import by_rows, dual
 from whence.curvature.exact import Hessian
+from whence.curvature.kronecker import EKFAC
 from whence.curvature.minimum import DENSE
 from whence.curvature.precision import (
     FLOAT32_RTOL,
@@ -37,11 +41,15 @@ from whence.linalg.solver import Inverse, Solver
 from whence.linalg.spectral import LowRank
 from whence.linalg.structured import Dense
 from whence.linear.objective import LinearObjective
+from whence.network.objective import ModuleObjective
+from whence.network.operations import forward_operations
 from whence.objective.cache import cached, is_cached
 from whence.objective.objective import Objective
 
 _MATRIX_BYTES = 2 * 2**30  # the largest matrix that is held in memory
 _JACOBIANS = 2e12  # operations up to which a Gauss-Newton matrix is formed: tens of seconds
+_ITERATIONS = 1e11  # operations up to which a network is iterated: about ten seconds of one core
+_FORWARD = 8  # forward passes that take as long as a product of a network's curvature
 _CG_STEPS = 60  # products a well-damped convex problem takes to 1e-8
 _TWO_LEVEL_STEPS = 18  # the same from a two-level start, the start's own work included
 _SYMMETRIC = 0.6  # of the operations of a product [d, n] by [n, d] that a symmetric one takes
@@ -101,6 +109,9 @@ def prepare(
         InvalidInput: If an option cannot be used.
         NotPositiveDefinite: If the curvature is singular or indefinite under the damping.
     """
+    asked = solver is not None
+    if not asked and curvature != "hessian" and _iterates_too_long(objective, k):
+        solver = EKFAC()
     options = solver, damping, curvature
     choice = cached(
         objective,
@@ -111,14 +122,14 @@ def prepare(
     if wide is not None:
         return cached(wide, (prepare, *options), lambda twin: _by_rows(twin, k, choice))
     direct = _factor_is_cheaper(objective, k, choice) if solver is None else solver.forms
-    if solver is None and not direct and is_cached(objective, (prepare, *options, True, 0)):
+    if solver is None and not direct and is_cached(objective, (prepare, *options, True, 0, False)):
         direct = True  # a factor that was paid for serves any number of columns
     # The preconditioner that pays grows with the columns: one for each order of magnitude.
     magnitude = 0 if direct or solver is not None else len(str(k - 1))
     return cached(
         objective,
-        (prepare, *options, direct, magnitude),
-        lambda twin: _prepare(twin, k, solver, choice, direct),
+        (prepare, *options, direct, magnitude, asked),
+        lambda twin: _prepare(twin, k, solver, choice, direct, asked),
     )
 
 
@@ -138,13 +149,15 @@ def _by_rows(objective: LinearObjective, k: int, choice: Choice) -> Prepared:
 
 
 def _prepare(
-    objective: Objective, k: int, solver: Solver | None, choice: Choice, direct: bool
+    objective: Objective, k: int, solver: Solver | None, choice: Choice, direct: bool, asked: bool
 ) -> Prepared:
     """Return the inverse by the chosen route."""
     flat = objective.flat_directions()
     narrow = None if solver is not None else float32_twin(objective)
     found = None if narrow is None else _in_float32(choice, narrow, k, direct, flat)
     inverse, words, ends = found or _in_own_precision(objective, choice, k, solver, direct, flat)
+    if solver is not None and not asked:
+        words = f"{solver}: {len(objective.params):,} parameters take minutes to iterate"
     scored = narrow if found is not None else bf16_twin(objective, inverse)
     return Prepared(
         inverse=inverse,
@@ -279,6 +292,23 @@ def _factor_is_cheaper(objective: Objective, k: int, choice: Choice) -> bool:
     if narrow:
         steps = _FLOAT32_STEPS * k ** (-1 / 6)
     return _factoring(n, p, c, k) < steps * _product(n, p, c, k)
+
+
+def _iterates_too_long(objective: Objective, k: int) -> bool:
+    """Return whether conjugate gradients for k right-hand sides of a network take minutes."""
+    if objective.linear or len(objective.params) <= SMALL:
+        return False
+    product = _FORWARD * len(objective.train) * _forward(objective)
+    return _CG_STEPS * k * product > _ITERATIONS
+
+
+@singledispatch
+def _forward(objective: Objective) -> float:
+    """Return the operations of one example's forward pass; 0 for a model that has no layers."""
+    return 0.0
+
+
+_forward.register(ModuleObjective)(forward_operations)
 
 
 def _factoring(n: int, p: int, c: int, k: int) -> float:

@@ -1,0 +1,48 @@
+"""How many operations a pass through a module takes, counted on a few of its own examples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from whence.network.objective import PROBE, ModuleObjective
+from whence.objective.cache import cached
+
+
+def forward_operations(objective: ModuleObjective) -> float:
+    """Return the operations of one example's forward pass, counted once per objective.
+
+    Every layer with a matrix of weights multiplies it with each of its positions: twice its
+    numbers. What takes no weights, such as the products of attention, is left out.
+
+    Args:
+        objective: R at θ̂.
+
+    Returns:
+        The mean of a few training examples.
+    """
+    return cached(objective, forward_operations, _counted)
+
+
+def _counted(objective: ModuleObjective) -> float:
+    total = 0.0
+
+    def count(module: nn.Module, arguments: Any, output: Any) -> None:
+        nonlocal total
+        first = output[0] if isinstance(output, tuple) else output
+        if isinstance(first, Tensor):
+            weights = [w for w in module.parameters(recurse=False) if w.ndim > 1]
+            total += sum(2.0 * first.numel() * w.numel() / w.shape[0] for w in weights)
+
+    n = len(objective.train)
+    some = np.unique(np.linspace(0, n - 1, PROBE).astype(np.intp))
+    with objective.module.lock:
+        hooks = [module.register_forward_hook(count) for module in objective.model.modules()]
+        try:
+            objective.outputs(objective.train.subset(some))
+        finally:
+            for hook in hooks:
+                hook.remove()
+    return total / len(some)
