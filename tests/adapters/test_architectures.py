@@ -224,18 +224,37 @@ def test_gradients_equal_looped_ones(name: str) -> None:
         assert loss == pytest.approx(own * scale, rel=1e-5)
 
 
-_MOE = {**_GROUPED, "num_local_experts": 3, "num_experts_per_tok": 2, "head_dim": 4}
+_MOE = {**_GROUPED, "num_local_experts": 3, "num_experts": 4, "num_experts_per_tok": 2,
+        "moe_intermediate_size": 8, "shared_expert_intermediate_size": 12,
+        "head_dim": 4}  # fmt: skip
+_DEEPSEEK = {**_SIZES, "num_experts_per_tok": 2, "moe_intermediate_size": 8,
+             "num_local_experts": 4, "n_group": 2, "topk_group": 1,
+             "first_k_dense_replace": 1, "q_lora_rank": 4, "kv_lora_rank": 4,
+             "qk_nope_head_dim": 4, "qk_rope_head_dim": 4, "v_head_dim": 4}  # fmt: skip
+_OSS = {**_MOE, "layer_types": ["full_attention"] * 2}
 _MAMBA = {"vocab_size": 20, "hidden_size": 8, "state_size": 3, "num_hidden_layers": 1,
           "conv_kernel": 2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    ("kind", "config"), [("MixtralForCausalLM", _MOE), ("MambaForCausalLM", _MAMBA)]
+    ("kind", "config", "factored"),
+    [
+        ("MixtralForCausalLM", _MOE, 1.0),
+        ("Qwen2MoeForCausalLM", _MOE, 1.0),  # experts that all tokens share, beside the fused ones
+        ("DeepseekV3ForCausalLM", _DEEPSEEK, 1.0),
+        ("GptOssForCausalLM", _OSS, 0.99),  # transposed, with biases; sinks have no rule
+        ("MambaForCausalLM", _MAMBA, 0.2),
+    ],
 )
-def test_gradients_without_a_rule_in_float32(kind: str, config: dict[str, Any]) -> None:
-    model = model_of(kind, config).float()
-    objective = whence.from_transformers(model, texts())
-    hold(objective, 0.2, rtol=1e-5)
+def test_gradients_of_mixtures_of_experts_and_of_states(
+    kind: str, config: dict[str, Any], factored: float
+) -> None:
+    model = model_of(kind, config)
+    hold(whence.from_transformers(model.float(), texts()), factored, rtol=1e-5)
+    if kind.startswith(("Mixtral", "GptOss")):
+        model.config._experts_implementation = "eager"  # the grouped kernel knows no float64
+        hold(whence.from_transformers(model.double(), texts()), factored)
 
 
 def adapters() -> dict[str, tuple[Any, float]]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import whence
+from whence.network.experts import Routed
 from whence.network.gradients import Contribution, Lookup, Outer, Rows
 
 
@@ -24,6 +25,16 @@ def of_kind(kind: str, positions: int, dtype: torch.dtype) -> tuple[Contribution
         left, right = normal(5, positions, 3), normal(5, positions, 4)
         whole = torch.einsum("btm,btd->bmd", left.double(), right.double())
         return Outer(left, right), whole.flatten(1)
+    if kind == "routed":
+        # The second matrix of three is used by no example, the third by three of the five.
+        first, last = (Outer(normal(b, positions, 3), normal(b, positions, 4)) for b in (5, 3))
+        some = torch.tensor([0, 2, 3])
+        whole = torch.zeros(5, 3, 12, dtype=torch.float64)
+        for number, where, outer in ((0, torch.arange(5), first), (2, some, last)):
+            each = torch.einsum("btm,btd->bmd", outer.left.double(), outer.right.double())
+            whole[where, number] = each.flatten(1)
+        stacked = ((0, torch.arange(5), first), (2, some, last))
+        return Routed(stacked, 5, 3, (3, 4)), whole.flatten(1)
     read = torch.randint(0, 6, (5, positions), generator=generator)
     left = normal(5, positions, 2)
     whole = torch.zeros(5, 6, 2, dtype=torch.float64)
@@ -32,7 +43,7 @@ def of_kind(kind: str, positions: int, dtype: torch.dtype) -> tuple[Contribution
     return Lookup(read, left, 6), whole.flatten(1)
 
 
-@pytest.mark.parametrize("kind", ["rows", "outer", "lookup"])
+@pytest.mark.parametrize("kind", ["rows", "outer", "lookup", "routed"])
 @pytest.mark.parametrize("positions", [1, 3])
 @pytest.mark.parametrize("k", [2, 20])
 @pytest.mark.parametrize("narrow", [False, True])
@@ -40,7 +51,7 @@ def test_products_are_those_of_the_whole_gradients(
     kind: str, positions: int, k: int, narrow: bool
 ) -> None:
     # What is small is widened after a pass: only outer products come in bfloat16.
-    half = narrow and kind == "outer"
+    half = narrow and kind in ("outer", "routed")
     dtype = torch.bfloat16 if half else torch.float32
     piece, whole = of_kind(kind, positions, dtype)
     v, w = torch.randn(whole.shape[1], k), torch.rand(5, k)
@@ -58,6 +69,12 @@ def test_products_are_those_of_the_whole_gradients(
             gap = float((found.double() - exact).norm())
             assert gap <= loose * float(exact.norm())
         assert piece.sum(w).dtype == piece.squares(w[:, 0]).dtype == torch.float32
+    if (matrix := piece.two_sided()) is not None:
+        left, right = (torch.randn(length, 2).to(dtype) for length in matrix.sides)
+        found = matrix.between(left, right).double()
+        each = whole.reshape(5, *matrix.sides)
+        exact = (left.double().T @ each @ right.double()).flatten(1)
+        assert float((found - exact).norm()) <= rtol * float(exact.norm())
 
 
 def test_modules_that_act_in_place_on_the_first_outputs_are_recorded() -> None:
@@ -86,5 +103,32 @@ def test_outputs_that_depend_on_no_selected_module_send_nothing_back() -> None:
     ((_, uses, passes),) = narrowed.traced(lambda f, t: f.unsqueeze(-1))
     assert uses == []
     assert list(passes) == []
+    found = objective.gradient_columns(objective.train, objective.loss)
+    torch.testing.assert_close(found.T, objective.looped(x, y, objective.loss.gradient))
+
+
+def test_a_module_that_calls_linear_on_its_weight_factors_whatever_it_returns() -> None:
+    class Router(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.randn(4, 3)), nn.Parameter(torch.randn(4))
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            found = nn.functional.linear(x, self.weight, self.bias)
+            return found.softmax(-1), found
+
+    class Routing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.router, self.last = Router(), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            share, found = self.router(x)
+            return self.last(share * found)
+
+    torch.manual_seed(0)
+    x, y = torch.randn(6, 3), torch.arange(6) % 2
+    objective = whence.from_torch(Routing(), whence.CrossEntropy(), (x, y))
+    assert objective.factored == frozenset(objective.shapes)
     found = objective.gradient_columns(objective.train, objective.loss)
     torch.testing.assert_close(found.T, objective.looped(x, y, objective.loss.gradient))

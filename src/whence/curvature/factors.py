@@ -12,10 +12,12 @@ from torch.nn import functional
 from whence.curvature.directions import Directions
 from whence.errors import InvalidInput
 from whence.linalg.spectral import Diagonal, KroneckerEigen, Spectral, eigendecompose
+from whence.network.calls import ModuleCall
 from whence.network.gradients import Contribution
-from whence.network.layer_rules import Rule, rule_of
-from whence.network.layers import ModuleCall, contribution
+from whence.network.layer_rules import rule_of
+from whence.network.layers import contribution
 from whence.network.objective import ModuleObjective
+from whence.network.rule import Rule
 from whence.tiles import tiles
 
 Sharing = Literal["expand", "reduce"]

@@ -44,7 +44,7 @@ from whence.linalg.direct import require_positive
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Solver
 from whence.linalg.structured import BlockDiagonal, Reordered
-from whence.network.layers import ModuleCall
+from whence.network.calls import ModuleCall
 from whence.network.objective import ModuleObjective
 from whence.network.precision import product_dtype
 from whence.objective.cache import cached

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import OrderedDict
 from typing import Any, ClassVar, final
 
@@ -14,40 +14,9 @@ from torch.nn import functional
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from whence.network.attention import InProjection
+from whence.network.experts import FusedExperts, are_fused_experts
 from whence.network.gradients import Contribution, Lookup, Outer, Rows
-
-
-class Rule(ABC):
-    """What is known of a kind of module with a parameter "weight", and perhaps a "bias".
-
-    Attributes:
-        by_inputs: Whether the weight is stored as [in, out].
-    """
-
-    by_inputs: ClassVar[bool] = False
-
-    @abstractmethod
-    def gradients(self, module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution | None:
-        """Return the gradients of one parameter through one call, or `None` where none are known.
-
-        Args:
-            module: The module.
-            name: "weight" or "bias".
-            a: Its input, [b, ...].
-            delta: The derivatives of Σ_b m_b in its output, [b, ...].
-        """
-
-    def multiplies(self, module: Any) -> bool:
-        """Return whether the module is one matrix that multiplies its input at each position."""
-        return False
-
-    def activations(self, module: Any, a: Tensor) -> Tensor:
-        """Return what the matrix multiplies, [b, t, in]."""
-        return _positions(a)
-
-    def output_gradients(self, delta: Tensor) -> Tensor:
-        """Return the gradients of its products, [b, t, out]."""
-        return _positions(delta)
+from whence.network.rule import Rule, positions
 
 
 def rule_of(module: nn.Module) -> Rule | None:
@@ -66,7 +35,12 @@ def rule_of(module: nn.Module) -> Rule | None:
             return _BY_INPUTS
     if isinstance(module, nn.Embedding):
         return _READS
-    return _SCALE if _only_a_scale(module) else None
+    if are_fused_experts(module):
+        return _EXPERTS
+    if _only_a_scale(module):
+        return _SCALE
+    weight = dict(module.named_parameters(recurse=False)).get("weight")
+    return _FUNCTIONAL if weight is not None and weight.ndim == 2 else None
 
 
 class _Multiplies(Rule):
@@ -99,6 +73,13 @@ class _ByInputs(_Multiplies):
     """A linear layer of the transformers library whose weight is stored as [in, out]."""
 
     by_inputs: ClassVar[bool] = True
+
+
+@final
+class _Functional(_Multiplies):
+    """A module of any type that calls `functional.linear` on its weight: a router of experts."""
+
+    functional: ClassVar[bool] = True
 
 
 class _Convolution(_Multiplies):
@@ -232,7 +213,7 @@ class _RMSNormOfTransformers(Rule):
             return None
         wide = a.float()
         normal = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
-        return Rows(_positions(delta * normal.to(a.dtype)).sum(1))
+        return Rows(positions(delta * normal.to(a.dtype)).sum(1))
 
 
 @final
@@ -252,7 +233,7 @@ class _Scale(Rule):
         one, zero = (_with_weight(module, value, a) for value in (weight, weight - 1))
         if one is None or zero is None or one.shape != delta.shape:
             return None
-        return Rows(_positions(delta * (one - zero).to(delta.dtype)).sum(1))
+        return Rows(positions(delta * (one - zero).to(delta.dtype)).sum(1))
 
 
 @final
@@ -283,7 +264,7 @@ class _Reads(Rule):
 
 
 _BY_INPUTS, _RMS_NORM_OF_TRANSFORMERS = _ByInputs(), _RMSNormOfTransformers()
-_READS, _SCALE = _Reads(), _Scale()
+_READS, _SCALE, _EXPERTS, _FUNCTIONAL = _Reads(), _Scale(), FusedExperts(), _Functional()
 _RULES: dict[type[nn.Module], Rule] = {
     nn.Linear: _Linear(),
     InProjection: _Linear(),
@@ -305,11 +286,6 @@ def _only_a_scale(module: nn.Module) -> bool:
     held = dict(module.named_parameters(recurse=False))
     lone = list(held) == ["weight"] and held["weight"].ndim == 1
     return lone and not any(True for _ in module.children())
-
-
-def _positions(tensor: Tensor) -> Tensor:
-    """Return [b, ..., d] as [b, t, d]."""
-    return tensor.reshape(len(tensor), -1, tensor.shape[-1])
 
 
 def _with_weight(module: nn.Module, weight: Tensor, a: Tensor) -> Tensor | None:

@@ -9,41 +9,27 @@ one example at a time.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import get_gradient_edge
+from torch.nn.functional import linear
+from torch.overrides import TorchFunctionMode
 
+from whence.network.calls import ModuleCall
 from whence.network.gradients import Contribution
 from whence.network.layer_rules import rule_of
 
 
-@dataclass(frozen=True, eq=False)
-class ModuleCall:
-    """One call of a module: its input, and the place of its output in the autograd graph.
-
-    Args:
-        module: The module.
-        inputs: Its first argument.
-        edge: The place of its output in the graph, before anything acts on it in place.
-        shape: The shape of its output.
-        dtype: The dtype of its parameters, read during the call, when they have values.
-    """
-
-    module: nn.Module
-    inputs: Tensor
-    edge: GradientEdge
-    shape: torch.Size
-    dtype: torch.dtype
-
-
 @contextmanager
 def watched_calls(
-    modules: list[nn.Module], b: int = 1, expanded: Collection[nn.Module] = ()
+    modules: list[nn.Module],
+    b: int = 1,
+    expanded: Collection[nn.Module] = (),
+    flattened: Collection[nn.Module] = (),
 ) -> Iterator[list[ModuleCall]]:
     """List every call of some modules, by forward hooks, while the context lasts.
 
@@ -55,6 +41,7 @@ def watched_calls(
         b: The number of examples in the batch.
         expanded: Modules called once per batch, such as position embeddings: inputs and outputs are
             expanded along the batch dimension to get per-example gradients.
+        flattened: Modules that may get the tokens of all examples one after the other, [b t, d].
 
     Yields:
         The list of their calls, which fills.
@@ -62,24 +49,63 @@ def watched_calls(
     calls: list[ModuleCall] = []
 
     def on_call(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> Any:
-        tensors = [part for part in (output, *arguments[:1]) if isinstance(part, Tensor)]
-        if len(tensors) < 2 or not output.is_floating_point():
+        tensors = [part for part in (output, *arguments) if isinstance(part, Tensor)]
+        leads = len(tensors) > 1 and tensors[0] is output and tensors[1] is arguments[0]
+        if not leads or not output.is_floating_point():
             return output
         inputs, first = arguments[0].detach(), not output.requires_grad
         if first:
             output.requires_grad_()
+        shape = output.shape
         if module in expanded:
             inputs, output = _expanded(inputs, b, 2), _expanded(output, b, 3)
-        dtype = next(module.parameters(recurse=False)).dtype
-        calls.append(ModuleCall(module, inputs, get_gradient_edge(output), output.shape, dtype))
+            shape = output.shape
+        elif module in flattened and len(inputs) == len(output) != b and len(output) % b == 0:
+            inputs = inputs.unflatten(0, (b, -1))
+            shape = torch.Size((b, len(output) // b, *output.shape[1:]))
+        parameters = dict(module.named_parameters(recurse=False))
+        calls.append(
+            ModuleCall(
+                module=module,
+                inputs=inputs,
+                edge=get_gradient_edge(output),
+                shape=shape,
+                dtype=next(iter(parameters.values())).dtype,
+                rest=tuple(part.detach() for part in tensors[2:]),
+                parameters=parameters,
+            )
+        )
         return output.clone() if first else output  # a leaf cannot be changed in place
 
-    handles = [module.register_forward_hook(on_call) for module in modules]
+    inside = [module for module in modules if (rule := rule_of(module)) and rule.functional]
+    hooked = [module for module in modules if module not in inside]
+    handles = [module.register_forward_hook(on_call) for module in hooked]
     try:
-        yield calls
+        with _LinearCalls(inside, on_call) if inside else nullcontext():
+            yield calls
     finally:
         for handle in handles:
             handle.remove()
+
+
+class _LinearCalls(TorchFunctionMode):
+    """Calls a hook when `functional.linear` takes the weight of one of some modules."""
+
+    def __init__(
+        self, modules: list[nn.Module], hook: Callable[[nn.Module, tuple[Any, ...], Any], Any]
+    ) -> None:
+        super().__init__()
+        self.modules, self.hook = modules, hook
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if func is not linear or len(args) < 2:
+            return found
+        owner = (m for m in self.modules if m._parameters.get("weight") is args[1])
+        module = next(owner, None)
+        return found if module is None else self.hook(module, args[:1], found)
 
 
 def _expanded(tensor: Tensor, b: int, ndim: int) -> Tensor:
@@ -93,16 +119,17 @@ def contribution(call: ModuleCall, name: str, delta: Tensor, b: int) -> Contribu
 
     Args:
         call: The call.
-        name: The module's own name of the parameter: "weight" or "bias".
+        name: The module's own name of the parameter.
         delta: The derivatives of Σ_b m_b in the module's output.
         b: The number of examples.
 
     Returns:
         The gradients, or `None` where no rule is known, or the batch does not come first.
     """
-    a, module = call.inputs, call.module
-    if delta.shape[0] != b or a.shape[0] != b:
+    if delta.shape[0] != b or call.inputs.shape[0] != b:
         return None
-    rule = rule_of(module) if name in ("weight", "bias") else None
-    found = None if rule is None else rule.gradients(module, name, a, delta)
+    rule = rule_of(call.module)
+    if rule is None or name not in rule.names:
+        return None
+    found = rule.of_call(call, name, delta)
     return None if found is None else found.widened(call.dtype)  # after a pass in bfloat16

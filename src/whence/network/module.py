@@ -26,6 +26,7 @@ from torch.nn.parameter import is_lazy
 from whence.errors import IncompleteCoverage, InvalidInput, UnsupportedModel
 from whence.network.attention import by_layers
 from whence.network.autodiff import Leaf
+from whence.network.experts import are_fused_experts
 
 Selection = Collection[str] | Callable[[str, nn.Parameter], bool]
 
@@ -134,6 +135,12 @@ class FunctionalModule:
                     if id(parameter) in known:
                         owners.setdefault(module, []).append((own, known[id(parameter)]))
         return owners
+
+    @cached_property
+    def flattened(self) -> frozenset[nn.Module]:
+        """The modules around fused experts, which may get the tokens of all examples at once."""
+        blocks = (m for m in self.model.modules() if any(map(are_fused_experts, m.children())))
+        return frozenset(inner for block in blocks for inner in block.modules())
 
     def fixed(self) -> tuple[Tensor, ...]:
         """Return what the module holds besides θ, by name: other parameters, and buffers."""

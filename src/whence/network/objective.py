@@ -21,11 +21,11 @@ from torch import Tensor, nn
 
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.network.autodiff import Leaf, add_pullback, gradient, pushforward
+from whence.network.calls import ModuleCall
 from whence.network.checks import check_accepted, check_finite, derivatives_not_finite
 from whence.network.coverage import coverage
 from whence.network.examples import ModuleExamples
 from whence.network.gradients import Contribution
-from whence.network.layers import ModuleCall
 from whence.network.module import FunctionalModule
 from whence.network.per_example import PerExample
 from whence.network.precision import product_dtype

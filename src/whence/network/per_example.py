@@ -13,8 +13,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.network.autodiff import along, gradient
+from whence.network.calls import ModuleCall
 from whence.network.gradients import Contribution, Rows
-from whence.network.layers import ModuleCall, contribution, watched_calls
+from whence.network.layers import contribution, watched_calls
 from whence.network.module import FunctionalModule
 from whence.objective.losses import Loss
 
@@ -92,7 +93,7 @@ class PerExample:
         """Return a context that lists the calls of layers on a batch of b examples."""
         owners = self.module.owners
         expanded = [m for m, held in owners.items() if any(n in self.expanded for _, n in held)]
-        return watched_calls(list(owners), b, expanded)
+        return watched_calls(list(owners), b, expanded, self.module.flattened)
 
     def passes(
         self, x: Any, y: Tensor, cotangents: Cotangents
@@ -116,8 +117,14 @@ class PerExample:
             values = [along(outputs, cotangent) for cotangent in drawn]
         edges = [call.edge for call in calls]
         return calls, (
-            torch.autograd.grad(one, edges, retain_graph=r < len(values), allow_unused=True)
-            for r, one in enumerate(values, 1)
+            tuple(
+                None if delta is None else delta.reshape(call.shape)
+                for call, delta in zip(calls, found, strict=True)
+            )
+            for found in (
+                torch.autograd.grad(one, edges, retain_graph=r < len(values), allow_unused=True)
+                for r, one in enumerate(values, 1)
+            )
         )
 
     def pieces(

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from whence.network.calls import ModuleCall
 from whence.network.checks import check_losses, check_repeatable
 from whence.network.examples import ModuleExamples
 from whence.network.gradients import Contribution
 from whence.network.layer_rules import rule_of
-from whence.network.layers import ModuleCall, contribution
+from whence.network.layers import contribution
 from whence.network.links import linked
 from whence.network.objective import BATCH, PROBE, ModuleObjective
 
