@@ -50,6 +50,7 @@ from sklearn.preprocessing import (
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 
 import whence
+from whence.adapters import effects
 from whence.errors import InvalidInput
 
 _N = 90
@@ -366,6 +367,19 @@ def test_first_order_goes_through_the_preprocessing(name: str) -> None:
         return float(np.abs(scores - actual).sum())
 
     assert error(objective) < 0.85 * error(replace(objective, statistics=None))
+
+
+@pytest.mark.parametrize("name", ["min-max", "scaled-pca", "frame-median", "union"])
+def test_many_queries_share_one_jacobian(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    *_, y, _, queries, objective = fitted(name)
+    asked = queries, np.repeat(y[:1], 6)
+    monkeypatch.setattr(effects, "_PASSES", 0)
+    each = whence.influence(objective, asked, measure=first_output)
+    monkeypatch.setattr(effects, "_PASSES", 1_000)
+    monkeypatch.setattr(effects, "pulled_back", None)
+    together = whence.influence(objective, asked, measure=first_output)
+    scale = np.abs(each.values).max()
+    np.testing.assert_allclose(together.values, each.values, rtol=1e-9, atol=1e-11 * scale)
 
 
 @pytest.mark.parametrize("name", ["svc-rbf-scaled", "lasso", "frame", "union"])

@@ -33,8 +33,10 @@ from sklearn.preprocessing import (
     StandardScaler,
     TargetEncoder,
 )
+from torch import Tensor
 
 from whence.preprocessing.counting import counting
+from whence.preprocessing.derivative import Adjoints, jacobian, pulled_back
 from whence.preprocessing.order import extremes, quantile
 from whence.preprocessing.pipeline import Differentiable, differentiable
 from whence.preprocessing.refit import fit_again, is_cross_fitted, training_matrix
@@ -151,6 +153,32 @@ def test_derivatives_are_what_a_removal_does(name: str) -> None:
         actual.append(np.nansum(weights * (dense(again.transform(others)) - plain)))
     scale = max(np.abs(actual).max(), 1e-9)
     np.testing.assert_allclose(-gradient[removed].numpy(), actual, atol=0.05 * scale)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in SMOOTH if name not in ("mean and scale of what is there", "quartiles")],
+)
+def test_one_jacobian_gives_the_derivatives_of_every_quantity(name: str) -> None:
+    transform, train, others = fitted(*SMOOTH[name])
+    step, kept = written_out(transform, train, _Y).step, torch.ones(_N, dtype=torch.float64)
+    of_train = step(Plain(train), Plain(others), kept)[0].dense()
+    (n, d), c, k, rng = of_train.shape, 2, 3, torch.Generator().manual_seed(0)
+    sizes = (c, d), (n, c), (n,)
+    theta, pulls, curves = (torch.randn(*size, generator=rng).double() for size in sizes)
+    slopes, v = (torch.randn(*s, k, generator=rng).double() for s in ((_OTHERS, c), (c, d)))
+
+    def adjoints(directions: Tensor) -> Adjoints:
+        bends = curves[:, None, None] * torch.einsum("nd,cdk->nck", of_train, directions)
+        return Adjoints(pulls=pulls, bends=bends, slopes=slopes, theta=theta, directions=directions)
+
+    every = torch.eye(c * d, dtype=torch.float64)
+    found = jacobian(step, Plain(train), kept, adjoints(every.reshape(c, d, -1)))
+    together = found.effects(step, Plain(others), slopes, theta, v.reshape(c * d, k))
+    there = kept.clone().requires_grad_()
+    moved = step(Plain(train), Plain(others), there)
+    each = pulled_back(*moved, adjoints(v), there)
+    torch.testing.assert_close(together, each, rtol=1e-8, atol=1e-9 * float(each.abs().max()))
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(3, 9), st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0]))

@@ -15,12 +15,17 @@ from whence.adapters.kernel import Kernel, RowSpace
 from whence.adapters.tabular import TabularMap, table_of
 from whence.adapters.targets import decoded
 from whence.linear.objective import LinearExamples, LinearObjective
+from whence.objective.cache import cached
 from whence.objective.measures import Measure
 from whence.preprocessing.columns import Columns
-from whence.preprocessing.derivative import Adjoints, padded, pulled_back
+from whence.preprocessing.derivative import Adjoints, Jacobian, jacobian, padded, pulled_back
 from whence.preprocessing.pipeline import Differentiable, differentiable
+from whence.preprocessing.step import tensors
 from whence.preprocessing.table import Plain, table
 from whence.rows import stack, take
+
+_PASSES = 8  # passes over the rows for each quantity that making a Jacobian may take
+_NUMBERS = 2**25  # that a Jacobian holds, and that are held to make it: 256 MB
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -96,6 +101,12 @@ def through_features(
         question: The quantities.
         added: A row that may be added; its addition, with the sign of a removal, comes last.
     """
+    if (
+        preprocessing is not None
+        and added is None
+        and _jacobian_pays(fitted, preprocessing, question)
+    ):
+        return _by_jacobian(fitted, preprocessing, question)
     where = torch.from_numpy(np.flatnonzero(fitted.kept))
     kept = torch.ones(len(where), dtype=torch.float64)
     rows: Any = take(fitted.rows, where.numpy())
@@ -115,6 +126,43 @@ def through_features(
     effects[where] = gradient[: len(where)]
     if added is not None:
         effects[-1] = gradient[-1]
+    return effects
+
+
+def _jacobian_pays(fitted: Fitted, preprocessing: Differentiable, question: Question) -> bool:
+    """Return whether the Jacobian of transformers, which is made once, takes no longer."""
+    objective, (_, c, k) = question.objective, question.slopes.shape
+    n, p = len(objective.train), len(objective.params)
+    if k * _PASSES <= p or table_of(objective).space is not None:
+        return False
+    s = cached(objective, _jacobian_pays, lambda _: _statistics(fitted, preprocessing))
+    return s > 0 and s + p <= k * _PASSES and n * (s + c * p) <= _NUMBERS
+
+
+def _statistics(fitted: Fitted, preprocessing: Differentiable) -> int:
+    """Return how many statistics transformers have."""
+    there = np.flatnonzero(fitted.kept)
+    kept = torch.ones(len(there), dtype=torch.float64)
+    found = preprocessing.step.fitted(Plain(take(fitted.rows, there)), kept)
+    return sum(part.numel() for part in tensors(found))
+
+
+def _by_jacobian(fitted: Fitted, preprocessing: Differentiable, question: Question) -> Tensor:
+    """Return what a removal does through the features, by the Jacobian of the transformers."""
+    where, asked = np.flatnonzero(fitted.kept), Plain(question.queries.inputs)
+
+    def make(objective: LinearObjective) -> Jacobian:
+        every = torch.eye(len(objective.params), dtype=objective.params.dtype)
+        each = replace(question, objective=objective, directions=every)
+        adjoints = _adjoints(each, None).of_rows(where)
+        kept = torch.ones(len(where), dtype=torch.float64)
+        return jacobian(preprocessing.step, Plain(take(fitted.rows, where)), kept, adjoints)
+
+    found = cached(question.objective, _by_jacobian, make)
+    theta, v = _theta(question), question.directions
+    moved = found.effects(preprocessing.step, asked, question.slopes, theta, v)
+    effects = moved.new_zeros(len(fitted.labels), moved.shape[1])
+    effects[torch.from_numpy(where)] = moved
     return effects
 
 
@@ -169,17 +217,28 @@ def _gradient(
     return pulled_back(train, queries, adjoints.padded(len(kept)), kept)
 
 
-def _adjoints(question: Question, queries: Columns) -> Adjoints:
-    """Return the adjoints of a linear model's features, of all its training rows."""
+def _adjoints(question: Question, queries: Columns | None) -> Adjoints:
+    """Return the adjoints of a linear model's features, of all its training rows.
+
+    Args:
+        question: The quantities.
+        queries: φ, needed where the model lies in the span of its rows.
+    """
     inputs = table_of(question.objective)
     pulls, bends = question.forces()
     return Adjoints(
         pulls=pulls,
         bends=bends,
         slopes=question.slopes,
-        theta=_coefficients(inputs, question.objective.params.unsqueeze(1))[..., 0],
+        theta=_theta(question),
         directions=_coefficients(inputs, question.directions) + _outside(inputs, question, queries),
     )
+
+
+def _theta(question: Question) -> Tensor:
+    """Return θ as coefficients of the transformed columns, [c, d]."""
+    objective = question.objective
+    return _coefficients(table_of(objective), objective.params.unsqueeze(1))[..., 0]
 
 
 def _coefficients(table: TabularMap, v: Tensor) -> Tensor:
@@ -190,9 +249,9 @@ def _coefficients(table: TabularMap, v: Tensor) -> Tensor:
     )
 
 
-def _outside(table: TabularMap, question: Question, queries: Columns) -> Tensor:
+def _outside(table: TabularMap, question: Question, queries: Columns | None) -> Tensor:
     """Return the part of H⁻¹∇m outside the span of the training rows, where only l2 curves."""
-    if table.space is None:
+    if table.space is None or queries is None:
         return torch.zeros(1, dtype=torch.float64)
     slopes, objective = question.slopes, question.objective
     q, c, k = slopes.shape

@@ -34,7 +34,7 @@ _COMPARED, _COMPARED_QUERIES = 4, 8  # effects that are refined to tell the erro
 _EXTREME = 2  # rows far from the others that are refined too: they define scales, knots and bins
 _NUMBERS = 2e6  # n · p up to which refining six removals takes a second,
 REFITTED = 20_000  # and rows up to which fitting the preprocessing again for each of them does
-_HELD = 2**23  # numbers of steps that are held: 64 MB
+_HELD = 2**24  # numbers of steps that are held: 128 MB
 _TINY = 1e-9  # of the measure's own scale: effects that rounding makes
 
 

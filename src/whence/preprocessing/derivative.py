@@ -7,6 +7,14 @@ L = m(φ θ) − vᵀ ∇_θ R(Φ, θ),      Φ̄ⱼ = −(wⱼ/n) (eⱼ v + (S�
 ```
 
 where e = ∂ℓ/∂f, S = ∂²ℓ/∂f² and u = Φ v. Both adjoints go back through the transformers at once.
+
+Rows are seen by the features only through the statistics s. Of many quantities the derivatives are
+
+```
+−dL/dk = (ds/dk)ᵀ (V M + ∂m/∂s),        M = ∂(∇_θ R)/∂s
+```
+
+where ds/dk [s, n] and M [p, s] are those of the model, whatever is asked.
 """
 
 from __future__ import annotations
@@ -19,7 +27,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.preprocessing.columns import Columns
+from whence.preprocessing.columns import Columns, Rows
+from whence.preprocessing.step import Statistics, Step, arranged, tensors
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -60,6 +69,89 @@ class Adjoints:
         return replace(self, pulls=padded(self.pulls, n), bends=padded(self.bends, n))
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Jacobian:
+    """What rows do to the statistics of a fit, and these to its gradient.
+
+    Args:
+        statistics: s.
+        of_rows: ds/dk, [s, n].
+        of_gradient: −∂(∇_θ R)/∂s, [s, p].
+    """
+
+    statistics: Statistics
+    of_rows: Tensor
+    of_gradient: Tensor
+
+    def effects(
+        self, step: Step, queries: Rows, slopes: Tensor, theta: Tensor, directions: Tensor
+    ) -> Tensor:
+        """Return −dL/dk of quantities, [n, k].
+
+        Args:
+            step: The transformers.
+            queries: The queries' rows, [q].
+            slopes: ∂m/∂f of the queries, weighted by their shares, [q, c, k].
+            theta: θ, [c, d].
+            directions: v of each quantity, [p, k].
+        """
+        leaves, statistics = _cut(self.statistics)
+        with torch.enable_grad():
+            moved = step.of_others(queries, statistics)
+            weights = (-moved.outer(one, theta) for one in slopes.unbind(2))
+            parts = [_in_leaves(moved, weight, leaves) for weight in weights]
+        return self.of_rows.T @ (self.of_gradient @ directions + torch.stack(parts, 1))
+
+
+def jacobian(step: Step, rows: Rows, kept: Tensor, adjoints: Adjoints) -> Jacobian:
+    """Return the Jacobian of transformers.
+
+    Args:
+        step: The transformers.
+        rows: The training rows, [n].
+        kept: 1 for each of them, [n].
+        adjoints: Those of the gradient's p components, as quantities.
+
+    Cost:
+        A backward pass through the transformers for each statistic and for each component.
+    """
+    with torch.enable_grad():
+        there = kept.detach().requires_grad_()
+        found = step.fitted(rows, there)
+        each = (one for part in tensors(found) for one in part.flatten())
+        of_rows = [_derivatives(one, [there])[0] for one in each]
+        leaves, statistics = _cut(found)
+        moved = step.of_train(rows, statistics)
+        weights = (adjoints.of_train(moved, k) for k in range(adjoints.directions.shape[-1]))
+        of_gradient = [_in_leaves(moved, weight, leaves) for weight in weights]
+    return Jacobian(
+        statistics=arranged([leaf.detach() for leaf in leaves], found),
+        of_rows=torch.stack(of_rows),
+        of_gradient=torch.stack(of_gradient, 1),
+    )
+
+
+def _cut(statistics: Statistics) -> tuple[list[Tensor], Statistics]:
+    """Return the same statistics as leaves of the graph, whatever they were made of."""
+    leaves = [part.detach().requires_grad_() for part in tensors(statistics)]
+    return leaves, arranged(leaves, statistics)
+
+
+def _in_leaves(moved: Columns, weights: Tensor, leaves: list[Tensor]) -> Tensor:
+    """Return the derivative of a weighted sum of cells in all leaves, laid out flat."""
+    parts = _derivatives((moved.values * weights).sum(), leaves)
+    return torch.cat([part.flatten() for part in parts])
+
+
+def _derivatives(one: Tensor, leaves: list[Tensor]) -> list[Tensor]:
+    """Return the derivatives of a number in leaves, zero in those it does not depend on."""
+    if not one.requires_grad:
+        return [torch.zeros_like(leaf) for leaf in leaves]
+    found = torch.autograd.grad(one, leaves, retain_graph=True, allow_unused=True)
+    pairs = zip(found, leaves, strict=True)
+    return [torch.zeros_like(leaf) if part is None else part for part, leaf in pairs]
+
+
 def padded(rows: Tensor, n: int) -> Tensor:
     """Return rows with zeros below, up to n.
 
@@ -98,6 +190,5 @@ def pulled_back(
         weights = [adjoint(rows, k) for rows, adjoint in moved]
         # Sums, not `grad_outputs`: for its check torch imports sympy, half a second.
         sums = [(part * w).sum() for part, w in zip(parts, weights, strict=True)]
-        (gradient,) = torch.autograd.grad(sums, inputs, retain_graph=True, allow_unused=True)
-        columns.append(torch.zeros_like(inputs) if gradient is None else gradient)
+        columns += _derivatives(torch.stack(sums).sum(), [inputs])
     return torch.stack(columns, -1)

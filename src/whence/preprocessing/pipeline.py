@@ -54,7 +54,7 @@ from whence.preprocessing.scaling import (
     Standardized,
 )
 from whence.preprocessing.separate import separate
-from whence.preprocessing.step import Held, Leaf, Step
+from whence.preprocessing.step import Held, Leaf, Statistics, Step
 from whence.preprocessing.table import Plain, side_by_side, transformed
 from whence.preprocessing.target import encoded
 from whence.preprocessing.text import of_counts, of_documents
@@ -82,6 +82,26 @@ class _Chain(Step):
             train, others = step(train, others, kept)
         return train.numbers(), others.numbers()
 
+    def fitted(self, train: Rows, kept: Tensor) -> Statistics:
+        """Return those of each step."""
+        found = []
+        for step in self.steps:
+            found.append(step.fitted(train, kept))
+            train = step.of_train(train, found[-1])
+        return tuple(found)
+
+    def of_train(self, train: Rows, statistics: Statistics) -> Columns:
+        """Return the training rows after the last step."""
+        for step, own in zip(self.steps, statistics, strict=True):
+            train = step.of_train(train, _several(own))
+        return train.numbers()
+
+    def of_others(self, others: Rows, statistics: Statistics) -> Columns:
+        """Return other rows after the last step."""
+        for step, own in zip(self.steps, statistics, strict=True):
+            others = step.of_others(others, _several(own))
+        return others.numbers()
+
 
 @dataclass(frozen=True, eq=False)
 class _Beside(Step):
@@ -95,11 +115,21 @@ class _Beside(Step):
     parts: tuple[tuple[Step, Any], ...]
     dense: bool
 
-    def __call__(self, train: Rows, others: Rows, kept: Tensor) -> tuple[Columns, Columns]:
+    def fitted(self, train: Rows, kept: Tensor) -> Statistics:
+        """Return those of each step."""
+        return tuple(step.fitted(_of(train, at), kept) for step, at in self.parts)
+
+    def of_train(self, train: Rows, statistics: Statistics) -> Columns:
         """Return the columns of all steps."""
-        both = [step(_of(train, at), _of(others, at), kept) for step, at in self.parts]
-        left, right = ([pair[side] for pair in both] for side in (0, 1))
-        return side_by_side(left, dense=self.dense), side_by_side(right, dense=self.dense)
+        each = zip(self.parts, statistics, strict=True)
+        parts = [step.of_train(_of(train, at), _several(own)) for (step, at), own in each]
+        return side_by_side(parts, dense=self.dense)
+
+    def of_others(self, others: Rows, statistics: Statistics) -> Columns:
+        """Return the columns of all steps."""
+        each = zip(self.parts, statistics, strict=True)
+        parts = [step.of_others(_of(others, at), _several(own)) for (step, at), own in each]
+        return side_by_side(parts, dense=self.dense)
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,6 +318,11 @@ class _Builder:
             _, crossed = fit_again(pipeline, rows.plain, self.labels, sample)
             train = Plain(without_names(crossed))
         return Held(transformer, train.numbers()), train, False
+
+
+def _several(own: Tensor | Statistics) -> Statistics:
+    """Return the statistics of one of several steps."""
+    return (own,) if isinstance(own, Tensor) else own
 
 
 def _of(rows: Rows, columns: Any) -> Rows:

@@ -21,7 +21,7 @@ from sklearn.preprocessing import KBinsDiscretizer, SplineTransformer
 from torch import Tensor
 
 from whence.preprocessing.columns import Columns, Rows
-from whence.preprocessing.step import Step
+from whence.preprocessing.step import Statistics, Step, tensors
 from whence.preprocessing.table import transformed
 
 Floats = NDArray[np.float64]
@@ -47,14 +47,21 @@ class Separate(Step):
     classes: NDArray[np.intp]
     outputs: tuple[slice, ...]
 
-    def __call__(self, train: Rows, others: Rows, kept: Tensor) -> tuple[Columns, Columns]:
-        """Return both, linear in the number of removed rows of each class."""
+    def fitted(self, train: Rows, kept: Tensor) -> Statistics:
+        """Return the number of removed rows of each class, [k, d]."""
         removed = kept.detach() - kept
         d = self.classes.shape[1]
         counts = removed.new_zeros(len(self.fits), d)
         places = torch.from_numpy(self.classes)
-        counts = counts.scatter_add(0, places, removed.unsqueeze(1).expand(-1, d))
-        return self._moved(train, counts), self._moved(others, counts)
+        return (counts.scatter_add(0, places, removed.unsqueeze(1).expand(-1, d)),)
+
+    def of_train(self, train: Rows, statistics: Statistics) -> Columns:
+        """Return the columns, linear in the counts."""
+        return self._moved(train, *tensors(statistics))
+
+    def of_others(self, others: Rows, statistics: Statistics) -> Columns:
+        """Return the columns, linear in the counts."""
+        return self._moved(others, *tensors(statistics))
 
     def _moved(self, rows: Rows, counts: Tensor) -> Columns:
         """Return transformed rows with what each class of removals changes."""

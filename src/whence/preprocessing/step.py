@@ -3,18 +3,23 @@ r"""A transformer as a differentiable function of which training rows it was fit
 A fitted transformer is x ↦ φ(x; s) with statistics s(k) of the training rows, where k is 1 for a
 row that is there. As written here both are functions that torch differentiates, so that one
 backward pass gives what every row does, through every statistic, to any number made of the columns.
+Rows move nothing but statistics: of many numbers, ds/dk is found once.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from torch import Tensor
 
 from whence.preprocessing.columns import Columns, Rows
 from whence.preprocessing.table import transformed
+
+# Of one step; of steps after or beside each other, those of each.
+Statistics: TypeAlias = "tuple[Tensor | Statistics, ...]"
 
 
 class Step(ABC):
@@ -26,7 +31,6 @@ class Step(ABC):
 
     selects: ClassVar[bool] = False
 
-    @abstractmethod
     def __call__(self, train: Rows, others: Rows, kept: Tensor) -> tuple[Columns, Columns]:
         """Return both as columns, the statistics those of the kept training rows.
 
@@ -35,16 +39,79 @@ class Step(ABC):
             others: Other rows.
             kept: 1 for each training row, to be differentiated, [n].
         """
+        statistics = self.fitted(train, kept)
+        return self.of_train(train, statistics), self.of_others(others, statistics)
+
+    @abstractmethod
+    def fitted(self, train: Rows, kept: Tensor) -> Statistics:
+        """Return s(k).
+
+        Args:
+            train: The training rows, as the step before returns them.
+            kept: 1 for each training row, to be differentiated, [n].
+        """
+
+    @abstractmethod
+    def of_train(self, train: Rows, statistics: Statistics) -> Columns:
+        """Return the training rows after the step.
+
+        Args:
+            train: The training rows.
+            statistics: s.
+        """
+
+    @abstractmethod
+    def of_others(self, others: Rows, statistics: Statistics) -> Columns:
+        """Return other rows after the step.
+
+        Args:
+            others: Other rows.
+            statistics: s.
+        """
+
+
+def tensors(statistics: Statistics) -> Iterator[Tensor]:
+    """Yield all statistics, one by one.
+
+    Args:
+        statistics: s.
+    """
+    for part in statistics:
+        if isinstance(part, Tensor):
+            yield part
+        else:
+            yield from tensors(part)
+
+
+def arranged(values: Iterable[Tensor], like: Statistics) -> Statistics:
+    """Return values in the arrangement of statistics.
+
+    Args:
+        values: One for each of them, in their order.
+        like: s.
+    """
+    left = iter(values)
+
+    def take(part: Tensor | Statistics) -> Tensor | Statistics:
+        return next(left) if isinstance(part, Tensor) else tuple(take(own) for own in part)
+
+    return tuple(take(part) for part in like)
 
 
 class Leaf(Step):
     """A transformer that does the same to training rows and to others: φ(x; s(k))."""
 
-    def __call__(self, train: Rows, others: Rows, kept: Tensor) -> tuple[Columns, Columns]:
-        """Return φ of both."""
-        rows = train.numbers()
-        statistics = self.statistics(rows, kept)
-        return self.apply(rows, *statistics), self.apply(others.numbers(), *statistics)
+    def fitted(self, train: Rows, kept: Tensor) -> Statistics:
+        """Return s."""
+        return self.statistics(train.numbers(), kept)
+
+    def of_train(self, train: Rows, statistics: Statistics) -> Columns:
+        """Return φ(x; s)."""
+        return self.apply(train.numbers(), *tensors(statistics))
+
+    def of_others(self, others: Rows, statistics: Statistics) -> Columns:
+        """Return φ(x; s)."""
+        return self.apply(others.numbers(), *tensors(statistics))
 
     @abstractmethod
     def statistics(self, x: Columns, kept: Tensor) -> tuple[Tensor, ...]:
@@ -77,6 +144,14 @@ class Held(Step):
     transformer: Any
     train: Columns
 
-    def __call__(self, train: Rows, others: Rows, kept: Tensor) -> tuple[Columns, Columns]:
+    def fitted(self, train: Rows, kept: Tensor) -> Statistics:
+        """Return none."""
+        return ()
+
+    def of_train(self, train: Rows, statistics: Statistics) -> Columns:
+        """Return the training rows as they were transformed, constant."""
+        return self.train
+
+    def of_others(self, others: Rows, statistics: Statistics) -> Columns:
         """Return the transformed rows, constant."""
-        return self.train, transformed(self.transformer, others).numbers()
+        return transformed(self.transformer, others).numbers()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from whence.preprocessing.columns import Columns, Rows
 from whence.preprocessing.dense import DenseColumns
-from whence.preprocessing.step import Step
+from whence.preprocessing.step import Statistics, Step, tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,36 +33,52 @@ class Encoded(Step):
     targets: Tensor
     folds: NDArray[np.intp] | None
 
-    def __call__(self, train: Rows, others: Rows, kept: Tensor) -> tuple[Columns, Columns]:
-        """Return the encodings of both."""
+    def fitted(self, train: Rows, kept: Tensor) -> Statistics:
+        """Return the means of all rows, then those without each fold."""
         codes = codes_of(self.transformer, train)
-        whole = DenseColumns(self._encoded(codes, codes_of(self.transformer, others), kept))
-        if self.folds is None:
-            return DenseColumns(self._encoded(codes, codes, kept)), whole
-        parts, places = [], []
-        for fold in np.unique(self.folds):
-            inside = np.flatnonzero(self.folds == fold)
-            rest = kept * torch.from_numpy((self.folds != fold).astype(np.float64))
-            parts.append(self._encoded(codes, codes[torch.from_numpy(inside)], rest))
-            places.append(inside)
-        order = torch.from_numpy(np.argsort(np.concatenate(places), kind="stable"))
-        return DenseColumns(torch.cat(parts)[order]), whole
+        rest = [kept * torch.from_numpy((~fold).astype(np.float64)) for fold in self._folds()]
+        return tuple(self._means_of(codes, weights) for weights in [kept, *rest])
 
-    def _encoded(self, codes: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
-        """Return the encodings of rows by means over the training rows, [b, f m]."""
-        columns = []
+    def of_train(self, train: Rows, statistics: Statistics) -> Columns:
+        """Return the encodings by the means of the other folds."""
+        codes, folds = codes_of(self.transformer, train), self._folds()
+        if not folds:
+            return DenseColumns(self._encoded(codes, statistics[0]))
+        each = zip(folds, statistics[1:], strict=True)
+        parts = [self._encoded(codes[torch.from_numpy(fold)], means) for fold, means in each]
+        places = np.concatenate([np.flatnonzero(fold) for fold in folds])
+        order = torch.from_numpy(np.argsort(places, kind="stable"))
+        return DenseColumns(torch.cat(parts)[order])
+
+    def of_others(self, others: Rows, statistics: Statistics) -> Columns:
+        """Return the encodings by the means of all rows."""
+        return DenseColumns(self._encoded(codes_of(self.transformer, others), statistics[0]))
+
+    def _folds(self) -> list[NDArray[np.bool_]]:
+        """Return which training rows are in each fold, [n] each."""
+        return [] if self.folds is None else [self.folds == k for k in np.unique(self.folds)]
+
+    def _means_of(self, codes: Tensor, weights: Tensor) -> Statistics:
+        """Return the means of the categories of each feature and output, and those of all rows."""
+        found: list[Tensor] = []
         for feature, categories in enumerate(self.transformer.categories_):
             known = codes[:, feature] >= 0
             for output in range(self.targets.shape[1]):
-                means, overall = self._means(
+                found += self._means(
                     codes[:, feature].clamp_min(0),
                     self.targets[:, output],
                     weights,
                     weights * known,
                     len(categories),
                 )
-                at = rows[:, feature]
-                encoded = means[at.clamp_min(0)]
+        return tuple(found)
+
+    def _encoded(self, rows: Tensor, means: Tensor | Statistics) -> Tensor:
+        """Return the encodings of rows by means over training rows, [b, f m]."""
+        found, columns = tensors((means,)), []
+        for at in rows.unbind(1):
+            for _ in range(self.targets.shape[1]):
+                encoded, overall = next(found)[at.clamp_min(0)], next(found)
                 columns.append(torch.where(at >= 0, encoded, overall.expand_as(encoded)))
         return torch.stack(columns, 1)
 

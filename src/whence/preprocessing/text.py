@@ -13,7 +13,7 @@ from torch import Tensor
 from whence.preprocessing.columns import Columns, Rows
 from whence.preprocessing.scaling import normed
 from whence.preprocessing.sparse import SparseColumns, as_sparse
-from whence.preprocessing.step import Step
+from whence.preprocessing.step import Statistics, Step, tensors
 from whence.preprocessing.table import Plain
 
 
@@ -30,15 +30,26 @@ class Weighted(Step):
     transformer: Any
     counts: SparseColumns | None
 
-    def __call__(self, train: Rows, others: Rows, kept: Tensor) -> tuple[Columns, Columns]:
-        """Return tf-idf of both."""
-        rows = self.counts
-        if rows is None:
-            rows, more = as_sparse(train.numbers()), as_sparse(others.numbers())
+    def fitted(self, train: Rows, kept: Tensor) -> Statistics:
+        """Return idf, where it is used."""
+        idf = self.idf(self._counted(train), kept)
+        return () if idf is None else (idf,)
+
+    def of_train(self, train: Rows, statistics: Statistics) -> Columns:
+        """Return tf-idf."""
+        return self.apply(self._counted(train), *tensors(statistics))
+
+    def of_others(self, others: Rows, statistics: Statistics) -> Columns:
+        """Return tf-idf."""
+        if self.counts is None:
+            counts = as_sparse(others.numbers())
         else:
-            more = _counts(self.transformer, others)
-        idf = self.idf(rows, kept)
-        return self.apply(rows, idf), self.apply(more, idf)
+            counts = _counts(self.transformer, others)
+        return self.apply(counts, *tensors(statistics))
+
+    def _counted(self, train: Rows) -> SparseColumns:
+        """Return the counts of the training documents."""
+        return as_sparse(train.numbers()) if self.counts is None else self.counts
 
     def idf(self, x: SparseColumns, kept: Tensor) -> Tensor | None:
         """Return log(n/df) + 1 of each word, or `None` where it is not used."""
@@ -53,7 +64,7 @@ class Weighted(Step):
         # in the influence of the document on the parameters.
         return torch.where(counts.detach() == 1, rare.detach(), rare)
 
-    def apply(self, x: SparseColumns, idf: Tensor | None) -> Columns:
+    def apply(self, x: SparseColumns, idf: Tensor | None = None) -> Columns:
         """Return term frequencies times idf, each row over its norm."""
         values = x.values
         if self.transformer.sublinear_tf:
