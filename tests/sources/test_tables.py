@@ -13,8 +13,9 @@ from sklearn.pipeline import Pipeline
 
 import whence
 from whence.sources.cells import read_column
+from whence.sources.columns import free_text
 from whence.sources.models import default_model, fit_table
-from whence.sources.tables import free_text, read_table
+from whence.sources.tables import read_table
 
 
 def test_derivatives_in_the_users_columns_despite_missing_values(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Cells of several parts: 120/80, 9:30 pm, 1h 20m, 5'11", 41.9° N; nuts;latex."""
+"""Cells of several parts: 120/80, 9:30 pm, 41:05, 1h 20m, 5'11", 41.9° N; nuts;latex."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 _LEAST = 4  # different texts from which they are quantities and no names
 _FEW, _MOST = 12, 0.1  # different other words, and their share of cells, that are read as missing
 _WORDS = 30  # words of lists that become a column each
+_DIGIT = re.compile(r"\d")
 _MONTHS, _DAYS, _YEARS = 12, 31, 1000
 
 
@@ -46,6 +47,7 @@ def read_parts(
     Returns:
         The form, numbers of shape [k, its parts], and the words; `None` if they have no form.
     """
+    possible = []
     for form in _FORMS:
         if len(form.parts) > 1 and not several:
             continue
@@ -53,14 +55,20 @@ def read_parts(
         found = [None if match is None else form.numbers(match) for match in matches]
         known = np.array([numbers for numbers in found if numbers is not None])
         words = [text for text, match in zip(texts, matches, strict=True) if match is None]
-        other = [word for word in words if word.lower() not in nothing]
-        cells = int(sum(counts[at] for at, text in enumerate(texts) if text in set(other)))
+        other = {word for word in words if word.lower() not in nothing}
+        cells = int(counts[np.array([text in other for text in texts], dtype=bool)].sum())
+        if len(form.parts) == 1 and any(map(_DIGIT.search, other)):
+            continue  # another number, not a word for a missing one
         few = len(other) <= _FEW and cells <= _MOST * int(counts.sum())
         if len(known) < _LEAST or not few or (len(form.parts) > 1 and _may_be_dates(known)):
             continue
         missing = (np.nan,) * len(form.parts)
-        return form, np.array([missing if each is None else each for each in found]), words
-    return None
+        numbers = np.array([missing if each is None else each for each in found])
+        possible.append((cells, form, numbers, words))
+    if not possible:
+        return None
+    _, form, numbers, words = min(possible, key=lambda each: each[0])
+    return form, numbers, words
 
 
 def read_lists(texts: list[str]) -> dict[str, NDArray[np.object_]]:
@@ -103,6 +111,10 @@ def _clock(match: re.Match[str]) -> tuple[float, ...]:
     return (hour + int(match[2]) / 60 + int(match[3] or 0) / 3600,)
 
 
+def _sixtieths(match: re.Match[str]) -> tuple[float, ...]:
+    return (int(match[1]) + float(match[2]) / 60 + float(match[3] or 0) / 3600,)
+
+
 def _duration(match: re.Match[str]) -> tuple[float, ...]:
     return (int(match[1] or 0) + int(match[2] or 0) / 60,)
 
@@ -134,6 +146,11 @@ _FORMS = (
         r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?\s*(?:([ap])\.?m\.?)?",
         _clock,
         "hours of the clock",
+    ),
+    _form(
+        r"(\d{1,4}):([0-5]\d(?:\.\d+)?)(?::([0-5]\d(?:\.\d+)?))?",
+        _sixtieths,
+        "numbers, what follows a colon as sixtieths",
     ),
     _form(r"(?=\d)(?:(\d+)\s*h[a-z]*\.?\s*)?(?:(\d+)\s*m[a-z]*\.?)?", _duration, "hours"),
     _form(r"(\d+)\s*['′]\s*(?:(\d+(?:\.\d+)?)\s*(?:[\"″]|''))?", _inches, "inches"),

@@ -26,8 +26,9 @@ from whence.adapters.sklearn import from_sklearn
 from whence.errors import InvalidInput
 from whence.objective.trained import Trained
 from whence.preprocessing.containers import final
+from whence.sources.columns import free_text, listed
 from whence.sources.files import ALSO_LABELS
-from whence.sources.tables import Table, free_text, listed
+from whence.sources.tables import Table
 from whence.workers import threads_for
 
 ModelKind: TypeAlias = Literal["linear", "forest", "boosting", "auto"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -13,24 +14,15 @@ import pandas as pd
 
 from whence.errors import InvalidInput
 from whence.sources.cells import read_column
-from whence.sources.files import ALSO_LABELS, read_frame, with_labels
+from whence.sources.columns import free_text, listed, saying, telling
+from whence.sources.files import read_frame, with_labels
 
 TargetKind: TypeAlias = Literal["label", "quantity"]
 
 CLASSES = 20  # distinct whole numbers up to which a numeric target is taken as classes
 _PER_CLASS = 3  # rows per distinct whole number from which they are
 _MOST_LABELS = 0.5  # share of rows that may have a label of their own
-_LEAST_WORDS = 5  # mean number of words from which a column of mostly distinct texts is free text
-_WORD = re.compile(r"\b\w\w+\b")  # as TfidfVectorizer counts words
-_OWN = 0.9  # share of rows with a text of their own from which a column names the rows
-_IDS = re.compile(r"(.*[\W_])?(id|ids|uuid)", re.I)
-_MANY_IDS = 50  # different numbers from which such a column names more than kinds
-_OWN_OF_IDS = 0.3  # the same of a column that is called an id
-_LEAST_NAMES = 15  # different texts of such a column
 _HUGE = 1e100  # numbers above it have sums of squares that overflow
-_SAME = 1e-9  # 1 − |r| up to which a column says what the target says
-_YEARS = 1500, 2200  # whole numbers that rise by one and lie between these are years
-_COUNTS = re.compile(r"(.*[\W_])?(id|ids|index|idx|no|nr|number|key|uuid|rownames?|row)", re.I)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -130,6 +122,7 @@ def read_table(
     frame[target], words = with_labels(where, frame[target])
     notes += words
     raw, named = _named(frame, target, ids)
+    numbered = isinstance(frame.index, pd.RangeIndex) and ids is None and not named
     notes += named
     known = raw[target].notna()
     if not known.all():
@@ -137,7 +130,7 @@ def read_table(
         raw = raw[known]
     found = tuple(notes)
     frame, done = _read(raw, target)
-    notes += done
+    notes += [*done, *(_numbered(raw, frame) if numbered else [])]
     known = frame[target].notna()
     if not known.all():
         notes.append(_left_out(~known, "whose target cannot be read"))
@@ -154,15 +147,16 @@ def read_table(
         raise InvalidInput(
             f"Expected a target with at least 2 values. Got only {str(y.iloc[0])!r}."
         )
-    X, done = _telling(X, y, label)
+    X, done = telling(X, y, label)
     notes += [*done, _kind_of(y, label)]
     _refuse_huge(X, "Leave such cells empty: they are imputed.")
     _refuse_huge(pd.DataFrame({target: y}), "Correct such targets, or leave them empty.")
     missing = int(X.isna().to_numpy().sum())
     if missing:
         share = missing / X.size
+        values = "value is" if missing == 1 else "values are"
         notes.append(
-            f"{missing:,} missing values ({share:.1%}) are imputed by the default model: medians "
+            f"{missing:,} missing {values} imputed by the default model ({share:.1%}): medians "
             "for numbers, a level of their own for text."
         )
     return Table(
@@ -174,39 +168,6 @@ def read_table(
         found=found,
         notes=tuple(re.sub(r"(?<!\.)\.\.$", ".", note) for note in notes),
     )
-
-
-def free_text(X: pd.DataFrame) -> list[Any]:
-    """Return the columns of free text: most values distinct, of five words or more on average.
-
-    Args:
-        X: The columns of a table.
-
-    Returns:
-        Their names.
-    """
-    found = []
-    for name in X.columns:
-        if X[name].dtype.kind in "iufbM":
-            continue
-        known = X[name].dropna()
-        different = known.nunique() if len(known) else 0
-        if different <= len(known) / 2 or pd.api.types.infer_dtype(known) != "string":
-            continue
-        words = known.map(lambda text: len(_WORD.findall(text)))
-        if words.mean() >= _LEAST_WORDS:
-            found.append(name)
-    return found
-
-
-def listed(names: list[Any]) -> str:
-    """Return the first names of a list, and how many more there are.
-
-    Args:
-        names: What to list.
-    """
-    shown = ", ".join(str(name) for name in names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 
 
 def _left_out(rows: pd.Series[Any], which: str) -> str:
@@ -243,79 +204,12 @@ def _read(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:
         for note, names in done.items()
     ]
     read_frame = pd.DataFrame(parts, index=frame.index)
-    read_frame, left_out = _saying(read_frame, target)
+    read_frame, left_out = saying(read_frame, target)
     notes += left_out
     if prose := free_text(read_frame.drop(columns=target)):
         read_frame = read_frame.assign(**{name: read_frame[name].fillna("") for name in prose})
         notes.append(f"Free text is read by its words, none where missing: {listed(prose)}.")
     return read_frame, notes
-
-
-def _saying(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:
-    """Return a frame without the columns that say nothing of a row, or only which it is."""
-    columns = [name for name in frame.columns if name != target]
-    prose = free_text(frame.drop(columns=target))
-    kinds: dict[str, list[str]] = {}
-    for name in columns:
-        what = _nothing_said(frame[name], prose=name in prose)
-        if what:
-            kinds.setdefault(what, []).append(name)
-    gone = [name for names in kinds.values() for name in names]
-    if len(gone) == len(columns):
-        return frame, []
-    notes = [
-        f"Columns with {what} were left out: {listed(names)}." for what, names in kinds.items()
-    ]
-    return frame.drop(columns=gone), notes
-
-
-def _nothing_said(column: pd.Series[Any], *, prose: bool) -> str:
-    """Return why a column says nothing of a row; empty if it may."""
-    known = column.dropna()
-    different, n = known.nunique(), len(column)
-    if not len(known):
-        return "no value"
-    if column.nunique(dropna=False) < 2:
-        return "one value throughout"
-    if column.dtype.kind in "iu" and different == n and n > _LEAST_NAMES:
-        counting = bool((np.diff(column.to_numpy()) == 1).all())
-        years = column.min() >= _YEARS[0] and column.max() <= _YEARS[1]
-        if (counting and not years) or _COUNTS.fullmatch(str(column.name)):
-            return "the numbers of the rows"
-    if column.dtype.kind in "iu" and different > _MANY_IDS and _IDS.fullmatch(str(column.name)):
-        return "numbers that only name something"
-    text = column.dtype.kind not in "iufbM"
-    named = _COUNTS.fullmatch(str(column.name)) is not None
-    own = _OWN_OF_IDS if named else _OWN
-    if text and not prose and different >= max(_LEAST_NAMES, own * len(known)):
-        return "a text of its own in " + ("most rows" if named else "nearly every row")
-    return ""
-
-
-def _telling(X: pd.DataFrame, y: pd.Series[Any], label: bool) -> tuple[pd.DataFrame, list[str]]:
-    """Return the columns without those that say the same as the target in every row."""
-    same = [name for name in X.columns if _says_the_same(X[name], y, label)]
-    if not same or len(same) == X.shape[1]:
-        return X, []
-    note = f"Columns that say the same as {y.name} in every row were left out: {listed(same)}."
-    return X.drop(columns=same), [note]
-
-
-def _says_the_same(column: pd.Series[Any], y: pd.Series[Any], label: bool) -> bool:
-    """Return whether a column and the target tell each other in every row."""
-    if len(y) < 10:
-        return False
-    if label:
-        y = y.mask(y.isin(ALSO_LABELS)) if column.isna().any() else y  # as the column was read
-        different = y.nunique(dropna=False)
-        if different < 2 or column.nunique(dropna=False) != different:
-            return False
-        pairs = pd.DataFrame({"x": column.to_numpy(), "y": y.to_numpy()}).drop_duplicates()
-        return len(pairs) == different
-    if column.isna().any() or column.dtype.kind not in "iuf" or column.nunique() < 3:
-        return False
-    r = np.corrcoef(column.to_numpy(dtype=float), y.to_numpy(dtype=float))[0, 1]
-    return bool(1 - abs(r) < _SAME)
 
 
 def _as_target(target: pd.Series[Any], kind: TargetKind | None) -> tuple[pd.Series[Any], bool]:
@@ -386,6 +280,24 @@ def _named(frame: pd.DataFrame, target: str, ids: str | None) -> tuple[pd.DataFr
         if not named.index.hasnans:
             return named, ["Rows are named by the first column, which has no header."]
     return frame, []
+
+
+def _numbered(raw: pd.DataFrame, read: pd.DataFrame) -> list[str]:
+    """Return that the rows are named by their numbers, and which column could name them, if any.
+
+    Args:
+        raw: The rows with all columns.
+        read: The rows with those that a model reads.
+    """
+    names = [
+        name
+        for name in raw.columns
+        if not any(str(part).startswith(str(name)) for part in read.columns)
+        and raw[name].is_unique
+        and not raw[name].hasnans
+    ]
+    better = f"; --ids {shlex.quote(str(names[0]))} names them by that column" if names else ""
+    return [f"Rows are numbered from 0, in the order of the file{better}."]
 
 
 def _refuse_huge(columns: pd.DataFrame, remedy: str) -> None:
