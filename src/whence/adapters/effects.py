@@ -20,7 +20,6 @@ from whence.objective.measures import Measure
 from whence.preprocessing.columns import Columns
 from whence.preprocessing.derivative import Adjoints, Jacobian, jacobian, padded, pulled_back
 from whence.preprocessing.pipeline import Differentiable, differentiable
-from whence.preprocessing.step import tensors
 from whence.preprocessing.table import Plain, table
 from whence.rows import stack, take
 
@@ -144,7 +143,7 @@ def _statistics(fitted: Fitted, preprocessing: Differentiable) -> int:
     there = np.flatnonzero(fitted.kept)
     kept = torch.ones(len(there), dtype=torch.float64)
     found = preprocessing.step.fitted(Plain(take(fitted.rows, there)), kept)
-    return sum(part.numel() for part in tensors(found))
+    return sum(part.numel() for part in found.tensors())
 
 
 def _by_jacobian(fitted: Fitted, preprocessing: Differentiable, question: Question) -> Tensor:

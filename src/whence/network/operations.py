@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -31,10 +32,8 @@ def _counted(objective: ModuleObjective) -> float:
 
     def count(module: nn.Module, arguments: Any, output: Any) -> None:
         nonlocal total
-        first = output[0] if isinstance(output, tuple) else output
-        if isinstance(first, Tensor):
-            weights = [w for w in module.parameters(recurse=False) if w.ndim > 1]
-            total += sum(2.0 * first.numel() * w.numel() / w.shape[0] for w in weights)
+        weights = [w for w in module.parameters(recurse=False) if w.ndim > 1]
+        total += sum(2.0 * _numbers(output) * w.numel() / w.shape[0] for w in weights)
 
     n = len(objective.train)
     some = np.unique(np.linspace(0, n - 1, PROBE).astype(np.intp))
@@ -46,3 +45,19 @@ def _counted(objective: ModuleObjective) -> float:
             for hook in hooks:
                 hook.remove()
     return total / len(some)
+
+
+@singledispatch
+def _numbers(output: Any) -> int:
+    """Return how many numbers a layer answers with; the first of several answers counts."""
+    return 0
+
+
+@_numbers.register
+def _of_one(output: Tensor) -> int:
+    return output.numel()
+
+
+@_numbers.register
+def _of_several(output: tuple) -> int:  # type: ignore[type-arg]
+    return _numbers(output[0])

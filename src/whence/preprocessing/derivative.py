@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.preprocessing.columns import Columns, Rows
-from whence.preprocessing.step import Statistics, Step, arranged, tensors
+from whence.preprocessing.step import Statistics, Step
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -95,9 +95,9 @@ class Jacobian:
             theta: θ, [c, d].
             directions: v of each quantity, [p, k].
         """
-        leaves, statistics = _cut(self.statistics)
+        leaves = self.statistics.leaves()
         with torch.enable_grad():
-            moved = step.of_others(queries, statistics)
+            moved = step.of_others(queries, leaves)
             weights = (-moved.outer(one, theta) for one in slopes.unbind(2))
             parts = [_in_leaves(moved, weight, leaves) for weight in weights]
         return self.of_rows.T @ (self.of_gradient @ directions + torch.stack(parts, 1))
@@ -118,28 +118,22 @@ def jacobian(step: Step, rows: Rows, kept: Tensor, adjoints: Adjoints) -> Jacobi
     with torch.enable_grad():
         there = kept.detach().requires_grad_()
         found = step.fitted(rows, there)
-        each = (one for part in tensors(found) for one in part.flatten())
+        each = (one for part in found.tensors() for one in part.flatten())
         of_rows = [_derivatives(one, [there])[0] for one in each]
-        leaves, statistics = _cut(found)
-        moved = step.of_train(rows, statistics)
+        leaves = found.leaves()
+        moved = step.of_train(rows, leaves)
         weights = (adjoints.of_train(moved, k) for k in range(adjoints.directions.shape[-1]))
         of_gradient = [_in_leaves(moved, weight, leaves) for weight in weights]
     return Jacobian(
-        statistics=arranged([leaf.detach() for leaf in leaves], found),
+        statistics=leaves,
         of_rows=torch.stack(of_rows),
         of_gradient=torch.stack(of_gradient, 1),
     )
 
 
-def _cut(statistics: Statistics) -> tuple[list[Tensor], Statistics]:
-    """Return the same statistics as leaves of the graph, whatever they were made of."""
-    leaves = [part.detach().requires_grad_() for part in tensors(statistics)]
-    return leaves, arranged(leaves, statistics)
-
-
-def _in_leaves(moved: Columns, weights: Tensor, leaves: list[Tensor]) -> Tensor:
+def _in_leaves(moved: Columns, weights: Tensor, leaves: Statistics) -> Tensor:
     """Return the derivative of a weighted sum of cells in all leaves, laid out flat."""
-    parts = _derivatives((moved.values * weights).sum(), leaves)
+    parts = _derivatives((moved.values * weights).sum(), leaves.tensors())
     return torch.cat([part.flatten() for part in parts])
 
 

@@ -88,18 +88,18 @@ class _Chain(Step):
         for step in self.steps:
             found.append(step.fitted(train, kept))
             train = step.of_train(train, found[-1])
-        return tuple(found)
+        return Statistics(steps=tuple(found))
 
     def of_train(self, train: Rows, statistics: Statistics) -> Columns:
         """Return the training rows after the last step."""
-        for step, own in zip(self.steps, statistics, strict=True):
-            train = step.of_train(train, _several(own))
+        for step, own in zip(self.steps, statistics.steps, strict=True):
+            train = step.of_train(train, own)
         return train.numbers()
 
     def of_others(self, others: Rows, statistics: Statistics) -> Columns:
         """Return other rows after the last step."""
-        for step, own in zip(self.steps, statistics, strict=True):
-            others = step.of_others(others, _several(own))
+        for step, own in zip(self.steps, statistics.steps, strict=True):
+            others = step.of_others(others, own)
         return others.numbers()
 
 
@@ -117,18 +117,19 @@ class _Beside(Step):
 
     def fitted(self, train: Rows, kept: Tensor) -> Statistics:
         """Return those of each step."""
-        return tuple(step.fitted(_of(train, at), kept) for step, at in self.parts)
+        found = (step.fitted(_of(train, at), kept) for step, at in self.parts)
+        return Statistics(steps=tuple(found))
 
     def of_train(self, train: Rows, statistics: Statistics) -> Columns:
         """Return the columns of all steps."""
-        each = zip(self.parts, statistics, strict=True)
-        parts = [step.of_train(_of(train, at), _several(own)) for (step, at), own in each]
+        each = zip(self.parts, statistics.steps, strict=True)
+        parts = [step.of_train(_of(train, at), own) for (step, at), own in each]
         return side_by_side(parts, dense=self.dense)
 
     def of_others(self, others: Rows, statistics: Statistics) -> Columns:
         """Return the columns of all steps."""
-        each = zip(self.parts, statistics, strict=True)
-        parts = [step.of_others(_of(others, at), _several(own)) for (step, at), own in each]
+        each = zip(self.parts, statistics.steps, strict=True)
+        parts = [step.of_others(_of(others, at), own) for (step, at), own in each]
         return side_by_side(parts, dense=self.dense)
 
 
@@ -318,11 +319,6 @@ class _Builder:
             _, crossed = fit_again(pipeline, rows.plain, self.labels, sample)
             train = Plain(without_names(crossed))
         return Held(transformer, train.numbers()), train, False
-
-
-def _several(own: Tensor | Statistics) -> Statistics:
-    """Return the statistics of one of several steps."""
-    return (own,) if isinstance(own, Tensor) else own
 
 
 def _of(rows: Rows, columns: Any) -> Rows:

@@ -21,7 +21,7 @@ from sklearn.preprocessing import KBinsDiscretizer, SplineTransformer
 from torch import Tensor
 
 from whence.preprocessing.columns import Columns, Rows
-from whence.preprocessing.step import Statistics, Step, tensors
+from whence.preprocessing.step import Statistics, Step
 from whence.preprocessing.table import transformed
 
 Floats = NDArray[np.float64]
@@ -53,15 +53,16 @@ class Separate(Step):
         d = self.classes.shape[1]
         counts = removed.new_zeros(len(self.fits), d)
         places = torch.from_numpy(self.classes)
-        return (counts.scatter_add(0, places, removed.unsqueeze(1).expand(-1, d)),)
+        counts = counts.scatter_add(0, places, removed.unsqueeze(1).expand(-1, d))
+        return Statistics((counts,))
 
     def of_train(self, train: Rows, statistics: Statistics) -> Columns:
         """Return the columns, linear in the counts."""
-        return self._moved(train, *tensors(statistics))
+        return self._moved(train, *statistics.own)
 
     def of_others(self, others: Rows, statistics: Statistics) -> Columns:
         """Return the columns, linear in the counts."""
-        return self._moved(others, *tensors(statistics))
+        return self._moved(others, *statistics.own)
 
     def _moved(self, rows: Rows, counts: Tensor) -> Columns:
         """Return transformed rows with what each class of removals changes."""

@@ -9,17 +9,35 @@ Rows move nothing but statistics: of many numbers, ds/dk is found once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from whence.preprocessing.columns import Columns, Rows
 from whence.preprocessing.table import transformed
 
-# Of one step; of steps after or beside each other, those of each.
-Statistics: TypeAlias = "tuple[Tensor | Statistics, ...]"
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """What transformers computed from the training rows.
+
+    Args:
+        own: Those of one step, or of no step.
+        steps: Those of each of several steps.
+    """
+
+    own: tuple[Tensor, ...] = ()
+    steps: tuple[Statistics, ...] = ()
+
+    def tensors(self) -> list[Tensor]:
+        """Return all of them in one list."""
+        return [*self.own, *(tensor for step in self.steps for tensor in step.tensors())]
+
+    def leaves(self) -> Statistics:
+        """Return the same numbers as leaves of the autograd graph, whatever they were made of."""
+        own = tuple(tensor.detach().requires_grad_() for tensor in self.own)
+        return Statistics(own, tuple(step.leaves() for step in self.steps))
 
 
 class Step(ABC):
@@ -70,48 +88,20 @@ class Step(ABC):
         """
 
 
-def tensors(statistics: Statistics) -> Iterator[Tensor]:
-    """Yield all statistics, one by one.
-
-    Args:
-        statistics: s.
-    """
-    for part in statistics:
-        if isinstance(part, Tensor):
-            yield part
-        else:
-            yield from tensors(part)
-
-
-def arranged(values: Iterable[Tensor], like: Statistics) -> Statistics:
-    """Return values in the arrangement of statistics.
-
-    Args:
-        values: One for each of them, in their order.
-        like: s.
-    """
-    left = iter(values)
-
-    def take(part: Tensor | Statistics) -> Tensor | Statistics:
-        return next(left) if isinstance(part, Tensor) else tuple(take(own) for own in part)
-
-    return tuple(take(part) for part in like)
-
-
 class Leaf(Step):
     """A transformer that does the same to training rows and to others: φ(x; s(k))."""
 
     def fitted(self, train: Rows, kept: Tensor) -> Statistics:
         """Return s."""
-        return self.statistics(train.numbers(), kept)
+        return Statistics(self.statistics(train.numbers(), kept))
 
     def of_train(self, train: Rows, statistics: Statistics) -> Columns:
         """Return φ(x; s)."""
-        return self.apply(train.numbers(), *tensors(statistics))
+        return self.apply(train.numbers(), *statistics.own)
 
     def of_others(self, others: Rows, statistics: Statistics) -> Columns:
         """Return φ(x; s)."""
-        return self.apply(others.numbers(), *tensors(statistics))
+        return self.apply(others.numbers(), *statistics.own)
 
     @abstractmethod
     def statistics(self, x: Columns, kept: Tensor) -> tuple[Tensor, ...]:
@@ -146,7 +136,7 @@ class Held(Step):
 
     def fitted(self, train: Rows, kept: Tensor) -> Statistics:
         """Return none."""
-        return ()
+        return Statistics()
 
     def of_train(self, train: Rows, statistics: Statistics) -> Columns:
         """Return the training rows as they were transformed, constant."""

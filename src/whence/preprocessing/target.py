@@ -15,7 +15,7 @@ from torch import Tensor
 
 from whence.preprocessing.columns import Columns, Rows
 from whence.preprocessing.dense import DenseColumns
-from whence.preprocessing.step import Statistics, Step, tensors
+from whence.preprocessing.step import Statistics, Step
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +37,15 @@ class Encoded(Step):
         """Return the means of all rows, then those without each fold."""
         codes = codes_of(self.transformer, train)
         rest = [kept * torch.from_numpy((~fold).astype(np.float64)) for fold in self._folds()]
-        return tuple(self._means_of(codes, weights) for weights in [kept, *rest])
+        means = tuple(self._means_of(codes, weights) for weights in [kept, *rest])
+        return Statistics(steps=means)
 
     def of_train(self, train: Rows, statistics: Statistics) -> Columns:
         """Return the encodings by the means of the other folds."""
         codes, folds = codes_of(self.transformer, train), self._folds()
         if not folds:
-            return DenseColumns(self._encoded(codes, statistics[0]))
-        each = zip(folds, statistics[1:], strict=True)
+            return DenseColumns(self._encoded(codes, statistics.steps[0]))
+        each = zip(folds, statistics.steps[1:], strict=True)
         parts = [self._encoded(codes[torch.from_numpy(fold)], means) for fold, means in each]
         places = np.concatenate([np.flatnonzero(fold) for fold in folds])
         order = torch.from_numpy(np.argsort(places, kind="stable"))
@@ -52,7 +53,7 @@ class Encoded(Step):
 
     def of_others(self, others: Rows, statistics: Statistics) -> Columns:
         """Return the encodings by the means of all rows."""
-        return DenseColumns(self._encoded(codes_of(self.transformer, others), statistics[0]))
+        return DenseColumns(self._encoded(codes_of(self.transformer, others), statistics.steps[0]))
 
     def _folds(self) -> list[NDArray[np.bool_]]:
         """Return which training rows are in each fold, [n] each."""
@@ -71,11 +72,11 @@ class Encoded(Step):
                     weights * known,
                     len(categories),
                 )
-        return tuple(found)
+        return Statistics(tuple(found))
 
-    def _encoded(self, rows: Tensor, means: Tensor | Statistics) -> Tensor:
+    def _encoded(self, rows: Tensor, means: Statistics) -> Tensor:
         """Return the encodings of rows by means over training rows, [b, f m]."""
-        found, columns = tensors((means,)), []
+        found, columns = iter(means.own), []
         for at in rows.unbind(1):
             for _ in range(self.targets.shape[1]):
                 encoded, overall = next(found)[at.clamp_min(0)], next(found)

@@ -13,7 +13,7 @@ from torch import Tensor
 from whence.preprocessing.columns import Columns, Rows
 from whence.preprocessing.scaling import normed
 from whence.preprocessing.sparse import SparseColumns, as_sparse
-from whence.preprocessing.step import Statistics, Step, tensors
+from whence.preprocessing.step import Statistics, Step
 from whence.preprocessing.table import Plain
 
 
@@ -33,11 +33,11 @@ class Weighted(Step):
     def fitted(self, train: Rows, kept: Tensor) -> Statistics:
         """Return idf, where it is used."""
         idf = self.idf(self._counted(train), kept)
-        return () if idf is None else (idf,)
+        return Statistics() if idf is None else Statistics((idf,))
 
     def of_train(self, train: Rows, statistics: Statistics) -> Columns:
         """Return tf-idf."""
-        return self.apply(self._counted(train), *tensors(statistics))
+        return self.apply(self._counted(train), *statistics.own)
 
     def of_others(self, others: Rows, statistics: Statistics) -> Columns:
         """Return tf-idf."""
@@ -45,7 +45,7 @@ class Weighted(Step):
             counts = as_sparse(others.numbers())
         else:
             counts = _counts(self.transformer, others)
-        return self.apply(counts, *tensors(statistics))
+        return self.apply(counts, *statistics.own)
 
     def _counted(self, train: Rows) -> SparseColumns:
         """Return the counts of the training documents."""
