@@ -11,11 +11,11 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-from experiments.koh_liang_2017 import a, f1, f2a, f2b, f2c, f3, f4, f5a, f5b, f5c, s53, s54
+from experiments.koh_liang_2017 import a, f1, f2a, f2b, f2c, f3, f4, f5a, f5b, f5c, f5d, s53, s54
 from experiments.koh_liang_2017.record import Request, rebuild_readme, write
 
 EXPERIMENTS = tuple(
-    module.EXPERIMENT for module in (f1, f2a, f2b, f2c, f3, f4, f5a, f5b, f5c, s53, s54, a)
+    module.EXPERIMENT for module in (f1, f2a, f2b, f2c, f3, f4, f5a, f5b, f5c, f5d, s53, s54, a)
 )
 
 

@@ -28,12 +28,14 @@ class Attacked:
         shown: The photos.
         objective: The top layer, differentiable to the pixels.
         images: The test images, [q, 3, h, w] in [−1, 1].
+        features: What the network makes of them, [q, d].
         margins: How far on the right side of zero the logit of each test image is, [q].
     """
 
     shown: Photos
     objective: LinearObjective
     images: Tensor
+    features: NDArray[np.float64]
     margins: NDArray[np.float64]
 
     def query(self, where: Any) -> tuple[Tensor, NDArray[Any]]:
@@ -50,6 +52,28 @@ class Attacked:
         """Return random right test images that are not among others."""
         right = np.setdiff1d(np.flatnonzero(self.margins > 0), without)
         return np.random.default_rng(seed).choice(right, min(count, len(right)), replace=False)
+
+    def alike(self, count: int, seed: int) -> NDArray[np.intp]:
+        """Return a random right test image and the nearest to it, by features, of its class."""
+        (first,) = self.random(1, seed, np.empty(0, dtype=np.intp))
+        labels = self.shown.data.y_test
+        where = np.flatnonzero((self.margins > 0) & (labels == labels[first]))
+        distances = np.linalg.norm(self.features[where] - self.features[first], axis=1)
+        return where[np.argsort(distances, kind="stable")[:count]]
+
+    def told(self, attack: whence.attacks.Attack) -> dict[str, Any]:
+        """Return what an attack did, and whether training from nothing flips the same."""
+        flips = int(attack.flipped.sum())
+        return {
+            "images": len(attack.positions),
+            "flips": flips,
+            "loss": attack.losses[-1],
+            "steps": len(attack.losses) - 1,
+            "verified": not flips or bool((attack.verify() == attack.flipped).all()),
+            "same": self.same_8_bits(attack),
+            "largest": attack.largest_change,
+            "shift": self.feature_shift(attack),
+        }
 
     def same_8_bits(self, attack: whence.attacks.Attack) -> bool:
         """Whether the changed images, stored in 8 bits, are the original ones."""
@@ -69,7 +93,7 @@ class Attacked:
 @cache
 def attacked(request: Request) -> Attacked:
     """The model on 1,800 photos; quick: 300. Made once in each process."""
-    return _on(photos(request.quick, request.device), request.device)
+    return _on(photos(request.quick, request.device, [_NETWORK]), request.device)
 
 
 @cache
@@ -93,7 +117,7 @@ def _on(shown: Photos, device: str) -> Attacked:
     ).fit(train, data.y_train)
     objective = whence.from_frozen(extractor, model, x, data.y_train)
     margins = (2 * data.y_test - 1) * (test @ model.coef_[0])
-    return Attacked(shown=shown, objective=objective, images=q, margins=margins)
+    return Attacked(shown=shown, objective=objective, images=q, features=test, margins=margins)
 
 
 def _levels(images: Tensor) -> Tensor:

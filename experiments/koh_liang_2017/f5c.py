@@ -107,7 +107,7 @@ def _alone(made: _Model, steps: int, key: str) -> dict[str, Any]:
         attack = whence.attacks.attack(
             model.objective, query, positions=positions, steps=steps, momentum=_MOMENTUM
         )
-        attacks.append(_told(model, attack))
+        attacks.append(model.told(attack))
         if attack.flipped.all():
             fewest = len(positions)
             break
@@ -120,22 +120,7 @@ def _together(made: _Model, where: NDArray[np.intp], steps: int, key: str) -> di
     attack = whence.attacks.attack(
         model.objective, model.query(where), steps=steps, momentum=_MOMENTUM
     )
-    return _told(model, attack)
-
-
-def _told(model: Attacked, attack: whence.attacks.Attack) -> dict[str, Any]:
-    """Return what an attack did, and whether training from nothing flips the same."""
-    flips = int(attack.flipped.sum())
-    return {
-        "images": len(attack.positions),
-        "flips": flips,
-        "loss": attack.losses[-1],
-        "steps": len(attack.losses) - 1,
-        "verified": not flips or bool((attack.verify() == attack.flipped).all()),
-        "same": model.same_8_bits(attack),
-        "largest": attack.largest_change,
-        "shift": model.feature_shift(attack),
-    }
+    return model.told(attack)
 
 
 def _margin(margins: NDArray[np.float64], flipped: NDArray[np.bool_], share: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def at_hand() -> bool:
     return all(datasets.at_hand(name) for name in needed)
 
 
-def photos(quick: bool, device: str = "cpu") -> Photos:
+def photos(quick: bool, device: str = "cpu", networks: Sequence[str] = tuple(NETWORKS)) -> Photos:
     """900 + 900 photos to train and 300 + 300 to test; quick: 150 and 50, one network.
 
     Without the archive, the quick form takes 3 against 8 of scikit-learn's digits, and their
@@ -78,7 +79,7 @@ def photos(quick: bool, device: str = "cpu") -> Photos:
     if quick and not at_hand():
         return _digits()
     data = datasets.dogfish(n_train=150, n_test=50) if quick else datasets.dogfish()
-    names = ["MobileNetV2"] if quick else list(NETWORKS)
+    names = ["MobileNetV2"] if quick else networks
     found = {
         name: (features(name, data.x_train, device), features(name, data.x_test, device))
         for name in names
