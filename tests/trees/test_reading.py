@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,10 @@ from tests.trees.models import (
     hist,
 )
 from whence.errors import InvalidInput, MissingDependency, UnsupportedModel
+from whence.trees.adjoint import adjoint
+from whence.trees.leaves import NewtonLeaves
 from whence.trees.reading import read_boosting
+from whence.trees.side_by_side import side_by_side
 
 
 @pytest.mark.parametrize("name", [*ACCEPTED, *ROBUST])
@@ -121,6 +125,39 @@ def test_catboost_reads_one_hot_categories_and_refuses_statistics() -> None:
     assert read_boosting(few, frame, y).leaves.shape == (5, 1, len(y))
     with pytest.raises(UnsupportedModel, match="cat_features"):
         read_boosting(CatBoostRegressor(**options).fit(frame, y), frame, y)
+
+
+def test_steps_that_catboost_undoes_are_read_off_its_leaf_values() -> None:
+    from catboost import CatBoostClassifier
+    from statsmodels.datasets import fair
+
+    frame = fair.load_pandas().data
+    rows = np.random.default_rng(0).permutation(len(frame))[:1500]
+    rows = rows[np.random.default_rng(3).choice(1500, 400, replace=False)]
+    x = frame.drop(columns="affairs").to_numpy()[rows]
+    y = (frame["affairs"].to_numpy()[rows] > 0).astype(int)
+    options = {"verbose": 0, "allow_writing_files": False, "thread_count": 1, "random_state": 0}
+    model = CatBoostClassifier(iterations=200, depth=4, **options).fit(x, y)
+    trees = read_boosting(model, x, y)
+    rule = trees.rule
+    assert isinstance(rule, NewtonLeaves)
+    assert rule.factors is not None
+    undone = np.flatnonzero((rule.factors == 0).any(axis=1))
+    assert 0 < len(undone) < 20
+    whole = replace(trees, rule=replace(rule, factors=None))
+    theirs = trees.predict(x)
+    assert np.abs(theirs - trees.replay.outputs).max() <= 1e-9 * np.ptp(theirs)
+    assert np.abs(theirs - whole.replay.outputs).max() > 1e-5 * np.ptp(theirs)
+
+    leaves, row, step = trees.leaves[:, :, :5], 7, np.eye(len(y))[7] * 1e-4
+    up = trees.reweighted(trees.weights + step).replay.predict(leaves)
+    down = trees.reweighted(trees.weights - step).replay.predict(leaves)
+    found = adjoint(trees, leaves, np.ones((5, 1)))[:, row]
+    np.testing.assert_allclose(found, (up - down)[:, 0] / 2e-4, rtol=1e-5)
+    both = side_by_side([trees, whole])
+    assert both is not None
+    np.testing.assert_allclose(both.replay.outputs[: len(y)], trees.replay.outputs, atol=1e-12)
+    np.testing.assert_allclose(both.replay.outputs[len(y) :], whole.replay.outputs, atol=1e-12)
 
 
 def test_boosters_and_early_stopping() -> None:

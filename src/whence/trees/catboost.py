@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError, Tweedie
 from whence.objective.robust_losses import Huber
+from whence.trees.backtracking import with_steps_taken
 from whence.trees.form import BoostedTrees, LeafTable, unsupported_objective
 from whence.trees.leaves import LeafRule, NewtonLeaves, VectorLeaves
 from whence.trees.losses import (
@@ -25,6 +26,7 @@ from whence.trees.losses import (
 from whence.trees.starts import Fixed, Mean, Start
 
 Floats = NDArray[np.float64]
+_ROUNDING = 1e-9  # of the range of the raw predictions
 
 
 def read_catboost(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTrees:
@@ -56,7 +58,7 @@ def read_catboost(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTree
     else:
         steps = int(options["leaf_estimation_iterations"])
         rule = NewtonLeaves(loss, rates, table.size, np.array(l2), steps=steps)
-    return BoostedTrees(
+    trees = BoostedTrees(
         leaves=table.compact(ids),
         targets=y,
         weights=weights,
@@ -68,6 +70,26 @@ def read_catboost(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTree
         predict=partial(_raw, model),
         untreated=_untreated(model, options),
     )
+    if isinstance(rule, NewtonLeaves) and rule.steps > 1 and _backtracks(trees, x):
+        return with_steps_taken(trees, _leaf_values(model, table))
+    return trees
+
+
+def _backtracks(trees: BoostedTrees, x: Any) -> bool:
+    """Return whether some steps were not taken whole: leaf values that differ say so."""
+    theirs = trees.predict(x)
+    return bool(np.abs(theirs - trees.replay.outputs).max() > _ROUNDING * np.ptp(theirs))
+
+
+def _leaf_values(model: Any, table: LeafTable) -> Floats:
+    """Return the model's leaf values by the compact numbers of its leaves, [t, size]."""
+    counts = model.get_tree_leaf_counts()
+    each = np.split(np.asarray(model.get_leaf_values()), np.cumsum(counts)[:-1])
+    values = np.zeros((len(counts), table.size))
+    for found, numbers, own in zip(values, table.numbers[:, 0], each, strict=True):
+        ids = np.flatnonzero(numbers[: len(own)] < table.size - 1)
+        found[numbers[ids]] = own[ids]
+    return values
 
 
 def _leaf_ids(model: Any, c: int, rows: Any) -> NDArray[np.intp]:

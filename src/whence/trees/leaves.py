@@ -92,6 +92,8 @@ class NewtonLeaves(LeafRule):
         min_curvature: Trees with a smaller H in a leaf leave it at 0, [t, c, 1]; `None` for none.
             Of models side by side, [t, c, size].
         steps: Newton steps per round (CatBoost's `leaf_estimation_iterations`); one output only.
+        factors: What each step of a round is multiplied with, [t, steps, 1]; `None`: with 1. Of
+            models side by side, [t, steps, size].
     """
 
     loss: BoostingLoss
@@ -102,6 +104,7 @@ class NewtonLeaves(LeafRule):
     max_step: float = 0.0
     min_curvature: Floats | None = None
     steps: int = 1
+    factors: Floats | None = None
 
     def beside(self, rules: Sequence[LeafRule]) -> LeafRule | None:
         """Return the rule of models that differ in penalties and leaves alone."""
@@ -110,9 +113,13 @@ class NewtonLeaves(LeafRule):
             return None
         size = max(rule.size for rule in alike)
         least = [each.min_curvature for each in alike if each.min_curvature is not None]
+        factors: Floats | None = None
+        if any(each.factors is not None for each in alike):
+            factors = np.repeat(np.concatenate([each._factors for each in alike], 2), size, axis=2)
         return replace(
             self,
             size=size * len(alike),
+            factors=factors,
             l2=np.concatenate([each._penalties(size) for each in alike], axis=2),
             min_curvature=np.repeat(np.concatenate(least, axis=2), size, axis=2) if least else None,
         )
@@ -126,6 +133,11 @@ class NewtonLeaves(LeafRule):
             and (self.min_curvature is None) == (other.min_curvature is None)
         )
 
+    @property
+    def _factors(self) -> Floats:
+        """The factors of the steps, [t, steps, 1]."""
+        return np.ones((len(self.rates), self.steps, 1)) if self.factors is None else self.factors
+
     def _penalties(self, size: int) -> Floats:
         """Return λ of more leaves than there are, [t, 1 or c, size]: those beyond stay at 0."""
         own = self.l2 if self.l2.ndim else np.broadcast_to(self.l2, (len(self.rates), 1, self.size))
@@ -138,9 +150,9 @@ class NewtonLeaves(LeafRule):
     ) -> Floats:
         """Return the sums of the steps, times η."""
         total = np.zeros((len(leaf), self.size))
-        for _ in range(self.steps):
+        for factor in self._factors[t]:
             at = self.loss.slopes(outputs + _spread(total, leaf), targets)
-            total += self._step(t, leaf, at, weights)[0]
+            total += factor * self._step(t, leaf, at, weights)[0]
         return np.asarray(self.rates[t] * total, dtype=np.float64)
 
     def round(
@@ -154,13 +166,13 @@ class NewtonLeaves(LeafRule):
         """
         total = np.zeros((len(leaf), self.size))
         by_weight, by_output = [], []
-        for _ in range(self.steps):
+        for factor in self._factors[t]:
             at = self.loss.slopes(outputs + _spread(total, leaf), targets)
             step, inverse = self._step(t, leaf, at, weights)
-            moved, scale = _spread(step, leaf), -_spread(inverse, leaf)
+            moved, scale = _spread(step, leaf), -_spread(factor * inverse, leaf)
             by_weight.append(scale * (at.g + moved * at.h))
             by_output.append((weights * scale)[:, :, None] * (at.dg + moved[:, :, None] * at.dh))
-            total += step
+            total += factor * step
         sensitivity = np.ones_like(total)
         first, second = by_weight[-1], by_output[-1]
         for s in range(self.steps - 2, -1, -1):
