@@ -5,8 +5,9 @@ float16 and as int8. For 10 and 100 queries, the first 100 each way:
 
 - cold: the pages of the files dropped from the cache before, beside the rate at which the same
   files are read alone, cold too;
-- warm: beside the time of the same matrix products in float32, block by block, on rows that are in
-  memory already, by as many threads, with nothing decoded or compared;
+- warm: beside the time of the same matrix products, block by block, on rows that are in memory
+  already, by as many threads, with nothing decoded or compared: in float32, which scores without a
+  screen would take, and in the precision and layout of the scan's own, bfloat16 or int8 by blocks;
 - with `--device cuda` products on a GPU, and beside them the copying of the rows to it, as they are
   stored, alone;
 - FAISS `IndexFlatIP` (float32, in memory), where it is installed, on the first 200,000 rows
@@ -48,13 +49,15 @@ from whence.index.format import (
     shard_name,
     write_tensors,
 )
+from whence.index.reading import norms_of
 from whence.index.scan import scan
 from whence.methods.features import Block
+from whence.network.precision import fast_bf16, fast_int8
 from whence.workers import over_threads
 
 K, SHARD = 100, 2**14
 START, END = "<!-- python -m benchmarks.index -->", "<!-- end -->"
-BLOCK, BLOCK_OF_GPU = 2**20, 2**24  # numbers of a product: about as the scan has them
+BLOCK, BLOCK_OF_GPU = 2**19, 2**24  # numbers of a product: about as the scan has them
 MEMORY = 2**26  # numbers of the rows that are in memory: 256 MB
 
 
@@ -77,7 +80,9 @@ def written(
     for first in range(0, n, shard):
         count = min(shard, n - first)
         tensors = stored.encode(rows(first, count, d), blocks)
+        found = stored.rows(tensors, slice(0, count), blocks)
         tensors |= {"weights": torch.ones(count), "slopes": torch.ones(count, 1)}
+        tensors |= {"norms": norms_of(found, [slice(0, d)])}
         about = {"kind": "rows", "first": first, "rows": count, "error": 0.0}
         name = shard_name(first)
         ids = id_tensors(np.arange(first, first + count))
@@ -127,7 +132,12 @@ def timed(function: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - start, time.process_time() - used
 
 
-def multiplied(rows: Tensor, queries: Tensor, n: int) -> None:
+def multiplied(
+    rows: Tensor,
+    queries: Tensor,
+    n: int,
+    product: Callable[[Tensor, Tensor], object] = lambda queries, rows: queries @ rows.T,
+) -> None:
     """Multiply as many rows as the index has with the queries, block by block, and do nothing else.
 
     The rows go round in more memory than a cache holds. Threads take blocks as those of a query do:
@@ -138,10 +148,26 @@ def multiplied(rows: Tensor, queries: Tensor, n: int) -> None:
 
     def one(first: int) -> None:
         start = first % (len(rows) - size + 1)
-        queries @ rows[start : start + min(size, n - first)].T
+        product(queries, rows[start : start + min(size, n - first)])
 
     over_threads(one, range(0, n, size), torch.get_num_threads() if device == "cpu" else 1)
     wait_for(device)
+
+
+def by_blocks(queries: Tensor, rows: Tensor) -> None:
+    """Multiply int8, 256 columns at a time: each block of a row has a scale of its own."""
+    for start in range(0, rows.shape[1], 256):
+        torch._int_mm(queries[:, start : start + 256], rows[:, start : start + 256].T)
+
+
+def own_products(encoding: str, rows: Tensor, queries: Tensor, n: int) -> Callable[[], None]:
+    """Return the products alone as the scan has them: rows converted before, nothing after."""
+    if encoding == "int8" and fast_int8(queries.device):
+        codes, asked = ((x * 32).round().clamp(-127, 127).char() for x in (rows, queries))
+        return lambda: multiplied(codes, asked, n, by_blocks)
+    dtype = torch.bfloat16 if fast_bf16(queries.device) else torch.float32
+    low, asked = rows.to(dtype), queries.to(dtype)
+    return lambda: multiplied(low, asked, n)
 
 
 def copied(folder: Path, manifest: Manifest, device: str) -> None:
@@ -173,6 +199,8 @@ def of_encoding(
                 for kind, value in zip(("s", "cpu_s"), timed(function), strict=True):
                     times.setdefault(f"{name}_{kind}", []).append(value)
 
+            own = own_products(encoding, held, queries, n)
+
             def ask(queries: Tensor = queries) -> None:
                 scan(folder, manifest, queries, K, nothing)
 
@@ -183,6 +211,7 @@ def of_encoding(
                 note("cold", ask)
                 note("warm", ask)
                 note("products", lambda queries=queries: multiplied(held, queries, n))
+                note("own_products", own)
                 if device != "cpu":
                     note("copied", lambda: copied(folder, manifest, device))
             best = {name: min(each) for name, each in times.items()}
@@ -197,6 +226,7 @@ def of_encoding(
                     "cold_of_disk": best["disk_s"] / best["cold_s"],
                     "warm_of_products": best["warm_s"] / best["products_s"],
                     "warm_of_products_cpu": best["warm_cpu_s"] / best["products_cpu_s"],
+                    "warm_of_own_products_cpu": best["warm_cpu_s"] / best["own_products_cpu_s"],
                 }
                 | (
                     {"warm_of_copied": best["warm_s"] / best["copied_s"]}
@@ -238,17 +268,18 @@ def of_faiss(n: int, d: int, repeats: int) -> list[dict[str, Any]]:
 def table(content: dict[str, Any]) -> str:
     """Return the numbers as Markdown."""
     lines = [
-        "| rows | n | queries | GB | warm, s | processor, s | beside the products, processor "
-        "| cold, of the disk's rate |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| rows | n | queries | GB | warm, s | processor, s | beside float32 products, processor "
+        "| beside its own products, processor | cold, of the disk's rate |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in content["rows"]:
-        ratio, disk = row.get("warm_of_products_cpu"), row.get("cold_of_disk")
+        ratios = [row.get(f"warm_of_{name}_cpu") for name in ("products", "own_products")]
+        disk = row.get("cold_of_disk")
         lines.append(
             f"| {row['rows']} | {row['n']:,} | {row['queries']} | {row['gigabytes']:.2f} "
             f"| {row['warm_s']:.2f} | {row['warm_cpu_s']:.2f} "
-            f"| {'–' if ratio is None else f'{ratio:.2f} ×'} "
-            f"| {'–' if disk is None else f'{disk:.0%}'} |"
+            + "".join(f"| {'–' if ratio is None else f'{ratio:.2f} ×'} " for ratio in ratios)
+            + f"| {'–' if disk is None else f'{disk:.0%}'} |"
         )
     machine, load = content["machine"], content["load_before"]
     peak, threads = content["peak_memory_gb_without_faiss"], content["threads"]

@@ -13,9 +13,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.index import written
+from whence.errors import InvalidInput
 from whence.index import best, scan, screen
 from whence.index.encodings import encoding_of
-from whence.index.format import mapped_rows
+from whence.index.format import Manifest, Part, Shard, mapped_rows, write_tensors
+from whence.index.reading import StoredRows, norms_of
+from whence.methods.features import Block
+from whence.network.precision import fast_int8
 
 N, D, Q, K = 300, 512, 6, 12
 REMOVED = np.array([5, 6, 8, 150])
@@ -45,17 +49,26 @@ def threads_of_torch(count: int) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+def processor(monkeypatch: Any, fast: bool) -> None:
+    """Have a processor that is fast in low precision, or one that is not."""
+    monkeypatch.setattr(screen, "fast_bf16", lambda device: fast)
+    if fast and not fast_int8(torch.device("cpu")):
+        monkeypatch.setattr(torch, "_int_mm", lambda a, b, out: out.copy_(a.int() @ b.int()))
+    monkeypatch.setattr(screen, "fast_int8", lambda device: fast)
+
+
 @pytest.mark.parametrize("encoding", ["float32", "float16", "int8", "rank-2"])
-@pytest.mark.parametrize("bf16", [True, False])
+@pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("together", [False, True])
 def test_the_best_are_those_of_all_scores_in_float64(
-    tmp_path: Path, monkeypatch: Any, encoding: str, bf16: bool, together: bool
+    tmp_path: Path, monkeypatch: Any, encoding: str, fast: bool, together: bool
 ) -> None:
     """By one thread and by three, with candidates settled early and late."""
-    monkeypatch.setattr(screen, "fast_bf16", lambda device: bf16)
+    processor(monkeypatch, fast)
     monkeypatch.setattr(screen, "_WIDTH", 200)
     monkeypatch.setattr(scan, "_BLOCK", 23 * D)
     monkeypatch.setattr(scan, "_COMPARED", 100)
+    monkeypatch.setattr(scan, "_FIRST", 100)
     manifest = written(tmp_path, encoding, N, D, rows, 64)
     scores = np.empty((Q, N))
     for shard in manifest.shards:
@@ -79,28 +92,82 @@ def test_the_best_are_those_of_all_scores_in_float64(
             np.testing.assert_allclose(values, np.take_along_axis(scores, left[order], 1), 1e-6)
 
 
-@pytest.mark.parametrize("bf16", [True, False])
-def test_no_score_is_farther_off_than_its_slack(monkeypatch: Any, bf16: bool) -> None:
+PARTS = ((Block("a", (16, 16)),), (Block("b", (16, 8)), Block("c", (128,))))
+
+
+def stored_of(folder: Path, encoding: str, given: Tensor, slopes: Tensor) -> StoredRows:
+    """Return an index of one shard, of rows of two parts."""
+    stored, n, blocks = encoding_of(encoding), len(given), [b for part in PARTS for b in part]
+    tensors = stored.encode(given, blocks)
+    norms = norms_of(stored.rows(tensors, slice(0, n), blocks), [slice(0, 256), slice(256, D)])
+    tensors |= {"weights": torch.ones(n), "slopes": slopes, "norms": norms}
+    tensors |= {"ids": torch.arange(n)}
+    sha = write_tensors(folder / "rows", {"first": 0, "rows": n}, tensors)
+    return StoredRows(
+        folder,
+        Manifest(
+            model={},
+            method={},
+            words="",
+            encoding=encoding,
+            columns=PARTS,
+            shard_rows=n,
+            data=(Part("", n),),
+            shards=(Shard("rows", 0, n, sha, 0.0),),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("encoding", "fast", "passing"),
+    [("float32", True, 0.5), ("float32", False, 0.5), ("int8", True, 0.0), ("int8", True, 1e9)],
+)
+def test_no_score_is_farther_off_than_its_slack(
+    tmp_path: Path, monkeypatch: Any, encoding: str, fast: bool, passing: float
+) -> None:
     """Also where each rounding is half a unit and all add up: the bound is nearly met then."""
-    monkeypatch.setattr(screen, "fast_bf16", lambda device: bf16)
+    processor(monkeypatch, fast)
+    monkeypatch.setattr(screen, "_PASSING", passing)
     generator = torch.Generator().manual_seed(0)
     worst = torch.full((1, D), 1 + 2.0**-8)
     tiny = torch.randn(2, D, generator=generator) * 1e-25
-    asked = torch.cat([worst, -worst, tiny, torch.randn(2, D, generator=generator)])
+    halves = torch.full((1, D), 60.5 / 127)
+    halves[0, [0, 256]] = 1.0
+    asked = torch.cat([worst, -worst, tiny, torch.randn(2, D, generator=generator), halves])
     given = torch.cat([worst, tiny, torch.randn(9, D, generator=generator) ** 9])
-    parts = slice(0, 256), slice(256, D)
-    factors = torch.randn(len(given), 2, generator=generator, dtype=torch.float64)
-    factors[0].abs_()
+    slopes = torch.randn(len(given), 2, generator=generator)
+    slopes[0].abs_()
     ratios = []
     for some in (slice(0, 1), slice(1, 3), slice(3, None), slice(None)):
-        products = [asked[:, part].double() @ given[some, part].double().T for part in parts]
-        exact = sum(x * f for x, f in zip(products, factors[some].T, strict=True))
-        chosen = screen.screen_of(asked, parts, together=False)
-        found = chosen.screened(given[some], factors[some])
+        stored = stored_of(tmp_path, encoding, given[some], slopes[some])
+        (shard,) = stored.manifest.shards
+        (tile,) = stored.tiles(shard, shard.rows, asked.device)
+        blocks, each = stored.manifest.blocks, slice(0, shard.rows)
+        rows = encoding_of(encoding).rows(tile.tensors, each, blocks).double()
+        products = [asked[:, part].double() @ rows[:, part].T for part in stored.parts]
+        exact = sum(x * f.double() for x, f in zip(products, slopes[some].T, strict=True))
+        chosen = screen.screen_of(asked, stored, together=False)
+        assert isinstance(chosen, screen.Codes) == (encoding == "int8")
+        found = chosen.screened(tile, chosen.room(shard.rows))
         which, row = np.indices(found.scores.shape).reshape(2, -1)
         slack = found.slack(which, row).reshape(found.scores.shape)
         off = (found.scores.double() - exact).abs().numpy()
         assert (off <= slack).all()
-        assert (slack <= found.most()[:, None]).all()
+        assert (slack <= found.most()[:, None] * (1 + 1e-12)).all()
         ratios.append((off / slack).max())
-    assert not bf16 or ratios[0] > 0.4
+    assert not fast or passing == 0 or ratios[0] > 0.4
+
+
+@pytest.mark.parametrize("encoding", ["float32", "float16", "int8"])
+def test_norms_beyond_what_float32_can_square(tmp_path: Path, encoding: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    given = torch.randn(40, D, generator=generator) * 1e25
+    asked = torch.randn(2, D, generator=generator)
+    stored = stored_of(tmp_path, encoding, given, torch.ones(40, 2))
+    tensors = encoding_of(encoding).encode(given, stored.manifest.blocks)
+    rows = encoding_of(encoding).rows(tensors, slice(0, 40), stored.manifest.blocks)
+    scores = (asked.double() @ rows.double().T).numpy()
+    largest, _ = scan.scan(tmp_path, stored.manifest, asked, 5, REMOVED[:0])
+    np.testing.assert_array_equal(largest.ranked()[1], np.argsort(-scores, axis=1)[:, :5])
+    with pytest.raises(InvalidInput, match="that float32 can hold"):
+        scan.scan(tmp_path, stored.manifest, asked * 1e12, 5, REMOVED[:0])

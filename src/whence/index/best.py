@@ -94,6 +94,11 @@ class Best:
         self._settled = True
         self._lock = Lock()
 
+    @property
+    def begun(self) -> bool:
+        """Whether every query has a bar."""
+        return bool(np.isfinite(self._bars).all())
+
     def add(self, found: Screened, first: int, removed: Places) -> None:
         """Take in the scores of consecutive rows.
 
@@ -161,30 +166,47 @@ class Best:
     def _thin(self) -> None:
         """Raise the bars, and drop candidates that are under them."""
         some = _joined(self._parts)
-        order = np.argsort(some.slack - some.scores)
         few = np.min_scalar_type(self.q)  # of small integers the stable sort is one by digits
-        order = order[np.argsort(some.queries[order].astype(few), kind="stable")]
-        ordered, rank = some.in_order(order)
-        self._raise(ordered.at(rank == self.k - 1))
-        self._hold(some.at(some.scores + some.slack >= self._bars[some.queries]))
+        order = np.argsort(some.queries.astype(few), kind="stable")
+        lower = (some.scores - some.slack)[order]
+        ends = np.cumsum(np.bincount(some.queries, minlength=self.q))
+        bars = self._bars.copy()
+        for query, each in enumerate(np.split(lower, ends[:-1])):
+            if len(each) >= self.k:
+                at = len(each) - self.k
+                bars[query] = max(bars[query], np.partition(each, at)[at])
+        self._bars = bars
+        self._hold(some.at(some.scores + some.slack >= bars[some.queries]))
         if self._kept > _MOST * self.k * self.q:
             self._settle()
 
     def _settle(self) -> None:
-        """Settle candidates that were thinned out."""
+        """Settle candidates that were thinned out.
+
+        The k of each query that seem the best come first: most others are under their exact bar.
+        """
         (some,) = self._parts
+        some, rank = some.in_order(np.lexsort((-some.scores, some.queries)))
+        first = self._exactly(some.at(rank < self.k))
+        self._raise_to(first)
+        rest = some.at(rank >= self.k)
+        rest = rest.at(rest.scores + rest.slack >= self._bars[rest.queries])
+        self._hold(self._raise_to(_joined([first, self._exactly(rest)])))
+
+    def _exactly(self, some: _Candidates) -> _Candidates:
+        """Return candidates with exact scores, rounded to float32."""
         some = some.at(np.argsort(some.positions, kind="stable"))
         exact = self._exact(some.queries, some.positions).astype(np.float32).astype(np.float64)
-        some = replace(some, scores=self.sign * exact, slack=np.zeros(len(some)))
-        some, rank = some.in_order(np.lexsort((some.positions, -some.scores, some.queries)))
-        self._raise(some.at(rank == self.k - 1))
-        self._hold(some.at(rank < self.k))
+        return replace(some, scores=self.sign * exact, slack=np.zeros(len(some)))
 
-    def _raise(self, last: _Candidates) -> None:
-        """Raise the bars of queries to their k-th candidates."""
+    def _raise_to(self, some: _Candidates) -> _Candidates:
+        """Raise the bars to the k-th of exact scores, and return the k first of each query."""
+        some, rank = some.in_order(np.lexsort((some.positions, -some.scores, some.queries)))
+        last = some.at(rank == self.k - 1)
         bars = self._bars.copy()
-        bars[last.queries] = np.maximum(bars[last.queries], last.scores - last.slack)
+        bars[last.queries] = np.maximum(bars[last.queries], last.scores)
         self._bars = bars
+        return some.at(rank < self.k)
 
     def _hold(self, left: _Candidates) -> None:
         """Hold these candidates and no others."""

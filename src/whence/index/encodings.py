@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TypeAlias, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -24,8 +24,6 @@ from whence.methods.features import Block, places
 
 _STEPS = 4  # of the iteration that finds singular vectors: beyond them the error no longer falls
 _INT8 = 127.0
-
-Rows: TypeAlias = slice | Tensor  # which rows: consecutive ones, or by their positions
 
 
 class Encoding(ABC):
@@ -42,16 +40,20 @@ class Encoding(ABC):
 
     @abstractmethod
     def decode(
-        self, tensors: Mapping[str, Tensor], part: Rows, blocks: Sequence[Block], out: Tensor
+        self, tensors: Mapping[str, Tensor], part: slice, blocks: Sequence[Block], out: Tensor
     ) -> None:
         """Write rows of a shard into `out` [t, d], but for `scales`."""
 
-    def scales(self, tensors: Mapping[str, Tensor], part: Rows) -> Tensor | None:
+    def scales(self, tensors: Mapping[str, Tensor], part: slice) -> Tensor | None:
         """Return what each decoded row is still to be multiplied by, [t], or `None`."""
         return None
 
+    def codes(self, tensors: Mapping[str, Tensor], part: slice) -> tuple[Tensor, Tensor] | None:
+        """Return int8 rows [t, d] and the scales of blocks [t, M], where they are stored so."""
+        return None
+
     @final
-    def rows(self, tensors: Mapping[str, Tensor], part: Rows, blocks: Sequence[Block]) -> Tensor:
+    def rows(self, tensors: Mapping[str, Tensor], part: slice, blocks: Sequence[Block]) -> Tensor:
         """Return rows of a shard as they are stored, [t, d]."""
         some = next(iter(tensors.values()))[part]
         found = torch.empty(len(some), sum(block.size for block in blocks))
@@ -75,7 +77,7 @@ class Float32(Encoding):
         return {"rows": rows}
 
     def decode(
-        self, tensors: Mapping[str, Tensor], part: Rows, blocks: Sequence[Block], out: Tensor
+        self, tensors: Mapping[str, Tensor], part: slice, blocks: Sequence[Block], out: Tensor
     ) -> None:
         """Copy the rows."""
         out.copy_(tensors["rows"][part])
@@ -97,12 +99,12 @@ class Float16(Encoding):
         return {"rows": (rows / _divisor(scales)).half(), "scales": scales.squeeze(1)}
 
     def decode(
-        self, tensors: Mapping[str, Tensor], part: Rows, blocks: Sequence[Block], out: Tensor
+        self, tensors: Mapping[str, Tensor], part: slice, blocks: Sequence[Block], out: Tensor
     ) -> None:
         """Convert the numbers."""
         out.copy_(tensors["rows"][part])
 
-    def scales(self, tensors: Mapping[str, Tensor], part: Rows) -> Tensor:
+    def scales(self, tensors: Mapping[str, Tensor], part: slice) -> Tensor:
         """Return the largest number of each row."""
         return tensors["scales"][part]
 
@@ -126,8 +128,12 @@ class Int8(Encoding):
             scales.append(largest)
         return {"rows": codes, "scales": torch.cat(scales, 1)}
 
+    def codes(self, tensors: Mapping[str, Tensor], part: slice) -> tuple[Tensor, Tensor]:
+        """Return the whole numbers and their scales."""
+        return tensors["rows"][part], tensors["scales"][part]
+
     def decode(
-        self, tensors: Mapping[str, Tensor], part: Rows, blocks: Sequence[Block], out: Tensor
+        self, tensors: Mapping[str, Tensor], part: slice, blocks: Sequence[Block], out: Tensor
     ) -> None:
         """Multiply the whole numbers by their scales, blocks of one size at once."""
         scales = tensors["scales"][part]
@@ -181,7 +187,7 @@ class Factors(Encoding):
         return {**halves, "scales": scales.squeeze(1)}
 
     def decode(
-        self, tensors: Mapping[str, Tensor], part: Rows, blocks: Sequence[Block], out: Tensor
+        self, tensors: Mapping[str, Tensor], part: slice, blocks: Sequence[Block], out: Tensor
     ) -> None:
         """Multiply the factors."""
         u, v, x = 0, 0, 0
@@ -197,7 +203,7 @@ class Factors(Encoding):
             target.copy_(torch.bmm(left.mT, right).reshape(len(target), -1))
             u, v = u + r, v + s
 
-    def scales(self, tensors: Mapping[str, Tensor], part: Rows) -> Tensor:
+    def scales(self, tensors: Mapping[str, Tensor], part: slice) -> Tensor:
         """Return the largest number of each row."""
         return tensors["scales"][part]
 

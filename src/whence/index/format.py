@@ -2,8 +2,9 @@
 
 ```
 manifest.json                      what the folder holds; the only file that is ever replaced
-rows-<first row>.safetensors       a shard: encoded rows, "weights" [b], "slopes" [b, t], and the
-                                   ids, as "ids" int64 [b] or as UTF-8 "text" and its "ends" [b]
+rows-<first row>.safetensors       a shard: encoded rows, "weights" [b], "slopes" [b, t], "norms" of
+                                   the t parts of each row as stored, float32 [b, t], and the ids,
+                                   as "ids" int64 [b] or as UTF-8 "text" and its "ends" [b]
 moment-<digest>.safetensors        Σ wᵢ φᵢ φᵢᵀ of each group of columns, "0", "1", …, float64
 curvature-<digest>.safetensors     H⁻¹ as blocks, "<number>.<class>.<field>", and their "order" [p]
 removed-<digest>.safetensors       "positions" int64, sorted
@@ -36,6 +37,7 @@ from whence.methods.features import Block
 from whence.storage import digest, read_manifest, write_bytes, write_manifest
 
 MANIFEST = "manifest.json"
+ID_TENSORS = ("ids", "text", "ends")  # of a shard; the others hold numbers of each row
 _KIND = "index"
 _ENTRY = "whence"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -11,11 +11,40 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.linalg import vector_norm
 
-from whence.index.encodings import Encoding, Rows, encoding_of
-from whence.index.format import Manifest, Shard, mapped_rows
-from whence.methods.features import places
+from whence.index.encodings import Encoding, encoding_of
+from whence.index.format import ID_TENSORS, Manifest, Shard, mapped_rows
+from whence.methods.features import Block, places
 from whence.tiles import tiles
+
+_FLUSHED = 2.0**-63  # beside ‖row‖ for each √d: more than numbers under 2⁻¹²⁶ can add
+_MORE = 1 + 2.0**-22  # what rounding a norm to float32 may take from it
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """Consecutive rows of a shard.
+
+    Args:
+        first: The position of the first.
+        rows: Which rows of the shard.
+        tensors: Of the shard, on the device that multiplies.
+        factors: f, what the product of each part with each row is multiplied by, float64
+            [t, parts].
+        sizes: ‖f row‖ of each part, or a little more, [parts, t].
+    """
+
+    first: int
+    rows: slice
+    tensors: Mapping[str, Tensor]
+    factors: Tensor
+    sizes: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return int(self.rows.stop - self.rows.start)
 
 
 @final
@@ -34,22 +63,47 @@ class StoredRows:
     @property
     def parts(self) -> tuple[slice, ...]:
         """The columns of each part t."""
-        return places([sum(block.size for block in part) for part in self.manifest.columns])
+        return parts_of(self.manifest.columns)
 
-    def blocks(self, shard: Shard, out: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield consecutive rows of a shard: the position of the first, rows, f [t, parts].
+    def tiles(self, shard: Shard, most: int, device: torch.device) -> Iterator[Tile]:
+        """Yield consecutive rows of a shard.
 
         Args:
             shard: The shard.
-            out: [most, d], float32: where the rows are decoded, on the device that has them then.
+            most: How many rows at once.
+            device: Where they are to be.
         """
         encoding = encoding_of(self.manifest.encoding)
         with mapped_rows(self.folder, shard) as mapped:
-            tensors = {name: tensor.to(out.device) for name, tensor in mapped.items()}
-            for part in tiles(shard.rows, budget=len(out)):
-                rows = out[: part.stop - part.start]
-                encoding.decode(tensors, part, self.manifest.blocks, rows)
-                yield shard.first + part.start, rows, _factors(encoding, tensors, part)
+            tensors = {name: tensor.to(device) for name, tensor in mapped.items()}
+            every = slice(0, shard.rows)
+            factors = _factors(encoding, tensors, every)
+            sizes = self._sizes(tensors, factors).T.cpu().numpy()
+            for some in tiles(shard.rows, budget=most):
+                yield Tile(shard.first + some.start, some, tensors, factors[some], sizes[:, some])
+
+    def decoded(self, tile: Tile, out: Tensor) -> Tensor:
+        """Return rows in float32, [t, d], but for what belongs to f.
+
+        Args:
+            tile: The rows.
+            out: [most, d]: where they are decoded, on the device that has them.
+        """
+        rows = out[: len(tile)]
+        encoding_of(self.manifest.encoding).decode(
+            tile.tensors, tile.rows, self.manifest.blocks, rows
+        )
+        return rows
+
+    def codes(self, tile: Tile) -> tuple[Tensor, Tensor] | None:
+        """Return rows as int8 and the scales of their blocks, if they are stored so."""
+        return encoding_of(self.manifest.encoding).codes(tile.tensors, tile.rows)
+
+    def _sizes(self, tensors: Mapping[str, Tensor], factors: Tensor) -> Tensor:
+        """Return bounds of ‖f row‖ of each part, with what numbers that are flushed to zero add."""
+        weighed = tensors["slopes"].double() * tensors["weights"].double().unsqueeze(1)
+        widths = factors.new_tensor([part.stop - part.start for part in self.parts])
+        return tensors["norms"].double() * weighed.abs() + widths.sqrt() * _FLUSHED * factors.abs()
 
     def at(self, positions: NDArray[np.intp], most: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Yield some rows: which of the positions, rows [t, d] in float32, f [t, parts].
@@ -67,13 +121,34 @@ class StoredRows:
                 for part in tiles(high - low, budget=most):
                     which = slice(low + part.start, low + part.stop)
                     some = torch.from_numpy(positions[which] - shard.first)
-                    rows = torch.empty(len(some), d)
-                    encoding.decode(tensors, some, self.manifest.blocks, rows)
-                    yield which, rows, _factors(encoding, tensors, some)
+                    taken = {
+                        name: tensor.index_select(0, some)
+                        for name, tensor in tensors.items()
+                        if name not in ID_TENSORS
+                    }
+                    every, rows = slice(0, len(some)), torch.empty(len(some), d)
+                    encoding.decode(taken, every, self.manifest.blocks, rows)
+                    yield which, rows, _factors(encoding, taken, every)
 
 
-def _factors(encoding: Encoding, tensors: dict[str, Tensor], which: Rows) -> Tensor:
+def _factors(encoding: Encoding, tensors: Mapping[str, Tensor], which: slice) -> Tensor:
     """Return what the products of each part with each row are multiplied by, in float64."""
     factors = tensors["slopes"][which].double() * tensors["weights"][which].double().unsqueeze(1)
     scales = encoding.scales(tensors, which)
     return factors if scales is None else factors * scales.double().unsqueeze(1)
+
+
+def parts_of(columns: Sequence[Sequence[Block]]) -> tuple[slice, ...]:
+    """Return the columns of each part, by its blocks."""
+    return places([sum(block.size for block in part) for part in columns])
+
+
+def norms_of(rows: Tensor, parts: Sequence[slice]) -> Tensor:
+    """Return the norm of each part of rows, float32 [t, parts], rounded up.
+
+    Args:
+        rows: Rows as they are stored, [t, d].
+        parts: The columns of each part.
+    """
+    exact = [vector_norm(rows[:, where], dim=1, dtype=torch.float64) for where in parts]
+    return (torch.stack(exact, 1) * _MORE).float()

@@ -1,10 +1,10 @@
 """The exact largest and smallest scores of all stored rows, in one pass over memory-mapped shards.
 
-Each thread takes the next shard: its rows are decoded block by block, multiplied with all queries
-in low precision, and what may be among the k best is a candidate, whose score is computed in
-float64 from the row in the end. Memory holds a block per thread, and some k rows per query. A GPU
-is given the rows of a shard as they are stored. Neither the number of threads nor the processor
-changes what is found.
+Each thread takes the next shard: its rows are multiplied with all queries block by block, in
+bfloat16 or as the int8 that they are stored in, and what may be among the k best is a candidate,
+whose score is computed in float64 from the row in the end. Memory holds a block per thread, and
+some k rows per query. A GPU is given the rows of a shard as they are stored. Neither the number of
+threads nor the processor changes what is found.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ from whence.index.reading import StoredRows
 from whence.index.screen import gathered, screen_of
 from whence.workers import over_threads
 
-_BLOCK = 2**20  # decoded numbers at once: 4 MB, which a cache may hold
+_BLOCK = 2**19  # numbers of rows at once: 2 MB in float32, which a cache may hold
 _BLOCK_OF_GPU = 2**26  # as many as hide what calls cost
-_COMPARED = 2**17  # scores that are compared with the bars at once
+_COMPARED = 2**16  # scores that are compared with the bars at once
+_FIRST = 2**20  # as long as there is no bar: the k-th of many is a high one
 _AHEAD = 4  # shards that the disk is asked for before they are needed
-_EXACT = 2**18  # numbers of rows at once in float64: 2 MB
+_EXACT = 2**16  # numbers of rows at once in float64: 512 kB
 _PAIR = 16  # a product of a query and a row by itself takes as long as so many of a matrix product
 
 
@@ -63,21 +64,26 @@ def scan(
         The largest, and the smallest.
     """
     stored = StoredRows(folder, manifest)
-    screen = screen_of(queries, stored.parts, together=together)
+    screen = screen_of(queries, stored, together=together)
     exact = partial(_exact, stored, queries.cpu().double(), together)
     q = 1 if together else len(queries)
     best = Best(q, k, 1, exact), Best(q, k, -1, exact)
-    threads = torch.get_num_threads() if queries.device.type == "cpu" else 1
+    device = queries.device
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    rows = _rows_at_once(queries)
     own = local()  # of each thread: where it decodes
+
+    def compared() -> int:
+        return _COMPARED if all(end.begun for end in best) else _FIRST
 
     def one(item: tuple[int, Shard]) -> None:
         number, shard = item
         ahead.ask(number)
-        if not hasattr(own, "buffer"):
-            own.buffer = _buffer(queries)
-        blocks = stored.blocks(shard, own.buffer)
-        each = ((first, screen.screened(rows, f)) for first, rows, f in blocks)
-        for first, found in gathered(each, _COMPARED):
+        if not hasattr(own, "room"):
+            own.room = screen.room(rows)
+        tiles = stored.tiles(shard, rows, device)
+        each = ((tile.first, screen.screened(tile, own.room)) for tile in tiles)
+        for first, found in gathered(each, compared):
             for end in best:
                 end.add(found, first, removed)
 
@@ -95,19 +101,20 @@ def products(folder: Path, manifest: Manifest, queries: Tensor) -> Iterator[tupl
         manifest: What it holds.
         queries: [q, d], float32.
     """
-    stored, buffer = StoredRows(folder, manifest), _buffer(queries)
+    stored, rows = StoredRows(folder, manifest), _rows_at_once(queries)
+    room = queries.new_empty(rows, queries.shape[1])
     with _Ahead(folder, manifest) as ahead:
         for number, shard in enumerate(manifest.shards):
             ahead.ask(number)
-            for first, rows, factors in stored.blocks(shard, buffer):
-                yield first, _products(stored, queries, rows, factors)
+            for tile in stored.tiles(shard, rows, queries.device):
+                decoded = stored.decoded(tile, room)
+                yield tile.first, _products(stored, queries, decoded, tile.factors)
 
 
-def _buffer(queries: Tensor) -> Tensor:
-    """Return room for a block of decoded rows."""
+def _rows_at_once(queries: Tensor) -> int:
+    """Return how many rows are multiplied at once."""
     numbers = _BLOCK if queries.device.type == "cpu" else _BLOCK_OF_GPU
-    d = queries.shape[1]
-    return queries.new_empty(max(1, numbers // max(1, d)), d)
+    return max(1, numbers // max(1, queries.shape[1]))
 
 
 def _exact(

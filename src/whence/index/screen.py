@@ -1,23 +1,32 @@
-r"""Products of queries with stored rows in bfloat16, and how far they may be from the exact ones.
+r"""Products of queries with stored rows in low precision, and how far they may be off.
 
-bfloat16 keeps 8 bits, u = 2⁻⁸, and multiplies twice as fast as float32 where the processor can.
-With û the rounded query of norm one, r̂ the rounded row, and float32 sums of at most 2¹⁴ columns,
-γ = 2¹⁴ · 2⁻²⁴ (Higham 2002, section 3.1),
+**In bfloat16**, which keeps 8 bits, u = 2⁻⁸, and multiplies twice as fast as float32 where the
+processor can. With û the rounded query of norm one, r̂ the rounded row, and float32 sums of at most
+2¹⁴ columns, γ = 2¹⁴ · 2⁻²⁴ (Higham 2002, section 3.1),
 
 |⟨q, r⟩ − fl⟨û, r̂⟩| ≤ ‖q − û‖ ‖r‖ + ‖û‖ ‖r − r̂‖ + γ ‖û‖ ‖r̂‖
                     ≤ (δ + (1 + δ)(u + (1 + u) γ)) ‖r‖,   δ = ‖q − û‖ as measured,
 
-and u |fl⟨û, r̂⟩| more where the sum is rounded again. Numbers under 2⁻¹²⁶ may be flushed to zero,
-in squares also: √d 2⁻⁶³ beside ‖r‖ bounds what they add. The terms of second order, the
-rounding of ‖r‖, of the factors and of sums over parts are under 2⁻⁶ of the others, which are
-taken so much larger. Processors that are not fast at bfloat16 multiply in float32, perhaps rounded
-as the user allows; the same bound holds.
+and u |fl⟨û, r̂⟩| more where the sum is rounded again. Processors that are not fast at bfloat16
+multiply in float32, perhaps rounded as the user allows; the same bound holds.
+
+**In int8**, where rows are stored so and the processor is fast at it: û = Σ_j s_j v_j of whole
+numbers v_j, one of them, or two where δ √d would let too many rows pass. The products with a block
+m of a row are sums of whole numbers, exact in int32; they are multiplied by the scale of the block
+and added up in float32, M + 6 roundings of 2⁻²⁴ at most, and Σ_m |c_m ⟨û_m, r_m⟩| ≤ ‖û‖ ‖r‖:
+
+|⟨q, r⟩ − fl⟨û, r⟩| ≤ (δ + (1 + δ)(M + 6) 2⁻²⁴) ‖r‖.
+
+Numbers under 2⁻¹²⁶ may be flushed to zero: √d 2⁻⁶³ beside ‖r‖ bounds what that adds. The terms of
+second order, the rounding of factors, of sums over parts and of the exact score to float32 are
+under 2⁻⁶ of the others in bfloat16, and under (M + 6) 2⁻²⁴ in int8, which are taken so much larger.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import final
@@ -27,13 +36,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.network.precision import fast_bf16
+from whence.errors import InvalidInput
+from whence.index.reading import StoredRows, Tile
+from whence.methods.features import places
+from whence.network.precision import fast_bf16, fast_int8
 
 _U = 2.0**-8
 _WIDTH = 2**14
 _GAMMA = _WIDTH * 2.0**-24
-_FLUSHED = 2.0**-63
 _MORE = 1 + 2.0**-6
+_INT8 = 127.0
+_PASSING = 0.5  # δ √d from which a query has a second term: about e⁴ times k rows would pass
+_BLOCK_AT_LEAST = 128  # columns of a block on average, from which a product by itself pays
+_LARGEST = 2.0**127
 
 
 @final
@@ -64,7 +79,7 @@ class Screened:
 
 
 def gathered(
-    blocks: Iterable[tuple[int, Screened]], numbers: int
+    blocks: Iterable[tuple[int, Screened]], numbers: Callable[[], int]
 ) -> Iterator[tuple[int, Screened]]:
     """Yield scores of consecutive rows many at a time: to compare few costs as much as many.
 
@@ -77,7 +92,7 @@ def gathered(
         first = first if held else at
         held.append(block)
         count += block.scores.numel()
-        if count >= numbers:
+        if count >= numbers():
             yield first, _joined(held)
             held, count = [], 0
     if held:
@@ -96,84 +111,257 @@ def _joined(blocks: Sequence[Screened]) -> Screened:
     )
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class Screen:
+class Screen(ABC):
     """Queries, ready to be multiplied with rows.
 
-    Args:
-        parts: The columns of each product, and which factor belongs to it.
-        units: û of each, [columns, q].
-        norms: ‖q‖ of each, [parts, q].
-        of_queries: A.
+    Attributes:
+        stored: The rows.
+        norms: ‖q‖ of each part, float64 [parts, q].
+        of_queries: A, [q, parts].
         together: Whether a row has one score, the largest over the queries.
     """
 
-    parts: tuple[tuple[slice, int], ...]
-    units: tuple[Tensor, ...]
+    stored: StoredRows
     norms: Tensor
     of_queries: NDArray[np.float64]
     together: bool
 
-    def screened(self, rows: Tensor, factors: Tensor) -> Screened:
+    @abstractmethod
+    def room(self, rows: int) -> tuple[Tensor, ...]:
+        """Return memory in which so many rows are decoded; each thread has its own."""
+
+    @abstractmethod
+    def products(self, tile: Tile, room: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Return the scores of rows, float32 [q, t], and the C of each, [q]."""
+
+    @final
+    def screened(self, tile: Tile, room: tuple[Tensor, ...]) -> Screened:
         """Return the scores of rows.
 
         Args:
-            rows: [t, d], float32.
-            factors: f, [t, parts of the index].
+            tile: The rows.
+            room: As `room` gave it.
+
+        Raises:
+            InvalidInput: If float32 may not hold a score.
         """
-        low = rows.to(self.units[0].dtype)
-        scores, of_scores, of_rows = [], [], []
-        for (columns, of), unit, norm in zip(self.parts, self.units, self.norms, strict=True):
-            factor = factors[:, of]
-            product = (unit @ low[:, columns].T).float()
-            product.mul_(norm.unsqueeze(1)).mul_(factor.float())
-            largest = torch.maximum(product.amax(1), product.amin(1).neg_())
-            size = torch.linalg.vector_norm(rows[:, columns], dim=1).double()
-            size += math.sqrt(columns.stop - columns.start) * _FLUSHED
-            scores.append(product)
-            of_scores.append(largest)
-            of_rows.append(size * factor.abs())
-        every = reduce(torch.add, scores)
-        own = _U * _MORE * torch.stack(of_scores).double().sum(0)
+        largest = float(self.norms.amax(1).numpy() @ tile.sizes.max(1))
+        if not largest < _LARGEST:
+            raise InvalidInput(
+                "Expected scores that float32 can hold. Got queries and rows whose norms have a "
+                f"product of {largest:.1e}. Scale the loss down."
+            )
+        scores, own = self.products(tile, room)
         return Screened(
-            every.amax(0, keepdim=True) if self.together else every,
+            scores.amax(0, keepdim=True) if self.together else scores,
             self.of_queries,
-            torch.stack(of_rows).cpu().numpy(),
-            (own.amax(0, keepdim=True) if self.together else own).cpu().numpy(),
+            tile.sizes,
+            (own.amax(0, keepdim=True) if self.together else own).double().cpu().numpy(),
         )
 
 
-def screen_of(queries: Tensor, parts: Sequence[slice], *, together: bool) -> Screen:
-    """Return a screen.
+@final
+@dataclass(frozen=True, eq=False)
+class Decoded(Screen):
+    """Rows are decoded, and multiplied in bfloat16 or float32.
+
+    Args:
+        stored: See `Screen`.
+        norms: See `Screen`.
+        of_queries: See `Screen`.
+        together: See `Screen`.
+        products_of: The columns of each product, its part, û [q, columns], and ‖q‖ of the part.
+    """
+
+    stored: StoredRows
+    norms: Tensor
+    of_queries: NDArray[np.float64]
+    together: bool
+    products_of: tuple[tuple[slice, int, Tensor, Tensor], ...]
+
+    def room(self, rows: int) -> tuple[Tensor, ...]:
+        """Return room in float32, and in the precision of the products."""
+        unit = self.products_of[0][2]
+        size = rows, self.stored.parts[-1].stop
+        full = unit.new_empty(size, dtype=torch.float32)
+        return (full, full if unit.dtype == torch.float32 else unit.new_empty(size))
+
+    def products(self, tile: Tile, room: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Return the scores, and what rounding each of them may add."""
+        full, low = room
+        rows = self.stored.decoded(tile, full)
+        if low is not full:
+            rows = low[: len(tile)].copy_(rows)
+        factors, scores, own = tile.factors.float(), [], []
+        for columns, part, unit, norm in self.products_of:
+            product = (unit @ rows[:, columns].T).float()
+            product.mul_(norm.unsqueeze(1)).mul_(factors[:, part])
+            own.append(torch.maximum(product.amax(1), product.amin(1).neg_()))
+            scores.append(product)
+        return reduce(torch.add, scores), _U * _MORE * reduce(torch.add, own)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Codes(Screen):
+    """Rows are multiplied as the int8 that they are.
+
+    Args:
+        stored: See `Screen`.
+        norms: See `Screen`.
+        of_queries: See `Screen`.
+        together: See `Screen`.
+        terms: Of each part.
+    """
+
+    stored: StoredRows
+    norms: Tensor
+    of_queries: NDArray[np.float64]
+    together: bool
+    terms: tuple[_Terms, ...]
+
+    def room(self, rows: int) -> tuple[Tensor, ...]:
+        """Return room for the products of a block with all terms, in int32 and in float32."""
+        most = rows * max(len(terms.steps) for terms in self.terms)
+        return torch.empty(most, dtype=torch.int32), torch.empty(most)
+
+    def products(self, tile: Tile, room: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Return the scores; what rounding adds is in A."""
+        found = self.stored.codes(tile)
+        if found is None:
+            raise AssertionError("rows are not stored as int8")
+        codes, scales = found[0], found[1].T.contiguous()
+        scores = [terms.products(codes, scales, room) for terms in self.terms]
+        factors = tile.factors.float().unbind(1)
+        every = reduce(torch.add, (x.mul_(f) for x, f in zip(scores, factors, strict=True)))
+        return every, every.new_zeros(len(every))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Terms:
+    """Queries of a part as whole numbers: q ≈ Σ_j steps_j v_j.
+
+    Args:
+        blocks: The columns of each block, and which scale belongs to it.
+        numbers: v, int8 [terms, size of the block] of each block: the first of all queries, and
+            then the second of those that have one.
+        steps: Of each of the terms, float32 [terms, 1].
+        second: Which queries have a second.
+    """
+
+    blocks: tuple[tuple[slice, int], ...]
+    numbers: tuple[Tensor, ...]
+    steps: Tensor
+    second: Tensor
+
+    def products(self, codes: Tensor, scales: Tensor, room: tuple[Tensor, ...]) -> Tensor:
+        """Return products with rows, float32 [q, t].
+
+        Args:
+            codes: The rows, int8 [t, d].
+            scales: Of each block of each row, [M, t].
+            room: For products in int32 and float32.
+        """
+        size = len(self.steps), len(codes)
+        whole, product = (part[: math.prod(size)].view(size) for part in room)
+        total = torch.zeros(size)
+        for (columns, of), numbers in zip(self.blocks, self.numbers, strict=True):
+            torch._int_mm(numbers, codes[:, columns].T, out=whole)
+            total.addcmul_(product.copy_(whole), scales[of])
+        total.mul_(self.steps)
+        q = len(total) - len(self.second)
+        return total[:q].index_add_(0, self.second, total[q:]) if len(self.second) else total
+
+
+def screen_of(queries: Tensor, stored: StoredRows, *, together: bool) -> Screen:
+    """Return the screen that is fastest.
 
     Args:
         queries: [q, d], float32, on the device that is to multiply.
-        parts: The columns that have a factor each.
+        stored: The rows.
         together: Whether a row has one score, the largest over the queries.
     """
+    d, blocks = queries.shape[1], len(stored.manifest.blocks)
+    whole = stored.manifest.encoding == "int8" and d >= _BLOCK_AT_LEAST * blocks
+    if whole and fast_int8(queries.device):
+        return _codes(queries, stored, together)
+    return _decoded(queries, stored, together)
+
+
+def _decoded(queries: Tensor, stored: StoredRows, together: bool) -> Decoded:
+    """Return a screen of decoded rows."""
     device = queries.device
     dtype = torch.bfloat16 if fast_bf16(device) else torch.float32
-    cut = tuple(
-        (slice(start, min(part.stop, start + _WIDTH)), of)
-        for of, part in enumerate(parts)
-        for start in range(part.start, part.stop, _WIDTH)
-    )
-    units, norms, slack = [], [], []
-    for columns, _ in cut:
-        asked = queries[:, columns].cpu().double()
-        norm = asked.norm(dim=1)
-        exact = asked / torch.where(norm > 0, norm, 1.0).unsqueeze(1)
-        unit = exact.bfloat16()
-        rounding = (exact - unit.double()).norm(dim=1)
-        units.append(unit.to(device, dtype))
-        norms.append(norm)
-        slack.append(_MORE * norm * (rounding + _U + _GAMMA))
-    of_queries = torch.stack(slack, 1).numpy()
-    return Screen(
-        parts=cut,
-        units=tuple(units),
-        norms=torch.stack(norms).to(device, torch.float32),
-        of_queries=of_queries.max(0, keepdims=True) if together else of_queries,
+    products, norms, slack = [], [], []
+    for of, part in enumerate(stored.parts):
+        errors = []
+        for start in range(part.start, part.stop, _WIDTH):
+            columns = slice(start, min(part.stop, start + _WIDTH))
+            unit, norm = _unit(queries[:, columns])
+            low = unit.bfloat16()
+            rounding = (unit - low.double()).norm(dim=1)
+            errors.append(norm * (rounding + _U + _GAMMA))
+            products.append((columns, of, low.to(device, dtype), norm.to(device, torch.float32)))
+        norms.append(_unit(queries[:, part])[1])
+        slack.append(_MORE * torch.stack(errors).norm(dim=0))
+    return Decoded(
+        stored=stored,
+        norms=torch.stack(norms),
+        of_queries=_of_queries(slack, together),
         together=together,
+        products_of=tuple(products),
     )
+
+
+def _codes(queries: Tensor, stored: StoredRows, together: bool) -> Codes:
+    """Return a screen of int8."""
+    number, norms, slack, terms = 0, [], [], []
+    for part, columns in zip(stored.parts, stored.manifest.columns, strict=True):
+        unit, norm = _unit(queries[:, part])
+        size = norm.unsqueeze(1)
+        step, first = _whole(unit)
+        left = unit - step * first
+        second = (left.norm(dim=1) * math.sqrt(unit.shape[1]) > _PASSING).nonzero().squeeze(1)
+        finer, rest = _whole(left[second])
+        left[second] -= finer * rest
+        whole = torch.cat([first, rest]).to(torch.int8)
+        within = places([block.size for block in columns])
+        blocks = [slice(part.start + at.start, part.start + at.stop) for at in within]
+        terms.append(
+            _Terms(
+                blocks=tuple((at, number + place) for place, at in enumerate(blocks)),
+                numbers=tuple(whole[:, at].contiguous() for at in within),
+                steps=torch.cat([step * size, finer * size[second]]).float(),
+                second=second,
+            )
+        )
+        number += len(columns)
+        norms.append(norm)
+        slack.append(norm * (left.norm(dim=1) * _MORE + (len(columns) + 6) * 2.0**-22))
+    return Codes(
+        stored=stored,
+        norms=torch.stack(norms),
+        of_queries=_of_queries(slack, together),
+        together=together,
+        terms=tuple(terms),
+    )
+
+
+def _unit(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return rows over their norms, in float64, and the norms."""
+    exact = rows.cpu().double()
+    norm = exact.norm(dim=1)
+    return exact / torch.where(norm > 0, norm, 1.0).unsqueeze(1), norm
+
+
+def _whole(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return steps [q, 1] and whole numbers up to 127 with rows ≈ steps · numbers."""
+    steps = rows.abs().amax(1, keepdim=True) / _INT8
+    return steps, (rows / torch.where(steps > 0, steps, 1.0)).round()
+
+
+def _of_queries(slack: Sequence[Tensor], together: bool) -> NDArray[np.float64]:
+    """Return A of the slack of each part."""
+    found = torch.stack(list(slack), 1).numpy()
+    return found.max(0, keepdims=True) if together else found

@@ -15,6 +15,7 @@ from typing import final
 import numpy as np
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from whence.errors import InvalidInput
 from whence.index.corpus import Chunk, Corpus, Reader
@@ -35,11 +36,13 @@ from whence.index.format import (
     write_named,
     write_tensors,
 )
+from whence.index.reading import norms_of, parts_of
 from whence.methods.features import FeatureMap
 from whence.progress import progress
 from whence.tiles import tiles
 from whence.workers import Backend, map_shards
 
+_FORMAT = 2  # of shards: 1 had no norms
 _TILE = 2**22  # numbers of decoded rows at once
 
 
@@ -75,6 +78,7 @@ class ShardWork:
         name = shard_name(first)
         about = {
             "kind": "rows",
+            "format": _FORMAT,
             "model": self.manifest.model,
             "data": self.identity,
             "encoding": self.manifest.encoding,
@@ -109,14 +113,21 @@ class ShardWork:
         tensors = encoding.encode(rows, features.blocks)
         # In float64 and row by row, so that the error does not depend on how sums are split; in
         # tiles, so that no second and third copy of the rows is held.
-        lost, sizes = torch.empty(b), torch.empty(b)
+        lost, sizes = torch.empty(b, dtype=torch.float64), torch.empty(b, dtype=torch.float64)
+        parts, norms = parts_of(features.parts), torch.empty_like(slopes)
         for part in tiles(b, rows.shape[1], _TILE):
-            lost[part] = (
-                (encoding.rows(tensors, part, features.blocks) - rows[part]).square().sum(1)
+            stored = encoding.rows(tensors, part, features.blocks)
+            norms[part] = norms_of(stored, parts)
+            for sums, some in ((lost, stored - rows[part]), (sizes, rows[part])):
+                sums[part] = vector_norm(some, dim=1, dtype=torch.float64).square()
+        if not bool(torch.isfinite(norms).all()):
+            bad = int((~torch.isfinite(norms).all(1)).nonzero()[0])
+            raise InvalidInput(
+                "Expected gradients of norms that float32 can hold, under 3e38. Got a larger one "
+                f"for the example {chunk.ids[bad].item()!r}. Scale the loss down."
             )
-            sizes[part] = rows[part].square().sum(1)
-        error = float(lost.double().sum() / sizes.double().sum().clamp_min(1e-300))
-        return {**tensors, "slopes": slopes, "weights": weights}, error
+        error = float(lost.sum() / sizes.sum().clamp_min(1e-300))
+        return {**tensors, "slopes": slopes, "weights": weights, "norms": norms}, error
 
 
 def fill(

@@ -30,6 +30,15 @@ def fast_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and (_has("avx512_bf16") or _has("amx_bf16"))
 
 
+def fast_int8(device: torch.device) -> bool:
+    """Return whether products of int8 are exact and faster than others.
+
+    Args:
+        device: The processor.
+    """
+    return device.type == "cpu" and _has("avx512_vnni")
+
+
 def _has(capability: str) -> bool:
     """Return whether the processor says that it has a capability."""
     told: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
