@@ -17,6 +17,7 @@ import nbformat
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).parent.parent / "docs" / "notebooks"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 _SECONDS = 300  # that a notebook may take on a busy machine
 
 
@@ -43,6 +44,7 @@ def printed(notebook: Any) -> list[str]:
             output.get("text") or output.get("data", {}).get("text/plain", "")
             for output in cell.outputs
             if output.output_type != "display_data" and output.get("name") != "stderr"
+            if WIDGET not in output.get("data", {})
         )
         for cell in notebook.cells
         if cell.cell_type == "code"
@@ -85,13 +87,19 @@ def main() -> None:
         count = 0
         for cell in notebook.cells:
             cell.metadata.clear()  # times of execution, which differ each time
-            if cell.cell_type == "code":  # warnings name folders of this machine
-                cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+            if cell.cell_type == "code":
+                # Warnings name folders of this machine; bars and widgets need their kernel.
+                cell.outputs = [
+                    output
+                    for output in cell.outputs
+                    if output.get("name") != "stderr" and WIDGET not in output.get("data", {})
+                ]
                 count += 1
                 cell.execution_count = count
                 for output in cell.outputs:
                     if "execution_count" in output:
                         output.execution_count = count
+        notebook.metadata.pop("widgets", None)
         nbformat.write(notebook, path)
         text, pictures = markdown(notebook, path.stem)
         path.with_suffix(".md").write_text(text, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import subprocess
 import sys
@@ -291,6 +292,18 @@ def test_a_model_takes_the_columns_it_was_fitted_on(run: Run, tmp_path: Path) ->
     code, _, err = run("explain", tmp_path / "less.csv", "-t", "won", *options)
     assert code == 1
     assert "without city" in err
+
+
+def test_influence_writes_a_page(run: Run, csv: Path, tmp_path: Path) -> None:
+    page = tmp_path / "influence.html"
+    code, out, _ = run("influence", csv, "-t", "y", "--row", 17, "-k", 3, "-o", page)
+    assert code == 0
+    assert out.splitlines()[-1] == f"wrote {page}: open it in a browser"
+    text = html.unescape(page.read_text(encoding="utf-8"))
+    assert "What is behind the answer for row 17?" in text
+    named = [line.split()[0] for line in out.splitlines() if "pushes" in line]
+    assert len(named) == 6
+    assert all(f"Training example {name}" in text or f'"{name}"' in text for name in named)
 
 
 def test_influence_asks_for_what_explain_shows(run: Run, csv: Path, tmp_path: Path) -> None:

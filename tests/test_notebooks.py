@@ -11,7 +11,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from tests.notebooks import FOLDER, executed, markdown, printed
+from tests.notebooks import FOLDER, WIDGET, executed, markdown, printed
 
 _NUMBER = re.compile(r"\d+\.\d+")
 _NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -46,6 +46,15 @@ def test_the_site_shows_the_notebook(path: Path) -> None:
     assert path.with_suffix(".md").read_text(encoding="utf-8") == text
     for file, content in pictures.items():
         assert (FOLDER / file).read_bytes() == content
+
+
+def test_the_explorer_appears_below_its_cell(repeated: dict[Path, Any]) -> None:
+    last = repeated[FOLDER / "table.ipynb"].cells[-1]
+    assert "whence.explore(" in last.source
+    shown = [output.data for output in last.outputs if WIDGET in output.get("data", {})]
+    assert [data["text/plain"] for data in shown if "Explorer" in data["text/plain"]] == [
+        "Explorer of 40 predictions"
+    ]
 
 
 def test_results_show_cards_and_plots_appear() -> None:

@@ -6,6 +6,7 @@ import io
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from sklearn.preprocessing import StandardScaler
 
 import whence
 from whence import progress as bars
+from whence.methods.model_quality import model_quality
+from whence.sources.entry import Asked, from_table
 
 _SOURCE = Path(__file__).parent.parent / "src" / "whence"
 
@@ -59,12 +62,40 @@ def test_long_calls_show_a_bar_in_a_terminal(monkeypatch: pytest.MonkeyPatch) ->
     assert "retraining" in shown(terminal)
 
 
+def test_reading_and_fitting_show_a_clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    X[:60].assign(y=y[:60]).to_csv(tmp_path / "cells.csv", index=False)
+    terminal = at_terminal(monkeypatch)
+    found = from_table(tmp_path / "cells.csv", "y", asked=Asked(row="3"))
+    model_quality(found.objective)
+    steps = re.findall(r"\r([a-z ]+(?:\.csv)?) … 00:0\d", terminal.getvalue())
+    assert list(dict.fromkeys(steps)) == [
+        "reading cells.csv",
+        "fitting logistic regression",
+        "judging the model",
+    ]
+
+
+def test_a_clock_ticks_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = at_terminal(monkeypatch, delay=0.02)
+    monkeypatch.setattr(bars, "_TICK", 0.02)
+    until = time.monotonic() + 30
+    with bars.clock("waiting"):
+        while terminal.getvalue().count("waiting … 00:0") < 2 and time.monotonic() < until:
+            time.sleep(0.01)
+    assert terminal.getvalue().count("waiting … 00:0") >= 2
+    assert terminal.getvalue().endswith("\r")
+    assert terminal.getvalue().split("\r")[-2].strip() == ""
+
+
 def test_a_file_gets_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setattr(bars, "_DELAY", 0.0)
     objective, query = model()
     whence.leave_one_out(objective, [1, 2], query)
+    with bars.clock("waiting"):
+        pass
     assert stream.getvalue() == ""
 
 

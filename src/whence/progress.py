@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar, overload
 
 with warnings.catch_warnings():  # of a kernel without ipywidgets, which shows no bars
@@ -14,6 +16,7 @@ T = TypeVar("T")
 Bar: TypeAlias = "tqdm[Any]"
 
 _DELAY = 1.0  # seconds that a call may take before it shows a bar
+_TICK = 1.0  # seconds after which a clock is drawn again
 
 
 @overload
@@ -54,11 +57,48 @@ def progress(
         >>> sum(progress([1, 2, 3], desc="adding"))
         6
     """
+    options: dict[str, Any] = {"total": total, "unit": unit, "initial": initial, "leave": False}
+    bar: Bar = tqdm(steps, desc=desc, delay=_DELAY, disable=_hidden(), **options)
+    return bar
+
+
+@contextmanager
+def clock(desc: str) -> Iterator[None]:
+    """Show how long one step takes that cannot be counted, such as the fit of a model.
+
+    As `progress`, it appears after a second, in a terminal and in a notebook.
+
+    Args:
+        desc: What is done, such as "fitting the model".
+
+    Examples:
+        >>> with clock("adding"):
+        ...     total = sum(range(10))
+    """
+    bar: Bar = tqdm(
+        desc=desc, delay=_DELAY, disable=_hidden(), leave=False, bar_format="{desc} … {elapsed}"
+    )
+    done = threading.Event()
+
+    def tick() -> None:
+        while not done.wait(_TICK):
+            bar.update(0)
+
+    ticking = threading.Thread(target=tick, daemon=True)
+    if not bar.disable:
+        ticking.start()
+    try:
+        yield
+    finally:
+        done.set()
+        if not bar.disable:
+            ticking.join()
+        bar.close()
+
+
+def _hidden() -> bool | None:
+    """Return whether tqdm hides a bar: `None` where it finds no terminal."""
+    # A kernel's output is no terminal, so that `None` would hide the bar of a notebook.
     # By its name: importing `tqdm.notebook` imports IPython.
     in_notebook = any(kind.__name__ == "tqdm_notebook" for kind in tqdm.__mro__)
-    options: dict[str, Any] = {"total": total, "unit": unit, "initial": initial, "leave": False}
-    # A kernel's output is no terminal, so that `None` would hide the bar of a notebook.
-    bar: Bar = tqdm(
-        steps, desc=desc, delay=_DELAY, disable=False if in_notebook else None, **options
-    )
-    return bar
+    return False if in_notebook else None

@@ -32,7 +32,8 @@ def settled(browser: Any) -> None:
     until = time.monotonic() + 60
     while time.monotonic() < until:
         state = browser.execute_script(
-            "const d = document.body.dataset; return [d.busy, d.query, d.sized]"
+            "const d = document.getElementById('explorer').dataset;"
+            "return [d.busy, d.query, d.sized]"
         )
         if state[0] == "no" and state[1] is not None and state[1] == state[2]:
             break

@@ -20,6 +20,8 @@ from tests.explorer.data import subject, written
 from whence.errors import InvalidInput
 from whence.explorer.server import HEADER, serving
 
+LOGS = ("log_page", "log_script")
+
 
 def parts(address: str) -> tuple[str, str]:
     """The address without the token, and the token."""
@@ -42,12 +44,12 @@ def asked(url: str, body: Any = None, **headers: str) -> tuple[int, str]:
 def test_every_route_wants_the_token(shared: str) -> None:
     base, token = parts(shared)
     names = ("predictions", "answer", "sizes", "rows", "row", "flip", "groups", "suspects")
-    for name in (*names, "remove", "relabel", "edit", "decide", "undo"):
+    for name in (*names, "remove", "relabel", "edit", "decide", "undo", *LOGS):
         body = {"query": 0, "position": 0, "column": 0, "positions": [1]}
         assert asked(f"{base}/api/{name}", body)[0] == 403
         assert asked(f"{base}/api/{name}", body, **{HEADER: token[:-1]})[0] == 403
         assert asked(f"{base}/api/{name}?token={token}", body)[0] == 403
-    for path in ("/", "/?token=x", "/log.html", "/log.py", f"/log.py?token={token}"):
+    for path in ("/", "/?token=x"):
         assert asked(base + path)[0] == 403
     assert asked(shared)[0] == 200
     assert asked(f"{base}/api/predictions", {}, **{HEADER: token})[0] == 200
@@ -128,8 +130,9 @@ def test_the_command_serves_and_its_script_repeats_the_steps(
         ):
             assert asked(f"{base}/api/{name}", body, **given)[0] == 200
         log = json.loads(asked(f"{base}/api/predictions", {}, **given)[1])["steps"]
-        script = asked(f"{base}/log.py", **given)[1]
-        page = asked(f"{base}/log.html", **given)[1]
+        page, script = (
+            json.loads(asked(f"{base}/api/{log}", {}, **given)[1])["text"] for log in LOGS
+        )
         running.terminate()
     (tmp_path / "log.py").write_text(script, encoding="utf-8")
     runpy.run_path(str(tmp_path / "log.py"), run_name="__main__")

@@ -106,12 +106,14 @@ def influence(
     ] = "first",
     method: MethodOption = None,
     measure: Answer = None,
+    output: Output = None,
     as_json: Json = False,
 ) -> None:
     """Score training examples by the predicted change of one prediction if they were removed.
 
-    Example: whence influence train.csv --target y --row 17 -k 5
+    Example: whence influence train.csv --target y --row 17 -k 5 --output influence.html
     """
+    from whence.applications.report import report
     from whence.methods.choose import chosen
     from whence.methods.influence import Influence
     from whence.views.quantity import default_measure, quantity_of
@@ -127,6 +129,19 @@ def influence(
     attribution = scorer.fit(found.objective)
     scores = attribution.scores(found.queries, measure=about)
     top, bottom = scores.top(k), scores.bottom(k)
+    if output is not None:
+        asked = found.queries if found.labeled else (found.queries[0], None)
+        report(
+            found.objective,
+            asked,
+            output,
+            k=k,
+            measure=measure,
+            method=named,
+            title=f"What is behind the answer for {found.names[0]}?",
+            about=told(source, found),
+            command=typed(),
+        )
     if as_json:
         ends = (
             (int(at), {"score": float(value)})
@@ -150,6 +165,7 @@ def influence(
     if scores.order_only:
         typer.echo(scores.caution)
     typer.echo(scores.diagnostics)
+    wrote(output)
 
 
 @reads(*KINDS)

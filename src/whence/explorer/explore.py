@@ -1,4 +1,4 @@
-"""Explore a model in the browser."""
+"""Explore a model in the browser or in a notebook."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.explorer.server import serving
 from whence.explorer.session import Subject
+from whence.explorer.widget import in_notebook, widget
 from whence.methods.method import Method
 from whence.objective.trained import Data, Trained
 
@@ -22,12 +23,14 @@ def explore(
     method: Method | None = None,
     port: int = 0,
     browser: bool = True,
-) -> None:
-    """Open the explorer in the browser, and serve it until it is interrupted.
+    notebook: bool | None = None,
+) -> object:
+    """Show the explorer: below the cell in a notebook, else in the browser until interrupted.
 
     It shows the predictions, what the model says of each and the training rows behind it. Rows can
-    be removed, relabeled and edited; after each step the model is fitted again for real. The page
-    is served to this machine alone, at an address with a secret token.
+    be removed, relabeled and edited; after each step the model is fitted again for real. In a
+    browser the page is served to this machine alone, at an address with a secret token; in a
+    notebook its kernel answers.
 
     Args:
         trained: The model.
@@ -36,6 +39,12 @@ def explore(
         method: What scores training examples; chosen by the kind of model if `None`.
         port: Where it is served; a free port if 0.
         browser: Whether a browser is opened; the address is printed in any case.
+        notebook: Whether it is shown below the cell; found out if `None`. With `False` a notebook
+            serves it to the browser, and its cell runs until it is interrupted.
+
+    Returns:
+        In a notebook the explorer as a widget, which a cell shows if it is its last line; else
+        `None`.
 
     Raises:
         InvalidInput: If there are no queries, or too many for the scores to be held (2·10⁸ of
@@ -66,7 +75,10 @@ def explore(
         command="whence.explore(trained, queries)",
         method=method,
     )
+    if in_notebook() if notebook is None else notebook:
+        return widget(subject)
     serve(subject, port=port, browser=browser)
+    return None
 
 
 def serve(subject: Subject, *, port: int, browser: bool) -> None:

@@ -1,4 +1,4 @@
-"""The explorer's pages and routes, for one person on one machine."""
+"""The explorer's page and routes served to one person on one machine."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from whence.checked import converted, whole
 from whence.errors import InvalidInput, UnsupportedModel, WhenceError
-from whence.explorer import answers
-from whence.explorer.log import log_page, script
+from whence.explorer.routes import ROUTES, Route
 from whence.explorer.session import Session, Subject
-from whence.explorer.steps import Edit, Relabel, Remove, Step
 from whence.pages import ExplorePage, render
 
 if TYPE_CHECKING:
@@ -28,8 +25,6 @@ HEADER = "X-Whence-Token"
 _ADDRESS = "127.0.0.1"
 _STARTING = 30.0  # seconds that the server may take to answer
 _LARGEST = 1_000_000  # bytes of a request
-
-Route = Callable[[Session, dict[str, Any]], dict[str, Any]]
 
 
 @contextmanager
@@ -117,13 +112,6 @@ def application(session: Session, token: str) -> Starlette:
             return refused()
         return HTMLResponse(render(_page(session, token)), headers=headers)
 
-    def saved(request: Request) -> Response:
-        if not allowed(request.headers.get(HEADER)):
-            return refused()
-        if request.url.path.endswith(".py"):
-            return PlainTextResponse(script(session.state), headers=headers)
-        return HTMLResponse(render(log_page(session.state)), headers=headers)
-
     def api(route: Route) -> Callable[[Request], Any]:
         async def respond(request: Request) -> Response:
             from starlette.concurrency import run_in_threadpool
@@ -142,9 +130,7 @@ def application(session: Session, token: str) -> Starlette:
     return Starlette(
         routes=[
             Path("/", page),
-            Path("/log.html", saved),
-            Path("/log.py", saved),
-            *(Path(f"/api/{name}", api(route), methods=["POST"]) for name, route in _ROUTES),
+            *(Path(f"/api/{name}", api(route), methods=["POST"]) for name, route in ROUTES.items()),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[_ADDRESS, "localhost"])],
     )
@@ -180,112 +166,4 @@ def _page(session: Session, token: str) -> ExplorePage:
         command=subject.command,
         about=subject.about[1:],
         token=token,
-        labeled=subject.labeled,
     )
-
-
-def _int(asked: dict[str, Any], name: str) -> int:
-    """Return a whole number that was asked about."""
-    return whole(name, asked.get(name))
-
-
-def _positions(asked: dict[str, Any], name: str = "positions") -> tuple[int, ...]:
-    """Return positions that were asked about."""
-    found: tuple[int, ...] = converted(name, asked.get(name, []), tuple[int, ...])
-    return found
-
-
-def _row(session: Session, asked: dict[str, Any]) -> dict[str, Any]:
-    """Answer what is asked about one training row."""
-    position, n = _int(asked, "position"), len(session.state.model.train)
-    if not 0 <= position < n:
-        raise InvalidInput(f"Expected a training row from 0 to {n - 1}. Got {position}.")
-    return answers.row(session.state, position)
-
-
-def _taken(session: Session, steps: list[Step], asked: dict[str, Any]) -> dict[str, Any]:
-    """Take steps and answer what came of them."""
-    query = _int(asked, "query")
-    before = session.take(steps, query)
-    session.score()
-    return {
-        "before": answers.answer(before, query),
-        "after": answers.answer(session.state, query),
-        "accuracy": [before.accuracy, session.state.accuracy],
-        "steps": answers.steps(session.state),
-    }
-
-
-def _remove(session: Session, asked: dict[str, Any]) -> dict[str, Any]:
-    """Remove the ticked rows."""
-    return _taken(session, [Remove(positions=_positions(asked))], asked)
-
-
-def _relabel(session: Session, asked: dict[str, Any]) -> dict[str, Any]:
-    """Give a row another label."""
-    step = Relabel(positions=(_int(asked, "position"),), labels=(str(asked.get("label")),))
-    return _taken(session, [step], asked)
-
-
-def _edit(session: Session, asked: dict[str, Any]) -> dict[str, Any]:
-    """Give a row another cell."""
-    step = Edit(
-        position=_int(asked, "position"),
-        column=_int(asked, "column"),
-        value=str(asked.get("value", "")),
-    )
-    return _taken(session, [step], asked)
-
-
-def _decide(session: Session, asked: dict[str, Any]) -> dict[str, Any]:
-    """Retrain with the decisions on labels: some rows relabeled, some dropped."""
-    relabeled = converted("relabel", asked.get("relabel", []), tuple[dict[str, Any], ...])
-    steps: list[Step] = []
-    if relabeled:
-        positions = tuple(_int(each, "position") for each in relabeled)
-        labels = tuple(str(each.get("label")) for each in relabeled)
-        steps.append(Relabel(positions=positions, labels=labels))
-    if dropped := _positions(asked, "drop"):
-        steps.append(Remove(positions=dropped))
-    if not steps:
-        raise InvalidInput("Expected a decision to relabel or to drop a row. Got none.")
-    return _taken(session, steps, asked)
-
-
-def _undo(session: Session, asked: dict[str, Any]) -> dict[str, Any]:
-    """Go back by a step."""
-    query, before = _int(asked, "query"), session.undo()
-    session.score()
-    return {
-        "before": answers.answer(before, query),
-        "after": answers.answer(session.state, query),
-        "accuracy": [before.accuracy, session.state.accuracy],
-        "steps": answers.steps(session.state),
-    }
-
-
-_ROUTES: tuple[tuple[str, Route], ...] = (
-    ("predictions", lambda session, asked: answers.predictions(session.state)),
-    ("answer", lambda session, asked: answers.answer(session.state, _int(asked, "query"))),
-    (
-        "sizes",
-        lambda session, asked: answers.sizes(
-            session.state, _int(asked, "query"), list(_positions(asked))
-        ),
-    ),
-    ("rows", lambda session, asked: answers.rows(session.state)),
-    ("row", _row),
-    ("flip", lambda session, asked: answers.flip(session.state, _int(asked, "query"))),
-    (
-        "groups",
-        lambda session, asked: answers.groups(
-            session.state, _int(asked, "query"), _int(asked, "column")
-        ),
-    ),
-    ("suspects", lambda session, asked: answers.suspects(session.state)),
-    ("remove", _remove),
-    ("relabel", _relabel),
-    ("edit", _edit),
-    ("decide", _decide),
-    ("undo", _undo),
-)

@@ -16,6 +16,7 @@ from whence.methods.leave_one_out import refits_without
 from whence.methods.loo_loss import loo_outputs as without_each
 from whence.objective.cache import cached
 from whence.objective.trained import Data, Examples, Trained
+from whence.progress import clock
 
 _ROWS = 500  # training examples that are predicted without themselves
 _OPERATIONS = 1e11  # that it may take: about a second
@@ -96,7 +97,8 @@ def model_quality(trained: Trained, held_out: Data | None = None) -> ModelQualit
     if held_out is not None:
         examples = trained.examples(held_out)
         return _compared(trained, examples, trained.outputs(examples), "held-out examples")
-    return cached(trained, model_quality, _left_out)
+    with clock("judging the model"):
+        return cached(trained, model_quality, _left_out)
 
 
 def _left_out(trained: Trained) -> ModelQuality | None:

@@ -14,7 +14,7 @@ from whence.pages.explore import ExplorePage, LogPage, LogRow
 from whence.pages.figures import Curve, Scale, Scatter
 from whence.pages.item import Item, Level, Status
 from whence.pages.page import Page
-from whence.pages.render import render, write
+from whence.pages.render import explorer_module, render, write
 from whence.pages.result import Listed, Listing, ResultPage
 from whence.pages.table import BatchPage, Carrier, Effect, QueryRow, RankedPage, RankedRow
 
@@ -46,6 +46,7 @@ __all__ = [
     "Shown",
     "Side",
     "Status",
+    "explorer_module",
     "render",
     "write",
 ]

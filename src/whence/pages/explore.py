@@ -15,7 +15,6 @@ class ExplorePage(Page):
 
     Args:
         token: What the script shows the server.
-        labeled: Whether the labels of the predictions are known.
     """
 
     template: ClassVar[str] = "explore.html"
@@ -23,11 +22,10 @@ class ExplorePage(Page):
     asks: ClassVar[bool] = True
 
     token: str
-    labeled: bool
 
     def context(self) -> dict[str, object]:
         """Return what the script starts from."""
-        return {"data": script_json({"token": self.token, "labeled": self.labeled})}
+        return {"data": script_json({"token": self.token})}
 
 
 @dataclass(frozen=True, kw_only=True)

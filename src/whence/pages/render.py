@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from whence.pages import words
 from whence.pages.drawing import heat, picture, strength
+from whence.pages.explore import ExplorePage
 from whence.pages.page import Page
+from whence.pages.scripts import script_json
 from whence.pages.text import marked
 from whence.storage import clear_leftovers, file_to_write, write_bytes
 from whence.version import __version__
@@ -20,7 +22,7 @@ from whence.version import __version__
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_SCRIPTS = ("theme", "share", "decide", "table", "explain", "explore", "result")
+_SCRIPTS = ("theme", "share", "decide", "table", "explain", "explore", "explore_page", "result")
 
 
 def render(page: Page) -> str:
@@ -55,6 +57,14 @@ def render(page: Page) -> str:
     )
     # A lone surrogate, as a wrongly decoded file may hold, has no UTF-8: it is shown as \udXXX.
     return html.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def explorer_module() -> str:
+    """Return the explorer for a notebook: its script as a module, with its elements and styles."""
+    page = _environment().get_template("explorer.html").render()
+    style = "".join(_asset(name) for name in ExplorePage.styles)
+    scripts = _asset("explore.js") + _asset("explore_widget.js")
+    return f"const page = {script_json(page)}, style = {script_json(style)};\n{scripts}"
 
 
 def write(page: Page, path: str | os.PathLike[str]) -> Path:

@@ -16,6 +16,7 @@ from torch import nn
 
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.objective.trained import Trained
+from whence.progress import clock
 from whence.sources.images import fit_images, read_images
 from whence.sources.models import ModelKind, fit_table
 from whence.sources.tables import Table, TargetKind, read_table
@@ -104,7 +105,8 @@ def from_table(
     Raises:
         InvalidInput: If the table or the model cannot be used.
     """
-    table = read_table(path, target, ids=ids, kind=target_kind)
+    with clock(f"reading {path.name}"):
+        table = read_table(path, target, ids=ids, kind=target_kind)
     if asked.against is not None and not table.classification:
         raise InvalidInput(
             f"Expected --against with labels. Got {target}, a quantity. Leave it out, or pass "

@@ -26,6 +26,7 @@ from whence.adapters.sklearn import from_sklearn
 from whence.errors import InvalidInput
 from whence.objective.trained import Trained
 from whence.preprocessing.containers import final
+from whence.progress import clock
 from whence.sources.columns import free_text, listed
 from whence.sources.files import ALSO_LABELS
 from whence.sources.tables import Table
@@ -258,16 +259,17 @@ def fit_table(
         kind, note = _better(table, X, y)
         notes = (*notes, note)
     chosen = _OF_KIND[kind]
-    fitted = _fitted(chosen.model(table), X, y)
-    trained = from_sklearn(fitted, X, y.to_numpy())
-    if kind == "linear":
-        trained = trained.refit()
+    words = chosen.words[not table.classification]
+    with clock(f"fitting {words}"):
+        trained = from_sklearn(_fitted(chosen.model(table), X, y), X, y.to_numpy())
+        if kind == "linear":
+            trained = trained.refit()
     return Fitted(
         X=everything,
         y=table.y,
         objective=trained,
         held_out=held,
-        words=chosen.words[not table.classification],
+        words=words,
         notes=(*table.notes, *notes),
     )
 

@@ -1,8 +1,9 @@
 "use strict";
-(() => {
-  // The page of the explorer. What the server answers only ever becomes text nodes and numbers.
-  const start = JSON.parse(document.getElementById("data").textContent);
-  const at = id => document.getElementById(id);
+// The explorer, in a page of its own or below a cell of a notebook. `root` is the document or shadow
+// root that holds its elements; `ask(name, body)` reaches Python; `first` is the prediction that is
+// shown first, or NaN; `chose` is told which one is shown. Answers only become text nodes and numbers.
+const explorer = (root, { ask, first, chose }) => {
+  const at = id => root.getElementById(id);
   const make = (name, properties, ...children) => {
     const element = Object.assign(document.createElement(name), properties);
     element.append(...children);
@@ -25,23 +26,14 @@
     at("status").textContent = words;
   };
   const failed = error => tell(error.message, true);
-  const fetched = async (path, options) => {
-    const response = await fetch(path, { ...options, headers: { "X-Whence-Token": start.token, "Content-Type": "application/json" } });
-    if (response.ok) return response;
-    const text = await response.text();
-    let said = text;
-    try { said = JSON.parse(text).error; } catch { /* a sentence as it is */ }
-    throw new Error(said);
-  };
-  const ask = async (name, body = {}) => (await fetched(`/api/${name}`, { method: "POST", body: JSON.stringify(body) })).json();
   const doing = async (words, work) => {
     running++;
-    document.body.dataset.busy = "yes";
+    at("explorer").dataset.busy = "yes";
     tell(words);
     let fault = null;
     try { await work(); } catch (error) { fault = error; }
     running--;
-    if (!running) document.body.dataset.busy = "no";
+    if (!running) at("explorer").dataset.busy = "no";
     if (fault) failed(fault); else if (!running) tell("");
   };
 
@@ -154,12 +146,12 @@
         for (const row of side.rows) row.size = sizes[row.position];
         side.rows.sort((a, b) => b.size - a.size);
       }
-      const held = at("sides").contains(document.activeElement) ? document.activeElement.dataset.position : undefined;
+      const held = at("sides").contains(root.activeElement) ? root.activeElement.dataset.position : undefined;
       drawAnswer();
       if (held !== undefined) at("sides").querySelector(`[data-position="${Number(held)}"]`)?.focus();
     }
-    for (const span of document.querySelectorAll("#sides .effect")) span.textContent = texts[span.dataset.size] ?? "";
-    document.body.dataset.sized = String(query);
+    for (const span of root.querySelectorAll("#sides .effect")) span.textContent = texts[span.dataset.size] ?? "";
+    at("explorer").dataset.sized = String(query);
   };
   const choose = query => doing("", async () => {
     state.query = query;
@@ -169,8 +161,8 @@
     at("column").value = "";
     drawAnswer();
     for (const button of at("list").querySelectorAll("button")) button.setAttribute("aria-current", Number(button.dataset.query) === query);
-    location.hash = `#${query}`;
-    document.body.dataset.query = String(query);
+    chose(query);
+    at("explorer").dataset.query = String(query);
     drawSizes().catch(failed);
   });
 
@@ -179,7 +171,7 @@
     const names = [...state.ticked.values()];
     at("ticked").textContent = names.length ? `${plural(names.length, "row")} ticked: ${names.slice(0, 8).join(", ")}${names.length > 8 ? ", …" : ""}` : "No rows are ticked.";
     at("remove").disabled = at("clear").disabled = !names.length;
-    for (const box of document.querySelectorAll("#sides input")) box.checked = state.ticked.has(Number(box.dataset.position));
+    for (const box of root.querySelectorAll("#sides input")) box.checked = state.ticked.has(Number(box.dataset.position));
   };
   const tick = (position, name, on) => {
     if (on) state.ticked.set(position, name); else state.ticked.delete(position);
@@ -200,7 +192,7 @@
     at("row").hidden = true;
     await loadList();
     drawTicked();
-    document.body.dataset.sized = "";
+    at("explorer").dataset.sized = "";
     drawSizes().catch(failed);
   };
   const step = (name, body, words = "retraining …") => doing(words, async () => took(await ask(name, { query: state.query, ...body })));
@@ -237,9 +229,9 @@
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   };
-  const saveLog = (name, type) => () => doing("saving …", async () => save(name, type, await (await fetched(`/${name === "whence-log.py" ? "log.py" : "log.html"}`)).text()));
-  at("save-page").addEventListener("click", saveLog("whence-log.html", "text/html"));
-  at("save-script").addEventListener("click", saveLog("whence-log.py", "text/x-python"));
+  const saveLog = (name, route, type) => () => doing("saving …", async () => save(name, type, (await ask(route)).text));
+  at("save-page").addEventListener("click", saveLog("whence-log.html", "log_page", "text/html"));
+  at("save-script").addEventListener("click", saveLog("whence-log.py", "log_script", "text/x-python"));
 
   // One training row: its cells to edit, and the predictions that it pushes.
   const openRow = position => doing("", async () => {
@@ -328,7 +320,7 @@
   const move = by => { triage.at = Math.max(0, Math.min(triage.rows.length - 1, triage.at + by)); drawTriage(); };
   for (const name of ["keep", "relabel", "drop"]) at(name).addEventListener("click", () => decide(name));
   at("back").addEventListener("click", back);
-  addEventListener("keydown", event => {
+  root.addEventListener("keydown", event => {
     const typing = event.target.closest?.("input, select, textarea");
     if (at("labels").hidden || typing || event.ctrlKey || event.metaKey || event.altKey || !triage.rows) return;
     const act = { k: () => decide("keep"), r: () => decide("relabel"), d: () => decide("drop"), u: back, ArrowDown: () => move(1), ArrowUp: () => move(-1) }[event.key];
@@ -374,8 +366,7 @@
   at("explorer").hidden = false;
   doing("scoring all training rows …", async () => {
     await loadList();
-    const wanted = Number(location.hash.slice(1));
-    const first = Math.max(0, state.predictions.findIndex(row => row.wrong));
-    await choose(location.hash && wanted < state.predictions.length ? wanted : first);
+    const mistake = Math.max(0, state.predictions.findIndex(row => row.wrong));
+    await choose(first >= 0 && first < state.predictions.length ? first : mistake);
   });
-})();
+};
