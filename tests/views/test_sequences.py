@@ -6,6 +6,7 @@ import math
 import re
 from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -91,6 +92,110 @@ def test_a_page_of_projected_gradients_colors_tokens_too(
     explanation = whence.explain(objective, texts[2:3], k=3, method=method)
     page = explanation.report(tmp_path / "why.html", decode=decode).read_text(encoding="utf-8")
     assert re.search(r'<mark class="(raises|lowers) s5"', page)
+
+
+def test_the_answer_is_colored_by_what_each_text_is_behind(
+    objective: ModuleObjective, texts: list[dict[str, list[int]]], tmp_path: Path
+) -> None:
+    asked = [{**texts[2], "labels": [-100, -100, *texts[2]["input_ids"][2:]]}]
+    explanation = whence.explain(objective, asked, k=3)
+    effects = (*explanation.helpful, *explanation.harmful)
+    where = np.array([effect.position for effect in effects])
+    found = parts_of(
+        objective, explanation.query, where, measure="loss", method=explanation.method, side="query"
+    )
+    for effect, part in zip(effects, found, strict=True):
+        assert part.sum() == pytest.approx(effect.effect, rel=1e-3, abs=1e-7)
+        assert list(part[:2]) == [0, 0]  # the prompt is no answer
+    page = explanation.report(tmp_path / "why.html", decode=decode).read_text(encoding="utf-8")
+    behind = re.findall(r'<details class="behind">.*?</details>', page, re.S)
+    assert len(behind) == len(effects)
+    words = [decode([number]).strip() for number in texts[2]["input_ids"]]
+    for each in behind:
+        assert re.search(r'<mark class="(raises|lowers) s5"', each)
+        plain = unescape(re.sub(r"<[^>]*>", "", each))
+        assert plain.split("behind", 1)[1].split() == " ".join(words[2:]).split()
+    top = page[page.index('class="query box"') : page.index('aria-labelledby="behind"')]
+    assert re.search(r'<mark class="(raises|lowers) s5"', top)
+
+
+def test_two_answers_have_their_parts_each(
+    objective: ModuleObjective, texts: list[dict[str, list[int]]], tmp_path: Path
+) -> None:
+    explanation = whence.explain(objective, texts[2:3], against=texts[3:4], k=2)
+    shown = (*explanation.raising, *explanation.lowering)
+    where = np.array([effect.position for effect in shown])
+    both = [
+        sign * np.stack(parts_of(
+            objective, answer, where, measure="loss", method=method, side="query"
+        )).sum(1)
+        for method, answer, sign in explanation.method.answers(explanation.query)
+    ]  # fmt: skip
+    np.testing.assert_allclose(sum(both), [e.effect for e in shown], rtol=1e-3, atol=1e-7)
+    page = explanation.report(tmp_path / "why.html", decode=decode).read_text(encoding="utf-8")
+    assert page.count("What of the answer it is behind") == len(shown)
+    assert page.count("What of the other answer it is behind") == len(shown)
+
+
+@pytest.mark.parametrize("longer", ["text", "answer"])
+def test_an_answer_of_its_own_stands_after_its_text(longer: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = transformers.T5Config(
+        vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2,
+        decoder_start_token_id=0, bos_token_id=0, eos_token_id=0, pad_token_id=0,
+    )  # fmt: skip
+    model = transformers.T5ForConditionalGeneration(config).eval()
+    sizes = (2, 6) if longer == "answer" else (6, 2)
+    rng = np.random.default_rng(0)
+    data = [
+        dict(
+            zip(
+                ("input_ids", "labels"),
+                (rng.integers(1, 20, s).tolist() for s in pair),
+                strict=True,
+            )
+        )
+        for pair in (sizes, (3, 3), sizes)
+    ]
+    only = lambda name, p: "decoder.block.0.layer.2" in name  # noqa: E731
+    objective = whence.from_transformers(model, data, params=only)
+    assert pieces_of(objective.train, 0, None) == (
+        *(f"{i} " for i in data[0]["input_ids"]), " → ", *(f"{i} " for i in data[0]["labels"])
+    )  # fmt: skip
+    explanation = whence.explain(objective, data[:1], k=2, method=whence.Influence(damping=0.1))
+    shown = (*explanation.raising, *explanation.lowering)
+    where = np.array([effect.position for effect in shown])
+    method = explanation.method
+    parts = parts_of(objective, explanation.query, where, measure="loss", method=method)
+    for effect, part in zip(shown, parts, strict=True):
+        assert part.sum() == pytest.approx(effect.effect, rel=1e-3, abs=1e-7)
+        assert not part[: len(data[effect.position]["input_ids"]) + 1].any()
+    page = explanation.report(tmp_path / "why.html").read_text(encoding="utf-8")
+    assert re.search(r'<mark class="(raises|lowers) s5"', page)
+
+
+@pytest.mark.parametrize("kind", ["metaspace", "wordpiece", "bytes"])
+def test_tokens_keep_their_spaces(kind: str) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    mark = {"metaspace": "▁", "wordpiece": "", "bytes": "Ġ"}[kind]
+    inside = "##" if kind == "wordpiece" else ""
+    words = [f"{mark}where", f"{mark}is", f"{mark}pla", f"{inside}ying", f"{mark}now"]
+    model = tokenizers.models.WordLevel(
+        {word: i for i, word in enumerate(words)}, unk_token=words[0]
+    )
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.decoder = {
+        "metaspace": tokenizers.decoders.Metaspace,
+        "wordpiece": tokenizers.decoders.WordPiece,
+        "bytes": tokenizers.decoders.ByteLevel,
+    }[kind]()
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    ids = list(range(5))
+    one = SimpleNamespace(inputs=torch.tensor([ids]))
+    found = pieces_of(one, 0, fast.decode)
+    assert "".join(found) == fast.decode(ids)
+    assert "".join(found).split() == ["where", "is", "playing", "now"]
+    assert len(found) == 5
 
 
 def test_batch_of_texts(

@@ -31,7 +31,8 @@ from whence.result import Card, Result
 from whence.scores import Diagnostics, Scores
 from whence.views import printed
 from whence.views.answer import text_of_answer
-from whence.views.explanation import Display, Explained, explanation_page
+from whence.views.explained import Display, Explained
+from whence.views.explanation import explanation_page
 from whence.views.quantity import Quantity, quantity_of
 from whence.views.sequences import Decode
 
@@ -286,23 +287,20 @@ class Explanation(Result):
             about = (*about, f"Effects are on the difference to another answer: “{other}”.")
         if verification is None and again:
             verification = self.verify(again)
-        page = explanation_page(
-            self._parts(),
-            verification,
-            firmness(self._parts(), self.scores) if again and self.against is None else None,
-            model_quality(self.trained, held_out),
-            Display(
-                image_shape=image_shape,
-                texts=texts,
-                query_text=query_text,
-                decode=decode,
-                title=title,
-                query_name=query_name,
-                about=about,
-                command=command,
-                statuses=() if stability is None else stability.statuses(),
-            ),
+        firm = firmness(self._parts(), self.scores) if again and self.against is None else None
+        quality = model_quality(self.trained, held_out)
+        display = Display(
+            image_shape=image_shape,
+            texts=texts,
+            query_text=query_text,
+            decode=decode,
+            title=title,
+            query_name=query_name,
+            about=about,
+            command=command,
+            statuses=() if stability is None else stability.statuses(),
         )
+        page = explanation_page(self._parts(), verification, firm, quality, display)
         return write(page, path)
 
     def to_frame(self) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from whence.objective.trained import Examples, Trained
 from whence.progress import progress
 from whence.scores import Scores
 from whence.views.answer import class_names
-from whence.views.explanation import Explained
+from whence.views.explained import Explained
 from whence.views.firmness import Firmness
 
 _POINTS = 8  # of the curve

@@ -7,6 +7,7 @@ from typing import final
 
 from torch import Tensor
 
+from whence.errors import UnsupportedModel
 from whence.methods.attribution import Attribution
 from whence.methods.directed import Directed, directed
 from whence.methods.features import Side
@@ -41,6 +42,10 @@ class Contrast(Method):
     def rougher(self) -> Method | None:
         """Return the difference of rougher scores, where the method has them."""
         return self._of(self.method.rougher())
+
+    def answers(self, query: Examples) -> tuple[tuple[Method, Examples, float], ...]:
+        """Return the two answers."""
+        return (self.method, query, 1.0), (self.method, self.other, -1.0)
 
     def _of(self, method: Method | None) -> Method | None:
         return None if method is None else Contrast(method, self.other)
@@ -97,6 +102,11 @@ class _Contrasted(Directed):
         self, examples: Examples, measure: Measure, side: Side
     ) -> tuple[Tensor, Diagnostics]:
         """Return the differences, [p, b]; the tokens are those of training examples."""
+        if side == "query":
+            raise UnsupportedModel(
+                "Expected side='training' for two answers told apart. Got side='query', whose "
+                "tokens belong to one answer or the other. Split the scores of each by itself."
+            )
         inner = directed(self.inner)
         assert inner is not None  # as `splits` says
         own, measured = inner.directions(examples, measure, side)

@@ -18,7 +18,7 @@ from whence.errors import UnsupportedModel
 from whence.methods.attribution import Attribution
 from whence.methods.features import FeatureMap
 from whence.objective.cache import cached
-from whence.objective.trained import Trained
+from whence.objective.trained import Examples, Trained
 
 
 class Method(ABC):
@@ -89,3 +89,11 @@ class Method(ABC):
     def rougher(self) -> Method | None:
         """Return the method with one correction less, or `None`: it tells what that is worth."""
         return None
+
+    def answers(self, query: Examples) -> tuple[tuple[Method, Examples, float], ...]:
+        """Return the answers that a score is about: what scores each, the answer, and its sign.
+
+        Args:
+            query: One query.
+        """
+        return ((self, query, 1.0),)

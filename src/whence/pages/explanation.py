@@ -78,6 +78,7 @@ class Shown:
         attribution: What each of its cells does to the answer, as it is shown; empty where not
             known.
         differs: Whether each of its cells differs from the query's.
+        answers: The answers asked about, with the part of the effect that each token has.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Shown:
     retrained: str = ""
     attribution: tuple[str, ...] = ()
     differs: tuple[bool, ...] = ()
+    answers: tuple[Item, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -168,6 +170,7 @@ class ExplanationPage(Page):
             "prose_shown": any(len(cell.split()) > 4 for item in shown for cell in item.cells),
             "attributed": bool(attributed),
             "cut": any(item.tokens for item in attributed),
+            "answered": any(each.answers for side in self.sides for each in side.shown),
             "verified": all(each.retrained for side in self.sides for each in side.shown),
             "data": script_json(self._rows()),
         }

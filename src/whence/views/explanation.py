@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,25 +11,21 @@ from numpy.typing import NDArray
 
 from whence.evaluation.agreement import Agreement
 from whence.evaluation.correlation import pearson, slope
-from whence.methods.attribution import Attribution
-from whence.methods.directed import directed
-from whence.methods.method import Method
 from whence.methods.model_quality import ModelQuality
-from whence.methods.prediction import Floats, MeasureLike, as_array
-from whence.objective.losses import measure_of
-from whence.objective.trained import Examples, Trained
+from whence.methods.prediction import Floats
+from whence.objective.trained import Examples
 from whence.pages import ExplanationPage, Item, Scatter, Shown, Side, Status
 from whence.pages.text import words_of
 from whence.pages.words import number, signed
 from whence.rows import column_names
-from whence.scores import Diagnostics
 from whence.views.answer import answer_of, class_names, class_of, target_decimals
-from whence.views.columns import NONE, Columns, columns_of, differences, is_table, spreads
+from whence.views.attributed import answer_items, answer_parts, input_attributions
+from whence.views.columns import NONE, Columns, columns_of, differences, is_table
 from whence.views.copies import HIDDEN, duplicate_statuses, listed, missing_statuses
 from whence.views.examples import images_of, item_of
+from whence.views.explained import Display, Explained
 from whence.views.firmness import Firmness, curve_of, facts_of
-from whence.views.quantity import Quantity
-from whence.views.sequences import Decode, is_sequence, parts_of, pieces_of
+from whence.views.sequences import pieces_of
 from whence.views.statuses import (
     NOT_RETRAINED,
     quality_of,
@@ -41,72 +37,6 @@ from whence.views.words import telling_words, text_of
 
 _VISIBLE = 6  # columns shown at first
 _VISIBLE_BESIDE_TEXT = 3  # the same where one is of texts
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Explained:
-    """The parts of an explanation that its page shows.
-
-    Args:
-        trained: The model.
-        query: The one query.
-        labeled: Whether its label is known.
-        measure: What was predicted.
-        quantity: How it is read.
-        value: The measure of the query as it is.
-        method: What made the scores.
-        attribution: The same, fitted to the model.
-        raising: (position, effect) of the examples that push the quantity up, the strongest first.
-        lowering: The same of those that push it down.
-        sized: Whether single sizes are to be trusted.
-        diagnostics: How the effects were computed, or `None`.
-        words: How, in words.
-        reason: Why the method was chosen, where the user named none; empty for influence.
-        groups: (positions, effect) of near-duplicates that do more together than alone.
-    """
-
-    trained: Trained
-    query: Examples
-    labeled: bool
-    measure: MeasureLike
-    quantity: Quantity
-    value: float
-    method: Method
-    attribution: Attribution
-    raising: tuple[tuple[int, float], ...]
-    lowering: tuple[tuple[int, float], ...]
-    sized: bool
-    diagnostics: Diagnostics | None
-    words: str
-    reason: str
-    groups: tuple[tuple[NDArray[np.intp], float], ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Display:
-    """How a page shows examples.
-
-    Args:
-        image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
-        texts: The training examples as texts, [n], or `None`.
-        query_text: The query as a text, or `None`.
-        decode: From token numbers to text, or `None`.
-        title: The heading; made of the answer if `None`.
-        query_name: What the query is called.
-        about: What was done to the data and which model it is, a sentence each.
-        command: What reproduces the page.
-        statuses: What else is known of how far to trust the list.
-    """
-
-    image_shape: tuple[int, ...] | None = None
-    texts: Sequence[str] | None = None
-    query_text: str | None = None
-    decode: Decode | None = None
-    title: str | None = None
-    query_name: str | None = None
-    about: Sequence[str] = ()
-    command: str = ""
-    statuses: tuple[Status, ...] = ()
 
 
 def explanation_page(
@@ -130,8 +60,12 @@ def explanation_page(
     """
     trained, query, quantity = parts.trained, parts.query, parts.quantity
     where = np.array([at for at, _ in (*parts.raising, *parts.lowering)], dtype=np.intp)
-    attributions = _input_attributions(parts, where)
-    shown_query, items, columns = _items(parts, where, attributions, display)
+    attributions = input_attributions(parts, where)
+    of_answer = answer_parts(parts, where)
+    shown_query, items, columns = _items(
+        parts, where, attributions, np.sum(of_answer[0][1], 0) if of_answer else None, display
+    )
+    answers = answer_items(parts, of_answer, display.decode) or [()] * len(where)
     differs, continuous = np.zeros((len(where), 0), dtype=np.bool_), False
     if columns.names:
         rows = trained.train.subset(where).inputs
@@ -147,7 +81,9 @@ def explanation_page(
     largest = max((abs(change) for change in moved), default=0.0)
     strongest = max((abs(effect) for _, effect in effects), default=0.0) or 1.0
 
-    def shown(at: int, effect: float, item: Item, differ: NDArray[np.bool_]) -> Shown:
+    def shown(
+        at: int, effect: float, item: Item, differ: NDArray[np.bool_], answers: tuple[Item, ...]
+    ) -> Shown:
         after = parts.value + effect
         texts = () if item.attribution is None or not item.cells else item.attribution.tolist()
         return Shown(
@@ -162,11 +98,12 @@ def explanation_page(
             else "",
             attribution=tuple(_effect_text(each) for each in texts),
             differs=tuple(differ.tolist()),
+            answers=answers,
         )
 
     every = [
-        shown(at, effect, item, differ)
-        for (at, effect), item, differ in zip(effects, items, differs, strict=True)
+        shown(*effect, item, differ, answer)
+        for effect, item, differ, answer in zip(effects, items, differs, answers, strict=True)
     ]
     count = len(parts.raising)
     sides = tuple(
@@ -262,6 +199,7 @@ def _items(
     parts: Explained,
     where: NDArray[np.intp],
     attributions: Sequence[Floats | None],
+    of_answer: Floats | None,
     display: Display,
 ) -> tuple[Item, list[Item], Columns]:
     """Return the query and the examples as they are shown, and the columns that they share."""
@@ -282,44 +220,19 @@ def _items(
         columns=columns,
         decode=display.decode,
     )
-    shown_query = item(query, 0, title="The query", labeled=parts.labeled)
+    shown_query = item(query, 0, title="The query", labeled=parts.labeled, attribution=of_answer)
     items = [
         item(shown, index, title=f"Training example {name}", attribution=attributions[index])
         for index, name in enumerate(shown.ids)
     ]
-    if display.texts is not None:
+    if display.texts is not None and display.decode is None:
         items = [
-            replace(item, text=display.texts[at], attribution=None)
+            replace(item, text=display.texts[at], tokens=(), attribution=None)
             for item, at in zip(items, where.tolist(), strict=True)
         ]
-    if display.query_text is not None:
-        shown_query = replace(shown_query, text=display.query_text)
+    if display.query_text is not None and display.decode is None:
+        shown_query = replace(shown_query, text=display.query_text, tokens=(), attribution=None)
     return shown_query, items, columns
-
-
-def _input_attributions(parts: Explained, where: NDArray[np.intp]) -> Sequence[Floats | None]:
-    """Return the input attribution of each example, or the parts of its tokens."""
-    trained, query = parts.trained, parts.query
-    nothing = [None] * len(where)
-    if not len(where):
-        return nothing
-    if pieces_of(trained.train, 0, None):
-        if not is_sequence(trained) or directed(parts.attribution) is None:
-            return nothing  # tokens are discrete, and one answer has no parts
-        return parts_of(trained, query, where, measure=parts.measure, method=parts.method)
-    if not parts.attribution.follows_inputs:
-        return nothing
-    if images_of(query) is None and not is_table(query.inputs):
-        return nothing
-    quantity = measure_of(trained.loss, parts.measure)
-    found = as_array(parts.attribution.input_gradient(query, quantity, where))
-    # The slope of the quantity in the measure, so that both have one sign and one unit.
-    step = 1e-6 * max(1.0, abs(parts.value))
-    rise = parts.quantity.read(parts.value + step) - parts.quantity.read(parts.value)
-    found = found * (rise / step)
-    if images_of(query) is None and found.shape[1:] == (query.inputs.shape[1],):
-        found = found * spreads(trained.train.inputs)
-    return list(found)
 
 
 def _effect_text(change: float) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from whence.methods.model_quality import ModelQuality
 from whence.views.answer import class_names, label_of, said_of, target_decimals
-from whence.views.explanation import Explained, without_groups
+from whence.views.explained import Explained
+from whence.views.explanation import without_groups
 from whence.views.statuses import quality_sentence
 
 Side = Sequence[tuple[int, float]]
