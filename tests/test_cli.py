@@ -26,6 +26,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import whence
 from whence.cli import app, main
+from whence.sources.images import fit_images, read_images
 from whence.sources.models import fit_table
 from whence.sources.tables import read_table
 
@@ -482,6 +483,36 @@ def test_images_in_class_folders(run: Run, photos: Path, tmp_path: Path) -> None
     code, out, _ = run("label-errors", photos, "--size", 8, "-k", 1, "--json")
     assert code == 0
     assert json.loads(out)["suspects"][0]["id"].endswith(".png")
+
+
+def test_another_class_of_an_image(run: Run, tmp_path: Path) -> None:
+    for at, color in enumerate(((250, 20, 20), (20, 250, 20), (20, 20, 250))):
+        (tmp_path / "of" / "rgb"[at]).mkdir(parents=True)
+        for i in range(4):
+            each = tuple(min(255, part + 9 * i * (1 + at)) for part in color)
+            Image.new("RGB", (8, 8), each).save(tmp_path / "of" / "rgb"[at] / f"{i}.png")
+    Image.new("RGB", (8, 8), (200, 90, 30)).save(tmp_path / "odd.png")
+    folder = tmp_path / "of"
+    command = ("explain", folder, "--size", 8, "-k", 2, "--measure", "loss")
+    inside, outside = ("--image", folder / "g" / "2.png"), ("--image", tmp_path / "odd.png")
+    code, out, err = run(*command, *inside, "--against", "b", "--json")
+    assert code == 0, err
+    images = read_images(folder, size=8)
+    fitted = fit_images(images, hold_out=[6])
+    this, that = ((images.pixels[6:7], np.array([label])) for label in "gb")
+    expected = whence.explain(fitted.objective, this, against=that, k=2, measure="loss")
+    assert json.loads(out)["value"] == pytest.approx(expected.value)
+    assert sorted(each["score"] for each in json.loads(out)["scores"]) == pytest.approx(
+        sorted(effect.effect for effect in (*expected.raising, *expected.lowering))
+    )
+    page = tmp_path / "why.html"
+    code, _, err = run(*command, *outside, "--against", "g", "--output", page)
+    assert code == 0, err
+    assert "Why this answer and not “g”?" in page.read_text(encoding="utf-8")
+    for asked, label in ((inside, "g"), (inside, "x"), (outside, "r")):
+        code, _, err = run(*command, *asked, "--against", label)
+        assert code == 1
+        assert "another class than" in " ".join(err.split())
 
 
 def test_an_image_from_elsewhere(run: Run, photos: Path, tmp_path: Path) -> None:

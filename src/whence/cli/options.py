@@ -62,8 +62,9 @@ Row = Annotated[
 Against = Annotated[
     str | None,
     typer.Option(
-        help="Another answer to the same question, a label of a table or a query of a function by "
-        "its number from 0: why this answer and not that? Scores are of the difference.",
+        help="Another answer to the same question, a label of a table or of a folder of images, or "
+        "a query of a function by its number from 0: why this answer and not that? Scores are of "
+        "the difference.",
         show_default=False,
     ),
 ]

@@ -149,7 +149,7 @@ class ImageOptions(SourceOptions):
     """Options of a folder with one folder of images per class."""
 
     kind: ClassVar[str] = "a folder of images"
-    asks: ClassVar[tuple[str, ...]] = ("row", "rows", "most", "image")
+    asks: ClassVar[tuple[str, ...]] = ("row", "rows", "most", "image", "against")
 
     network: Annotated[
         str | None,

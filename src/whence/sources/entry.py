@@ -56,7 +56,8 @@ class Asked:
             its number, from 0.
         spread: So many rows, spread evenly.
         most: Where neither is given: so many rows, or a quarter of them if that is fewer.
-        against: Another answer: a label of a table, or a query of an entry point by its number.
+        against: Another answer: a label of a table, a class of a folder, or a query of an entry
+            point by its number.
     """
 
     row: str | None = None
@@ -186,6 +187,7 @@ def from_folder(
         words=f"logistic regression on {'block colors' if network is None else network}",
         notes=images.notes,
         labeled=other is None or other.resolve().parent.name in fitted.objective.classes,
+        against=None if asked.against is None else fitted.answering(queries, asked.against),
     )
 
 

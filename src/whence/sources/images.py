@@ -262,6 +262,27 @@ class FittedImages:
             label = str(classes[best])
         return pixels, np.array([label])
 
+    def answering(
+        self, query: tuple[Tensor, NDArray[np.str_]], label: str
+    ) -> tuple[Tensor, NDArray[np.str_]]:
+        """Return an image as a query with another label.
+
+        Args:
+            query: The image with its label, or with what the model says.
+            label: The other label.
+
+        Raises:
+            InvalidInput: If it is no other class of the folder.
+        """
+        own = str(query[1][0])
+        others = [str(name) for name in self.objective.classes if name != own]
+        if label not in others:
+            raise InvalidInput(
+                f"Expected --against with another class than {own!r}, the answer explained: "
+                f"{', '.join(map(repr, others[:8]))}{', …' * (len(others) > 8)}. Got {label!r:.80}."
+            )
+        return query[0], np.array([label])
+
 
 def fit_images(
     images: Images, *, network: nn.Module | None = None, hold_out: Sequence[int] = ()
