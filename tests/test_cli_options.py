@@ -86,7 +86,7 @@ _TABLE, _IMAGES, _FUNCTION = "train.csv", "photos", "models_for_options:make"
         (_TABLE, ("-t", "y", "--row", 1, "--network", "a:b"), "--network with a folder of images"),
         (_TABLE, ("-t", "y", "--row", 1, "--size", 0), "--size with a folder of images"),
         (_TABLE, ("-t", "y", "--image", "odd.png"), "--image with a folder of images"),
-        (_TABLE, ("-t", "y", "--row", 1, "--trust"), "--trust is read with --model FILE alone"),
+        (_TABLE, ("-t", "y", "--row", 1, "--trust"), "--trust is read only with --model FILE"),
         (_IMAGES, ("--row", 1, "-t", "y"), "--target with a table"),
         (_IMAGES, ("--row", 1, "--ids", "name"), "--ids with a table"),
         (_IMAGES, ("--row", 1, "--model", "m.joblib"), "--model with a table"),
@@ -124,14 +124,14 @@ def test_commands_about_many_refuse_the_same(
         assert f"Got it with {_FUNCTION}, a Python function: leave it out." in err
     code, _, err = run("attack", _FUNCTION, "--row", 1, "--size", 64)
     assert code == 2
-    assert "--size with a folder of images alone" in err
+    assert "--size with a folder of images only" in err
     assert run("attack", _IMAGES, "--row", 1, "--target", "y")[0] == 2
 
 
 def test_removals_are_retrained_for_a_page_alone(run: Run, folder: Path) -> None:
     code, _, err = run("explain", folder / _TABLE, "-t", "y", "--row", 1, "--verify", 3)
     assert code == 2
-    assert "--verify is read with --output FILE alone" in err
+    assert "--verify is read only with --output FILE" in err
 
 
 def test_bare_whence_shows_help(run: Run) -> None:
@@ -269,7 +269,7 @@ def test_rows_are_named_as_the_file_names_them(
             assert one["score"] == pytest.approx(other["score"], rel=1e-6)
         code, _, err = run("influence", tmp_path / name, "--row", 7, *options, *more)
         assert code == 1
-        assert "by name, such as 'p000'. Got 7" in err
+        assert "by name, such as 'p000'. Got '7'" in err
     twice = named.assign(patient="p001")
     twice.to_csv(tmp_path / "twice.csv", index=False)
     for column in ("patient", "y", "nothing"):

@@ -23,7 +23,7 @@ _ORDER_ONLY = (
 )
 _FIRST_ORDER_ONLY = (
     "Read the order of these scores: where they are largest their sizes differ by {error:.0%} from "
-    "those of refined effects. Ask for the refined order to know them."
+    'those of refined effects. order="refined" (--order refined) computes them.'
 )
 
 

@@ -217,5 +217,5 @@ def test_refusals() -> None:
     with pytest.raises(InvalidInput, match="Got 2 queries"):
         whence.flip_set(whence.from_sklearn(model, x, y), (x[:2], y[:2]))
     ridge = whence.from_sklearn(Ridge().fit(x, y), x, y)
-    with pytest.raises(InvalidInput, match="of a classifier"):
+    with pytest.raises(InvalidInput, match="one of several labels"):
         whence.flip_set(ridge, (x[0], y[0]))

@@ -43,10 +43,10 @@ def test_a_group_is_offered_with_the_effect_of_its_refit(
     p, q = (float(each.predict_proba(query)[0, 0]) for each in (fitted, without))
     assert group.effect == pytest.approx(q - p, rel=0.1)
     assert abs(group.effect) > 3 * abs(group.alone)
-    line = "Near-duplicates: row 0, row 1, row 2, row 3. Without all 4 P(0) would be"
+    line = "Near-duplicates of each other: row 0, row 1, row 2, row 3. Without all 4 P(0) would be"
     assert line in str(explanation)
     page = explanation.report(tmp_path / "page.html", verify=0).read_text(encoding="utf-8")
-    assert "Near-duplicates: row 0, row 1, row 2, row 3." in page
+    assert "Near-duplicates of each other: row 0, row 1, row 2, row 3." in page
     assert "Copies of row" not in page
 
 

@@ -357,8 +357,8 @@ def test_ensemble_of_an_earlier_format_is_refused(tmp_path: Path) -> None:
         ({"subsets": 0}, "at least one subset"),
         ({"seeds": 0}, "one seed"),
         ({"seeds": [1, 1]}, "seeds must differ"),
-        ({"fraction": 1.0}, "fraction must lie strictly between 0 and 1"),
-        ({"fraction": 0.01}, "keep an example and leave one out"),
+        ({"fraction": 1.0}, "Expected a fraction between 0 and 1"),
+        ({"fraction": 0.01}, "keeps an example and leaves one out"),
         ({"workers": 0}, "workers must be at least 1"),
     ],
 )

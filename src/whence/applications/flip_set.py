@@ -208,10 +208,16 @@ def flip_set(
     n = len(base.train)
     largest = n // 2 if largest is None else largest
     classifies = bool(base.classes) or base.loss.classifies
-    if len(queries) != 1 or largest < 1 or not classifies:
+    if not classifies:
         raise InvalidInput(
-            "Expected one query of a classifier, and largest >= 1. "
-            f"Got {len(queries)} queries of {base!r} and largest={largest}."
+            "Expected a model that says one of several labels, as a flip set turns one into "
+            "another. Got one that predicts a quantity. whence.explain says which examples push it "
+            "up and down."
+        )
+    if len(queries) != 1 or largest < 1:
+        raise InvalidInput(
+            "Expected one query, and largest >= 1. "
+            f"Got {len(queries)} queries and largest={largest}."
         )
     outputs = base.outputs(queries)
     order = _ordered(outputs)

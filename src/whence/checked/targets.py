@@ -30,8 +30,9 @@ def class_positions(classes: Any, labels: NDArray[Any]) -> NDArray[np.intp]:
     if labels.ndim != 1 or not known.all():
         wrong = labels.ravel()[~known.ravel()]
         got = repr(wrong.tolist()[0]) if len(wrong) else f"shape {labels.shape}"
+        among = ", ".join(map(repr, named.tolist()[:20]))
         raise InvalidInput(
-            f"Expected labels among {', '.join(map(repr, named.tolist()[:20]))}. Got {got}."
+            f"Expected labels among {among}. Got {got}. Pass the rows that the model was fitted on."
         )
     order = np.argsort(named, kind="stable")
     found: NDArray[np.intp] = order[np.searchsorted(named, labels, sorter=order)]
@@ -56,7 +57,10 @@ def finite_numbers(targets: NDArray[Any], width: int = 1) -> Float:
         values = np.asarray(targets, dtype=np.float64)
     except (TypeError, ValueError) as error:
         first = targets.ravel().tolist()[0]
-        raise InvalidInput(f"Expected numbers as targets. Got {first!r}.") from error
+        raise InvalidInput(
+            f"Expected numbers as targets. Got {first!r}. Pass the targets of the fit, or a "
+            "classifier for labels."
+        ) from error
     if not np.isfinite(values).all():
         at = int(np.argwhere(~np.isfinite(values))[0][0])
         raise InvalidInput(f"Expected finite targets. Got {values[at]} in row {at}.")

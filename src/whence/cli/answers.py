@@ -137,6 +137,14 @@ def explained(explanation: Explanation) -> list[dict[str, Any]]:
     )
 
 
+def grouped(explanation: Explanation) -> list[dict[str, Any]]:
+    """Return near-duplicates that do more together than one of them alone, for JSON."""
+    return [
+        {"ids": group.ids, "effect": group.effect, "alone": group.alone}
+        for group in explanation.groups
+    ]
+
+
 def scored(
     objective: Trained, scores: Iterable[tuple[int, dict[str, float]]]
 ) -> list[dict[str, Any]]:

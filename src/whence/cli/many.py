@@ -76,8 +76,11 @@ def label_errors(
     Example: whence label-errors train.csv --target y --output labels.html
     """
     from whence.applications.label_errors import find_label_errors
+    from whence.methods.model_quality import model_quality
     from whence.views.labels import wrong_in_words
 
+    if k < 1:
+        raise typer.BadParameter(f"Expected -k of 1 or more rows to print. Got {k}.")
     found = source.load()
     words = (None, "held_out_loss", "class_adjusted", "self_influence", "loss")
     ranking = method if method in words else None
@@ -94,7 +97,8 @@ def label_errors(
         wrong = None if errors.wrong is None else asdict(errors.wrong)
         print_json({**answer, "wrong_labels": wrong, "suspects": frame})
         return
-    many = () if errors.wrong is None else (wrong_in_words(errors.wrong),)
+    quality = model_quality(found.objective)
+    many = () if errors.wrong is None else (wrong_in_words(errors.wrong, quality),)
     say((*found.notes, *judgement(found), *many, f"Ranked by {errors.ranked_by}."))
     shown = frame[["id", "label", "suggested", "score", "self_influence", "loss"]]
     typer.echo(shown.to_string(index=False))
@@ -112,7 +116,6 @@ def evaluate(
     ensemble: Annotated[
         Path | None,
         typer.Option(
-            "--ensemble",
             "--ensemble",
             help="Keep the trainings in this folder, and use those that are there.",
             callback=possible,

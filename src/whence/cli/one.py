@@ -9,6 +9,7 @@ import typer
 
 from whence.cli.answers import (
     explained,
+    grouped,
     judged,
     judgement,
     print_json,
@@ -66,7 +67,10 @@ def explain(
     from whence.applications.explain import explain as explain_one
 
     if verify is not None and output is None:
-        raise typer.BadParameter("--verify is read with --output FILE alone: leave it out")
+        raise typer.BadParameter(
+            "--verify is read only with --output FILE, whose page shows it: leave it out, or use "
+            "whence verify, which prints it"
+        )
     found = source.load(**one(row, image), against=against)
     asked = found.queries if found.labeled else (found.queries[0], None)
     scorer = method_of(method)
@@ -85,7 +89,8 @@ def explain(
             "measure": explanation.scores.measure,
             "value": explanation.value,
         }
-        print_json({"notes": found.notes, **answer, "scores": explained(explanation)})
+        answer |= {"scores": explained(explanation), "groups": grouped(explanation)}
+        print_json({"notes": found.notes, **answer})
         return
     say(found.notes)
     typer.echo(explanation)
@@ -158,10 +163,11 @@ def influence(
     unit = {"loss": found.objective.loss.unit, "prediction": ""}.get(about, about)
     unit = f" {unit}" if unit and not attribution.unit else ""  # relative: the phrase says of what
     phrases = quantity.phrases if quantity.rising else quantity.phrases[::-1]
+    width = max((len(str(name)) for ranking in (top, bottom) for name, _ in ranking), default=0)
     for phrase, ranking in zip(phrases[::-1], (top, bottom), strict=True):
         for rank, (name, value) in enumerate(ranking, 1):
             size = f"{rank}." if scores.order_only else f"{value:+.5f}{unit}"
-            typer.echo(f"{name!s:>12}  {size}  pushes {phrase}")
+            typer.echo(f"{name!s:>{max(width, 12)}}  {size}  pushes {phrase}")
     if scores.order_only:
         typer.echo(scores.caution)
     typer.echo(scores.diagnostics)
@@ -236,7 +242,7 @@ def flip_set(
 @reads(
     ImageOptions,
     EntryOptions,
-    otherwise="For a table, whence.flip_set finds the fewest rows without which the answer turns.",
+    otherwise="For a table, whence flip-set finds the fewest rows without which the answer turns.",
 )
 def attack(
     source: Chosen,

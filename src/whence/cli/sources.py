@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Command = Callable[..., None]
 
 _ENTRY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +118,9 @@ class TableOptions(SourceOptions):
         """Raise if there is no target, or a model is both given and chosen."""
         self._column(where)
         if self.trust and self.model is None:
-            raise typer.BadParameter("--trust is read with --model FILE alone: leave it out")
+            raise typer.BadParameter("--trust is read only with --model FILE: leave it out")
         if self.model_kind is not None and self.model is not None:
-            raise typer.BadParameter("--model-kind is read without --model alone: leave it out")
+            raise typer.BadParameter("--model-kind is read only without --model: leave it out")
         _present(self.model)
 
     def load(self, where: str, asked: Asked) -> Source:
@@ -139,6 +140,11 @@ class TableOptions(SourceOptions):
 
     def _column(self, where: str) -> str:
         """Return the column to predict, or say that it is missing."""
+        if Path(where).suffix.lower() in _PICTURES:
+            raise typer.BadParameter(
+                f"{where} is one picture: name the folder with the training images in class "
+                f"folders, and --image {where}"
+            )
         if self.target is None:
             raise typer.BadParameter(f"name the column to predict in {where} with --target")
         return self.target
@@ -319,7 +325,7 @@ def _refuse(
                 each.kind for each in KINDS if name in (*_names(each), *each.asks)
             )
             raise typer.BadParameter(
-                f"Expected --{name.replace('_', '-')} with {readers} alone. Got it with {where}, "
+                f"Expected --{name.replace('_', '-')} with {readers} only. Got it with {where}, "
                 f"{kind.kind}: leave it out."
             )
 

@@ -281,7 +281,7 @@ def _check(n: int, subsets: int, seeds: Sequence[int], fraction: float) -> None:
         raise InvalidInput(f"seeds must differ from each other. Got {list(seeds)}.")
     if not 0 < fraction < 1 or not 0 < round(fraction * n) < n:
         raise InvalidInput(
-            "fraction must lie strictly between 0 and 1, keep an example and leave one out. "
+            "Expected a fraction between 0 and 1 that keeps an example and leaves one out. "
             f"Got {fraction} of n = {n}."
         )
 

@@ -280,8 +280,14 @@ def load_model(path: Path | None, trust: bool) -> Any:
     try:
         return joblib.load(path)
     except Exception as error:
+        torch_file = path.suffix.lower() in (".pt", ".pth", ".ckpt", ".safetensors")
+        remedy = (
+            " For a torch module write a function that returns whence.from_torch(...), and name it "
+            "package.module:function in place of the table."
+        )
         raise InvalidInput(
-            f"Expected a model saved by joblib.dump. Got {path}: {type(error).__name__}."
+            f"Expected a scikit-learn model saved by joblib.dump. Got {path}: "
+            f"{type(error).__name__}.{remedy if torch_file else ''}"
         ) from error
 
 

@@ -37,6 +37,9 @@ _MISSING = ["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan"
 _MISSING += ["1.#QNAN", "<NA>", "NULL", "NaN", "nan", "null"]
 _ENCODINGS = {"utf-16": "UTF-16", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16"}
 _ENCODINGS |= {"utf-32": "UTF-32", "cp1252": "Windows-1252", "latin-1": "Latin-1"}
+_OLE = bytes.fromhex("d0cf11e0a1b11ae1")  # what .xls begins with
+_FORMATS = dict.fromkeys((".parquet", ".pq"), "parquet")
+_FORMATS |= dict.fromkeys((".xlsx", ".xlsm", ".xls", ".ods"), "excel")
 _COMPRESSED: tuple[tuple[bytes, Callable[[Path], Any]], ...] = (
     (b"\x1f\x8b", gzip.open),
     (b"BZh", bz2.open),
@@ -47,9 +50,9 @@ _COMPRESSED: tuple[tuple[bytes, Callable[[Path], Any]], ...] = (
 def read_frame(path: Path, *, labels: bool = False) -> tuple[pd.DataFrame, list[str]]:
     """Return the rows of a file as they are, and what was found in it, a sentence each.
 
-    Parquet and Excel are told by the end of the name. Anything else is text: its compression,
-    encoding, separator, the lines before its header, and whether it has one, are told from its
-    beginning.
+    Parquet and Excel are told by what is in the file, whatever its name. Anything else is text: its
+    compression, encoding, separator, the lines before its header, and whether it has one, are told
+    from its beginning.
 
     Args:
         path: The file.
@@ -61,11 +64,11 @@ def read_frame(path: Path, *, labels: bool = False) -> tuple[pd.DataFrame, list[
     Raises:
         InvalidInput: If the file is no table.
     """
-    ending = path.suffix.lower()
+    kind = _format(path)
     missing = {"keep_default_na": False, "na_values": _MISSING} if labels else {}
-    if ending in (".parquet", ".pq"):
+    if kind == "parquet":
         frame, notes = _parquet(path), list[str]()
-    elif ending in (".xlsx", ".xlsm", ".xls", ".ods"):
+    elif kind == "excel":
         frame, notes = _excel(path, missing)
     else:
         frame, notes = _text(path, missing)
@@ -101,6 +104,24 @@ def with_labels(path: Path, target: pd.Series[Any]) -> tuple[pd.Series[Any], lis
     counts = ", ".join(f"{word} in {n:,}" for word, n in written.value_counts().items())
     note = f"Taken as labels of {target.name}, not as missing: {counts} rows."
     return target.astype(object).fillna(written), [note]
+
+
+def _format(path: Path) -> str:
+    """Return whether a file is Parquet, Excel, or text; by its name where it is none of them."""
+    with path.open("rb") as file:
+        start = file.read(4096)
+    if start.startswith(b"PAR1"):
+        return "parquet"
+    if start.startswith(_OLE):
+        return "excel"
+    if start.startswith(b"PK\x03\x04") and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        workbook = any(name.startswith("xl/") or name == "content.xml" for name in names)
+        return "excel" if workbook else "text"
+    if start and b"\0" not in start and not start.startswith(b"PK\x03\x04"):
+        return "text"
+    return _FORMATS.get(path.suffix.lower(), "text")
 
 
 def _parquet(path: Path) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import shlex
@@ -37,6 +38,7 @@ class Table:
         raw: The same rows with all columns, as pandas reads the file: what a model takes that the
             user fitted.
         classification: Whether the target is a label, not a quantity.
+        left_out: Why rows were left out, and their names.
         found: What was found in the file, a sentence each.
         notes: The same, and what was done to the data.
     """
@@ -46,6 +48,7 @@ class Table:
     y: pd.Series[Any]
     raw: pd.DataFrame
     classification: bool
+    left_out: dict[str, pd.Index[Any]]
     found: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -59,10 +62,13 @@ class Table:
             known = f"numbered from {index.min()} to {index.max()}"
         else:
             known = f"by name, such as {str(index[0])!r}"
-        raise InvalidInput(
-            f"Expected a row of {self.path.name}, {known}. Got {name:.80}, which is not there, "
-            "or has no target, or a label of its own."
-        )
+        for why, names in self.left_out.items():
+            if name in set(names.astype(str)):
+                raise InvalidInput(
+                    f"Expected a row that can be asked about. Got {name:.80} of {self.path.name}, "
+                    f"which has {why}. Name another row."
+                )
+        raise InvalidInput(f"Expected a row of {self.path.name}, {known}. Got {name!r:.80}.")
 
 
 def is_label(target: pd.Series[Any]) -> bool:
@@ -99,8 +105,7 @@ def read_table(
     their number from 0. A column that names rows is not given to the model.
 
     Args:
-        path: The file: .parquet or .pq is Parquet, .xlsx Excel, anything else text with
-            separators, compressed or not.
+        path: The file: Parquet, Excel, or text with separators, compressed or not.
         target: The column to predict.
         ids: The column that names the rows, of distinct values.
         kind: Whether the target is a "label" or a "quantity"; told from its values if `None`.
@@ -125,6 +130,7 @@ def read_table(
     numbered = isinstance(frame.index, pd.RangeIndex) and ids is None and not named
     notes += named
     known = raw[target].notna()
+    left_out = {"no target": raw.index[~known]}
     if not known.all():
         notes.append(_left_out(~known, "without a target"))
         raw = raw[known]
@@ -134,11 +140,14 @@ def read_table(
     known = frame[target].notna()
     if not known.all():
         notes.append(_left_out(~known, "whose target cannot be read"))
+    left_out["a target that cannot be read"] = frame.index[~known]
     frame = frame[known]
     if len(frame) < 2:
         raise InvalidInput(f"Expected at least 2 rows with a target. Got {len(frame)} in {where}.")
     frame[target], label = _as_target(frame[target], kind)
+    before = frame.index
     frame, lone = _shared(frame, target) if label else (frame, [])
+    left_out["a label that no other row has"] = before.difference(frame.index)
     notes += lone
     X, y = frame.drop(columns=target), frame[target]
     if X.shape[1] == 0:
@@ -165,6 +174,7 @@ def read_table(
         y=y,
         raw=raw.loc[frame.index],
         classification=label,
+        left_out=left_out,
         found=found,
         notes=tuple(re.sub(r"(?<!\.)\.\.$", ".", note) for note in notes),
     )
@@ -184,8 +194,17 @@ def _meant(frame: pd.DataFrame, target: str) -> str:
     shown = ", ".join(map(str, frame.columns[:12]))
     raise InvalidInput(
         f"Expected a target column {target!r}. Got a table with the columns {shown}"
-        f"{', ...' if len(frame.columns) > 12 else ''}. Name one of them with --target."
+        f"{', ...' if len(frame.columns) > 12 else ''}. {_or_like(frame, target)}"
     )
+
+
+def _or_like(frame: pd.DataFrame, target: str) -> str:
+    """Return what to do where there is no such column: name one, or one that is spelled alike."""
+    like = {str(name).lower(): str(name) for name in frame.columns}
+    close = difflib.get_close_matches(target.lower(), like, n=1)
+    if close:
+        return f"Did you mean --target {shlex.quote(like[close[0]])}?"
+    return "Name one of them with --target."
 
 
 def _read(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:

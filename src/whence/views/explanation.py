@@ -303,7 +303,8 @@ def without_groups(parts: Explained) -> list[tuple[str, str]]:
     decimals = quantity.decimals(quantity.read(parts.value + e) - now for _, e in parts.groups)
     found = []
     for group, effect in parts.groups:
-        title = f"Near-duplicates: {listed(parts.trained.train.ids[group].tolist())}."
+        names = listed(parts.trained.train.ids[group].tolist())
+        title = f"Near-duplicates of each other: {names}."
         after = quantity.read(parts.value + effect)
         without = "both" if len(group) == 2 else f"all {len(group)}"
         words = f"Without {without} {quantity.name} would be {quantity.text(after, decimals)}"

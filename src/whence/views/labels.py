@@ -22,6 +22,7 @@ from whence.views.examples import item_of
 from whence.views.made import Made
 from whence.views.statuses import quality_of, quality_sentence, statuses_of
 
+_MOSTLY_WRONG = 0.8  # of the errors of one answer for all, from which a model has learned little
 _WORDS = (
     "Training examples whose label the model believes only because it was told. Look at them from "
     "the top, and correct those that are wrong. The suggested label is what the model says of the "
@@ -113,7 +114,7 @@ def label_errors_page(
         unit=trained.loss.unit,
         columns=columns.names,
         rows=tuple(rows),
-        facts=_facts(wrong, len(rows)),
+        facts=_facts(wrong, quality, len(rows)),
         decisions=True,
         statuses=(*statuses_of(diagnostics), quality_of(quality, names, 0)),
         method=f"Ranked by {ranked_by}; suggested labels by one Newton step without the example; "
@@ -124,25 +125,37 @@ def label_errors_page(
     )
 
 
-def wrong_in_words(wrong: WrongLabels) -> str:
+def wrong_in_words(wrong: WrongLabels, quality: ModelQuality | None) -> str:
     """Return how many labels look wrong, with the error of the estimate, in a sentence.
 
     Args:
         wrong: The estimate.
+        quality: How good the model is on what it has not seen, or `None`.
     """
     return (
-        f"About {wrong.count:,.0f} of {wrong.n:,} labels look wrong, give or take "
-        f"{max(wrong.error, 1):,.0f}; rows between two classes count too."
+        f"About {wrong.count:,.0f} of {wrong.n:,} labels look wrong to the model, give or take "
+        f"{max(wrong.error, 1):,.0f}; rows between two classes count too.{_own_mistakes(quality)}"
     )
 
 
-def _facts(wrong: WrongLabels | None, shown: int) -> tuple[Fact, ...]:
+def _own_mistakes(quality: ModelQuality | None) -> str:
+    """Return that the model errs where labels look wrong, a sentence; empty where it is good."""
+    if quality is None or quality.accuracy is None or quality.majority is None:
+        return ""
+    wrong, simple = 1 - quality.accuracy, 1 - quality.majority
+    if wrong <= _MOSTLY_WRONG * simple:
+        return ""
+    return " The model is hardly better than one answer for all: many are its own mistakes."
+
+
+def _facts(wrong: WrongLabels | None, quality: ModelQuality | None, shown: int) -> tuple[Fact, ...]:
     """Return how many rows deserve a look."""
     if wrong is None:
         return ()
     words = (
         f"of {wrong.n:,} labels look wrong to the model when it has not seen them, give or take "
         f"{max(wrong.error, 1):,.0f}. Rows that lie between two classes count too."
+        f"{_own_mistakes(quality)}"
     )
     check = max(1, round(wrong.count + wrong.error))
     more = "" if check <= shown else f"; {shown:,} are shown here"

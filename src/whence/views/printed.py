@@ -21,7 +21,8 @@ def said(parts: Explained) -> str:
     """
     words = said_of(parts.trained, parts.query)
     label = label_of(parts.trained, parts.query.targets[0]) if parts.labeled else ""
-    return f"{words[:-1]}; the label in the data is {label}." if label else words
+    what = "label" if class_names(parts.trained) else "value"
+    return f"{words[:-1]}; the {what} in the data is {label}." if label else words
 
 
 def lines(parts: Explained, quality: ModelQuality | None) -> list[str]:
