@@ -403,6 +403,22 @@ def test_eigenvalues_from_rounded_products_are_those_of_exact_ones() -> None:
         torch.testing.assert_close(bf16.values, exact.values, rtol=2e-2, atol=1e-2 * scale)
 
 
+@pytest.mark.parametrize("name", ["cnn", "bert", "gpt2"])
+@pytest.mark.parametrize("solver", [EKFAC(), KFAC()])
+def test_factors_of_rounded_passes_are_nearly_the_same(name: str, solver: EKFAC | KFAC) -> None:
+    """As on hardware made for bfloat16, where an objective may come rounded."""
+    torch.manual_seed(0)
+    model, data = ZOO[name]()
+    objective = whence.from_torch(model, whence.CrossEntropy(), data)
+    assert isinstance(objective, ModuleObjective)
+    rounded = objective.in_bf16()
+    assert rounded.bf16
+    exact, rough = (
+        materialize(solver.approximate(GGN(each)).operator) for each in (objective, rounded)
+    )
+    assert 0 < torch.linalg.norm(rough - exact) <= 0.05 * torch.linalg.norm(exact)
+
+
 @pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
 @pytest.mark.parametrize("damping", [None, 0.05])
 def test_influence_from_rounded_passes_is_nearly_the_same(

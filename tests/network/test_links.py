@@ -183,3 +183,18 @@ def test_a_training_takes_the_same_loss() -> None:
     torch.testing.assert_close(ends[0].params, ends[1].params, rtol=0, atol=1e-12)
     assert isinstance(ends[0].loss, CrossEntropy)
     assert len(ends[0].objective().notes) == 1
+
+
+def test_a_function_of_probabilities_is_asked_of_nothing_else() -> None:
+    """On a GPU a number outside [0, 1] ends all that comes after, where a CPU raises."""
+    asked: list[Tensor] = []
+
+    def loss(s: Tensor, t: Tensor) -> Tensor:
+        asked.append(s.detach())
+        return functional.binary_cross_entropy(s[:, 0], t, reduction="none")
+
+    y = (torch.arange(_N) % 2).double()
+    found = objective(ended(nn.Sigmoid(), 1), loss, y)
+    assert isinstance(found.loss, OfSigmoid)
+    assert min(float(s.min()) for s in asked) >= 0
+    assert max(float(s.max()) for s in asked) <= 1

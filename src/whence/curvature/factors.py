@@ -380,13 +380,14 @@ def _add_inputs(
         mean = share.to(a.dtype).unsqueeze(1) @ a
         _add_moment(total, mean, weights)
         return
-    rows = a.flatten(0, 1)
-    scale = (share * weights.unsqueeze(1)).to(a.dtype).reshape(-1, 1)
+    rows = a.flatten(0, 1).to(total.dtype)
+    scale = (share * weights.unsqueeze(1)).to(total.dtype).reshape(-1, 1)
     total.addmm_((rows * scale).T, rows)
 
 
 def _add_moment(total: Tensor, rows: Tensor, weights: Tensor) -> None:
-    """Add Σ_bt w_b r_bt r_btᵀ for rows [b, t, d]."""
+    """Add Σ_bt w_b r_bt r_btᵀ for rows [b, t, d]; those of a pass in bfloat16 are widened."""
+    rows = rows.to(total.dtype)
     weighted = (rows * weights.reshape(-1, 1, 1)).flatten(0, 1)
     total.addmm_(weighted.T, rows.flatten(0, 1))
 

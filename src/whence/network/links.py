@@ -215,8 +215,12 @@ def _of_labels(loss: CallableLoss, outputs: Tensor, targets: Tensor) -> _Found:
     z, _ = _at_random(outputs, targets.new_zeros(1))
     y = (torch.arange(z.numel(), device=z.device) % 2).to(targets.dtype)
     y = y.reshape(len(z), *targets.shape[1:])
-    if outputs.shape[1] == 1 and _agree(loss, Logistic(), z, y):
-        return Logistic(), None
+    # Logits go to a function that has shown to take them: one of probabilities, given logits, ends
+    # every later use of a GPU.
+    logistic = Logistic()
+    own = outputs.shape[1] == 1 and _agree(loss, logistic, outputs, targets)
+    if own and _agree(loss, logistic, z, y):
+        return logistic, None
     if bool(((outputs >= 0) & (outputs <= 1)).all()):
         ratios = _ratios(loss, CallableLoss(_binary), z, y, torch.sigmoid(z))
         if ratios is not None and torch.allclose(ratios, ratios.mean(), rtol=_CLOSE):
