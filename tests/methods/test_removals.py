@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
 import whence
 from tests.fitted import Fitted
+from whence.curvature.changes import Changes
 from whence.methods.prediction import Order
 from whence.methods.removals import follows, moves_more, unsettled
 
@@ -30,6 +34,35 @@ def test_a_change_without_a_class_is_followed_whole(multinomial: Fitted) -> None
     whole = np.flatnonzero(y == y.min())
     assert follows(objective, "newton", whole)
     assert not follows(objective, "newton", whole[1:])
+
+
+def test_newton_s_step_is_the_minimum_of_a_quadratic_and_no_other_is_taken(
+    binary: Fitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 3)), rng.normal(size=40)
+    queries = x[:4], y[:4]
+    for ridge in (Ridge(2.0).fit(x, y), make_pipeline(Ridge(2.0)).fit(x, y)):
+        objective = whence.from_sklearn(ridge, x, y)
+        damped = whence.influence(objective, queries, order="refined", damping=0.5).values
+        with monkeypatch.context() as patch:
+            patch.setattr(Changes, "refine", None)
+            refined = whence.influence(objective, queries, order="refined")
+            with pytest.raises(TypeError):
+                whence.influence(objective, queries, order="refined", damping=0.5)
+            with pytest.raises(TypeError):
+                whence.influence(binary.objective, binary.queries, order="refined")
+        actual = np.stack(
+            [
+                (clone(ridge).fit(np.delete(x, i, 0), np.delete(y, i)).predict(x[:4]) - y[:4]) ** 2
+                for i in range(40)
+            ],
+            1,
+        )
+        before = (ridge.predict(x[:4]) - y[:4])[:, None] ** 2
+        np.testing.assert_allclose(2 * refined.values, actual - before, rtol=1e-8, atol=1e-12)
+        assert refined.diagnostics.residual < 1e-8
+        assert np.abs(damped - refined.values).max() > 1e-4
 
 
 def test_a_column_is_unsettled_that_moved_by_more_than_a_fiftieth_of_its_largest_number(

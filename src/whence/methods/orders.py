@@ -40,7 +40,13 @@ from whence.methods.prediction import (
     measure_changes,
 )
 from whence.methods.relatif import PER, Normalize, check_normalize, relative
-from whence.methods.removals import effects_alone, moves_more, removal, unsettled
+from whence.methods.removals import (
+    effects_alone,
+    moves_more,
+    refined_steps,
+    removal,
+    unsettled,
+)
 from whence.methods.screening import affordable, beyond_first_order, size_error
 from whence.methods.subsets import Positions, train_subset
 from whence.objective.measures import Measure
@@ -362,10 +368,10 @@ class Evaluated(_OnObjective):
         cut = list(change_tiles(objective, len(together), c))
         for tile in progress(cut, desc="removals"):
             change = removal(objective, prepared.inverse, where[together[tile]])
-            deltas = change.newton()
-            if order == "refined":
-                nearly = change.refine(deltas)
-                deltas = change.refine(nearly)
+            if order == "newton":
+                deltas = change.newton()
+            else:
+                nearly, deltas = refined_steps(objective, prepared.damping, change)
                 moved = [objective.jvp(queries, by).flatten(0, 1) for by in (nearly, deltas)]
                 alone[together[tile]] = unsettled(objective, prepared.damping, *moved)
             settled = torch.from_numpy(~alone[together[tile]])

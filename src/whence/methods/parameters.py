@@ -15,7 +15,14 @@ from whence.curvature.prepare import Prepared, prepare
 from whence.linalg.solver import Inverse, Solver
 from whence.methods.fit_quality import diagnostics
 from whence.methods.prediction import Floats, Indices, Order, as_array, check_order, positions
-from whence.methods.removals import models_after, moves_more, removal, unsettled, without
+from whence.methods.removals import (
+    models_after,
+    moves_more,
+    refined_steps,
+    removal,
+    unsettled,
+    without,
+)
 from whence.methods.subsets import Positions
 from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Trained
@@ -91,10 +98,10 @@ def _evaluated_changes(
     parts, c = [], objective.outputs(objective.train.subset(where[:1])).shape[1]
     for tile in change_tiles(objective, len(together), c):
         change = removal(objective, prepared.inverse, where[together[tile]])
-        deltas = change.newton()
-        if order == "refined":
-            nearly = change.refine(deltas)
-            deltas = change.refine(nearly)
+        if order == "newton":
+            deltas = change.newton()
+        else:
+            nearly, deltas = refined_steps(objective, prepared.damping, change)
             alone[together[tile]] = unsettled(objective, prepared.damping, nearly, deltas)
         parts.append(objective.lift(deltas).T)
     if not alone.any():

@@ -28,6 +28,7 @@ from whence.progress import progress
 Change = Callable[[Objective], Objective]  # from R at θ̂ to R of changed data at θ̂
 
 _SETTLED = 0.02  # share of the largest effect that the last step of the refined order may move
+_CHECKED, _EXACT = 8, 1e-8  # removals whose gradient is computed, and the share left at a minimum
 _STEPS: dict[Order, int] = {"first": 1, "newton": 1, "refined": 20}
 
 
@@ -96,6 +97,37 @@ def _loses_a_class(objective: Objective, where: NDArray[np.intp]) -> bool:
     before = len(np.unique(labels[there]))
     there[where] = False
     return len(np.unique(labels[there])) < before
+
+
+def refined_steps(
+    objective: Objective, damping: float, change: SingleChanges | Reweightings
+) -> tuple[Tensor, Tensor]:
+    """Return the changes of θ after one step beyond Newton's, and after two, [p, m] each.
+
+    Newton's step is the minimum of a quadratic R. Whether it was found is then seen on eight of the
+    removals, and no further step is taken.
+
+    Args:
+        objective: R at θ̂.
+        damping: λ.
+        change: The removals.
+
+    Cost:
+        Two gradients of R per removal; of a quadratic R eight altogether.
+    """
+    newton = change.newton()
+    if objective.linear and objective.loss.quadratic and damping == 0 and _arrived(change, newton):
+        return newton, newton
+    nearly = change.refine(newton)
+    return nearly, change.refine(nearly)
+
+
+def _arrived(change: SingleChanges | Reweightings, deltas: Tensor) -> bool:
+    """Return whether of the gradient of eight changed objectives nothing but rounding is left."""
+    some = torch.arange(0, deltas.shape[1], -(-deltas.shape[1] // _CHECKED))
+    part = change.select(some)
+    left, before = part.gradient(deltas[:, some]), part.initial_gradient()
+    return bool((left.norm(dim=0) <= _EXACT * before.norm(dim=0).max()).all())
 
 
 def unsettled(

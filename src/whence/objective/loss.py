@@ -40,11 +40,13 @@ class Loss(Measure):
     """A loss ℓ(f, y) per example, twice differentiable in the outputs where it is used.
 
     Attributes:
+        quadratic: Whether ℓ is a quadratic function of the outputs.
         classifies: Whether targets are labels of classes.
         regresses: Whether targets are quantities, which `prediction` says in their unit.
         unit: The unit of ℓ: "nats" for −log of the probability of a class, else what ℓ is.
     """
 
+    quadratic: ClassVar[bool] = False
     classifies: ClassVar[bool] = False
     regresses: ClassVar[bool] = False
     unit: ClassVar[str] = ""

@@ -158,6 +158,7 @@ class SquaredError(Loss):
         tensor([2.])
     """
 
+    quadratic: ClassVar[bool] = True
     regresses: ClassVar[bool] = True
     unit: ClassVar[str] = "half the squared error"
 
