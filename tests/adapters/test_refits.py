@@ -52,6 +52,8 @@ from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 import whence
 from whence.adapters import effects
 from whence.errors import InvalidInput
+from whence.preprocessing import refit
+from whence.preprocessing.refit import fit_again
 
 _N = 90
 _REMOVED = [0, 5, 7, 20, 33, 60, 88]
@@ -380,6 +382,36 @@ def test_many_queries_share_one_jacobian(name: str, monkeypatch: pytest.MonkeyPa
     together = whence.influence(objective, asked, measure=first_output)
     scale = np.abs(each.values).max()
     np.testing.assert_allclose(together.values, each.values, rtol=1e-9, atol=1e-11 * scale)
+
+
+@pytest.mark.parametrize("name", ["scaled-pca", "frame-median", "union"])
+def test_orders_and_refits_without_a_row_share_one_fit_of_the_transformers(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x, y, weights, queries, _ = fitted(name)
+    asked, where = (queries, np.repeat(y[:1], 6)), [0, 7, 33]
+    fits: list[int] = []
+
+    def new() -> whence.Trained:
+        return whence.from_sklearn(model, x, y, sample_weight=weights)
+
+    def counted(transform: Any, x: Any, labels: Any, *sample: Any) -> Any:
+        fits.append(len(labels))
+        return fit_again(transform, x, labels, *sample)
+
+    def results(objective: Any, *, orders: tuple[str, ...]) -> list[np.ndarray]:
+        options: dict[str, Any] = {"measure": first_output, "indices": where}
+        found = [whence.influence(objective, asked, order=o, **options).values for o in orders]
+        return [*found, whence.leave_one_out(objective, where, asked, measure=first_output)]
+
+    together = new()
+    monkeypatch.setattr(refit, "fit_again", counted)
+    shared = results(together, orders=("newton", "refined"))
+    assert fits.count(_N - 1) == len(where)
+    alone = [results(new(), orders=orders)[0] for orders in (("newton",), ("refined",), ())]
+    assert fits.count(_N - 1) == 4 * len(where)
+    for one, other in zip(shared, alone, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("name", ["svc-rbf-scaled", "lasso", "frame", "union"])

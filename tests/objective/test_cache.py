@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import weakref
 from dataclasses import replace
 
@@ -10,7 +12,7 @@ import torch
 
 from tests.fitted import Fitted
 from whence.linear.objective import LinearObjective
-from whence.objective.cache import cached, first_time, is_cached
+from whence.objective.cache import Recent, cached, first_time, is_cached
 
 
 def test_first_times_are_those_of_a_model_and_a_key(binary: Fitted, ridge: Fitted) -> None:
@@ -51,3 +53,27 @@ def test_a_value_is_freed_with_its_model(binary: Fitted) -> None:
         assert twin() is None
     finally:
         gc.enable()
+
+
+def test_recent_values_are_held_up_to_a_number_of_bytes() -> None:
+    recent: Recent[bytes] = Recent(10)
+    made = []
+
+    def get(key: str, size: int) -> bytes:
+        def make() -> bytes:
+            made.append(key)
+            return key.encode() * size
+
+        return recent.get(key, make, len)
+
+    assert get("a", 4) == b"aaaa"
+    assert get("b", 4) == b"bbbb"
+    assert get("a", 4) == b"aaaa"  # now the latest
+    assert get("c", 5) == b"ccccc"  # in place of b
+    assert get("large", 11) == b"large" * 11
+    get("a", 4), get("c", 5), get("b", 4), get("large", 11)
+    assert made == ["a", "b", "c", "large", "b", "large"]
+    assert recent.held <= 10
+    for fresh in (copy.deepcopy(recent), pickle.loads(pickle.dumps(recent))):
+        assert fresh.most == 10
+        assert fresh.held == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -26,8 +26,8 @@ from whence.linear.objective import LinearObjective
 from whence.linear.wide import WideObjective
 from whence.objective.losses import Loss, SquaredError
 from whence.preprocessing.counting import counting
-from whence.preprocessing.refit import encoded_all, fit_again, follows_data, matched_columns
-from whence.rows import is_sparse, take
+from whence.preprocessing.refit import Fits, encoded_all, follows_data, matched_columns
+from whence.rows import is_sparse
 
 Floats = NDArray[np.float64]
 
@@ -56,6 +56,7 @@ class Fitted:
         names: Their names, or `None`.
         temperature: Of the smoothed hinge.
         notes: What a reader must know, a sentence each.
+        fits: Its transformers fitted without some rows.
     """
 
     final: Any
@@ -74,6 +75,7 @@ class Fitted:
     names: tuple[str, ...] | None
     temperature: float
     notes: tuple[str, ...] = ()
+    fits: Fits = field(default_factory=Fits)
 
     @property
     def features_follow(self) -> bool:
@@ -142,7 +144,8 @@ class Fitted:
         elif self.classes is not None:
             where = np.searchsorted(self.classes, labels)
             weights = replace(weights, labels=torch.from_numpy(where))
-        changed = replace(self, kept=kept, rows=rows, labels=labels, weights=weights)
+        fits = self.fits if rows is self.rows and labels is self.labels else Fits()
+        changed = replace(self, kept=kept, rows=rows, labels=labels, weights=weights, fits=fits)
         if self.transform is None:
             changed = replace(changed, matrix=as_floats(rows))
         else:
@@ -155,7 +158,7 @@ class Fitted:
             return replace(self, matrix=as_floats(transform.transform(self.rows)))
         where = np.flatnonzero(self.kept)
         sample = self.weights.sample.numpy()[where] if self.weighted else None
-        fresh, part = fit_again(transform, take(self.rows, where), self.labels[where], sample)
+        fresh, part = self.fits.on(where, transform, self.rows, self.labels, sample)
         part = as_floats(part)
         matrix = encoded_all(fresh if whole else None, part, self.rows, self.kept)
         changed = replace(self, transform=fresh, matrix=as_floats(matrix))

@@ -11,7 +11,7 @@ import copy
 import threading
 import weakref
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar, final
+from typing import Any, Generic, TypeVar, final
 
 from whence.objective.trained import Trained
 
@@ -34,6 +34,51 @@ class _Store:
         """Let go of all values, and of the twin."""
         self.values.clear()
         self.twin = None
+
+
+@final
+class Recent(Generic[_T]):
+    """Values used lately, as many as a number of bytes allows; the oldest go first.
+
+    A copy, and what is read from a pickle, begins empty.
+
+    Args:
+        most: Bytes that may be held.
+    """
+
+    def __init__(self, most: int) -> None:
+        """Hold nothing yet."""
+        self.most, self.held = most, 0
+        self._values: dict[Hashable, tuple[_T, int]] = {}
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[Recent[_T]], tuple[int]]:
+        """Return how to make an empty one."""
+        return Recent, (self.most,)
+
+    def get(self, key: Hashable, make: Callable[[], _T], size: Callable[[_T], int]) -> _T:
+        """Return a value, made if it is not held.
+
+        Args:
+            key: What it is, with all that it depends on.
+            make: Makes it.
+            size: Its bytes.
+        """
+        with self._lock:
+            found = self._values.pop(key, None)
+            if found is not None:
+                self._values[key] = found
+                return found[0]
+        value = make()
+        bytes_of_it = size(value)
+        with self._lock:
+            if key not in self._values and bytes_of_it <= self.most:
+                self._values[key] = value, bytes_of_it
+                self.held += bytes_of_it
+                while self.held > self.most:
+                    _, gone = self._values.pop(next(iter(self._values)))
+                    self.held -= gone
+        return value
 
 
 _STORES: weakref.WeakKeyDictionary[Trained, _Store] = weakref.WeakKeyDictionary()

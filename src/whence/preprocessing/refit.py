@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from sklearn.preprocessing import (
 )
 from sklearn.utils.validation import has_fit_parameter
 
+from whence.objective.cache import Recent
 from whence.preprocessing.containers import leaves
 from whence.rows import is_sparse, take
 
@@ -36,6 +39,7 @@ _CROSS_FITTED: dict[type, Callable[[Any], bool]] = {
     PCA: lambda fitted: getattr(fitted, "_fit_svd_solver", "") == "randomized",
     TruncatedSVD: lambda fitted: fitted.algorithm == "randomized",
 }
+_BYTES = 2**27  # of transformed rows that are held: 128 MB
 _MOST_NAMES = 200_000  # columns up to which those of two fits are matched by name
 
 
@@ -92,6 +96,60 @@ def fit_again(
         warnings.simplefilter("ignore")  # whatever there is to say, the first fit has said
         matrix = fresh.fit_transform(rows, labels, **arguments)
     return fresh, matrix
+
+
+@dataclass(frozen=True, eq=False)
+class Fits:
+    """Transformers fitted again on some rows, shared by all that ask for the same rows.
+
+    A prediction and the refit that confirms it remove the same row, and fit the same transformers.
+    Fits that a random draw makes are not shared.
+
+    Args:
+        recent: The last fits, with their rows transformed.
+    """
+
+    recent: Recent[tuple[Pipeline, Any]] = field(default_factory=partial(Recent, _BYTES))
+
+    def on(
+        self,
+        where: NDArray[np.intp],
+        transform: Pipeline,
+        rows: Any,
+        labels: NDArray[Any],
+        sample: Floats | None,
+    ) -> tuple[Pipeline, Any]:
+        """Return `fit_again` on some of the rows, which are always the same.
+
+        Args:
+            where: Positions of the rows that are left, [m].
+            transform: The transformers.
+            rows: All rows, [n].
+            labels: Their targets, [n].
+            sample: Sample weights of the rows that are left, [m], or `None`.
+        """
+
+        def make() -> tuple[Pipeline, Any]:
+            return fit_again(transform, take(rows, where), labels[where], sample)
+
+        if any(_is_cross_fitted(leaf) and not _seeded(leaf) for leaf in leaves(transform)):
+            return make()
+        key = where.tobytes(), None if sample is None else sample.tobytes()
+        return self.recent.get(key, make, lambda found: _bytes(found[1]))
+
+
+def _seeded(leaf: Any) -> bool:
+    """Return whether a number fixes what a transformer draws when it is fitted."""
+    splitter = getattr(leaf, "cv", None)
+    return int in (type(getattr(own, "random_state", None)) for own in (leaf, splitter))
+
+
+def _bytes(matrix: Any) -> int:
+    """Return the bytes of transformed rows."""
+    if is_sparse(matrix):
+        matrix = sparse.csr_array(matrix)
+        return int(matrix.data.nbytes + matrix.indices.nbytes + matrix.indptr.nbytes)
+    return int(np.asarray(matrix).nbytes)
 
 
 def weighted_steps(transform: Pipeline, sample: Floats) -> dict[str, Floats]:
