@@ -8,28 +8,31 @@ from typing import Literal, TypeAlias
 FitStatus: TypeAlias = Literal["converged", "nearly converged", "not converged", "not measured"]
 
 _SIZED = 0.2  # of refined effects: the error up to which the sizes of the first order are claimed
-_CONVERGED, _NEARLY = 0.1, 1.0  # what finishing the fit may change, beside what is shown
+_CONVERGED = 0.1  # what finishing the fit may change, beside a typical example or what is shown
+_TYPICAL, _SHOWN = (
+    1.0,
+    0.5,
+)  # the same, above which it is not converged: most that are shown are less
 
 
-def fit_status(far: float | None) -> FitStatus:
-    """Return whether a fit is good enough: the one rule of results, pages and `diagnose`.
+def fit_status(in_examples: float | None, of_largest: float | None = None) -> FitStatus:
+    """Return whether a fit is good enough: the one rule of results, warnings and pages.
 
     Args:
-        far: What finishing the fit would change, beside the effects shown (or that of removing one
-            typical example); `None` where it was not measured.
+        in_examples: What finishing the fit would change, in units of what removing one typical
+            example does; `None` where it was not measured.
+        of_largest: The same beside the largest effect shown, which decides where it is known.
 
     Returns:
-        "converged" up to a tenth, "nearly converged" up to one, else "not converged".
+        "converged" up to a tenth; "nearly converged" up to one typical example, or half of the
+        largest effect shown; else "not converged".
     """
+    far, most = (in_examples, _TYPICAL) if of_largest is None else (of_largest, _SHOWN)
     if far is None:
         return "not measured"
-    return (
-        "converged"
-        if far <= _CONVERGED
-        else "nearly converged"
-        if far <= _NEARLY
-        else "not converged"
-    )
+    if far <= _CONVERGED:
+        return "converged"
+    return "nearly converged" if far <= most else "not converged"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +85,7 @@ class Diagnostics:
     @property
     def fit(self) -> FitStatus:
         """Whether the fit is good enough for what is shown."""
-        far = self.gradient_in_examples if self.unfinished is None else self.unfinished
-        return fit_status(far)
+        return fit_status(self.gradient_in_examples, self.unfinished)
 
     @property
     def sized(self) -> bool:

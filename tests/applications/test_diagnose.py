@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_breast_cancer
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -216,20 +216,44 @@ def test_sums_of_scores_say_the_same_as_the_gradient(name: str) -> None:
     assert some.diagnostics.unfinished == pytest.approx(expected, rel=1e-6)
 
 
-def test_the_default_stop_on_unscaled_columns_is_told() -> None:
-    """Finishing this fit changes losses more than any single removal does."""
-    x, y = load_breast_cancer(return_X_y=True)
-    with pytest.warns(ConvergenceWarning):
-        model = LogisticRegression().fit(x[:300], y[:300])
-    objective = whence.from_sklearn(model, x[:300], y[:300])
-    with pytest.warns(NotConvergedWarning, match="times the largest effect shown"):
-        scores = whence.influence(objective, (x[400:450], y[400:450]))
-    assert scores.diagnostics.unfinished > 1
+@pytest.mark.parametrize(
+    ("load", "n", "most", "stopped", "told"),
+    [
+        (load_breast_cancer, 300, 100, True, True),
+        (load_breast_cancer, 300, 1_000, True, True),
+        (load_breast_cancer, 300, 2_000, True, False),  # within a hundredth of what is shown
+        (load_digits, 130, 1_000, False, True),  # scikit-learn has arrived; what is shown has not
+        (load_iris, 120, 100, False, False),
+    ],
+)
+def test_a_fit_is_told_to_be_unfinished_by_what_is_shown(
+    load: Any, n: int, most: int, stopped: bool, told: bool
+) -> None:
+    x, y = load(return_X_y=True)
+    if load is not load_breast_cancer:
+        order = np.random.default_rng(1).permutation(len(y))
+        x, y = x[order], y[order]
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model = LogisticRegression(max_iter=most).fit(x[:n], y[:n])
+    assert [warning.category for warning in said] == [ConvergenceWarning] * stopped
+    objective = whence.from_sklearn(model, x[:n], y[:n])
+    asked = np.arange(n, len(y))[100:150] if load is load_breast_cancer else slice(n, n + 30)
+    queries = objective.examples((x[asked], y[asked]))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        scores = whence.influence(objective, queries)
+    assert [warning.category for warning in said] == [NotConvergedWarning] * told
+    finished = objective.refit()
+    losses = [objective.loss(of.outputs(queries), queries.targets) for of in (objective, finished)]
+    change = float((losses[1] - losses[0]).norm())
+    largest = np.linalg.norm(scores.values, axis=0).max()
+    assert (change > 0.4 * largest) == told
 
 
 @pytest.mark.parametrize(
     ("in_examples", "of_largest", "warns"),
-    [(1.0, None, False), (1.1, None, True), (5.0, 1.0, False), (0.5, 1.1, True)],
+    [(1.0, None, False), (1.1, None, True), (5.0, 0.5, False), (0.4, 0.51, True)],
 )
 def test_a_fit_is_poor_that_would_move_further_than_what_is_shown(
     in_examples: float, of_largest: float | None, warns: bool

@@ -18,6 +18,7 @@ from whence.curvature.fidelity import approximation_error
 from whence.curvature.minimum import decrement, gradient
 from whence.curvature.prepare import Prepared
 from whence.curvature.reweighting import Reweightings
+from whence.diagnostics import fit_status
 from whence.errors import warn_user
 from whence.linalg.solver import Solution
 from whence.methods.prediction import Order
@@ -90,8 +91,8 @@ def quality_beside(
         The size of the change beside the root mean square of the effects and the largest of them.
 
     Warns:
-        NotConvergedWarning: Once per objective, if finishing the fit changes more than the largest
-            effect shown.
+        NotConvergedWarning: Once per objective, if finishing the fit changes more than half of the
+            largest effect shown.
     """
     quality = FitQuality(
         gradient_norm=float(gradient(objective).norm()) if norm else None,
@@ -172,7 +173,7 @@ def finishing_by_sums(
 
 
 def warn_if_unfinished(objective: Objective, quality: FitQuality) -> None:
-    """Warn if finishing the fit would change more than is shown.
+    """Warn if finishing the fit would change more than most of what is shown.
 
     Args:
         objective: R at θ̂.
@@ -182,8 +183,9 @@ def warn_if_unfinished(objective: Objective, quality: FitQuality) -> None:
         NotConvergedWarning: Once per objective. Not for a loss that is smoothed for derivatives,
             whose minimum the fit was never to reach.
     """
-    shown = quality.in_examples if quality.of_largest is None else quality.of_largest
-    if objective.trained_loss != objective.loss or not shown > 1:
+    shown = quality.of_largest
+    far = fit_status(quality.in_examples, shown) == "not converged"
+    if objective.trained_loss != objective.loss or not far:
         return
     if not first_time(objective, "warning about the fit"):
         return
@@ -192,7 +194,7 @@ def warn_if_unfinished(objective: Objective, quality: FitQuality) -> None:
         if objective.convex
         else "Train further, or read the scores as those of a damped local quadratic"
     )
-    beside = "" if quality.of_largest is None else f", {shown:.2g} times the largest effect shown"
+    beside = "" if shown is None else f", {shown:.2g} times the largest effect shown"
     norm = quality.gradient_norm
     warn_user(
         "Expected a converged fit on the data given. Got fitted parameters at which "

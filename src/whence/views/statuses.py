@@ -180,8 +180,8 @@ def _fit(diagnostics: Diagnostics) -> Status:
     return Status(
         level="bad",
         title="The model is not fully trained.",
-        words="Finishing its training would change more than is shown here. Train further, or "
-        "continue with objective.refit().",
+        words="Finishing its training would change as much as what is shown here. Train "
+        "further, or continue with objective.refit().",
         numbers=numbers,
     )
 
