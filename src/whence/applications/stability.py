@@ -191,3 +191,11 @@ def _trainings(models: Any, seeds: Sequence[int]) -> Sequence[Trained]:
 @_trainings.register
 def _repeated(models: Run, seeds: Sequence[int]) -> Sequence[Trained]:
     return models, *(reordered(models, seed) for seed in seeds)
+
+
+@_trainings.register
+def _refused(models: Trained, seeds: Sequence[int]) -> Sequence[Trained]:
+    raise InvalidInput(
+        "Expected a training recorded by whence.train, which can be repeated, or a list of several "
+        f"models. Got one, {models!r}. Fit it several times, and pass all of them."
+    )

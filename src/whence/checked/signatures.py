@@ -61,7 +61,10 @@ def _wrapped(function: Callable[..., Any], typed: Any) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def checking(*given: Any, **named: Any) -> Any:
-        arguments = signature.bind(*given, **named)
+        try:
+            arguments = signature.bind(*given, **named)
+        except TypeError as error:
+            raise TypeError(f"{error}. Call {typed.__name__}({_listed(signature)}).") from None
         for name, value in arguments.arguments.items():
             if name in hints():
                 arguments.arguments[name] = converted(name, value, hints()[name])
@@ -118,8 +121,18 @@ def converted(name: str, value: Any, hint: Any) -> Any:
     if kind is Callable:
         require(name, callable(value), "a function", value)
     elif inspect.isclass(kind) and not _related(value, kind):
-        require(name, False, with_article(kind.__name__), value)
+        raise InvalidInput(
+            f"Expected {name} as {with_article(kind.__name__)}. Got {shown(value)}."
+            f"{_MADE.get(kind.__name__, '')}"
+        )
     return value
+
+
+def _listed(signature: inspect.Signature) -> str:
+    """Return the arguments that a function takes, without their types and defaults."""
+    own = [each for each in signature.parameters.values() if each.name != "self"]
+    plain = [each.replace(annotation=each.empty, default=each.empty) for each in own]
+    return str(inspect.Signature(plain))[1:-1]
 
 
 def _one_of(name: str, value: Any, members: tuple[Any, ...]) -> Any:
@@ -183,6 +196,11 @@ def _related(value: Any, kind: type) -> bool:
     return bool(ours & set(type(value).__mro__))
 
 
+_MADE = {
+    "Trained": " whence.from_sklearn(model, X, y) makes one of a fitted model.",
+    "Solver": " Pass an object, such as whence.EKFAC().",
+    "Method": " Pass an object, such as whence.TracIn().",
+}
 _PLAIN: dict[Any, Callable[[str, Any], Any]] = {
     bool: truth,
     int: whole,

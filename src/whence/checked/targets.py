@@ -32,7 +32,7 @@ def class_positions(classes: Any, labels: NDArray[Any]) -> NDArray[np.intp]:
         got = repr(wrong.tolist()[0]) if len(wrong) else f"shape {labels.shape}"
         among = ", ".join(map(repr, named.tolist()[:20]))
         raise InvalidInput(
-            f"Expected labels among {among}. Got {got}. Pass the rows that the model was fitted on."
+            f"Expected labels among {among}, as in the model's fit. Got {got}. Correct it."
         )
     order = np.argsort(named, kind="stable")
     found: NDArray[np.intp] = order[np.searchsorted(named, labels, sorter=order)]

@@ -1,0 +1,37 @@
+"""A call with the wrong arguments says what the function takes, and what makes it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+import whence
+from whence.errors import InvalidInput
+
+X, Y = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([0, 0, 1, 1])
+MODEL = LogisticRegression(tol=1e-8).fit(X, Y)
+
+
+def test_a_call_names_the_function_and_what_it_takes() -> None:
+    objective = whence.from_sklearn(MODEL, X, Y)
+    with pytest.raises(TypeError, match=r"too many .*\. Call explain\(trained, query, \*, k, "):
+        whence.explain(objective, X[:1], Y[:1])  # type: ignore[call-arg, misc]
+    with pytest.raises(TypeError, match=r"'y'\. Call from_sklearn\(estimator, X, y, \*, sample"):
+        whence.from_sklearn(MODEL, X)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"Call EKFAC\(\*, "):
+        whence.EKFAC(1)  # type: ignore[misc, call-arg]
+
+
+def test_what_makes_the_expected_object_is_named() -> None:
+    with pytest.raises(InvalidInput, match=r"LogisticRegression.*\. whence\.from_sklearn\("):
+        whence.explain(MODEL, X[:1])  # type: ignore[arg-type]
+    objective = whence.from_sklearn(MODEL, X, Y)
+    with pytest.raises(InvalidInput, match=r"Got 'ekfac'\. Pass an object, such as whence\.EKFAC"):
+        whence.influence(objective, (X, Y), solver="ekfac")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match=r"Got 'trak'\. Pass an object, such as whence\.TracIn"):
+        whence.explain(objective, X[:1], method="trak")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="Fit it several times, and pass all of them"):
+        whence.stability(objective, (X, Y))
+    with pytest.raises(InvalidInput, match="Expected labels among 0, 1, .* Got 7"):
+        whence.explain(objective, (X[:1], [7]))
