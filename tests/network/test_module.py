@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -362,3 +363,42 @@ def test_scores_of_a_checkpoint_say_that_only_their_order_is_to_be_read() -> Non
     sized = whence.influence(convex, (x[:2], y[:2]))
     assert not sized.order_only
     assert "order only" not in repr(sized)
+
+
+def test_a_forward_pass_that_another_library_wrapped_computes_with_the_copy() -> None:
+    def wrap(module: nn.Module) -> None:
+        original = module.forward
+
+        def forward(self: nn.Module, *inputs: Tensor) -> Any:
+            return original(*inputs)
+
+        module.forward = MethodType(forward, module)  # type: ignore[method-assign]
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.Tanh(), nn.Linear(4, 2)))
+    x, y = torch.randn(5, 3), torch.arange(5) % 2
+    plain = whence.from_torch(model, whence.CrossEntropy(), (x, y))
+    wrap(model[1])
+    wrap(model)
+    wrap(model)  # as two libraries do, one after the other
+    found = whence.from_torch(model, whence.CrossEntropy(), (x, y))
+    moved = torch.randn_like(plain.params)
+    for at in (plain.params, moved):
+        torch.testing.assert_close(
+            found.at(at).outputs(found.train), plain.at(at).outputs(plain.train)
+        )
+    assert found.factored == plain.factored == frozenset(plain.shapes)
+
+
+def test_outputs_that_depend_on_no_parameter_are_refused() -> None:
+    class Constant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, :2]
+
+    x, y = torch.randn(5, 3), torch.arange(5) % 2
+    with pytest.raises(UnsupportedModel, match="depend on the selected parameters"):
+        whence.from_torch(Constant(), whence.CrossEntropy(), (x, y))

@@ -124,6 +124,17 @@ def test_the_callback_and_the_trainer_keep_the_same(
         torch.testing.assert_close(mine @ one, other @ one)
 
 
+def test_a_training_in_mixed_precision_is_explained_in_that_of_its_parameters(
+    tmp_path: Path,
+) -> None:
+    objective = made(tmp_path, callback=False, save_strategy="no", bf16=True)
+    model = objective.module.filled(objective.params).model
+    with torch.no_grad():
+        own = GPT2LMHeadModel.forward(model, torch.tensor([_TEXTS[0]["input_ids"]])).logits
+    found = objective.outputs(objective.train.subset(np.arange(1)))
+    torch.testing.assert_close(found, own[:, :-1], rtol=1e-5, atol=1e-6)
+
+
 def test_influence_looks_at_the_end_and_refits_are_refused(
     recorded: tuple[Path, ModuleObjective],
 ) -> None:

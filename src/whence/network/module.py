@@ -27,6 +27,7 @@ from whence.errors import IncompleteCoverage, InvalidInput, UnsupportedModel
 from whence.network.attention import by_layers
 from whence.network.autodiff import Leaf
 from whence.network.experts import are_fused_experts
+from whence.network.rebound import rebind
 
 Selection = Collection[str] | Callable[[str, nn.Parameter], bool]
 
@@ -218,7 +219,9 @@ class FunctionalModule:
                 id(named[name]): nn.Parameter(value.clone(), requires_grad=name in self.shapes)
                 for name, value in values.items()
             }
-            return copy.deepcopy(self.model, memo)
+            copied = copy.deepcopy(self.model, memo)
+        rebind(copied, memo)
+        return copied
 
     @cached_property
     def _recurrent(self) -> bool:
@@ -270,13 +273,14 @@ def functional(
         for parameter in selected.values()
     }
     try:
-        copied = copy.deepcopy(model, memo)
+        copied: nn.Module = copy.deepcopy(model, memo)
     except (RuntimeError, TypeError) as error:
         raise UnsupportedModel(
             f"Expected a module that copy.deepcopy copies. Got one of which it says: {error}. "
             "Detach the tensors that it stores; remove hooks such as torch.nn.utils.weight_norm."
         ) from error
     copied.requires_grad_(False)
+    rebind(copied, memo)
     by_layers(copied)
     if chosen != own:
         copied.to(chosen)

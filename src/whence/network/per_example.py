@@ -112,7 +112,7 @@ class PerExample:
             with self.module.lock, self.watched(len(y)) as calls:
                 outputs = self.outputs(x)
             drawn = cotangents(outputs.detach(), y).unbind(-1)
-            if not outputs.requires_grad:  # they depend on no layer with selected parameters
+            if not outputs.requires_grad or not calls:  # no layer with selected parameters counts
                 return [], iter(())
             values = [along(outputs, cotangent) for cotangent in drawn]
         edges = [call.edge for call in calls]
@@ -221,6 +221,10 @@ class PerExample:
         for name, leaf in leaves.items():
             leaf.register_post_accumulate_grad_hook(freed(name))  # type: ignore[no-untyped-call]
         torch.autograd.backward(value, inputs=list(leaves.values()))
+
+    def depends(self, x: Any) -> bool:
+        """Return whether the outputs of a batch depend on any selected parameter."""
+        return self._outputs_of(x, [*self.module.shapes])[0].requires_grad
 
     def _reached(self, x: Any, y: Tensor, cotangent: Cotangents, names: list[str]) -> list[str]:
         """Return those of some parameters on which the measure of any example depends."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from whence.errors import UnsupportedModel
 from whence.network.calls import ModuleCall
 from whence.network.checks import check_losses, check_repeatable
 from whence.network.examples import ModuleExamples
@@ -42,7 +43,8 @@ def module_objective(objective: ModuleObjective, batch_size: int | None) -> Modu
         InvalidInput: If outputs, targets and losses do not fit, or one of the first losses is not
             finite.
         NotDeterministic: If the outputs differ when asked twice.
-        UnsupportedModel: If an example's outputs depend on the rest of its batch.
+        UnsupportedModel: If an example's outputs depend on the rest of its batch, or none on the
+            selected parameters.
 
     Cost:
         A few passes over eight examples: a loss that is not finite further on is found, and its
@@ -58,6 +60,13 @@ def module_objective(objective: ModuleObjective, batch_size: int | None) -> Modu
         notes=tuple(dict.fromkeys((*objective.notes, *notes))),
         batch_size=batch_size or _cached_batch(objective),
     )
+    each = (few.subset(np.arange(b, b + 1)) for b in range(len(few)))
+    if not any(objective.per_example.depends(one.inputs) for one in each):
+        raise UnsupportedModel(
+            "Expected outputs that depend on the selected parameters. Got outputs that are the "
+            "same whatever these are. Select others with params=, or undo what replaced the "
+            "model's forward pass: load the model anew from its checkpoint."
+        )
     plain = replace(objective, factored=_agreeing(objective, frozenset(objective.shapes)))
     if batch_size is None:
         plain = _within_rows(plain)

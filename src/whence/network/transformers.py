@@ -79,18 +79,26 @@ def _(module: Logits) -> nn.Module:
 
 def _taken(model: nn.Module) -> frozenset[str]:
     """Return what a model takes by name, also where adapters of the library peft wrap it."""
-    inner = getattr(model, "get_base_model", lambda: model)()
     return frozenset(
-        name for each in (model, inner) for name in inspect.signature(each.forward).parameters
+        name
+        for each in (model, _inner(model))
+        for name in inspect.signature(each.forward).parameters
     )
+
+
+def _inner(model: nn.Module) -> nn.Module:
+    """Return a model without the adapters that wrap it."""
+    inner: nn.Module = getattr(model, "get_base_model", lambda: model)()
+    return inner
 
 
 def task_of(model: nn.Module) -> Task | None:
     """Return what a model is for, by the name of its class; `None` for any other module.
 
     Args:
-        model: Any module.
+        model: Any module; adapters of the library peft that name no task have the inner model's.
     """
+    model = _inner(model)
     name = type(model).__name__
     known = hasattr(model, "config")
     if known and name.endswith("ForConditionalGeneration"):
@@ -137,6 +145,8 @@ class Rows:
 
     def __call__(self, rows: list[Mapping[str, Any]]) -> tuple[dict[str, Tensor], Tensor]:
         """Return the inputs of a batch by name, and its targets."""
+        if self.task == "causal":
+            rows = [_unpacked(row) for row in rows]
         names = [name for name in rows[0] if name in self.inputs]
         if not any(name in names for name in _MAIN):
             raise InvalidInput(
@@ -230,6 +240,24 @@ class Rows:
 def _label(row: Mapping[str, Any]) -> str | None:
     """Return the name of the labels in a row, or `None`."""
     return next((name for name in _LABELS if name in row), None)
+
+
+def _unpacked(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a row whose texts begin where its lengths say, as the library trl packs them.
+
+    Positions begin again at each text, and the first token of a text is no answer to the one
+    before it.
+    """
+    if "seq_lengths" not in row or "position_ids" in row:
+        return row
+    lengths = numbers("'seq_lengths' value", row["seq_lengths"]).tolist()
+    places = torch.cat([torch.arange(length) for length in lengths])
+    found = {name: value for name, value in row.items() if name != "attention_mask"}
+    key = _label(row)
+    if key is not None:
+        labels = numbers("label", row[key])
+        found[key] = labels.masked_fill(places == 0, IGNORED)
+    return {**found, "position_ids": places}
 
 
 def _pad(parts: list[Tensor], fill: int) -> Tensor:
