@@ -11,19 +11,33 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_diabetes, load_wine
-from sklearn.ensemble import AdaBoostClassifier, IsolationForest, VotingClassifier
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    BaggingRegressor,
+    IsolationForest,
+    VotingClassifier,
+)
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.gaussian_process import GaussianProcessClassifier
-from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.linear_model import (
+    LinearRegression,
+    LogisticRegression,
+    MultiTaskLasso,
+    Ridge,
+    SGDClassifier,
+)
 from sklearn.model_selection import GridSearchCV
 from sklearn.multioutput import ClassifierChain, MultiOutputClassifier, RegressorChain
-from sklearn.naive_bayes import ComplementNB
+from sklearn.naive_bayes import ComplementNB, GaussianNB
 from sklearn.neighbors import LocalOutlierFactor, RadiusNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from sklearn.svm import SVC, NuSVC, NuSVR, OneClassSVM
+from sklearn.svm import SVC, SVR, NuSVR, OneClassSVM
 
 import whence
 from whence.adapters.anything import Estimator
@@ -45,8 +59,9 @@ def vote() -> VotingClassifier:
     return VotingClassifier(parts, voting="soft")
 
 
-def model(estimator: Any, **options: Any) -> Estimator:
+def model(estimator: Any, labels: Any = None, **options: Any) -> Estimator:
     x, y = wine()
+    y = y if labels is None else labels
     found = whence.from_sklearn(estimator.fit(x, y), x, y, **options)
     assert isinstance(found, Estimator)
     return found
@@ -89,7 +104,9 @@ def test_decision_values_where_there_are_no_probabilities() -> None:
     assert np.allclose(found.outputs(found.train), found.fitted.decision_function(x))
     assert any("decision values" in note for note in found.notes)
     pairs = model(SVC(decision_function_shape="ovo", kernel="sigmoid", random_state=0))
-    assert any("labels and no probabilities" in note for note in pairs.notes)
+    assert any("those of their pairs amount to" in note for note in pairs.notes)
+    hard = VotingClassifier([("a", GaussianNB()), ("b", RadiusNeighborsClassifier(9.0))])
+    assert any("labels and no probabilities" in note for note in model(hard).notes)
 
 
 def test_an_object_with_fit_and_predict_alone() -> None:
@@ -121,11 +138,13 @@ def test_sample_weights_go_to_the_fit() -> None:
     x, y = load_diabetes(return_X_y=True)
     x, y = x[:50], y[:50] / 50
     sample = np.random.default_rng(0).uniform(0.5, 2, 50)
-    found = whence.from_sklearn(NuSVR().fit(x, y, sample_weight=sample), x, y, sample_weight=sample)
+    machine = SVR(kernel="sigmoid")
+    fitted = clone(machine).fit(x, y, sample_weight=sample)
+    found = whence.from_sklearn(fitted, x, y, sample_weight=sample)
     weights = found.weights.clone()
     weights[7] = 0
     kept = np.arange(50) != 7
-    again = NuSVR().fit(x[kept], y[kept], sample_weight=sample[kept])
+    again = clone(machine).fit(x[kept], y[kept], sample_weight=sample[kept])
     assert np.allclose(found.refit(weights).outputs(found.train)[:, 0], again.predict(x))
     plain = model(Nearest())
     with pytest.raises(UnsupportedModel, match=r"takes no sample weights. Got"):
@@ -158,6 +177,29 @@ def test_a_model_without_a_seed_is_fitted_with_one() -> None:
     seeded = model(AdaBoostClassifier(n_estimators=3, random_state=4))
     assert not any("without a seed" in note for note in seeded.notes)
     assert torch.equal(seeded.refit().outputs(found.train), seeded.outputs(found.train))
+
+
+def test_a_seed_that_the_fit_does_not_use_is_not_asked_for() -> None:
+    x, _ = wine()
+    numbers = x[:, 3]
+    steady = [
+        model(SVC(kernel="sigmoid")),
+        model(ClassifierChain(LogisticRegression()), (x[:, :2] > 0).astype(int)),
+        model(MultiTaskLasso(0.1), x[:, 3:]),
+        model(make_pipeline(PCA(2, svd_solver="full"), SVR(kernel="sigmoid")), numbers),
+        model(BaggingRegressor(Ridge(solver="sag"), n_estimators=2, random_state=0), numbers),
+    ]
+    for found in steady:
+        assert not any("without a seed" in note for note in found.notes), found
+    drawn = [
+        model(SGDClassifier(loss="modified_huber")),
+        model(ClassifierChain(LogisticRegression(), order="random"), (x[:, :2] > 0).astype(int)),
+        model(make_pipeline(PCA(2, svd_solver="randomized"), SVR(kernel="sigmoid")), numbers),
+        model(BaggingRegressor(Ridge(), n_estimators=2), numbers),
+    ]
+    for found in drawn:
+        assert any("without a seed" in note for note in found.notes), found
+        assert default_of(found)[0] == whence.Retrained()
 
 
 def test_a_fit_that_stops_early_is_said_once() -> None:
@@ -240,8 +282,15 @@ def pairs_of_processes() -> GaussianProcessClassifier:
 
 
 QUICK: dict[str, tuple[Any, Any]] = {
-    "machine of a share": (make_pipeline(StandardScaler(), NuSVC(nu=0.2, tol=1e-8)), wine()[1]),
-    "tube of a share": (NuSVR(nu=0.3, tol=1e-8), wine()[0][:, 1]),
+    "machine of several classes": (make_pipeline(StandardScaler(), SVC(tol=1e-8)), wine()[1]),
+    "discriminant of scaled columns": (
+        make_pipeline(StandardScaler(), LinearDiscriminantAnalysis()),
+        wine()[1],
+    ),
+    "transformed target": (
+        TransformedTargetRegressor(Ridge(), transformer=StandardScaler()),
+        wine()[0][:, 4],
+    ),
     "chain": (
         ClassifierChain(LogisticRegression(tol=1e-10)),
         np.stack([wine()[1] == "red", wine()[0][:, 1] > 0], 1).astype(int),
@@ -345,9 +394,9 @@ def test_fits_on_a_ray_cluster_are_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     "detector",
     [
         IsolationForest(n_estimators=5, random_state=0),
-        OneClassSVM(nu=0.2),
+        OneClassSVM(kernel="sigmoid", nu=0.2),
         LocalOutlierFactor(5, novelty=True),
-        make_pipeline(StandardScaler(), OneClassSVM(nu=0.2)),
+        make_pipeline(StandardScaler(), LocalOutlierFactor(5, novelty=True)),
     ],
     ids=lambda one: type(one).__name__,
 )

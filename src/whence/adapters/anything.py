@@ -10,13 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.cross_decomposition import PLSRegression
-from sklearn.multioutput import ClassifierChain, RegressorChain
-from sklearn.svm import NuSVC, NuSVR
 from torch import Tensor
 
 from whence.adapters.answered import Answered
 from whence.adapters.answers import Answer, answer_of
-from whence.adapters.estimators import READERS
+from whence.adapters.draws import is_steady
 from whence.adapters.refitting import Refitting, seed_note, template_of
 from whence.adapters.rows import encoded, labels_of
 from whence.adapters.usable import check_predicts
@@ -30,9 +28,7 @@ from whence.workers import Backend, map_shards
 
 Floats = NDArray[np.float64]
 _INSTANT = (PLSRegression,)
-_QUICK = (NuSVC, NuSVR)  # whose fits to few rows are quick, and move as little as a row does
-_CHAINS = (ClassifierChain, RegressorChain)
-_FEW = 1_000
+_FEW = 1_000  # rows up to which a steady estimator is fitted again for each removal
 
 
 @final
@@ -53,11 +49,10 @@ class Estimator(Answered):
     @property
     def instant(self) -> bool:
         """Whether its own fit is a few small products, or a quick one to few rows."""
-        last = last_step(self.fitted)
-        quick = type(last) in _QUICK
-        if type(last) in _CHAINS:
-            quick = all(type(part) in READERS for part in last.estimators_)
-        return type(last) in _INSTANT or (quick and len(self.train) <= _FEW)
+        if type(last_step(self.fitted)) in _INSTANT:
+            return True
+        n = len(self.train)
+        return n <= _FEW and is_steady(self.fitted, n)
 
     def identity(self) -> tuple[Tensor | str, ...]:
         """Return the estimator's settings."""
@@ -136,7 +131,7 @@ def anything(
     train = encoded((X, labels), _width(X), names, answer.targets)
     n = len(train)
     weights = np.ones(n) if sample_weight is None else sample_weight
-    template, seeded = template_of(estimator)
+    template, seeded = template_of(estimator, n)
     every = [*notes, *([answer.note] if answer.note else []), *([seed_note()] if seeded else [])]
     return Estimator(
         fitted=estimator,

@@ -76,7 +76,8 @@ def member(
     Raises:
         UnsupportedModel: If its removals are not known exactly.
     """
-    if not trained.convex and not trained.instant:
+    floored = isinstance(trained, Estimator) and says == "predict_proba"
+    if floored or not (trained.convex or trained.instant):
         raise UnsupportedModel(
             f"Expected members whose removals are exact: convex, or sums. Got {trained!r}."
         )

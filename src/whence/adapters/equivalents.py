@@ -35,6 +35,7 @@ from sklearn.linear_model import (
 )
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline
+from sklearn.svm import SVC, NuSVC
 
 from whence.errors import UnsupportedModel
 
@@ -87,6 +88,15 @@ def _at_the_end(estimator: Pipeline) -> Plain:
 def _held_kernel(estimator: GaussianProcessRegressor) -> Plain:
     held = copy(estimator).set_params(kernel=estimator.kernel_, optimizer=None)
     return Plain(held, (f"The kernel {estimator.kernel_} is held, here and in refits.",))
+
+
+@plain.register(SVC)
+@plain.register(NuSVC)
+def _class_by_class(estimator: Any) -> Plain:
+    if len(estimator.classes_) < 3 or estimator.decision_function_shape != "ovo":
+        return Plain(estimator)
+    note = "Decision values are those of classes, which those of their pairs amount to."
+    return Plain(copy(estimator).set_params(decision_function_shape="ovr"), (note,))
 
 
 @singledispatch

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from whence.adapters.answers import Answer
 from whence.adapters.anything import Estimator, anything
+from whence.adapters.nu_machines import NuMachine, nu_machine
 from whence.adapters.rows import labels_of
 from whence.errors import UnsupportedModel
 from whence.objective.losses import Loss
@@ -88,7 +89,7 @@ def outliers(
     workers: int = 1,
     backend: Backend = "process",
     notes: tuple[str, ...] = (),
-) -> Estimator | None:
+) -> Estimator | NuMachine | None:
     """Return a fitted IsolationForest, OneClassSVM or the like, or `None` of anything else.
 
     Args:
@@ -114,6 +115,7 @@ def outliers(
         )
     labels = np.zeros(np.shape(X)[0]) if y is None else labels_of(y)
     options: dict[str, Any] = {"workers": workers, "backend": backend, "notes": notes}
-    model = anything(estimator, X, labels, sample_weight, answer=RowScore(), **options)
+    machine = nu_machine(estimator, X, labels, sample_weight, RowScore())
+    model = machine or anything(estimator, X, labels, sample_weight, answer=RowScore(), **options)
     own = torch.from_numpy(model.answer.outputs(estimator, model.train.inputs)[:, 0])
     return replace(model, train=replace(model.train, targets=own))

@@ -80,7 +80,7 @@ def perceptron(
     for name, part in objective.slices.items():
         if name.endswith("weight"):
             l2[part] = scale * estimator.alpha / batch
-    template, seeded = template_of(estimator)
+    template, seeded = template_of(estimator, n)
     refitting = Refitting(
         template=template,
         rows=train.inputs.numpy(),

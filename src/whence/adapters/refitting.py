@@ -13,6 +13,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import has_fit_parameter
 
+from whence.adapters.draws import draws
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.preprocessing.containers import argument, last_of_all
 from whence.rows import take
@@ -96,20 +97,18 @@ def weight_parameter(estimator: Any) -> str | None:
     return argument(estimator, "sample_weight") if taken else None
 
 
-def template_of(estimator: Any) -> tuple[Any, bool]:
-    """Return an estimator as it was before its fit, and whether it had to be given a seed.
+def template_of(estimator: Any, n: int) -> tuple[Any, bool]:
+    """Return an estimator as it was before its fit, and whether its fit drew without a seed.
 
     Args:
         estimator: Fitted.
+        n: The number of its rows.
+
+    Returns:
+        The estimator, not fitted, with a seed wherever it draws; and whether one was missing.
     """
     template = clone(estimator, safe=False)
-    if not hasattr(template, "get_params"):
-        return template, False
-    unset = {
-        name: _SEED
-        for name, value in template.get_params(deep=True).items()
-        if name.split("__")[-1] == "random_state" and value is None
-    }
+    unset = {name: _SEED for name, seed in draws(estimator, n).items() if seed is None}
     if unset:
         template.set_params(**unset)
     return template, bool(unset)

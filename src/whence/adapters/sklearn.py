@@ -26,6 +26,7 @@ from whence.adapters.fitted import Fitted
 from whence.adapters.huber import huber
 from whence.adapters.naive_bayes import naive_bayes
 from whence.adapters.neighbors import neighbors
+from whence.adapters.nu_machines import nu_machine
 from whence.adapters.outliers import outliers
 from whence.adapters.perceptron import perceptron
 from whence.adapters.quantile import quantile
@@ -227,6 +228,7 @@ _FAMILIES: tuple[Callable[[Any, Any, Any, Floats | None], Any], ...] = (
     huber,
     naive_bayes,
     neighbors,
+    nu_machine,
     _perceptron,
     quantile,
 )

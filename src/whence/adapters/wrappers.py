@@ -16,7 +16,7 @@ from sklearn.ensemble import (
 )
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
 from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
-from sklearn.svm import SVC
+from sklearn.svm import SVC, NuSVC
 
 from whence.adapters.anything import Estimator
 from whence.adapters.calibration import calibration
@@ -82,6 +82,7 @@ _READERS: dict[type, Callable[[Any, Any, Any, Taken], Made]] = {
     MultiOutputRegressor: each_target,
     OneVsOneClassifier: each_pair,
     OneVsRestClassifier: each_class,
+    NuSVC: pairs_of_machines,
     SVC: pairs_of_machines,
     StackingClassifier: stacking,
     StackingRegressor: stacking,

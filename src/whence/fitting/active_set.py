@@ -1,21 +1,22 @@
 r"""Convex quadratic programs in a box, solved exactly by walking from face to face.
 
 ```
-min over β   ½ βᵀ K β − tᵀ β      low <= β <= high,   and, where asked, Σ β = total
+min over β   ½ βᵀ K β − tᵀ β      low <= β <= high,   and, of each group of β,  Σ β = its total
 ```
 
 with K [m, m] positive semidefinite, possibly singular. At each moment some coordinates F are free
 and the rest stay where they are. The walk moves to the best point of the face; a coordinate that
 meets its bound on the way leaves F; at the best point the coordinate that violates the optimality
-conditions most enters F. With λ the multiplier of Σ β = total and g = Kβ − t, they are
+conditions most enters F. With λ the multiplier of a coordinate's sum and g = Kβ − t, they are
 
 ```
 g + λ = 0 where free,     g + λ >= 0 at low,     g + λ <= 0 at high
 ```
 
-The inverse of [[0, 1ᵀ], [1, K_FF]] (of K_FF without the sum) follows F by rank-one changes, so a
-walk that starts near its end costs little. Coordinates whose column depends on those of F never
-enter: they slide along the flat direction until something meets a bound.
+The inverse of [[K_FF, A], [Aᵀ, 0]], A the sums of which a coordinate is free, follows F by
+rank-one changes, so a walk that starts near its end costs little. Coordinates whose column depends
+on those of F never enter: they slide along the flat direction until something meets a bound. The
+first free coordinate of a sum cannot move alone; it brings λ, by which others then enter.
 """
 
 from __future__ import annotations
@@ -38,12 +39,14 @@ class Box:
     Args:
         low: Lower bounds, [m].
         high: Upper bounds, finite, [m].
-        total: What β sums to, or `None` where the sum is free.
+        totals: What the β of each group sum to, [s]; empty where all are free.
+        group: The group of each coordinate, [m]; all in the first if `None`.
     """
 
     low: Floats
     high: Floats
-    total: float | None
+    totals: Floats
+    group: NDArray[np.intp] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -54,8 +57,9 @@ class Face:
         beta: β, [m].
         gradient: g = Kβ − t, [m].
         free: F, [f].
-        inverse: Of the (bordered) K_FF, [f, f] or [f + 1, f + 1]; [0, 0] if F is empty.
-        multiplier: λ; 0 without a sum. In the middle where an interval of them is optimal.
+        inverse: Of K_FF, bordered by the sums of which a coordinate is free, [f + o, f + o].
+        order: What its rows stand for: a coordinate, or −1 − s for the sum s, [f + o].
+        multipliers: λ of each sum, [s]. In the middle where an interval of them is optimal.
         violation: The largest violation of the optimality conditions.
     """
 
@@ -63,8 +67,14 @@ class Face:
     gradient: Floats
     free: NDArray[np.intp]
     inverse: Floats
-    multiplier: float = 0.0
+    order: NDArray[np.intp]
+    multipliers: Floats
     violation: float = np.inf
+
+    @property
+    def multiplier(self) -> float:
+        """λ of the only sum; 0 without one."""
+        return float(self.multipliers.sum())
 
 
 def empty_face(beta: Floats, gradient: Floats) -> Face:
@@ -77,8 +87,10 @@ def empty_face(beta: Floats, gradient: Floats) -> Face:
     Returns:
         The face.
     """
+    none = np.empty(0, dtype=np.intp)
+    empty = np.empty((0, 0))
     return Face(
-        beta=beta, gradient=gradient, free=np.empty(0, dtype=np.intp), inverse=np.empty((0, 0))
+        beta=beta, gradient=gradient, free=none, inverse=empty, order=none, multipliers=np.zeros(0)
     )
 
 
@@ -110,7 +122,7 @@ def walk(
 
     Examples:
         >>> gram = np.array([[2.0, 0.0], [0.0, 1.0]])
-        >>> box = Box(low=np.zeros(2), high=np.ones(2), total=None)
+        >>> box = Box(low=np.zeros(2), high=np.ones(2), totals=np.empty(0))
         >>> walk(gram, box, empty_face(np.zeros(2), np.array([-1.0, -3.0])), tolerance=1e-12).beta
         array([0.5, 1. ])
     """
@@ -127,11 +139,12 @@ class _Walker:
     """The state of one walk."""
 
     def __init__(self, gram: Floats, box: Box, start: Face) -> None:
-        self.gram, self.low, self.high, self.total = gram, box.low, box.high, box.total
-        self.border = int(box.total is not None)
+        self.gram, self.low, self.high, self.totals = gram, box.low, box.high, box.totals
+        self.group = np.zeros(len(gram), dtype=np.intp) if box.group is None else box.group
+        self.of_sum = [np.flatnonzero(self.group == each) for each in range(len(box.totals))]
         self.beta, self.gradient = start.beta.copy(), start.gradient.copy()
-        self.free, self.inverse = start.free, start.inverse
-        self.multiplier = 0.0
+        self.free, self.inverse, self.order = start.free, start.inverse, start.order
+        self.multipliers = np.zeros(len(box.totals))
         self.repairs = 0
         inside = np.clip(self.beta, self.low, self.high)
         moved = np.flatnonzero(inside != self.beta)
@@ -139,35 +152,43 @@ class _Walker:
             self.gradient += (inside - self.beta)[moved] @ gram[moved]
             self.beta = inside
         for index in self.free[self.low[self.free] == self.high[self.free]]:
-            self.fix(int(np.flatnonzero(self.free == index)[0]))
+            self.fix(int(index))
 
     def face(self) -> Face:
-        """Return the point, the multiplier and the violation there."""
-        free = self.free
+        """Return the point, the multipliers and the violation there."""
         up, down = self.beta < self.high, self.beta > self.low
-        if self.border and not (up & down)[free].any():
-            self.multiplier = _middle(-self.gradient, up, down)
+        for each, own in enumerate(self.of_sum):
+            free = self.free[self.group[self.free] == each]
+            if not (up & down)[free].any():
+                self.multipliers[each] = _middle(-self.gradient[own], up[own], down[own])
+        short = any(self.missing(each) for each in range(len(self.totals)))
         return Face(
             beta=self.beta,
             gradient=self.gradient,
-            free=free,
+            free=self.free,
             inverse=self.inverse,
-            multiplier=self.multiplier,
-            violation=np.inf if self.missing() else float(self.violations().max(initial=0.0)),
+            order=self.order,
+            multipliers=self.multipliers,
+            violation=np.inf if short else float(self.violations().max(initial=0.0)),
         )
+
+    def slope(self) -> Floats:
+        """Return g + λ, [m]."""
+        if not len(self.totals):
+            return self.gradient
+        return np.asarray(self.gradient + self.multipliers[self.group])
 
     def violations(self) -> Floats:
         """Return by how much each coordinate violates the optimality conditions, [m]."""
-        slope = self.gradient + self.multiplier
+        slope = self.slope()
         up = np.where(self.beta < self.high, -slope, 0.0)
         return np.maximum(up, np.where(self.beta > self.low, slope, 0.0))
 
-    def missing(self) -> float:
-        """Return by how much Σ β falls short; 0 within its rounding error."""
-        if self.total is None:
-            return 0.0
-        missing = float(self.total - self.beta.sum())
-        size = np.abs(self.beta).sum() + (self.high - self.low).max(initial=0.0)
+    def missing(self, each: int) -> float:
+        """Return by how much a sum falls short; 0 within its rounding error."""
+        own = self.of_sum[each]
+        missing = float(self.totals[each] - self.beta[own].sum())
+        size = np.abs(self.beta[own]).sum() + (self.high - self.low)[own].max(initial=0.0)
         return missing if abs(missing) > 1e-13 * size else 0.0
 
     def advance(self, tolerance: float, *, first: bool) -> bool:
@@ -176,6 +197,10 @@ class _Walker:
         `first` takes the first violated coordinate instead of the most violated, which cannot
         cycle.
         """
+        opened = set((-1 - self.order[self.order < 0]).tolist())
+        for each in range(len(self.totals)):
+            if each not in opened and self.open(each, tolerance):
+                return True
         if len(self.free):
             if not self.descend():
                 return True
@@ -184,52 +209,53 @@ class _Walker:
                 if self.repairs == _REPAIRS - 1:
                     self.refactor()
                 return True
-        elif self.border:
-            return self.open(tolerance)
         self.repairs = 0
         violation = self.violations()
         violation[self.free] = 0.0
+        for each in range(len(self.totals)):
+            if each not in opened:
+                violation[self.of_sum[each]] = 0.0  # their λ is in the middle
         worst = int(np.argmax(violation > tolerance) if first else np.argmax(violation))
         if violation[worst] <= tolerance:
             return False
-        self.enter(worst, float(self.gradient[worst]) + self.multiplier)
+        self.enter(worst, float(self.slope()[worst]))
         return True
 
     def descend(self) -> bool:
         """Move to the best point of the face, or to the first bound; return whether it arrived."""
-        free, border = self.free, self.border
-        right = -self.gradient[free]
-        if border:
-            right = np.concatenate([[self.missing()], right])
+        sums = self.order < 0
+        free, right = self.order[~sums], np.empty(len(sums))
+        right[~sums] = -self.gradient[free]
+        right[sums] = [self.missing(-1 - int(each)) for each in self.order[sums]]
         solution = self.inverse @ right
-        direction = solution[border:]
+        direction = solution[~sums]
         length, blocking = self.room(free, direction)
         step = min(1.0, length)
         self.move(free, step * direction)
-        if border:
-            self.multiplier = float(solution[0])
+        self.multipliers[-1 - self.order[sums]] = solution[sums]
         if length < 1.0:
-            self.stop(blocking, direction[blocking])
+            self.stop(int(free[blocking]), direction[blocking])
             return False
         return True
 
     def residual(self) -> float:
         """Return how far the face's own conditions are from holding."""
-        return float(np.abs(self.gradient[self.free] + self.multiplier).max())
+        return float(np.abs(self.slope()[self.free]).max())
 
-    def open(self, tolerance: float) -> bool:
-        """Free the coordinate that Σ β or λ needs, when none is free; return whether one was."""
-        up, down = self.beta < self.high, self.beta > self.low
-        wanted = -self.gradient
+    def open(self, each: int, tolerance: float) -> bool:
+        """Free the coordinate that a sum or its λ needs, when none is; return whether one was."""
+        own = self.of_sum[each]
+        up, down = self.beta[own] < self.high[own], self.beta[own] > self.low[own]
+        wanted = -self.gradient[own]
         raising = np.where(up, wanted, -np.inf)
         lowering = np.where(down, wanted, np.inf)
-        missing = self.missing()
+        missing = self.missing(each)
         if missing > 0 and up.any():
-            self.release(int(np.argmax(raising)))
+            self.release(int(own[np.argmax(raising)]))
         elif missing < 0 and down.any():
-            self.release(int(np.argmin(lowering)))
+            self.release(int(own[np.argmin(lowering)]))
         elif up.any() and down.any() and raising.max() > lowering.min() + tolerance:
-            self.release(int(np.argmax(raising)))
+            self.release(int(own[np.argmax(raising)]))
         else:
             return False
         return True
@@ -238,64 +264,72 @@ class _Walker:
         """Move a violated coordinate inward, the free ones along with it, and free it."""
         column, pivot = self.pivot(index)
         sign = -np.sign(slope)
-        moving = np.append(self.free, index)
-        direction = np.append(-sign * column[self.border :], sign)
+        coordinates = self.order >= 0
+        moving = np.append(self.order[coordinates], index)
+        direction = np.append(-sign * column[coordinates], sign)
         length, blocking = self.room(moving, direction)
         best = abs(slope) / pivot if pivot > 0 else np.inf
         self.move(moving, min(best, length) * direction)
         if length <= best:
-            if blocking == len(self.free):
+            if blocking == len(moving) - 1:
                 self.beta[index] = self.high[index] if sign > 0 else self.low[index]
                 return
-            self.stop(blocking, direction[blocking])
+            self.stop(int(moving[blocking]), direction[blocking])
         self.release(index)
 
     def release(self, index: int) -> None:
         """Make a coordinate free, unless its column depends on those that are."""
-        size = len(self.free)
-        if not size and self.border:
-            self.inverse = np.array([[-self.gram[index, index], 1.0], [1.0, 0.0]])
+        own = self.sum_of(index)
+        column, pivot = self.pivot(index)
+        if own is not None and own not in self.order:  # the first of its sum
+            # [[0, 1], [1, s]] stands below, s the pivot without the sum; its inverse is
+            # [[−s, 1], [1, 0]], and only the sum's row is joined to those above.
+            joined = np.stack([-column, np.zeros_like(column)])
+            added, corner = [own, index], np.array([[-pivot, 1.0], [1.0, 0.0]])
+            above = self.inverse
         else:
-            column, pivot = self.pivot(index)
             if pivot <= 0:
                 return
-            inverse = np.empty((len(column) + 1, len(column) + 1))
-            inverse[:-1, :-1] = self.inverse + np.outer(column / pivot, column)
-            inverse[-1, :-1] = inverse[:-1, -1] = -column / pivot
-            inverse[-1, -1] = 1 / pivot
-            self.inverse = inverse
+            joined = -column[None] / pivot
+            added, corner = [index], np.array([[1 / pivot]])
+            above = self.inverse + np.outer(column / pivot, column)
+        self.inverse = np.block([[above, joined.T], [joined, corner]])
+        self.order = np.append(self.order, added)
         self.free = np.append(self.free, index)
+
+    def sum_of(self, index: int) -> int | None:
+        """Return how `order` names the sum of a coordinate, or `None` where it has none."""
+        return -1 - int(self.group[index]) if len(self.totals) else None
 
     def pivot(self, index: int) -> tuple[Floats, float]:
         """Return K_FF⁻¹ k and the Schur complement k_jj − kᵀ K_FF⁻¹ k; 0 if it is dependent."""
-        if not len(self.free):
-            size = float(self.gram[index, index])
-            return np.empty(0), size
-        right = self.gram[index, self.free]
-        if self.border:
-            right = np.concatenate([[1.0], right])
-        column = self.inverse @ right
-        explained = float(right @ column)
         size = float(self.gram[index, index])
+        right = np.where(self.order < 0, self.order == self.sum_of(index), 0.0)
+        coordinates = self.order >= 0
+        right[coordinates] = self.gram[index, self.order[coordinates]]
+        column = np.asarray(self.inverse @ right)
+        explained = float(right @ column)
         pivot = size - explained
         return column, pivot if pivot > _DEPENDENT * (size + abs(explained)) else 0.0
 
-    def stop(self, position: int, direction: float) -> None:
+    def stop(self, index: int, direction: float) -> None:
         """Put a free coordinate on the bound it met, and fix it there."""
-        index = self.free[position]
         self.beta[index] = self.high[index] if direction > 0 else self.low[index]
-        self.fix(position)
+        self.fix(index)
 
-    def fix(self, position: int) -> None:
-        """Take a coordinate out of F."""
-        self.free = np.delete(self.free, position)
-        if not len(self.free):
-            self.inverse = np.empty((0, 0))
-            return
-        row = position + self.border
-        keep = np.delete(np.arange(len(self.inverse)), row)
-        column, pivot = self.inverse[keep, row], self.inverse[row, row]
-        self.inverse = self.inverse[np.ix_(keep, keep)] - np.outer(column / pivot, column)
+    def fix(self, index: int) -> None:
+        """Take a coordinate out of F, and its sum if it was the last of it."""
+        self.free = self.free[self.free != index]
+        own = self.sum_of(index)
+        row = int(np.flatnonzero(self.order == index)[0])
+        keep = np.delete(np.arange(len(self.order)), row)
+        if own is not None and not (self.group[self.free] == self.group[index]).any():
+            keep = keep[self.order[keep] != own]
+            self.inverse = self.inverse[np.ix_(keep, keep)]
+        else:
+            column, pivot = self.inverse[keep, row], self.inverse[row, row]
+            self.inverse = self.inverse[np.ix_(keep, keep)] - np.outer(column / pivot, column)
+        self.order = self.order[keep]
 
     def room(self, coordinates: NDArray[np.intp], direction: Floats) -> tuple[float, int]:
         """Return how far a direction can be followed, and which of the coordinates ends it."""
@@ -313,10 +347,12 @@ class _Walker:
 
     def refactor(self) -> None:
         """Make the inverse anew."""
-        free, border = self.free, self.border
-        matrix = np.ones((len(free) + border, len(free) + border))
-        matrix[:border, :border] = 0.0
-        matrix[border:, border:] = self.gram[np.ix_(free, free)]
+        sums, free = np.flatnonzero(self.order < 0), np.flatnonzero(self.order >= 0)
+        matrix = np.zeros((len(self.order), len(self.order)))
+        coordinates = self.order[free]
+        matrix[np.ix_(free, free)] = self.gram[np.ix_(coordinates, coordinates)]
+        for at in sums:
+            matrix[at, free] = matrix[free, at] = self.group[coordinates] == -1 - self.order[at]
         self.inverse = np.linalg.inv(matrix).astype(np.float64)
 
 

@@ -300,4 +300,5 @@ def hinges_of(objective: LinearObjective) -> Hinges:
 def _box(signs: Floats, cost: Floats, total: float | None) -> Box:
     """Return 0 <= yβ <= C."""
     bound = signs * cost
-    return Box(low=np.minimum(bound, 0), high=np.maximum(bound, 0), total=total)
+    totals = np.empty(0) if total is None else np.array([total])
+    return Box(low=np.minimum(bound, 0), high=np.maximum(bound, 0), totals=totals)

@@ -1,0 +1,260 @@
+"""Which estimators draw random numbers in their fits, and which are steady without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.cross_decomposition import PLSRegression
+from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.discriminant_analysis import (
+    LinearDiscriminantAnalysis,
+    QuadraticDiscriminantAnalysis,
+)
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    AdaBoostRegressor,
+    BaggingClassifier,
+    BaggingRegressor,
+    VotingClassifier,
+    VotingRegressor,
+)
+from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import (
+    ARDRegression,
+    BayesianRidge,
+    ElasticNet,
+    ElasticNetCV,
+    GammaRegressor,
+    HuberRegressor,
+    Lars,
+    Lasso,
+    LassoCV,
+    LassoLars,
+    LinearRegression,
+    LogisticRegression,
+    LogisticRegressionCV,
+    MultiTaskElasticNet,
+    MultiTaskElasticNetCV,
+    MultiTaskLasso,
+    MultiTaskLassoCV,
+    PoissonRegressor,
+    QuantileRegressor,
+    RANSACRegressor,
+    Ridge,
+    RidgeClassifier,
+    TweedieRegressor,
+)
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
+from sklearn.multioutput import (
+    ClassifierChain,
+    MultiOutputClassifier,
+    MultiOutputRegressor,
+    RegressorChain,
+)
+from sklearn.naive_bayes import (
+    BernoulliNB,
+    CategoricalNB,
+    ComplementNB,
+    GaussianNB,
+    MultinomialNB,
+)
+from sklearn.neighbors import (
+    KNeighborsClassifier,
+    KNeighborsRegressor,
+    NearestCentroid,
+    RadiusNeighborsClassifier,
+    RadiusNeighborsRegressor,
+)
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import KBinsDiscretizer, QuantileTransformer
+from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR, NuSVC, NuSVR, OneClassSVM
+
+Uses = Callable[[Any, int], bool]  # of the estimator and the number of rows
+
+
+def draws(estimator: Any, n: int) -> dict[str, int | None]:
+    """Return the seeds that the fit of an estimator uses, by their names in `get_params`.
+
+    Args:
+        estimator: Fitted or not.
+        n: The number of rows.
+    """
+    if not hasattr(estimator, "get_params"):
+        return {}
+    params = estimator.get_params(deep=True)
+    found = {}
+    for name, value in params.items():
+        owner, _, last = name.rpartition("__")
+        if last != "random_state":
+            continue
+        holder = params.get(owner.rpartition("__")[0], estimator) if owner else None
+        drawing = params[owner] if owner else estimator
+        if type(holder) not in _SEED_PARTS and _uses(drawing, n):
+            found[name] = value
+    return found
+
+
+def is_steady(estimator: Any, n: int) -> bool:
+    """Return whether a fit draws nothing, and without a row moves as little as the row does.
+
+    Args:
+        estimator: Fitted or not.
+        n: The number of rows.
+    """
+    if not hasattr(estimator, "get_params"):
+        return False
+    every = [estimator, *estimator.get_params(deep=True).values()]
+    models = [part for part in every if hasattr(part, "fit") and hasattr(part, "predict")]
+    known = all(type(part) in _STEADY for part in models)
+    hard = any(getattr(part, "voting", "") == "hard" for part in models)
+    return known and not hard and not draws(estimator, n)
+
+
+def _uses(estimator: Any, n: int) -> bool:
+    """Return whether a fit uses the seed of an estimator; where it is not known, it does."""
+    uses = _USES.get(type(estimator))
+    return uses is None or uses(estimator, n)
+
+
+def _at_random(estimator: Any, n: int) -> bool:
+    """Return whether coordinates are chosen at random."""
+    return bool(estimator.selection == "random")
+
+
+def _in_dual(estimator: Any, n: int) -> bool:
+    """Return whether liblinear goes through the rows in a random order."""
+    if estimator.dual != "auto" or getattr(estimator, "multi_class", "") == "crammer_singer":
+        return estimator.dual is not False
+    return "squared" not in estimator.loss or n < getattr(estimator, "n_features_in_", n + 1)
+
+
+def _by_rows(estimator: Any, n: int) -> bool:
+    """Return whether the solver goes through the rows in a random order."""
+    return estimator.solver in ("liblinear", "sag", "saga")
+
+
+def _restarts(estimator: Any, n: int) -> bool:
+    """Return whether hyperparameters are looked for from random starts."""
+    return estimator.optimizer is not None and estimator.n_restarts_optimizer > 0
+
+
+def _jitters(estimator: Any, n: int) -> bool:
+    """Return whether targets are jittered."""
+    return estimator.jitter is not None
+
+
+def _shares(estimator: Any, n: int) -> bool:
+    """Return whether probabilities come of folds."""
+    return estimator.probability is True
+
+
+def _in_random_order(estimator: Any, n: int) -> bool:
+    """Return whether a chain's order is random."""
+    return isinstance(estimator.order, str)
+
+
+def _samples(estimator: Any, n: int) -> bool:
+    """Return whether quantiles are those of a part of the rows."""
+    return estimator.subsample is not None and n > estimator.subsample
+
+
+def _randomized(estimator: Any, n: int) -> bool:
+    """Return whether the decomposition is randomized; where it is not known, it is."""
+    solver = getattr(estimator, "_fit_svd_solver", estimator.svd_solver)
+    return solver not in ("full", "covariance_eigh")
+
+
+_USES: dict[type, Uses] = {
+    ClassifierChain: _in_random_order,
+    ElasticNet: _at_random,
+    ElasticNetCV: _at_random,
+    GaussianProcessClassifier: _restarts,
+    GaussianProcessRegressor: _restarts,
+    KBinsDiscretizer: _samples,
+    Lars: _jitters,
+    Lasso: _at_random,
+    LassoCV: _at_random,
+    LassoLars: _jitters,
+    LinearSVC: _in_dual,
+    LinearSVR: _in_dual,
+    LogisticRegression: _by_rows,
+    LogisticRegressionCV: _by_rows,
+    MultiTaskElasticNet: _at_random,
+    MultiTaskElasticNetCV: _at_random,
+    MultiTaskLasso: _at_random,
+    MultiTaskLassoCV: _at_random,
+    NuSVC: _shares,
+    PCA: _randomized,
+    QuantileTransformer: _samples,
+    RegressorChain: _in_random_order,
+    Ridge: _by_rows,
+    RidgeClassifier: _by_rows,
+    SVC: _shares,
+    TruncatedSVD: lambda estimator, _: estimator.algorithm == "randomized",
+}
+
+# Those that give their parts seeds of their own.
+_SEED_PARTS = (
+    AdaBoostClassifier,
+    AdaBoostRegressor,
+    BaggingClassifier,
+    BaggingRegressor,
+    RANSACRegressor,
+)
+
+# Made of others, or smooth in the weights of rows, or the means of near ones.
+_STEADY = {
+    ARDRegression,
+    BayesianRidge,
+    BernoulliNB,
+    CategoricalNB,
+    ClassifierChain,
+    ComplementNB,
+    ElasticNet,
+    GammaRegressor,
+    GaussianNB,
+    GaussianProcessClassifier,
+    GaussianProcessRegressor,
+    HuberRegressor,
+    KNeighborsClassifier,
+    KNeighborsRegressor,
+    KernelRidge,
+    Lars,
+    Lasso,
+    LassoLars,
+    LinearDiscriminantAnalysis,
+    LinearRegression,
+    LinearSVC,
+    LinearSVR,
+    LogisticRegression,
+    MultiOutputClassifier,
+    MultiOutputRegressor,
+    MultiTaskElasticNet,
+    MultiTaskLasso,
+    MultinomialNB,
+    NearestCentroid,
+    NuSVC,
+    NuSVR,
+    OneClassSVM,
+    OneVsOneClassifier,
+    OneVsRestClassifier,
+    PLSRegression,
+    Pipeline,
+    PoissonRegressor,
+    QuadraticDiscriminantAnalysis,
+    QuantileRegressor,
+    RadiusNeighborsClassifier,
+    RadiusNeighborsRegressor,
+    RegressorChain,
+    Ridge,
+    RidgeClassifier,
+    SVC,
+    SVR,
+    TransformedTargetRegressor,
+    TweedieRegressor,
+    VotingClassifier,
+    VotingRegressor,
+}
