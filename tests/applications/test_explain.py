@@ -284,6 +284,9 @@ def test_every_method_is_explained_and_verified(
         np.testing.assert_allclose(verification.predicted, verification.actual, rtol=0.1)
     else:
         assert "its size is not known" in str(other)
+        frame = other.to_frame()
+        assert list(frame) == ["id", "position", "score"]
+        assert frame["score"].is_monotonic_decreasing
         assert "read the order and the bars" in page.read_text("utf-8")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Any, final
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -18,12 +17,14 @@ from whence.adapters.answers import answer_of
 from whence.adapters.rows import RowExamples, encoded, labels_of
 from whence.adapters.tables import as_floats
 from whence.errors import InvalidInput
+from whence.objective.cache import Recent
 from whence.objective.trained import Data, Examples
 from whence.rows import column_names, without_names
 
 Floats = NDArray[np.float64]
 
 _SPARE = 64  # neighbors beyond k that are kept for each row
+_BYTES = 2**24  # of neighbors that are held: 16 MB
 _ROWS = 512  # rows whose distances to all training rows are held at once
 
 
@@ -48,11 +49,11 @@ class Neighbors(Answered):
 
     Args:
         values: What a neighbor votes for: its one-hot class, or its target, [n, v].
-        orders: The nearest rows of examples that were asked about, shared by refits.
+        orders: The nearest rows of examples that were asked about lately, shared by refits.
     """
 
     values: Floats
-    orders: WeakKeyDictionary[Examples, Order]
+    orders: Recent[Order]
 
     @property
     def instant(self) -> bool:
@@ -68,14 +69,6 @@ class Neighbors(Answered):
     def k(self) -> int:
         """How many neighbors vote."""
         return int(self.fitted.n_neighbors)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what is pickled and copied: all but the orders, which are found again."""
-        return {name: value for name, value in vars(self).items() if name != "orders"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take what was pickled."""
-        vars(self).update(state, orders=WeakKeyDictionary())
 
     def examples(self, data: Data) -> RowExamples:
         """Check and encode (X, y): one row or many."""
@@ -123,11 +116,12 @@ class Neighbors(Answered):
         Returns:
             Four times as many neighbors as vote, at least.
         """
-        found = self.orders.get(examples)
-        if found is None:
-            most = min(len(self.weights), 4 * self.k + _SPARE)
-            found = self.orders[examples] = self.nearest(examples, most)
-        return found
+        most = min(len(self.weights), 4 * self.k + _SPARE)
+        return self.orders.get(
+            examples,
+            lambda: self.nearest(examples, most),
+            lambda found: found.rows.nbytes + found.distances.nbytes,
+        )
 
     def nearest(self, examples: Examples, most: int) -> Order:
         """Return the nearest training rows of some rows, ties in the order of the rows.
@@ -205,7 +199,7 @@ def neighbors(
         train=train,
         values=values,
         weights=torch.ones(len(train), dtype=torch.float64),
-        orders=WeakKeyDictionary(),
+        orders=Recent(_BYTES),
         names=names,
         notes=(answer.note,) if answer.note else (),
     )

@@ -39,6 +39,7 @@ from whence.views.sequences import Decode
 _LEAST_ERROR = 1e-3  # of the largest effect shown: what a refit of a library may itself be off
 _PARTS = 10  # random parts of the data over which a removal's mean effect is taken
 _VERIFIED = 20  # removals that a page of a convex model retrains
+_UNSIZED = {"effect": "score"}  # what an effect is called of which only the order is known
 
 
 @dataclass(frozen=True)
@@ -304,10 +305,11 @@ class Explanation(Result):
         return write(page, path)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the shown examples as a frame: id, position, effect, first; largest first."""
+        """Return the shown examples, largest first: id, position, effect, first; or score alone."""
         effects = [asdict(effect) for effect in (*self.raising, *self.lowering)]
         frame = pd.DataFrame(effects, columns=["id", "position", "effect", "first"])
-        return frame.sort_values("effect", ascending=False, kind="stable", ignore_index=True)
+        frame = frame.sort_values("effect", ascending=False, kind="stable", ignore_index=True)
+        return frame if self.sized else frame.drop(columns="first").rename(columns=_UNSIZED)
 
     def __str__(self) -> str:
         """Return the examples with what the answer would be without each, in words."""

@@ -88,6 +88,7 @@ def explain(
             **judged(found),
             "measure": explanation.scores.measure,
             "value": explanation.value,
+            "order_only": not explanation.sized,
         }
         answer |= {"scores": explained(explanation), "groups": grouped(explanation)}
         print_json({"notes": found.notes, **answer})

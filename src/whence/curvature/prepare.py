@@ -157,7 +157,8 @@ def _prepare(
     found = None if narrow is None else _in_float32(choice, narrow, k, direct, flat)
     inverse, words, ends = found or _in_own_precision(objective, choice, k, solver, direct, flat)
     if solver is not None and not asked:
-        words = f"{solver}: {len(objective.params):,} parameters take minutes to iterate"
+        name, p = type(solver).__name__, len(objective.params)
+        words = f"{name}: to iterate over {p:,} parameters would take minutes"
     scored = narrow if found is not None else bf16_twin(objective, inverse)
     return Prepared(
         inverse=inverse,
