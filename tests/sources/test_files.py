@@ -248,6 +248,10 @@ def test_names_of_columns(tmp_path: Path) -> None:
     assert list(table.X.columns) == ["a", "b", "b (2)", "b (3)"]
     assert table.y.name == "Y"
     assert said(table, "Columns of one name are told apart: b (2), b (3).")
+    text = "a;b;b;b;Y\n" + "".join(f"{i % 3},5;{i}.000;{i}.500;x;{i * 1.5}\n" for i in range(9))
+    table = read(tmp_path / "b.csv", text, "Y")
+    assert table.X["b"].tolist() == [1000 * i for i in range(9)]
+    assert list(table.X.columns) == ["a", "b", "b (2)"]
 
 
 def test_rows_named_as_r_does(tmp_path: Path) -> None:

@@ -222,19 +222,18 @@ def _text(path: Path, missing: dict[str, Any]) -> tuple[pd.DataFrame, list[str]]
     if layout.header is None:
         options |= {"header": None, "names": [f"column {c + 1}" for c in range(layout.width)]}
     frame = _parsed(path, options)
+    if _has_decimal_commas(frame, layout.separator):
+        plain = [name for name in frame.columns if frame[name].dtype.kind == "f"]
+        if plain:  # 1.234 beside 0,5 is a thousand, and pandas has read 1.234
+            as_text = _parsed(path, {**options, "dtype": str})
+            grouped = [name for name in plain if _is_grouped(as_text[name])]
+            for name in grouped:
+                frame[name] = as_text[name].str.replace(".", "").astype(float)
     if layout.header is not None and len(layout.header) == len(frame.columns):
         # As the file has them: pandas renames those that occur twice without a word.
         frame.columns = pd.Index(
             [name or f"Unnamed: {at}" for at, name in enumerate(layout.header)]
         )
-    if _has_decimal_commas(frame, layout.separator):
-        plain = [name for name in frame.columns if frame[name].dtype.kind == "f"]
-        if plain:  # 1.234 beside 0,5 is a thousand, and pandas has read 1.234
-            as_text = _parsed(path, {**options, "dtype": str})
-            as_text.columns = frame.columns
-            grouped = [name for name in plain if _is_grouped(as_text[name])]
-            for name in grouped:
-                frame[name] = as_text[name].str.replace(".", "").astype(float)
     return frame, _said(layout, encoding)
 
 
