@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer
+from sklearn.ensemble import HistGradientBoostingClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -97,6 +99,42 @@ def test_a_file_gets_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     with bars.clock("waiting"):
         pass
     assert stream.getvalue() == ""
+
+
+def test_a_call_of_minutes_says_how_many(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(bars.time, "monotonic", lambda: now)
+    for paces, said in (
+        ([2.0] * 100, ["waiting: about 3 min for 100."]),
+        ([0.5] * 100, []),
+        ([20.0] * 4, ["waiting: about 1 min for 4."]),
+        ([5.0] + [0.1] * 60, []),  # the first has something to load
+    ):
+        for _ in bars.progress(paces, desc="waiting"):
+            now += _
+        assert capsys.readouterr().err.splitlines() == said
+        now = 0.0
+        with bars.progress(total=len(paces) + 50, desc="waiting", initial=50) as bar:
+            for pace in paces:
+                now += pace
+                bar.update()
+        assert capsys.readouterr().err.splitlines() == said
+        now = 0.0
+
+
+def test_derivatives_of_retrainings_and_members_show_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = load_breast_cancer(return_X_y=True)
+    X, y = X[:80, :4], y[:80]
+    terminal = at_terminal(monkeypatch)
+    boosted = HistGradientBoostingClassifier(max_iter=3, random_state=0).fit(X, y)
+    model = whence.from_sklearn(boosted, X, y)
+    whence.Boosting(ensemble=4).fit(model).scores((X[:2], y[:2]))
+    assert {"fitting halves", "derivatives of retrainings"} <= shown(terminal)
+    votes = VotingClassifier([("a", GaussianNB()), ("b", GaussianNB())], voting="soft")
+    whence.Composition().fit(whence.from_sklearn(votes.fit(X, y), X, y)).scores((X[:2], y[:2]))
+    assert {"retraining members", "composing"} <= shown(terminal)
 
 
 def test_a_short_call_shows_none(monkeypatch: pytest.MonkeyPatch) -> None:

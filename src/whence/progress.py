@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +19,8 @@ Bar: TypeAlias = "tqdm[Any]"
 
 _DELAY = 1.0  # seconds that a call may take before it shows a bar
 _TICK = 1.0  # seconds after which a clock is drawn again
+_LONG = 60.0  # seconds of a call that is announced
+_KNOWN = 10.0  # seconds after which the pace of the first step alone is believed
 
 
 @overload
@@ -41,7 +45,8 @@ def progress(
 ) -> Bar:
     """Return a progress bar, which appears when the work has taken a second.
 
-    A terminal and a notebook show it; a file to which the output goes does not.
+    A terminal and a notebook show it; a file to which the output goes does not. Of a call that will
+    take more than a minute one line says how long, to standard error, whatever that is.
 
     Args:
         steps: What is iterated over; `None` for a bar that `update` moves.
@@ -58,7 +63,8 @@ def progress(
         6
     """
     options: dict[str, Any] = {"total": total, "unit": unit, "initial": initial, "leave": False}
-    bar: Bar = tqdm(steps, desc=desc, delay=_DELAY, disable=_hidden(), **options)
+    bar = _Announcing(steps, desc=desc, delay=_DELAY, disable=_hidden(), **options)
+    bar.watch(desc, initial)
     return bar
 
 
@@ -94,6 +100,51 @@ def clock(desc: str) -> Iterator[None]:
         if not bar.disable:
             ticking.join()
         bar.close()
+
+
+class _Announcing(tqdm):  # type: ignore[type-arg]
+    """A bar that says once how long the work will take, where that is more than a minute."""
+
+    def watch(self, what: str, initial: int) -> None:
+        """Start to watch the pace.
+
+        Args:
+            what: What is done.
+            initial: Steps that were done before.
+        """
+        self._what, self._initial = what, initial
+        self._start, self._done, self._silent = time.monotonic(), 0.0, True
+        self._first: tuple[float, float] | None = None  # the seconds and steps of the first count
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the steps, each counted when it has been taken."""
+        with self:
+            for step in self.iterable:
+                yield step
+                self.update()
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """Count steps, and say how long all will take where they are seen to be slow."""
+        self._done += n or 0
+        if self._silent and self.total and self._done:
+            steps = self.total - self._initial
+            expected = self._expected(time.monotonic() - self._start, steps)
+            if expected > _LONG and self._done < steps:
+                self._silent = False
+                said = f"{self._what}: about {expected / 60:.0f} min for {steps:,.0f}."
+                self.write(said, file=sys.stderr)
+        return super().update(n)
+
+    def _expected(self, passed: float, steps: float) -> float:
+        """Return the seconds that all steps will take, 0 as long as that is not known.
+
+        The first count may have something to load: the pace is that of the others.
+        """
+        seconds, first = self._first = self._first or (passed, self._done)
+        if self._done > first:
+            pace = (passed - seconds) / (self._done - first)
+            return seconds + pace * (steps - first) if passed > _DELAY else 0.0
+        return passed * steps / first if passed > _KNOWN else 0.0
 
 
 def _hidden() -> bool | None:

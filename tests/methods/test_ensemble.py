@@ -210,19 +210,6 @@ def test_options_and_models_that_cannot_be_used() -> None:
         Retrained(fits=20).fit(run).scores((tokens[:1], tokens[:1]))
 
 
-def test_a_long_ensemble_is_announced(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    trained, _ = model()
-    times = iter([0.0, 31.0])
-    monkeypatch.setattr(ensemble.time, "monotonic", lambda: next(times))
-    assert len(list(ensemble.announced(iter([trained, trained]), 2))) == 2
-    assert "2 fits take about 1 min." in capsys.readouterr().err
-    monkeypatch.setattr(ensemble.time, "monotonic", lambda: 0.0)
-    list(ensemble.announced(iter([trained]), 1))
-    assert capsys.readouterr().err == ""
-
-
 def test_a_smooth_model_may_be_retrained_too() -> None:
     x, y = load_breast_cancer(return_X_y=True)
     x, y = ((x - x.mean(0)) / x.std(0))[:80, :6], y[:80]

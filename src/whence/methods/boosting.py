@@ -20,6 +20,7 @@ from whence.methods.subsets import Positions
 from whence.methods.tree_changes import boosted_edit, boosted_relabeling
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained
+from whence.progress import progress
 from whence.scores import Diagnostics
 from whence.tiles import tiles
 from whence.trees.model import BoostedModel
@@ -183,7 +184,8 @@ class _Averaged(Attribution):
         response = response_of(model, halves, measure)
         values = np.empty((len(queries), len(where)))
         predicted, actual = [], []
-        for part in tiles(len(queries), len(model.train), _NUMBERS):
+        parts = list(tiles(len(queries), len(model.train), _NUMBERS))
+        for part in progress(parts, desc="queries", unit="part"):
             some = queries.subset(np.arange(part.start, part.stop))
             mean = mean_derivative(halves, halves.whole, some, measure)
             own = effects_of(model.trees, some, measure, model.trees.weights)

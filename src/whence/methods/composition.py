@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
@@ -94,7 +95,10 @@ class _Composed(Refits):
     ) -> tuple[Tensor, Diagnostics]:
         """Return the changes, [q, k]."""
         trained = self.trained
-        each = [_removals(trained, one, queries, where) for one in trained.members]
+        with progress(
+            total=len(trained.members) * len(where), desc="retraining members", unit="fit"
+        ) as bar:
+            each = [_removals(trained, one, queries, where, bar.update) for one in trained.members]
         values = np.empty((len(queries), len(where)))
 
         def measured(column: int, gone: int | None) -> Tensor:
@@ -114,9 +118,20 @@ class _Composed(Refits):
 
 
 def _removals(
-    trained: Composed, member: Member, queries: Examples, where: Positions
+    trained: Composed,
+    member: Member,
+    queries: Examples,
+    where: Positions,
+    done: Callable[[float], object],
 ) -> tuple[Floats, Floats]:
     """Return what a member predicts without each row, and with all in the last place.
+
+    Args:
+        trained: The whole.
+        member: The member.
+        queries: The q queries.
+        where: Positions of the k rows.
+        done: Is told how many of the k have been removed.
 
     Returns:
         Of the queries, [k + 1, q, j], and of the rows it passes on, [k + 1, h, j].
@@ -131,6 +146,8 @@ def _removals(
         for place, values in zip(found, outputs, strict=True):
             for at, column in enumerate(which):
                 place[inside[column]] = member.read(values[:, :, at])
+        done(len(which))
+    done(len(where) - len(inside))
     nothing = np.empty((len(where) + 1, 0, 1))
     passed = found[0] if len(member.passed) else nothing
     return (found[-1] if member.asked else nothing), passed

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -36,7 +34,6 @@ from whence.scores import Diagnostics
 _FRACTION = 0.5  # of the training examples that a fit keeps
 _STREAM = 100_003  # sets the halves apart from the subsets of `whence.evaluate`
 _FEWEST = 4 * FOLDS
-_LONG = 60.0  # seconds of fitting that are announced
 
 
 @final
@@ -272,7 +269,8 @@ class Ensemble(Attribution):
     def _members(self, trained: Trained) -> list[Trained]:
         """Return the fitted models."""
         weights = self._kept().to(trained.weights) * trained.weights
-        return list(announced(trained.refits(weights), self.method.fits))
+        fits = trained.refits(weights)
+        return list(progress(fits, total=self.method.fits, desc="retraining", unit="fit"))
 
     def _from_disk(self, queries: Examples | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return what each fit keeps, and outputs of training data and queries, from a directory.
@@ -348,22 +346,6 @@ class _Outputs:
                 parts.append(outputs_of(fitted, self.queries))
             rows.append(torch.cat(parts).flatten())
         return torch.stack(rows)
-
-
-def announced(fits: Iterator[Trained], total: int) -> Iterator[Trained]:
-    """Yield fits with a progress bar, and say how long they take where that is over a minute.
-
-    Args:
-        fits: The fits.
-        total: How many there are.
-    """
-    start = time.monotonic()
-    with progress(total=total, desc="retraining", unit="fit") as bar:
-        for done, fitted in enumerate(fits, start=1):
-            if done == 1 and (expected := total * (time.monotonic() - start)) > _LONG:
-                bar.write(f"{total} fits take about {expected / 60:.0f} min.", file=sys.stderr)
-            bar.update()
-            yield fitted
 
 
 def outputs_of(fitted: Trained, examples: Examples) -> Tensor:

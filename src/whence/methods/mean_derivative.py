@@ -18,6 +18,7 @@ from whence.methods.halves import Halves
 from whence.methods.subsets import Positions
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples
+from whence.progress import progress
 from whence.tiles import tiles
 from whence.trees.adjoint import Wide, adjoint, precision
 from whence.trees.form import BoostedTrees
@@ -90,7 +91,10 @@ def mean_derivative(
     threads = torch.get_num_threads()
     most = min(_ROWS // n, _NUMBERS // (q * n), -(-b // threads))
     groups = list(tiles(b, budget=max(1, most)))
-    with ThreadPoolExecutor(threads) as pool:
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        progress(total=b, desc="derivatives of retrainings", unit="fit") as bar,
+    ):
         for some in tiles(len(groups), budget=threads):  # no more than these wait to be summed
             each = pool.map(of_some, groups[some])
             for at, found in chain.from_iterable(each):
@@ -99,6 +103,7 @@ def mean_derivative(
                 spread += squares
                 found *= halves.inside[at]
                 within += found
+                bar.update()
     scale = np.median(sizes, axis=0)
     counts = halves.inside.sum(0)
     total -= within

@@ -25,7 +25,7 @@ from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.methods.attribution import Attribution
 from whence.methods.datamodel import FOLDS, rank_agreement
-from whence.methods.ensemble import announced, outputs_of
+from whence.methods.ensemble import outputs_of
 from whence.methods.method import Method
 from whence.methods.prediction import Floats, Indices, MeasureLike, as_array, positions
 from whence.methods.subsets import Positions
@@ -33,6 +33,7 @@ from whence.objective.cache import cached
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
 from whence.objective.trained import Data, Examples, Trained
+from whence.progress import progress
 from whence.scores import Diagnostics
 
 Kind = Literal["banzhaf", "beta-shapley", "shapley", "in-out"]
@@ -196,7 +197,8 @@ class Semivalues(Attribution):
         """Return the fitted models."""
         kept, _ = self.method.subsets(len(trained.train))
         weights = torch.from_numpy(kept).to(trained.weights) * trained.weights
-        return list(announced(trained.refits(weights), self.method.fits))
+        fits = trained.refits(weights)
+        return list(progress(fits, total=self.method.fits, desc="retraining", unit="fit"))
 
 
 @final
