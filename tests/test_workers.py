@@ -129,6 +129,18 @@ def test_missing_ray_is_a_kind_error(monkeypatch: pytest.MonkeyPatch) -> None:
         map_shards(abs, [1], backend="ray")
 
 
+def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**options: Any) -> None:
+        raise ConnectionError("Failed to connect to Ray cluster")
+
+    fake = ModuleType("ray")
+    fake.is_initialized, fake.init = lambda: False, init  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    with pytest.raises(InvalidInput, match=r"cluster at 10.0.0.1:6379. Got .* RAY_AUTH_MODE=token"):
+        list(map_shards(abs, [1], backend="ray"))
+
+
 def test_ray_order_and_single_upload(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a stand-in for Ray: results in order, function stored once, few tasks in flight."""
     puts: list[Any] = []

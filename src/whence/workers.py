@@ -68,7 +68,8 @@ def map_shards(
         An iterator over the results. Nothing starts before it is first asked.
 
     Raises:
-        InvalidInput: If `workers` or `backend` is out of range, or `function` cannot be pickled.
+        InvalidInput: If `workers` or `backend` is out of range, `function` cannot be pickled, or
+            there is no connection to the Ray cluster.
         MissingDependency: If Ray is asked for and not installed.
 
     Cost:
@@ -227,7 +228,14 @@ def _over_ray(
 ) -> Iterator[Result]:
     """Yield results in order from Ray tasks."""
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, include_dashboard=False)
+        try:
+            ray.init(log_to_driver=False, include_dashboard=False)
+        except ConnectionError as error:
+            raise InvalidInput(
+                f"Expected a Ray cluster at {os.environ.get('RAY_ADDRESS', 'this machine')}. Got "
+                f"no connection: {error}. Check RAY_ADDRESS; where Ray says InvalidAuthToken, set "
+                "RAY_AUTH_MODE=token and copy the ~/.ray/auth_token of its head."
+            ) from error
     shared, settings = ray.put(function), _settings()
     task = ray.remote(_apply)
     yield from _in_order(lambda item: task.remote(shared, settings, item), ray.get, items, workers)
