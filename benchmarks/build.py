@@ -5,7 +5,8 @@ and sequences of 128 random tokens. Each library projects the gradient of every 
 the blocks to 16 x 16 numbers, float32: whence by `Index.build` and bergson by its own `build` (what
 `bergson build` calls, with batches of 2,048 tokens as by default), which write them to the disk;
 dattri by `LoGraAttributor.cache` without a Hessian, which keeps them in memory, since its
-`offload="disk"` needs a GPU; torch makes the forward and the backward pass and nothing else. Each
+`offload="disk"` needs a GPU; torch makes the forward and the backward pass and nothing else. Both
+are measured once more with passes in bfloat16, which is another precision than the peers'. Each
 run is a process of its own, which first builds 16 sequences; reading model and data again is part
 of bergson's `build`, and takes milliseconds.
 
@@ -22,6 +23,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +81,7 @@ def tokens_of(folder: Path, data: str) -> list[list[int]]:
     return found
 
 
-def whence(folder: Path) -> Callable[[str, Path], object]:
+def whence(folder: Path, *, bf16: bool = False) -> Callable[[str, Path], object]:
     """Return how whence builds."""
     import whence as library
 
@@ -87,6 +89,8 @@ def whence(folder: Path) -> Callable[[str, Path], object]:
     rows = [{"input_ids": torch.tensor(row)} for row in tokens_of(folder, "warm")]
     params = {f"{name}.weight" for name in layers}
     objective = library.from_transformers(model, rows, params=params)
+    if bf16:
+        objective = objective.in_bf16()
     method = library.Projected(moment="none", size=SIDE)
 
     def build(data: str, out: Path) -> object:
@@ -156,7 +160,7 @@ def dattri(folder: Path) -> Callable[[str, Path], object]:
     return build
 
 
-def passes(folder: Path) -> Callable[[str, Path], object]:
+def passes(folder: Path, *, bf16: bool = False) -> Callable[[str, Path], object]:
     """Return the passes that each library needs, and nothing else: torch's, without weights."""
     model, _ = loaded(folder)
     model.requires_grad_(False)
@@ -164,7 +168,8 @@ def passes(folder: Path) -> Callable[[str, Path], object]:
     def build(data: str, out: Path) -> object:
         for rows in torch.tensor(tokens_of(folder, data)).split(BATCH):
             seen = model.get_input_embeddings()(rows).requires_grad_()
-            logits = model(inputs_embeds=seen).logits[:, :-1]
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                logits = model(inputs_embeds=seen).logits[:, :-1].float()
             cross_entropy(logits.transpose(1, 2), rows[:, 1:], reduction="sum").backward()
         out.mkdir()
         return None
@@ -172,7 +177,14 @@ def passes(folder: Path) -> Callable[[str, Path], object]:
     return build
 
 
-LIBRARIES = {"whence": whence, "bergson": bergson, "dattri": dattri, "torch": passes}
+LIBRARIES: dict[str, Callable[[Path], Callable[[str, Path], object]]] = {
+    "whence": whence,
+    "bergson": bergson,
+    "dattri": dattri,
+    "torch": passes,
+    "whence, bfloat16": partial(whence, bf16=True),
+    "torch, bfloat16": partial(passes, bf16=True),
+}
 
 
 def child(library: str, folder: Path, threads: int) -> None:
@@ -191,7 +203,13 @@ def child(library: str, folder: Path, threads: int) -> None:
 
 def measured(library: str, folder: Path, threads: int) -> dict[str, float]:
     """Return what a run in a process of its own took."""
-    command = [str(python_of(library)), "-m", "benchmarks.build", "--child", library]
+    command = [
+        str(python_of(library.partition(",")[0])),
+        "-m",
+        "benchmarks.build",
+        "--child",
+        library,
+    ]
     command += ["--folder", str(folder), "--threads", str(threads)]
     offline = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
     told = subprocess.run(
@@ -226,7 +244,9 @@ def section(path: Path) -> str:
         "of the linear layers of a GPT-NeoX, each projected to 16 × 16 numbers in float32, of "
         "sequences of 128 tokens. whence builds with `Index.build`, bergson with its own `build`; "
         "dattri's LoGra keeps them in memory, since it needs a GPU to write them; torch makes the "
-        "forward and backward passes alone, which no library can do without. In turns, the best of "
+        "forward and backward passes alone, which no library can do without. Lines in bfloat16 are "
+        "of passes under autocast (`objective.in_bf16()`), the others of float32. In turns, the "
+        "best of "
         f"{content['repeats']}, by the processor's clock, threads: {content['threads']}.\n\n"
         + table([*header, "time, of whence's", "MB"], body)
         + f"\n{machine['processor']}, {machine['cores']} cores, load "
@@ -265,7 +285,7 @@ def main() -> None:
         "threads": options.threads,
         "repeats": options.repeats,
         "load_before": load,
-        "versions": {library: version_of(library) for library in LIBRARIES},
+        "versions": {library: version_of(library) for library in LIBRARIES if "," not in library},
         "rows": rows,
     }
     RESULTS.write_text(json.dumps(content, indent=1) + "\n")

@@ -474,6 +474,25 @@ def test_pages_read_the_stored_rows(
         method.fit(objective.restricted(np.arange(20)))
 
 
+def test_passes_in_bfloat16_are_another_index(
+    standing: whence.Index, network: Any, tmp_path: Path
+) -> None:
+    """Its scores are nearly those of float32, and neither index takes rows of the other."""
+    objective, queries = network
+    rough = objective.in_bf16()
+    assert rough.bf16
+    index = whence.Index.build(
+        rough, tmp_path, method=METHODS["projected products"], rows="float32"
+    )
+    expected = METHODS["projected products"].fit(objective).scores(queries).values
+    off = np.linalg.norm(all_scores(index, queries) - expected) / np.linalg.norm(expected)
+    assert 1e-6 < off < 0.03
+    with pytest.raises(InvalidInput, match="precision of gradients"):
+        whence.Index.open(tmp_path, objective)
+    with pytest.raises(InvalidInput, match="precision of gradients"):
+        whence.Index.open(standing.path, rough)
+
+
 def test_it_prints_what_it_is(standing: whence.Index, network: Any) -> None:
     assert "90 rows of" in repr(standing)
     assert "float16" in standing._repr_html_()

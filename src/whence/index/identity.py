@@ -19,6 +19,7 @@ from whence.methods.influence import Influence
 from whence.methods.method import Method
 from whence.methods.projected import Projected
 from whence.methods.tracin import TracIn
+from whence.network.objective import ModuleObjective
 from whence.objective.objective import objective_of
 from whence.objective.trained import Trained
 from whence.storage import digest
@@ -37,11 +38,14 @@ def model_digests(trained: Trained) -> dict[str, str]:
     model = trained if objective is None else objective
     parts = [] if objective is None else [objective_of(trained).params]
     frozen, of_fit = model.frozen(), trained.identity()
-    return {
+    found = {
         "parameters": digest("parameters", *parts),
         "frozen weights": digest("frozen", *frozen),
         "loss or penalty": digest("loss", type(trained.loss).__name__, *of_fit),
     }
+    if isinstance(model, ModuleObjective) and model.bf16:
+        found["precision of gradients"] = digest("bfloat16")
+    return found
 
 
 def check_same(folder: Path, manifest: Manifest, trained: Trained, method: Method) -> None:
@@ -57,7 +61,8 @@ def check_same(folder: Path, manifest: Manifest, trained: Trained, method: Metho
         InvalidInput: If a part of the model is another, which is named, or the method is.
     """
     own = model_digests(trained)
-    other = next((name for name in own if manifest.model.get(name) != own[name]), None)
+    names = {**own, **manifest.model}
+    other = next((name for name in names if manifest.model.get(name) != own.get(name)), None)
     if other is not None:
         raise InvalidInput(
             f"Expected the model that the index in {folder} was built with. Got one with another "
