@@ -149,6 +149,16 @@ def test_every_column_is_there_to_search_and_open(tmp_path: Path) -> None:
     assert {len(item["cells"]) for item in data["items"]} == {13}
 
 
+def test_queries_that_the_model_was_fitted_on_are_named(tmp_path: Path) -> None:
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    model = LogisticRegression(max_iter=1000).fit(X[::2], y[::2])
+    trained = whence.from_sklearn(model, X[::2], y[::2])
+    for row, said in ((70, True), (71, False)):  # 70 is a mistake that carries itself
+        page = whence.report(trained, (X.loc[[row]], y.loc[[row]]), tmp_path / "page.html")
+        words = f"1 query is among the training examples behind it: {row}."
+        assert (words in page.read_text("utf-8")) == said
+
+
 def test_queries_without_labels_have_no_label(tmp_path: Path) -> None:
     x, y = load_iris(return_X_y=True)
     objective = whence.from_sklearn(LogisticRegression(max_iter=1000).fit(x, y).fit(x, y), x, y)

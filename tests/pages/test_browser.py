@@ -167,6 +167,23 @@ def test_sorts(browser: Any, tmp_path: Path) -> None:
     assert titles(browser)[:2] == ["Query 0", "Query 1"]
 
 
+def test_a_single_row_is_open_and_has_no_search(browser: Any, tmp_path: Path) -> None:
+    show(browser, batch(1), tmp_path)
+    assert texts(browser, ".detail h3") == ["Push to the label", "Push away from it"]
+    assert not find(browser, "#search").is_displayed()
+    assert not find(browser, "#where").is_displayed()
+    assert find(browser, "#save").is_displayed()
+
+
+def test_on_a_phone_how_it_was_made_folds(browser: Any, tmp_path: Path) -> None:
+    show(browser, explanation(), tmp_path, width=390)
+    assert not find(browser, ".how").is_displayed()
+    find(browser, ".made summary").click()
+    assert find(browser, ".how").is_displayed()
+    show(browser, explanation(), tmp_path, width=1280)
+    assert find(browser, ".how").is_displayed()
+
+
 def test_what_is_not_known_sorts_last_both_ways(browser: Any, tmp_path: Path) -> None:
     show(browser, ranked(10), tmp_path)
     for _ in range(2):
@@ -446,7 +463,7 @@ def test_a_link_leads_to_what_was_shown(browser: Any, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_ten_examples_or_25_rows_fit_2500_pixels(browser: Any, tmp_path: Path) -> None:
-    """At a width of 1,280: the Titanic's rows, digits, and a table of either's many predictions."""
+    """The Titanic's rows, digits, and either's many predictions, of which a phone shows ten."""
     table = Path(__file__).parents[2] / "examples" / "titanic.csv"
     rows = fit_table(read_table(table, "survived"), hold_out=[17])
     digits, labels = load_digits(return_X_y=True)
@@ -462,11 +479,13 @@ def test_ten_examples_or_25_rows_fit_2500_pixels(browser: Any, tmp_path: Path) -
             tmp_path / "digits.html", image_shape=(8, 8), verify=2
         ),
     )
-    device = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", device)
-    for page in pages:
-        browser.get(page.as_uri())
-        assert browser.execute_script("return document.documentElement.scrollHeight") <= 2500
+    for width in (1280, 390):
+        device = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", device)
+        for page in pages:
+            browser.get(page.as_uri())
+            height = browser.execute_script("return document.documentElement.scrollHeight")
+            assert height <= 2500, (page.name, width)
 
 
 def test_tokens_are_colored_by_their_part(browser: Any, tmp_path: Path) -> None:

@@ -117,8 +117,9 @@ def test_a_flip_set(tumors: tuple[Any, pd.DataFrame, pd.Series[Any]], tmp_path: 
     assert [count for count, _ in points] == list(range(len(found.positions) + 1))
     for count, text in points:
         fitted = refit(tumors, found.positions[:count].tolist())
-        odds = share(fitted, query, shown[0][0]) / share(fitted, query, shown[1][0])
-        assert near(text, math.log(odds))
+        lead = share(fitted, query, shown[0][0]) - share(fitted, query, shown[1][0])
+        assert near(text.removesuffix(" %"), lead)
+    assert [name for name, _ in shown[:2]] == [name for name, _ in shown[2:]]
 
 
 def test_groups(tumors: tuple[Any, pd.DataFrame, pd.Series[Any]], tmp_path: Path) -> None:
@@ -135,6 +136,7 @@ def test_groups(tumors: tuple[Any, pd.DataFrame, pd.Series[Any]], tmp_path: Path
         gone = np.flatnonzero(X["large"][:_ROWS] == level).tolist()
         saved = before - log_loss(labels, refit(tumors, gone).predict_proba(queries))
         assert row[names.index("Loss saved without it")] == pytest.approx(saved, rel=1e-4)
+    assert "The model is right on" in words_of(tmp_path / "groups.html")
 
 
 def test_label_errors(tumors: tuple[Any, pd.DataFrame, pd.Series[Any]], tmp_path: Path) -> None:
@@ -177,12 +179,13 @@ def test_a_comparison(tumors: tuple[Any, pd.DataFrame, pd.Series[Any]], tmp_path
         (shares[2:], lines[12:], other),
     ):
         assert all(near(text, share(own, query, name)) for name, text in part)
-        for name, _, change, *_ in shown:
-            without = refit((own, X, y), [int(name)])
-            rise = loss(without, query, label) - loss(own, query, label)
-            assert float(change.replace("−", "-")) == pytest.approx(rise, rel=0.01)
+        for name, _, without, *_ in shown:
+            again = refit((own, X, y), [int(name)])
+            assert near(without.removesuffix(" %"), share(again, query, label))
     order = spearmanr(found.a.values[0], found.b.values[0]).statistic
     assert f"{order:.2f} is how alike" in words_of(page)
+    for name in ("first", "second"):
+        assert f"The {name} model: The model is right on" in words_of(page)
 
 
 @pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")

@@ -17,6 +17,7 @@ from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.methods.choose import chosen
 from whence.methods.method import Method
+from whence.methods.model_quality import model_quality
 from whence.methods.prediction import MeasureLike
 from whence.objective.trained import Data, Examples, Trained
 from whence.pages import write
@@ -122,7 +123,14 @@ class Comparison(Result):
         ]
         first, second = (
             Compared(
-                name=name, trained=trained, query=query, scores=own, shown=of.scores, sized=of.sized
+                name=name,
+                trained=trained,
+                query=query,
+                scores=own,
+                shown=of.scores,
+                sized=of.sized,
+                measure=self.measure,
+                quality=model_quality(trained),
             )
             for name, (trained, query), own, of in zip(names, asked, scores, shown, strict=True)
         )

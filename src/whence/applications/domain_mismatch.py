@@ -21,6 +21,7 @@ from whence.methods.changes import group_effect
 from whence.methods.choose import chosen
 from whence.methods.leave_one_out import converged
 from whence.methods.method import Method
+from whence.methods.model_quality import model_quality
 from whence.methods.prediction import Floats, Indices, MeasureLike, Order, as_array, positions
 from whence.objective.losses import measure_of
 from whence.objective.measures import measure_name
@@ -94,6 +95,7 @@ class DomainMismatch(Result):
         features: The names of the input features, [d]; empty where inputs are no columns.
         convex: Whether the model is known to be convex.
         diagnostics: How far to trust the first-order numbers.
+        trained: The model.
     """
 
     groups: tuple[GroupInfluence, ...]
@@ -105,6 +107,7 @@ class DomainMismatch(Result):
     features: tuple[str, ...]
     convex: bool
     diagnostics: Diagnostics
+    trained: Trained
 
     def card(self) -> Card:
         """Return the groups, the largest influence per row first."""
@@ -169,7 +172,8 @@ class DomainMismatch(Result):
             unit=self.unit,
             value=self.value,
             order=self.order,
-            n=len(self.influence),
+            trained=self.trained,
+            quality=model_quality(self.trained),
             diagnostics=self.diagnostics,
             made=Made(title=title, about=tuple(about), command=command),
         )
@@ -276,6 +280,7 @@ def domain_mismatch(
         features=features,
         convex=objective.convex,
         diagnostics=diagnostics,
+        trained=objective,
     )
 
 

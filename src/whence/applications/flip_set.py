@@ -115,11 +115,8 @@ class FlipSet(Result):
         sizes = sorted({round(m * step / _POINTS) for step in range(1, _POINTS + 1)} - {0})
         refits = list(refits_without(self.trained, [self.positions[:size] for size in sizes]))
         course = [
-            (0, self.lead_before),
-            *(
-                (size, self._lead(refit.outputs(self.query)))
-                for size, refit in zip(sizes, refits, strict=True)
-            ),
+            (size, self._shown_lead(model))
+            for size, model in zip((0, *sizes), (self.trained, *refits), strict=True)
         ]
         names = class_names(self.trained)
         said = f"Without {m:,} of {self.n:,} training examples the model says “{names[self.after]}”"
@@ -138,9 +135,18 @@ class FlipSet(Result):
         )
         return write(page, path)
 
-    def _lead(self, outputs: Tensor) -> float:
-        """Return the output of the predicted class over that of the strongest other one."""
-        columns = torch.cat([-outputs, outputs], 1) / 2 if outputs.shape[1] == 1 else outputs
+    def _shown_lead(self, model: Trained) -> float:
+        """Return by how much the predicted class is ahead: in points, or of outputs."""
+        outputs = model.outputs(self.query)
+        shares = model.loss.probabilities(outputs)
+        if shares is not None:
+            return self._ahead(100 * shares)
+        return self._ahead(
+            torch.cat([-outputs, outputs], 1) / 2 if outputs.shape[1] == 1 else outputs
+        )
+
+    def _ahead(self, columns: Tensor) -> float:
+        """Return the number of the predicted class less that of the strongest other one."""
         others = [c for c in range(columns.shape[1]) if c != self.before]
         other = self.after if self.found else int(columns[0, others].argmax())
         rival = other if self.found else others[other]

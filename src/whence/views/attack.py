@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.methods.model_quality import model_quality
 from whence.objective.trained import Examples, Trained
 from whence.pages import AttackPage, Status
-from whence.views.answer import class_of
+from whence.views.answer import class_names, class_of, target_decimals
 from whence.views.examples import item_of
 from whence.views.made import Made
+from whence.views.statuses import quality_of
 
 _SHOWN = 20  # changed inputs, and queries, on a page
 _LEAD = (
@@ -94,6 +96,7 @@ def attack_page(
                 title=f"{int(held.sum())} of {len(held)} queries flip after training from nothing; "
                 f"{int(flipped.sum())} did at the end of the attack.",
             ),
+            quality_of(model_quality(clean), class_names(clean), target_decimals(clean)),
         ),
         method="Projected ascent of the queries' mean loss along the sign of its derivative in "
         "the training inputs, through retraining (Koh & Liang 2017, section 5.2).",

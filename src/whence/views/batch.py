@@ -16,6 +16,7 @@ from whence.pages import BatchPage, Carrier, Effect, QueryRow
 from whence.scores import Scores
 from whence.views.answer import class_names, class_of, target_class, target_decimals
 from whence.views.columns import NONE, columns_of, is_table
+from whence.views.copies import seen_statuses
 from whence.views.examples import item_of
 from whence.views.made import Made
 from whence.views.quantity import Quantity, quantity_of
@@ -79,6 +80,7 @@ def batch_page(
     used = np.unique(np.concatenate([side for pair in orders for side in pair] or [[]])).astype(int)
     place = {int(at): index for index, at in enumerate(used)}
     shown = trained.train.subset(scores.positions[used])
+    behind = [[place[at] for side in pair for at in side] for pair in orders]
     columns = NONE
     if image_shape is None and is_table(queries.inputs):
         columns = columns_of([queries.inputs, shown.inputs])
@@ -128,6 +130,7 @@ def batch_page(
         n=len(trained.train),
         statuses=(
             *statuses_of(scores.diagnostics, sized=sized),
+            *seen_statuses(trained, queries, shown, behind),
             quality_of(quality, names, digits),
         ),
         method=f"{scores.method[0].upper()}{scores.method[1:]}.",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
@@ -91,6 +93,44 @@ def duplicate_statuses(
             title = f"Some of these have copies in the training data: {each}."
         found.append(Status(level="caution", title=title, words=HIDDEN))
     return tuple(found)
+
+
+def seen_statuses(
+    trained: Trained, queries: Examples, shown: Examples, behind: Sequence[Sequence[int]]
+) -> tuple[Status, ...]:
+    """Return which queries are among the training examples behind them.
+
+    Args:
+        trained: The model.
+        queries: The q queries.
+        shown: The training examples that are shown.
+        behind: Of each query, positions in `shown`.
+
+    Returns:
+        One status, or none.
+    """
+    if is_sequence(trained) or queries.inputs is None or not len(shown):
+        return ()
+    own, of_shown = trained.outputs(queries), trained.outputs(shown)
+    found = []
+    for q, positions in enumerate(behind):
+        some = torch.as_tensor(list(positions), dtype=torch.long, device=own.device)
+        near = torch.isclose(of_shown[some], own[q], rtol=1e-5, atol=1e-5).flatten(1).all(1)
+        same = (positions[i] for i in np.flatnonzero(near.cpu().numpy()).tolist())
+        if any(_equal(_at(shown.inputs, i), _at(queries.inputs, q)) for i in same):
+            found.append(queries.ids[q])
+    if not found:
+        return ()
+    one = len(found) == 1
+    subject = "1 query is" if one else f"{len(found):,} queries are"
+    return (
+        Status(
+            level="caution",
+            title=f"{subject} among the training examples behind {'it' if one else 'them'}: "
+            f"{listed(found)}.",
+            words=f"The model has seen {'its label' if one else 'their labels'}.",
+        ),
+    )
 
 
 def missing_statuses(query: Examples) -> tuple[Status, ...]:

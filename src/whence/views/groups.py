@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from whence.methods.model_quality import ModelQuality
+from whence.objective.trained import Trained
 from whence.pages import Item, RankedPage, RankedRow
 from whence.pages.words import decimals_of, number, signed
 from whence.scores import Diagnostics
+from whence.views.answer import class_names, target_decimals
 from whence.views.made import Made
-from whence.views.statuses import statuses_of
+from whence.views.statuses import quality_of, statuses_of
 
 _COLUMNS = ("rows", "summed influence", "without the group", "acts through")
 
@@ -42,7 +45,8 @@ def groups_page(
     unit: str,
     value: float,
     order: str,
-    n: int,
+    trained: Trained,
+    quality: ModelQuality | None,
     diagnostics: Diagnostics,
     made: Made,
 ) -> RankedPage:
@@ -54,7 +58,8 @@ def groups_page(
         unit: Of the loss, where it is that; else empty.
         value: The queries' mean measure as it is.
         order: How the effects of whole groups were found.
-        n: The number of training rows.
+        trained: The model.
+        quality: How good it is on what it has not seen, or `None`.
         diagnostics: How the first-order numbers were computed.
         made: How the page was made.
 
@@ -81,11 +86,14 @@ def groups_page(
             )
             for group in listed
         ),
-        statuses=statuses_of(diagnostics),
+        statuses=(
+            *statuses_of(diagnostics),
+            quality_of(quality, class_names(trained), target_decimals(trained)),
+        ),
         method=f"Influence of rows: first order. Effect of groups: {order}. Feature: the largest "
         "mean size of the derivative in a training row's input, per standard deviation of it or "
         "from one of its two values to the other.",
-        n=n,
+        n=len(trained.train),
         noun="group",
         label="size",
         gain="loss saved without it" if measure == "loss" else "fall without it",

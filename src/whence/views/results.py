@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whence.methods.model_quality import ModelQuality
+from whence.methods.prediction import MeasureLike
+from whence.objective.losses import measure_of
 from whence.objective.trained import Examples, Trained
 from whence.pages import Curve, Fact, Item, Listed, Listing, ResultPage, Status
 from whence.pages.words import number
@@ -17,6 +19,7 @@ from whence.views.answer import answer_of, class_names, class_of, target_class, 
 from whence.views.columns import NONE, columns_of, is_table
 from whence.views.examples import item_of
 from whence.views.made import Made
+from whence.views.quantity import quantity_of
 from whence.views.statuses import quality_of, statuses_of
 
 Floats = NDArray[np.float64]
@@ -43,7 +46,8 @@ def flip_page(
         refitted: The same, fitted again without the set.
         query: The one query.
         positions: The set, the most supportive first, [m]; empty if none was found.
-        course: (number removed, lead of the predicted class after retraining) pairs, 0 first.
+        course: (number removed, lead of the predicted class after retraining) pairs, 0 first; in
+            points where the model has probabilities, else of its outputs.
         said: The result in a sentence.
         tried: How many sets were retrained without.
         quality: How good the model is on what it has not seen, or `None`.
@@ -64,7 +68,11 @@ def flip_page(
     facts = [Fact(figure=f"{tried:,}", words="sets were removed and the model fitted again.")]
     if m:
         after = answer_of(refitted, query, explained=best, labeled=True)
-        answers.append((f"Fitted again without these {m:,}", after))
+        places = [share.name for share in answers[0][1].shares]
+        inside = [share for share in after.shares if share.name in places]
+        rest = [share for share in after.shares if share.name not in places]
+        kept = (*sorted(inside, key=lambda share: places.index(share.name)), *rest)
+        answers.append((f"Fitted again without these {m:,}", replace(after, shares=kept)))
         share = f"{100 * m / n:.2g} %"
         facts.insert(0, Fact(figure=f"{m:,} of {n:,}", words=f"examples carry it: {share}."))
     names = class_names(trained)
@@ -76,14 +84,16 @@ def flip_page(
             points=tuple((float(at), lead) for at, lead in course),
             across="training examples removed",
             up="lead",
+            unit=" %" if answers[0][1].shares else "",
             threshold=0.0,
             threshold_words="below this line the answer is another",
         )
         if len(course) > 1
         else None,
         curve_heading="The lead as they are removed",
-        curve_words="The output of the predicted class over that of the runner-up, as the set is "
-        "removed, the most supportive first. Every point was retrained.",
+        curve_words=f"{'The probability' if answers[0][1].shares else 'The output'} of the "
+        "predicted class less that of the other one, as the set is removed, the most supportive "
+        "first. Every point was retrained.",
         listings=(
             Listing(
                 heading="Without these the answer changes",
@@ -118,6 +128,8 @@ class Compared:
         scores: Scores of all training examples, [1, n].
         shown: Scores of those that may be shown, refined where the model is convex, [1, m].
         sized: Whether the sizes of these are to be trusted.
+        measure: What the scores are of.
+        quality: How good the model is on what it has not seen, or `None`.
     """
 
     name: str
@@ -126,6 +138,8 @@ class Compared:
     scores: Scores
     shown: Scores
     sized: bool
+    measure: MeasureLike
+    quality: ModelQuality | None
 
 
 def comparison_page(
@@ -156,21 +170,13 @@ def comparison_page(
                 words="is how alike they order all training examples: 1 is the same order, 0 is "
                 "unrelated (rank correlation).",
             ),
-            *(
-                Fact(
-                    figure=f"Change of the {each.shown.measure}",
-                    words="of the query, if the model is trained without the example.",
-                )
-                for each in models[:1]
-                if each.sized
-            ),
         ),
         listings=tuple(
             _pushing(first.trained, own, other.scores.values[0], made, toward=toward)
             for own, other in (models, models[::-1])
             for toward in (True, False)
         ),
-        statuses=_of_both(models),
+        statuses=(*_of_both(models), *map(_quality_of, models)),
         method=" / ".join(dict.fromkeys(f"{each.shown.method}." for each in models)),
         **made.common(made.data(f"Two models of {len(first.trained.train):,} training examples.")),
     )
@@ -186,11 +192,12 @@ def _pushing(
     largest = float(np.abs(own.shown.values).max()) or 1.0
     ranks = np.argsort(np.argsort(-others, kind="stable"), kind="stable") + 1
     items, columns = _items(trained, where, made)
-    sizes = [(number(value, 5),) if own.sized else () for value in values.tolist()]
+    head, texts = _without(own, values)
+    sizes = [(text,) if own.sized else () for text in texts]
     return Listing(
         heading=f"{'Push to' if toward else 'Push away from'} the label under {own.name}",
         noun="training example",
-        heads=(*((f"change of the {own.shown.measure}",) * own.sized), "rank in the other"),
+        heads=(*((head,) * own.sized), "rank in the other"),
         columns=columns,
         lines=tuple(
             Listed(
@@ -208,6 +215,18 @@ def _pushing(
     )
 
 
+def _without(own: Compared, changes: Floats) -> tuple[str, tuple[str, ...]]:
+    """Return what the answer would be without examples, and what it is called."""
+    quantity = quantity_of(own.trained, own.query, own.measure)
+    outputs = own.trained.outputs(own.query)
+    value = float(measure_of(own.trained.loss, own.measure)(outputs, own.query.targets)[0])
+    now = quantity.read(value)
+    after = [quantity.read(value + change) for change in changes.tolist()]
+    decimals = quantity.decimals(each - now for each in after)
+    texts = tuple(quantity.text(each, decimals) for each in after)
+    return f"without it, {quantity.name} is", texts
+
+
 def _of_both(models: tuple[Compared, Compared]) -> tuple[Status, ...]:
     """Return how far to trust two rows of scores: once what holds of both, else by the name."""
     first, second = (statuses_of(own.shown.diagnostics, sized=own.sized) for own in models)
@@ -217,10 +236,21 @@ def _of_both(models: tuple[Compared, Compared]) -> tuple[Status, ...]:
             for one, two in zip(first, second, strict=True)
         )
     return tuple(
-        replace(status, title=f"{model.name[0].upper()}{model.name[1:]}: {status.title}")
+        _named(model, status)
         for model, own in zip(models, (first, second), strict=True)
         for status in own
     )
+
+
+def _quality_of(model: Compared) -> Status:
+    """Return how good one of the models is."""
+    names, decimals = class_names(model.trained), target_decimals(model.trained)
+    return _named(model, quality_of(model.quality, names, decimals))
+
+
+def _named(model: Compared, status: Status) -> Status:
+    """Return a status that names its model."""
+    return replace(status, title=f"{model.name[0].upper()}{model.name[1:]}: {status.title}")
 
 
 def evaluation_page(

@@ -142,7 +142,7 @@
       td.append(make("span", { dir: "auto", textContent: value ?? "none" }));
       if (c === data.differ?.columns[1] && value !== row[data.differ.columns[0]]) {
         td.classList.add("differs");
-        td.firstChild.append(make("span", { textContent: " ≠", title: data.differ.title }));
+        td.firstChild.append(make("span", { textContent: "\u00a0≠", title: data.differ.title }));
       }
     }
     return td;
@@ -345,6 +345,10 @@
       return [...data.columns.map((column, c) => textOf(data.rows[r], c)), ...(item.cells || data.names.map(() => "")), item.text ?? ""];
     }),
   ]);
+  if (data.rows.length === 1) { // nothing to search, sort or turn over: it is open
+    at("table").classList.add("single");
+    state.open.add(0);
+  }
   at("table").hidden = false;
   addEventListener("hashchange", recall);
   if (location.hash.includes("=")) recall(); else find();

@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  // Light, dark, or what the system says; a details element is opened for printing.
+  // Light, dark, or what the system says. On a phone what folds is closed; for printing all is open.
   const root = document.documentElement, button = document.getElementById("theme");
   const names = ["system", "light", "dark"];
   const show = name => {
@@ -18,6 +18,10 @@
     show(now);
     try { localStorage.setItem("whence-theme", now); } catch { /* the choice then lasts one visit */ }
   });
+  const phone = matchMedia("(max-width: 44rem)");
+  const fold = () => { for (const details of document.querySelectorAll("details.fold")) details.open = !phone.matches; };
+  phone.addEventListener("change", fold);
+  fold();
   addEventListener("beforeprint", () => {
     for (const details of document.querySelectorAll("details")) details.open = true;
   });
