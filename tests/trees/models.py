@@ -151,6 +151,9 @@ ACCEPTED = {
     "lgb squared, sampled": Case(
         lgb_r(subsample=0.6, subsample_freq=2, random_state=3, colsample_bytree=0.5), NUMBERS
     ),
+    "lgb squared, bags without a split": Case(
+        lgb_r(subsample=0.5, subsample_freq=1, min_child_samples=62), NUMBERS
+    ),
     "lgb l1": Case(lgb_r(reg_alpha=30.0), NUMBERS, weighted=True),
     "lgb largest step": Case(lgb_r(max_delta_step=20.0), NUMBERS),
     "lgb unbalanced": Case(lgb(is_unbalance=True), BINARY, weighted=True),
@@ -214,5 +217,6 @@ REFUSED = {
     "xgb forest": (Case(xgb_r(num_parallel_tree=3, subsample=0.5), NUMBERS), "num_parallel_tree=3"),
     "xgb exact, sampled": (Case(xgb_r(subsample=0.5, tree_method="exact"), NUMBERS), "subsample"),
     "cat absolute": (Case(cat_r(loss_function="MAE"), NUMBERS), "MAE"),
+    "cat classes, steps": (Case(cat(leaf_estimation_iterations=3), CLASSES), "iterations=3"),
     "cat langevin": (Case(cat_r(langevin=True), NUMBERS), "langevin=True"),
 }

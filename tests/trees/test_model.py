@@ -261,3 +261,25 @@ def test_several_workers_refit_as_one_does() -> None:
     expected = whence.leave_one_out(one, where, queries)
     np.testing.assert_array_equal(whence.leave_one_out(two, where, queries), expected)
     assert two.together > one.together
+
+
+def test_catboost_with_lists_among_its_settings_is_fitted_again() -> None:
+    settings = {"iterations": 4, "depth": 2, "verbose": 0, "allow_writing_files": False}
+    settings |= {"thread_count": 1, "class_weights": [1, 3]}
+    from catboost import CatBoostClassifier
+
+    x, y = BINARY.x[:60], BINARY.y[:60]
+    alone = CatBoostClassifier(**settings)
+    piped = make_pipeline(StandardScaler(), CatBoostClassifier(**settings))
+    weights = np.ones(60)
+    weights[:20] = 0
+    for model in (alone, piped):
+        trained = whence.from_sklearn(model.fit(x, y), x, y)
+        assert isinstance(trained, BoostedModel)
+        before = trained.outputs(trained.train)
+        again = trained.refit(torch.from_numpy(weights)).outputs(trained.train)[:, 0]
+        own = make_pipeline(StandardScaler(), alone.copy()) if model is piped else alone.copy()
+        own.fit(x[20:], y[20:])
+        shares = own.predict_proba(x)
+        np.testing.assert_allclose(again, np.log(shares[:, 1] / shares[:, 0]), atol=1e-9)
+        np.testing.assert_array_equal(trained.outputs(trained.train), before)

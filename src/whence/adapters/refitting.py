@@ -8,12 +8,12 @@ from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import has_fit_parameter
 
 from whence.adapters.draws import draws
+from whence.adapters.unfitted import unfitted
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.preprocessing.containers import argument, last_of_all
 from whence.rows import take
@@ -62,7 +62,7 @@ class Refitting:
         with warnings.catch_warnings(record=True) as caught, threads:
             warnings.simplefilter("always")
             try:
-                fitted = clone(self.template, safe=False).fit(rows, labels, **given)
+                fitted = unfitted(self.template).fit(rows, labels, **given)
             except Exception as error:
                 raise InvalidInput(
                     f"Expected {type(self.template).__name__} to fit on {len(where)} of "
@@ -107,7 +107,7 @@ def template_of(estimator: Any, n: int) -> tuple[Any, bool]:
     Returns:
         The estimator, not fitted, with a seed wherever it draws; and whether one was missing.
     """
-    template = clone(estimator, safe=False)
+    template = unfitted(estimator)
     unset = {name: _SEED for name, seed in draws(estimator, n).items() if seed is None}
     if unset:
         template.set_params(**unset)

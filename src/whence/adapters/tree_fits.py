@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
 
+from whence.adapters.unfitted import unfitted
 from whence.errors import UnsupportedModel
 from whence.preprocessing.containers import argument, final, with_final
 from whence.trees.libraries import imported
@@ -58,7 +58,7 @@ class TreeFit:
         options = dict(self.options)
         if weights is not None:
             options[argument(self.template, "sample_weight")] = weights
-        return clone(self.template).fit(x, y, **options)
+        return unfitted(self.template).fit(x, y, **options)
 
 
 def tree_fit(estimator: Any) -> TreeFit:
@@ -75,7 +75,7 @@ def tree_fit(estimator: Any) -> TreeFit:
     """
     if not hasattr(estimator, "fit"):
         return TreeFit(estimator, {})
-    template = clone(estimator)
+    template = unfitted(estimator)
     last, fitted = final(template), final(estimator)
     notes, options, settings = [], {}, last.get_params()
     if settings.get("random_state", _SEED) is None and _draws(fitted):

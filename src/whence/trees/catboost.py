@@ -146,7 +146,7 @@ def _untreated(model: Any, options: dict[str, Any]) -> tuple[str, ...]:
     found = [f"{name}={options[name]}" for name, at in plain.items() if options.get(name, at) != at]
     if model.get_cat_feature_indices():
         found.append("cat_features, whose statistics differ between training and prediction")
-    if options.get("leaf_estimation_iterations", 1) > 1 and "class_names" not in options:
+    if options.get("leaf_estimation_iterations", 1) > 1 and options["loss_function"] != "Logloss":
         found.append(f"leaf_estimation_iterations={options['leaf_estimation_iterations']}")
     if options["leaf_estimation_method"] not in ("Newton", "Gradient"):
         found.append(f"leaf_estimation_method={options['leaf_estimation_method']!r}")

@@ -106,6 +106,12 @@ class _Text:
         """Return an option that is a number, 0 where an old model does not say."""
         return float(self.parameters.get(option) or 0)
 
+    def rows_at_root(self, t: int) -> int | None:
+        """Return how many rows the trees of round t were fitted on; `None` if none has a split."""
+        trees = self.trees[t * self.outputs : (t + 1) * self.outputs]
+        counts = [tree["internal_count"].split() for tree in trees if "internal_count" in tree]
+        return next((int(count[0]) for count in counts if count), None)
+
     @property
     def rates(self) -> list[float]:
         """The learning rate of each round; the first tree forgets it when it takes up the start."""
@@ -227,7 +233,11 @@ def _label_weights(text: _Text, y: Floats) -> Floats | None:
 
 
 def _bags(text: _Text, rounds: int, n: int) -> NDArray[np.bool_] | None:
-    """Return the rows of each round's bag, as LightGBM's generator draws them, [t, 1, n]."""
+    """Return the rows of each round's bag, as LightGBM's generator draws them, [t, 1, n].
+
+    A round whose bag allows no split is left out of the model, and the next draws again: the number
+    of rows at the root of a tree tells which bag it was fitted on.
+    """
     fraction, every = text.number("bagging_fraction"), int(text.number("bagging_freq"))
     if every <= 0 or not 0 < fraction < 1:
         return None
@@ -236,14 +246,20 @@ def _bags(text: _Text, rounds: int, n: int) -> NDArray[np.bool_] | None:
     factor, shift = _jumps()
     lengths = np.minimum(_BLOCK, n - _BLOCK * np.arange(streams))
     bags = np.empty((rounds, n), dtype=bool)
+    left_out = max(0, int(text.number("num_iterations")) - rounds)
     for t in range(rounds):
         if t % every:
             bags[t] = bags[t - 1]
             continue
-        states = (state[:, None] * factor + shift) % 2**32
-        uniform = ((states >> np.uint64(16)) & np.uint64(0x7FFF)).astype(np.float64) / 32768
-        bags[t] = (uniform < fraction).ravel()[:n]
-        state = states[np.arange(streams), lengths - 1]
+        at_root = text.rows_at_root(t)
+        while True:
+            states = (state[:, None] * factor + shift) % 2**32
+            uniform = ((states >> np.uint64(16)) & np.uint64(0x7FFF)).astype(np.float64) / 32768
+            bags[t] = (uniform < fraction).ravel()[:n]
+            state = states[np.arange(streams), lengths - 1]
+            if at_root in (None, bags[t].sum()) or not left_out:
+                break
+            left_out -= 1
     return bags[:, None]
 
 
