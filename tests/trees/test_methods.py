@@ -24,7 +24,7 @@ from tests.trees.models import BINARY, CLASSES, NUMBERS
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.methods.choose import chosen, default_label_method, default_method
 from whence.methods.expected_removal import expected_removals
-from whence.methods.halves import halves_of
+from whence.methods.halves import folds_of, halves_of
 from whence.methods.mean_derivative import held_out_lds, held_out_note
 from whence.methods.response import response_of
 from whence.objective.losses import measure_of
@@ -224,8 +224,33 @@ def test_own_effects_are_losses_without_less_losses_with() -> None:
         expected = losses[~inside, row].mean() - losses[inside, row].mean()
         own = whence.Boosting(ensemble=4).fit(trained).self_scores([row])
         assert own[0] == pytest.approx(expected, rel=1e-6)
-        outside = whence.DataOOB(ensemble=4).fit(trained).self_scores([row])
-        assert outside[0] == pytest.approx(losses[~inside, row].mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize("classifies", [True, False])
+def test_trees_value_rows_by_outputs_of_halves_and_folds_without_them(classifies: bool) -> None:
+    trained, ensemble = (_classes(), 20) if classifies else (_numbers(), 40)
+    train = trained.train
+    parts = halves_of(trained, ensemble, 0), folds_of(trained, ensemble, 0)
+    splits = np.split(parts[1].inside, ensemble // 20)
+    for split in splits:
+        assert split.shape == (5, len(train))
+        assert ((~split).sum(axis=0) == 1).all()
+        for label in range(3) if classifies else []:
+            counts = (~split[:, train.targets.numpy() == label]).sum(axis=1)
+            assert np.ptp(counts) <= 1
+    means = []
+    for part in parts:
+        outputs = [model.outputs(train).numpy() for model in part.models]
+        out = ~part.inside
+        rows = [
+            np.mean([o[i] for o, w in zip(outputs, out, strict=True) if w[i]], axis=0)
+            for i in range(len(train))
+        ]
+        means.append(np.stack(rows))
+    tried = [torch.from_numpy(a * means[0] + (1 - a) * means[1]) for a in (0, 0.25, 0.5, 0.75, 1)]
+    best = min((trained.loss(each, train.targets) for each in tried), key=lambda loss: loss.sum())
+    found = whence.DataOOB(ensemble=ensemble).fit(trained).self_scores()
+    np.testing.assert_allclose(found, best.numpy(), rtol=1e-4)  # XGBoost predicts in float32
 
 
 def test_wrong_labels_come_first() -> None:

@@ -1,4 +1,4 @@
-"""Retrainings of a boosting model on random halves of its data, shared by several methods."""
+"""Retrainings of a boosting model on random parts of its data, shared by several methods."""
 
 from __future__ import annotations
 
@@ -20,20 +20,17 @@ from whence.trees.form import BoostedTrees
 from whence.trees.model import BoostedModel
 
 
-@final
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Halves:
-    """Models that were fitted on random halves of the training rows.
+class Parts:
+    """Models that were fitted on random parts of the training rows.
 
     Args:
-        models: The B fitted models, each with all n rows, of weight 0 if outside its half.
+        models: The B fitted models, each with all n rows, of weight 0 if outside its part.
         inside: Which rows each was fitted on, [B, n].
-        whole: The same trees, with leaf values computed from all n rows.
     """
 
     models: tuple[BoostedModel, ...]
     inside: NDArray[np.bool_]
-    whole: tuple[BoostedTrees, ...]
 
     def __len__(self) -> int:
         """Return B."""
@@ -64,7 +61,23 @@ class Halves:
         return (self.losses * chosen).sum(0) / chosen.sum(0).clamp_min(1)
 
 
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Halves(Parts):
+    """Models that were fitted on random halves of the training rows.
+
+    Args:
+        models: The B fitted models, each with all n rows, of weight 0 if outside its half.
+        inside: Which rows each was fitted on, [B, n].
+        whole: The same trees, with leaf values computed from all n rows.
+    """
+
+    whole: tuple[BoostedTrees, ...]
+
+
 _ENSEMBLES = ((2_000, 60), (20_000, 40))  # up to so many rows, so many retrainings; 20 beyond
+_FOLDS = 5
+_SPLITS = 20  # retrainings on halves to each split into folds
 
 
 def halves_of(trained: Trained, ensemble: int | None, seed: int) -> Halves:
@@ -90,10 +103,41 @@ def halves_of(trained: Trained, ensemble: int | None, seed: int) -> Halves:
         One fit per half, with a progress bar.
     """
     model = boosted(trained)
-    count = ensemble
-    if count is None:
-        count = next((size for most, size in _ENSEMBLES if len(model.train) <= most), 20)
+    count = _count(model, ensemble)
     return cached(model, ("halves", count, seed), lambda twin: _fitted(twin, count, seed))
+
+
+def folds_of(trained: Trained, ensemble: int | None, seed: int) -> Parts:
+    """Return retrainings on four fifths of the rows, class by class, made once per model.
+
+    Each split into five leaves every row out once. There is a split to 20 retrainings on halves,
+    and one at least: 15 fits beside 60.
+
+    Args:
+        trained: A boosting model.
+        ensemble: How many retrainings on halves there are; as `halves_of` has it if `None`.
+        seed: Seed of the splits.
+
+    Returns:
+        The models.
+
+    Raises:
+        UnsupportedModel: If the model is not boosted trees.
+        InvalidInput: If a class has a single row.
+
+    Cost:
+        One fit per fold, with a progress bar.
+    """
+    model = boosted(trained)
+    splits = max(1, _count(model, ensemble) // _SPLITS)
+    return cached(model, ("folds", splits, seed), lambda twin: _fitted_folds(twin, splits, seed))
+
+
+def _count(model: BoostedModel, ensemble: int | None) -> int:
+    """Return how many retrainings on halves there are."""
+    if ensemble is not None:
+        return ensemble
+    return next((size for most, size in _ENSEMBLES if len(model.train) <= most), 20)
 
 
 def boosted(trained: Trained) -> BoostedModel:
@@ -114,30 +158,52 @@ def boosted(trained: Trained) -> BoostedModel:
 def _fitted(model: BoostedModel, ensemble: int, seed: int) -> Halves:
     """Return the models of an ensemble."""
     inside = _draw(model, ensemble, seed)
-    weights = model.weights * torch.from_numpy(inside)
-    refits = progress(model.refits(weights), total=ensemble, desc="fitting halves", unit="fit")
-    models = tuple(boosted(each) for each in refits)
+    models = _refits(model, inside, "fitting halves")
     trees = model.trees
     whole = tuple(each.trees.on(each.trees.leaves, trees.targets, trees.weights) for each in models)
     return Halves(models=models, inside=inside, whole=whole)
 
 
+def _fitted_folds(model: BoostedModel, splits: int, seed: int) -> Parts:
+    """Return the models that have not seen a fold each."""
+    generator = np.random.default_rng(seed)
+    inside = np.repeat(model.weights.numpy()[None] > 0, splits * _FOLDS, axis=0)
+    for split in inside.reshape(splits, _FOLDS, -1):
+        for group in _groups(model):
+            first = int(generator.integers(_FOLDS))  # small classes begin anywhere
+            fold = (first + np.arange(len(group))) % _FOLDS
+            split[fold, generator.permutation(group)] = False
+    return Parts(models=_refits(model, inside, "fitting folds"), inside=inside)
+
+
+def _refits(model: BoostedModel, inside: NDArray[np.bool_], words: str) -> tuple[BoostedModel, ...]:
+    """Return the models fitted on the rows inside each part."""
+    weights = model.weights * torch.from_numpy(inside)
+    refits = progress(model.refits(weights), total=len(inside), desc=words, unit="fit")
+    return tuple(boosted(each) for each in refits)
+
+
+def _groups(model: BoostedModel) -> list[NDArray[np.intp]]:
+    """Return the rows with weight, class by class where there are classes."""
+    present = np.flatnonzero(model.weights.numpy() > 0)
+    if not model.loss.classifies:
+        return [present]
+    labels = model.train.targets.numpy()[present]
+    groups = [present[labels == label] for label in np.unique(labels)]
+    smallest = min(map(len, groups))
+    if smallest < 2:
+        raise InvalidInput(
+            "Expected at least 2 rows of every class, one for each half. Got a class with "
+            f"{smallest}. Leave its row out, or use whence.Boosting(ensemble=0)."
+        )
+    return groups
+
+
 def _draw(model: BoostedModel, ensemble: int, seed: int) -> NDArray[np.bool_]:
     """Return the halves, [ensemble, n]: pairs that complement each other."""
-    n = len(model.train)
-    present = np.flatnonzero(model.weights.numpy() > 0)
-    groups = [present]
-    if model.loss.classifies:
-        labels = model.train.targets.numpy()[present]
-        groups = [present[labels == label] for label in np.unique(labels)]
-        smallest = min(map(len, groups))
-        if smallest < 2:
-            raise InvalidInput(
-                "Expected at least 2 rows of every class, one for each half. Got a class with "
-                f"{smallest}. Leave its row out, or use whence.Boosting(ensemble=0)."
-            )
+    groups = _groups(model)
     generator = np.random.default_rng(seed)
-    inside = np.zeros((ensemble, n), dtype=bool)
+    inside = np.zeros((ensemble, len(model.train)), dtype=bool)
     for pair in range(0, ensemble, 2):
         for group in groups:
             order = generator.permutation(group)
