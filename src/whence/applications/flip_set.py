@@ -78,8 +78,8 @@ class FlipSet(Result):
         names = class_names(self.trained)
         return (
             f"without {len(self.positions)} of {self.n} training examples “{names[self.before]}” "
-            f"becomes “{names[self.after]}”: lead {self.lead_before:.3g} -> {self.lead_after:.3g}, "
-            f"retrained"
+            f"becomes “{names[self.after]}”: retrained, its lead falls from {self.lead_before:.3g} "
+            f"to {self.lead_after:.3g}"
         )
 
     def report(

@@ -308,12 +308,14 @@ def _numbered(raw: pd.DataFrame, read: pd.DataFrame) -> list[str]:
         raw: The rows with all columns.
         read: The rows with those that a model reads.
     """
+    kept = set(map(str, read.columns))
     names = [
         name
         for name in raw.columns
-        if not any(str(part).startswith(str(name)) for part in read.columns)
+        if str(name) not in kept
         and raw[name].is_unique
         and not raw[name].hasnans
+        and not any(part.startswith(str(name)) for part in kept)  # as "day, month" of "day"
     ]
     better = f"; --ids {shlex.quote(str(names[0]))} names them by that column" if names else ""
     return [f"Rows are numbered from 0, in the order of the file{better}."]
