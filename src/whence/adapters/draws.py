@@ -72,6 +72,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import KBinsDiscretizer, QuantileTransformer
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR, NuSVC, NuSVR, OneClassSVM
 
+from whence.adapters.processes import ProcessPerClass
+
 Uses = Callable[[Any, int], bool]  # of the estimator and the number of rows
 
 
@@ -244,6 +246,7 @@ _STEADY = {
     PLSRegression,
     Pipeline,
     PoissonRegressor,
+    ProcessPerClass,
     QuadraticDiscriminantAnalysis,
     QuantileRegressor,
     RadiusNeighborsClassifier,

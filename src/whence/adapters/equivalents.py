@@ -14,7 +14,7 @@ from typing import Any, final
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
 from sklearn.linear_model import (
     BayesianRidge,
     ElasticNet,
@@ -37,6 +37,7 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC, NuSVC
 
+from whence.adapters.processes import held
 from whence.errors import UnsupportedModel
 
 
@@ -88,6 +89,13 @@ def _at_the_end(estimator: Pipeline) -> Plain:
 def _held_kernel(estimator: GaussianProcessRegressor) -> Plain:
     held = copy(estimator).set_params(kernel=estimator.kernel_, optimizer=None)
     return Plain(held, (f"The kernel {estimator.kernel_} is held, here and in refits.",))
+
+
+@plain.register
+def _held_kernels(estimator: GaussianProcessClassifier) -> Plain:
+    if estimator.n_classes_ > 2 and estimator.multi_class == "one_vs_one":
+        return Plain(estimator)
+    return Plain(held(estimator), (f"The kernel {estimator.kernel_} is held, here and in refits.",))
 
 
 @plain.register(SVC)

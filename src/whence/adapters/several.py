@@ -87,6 +87,23 @@ def each_class(estimator: Any, rows: Any, y: NDArray[Any], take: Taken) -> Made:
     return members, Columns(shares=shares and not several)
 
 
+def each_process(estimator: Any, rows: Any, y: NDArray[Any], take: Taken) -> Made:
+    """Read a Gaussian process for each class against the rest.
+
+    Args:
+        estimator: Fitted.
+        rows: The rows it was fitted on.
+        y: Their labels, [n].
+        take: Reads a member.
+
+    Raises:
+        UnsupportedModel: If a member's removals are not known exactly.
+    """
+    each = [np.asarray(y == name) for name in estimator.classes_]
+    members = on_all_rows(estimator.estimators_, rows, each, "predict_proba", take)
+    return members, Columns(shares=True)
+
+
 def each_target(estimator: Any, rows: Any, y: NDArray[Any], take: Taken) -> Made:
     """Read MultiOutputRegressor and MultiOutputClassifier: a member for each target.
 

@@ -29,6 +29,7 @@ from whence.adapters.neighbors import neighbors
 from whence.adapters.nu_machines import nu_machine
 from whence.adapters.outliers import outliers
 from whence.adapters.perceptron import perceptron
+from whence.adapters.processes import process
 from whence.adapters.quantile import quantile
 from whence.adapters.readers import is_read, reader
 from whence.adapters.rows import labels_of
@@ -230,6 +231,7 @@ _FAMILIES: tuple[Callable[[Any, Any, Any, Floats | None], Any], ...] = (
     neighbors,
     nu_machine,
     _perceptron,
+    process,
     quantile,
 )
 

@@ -21,7 +21,14 @@ from sklearn.svm import SVC, NuSVC
 from whence.adapters.anything import Estimator
 from whence.adapters.calibration import calibration
 from whence.adapters.composed import Composed, Made, Taken
-from whence.adapters.several import each_class, each_pair, each_target, pairs_of_machines
+from whence.adapters.processes import ProcessPerClass
+from whence.adapters.several import (
+    each_class,
+    each_pair,
+    each_process,
+    each_target,
+    pairs_of_machines,
+)
 from whence.adapters.stacking import stacking
 from whence.adapters.votes import transformed_target, voting
 from whence.errors import UnsupportedModel
@@ -83,6 +90,7 @@ _READERS: dict[type, Callable[[Any, Any, Any, Taken], Made]] = {
     OneVsOneClassifier: each_pair,
     OneVsRestClassifier: each_class,
     NuSVC: pairs_of_machines,
+    ProcessPerClass: each_process,
     SVC: pairs_of_machines,
     StackingClassifier: stacking,
     StackingRegressor: stacking,
