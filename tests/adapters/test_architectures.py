@@ -168,8 +168,22 @@ _MODELS: dict[str, tuple[str, dict[str, Any], Any, float]] = {
         lambda: texts(classes),
         1.0,
     ),
+    "opt": ("OPTForCausalLM", {**_SIZES, "ffn_dim": 12, "word_embed_proj_dim": 8}, texts, 1.0),
+    "falcon": ("FalconForCausalLM", _SIZES, texts, 1.0),
+    "xlnet classifier": (  # its answer stands at the last token: padding goes before the text
+        "XLNetForSequenceClassification",
+        {"vocab_size": 20, "d_model": 8, "n_layer": 1, "n_head": 2, "d_inner": 12, "num_labels": 3},
+        lambda: texts(classes),
+        0.1,
+    ),
+    "mbart": (  # its decoder begins with the last token of the answer
+        "MBartForConditionalGeneration",
+        {**_BART, "decoder_start_token_id": None},
+        lambda: texts(tokens_of),
+        1.0,
+    ),
     "t5": ("T5ForConditionalGeneration", _T5, lambda: texts(tokens_of), 0.9),
-    "bart": ("BartForConditionalGeneration", _BART, lambda: texts(tokens_of), 0.9),
+    "bart": ("BartForConditionalGeneration", _BART, lambda: texts(tokens_of), 1.0),
     "vit": ("ViTForImageClassification", {**_SIZES, **_IMAGES}, images, 0.9),
 }  # fmt: skip
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import transformers
+from torch import Tensor
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -322,3 +325,46 @@ def test_a_transformer_is_trained_and_explained_by_the_same_rows(name: str) -> N
     )
     assert predicted[0, 1] == pytest.approx((ahead - behind) / (2 * step), rel=1e-5)
     assert whence.leave_one_out(run, [0, 1], rows[0]).shape == (1, 2)
+
+
+def test_a_model_that_reads_padding_is_refused() -> None:
+    class MeanForTokenClassification(torch.nn.Module):
+        """Each token sees the mean of all, whatever the mask."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.config = SimpleNamespace(pad_token_id=0, num_labels=3)
+            self.embed, self.head = torch.nn.Embedding(9, 4), torch.nn.Linear(4, 3)
+
+        def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Any:
+            hidden = self.embed(input_ids)
+            return SimpleNamespace(logits=self.head(hidden + hidden.mean(1, keepdim=True)))
+
+    torch.manual_seed(0)
+    model = MeanForTokenClassification()
+    rows = [
+        {"input_ids": [1, 2, 3, 4], "labels": [0, 1, 2, 0]},
+        {"input_ids": [5, 6], "labels": [1, 2]},
+    ]
+    with pytest.raises(UnsupportedModel, match="depend on padding"):
+        whence.from_transformers(model, rows)
+    assert len(whence.from_transformers(model, rows[:1]).train) == 1
+
+
+def test_packed_texts_of_trl_are_told_apart() -> None:
+    texts = [[3, 4, 5, 6], [7, 8, 9]]
+    packed = {
+        "input_ids": [*texts[0], *texts[1]],
+        "labels": [*texts[0], *texts[1]],
+        "seq_lengths": [4, 3],
+    }
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=12, hidden_size=8, intermediate_size=8, num_hidden_layers=2,
+        num_attention_heads=2, max_position_embeddings=16, pad_token_id=0,
+    )  # fmt: skip
+    model = transformers.LlamaForCausalLM(config).eval()
+    apart = whence.from_transformers(model, [{"input_ids": text} for text in texts])
+    one = whence.from_transformers(model, [packed])
+    losses = [o.loss(o.outputs(o.train), o.train.targets).sum() for o in (apart, one)]
+    torch.testing.assert_close(*losses)

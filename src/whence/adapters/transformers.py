@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from whence.adapters.torch import bound
 from whence.checked import checked
 from whence.errors import UnsupportedModel
-from whence.network.examples import ModuleExamples
+from whence.network.examples import ModuleExamples, named_input
 from whence.network.module import Selection
 from whence.network.objective import ModuleObjective
 from whence.network.transformers import IGNORED, Logits, Rows, Task, task_of
 from whence.objective.derived_losses import CallableLoss
 from whence.objective.losses import CrossEntropy, Loss, SquaredError
+
+_CLOSE = 1e-2  # of the largest output, between a text alone and padded
 
 
 @checked
@@ -53,7 +58,7 @@ def from_transformers(
             "position_ids" begin again, without a mask) then have none. Labels that are given count
             as the model's own loss counts them, so mark padding by −100. A Hugging Face data set, a
             list of dicts, or a dict of batches. Texts of different lengths are padded at the end
-            with the model's own `pad_token_id`.
+            with the model's own `pad_token_id`; before the text where a classifier needs that.
         task: "causal", "tokens", "seq2seq" or "classification"; told by the model's class if
             `None`.
         l2: The penalty >= 0 on every selected parameter.
@@ -69,7 +74,8 @@ def from_transformers(
 
     Raises:
         InvalidInput: If the data lack what the task needs.
-        UnsupportedModel: If the model's task is another.
+        UnsupportedModel: If the model's task is another, or its answers depend on padding, before
+            the text or after it.
 
     Cost:
         A few passes over eight examples. Linear layers, Conv1D, embeddings and norms factor.
@@ -96,17 +102,60 @@ def from_transformers(
             f"{type(model).__name__}. Pass task=, or wrap the model and use whence.from_torch."
         )
     rows = Rows.of(model, chosen)
-    return bound(
-        Logits(model, chosen),
-        lambda train: _loss(chosen, rows, model, train),
-        dataset,
-        l2=l2,
-        params=_inner(model, params),
-        weights=weights,
-        batch_size=batch_size,
-        classes=tuple(classes),
-        rows=rows,
+
+    def read(rows: Rows) -> ModuleObjective:
+        return bound(
+            Logits(model, chosen),
+            lambda train: _loss(chosen, rows, model, train),
+            dataset,
+            l2=l2,
+            params=_inner(model, params),
+            weights=weights,
+            batch_size=batch_size,
+            classes=tuple(classes),
+            rows=rows,
+        )
+
+    found = read(rows)
+    # Where each token sees those before it, padding after them is never seen.
+    if chosen in ("causal", "seq2seq") or _alike_padded(found):
+        return found
+    left = read(replace(rows, left=True)) if chosen == "classification" else found
+    masks = (each.train.inputs["attention_mask"] for each in (found, left))
+    if chosen == "classification" and torch.equal(*masks):
+        return found  # the user's own padding, as in training
+    if chosen == "classification" and _alike_padded(left):
+        return left
+    raise UnsupportedModel(
+        "Expected a model whose answer to a text does not depend on padding that its "
+        "attention_mask hides. Got one that answers otherwise to a padded text than to the text "
+        "alone. Pass texts of one length, padded as in training."
     )
+
+
+def _alike_padded(objective: ModuleObjective) -> bool:
+    """Return whether the shortest text has the same outputs alone as among longer ones."""
+    mask = named_input(objective.train.inputs, "attention_mask")
+    if mask is None or mask.ndim != 2 or bool(mask.all()):
+        return True
+    lengths = (mask != 0).sum(1)
+    at = int(lengths.argmin())
+    places = mask[at].nonzero()[:, 0]
+    first, last = int(places[0]), int(places[-1]) + 1
+    if last - first != len(places):
+        return True  # a mask of the user's own
+    one = objective.train.subset(np.array([at])).inputs
+    long = mask.shape[1]
+    cut = {
+        name: part[:, first:last] if part.ndim > 1 and part.shape[1] == long else part
+        for name, part in one.items()
+    }
+    with torch.no_grad():
+        padded, alone = (objective.run(objective.params, each) for each in (one, cut))
+    if padded.ndim == 3:
+        padded = padded[:, first : first + alone.shape[1]]
+    close = _CLOSE * float(alone.abs().max())
+    return padded.shape == alone.shape and bool((padded - alone).abs().max() <= close)
 
 
 def _inner(model: nn.Module, params: Selection | None) -> set[str]:

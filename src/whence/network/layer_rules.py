@@ -33,6 +33,8 @@ def rule_of(module: nn.Module) -> Rule | None:
             return _RMS_NORM_OF_TRANSFORMERS
         if kind.__name__ == "Conv1D":
             return _BY_INPUTS
+        if issubclass(kind, nn.Linear):
+            return _RULES[nn.Linear]  # Falcon's multiplies without functional.linear
     if isinstance(module, nn.Embedding):
         return _READS
     if are_fused_experts(module):
@@ -128,6 +130,8 @@ class _Convolution1d(_Convolution):
 @final
 class _Embedding(Rule):
     """A table: the rows that were read."""
+
+    reads: ClassVar[bool] = True
 
     def gradients(self, module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution | None:
         """Return the rows; `None` of a table whose gradients are scaled, or its rows cut."""
@@ -244,6 +248,8 @@ class _Reads(Rule):
     Whether a module reads rows at all is not known here: the rule counts where it agrees with
     differentiation.
     """
+
+    reads: ClassVar[bool] = True
 
     def gradients(self, module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution | None:
         """Return the rows."""

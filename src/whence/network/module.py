@@ -26,7 +26,7 @@ from torch.nn.parameter import is_lazy
 from whence.errors import IncompleteCoverage, InvalidInput, UnsupportedModel
 from whence.network.attention import by_layers
 from whence.network.autodiff import Leaf
-from whence.network.experts import are_fused_experts
+from whence.network.experts import flattens
 from whence.network.rebound import rebind
 
 Selection = Collection[str] | Callable[[str, nn.Parameter], bool]
@@ -139,8 +139,8 @@ class FunctionalModule:
 
     @cached_property
     def flattened(self) -> frozenset[nn.Module]:
-        """The modules around fused experts, which may get the tokens of all examples at once."""
-        blocks = (m for m in self.model.modules() if any(map(are_fused_experts, m.children())))
+        """The modules that may get the tokens of all examples one after the other."""
+        blocks = (module for module in self.model.modules() if flattens(module))
         return frozenset(inner for block in blocks for inner in block.modules())
 
     def fixed(self) -> tuple[Tensor, ...]:

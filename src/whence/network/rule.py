@@ -17,11 +17,13 @@ class Rule(ABC):
     Attributes:
         by_inputs: Whether the weight is stored as [in, out].
         functional: Whether its call is that of `functional.linear` on its weight, within it.
+        reads: Whether it is a table of which rows are read.
         names: The module's own names of its parameters.
     """
 
     by_inputs: ClassVar[bool] = False
     functional: ClassVar[bool] = False
+    reads: ClassVar[bool] = False
     names: ClassVar[frozenset[str]] = frozenset({"weight", "bias"})
 
     def of_call(self, call: ModuleCall, name: str, delta: Tensor) -> Contribution | None:

@@ -75,7 +75,7 @@ def module_objective(objective: ModuleObjective, batch_size: int | None) -> Modu
         name
         for module, held in plain.owners.items()
         for _, name in held
-        if type(module) is nn.Embedding and name not in plain.factored
+        if (rule := rule_of(module)) and rule.reads and name not in plain.factored
     )
     if not shared:
         return plain

@@ -117,6 +117,8 @@ class Rows:
         pad: The model's own padding token, or `None` if it has none.
         labels: The number of its outputs, or `None` where it is not known.
         start: What a decoder begins with, or `None`.
+        wraps: Whether it begins with the last token of the answer: a language's, as of MBart.
+        left: Whether padding stands before the tokens.
     """
 
     task: Task
@@ -124,6 +126,8 @@ class Rows:
     pad: int | None
     labels: int | None
     start: int | None = None
+    wraps: bool = False
+    left: bool = False
 
     @classmethod
     def of(cls, model: nn.Module, task: Task) -> Rows:
@@ -141,6 +145,7 @@ class Rows:
             pad=getattr(inner, "pad_token_id", None),
             labels=getattr(config, "num_labels", None),
             start=getattr(config, "decoder_start_token_id", None),
+            wraps=task == "seq2seq" and _wraps(model),
         )
 
     def __call__(self, rows: list[Mapping[str, Any]]) -> tuple[dict[str, Tensor], Tensor]:
@@ -166,7 +171,7 @@ class Rows:
         packed = self.task == "causal" and "position_ids" in columns
         if "input_ids" in columns and "attention_mask" not in inputs and not packed:
             ones = [torch.ones_like(part) for part in columns["input_ids"]]
-            inputs["attention_mask"] = _pad(ones, 0)
+            inputs["attention_mask"] = _pad(ones, 0, self.left)
         if self.task == "classification":
             return inputs, self._classes(rows)
         targets = self._tokens(rows, inputs)
@@ -185,7 +190,7 @@ class Rows:
                 "Got config.pad_token_id = None. Set it to the token that the model was trained "
                 "with."
             )
-        return _pad(parts, 0 if fill is None else fill)
+        return _pad(parts, 0 if fill is None else fill, self.left)
 
     def _tokens(self, rows: list[Mapping[str, Any]], inputs: Mapping[str, Tensor]) -> Tensor:
         """Return a target for each token: the labels as they are given, or the tokens themselves.
@@ -211,12 +216,16 @@ class Rows:
 
     def _shifted(self, targets: Tensor) -> Tensor:
         """Return what a decoder reads before each target: the start, then the targets, [b, t]."""
-        if self.start is None or self.pad is None:
+        if (self.start is None and not self.wraps) or self.pad is None:
             raise InvalidInput(
                 "Expected 'decoder_input_ids' in the examples, or a model whose config has "
                 "decoder_start_token_id and pad_token_id. Got neither."
             )
-        first = targets.new_full((len(targets), 1), self.start)
+        if self.wraps:
+            filled = targets.masked_fill(targets == IGNORED, self.pad)
+            first = filled.gather(1, (filled != self.pad).sum(1, keepdim=True).clamp_min(1) - 1)
+        else:
+            first = targets.new_full((len(targets), 1), self.start or 0)
         before = torch.cat([first, targets[:, :-1]], 1)
         return before.masked_fill(before == IGNORED, self.pad)
 
@@ -260,6 +269,19 @@ def _unpacked(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**found, "position_ids": places}
 
 
-def _pad(parts: list[Tensor], fill: int) -> Tensor:
-    """Return rows of different lengths as one tensor, filled at the end."""
+def _wraps(model: nn.Module) -> bool:
+    """Return whether a decoder begins with the last token of the answer, as the model says."""
+    shift = getattr(model, "prepare_decoder_input_ids_from_labels", None)
+    if shift is None:
+        return False
+    try:
+        return bool(shift(labels=torch.tensor([[4, 5, 6]]))[0, 0] == 6)
+    except (ValueError, TypeError, RuntimeError):  # it does not know what it begins with
+        return False
+
+
+def _pad(parts: list[Tensor], fill: int, left: bool = False) -> Tensor:
+    """Return rows of different lengths as one tensor, filled at the end, or before the tokens."""
+    if left:
+        return _pad([part.flip(0) for part in parts], fill).flip(1)
     return nn.utils.rnn.pad_sequence(parts, batch_first=True, padding_value=fill)
