@@ -146,7 +146,7 @@ def test_no_score_is_farther_off_than_its_slack(
         rows = encoding_of(encoding).rows(tile.tensors, each, blocks).double()
         products = [asked[:, part].double() @ rows[:, part].T for part in stored.parts]
         exact = sum(x * f.double() for x, f in zip(products, slopes[some].T, strict=True))
-        chosen = screen.screen_of(asked, stored, together=False)
+        chosen = screen.screen_of(asked.double(), stored, asked.device, together=False)
         assert isinstance(chosen, screen.Codes) == (encoding == "int8")
         found = chosen.screened(tile, chosen.room(shard.rows))
         which, row = np.indices(found.scores.shape).reshape(2, -1)
@@ -169,5 +169,24 @@ def test_norms_beyond_what_float32_can_square(tmp_path: Path, encoding: str) -> 
     scores = (asked.double() @ rows.double().T).numpy()
     largest, _ = scan.scan(tmp_path, stored.manifest, asked, 5, REMOVED[:0])
     np.testing.assert_array_equal(largest.ranked()[1], np.argsort(-scores, axis=1)[:, :5])
+    stored = stored_of(tmp_path, encoding, given, torch.full((40, 2), 1e14))
     with pytest.raises(InvalidInput, match="that float32 can hold"):
-        scan.scan(tmp_path, stored.manifest, asked * 1e12, 5, REMOVED[:0])
+        scan.scan(tmp_path, stored.manifest, asked, 5, REMOVED[:0])
+
+
+@pytest.mark.parametrize("size", [2e-45, 3e36])
+def test_queries_of_norms_that_float32_barely_holds(tmp_path: Path, size: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    given, asked = torch.randn(40, D, generator=generator), torch.randn(2, D, generator=generator)
+    asked *= size
+    stored = stored_of(tmp_path, "float32", given, torch.ones(40, 2))
+    scores = asked.double() @ given.double().T
+    for sign, end in zip(
+        (1, -1), scan.scan(tmp_path, stored.manifest, asked, 5, REMOVED[:0]), strict=True
+    ):
+        values, positions = end.ranked()
+        order = np.argsort(-sign * scores.numpy(), axis=1)[:, :5]
+        np.testing.assert_array_equal(positions, order)
+        np.testing.assert_array_equal(
+            values, scores.gather(1, torch.from_numpy(order)).float().numpy()
+        )

@@ -75,19 +75,23 @@ class Best:
     """
 
     def __init__(
-        self, q: int, k: int, sign: int, exact: Callable[[Places, Places], Floats]
+        self,
+        exponents: NDArray[Any],
+        k: int,
+        sign: int,
+        exact: Callable[[Places, Places], Floats],
     ) -> None:
         """Begin with no rows.
 
         Args:
-            q: The number of queries.
+            exponents: Of each query: scores are those that are added, times 2 to that power.
             k: How many are wanted of each.
             sign: 1 for the largest, −1 for the smallest.
             exact: The scores of pairs, by query and position.
         """
-        self.q, self.k, self.sign = q, k, sign
+        self.exponents, self.q, self.k, self.sign = exponents, len(exponents), k, sign
         self._exact = exact
-        self._bars = np.full(q, -np.inf)
+        self._bars = np.full(self.q, -np.inf)
         nothing = np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0), np.empty(0)
         self._parts = [_Candidates(*nothing)]
         self._count, self._kept = 0, 0
@@ -138,7 +142,8 @@ class Best:
         (best,) = self._parts
         counts = np.bincount(best.queries, minlength=self.q)
         where = (np.cumsum(counts) - counts)[:, None] + np.arange(counts.min())
-        return (self.sign * best.scores[where]).astype(np.float32), best.positions[where]
+        scores = np.ldexp(self.sign * best.scores[where], self.exponents[:, None])
+        return scores.astype(np.float32), best.positions[where]
 
     def _last(self, scores: Tensor, inside: Places) -> Floats:
         """Return the k-th score of each query of a block, times the sign."""

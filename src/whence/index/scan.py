@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import partial, reduce
 from pathlib import Path
 from threading import local
-from typing import Self, final
+from typing import Any, Self, final
 
 import numpy as np
 import torch
@@ -63,12 +63,11 @@ def scan(
     Returns:
         The largest, and the smallest.
     """
-    stored = StoredRows(folder, manifest)
-    screen = screen_of(queries, stored, together=together)
-    exact = partial(_exact, stored, queries.cpu().double(), together)
-    q = 1 if together else len(queries)
-    best = Best(q, k, 1, exact), Best(q, k, -1, exact)
-    device = queries.device
+    stored, device = StoredRows(folder, manifest), queries.device
+    scaled, exponents = _scaled(queries.cpu().double().numpy(), together)
+    screen = screen_of(scaled, stored, device, together=together)
+    exact = partial(_exact, stored, scaled, together)
+    best = Best(exponents, k, 1, exact), Best(exponents, k, -1, exact)
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     rows = _rows_at_once(queries)
     own = local()  # of each thread: where it decodes
@@ -91,6 +90,15 @@ def scan(
         over_threads(one, enumerate(manifest.shards), threads)
     over_threads(Best.settle, best, threads)
     return best
+
+
+def _scaled(
+    queries: NDArray[np.float64], together: bool
+) -> tuple[Tensor, NDArray[np.signedinteger[Any]]]:
+    """Return queries over powers of two, and the exponents: float32 holds their scores then."""
+    norms = np.linalg.norm(queries, axis=1, keepdims=True)
+    exponents = np.frexp(norms.max(0, keepdims=True) if together else norms)[1]
+    return torch.from_numpy(np.ldexp(queries, -exponents)), exponents[:, 0]
 
 
 def products(folder: Path, manifest: Manifest, queries: Tensor) -> Iterator[tuple[int, Tensor]]:

@@ -274,24 +274,26 @@ class _Terms:
         return total[:q].index_add_(0, self.second, total[q:]) if len(self.second) else total
 
 
-def screen_of(queries: Tensor, stored: StoredRows, *, together: bool) -> Screen:
+def screen_of(
+    queries: Tensor, stored: StoredRows, device: torch.device, *, together: bool
+) -> Screen:
     """Return the screen that is fastest.
 
     Args:
-        queries: [q, d], float32, on the device that is to multiply.
+        queries: [q, d], float64.
         stored: The rows.
+        device: What is to multiply.
         together: Whether a row has one score, the largest over the queries.
     """
     d, blocks = queries.shape[1], len(stored.manifest.blocks)
     whole = stored.manifest.encoding == "int8" and d >= _BLOCK_AT_LEAST * blocks
-    if whole and fast_int8(queries.device):
+    if whole and fast_int8(device):
         return _codes(queries, stored, together)
-    return _decoded(queries, stored, together)
+    return _decoded(queries, stored, device, together)
 
 
-def _decoded(queries: Tensor, stored: StoredRows, together: bool) -> Decoded:
+def _decoded(queries: Tensor, stored: StoredRows, device: torch.device, together: bool) -> Decoded:
     """Return a screen of decoded rows."""
-    device = queries.device
     dtype = torch.bfloat16 if fast_bf16(device) else torch.float32
     products, norms, slack = [], [], []
     for of, part in enumerate(stored.parts):
@@ -349,10 +351,9 @@ def _codes(queries: Tensor, stored: StoredRows, together: bool) -> Codes:
 
 
 def _unit(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Return rows over their norms, in float64, and the norms."""
-    exact = rows.cpu().double()
-    norm = exact.norm(dim=1)
-    return exact / torch.where(norm > 0, norm, 1.0).unsqueeze(1), norm
+    """Return rows over their norms, and the norms."""
+    norm = rows.norm(dim=1)
+    return rows / torch.where(norm > 0, norm, 1.0).unsqueeze(1), norm
 
 
 def _whole(rows: Tensor) -> tuple[Tensor, Tensor]:
