@@ -203,7 +203,7 @@ def test_a_seed_that_the_fit_does_not_use_is_not_asked_for() -> None:
 
 
 def test_a_fit_that_stops_early_is_said_once() -> None:
-    net = MLPClassifier((3,), max_iter=3, random_state=0, early_stopping=True)
+    net = MLPClassifier((3,), max_iter=3, early_stopping=True)  # of rows that are not known
     with pytest.warns(Warning, match="Maximum iterations"):
         found = model(net)
     with pytest.warns(NotConvergedWarning, match="Got one that stopped early"):

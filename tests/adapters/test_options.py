@@ -225,7 +225,6 @@ NAMED: list[tuple[str, Any, list[dict[str, Any]]]] = [
     ("numbers", GaussianProcessRegressor(RBF(3.0) + WhiteKernel(0.5)), options(normalize_y=[True])),
     ("classes", LinearDiscriminantAnalysis(solver="lsqr"), options(shrinkage=["auto", 0.3])),
     ("classes", NearestCentroid(), options(shrink_threshold=[0.2])),
-    ("classes", MLPClassifier(**_NET), options(early_stopping=[True])),
 ]
 
 

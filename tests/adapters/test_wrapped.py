@@ -230,6 +230,41 @@ def test_a_network_is_at_its_minimum(activation: str) -> None:
     assert risk_gradient(model).norm() < (2e-2 if activation == "relu" else 1e-3)
 
 
+@pytest.mark.filterwarnings(
+    "ignore::sklearn.exceptions.ConvergenceWarning", "ignore::whence.errors.NotConvergedWarning"
+)
+@pytest.mark.parametrize("classes", [2, 3, None])
+def test_rows_that_told_a_network_when_to_stop_have_no_weight(classes: int | None) -> None:
+    x, y = rows(load_diabetes if classes is None else load_wine)
+    y = y if classes is None else np.minimum(y, classes - 1)
+    options: dict[str, Any] = {
+        "hidden_layer_sizes": (4,),
+        "early_stopping": True,
+        "validation_fraction": 0.2,
+        "max_iter": 30,
+        "learning_rate_init": 0.01,
+    }
+    kind = MLPRegressor if classes is None else MLPClassifier
+    net = kind(random_state=3, **options).fit(x, y)
+    model = whence.from_sklearn(net, x, y)
+    assert isinstance(model, ModuleObjective)
+    judged = model.weights.numpy() == 0
+    assert judged.sum() == 16
+    assert float(model.weights.mean()) == pytest.approx(1)
+    assert net.score(x[judged], y[judged]) == pytest.approx(net.best_validation_score_)
+    scores = whence.influence(model, (x[:2], y[:2])).values
+    assert not scores[:, judged].any()
+    assert scores[:, ~judged].any(1).all()
+    gone = np.flatnonzero(~judged)[4]
+    weights = model.weights.clone()
+    weights[gone] = 0
+    again = clone(net).fit(np.delete(x, gone, 0), np.delete(y, gone))
+    theirs = whence.from_sklearn(again, np.delete(x, gone, 0), np.delete(y, gone))
+    assert torch.equal(model.refit(weights).params, theirs.params)  # type: ignore[attr-defined]
+    unknown = whence.from_sklearn(kind(**options).fit(x, y), x, y)
+    assert any("Fit with random_state=0" in note for note in unknown.notes)
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_the_penalty_of_a_batch() -> None:
     x, y = rows(load_diabetes)

@@ -8,6 +8,7 @@ from typing import Any, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from torch import Tensor, nn
 
@@ -16,7 +17,7 @@ from whence.adapters.refitting import Refitting, seed_note, template_of
 from whence.adapters.rows import encoded, labels_of
 from whence.adapters.tables import as_floats
 from whence.adapters.torch import bound
-from whence.errors import InvalidInput
+from whence.errors import InvalidInput, UnsupportedModel
 from whence.network.examples import ModuleExamples
 from whence.network.objective import ModuleObjective
 from whence.objective.losses import Loss, Tweedie
@@ -46,8 +47,11 @@ def perceptron(
         y: Its targets.
         sample_weight: Its sample weights, or `None`.
         transform: Fitted transformers before it, held as they are; or `None`.
+
+    Raises:
+        UnsupportedModel: If it stopped early by rows that are not known.
     """
-    if type(estimator) not in (MLPClassifier, MLPRegressor) or estimator.early_stopping:
+    if type(estimator) not in (MLPClassifier, MLPRegressor):
         return None
     counts = getattr(estimator, "loss", "") == "poisson"
     if (counts and estimator.n_outputs_ > 1) or (
@@ -60,6 +64,9 @@ def perceptron(
     table = Table(np.shape(X)[1], names, answer, transform)
     train = table((X, labels))
     n = len(train)
+    judged = _judged(estimator, train.inputs.numpy(), labels)
+    fitted = n - int(judged.sum())
+    sample = np.ones(n) if sample_weight is None else sample_weight
     model = _network(estimator)
     outputs = estimator.n_outputs_
     loss: Loss = Tweedie(power=1.0) if counts else answer.loss
@@ -69,13 +76,13 @@ def perceptron(
         (train.inputs, train.targets),
         l2=0.0,
         params=None,
-        weights=sample_weight,
+        weights=np.where(judged, 0.0, sample * (n / fitted)),
         batch_size=None,
         classes=answer.classes,
     )
     # scikit-learn averages a squared error over the outputs too.
     scale = 1 if answer.classes else outputs
-    batch = _batch(estimator, n)
+    batch = _batch(estimator, fitted)
     l2 = torch.zeros_like(objective.params)
     for name, part in objective.slices.items():
         if name.endswith("weight"):
@@ -89,6 +96,11 @@ def perceptron(
         classifies=bool(answer.classes),
     )
     notes = [*objective.notes, *([seed_note()] if seeded else [])]
+    if judged.any():
+        notes.append(
+            f"{n - fitted:,} rows told when to stop, and have no effect of their own here: the "
+            "others were fitted. A refit draws such rows anew, so that it differs by chance too."
+        )
     if transform is not None:
         notes.append("The transformers before the network are held as they were fitted.")
     return replace(
@@ -96,7 +108,7 @@ def perceptron(
         train=replace(objective.train, ids=train.ids),
         l2=l2,
         encoder=table,
-        refit_with=_Refit(refitting),
+        refit_with=_Refit(refitting, judged, sample),
         notes=tuple(notes),
     )
 
@@ -134,13 +146,21 @@ class _Refit:
 
     Args:
         refitting: How it is fitted again.
+        judged: Which rows told when to stop, [n]; they stay in every fit.
+        sample: The weights that it was fitted with, [n].
     """
 
     refitting: Refitting
+    judged: NDArray[np.bool_]
+    sample: Floats
 
     def __call__(self, objective: ModuleObjective, weights: Tensor) -> ModuleObjective:
         """Return the objective at the parameters of a fit with these weights."""
-        fitted, _ = self.refitting(weights.double().numpy())
+        given = weights.double().numpy()
+        if self.judged.any():
+            given = given * (1 - self.judged.mean())
+            given = np.where(self.judged, self.sample, np.round(given, 12))
+        fitted, _ = self.refitting(given)
         if not hasattr(fitted, "coefs_"):
             raise InvalidInput(
                 "Expected training rows of at least two classes to stay. Got rows of one."
@@ -150,6 +170,38 @@ class _Refit:
         if flat.shape != objective.params.shape:
             raise InvalidInput("Expected training rows of every class to stay. Got a class gone.")
         return objective.at(flat).reweighted(weights)
+
+
+def _judged(estimator: Any, rows: Floats, labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which rows told an estimator when to stop, [n].
+
+    They are drawn after the weights that it starts from.
+
+    Raises:
+        UnsupportedModel: If that is not known.
+    """
+    judged = np.zeros(len(labels), dtype=bool)
+    if not estimator.early_stopping:
+        return judged
+    if isinstance(estimator.random_state, int):
+        generator = np.random.RandomState(estimator.random_state)
+        parts = zip(estimator.coefs_, estimator.intercepts_, strict=True)
+        generator.uniform(size=sum(weight.size + bias.size for weight, bias in parts))
+        one = hasattr(estimator, "classes_") and estimator.n_outputs_ == 1
+        _, held = train_test_split(
+            np.arange(len(labels)),
+            random_state=generator,
+            test_size=estimator.validation_fraction,
+            stratify=labels if one else None,
+        )
+        judged[held] = True
+        score = estimator.score(rows[held], labels[held])
+        if np.isclose(score, estimator.best_validation_score_, rtol=0, atol=1e-9):
+            return judged
+    raise UnsupportedModel(
+        "Expected early_stopping=True with rows that are drawn by a number as random_state. Got "
+        f"random_state={estimator.random_state!r}. Fit with random_state=0."
+    )
 
 
 def _network(estimator: Any) -> nn.Sequential:
