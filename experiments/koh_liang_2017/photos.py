@@ -90,16 +90,42 @@ def photos(quick: bool, device: str = "cpu", networks: Sequence[str] = tuple(NET
 def coarse(side: int, network: str, device: str) -> Photos:
     """The photos shrunk to so many pixels a side and enlarged again, and their features."""
     data = datasets.dogfish(size=side)
-    x_train, x_test = (_enlarged(images) for images in (data.x_train, data.x_test))
+    x_train, x_test = (resized(images, _SIDE) for images in (data.x_train, data.x_test))
     data = replace(data, name=f"{data.name}, enlarged to {_SIDE}", x_train=x_train, x_test=x_test)
     found = {network: (features(network, x_train, device), features(network, x_test, device))}
     return Photos(data=data, classes=("dog", "fish"), features=found)
 
 
-def _enlarged(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Images of 224 pixels a side, in 8 bits."""
-    size, how = (_SIDE, _SIDE), Image.Resampling.BICUBIC
+def resized(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Images with so many pixels a side, in 8 bits."""
+    size, how = (side, side), Image.Resampling.BICUBIC
     return np.stack([np.asarray(Image.fromarray(image).resize(size, how)) for image in images])
+
+
+def views(photo: NDArray[np.uint8], count: int, seed: int) -> NDArray[np.uint8]:
+    """Parts of a photo at its own size, turned, some mirrored, darker or lighter.
+
+    Args:
+        photo: RGB, [h, h, 3].
+        count: How many.
+        seed: Of the random choices.
+
+    Returns:
+        The views, [count, h, h, 3].
+    """
+    rng = np.random.default_rng(seed)
+    full = len(photo)
+    made = []
+    for _ in range(count):
+        image = Image.fromarray(photo).rotate(rng.uniform(-15, 15), Image.Resampling.BICUBIC)
+        side = int(full * rng.uniform(0.6, 0.8))
+        left, top = rng.integers(full // 10, full - full // 10 - side, 2, endpoint=True)
+        image = image.crop((left, top, left + side, top + side))
+        if rng.random() < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        lighter = np.asarray(image) * rng.uniform(0.8, 1.2)
+        made.append(np.clip(lighter, 0, 255).round().astype(np.uint8))
+    return np.concatenate([resized(part[None], full) for part in made])
 
 
 def features(network: str, images: NDArray[np.uint8], device: str = "cpu") -> Floats:
