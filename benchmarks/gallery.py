@@ -87,7 +87,8 @@ def pictured(pages: list[Path]) -> None:
             driver.get(page.as_uri())
             driver.save_screenshot(str(page.with_suffix(".png")))
         sized = (
-            "const d = document.body.dataset; return d.query !== undefined && d.sized === d.query"
+            "const shown = document.getElementById('explorer').dataset;"
+            "return shown.query !== undefined && shown.sized === shown.query"
         )
         with serving(subject()) as address:
             driver.get(address)

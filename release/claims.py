@@ -344,7 +344,7 @@ CLAIMS: tuple[Claim, ...] = (
         command="python -m benchmarks.clicks",
     ),
     Claim(
-        page="README.md",
+        page="docs/explanation/cost.md",
         text="All influences of 55,000 MNIST rows on one query take about {} on two cores, "
         "on 1,000 queries {}",
         numbers=lambda: tuple(_words(_w1(of)[0]) for of in ("1 query", "1,000 queries")),

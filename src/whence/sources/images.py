@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from whence.adapters.frozen import from_frozen
 from whence.errors import InvalidInput
 from whence.linear.objective import LinearObjective
-from whence.progress import progress
+from whence.progress import clock, progress
 
 if TYPE_CHECKING:
     from PIL import Image as Pillow
@@ -313,14 +313,16 @@ def fit_images(
         )
     pixels = images.pixels[torch.from_numpy(rest)]
     with torch.no_grad():
-        features = torch.cat([frozen(pixels[i : i + _BATCH]) for i in range(0, len(rest), _BATCH)])
+        starts = progress(range(0, len(rest), _BATCH), desc="features", unit="batch")
+        features = torch.cat([frozen(pixels[i : i + _BATCH]) for i in starts])
     if features.ndim != 2:
         raise InvalidInput(
             f"Expected a network that returns features [b, d]. Got shape {list(features.shape)}. "
             "End it with torch.nn.Flatten()."
         )
-    top = LogisticRegression(tol=1e-6, max_iter=2000).fit(features.double().numpy(), labels)
-    objective = from_frozen(frozen, top, pixels, labels).refit()
+    with clock("fitting logistic regression"):
+        top = LogisticRegression(tol=1e-6, max_iter=2000).fit(features.double().numpy(), labels)
+        objective = from_frozen(frozen, top, pixels, labels).refit()
     names = np.array(images.names)[rest]
     named = replace(objective, train=replace(objective.train, ids=names))
     return FittedImages(images=images, objective=named, held_out=held)

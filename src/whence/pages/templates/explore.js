@@ -62,8 +62,8 @@ const explorer = (root, { ask, first, chose }) => {
     at("list").replaceChildren(...shown.map(row => {
       const words = by === "query"
         ? [make("span", { className: "name", dir: "auto", textContent: row.name }), " ",
-          make("span", { className: row.wrong ? "wrong" : "", dir: "auto", textContent: `${row.says}${row.label ? row.wrong ? ` ≠ ${row.label}` : ` = ${row.label}` : ""}` }),
-          ` ${row.text}`]
+          make("span", { className: row.wrong ? "wrong" : "", dir: "auto", textContent: `says ${row.says}${row.label && row.label !== row.says ? `, is ${row.label}` : ""}` }),
+          ` · ${row.text}`]
         : [make("span", { className: "name", dir: "auto", textContent: row.name }), ` ${row.label}: ${row.against} ${state.rows.names[0]}, ${row.toward} ${state.rows.names[1]}`];
       const button = make("button", { type: "button" }, ...words);
       if (by === "query") {
