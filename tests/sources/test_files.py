@@ -302,6 +302,10 @@ def test_labels_that_read_as_missing(tmp_path: Path) -> None:
     assert len(fit_table(table, model=fitted).y) == 20  # to this model they were missing
     frame.to_excel(tmp_path / "a.xlsx", index=False)
     assert set(read_table(tmp_path / "a.xlsx", "y").y) == {"mild", "grave", "NA", "None"}
+    every = read(tmp_path / "c.csv", frame.assign(y=["None", "NA"] * 20).to_csv(index=False))
+    assert every.y.value_counts().to_dict() == {"None": 20, "NA": 20}
+    with pytest.raises(InvalidInput, match="Got 0 in"):
+        read(tmp_path / "d.csv", frame.assign(y=np.nan).to_csv(index=False))
     for numbers in ([1, 2, "NA", 0] * 10, [True, False, "NA", True] * 10):
         table = read(tmp_path / "b.csv", frame.assign(y=numbers).to_csv(index=False))
         assert len(table.y) == 30  # among numbers and flags NA is missing

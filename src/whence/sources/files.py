@@ -91,10 +91,11 @@ def with_labels(path: Path, target: pd.Series[Any]) -> tuple[pd.Series[Any], lis
         The target, itself where NA is a missing number or flag, and the sentence if there is one.
     """
     known = target.dropna()
-    if len(known) == len(target) or pd.api.types.infer_dtype(known) not in ("string", "empty"):
+    if len(known) == len(target):
         return target, []
-    if len(known) and pd.api.types.is_numeric_dtype(
-        read_column(known, several=False).parts[str(target.name)]
+    if len(known) and (
+        pd.api.types.infer_dtype(known) != "string"
+        or pd.api.types.is_numeric_dtype(read_column(known, several=False).parts[str(target.name)])
     ):
         return target, []
     again, _ = read_frame(path, labels=True)
