@@ -97,6 +97,18 @@ def test_what_cannot_be_done_says_what_can(
     (tmp_path / "one.png").write_bytes(b"\x89PNG")
     monkeypatch.chdir(tmp_path)
     assert "one.png is one picture: name the folder" in run("explain", "one.png", "--row", 0)[2]
+    (tmp_path / "models_by_mistake.py").write_text("def make():\n    return {}['a']\n")
+    assert "as models_by_mistake:FUNCTION" in " ".join(
+        run("explain", "models_by_mistake.py", "--row", 0)[2].split()
+    )
+    err = run("explain", "models_by_mistake:make", "--row", 0)[2]
+    assert "Expected models_by_mistake:make to return a model. Got KeyError: 'a', in " in err
+    assert "models_by_mistake.py, line 2." in err
+    assert (
+        "Did you mean models_by_mistake:make?"
+        in run("explain", "models_by_mistake.py:make", "--row", 0)[2]
+    )
+    assert "Got the folder" in run("explain", tmp_path, "--image", tmp_path)[2]
     assert "whence flip-set finds" in run("attack", table, "--row", 2)[2]
     (tmp_path / "net.pt").write_bytes(b"PK")
     model = ("--model", tmp_path / "net.pt", "--trust")
@@ -109,6 +121,8 @@ def test_what_cannot_be_done_says_what_can(
 def test_what_is_said_of_a_quantity_and_of_a_poor_model(table: Path, tmp_path: Path) -> None:
     _, out, _ = run("explain", table, "-t", "price", "--row", 2, "-k", 1)
     assert "; the value in the data is " in out
+    run("explain", table, "-t", "price", "--row", 2, "-k", 1, "-o", tmp_path / "price.html")
+    assert '<th scope="col">value</th>' in (tmp_path / "price.html").read_text("utf-8")
     own = "many are its own mistakes"
     assert own not in run("label-errors", table, "-t", "species", "-k", 1)[2]
     frame = pd.read_csv(table)

@@ -140,6 +140,11 @@ class TableOptions(SourceOptions):
 
     def _column(self, where: str) -> str:
         """Return the column to predict, or say that it is missing."""
+        if self.target is None and Path(where).suffix == ".py":
+            raise typer.BadParameter(
+                f"{where} is a Python file: name the function in it that returns a model, as "
+                f"{Path(where).stem}:FUNCTION"
+            )
         if Path(where).suffix.lower() in _PICTURES:
             raise typer.BadParameter(
                 f"{where} is one picture: name the folder with the training images in class "
@@ -307,7 +312,8 @@ def _kind_of(where: str) -> type[SourceOptions]:
 def _present(path: Path | None) -> None:
     """Raise if a file that was named is not there, before anything slow is imported."""
     if path is not None and not path.is_file():
-        raise InvalidInput(f"Expected a file. Got {path}, which does not exist.")
+        what = f"the folder {path}" if path.is_dir() else f"{path}, which does not exist"
+        raise InvalidInput(f"Expected a file. Got {what}.")
 
 
 def _is_entry(where: str) -> bool:

@@ -178,7 +178,8 @@ class ExplanationPage(Page):
     def _rows(self) -> list[list[str]]:
         """Return what is shown as rows of text, the headings first."""
         texts = any(side.shown and not side.shown[0].item.cells for side in self.sides)
-        heads = ["push", "example", *self.columns, *(["text"] if texts else []), "label"]
+        heads = ["push", "example", *self.columns, *(["text"] if texts else [])]
+        heads.append("label" if self.answer.scale is None else "value")
         without = f"without it, {self.quantity} is" if self.sized else "rank"
         heads += [without, *([self.second] if self.second else []), "retrained"]
 

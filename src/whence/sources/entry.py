@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import re
 import sys
+import traceback
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from whence.errors import InvalidInput, UnsupportedModel
+from whence.errors import InvalidInput, UnsupportedModel, WhenceError
 from whence.objective.trained import Trained
 from whence.progress import clock
 from whence.sources.images import fit_images, read_images
@@ -238,7 +239,7 @@ def call(entry: str) -> Any:
         What the function returns.
 
     Raises:
-        InvalidInput: If it cannot be imported.
+        InvalidInput: If it cannot be imported, or raises an error of its own.
     """
     name, _, attribute = entry.partition(":")
     if str(Path.cwd()) not in sys.path:
@@ -246,11 +247,26 @@ def call(entry: str) -> Any:
     try:
         function = getattr(importlib.import_module(name), attribute)
     except (ImportError, AttributeError, ValueError) as error:
+        plain = name.removesuffix(".py").replace("/", ".")
+        remedy = "Run it where the package can be imported."
+        remedy = remedy if plain == name else f"Did you mean {plain}:{attribute}?"
         raise InvalidInput(
-            f"Expected package.module:function. Got {entry!r}: {error}. Run it where the package "
-            "can be imported."
+            f"Expected package.module:function. Got {entry!r}: {error}. {remedy}"
         ) from error
-    return function()
+    except SyntaxError as error:
+        raise InvalidInput(
+            f"Expected {entry} to be Python. Got {error}. Correct the file."
+        ) from error
+    try:
+        return function()
+    except WhenceError:
+        raise
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise InvalidInput(
+            f"Expected {entry} to return a model. Got {type(error).__name__}: {error!s:.300}, in "
+            f"{last.filename}, line {last.lineno}. whence --debug shows the way there."
+        ) from error
 
 
 def load_model(path: Path | None, trust: bool) -> Any:
