@@ -1,4 +1,4 @@
-"""The forty estimators and wrappers of scikit-learn used most: what whence makes of each.
+"""The estimators and wrappers of scikit-learn used most: what whence makes of each.
 
 `python -m tests.models_table` writes the table of docs/how-to/models.md; a test holds them equal.
 """
@@ -37,10 +37,11 @@ from sklearn.ensemble import (
     VotingClassifier,
 )
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, WhiteKernel
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import (
+    ARDRegression,
     BayesianRidge,
     ElasticNet,
     HuberRegressor,
@@ -56,14 +57,14 @@ from sklearn.linear_model import (
     SGDClassifier,
 )
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
-from sklearn.multiclass import OneVsRestClassifier
-from sklearn.multioutput import MultiOutputRegressor
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
+from sklearn.multioutput import MultiOutputRegressor, RegressorChain
 from sklearn.naive_bayes import GaussianNB, MultinomialNB
-from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestCentroid
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC, SVR, LinearSVC
+from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR, NuSVC, NuSVR, OneClassSVM
 from sklearn.tree import DecisionTreeClassifier
 
 import whence
@@ -94,6 +95,7 @@ CASES: dict[str, tuple[str, Any]] = {
     "LassoCV": ("numbers", LassoCV(cv=3, **_TIGHT)),
     "ElasticNet": ("numbers", ElasticNet(alpha=0.05, **_TIGHT)),
     "BayesianRidge": ("numbers", BayesianRidge()),
+    "ARDRegression": ("numbers", ARDRegression()),
     "HuberRegressor": ("numbers", HuberRegressor(alpha=0.1, tol=1e-9, max_iter=1000)),
     "QuantileRegressor": ("numbers", QuantileRegressor(quantile=0.8, alpha=0.01)),
     "PLSRegression": ("numbers", PLSRegression(2)),
@@ -121,15 +123,26 @@ CASES: dict[str, tuple[str, Any]] = {
     "LinearSVC": ("binary", LinearSVC(**_TIGHT)),
     "SVC": ("binary", SVC(tol=1e-10)),
     "SVR": ("numbers", SVR(tol=1e-10)),
+    "SVC, three classes": ("classes", SVC(tol=1e-10)),
+    "LinearSVR": ("numbers", LinearSVR(epsilon=0.1, random_state=0, **_TIGHT)),
+    "NuSVC": ("binary", NuSVC(nu=0.3, tol=1e-10)),
+    "NuSVR": ("numbers", NuSVR(tol=1e-10)),
+    "OneClassSVM": ("binary", OneClassSVM(nu=0.2, tol=1e-10)),
     "KernelRidge": ("numbers", KernelRidge(kernel="rbf", alpha=0.5)),
     "GaussianProcessRegressor": (
         "numbers",
         GaussianProcessRegressor(RBF(3.0) + WhiteKernel(0.5)),
     ),
+    "GaussianProcessClassifier": ("binary", GaussianProcessClassifier(RBF(3.0))),
     "LinearDiscriminantAnalysis": ("classes", LinearDiscriminantAnalysis()),
     "QuadraticDiscriminantAnalysis": ("classes", QuadraticDiscriminantAnalysis()),
     "GaussianNB": ("classes", GaussianNB()),
     "MultinomialNB": ("shares", MultinomialNB()),
+    "NearestCentroid": ("classes", NearestCentroid()),
+    "StandardScaler, KNeighborsClassifier": (
+        "classes",
+        make_pipeline(StandardScaler(), KNeighborsClassifier()),
+    ),
     "KNeighborsClassifier": ("classes", KNeighborsClassifier()),
     "KNeighborsRegressor": ("numbers", KNeighborsRegressor()),
     "MLPClassifier": ("classes", MLPClassifier(**_NET)),
@@ -186,6 +199,11 @@ CASES: dict[str, tuple[str, Any]] = {
         "classes",
         OneVsRestClassifier(LogisticRegression(solver="newton-cholesky", **_TIGHT)),
     ),
+    "OneVsOneClassifier": (
+        "classes",
+        OneVsOneClassifier(LogisticRegression(solver="newton-cholesky", **_TIGHT)),
+    ),
+    "RegressorChain": ("several numbers", RegressorChain(Ridge())),
     "MultiOutputRegressor": ("several numbers", MultiOutputRegressor(Ridge())),
     "TransformedTargetRegressor": (
         "counts",
@@ -226,7 +244,7 @@ class Fit:
 
 @cache
 def fitted(name: str) -> Fit:
-    """Return one of the forty, fitted."""
+    """Return one of them, fitted."""
     kind, estimator = CASES[name]
     x, y = data(kind)
     with warnings.catch_warnings():
@@ -237,7 +255,7 @@ def fitted(name: str) -> Fit:
 
 @cache
 def accepted(name: str) -> Trained | WhenceError:
-    """Return one of the forty as whence takes it, or why it does not."""
+    """Return one of them as whence takes it, or why it does not."""
     fit = fitted(name)
     try:
         return whence.from_sklearn(fit.estimator, fit.x, fit.y)
@@ -268,6 +286,8 @@ def row(name: str) -> tuple[str, str, str, str]:
         way = "exactly, splits held"
     elif isinstance(model, Estimator) and not model.instant:
         way = "by ensemble"
+    elif isinstance(model, Estimator):
+        way = "exactly, by its own fit for each removal"
     else:
         way = "exactly, by removal"
     chosen = any("held, here and in refits" in note for note in model.notes)

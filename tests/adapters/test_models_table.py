@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import whence
-from tests.models_table import CASES, PAGE, accepted, fitted, held, written
+from tests.models_table import CASES, PAGE, accepted, fitted, held, row, written
 from whence.adapters.anything import Estimator
 from whence.adapters.composed import Composed
 from whence.adapters.neighbors import Neighbors
@@ -39,6 +39,7 @@ _CONVEX = [
     "LinearSVC",
     "SVC",
     "SVR",
+    "LinearSVR",
     "KernelRidge",
     "GaussianProcessRegressor",
     "GridSearchCV",
@@ -46,12 +47,17 @@ _CONVEX = [
     "OneVsRestClassifier",
     "MultiOutputRegressor",
 ]
+_ENSEMBLES = ["AdaBoostClassifier", "BaggingRegressor", "IsolationForest"]
 # Its own fit ends before the minimum, or gives back an answer that is rounded.
 _LOOSE = {
     "SGDClassifier": 1e-4,
     "HuberRegressor": 1e-3,
     "SVC": 1e-4,
     "SVR": 1e-4,
+    "LinearSVR": 1e-4,
+    "NuSVC": 1e-5,
+    "NuSVR": 1e-5,
+    "OneClassSVM": 1e-5,
     "LogisticRegressionCV": 1e-5,
 }
 
@@ -111,11 +117,31 @@ def test_the_refined_order_is_removal(name: str) -> None:
     assert np.corrcoef(predicted.ravel(), actual.ravel())[0, 1] > 0.99
 
 
+@pytest.mark.parametrize("name", _ENSEMBLES)
+def test_an_ensemble_says_how_well_it_predicts_refits(name: str) -> None:
+    fit, model = fitted(name), accepted(name)
+    assert isinstance(model, Trained)
+    method = whence.Retrained(fits=60)
+    scores = method.fit(model).scores(fit.queries)
+    assert scores.diagnostics is not None
+    said = next(note for note in scores.diagnostics.notes if "LDS" in note)
+    estimate, spread = (float(each) for each in said.split(" of ")[1].split(",")[0].split(" ± "))
+    measured = whence.evaluate(model, fit.queries, method=method, subsets=20)
+    own = float(np.std(measured.per_query.numpy()) / np.sqrt(len(measured.per_query)))
+    assert abs(measured.mean - estimate) < 2 * np.hypot(spread, own) + 0.1
+
+
 @pytest.mark.parametrize("name", _REFUSED)
 def test_what_is_refused_has_a_way_out(name: str) -> None:
     error = accepted(name)
     assert isinstance(error, UnsupportedModel)
     assert "Fit a " in str(error)
+
+
+def test_those_that_are_known_by_an_ensemble_are_compared_as_such() -> None:
+    known = [name for name in _ACCEPTED if row(name)[1] == "by ensemble"]
+    assert known == _ENSEMBLES
+    assert len(CASES) - len(_REFUSED) >= 36
 
 
 def test_the_documentation_has_the_table() -> None:

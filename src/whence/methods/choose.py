@@ -63,7 +63,8 @@ def default_method(trained: Trained) -> Method:
     1. Boosted trees: `Boosting`. A forest: `ForestWeights`.
     2. A model with derivatives in its parameters: `Influence`.
     3. Neighbors whose votes count alike: `KNNShapley`; single removals mostly change nothing.
-    4. A model whose refits are so quick that each removal can be made: `LeaveOneOut`.
+    4. A model whose refits are so quick that each removal can be made: `LeaveOneOut`. They are
+       exact walks and sums, or its own library's fits of up to 1,000 rows that draw nothing.
     5. An estimator made of such: `Composition`, each removal through every member.
     6. Any other: `Retrained`, an ensemble of fits to random halves.
 
