@@ -278,7 +278,7 @@ def adapters() -> dict[str, tuple[Any, float]]:
     ia3 = {"target_modules": ["q_proj", "down_proj"], "feedforward_modules": ["down_proj"]}
     return {
         "lora": (peft.LoraConfig(task_type="CAUSAL_LM", **low), 1.0),
-        "dora": (peft.LoraConfig(task_type="CAUSAL_LM", use_dora=True, **low), 0.0),
+        "dora": (peft.LoraConfig(task_type="CAUSAL_LM", use_dora=True, **low), 0.8),
         "ia3": (peft.IA3Config(task_type="CAUSAL_LM", **ia3), 0.0),
         "prompt": (peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3), 0.0),
         "prefix": (peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3), 0.0),
@@ -306,3 +306,19 @@ def test_adapters_over_a_frozen_model(name: str) -> None:
         if name == "prompt":  # the library predicts the first token from the prompt as well
             continue
         assert loss == pytest.approx(own * counted, rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_adapters_over_a_base_in_bfloat16_have_rules() -> None:
+    import peft
+
+    config, _ = adapters()["lora"]
+    base = model_of("LlamaForCausalLM", _GROUPED).to(torch.bfloat16)
+    model = peft.get_peft_model(base, config).eval()
+    objective = whence.from_transformers(model, texts())
+    assert objective.params.dtype == torch.float32
+    assert objective.factored == frozenset(objective.shapes)
+    found = objective.gradient_columns(objective.train, objective.loss).T
+    # Alone, an example is rounded otherwise than in a batch: to 8 bits, layer by layer.
+    truth = looped(objective)
+    assert float((found - truth).norm()) <= 0.05 * float(truth.norm())

@@ -192,6 +192,8 @@ class PerExample:
         cotangent: Cotangents,
         names: Sequence[str],
         visit: Callable[[str, Tensor], None],
+        *,
+        twice: bool = True,
     ) -> None:
         """Call a function with the gradient of the sum of a batch, a parameter at a time.
 
@@ -203,8 +205,9 @@ class PerExample:
             cotangent: From outputs and targets to u, in the shape of the outputs.
             names: The parameters to differentiate in.
             visit: Called once for each parameter that the outputs depend on, in any order.
+            twice: Whether by operations that can be differentiated twice, not those of `passes`.
         """
-        outputs, leaves = self._outputs_of(x, names)
+        outputs, leaves = self._outputs_of(x, names, twice=twice)
         if not outputs.requires_grad:
             return
 
@@ -244,12 +247,14 @@ class PerExample:
             value = along(outputs, cotangent(outputs.detach(), y))
             return torch.autograd.grad(value, [*leaves.values()], allow_unused=True)
 
-    def _outputs_of(self, x: Any, names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+    def _outputs_of(
+        self, x: Any, names: Sequence[str], *, twice: bool = True
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return f of a batch as a function of some parameters, and these as leaves."""
         pieces = self.module.split(self.params)
         with torch.enable_grad():
             leaves = {name: pieces[name].detach().requires_grad_() for name in names}
-            return self.module({**pieces, **leaves}, x, twice=True), leaves
+            return self.module({**pieces, **leaves}, x, twice=twice), leaves
 
     def _factored(
         self, x: Any, y: Tensor, cotangent: Cotangents

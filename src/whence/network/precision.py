@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 _HALF = 1e-2  # the error from which products may be rounded to bfloat16
 
@@ -43,3 +44,12 @@ def _has(capability: str) -> bool:
     """Return whether the processor says that it has a capability."""
     told: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(told.get(capability, False))
+
+
+def rounds(model: nn.Module) -> bool:
+    """Return whether a module has parameters in bfloat16 or float16, or quantized.
+
+    Args:
+        model: Any module.
+    """
+    return not {p.dtype for p in model.parameters()} <= {torch.float32, torch.float64}

@@ -22,6 +22,7 @@ from whence.network.layer_rules import rule_of
 from whence.network.layers import contribution
 from whence.network.links import linked
 from whence.network.objective import BATCH, PROBE, ModuleObjective
+from whence.network.precision import rounds
 
 _CACHE = 2**20  # numbers of one activation that a cache holds beside the others: 4 MB of float32
 _ROWS = 2**25  # numbers of gradients without a rule that are held at once: 128 MB of float32
@@ -125,8 +126,10 @@ def _agreeing(objective: ModuleObjective, names: frozenset[str]) -> frozenset[st
     rounding: dict[str, float] = {}
     unknown: set[str] = set()
     for call, delta, own, name in _calls(objective, few, names):
-        piece = None if delta is None else contribution(call, own, delta, len(few))
-        if delta is None or piece is None:
+        if delta is None:  # no output depends on this call
+            continue
+        piece = contribution(call, own, delta, len(few))
+        if piece is None:
             unknown.add(name)
         else:
             found.setdefault(name, []).append(piece)
@@ -134,10 +137,8 @@ def _agreeing(objective: ModuleObjective, names: frozenset[str]) -> frozenset[st
     agreeing = {name for name in found if name not in unknown}
     eps = torch.finfo(objective.params.dtype).eps
     for b in range(len(few)):
-        one = few.subset(np.arange(b, b + 1))
-        seed = torch.eye(len(few)).to(objective.params)[:, b : b + 1]
         candidates = {name: found[name] for name in agreeing}
-        sizes, gaps = _compared(objective, one, seed, candidates, names)
+        sizes, gaps = _compared(objective, few, b, candidates, names)
         whole = max(sizes.values())
         agreeing = {
             name
@@ -150,20 +151,25 @@ def _agreeing(objective: ModuleObjective, names: frozenset[str]) -> frozenset[st
 
 def _compared(
     objective: ModuleObjective,
-    one: ModuleExamples,
-    seed: Tensor,
+    few: ModuleExamples,
+    b: int,
     found: dict[str, list[Contribution]],
     names: frozenset[str],
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Return the sizes of one example's gradients by parameter, and how far factored ones are off.
 
+    The example is differentiated alone. Where a frozen part of the module computes in a lower
+    precision than the parameters, it is differentiated in the same pass as the others, which
+    rounds alike: alone, the rounding of the passes would be taken for a wrong rule.
+
     Args:
         objective: R.
-        one: The example.
-        seed: Its place among those whose gradients were factored, [b, 1].
+        few: The examples whose gradients were factored.
+        b: The position of one of them.
         found: Their gradients by parameter.
         names: The parameters to differentiate in.
     """
+    seed = torch.eye(len(few)).to(objective.params)[:, b : b + 1]
     sizes = dict.fromkeys(names, 0.0)
     gaps: dict[str, float] = {}
 
@@ -172,8 +178,17 @@ def _compared(
         if name in found:
             gaps[name] = _gap(found[name], seed, exact)
 
-    gradient = objective.loss.gradient
-    objective.per_example.visit_alone(one.inputs, one.targets, gradient, sorted(names), compare)
+    def masked(outputs: Tensor, targets: Tensor) -> Tensor:
+        slopes = objective.loss.gradient(outputs, targets)
+        return slopes * seed[:, 0].reshape(-1, *[1] * (slopes.ndim - 1))
+
+    with objective.module.lock:  # a call in another thread replaces parameters
+        rough = rounds(objective.model)
+    one = few if rough else few.subset(np.arange(b, b + 1))
+    cotangent = masked if rough else objective.loss.gradient
+    twice = not rough or objective.params.device.type != "cpu"
+    visit = objective.per_example.visit_alone
+    visit(one.inputs, one.targets, cotangent, sorted(names), compare, twice=twice)
     for name in found.keys() - gaps.keys():  # the outputs do not depend on it
         gaps[name] = _gap(found[name], seed, objective.params.new_zeros(objective.shapes[name]))
     return sizes, gaps
