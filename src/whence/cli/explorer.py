@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from whence.cli.answers import told, typed
+from whence.cli.answers import say, told, typed
 from whence.cli.methods import MethodOption, method_of
 from whence.cli.options import Rows
 from whence.cli.sources import KINDS, Chosen, reads
@@ -31,6 +31,7 @@ def explore(
     from whence.explorer.session import Subject
 
     found = source.load(rows=rows, most=100)
+    say(found.notes)
     serve(
         Subject(
             trained=found.objective,

@@ -165,6 +165,8 @@ def influence(
     unit = f" {unit}" if unit and not attribution.unit else ""  # relative: the phrase says of what
     phrases = quantity.phrases if quantity.rising else quantity.phrases[::-1]
     width = max((len(str(name)) for ranking in (top, bottom) for name, _ in ranking), default=0)
+    if not scores.order_only:
+        typer.echo(f"{'without':>{max(width, 12)}}  the {about} of the query changes by")
     for phrase, ranking in zip(phrases[::-1], (top, bottom), strict=True):
         for rank, (name, value) in enumerate(ranking, 1):
             size = f"{rank}." if scores.order_only else f"{value:+.5f}{unit}"
