@@ -25,6 +25,7 @@ from whence.objective.trained import Trained
 from whence.storage import digest
 
 _KINDS: tuple[type, ...] = (HiddenCosine, Influence, Projected, TracIn, Cholesky, EKFAC, KFAC)
+_PRECISION = "precision of gradients"  # named where it is not the model's own
 _KNOWN = {kind.__name__: kind for kind in _KINDS}
 
 
@@ -44,7 +45,7 @@ def model_digests(trained: Trained) -> dict[str, str]:
         "loss or penalty": digest("loss", type(trained.loss).__name__, *of_fit),
     }
     if isinstance(model, ModuleObjective) and model.bf16:
-        found["precision of gradients"] = digest("bfloat16")
+        found[_PRECISION] = digest("bfloat16")
     return found
 
 
@@ -63,6 +64,13 @@ def check_same(folder: Path, manifest: Manifest, trained: Trained, method: Metho
     own = model_digests(trained)
     names = {**own, **manifest.model}
     other = next((name for name in names if manifest.model.get(name) != own.get(name)), None)
+    if other == _PRECISION:
+        given = "bfloat16" if other in own else "that of the model"
+        raise InvalidInput(
+            f"Expected gradients in the precision that the index in {folder} was built with. Got "
+            f"{given}. Give objective.in_bf16() in both places or in neither, or build another "
+            "index."
+        )
     if other is not None:
         raise InvalidInput(
             f"Expected the model that the index in {folder} was built with. Got one with another "
