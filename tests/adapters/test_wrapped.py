@@ -21,6 +21,9 @@ from sklearn.linear_model import (
     LassoLars,
     LassoLarsIC,
     LogisticRegression,
+    MultiTaskElasticNetCV,
+    MultiTaskLassoCV,
+    OrthogonalMatchingPursuitCV,
     Ridge,
     RidgeClassifierCV,
     RidgeCV,
@@ -41,8 +44,10 @@ from sklearn.svm import SVC, LinearSVC
 import whence
 from whence.adapters.anything import Estimator
 from whence.adapters.composed import Composed
+from whence.adapters.equivalents import plain
 from whence.adapters.huber import ScaledHuber
 from whence.linear.objective import LinearObjective
+from whence.methods.choose import default_of
 from whence.network.objective import ModuleObjective
 from whence.objective.objective import risk_gradient
 
@@ -215,6 +220,35 @@ def test_the_derivatives_of_hubers_loss() -> None:
     ahead, behind = (loss.gradient(outputs + s * step, targets) for s in (1, -1))
     expected = (ahead - behind) / 2e-6
     assert torch.allclose(loss.hvp(outputs, targets, tangents)[..., 0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "chooser",
+    [
+        MultiTaskLassoCV(alphas=3, cv=3),
+        MultiTaskElasticNetCV(l1_ratio=[0.2, 0.8], alphas=3, cv=3),
+        OrthogonalMatchingPursuitCV(cv=3),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_what_was_chosen_is_held_in_each_removal(chooser: Any) -> None:
+    x, y = rows(load_diabetes)
+    pursuit = isinstance(chooser, OrthogonalMatchingPursuitCV)
+    targets = y if pursuit else np.stack([y, y + x[:, 0]], 1)
+    fitted = clone(chooser).fit(x, targets)
+    model = whence.from_sklearn(fitted, x, targets)
+    assert any("held, here and in refits" in note for note in model.notes)
+    assert default_of(model)[0] == whence.LeaveOneOut()
+    own = plain(fitted).estimator
+    kept = np.delete(np.arange(80), 7)
+    weights = model.weights.clone()
+    weights[7] = 0
+    expected = clone(own).fit(x[kept], targets[kept]).predict(x)
+    found = model.refit(weights).outputs(model.train).numpy()
+    np.testing.assert_allclose(found, expected.reshape(80, -1))
+    np.testing.assert_allclose(
+        model.outputs(model.train).numpy(), fitted.predict(x).reshape(80, -1)
+    )
 
 
 @pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])

@@ -27,6 +27,12 @@ from sklearn.linear_model import (
     LinearRegression,
     LogisticRegression,
     LogisticRegressionCV,
+    MultiTaskElasticNet,
+    MultiTaskElasticNetCV,
+    MultiTaskLasso,
+    MultiTaskLassoCV,
+    OrthogonalMatchingPursuit,
+    OrthogonalMatchingPursuitCV,
     Ridge,
     RidgeClassifier,
     RidgeClassifierCV,
@@ -204,6 +210,23 @@ def _elastic_net_cv(estimator: Any) -> Made:
     return made, _held(estimator, alpha=alpha, l1_ratio=share)
 
 
+def _several_targets_cv(estimator: Any) -> Made:
+    """MultiTaskLassoCV and MultiTaskElasticNetCV: the same with what was chosen."""
+    options = {"alpha": float(estimator.alpha_), "fit_intercept": estimator.fit_intercept}
+    if type(estimator) is MultiTaskLassoCV:
+        return MultiTaskLasso(**options), _held(estimator, alpha=estimator.alpha_)
+    share = float(estimator.l1_ratio_)
+    notes = _held(estimator, alpha=estimator.alpha_, l1_ratio=share)
+    return MultiTaskElasticNet(l1_ratio=share, **options), notes
+
+
+def _pursuit_cv(estimator: Any) -> Made:
+    """OrthogonalMatchingPursuitCV: a pursuit of as many columns as were chosen."""
+    count = int(estimator.n_nonzero_coefs_)
+    options = {"n_nonzero_coefs": count, "fit_intercept": estimator.fit_intercept}
+    return OrthogonalMatchingPursuit(**options), _held(estimator, n_nonzero_coefs=count)
+
+
 def _logistic_cv(estimator: Any) -> Made:
     """LogisticRegressionCV: a logistic regression with the C that was chosen."""
     strengths = np.unique(np.ravel(estimator.C_))
@@ -258,6 +281,9 @@ _SAME: dict[type[BaseEstimator], Callable[[Any], Made]] = {
     LassoLarsIC: _lasso_path,
     LogisticRegressionCV: _logistic_cv,
     MultiOutputRegressor: _each_output,
+    MultiTaskElasticNetCV: _several_targets_cv,
+    MultiTaskLassoCV: _several_targets_cv,
+    OrthogonalMatchingPursuitCV: _pursuit_cv,
     RidgeCV: _ridge_cv,
     RidgeClassifierCV: _ridge_classifier_cv,
     SGDRegressor: _sgd_regressor,

@@ -148,6 +148,11 @@ def pairs_of_machines(estimator: Any, rows: Any, y: NDArray[Any], take: Taken) -
         UnsupportedModel: If something of a pair follows the rows of other classes, or its removals
             are not known exactly.
     """
+    if len(estimator.classes_) == 2:
+        raise UnsupportedModel(
+            "Expected one of two classes with kernel='linear', 'rbf' or 'poly', and of NuSVC no "
+            f"class_weight and no probabilities. Got {estimator!r}."
+        )
     scaled = estimator.gamma == "scale" and estimator.kernel != "linear"
     if scaled or estimator.class_weight is not None or estimator.decision_function_shape != "ovr":
         raise UnsupportedModel(
