@@ -14,6 +14,7 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge, RidgeClassifier
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
 from sklearn.svm import LinearSVC
@@ -547,3 +548,11 @@ def test_intervals_of_a_hinge_are_as_wide_as_a_refit_may_be_off() -> None:
     error = 1e-3 * found["effect"].abs().max()
     np.testing.assert_allclose(found["high"] - found["effect"], error, rtol=1e-9)
     np.testing.assert_allclose(found["effect"] - found["low"], error, rtol=1e-9)
+
+
+def test_where_no_single_example_matters_that_is_said() -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    twice = np.concatenate([x[:60, :1], x[:60, :1]]), np.concatenate([y[:60], y[:60]])
+    trained = whence.from_sklearn(KNeighborsClassifier(1).fit(*twice), *twice)
+    found = whence.explain(trained, (x[:1, :1], y[:1]), method=whence.LeaveOneOut(), k=3)
+    assert "Without one training example it is the same, whichever is gone." in str(found)

@@ -42,7 +42,10 @@ def lines(parts: Explained, quality: ModelQuality | None) -> list[str]:
     found = [said(parts)]
     if parts.sized:
         name, now = quantity.name[0].upper() + quantity.name[1:], quantity.text(value, decimals)
-        found.append(f"{name} is {now}. Without one training example it would be:")
+        without = "it would be:" if effects else "it is the same, whichever is gone."
+        found.append(f"{name} is {now}. Without one training example {without}")
+    elif not effects:
+        found.append("No training example has an effect.")
     else:
         found.append("In order of their effect; its size is not known well enough to be shown:")
     for side, phrase in sides:
