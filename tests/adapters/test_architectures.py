@@ -265,7 +265,15 @@ def test_gradients_of_mixtures_of_experts_and_of_states(
     kind: str, config: dict[str, Any], factored: float
 ) -> None:
     model = model_of(kind, config)
-    hold(whence.from_transformers(model.float(), texts()), factored, rtol=1e-5)
+    objective = whence.from_transformers(model.float(), texts())
+    hold(objective, factored, rtol=1e-5)
+    if kind == "MixtralForCausalLM":  # its exact diagonal, in EKFAC, is that of whole gradients
+        for name in (n for n in objective.shapes if "experts" in n):
+            rows = looped(objective)[:, objective.slices[name]]
+            pieces = next(objective.pieces(objective.train, objective.loss))
+            (own,) = (piece for at, piece in pieces if at == objective.slices[name])
+            squares = own.squares(torch.ones(len(rows)))
+            torch.testing.assert_close(squares, rows.square().sum(0), rtol=1e-3, atol=1e-5)
     if kind.startswith(("Mixtral", "GptOss")):
         model.config._experts_implementation = "eager"  # the grouped kernel knows no float64
         hold(whence.from_transformers(model.double(), texts()), factored)

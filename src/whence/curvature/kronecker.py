@@ -10,7 +10,7 @@ EKFAC:  (Q_G ⊗ Q_A) Λ (·)ᵀ,  Λ = E (Q_Gᵀ (Σ_t δ_t ā_tᵀ) Q_A)²    
 
 E runs over the training examples and over directions u of the outputs with E uuᵀ = ∂²ℓ/∂f²: all of
 them (one per class), one random draw, or the loss's own gradient (the empirical Fisher). Parameters
-that do not multiply (norms, embeddings, recurrent ones) get their exact block when small, and their
+that do not multiply (norms, embeddings, fused experts) get their exact block when small, and their
 exact diagonal otherwise.
 """
 
