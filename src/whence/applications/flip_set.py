@@ -139,18 +139,11 @@ class FlipSet(Result):
         """Return by how much the predicted class is ahead: in points, or of outputs."""
         outputs = model.outputs(self.query)
         shares = model.loss.probabilities(outputs)
-        if shares is not None:
-            return self._ahead(100 * shares)
-        return self._ahead(
-            torch.cat([-outputs, outputs], 1) / 2 if outputs.shape[1] == 1 else outputs
-        )
-
-    def _ahead(self, columns: Tensor) -> float:
-        """Return the number of the predicted class less that of the strongest other one."""
-        others = [c for c in range(columns.shape[1]) if c != self.before]
-        other = self.after if self.found else int(columns[0, others].argmax())
-        rival = other if self.found else others[other]
-        return float(columns[0, self.before] - columns[0, rival])
+        columns = torch.cat([-outputs, outputs], 1) / 2 if outputs.shape[1] == 1 else outputs
+        of = (columns if shares is None else 100 * shares)[0]
+        others = [c for c in range(len(of)) if c != self.before]
+        rival = self.after if self.found else max(others, key=lambda c: float(of[c]))
+        return float(of[self.before] - of[rival])
 
     def card(self) -> Card:
         """Return the outcome, and the first of the set."""
