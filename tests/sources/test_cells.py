@@ -96,6 +96,21 @@ def test_times_of_more_than_a_day(cells: list[str], numbers: list[float]) -> Non
     assert note == "numbers, what follows a colon as sixtieths"
 
 
+def test_columns_from_which_the_label_follows_are_named(tmp_path: Path) -> None:
+    stage = np.tile(["1 none", "2 some", "3 much"], 14)
+    frame = pd.DataFrame(
+        {"stage": stage, "arm": np.tile(["a", "b"], 21), "dose": np.arange(42) % 8}
+    )
+    frame["better"] = np.where(frame["stage"] == "1 none", "no", "yes")
+    frame.to_csv(tmp_path / "trial.csv", index=False)
+    table = read_table(tmp_path / "trial.csv", "better")
+    assert list(table.X) == ["stage", "arm", "dose"]
+    assert any("better follows from each of these alone: stage." in note for note in table.notes)
+    frame.loc[0, "better"] = "yes"
+    frame.to_csv(tmp_path / "trial.csv", index=False)
+    assert not any("follows" in note for note in read_table(tmp_path / "trial.csv", "better").notes)
+
+
 def test_many_different_texts_take_no_square_of_their_number() -> None:
     """A set of the other words was made for each of them: 30 s for 19,000 remarks."""
     cells = [f"remark {number} of many" for number in range(20_000)]

@@ -320,4 +320,5 @@ def attack(
         return
     say(found.notes)
     typer.echo(done)
+    typer.echo(f"No pixel changed by more than {done.largest_change * 127.5:.3g} levels of 255.")
     wrote(output)

@@ -19,6 +19,7 @@ _OWN_OF_IDS = 0.3  # the same of a column that is called an id
 _LEAST_NAMES = 15  # different texts of such a column
 _SAME = 1e-9  # 1 − |r| up to which a column says what the target says
 _YEARS = 1500, 2200  # whole numbers that rise by one and lie between these are years
+_ROWS_EACH = 10  # rows for each value of a column that tells the target, on average
 _COUNTED = re.compile(  # what is counted so is a quantity of the row, even where each has its own
     r"(.*[\W_])?(age|years?|months?|weeks?|days?|hours?|minutes?|seconds?|time|t|date|period|rank|dose"
     r"|depth|height|weight|length|size|temp(erature)?|distance|level|score|speed|price)([\W_].*)?",
@@ -119,13 +120,32 @@ def telling(X: pd.DataFrame, y: pd.Series[Any], label: bool) -> tuple[pd.DataFra
         label: Whether it is a label.
 
     Returns:
-        The columns, and what was left out, a sentence if anything was.
+        The columns, and what was left out, a sentence if anything was; another on those that tell
+        the target too, and may be known only after it.
     """
     same = [name for name in X.columns if _says_the_same(X[name], y, label)]
-    if not same or len(same) == X.shape[1]:
-        return X, []
-    note = f"Columns that say the same as {y.name} in every row were left out: {listed(same)}."
-    return X.drop(columns=same), [note]
+    notes = []
+    if same and len(same) < X.shape[1]:
+        X = X.drop(columns=same)
+        notes.append(
+            f"Columns that say the same as {y.name} in every row were left out: {listed(same)}."
+        )
+    tells = [name for name in X.columns if label and _tells(X[name], y)]
+    if tells:
+        notes.append(
+            f"In every row {y.name} follows from each of these alone: {listed(tells)}. If they are "
+            "known only after it, leave them out of the file."
+        )
+    return X, notes
+
+
+def _tells(column: pd.Series[Any], y: pd.Series[Any]) -> bool:
+    """Return whether each of a column's few values goes with one label, in rows enough."""
+    different = column.nunique(dropna=False)
+    if different < 2 or different * _ROWS_EACH > len(y):
+        return False
+    pairs = pd.DataFrame({"x": column.to_numpy(), "y": y.to_numpy()}).drop_duplicates()
+    return len(pairs) == different
 
 
 def _says_the_same(column: pd.Series[Any], y: pd.Series[Any], label: bool) -> bool:
