@@ -1,4 +1,4 @@
-"""W7: boosted trees, ten tables by four libraries: accuracy, time, memory, label errors.
+"""W7: boosted trees, ten tables by four libraries: accuracy, time, memory.
 
 `python -m benchmarks.trees` measures what benchmarks/results/w7.jsonl has not, one case at a time
 in a process of its own, and prints the table. Interrupted, the same command goes on. `--only NAME`
@@ -15,12 +15,11 @@ A case is a table and a library: 40 queries, the rest (at most 400 rows) for tra
 - `seconds`: of 40 queries, retrainings included.
 - `curve`: the rise of the loss of other queries after removing the tenth with the highest scores,
   less that after random removals, over the spread of the latter.
-- `auc`, `cleanlab`: of ranking labels of which a tenth was flipped.
 
 `speed / …`: 5,000 rows beside CatBoost's own `get_object_importance`, of one tree at a time
 (SinglePoint) and of all (AllPoints, which the derivative equals), and 100,000 rows.
-tree-influence does not run with the present libraries, so that none of its own numbers is here;
-BoostIn and the leaf kernel are whence's, of the same formulas.
+BoostIn and the leaf kernel are whence's; `python -m benchmarks.tree_influence` runs
+tree-influence's own code on the same models, and `python -m benchmarks.tree_labels` ranks labels.
 """
 
 from __future__ import annotations
@@ -53,9 +52,9 @@ Table = tuple[NDArray[Any], NDArray[Any]]
 
 RESULTS = Path(__file__).parent / "results" / "w7.jsonl"
 LIBRARIES = ("sklearn", "lightgbm", "xgboost", "catboost")
-_QUERIES, _ROWS, _ROUNDS, _REFITS = 40, 400, 40, 24
-ROWS = _ROWS + _QUERIES  # of a table at most
-_COLUMNS = ("finite", "lds", "estimate", "boostin", "kernel", "slope", "curve", "auc", "cleanlab")
+QUERIES, _ROWS, _ROUNDS, _REFITS = 40, 400, 40, 24
+ROWS = _ROWS + QUERIES  # of a table at most
+_COLUMNS = ("finite", "lds", "estimate", "boostin", "kernel", "slope", "curve")
 _LIMIT = 30  # processor seconds that CatBoost's AllPoints may take, its fit included
 _STEP = 1e-4  # of the weight of a row, for central differences
 
@@ -186,11 +185,13 @@ def finite_differences(trained: BoostedModel, queries: Any, measure: Any) -> flo
     return float(np.corrcoef(found.ravel(), actual.ravel())[0, 1])
 
 
-def refits(trained: BoostedModel, queries: Any, measure: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+def refits(
+    trained: BoostedModel, queries: Any, measure: Any, count: int = _REFITS
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return which rows each refit left out, [b, n], and the measures after it, [b, q]."""
     n = len(trained.train)
     draw = np.random.default_rng(7)
-    out = np.zeros((_REFITS, n), dtype=bool)
+    out = np.zeros((count, n), dtype=bool)
     for row in out:
         row[draw.choice(n, n // 2, replace=False)] = True
     weights = trained.weights * torch.from_numpy(~out)
@@ -205,11 +206,11 @@ def accuracy(name: str, library: str) -> dict[str, Any]:
     """Return what is measured of a table and a library."""
     x, y = table(name, ROWS)
     classes = bool(np.issubdtype(y.dtype, np.integer))
-    trained = fitted(library, x[_QUERIES:], y[_QUERIES:])
-    asked = x[:_QUERIES], y[:_QUERIES]
+    trained = fitted(library, x[QUERIES:], y[QUERIES:])
+    asked = x[:QUERIES], y[:QUERIES]
     kind = "margin" if classes else "prediction"
     queries, measure = trained.examples(asked), measure_of(trained.loss, kind)
-    row: dict[str, Any] = {"rows": len(x) - _QUERIES, "measure": kind}
+    row: dict[str, Any] = {"rows": len(x) - QUERIES, "measure": kind}
     row["finite"] = finite_differences(trained, queries, measure)
     out, actual = refits(trained, queries, measure)
     methods = {"lds": whence.Boosting(), "boostin": whence.BoostIn(), "kernel": whence.LeafKernel()}
@@ -230,10 +231,6 @@ def accuracy(name: str, library: str) -> dict[str, Any]:
     curve = whence.removal_curve(trained, asked, fractions=(0.1,))
     spread = curve.random[:, -1].std(ddof=1)
     row["curve"] = float((curve.helpful[-1] - curve.random[:, -1].mean()) / spread)
-    if classes:
-        from benchmarks.tree_labels import label_errors
-
-        row |= label_errors(library, x, y)
     return row
 
 

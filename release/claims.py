@@ -426,7 +426,11 @@ GENERATED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (
         "docs/explanation/methods/trees.md",
         "python -m benchmarks.trees_page",
-        ("benchmarks/results/w7.jsonl",),
+        (
+            "benchmarks/results/w7.jsonl",
+            "benchmarks/results/w7_labels.jsonl",
+            "benchmarks/results/w7_tree_influence.jsonl",
+        ),
     ),
     (
         "docs/how-to/index-on-disk.md",
