@@ -54,6 +54,11 @@ class Estimator(Answered):
         n = len(self.train)
         return n <= _FEW and is_steady(self.fitted, n)
 
+    @property
+    def floored(self) -> bool:
+        """Whether a probability of its answers counts as some least one where it is smaller."""
+        return True
+
     def identity(self) -> tuple[Tensor | str, ...]:
         """Return the estimator's settings."""
         return (repr(self), repr(self.refitting.template))

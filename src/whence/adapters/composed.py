@@ -76,7 +76,7 @@ def member(
     Raises:
         UnsupportedModel: If its removals are not known exactly.
     """
-    floored = isinstance(trained, Estimator) and says == "predict_proba"
+    floored = trained.floored and says == "predict_proba"
     if floored or not (trained.convex or trained.instant):
         raise UnsupportedModel(
             f"Expected members whose removals are exact: convex, or sums. Got {trained!r}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.decomposition import PCA, TruncatedSVD
@@ -156,7 +157,7 @@ def _shares(estimator: Any, n: int) -> bool:
 
 def _in_random_order(estimator: Any, n: int) -> bool:
     """Return whether a chain's order is random."""
-    return isinstance(estimator.order, str)
+    return estimator.order is not None and np.ndim(estimator.order) == 0
 
 
 def _samples(estimator: Any, n: int) -> bool:

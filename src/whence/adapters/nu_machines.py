@@ -9,6 +9,7 @@ from typing import Any, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.base import is_outlier_detector
 from sklearn.pipeline import Pipeline
 from sklearn.svm import NuSVC, NuSVR, OneClassSVM
 from torch import Tensor
@@ -171,7 +172,7 @@ def nu_machine(
         transform=transform,
         matrix=matrix,
         coef=coef,
-        intercept=0.0 if isinstance(last, OneClassSVM) else float(last.intercept_[0]),
+        intercept=0.0 if is_outlier_detector(last) else float(last.intercept_[0]),
         gram=program.of_hinges(kernel(matrix, matrix)),
         beta=program.coefficients(coef, weights),
     )

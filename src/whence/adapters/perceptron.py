@@ -183,7 +183,7 @@ def _judged(estimator: Any, rows: Floats, labels: NDArray[Any]) -> NDArray[np.bo
     judged = np.zeros(len(labels), dtype=bool)
     if not estimator.early_stopping:
         return judged
-    if isinstance(estimator.random_state, int):
+    if np.issubdtype(type(estimator.random_state), np.integer):
         generator = np.random.RandomState(estimator.random_state)
         parts = zip(estimator.coefs_, estimator.intercepts_, strict=True)
         generator.uniform(size=sum(weight.size + bias.size for weight, bias in parts))

@@ -8,7 +8,8 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import NDArray
 
-from whence.applications.flip_set import FlipSet, flip_set, is_cheap, keeping_classes
+from whence.applications.flip_set import FlipSet, flip_set
+from whence.applications.retrainings import is_cheap, keeping_classes
 from whence.errors import InvalidInput
 from whence.methods.leave_one_out import refits_without
 from whence.methods.prediction import MeasureLike

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.applications.retrainings import is_cheap, keeping_classes
 from whence.applications.shown import refits_preprocessing
 from whence.checked import checked
 from whence.errors import InvalidInput
@@ -27,14 +28,13 @@ from whence.objective.trained import Data, Examples, Trained
 from whence.pages import write
 from whence.progress import progress
 from whence.result import Card, Result
-from whence.views.answer import class_names, target_classes
+from whence.views.answer import class_names
 from whence.views.made import Made
 from whence.views.results import flip_page
 
 _POINTS = 8  # of the course that a page draws
 _REFINED = 30  # examples whose effects are refined
 _RERANKED = 4  # examples of a set from which on its second half is ranked again
-_NUMBERS = 5e6  # n · p up to which retraining a dozen times takes seconds
 _GROWTH = 1.25  # from a set that did not flip the prediction to the next one tried
 
 
@@ -361,36 +361,6 @@ def fewest(low: int, guess: int, last: int, holds: Callable[[int], bool]) -> int
         middle = (low + high) // 2
         low, high = (low, middle) if holds(middle) else (middle, high)
     return high
-
-
-def keeping_classes(trained: Trained, ranking: NDArray[np.intp]) -> int:
-    """Return how many examples of a ranking can be removed before a class is gone.
-
-    Args:
-        trained: The model.
-        ranking: Positions, the first to be removed first.
-    """
-    if not trained.classes:
-        return len(ranking)
-    classes = target_classes(trained.train.targets)
-    kept = torch.bincount(classes).tolist()
-    for place, label in enumerate(classes[torch.from_numpy(ranking.copy())].tolist()):
-        kept[label] -= 1
-        if not kept[label]:
-            return place
-    return len(ranking)
-
-
-def is_cheap(trained: Trained) -> bool:
-    """Return whether a dozen retrainings of a model take seconds.
-
-    Args:
-        trained: The model.
-    """
-    if not trained.convex:
-        return False
-    params = getattr(trained, "params", None)
-    return params is not None and len(trained.train) * len(params) <= _NUMBERS
 
 
 def _ordered(outputs: Tensor) -> Tensor:

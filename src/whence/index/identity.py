@@ -44,9 +44,20 @@ def model_digests(trained: Trained) -> dict[str, str]:
         "frozen weights": digest("frozen", *frozen),
         "loss or penalty": digest("loss", type(trained.loss).__name__, *of_fit),
     }
-    if isinstance(model, ModuleObjective) and model.bf16:
+    if _rounded(model):
         found[_PRECISION] = digest("bfloat16")
     return found
+
+
+@singledispatch
+def _rounded(model: Trained) -> bool:
+    """Return whether gradients are from passes in bfloat16."""
+    return False
+
+
+@_rounded.register
+def _(model: ModuleObjective) -> bool:
+    return model.bf16
 
 
 def check_same(folder: Path, manifest: Manifest, trained: Trained, method: Method) -> None:

@@ -177,6 +177,11 @@ class Trained(ABC):
         return False
 
     @property
+    def floored(self) -> bool:
+        """Whether a probability of its answers counts as some least one where it is smaller."""
+        return False
+
+    @property
     def together(self) -> int:
         """How many of `refits` are computed at once, >= 1."""
         return 1

@@ -127,7 +127,7 @@ def read_table(
     frame[target], words = with_labels(where, frame[target])
     notes += words
     raw, named = _named(frame, target, ids)
-    numbered = isinstance(frame.index, pd.RangeIndex) and ids is None and not named
+    numbered = _counts(frame.index) and ids is None and not named
     notes += named
     known = raw[target].notna()
     left_out = {"no target": raw.index[~known]}
@@ -275,6 +275,11 @@ def _kind_of(y: pd.Series[Any], label: bool) -> str:
     return f"{y.name} is taken as a label with {different} values{other}."
 
 
+def _counts(index: pd.Index[Any]) -> bool:
+    """Return whether an index names nothing, but counts the rows."""
+    return isinstance(index, pd.RangeIndex)
+
+
 def _named(frame: pd.DataFrame, target: str, ids: str | None) -> tuple[pd.DataFrame, list[str]]:
     """Return a frame whose index names the rows, without the column that names them, and notes."""
     if ids is not None:
@@ -289,7 +294,7 @@ def _named(frame: pd.DataFrame, target: str, ids: str | None) -> tuple[pd.DataFr
                 "missing or repeated. Name another column, or leave --ids out."
             )
         return frame.set_index(ids), []
-    if not isinstance(frame.index, pd.RangeIndex):  # a Parquet file keeps its index
+    if not _counts(frame.index):  # a Parquet file keeps its index
         names = frame.index
         kept = names.nlevels == 1 and names.is_unique and not names.hasnans
         return (frame if kept else frame.reset_index(drop=True)), []

@@ -20,11 +20,12 @@ Floats = NDArray[np.float64]
 _EQUAL = 1e-9  # of the largest leaf value of a round
 
 
-def with_steps_taken(trees: BoostedTrees, values: Floats) -> BoostedTrees:
+def with_steps_taken(trees: BoostedTrees, rule: NewtonLeaves, values: Floats) -> BoostedTrees:
     """Return trees of several Newton steps per round with the factors that their fit gave them.
 
     Args:
-        trees: The trees, whose rule is `NewtonLeaves` with each step taken whole.
+        trees: The trees.
+        rule: Theirs, with each step taken whole.
         values: The library's leaf values, [t, size].
 
     Returns:
@@ -34,8 +35,6 @@ def with_steps_taken(trees: BoostedTrees, values: Floats) -> BoostedTrees:
         O(n) per round and step where whole steps give the values; where they do not, as much for
         each run of tries that may have been undone, 55 of ten steps.
     """
-    rule = trees.rule
-    assert isinstance(rule, NewtonLeaves)
     factors = np.ones((len(trees.leaves), rule.steps, 1))
     outputs = np.repeat(trees.replay.start, len(trees.targets), axis=0)
     for t, theirs in enumerate(values):

@@ -13,7 +13,7 @@ from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError, 
 from whence.objective.robust_losses import Huber
 from whence.trees.backtracking import with_steps_taken
 from whence.trees.form import BoostedTrees, LeafTable, unsupported_objective
-from whence.trees.leaves import LeafRule, NewtonLeaves, VectorLeaves
+from whence.trees.leaves import NewtonLeaves, VectorLeaves
 from whence.trees.losses import (
     Binary,
     BoostingLoss,
@@ -52,17 +52,14 @@ def read_catboost(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTree
     # The penalty is scaled by the mean weight, which a removal leaves as it is.
     l2 = float(options["l2_leaf_reg"]) * weights.mean()
     rates = np.full(len(ids), float(options["learning_rate"]))
-    rule: LeafRule
-    if c > 1 and options["leaf_estimation_method"] != "Gradient":
-        rule = VectorLeaves(Softmax(), rates, table.size, l2)
-    else:
-        steps = int(options["leaf_estimation_iterations"])
-        rule = NewtonLeaves(loss, rates, table.size, np.array(l2), steps=steps)
+    steps = int(options["leaf_estimation_iterations"])
+    newton = NewtonLeaves(loss, rates, table.size, np.array(l2), steps=steps)
+    together = c > 1 and options["leaf_estimation_method"] != "Gradient"
     trees = BoostedTrees(
         leaves=table.compact(ids),
         targets=y,
         weights=weights,
-        rule=rule,
+        rule=VectorLeaves(Softmax(), rates, table.size, l2) if together else newton,
         start=start,
         objective=objective,
         table=table,
@@ -70,8 +67,8 @@ def read_catboost(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTree
         predict=partial(_raw, model),
         untreated=_untreated(model, options),
     )
-    if isinstance(rule, NewtonLeaves) and rule.steps > 1 and _backtracks(trees, x):
-        return with_steps_taken(trees, _leaf_values(model, table))
+    if not together and steps > 1 and _backtracks(trees, x):
+        return with_steps_taken(trees, newton, _leaf_values(model, table))
     return trees
 
 
