@@ -354,7 +354,11 @@ def _with(value: float) -> np.ndarray:
         ((_FIT, _X[:3], _Y), InvalidInput, "Expected 3 targets"),
         ((_FIT, _X[:0], _Y[:0]), InvalidInput, "at least one row"),
         ((_FIT, _X[:1], _Y[:1]), InvalidInput, "at least 2 training rows"),
-        ((_FIT, _X, np.where(_Y == 1, 7, _Y)), InvalidInput, "Expected labels among 0, 1. Got .*7"),
+        (
+            (_FIT, _X, np.where(_Y == 1, 7, _Y)),
+            InvalidInput,
+            "labels among 0, 1, .* Got 7",
+        ),
         ((_FIT, _X, np.zeros_like(_Y)), InvalidInput, "at least 2 classes"),
         ((_FIT, _X.astype(str), _Y), None, ""),
         ((_FIT, np.full(_X.shape, "a"), _Y), InvalidInput, "Expected columns of numbers"),

@@ -18,8 +18,10 @@ from sklearn.svm import SVC
 
 import whence
 from whence.applications import flip_set as module
+from whence.applications import retrainings
 from whence.applications import shown as showing
-from whence.applications.flip_set import fewest, keeping_classes
+from whence.applications.flip_set import fewest
+from whence.applications.retrainings import is_cheap, keeping_classes
 from whence.errors import InvalidInput
 
 
@@ -180,10 +182,10 @@ def test_what_is_cheap_to_refit_follows_its_size(monkeypatch: pytest.MonkeyPatch
     piped = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y)
     scaled = whence.from_sklearn(piped, x, y)
     machine = whence.from_sklearn(SVC(kernel="sigmoid").fit(x, y), x, y)
-    monkeypatch.setattr(module, "_NUMBERS", 150 * len(scaled.params))  # type: ignore[attr-defined]
-    assert [module.is_cheap(each) for each in (plain, scaled, machine)] == [True, True, False]
-    monkeypatch.setattr(module, "_NUMBERS", 150 * len(scaled.params) - 1)  # type: ignore[attr-defined]
-    assert not module.is_cheap(scaled)
+    monkeypatch.setattr(retrainings, "_NUMBERS", 150 * len(scaled.params))
+    assert [is_cheap(each) for each in (plain, scaled, machine)] == [True, True, False]
+    monkeypatch.setattr(retrainings, "_NUMBERS", 150 * len(scaled.params) - 1)
+    assert not is_cheap(scaled)
     for rows, refits in ((150, False), (149, True)):
         monkeypatch.setattr(showing, "REFITTED", rows)
         assert showing.refits_preprocessing(scaled) == refits

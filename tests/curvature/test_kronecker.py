@@ -443,6 +443,7 @@ def test_influence_from_rounded_passes_is_nearly_the_same(
     assert np.linalg.norm(exact - rounded) <= 0.05 * np.linalg.norm(exact)
 
 
+@pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
 def test_the_basis_that_rounding_chose_for_a_null_space_does_not_matter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sklearn.datasets import load_diabetes
 from sklearn.ensemble import (
+    AdaBoostRegressor,
     HistGradientBoostingRegressor,
     RandomForestRegressor,
     VotingRegressor,
@@ -48,7 +49,8 @@ X, Y = X[:60], Y[:60]
         (KNeighborsRegressor(weights="distance"), whence.LeaveOneOut),
         (HistGradientBoostingRegressor(max_iter=2), whence.Boosting),
         (VotingRegressor([("a", Ridge()), ("b", PoissonRegressor())]), whence.Composition),
-        (SVR(kernel="sigmoid"), whence.Retrained),
+        (SVR(kernel="sigmoid"), whence.LeaveOneOut),
+        (AdaBoostRegressor(n_estimators=3, random_state=0), whence.Retrained),
     ],
     ids=lambda value: type(value).__name__,
 )

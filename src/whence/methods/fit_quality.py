@@ -30,7 +30,7 @@ from whence.scores import Diagnostics
 
 _CHECKED = 8  # removals whose remaining gradient is computed
 _REFINED = 0.1  # share of the initial gradient up to which a refined result counts as converged
-_ROUNDING = 1e-13  # effects below this are rounding, as all are where every example is fitted
+_ROUNDING = 1e-12  # effects below this are rounding, as all are where every example is fitted
 _SOLVED = 1e-3  # relative residual up to which Newton steps do: their quadratic model errs by more
 _TINY = 1e-6  # of the largest initial gradient: what is smaller is not divided by
 
