@@ -460,6 +460,7 @@ GENERATED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
                 "f5a",
                 "f5b",
                 "f5c",
+                "f5d",
                 "s53",
                 "s54",
             )
