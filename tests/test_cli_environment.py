@@ -101,7 +101,13 @@ def test_output_that_cannot_be_written_gives_no_traceback(folder: Path, stream: 
         os.close(reader)
     try:
         done = subprocess.run(
-            command, cwd=folder, stdout=target, stderr=subprocess.PIPE, text=True, check=False
+            command,
+            cwd=folder,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},  # what is buffered is written at the end
+            stdout=target,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
         )
     finally:
         os.close(target)

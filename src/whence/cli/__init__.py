@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -84,6 +86,7 @@ def main() -> None:
         typer.echo(
             f"whence: Expected to be able to read and write. Got {what}: {reason}.", err=True
         )
+        _drop_output()
         sys.exit(1)
     except Interrupted as stop:
         typer.echo(f"whence: interrupted. {stop}", err=True)
@@ -92,6 +95,12 @@ def main() -> None:
         if stop.code == 130:
             typer.echo("whence: interrupted. Nothing was written.", err=True)
         raise
+
+
+def _drop_output() -> None:
+    """Let what is not written yet go nowhere: Python would try again as it ends, and complain."""
+    with suppress(AttributeError, OSError, ValueError):  # closed, or none
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
