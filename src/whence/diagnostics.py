@@ -9,10 +9,7 @@ FitStatus: TypeAlias = Literal["converged", "nearly converged", "not converged",
 
 _SIZED = 0.2  # of refined effects: the error up to which the sizes of the first order are claimed
 _CONVERGED = 0.1  # what finishing the fit may change, beside a typical example or what is shown
-_TYPICAL, _SHOWN = (
-    1.0,
-    0.5,
-)  # the same, above which it is not converged: most that are shown are less
+_TYPICAL, _SHOWN = 1.0, 0.5  # the same, above which it is not converged: most shown are less
 
 
 def fit_status(in_examples: float | None, of_largest: float | None = None) -> FitStatus:

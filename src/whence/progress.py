@@ -63,9 +63,7 @@ def progress(
         6
     """
     options: dict[str, Any] = {"total": total, "unit": unit, "initial": initial, "leave": False}
-    bar = _Announcing(steps, desc=desc, delay=_DELAY, disable=_hidden(), **options)
-    bar.watch(desc, initial)
-    return bar
+    return _Announcing(steps, desc=desc, delay=_DELAY, disable=_hidden(), **options)
 
 
 @contextmanager
@@ -105,16 +103,19 @@ def clock(desc: str) -> Iterator[None]:
 class _Announcing(tqdm):  # type: ignore[type-arg]
     """A bar that says once how long the work will take, where that is more than a minute."""
 
-    def watch(self, what: str, initial: int) -> None:
+    def __init__(self, steps: Any, *, desc: str, initial: int, **options: Any) -> None:
         """Start to watch the pace.
 
         Args:
-            what: What is done.
+            steps: What is iterated over, or `None`.
+            desc: What is done.
             initial: Steps that were done before.
+            options: Of the bar.
         """
-        self._what, self._initial = what, initial
+        self._what, self._initial = desc, initial
         self._start, self._done, self._silent = time.monotonic(), 0.0, True
         self._first: tuple[float, float] | None = None  # the seconds and steps of the first count
+        super().__init__(steps, desc=desc, initial=initial, **options)
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the steps, each counted when it has been taken."""

@@ -16,7 +16,7 @@ from whence.adapters.answered import Answered
 from whence.adapters.answers import Answer, answer_of
 from whence.adapters.draws import is_steady
 from whence.adapters.refitting import Refitting, seed_note, template_of
-from whence.adapters.rows import encoded, labels_of
+from whence.adapters.rows import encoded, labels_of, width_of
 from whence.adapters.usable import check_predicts
 from whence.checked import said
 from whence.errors import warn_user
@@ -133,7 +133,7 @@ def anything(
     names = column_names(X)
     labels = labels_of(y)
     answer = answer_of(estimator, labels) if answer is None else answer
-    train = encoded((X, labels), _width(X), names, answer.targets)
+    train = encoded((X, labels), width_of(X), names, answer.targets)
     n = len(train)
     weights = np.ones(n) if sample_weight is None else sample_weight
     template, seeded = template_of(estimator, n)
@@ -155,8 +155,3 @@ def anything(
         backend=backend,
         notes=tuple(every),
     )
-
-
-def _width(rows: Any) -> int | None:
-    """Return how many columns rows have; `None` of texts."""
-    return int(np.shape(rows)[1]) if np.ndim(rows) > 1 else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import numpy as np
@@ -17,15 +17,15 @@ from torch import Tensor
 from whence.adapters.answered import Answered
 from whence.adapters.answers import Answer, answer_of
 from whence.adapters.kernel import Kernel, scale_gamma
-from whence.adapters.rows import encoded, labels_of
+from whence.adapters.rows import encoded, labels_of, width_of
 from whence.adapters.tables import as_floats
 from whence.fitting.active_set import Face, Floats
 from whence.fitting.nu import NuProgram, nu_classification, nu_regression, one_class
 from whence.objective.cache import cached
 from whence.preprocessing.containers import before
 from whence.preprocessing.containers import final as last_step
-from whence.preprocessing.refit import encoded_all, fit_again, follows_data, training_matrix
-from whence.rows import column_names, dense, take
+from whence.preprocessing.refit import Fits, encoded_all, follows_data, training_matrix
+from whence.rows import column_names, dense
 
 _MOST = 6_000  # hinges: their kernel matrix is formed
 _QUICK = 1_000  # rows up to which it is made anew for each removal
@@ -46,6 +46,7 @@ class NuMachine(Answered):
         gram: K of the hinges, [m, m].
         beta: The coefficients as the program has them, one for each hinge, [m].
         face: The minimum with these weights, if it has been walked to.
+        fits: Its transformers fitted without some rows.
     """
 
     program: NuProgram
@@ -57,6 +58,7 @@ class NuMachine(Answered):
     gram: Floats
     beta: Floats
     face: Face | None = None
+    fits: Fits = field(default_factory=Fits)
 
     @property
     def instant(self) -> bool:
@@ -110,10 +112,8 @@ class NuMachine(Answered):
             return self
         transform, matrix, kernel = self.transform, self.matrix, self.kernel
         if follows_data(transform):
-            where = np.flatnonzero(kept)
-            rows = self.train.inputs
-            labels = np.asarray(self.train.targets)[where]
-            transform, part = fit_again(self.transform, take(rows, where), labels)
+            rows, labels = self.train.inputs, np.asarray(self.train.targets)
+            transform, part = self.fits.on(np.flatnonzero(kept), transform, rows, labels, None)
             matrix = as_floats(encoded_all(transform, as_floats(part), rows, kept))
         if self._by_variance:
             kernel = replace(kernel, gamma=scale_gamma(matrix[kept]))
@@ -143,9 +143,8 @@ def nu_machine(
     if make is None or weighted_steps or not _is_plain(last):
         return None
     labels, names = labels_of(y), column_names(X)
-    width = int(np.shape(X)[1]) if np.ndim(X) > 1 else None  # texts have no columns
     answer = answer_of(estimator, labels) if answer is None else answer
-    train = encoded((X, labels), width, names, answer.targets)
+    train = encoded((X, labels), width_of(X), names, answer.targets)
     targets = train.targets.double().numpy()
     program = make(last, targets)
     if len(program.signs) > _MOST:

@@ -42,6 +42,15 @@ class RowExamples(Examples):
         )
 
 
+def width_of(rows: Any) -> int | None:
+    """Return how many columns rows have; `None` of texts.
+
+    Args:
+        rows: A user's X.
+    """
+    return int(np.shape(rows)[1]) if np.ndim(rows) > 1 else None
+
+
 def encoded(
     data: Data,
     width: int | None,

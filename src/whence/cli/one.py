@@ -72,10 +72,9 @@ def explain(
             "whence verify, which prints it"
         )
     found = source.load(**one(row, image), against=against)
-    asked = found.queries if found.labeled else (found.queries[0], None)
     scorer = method_of(method)
     explanation = explain_one(
-        found.objective, asked, against=found.against, k=k, measure=measure, method=scorer
+        found.objective, found.asked, against=found.against, k=k, measure=measure, method=scorer
     )
     if output is not None:
         name = found.names[0]
@@ -119,7 +118,6 @@ def influence(
 
     Example: whence influence train.csv --target y --row 17 -k 5 --output influence.html
     """
-    from whence.applications.report import report
     from whence.methods.choose import chosen
     from whence.methods.influence import Influence
     from whence.views.quantity import default_measure, quantity_of
@@ -136,10 +134,11 @@ def influence(
     scores = attribution.scores(found.queries, measure=about)
     top, bottom = scores.top(k), scores.bottom(k)
     if output is not None:
-        asked = found.queries if found.labeled else (found.queries[0], None)
+        from whence.applications.report import report
+
         report(
             found.objective,
-            asked,
+            found.asked,
             output,
             k=k,
             measure=measure,
@@ -194,10 +193,9 @@ def verify(
     from whence.applications.explain import explain as explain_one
 
     found = source.load(**one(row, image))
-    asked = found.queries if found.labeled else (found.queries[0], None)
     scorer = method_of(method)
     shown = max(1, min(10, (k + 1) // 2))  # on each side: no more are refined than are retrained
-    explanation = explain_one(found.objective, asked, k=shown, measure=measure, method=scorer)
+    explanation = explain_one(found.objective, found.asked, k=shown, measure=measure, method=scorer)
     checked = explanation.verify(k)
     if as_json:
         removals = checked.to_frame()[["id", "predicted", "actual"]]

@@ -9,7 +9,7 @@ from whence.checked import converted, whole
 from whence.errors import InvalidInput
 from whence.explorer import answers
 from whence.explorer.log import log_page, script
-from whence.explorer.session import Session
+from whence.explorer.session import Session, State
 from whence.explorer.steps import Edit, Relabel, Remove, Step
 from whence.pages import render
 
@@ -38,7 +38,11 @@ def _row(session: Session, asked: dict[str, Any]) -> dict[str, Any]:
 def _taken(session: Session, steps: list[Step], asked: dict[str, Any]) -> dict[str, Any]:
     """Take steps and answer what came of them."""
     query = _int(asked, "query")
-    before = session.take(steps, query)
+    return _after(session, session.take(steps, query), query)
+
+
+def _after(session: Session, before: State, query: int) -> dict[str, Any]:
+    """Answer what the session is now, beside what it was."""
     session.score()
     return {
         "before": answers.answer(before, query),
@@ -86,14 +90,8 @@ def _decide(session: Session, asked: dict[str, Any]) -> dict[str, Any]:
 
 def _undo(session: Session, asked: dict[str, Any]) -> dict[str, Any]:
     """Go back by a step."""
-    query, before = _int(asked, "query"), session.undo()
-    session.score()
-    return {
-        "before": answers.answer(before, query),
-        "after": answers.answer(session.state, query),
-        "accuracy": [before.accuracy, session.state.accuracy],
-        "steps": answers.steps(session.state),
-    }
+    query = _int(asked, "query")
+    return _after(session, session.undo(), query)
 
 
 ROUTES: dict[str, Route] = {

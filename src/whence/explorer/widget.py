@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from whence.checked import converted
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 def in_notebook() -> bool:
     """Return whether a kernel runs this code, as that of a notebook does."""
-    import sys
-
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return hasattr(shell, "kernel")
 

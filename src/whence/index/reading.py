@@ -101,7 +101,7 @@ class StoredRows:
 
     def _sizes(self, tensors: Mapping[str, Tensor], factors: Tensor) -> Tensor:
         """Return bounds of ‖f row‖ of each part, with what numbers that are flushed to zero add."""
-        weighed = tensors["slopes"].double() * tensors["weights"].double().unsqueeze(1)
+        weighed = _weighed(tensors, slice(None))
         widths = factors.new_tensor([part.stop - part.start for part in self.parts])
         return tensors["norms"].double() * weighed.abs() + widths.sqrt() * _FLUSHED * factors.abs()
 
@@ -133,9 +133,15 @@ class StoredRows:
 
 def _factors(encoding: Encoding, tensors: Mapping[str, Tensor], which: slice) -> Tensor:
     """Return what the products of each part with each row are multiplied by, in float64."""
-    factors = tensors["slopes"][which].double() * tensors["weights"][which].double().unsqueeze(1)
+    factors = _weighed(tensors, which)
     scales = encoding.scales(tensors, which)
     return factors if scales is None else factors * scales.double().unsqueeze(1)
+
+
+def _weighed(tensors: Mapping[str, Tensor], which: slice) -> Tensor:
+    """Return the slopes of rows times their weights, in float64."""
+    weights = tensors["weights"][which].double().unsqueeze(1)
+    return tensors["slopes"][which].double() * weights
 
 
 def parts_of(columns: Sequence[Sequence[Block]]) -> tuple[slice, ...]:

@@ -305,7 +305,7 @@ def _decoded(queries: Tensor, stored: StoredRows, device: torch.device, together
             rounding = (unit - low.double()).norm(dim=1)
             errors.append(norm * (rounding + _U + _GAMMA))
             products.append((columns, of, low.to(device, dtype), norm.to(device, torch.float32)))
-        norms.append(_unit(queries[:, part])[1])
+        norms.append(queries[:, part].norm(dim=1))
         slack.append(_MORE * torch.stack(errors).norm(dim=0))
     return Decoded(
         stored=stored,

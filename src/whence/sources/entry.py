@@ -47,6 +47,11 @@ class Source:
     labeled: bool = True
     against: Any = None
 
+    @property
+    def asked(self) -> Any:
+        """The queries, without labels where these are not known."""
+        return self.queries if self.labeled else (self.queries[0], None)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
