@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import whence
 from experiments.koh_liang_2017.photos import Embedding, Photos, coarse, photos, signed
-from experiments.koh_liang_2017.record import Request
+from experiments.koh_liang_2017.record import Bar, Request
 from whence.linear.objective import LinearObjective
 
 _L2, _NETWORK = 0.001, "MobileNetV2"
@@ -118,6 +118,18 @@ def _on(shown: Photos, device: str) -> Attacked:
     objective = whence.from_frozen(extractor, model, x, data.y_train)
     margins = (2 * data.y_test - 1) * (test @ model.coef_[0])
     return Attacked(shown=shown, objective=objective, images=q, features=test, margins=margins)
+
+
+def unseen(largest: float) -> Bar:
+    """Whether no pixel, in [−1, 1], is changed by more than half a gray level."""
+    most = 1 / 255
+    name = "largest pixel change"
+    return Bar(name=name, value=largest, bar=f"<= {most:.5f}", met=largest <= most)
+
+
+def all_are(attacks: list[dict[str, Any]], name: str) -> float:
+    """Return whether all attacks are so, 1 or 0."""
+    return float(all(attack[name] for attack in attacks))
 
 
 def _levels(images: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import whence
-from experiments.koh_liang_2017.attacked import attacked
+from experiments.koh_liang_2017.attacked import attacked, unseen
 from experiments.koh_liang_2017.record import Bar, Experiment, Outcome, Request
 from experiments.koh_liang_2017.resume import each
 
@@ -55,12 +55,7 @@ def run(request: Request) -> Outcome:
         Bar.at_least("test photos attacked together", count, 3 if request.quick else 30),
         Bar.at_least("a refit from nothing flips the same", min(i["verified"] for i in items), 1),
         Bar.at_least("the photos are the originals in 8 bits", min(i["same"] for i in items), 1),
-        Bar(
-            name="largest pixel change",
-            value=largest,
-            bar=f"<= {1 / 255:.5f}",
-            met=largest <= 1 / 255,
-        ),
+        unseen(largest),
     )
     return Outcome(metrics=metrics, bars=bars, figure=_draw(found))
 

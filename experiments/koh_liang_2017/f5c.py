@@ -15,7 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import whence
-from experiments.koh_liang_2017.attacked import Attacked, attacked, attacked_coarse
+from experiments.koh_liang_2017.attacked import (
+    Attacked,
+    all_are,
+    attacked,
+    attacked_coarse,
+    unseen,
+)
 from experiments.koh_liang_2017.record import Bar, Experiment, Outcome, Request
 from experiments.koh_liang_2017.resume import each
 
@@ -83,14 +89,9 @@ def run(request: Request) -> Outcome:
         Bar.at_least("flipped by 1 image", shares[1], _SHARES[0]),
         Bar.at_least("flipped by 2 images", shares[2], _SHARES[1]),
         Bar.at_least("flipped at once, of 30, by 1 image", many["flips"], 16),
-        Bar.at_least("a refit from nothing flips the same", _least(attacks, "verified"), 1),
-        Bar.at_least("the photos are the originals in 8 bits", _least(attacks, "same"), 1),
-        Bar(
-            name="largest pixel change",
-            value=largest,
-            bar=f"<= {1 / 255:.5f}",
-            met=largest <= 1 / 255,
-        ),
+        Bar.at_least("a refit from nothing flips the same", all_are(attacks, "verified"), 1),
+        Bar.at_least("the photos are the originals in 8 bits", all_are(attacks, "same"), 1),
+        unseen(largest),
     )
     return Outcome(metrics=metrics, bars=bars, figure=_draw(model, margins, fewest))
 
@@ -129,11 +130,6 @@ def _margin(margins: NDArray[np.float64], flipped: NDArray[np.bool_], share: flo
     shares = np.cumsum(flipped[order]) / np.arange(1, len(order) + 1)
     enough = np.flatnonzero(shares >= share)
     return float(margins[order][enough[-1]]) if len(enough) else 0.0
-
-
-def _least(attacks: list[dict[str, Any]], name: str) -> float:
-    """Return whether all attacks are so, 1 or 0."""
-    return float(all(attack[name] for attack in attacks))
 
 
 def _draw(model: Attacked, margins: NDArray[np.float64], fewest: NDArray[np.float64]) -> Any:
