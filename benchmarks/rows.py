@@ -88,3 +88,10 @@ def write(path: Path, rows: Sequence[Row]) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
     os.replace(temporary, path)
+
+
+def by_case(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the rows of a file that names them by "case"; none where there is no file yet."""
+    if not path.exists():
+        return {}
+    return {row["case"]: row for row in map(json.loads, path.read_text().splitlines())}

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 import whence
 from benchmarks.environments import python_of
+from benchmarks.rows import by_case
 from benchmarks.trees import LIBRARIES, QUERIES, ROWS, TABLES, fitted, refits, table
 from whence.evaluation.correlation import spearman
 from whence.trees.leaves import NewtonLeaves
@@ -141,9 +142,7 @@ def speed() -> dict[str, Any]:
 
 def known() -> dict[str, dict[str, Any]]:
     """Return the rows that were measured before."""
-    if not RESULTS.exists():
-        return {}
-    return {row["case"]: row for row in map(json.loads, RESULTS.read_text().splitlines())}
+    return by_case(RESULTS)
 
 
 def main(arguments: list[str]) -> None:

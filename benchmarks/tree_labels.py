@@ -21,6 +21,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_predict
 
 import whence
+from benchmarks.rows import by_case
 from benchmarks.trees import LIBRARIES, ROWS, TABLES, estimator, fitted, table
 
 RESULTS = Path(__file__).parent / "results" / "w7_labels.jsonl"
@@ -48,9 +49,7 @@ def label_errors(library: str, x: NDArray[Any], y: NDArray[Any], seed: int) -> t
 
 def known() -> dict[str, dict[str, Any]]:
     """Return the rows that were measured before."""
-    if not RESULTS.exists():
-        return {}
-    return {row["case"]: row for row in map(json.loads, RESULTS.read_text().splitlines())}
+    return by_case(RESULTS)
 
 
 def difference(row: dict[str, Any]) -> tuple[float, float]:

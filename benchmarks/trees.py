@@ -41,6 +41,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, loa
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 import whence
+from benchmarks.rows import by_case
 from whence.evaluation.correlation import spearman
 from whence.methods.halves import halves_of
 from whence.methods.mean_derivative import derivatives_of
@@ -336,10 +337,7 @@ def line(row: dict[str, Any]) -> str:
 
 def known() -> dict[str, dict[str, Any]]:
     """Return the rows that were measured before."""
-    if not RESULTS.exists():
-        return {}
-    rows = map(json.loads, RESULTS.read_text().splitlines())
-    return {row["case"]: row for row in rows}
+    return by_case(RESULTS)
 
 
 def main(arguments: list[str]) -> None:

@@ -133,7 +133,7 @@ def _sentences(rows: dict[str, dict[str, Any]]) -> str:
         "where sizes are right.",
         "BoostIn and the leaf kernel of this table are whence's, of the paper's formulas;",
         "tree-influence's code takes leaf values after the learning rate where the derivative of a",
-        "leaf has them before it, which does better on wine.",
+        "leaf has them before it, and does better on wine, perhaps for that.",
     ]
     return " ".join(text)
 
