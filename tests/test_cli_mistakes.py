@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,24 +11,10 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 
-from whence.cli import main
+from tests.command_line import run
 from whence.errors import InvalidInput
 from whence.sources.models import default_model
 from whence.sources.tables import read_table
-
-
-def run(*arguments: object) -> tuple[int, str, str]:
-    """Run the command line in this process, and return its status with what it printed."""
-    out, err, before = io.StringIO(), io.StringIO(), sys.argv
-    sys.argv = ["whence", *map(str, arguments)]
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            main()
-    except SystemExit as stop:
-        return (stop.code if isinstance(stop.code, int) else 0), out.getvalue(), err.getvalue()
-    finally:
-        sys.argv = before
-    return 0, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,11 @@ Small samples of each, every few rows; `make test-slow` runs them whole.
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import importlib.resources
-import io
 import json
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -28,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from whence.cli import main
+from tests.command_line import run
 from whence.sources.entry import from_table
 
 _ROWS = 48  # of a sample
@@ -168,20 +165,6 @@ def _written(real: Real, data: Path, folder: Path, rows: int | None) -> Path:
     return path
 
 
-def _typed(*arguments: object) -> tuple[int, str, str]:
-    """Run the command line, and return its status with what it printed."""
-    out, err, before = io.StringIO(), io.StringIO(), sys.argv
-    sys.argv = ["whence", *map(str, arguments)]
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            main()
-    except SystemExit as stop:
-        return (stop.code if isinstance(stop.code, int) else 0), out.getvalue(), err.getvalue()
-    finally:
-        sys.argv = before
-    return 0, out.getvalue(), err.getvalue()
-
-
 @pytest.mark.parametrize(
     "real",
     [
@@ -208,7 +191,7 @@ def test_every_command(
     }
     answers = {}
     for command, options in commands.items():
-        code, out, err = _typed(command, path, "-t", real.target, *options)
+        code, out, err = run(command, path, "-t", real.target, *options)
         assert "Traceback" not in err, err
         assert code == 0, (command, err)
         answers[command] = json.loads(out)
@@ -235,7 +218,7 @@ def test_titanic_in_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """From the file to a page that nobody needs a nat to read."""
     where = Path(__file__).parents[2] / "examples" / "titanic.csv"
     page = tmp_path / "why.html"
-    code, out, err = _typed("explain", where, "-t", "survived", "--row", 17, "-o", page)
+    code, out, err = run("explain", where, "-t", "survived", "--row", 17, "-o", page)
     assert code == 0
     assert "say the same as survived in every row were left out: alive" in err
     assert "The model is right on 82 of 100 examples it has not seen" in out
