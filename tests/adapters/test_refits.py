@@ -542,3 +542,50 @@ def test_a_query_of_an_unknown_category_after_a_refit_is_refused_in_words() -> N
     objective = whence.from_sklearn(model, frame, y)
     with pytest.raises(InvalidInput, match="the pipeline's own steps can transform"):
         whence.leave_one_out(objective, [7], (frame.iloc[[7]], y[[7]]))
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e6])
+@pytest.mark.parametrize(
+    "model",
+    [
+        make_pipeline(StandardScaler(), Ridge()),
+        make_pipeline(PCA(4), LinearRegression()),
+        make_pipeline(SimpleImputer(), StandardScaler(), LinearRegression()),
+    ],
+    ids=["ridge", "pca", "imputed"],
+)
+def test_targets_of_any_size(model: Any, size: float) -> None:
+    """Effects on predictions are in the unit of the targets, whatever that is."""
+    x, y = numbers("numbers")
+    x, y = x[:_N], y[:_N]
+    trained = whence.from_sklearn(clone(model).fit(x, y * size), x, y * size)
+    query = x[1:4], y[1:4] * size
+    fits = [clone(model).fit(np.delete(x, i, 0), np.delete(y, i) * size) for i in _REMOVED]
+    actual = np.stack([fit.predict(query[0]) for fit in fits], 1)
+    actual -= clone(model).fit(x, y * size).predict(query[0])[:, None]
+    given = {"measure": "prediction", "indices": _REMOVED}
+    refined = whence.influence(trained, query, order="refined", **given).values
+    np.testing.assert_allclose(refined, actual, rtol=0, atol=1e-5 * np.abs(actual).max())
+    by_refit = whence.leave_one_out(trained, _REMOVED, query, measure="prediction")
+    np.testing.assert_allclose(by_refit, actual, rtol=0, atol=1e-7 * np.abs(actual).max())
+
+
+def test_coefficients_of_any_size() -> None:
+    """Columns in a small unit have large coefficients."""
+    x, y = numbers("binary")
+    x, y = x[:_N] / 1e5, y[:_N]
+    model = make_pipeline(SimpleImputer(), LogisticRegression(C=1e10, **_NEWTON)).fit(x, y)
+    assert model[-1].coef_.min() < -1000
+    trained = whence.from_sklearn(model, x, y)
+    actual = [
+        clone(model).fit(np.delete(x, i, 0), np.delete(y, i)).decision_function(x[1:3])
+        for i in _REMOVED
+    ]
+    found = whence.leave_one_out(trained, _REMOVED, (x[1:3], y[1:3]), measure="margin")
+    signs = 2 * y[1:3, None] - 1
+    change = signs * (np.stack(actual, 1) - model.decision_function(x[1:3])[:, None])
+    np.testing.assert_allclose(found, change, rtol=0, atol=1e-4 * np.abs(change).max())
+    newton = whence.influence(
+        trained, (x[1:3], y[1:3]), order="newton", measure="margin", indices=_REMOVED
+    )
+    assert np.corrcoef(newton.values.ravel(), change.ravel())[0, 1] > 0.9

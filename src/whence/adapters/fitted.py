@@ -57,6 +57,7 @@ class Fitted:
         temperature: Of the smoothed hinge.
         notes: What a reader must know, a sentence each.
         fits: Its transformers fitted without some rows.
+        lacks_a_class: Whether it is the fit without the last row of a class.
     """
 
     final: Any
@@ -76,6 +77,7 @@ class Fitted:
     temperature: float
     notes: tuple[str, ...] = ()
     fits: Fits = field(default_factory=Fits)
+    lacks_a_class: bool = False
 
     @property
     def features_follow(self) -> bool:

@@ -67,6 +67,11 @@ class DataStatistics(LinearStatistics):
         return self.fitted.weights.depend_on_others
 
     @property
+    def lacks_a_class(self) -> bool:
+        """Whether the objective is the fit itself, of rows without one of the classes."""
+        return self.fitted.lacks_a_class
+
+    @property
     def held(self) -> str:
         """What the first order holds, in a sentence."""
         preprocessing = self._preprocessing if self.fitted.features_follow else None

@@ -14,10 +14,10 @@ from whence.adapters.fitted import Fitted
 from whence.adapters.readers import reader
 from whence.adapters.weights import weights_of
 from whence.errors import InvalidInput
-from whence.objective.objective import NO_EXAMPLES
 from whence.rows import take
 
 Floats = NDArray[np.float64]
+_NO_ROWS = -1_000.0  # the intercept of a class that has lost its last row: probability 0
 
 
 def classes_left(fitted: Fitted, kept: NDArray[np.bool_]) -> bool:
@@ -97,12 +97,13 @@ def with_all_classes(fitted: Fitted, kept: NDArray[np.bool_], few: Fitted) -> Fi
         intercept = np.concatenate([lower * intercept, intercept])
     all_coef = np.zeros((c, coef.shape[1]))
     all_coef[where] = coef
-    levels = np.full(c, NO_EXAMPLES * max(1.0, problem.constant))
+    levels = np.full(c, _NO_ROWS * max(1.0, problem.constant))
     levels[where] = intercept
     gone = fitted.classes[np.setdiff1d(np.arange(c), where)].tolist()
     note = (
         f"Without the removed rows class {gone[0]!r} has none: the model gives it probability 0, "
-        f"and its loss, which is infinite, is shown as {-NO_EXAMPLES:,.0f}."
+        f"and its loss, which is infinite, is shown as {-_NO_ROWS:,.0f}."
     )
     after: Problem = replace(problem, coef=all_coef, intercept=levels)
-    return replace(fitted, problem=after, kept=kept, notes=(*fitted.notes, note))
+    notes = (*fitted.notes, note)
+    return replace(fitted, problem=after, kept=kept, notes=notes, lacks_a_class=True)

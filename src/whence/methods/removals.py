@@ -21,7 +21,7 @@ from whence.linalg.structured import Identity
 from whence.linear.wide import columns_of
 from whence.methods.prediction import Order, measure_changes
 from whence.objective.measures import Measure
-from whence.objective.objective import NO_EXAMPLES, Objective
+from whence.objective.objective import Objective
 from whence.objective.trained import Examples
 from whence.progress import progress
 
@@ -230,8 +230,8 @@ def models_after(
 
     def stepped(changed: Objective) -> Objective:
         own = columns_of(changed) or changed
-        if float(own.params.min()) <= NO_EXAMPLES:
-            return own  # a class without examples: the fit itself, with no step left
+        if changed.statistics is not None and changed.statistics.lacks_a_class:
+            return own  # the fit itself: no step is left
         if exact:
             return changed.refit()
         fits = near.shape[0] == len(own.params)

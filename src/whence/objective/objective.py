@@ -32,7 +32,6 @@ Own = TypeVar("Own", bound="Objective")  # the kind that statistics belong to
 OwnExamples = TypeVar("OwnExamples", bound=Examples)  # and its examples
 
 _TOGETHER = 16  # examples whose Jacobians are made at once; the work grows with its square
-NO_EXAMPLES = -1_000.0  # the intercept of a class that has lost its last example: probability 0
 
 
 class Statistics(ABC, Generic[Own, OwnExamples]):
@@ -56,6 +55,11 @@ class Statistics(ABC, Generic[Own, OwnExamples]):
     @abstractmethod
     def held(self) -> str:
         """What `effects` holds though it follows the data, in a sentence; "" if nothing."""
+
+    @property
+    def lacks_a_class(self) -> bool:
+        """Whether the objective is the fit itself, without a class that lost its last example."""
+        return False
 
     @abstractmethod
     def only_weights(self, where: NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -97,8 +101,7 @@ class Statistics(ABC, Generic[Own, OwnExamples]):
             weights: w′, [n].
 
         Returns:
-            The objective. Where a class loses its last example it is the fit itself, the class
-            with probability 0 by an intercept of `NO_EXAMPLES`.
+            The objective; where `lacks_a_class`, the fit itself, the class with probability 0.
         """
 
     @abstractmethod
