@@ -44,11 +44,11 @@ from whence.index.format import (
     Manifest,
     Part,
     Shard,
-    id_tensors,
     mapped_rows,
     shard_name,
     write_tensors,
 )
+from whence.index.ids import id_tensors
 from whence.index.reading import norms_of
 from whence.index.scan import scan
 from whence.methods.features import Block

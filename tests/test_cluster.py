@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 import whence
 from tests.test_workers import spectrum, unusual_settings
-from whence.index.format import Manifest, sha256
+from whence.index.damage import sha256
+from whence.index.format import Manifest
 from whence.methods.attribution import Attribution
 from whence.methods.features import Block, FeatureMap
 from whence.methods.method import Method

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from torch import nn
 import whence
 from tests.damage import assert_noticed
 from whence.errors import CorruptFile, InvalidInput, UnsupportedModel
-from whence.index.format import MANIFEST, Manifest, read_tensor, sha256
+from whence.index.damage import sha256
+from whence.index.format import MANIFEST, Manifest, mapped_rows, read_tensor
 from whence.methods.method import Method
 from whence.network.objective import ModuleObjective
 from whence.storage import claim
@@ -278,12 +280,113 @@ def test_damage_is_named(standing: whence.Index, network: Any, tmp_path: Path) -
     with pytest.raises(CorruptFile, match=shard.name):
         index.query(network[1])
     shard.write_bytes((index.path / Manifest.read(index.path).shards[0].name).read_bytes())
-    with pytest.raises(CorruptFile, match=f"{shard.name}.*other rows"):
+    with pytest.raises(CorruptFile, match=f"{shard.name}.*in place of"):
         index.query(network[1])
+    with (
+        pytest.raises(CorruptFile, match=f"{shard.name}.*other rows"),
+        mapped_rows(index.path, Manifest.read(index.path).shards[1]),
+    ):
+        pass
     shard.unlink()
     with pytest.raises(CorruptFile, match=f"{shard.name}.*missing"):
         index.query(network[1])
     assert index.verify().faults == (f"{shard.name} is missing",)
+
+
+def changed(path: Path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+
+
+DAMAGES: list[Callable[[Path], object]] = [
+    changed,
+    lambda path: path.write_bytes(path.read_bytes()[:-7]),
+    Path.unlink,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=["flipped", "cut", "missing"])
+def test_a_build_of_a_damaged_index_computes_what_is_damaged(
+    standing: whence.Index, network: Any, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    """The same bytes again; what is whole is not written again, and what is removed stays so."""
+    shutil.copytree(standing.path, tmp_path / "index")
+    index = whence.Index.open(tmp_path / "index", network[0])
+    index.remove([3])
+    before, manifest = contents(index.path), Manifest.read(index.path)
+    assert manifest.moment is not None
+    kept = index.path / manifest.shards[2].name
+    written = kept.stat().st_mtime_ns
+    for name in (manifest.shards[1].name, manifest.moment.name):
+        damage(index.path / name)
+        with pytest.warns(UserWarning, match=f"{name}.* computed again"):
+            whence.Index.build(network[0], index.path, method=LAYERS, shard_rows=32)
+        assert contents(index.path) == before
+    assert kept.stat().st_mtime_ns == written
+    assert Manifest.read(index.path) == manifest
+    whence.Index.build(network[0], index.path, method=LAYERS, shard_rows=32)  # without a warning
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=["flipped", "cut", "missing"])
+def test_what_cannot_be_computed_again_is_named(
+    standing: whence.Index, network: Any, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    """The build of an index with more data, or whose list of removed examples is damaged."""
+    objective, _ = network
+    shutil.copytree(standing.path, tmp_path / "index")
+    index = whence.Index.open(tmp_path / "index", objective)
+    more = objective.train.inputs[:9] + 1, objective.train.targets[:9]
+    index.append(more)
+    index.remove([3])
+    manifest = Manifest.read(index.path)
+    assert manifest.removed is not None
+    for name in (manifest.shards[1].name, manifest.removed.name):
+        whole = (index.path / name).read_bytes()
+        damage(index.path / name)
+        with pytest.raises(CorruptFile, match=rf"{name}.*index\.verify\(\).*Delete manifest"):
+            whence.Index.build(objective, index.path, method=LAYERS, shard_rows=32)
+        (index.path / name).write_bytes(whole)
+    before = contents(index.path)
+    damage(index.path / manifest.shards[-1].name)
+    with pytest.warns(UserWarning, match="computed again"):
+        index.append(more)
+    assert contents(index.path) == before
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=["flipped", "cut", "missing"])
+def test_no_use_of_a_damaged_index_is_silent(
+    standing: whence.Index, network: Any, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    """Sizes are checked by every use; bytes of all files but the rows by those that read them."""
+    objective, queries = network
+    shutil.copytree(standing.path, tmp_path / "index")
+    whence.Index.open(tmp_path / "index", objective).remove([3])
+    manifest = Manifest.read(tmp_path / "index")
+    more = objective.train.inputs[:9] + 1, objective.train.targets[:9]
+    for file in manifest.files:
+        shutil.rmtree(tmp_path / "index")
+        shutil.copytree(standing.path, tmp_path / "index")
+        whence.Index.open(tmp_path / "index", objective).remove([3])
+        damage(tmp_path / "index" / file.name)
+        uses: list[Callable[[whence.Index], object]] = [
+            lambda index: index.query(queries, k=3),
+            lambda index: whence.select(index, queries, 3),
+        ]
+        if damage is not changed:
+            uses += [
+                lambda index: index.remove([4]),
+                lambda index: whence.explain(
+                    index.trained, [part[:1] for part in queries], method=whence.Stored(index)
+                ),
+                lambda index: index.append(more),
+                lambda index: index.info(),
+            ]
+        elif file in manifest.shards:
+            continue
+        for use in uses:
+            afresh = made()[0]  # nothing of the index is in memory
+            with pytest.raises(CorruptFile, match=rf"{file.name}.*index\.verify\(\)"):
+                use(whence.Index.open(tmp_path / "index", afresh))
 
 
 def test_a_second_writer_is_refused(standing: whence.Index, network: Any) -> None:

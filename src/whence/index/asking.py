@@ -14,7 +14,8 @@ from torch import Tensor
 from whence.errors import InvalidInput
 from whence.index.best import Best
 from whence.index.curvature import read_curvature
-from whence.index.format import File, Manifest, ids_of, mapped, mapped_rows
+from whence.index.format import File, Manifest, mapped_file, mapped_rows
+from whence.index.ids import ids_of
 from whence.methods.features import Damped, FeatureMap, blockwise, of_moment
 from whence.methods.prediction import MeasureLike
 from whence.methods.sets import check_asked
@@ -83,7 +84,7 @@ def removed_rows(folder: Path, manifest: Manifest) -> NDArray[np.intp]:
     """
     if manifest.removed is None:
         return np.empty(0, dtype=np.intp)
-    with mapped(folder / manifest.removed.name) as (_, tensors):
+    with mapped_file(folder, manifest.removed) as tensors:
         found: NDArray[np.intp] = tensors["positions"].numpy().astype(np.intp)
     return found
 
@@ -115,7 +116,7 @@ def ranking(folder: Path, manifest: Manifest, best: Best) -> Ranking:
 def _inverse(folder: Path, features: FeatureMap, moment: File) -> Damped:
     """Return the damped inverse of the stored second moments."""
     groups = features.groups
-    with mapped(folder / moment.name) as (_, tensors):
+    with mapped_file(folder, moment) as tensors:
         parts = [tensors[str(place)] / moment.count for place in range(len(groups))]
     return blockwise(
         groups, [of_moment(part, features.damping, features.penalty) for part in parts]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from whence.index.format import File, mapped, write_named
+from whence.index.format import File, mapped_file, write_named
 from whence.linalg.operator import LinearOperator
 from whence.linalg.spectral import Diagonal, KroneckerEigen, LowRank
 from whence.linalg.structured import BlockDiagonal, Dense, Reordered
@@ -49,11 +49,11 @@ def read_curvature(folder: Path, file: File, like: Tensor) -> LinearOperator:
         like: θ, whose device and dtype it gets.
 
     Raises:
-        CorruptFile: If the file is cut short.
+        CorruptFile: If the file is not as it was written.
     """
     blocks: dict[int, dict[str, Any]] = {}
     kinds: dict[int, str] = {}
-    with mapped(folder / file.name) as (_, tensors):
+    with mapped_file(folder, file) as tensors:
         order = tensors.pop("order").to(like.device)
         for name, tensor in tensors.items():
             place, kind, field = name.split(".")

@@ -19,25 +19,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from whence.errors import CorruptFile, InvalidInput
+from whence.index.damage import damaged, fault, sha256
+from whence.index.ids import ids_of, plain
 from whence.methods.features import Block
 from whence.storage import digest, read_manifest, write_bytes, write_manifest
 
 MANIFEST = "manifest.json"
-ID_TENSORS = ("ids", "text", "ends")  # of a shard; the others hold numbers of each row
 _KIND = "index"
 _ENTRY = "whence"
 
@@ -53,6 +53,7 @@ class Shard:
         rows: How many rows it holds.
         sha256: Of all its bytes.
         error: Σ ‖row − stored‖² over Σ ‖row‖²: what the encoding costs.
+        size: How many bytes; `None`, and not checked, where an earlier version wrote it.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Shard:
     rows: int
     sha256: str
     error: float
+    size: int | None = None
 
 
 @final
@@ -71,11 +73,13 @@ class File:
         name: Of the file.
         sha256: Of all its bytes.
         count: Of the rows summed, or of the positions in it.
+        size: As of a shard.
     """
 
     name: str
     sha256: str
     count: int
+    size: int | None = None
 
 
 @final
@@ -248,7 +252,7 @@ def write_named(folder: Path, kind: str, count: int, tensors: Mapping[str, Tenso
     path = folder / f"{kind}-{sha[:16]}.safetensors"
     if not (path.exists() and sha256(path) == sha):
         write_bytes(path, content)
-    return File(path.name, sha, count)
+    return File(path.name, sha, count, len(content))
 
 
 def packed(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
@@ -274,11 +278,11 @@ def mapped(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Tensor]]]:
             about = json.loads((file.metadata() or {})[_ENTRY])
             tensors = {name: read_tensor(file, name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, ValueError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     try:
         yield about, tensors
     except (KeyError, IndexError, RuntimeError) as error:  # a tensor is missing, or too small
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
 def read_tensor(file: Any, name: str) -> Tensor:
@@ -298,6 +302,23 @@ def read_tensor(file: Any, name: str) -> Tensor:
 
 
 @contextmanager
+def mapped_file(folder: Path, file: File) -> Iterator[dict[str, Tensor]]:
+    """Map a file beside the shards into memory for a `with` block, its digest checked.
+
+    Args:
+        folder: The index.
+        file: The file that the manifest names.
+
+    Raises:
+        CorruptFile: If it is missing, or not as it was written.
+    """
+    if found := fault(folder, file):
+        raise damaged(folder / file.name, found)
+    with mapped(folder / file.name) as (_, tensors):
+        yield tensors
+
+
+@contextmanager
 def mapped_rows(folder: Path, shard: Shard) -> Iterator[dict[str, Tensor]]:
     """Map a shard into memory for a `with` block: its tensors.
 
@@ -312,10 +333,10 @@ def mapped_rows(folder: Path, shard: Shard) -> Iterator[dict[str, Tensor]]:
     try:
         with mapped(path) as (about, tensors):
             if (about.get("first"), about.get("rows")) != (shard.first, shard.rows):
-                raise _damaged(path, "it holds other rows")
+                raise damaged(path, "it holds other rows")
             yield tensors
     except FileNotFoundError as error:
-        raise _damaged(path, "it is missing") from error
+        raise damaged(path, "it is missing") from error
 
 
 def whole(path: Path, about: Mapping[str, Any], ids: NDArray[Any]) -> tuple[str, float] | None:
@@ -337,63 +358,7 @@ def whole(path: Path, about: Mapping[str, Any], ids: NDArray[Any]) -> tuple[str,
     return sha256(path), float(found["error"])
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 digest of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def id_tensors(ids: NDArray[Any]) -> dict[str, Tensor]:
-    """Return ids as tensors.
-
-    Args:
-        ids: Whole numbers or text, [b].
-    """
-    ids = plain(ids)
-    if ids.dtype.kind == "i":
-        return {"ids": torch.from_numpy(ids)}
-    texts = [str(each).encode("utf-8", "surrogatepass") for each in ids]
-    return {
-        "text": torch.frombuffer(bytearray(b"".join(texts) or b" "), dtype=torch.uint8),
-        "ends": torch.tensor(np.cumsum([len(text) for text in texts])),
-    }
-
-
-def ids_of(tensors: Mapping[str, Tensor], where: Sequence[int] | None = None) -> NDArray[Any]:
-    """Return ids of rows of a shard.
-
-    Args:
-        tensors: Of the shard.
-        where: Which rows; all if `None`.
-    """
-    if "ids" in tensors:
-        return tensors["ids"][slice(None) if where is None else where].numpy().copy()
-    ends = tensors["ends"].tolist()
-    text = tensors["text"].numpy()
-    found = [
-        text[ends[i - 1] if i else 0 : ends[i]].tobytes().decode("utf-8", "surrogatepass")
-        for i in (range(len(ends)) if where is None else where)
-    ]
-    return np.asarray(found, dtype=str)
-
-
-def plain(ids: NDArray[Any]) -> NDArray[Any]:
-    """Return ids as they are stored: whole numbers as int64, anything else as text."""
-    ids = np.asarray(ids)
-    if ids.dtype.kind in "iu":
-        return np.ascontiguousarray(ids, dtype=np.int64)
-    return np.asarray([str(each) for each in ids.tolist()], dtype=str)
-
-
 def _digest(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     """Return the digest of tensors with their names and what they belong to."""
     parts = [part for name in sorted(tensors) for part in (name, tensors[name])]
     return digest(json.dumps(about, sort_keys=True), *parts)
-
-
-def _damaged(path: Path, why: object) -> CorruptFile:
-    """Return what is said of a damaged file."""
-    return CorruptFile(
-        f"Expected a whole file of an index in {path}. Got one that is cut short or changed: "
-        f"{why}. Delete it and its folder's manifest, and build the index again: what is whole is "
-        "kept."
-    )

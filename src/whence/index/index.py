@@ -15,18 +15,12 @@ from numpy.typing import NDArray
 from whence.errors import InvalidInput
 from whence.index.asking import asked_rows, ranking, removed_rows
 from whence.index.corpus import Corpus, corpus_of
+from whence.index.damage import check_sizes
 from whence.index.encodings import encoding_of
-from whence.index.format import (
-    Manifest,
-    Part,
-    ids_of,
-    mapped_rows,
-    plain,
-    read_index,
-    write_named,
-)
+from whence.index.format import Manifest, mapped_rows, read_index, write_named
 from whence.index.hits import Hits, Info, Verification
 from whence.index.identity import check_same, described, method_of, model_digests
+from whence.index.ids import ids_of, plain
 from whence.index.scan import scan
 from whence.index.verification import compared, files_read, info_of
 from whence.index.writer import begin, clear_unnamed, fill
@@ -96,7 +90,8 @@ class Index(Result):
 
         Args:
             trained: The model.
-            path: A folder, made if absent. One that holds the same index is completed.
+            path: A folder, made if absent. One that holds the same index is completed; what is
+                damaged of it is computed again, with a warning: every byte is checked.
             method: What makes scores; `whence.Projected(moment="layers")` if `None`.
             data: What to index; the training examples of the model if `None`. (x, y), a map-style
                 data set, a split of a Hugging Face data set, streaming or not, or a file or folder
@@ -118,6 +113,7 @@ class Index(Result):
             InvalidInput: If the folder holds another index, another process writes in it, or data
                 or options cannot be used.
             UnsupportedModel: If the method's scores are not inner products of features.
+            CorruptFile: If a file is damaged that these data alone do not give again.
             NotWritten: If the operating system refuses. What was written is kept.
 
         Cost:
@@ -148,7 +144,6 @@ class Index(Result):
                 there = Manifest.read(folder)
             except FileNotFoundError:
                 there = asked
-            done = [part for part in there.data if part.rows is not None]
             same = not there.data or there.data[0].identity == corpus.identity
             if not (there.same_kind(asked) and same):
                 raise InvalidInput(
@@ -156,8 +151,7 @@ class Index(Result):
                     "Got an index of another model, method, encoding or data. Choose another "
                     "folder, or use append for more data."
                 )
-            if not done:
-                manifest = begin(folder, there, Part(corpus.identity))
+            if (manifest := begin(folder, there, corpus.identity)) is not None:
                 index._fill(manifest, corpus, workers, backend)
             clear_unnamed(folder, "rows", "moment", "curvature")
         return index
@@ -217,6 +211,7 @@ class Index(Result):
 
         Raises:
             InvalidInput: If nothing tells the data from others, or another append was interrupted.
+            CorruptFile: If a file is missing or has another size.
             NotWritten: If the operating system refuses.
         """
         corpus = corpus_of(
@@ -229,10 +224,8 @@ class Index(Result):
                 "text of your own."
             )
         with claim(self.path):
-            manifest = read_index(self.path)
-            done = [part.identity for part in manifest.data if part.rows is not None]
-            if corpus.identity not in done:
-                manifest = begin(self.path, manifest, Part(corpus.identity))
+            there = read_index(self.path)
+            if (manifest := begin(self.path, there, corpus.identity)) is not None:
                 self._fill(manifest, corpus, workers, backend)
             clear_unnamed(self.path, "rows", "moment")
 
@@ -300,7 +293,8 @@ class Index(Result):
 
         Raises:
             InvalidInput: If queries, measure or k cannot be used, or the index is not complete.
-            CorruptFile: If a file is cut short. A changed byte is found by `verify`.
+            CorruptFile: If a file is missing or has another size, or one beside the rows is not as
+                it was written. A changed byte of the rows is found by `verify` and `build`.
             NotPositiveDefinite: If a second moment is singular and not damped.
 
         Cost:
@@ -385,7 +379,7 @@ class Index(Result):
 
         Raises:
             InvalidInput: If the build or an append was interrupted.
-            CorruptFile: If the manifest is damaged.
+            CorruptFile: If the manifest is damaged, or a file is missing or has another size.
         """
         manifest = read_index(self.path)
         if not manifest.complete:
@@ -393,4 +387,5 @@ class Index(Result):
                 f"Expected a complete index in {self.path}. Got one whose build or append was "
                 f"interrupted at {manifest.n:,} rows. Give the same command again."
             )
+        check_sizes(self.path, manifest.files)
         return manifest

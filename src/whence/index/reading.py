@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from whence.index.encodings import Encoding, encoding_of
-from whence.index.format import ID_TENSORS, Manifest, Shard, mapped_rows
+from whence.index.format import Manifest, Shard, mapped_rows
+from whence.index.ids import ID_TENSORS
 from whence.methods.features import Block, places
 from whence.tiles import tiles
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whence.errors import CorruptFile
-from whence.index.format import Manifest, read_index, sha256
+from whence.index.damage import check_sizes, fault
+from whence.index.format import Manifest, read_index
 from whence.index.hits import Info, Verification
 from whence.index.scan import products
 from whence.methods.features import FeatureMap
@@ -25,9 +25,9 @@ def files_read(folder: Path, manifest: Manifest) -> Verification:
         folder: The index.
         manifest: What it holds.
     """
-    faults = [_fault(folder / file.name, file.sha256) for file in manifest.files]
+    faults = [fault(folder, file) for file in manifest.files]
     return Verification(
-        faults=tuple(fault for fault in faults if fault),
+        faults=tuple(found for found in faults if found),
         files=len(manifest.files),
         encoding=manifest.encoding,
         error=error_of(manifest),
@@ -43,15 +43,11 @@ def info_of(folder: Path) -> Info:
 
     Raises:
         InvalidInput: If there is none.
-        CorruptFile: If the manifest is damaged, or a file is missing.
+        CorruptFile: If the manifest is damaged, or a file is missing or has another size.
     """
     manifest = read_index(folder)
-    try:
-        size = sum((folder / file.name).stat().st_size for file in manifest.files)
-    except FileNotFoundError as error:
-        raise CorruptFile(
-            f"Expected every file of the index. Got none at {error.filename}."
-        ) from error
+    check_sizes(folder, manifest.files)
+    size = sum((folder / file.name).stat().st_size for file in manifest.files)
     return Info(
         n=manifest.n,
         removed=manifest.removed.count if manifest.removed else 0,
@@ -118,13 +114,3 @@ def compared(
         k=k,
         compared=count,
     )
-
-
-def _fault(path: Path, expected: str) -> str:
-    """Return what is wrong with a file; empty for nothing."""
-    try:
-        return "" if sha256(path) == expected else f"{path.name} was changed or cut short"
-    except FileNotFoundError:
-        return f"{path.name} is missing"
-    except OSError as error:
-        return f"{path.name} cannot be read: {error.strerror}"

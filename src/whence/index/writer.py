@@ -6,9 +6,11 @@ writes the same bytes. The manifest names a shard once it and all before it are 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import final
 
@@ -20,22 +22,22 @@ from torch.linalg import vector_norm
 from whence.errors import InvalidInput
 from whence.index.corpus import Chunk, Corpus, Reader
 from whence.index.curvature import write_curvature
+from whence.index.damage import ANEW, check_sizes, damaged, fault
 from whence.index.encodings import encoding_of
 from whence.index.format import (
     File,
     Manifest,
     Part,
     Shard,
-    id_tensors,
-    mapped,
+    mapped_file,
     mapped_rows,
-    plain,
     read_index,
     shard_name,
     whole,
     write_named,
     write_tensors,
 )
+from whence.index.ids import id_tensors, plain
 from whence.index.reading import norms_of, parts_of
 from whence.methods.features import FeatureMap
 from whence.progress import progress
@@ -91,7 +93,7 @@ class ShardWork:
             told = {**about, "error": error}
             sha = write_tensors(self.folder / name, told, {**tensors, **id_tensors(ids)})
             there = sha, error
-        return Shard(name, first, len(ids), *there)
+        return Shard(name, first, len(ids), *there, (self.folder / name).stat().st_size)
 
     def _encoded(self, chunk: Chunk) -> tuple[dict[str, Tensor], float]:
         """Return encoded rows with weights and slopes, and the error of the encoding."""
@@ -176,27 +178,70 @@ def fill(
     manifest.write(folder)
 
 
-def begin(folder: Path, manifest: Manifest, part: Part) -> Manifest:
-    """Return the manifest with data that are now to be filled in; as it is if they have begun.
+def begin(folder: Path, manifest: Manifest, identity: str) -> Manifest | None:
+    """Return the manifest with data that are now to be filled in, or `None` if all are there.
 
     Args:
         folder: The index, claimed.
         manifest: What it holds.
-        part: What tells the data.
+        identity: What tells the data.
 
     Raises:
         InvalidInput: If others have begun and are not complete.
+        CorruptFile: If a file is damaged that these data alone do not give again.
     """
+    manifest = _undamaged(folder, manifest, identity)
+    if any(part.identity == identity and part.rows is not None for part in manifest.data):
+        return None
     if manifest.data and not manifest.complete:
-        if manifest.data[-1].identity != part.identity:
+        if manifest.data[-1].identity != identity:
             raise InvalidInput(
                 "Expected the data that were interrupted, which are not all in the index yet. Got "
                 "others. Give the interrupted command again first."
             )
         return manifest
-    manifest = replace(manifest, data=(*manifest.data, part))
+    manifest = replace(manifest, data=(*manifest.data, Part(identity)))
     manifest.write(folder)
     return manifest
+
+
+def _undamaged(folder: Path, manifest: Manifest, identity: str) -> Manifest:
+    """Return the manifest without what is damaged of data that are given again.
+
+    Every byte of their shards and later ones, and of the files beside the shards, is read. Of
+    earlier shards the sizes are checked.
+
+    Args:
+        folder: The index, claimed.
+        manifest: What it holds.
+        identity: What tells the data.
+
+    Returns:
+        The manifest up to the first damaged shard: incomplete, as if the build or append had been
+        interrupted there. The same one if nothing is damaged.
+
+    Raises:
+        CorruptFile: If a file is damaged that these data alone do not give again.
+    """
+    before = takewhile(lambda each: each.identity != identity, manifest.data)
+    first = sum(each.rows or 0 for each in before)
+    own = [shard for shard in manifest.shards if shard.first >= first]
+    others = manifest.files[len(manifest.shards) :]
+    lost = {file.name: why for file in (*own, *others) if (why := fault(folder, file))}
+    check_sizes(folder, (file for file in manifest.files if file.name not in lost))
+    if not lost:
+        return manifest
+    (*done, last), moment = manifest.data, manifest.moment
+    given = {file.name for file in (*own, moment) if file is not None}
+    if last.identity != identity or not lost.keys() <= given:
+        name = next((name for name in lost if name not in given), next(iter(lost)))
+        raise damaged(folder / name, lost[name], ANEW)
+    warnings.warn(
+        f"In {folder}, {', '.join(lost.values())}. What is damaged is computed again.", stacklevel=4
+    )
+    whole = takewhile(lambda shard: shard.name not in lost, manifest.shards)
+    data = (*done, replace(last, rows=None))
+    return replace(manifest, data=data, shards=tuple(whole), moment=None)
 
 
 def clear_unnamed(folder: Path, *kinds: str) -> None:
@@ -221,7 +266,7 @@ def _moments(folder: Path, manifest: Manifest, features: FeatureMap) -> File:
     counted, sums = 0, list[Tensor]()
     if manifest.moment is not None:
         counted = manifest.moment.count
-        with mapped(folder / manifest.moment.name) as (_, tensors):
+        with mapped_file(folder, manifest.moment) as tensors:
             sums = [tensors[str(place)].clone() for place in range(len(tensors))]
     encoding = encoding_of(manifest.encoding)
     for shard in manifest.shards:
