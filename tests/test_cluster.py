@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,11 +106,21 @@ whence.Index.build(made()[0], sys.argv[1], method=Fragile(sys.argv[2]), shard_ro
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """The address of a cluster on this machine, which the first call on Ray has started."""
+    """The address of a cluster on this machine, which the first call on Ray has started.
+
+    Beside the file of another that was killed, on which Ray by itself waits for minutes.
+    """
     assert not ray.is_initialized()
-    assert list(map_shards(abs, [-1], backend="ray")) == [1]
-    yield ray.get_runtime_context().gcs_address
-    ray.shutdown()
+    folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    with folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", folder.name)
+        patch.delenv("RAY_ADDRESS", raising=False)
+        stale = Path(folder.name, "ray", "ray_current_cluster")
+        stale.parent.mkdir()
+        stale.write_text("127.0.0.1:1")
+        assert list(map_shards(abs, [-1], backend="ray")) == [1]
+        yield ray.get_runtime_context().gcs_address
+        ray.shutdown()
 
 
 @pytest.mark.usefixtures("cluster", "unusual_settings")

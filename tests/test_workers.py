@@ -141,6 +141,24 @@ def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
         list(map_shards(abs, [1], backend="ray"))
 
 
+@pytest.mark.parametrize("address", ["", "10.0.0.1:6379"])
+def test_no_address_is_left_to_ray(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """By itself it takes that of a cluster which may have been killed since, and waits for it."""
+    joined: list[str] = []
+
+    def init(address: str, **options: Any) -> None:
+        joined.append(address)
+        raise ConnectionError
+
+    fake = ModuleType("ray")
+    fake.is_initialized, fake.init = lambda: False, init  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(InvalidInput):
+        list(map_shards(abs, [1], backend="ray"))
+    assert joined == [address or "local"]
+
+
 def test_ray_order_and_single_upload(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a stand-in for Ray: results in order, function stored once, few tasks in flight."""
     puts: list[Any] = []

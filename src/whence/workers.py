@@ -61,8 +61,9 @@ def map_shards(
             that starts workers needs `if __name__ == "__main__":`.
         items: What to map over; each must be independent of the others.
         workers: Number of processes, or of Ray tasks at a time, at least 1.
-        backend: `"process"` for this machine; `"ray"` for the Ray cluster that is running, or else
-            one started here. Ray decides where each task runs, also for one worker.
+        backend: `"process"` for this machine; `"ray"` for the Ray cluster that this process has
+            joined, or that RAY_ADDRESS names ("auto": the one started last on this machine), or
+            else one started here. Ray decides where each task runs, also for one worker.
 
     Returns:
         An iterator over the results. Nothing starts before it is first asked.
@@ -228,17 +229,28 @@ def _over_ray(
 ) -> Iterator[Result]:
     """Yield results in order from Ray tasks."""
     if not ray.is_initialized():
-        try:
-            ray.init(log_to_driver=False, include_dashboard=False)
-        except ConnectionError as error:
-            raise InvalidInput(
-                f"Expected a Ray cluster at {os.environ.get('RAY_ADDRESS', 'this machine')}. Got "
-                f"no connection: {error}. Check RAY_ADDRESS; where Ray says InvalidAuthToken, set "
-                "RAY_AUTH_MODE=token and copy the ~/.ray/auth_token of its head."
-            ) from error
+        _join_ray(ray)
     shared, settings = ray.put(function), _settings()
     task = ray.remote(_apply)
     yield from _in_order(lambda item: task.remote(shared, settings, item), ray.get, items, workers)
+
+
+def _join_ray(ray: Any) -> None:
+    """Join the Ray cluster at RAY_ADDRESS, or start one on this machine.
+
+    Without an address Ray by itself takes that of the cluster that was started here last, from the
+    file ray_current_cluster. If that was killed, the file is still there, and Ray waits for
+    minutes. So no address is left to Ray.
+    """
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    try:
+        ray.init(address=address, log_to_driver=False, include_dashboard=False)
+    except ConnectionError as error:
+        raise InvalidInput(
+            f"Expected a Ray cluster at {address}. Got no connection: {error}. Check RAY_ADDRESS, "
+            "or unset it to start a cluster on this machine; where Ray says InvalidAuthToken, set "
+            "RAY_AUTH_MODE=token and copy the ~/.ray/auth_token of its head."
+        ) from error
 
 
 def _in_order(
