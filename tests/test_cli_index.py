@@ -73,7 +73,7 @@ def test_refusals(run: Run, entry: str, tmp_path: Path) -> None:
         (("build", "t.csv", "--index", "ix"), "Expected a Python function"),
         (("build", entry, "--index", "ix", "--encoding", "int4"), "rows 'float32'"),
         (("build", entry, "--index", "ix", "--method", "newton"), "whence.Projected()"),
-        (("build", entry, "--index", "ix", "--max-length", 4), "only with --tokenizer"),
+        (("build", entry, "--index", "ix", "--max-length", 4), "with --tokenizer only"),
         (("query", entry, "--index", "none", "--against", 3), "rows from 0 to 2"),
     ):
         code, _, err = run("index", *words)

@@ -79,7 +79,7 @@ def test_what_cannot_be_done_says_what_can(
     assert "Got one that predicts a quantity. whence.explain says" in run("flip-set", *quantity)[2]
     (tmp_path / "one.png").write_bytes(b"\x89PNG")
     monkeypatch.chdir(tmp_path)
-    assert "one.png is one picture: name the folder" in run("explain", "one.png", "--row", 0)[2]
+    assert "one.png, one picture: name the folder" in run("explain", "one.png", "--row", 0)[2]
     (tmp_path / "models_by_mistake.py").write_text("def make():\n    return {}['a']\n")
     assert "as models_by_mistake:FUNCTION" in " ".join(
         run("explain", "models_by_mistake.py", "--row", 0)[2].split()

@@ -12,6 +12,7 @@ import typer
 
 from whence.cli import explorer, indexing, many, one, repository
 from whence.cli.options import Interrupted
+from whence.cli.usage import UsageError, sentence
 from whence.errors import WhenceError
 from whence.version import __version__
 
@@ -69,10 +70,11 @@ def options(
 
 def main() -> None:
     """Run the command line; an error is one sentence and exit status 1."""
+    _print_anything()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
-            app()
+            status = app(standalone_mode=False)
     except WhenceError as error:
         if "--debug" in sys.argv:
             raise
@@ -91,10 +93,21 @@ def main() -> None:
     except Interrupted as stop:
         typer.echo(f"whence: interrupted. {stop}", err=True)
         sys.exit(130)
-    except SystemExit as stop:
-        if stop.code == 130:
-            typer.echo("whence: interrupted. Nothing was written.", err=True)
-        raise
+    except UsageError as error:
+        if "--debug" in sys.argv:
+            raise
+        typer.echo(f"whence: {sentence(error, sys.argv[1:])}", err=True)
+        sys.exit(2)
+    if status == 130:
+        typer.echo("whence: interrupted. Nothing was written.", err=True)
+    sys.exit(status)
+
+
+def _print_anything() -> None:
+    """Let a terminal or file whose encoding lacks a character get its number, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):  # closed, or no file
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def _drop_output() -> None:

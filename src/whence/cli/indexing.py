@@ -230,7 +230,9 @@ def _tokenizer(name: str | None, max_length: int | None) -> Any:
     """Return a tokenizer of the transformers library."""
     if name is None:
         if max_length is not None:
-            raise typer.BadParameter("--max-length is read only with --tokenizer: leave it out")
+            raise typer.BadParameter(
+                "Expected --max-length with --tokenizer only. Got it alone: leave it out."
+            )
         return None
     from whence.index.texts import load_tokenizer
 

@@ -68,8 +68,8 @@ def explain(
 
     if verify is not None and output is None:
         raise typer.BadParameter(
-            "--verify is read only with --output FILE, whose page shows it: leave it out, or use "
-            "whence verify, which prints it"
+            "Expected --verify with --output FILE, whose page shows it. Got it alone: leave it "
+            "out, or use whence verify, which prints it."
         )
     found = source.load(**one(row, image), against=against)
     scorer = method_of(method)
@@ -120,10 +120,14 @@ def influence(
     """
     from whence.methods.choose import chosen
     from whence.methods.influence import Influence
+    from whence.pages.words import digits_of, signed
+    from whence.views.printed import plain
     from whence.views.quantity import default_measure, quantity_of
 
     if method is not None and order != "first":
-        raise typer.BadParameter("--order is one of influence's own: leave out --method")
+        raise typer.BadParameter(
+            "Expected --order, which is influence's own, or --method. Got both: leave one out."
+        )
     found = source.load(**one(row, image))
     named = Influence(order=order) if order != "first" else method_of(method)
     scorer = chosen(found.objective, named)
@@ -166,9 +170,11 @@ def influence(
     width = max((len(str(name)) for ranking in (top, bottom) for name, _ in ranking), default=0)
     if not scores.order_only:
         typer.echo(f"{'without':>{max(width, 12)}}  the {about} of the query changes by")
+    shown = (float(value) for part in (top, bottom) for value in part.values[0])
+    decimals = digits_of(shown, least=quantity.least if quantity.predicts else 5)
     for phrase, ranking in zip(phrases[::-1], (top, bottom), strict=True):
         for rank, (name, value) in enumerate(ranking, 1):
-            size = f"{rank}." if scores.order_only else f"{value:+.5f}{unit}"
+            size = f"{rank}." if scores.order_only else f"{plain(signed(value, decimals))}{unit}"
             typer.echo(f"{name!s:>{max(width, 12)}}  {size}  pushes {phrase}")
     if scores.order_only:
         typer.echo(scores.caution)

@@ -104,5 +104,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def one(row: str | None, image: Path | None) -> dict[str, Any]:
     """Return what is asked about, which must be one thing."""
     if (row is None) == (image is None):
-        raise typer.BadParameter("name what is asked about: --row ROW, or --image FILE")
+        got = "neither" if row is None else "both"
+        raise typer.BadParameter(
+            f"Expected what is asked about, --row ROW or --image FILE. Got {got}."
+        )
     return {"row": row, "image": image}

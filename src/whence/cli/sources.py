@@ -118,9 +118,13 @@ class TableOptions(SourceOptions):
         """Raise if there is no target, or a model is both given and chosen."""
         self._column(where)
         if self.trust and self.model is None:
-            raise typer.BadParameter("--trust is read only with --model FILE: leave it out")
+            raise typer.BadParameter(
+                "Expected --trust with --model FILE only. Got it alone: leave it out."
+            )
         if self.model_kind is not None and self.model is not None:
-            raise typer.BadParameter("--model-kind is read only without --model: leave it out")
+            raise typer.BadParameter(
+                "Expected --model-kind or --model FILE. Got both: leave one out."
+            )
         _present(self.model)
 
     def load(self, where: str, asked: Asked) -> Source:
@@ -142,16 +146,18 @@ class TableOptions(SourceOptions):
         """Return the column to predict, or say that it is missing."""
         if self.target is None and Path(where).suffix == ".py":
             raise typer.BadParameter(
-                f"{where} is a Python file: name the function in it that returns a model, as "
-                f"{Path(where).stem}:FUNCTION"
+                f"Expected a table, a folder or a function. Got {where}, a Python file: name the "
+                f"function in it that returns a model, as {Path(where).stem}:FUNCTION."
             )
         if Path(where).suffix.lower() in _PICTURES:
             raise typer.BadParameter(
-                f"{where} is one picture: name the folder with the training images in class "
-                f"folders, and --image {where}"
+                "Expected a folder with the training images in class folders. Got "
+                f"{where}, one picture: name the folder, and --image {where}."
             )
         if self.target is None:
-            raise typer.BadParameter(f"name the column to predict in {where} with --target")
+            raise typer.BadParameter(
+                f"Expected --target COLUMN, the column to predict. Got {where} without it."
+            )
         return self.target
 
 

@@ -9,10 +9,11 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from whence.pages.figures import Curve, Scale, Scatter
-from whence.pages.words import decimals_of, number, signed
+from whence.pages.words import number, signed
 
 _SIZE, _LEFT, _TOP, _BOTTOM = 396.0, 74.0, 12.0, 50.0
 _INSIDE = _SIZE - _LEFT - _TOP  # the plot is a square, so that the identity line is at 45°
+_ROOM = 10  # characters of a number left of an axis
 _HEIGHT = _TOP + _INSIDE + _BOTTOM
 
 
@@ -91,7 +92,7 @@ def curve_svg(curve: Curve) -> Markup:
     def up(y: float) -> float:
         return _TOP + (high - y) / (high - low) * height
 
-    decimals = decimals_of(high - low, least=0)
+    decimals = 1 - math.floor(math.log10(high - low))  # below 0 of large numbers
     unit = str(escape(curve.unit))
     body = [
         f'<title id="curve-title">{escape(curve.up)}: {_level(curve.points[0][1], decimals)}{unit} '
@@ -220,12 +221,14 @@ def _round_numbers(low: float, high: float) -> list[float]:
     power = 10 ** math.floor(math.log10(raw))
     step = min((m * power for m in (1, 2, 5, 10)), key=lambda s: abs(s - raw))
     first = math.ceil(low / step)
-    return [round(k * step, 15) + 0.0 for k in range(first, math.floor(high / step) + 1)]
+    steps = range(first, math.floor(high / step) + 1)
+    return [float(f"{k * step:.12g}") + 0.0 for k in steps]  # 0.6, not 0.6000000000000001
 
 
 def _level(value: float, decimals: int) -> str:
-    """Return a number on an axis."""
-    return f"{value:,.{decimals}f}".replace("-", "−")
+    """Return a number on an axis, where there is room for a few digits."""
+    text = number(value, decimals if abs(value) >= 1e9 else max(decimals, 0)) if value else "0"
+    return text if len(text) <= _ROOM else f"{value:.4g}".replace("-", "−")
 
 
 def _in(unit: str) -> str:

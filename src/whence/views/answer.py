@@ -98,12 +98,13 @@ def text_of_answer(trained: Trained, answer: Examples, decode: Decode | None) ->
     return label_of(trained, answer.targets[0]) or text
 
 
-def said_of(trained: Trained, query: Examples) -> str:
+def said_of(trained: Trained, query: Examples, decimals: int | None = None) -> str:
     """Return what the model says of one query, in a sentence.
 
     Args:
         trained: The model.
         query: One query.
+        decimals: Of a predicted number; those that tell predictions apart if `None`.
 
     Returns:
         The sentence.
@@ -120,7 +121,7 @@ def said_of(trained: Trained, query: Examples) -> str:
         predicted = outputs
         if trained.loss.regresses and outputs.shape[1:] == (1,):
             predicted = trained.loss.prediction(outputs, query.targets)
-        digits = _prediction_decimals(trained)
+        digits = prediction_decimals(trained) if decimals is None else decimals
         values = ", ".join(number(value, digits) for value in predicted.reshape(-1).tolist())
         return f"The model predicts {values}."
     best = class_of(outputs[0])
@@ -133,32 +134,59 @@ def said_of(trained: Trained, query: Examples) -> str:
 
 
 def target_decimals(trained: Trained) -> int:
-    """Return how many decimals the training targets of a regression have, at most 6.
+    """Return how many decimals the training targets of a regression have.
 
     Args:
         trained: The model.
 
     Returns:
         The decimals that write a thousand of them exactly; those of a hundredth of their spread
-        where there are none.
+        where there are none. Of targets that spread over 1e9 and more the latter too, which is a
+        number below 0: their last digits say nothing.
     """
     targets = trained.train.targets
     some = targets[torch.linspace(0, len(targets) - 1, min(len(targets), 1000)).long()].double()
-    for decimals in range(5):
-        if bool((some.round(decimals=decimals) - some).abs().max() < 1e-9):
-            return decimals
-    spread = float(some.std()) or 1.0
-    return next((d for d in range(6) if 10.0**-d <= spread / 100), 6)
+    spread = _spread(some)
+    if spread < _HUGE:
+        rounding = 1e-9 * min(1.0, float(some.abs().max()))
+        for decimals in range(5):
+            if bool((some.round(decimals=decimals) - some).abs().max() <= rounding):
+                return decimals
+    return _decimals_of_size((spread or 1.0) / 100)
 
 
-def _prediction_decimals(trained: Trained) -> int:
-    """Return the decimals of a predicted number: the targets', more where these tell little."""
-    spread = float(trained.train.targets.double().std())
-    telling = (d for d in range(6) if 10.0**-d <= spread / _TELLING)
-    return max(target_decimals(trained), next(telling, 0))
+def prediction_decimals(trained: Trained) -> int:
+    """Return the decimals of a predicted number: the targets', more where these tell little.
+
+    Args:
+        trained: The model.
+    """
+    digits, spread = target_decimals(trained), _spread(trained.train.targets.double())
+    return (
+        digits if digits < 0 or spread == 0 else max(digits, _decimals_of_size(spread / _TELLING))
+    )
 
 
-def answer_of(trained: Trained, query: Examples, *, explained: int | None, labeled: bool) -> Answer:
+def _spread(targets: Tensor) -> float:
+    """Return the standard deviation of the targets; 0 of one alone, or of none that is finite."""
+    spread = float(targets.std()) if targets.numel() > 1 else 0.0
+    return spread if math.isfinite(spread) else 0.0
+
+
+def _decimals_of_size(size: float) -> int:
+    """Return the decimals that show a size > 0; below 0 only where it is huge."""
+    decimals = math.ceil(-math.log10(size))
+    return decimals if decimals > 0 or size >= _HUGE / 100 else 0
+
+
+def answer_of(
+    trained: Trained,
+    query: Examples,
+    *,
+    explained: int | None,
+    labeled: bool,
+    decimals: int | None = None,
+) -> Answer:
     """Return what the model says of a query as a page shows it.
 
     Args:
@@ -166,11 +194,12 @@ def answer_of(trained: Trained, query: Examples, *, explained: int | None, label
         query: One query.
         explained: The class that the effects are about, or `None`.
         labeled: Whether the query's label is known.
+        decimals: Of a predicted number; those that tell predictions apart if `None`.
 
     Returns:
         The record.
     """
-    words, outputs = said_of(trained, query), trained.outputs(query)
+    words, outputs = said_of(trained, query, decimals), trained.outputs(query)
     names = class_names(trained)
     shares = trained.loss.probabilities(outputs) if names else None
     if shares is not None:
@@ -191,7 +220,7 @@ def answer_of(trained: Trained, query: Examples, *, explained: int | None, label
             texts=(
                 number(low, digits),
                 number(high, digits),
-                number(predicted, _prediction_decimals(trained)),
+                number(predicted, prediction_decimals(trained) if decimals is None else decimals),
                 "" if actual is None else number(actual, digits),
             ),
         ),
@@ -246,5 +275,6 @@ def _shares(
 
 
 _TELLING = 20  # parts of the targets' standard deviation that a predicted number tells apart
+_HUGE = 1e9  # a spread from which targets are written as powers of ten
 _LEAST = 5e-5  # a probability below which percents with two decimals show nothing
 _FIRST = torch.zeros(1, dtype=torch.long).numpy()

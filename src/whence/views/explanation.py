@@ -125,7 +125,13 @@ def explanation_page(
     return ExplanationPage(
         title=display.title or _title(parts, name),
         lead=lead,
-        answer=answer_of(trained, query, explained=quantity.explained, labeled=parts.labeled),
+        answer=answer_of(
+            trained,
+            query,
+            explained=quantity.explained,
+            labeled=parts.labeled,
+            decimals=decimals if quantity.predicts and parts.sized else None,
+        ),
         facts=facts_of(
             quantity,
             parts.value,
@@ -308,6 +314,6 @@ def without_groups(parts: Explained) -> list[tuple[str, str]]:
         after = quantity.read(parts.value + effect)
         without = "both" if len(group) == 2 else f"all {len(group)}"
         words = f"Without {without} {quantity.name} would be {quantity.text(after, decimals)}"
-        words += f" ({after - now:+.{decimals}f})."
+        words += f" ({signed(after - now, decimals)})."
         found.append((title, words if parts.sized else ""))
     return found

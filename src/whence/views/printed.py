@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from whence.methods.model_quality import ModelQuality
+from whence.pages.words import signed
 from whence.views.answer import class_names, label_of, said_of, target_decimals
 from whence.views.explained import Explained
 from whence.views.explanation import without_groups
@@ -19,7 +21,12 @@ def said(parts: Explained) -> str:
     Args:
         parts: The explanation.
     """
-    words = said_of(parts.trained, parts.query)
+    return plain(_said(parts, None))
+
+
+def _said(parts: Explained, decimals: int | None) -> str:
+    """Return the same with so many decimals of a predicted number."""
+    words = said_of(parts.trained, parts.query, decimals)
     label = label_of(parts.trained, parts.query.targets[0]) if parts.labeled else ""
     what = "label" if class_names(parts.trained) else "value"
     return f"{words[:-1]}; the {what} in the data is {label}." if label else words
@@ -39,7 +46,8 @@ def lines(parts: Explained, quality: ModelQuality | None) -> list[str]:
     sides = ((parts.lowering, quantity.phrases[1]), (parts.raising, quantity.phrases[0]))
     effects = [effect for side, _ in sides for _, effect in side]
     decimals = quantity.decimals(quantity.read(parts.value + e) - value for e in effects)
-    found = [said(parts)]
+    # One number is not shown with fewer decimals in one line than in the next.
+    found = [_said(parts, decimals if quantity.predicts and parts.sized else None)]
     if parts.sized:
         name, now = quantity.name[0].upper() + quantity.name[1:], quantity.text(value, decimals)
         without = "it would be:" if effects else "it is the same, whichever is gone."
@@ -53,7 +61,7 @@ def lines(parts: Explained, quality: ModelQuality | None) -> list[str]:
             name = parts.trained.train.ids[at]
             if parts.sized:
                 after = quantity.read(parts.value + effect)
-                change = f"{after - value:+.{decimals}f}"
+                change = signed(after - value, decimals)
                 text = quantity.text(after, decimals)
                 found.append(f"  {text}  ({change})  without {name}, which pushes {phrase}")
             else:
@@ -64,7 +72,16 @@ def lines(parts: Explained, quality: ModelQuality | None) -> list[str]:
     if quality is not None:
         names, digits = class_names(parts.trained), target_decimals(parts.trained)
         found.append(quality_sentence(quality, names, digits))
-    return found
+    return [plain(line) for line in found]
+
+
+def plain(line: str) -> str:
+    """Return a line with the minus sign of a keyboard: not every terminal has the other one.
+
+    Args:
+        line: Words and numbers.
+    """
+    return re.sub(r"−(?=\d)", "-", line)
 
 
 def rows(parts: Explained) -> list[dict[str, object]]:

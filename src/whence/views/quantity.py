@@ -15,8 +15,8 @@ from whence.methods.prediction import MeasureLike, measure_name
 from whence.objective.losses import measure_of
 from whence.objective.trained import Examples, Trained
 from whence.pages import Color
-from whence.pages.words import number
-from whence.views.answer import class_names, target_class, target_decimals
+from whence.pages.words import number, signed
+from whence.views.answer import class_names, prediction_decimals, target_class
 from whence.views.sequences import counted
 
 _MOST_DECIMALS = 6
@@ -36,6 +36,7 @@ class Quantity:
         rising: Whether the quantity rises with the measure.
         percent: Whether it is a probability, in percent.
         least: The fewest decimals.
+        most: The most decimals, or `None` for a number in a unit of the user's.
         read: From the measure to the quantity.
         second: What the measure itself is, where that is another number; else empty.
         explained: The class that it is about, as a position among the classes, or `None`.
@@ -47,6 +48,7 @@ class Quantity:
     rising: bool
     percent: bool = False
     least: int = 3
+    most: int | None = _MOST_DECIMALS
     read: Callable[[float], float] = float
     second: str = ""
     explained: int | None = None
@@ -63,7 +65,7 @@ class Quantity:
         """
         if self.explained is not None or self.colors != ("up", "down"):
             return self.colors[0] == "toward"
-        if self.name != _PREDICTION or target is None:
+        if not self.predicts or target is None:
             raise InvalidInput(
                 "Expected a query with a label, and its loss, probability, margin or prediction as "
                 f"the measure, to say what helps. Got {self.name}"
@@ -78,7 +80,13 @@ class Quantity:
         if largest == 0:
             return self.least
         needed = math.ceil(math.log10(6 / largest))  # 0.6 as 0.6, and 0.2 as 0.20
-        return min(_MOST_DECIMALS, max(self.least, needed))
+        found = max(self.least, needed)
+        return found if self.most is None else min(self.most, found)
+
+    @property
+    def predicts(self) -> bool:
+        """Return whether it is the number that the model predicts."""
+        return self.name == _PREDICTION
 
     def text(self, value: float, decimals: int) -> str:
         """Return a value of the quantity as it is shown."""
@@ -86,8 +94,7 @@ class Quantity:
 
     def change(self, change: float, decimals: int) -> str:
         """Return a change of the quantity as it is shown, with its sign."""
-        sign = "+" if change > 0 else ""
-        return sign + number(change, decimals) + (" points" if self.percent else "")
+        return signed(change, decimals) + (" points" if self.percent else "")
 
 
 def default_measure(trained: Trained, query: Examples) -> str:
@@ -147,7 +154,8 @@ def quantity_of(
             phrases=("it up", "it down"),
             colors=("up", "down"),
             rising=True,
-            least=target_decimals(trained),
+            least=prediction_decimals(trained),
+            most=None,
         )
     if label is not None and name in ("loss", "margin", "probability"):
         read = _probability_from(trained, query, name)

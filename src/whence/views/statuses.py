@@ -96,7 +96,8 @@ def quality_sentence(quality: ModelQuality, names: tuple[str, ...], decimals: in
             f"{_of_hundred(quality.majority)}."
         )
     error, mean = (value or 0.0 for value in (quality.error, quality.error_of_mean))
-    digits = max(decimals, 0 if error >= 10 else 1 if error >= 1 else 3)
+    few = 0 if error >= 10 else 1 if error >= 1 else 3
+    digits = decimals if decimals < 0 else max(decimals, few)
     return (
         f"On examples it has not seen the model is off by {number(error, digits)} (root mean "
         f"square); always saying the mean would be off by {number(mean, digits)}."

@@ -1,0 +1,67 @@
+"""Wrong usage of the command line is answered in the words of all other errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import run
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A table that is there; no command gets so far as to read it."""
+    path = tmp_path / "t.csv"
+    path.write_text("a,y\n1,2\n3,4\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("explain t -k two", "Expected -k to be a whole number. Got 'two'."),
+        ("explain t -ktwo", "Expected -k to be a whole number. Got 'two'."),
+        (
+            "explain t --measure=los",
+            "Expected --measure to be loss, margin, probability or prediction. Got 'los'. "
+            "Did you mean loss?",
+        ),
+        (
+            "influence t --order second",
+            "Expected --order to be first, newton or refined. Got 'second'.",
+        ),
+        ("explain t --target-kind x", "Expected --target-kind to be label or quantity. Got 'x'."),
+        ("evaluate t --fraction half", "Expected --fraction to be a number. Got 'half'."),
+        ("index query a:b -i x -k 0", "Expected -k to be a whole number from 1. Got '0'."),
+        ("explain t --outptu x", "Expected an option of whence explain. Got --outptu. Did you"),
+        ("explain t --zzz x", "Got --zzz. `whence explain --help` lists them."),
+        ("expain t", "Expected a command of whence. Got expain. Did you mean explain?"),
+        ("zzz", "Expected a command of whence. Got zzz. `whence --help` lists them."),
+        ("explain", "Expected SOURCE after whence explain. Got nothing."),
+        ("index build a:b", "Expected --index after whence index build. Got nothing."),
+        ("explain t -k", "Expected a value after -k. Got nothing."),
+        ("explain t --json=3", "Expected --json without a value. Got '3'."),
+        ("explain t u", "Expected whence explain as its help has it. Got unexpected extra"),
+        ("explain t --row 1", "Expected --target COLUMN, the column to predict. Got t"),
+        ("explain t -t y", "Expected what is asked about, --row ROW or --image FILE. Got neither."),
+        ("explain t -t y --row 1 --verify 3", "Expected --verify with --output FILE, whose page"),
+        ("explain t -t y --row 1 --trust", "Expected --trust with --model FILE only. Got it alone"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(table: Path, command: str, said: str) -> None:
+    words = [str(table) if word == "t" else word for word in command.split()]
+    code, out, err = run(*words)
+    assert code == 2
+    assert not out
+    assert err.startswith("whence: Expected ")
+    assert said.replace("Got t", f"Got {table}") in err
+    assert "Value error" not in err
+    assert "Input should be" not in err
+    assert err.count("\n") == 1
+
+
+def test_help_and_version_are_no_errors() -> None:
+    assert run("--version")[0] == 0
+    assert run("explain", "--help")[0] == 0
+    assert "explain" in run()[1]
