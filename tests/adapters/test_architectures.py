@@ -147,7 +147,7 @@ _MODELS: dict[str, tuple[str, dict[str, Any], Any, float]] = {
         lambda: texts(tokens_of),
         1.0,
     ),
-    "bert masked": ("BertForMaskedLM", _SIZES, lambda: texts(tokens_of), 0.9),
+    "bert masked": ("BertForMaskedLM", _SIZES, lambda: texts(tokens_of), 1.0),
     "roberta": (
         "RobertaForSequenceClassification",
         {**_SIZES, "max_position_embeddings": 18, "pad_token_id": 1, "bos_token_id": 0,
@@ -159,7 +159,7 @@ _MODELS: dict[str, tuple[str, dict[str, Any], Any, float]] = {
         "RobertaForMaskedLM",
         {**_SIZES, "max_position_embeddings": 18, "pad_token_id": 1, "bos_token_id": 0},
         lambda: texts(tokens_of),
-        0.9,
+        1.0,
     ),
     "distilbert": (
         "DistilBertForSequenceClassification",
@@ -182,9 +182,58 @@ _MODELS: dict[str, tuple[str, dict[str, Any], Any, float]] = {
         lambda: texts(tokens_of),
         1.0,
     ),
-    "t5": ("T5ForConditionalGeneration", _T5, lambda: texts(tokens_of), 0.9),
+    "t5": ("T5ForConditionalGeneration", _T5, lambda: texts(tokens_of), 1.0),
     "bart": ("BartForConditionalGeneration", _BART, lambda: texts(tokens_of), 1.0),
-    "vit": ("ViTForImageClassification", {**_SIZES, **_IMAGES}, images, 0.9),
+    "vit": ("ViTForImageClassification", {**_SIZES, **_IMAGES}, images, 1.0),
+    "beit": ("BeitForImageClassification", {**_SIZES, **_IMAGES}, images, 1.0),
+    "dinov2": ("Dinov2ForImageClassification", {**_SIZES, **_IMAGES}, images, 0.99),
+    "swin": (  # windows of all images in one batch; the biases of relative positions have no rule
+        "SwinForImageClassification",
+        {"image_size": 8, "patch_size": 2, "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2],
+         "window_size": 2, "num_labels": 3},
+        images,
+        0.99,
+    ),
+    "convnext": (
+        "ConvNextForImageClassification",
+        {"num_stages": 2, "hidden_sizes": [4, 8], "depths": [1, 1], "patch_size": 2,
+         "num_labels": 3},
+        images,
+        1.0,
+    ),
+    "resnet": (
+        "ResNetForImageClassification",
+        {"embedding_size": 8, "hidden_sizes": [8, 8], "depths": [1, 1], "layer_type": "basic",
+         "num_labels": 3},
+        images,
+        1.0,
+    ),
+    "mobilenet": (  # convolutions of single channels
+        "MobileNetV2ForImageClassification",
+        {"image_size": 8, "depth_multiplier": 0.1, "min_depth": 4, "depth_divisible_by": 4,
+         "num_labels": 3},
+        images,
+        1.0,
+    ),
+    "electra": (
+        "ElectraForSequenceClassification",
+        {**_SIZES, "embedding_size": 8, "num_labels": 3},
+        lambda: texts(classes),
+        1.0,
+    ),
+    "deberta-v2": (  # its projections see the table of positions as well, once for the batch
+        "DebertaV2ForSequenceClassification",
+        {**_SIZES, "relative_attention": True, "position_buckets": 4, "share_att_key": True,
+         "pos_att_type": ["p2c", "c2p"], "norm_rel_ebd": "layer_norm", "num_labels": 3},
+        lambda: texts(classes),
+        0.7,
+    ),
+    "marian": (
+        "MarianMTModel",
+        {**_BART, "decoder_start_token_id": 1},
+        lambda: texts(tokens_of),
+        1.0,
+    ),
 }  # fmt: skip
 
 
@@ -286,10 +335,10 @@ def adapters() -> dict[str, tuple[Any, float]]:
     ia3 = {"target_modules": ["q_proj", "down_proj"], "feedforward_modules": ["down_proj"]}
     return {
         "lora": (peft.LoraConfig(task_type="CAUSAL_LM", **low), 1.0),
-        "dora": (peft.LoraConfig(task_type="CAUSAL_LM", use_dora=True, **low), 0.8),
+        "dora": (peft.LoraConfig(task_type="CAUSAL_LM", use_dora=True, **low), 1.0),
         "ia3": (peft.IA3Config(task_type="CAUSAL_LM", **ia3), 0.0),
-        "prompt": (peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3), 0.0),
-        "prefix": (peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3), 0.0),
+        "prompt": (peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3), 1.0),
+        "prefix": (peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3), 1.0),
     }
 
 

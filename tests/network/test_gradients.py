@@ -132,3 +132,75 @@ def test_a_module_that_calls_linear_on_its_weight_factors_whatever_it_returns() 
     assert objective.factored == frozenset(objective.shapes)
     found = objective.gradient_columns(objective.train, objective.loss)
     torch.testing.assert_close(found.T, objective.looped(x, y, objective.loss.gradient))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv1d(4, 6, 3, groups=2, stride=2, padding=1),
+        nn.Conv1d(4, 4, 2, groups=4, padding="same", padding_mode="circular"),
+        nn.Conv2d(4, 8, 3, groups=4, dilation=2, padding=2, bias=False),
+        nn.Conv2d(4, 6, (3, 2), groups=2, padding="valid"),
+        nn.Conv2d(4, 3, 3, padding="same", padding_mode="reflect"),
+        nn.Conv2d(4, 3, (5, 3), padding="same"),
+    ],
+    ids=str,
+)
+def test_convolutions_with_groups_and_any_padding_factor(layer: nn.Module) -> None:
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.last = layer, nn.LazyLinear(3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.last(self.layer(x).tanh().flatten(1))
+            return found
+
+    torch.manual_seed(0)
+    x = torch.randn(5, 4, *[6] * (1 if "Conv1d" in str(layer) else 2), dtype=torch.float64)
+    model = Pooled().double()
+    model(x)
+    objective = whence.from_torch(model, whence.CrossEntropy(), (x, torch.arange(5) % 3))
+    assert objective.factored == frozenset(objective.shapes)
+    found = objective.gradient_columns(objective.train, objective.loss)
+    exact = objective.looped(x, objective.train.targets, objective.loss.gradient)
+    torch.testing.assert_close(found.T, exact, rtol=1e-10, atol=1e-12)
+
+
+class Positions(nn.Module):
+    """Learned positions, a token that stands first, a scale of channels and one of all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token, self.positions = nn.Parameter(torch.randn(3)), nn.Parameter(torch.randn(4, 3))
+        self.scale, self.whole = nn.Parameter(torch.randn(3)), nn.Parameter(torch.randn(()))
+        self.mixing, self.last = nn.Linear(3, 3), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = x + self.positions
+        hidden = self.mixing(hidden * self.scale).tanh().mean(1) * self.whole
+        found: Tensor = self.last(hidden + self.token)
+        return found
+
+
+@pytest.mark.parametrize("n", [1, 4, 7])
+@pytest.mark.parametrize("batch", [None, 1, 3])
+def test_parameters_that_enter_by_broadcasting_have_a_gradient_per_example(
+    n: int, batch: int | None
+) -> None:
+    """Also where there are as many examples as positions, or one."""
+    torch.manual_seed(0)
+    x, y = torch.randn(n, 4, 3, dtype=torch.float64), torch.arange(n) % 2
+    model = Positions().double()
+    objective = whence.from_torch(model, whence.CrossEntropy(), (x, y), batch_size=batch)
+    assert (objective.factored == frozenset(objective.shapes)) == (n > 1)
+    other = torch.randn(9, 4, 3, dtype=torch.float64), torch.arange(9) % 2
+    for data in ((x, y), other):
+        examples = objective.examples(data)
+        found = objective.gradient_columns(examples, objective.loss)
+        exact = objective.looped(*data, objective.loss.gradient)
+        torch.testing.assert_close(found.T, exact, rtol=1e-10, atol=1e-12)
+    narrowed = objective.narrowed({"positions", "last.weight"})
+    found = narrowed.gradient_columns(narrowed.train, narrowed.loss)
+    exact = narrowed.looped(x, y, narrowed.loss.gradient)
+    torch.testing.assert_close(found.T, exact, rtol=1e-10, atol=1e-12)

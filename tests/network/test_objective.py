@@ -19,7 +19,7 @@ from whence.network.objective import ModuleObjective
 from whence.objective.losses import measure_of
 
 _EXACT = {"rtol": 1e-10, "atol": 1e-11}
-_LOOPED = {"lstm": 4, "tied": 1}
+_LOOPED = {"lstm": 2, "tied": 1}
 
 
 @pytest.fixture(scope="module", params=list(ZOO))

@@ -142,7 +142,7 @@ class Others:
         b = len(weights)
         pieces: dict[str, list[Contribution]] = {}
         for use, delta in zip(uses, deltas, strict=True):
-            for own, name in self.objective.owners[use.module]:
+            for own, name in use.names:
                 if name in self.factored and delta is not None:
                     piece = contribution(use, own, delta, b)
                     assert piece is not None

@@ -21,7 +21,6 @@ from whence.network.calls import ModuleCall
 from whence.network.gradients import Contribution, Outer, Rows, TwoSided
 from whence.network.rule import Rule
 
-_FLAT = ("OPTDecoderLayer",)  # of the transformers library
 _MARKS = ("has_gate", "has_bias", "is_transposed", "_apply_gate")
 
 
@@ -194,17 +193,6 @@ def _by_example(example: Tensor, b: int, left: Tensor, right: Tensor) -> tuple[T
     for target, rows in zip(padded, (left, right), strict=True):
         target[at, place] = rows
     return where, Outer(*padded)
-
-
-def flattens(module: nn.Module) -> bool:
-    """Return whether modules within one may get the tokens of all examples one after the other.
-
-    So do those beside fused experts, and the layers of OPT.
-
-    Args:
-        module: Any module.
-    """
-    return type(module).__name__ in _FLAT or any(map(are_fused_experts, module.children()))
 
 
 def are_fused_experts(module: nn.Module) -> bool:

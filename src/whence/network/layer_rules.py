@@ -6,6 +6,7 @@ import copy
 import math
 from abc import abstractmethod
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
 import torch
@@ -14,9 +15,11 @@ from torch.nn import functional
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from whence.network.attention import InProjection
+from whence.network.calls import ModuleCall
 from whence.network.experts import FusedExperts, are_fused_experts
 from whence.network.gradients import Contribution, Lookup, Outer, Rows
 from whence.network.rule import Rule, positions
+from whence.network.shared import Copies
 
 
 def rule_of(module: nn.Module) -> Rule | None:
@@ -39,6 +42,8 @@ def rule_of(module: nn.Module) -> Rule | None:
         return _READS
     if are_fused_experts(module):
         return _EXPERTS
+    if issubclass(kind, nn.LayerNorm):
+        return _FUNCTIONAL_LAYER_NORM
     if _only_a_scale(module):
         return _SCALE
     weight = dict(module.named_parameters(recurse=False)).get("weight")
@@ -85,22 +90,33 @@ class _Functional(_Multiplies):
 
 
 class _Convolution(_Multiplies):
-    """A convolution: one matrix on patches, unless it has groups or pads by other than zeros."""
+    """A convolution: one matrix on patches, or one for each group of channels."""
 
     def multiplies(self, module: Any) -> bool:
-        """Return whether it is one matrix on patches padded with zeros."""
-        zeros = module.padding_mode == "zeros" and module.padding not in ("same", "valid")
-        return module.groups == 1 and zeros
+        """Return whether it is one matrix."""
+        return bool(module.groups == 1)
+
+    def gradients(self, module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution | None:
+        """Return the two factors, or of each group the product, [out, in / groups · kernel]."""
+        if self.multiplies(module) or name == "bias":
+            return super().gradients(module, name, a, delta)
+        seen, left = self.activations(module, a).mT, self.output_gradients(delta).mT
+        each = (len(a), module.groups, -1, left.shape[2])
+        return Rows((left.reshape(each) @ seen.reshape(each).mT.to(left.dtype)).flatten(1))
 
     def activations(self, module: Any, a: Tensor) -> Tensor:
         """Return the input patches, one per output position, [b, t, in · kernel]."""
         return functional.unfold(
-            a,
+            self._padded(module, a),
             module.kernel_size,
             dilation=module.dilation,
-            padding=module.padding,
             stride=module.stride,
         ).mT
+
+    def _padded(self, module: Any, a: Tensor) -> Tensor:
+        """Return the input as it is padded: around, by as much as makes it the same, or not."""
+        mode = {"zeros": "constant"}.get(module.padding_mode, module.padding_mode)
+        return functional.pad(a, module._reversed_padding_repeated_twice, mode)
 
     def output_gradients(self, delta: Tensor) -> Tensor:
         """Return δ at each output position."""
@@ -119,10 +135,9 @@ class _Convolution1d(_Convolution):
     def activations(self, module: Any, a: Tensor) -> Tensor:
         """Return the input patches, one per output position, [b, t, in · kernel]."""
         return functional.unfold(
-            a.unsqueeze(2),
+            self._padded(module, a).unsqueeze(2),
             (1, *module.kernel_size),
             dilation=(1, *module.dilation),
-            padding=(0, *module.padding),
             stride=(1, *module.stride),
         ).mT
 
@@ -146,7 +161,14 @@ class _Embedding(Rule):
 
 @final
 class _LayerNorm(Rule):
-    """Σ_t δ_t x̂_t or Σ_t δ_t, x̂ the input normalized in each example."""
+    """Σ_t δ_t x̂_t or Σ_t δ_t, x̂ the input normalized in each example.
+
+    Args:
+        functional: See `Rule`: of a kind that moves the channels before it normalizes.
+    """
+
+    def __init__(self, functional: bool = False) -> None:
+        self.functional = functional  # type: ignore[misc]
 
     def gradients(self, module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution:
         """Return the sums."""
@@ -228,16 +250,35 @@ class _Scale(Rule):
     form is not known here: the rule counts where it agrees with differentiation.
     """
 
-    def gradients(self, module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution | None:
+    def slopes(
+        self, module: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]
+    ) -> Tensor | None:
+        """Return h(x)."""
+        weight = torch.ones_like(module.weight)
+        values = weight, torch.zeros_like(weight)
+        one, zero = (_with_weight(module, value, *arguments, **named) for value in values)
+        return None if one is None or zero is None else one - zero
+
+    def of_call(self, call: ModuleCall, name: str, delta: Tensor) -> Contribution | None:
         """Return the sums."""
-        size = module.weight.shape[0]
-        if a.shape != delta.shape or a.shape[-1] != size:
+        found, size = call.slopes, call.parameters["weight"].shape[0]
+        if found is None or found.shape != delta.shape or delta.shape[-1] != size:
             return None
-        weight = module.weight.new_ones(size)
-        one, zero = (_with_weight(module, value, a) for value in (weight, weight - 1))
-        if one is None or zero is None or one.shape != delta.shape:
-            return None
-        return Rows(positions(delta * (one - zero).to(delta.dtype)).sum(1))
+        return Rows(positions(delta * found.to(delta.dtype)).sum(1))
+
+    def gradients(self, module: Any, name: str, a: Tensor, delta: Tensor) -> None:
+        """Return `None`: the module may take more than one input."""
+
+
+@final
+class _Copies(Rule):
+    """The output gradients of copies of a parameter, one for each example, are its gradients."""
+
+    names: ClassVar[frozenset[str]] = frozenset({Copies.value})
+
+    def gradients(self, module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution:
+        """Return them."""
+        return Rows(delta.reshape(len(a), -1))
 
 
 @final
@@ -271,6 +312,7 @@ class _Reads(Rule):
 
 _BY_INPUTS, _RMS_NORM_OF_TRANSFORMERS = _ByInputs(), _RMSNormOfTransformers()
 _READS, _SCALE, _EXPERTS, _FUNCTIONAL = _Reads(), _Scale(), FusedExperts(), _Functional()
+_FUNCTIONAL_LAYER_NORM = _LayerNorm(functional=True)
 _RULES: dict[type[nn.Module], Rule] = {
     nn.Linear: _Linear(),
     InProjection: _Linear(),
@@ -284,6 +326,7 @@ _RULES: dict[type[nn.Module], Rule] = {
     nn.BatchNorm2d: _BatchNorm(),
     nn.BatchNorm3d: _BatchNorm(),
     nn.RMSNorm: _RMSNorm(),
+    Copies: _Copies(),
 }
 
 
@@ -294,14 +337,14 @@ def _only_a_scale(module: nn.Module) -> bool:
     return lone and not any(True for _ in module.children())
 
 
-def _with_weight(module: nn.Module, weight: Tensor, a: Tensor) -> Tensor | None:
-    """Return what a module gives with another weight; `None` if it takes more than one argument."""
+def _with_weight(module: nn.Module, weight: Tensor, *arguments: Any, **named: Any) -> Tensor | None:
+    """Return what a module gives with another weight; `None` if it fails or gives no tensor."""
     twin = copy.copy(module)  # the module itself may be running in another thread
     twin._parameters = {"weight": nn.Parameter(weight, requires_grad=False)}
     twin._forward_hooks = OrderedDict()
     try:
         with torch.no_grad():
-            found = twin(a)
+            found = twin(*arguments, **named)
     except (RuntimeError, TypeError, ValueError, IndexError):
         return None
     return found if isinstance(found, Tensor) else None

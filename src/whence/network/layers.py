@@ -9,27 +9,30 @@ one example at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
-from torch.nn.functional import linear
+from torch.nn.functional import layer_norm, linear
 from torch.overrides import TorchFunctionMode
 
 from whence.network.calls import ModuleCall
 from whence.network.gradients import Contribution
 from whence.network.layer_rules import rule_of
+from whence.network.readers import Reader, watched_readers
+
+_WEIGHTS: dict[Any, int] = {linear: 1, layer_norm: 2}  # which argument is the weight
 
 
 @contextmanager
 def watched_calls(
-    modules: list[nn.Module],
+    owners: Mapping[nn.Module, list[tuple[str, str]]],
     b: int = 1,
     expanded: Collection[nn.Module] = (),
-    flattened: Collection[nn.Module] = (),
+    readers: Collection[Reader] = (),
 ) -> Iterator[list[ModuleCall]]:
     """List every call of some modules, by forward hooks, while the context lasts.
 
@@ -37,22 +40,30 @@ def watched_calls(
     which stores nothing for gradients in parameters.
 
     Args:
-        modules: The modules.
+        owners: The modules, with the own name of each parameter and its name in θ.
         b: The number of examples in the batch.
         expanded: Modules called once per batch, such as position embeddings: inputs and outputs are
             expanded along the batch dimension to get per-example gradients.
-        flattened: Modules that may get the tokens of all examples one after the other, [b t, d].
+        readers: Methods that read a table, in place of which they are listed.
 
     Yields:
         The list of their calls, which fills.
     """
     calls: list[ModuleCall] = []
 
-    def on_call(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> Any:
+    asleep = False  # while a rule calls what it knows the rule of
+
+    def on_call(
+        module: nn.Module, arguments: tuple[Any, ...], named: Mapping[str, Any], output: Any
+    ) -> Any:
+        nonlocal asleep
         tensors = [part for part in (output, *arguments) if isinstance(part, Tensor)]
         leads = len(tensors) > 1 and tensors[0] is output and tensors[1] is arguments[0]
-        if not leads or not output.is_floating_point():
+        if asleep or not leads or not output.is_floating_point():
             return output
+        asleep = True
+        slopes = rules[module].slopes(module, arguments, named)
+        asleep = False
         inputs, first = arguments[0].detach(), not output.requires_grad
         if first:
             output.requires_grad_()
@@ -60,7 +71,8 @@ def watched_calls(
         if module in expanded:
             inputs, output = _expanded(inputs, b, 2), _expanded(output, b, 3)
             shape = output.shape
-        elif module in flattened and len(inputs) == len(output) != b and len(output) % b == 0:
+        elif inputs.shape[:1] == shape[:1] != (b,) and inputs.ndim and shape[0] % b == 0:
+            # The tokens or windows of all examples, one example after the other.
             inputs = inputs.unflatten(0, (b, -1))
             shape = torch.Size((b, len(output) // b, *output.shape[1:]))
         parameters = dict(module.named_parameters(recurse=False))
@@ -71,28 +83,42 @@ def watched_calls(
                 edge=get_gradient_edge(output),
                 shape=shape,
                 dtype=next(iter(parameters.values())).dtype,
+                names=names[module],
                 rest=tuple(part.detach() for part in tensors[2:]),
                 parameters=parameters,
+                slopes=slopes,
             )
         )
         return output.clone() if first else output  # a leaf cannot be changed in place
 
-    inside = [module for module in modules if (rule := rule_of(module)) and rule.functional]
-    hooked = [module for module in modules if module not in inside]
-    handles = [module.register_forward_hook(on_call) for module in hooked]
+    rules = {module: rule for module in owners if (rule := rule_of(module)) is not None}
+    names = {
+        module: tuple((own, name) for own, name in owners[module] if own in rule.names)
+        for module, rule in rules.items()
+    }
+    inside = [module for module, rule in rules.items() if rule.functional]
+    through = [reader for reader in readers if reader.table in rules]
+    apart = {*inside, *(reader.table for reader in through)}
+    hooked = [module for module in rules if module not in apart]
+    handles = [module.register_forward_hook(on_call, with_kwargs=True) for module in hooked]
     try:
-        with _LinearCalls(inside, on_call) if inside else nullcontext():
+        with (
+            _FunctionCalls(inside, on_call) if inside else nullcontext(),
+            watched_readers(through, on_call),
+        ):
             yield calls
     finally:
         for handle in handles:
             handle.remove()
 
 
-class _LinearCalls(TorchFunctionMode):
-    """Calls a hook when `functional.linear` takes the weight of one of some modules."""
+class _FunctionCalls(TorchFunctionMode):
+    """Calls a hook when a function of torch takes the weight of one of some modules."""
 
     def __init__(
-        self, modules: list[nn.Module], hook: Callable[[nn.Module, tuple[Any, ...], Any], Any]
+        self,
+        modules: list[nn.Module],
+        hook: Callable[[nn.Module, tuple[Any, ...], Mapping[str, Any], Any], Any],
     ) -> None:
         super().__init__()
         self.modules, self.hook = modules, hook
@@ -101,11 +127,12 @@ class _LinearCalls(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         found = func(*args, **(kwargs or {}))
-        if func is not linear or len(args) < 2:
+        if func not in _WEIGHTS:
             return found
-        owner = (m for m in self.modules if m._parameters.get("weight") is args[1])
-        module = next(owner, None)
-        return found if module is None else self.hook(module, args[:1], found)
+        given = (kwargs or {}).get("weight", [*args, *[None] * 3][_WEIGHTS[func]])
+        owner = (m for m in self.modules if m._parameters.get("weight") is given)
+        module = None if given is None else next(owner, None)
+        return found if module is None else self.hook(module, args[:1], {}, found)
 
 
 def _expanded(tensor: Tensor, b: int, ndim: int) -> Tensor:

@@ -26,7 +26,7 @@ from torch.nn.parameter import is_lazy
 from whence.errors import IncompleteCoverage, InvalidInput, UnsupportedModel
 from whence.network.attention import by_layers
 from whence.network.autodiff import Leaf
-from whence.network.experts import flattens
+from whence.network.readers import Reader, readers_of
 from whence.network.rebound import rebind
 
 Selection = Collection[str] | Callable[[str, nn.Parameter], bool]
@@ -138,10 +138,9 @@ class FunctionalModule:
         return owners
 
     @cached_property
-    def flattened(self) -> frozenset[nn.Module]:
-        """The modules that may get the tokens of all examples one after the other."""
-        blocks = (module for module in self.model.modules() if flattens(module))
-        return frozenset(inner for block in blocks for inner in block.modules())
+    def readers(self) -> list[Reader]:
+        """The methods of the module that read a table once for the batch."""
+        return readers_of(self.model)
 
     def fixed(self) -> tuple[Tensor, ...]:
         """Return what the module holds besides θ, by name: other parameters, and buffers."""

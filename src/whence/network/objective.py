@@ -3,14 +3,13 @@ r"""Any torch module as an objective: the same products, by differentiation, in 
 Derivatives along directions are taken in reverse twice: u ↦ Jᵀu is linear, so its own derivative
 in u along V is J V; ∇R is a graph, and its derivative along V is ∇²R V. Both work wherever the
 module can be differentiated twice, and all columns of V share one forward and one backward pass.
-Per-example gradients factor where `layers.contribution` has a rule that was seen to agree with
-differentiation on this model; the other parameters are differentiated one example at a time.
+Per-example gradients factor where a rule agrees with differentiation; the rest takes a pass each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, final
 
@@ -29,6 +28,7 @@ from whence.network.gradients import Contribution
 from whence.network.module import FunctionalModule
 from whence.network.per_example import PerExample
 from whence.network.precision import product_dtype
+from whence.network.shared import Shared
 from whence.objective.losses import Loss
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
@@ -61,7 +61,7 @@ class ModuleObjective(Objective):
         refit_with: Fits it again with other weights: (objective, weights [n]) -> objective.
         batch_size: Examples that are differentiated at once; changes memory, not the answer.
         factored: The selected parameters whose per-example gradients factor.
-        expanded: Those of them whose layer is called once for all examples of a batch.
+        shared: Those of them of which a pass is given a copy for each example.
         bf16: Whether per-example gradients come from passes in bfloat16, by torch's autocast.
         convex: Whether R is known to be convex.
         notes: What a reader of the results must know, a sentence each.
@@ -78,7 +78,7 @@ class ModuleObjective(Objective):
     refit_with: Callable[[ModuleObjective, Tensor], ModuleObjective]
     batch_size: int = BATCH
     factored: frozenset[str] = frozenset()
-    expanded: frozenset[str] = frozenset()
+    shared: Shared = field(default_factory=Shared)
     bf16: bool = False
     convex: bool = False
     notes: tuple[str, ...] = ()
@@ -173,7 +173,7 @@ class ModuleObjective(Objective):
             params=torch.cat([self.params[at] for at in where]),
             l2=torch.cat([self.l2[at] for at in where]),
             factored=self.factored & frozenset(module.shapes),
-            expanded=self.expanded & frozenset(module.shapes),
+            shared=self.shared.among(module.shapes),
         )
 
     def flat_directions(self) -> Tensor:
@@ -352,7 +352,7 @@ class ModuleObjective(Objective):
             module=self.module,
             params=self.params,
             factored=self.factored,
-            expanded=self.expanded,
+            shared=self.shared,
             bf16=self.bf16,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, final
@@ -17,6 +17,7 @@ from whence.network.calls import ModuleCall
 from whence.network.gradients import Contribution, Rows
 from whence.network.layers import contribution, watched_calls
 from whence.network.module import FunctionalModule
+from whence.network.shared import Shared, calls_of
 from whence.objective.losses import Loss
 
 _BF16_AGREEMENT = 0.05  # of the largest output, between bfloat16 and the model's own precision
@@ -37,22 +38,28 @@ class PerExample:
         module: f.
         params: θ, [p].
         factored: The selected parameters whose layers have a rule.
-        expanded: Those of them whose layer is called once for all examples of a batch.
+        shared: Those of them of which a pass is given a copy for each example.
         bf16: Whether forward passes are in bfloat16, by torch's autocast.
     """
 
     module: FunctionalModule
     params: Tensor
     factored: frozenset[str]
-    expanded: frozenset[str]
+    shared: Shared
     bf16: bool
 
-    def outputs(self, inputs: Any) -> Tensor:
-        """Return f_θ(x) of a pass whose gradients are not differentiated again, [b, ...]."""
+    def outputs(self, inputs: Any, given: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Return f_θ(x) of a pass whose gradients are not differentiated again, [b, ...].
+
+        Args:
+            inputs: x of a batch.
+            given: What stands in place of some parameters, by name.
+        """
+        values = {**self.module.split(self.params), **(given or {})}
         with torch.autocast(self.params.device.type, torch.bfloat16, enabled=self.bf16):
             # Fused attention kernels of a GPU sum in any order.
             exact = self.params.device.type != "cpu"
-            outputs: Tensor = self.module(self.module.split(self.params), inputs, twice=exact)
+            outputs: Tensor = self.module(values, inputs, twice=exact)
         return outputs.to(self.params.dtype)
 
     def runs_in_bf16(self, inputs: Any) -> bool:
@@ -92,8 +99,8 @@ class PerExample:
     def watched(self, b: int) -> AbstractContextManager[list[ModuleCall]]:
         """Return a context that lists the calls of layers on a batch of b examples."""
         owners = self.module.owners
-        expanded = [m for m, held in owners.items() if any(n in self.expanded for _, n in held)]
-        return watched_calls(list(owners), b, expanded, self.module.flattened)
+        expanded = [m for m, held in owners.items() if any(n in self.shared.read for _, n in held)]
+        return watched_calls(owners, b, expanded, self.module.readers)
 
     def passes(
         self, x: Any, y: Tensor, cotangents: Cotangents
@@ -109,8 +116,10 @@ class PerExample:
             cotangents: From outputs and targets to r cotangents, [b, ..., r].
         """
         with torch.enable_grad():
+            leaves = self.shared.leaves(self.module.split(self.params), len(y))
             with self.module.lock, self.watched(len(y)) as calls:
-                outputs = self.outputs(x)
+                outputs = self.outputs(x, leaves)
+            calls += calls_of(leaves)
             drawn = cotangents(outputs.detach(), y).unbind(-1)
             if not outputs.requires_grad or not calls:  # no layer with selected parameters counts
                 return [], iter(())
@@ -264,7 +273,7 @@ class PerExample:
         for call, delta in zip(calls, next(passes, ()), strict=True):
             if delta is None:
                 continue
-            for own, name in self.module.owners[call.module]:
+            for own, name in call.names:
                 if name in self.factored:
                     piece = contribution(call, own, delta, len(y))
                     if piece is None:

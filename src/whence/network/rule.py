@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -16,7 +17,7 @@ class Rule(ABC):
 
     Attributes:
         by_inputs: Whether the weight is stored as [in, out].
-        functional: Whether its call is that of `functional.linear` on its weight, within it.
+        functional: Whether its call is that of a function of torch on its weight, within it.
         reads: Whether it is a table of which rows are read.
         names: The module's own names of its parameters.
     """
@@ -35,6 +36,18 @@ class Rule(ABC):
             delta: The derivatives of Σ_b m_b in its output, [b, ...].
         """
         return self.gradients(call.module, name, call.inputs, delta)
+
+    def slopes(
+        self, module: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]
+    ) -> Tensor | None:
+        """Return the derivative of the output in the weight, where it takes a call to know it.
+
+        Args:
+            module: The module, during its call.
+            arguments: What it was called with.
+            named: What it was called with by name.
+        """
+        return None
 
     @abstractmethod
     def gradients(self, module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution | None:

@@ -23,9 +23,11 @@ from whence.network.layers import contribution
 from whence.network.links import linked
 from whence.network.objective import BATCH, PROBE, ModuleObjective
 from whence.network.precision import rounds
+from whence.network.shared import Shared, places
 
 _CACHE = 2**20  # numbers of one activation that a cache holds beside the others: 4 MB of float32
 _ROWS = 2**25  # numbers of gradients without a rule that are held at once: 128 MB of float32
+_FAILURES = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
 _AGREEMENT = 1e-3  # of a parameter's largest entry; rules are right or far off
 _OF_TERMS, _OF_WHOLE = 100, 30  # units of the last place: of a sum's terms, of all gradients
 
@@ -78,21 +80,73 @@ def module_objective(objective: ModuleObjective, batch_size: int | None) -> Modu
         for _, name in held
         if (rule := rule_of(module)) and rule.reads and name not in plain.factored
     )
-    if not shared:
-        return plain
-    expanded = replace(objective, expanded=shared)
-    try:
-        agreeing = _agreeing(expanded, shared)
-    except (RuntimeError, ValueError, TypeError):  # the model relies on the shape it gave
-        return plain
-    found = replace(plain, factored=plain.factored | agreeing, expanded=shared & agreeing)
+    found = _with(plain, Shared(read=shared))
+    found = _with(found, Shared(used=_broadcast(found)))
     return found if batch_size else _within_rows(replace(found, batch_size=objective.batch_size))
+
+
+def _with(objective: ModuleObjective, shared: Shared) -> ModuleObjective:
+    """Return the objective with those shared parameters whose gradients agree."""
+    names = shared.read | frozenset(shared.used)
+    if not names:
+        return objective
+    try:
+        agreeing = _agreeing(replace(objective, shared=shared), names)
+    except _FAILURES:  # the model relies on the shape it gave
+        return objective
+    both, had = shared.among(agreeing), objective.shared
+    both = Shared(both.read | had.read, {**both.used, **had.used})
+    return replace(objective, factored=objective.factored | agreeing, shared=both)
+
+
+def _broadcast(objective: ModuleObjective) -> dict[str, int]:
+    """Return parameters without a rule of which each example may have a copy, and how."""
+    few = objective.train.subset(np.arange(min(PROBE, len(objective.train))))
+    if len(few) < 2 or objective.factored == frozenset(objective.shapes):
+        return {}  # with one example whatever is shared looks the same
+    values = objective.module.split(objective.params)
+    outputs = objective.run(objective.params, few.inputs).detach()
+    found: dict[str, int] = {}
+    of_kind: dict[tuple[type, str], int | None] = {}
+    for owner, held in objective.owners.items():
+        for own, name in held:
+            if name in objective.factored or name in found:
+                continue
+            kind = type(owner), own
+            if kind not in of_kind:
+                ways = places(objective.shapes[name])
+                of_kind[kind] = next(
+                    (way for way in ways if _same(objective, values, name, way, few, outputs)), None
+                )
+            if (way := of_kind[kind]) is not None:
+                found[name] = way
+    return found
+
+
+def _same(
+    objective: ModuleObjective,
+    values: dict[str, Tensor],
+    name: str,
+    way: int,
+    few: ModuleExamples,
+    outputs: Tensor,
+) -> bool:
+    """Return whether outputs stay the same when each example has a copy of a parameter."""
+    copies = Shared(used={name: way}).leaves(values, len(few))
+    try:
+        with torch.no_grad():
+            found = objective.module({**values, **copies}, few.inputs)
+    except _FAILURES:
+        return False
+    return found.shape == outputs.shape and torch.allclose(found, outputs, rtol=1e-3, atol=1e-5)
 
 
 def _within_rows(objective: ModuleObjective) -> ModuleObjective:
     """Return the objective with batches whose gradients without a rule, [b, p], fit in memory."""
     rest = sum(
-        shape.numel() for name, shape in objective.shapes.items() if name not in objective.factored
+        shape.numel()
+        for name, shape in objective.shapes.items()
+        if name not in objective.factored or name in objective.shared.used
     )
     most = max(_ROWS // max(rest, 1), 1)
     return replace(objective, batch_size=min(objective.batch_size, most))
@@ -203,7 +257,7 @@ def _calls(
         lambda f, t: objective.loss.gradient(f, t).unsqueeze(-1), few
     )
     for call, delta in zip(calls, next(iter(passes), ()), strict=True):
-        for own, name in objective.owners[call.module]:
+        for own, name in call.names:
             if name in names:
                 yield call, delta, own, name
 
