@@ -15,7 +15,7 @@ from whence.methods.attribution import Attribution
 from whence.methods.halves import Halves, boosted, halves_of
 from whence.methods.mean_derivative import derivatives_of, held_out_note, mean_derivative
 from whence.methods.method import Method
-from whence.methods.response import can_be_sized, effects_of, response_of, unsized
+from whence.methods.response import can_be_sized, effects_of, followed, response_of, unsized
 from whence.methods.subsets import Positions
 from whence.methods.tree_changes import boosted_edit, boosted_relabeling
 from whence.objective.measures import Measure
@@ -39,10 +39,12 @@ class Boosting(Method):
     another sample would give: the derivative is taken in retrainings on random halves, with leaf
     values of all rows in the trees of each half, each of the same size, so that none outweighs the
     others. A score is a weighted sum of the mean over the halves that have the row, the mean over
-    those without it, and the derivative of the model itself. The weights are learned, per measure,
-    from the outcomes of the retrainings on training rows that they have not seen; they hold the
-    effect of rows on splits. What the sum leaves over of the outcomes on the queries is regressed
-    on the rows (a datamodel), whose coefficients are drawn to 0 by the size of their derivatives.
+    those without it, and the derivative of the model itself. Of a classification, m is followed
+    along its slope at the model's own outputs: a loss near 0 is another under half of the rows,
+    outputs are not. The weights are learned from the outcomes of the retrainings on training rows
+    that they have not seen, of a regression per measure; they hold the effect of rows on splits.
+    What the sum leaves over of the outcomes on the queries is regressed on the rows (a datamodel),
+    whose coefficients are drawn to 0 by the size of their derivatives.
 
     The retrainings also tell how well the scores predict: the linear datamodeling score of each
     retraining's outcomes, predicted from the others alone, is in the notes of the diagnostics.
@@ -182,13 +184,14 @@ class _Averaged(Attribution):
         """Return the mean of −w dm/dw, [q, k]."""
         model, halves = self.trained, self.halves
         response = response_of(model, halves, measure)
+        asked, quantity = followed(model, queries, measure)
         values = np.empty((len(queries), len(where)))
         predicted, actual = [], []
         parts = list(tiles(len(queries), len(model.train), _NUMBERS))
         for part in progress(parts, desc="queries", unit="part"):
-            some = queries.subset(np.arange(part.start, part.stop))
-            mean = mean_derivative(halves, halves.whole, some, measure)
-            own = effects_of(model.trees, some, measure, model.trees.weights)
+            some = asked.subset(np.arange(part.start, part.stop))
+            mean = mean_derivative(halves, halves.whole, some, quantity)
+            own = effects_of(model.trees, some, quantity, model.trees.weights)
             chosen = unsized(mean) if response is None else response
             found = chosen.scores(mean, own, halves.inside)
             values[part] = -found.effects[:, where] / 2**chosen.decay
