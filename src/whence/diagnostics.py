@@ -58,6 +58,8 @@ class Diagnostics:
             ones, beside that of the refined ones.
         iterations: Steps of the iterative solver; 0 for a factorization.
         converged: Whether every solve whose residual was measured reached its tolerance.
+        unconfirmed: Why sizes are not claimed, a sentence, where retrainings that could show them
+            do not; else empty.
         smallest_eigenvalue: Of the (damped) curvature.
         largest_eigenvalue: Of the (damped) curvature.
         notes: What else the reader must know, a sentence each.
@@ -73,6 +75,7 @@ class Diagnostics:
     residual: float | None = None
     approximation_error: float | None = None
     size_error: float | None = None
+    unconfirmed: str = ""
     iterations: int = 0
     converged: bool = True
     smallest_eigenvalue: float | None = None
@@ -87,7 +90,7 @@ class Diagnostics:
     @property
     def sized(self) -> bool:
         """Whether sizes of effects are claimed: where they are over a fifth off, not."""
-        return self.size_error is None or self.size_error <= _SIZED
+        return not self.unconfirmed and (self.size_error is None or self.size_error <= _SIZED)
 
     def __str__(self) -> str:
         """Return one line per fact."""

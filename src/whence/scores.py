@@ -112,8 +112,10 @@ class Scores(Result):
         """What to say beside scores of which only the order is to be read; else empty."""
         if not self.order_only:
             return ""
-        error = None if self.diagnostics is None else self.diagnostics.size_error
-        return _ORDER_ONLY if error is None else _FIRST_ORDER_ONLY.format(error=error)
+        found = Diagnostics() if self.diagnostics is None else self.diagnostics
+        if found.size_error is not None:
+            return _FIRST_ORDER_ONLY.format(error=found.size_error)
+        return f"{found.unconfirmed} {_ORDER_ONLY}".strip()
 
     def top(self, k: int = 10) -> Ranking:
         """Return the k most helpful examples per query: the largest scores first."""

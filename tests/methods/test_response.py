@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -142,3 +145,21 @@ def test_rows_enough_to_learn_from() -> None:
     for rows, enough in ((19, False), (20, True)):
         few = boosted(trained.refit(trained.weights * (torch.arange(120) < rows)))
         assert whence.Boosting(ensemble=2).fit(few).calibrated == enough
+
+
+def test_models_that_are_differentiated_together_are_counted_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first of a group would look as slow as the group: minutes were announced for seconds."""
+    counts: list[int] = []
+
+    @contextmanager
+    def counting(**options: Any) -> Iterator[Any]:
+        assert options["total"] == 6
+        yield SimpleNamespace(update=counts.append)
+
+    monkeypatch.setattr("whence.methods.mean_derivative.progress", counting)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 1)
+    trained, halves = model()
+    mean_derivative(halves, halves.whole, trained.train.subset(np.arange(3)), trained.loss)
+    assert counts == [6]

@@ -143,7 +143,8 @@ def test_scores_of_halves_are_derivatives_and_a_ridge_regression_of_what_they_le
                 predicted[out, q] += rows[out] @ ridge
     scores = whence.Boosting(ensemble=6).fit(trained).scores(_asked())
     np.testing.assert_allclose(scores.values, -expected / 2**response.decay, atol=1e-4)
-    assert scores.diagnostics.notes[-1] == held_out_note(predicted, outcomes)
+    lds = held_out_lds(predicted, outcomes)
+    assert scores.diagnostics.notes[-1] == held_out_note(lds, *outcomes.shape)
 
 
 def test_halves_come_in_pairs_that_hold_every_row_of_every_class_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.ensemble import GradientBoostingClassifier
 
 import whence
 from tests.trees.models import CLASSES
+from whence.methods.mean_derivative import unconfirmed
 
 
 def _odd() -> tuple[Any, Any]:
@@ -77,3 +79,35 @@ def test_measures_of_all_queries_of_several_classes() -> None:
     of_each = found.scores(asked).values.mean(0)
     np.testing.assert_allclose(of_set.values[0], of_each, atol=1e-9)
     assert found.scores(asked, measure="accuracy").values.shape == (1, len(CLASSES.y))
+
+
+def test_sizes_that_no_retraining_confirms_are_not_shown(tmp_path: Path) -> None:
+    from xgboost import XGBClassifier
+
+    x, y = _odd()
+    model = XGBClassifier(n_estimators=10, max_depth=2, n_jobs=1).fit(x[40:], y[40:])
+    trained = whence.from_sklearn(model, x[40:], y[40:])
+    sized = {}
+    for at in (4, 5):
+        found = whence.explain(
+            trained, (x[at : at + 1], y[at : at + 1]), method=whence.Boosting(ensemble=6), k=2
+        )
+        assert found.scores.diagnostics is not None
+        note = found.scores.diagnostics.notes[-1]
+        mean, error = (float(part.split(" ")[0]) for part in note[47:].split(" ± "))
+        assert found.sized == (mean > error)
+        assert found.scores.order_only != found.sized
+        sized[found.sized] = found
+    for confirmed, found in sized.items():
+        why = "The 6 retrainings do not confirm sizes here"
+        assert (why in str(found)) != confirmed
+        assert (why in found.scores.caution) != confirmed
+        assert (why in found.report(tmp_path / "page.html").read_text()) != confirmed
+        assert ("effect" in found.to_frame().columns) == confirmed
+    assert set(sized) == {True, False}
+
+
+def test_what_confirms_sizes() -> None:
+    assert "0.10 ± 0.12" in unconfirmed((0.1, 0.12), 60)
+    assert unconfirmed((0.3, 0.12), 60) == ""
+    assert unconfirmed((float("nan"), float("nan")), 60) == ""

@@ -56,7 +56,8 @@ def shown_of(
         if showing is method
         else fitted.scores(query, measure=measure, indices=where)
     )
-    return Shown(found, fitted.calibrated)
+    unconfirmed = found.diagnostics is not None and bool(found.diagnostics.unconfirmed)
+    return Shown(found, fitted.calibrated and not unconfirmed)
 
 
 def shown_by(method: Method, trained: Trained) -> Method:

@@ -173,7 +173,7 @@ class Attribution(ABC):
         else:
             ids, name = np.array([of_set.name]), of_set.name
             found = self.set_values(encoded, of_set, where)
-        sized = self.calibrated or (trained.convex and found[1].sized)
+        sized = self._claimed(found[1]) or (trained.convex and found[1].sized)
         return self._scores(ids, name, where, *found, order_only=not sized)
 
     @final
@@ -189,8 +189,12 @@ class Attribution(ABC):
         quantity, where = measure_of(self.loss, measure), np.arange(len(self.trained.train))
         check_asked(self.trained, queries, measure)
         found = self.values(queries, quantity, where)
-        name, order_only = measure_name(measure), not self.calibrated
+        name, order_only = measure_name(measure), not self._claimed(found[1])
         return self._scores(queries.ids, name, where, *found, order_only=order_only)
+
+    def _claimed(self, diagnostics: Diagnostics) -> bool:
+        """Return whether these scores have the size of a removal."""
+        return self.calibrated and not diagnostics.unconfirmed
 
     def _scores(
         self,

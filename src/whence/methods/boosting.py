@@ -13,7 +13,13 @@ from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.methods.attribution import Attribution
 from whence.methods.halves import Halves, boosted, halves_of
-from whence.methods.mean_derivative import derivatives_of, held_out_note, mean_derivative
+from whence.methods.mean_derivative import (
+    derivatives_of,
+    held_out_lds,
+    held_out_note,
+    mean_derivative,
+    unconfirmed,
+)
 from whence.methods.method import Method
 from whence.methods.response import can_be_sized, effects_of, followed, response_of, unsized
 from whence.methods.subsets import Positions
@@ -193,13 +199,15 @@ class _Averaged(Attribution):
             mean = mean_derivative(halves, halves.whole, some, quantity)
             own = effects_of(model.trees, some, quantity, model.trees.weights)
             chosen = unsized(mean) if response is None else response
-            found = chosen.scores(mean, own, halves.inside)
-            values[part] = -found.effects[:, where] / 2**chosen.decay
-            predicted.append(found.predicted)
+            scored = chosen.scores(mean, own, halves.inside)
+            values[part] = -scored.effects[:, where] / 2**chosen.decay
+            predicted.append(scored.predicted)
             actual.append(mean.actual)
         notes = [*model.notes] if response is None else [*model.notes, response.note]
-        notes.append(held_out_note(np.hstack(predicted), np.hstack(actual)))
-        return torch.from_numpy(values), Diagnostics(notes=tuple(notes))
+        lds = held_out_lds(np.hstack(predicted), np.hstack(actual))
+        notes.append(held_out_note(lds, len(halves), len(queries)))
+        found = Diagnostics(notes=tuple(notes), unconfirmed=unconfirmed(lds, len(halves)))
+        return torch.from_numpy(values), found
 
     def self_values(self, where: Positions) -> tuple[Tensor, Diagnostics]:
         """Return the mean loss of models without a row less that of models with it, [k]."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
 from typing import final
 
 import numpy as np
@@ -96,14 +95,14 @@ def mean_derivative(
         progress(total=b, desc="derivatives of retrainings", unit="fit") as bar,
     ):
         for some in tiles(len(groups), budget=threads):  # no more than these wait to be summed
-            each = pool.map(of_some, groups[some])
-            for at, found in chain.from_iterable(each):
-                total += found
-                np.square(found, out=squares, casting="same_kind")
-                spread += squares
-                found *= halves.inside[at]
-                within += found
-                bar.update()
+            for each in pool.map(of_some, groups[some]):
+                for at, found in each:
+                    total += found
+                    np.square(found, out=squares, casting="same_kind")
+                    spread += squares
+                    found *= halves.inside[at]
+                    within += found
+                bar.update(len(each))  # they came together: one by one they would look slow
     scale = np.median(sizes, axis=0)
     counts = halves.inside.sum(0)
     total -= within
@@ -155,15 +154,15 @@ def derivatives_of(
     return adjoint(trees, leaves, gradients.numpy(), rows=rows)
 
 
-def held_out_note(predicted: Floats, actual: Floats) -> str:
+def held_out_note(lds: tuple[float, float], b: int, q: int) -> str:
     """Return the estimate that retrainings give of the linear datamodeling score, in a sentence.
 
     Args:
-        predicted: What other retrainings predict of each, [B, q].
-        actual: What each gave, [B, q].
+        lds: The estimate with its error, as `held_out_lds` has it.
+        b: How many retrainings there are.
+        q: How many queries.
     """
-    b, q = actual.shape
-    mean, error = held_out_lds(predicted, actual)
+    mean, error = lds
     queries = "1 query" if q == 1 else f"{q} queries"
     if not np.isfinite(mean):
         return f"The {b} retrainings do not differ on these queries: nothing tells how good it is."
@@ -171,6 +170,24 @@ def held_out_note(predicted: Floats, actual: Floats) -> str:
         f"The linear datamodeling score is estimated at {mean:.2f} ± {error:.2f} for {queries}: "
         f"the rank correlation of the outcomes of {b} retrainings on halves with what the others "
         "predict of them."
+    )
+
+
+def unconfirmed(lds: tuple[float, float], b: int) -> str:
+    """Return why retrainings do not confirm the size of scores, a sentence; empty where they do.
+
+    They do where the estimate is above 0 by more than its error; where nothing varies, all are 0.
+
+    Args:
+        lds: The estimate with its error, as `held_out_lds` has it.
+        b: How many retrainings there are.
+    """
+    mean, error = lds
+    if not mean <= error:
+        return ""
+    return (
+        f"The {b} retrainings do not confirm sizes here: their outcomes and what is predicted of "
+        f"them have a rank correlation of {mean:.2f} ± {error:.2f}, which may be none."
     )
 
 

@@ -66,6 +66,8 @@ def lines(parts: Explained, quality: ModelQuality | None) -> list[str]:
                 found.append(f"  {text}  ({change})  without {name}, which pushes {phrase}")
             else:
                 found.append(f"  {rank}. {name} pushes {phrase}")
+    if parts.diagnostics is not None and parts.diagnostics.unconfirmed:
+        found.append(parts.diagnostics.unconfirmed)
     found += [f"{title} {after}".rstrip() for title, after in without_groups(parts)]
     if parts.reason:
         found.append(parts.reason)

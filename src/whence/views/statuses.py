@@ -46,7 +46,8 @@ def statuses_of(
     if not sized:
         why = " ".join(each.numbers for each in solved if each.level != "bad" and each.numbers)
         unsolved = (each for each in solved if each.level == "bad")
-        solved = (*unsolved, replace(RANKS_ONLY, numbers=why))
+        words = f"{diagnostics.unconfirmed} {RANKS_ONLY.words}".strip()
+        solved = (*unsolved, replace(RANKS_ONLY, words=words, numbers=why))
     return (_fit(diagnostics), *solved, *notes)
 
 
