@@ -12,24 +12,28 @@ _CONVERGED = 0.1  # what finishing the fit may change, beside a typical example 
 _TYPICAL, _SHOWN = 1.0, 0.5  # the same, above which it is not converged: most shown are less
 
 
-def fit_status(in_examples: float | None, of_largest: float | None = None) -> FitStatus:
+def fit_status(
+    in_examples: float | None, of_largest: float | None = None, *, stopped: bool = False
+) -> FitStatus:
     """Return whether a fit is good enough: the one rule of results, warnings and pages.
 
     Args:
         in_examples: What finishing the fit would change, in units of what removing one typical
             example does; `None` where it was not measured.
         of_largest: The same beside the largest effect shown, which decides where it is known.
+        stopped: Whether the model says of its own fit that it stopped early.
 
     Returns:
         "converged" up to a tenth; "nearly converged" up to one typical example, or half of the
-        largest effect shown; else "not converged".
+        largest effect shown; else "not converged". A fit that stopped early is not converged above
+        a tenth: two parties say so.
     """
     far, most = (in_examples, _TYPICAL) if of_largest is None else (of_largest, _SHOWN)
     if far is None:
         return "not measured"
     if far <= _CONVERGED:
         return "converged"
-    return "nearly converged" if far <= most else "not converged"
+    return "nearly converged" if far <= most and not stopped else "not converged"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +52,7 @@ class Diagnostics:
             typical example does: beside the effects shown where there are some, else in the metric
             of the inverse curvature (the Newton decrement).
         unfinished: What finishing the fit would change, beside the largest effect shown.
+        stopped: What the model says of its own fit, if it stopped early; else empty.
         damping: λ added to the curvature.
         damping_reason: Why this λ.
         residual: The largest relative residual ‖b − A x‖/‖b‖ of any solve; of refined results the
@@ -70,6 +75,7 @@ class Diagnostics:
     gradient_norm: float | None = None
     gradient_in_examples: float | None = None
     unfinished: float | None = None
+    stopped: str = ""
     damping: float = 0.0
     damping_reason: str = ""
     residual: float | None = None
@@ -85,7 +91,7 @@ class Diagnostics:
     @property
     def fit(self) -> FitStatus:
         """Whether the fit is good enough for what is shown."""
-        return fit_status(self.gradient_in_examples, self.unfinished)
+        return fit_status(self.gradient_in_examples, self.unfinished, stopped=bool(self.stopped))
 
     @property
     def sized(self) -> bool:
@@ -117,7 +123,7 @@ class Diagnostics:
                 line += f", {self.unfinished:.2g} times the largest effect shown"
             if self.gradient_norm is not None:
                 line += f"; gradient norm {self.gradient_norm:.2e}"
-            lines.append(line)
+            lines.append(f"{line}; {self.stopped}" if self.stopped else line)
         if self.size_error is not None:
             claim = "" if self.sized else "NOT claimed: "
             lines.append(

@@ -34,6 +34,7 @@ from whence.adapters.quantile import quantile
 from whence.adapters.readers import is_read, reader
 from whence.adapters.rows import labels_of
 from whence.adapters.statistics import objective_of
+from whence.adapters.stopped import stopped_early
 from whence.adapters.survival import cox
 from whence.adapters.tables import as_floats, as_rows
 from whence.adapters.targets import target_encoder
@@ -215,7 +216,7 @@ def linear_objective(
         temperature=temperature,
         notes=(*notes, note) if note else notes,
     )
-    return objective_of(fitted.noted())
+    return replace(objective_of(fitted.noted()), stopped=stopped_early(last))
 
 
 def _perceptron(estimator: Any, X: Any, y: Any, weights: Floats | None) -> Trained | None:

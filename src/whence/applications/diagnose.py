@@ -66,6 +66,7 @@ class Diagnosis:
         gradient_norm: ‖∇R(θ̂)‖.
         gradient_in_examples: What finishing the fit would change, in units of what removing one
             typical training example does (the Newton decrement).
+        stopped: What the model says of its own fit, if that stopped early; else empty.
         smallest: The smallest eigenvalue of the Hessian, as far as Lanczos found.
         largest: The largest.
         minimum: Whether θ̂ is a local minimum: no negative eigenvalue beyond the error.
@@ -77,6 +78,7 @@ class Diagnosis:
 
     gradient_norm: float
     gradient_in_examples: float
+    stopped: str
     smallest: float
     largest: float
     minimum: bool
@@ -110,7 +112,7 @@ class Diagnosis:
             InvalidInput: If the path cannot be written.
         """
         status: dict[str, Level] = {"converged": "good", "nearly converged": "caution"}
-        fit = fit_status(self.gradient_in_examples)
+        fit = fit_status(self.gradient_in_examples, stopped=bool(self.stopped))
         questions = (
             (
                 Status(
@@ -146,7 +148,7 @@ class Diagnosis:
             "converged": "yes",
             "nearly converged": "nearly",
             "not converged": "no: train further",
-        }[fit_status(self.gradient_in_examples)]
+        }[fit_status(self.gradient_in_examples, stopped=bool(self.stopped))]
         minimum = "yes" if self.minimum else "no"
         return (
             f"Converged?        {converged}; {self._fit}\n"
@@ -160,6 +162,7 @@ class Diagnosis:
         return (
             f"gradient norm {self.gradient_norm:.1e}, finishing the fit changes as much as "
             f"removing {self.gradient_in_examples:.2g} typical training examples"
+            f"{f'; {self.stopped}' if self.stopped else ''}"
         )
 
     @property
@@ -263,6 +266,7 @@ def diagnose(objective: Objective, *, iterations: int = 64) -> Diagnosis:
     return Diagnosis(
         gradient_norm=float(gradient(objective).norm()),
         gradient_in_examples=quality.in_examples,
+        stopped=objective.stopped,
         smallest=found.smallest,
         largest=found.largest,
         minimum=minimum,

@@ -1,8 +1,7 @@
 """Models that are linear in their parameters: f(x) = W x + b, with closed-form products.
 
-All products are matrix products with the design matrix X; nothing loops over examples and
-nothing of size [n, p] is built. θ = (W row by row, [c, d]; then b, [c]), as in `coef_` and
-`intercept_` of scikit-learn and `weight` and `bias` of a torch `Linear`.
+All products are with the design matrix X; nothing loops over examples or is of size [n, p].
+θ = (W row by row, [c, d]; then b, [c]), as `coef_` and `intercept_` or `weight` and `bias` are.
 """
 
 from __future__ import annotations
@@ -58,8 +57,8 @@ class LinearObjective(Objective):
         classes: The user's names of the classes; empty for a regression.
         slope: The linear term of an L1 penalty on its active set, [p], or `None`.
         refit_with: Fits it again with other weights: (objective, weights [n]) -> objective.
-        free: Which parameters may move, [p], or `None` for all: those an L1 penalty has set to zero
-            stay there, with l2 = 1 to keep H regular.
+        free: Which parameters may move, [p], or `None` for all: an L1 penalty's zeros stay, l2 = 1.
+        stopped: What the estimator says of its own fit, if that stopped early; else empty.
         statistics: What else follows the training data, or `None`.
     """
 
@@ -77,6 +76,7 @@ class LinearObjective(Objective):
     classes: tuple[Any, ...] = ()
     slope: Tensor | None = None
     free: Tensor | None = None
+    stopped: str = ""
     statistics: LinearStatistics | None = None
 
     def __post_init__(self) -> None:
@@ -95,7 +95,7 @@ class LinearObjective(Objective):
 
     def at(self, params: Tensor) -> Self:
         """Return the same objective expanded at other parameters, [p]."""
-        return replace(self, params=params)
+        return replace(self, params=params, stopped="")
 
     def reweighted(self, weights: Tensor) -> Self:
         """Return the same objective with other example weights, [n]."""

@@ -92,7 +92,7 @@ def quality_beside(
 
     Warns:
         NotConvergedWarning: Once per objective, if finishing the fit changes more than half of the
-            largest effect shown.
+            largest effect shown; a tenth where the model says that its fit stopped early.
     """
     quality = FitQuality(
         gradient_norm=float(gradient(objective).norm()) if norm else None,
@@ -184,21 +184,24 @@ def warn_if_unfinished(objective: Objective, quality: FitQuality) -> None:
             whose minimum the fit was never to reach.
     """
     shown = quality.of_largest
-    far = fit_status(quality.in_examples, shown) == "not converged"
+    stopped = objective.stopped
+    status = fit_status(quality.in_examples, shown, stopped=bool(stopped))
+    far = status == "not converged"
     if objective.trained_loss != objective.loss or not far:
         return
     if not first_time(objective, "warning about the fit"):
         return
     remedy = (
-        "Continue with objective.refit()"
+        f"{'Raise max_iter, scale the columns, or continue' if stopped else 'Continue'} with "
+        "objective.refit()"
         if objective.convex
         else "Train further, or read the scores as those of a damped local quadratic"
     )
     beside = "" if shown is None else f", {shown:.2g} times the largest effect shown"
     norm = quality.gradient_norm
     warn_user(
-        "Expected a converged fit on the data given. Got fitted parameters at which "
-        f"{'' if norm is None else f'the gradient norm is {norm:.1e}: '}"
+        f"Expected a converged fit on the data given. Got {f'{stopped}, and ' if stopped else ''}"
+        f"fitted parameters at which {'' if norm is None else f'the gradient norm is {norm:.1e}: '}"
         "finishing the fit would change as much as removing "
         f"{quality.in_examples:.2g} typical training examples{beside}. {remedy}; if the number is "
         "large, check that X and y are exactly what the model was fitted on."
@@ -242,6 +245,7 @@ def diagnostics(
         gradient_norm=fit.gradient_norm,
         gradient_in_examples=fit.in_examples,
         unfinished=fit.of_largest,
+        stopped=objective.stopped,
         damping=prepared.damping,
         damping_reason=prepared.damping_reason,
         residual=None if residual is None else residual.value,

@@ -330,6 +330,7 @@ def _by_products_of_rows(
         gradient_norm=quality.gradient_norm,
         gradient_in_examples=quality.in_examples,
         unfinished=quality.of_largest,
+        stopped=columns.stopped,
         damping=damping or 0.0,
         damping_reason="as asked" if damping else "none: the objective is convex",
         notes=columns.notes,

@@ -90,6 +90,7 @@ class Trained(ABC):
         convex: Whether the fit is the unique minimum of a convex objective.
         jumps: Whether a fit may change abruptly as one example goes, as the splits of trees do, so
             that a single refit without it is mostly noise.
+        stopped: What the model says of its own fit, if that stopped early; else empty.
     """
 
     if TYPE_CHECKING:  # read-only: a subclass has them as fields of a frozen class or as properties
@@ -123,6 +124,7 @@ class Trained(ABC):
 
     convex: bool
     jumps: bool = False
+    stopped: str = ""
 
     def __repr__(self) -> str:
         """Return the loss and the number of examples; the numbers themselves would fill pages."""

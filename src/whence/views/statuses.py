@@ -15,6 +15,7 @@ from whence.scores import Diagnostics
 
 Floats = NDArray[np.float64]
 
+_MOST = 0.5  # of the largest effect: what finishing a fit changes as much as effects do
 _CONFIRMED = 0.1  # of the largest change: how near a retrained one must be to its prediction
 
 RANKS_ONLY = Status(
@@ -182,10 +183,18 @@ def _fit(diagnostics: Diagnostics) -> Status:
     return Status(
         level="bad",
         title="The model is not fully trained.",
-        words="Finishing its training would change as much as what is shown here. Train "
-        "further, or continue with objective.refit().",
+        words=f"{f'{diagnostics.stopped}. ' if diagnostics.stopped else ''}Finishing its training "
+        f"would change {_change(diagnostics.unfinished)}. Train further, or continue with "
+        "objective.refit().",
         numbers=numbers,
     )
+
+
+def _change(share: float | None) -> str:
+    """Return what finishing the fit would change, beside the effects that are shown."""
+    if share is None or share > _MOST:
+        return "as much as what is shown here"
+    return f"the answer by {share:.0%} of the largest effect shown here"
 
 
 def _unmeasured(diagnostics: Diagnostics) -> bool:
