@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.command_line import run
 
 _REPOSITORY = Path(__file__).parent.parent
 
@@ -16,3 +19,20 @@ def test_page_is_what_the_commands_say() -> None:
     )
     page = (_REPOSITORY / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
     assert page.split() == made.stdout.split(), "run `make docs`"
+
+
+def test_an_extra_in_brackets_is_shown() -> None:
+    """Brackets are markup to what prints the help, unless they are escaped."""
+    words = " ".join(run("explore", "--help")[1].split())
+    assert "pip install 'whence-attribution[explore]'" in words
+
+
+def test_what_is_to_be_installed_is_this_package() -> None:
+    """`whence` on the package index is another project."""
+    pages = [_REPOSITORY / "README.md", *(_REPOSITORY / "docs").rglob("*.md")]
+    sources = (_REPOSITORY / "src").rglob("*.py")
+    for path in (*pages, *sources):
+        text = path.read_text(encoding="utf-8").replace("\\\\[", "[")
+        for named, quoted in re.findall(r"pip install ([\"']?)(whence\S*)", text):
+            assert quoted.startswith("whence-attribution["), f"{path}: pip install {quoted}"
+            assert named, f"{path}: a shell may read the brackets of {quoted}"

@@ -44,6 +44,8 @@ def test_scikit_learn_flips_too(classes: int) -> None:
     assert model.predict(x[at : at + 1])[0] == model.classes_[found.before]
     assert again.predict(x[at : at + 1])[0] == model.classes_[found.after]
     assert "becomes “" in str(found)
+    unlabeled = whence.flip_set(objective, x[at : at + 1])
+    assert unlabeled.positions.tolist() == found.positions.tolist()
     if len(found.positions) > 1:
         without_last = np.setdiff1d(np.arange(found.n), found.positions[:-1])
         nearly = LogisticRegression(C=1.0, tol=1e-10, max_iter=10_000)

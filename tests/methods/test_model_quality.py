@@ -10,12 +10,14 @@ from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.metrics import accuracy_score
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import whence
 from whence.methods.model_quality import ModelQuality, model_quality
+from whence.views.statuses import quality_sentence
 
 
 def test_a_wide_model_is_judged_on_fifths_that_it_has_not_seen(
@@ -135,3 +137,34 @@ def test_how_a_model_is_judged_follows_its_size(monkeypatch: pytest.MonkeyPatch)
     assert judged(_OPERATIONS=0, _FITTED=n * p) == (n, fits)
     assert judged(_OPERATIONS=0, _FITTED=n * p - 1, _FITTED_ONCE=n * p) == (n // 5, fits)
     assert judged(_OPERATIONS=0, _FITTED=0, _FITTED_ONCE=n * p - 1) is None
+
+
+def test_a_fit_with_weighted_classes_is_judged_with_these_weights() -> None:
+    """A balanced fit to a rare class is right less often than the common class, by intent."""
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(800, 3))
+    y = np.where(x[:, 0] + 1.5 * rng.normal(size=800) > 3, "rare", "common")
+    train, test = slice(0, 500), slice(500, None)
+    model = LogisticRegression(class_weight="balanced", tol=1e-8).fit(x[train], y[train])
+    objective = whence.from_sklearn(model, x[train], y[train])
+    quality = model_quality(objective, (x[test], y[test]))
+    assert quality is not None
+    assert quality.weighted is not None
+    assert quality.accuracy == pytest.approx(model.score(x[test], y[test]))
+    assert quality.accuracy < quality.majority  # type: ignore[operator]
+    counts = {name: float((y[train] == name).sum()) for name in np.unique(y)}
+    each = np.array([1 / counts[name] for name in y[test]])
+    assert quality.weighted.accuracy == pytest.approx(
+        accuracy_score(y[test], model.predict(x[test]), sample_weight=each)
+    )
+    assert quality.weighted.majority == pytest.approx(
+        accuracy_score(y[test], np.full(300, "common"), sample_weight=each)
+    )
+    assert quality.better is True
+    words = quality_sentence(quality, ("common", "rare"), 0)
+    assert words.startswith("With the classes weighted as in its fit, the model is right on ")
+    assert "always saying “common”" in words
+    plain = clone(model).set_params(class_weight=None).fit(x[train], y[train])
+    unweighted = model_quality(whence.from_sklearn(plain, x[train], y[train]), (x[test], y[test]))
+    assert unweighted is not None
+    assert unweighted.weighted is None

@@ -78,7 +78,7 @@ class Diagnosis:
 
     gradient_norm: float
     gradient_in_examples: float
-    stopped: str
+    stopped: str = ""
     smallest: float
     largest: float
     minimum: bool

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.applications.queries import Inputs, encoded
 from whence.applications.retrainings import is_cheap, keeping_classes
 from whence.applications.shown import refits_preprocessing
 from whence.checked import checked
@@ -157,7 +158,7 @@ class FlipSet(Result):
 @checked
 def flip_set(
     objective: Trained,
-    query: Data,
+    query: Data | Inputs,
     *,
     largest: int | None = None,
     method: Method | None = None,
@@ -172,7 +173,7 @@ def flip_set(
 
     Args:
         objective: A classifier that can be fitted again: convex, or a recorded training.
-        query: (x, y) of one query; y may be any class, the prediction is what is flipped.
+        query: x or (x, y) of one query; y may be any class, the prediction is what is flipped.
         method: What ranks the examples; `whence.Influence` if `None`.
         largest: Give up above this many examples, >= 1; half of them if `None`.
 
@@ -203,7 +204,7 @@ def flip_set(
         (True, True)
     """
     base = converged(objective)
-    queries = base.examples(query)
+    queries, _ = encoded(base, query)
     n = len(base.train)
     largest = n // 2 if largest is None else largest
     classifies = bool(base.classes) or base.loss.classifies

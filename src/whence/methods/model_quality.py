@@ -23,7 +23,27 @@ _OPERATIONS = 1e11  # that it may take: about a second
 _FOLDS = 5  # parts of the data that trees and wide models predict without having seen them
 _FITTED = 5e7  # rows times parameters up to which a wide model is fitted again for each part
 _FITTED_ONCE = 1e9  # the same up to which it is fitted again for one part
+_UNEQUAL = 1.5  # weight of a class beside another's from which a fit is one of weighted classes
+_TIE = 0.05  # of the largest share: classes whose shares are that near are equally common
 _MOST_OF_TREES = 20_000  # rows up to which trees are fitted again for each part
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Weighted:
+    """Shares of examples, each class with the weight that the fit gave it.
+
+    Args:
+        accuracy: The share whose class is right.
+        majority: The share of one class, the largest of them.
+        commonest: That class, as a position among the classes.
+        n: As many examples of equal weight would tell as much.
+    """
+
+    accuracy: float
+    majority: float
+    commonest: int
+    n: float
 
 
 @final
@@ -37,6 +57,8 @@ class ModelQuality:
         accuracy: The share whose class is right, or `None` for a regression.
         majority: The share of the commonest class, or `None`.
         commonest: That class, as a position among the classes.
+        weighted: The same with the classes weighted as in the fit, where it weighed a class half as
+            much again as another: such a fit is not meant to be right most often. Else `None`.
         error: The root mean squared error of a regression, in the unit of the target, or `None`.
         error_of_mean: That of always answering the mean of the training targets, or `None`.
     """
@@ -46,19 +68,27 @@ class ModelQuality:
     accuracy: float | None = None
     majority: float | None = None
     commonest: int = 0
+    weighted: Weighted | None = None
     error: float | None = None
     error_of_mean: float | None = None
 
     @property
     def better(self) -> bool | None:
         """Whether the model is better than the simplest answer; `None` where it may be chance."""
+        if self.weighted is not None:
+            return _gains(self.weighted.accuracy, self.weighted.majority, self.weighted.n)
         if self.accuracy is not None and self.majority is not None:
-            gain = self.accuracy - self.majority
-            spread = (self.accuracy * (1 - self.accuracy) / self.n) ** 0.5
-            return None if abs(gain) <= 2 * spread else gain > 0
+            return _gains(self.accuracy, self.majority, self.n)
         if self.error is None or self.error_of_mean is None:
             return None
         return self.error < self.error_of_mean
+
+
+def _gains(accuracy: float, majority: float, n: float) -> bool | None:
+    """Return whether a share that is right is more than another; `None` within chance."""
+    gain = accuracy - majority
+    spread = (accuracy * (1 - accuracy) / n) ** 0.5
+    return None if abs(gain) <= 2 * spread else gain > 0
 
 
 def model_quality(trained: Trained, held_out: Data | None = None) -> ModelQuality | None:
@@ -165,6 +195,7 @@ def _compared(
             accuracy=float((said == truth).double().mean()),
             majority=float((truth == commonest).double().mean()),
             commonest=commonest,
+            weighted=_weighted(trained, known, truth, said == truth),
         )
     if outputs.shape[1] > 1 or not trained.loss.regresses:
         return None
@@ -176,6 +207,27 @@ def _compared(
         how=how,
         error=float((predicted - targets).square().mean().sqrt()),
         error_of_mean=float((mean - targets).square().mean().sqrt()),
+    )
+
+
+def _weighted(trained: Trained, known: Tensor, truth: Tensor, right: Tensor) -> Weighted | None:
+    """Return the shares with the fit's own weights of classes, `None` where these are alike."""
+    weights = trained.weights.double().cpu()
+    c = int(torch.cat([known, truth]).max()) + 1
+    rows = torch.bincount(known[weights > 0], minlength=c).clamp_min(1)
+    by_class = torch.bincount(known, weights, minlength=c) / rows
+    some = by_class[by_class > 0]
+    if len(some) < 2 or float(some.max() / some.min()) < _UNEQUAL:
+        return None
+    each = by_class[truth]
+    shares = torch.bincount(truth, each, minlength=c) / each.sum()
+    largest = shares >= shares.max() * (1 - _TIE)  # balanced classes are equal, but for chance
+    commonest = int((torch.bincount(known, minlength=c) * largest).argmax())
+    return Weighted(
+        accuracy=float(each[right].sum() / each.sum()),
+        majority=float(shares[commonest]),
+        commonest=commonest,
+        n=float(each.sum() ** 2 / each.square().sum()),
     )
 
 

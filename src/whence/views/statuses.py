@@ -91,6 +91,13 @@ def quality_sentence(quality: ModelQuality, names: tuple[str, ...], decimals: in
         names: What the classes are called.
         decimals: Of a regression's target.
     """
+    if quality.weighted is not None:
+        return (
+            "With the classes weighted as in its fit, the model is right on "
+            f"{_of_hundred(quality.weighted.accuracy)} of 100 examples it has not seen; always "
+            f"saying “{names[quality.weighted.commonest]}” would be right on "
+            f"{_of_hundred(quality.weighted.majority)}."
+        )
     if quality.accuracy is not None and quality.majority is not None:
         return (
             f"The model is right on {_of_hundred(quality.accuracy)} of 100 examples it has not "
