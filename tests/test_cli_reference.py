@@ -32,7 +32,7 @@ def test_what_is_to_be_installed_is_this_package() -> None:
     pages = [_REPOSITORY / "README.md", *(_REPOSITORY / "docs").rglob("*.md")]
     sources = (_REPOSITORY / "src").rglob("*.py")
     for path in (*pages, *sources):
-        text = path.read_text(encoding="utf-8").replace("\\\\[", "[")
+        text = path.read_text(encoding="utf-8").replace("\\", "")
         for named, quoted in re.findall(r"pip install ([\"']?)(whence\S*)", text):
             assert quoted.startswith("whence-attribution["), f"{path}: pip install {quoted}"
             assert named, f"{path}: a shell may read the brackets of {quoted}"

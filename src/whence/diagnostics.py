@@ -36,6 +36,20 @@ def fit_status(
     return "nearly converged" if far <= most and not stopped else "not converged"
 
 
+def two_digits(value: float) -> str:
+    """Return a number >= 0 with two digits, written out up to a million.
+
+    Args:
+        value: Any float.
+
+    Examples:
+        >>> two_digits(137.2), two_digits(0.0312), two_digits(2.6e9)
+        ('140', '0.031', '2.6e+09')
+    """
+    text = f"{value:.2g}"
+    return f"{float(text):,.0f}" if 100 <= abs(value) < 1e6 else text
+
+
 @dataclass(frozen=True, kw_only=True)
 class Diagnostics:
     """How a result was computed, and how far it can be trusted.
@@ -118,9 +132,9 @@ class Diagnostics:
             lines.append("solve         residual not measured")
         if self.gradient_in_examples is not None:
             line = f"fit           {self.fit}: finishing it changes as much as removing "
-            line += f"{self.gradient_in_examples:.2g} typical training examples"
+            line += f"{two_digits(self.gradient_in_examples)} typical training examples"
             if self.unfinished is not None:
-                line += f", {self.unfinished:.2g} times the largest effect shown"
+                line += f", {two_digits(self.unfinished)} times the largest effect shown"
             if self.gradient_norm is not None:
                 line += f"; gradient norm {self.gradient_norm:.2e}"
             lines.append(f"{line}; {self.stopped}" if self.stopped else line)

@@ -17,7 +17,7 @@ from sklearn.svm import LinearSVC
 
 import whence
 from whence.adapters.stopped import stopped_early
-from whence.diagnostics import fit_status
+from whence.diagnostics import Diagnostics, fit_status
 from whence.errors import NotConvergedWarning
 from whence.views.statuses import statuses_of
 
@@ -110,3 +110,10 @@ def test_pipelines_and_other_estimators_say_so_too() -> None:
         assert stopped_early(Lasso(alpha=1e-6, max_iter=2).fit(Z, t))
     assert stopped_early(Lasso(alpha=0.1).fit(Z, t)) == ""
     assert stopped_early(np) == ""
+
+
+def test_a_network_is_not_told_to_refit_which_it_cannot() -> None:
+    far = Diagnostics(gradient_in_examples=137.0, unfinished=7.2)
+    assert "objective.refit()" in statuses_of(far)[0].words
+    assert "objective.refit()" not in statuses_of(far, sized=False)[0].words
+    assert "removing 140 typical examples" in statuses_of(far)[0].numbers

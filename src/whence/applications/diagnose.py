@@ -13,7 +13,7 @@ import torch
 from whence.checked import checked
 from whence.curvature.exact import GGN, Curvature, Hessian
 from whence.curvature.minimum import ends, floor, gradient
-from whence.diagnostics import fit_status
+from whence.diagnostics import fit_status, two_digits
 from whence.errors import InvalidInput
 from whence.linalg.eigenvalues import (
     ExtremeEigenvalues,
@@ -161,7 +161,7 @@ class Diagnosis:
         """How far the fit is from its optimum, in words."""
         return (
             f"gradient norm {self.gradient_norm:.1e}, finishing the fit changes as much as "
-            f"removing {self.gradient_in_examples:.2g} typical training examples"
+            f"removing {two_digits(self.gradient_in_examples)} typical training examples"
             f"{f'; {self.stopped}' if self.stopped else ''}"
         )
 

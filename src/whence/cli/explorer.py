@@ -20,10 +20,10 @@ def explore(
     port: Annotated[int, typer.Option(help="Where it is served; a free port if 0.")] = 0,
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
 ) -> None:
-    """Explore a model in the browser: predictions, the rows behind them, and what changes them.
+    r"""Explore a model in the browser: predictions, the rows behind them, and what changes them.
 
     The page is served to this machine alone, at an address with a secret token. Needs the extra
-    `explore`: pip install 'whence-attribution\\[explore]'.
+    `explore`: pip install 'whence-attribution\[explore]'.
 
     Example: whence explore train.csv --target y
     """

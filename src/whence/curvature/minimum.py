@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from whence.curvature.exact import Hessian
+from whence.diagnostics import two_digits
 from whence.errors import NotPositiveDefinite
 from whence.linalg.cg import CG
 from whence.linalg.cholesky import Cholesky
@@ -221,5 +222,5 @@ def _unconverged(in_examples: float) -> str:
     """Return the reason in words."""
     return (
         "not converged: finishing the fit would move it as far as removing "
-        f"{in_examples:.2g} typical examples"
+        f"{two_digits(in_examples)} typical examples"
     )

@@ -18,7 +18,7 @@ from whence.curvature.fidelity import approximation_error
 from whence.curvature.minimum import decrement, gradient
 from whence.curvature.prepare import Prepared
 from whence.curvature.reweighting import Reweightings
-from whence.diagnostics import fit_status
+from whence.diagnostics import fit_status, two_digits
 from whence.errors import warn_user
 from whence.linalg.solver import Solution
 from whence.methods.prediction import Order
@@ -197,14 +197,14 @@ def warn_if_unfinished(objective: Objective, quality: FitQuality) -> None:
         if objective.convex
         else "Train further, or read the scores as those of a damped local quadratic"
     )
-    beside = "" if shown is None else f", {shown:.2g} times the largest effect shown"
+    beside = "" if shown is None else f", {two_digits(shown)} times the largest effect shown"
     norm = quality.gradient_norm
     warn_user(
         f"Expected a converged fit on the data given. Got {f'{stopped}, and ' if stopped else ''}"
         f"fitted parameters at which {'' if norm is None else f'the gradient norm is {norm:.1e}: '}"
         "finishing the fit would change as much as removing "
-        f"{quality.in_examples:.2g} typical training examples{beside}. {remedy}; if the number is "
-        "large, check that X and y are exactly what the model was fitted on."
+        f"{two_digits(quality.in_examples)} typical training examples{beside}. {remedy}; if the "
+        "number is large, check that X and y are exactly what the model was fitted on."
     )
 
 

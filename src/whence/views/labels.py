@@ -145,6 +145,8 @@ def _own_mistakes(quality: ModelQuality | None) -> str:
     wrong, simple = 1 - quality.accuracy, 1 - quality.majority
     if wrong <= _MOSTLY_WRONG * simple:
         return ""
+    if quality.weighted is not None:
+        return " A fit with weighted classes errs on the common one: many are its own mistakes."
     return " The model is hardly better than one answer for all: many are its own mistakes."
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from whence.diagnostics import two_digits
 from whence.methods.model_quality import ModelQuality
 from whence.pages import Status
 from whence.pages.item import Level
@@ -49,7 +50,7 @@ def statuses_of(
         unsolved = (each for each in solved if each.level == "bad")
         words = f"{diagnostics.unconfirmed} {RANKS_ONLY.words}".strip()
         solved = (*unsolved, replace(RANKS_ONLY, words=words, numbers=why))
-    return (_fit(diagnostics), *solved, *notes)
+    return (_fit(diagnostics, sized=sized), *solved, *notes)
 
 
 def quality_of(quality: ModelQuality | None, names: tuple[str, ...], decimals: int) -> Status:
@@ -172,17 +173,18 @@ def _of_hundred(share: float) -> str:
     return f"{100 * share:.0f}" if share <= 0.99 or share == 1 else f"{100 * share:.1f}"
 
 
-def _fit(diagnostics: Diagnostics) -> Status:
-    """Return whether the model was trained to its optimum."""
+def _fit(diagnostics: Diagnostics, *, sized: bool) -> Status:
+    """Return whether the model was trained to its optimum; one without sizes has no refit."""
     far, norm = diagnostics.gradient_in_examples, diagnostics.gradient_norm
     if far is None:
         return Status(level="unknown", title="Whether the model is fully trained was not measured.")
     numbers = (
-        f"Finishing the training would change as much as removing {far:.2g} typical examples."
+        f"Finishing the training would change as much as removing {two_digits(far)} typical "
+        "examples."
         f"{'' if norm is None else f' The gradient norm is {norm:.1e}.'}"
     )
     if diagnostics.unfinished is not None:
-        numbers += f" That is {diagnostics.unfinished:.2g} times the largest effect shown."
+        numbers += f" That is {two_digits(diagnostics.unfinished)} times the largest effect shown."
     if diagnostics.fit == "converged":
         return Status(level="good", title="The model is fully trained.", numbers=numbers)
     if diagnostics.fit == "nearly converged":
@@ -191,8 +193,8 @@ def _fit(diagnostics: Diagnostics) -> Status:
         level="bad",
         title="The model is not fully trained.",
         words=f"{f'{diagnostics.stopped}. ' if diagnostics.stopped else ''}Finishing its training "
-        f"would change {_change(diagnostics.unfinished)}. Train further, or continue with "
-        "objective.refit().",
+        f"would change {_change(diagnostics.unfinished)}. Train further"
+        f"{', or continue with objective.refit()' if sized else ''}.",
         numbers=numbers,
     )
 
