@@ -149,7 +149,7 @@ def test_page(tmp_path: Path) -> None:
 
 
 def test_refused() -> None:
-    with pytest.raises(InvalidInput, match="either columns= or groups="):
+    with pytest.raises(InvalidInput, match="either columns="):
         slices(columns="child", groups=["a"])
     with pytest.raises(InvalidInput, match="'shoe size'"):
         slices(columns="shoe size")
@@ -164,3 +164,13 @@ def test_refused() -> None:
     objective = whence.from_torch(module, whence.CrossEntropy(), (inputs, targets), l2=0.1)
     with pytest.raises(UnsupportedModel, match="rows with columns"):
         domain_mismatch(objective, (inputs[:1], targets[:1]), columns="x")
+
+
+def test_printed_it_has_its_groups() -> None:
+    found, _ = slices()
+    first, *rows = str(found).splitlines()
+    assert first.startswith(f"{len(found.groups)} groups of 300 training rows")
+    assert len(rows) == 1 + len(found.groups)
+    assert all(group.name in row for group, row in zip(found.groups, rows[1:], strict=True))
+    with pytest.raises(InvalidInput, match="Got neither"):
+        domain_mismatch(found.trained, (hospital()[0][:2], np.zeros(2, int)))

@@ -117,6 +117,11 @@ class DomainMismatch(Result):
             table=self.to_frame(),
         )
 
+    def __str__(self) -> str:
+        """Return the card's title, and a row per group."""
+        table = self.to_frame().head(20).to_string(index=False, float_format="{:.4g}".format)
+        return f"{self.card().title}\n{table}"
+
     def to_frame(self) -> pd.DataFrame:
         """Return a row per group: name, size, per_row, total, effect, feature, strength."""
         return pd.DataFrame(
@@ -240,7 +245,10 @@ def domain_mismatch(
         [235, 207]
     """
     if (columns is None) == (groups is None):
-        raise InvalidInput("Expected either columns= or groups=. Got both or neither.")
+        got = "neither" if columns is None else "both"
+        raise InvalidInput(
+            f"Expected either columns=, whose values make the groups, or groups=. Got {got}."
+        )
     named = _by_columns(objective, columns) if groups is None else _by_name(groups, objective)
     base = converged(objective) if order == "refit" else objective
     examples = objective.examples(queries)

@@ -218,6 +218,20 @@ def positions(name: str, values: Any, n: int) -> NDArray[np.intp]:
     return given.astype(np.intp)
 
 
+def writable(numbers: Float) -> Float:
+    """Return numbers that may be written: a copy of a column of pandas, of which torch warns.
+
+    Args:
+        numbers: One number per example.
+
+    Examples:
+        >>> import pandas as pd
+        >>> writable(pd.Series([1.0, 2.5]).to_numpy()).flags.writeable
+        True
+    """
+    return np.require(numbers, requirements=["W"])
+
+
 def weights(name: str, values: Any, n: int) -> Float:
     """Return example weights, finite and >= 0, [n].
 
@@ -239,4 +253,4 @@ def weights(name: str, values: Any, n: int) -> Float:
             f"Expected {n} finite weights >= 0 as {name}, one per training example, not all 0. "
             f"Got {len(found)}, smallest {found.min():g}."
         )
-    return found
+    return writable(found)

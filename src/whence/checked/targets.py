@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from whence.checked.arrays import Float
+from whence.checked.arrays import Float, writable
 from whence.errors import InvalidInput
 
 
@@ -66,4 +66,4 @@ def finite_numbers(targets: NDArray[Any], width: int = 1) -> Float:
         raise InvalidInput(f"Expected finite targets. Got {values[at]} in row {at}.")
     if values.size != len(values) * width:
         raise InvalidInput(f"Expected {width} numbers per target. Got shape {values.shape}.")
-    return values.reshape(-1) if width == 1 else values
+    return writable(values.reshape(-1) if width == 1 else values)

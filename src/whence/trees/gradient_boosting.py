@@ -100,7 +100,9 @@ def _loss(model: Any) -> tuple[BoostingLoss, Start, Loss]:
 
 def _leaf_ids(model: Any, rows: Any) -> NDArray[np.intp]:
     """Return the leaves of rows, [t, c, b]."""
-    ids = np.asarray(model.apply(rows), dtype=np.intp)
+    # Its trees were fitted without names, and warn of a frame's.
+    plain = rows.to_numpy() if hasattr(rows, "to_numpy") else rows
+    ids = np.asarray(model.apply(plain), dtype=np.intp)
     return ids.reshape(len(ids), len(model.estimators_), -1).transpose(1, 2, 0)
 
 
