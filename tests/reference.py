@@ -35,7 +35,7 @@ TASKS: dict[str, str] = {
     "Measure a set of queries": "measures.SetMeasure measures.OfSet measures.Mean "
     "measures.Accuracy measures.AUROC measures.DemographicParity measures.EqualOpportunity "
     "measures.Calibration measures.WorstGroup measures.CohensD",
-    "Keep an index on disk": "Index select Stored index.hits.Hits index.hits.Info "
+    "Keep an index on disk": "Index select Stored SavedCurvature index.hits.Hits index.hits.Info "
     "index.hits.Verification index.selection.Selection",
     "Clean data": "find_label_errors applications.label_errors.LabelErrors domain_mismatch "
     "applications.domain_mismatch.DomainMismatch",

@@ -46,6 +46,7 @@ _NAMES = {
     "SmoothHinge": "whence.objective.losses",
     "SquaredError": "whence.objective.losses",
     "SquaredHinge": "whence.objective.losses",
+    "SavedCurvature": "whence.index.saved",
     "Stored": "whence.index.stored",
     "TfIdfCosine": "whence.methods.lexical",
     "TracIn": "whence.methods.tracin",

@@ -27,6 +27,7 @@ from whence.curvature.kronecker import EKFAC as EKFAC
 from whence.curvature.kronecker import KFAC as KFAC
 from whence.explorer.explore import explore as explore
 from whence.index.index import Index as Index
+from whence.index.saved import SavedCurvature as SavedCurvature
 from whence.index.selection import select as select
 from whence.index.stored import Stored as Stored
 from whence.linalg.cg import CG as CG

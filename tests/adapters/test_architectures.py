@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
 
 import whence
 from whence.network.objective import ModuleObjective
@@ -379,3 +379,68 @@ def test_adapters_over_a_base_in_bfloat16_have_rules() -> None:
     # Alone, an example is rounded otherwise than in a batch: to 8 bits, layer by layer.
     truth = looped(objective)
     assert float((found - truth).norm()) <= 0.05 * float(truth.norm())
+
+
+class Quantized(nn.Module):
+    """A linear layer whose weight is held as int8 with a scale per row, and not as a parameter."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        weight = layer.weight.detach()
+        scale = weight.abs().amax(1, keepdim=True) / 127
+        self.register_buffer("codes", (weight / scale).round().to(torch.int8))
+        self.register_buffer("scale", scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = x @ (self.codes.to(x.dtype) * self.scale.to(x.dtype)).T
+        return found
+
+
+class Adapted(nn.Module):
+    """A quantized layer with an adapter of rank 2 beside it."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.base = Quantized(layer)
+        self.down = nn.Linear(layer.in_features, 2, bias=False)
+        self.up = nn.Linear(2, layer.out_features, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.base(x) + self.up(self.down(x))
+        return found
+
+
+def quantized(dtype: torch.dtype) -> Any:
+    """A Llama with an int8 base, its output layer included, and trained adapters."""
+    model = model_of("LlamaForCausalLM", _GROUPED).requires_grad_(False)
+    named = [(n, m) for n, m in model.named_modules() if type(m) is nn.Linear]
+    for name, layer in named:
+        parent, _, own = name.rpartition(".")
+        made = Adapted(layer) if own in ("q_proj", "v_proj") else Quantized(layer)
+        setattr(model.get_submodule(parent), own, made)
+    return model.to(dtype).eval()
+
+
+@pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
+def test_adapters_over_a_quantized_base() -> None:
+    """Only what is trained counts, by rules, with the codes as they are."""
+    objective = whence.from_transformers(quantized(torch.float64), texts())
+    assert all(".down." in name or ".up." in name for name in objective.shapes)
+    assert len(objective.params) == 2 * 2 * 8 * 2 + 2 * (8 + 4) * 2
+    assert any(buffer.dtype == torch.int8 for buffer in objective.model.buffers())
+    hold(objective, 1.0)
+    single = whence.from_transformers(quantized(torch.float32), texts())
+    exact, rough = (whence.influence(one, texts()[:1]).values for one in (objective, single))
+    assert exact == pytest.approx(rough, rel=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
+def test_models_in_float64_with_layers_that_compute_in_float32() -> None:
+    """As T5's norms do: the curvature is symmetric but for their rounding."""
+    values = []
+    for dtype in (torch.float64, torch.float32):
+        model = model_of("T5ForConditionalGeneration", _T5).to(dtype).requires_grad_(False)
+        model.lm_head.weight.requires_grad_(True)
+        objective = whence.from_transformers(model, texts(tokens_of))
+        values.append(whence.influence(objective, texts(tokens_of)[:1]).values)
+    assert values[0] == pytest.approx(values[1], rel=1e-3)

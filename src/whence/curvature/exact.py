@@ -146,7 +146,8 @@ class GGN(RiskCurvature):
         if objective.linear:
             return objective.dense_hessian()
         if objective.outputs(objective.train.subset(np.arange(1))).ndim > 2:
-            return materialize(self)
+            found = materialize(self)  # layers of a float64 model may compute in float32
+            return (found + found.T) / 2
         directions = Directions(objective.loss, "expected", seed=0)
         total = torch.diag(objective.l2)
         for part in blocks(*Gradients(objective, objective.train, objective.loss).shape):

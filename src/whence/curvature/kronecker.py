@@ -98,14 +98,22 @@ class KroneckerSolver(Solver):
         return cached(
             objective,
             (KroneckerSolver, self),
-            lambda twin: approximation(
-                twin,
-                corrected=self.corrected,
-                fisher=self.fisher,
-                sharing=self.sharing,
-                seed=self.seed,
-                rtol=self.error(curvature.dtype),
-            ),
+            self.made,
+        )
+
+    def made(self, objective: ModuleObjective) -> Approximation:
+        """Return the Kronecker approximation of a module's Gauss–Newton matrix, computed anew.
+
+        Args:
+            objective: R of a torch module at θ̂.
+        """
+        return approximation(
+            objective,
+            corrected=self.corrected,
+            fisher=self.fisher,
+            sharing=self.sharing,
+            seed=self.seed,
+            rtol=self.error(objective.params.dtype),
         )
 
     def prepare(self, A: LinearOperator) -> KroneckerInverse:

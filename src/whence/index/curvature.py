@@ -1,10 +1,11 @@
-"""The inverse curvature of a model as tensors of a file, and back.
+"""The curvature of a model, or its inverse, as tensors of a file, and back.
 
 Its blocks lie under "<number>.<class>.<field>", and "order" says which parameter each row is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,7 @@ def write_curvature(folder: Path, inverse: Reordered) -> File:
     Raises:
         NotWritten: If the operating system refuses.
     """
-    held = {"order": inverse.order.cpu()}
-    for place, block in enumerate(inverse.inner.blocks):
-        for field in fields(block):  # type: ignore[arg-type]
-            name = f"{place}.{type(block).__name__}.{field.name}"
-            held[name] = torch.as_tensor(getattr(block, field.name)).cpu()
-    return write_named(folder, "curvature", len(inverse.order), held)
+    return write_named(folder, "curvature", len(inverse.order), tensors_of(inverse))
 
 
 def read_curvature(folder: Path, file: File, like: Tensor) -> LinearOperator:
@@ -51,14 +47,39 @@ def read_curvature(folder: Path, file: File, like: Tensor) -> LinearOperator:
     Raises:
         CorruptFile: If the file is not as it was written.
     """
+    with mapped_file(folder, file) as tensors:
+        return operator_of(tensors, like)
+
+
+def tensors_of(operator: Reordered) -> dict[str, Tensor]:
+    """Return a block-diagonal operator as tensors by name.
+
+    Args:
+        operator: The operator, [p, p].
+    """
+    held = {"order": operator.order.cpu()}
+    for place, block in enumerate(operator.inner.blocks):
+        for field in fields(block):  # type: ignore[arg-type]
+            name = f"{place}.{type(block).__name__}.{field.name}"
+            held[name] = torch.as_tensor(getattr(block, field.name)).cpu()
+    return held
+
+
+def operator_of(tensors: Mapping[str, Tensor], like: Tensor) -> Reordered:
+    """Return the operator that `tensors_of` made tensors.
+
+    Args:
+        tensors: By name.
+        like: θ, whose device and dtype it gets.
+    """
     blocks: dict[int, dict[str, Any]] = {}
     kinds: dict[int, str] = {}
-    with mapped_file(folder, file) as tensors:
-        order = tensors.pop("order").to(like.device)
-        for name, tensor in tensors.items():
-            place, kind, field = name.split(".")
-            kinds[int(place)] = kind
-            value = tensor.to(like) if tensor.ndim else float(tensor)  # a number is no tensor
-            blocks.setdefault(int(place), {})[field] = value
-        made = [_KINDS[kinds[place]](**blocks[place]) for place in sorted(blocks)]
-    return Reordered(BlockDiagonal(tuple(made)), order)
+    for name, tensor in tensors.items():
+        if name == "order":
+            continue
+        place, kind, field = name.split(".")
+        kinds[int(place)] = kind
+        value = tensor.to(like) if tensor.ndim else float(tensor)  # a number is no tensor
+        blocks.setdefault(int(place), {})[field] = value
+    made = [_KINDS[kinds[place]](**blocks[place]) for place in sorted(blocks)]
+    return Reordered(BlockDiagonal(tuple(made)), tensors["order"].to(like.device))

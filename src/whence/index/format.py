@@ -301,6 +301,23 @@ def read_tensor(file: Any, name: str) -> Tensor:
         raise KeyboardInterrupt from error
 
 
+def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return what `write_tensors` wrote: what it belongs to, and tensors by name.
+
+    Args:
+        path: Of the file.
+
+    Raises:
+        FileNotFoundError: If there is no file.
+        CorruptFile: If it is cut short or changed in any bit.
+    """
+    with mapped(path) as (about, tensors):
+        told = about.pop("digest", "")
+        if packed(about, tensors) != path.read_bytes():
+            raise damaged(path, f"it does not match its digest, {told[:16]}")
+        return about, {name: tensor.clone() for name, tensor in tensors.items()}
+
+
 @contextmanager
 def mapped_file(folder: Path, file: File) -> Iterator[dict[str, Tensor]]:
     """Map a file beside the shards into memory for a `with` block, its digest checked.
