@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from torch import Tensor
 
+from whence.adapters.carried import carried
 from whence.adapters.estimators import Problem
 from whence.adapters.kernel import Kernel, RowSpace, row_space, scale_gamma
 from whence.adapters.pullback import Pullback, pullback_of
 from whence.adapters.tables import as_floats
-from whence.adapters.tabular import TabularMap, table_of
+from whence.adapters.tabular import TabularMap, far_center, table_of
 from whence.adapters.targets import target_encoder
 from whence.adapters.weights import Weights
 from whence.errors import UnsupportedModel
@@ -30,9 +31,6 @@ from whence.preprocessing.refit import Fits, encoded_all, follows_data, matched_
 from whence.rows import is_sparse
 
 Floats = NDArray[np.float64]
-
-_FITTED_COLUMNS = 500  # columns up to which old outputs are fitted by new ones
-_SAME_OUTPUTS = 0.05  # share of the variance of outputs that columns of the same name may change
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -192,11 +190,9 @@ class Fitted:
         table, params = table_of(objective), objective.params.unsqueeze(1)
         problem = self.problem
         c = len(problem.coef)
-        intercept = None
-        if problem.intercept is not None:
-            intercept = problem.constant * objective.params[-c:].double().numpy()
         if problem.kernel is not None:
             assert table.space is not None
+            level = problem.constant * objective.params[-c:].double().numpy()
             inside = objective.params[: c * table.d].reshape(c, table.d).double().numpy()
             return replace(
                 self,
@@ -205,11 +201,12 @@ class Fitted:
                     coef=table.space.dual(inside.T).T,
                     centers=table.space.pivots,
                     support=table.space.positions,
-                    intercept=intercept,
+                    intercept=None if problem.intercept is None else level,
                 ),
             )
         lifted = table.lift(params.double()).squeeze(1).numpy()
         coef = lifted[: c * self.matrix.shape[1]].reshape(c, -1)
+        intercept = None if problem.intercept is None else lifted[-c:]
         return replace(self, problem=replace(problem, coef=coef, intercept=intercept))
 
     def objective(self, attach: Callable[[LinearObjective], LinearObjective]) -> LinearObjective:
@@ -290,6 +287,13 @@ class Fitted:
             )
         return replace(self, notes=tuple(notes))
 
+    def _center(self) -> Floats | None:
+        """Return what is taken off columns far from 0, where an intercept takes it up again."""
+        problem = self.problem
+        if problem.intercept is None or problem.intercept_l2 or problem.intercept_l1:
+            return None
+        return far_center(self.matrix, self.kept)
+
     def _within(
         self,
         coef: Floats,
@@ -303,6 +307,7 @@ class Fitted:
         problem = self.problem
         c, d = coef.shape
         transform = self.transform
+        center = self._center() if space is None else None
         table = TabularMap(
             width=self.width,
             names=self.names,
@@ -315,12 +320,16 @@ class Fitted:
             space=space,
             find_pullback=self.pullback,
             constant=problem.constant,
+            center=center,
         )
         params = [coef.ravel()]
         l2 = [np.broadcast_to(np.reshape(problem.l2, (-1, 1)), (c, d)).ravel()]
         slope, free = [problem.l1 * np.sign(coef).ravel()], [(coef != 0).ravel()]
         if problem.intercept is not None:
-            params.append(problem.intercept / problem.constant)
+            level = problem.intercept
+            if center is not None:
+                level = level + coef @ (center if columns is None else center[columns])
+            params.append(level / problem.constant)
             l2.append(np.full(c, problem.intercept_l2))
             slope.append(problem.intercept_l1 * np.sign(problem.intercept))
             free.append(np.ones(c, dtype=bool))
@@ -349,40 +358,6 @@ class Fitted:
                 free=torch.from_numpy(np.concatenate(free)) if masked else None,
             )
         )
-
-
-def carried(
-    coef: Floats, columns: NDArray[np.intp] | None, before: Any, after: Any, *, sparse: bool
-) -> Floats:
-    """Return coefficients of new columns whose outputs are near those of old ones.
-
-    Args:
-        coef: Of the old columns, [c, d].
-        columns: Which old column each new one is, −1 for none; `None` if that is not known.
-        before: Rows in the old columns, [m, d].
-        after: The same rows in the new columns, [m, d′].
-        sparse: Whether zeros must stay zeros.
-
-    Returns:
-        Those of the same columns; or, where a column has turned into another, as components of a
-        PCA do, those that fit the old outputs best, [c, d′].
-    """
-    width = after.shape[1]
-    if columns is not None:
-        same = np.hstack([coef, np.zeros((len(coef), 1))])[:, columns]
-    elif coef.shape[1] == width:
-        same = coef
-    else:
-        same = np.zeros((len(coef), width))
-    if sparse or is_sparse(after) or width > min(len(after), _FITTED_COLUMNS):
-        return same
-    outputs = np.asarray(before @ coef.T)
-    apart = outputs - outputs.mean(0)
-    off = after @ same.T - outputs
-    if np.square(off - off.mean(0)).sum() <= _SAME_OUTPUTS * np.square(apart).sum():
-        return same
-    centered = after - after.mean(0)
-    return np.asarray(np.linalg.lstsq(centered, apart, rcond=None)[0].T)
 
 
 def _not_attached(objective: LinearObjective, weights: Tensor) -> LinearObjective:

@@ -15,13 +15,16 @@ from whence.adapters.answered import Answered
 from whence.adapters.answers import Numbers
 from whence.adapters.rows import encoded, labels_of
 from whence.adapters.tables import as_floats
+from whence.adapters.tabular import far_center
 from whence.errors import InvalidInput
 from whence.fitting.pinball import Floats, Vertex, vertex_near
 from whence.objective.losses import Loss
 from whence.objective.robust_losses import Quantile
 from whence.rows import column_names, is_sparse
 
-_NEAR = 1e-6  # how near the minimum's predictions are to the estimator's, in units of theirs
+_NEAR = (
+    1e-6  # how near the minimum's predictions are to the estimator's, beside the targets' spread
+)
 
 
 @final
@@ -31,9 +34,11 @@ class QuantileModel(Answered):
 
     Args:
         vertex: The minimum; its rows are those of the data, then one for each coefficient.
+        center: What is taken off columns far from 0, [d], or `None`.
     """
 
     vertex: Vertex
+    center: Floats | None
 
     @property
     def loss(self) -> Loss:
@@ -53,7 +58,9 @@ class QuantileModel(Answered):
     def outputs(self, examples: Any) -> Tensor:
         """Return predictions, [b, 1]."""
         rows = as_floats(examples.inputs)
-        return torch.from_numpy((_design(rows, self.fitted) @ self.vertex.theta)[:, None])
+        return torch.from_numpy(
+            (_design(rows, self.fitted, self.center) @ self.vertex.theta)[:, None]
+        )
 
     def refit(self, weights: Tensor | None = None) -> QuantileModel:
         """Return the minimum under other weights of the rows."""
@@ -82,14 +89,16 @@ def quantile(
     train = encoded((X, labels_of(y)), estimator.n_features_in_, names, answer.targets)
     weights = np.ones(len(train)) if sample_weight is None else sample_weight
     rows = as_floats(train.inputs)
-    design, d = _design(rows, estimator), rows.shape[1]
-    theta = np.append(estimator.coef_, [estimator.intercept_] * estimator.fit_intercept)
+    center = far_center(rows, weights > 0) if estimator.fit_intercept else None
+    design, d = _design(rows, estimator, center), rows.shape[1]
+    level = estimator.intercept_ + (0.0 if center is None else float(estimator.coef_ @ center))
+    theta = np.append(estimator.coef_, [level] * estimator.fit_intercept)
     matrix = np.vstack([design, np.eye(d, design.shape[1])])
     targets = np.append(train.targets.numpy(), np.zeros(d))
     vertex = vertex_near(matrix, targets, theta).minimum(*_bounds(estimator, weights))
     own = design @ theta
     off = float(np.abs(design @ vertex.theta - own).max())
-    if off > _NEAR * max(1.0, float(np.abs(own).max())):
+    if off > _NEAR * float(np.ptp(train.targets.numpy())):
         return None  # another of several minima: its removals would not be the estimator's
     return QuantileModel(
         fitted=estimator,
@@ -98,12 +107,13 @@ def quantile(
         weights=torch.from_numpy(weights),
         names=names,
         vertex=vertex,
+        center=center,
     )
 
 
-def _design(rows: Any, estimator: Any) -> Floats:
-    """Return rows beside the constant, [b, p]."""
-    rows = np.asarray(rows, dtype=np.float64)
+def _design(rows: Any, estimator: Any, center: Floats | None) -> Floats:
+    """Return rows, less what is far from 0 in them, beside the constant, [b, p]."""
+    rows = np.asarray(rows, dtype=np.float64) - (0.0 if center is None else center)
     return np.hstack([rows, np.ones((len(rows), int(estimator.fit_intercept)))])
 
 

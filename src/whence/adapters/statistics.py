@@ -20,7 +20,7 @@ from whence.adapters.vanished import classes_left, reduced, with_all_classes
 from whence.errors import InvalidInput
 from whence.fitting.l1 import fit_l1
 from whence.fitting.newton import newton
-from whence.fitting.refit import CONVERGED, refit
+from whence.fitting.refit import refit
 from whence.linalg.structured import Identity
 from whence.linear.objective import LinearExamples, LinearObjective, LinearStatistics
 from whence.linear.wide import columns_of
@@ -282,5 +282,5 @@ class DataStatistics(LinearStatistics):
             return refit(objective, objective.weights, nearby=nearby)
         # A wide model's own columns: no coordinates are made for a fit that is asked once.
         start = Identity(len(columns.params))
-        narrow = newton(columns, gradient_norm=CONVERGED, inverse=start)
+        narrow = newton(columns, inverse=start)
         return objective_of(fitted.at(narrow))

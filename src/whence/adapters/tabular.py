@@ -25,6 +25,9 @@ from whence.rows import dense, is_sparse
 
 Floats = NDArray[np.float64]
 
+_FAR = 100.0  # times its spread from 0: squares of such a column have four digits less
+_LOOKED_AT = 256  # rows that tell which columns may be far from 0
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TabularMap(InputMap):
@@ -43,6 +46,7 @@ class TabularMap(InputMap):
         columns: The transformed columns that the model uses, or `None` for all.
         space: The row space of a kernel or wide model, or `None`.
         constant: The value of the constant column.
+        center: What is taken off the transformed columns before the model reads them, or `None`.
     """
 
     width: int | None
@@ -56,6 +60,7 @@ class TabularMap(InputMap):
     columns: NDArray[np.intp] | None = None
     space: RowSpace | None = None
     constant: float = 1.0
+    center: Floats | None = None
 
     @cached_property
     def pullback(self) -> Pullback | None:
@@ -105,6 +110,8 @@ class TabularMap(InputMap):
 
     def features(self, matrix: Any) -> Features:
         """Return the features of transformed rows."""
+        if self.center is not None:
+            matrix = matrix - self.center
         if self.columns is not None:
             matrix = matrix[:, self.columns]
         if self.space is not None:
@@ -145,7 +152,44 @@ class TabularMap(InputMap):
             scattered = coef.new_zeros(self.outputs, self.transformed_width, k)
             scattered[:, self.columns] = coef
             coef = scattered
-        return torch.cat([coef.reshape(-1, k), self.constant * v[size:]])
+        levels = self.constant * v[size:]
+        if self.center is not None:
+            levels = levels - torch.einsum("d,cdk->ck", torch.from_numpy(self.center), coef)
+        return torch.cat([coef.reshape(-1, k), levels])
+
+
+def far_center(matrix: Any, kept: NDArray[np.bool_]) -> Floats | None:
+    """Return the means of columns far from 0 beside their spread, 0 of the others, [d].
+
+    Beside an intercept such columns (years, timestamps, prices) are nearly one column: what they
+    say is in the last digits of their products, which rounding takes.
+
+    Args:
+        matrix: Rows, [n, d].
+        kept: Which of them are there, [n].
+
+    Returns:
+        `None` where no column is far from 0, or the rows are sparse.
+    """
+    if is_sparse(matrix):
+        return None
+    there = np.flatnonzero(kept)
+    some = matrix[there[:_LOOKED_AT]]
+    likely = np.flatnonzero(_is_far(some))
+    if not len(likely):
+        return None
+    columns = matrix[np.ix_(there, likely)]
+    far = likely[_is_far(columns)]
+    center = np.zeros(matrix.shape[1])
+    center[far] = matrix[np.ix_(there, far)].mean(0)
+    return center if len(far) else None
+
+
+def _is_far(columns: Floats) -> NDArray[np.bool_]:
+    """Return which columns are far from 0 beside their spread; a constant one is not, [d]."""
+    low, high = columns.min(0), columns.max(0)
+    least = np.where(low * high > 0, np.minimum(np.abs(low), np.abs(high)), 0.0)
+    return np.asarray((high > low) & (_FAR * (high - low) < least))
 
 
 def table_of(objective: LinearObjective) -> TabularMap:

@@ -30,6 +30,7 @@ from whence.objective.objective import Objective, risk_gradient
 DENSE = 600  # parameters up to which the Hessian of a module is formed
 _TYPICAL = 512  # training examples that determine the size of a typical gradient
 _PROBES = 8  # random combinations of their gradients
+_NOTHING = 1e-9  # of a typical example's gradient: what a fit to full precision may leave
 _FAR = 30.0  # typical examples above which no curvature is computed to measure the decrement
 _FIRST, _LAST = 12, 64  # Lanczos steps: a saddle shows within the first few
 _EPS = 1e-9  # smallest eigenvalue, relative to the largest, that counts as positive in float64
@@ -81,6 +82,25 @@ def gradient(objective: Objective) -> Tensor:
         The gradient.
     """
     return cached(objective, gradient, risk_gradient)
+
+
+def at_minimum(objective: Objective) -> bool:
+    """Return whether the fit is finished: no parameter's gradient is 1e-9 of one removal's.
+
+    Each parameter is compared with itself, so that no unit of columns, targets or weights enters.
+
+    Args:
+        objective: R at θ̂.
+
+    Returns:
+        The answer.
+
+    Cost:
+        One gradient of R and those of at most 512 examples, without curvature.
+    """
+    sums = cached(objective, _random_sums, _random_sums)
+    typical = sums.square().mean(1).sqrt()
+    return bool((gradient(objective).abs() <= _NOTHING * typical).all())
 
 
 def decrement(objective: Objective, inverse: Inverse) -> Decrement:

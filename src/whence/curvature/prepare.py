@@ -34,12 +34,18 @@ from whence.curvature.precision import (
 from whence.curvature.two_level import applies, two_level
 from whence.errors import NotPositiveDefinite
 from whence.linalg.cg import CG
-from whence.linalg.cholesky import Cholesky, CholeskyInverse, factor_in_place
+from whence.linalg.cholesky import (
+    Cholesky,
+    CholeskyInverse,
+    factor_in_place,
+    factored_by_column,
+)
 from whence.linalg.mixed import MixedInverse
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse, Solver
 from whence.linalg.spectral import LowRank
 from whence.linalg.structured import Dense
+from whence.linear.flat import lift
 from whence.linear.objective import LinearObjective
 from whence.network.objective import ModuleObjective
 from whence.network.operations import forward_operations
@@ -211,15 +217,16 @@ def _in_own_precision(
     operator: LinearOperator = _lifted(curvature, flat).damped(amount)
     if direct:
         matrix = _matrix(choice)
-        if flat.shape[1]:
-            matrix.addmm_(flat, flat.T, alpha=float(matrix.diagonal().mean()))
+        lift(matrix, flat)
         if p <= DENSE:
-            # Flat directions were lifted to the mean: the extremes are those of the rest.
+            # Flat directions were lifted to what is there: the extremes are those of the rest.
             eigenvalues = linalg.eigvalsh(matrix)
             ends = float(eigenvalues[0]) + amount, float(eigenvalues[-1]) + amount
         matrix.diagonal().add_(amount)
         operator = Dense(matrix)
     try:
+        if direct and objective.linear and objective.convex:
+            return factored_by_column(operator), words, ends
         return solver.prepare(operator), words, ends
     except NotPositiveDefinite as error:
         raise NotPositiveDefinite(
@@ -246,7 +253,7 @@ def _in_float32(
     preconditioner: LinearOperator
     if direct:
         matrix = narrow.dense_hessian()
-        matrix.addmm_(flat.float(), flat.float().T).diagonal().add_(amount)
+        lift(matrix, flat.float()).diagonal().add_(amount)
         factor = factor_in_place(matrix)
         if factor is None:
             return None

@@ -18,11 +18,15 @@ import torch
 from torch import Tensor
 
 from whence.errors import UnsupportedModel, warn_user
+from whence.linear.flat import lift
 from whence.linear.objective import LinearObjective
 from whence.objective.objective import risk, risk_gradient
 
 _ENTERING = 64  # coefficients that enter at once
-_TOLERANCE = 1e-10  # of the gradient, as for smooth models
+_TOLERANCE = 1e-11  # of the sizes of the terms that cancel in a parameter's gradient
+_ROUNDING = 1e-4  # of the outputs: the least residual that counts as a term, for its rounding
+_FLAT = 1e-10  # share of the sum below which a step's gain is lost in the rounding of the sum
+_HALVINGS, _FLAT_HALVINGS = 40, 6
 _STEPS = 500
 
 
@@ -40,7 +44,8 @@ def fit_l1(objective: LinearObjective, penalty: Tensor) -> LinearObjective:
         UnsupportedModel: If R is not smooth.
 
     Warns:
-        NotConvergedWarning: If the optimality conditions do not hold to 1e-10 in the end.
+        NotConvergedWarning: If the optimality conditions do not hold to 1e-11 of the terms of each
+            parameter's gradient in the end.
 
     Cost:
         A Hessian and its factor per step, of the coefficients in use alone; about two steps each
@@ -76,11 +81,12 @@ def fit_l1(objective: LinearObjective, penalty: Tensor) -> LinearObjective:
             signs = point.signs.clone()
             signs[entering] = -point.gradient[entering].sign()
             point = replace(point, signs=signs)
-    worst = float(point.residual().abs().max())
+    worst = _TOLERANCE * float((point.residual().abs() / point.close).nan_to_num(0.0).max())
     if worst > _TOLERANCE:
         warn_user(
-            f"Expected the optimality conditions of the L1 penalty to hold to {_TOLERANCE:.0e}. "
-            f"Got {worst:.1e}. Scale the features to similar ranges, or accept the stated norm."
+            f"Expected the optimality conditions of the L1 penalty to hold to {_TOLERANCE:.0e} of "
+            f"the gradient's terms. Got {worst:.1e}. Scale the features to similar ranges, or "
+            "accept the stated share."
         )
     return point.objective
 
@@ -95,6 +101,7 @@ class _Point:
         gradient: ∇R(θ), [p].
         signs: The sign that each coefficient has or may take; 0 for one that stays at zero, [p].
         value: R(θ) + Σ penaltyⱼ |θⱼ|.
+        close: How near 0 each parameter's gradient is at the minimum, [p].
     """
 
     objective: LinearObjective
@@ -102,6 +109,7 @@ class _Point:
     gradient: Tensor
     signs: Tensor
     value: float
+    close: Tensor
 
     @property
     def used(self) -> Tensor:
@@ -117,13 +125,29 @@ class _Point:
 def _start(objective: LinearObjective, penalty: Tensor) -> _Point:
     """Return the point at θ̂."""
     signs = torch.where(penalty > 0, objective.params.sign(), torch.zeros_like(penalty))
-    return _at(objective, penalty, signs)
+    return _at(objective, penalty, signs, _TOLERANCE * _sizes(objective))
 
 
-def _at(objective: LinearObjective, penalty: Tensor, signs: Tensor) -> _Point:
+def _sizes(objective: LinearObjective) -> Tensor:
+    """Return (1/n) Σ wᵢ |xᵢⱼ| |∂ℓᵢ/∂f|: the sizes of the terms of each parameter's gradient, [p].
+
+    A residual counts as no less than 1e-4 of its output: what is left of it is as exact as that.
+    """
+    train, n = objective.train, len(objective.train)
+    outputs = objective.outputs(train)
+    bent = objective.loss.hvp(outputs, train.targets, outputs.unsqueeze(-1)).squeeze(-1)
+    slopes = objective.loss.gradient(outputs, train.targets).abs()
+    terms = torch.maximum(slopes, _ROUNDING * bent.abs()) * (objective.weights / n).unsqueeze(1)
+    sizes = train.features.absolute().rmatmul(terms).T.flatten()
+    if objective.constant is None:
+        return sizes
+    return torch.cat([sizes, abs(objective.constant) * terms.sum(0)])
+
+
+def _at(objective: LinearObjective, penalty: Tensor, signs: Tensor, close: Tensor) -> _Point:
     """Return the point at an objective's parameters."""
     value = risk(objective) + float(penalty @ objective.params.abs())
-    return _Point(objective, penalty, risk_gradient(objective), signs, value)
+    return _Point(objective, penalty, risk_gradient(objective), signs, value, close)
 
 
 def _violations(point: _Point) -> Tensor:
@@ -131,13 +155,13 @@ def _violations(point: _Point) -> Tensor:
     excess = point.gradient.abs() - point.penalty
     excess = torch.where(point.used, torch.zeros_like(excess), excess)
     worst = excess.argsort(descending=True)[:_ENTERING]
-    return worst[excess[worst] > _TOLERANCE]
+    return worst[excess[worst] > point.close[worst]]
 
 
 def _step(point: _Point) -> tuple[_Point, bool]:
     """Return the point after a Newton step on the parameters that move, and whether it settled."""
     slope = point.residual()
-    if float(slope.norm()) <= _TOLERANCE:
+    if bool((slope.abs() <= point.close).all()):
         return _settle(point), True
     step = _direction(point, slope)
     objective, params = point.objective, point.objective.params
@@ -150,16 +174,18 @@ def _step(point: _Point) -> tuple[_Point, bool]:
     lengths = torch.where(crossing, params / step, torch.full_like(step, torch.inf))
     longest = min(1.0, float(lengths.min()))
     decrease = float(slope @ step)
-    for halvings in range(40):
+    flat = decrease < _FLAT * abs(point.value)
+    units = point.close.clamp_min(torch.finfo(slope.dtype).tiny)
+    here = float((slope / units).norm())
+    for halvings in range(_FLAT_HALVINGS if flat else _HALVINGS):
         length = longest * 0.5**halvings
         there = params - length * step
         if not halvings:
             there = torch.where(lengths <= longest, torch.zeros_like(there), there)
-        trial = _at(objective.at(there), point.penalty, point.signs)
+        trial = _at(objective.at(there), point.penalty, point.signs, point.close)
         if trial.value <= point.value - 1e-4 * length * decrease:
             return _settle(trial), False
-        flat = decrease < 1e-10 * max(1.0, abs(point.value))
-        if flat and float(trial.residual().norm()) < float(slope.norm()):
+        if flat and float((trial.residual() / units).norm()) < here:
             return _settle(trial), False
     return _settle(point), True
 
@@ -195,7 +221,7 @@ def _direction(point: _Point, slope: Tensor) -> Tensor:
     flat = small.flat_directions()
     free_of_penalty = ~((flat != 0) & (point.penalty[kept] > 0).unsqueeze(1)).any(0)
     flat = flat[:, free_of_penalty]
-    hessian += flat @ flat.T
+    lift(hessian, flat)
     step = torch.zeros_like(slope)
     step[kept] = _solve(hessian, slope[kept])
     return torch.where(used, step, torch.zeros_like(step))

@@ -18,6 +18,7 @@ from whence.tiles import tiles
 Rows = NDArray[np.intp]
 
 _TOLERANCE = 1e-10  # violation of the optimality conditions, in units of the margin
+_ROUNDING = 4e-15  # of the largest corner: no violation is told from rounding below it
 _NEAR = 2048  # rows near the margin whose products are kept
 _BAND = 2e-3  # distance from the margin within which a fit may have stopped
 _JOINING = 512  # rows that join the near ones at once
@@ -41,7 +42,7 @@ class Machine:
     slope: Floats  # [d]
     signs: Floats  # y, [m]
     corners: Floats  # t, [m]: y itself for the hinge of a classifier
-    size: float  # of the corners, by which the tolerance is multiplied
+    size: float  # half the spread of the corners, by which the tolerance is multiplied
     n: int  # rows
     cost: Floats  # C, [m]
     beta: Floats  # [m]
@@ -263,9 +264,10 @@ def machine(objective: LinearObjective, a: int, cost: Floats) -> Machine:
     intercept_l2 = float(l2[objective.c * d + a]) if constant is not None else 0.0
     outputs = objective.outputs(objective.train)[:, a].double().numpy()
     slack = signs * (corners - np.tile(outputs, copies))
+    size = float(np.ptp(corners)) / 2 or float(np.abs(corners).max())
     near = np.sort(np.argsort(np.abs(slack), kind="stable")[:_NEAR])
     beta = signs * np.where(slack > 0, cost, 0.0)
-    candidates = np.flatnonzero((np.abs(slack[near]) < _BAND) & (cost[near] > 0))
+    candidates = np.flatnonzero((np.abs(slack[near]) < _BAND * size) & (cost[near] > 0))
     beta[near[candidates]] = signs[near[candidates]] * cost[near[candidates]] / 2
     slope = np.zeros(d) if objective.slope is None else objective.slope[coef].double().numpy()
     empty = np.empty((0, 0))
@@ -277,7 +279,7 @@ def machine(objective: LinearObjective, a: int, cost: Floats) -> Machine:
         slope=slope,
         signs=signs,
         corners=corners,
-        size=max(1.0, float(np.abs(corners).max())),
+        size=max(size, _ROUNDING / _TOLERANCE * float(np.abs(corners).max())),
         n=n,
         cost=cost,
         beta=beta,

@@ -109,13 +109,14 @@ def vertex_near(matrix: Floats, targets: Floats, theta: Floats) -> Vertex:
         theta: The point, [p].
     """
     residuals = targets - matrix @ theta
+    rows = np.linalg.qr(matrix)[0]  # columns in one unit
     basis: list[int] = []
     span = np.empty((0, matrix.shape[1]))
     for row in np.argsort(np.abs(residuals), kind="stable"):
-        rest = matrix[row] - span.T @ (span @ matrix[row])
+        rest = rows[row] - span.T @ (span @ rows[row])
         rest -= span.T @ (span @ rest)
         size = float(np.linalg.norm(rest))
-        if size > 1e-9 * np.linalg.norm(matrix[row]):
+        if size > 1e-9 * np.linalg.norm(rows[row]):
             basis.append(int(row))
             span = np.vstack([span, rest / size])
         if len(basis) == matrix.shape[1]:

@@ -11,7 +11,6 @@ from whence.fitting.newton import newton
 from whence.linalg.operator import LinearOperator
 from whence.objective.objective import AnyObjective, Objective
 
-CONVERGED = 1e-10  # gradient norm at which a refitted model counts as refitted
 _SHARED = range(100, 3_001)  # parameters of which refits share one factor: none makes its own
 
 
@@ -20,8 +19,8 @@ def refit(
 ) -> AnyObjective:
     """Return the objective at its minimum under other example weights, from θ̂.
 
-    By Newton's method to a gradient norm of 1e-10; a true hinge by walking its support vectors, to
-    margins exact to 1e-10.
+    By Newton's method until another step would gain nothing; a true hinge by walking its support
+    vectors, to margins exact to 1e-10.
 
     Args:
         objective: R at θ̂.
@@ -57,7 +56,7 @@ def refit(
     if changed.hinged:
         return changed.at(fit_hinge(changed).objective.params)
     inverse = None if nearby is None else _shared(nearby, len(objective.params))
-    return newton(changed, gradient_norm=CONVERGED, inverse=inverse)
+    return newton(changed, inverse=inverse)
 
 
 def _shared(nearby: Objective, p: int) -> LinearOperator | None:

@@ -162,6 +162,30 @@ class CholeskyInverse(Inverse):
         return whole
 
 
+def factored_by_column(A: LinearOperator) -> CholeskyInverse:
+    """Return the inverse of weighted sums of squares of columns, in whatever units these are.
+
+    A pivot is rounding beside the diagonal of its own column: that of a column a million times as
+    large says nothing of it, since a sum of squares is exact to its own last digit.
+
+    Args:
+        A: The matrix, [p, p], symmetric and positive semidefinite but for rounding.
+
+    Returns:
+        The inverse.
+
+    Raises:
+        NotPositiveDefinite: If a column is a combination of others but for rounding.
+    """
+    matrix = materialize(A).detach()
+    _require_symmetric(A, matrix)
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    eps = float(torch.finfo(factor.dtype).eps)
+    if int(info) or _singular(factor, matrix.diagonal()):
+        raise _not_positive_definite(A, matrix, eps)
+    return CholeskyInverse(A, factor, refine=0, rtol=default_rtol(A.dtype))
+
+
 def factor_in_place(matrix: Tensor) -> Tensor | None:
     """Return L with A = L Lᵀ in the memory of A; `None` where A is not safely positive definite.
 
@@ -177,10 +201,10 @@ def factor_in_place(matrix: Tensor) -> Tensor | None:
     return None if int(info) or _singular(factor, largest) else factor
 
 
-def _singular(factor: Tensor, largest: Tensor) -> bool:
-    """Return whether the last pivots are rounding: numpy's rank rule, for the largest diagonal."""
-    pivots = factor.diagonal().square()
-    return float(pivots.min()) <= len(factor) * torch.finfo(factor.dtype).eps * float(largest)
+def _singular(factor: Tensor, sizes: Tensor) -> bool:
+    """Return whether pivots are rounding: numpy's rank rule, for the largest diagonal or each."""
+    pivots, eps = factor.diagonal().square(), torch.finfo(factor.dtype).eps
+    return bool((pivots <= len(factor) * eps * sizes.to(pivots)).any())
 
 
 def _require_symmetric(A: LinearOperator, matrix: Tensor) -> None:

@@ -49,6 +49,10 @@ class Features(ABC):
         """
 
     @abstractmethod
+    def absolute(self) -> Features:
+        """Return |X|."""
+
+    @abstractmethod
     def similarities(self) -> Tensor:
         """Return X Xᵀ, dense, [n, n], in memory of its own."""
 
@@ -127,6 +131,10 @@ class DenseFeatures(Features):
             total[:, :start, start:stop] = square[:, :, :start].mT
         return total
 
+    def absolute(self) -> DenseFeatures:
+        """Return |X|."""
+        return DenseFeatures(self.matrix.abs())
+
     def similarities(self) -> Tensor:
         """Return X Xᵀ."""
         return self.matrix @ self.matrix.T
@@ -191,6 +199,10 @@ class CompactFeatures(Features):
         total[:, self.columns.unsqueeze(1), self.columns] = self.nonzero.grams(weights)
         return total
 
+    def absolute(self) -> Features:
+        """Return |X|."""
+        return CompactFeatures(self.nonzero.absolute(), self.columns, self.width)
+
     def similarities(self) -> Tensor:
         """Return X Xᵀ."""
         return self.nonzero.similarities()
@@ -244,6 +256,10 @@ class SparseFeatures(Features):
         """Return Xᵀ diag(w) X for each w: sparse products, dense only in their results."""
         scaled = (sparse.diags_array(w) @ self.matrix for w in weights.T.numpy())
         return torch.stack([torch.from_numpy((self.matrix.T @ x).toarray()) for x in scaled])
+
+    def absolute(self) -> Features:
+        """Return |X|."""
+        return SparseFeatures(abs(self.matrix))
 
     def similarities(self) -> Tensor:
         """Return X Xᵀ."""

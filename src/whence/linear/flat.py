@@ -49,6 +49,26 @@ def flat_directions(null: Tensor, unpenalized: Tensor, c: int, d: int, *, shifts
     return directions
 
 
+def lift(hessian: Tensor, flat: Tensor) -> Tensor:
+    """Give a Hessian curvature along the directions in which it has none, in place.
+
+    Each gets what the columns it is made of have by themselves: in their unit, whatever that is.
+
+    Args:
+        hessian: H, [p, p]; overwritten.
+        flat: Orthonormal directions, [p, r].
+
+    Returns:
+        The same matrix.
+    """
+    if not flat.shape[1]:
+        return hessian
+    diagonal = hessian.diagonal().clone()
+    sizes = flat.square().T @ diagonal
+    sizes = torch.where(sizes > 0, sizes, diagonal.mean())
+    return hessian.addmm_(flat * sizes, flat.T)
+
+
 def null_space(
     features: Features, weights: Tensor, constant: float | None, columns: Tensor
 ) -> Tensor:

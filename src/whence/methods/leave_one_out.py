@@ -16,11 +16,11 @@ from torch import Tensor
 from whence.checked import checked
 from whence.curvature.changes import SingleChanges, change_tiles
 from whence.curvature.leverages import determines_itself
-from whence.curvature.minimum import gradient
+from whence.curvature.minimum import at_minimum
 from whence.curvature.prepare import prepare
 from whence.curvature.reweighting import Reweightings
 from whence.fitting.hinge import fit_hinge
-from whence.fitting.refit import CONVERGED
+from whence.fitting.newton import negligible
 from whence.methods.attribution import Attribution
 from whence.methods.fit_quality import fit_quality
 from whence.methods.method import Method
@@ -35,7 +35,8 @@ from whence.progress import progress
 from whence.scores import Diagnostics
 from whence.training.run import Run
 
-_CONTRACTION = 0.8  # a step that leaves more of the gradient sends its removal to be refitted alone
+_CONTRACTION = 0.8  # a step that leaves a longer one sends its removal to be refitted alone
+_CONVERGED = 1e-9  # of a removal's first step: the length of one at which it counts as refitted
 
 
 @final
@@ -140,12 +141,12 @@ def leave_one_out(
 ) -> Floats:
     """Remove each training example, retrain for real, and return what changed.
 
-    m_q(θ̂₋ᵢ) − m_q(θ̂), both models at gradient norm 1e-10. The row is gone as the model's own fit
-    sees it: of a scikit-learn pipeline the preprocessing, class weights and the divisor of a mean
-    loss are those of the other rows, each refit on its own. Where only the example's weight goes,
-    all removals are refitted together, by Newton steps that share one factor of H and correct it
-    for the missing example; one that does not contract quickly is refitted with fresh Hessians. A
-    training recorded by `whence.train` is repeated without each example instead, as it was run.
+    m_q(θ̂₋ᵢ) − m_q(θ̂), both models at their minimum, to nine digits. The row is gone as the model's
+    own fit sees it: of a scikit-learn pipeline the preprocessing, class weights and the divisor of
+    a mean loss are those of the other rows, each refit on its own. Where only the example's weight
+    goes, all removals are refitted together, by Newton steps that share one factor of H and correct
+    it for the missing example; one that does not contract quickly is refitted with fresh Hessians.
+    A training recorded by `whence.train` is repeated without each example instead, as it was run.
 
     Args:
         objective: R at θ̂, refitted first if the fit has not converged; or a recorded training.
@@ -232,7 +233,7 @@ def _(trained: Run) -> Trained:
 @converged.register
 def _minimum(trained: Objective) -> Objective:
     smooth = trained.convex and trained.slope is None and trained.trained_loss == trained.loss
-    if smooth and float(gradient(trained).norm()) <= CONVERGED:
+    if smooth and at_minimum(trained):
         return trained
     return trained.refit()
 
@@ -376,20 +377,22 @@ def _removals(objective: Objective, nearby: Objective, where: NDArray[np.intp]) 
 def _refit_together(
     objective: Objective, change: SingleChanges | Reweightings, where: NDArray[np.intp]
 ) -> Tensor:
-    """Return the parameter changes of several removals, each to a gradient norm of 1e-10."""
+    """Return the parameter changes of several removals, each to nine digits by √(∇ᵀ H⁻¹ ∇)."""
     deltas = change.newton()
+    first = -(change.initial_gradient() * deltas).sum(0).clamp_max(0)
+    enough = _CONVERGED * first.sqrt() + negligible(objective) ** 0.5
     active = torch.arange(len(where), device=deltas.device)
     previous = deltas.new_full((len(where),), torch.inf)
     alone: list[int] = []
     while len(active):
         part = change.select(active)
         left = part.gradient(deltas[:, active])
-        norms = left.norm(dim=0)
-        contracts = norms < _CONTRACTION * previous
-        alone += active[(norms > CONVERGED) & ~contracts].tolist()
-        deltas[:, active] -= part.solve(left)
-        going = (norms > CONVERGED) & contracts
-        active, previous = active[going], norms[going]
+        step = part.solve(left)
+        sizes = (left * step).sum(0).clamp_min(0).sqrt()
+        far, contracts = sizes > enough[active], sizes < _CONTRACTION * previous
+        alone += active[far & ~contracts].tolist()
+        deltas[:, active] -= step
+        active, previous = active[far & contracts], sizes[far & contracts]
     for column in alone:
         fitted = objective.refit(_weights_without(objective, where[column : column + 1]))
         deltas[:, column] = fitted.params - objective.params

@@ -256,7 +256,7 @@ def encoded_all(transform: Pipeline | None, matrix: Any, rows: Any, kept: NDArra
 
 
 def same_features(a: Any, b: Any) -> bool:
-    """Return whether two transformed matrices are the same, to a relative 1e-6.
+    """Return whether two transformed matrices are the same, to 1e-6 of the largest of a column.
 
     Args:
         a: Columns, dense or sparse, [m, d].
@@ -264,9 +264,15 @@ def same_features(a: Any, b: Any) -> bool:
     """
     if a.shape != b.shape:
         return False
-    difference: Any = a - b
-    difference = (
-        difference.data if is_sparse(difference) else np.asarray(difference, dtype=np.float64)
-    )
-    size = abs(b).max() if b.shape[0] else 0.0
-    return bool(np.nanmax(np.abs(difference), initial=0.0) <= 1e-6 * max(1e-12, float(size)))
+    if not all(b.shape):
+        return True
+    off, sizes = _largest(a - b), _largest(b)  # columns are in units of their own
+    return bool((off <= np.maximum(1e-6 * sizes, 1e-12 * sizes.max())).all())
+
+
+def _largest(matrix: Any) -> NDArray[np.float64]:
+    """Return the largest size in each column, missing values aside, [d]."""
+    if is_sparse(matrix):
+        return np.asarray(abs(matrix).max(axis=0).todense(), dtype=np.float64).ravel()
+    sizes = np.abs(np.asarray(matrix, dtype=np.float64))
+    return np.asarray(np.nan_to_num(sizes, nan=0.0).max(axis=0))

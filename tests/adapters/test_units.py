@@ -1,0 +1,159 @@
+"""Answers do not depend on the unit of the data: against the user's own library in each unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import (
+    Lasso,
+    LinearRegression,
+    LogisticRegression,
+    QuantileRegressor,
+    Ridge,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVR, LinearSVR
+
+import whence
+
+Floats = NDArray[np.float64]
+
+_N = 70
+_REMOVED = [0, 5, 7, 20, 33, 60]
+_TIGHT = {"tol": 1e-12, "max_iter": 100_000}
+
+# What is fitted to targets of a unit s; a penalty or a corridor is in that unit too.
+_MODELS: dict[str, Callable[[float], Any]] = {
+    "LinearRegression": lambda s: LinearRegression(),
+    "Ridge": lambda s: Ridge(),
+    "Lasso": lambda s: Lasso(alpha=0.05 * s, **_TIGHT),
+    "SVR": lambda s: SVR(C=s, epsilon=0.1 * s, tol=1e-11 * s),
+    "LinearSVR": lambda s: LinearSVR(
+        C=s, epsilon=0.1 * s, dual=False, loss="squared_epsilon_insensitive", **_TIGHT
+    ),
+    "scaled, LinearRegression": lambda s: make_pipeline(StandardScaler(), LinearRegression()),
+    "scaled, Ridge": lambda s: make_pipeline(StandardScaler(), Ridge()),
+    "scaled, Lasso": lambda s: make_pipeline(StandardScaler(), Lasso(alpha=0.05 * s, **_TIGHT)),
+}
+
+
+def numbers() -> tuple[Floats, Floats]:
+    """Rows and targets of mean 0 and size 1."""
+    x, y = load_diabetes(return_X_y=True)
+    order = np.random.default_rng(3).permutation(len(x))[: _N + 4]
+    x, y = x[order, :6], y[order]
+    return (x - x.mean(0)) / x.std(0), (y - y.mean()) / y.std()
+
+
+def changes(model: Any, x: Floats, y: NDArray[Any], answer: Callable[[Any], Floats]) -> Floats:
+    """What own fits without each of some rows say less what the fit of all says, [q, k]."""
+    before = answer(clone(model).fit(x, y))
+    fits = (clone(model).fit(np.delete(x, i, 0), np.delete(y, i)) for i in _REMOVED)
+    return np.stack([answer(fit) - before for fit in fits], 1)
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e-9, 1e-3, 1e6, 1e12])
+@pytest.mark.parametrize("name", list(_MODELS))
+def test_targets_of_any_unit(name: str, unit: float) -> None:
+    x, y = numbers()
+    y = y * unit
+    model = _MODELS[name](unit)
+    x, y, query = x[:_N], y[:_N], (x[_N:], y[_N:])
+    actual = changes(model, x, y, lambda fit: fit.predict(query[0]))
+    size = np.abs(actual).max()
+    trained = whence.from_sklearn(clone(model).fit(x, y), x, y)
+    by_refit = whence.leave_one_out(trained, _REMOVED, query, measure="prediction")
+    assert np.abs(by_refit - actual).max() < (1e-5 if "SVR" in name else 1e-7) * size
+    refined = whence.influence(
+        trained, query, order="refined", indices=_REMOVED, measure="prediction"
+    ).values
+    assert np.abs(refined - actual).max() < 1e-3 * size
+
+
+_NEWTON = {"solver": "newton-cholesky", **_TIGHT}
+_ON_COLUMNS: dict[str, Any] = {
+    "LinearRegression": LinearRegression(),
+    "Ridge": Ridge(),
+    "Lasso": Lasso(alpha=0.05, **_TIGHT),
+    "QuantileRegressor": QuantileRegressor(quantile=0.8, alpha=0.01),
+    "imputed, Ridge": make_pipeline(SimpleImputer(), Ridge()),
+}
+
+
+def moved(x: Floats, how: str) -> Floats:
+    """Rows with columns far from 0: all of them, or one of Unix timestamps."""
+    if how == "shifted":
+        return x + 1e6
+    x = x.copy()
+    x[:, 1] = 1.7e9 + 1e3 * x[:, 1]
+    return x
+
+
+@pytest.mark.parametrize("how", ["shifted", "timestamps"])
+@pytest.mark.parametrize("name", list(_ON_COLUMNS))
+def test_columns_far_from_zero(name: str, how: str) -> None:
+    x, y = numbers()
+    x = moved(x, how)
+    model = _ON_COLUMNS[name]
+    x, y, query = x[:_N], y[:_N], (x[_N:], y[_N:])
+    actual = changes(model, x, y, lambda fit: fit.predict(query[0]))
+    size = np.abs(actual).max()
+    trained = whence.from_sklearn(clone(model).fit(x, y), x, y)
+    by_refit = whence.leave_one_out(trained, _REMOVED, query, measure="prediction")
+    assert np.abs(by_refit - actual).max() < 1e-6 * size
+    if name == "QuantileRegressor":
+        return
+    given = {"indices": _REMOVED, "measure": "prediction"}
+    refined = whence.influence(trained, query, order="refined", **given).values
+    assert np.abs(refined - actual).max() < 1e-3 * size
+    first = whence.influence(trained, query, order="first", **given).values
+    assert np.corrcoef(first.ravel(), actual.ravel())[0, 1] > 0.98
+
+
+@pytest.mark.parametrize("how", ["shifted", "timestamps"])
+def test_columns_far_from_zero_of_a_classifier(how: str) -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    order = np.random.default_rng(3).permutation(len(x))[: _N + 4]
+    x, y = StandardScaler().fit_transform(x)[order, :5], y[order]
+    # The library's own steps on columns near 0, which the intercept makes the same model.
+    model, near = LogisticRegression(**_NEWTON), x.copy()
+    x = moved(x, how)
+    if how == "timestamps":
+        near[:, 1] *= 1e3
+    fit = clone(model).fit(near[:_N], y[:_N])
+    signs = 2 * y[_N:] - 1
+    actual = changes(model, near[:_N], y[:_N], lambda one: signs * one.decision_function(near[_N:]))
+    fit.intercept_ = fit.intercept_ - (x - near)[:1].mean(0) @ fit.coef_.T
+    trained = whence.from_sklearn(fit, x[:_N], y[:_N])
+    query = x[_N:], y[_N:]
+    found = whence.leave_one_out(trained, _REMOVED, query, measure="margin")
+    assert np.abs(found - actual).max() < 1e-6 * np.abs(actual).max()
+    given = {"indices": _REMOVED, "measure": "margin"}
+    refined = whence.influence(trained, query, order="refined", **given).values
+    assert np.corrcoef(refined.ravel(), actual.ravel())[0, 1] > 0.999
+
+
+@pytest.mark.filterwarnings("ignore::scipy.linalg.LinAlgWarning")  # of scikit-learn's own solve
+@pytest.mark.parametrize("unit", [1e-9, 1e-6, 1e6, 1e9])
+@pytest.mark.parametrize("model", [Ridge(), LinearRegression(tol=1e-15)], ids=["l2", "free"])
+def test_one_column_of_any_unit_beside_a_copy_of_another(model: Any, unit: float) -> None:
+    x, y = numbers()
+    x = np.c_[x, x[:, 0]]
+    x[:, 1] *= unit
+    x, y, query = x[:_N], y[:_N], (x[_N:], y[_N:])
+    actual = changes(model, x, y, lambda fit: fit.predict(query[0]))
+    trained = whence.from_sklearn(clone(model).fit(x, y), x, y)
+    found = whence.leave_one_out(trained, _REMOVED, query, measure="prediction")
+    assert np.abs(found - actual).max() < 1e-5 * np.abs(actual).max()
+    refined = whence.influence(
+        trained, query, order="refined", indices=_REMOVED, measure="prediction"
+    ).values
+    assert np.abs(refined - actual).max() < 1e-5 * np.abs(actual).max()
