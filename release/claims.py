@@ -424,6 +424,11 @@ GENERATED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         ),
     ),
     (
+        "docs/explanation/methods/kronecker.md",
+        "python -m benchmarks.attribution.eigenvalues",
+        ("benchmarks/attribution/results/eigenvalues.json",),
+    ),
+    (
         "docs/explanation/methods/trees.md",
         "python -m benchmarks.trees_page",
         (
