@@ -50,3 +50,38 @@ def test_influence_shows_three_digits_at_any_scale(tmp_path: Path, scale: float)
     assert len(shown) == 4
     assert all(len(text) <= len("+1.234e+11") for text in shown)
     assert all(abs(float(text)) > scale / 1e4 for text in shown)
+
+
+def test_standard_input_and_pipes_are_read(tmp_path: Path) -> None:
+    """A table that can be read but once gives what the file gives."""
+    table = _table(tmp_path / "t.csv", 1.0)
+    ask = ["-t", "price", "--row", "3", "-k", "1"]
+    expected = run("explain", table, *ask)[1]
+    script = (
+        "import sys, tempfile; from whence.cli import main\n"
+        f"tempfile.tempdir = {str(tmp_path)!r}\n"
+        f"sys.argv = ['whence', 'explain', sys.argv[1], *{ask!r}]\nmain()"
+    )
+    for source in ("-", "/dev/stdin"):
+        with table.open("rb") as file:
+            done = subprocess.run(
+                [sys.executable, "-c", script, source],
+                input=file.read(),
+                capture_output=True,
+                check=False,
+            )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.decode() == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]  # nothing is left behind
+
+
+def test_a_number_where_rows_have_names_says_what_goes_by_number(tmp_path: Path) -> None:
+    table = _table(tmp_path / "t.csv", 1.0)
+    frame = pd.read_csv(table)
+    frame.insert(0, "name", [f"N{i}" for i in range(len(frame))])
+    frame.to_csv(table, index=False)
+    ask = ("explain", table, "-t", "kind", "--ids", "name", "--row")
+    code, _, err = run(*ask, 3)
+    assert code == 1
+    assert "such as 'N0'. Got '3'. Leave out --ids, if it was given, to go by numbers" in err
+    assert "Leave out" not in run(*ask, "Nx")[2]

@@ -45,8 +45,9 @@ Where = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="A file of rows (CSV, TSV, Excel, Parquet), a folder with one folder of images per "
-        "class, or package.module:function, which returns a model of whence or (model, queries).",
+        help="A file of rows (CSV, TSV, Excel, Parquet; - is standard input), a folder with one "
+        "folder of images per class, or package.module:function, which returns a model of whence "
+        "or (model, queries).",
         show_default=False,
         callback=possible,
     ),
@@ -54,8 +55,8 @@ Where = Annotated[
 Row = Annotated[
     str | None,
     typer.Option(
-        help="What is asked about: the row of a table by its name or its number from 0, an image "
-        "of a folder or a query of a function by its number from 0.",
+        help="What is asked about: the row of a table by what --ids names it, else by its number "
+        "from 0; an image of a folder or a query of a function by its number from 0.",
         show_default=False,
     ),
 ]

@@ -5,8 +5,12 @@ The law: an option that the source does not read is refused, never dropped.
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import re
+import shutil
+import sys
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -293,6 +297,7 @@ def _chosen(
     where: str, kinds: Iterable[type[SourceOptions]], given: Mapping[str, Any], otherwise: str
 ) -> Chosen:
     """Return the source that was typed, with the options of its kind and no others."""
+    where = _lasting(where)
     kind = _kind_of(where)
     if kind not in kinds:
         expected = " or ".join(each.kind for each in kinds)
@@ -301,6 +306,22 @@ def _chosen(
     options = kind(**{name: given[name] for name in _names(kind)})
     options.check(where)
     return Chosen(where, options)
+
+
+def _lasting(where: str) -> str:
+    """Return a file that can be read more than once: standard input and pipes are written to one.
+
+    It lies in a folder of its own until the command ends.
+    """
+    piped = Path("/dev/stdin") if where == "-" else Path(where)
+    if where != "-" and (not piped.exists() or piped.is_file() or piped.is_dir()):
+        return where
+    written = sys.stdin.buffer.read() if where == "-" else piped.read_bytes()
+    folder = tempfile.mkdtemp(prefix="whence-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    kept = Path(folder) / piped.name
+    kept.write_bytes(written)
+    return str(kept)
 
 
 def _kind_of(where: str) -> type[SourceOptions]:

@@ -68,7 +68,11 @@ class Table:
                     f"Expected a row that can be asked about. Got {name:.80} of {self.path.name}, "
                     f"which has {why}. Name another row."
                 )
-        raise InvalidInput(f"Expected a row of {self.path.name}, {known}. Got {name!r:.80}.")
+        by_number = known.startswith("by name") and name.isdigit()
+        remedy = " Leave out --ids, if it was given, to go by numbers from 0." if by_number else ""
+        raise InvalidInput(
+            f"Expected a row of {self.path.name}, {known}. Got {name!r:.80}.{remedy}"
+        )
 
 
 def is_label(target: pd.Series[Any]) -> bool:
