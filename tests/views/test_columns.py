@@ -74,10 +74,26 @@ def test_differences_are_exact_for_categories_and_by_spread_for_numbers() -> Non
 
 
 def test_cells_have_their_own_digits() -> None:
-    cells = (18531.0, 2.80, True, None, pd.NaT, "x", 1e-7, -3.5, np.int64(4), 1e20)
+    cells = (
+        18531.0,
+        2.80,
+        True,
+        None,
+        pd.NaT,
+        "x",
+        1e-7,
+        -3.5,
+        np.int64(4),
+        1e20,
+        -18531.0,
+        -4,
+        np.int64(-4),
+        1234567.89,
+    )
     texts = tuple(map(cell_text, cells))
     assert texts == (
-        "18531", "2.8", "True", "missing", "missing", "x", "1e−07", "−3.5", "4", "1e+20"
+        "18531", "2.8", "True", "missing", "missing", "x", "1e−07", "−3.5", "4", "1e+20",
+        "−18531", "−4", "−4", "1234568",
     )  # fmt: skip
 
 

@@ -100,7 +100,7 @@ def main() -> None:
         sys.exit(2)
     if status == 130:
         typer.echo("whence: interrupted. Nothing was written.", err=True)
-    sys.exit(status)
+    sys.exit(status or 0)
 
 
 def _print_anything() -> None:

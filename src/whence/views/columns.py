@@ -259,7 +259,7 @@ def _values_of_frame(inputs: pd.DataFrame, position: int) -> Floats | None:
 
 @singledispatch
 def cell_text(value: Any) -> str:
-    """Return a cell as text, a number in six digits and whole where it is whole.
+    """Return a cell as text, a number in six digits, and whole where it is whole or in millions.
 
     Args:
         value: Any cell.
@@ -284,5 +284,11 @@ def _number_text(value: Any) -> str:
     if np.isnan(value):
         return "missing"
     number = float(value)
-    whole = number.is_integer() and abs(number) < 1e15
-    return str(int(number)) if whole else f"{number:.6g}".replace("-", "−")
+    whole = (number.is_integer() or abs(number) >= 1e6) and abs(number) < 1e15
+    return (f"{number:.0f}" if whole else f"{number:.6g}").replace("-", "−")
+
+
+@cell_text.register(int)
+@cell_text.register(np.integer)
+def _whole_text(value: Any) -> str:
+    return str(value).replace("-", "−")
