@@ -206,3 +206,21 @@ def test_what_has_no_treatment_says_what_to_do(rossi: pd.DataFrame) -> None:
     censored = model.weights * (model.train.targets[:, 1] == 0)
     with pytest.raises(InvalidInput, match="at least one event"):
         model.refit(censored)
+
+
+@pytest.mark.filterwarnings("ignore:Column")  # lifelines finds its variance low
+@pytest.mark.parametrize("move", ["small", "large", "shifted"])
+def test_a_column_of_any_unit(rossi: pd.DataFrame, move: str) -> None:
+    frame, times = rossi.astype(float), {"small": 1e-9, "large": 1e9, "shifted": 1.0}[move]
+    frame["age"] = frame["age"] * times + (1e6 if move == "shifted" else 0.0)
+    model = whence.from_lifelines(lifelines_fit(frame), frame[columns_of({})])
+    plain = rossi.astype(float)
+    # The library's own fit in its own unit: lifelines itself loses digits in others.
+    for index in (3, 30):
+        weights = model.weights.clone()
+        weights[index] = 0
+        beta = lifelines_fit(plain.drop(index=index)).params_.to_numpy().copy()
+        beta[_COLUMNS.index("age")] /= times
+        refit = model.refit(weights)
+        assert isinstance(refit, Cox)
+        np.testing.assert_allclose(refit.beta, beta, rtol=1e-6)

@@ -23,6 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR, LinearSVR
 
 import whence
+from whence.errors import NotConvergedWarning
 
 Floats = NDArray[np.float64]
 
@@ -111,7 +112,7 @@ def test_columns_far_from_zero(name: str, how: str) -> None:
     assert np.abs(by_refit - actual).max() < 1e-6 * size
     if name == "QuantileRegressor":
         return
-    given = {"indices": _REMOVED, "measure": "prediction"}
+    given: dict[str, Any] = {"indices": _REMOVED, "measure": "prediction"}
     refined = whence.influence(trained, query, order="refined", **given).values
     assert np.abs(refined - actual).max() < 1e-3 * size
     first = whence.influence(trained, query, order="first", **given).values
@@ -136,7 +137,7 @@ def test_columns_far_from_zero_of_a_classifier(how: str) -> None:
     query = x[_N:], y[_N:]
     found = whence.leave_one_out(trained, _REMOVED, query, measure="margin")
     assert np.abs(found - actual).max() < 1e-6 * np.abs(actual).max()
-    given = {"indices": _REMOVED, "measure": "margin"}
+    given: dict[str, Any] = {"indices": _REMOVED, "measure": "margin"}
     refined = whence.influence(trained, query, order="refined", **given).values
     assert np.corrcoef(refined.ravel(), actual.ravel())[0, 1] > 0.999
 
@@ -157,3 +158,27 @@ def test_one_column_of_any_unit_beside_a_copy_of_another(model: Any, unit: float
         trained, query, order="refined", indices=_REMOVED, measure="prediction"
     ).values
     assert np.abs(refined - actual).max() < 1e-5 * np.abs(actual).max()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
+def test_an_unfinished_fit_is_said_in_any_unit(unit: float) -> None:
+    x, y = numbers()
+    y = y * unit
+    model = Ridge(solver="sag", max_iter=2, random_state=0).fit(x[:_N], y[:_N])
+    trained = whence.from_sklearn(model, x[:_N], y[:_N])
+    with pytest.warns(NotConvergedWarning, match="finishing the fit would change"):
+        scores = whence.influence(trained, (x[_N:], y[_N:]))
+    assert scores.diagnostics is not None
+    assert scores.diagnostics.unfinished == pytest.approx(1.77, rel=0.01)
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
+def test_a_fit_of_every_row_is_finished_in_any_unit(unit: float) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(20, 40)), 14 * unit * rng.normal(size=20)
+    trained = whence.from_sklearn(LinearRegression().fit(x, y), x, y)
+    scores = whence.influence(trained, (rng.normal(size=(3, 40)), y[:3]))  # without a warning
+    assert scores.diagnostics is not None
+    assert scores.diagnostics.gradient_in_examples is not None
+    assert scores.diagnostics.gradient_in_examples < 0.1

@@ -11,7 +11,7 @@ the m deaths of one moment have c = 0, 1/m, …, (m − 1)/m, and each term thei
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import final
 
@@ -23,7 +23,7 @@ from whence.errors import InvalidInput, warn_user
 Floats = NDArray[np.float64]
 
 _STEPS = 60
-_CONVERGED = 1e-10  # norm of the gradient per unit of weight
+_CONVERGED = 1e-20  # what another step gains per unit of weight, in any unit of the columns
 
 
 @final
@@ -133,16 +133,20 @@ class PartialLikelihood:
             >>> bool(abs(likelihood.derivatives(beta)[0][0]) < 1e-9)
             True
         """
-        beta, value = start.copy(), self.value(start)
+        near = replace(self, x=self.x - self.x.mean(0))  # the same likelihood, with more digits
+        beta, value = start.copy(), near.value(start)
         limit = _CONVERGED * float(self.weights.sum())
         for _ in range(_STEPS):
-            gradient, hessian = self.derivatives(beta)
-            if np.linalg.norm(gradient) <= limit:
+            gradient, hessian = near.derivatives(beta)
+            units = np.sqrt(np.diag(hessian))
+            units = np.where(units > 0, units, 1.0)
+            scaled = hessian / units / units[:, None]
+            step = np.linalg.lstsq(scaled, gradient / units, rcond=None)[0] / units
+            if gradient @ step <= limit:
                 return beta
-            step = np.linalg.lstsq(hessian, gradient, rcond=None)[0]
             for halving in range(30):
                 there = beta - step / 2**halving
-                found = self.value(there)
+                found = near.value(there)
                 if found <= value + 1e-12 * abs(value):
                     break
             beta, value = there, found

@@ -7,6 +7,7 @@ says whether the fit is good enough for them; no unit of the parameters enters.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import final
 
@@ -30,7 +31,7 @@ from whence.scores import Diagnostics
 
 _CHECKED = 8  # removals whose remaining gradient is computed
 _REFINED = 0.1  # share of the initial gradient up to which a refined result counts as converged
-_ROUNDING = 1e-12  # effects below this are rounding, as all are where every example is fitted
+_ROUNDING = 1e-12  # nats, or share of the outputs in a residual: what is less is rounding
 _SOLVED = 1e-3  # relative residual up to which Newton steps do: their quadratic model errs by more
 _TINY = 1e-6  # of the largest initial gradient: what is smaller is not divided by
 
@@ -96,8 +97,8 @@ def quality_beside(
     """
     quality = FitQuality(
         gradient_norm=float(gradient(objective).norm()) if norm else None,
-        in_examples=_ratio(float(change), float(root_mean_square(effects))),
-        of_largest=_ratio(float(change), float(effects.max())),
+        in_examples=_ratio(objective, float(change), float(root_mean_square(effects))),
+        of_largest=_ratio(objective, float(change), float(effects.max())),
     )
     warn_if_unfinished(objective, quality)
     return quality
@@ -305,6 +306,26 @@ def root_mean_square(values: Tensor) -> Tensor:
     return values.double().square().mean().sqrt()
 
 
-def _ratio(size: float, unit: float) -> float:
+def _rounding(objective: Objective) -> float:
+    """Return how many times its effects a regression's rounding is, 1 at least.
+
+    Where every row is fitted, its residual is the rounding of its output, and so is every effect:
+    in the unit of the targets, whatever that is.
+    """
+    train = objective.train
+    outputs = objective.outputs(train)
+    slopes = objective.loss.gradient(outputs, train.targets)
+    bent = objective.loss.hvp(outputs, train.targets, outputs.unsqueeze(-1)).squeeze(-1)
+    size, left = float(bent.abs().mean()), float(slopes.abs().mean())
+    return max(1.0, _ROUNDING * size / left) if left > 0 else math.inf
+
+
+def _ratio(objective: Objective, size: float, unit: float) -> float:
     """Return size/unit, a unit that is rounding counted as the least number beyond it."""
-    return size / max(unit, _ROUNDING)
+    if not objective.loss.regresses:
+        return size / max(unit, _ROUNDING)
+    ratio = size / unit if unit > 0 else math.inf if size > 0 else 0.0
+    if ratio <= _REFINED:  # no warning, whatever rounding does: a pass is spared
+        return ratio
+    times = cached(objective, _rounding, _rounding)
+    return ratio / times if times < math.inf else 0.0
