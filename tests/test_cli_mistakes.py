@@ -92,6 +92,7 @@ def test_what_cannot_be_done_says_what_can(
         in run("explain", "models_by_mistake.py:make", "--row", 0)[2]
     )
     assert "Got the folder" in run("explain", tmp_path, "--image", tmp_path)[2]
+    assert "Got '', which does not exist." in run("explain", "", "-t", "y", "--row", 1)[2]
     assert "whence flip-set finds" in run("attack", table, "--row", 2)[2]
     (tmp_path / "net.pt").write_bytes(b"PK")
     model = ("--model", tmp_path / "net.pt", "--trust")

@@ -38,6 +38,7 @@ def table(tmp_path: Path) -> Path:
         ("explain t --zzz x", "Got --zzz. `whence explain --help` lists them."),
         ("expain t", "Expected a command of whence. Got expain. Did you mean explain?"),
         ("zzz", "Expected a command of whence. Got zzz. `whence --help` lists them."),
+        ("index", "Expected a command of whence index. Got nothing. `whence index --help` lists"),
         ("explain", "Expected SOURCE after whence explain. Got nothing."),
         ("index build a:b", "Expected --index after whence index build. Got nothing."),
         ("explain t -k", "Expected a value after -k. Got nothing."),

@@ -328,10 +328,10 @@ def _kind_of(where: str) -> type[SourceOptions]:
     """Return the kind of source that a text names."""
     if _is_entry(where):
         return EntryOptions
-    if not Path(where).exists():
+    if not where or not Path(where).exists():
         raise InvalidInput(
-            f"Expected a file, a folder or package.module:function. Got {where}, which does not "
-            "exist."
+            "Expected a file, a folder or package.module:function. Got "
+            f"{where or repr(where)}, which does not exist."
         )
     return ImageOptions if Path(where).is_dir() else TableOptions
 

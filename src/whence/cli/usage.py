@@ -47,6 +47,8 @@ def sentence(error: Any, arguments: Sequence[str]) -> str:
             return f"Expected a value after {option}. Got nothing. See `{path} --help`."
         return f"Expected {option} without a value. Got {came!r}. Leave it out."
     commands = getattr(getattr(context, "command", None), "commands", None)
+    if commands and message.startswith("Missing command"):
+        return f"Expected a command of {path}. Got nothing. {see}"
     if commands and message.startswith("No such command"):
         typed = next((each for each in arguments if f"'{each}'" in message), "")
         return f"Expected a command of {path}. Got {typed}. {_near(typed, commands) or see}"
