@@ -84,7 +84,7 @@ def explain(
     if len(examples) != 1:
         raise InvalidInput(
             f"Expected one query to explain. Got {len(examples)}. "
-            "Pass one row, or use whence.influence for many."
+            "Pass one row, or use whence.report for many."
         )
     about = default_measure(trained, examples) if measure is None else measure
     measure_of(trained.loss, about)  # raises for a measure of a set: one query is explained
