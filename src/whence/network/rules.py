@@ -57,6 +57,7 @@ def module_objective(objective: ModuleObjective, batch_size: int | None) -> Modu
     outputs = check_repeatable(lambda x: objective.run(objective.params, x), few.inputs)
     check_losses(objective.loss, outputs, objective.train)
     loss, notes = linked(objective.loss, outputs, objective.train.targets)
+    del outputs  # of a language model they may be as large as its table of tokens
     objective = replace(
         objective,
         loss=loss,
@@ -280,10 +281,10 @@ def _gap(pieces: list[Contribution], seed: Tensor, exact: Tensor) -> float:
     """
     rest = exact.reshape(-1)
     for piece in pieces:
-        part = piece.sum(seed).squeeze(1)
-        if part.numel() != rest.numel():
+        try:
+            piece.take(rest, seed[:, 0])
+        except RuntimeError:  # of another size: no rule of this module
             return math.inf
-        rest -= part
     return _largest(rest)
 
 
