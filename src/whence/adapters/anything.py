@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 from sklearn.cross_decomposition import PLSRegression
 from torch import Tensor
 
+from whence.adapters.additive import removals_add_up
 from whence.adapters.answered import Answered
 from whence.adapters.answers import Answer, answer_of
-from whence.adapters.draws import is_steady
+from whence.adapters.draws import is_steady, is_unknown
 from whence.adapters.refitting import Refitting, seed_note, template_of
 from whence.adapters.rows import encoded, labels_of, width_of
 from whence.adapters.usable import check_predicts
 from whence.checked import said
 from whence.errors import warn_user
-from whence.objective.cache import first_time
+from whence.objective.cache import cached, first_time
 from whence.objective.trained import Trained
 from whence.preprocessing.containers import final as last_step
 from whence.rows import column_names
@@ -48,11 +49,26 @@ class Estimator(Answered):
 
     @property
     def instant(self) -> bool:
-        """Whether its own fit is a few small products, or a quick one to few rows."""
+        """Whether its own fit is a few small products, or a quick one to few rows, and steady."""
         if type(last_step(self.fitted)) in _INSTANT:
             return True
         n = len(self.train)
-        return n <= _FEW and is_steady(self.fitted, n)
+        return n <= _FEW and (is_steady(self.fitted, n) or self._adds_up())
+
+    def _adds_up(self) -> bool:
+        """Return whether removals from an estimator that nobody has judged add up."""
+        if not is_unknown(self.fitted):
+            return False
+
+        def measured(twin: Estimator) -> bool:
+            def outputs_without(rows: Sequence[int]) -> Floats:
+                weights = twin.weights.clone()
+                weights[list(rows)] = 0
+                return twin.refit(weights).outputs(twin.train).numpy()
+
+            return removals_add_up(outputs_without, len(twin.train))
+
+        return cached(self, "removals add up", measured)
 
     @property
     def floored(self) -> bool:

@@ -110,11 +110,26 @@ def is_steady(estimator: Any, n: int) -> bool:
     """
     if not hasattr(estimator, "get_params"):
         return False
-    every = [estimator, *estimator.get_params(deep=True).values()]
-    models = [part for part in every if hasattr(part, "fit") and hasattr(part, "predict")]
+    models = _models(estimator)
     known = all(type(part) in _STEADY for part in models)
     hard = any(getattr(part, "voting", "") == "hard" for part in models)
     return known and not hard and not draws(estimator, n)
+
+
+def is_unknown(estimator: Any) -> bool:
+    """Return whether an estimator, or one inside of it, is none of scikit-learn's own.
+
+    Args:
+        estimator: Fitted or not.
+    """
+    return any(not type(part).__module__.startswith("sklearn.") for part in _models(estimator))
+
+
+def _models(estimator: Any) -> list[Any]:
+    """Return an estimator and those inside of it that predict."""
+    inside = estimator.get_params(deep=True).values() if hasattr(estimator, "get_params") else ()
+    every = (estimator, *inside)
+    return [part for part in every if hasattr(part, "fit") and hasattr(part, "predict")]
 
 
 def _uses(estimator: Any, n: int) -> bool:
