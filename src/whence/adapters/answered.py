@@ -43,7 +43,7 @@ class Answered(Trained):
     @property
     def trained_loss(self) -> Loss:
         """The same loss."""
-        return self.answer.loss
+        return self.loss
 
     @property
     def classes(self) -> tuple[Any, ...]:

@@ -17,6 +17,7 @@ from whence.errors import InvalidInput, UnsupportedModel
 from whence.objective.arrays import shared
 from whence.objective.derived_losses import LabelSet
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError
+from whence.objective.share_losses import LogProbability
 from whence.preprocessing.containers import final as last_step
 
 Floats = NDArray[np.float64]
@@ -29,6 +30,11 @@ class Answer(ABC):
     @abstractmethod
     def loss(self) -> Loss:
         """The loss that goes with the outputs."""
+
+    @property
+    def of_scores(self) -> Loss:
+        """The loss of a network with these targets: of scores before a softmax, if of classes."""
+        return self.loss
 
     @property
     def classes(self) -> tuple[Any, ...]:
@@ -91,7 +97,7 @@ class Numbers(Answer):
 class Classes(Answer):
     """The classes of a classifier: log-probabilities, decision values or the predicted label.
 
-    Two classes have one output, the log odds of the second.
+    Decision values of two classes are one output.
 
     Args:
         labels: The classes, sorted, [C].
@@ -106,6 +112,11 @@ class Classes(Answer):
     @property
     def loss(self) -> Loss:
         """−log of the probability of the class."""
+        return self.of_scores if self.says == "decision_function" else LogProbability()
+
+    @property
+    def of_scores(self) -> Loss:
+        """The loss of a score per class, of two classes one, whose softmax is the probabilities."""
         return Logistic() if len(self.labels) == 2 else CrossEntropy()
 
     @property
@@ -129,8 +140,9 @@ class Classes(Answer):
         return f"A probability counts as at least {self.floor:.2g}, half a row in all."
 
     def outputs(self, estimator: Any, rows: Any) -> Floats:
-        """Return log odds [b, 1] of two classes, else a number per class, [b, C]."""
-        return one_of_two(self._all(estimator, rows))
+        """Return log-probabilities, [b, C], or decision values, of two classes [b, 1]."""
+        values = self._all(estimator, rows)
+        return one_of_two(values) if self.says == "decision_function" else values
 
     def targets(self, labels: NDArray[Any]) -> Tensor:
         """Return the position of each label among the classes, [b]; 0.0 or 1.0 for two."""
@@ -143,8 +155,8 @@ class Classes(Answer):
         return votes
 
     def of_votes(self, mean: Floats) -> Floats:
-        """Return log odds or log-probabilities."""
-        return one_of_two(np.log(np.maximum(mean, self.floor)))
+        """Return log-probabilities, [b, C]."""
+        return np.asarray(np.log(np.maximum(mean, self.floor)))
 
     def _all(self, estimator: Any, rows: Any) -> Floats:
         """Return a number per class, [b, C]; a class that a refit has not seen has the least."""

@@ -23,6 +23,7 @@ from whence.adapters.answers import Classes, one_of_two
 from whence.adapters.rows import RowExamples, encoded, labels_of
 from whence.adapters.tables import as_floats
 from whence.errors import InvalidInput
+from whence.objective.losses import Loss
 from whence.rows import column_names, dense
 
 _FEW = 64  # changed rows up to which a sum is corrected and not made anew
@@ -90,6 +91,11 @@ class ClosedForm(Answered):
     parts: Tensor
     at: Tensor
     sums: Tensor
+
+    @property
+    def loss(self) -> Loss:
+        """−log of the probability of the class."""
+        return self.answer.of_scores
 
     @property
     def instant(self) -> bool:

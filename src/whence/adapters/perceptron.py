@@ -69,7 +69,7 @@ def perceptron(
     sample = np.ones(n) if sample_weight is None else sample_weight
     model = _network(estimator)
     outputs = estimator.n_outputs_
-    loss: Loss = Tweedie(power=1.0) if counts else answer.loss
+    loss: Loss = Tweedie(power=1.0) if counts else answer.of_scores
     objective = bound(
         model,
         lambda _: loss,

@@ -20,6 +20,7 @@ from whence.adapters.answers import Classes
 from whence.adapters.rows import encoded, labels_of
 from whence.adapters.tables import as_floats
 from whence.errors import InvalidInput
+from whence.objective.losses import Loss
 from whence.rows import column_names, is_sparse
 
 Floats = NDArray[np.float64]
@@ -105,6 +106,11 @@ class Process(Answered):
     process: Any
     gram: Floats
     mode: Floats
+
+    @property
+    def loss(self) -> Loss:
+        """−log of the probability of the class."""
+        return self.answer.of_scores
 
     @property
     def instant(self) -> bool:

@@ -19,8 +19,8 @@ from whence.adapters.tree_fits import TreeFit, tree_fit
 from whence.adapters.weights import sample_weights
 from whence.checked import labels as checked_labels
 from whence.errors import InvalidInput, NotFitted
-from whence.objective.loss import Loss
-from whence.objective.losses import CrossEntropy, Logistic, SquaredError
+from whence.objective.losses import SquaredError
+from whence.objective.share_losses import Lifted
 from whence.objective.trained import Data
 from whence.preprocessing.containers import before, final
 from whence.rows import column_names, put, take
@@ -264,7 +264,6 @@ def _forest_model(forest: Forest, classes: tuple[Any, ...], shared: dict[str, An
     if not classes:
         return ForestModel(loss=SquaredError(), forest=forest, **shared)
     floor = 1 / (2 * len(forest.targets))
-    note = f"The outputs are logarithms of class shares, with {floor:.2g} added to each."
+    note = f"Losses and margins are of class shares with {floor:.2g} added to each."
     shared["notes"] = (*shared["notes"], note)
-    loss: Loss = Logistic() if len(classes) == 2 else CrossEntropy()
-    return ForestModel(loss=loss, forest=forest, floor=floor, **shared)
+    return ForestModel(loss=Lifted(floor), forest=forest, floor=floor, **shared)
