@@ -182,3 +182,18 @@ def test_a_fit_of_every_row_is_finished_in_any_unit(unit: float) -> None:
     assert scores.diagnostics is not None
     assert scores.diagnostics.gradient_in_examples is not None
     assert scores.diagnostics.gradient_in_examples < 0.1
+
+
+def test_a_penalized_intercept_stays_where_it_is_penalized() -> None:
+    """A column far from 0 beside an intercept with an L1 penalty: its mean is not taken off."""
+    x, y = load_breast_cancer(return_X_y=True)
+    order = np.random.default_rng(3).permutation(len(x))[: _N + 4]
+    x, y = moved(StandardScaler().fit_transform(x)[order, :6], "timestamps"), y[order]
+    model = LogisticRegression(solver="liblinear", l1_ratio=1.0, C=0.5, **_TIGHT)
+    x, y, query = x[:_N], y[:_N], (x[_N:], y[_N:])
+    signs = 2 * query[1] - 1
+    actual = changes(model, x, y, lambda fit: signs * fit.decision_function(query[0]))
+    trained = whence.from_sklearn(clone(model).fit(x, y), x, y)
+    found = whence.leave_one_out(trained, _REMOVED, query, measure="margin")
+    # liblinear itself ends 1e-7 above the minimum, and the effects are what is left of it.
+    assert np.abs(found - actual).max() < 0.05 * np.abs(actual).max()

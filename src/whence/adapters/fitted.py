@@ -245,7 +245,7 @@ class Fitted:
     def whole(self) -> tuple[LinearObjective, Tensor]:
         """Return R without its L1 penalty over all columns, and that penalty, [p]."""
         problem, c = self.problem, len(self.problem.coef)
-        smooth_part = replace(self, problem=replace(problem, l1=0.0, intercept_l1=0.0))
+        smooth_part = replace(self, problem=replace(problem, l1=0.0))
         penalty = np.full(problem.coef.size, problem.l1)
         if problem.intercept is not None:
             penalty = np.concatenate([penalty, np.full(c, problem.intercept_l1)])

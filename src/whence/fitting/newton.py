@@ -223,8 +223,10 @@ def _backtrack(
         size = 0.5**halvings
         trial = objective.at(objective.params - size * step)
         slope_there = risk_gradient(trial)
-        if risk(trial) <= start - 1e-4 * size * decrease:
+        there = risk(trial)
+        if there <= start - 1e-4 * size * decrease:
             return trial, slope_there
-        if flat and float(slope_there @ (metric @ slope_there)) < here:
+        level = there <= start + _FLAT * abs(start) + enough * (_FLAT / _NEGLIGIBLE)
+        if flat and level and float(slope_there @ (metric @ slope_there)) < here:
             return trial, slope_there
     return None
