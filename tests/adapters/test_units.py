@@ -20,7 +20,7 @@ from sklearn.linear_model import (
 )
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVR, LinearSVR
+from sklearn.svm import SVR, LinearSVR, NuSVR
 
 import whence
 from whence.errors import NotConvergedWarning
@@ -37,6 +37,7 @@ _MODELS: dict[str, Callable[[float], Any]] = {
     "Ridge": lambda s: Ridge(),
     "Lasso": lambda s: Lasso(alpha=0.05 * s, **_TIGHT),
     "SVR": lambda s: SVR(C=s, epsilon=0.1 * s, tol=1e-11 * s),
+    "NuSVR": lambda s: NuSVR(C=s, tol=1e-11 * s),
     "LinearSVR": lambda s: LinearSVR(
         C=s, epsilon=0.1 * s, dual=False, loss="squared_epsilon_insensitive", **_TIGHT
     ),
@@ -73,6 +74,8 @@ def test_targets_of_any_unit(name: str, unit: float) -> None:
     trained = whence.from_sklearn(clone(model).fit(x, y), x, y)
     by_refit = whence.leave_one_out(trained, _REMOVED, query, measure="prediction")
     assert np.abs(by_refit - actual).max() < (1e-5 if "SVR" in name else 1e-7) * size
+    if name == "NuSVR":  # each removal is made
+        return
     refined = whence.influence(
         trained, query, order="refined", indices=_REMOVED, measure="prediction"
     ).values

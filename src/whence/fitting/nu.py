@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from whence.errors import InvalidInput, warn_user
 from whence.fitting.active_set import Box, Face, Floats, empty_face, walk
 
-_TOLERANCE = 1e-11  # violation of the optimality conditions, in units of f
+_TOLERANCE = 1e-11  # violation of the optimality conditions, beside the spread of the corners or f
+_ROUNDING = 4e-15  # of the largest corner: no violation is told from rounding below it
 _INSIDE = 1e-8  # share of its bound by which a coefficient counts as free
 
 
@@ -66,19 +67,22 @@ class NuProgram:
         bound = self.signs * self.bound * np.tile(weights, len(self.signs) // len(weights))
         low, high = np.minimum(bound, 0), np.maximum(bound, 0)
         totals = self.totals * weights.sum()
+        slack = 1e-9 * float(np.abs(bound).sum()) / len(bound)
         for each, total in enumerate(totals):
             own = self.group == each
-            if not low[own].sum() - 1e-9 <= total <= high[own].sum() + 1e-9:
+            if not low[own].sum() - slack <= total <= high[own].sum() + slack:
                 raise InvalidInput(
                     "Expected enough rows of each class for this nu. Got too few. Fit with a "
                     "smaller nu."
                 )
         box = Box(low=low, high=high, totals=totals, group=self.group)
-        size = max(1.0, float(np.abs(start.gradient).max()))
-        face = walk(gram, box, start, candidates=self._inside(start, bound), tolerance=_TOLERANCE)
-        if face.violation > 10 * _TOLERANCE * size:
+        far = float(np.abs(start.gradient).max())
+        size = float(np.ptp(self.corners)) / 2 or far
+        close = max(_TOLERANCE * size, _ROUNDING * float(np.abs(self.corners).max()))
+        face = walk(gram, box, start, candidates=self._inside(start, bound), tolerance=close)
+        if face.violation > 10 * max(close, _TOLERANCE * far):
             warn_user(
-                f"Expected margins exact to {_TOLERANCE * size:.0e}. Got {face.violation:.1e}. "
+                f"Expected margins exact to {close:.0e}. Got {face.violation:.1e}. "
                 "Scale the features to similar ranges, or accept the stated accuracy."
             )
         return face
