@@ -25,7 +25,6 @@ from whence.trees.model import ForestModel
 Floats = NDArray[np.float64]
 
 _NUMBERS = 2**24  # of queries by rows by outputs at a time
-_NONE = 1e-300  # a sum of shares that is divided by where there are none
 
 
 @final
@@ -111,9 +110,8 @@ class _Weighted(Attribution):
         for part in tiles(len(queries), forest.targets.size, _NUMBERS):
             weights = torch.from_numpy(forest.weights(leaves[:, part])[:, where]).unsqueeze(2)
             without = shares[part].unsqueeze(1) - weights * targets
-            if model.classes:
+            if model.classes:  # the loss takes logarithms of shares to any scale
                 without = without.clamp_min(0)
-                without = without / without.sum(-1, keepdim=True).clamp_min(_NONE)
             else:
                 # A row that alone makes a prediction leaves the mean of the training targets.
                 alone = weights >= 1 - 1e-12
