@@ -216,7 +216,7 @@ def linear_objective(
         temperature=temperature,
         notes=(*notes, note) if note else notes,
     )
-    return replace(objective_of(fitted.noted()), stopped=stopped_early(last))
+    return objective_of(fitted.noted(), stopped_early(last))
 
 
 def _perceptron(estimator: Any, X: Any, y: Any, weights: Floats | None) -> Trained | None:

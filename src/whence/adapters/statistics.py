@@ -31,21 +31,23 @@ from whence.rows import put
 Floats = NDArray[np.float64]
 
 
-def objective_of(fitted: Fitted) -> LinearObjective:
+def objective_of(fitted: Fitted, stopped: str = "") -> LinearObjective:
     """Return the objective that an estimator minimized, with how it is fitted again.
 
     Args:
         fitted: The estimator with its data.
+        stopped: What the estimator says of its own fit, if that stopped early.
     """
-    return fitted.objective(_attached(fitted))
+    return fitted.objective(_attached(fitted, stopped))
 
 
-def _attached(fitted: Fitted) -> Callable[[LinearObjective], LinearObjective]:
+def _attached(fitted: Fitted, stopped: str = "") -> Callable[[LinearObjective], LinearObjective]:
     """Return what gives an objective its statistics, and its way to be fitted again."""
     statistics = DataStatistics(fitted)
 
     def attach(objective: LinearObjective) -> LinearObjective:
-        return replace(objective, refit_with=statistics.refit, statistics=statistics)
+        attached = {"refit_with": statistics.refit, "statistics": statistics, "stopped": stopped}
+        return replace(objective, **attached)
 
     return attach
 

@@ -55,7 +55,7 @@ class SavedCurvature(KroneckerSolver):
         >>> objective = whence.from_torch(model, whence.CrossEntropy(), (x, y))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     solver = whence.SavedCurvature(f"{folder}/ekfac.safetensors")
-        ...     method = whence.Influence(solver=solver, damping=0.1)
+        ...     method = whence.Projected(solver=solver)
         ...     method.fit(objective).scores((x[:2], y[:2])).values.shape
         (2, 30)
     """
