@@ -9,7 +9,7 @@ FitStatus: TypeAlias = Literal["converged", "nearly converged", "not converged",
 
 _SIZED = 0.2  # of refined effects: the error up to which the sizes of the first order are claimed
 _CONVERGED = 0.1  # what finishing the fit may change, beside a typical example or what is shown
-_TYPICAL, _SHOWN = 1.0, 0.5  # the same, above which it is not converged: most shown are less
+_TYPICAL, SHOWN = 1.0, 0.5  # the same, above which it is not converged: most shown are less
 
 
 def fit_status(
@@ -28,7 +28,7 @@ def fit_status(
         largest effect shown; else "not converged". A fit that stopped early is not converged above
         a tenth: two parties say so.
     """
-    far, most = (in_examples, _TYPICAL) if of_largest is None else (of_largest, _SHOWN)
+    far, most = (in_examples, _TYPICAL) if of_largest is None else (of_largest, SHOWN)
     if far is None:
         return "not measured"
     if far <= _CONVERGED:

@@ -139,11 +139,6 @@ class Classes(Answer):
             )
         return f"A probability counts as at least {self.floor:.2g}, half a row in all."
 
-    def outputs(self, estimator: Any, rows: Any) -> Floats:
-        """Return log-probabilities, [b, C], or decision values, of two classes [b, 1]."""
-        values = self._all(estimator, rows)
-        return one_of_two(values) if self.says == "decision_function" else values
-
     def targets(self, labels: NDArray[Any]) -> Tensor:
         """Return the position of each label among the classes, [b]; 0.0 or 1.0 for two."""
         at: Tensor = torch.from_numpy(class_positions(self.labels, labels))
@@ -158,8 +153,11 @@ class Classes(Answer):
         """Return log-probabilities, [b, C]."""
         return np.asarray(np.log(np.maximum(mean, self.floor)))
 
-    def _all(self, estimator: Any, rows: Any) -> Floats:
-        """Return a number per class, [b, C]; a class that a refit has not seen has the least."""
+    def outputs(self, estimator: Any, rows: Any) -> Floats:
+        """Return log-probabilities, [b, C], or decision values, of two classes [b, 1].
+
+        A class that a refit has not seen has the least.
+        """
         known = np.asarray(getattr(estimator, "classes_", self.labels))
         where = np.searchsorted(self.labels, known)
         if self.says == "decision_function":
@@ -168,7 +166,7 @@ class Classes(Answer):
                 values = np.stack([np.zeros_like(values), values], 1)
             least = np.full((len(values), len(self.labels)), values.min() - 1)
             least[:, where] = values
-            return least
+            return one_of_two(least)
         if self.says == "predict":
             said = np.searchsorted(self.labels, np.asarray(estimator.predict(rows)).reshape(-1))
             shares = np.zeros((len(said), len(self.labels)))

@@ -46,8 +46,9 @@ def _attached(fitted: Fitted, stopped: str = "") -> Callable[[LinearObjective], 
     statistics = DataStatistics(fitted)
 
     def attach(objective: LinearObjective) -> LinearObjective:
-        known = replace(objective, refit_with=statistics.refit, statistics=statistics)
-        return replace(known, stopped=stopped)
+        return replace(
+            objective, refit_with=statistics.refit, statistics=statistics, stopped=stopped
+        )
 
     return attach
 

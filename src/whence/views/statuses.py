@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from whence.diagnostics import two_digits
+from whence.diagnostics import SHOWN, two_digits
 from whence.methods.model_quality import ModelQuality
 from whence.pages import Status
 from whence.pages.item import Level
@@ -16,7 +16,6 @@ from whence.scores import Diagnostics
 
 Floats = NDArray[np.float64]
 
-_MOST = 0.5  # of the largest effect: what finishing a fit changes as much as effects do
 _CONFIRMED = 0.1  # of the largest change: how near a retrained one must be to its prediction
 
 RANKS_ONLY = Status(
@@ -201,7 +200,7 @@ def _fit(diagnostics: Diagnostics, *, sized: bool) -> Status:
 
 def _change(share: float | None) -> str:
     """Return what finishing the fit would change, beside the effects that are shown."""
-    if share is None or share > _MOST:
+    if share is None or share > SHOWN:
         return "as much as what is shown here"
     return f"the answer by {share:.0%} of the largest effect shown here"
 
