@@ -57,6 +57,26 @@ def same(found: ModuleObjective, expected: ModuleObjective, scale: float = 1.0) 
     torch.testing.assert_close(*columns, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("c", [_C, 120])  # of 120 classes −100 is an index too
+def test_targets_without_a_loss_have_no_curvature(c: int) -> None:
+    y = labels().masked_fill(torch.arange(_N) % 5 == 1, -100)
+
+    def of_shares(p: Tensor, y: Tensor) -> Tensor:
+        return nll(p.log(), y)
+
+    found = objective(ended(nn.Softmax(1), c), of_shares, y)
+    expected = objective(logits(c), CrossEntropy(), y)
+    assert isinstance(found.loss, OfSoftmax)
+    tangents = torch.randn(len(expected.params), 2, dtype=torch.float64)
+    torch.testing.assert_close(found.ggnvp(tangents), expected.ggnvp(tangents))
+    outputs = found.outputs(found.train), expected.outputs(expected.train)
+    for measure in ("probability", "margin"):
+        values = [
+            getattr(o.loss, measure)(f, y) for o, f in zip((found, expected), outputs, strict=True)
+        ]
+        torch.testing.assert_close(*values)
+
+
 _WEIGHTS = torch.tensor([0.5, 2.0, 1.0, 3.0], dtype=torch.float64)
 
 

@@ -263,6 +263,21 @@ def test_probability_and_margin_agree_with_the_loss(name: str) -> None:
         torch.testing.assert_close(margin, torch.logit(probability))
 
 
+@pytest.mark.parametrize("ignored", [255, -1, 0])
+def test_any_number_may_mark_positions_without_a_loss(ignored: int) -> None:
+    outputs = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(7)).double()
+    tangents = torch.randn(2, 3, 4, 2, generator=torch.Generator().manual_seed(8)).double()
+    targets = torch.tensor([[1, -100, 1], [-100, 2, 3]])
+    marked = targets.masked_fill(targets == -100, ignored)
+    found, expected = whence.CrossEntropy(ignore_index=ignored), whence.CrossEntropy()
+    found.check_targets(outputs, marked)
+    for name in ("__call__", "gradient", "margin", "probability"):
+        values = [getattr(found, name)(outputs, marked), getattr(expected, name)(outputs, targets)]
+        torch.testing.assert_close(*values, rtol=0, atol=0)
+    products = found.hvp(outputs, marked, tangents), expected.hvp(outputs, targets, tangents)
+    torch.testing.assert_close(*products, rtol=0, atol=0)
+
+
 def test_ignored_positions_do_not_count() -> None:
     loss = whence.CrossEntropy()
     outputs = torch.randn(2, 3, 5, dtype=torch.float64)

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from whence.objective.targets import target_classes
 from whence.objective.trained import Trained
-from whence.views.answer import target_classes
 
 _NUMBERS = 5e6  # n · p up to which retraining a dozen times takes seconds
 

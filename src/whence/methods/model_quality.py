@@ -15,6 +15,7 @@ from whence.linear.objective import LinearObjective
 from whence.methods.leave_one_out import refits_without
 from whence.methods.loo_loss import loo_outputs as without_each
 from whence.objective.cache import cached
+from whence.objective.targets import target_classes
 from whence.objective.trained import Data, Examples, Trained
 from whence.progress import clock
 
@@ -186,7 +187,7 @@ def _compared(
         return None
     n = len(examples)
     if trained.classes or trained.loss.classifies:
-        truth, known = _classes(examples.targets), _classes(trained.train.targets)
+        truth, known = target_classes(examples.targets), target_classes(trained.train.targets)
         said = (outputs[:, 0] > 0).long() if outputs.shape[1] == 1 else outputs.argmax(1)
         commonest = int(torch.mode(known).values)
         return ModelQuality(
@@ -229,8 +230,3 @@ def _weighted(trained: Trained, known: Tensor, truth: Tensor, right: Tensor) -> 
         commonest=commonest,
         n=float(each.sum() ** 2 / each.square().sum()),
     )
-
-
-def _classes(targets: Tensor) -> Tensor:
-    """Return encoded targets as positions among the classes, [b]."""
-    return targets.argmax(1) if targets.ndim == 2 else targets.clamp_min(0).long()

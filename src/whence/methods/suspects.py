@@ -13,6 +13,7 @@ from torch import Tensor
 from whence.errors import UnsupportedModel
 from whence.methods.prediction import as_array
 from whence.methods.wrong_labels import WrongLabels, wrong_labels
+from whence.objective.targets import target_classes
 from whence.objective.trained import Trained
 
 
@@ -109,9 +110,7 @@ class Classes(Suspects):
 
     def _positions(self) -> Tensor:
         """Return the class of each training example as a column of the probabilities, [n]."""
-        labels = self.labels
-        columns = labels.argmax(1) if labels.ndim > 1 else labels.clamp_min(0).long()
-        return columns[self.given]
+        return target_classes(self.labels)[self.given]
 
     def _where(self, targets: Tensor) -> Tensor:
         """Return which of the labels each target is, [b]."""

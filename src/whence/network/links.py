@@ -25,6 +25,7 @@ from torch.nn import functional
 from whence.objective.derived_losses import CallableLoss
 from whence.objective.losses import CrossEntropy, Logistic, Loss
 from whence.objective.measures import OutputFunction
+from whence.objective.targets import counted
 
 _ROWS, _NUMBERS = 16, 2**22  # random outputs on which two losses must agree, and their size
 _CLOSE = 1e-3  # relative, in float32; other functions are far off
@@ -57,25 +58,31 @@ class OfSoftmax(Loss):
 
     def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
         """Return w_y u/p."""
-        weights = outputs.new_tensor(self.weights)[targets.long()].reshape(-1, 1)
+        labels, counts = counted(targets, CrossEntropy().ignore_index)
+        weights = (outputs.new_tensor(self.weights)[labels] * counts).reshape(-1, 1)
         return (weights / _bounded(outputs)).unsqueeze(-1) * tangents
 
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the log odds of the true class, [b]."""
-        p = self.probability(outputs, targets)
+        """Return the log odds of the true class, [b]; 0 without a target."""
+        p = self._of_target(outputs, targets, 0.5)
         return torch.log(p) - torch.log1p(-p)
 
     def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return p_y, [b]."""
-        return outputs.gather(-1, targets.long().unsqueeze(-1)).squeeze(-1)
+        """Return p_y, [b]; 1 without a target."""
+        return self._of_target(outputs, targets, 1.0)
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         """Return p, [b, c]."""
         return outputs
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
-        """Raise unless targets are class indices below c."""
+        """Raise unless targets are class indices below c, or without a loss."""
         CrossEntropy().check_targets(outputs, targets)
+
+    def _of_target(self, outputs: Tensor, targets: Tensor, ignored: float) -> Tensor:
+        """Return p_y, or another number for a target without a loss, [b]."""
+        labels, counts = counted(targets, CrossEntropy().ignore_index)
+        return torch.where(counts, outputs.gather(-1, labels.unsqueeze(-1)).squeeze(-1), ignored)
 
 
 @final

@@ -21,7 +21,7 @@ from whence.objective.loss import NO_CLASSES, Hinges
 from whence.objective.loss import Loss as Loss
 from whence.objective.loss import measure_of as measure_of
 from whence.objective.loss import output_hessian as output_hessian
-from whence.objective.targets import check_labels, signs_of, single_output
+from whence.objective.targets import check_labels, counted, signs_of, single_output
 
 
 @checked
@@ -110,8 +110,7 @@ class CrossEntropy(Loss):
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return softmax(f) − onehot(y)."""
-        counts = (targets != self.ignore_index).unsqueeze(-1)
-        labels = targets.long().clamp_min(0).unsqueeze(-1)
+        labels, counts = (part.unsqueeze(-1) for part in counted(targets, self.ignore_index))
         residual = torch.softmax(outputs, -1)
         residual.scatter_add_(-1, labels, torch.full_like(labels, -1, dtype=outputs.dtype))
         return residual * counts
@@ -123,10 +122,9 @@ class CrossEntropy(Loss):
 
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the log odds f_y − log Σ_{c≠y} e^{f_c}, summed over positions."""
-        counts = targets != self.ignore_index
-        labels = targets.long().clamp_min(0).unsqueeze(-1)
-        others = outputs.scatter(-1, labels, float("-inf")).logsumexp(-1)
-        odds = (outputs.gather(-1, labels).squeeze(-1) - others) * counts
+        labels, counts = counted(targets, self.ignore_index)
+        others = outputs.scatter(-1, labels.unsqueeze(-1), float("-inf")).logsumexp(-1)
+        odds = (outputs.gather(-1, labels.unsqueeze(-1)).squeeze(-1) - others) * counts
         return odds.reshape(outputs.shape[0], -1).sum(1)
 
     def probability(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -143,7 +141,7 @@ class CrossEntropy(Loss):
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are class indices below c, or `ignore_index`."""
-        kept = torch.where(targets == self.ignore_index, torch.zeros_like(targets), targets)
+        kept = targets.masked_fill(targets == self.ignore_index, 0)
         check_labels(outputs, kept, 0, outputs.shape[-1] - 1)
 
 

@@ -33,6 +33,26 @@ def check_labels(outputs: Tensor, targets: Tensor, low: int, high: int) -> None:
         )
 
 
+def target_classes(targets: Tensor) -> Tensor:
+    """Return the class of each encoded target, [b].
+
+    Args:
+        targets: Indices, 0 and 1, or −1 and 1, [b]; or one number per class, [b, c].
+    """
+    return targets.argmax(1) if targets.ndim == 2 else targets.clamp_min(0).long()
+
+
+def counted(targets: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
+    """Return class indices, 0 for targets without a loss, and which targets have one.
+
+    Args:
+        targets: Class indices, [b] or [b, t].
+        ignored: The number that marks a target without a loss.
+    """
+    counts = targets != ignored
+    return targets.masked_fill(~counts, 0).long(), counts
+
+
 def signs_of(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return targets 0/1 as −1/+1 in the shape of the outputs.
 

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from whence.objective.targets import target_classes
 from whence.objective.trained import Examples, Trained
 from whence.pages import Answer, Scale, Share
 from whence.pages.words import number
@@ -53,15 +54,6 @@ def target_class(target: Tensor) -> int:
         target: An index, 0 or 1, −1 or 1, or one number per class.
     """
     return int(target_classes(target.unsqueeze(0))[0])
-
-
-def target_classes(targets: Tensor) -> Tensor:
-    """Return the class of each encoded target, [b].
-
-    Args:
-        targets: Indices, 0 and 1, or −1 and 1, [b]; or one number per class, [b, c].
-    """
-    return targets.argmax(1) if targets.ndim == 2 else targets.clamp_min(0).long()
 
 
 def label_of(trained: Trained, target: Tensor) -> str:
