@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.datasets import load_breast_cancer, load_iris, load_wine
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
@@ -41,6 +41,27 @@ def test_group_refit_equals_scikit_learn(fitted: Fitted) -> None:
     first = whence.group_effect(fitted.objective, group, fitted.queries, order="first")
     newton = whence.group_effect(fitted.objective, group, fitted.queries)
     assert np.abs(newton - actual).max() < np.abs(first - actual).max()
+
+
+@pytest.mark.parametrize("strength", [100.0, 1e4])
+def test_refined_steps_of_a_group_arrive_where_the_penalty_is_weak(strength: float) -> None:
+    """Half of a class at once: the curvature at the old fit is not that of the new one."""
+    x, y = load_wine(return_X_y=True)
+    order = np.random.default_rng(3).permutation(len(x))[:74]
+    x, y = StandardScaler().fit_transform(x[order, :6]), y[order]
+    weights = {0: 5.0, 1: 1.0, 2: 0.1}
+    model = LogisticRegression(
+        C=strength, class_weight=weights, solver="newton-cholesky", tol=1e-12, max_iter=1_000
+    ).fit(x[:70], y[:70])
+    objective, group = whence.from_sklearn(model, x[:70], y[:70]), np.arange(30, 45)
+    keep = np.delete(np.arange(70), group)
+    again = clone(model).fit(x[keep], y[keep])
+    actual = (again.decision_function(x[70:]) - model.decision_function(x[70:]))[:, 0]
+    for order, most in (("refined", 1e-5), ("refit", 1e-6)):
+        found = whence.group_effect(
+            objective, group, (x[70:], y[70:]), order=order, measure=lambda f, _: f[:, 0]
+        )
+        assert np.abs(found - actual).max() < most * np.abs(actual).max()
 
 
 def test_first_order_groups_add_up(fitted: Fitted) -> None:

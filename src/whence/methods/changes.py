@@ -29,7 +29,7 @@ from whence.methods.prediction import (
     positions,
     predicted_changes,
 )
-from whence.methods.removals import effects_of, follows, without
+from whence.methods.removals import effects_of, follows, refined_together, without
 from whence.methods.sets import asked_of_set, change_of, values_of
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
@@ -146,6 +146,10 @@ def group_effect(
         )
 
         def effects(some: Examples, quantity: Measure) -> Tensor:
+            if step == "refined":
+                return refined_together(
+                    smooth, some, quantity, group, where, prepared.damping, prepared.inverse
+                )
             return predicted_changes(smooth, some, quantity, group, step)[:, 0]
 
     return as_array(change_of(smooth, encoded, measure, smooth.loss, effects, linear=False))

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.curvature.changes import SingleChanges, single_changes
+from whence.curvature.changes import GroupChange, SingleChanges, single_changes
 from whence.curvature.leverages import determines_itself
 from whence.curvature.reweighting import Reweightings, kept_without
 from whence.fitting.hinge import fit_hinge
@@ -149,6 +149,38 @@ def unsettled(
         return np.zeros(after.shape[1], dtype=bool)
     moved = (after - before).abs().amax(0) > _SETTLED * after.abs().amax(0)
     return np.asarray(moved.numpy())
+
+
+def refined_together(
+    objective: Objective,
+    queries: Examples,
+    measure: Measure,
+    group: GroupChange,
+    where: NDArray[np.intp],
+    damping: float,
+    inverse: Inverse,
+) -> Tensor:
+    """Return m_q without a group less m_q by refined steps, [q].
+
+    Two steps beyond Newton's with the curvature without the group at θ̂; where the second still
+    moves what the queries are told, as many with fresh curvature as it takes.
+
+    Args:
+        objective: R at θ̂.
+        queries: The q queries.
+        measure: m.
+        group: The removal, in one column.
+        where: Positions of the group.
+        damping: λ.
+        inverse: H⁻¹, from which the steps start.
+    """
+    nearly = group.refine(group.newton())
+    deltas = group.refine(nearly)
+    moved = (objective.jvp(queries, by).flatten(0, 1) for by in (nearly, deltas))
+    if unsettled(objective, damping, *moved).any():
+        change = partial(without, where=where)
+        return effects_of(objective, [change], queries, measure, "refined", inverse)[:, 0]
+    return measure_changes(objective, queries, measure, deltas)[:, 0]
 
 
 def effects_alone(
