@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,29 @@ def test_a_group_of_one_is_a_removal(fitted: Fitted) -> None:
         single = whence.influence(fitted.objective, fitted.queries, order=order, indices=[6])
         group = whence.group_effect(fitted.objective, [6], fitted.queries, order=order)
         np.testing.assert_allclose(group, single.values[:, 0], atol=1e-8)
+
+
+@pytest.mark.parametrize("order", ["newton", "refined"])
+def test_a_group_in_float32_is_that_in_float64_without_a_warning(order: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 6, generator=generator)
+    y = (x[:, 0] + 0.5 * torch.randn(200, generator=generator) > 0).long()
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.Tanh(), torch.nn.Linear(5, 2))
+    recipe = whence.Recipe(learning_rate=1.5, batch_size=200, epochs=600, weight_decay=1e-2)
+    run = whence.train(model, whence.CrossEntropy(), (x, y), recipe)
+    found, expected = (
+        whence.group_effect(
+            whence.from_torch(each, whence.CrossEntropy(), (x, y), l2=1e-2),
+            range(10),
+            (x[:5], y[:5]),
+            order=order,
+            curvature="ggn",
+            damping=1e-3,
+        )
+        for each in (run.model, deepcopy(run.model).double())
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
 
 
 def test_edit_equals_refitting_on_edited_data(fitted: Fitted) -> None:

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from whence.curvature.exact import Curvature
+from whence.curvature.precision import iteration_rtol
 from whence.linalg.cg import CG
 from whence.linalg.operator import LinearOperator
 from whence.linalg.signs import random_signs
@@ -38,6 +39,7 @@ from whence.tiles import tiles
 
 _PROBES = 8  # random sums of the columns of B whose residuals are computed
 SINGULAR = 1e-9  # 1 − leverage below which an example alone determines its prediction
+_RTOL = 1e-10  # of a group's step in float64: as good as a factor, on which it is tested
 _TILE = 2**23  # numbers in B for one tile of changes: 64 MB of float64
 
 
@@ -213,7 +215,8 @@ class GroupChange(Changes):
         if self._downdated is not None:
             return self._downdated.matmat(v)
         changed = _ChangedCurvature(self.objective, self.inverse.operator, self)
-        return CG(rtol=1e-10, preconditioner=self.inverse).prepare(changed).matmat(v)
+        rtol = _RTOL if v.dtype == torch.float64 else iteration_rtol(v.dtype)
+        return CG(rtol=rtol, preconditioner=self.inverse).prepare(changed).matmat(v)
 
     @cached_property
     def _downdated(self) -> LinearOperator | None:

@@ -16,7 +16,7 @@ from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
 from whence.methods.choose import chosen
 from whence.methods.edits import edit_by_method
-from whence.methods.fit_quality import diagnostics
+from whence.methods.fit_quality import fit_quality
 from whence.methods.leave_one_out import converged, refit_without
 from whence.methods.method import Method
 from whence.methods.prediction import (
@@ -130,7 +130,7 @@ def group_effect(
         )
     smooth = objective_of(objective)
     prepared = prepare(smooth, 1, solver=solver, damping=damping, curvature=curvature)
-    diagnostics(smooth, prepared)
+    fit_quality(smooth, prepared)  # warns of an unfinished fit
     step = order
     if follows(smooth, order, where):
         change = partial(without, where=where)

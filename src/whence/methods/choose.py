@@ -85,8 +85,9 @@ def default_method(trained: Trained) -> Method:
     return default_of(trained)[0]
 
 
+@singledispatch
 def default_of(trained: Trained) -> tuple[Method, str]:
-    """Return the default method of a model with the reason for it, in words.
+    """Return the default method of a model with the reason for it; families register their own.
 
     Args:
         trained: The model.
@@ -99,12 +100,6 @@ def default_of(trained: Trained) -> tuple[Method, str]:
         >>> default_of(whence.from_sklearn(GaussianNB().fit(X, y), X, y))
         (LeaveOneOut(), 'its refits are so quick that each removal is made')
     """
-    return _of_family(trained)
-
-
-@singledispatch
-def _of_family(trained: Trained) -> tuple[Method, str]:
-    """Return the default method of a family of models; a family of its own registers its own."""
     if trained.differentiable() is not None:
         return Influence(), "the model has derivatives in its parameters"
     if trained.instant:
@@ -112,24 +107,24 @@ def _of_family(trained: Trained) -> tuple[Method, str]:
     return Retrained(), "the model is known by its predictions alone"
 
 
-@_of_family.register
+@default_of.register
 def _(trained: BoostedModel) -> tuple[Method, str]:
     return Boosting(), "boosted predictions have derivatives in the weights of rows"
 
 
-@_of_family.register
+@default_of.register
 def _(trained: ForestModel) -> tuple[Method, str]:
     return ForestWeights(), "predictions of a forest are weighted means of the targets"
 
 
-@_of_family.register
+@default_of.register
 def _of_neighbors(trained: Neighbors) -> tuple[Method, str]:
     if trained.votes_alike:
         return KNNShapley(), "the vote of neighbors has exact Shapley values"
     return LeaveOneOut(), "its refits are so quick that each removal is made"
 
 
-@_of_family.register
+@default_of.register
 def _of_composed(trained: Composed) -> tuple[Method, str]:
     return Composition(), "removals from its members are exact, and what follows is fitted again"
 

@@ -17,7 +17,7 @@ from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse, Solver
-from whence.methods.fit_quality import diagnostics
+from whence.methods.fit_quality import fit_quality
 from whence.methods.influence import Influence
 from whence.methods.method import Method
 from whence.methods.prediction import (
@@ -65,13 +65,8 @@ def edit_by_method(
         InvalidInput: If the new example, queries or options cannot be used.
         UnsupportedModel: If the method does not follow edits, or the model cannot be refitted.
     """
-    where = positions(trained, index)
-    comes, encoded = trained.examples(new), trained.examples(queries)
-    if len(where) != 1 or len(comes) != 1:
-        raise InvalidInput(
-            "Expected one index to edit, and one new example. "
-            f"Got {len(where)} and {len(comes)}. Edit one at a time."
-        )
+    where, comes = _one_edit(trained, index, new)
+    encoded = trained.examples(queries)
     if order is None:
         found = method.fit(trained)
         return as_array(
@@ -101,7 +96,7 @@ def _(
     method: Influence,
     trained: Trained,
     index: int,
-    comes: Any,
+    new: Any,
     queries: Data,
     order: Order | Literal["refit"] | None,
     measure: MeasureLike,
@@ -110,22 +105,33 @@ def _(
     if order != "refit":
         check_order(order)
     objective = objective_of(trained)
-    where = positions(objective, index)
-    if len(where) != 1:
-        raise InvalidInput(f"Expected one index to edit. Got {len(where)}. Edit one at a time.")
-    new = objective.examples(comes)
-    if len(new) != 1:
-        raise InvalidInput(f"Expected one new example. Got {len(new)}.")
+    where, comes = _one_edit(objective, index, new)
     encoded = objective.examples(queries)
     if order == "refit":
-        return _refitted_edit(objective, int(where[0]), new, encoded, measure)
-    c = objective.outputs(new).shape[1]
-    options: dict[str, Any] = {"solver": method.solver, "damping": method.damping}
-    prepared = prepare(objective, 2 * c, curvature=method.curvature, **options)
-    diagnostics(objective, prepared)
-    effects = _effects_of_edit(objective, where, new, order, prepared.inverse)
+        return _refitted_edit(objective, int(where[0]), comes, encoded, measure)
+    c = objective.outputs(comes).shape[1]
+    prepared = prepare(
+        objective,
+        2 * c,
+        solver=method.solver,
+        damping=method.damping,
+        curvature=method.curvature,
+    )
+    fit_quality(objective, prepared)  # warns of an unfinished fit
+    effects = _effects_of_edit(objective, where, comes, order, prepared.inverse)
     linear = order == "first"
     return as_array(change_of(objective, encoded, measure, objective.loss, effects, linear=linear))
+
+
+def _one_edit(trained: Trained, index: int, new: Any) -> tuple[NDArray[np.intp], Examples]:
+    """Return the position of one example, and the one that comes in its place, encoded."""
+    where, comes = positions(trained, index), trained.examples(new)
+    if len(where) != 1 or len(comes) != 1:
+        raise InvalidInput(
+            "Expected one index to edit, and one new example. "
+            f"Got {len(where)} and {len(comes)}. Edit one at a time."
+        )
+    return where, comes
 
 
 def _effects_of_edit(

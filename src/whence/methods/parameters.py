@@ -13,7 +13,7 @@ from whence.curvature.changes import change_tiles
 from whence.curvature.damping import CurvatureName
 from whence.curvature.prepare import Prepared, prepare
 from whence.linalg.solver import Inverse, Solver
-from whence.methods.fit_quality import diagnostics
+from whence.methods.fit_quality import fit_quality
 from whence.methods.prediction import Floats, Indices, Order, as_array, check_order, positions
 from whence.methods.removals import (
     models_after,
@@ -85,7 +85,7 @@ def influence_on_parameters(
         changes = _first_changes(objective, prepared.inverse, where)
     else:
         changes = _evaluated_changes(objective, prepared, where, order)
-    diagnostics(objective, prepared)
+    fit_quality(objective, prepared)  # warns of an unfinished fit
     return as_array(changes)
 
 
