@@ -49,6 +49,20 @@ def test_it_is_zero_where_the_approximation_is_exact() -> None:
     assert approximation_error(objective, inverse) < 1e-9
 
 
+def test_without_a_gradient_nothing_is_measured() -> None:
+    """Every row beyond its margin: no gradient is there to be solved for."""
+    torch.manual_seed(0)
+    x = torch.randn(80, 3, dtype=torch.float64)
+    y = (x[:, 0] > 0).long()
+    x[:, 0] += 2.0 * y - 1
+    model = nn.Sequential(nn.Linear(3, 1, bias=False)).double()
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[2.0, 0.0, 0.0]]))
+    objective = whence.from_torch(model, whence.SquaredHinge(), (x, y), l2=0.1)
+    inverse = whence.EKFAC().prepare(GGN(objective).damped(_DAMPING))
+    assert approximation_error(objective, inverse) is None
+
+
 def test_two_samples_estimate_it_without_their_own_noise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -135,6 +135,19 @@ def test_every_parameter_is_placed_once(name: str) -> None:
     assert float(operator.eigenvalues().min()) >= 0.1 - 1e-12  # the penalty
 
 
+def test_positions_of_more_parameters_than_32_bits_count_take_64(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    objective = objective_of("mlp")
+    few = kronecker(objective)
+    monkeypatch.setattr(rule, "_INT32", len(objective.params))
+    many = kronecker(objective)
+    assert isinstance(few, Reordered)
+    assert isinstance(many, Reordered)
+    assert (few.order.dtype, many.order.dtype) == (torch.int32, torch.int64)
+    torch.testing.assert_close(materialize(many), materialize(few), rtol=0, atol=0)
+
+
 def test_curvature_of_few_examples_is_nowhere_negative() -> None:
     torch.manual_seed(0)
     layers = (nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 2))

@@ -140,6 +140,26 @@ def _filled(objective: Any) -> Any:
     return objective.module.filled(objective.params).model
 
 
+def test_hashes_of_64_bits_keep_their_digits(language_model: Any, tmp_path: Path) -> None:
+    names = [3, 2**63 + 5, 2**63 + 6, 2**64 - 1, 7]
+    data = [{"id": name, "text": text} for name, text in zip(names, TEXTS, strict=True)]
+    path = tmp_path / "data.jsonl"
+    path.write_text("\n".join(map(json.dumps, data)), encoding="utf-8")
+    index = whence.Index.build(
+        language_model,
+        tmp_path / "index",
+        method=whence.TracIn(size=2),
+        data=path,
+        tokenizer=Words(),
+        shard_rows=2,
+    )
+    found = index.query([{"input_ids": [2, 8, 9]}], k=5).helpful
+    assert sorted(map(int, found.ids[0])) == sorted(names)
+    index.remove([3, 2**64 - 1])
+    left = index.query([{"input_ids": [2, 8, 9]}], k=5).helpful
+    assert sorted(map(int, left.ids[0])) == [7, 2**63 + 5, 2**63 + 6]
+
+
 def test_a_stream_goes_on_where_it_was(language_model: Any, tmp_path: Path) -> None:
     """Rows of shards that are there are skipped, not read; numbers stand in for missing ids."""
     stream = Stream()

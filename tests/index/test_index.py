@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 
 import whence
@@ -229,6 +230,21 @@ def test_removed_examples_are_no_answers(
     with pytest.raises(InvalidInput, match="Got 1000 and 1 others"):
         index.remove([1_000, 2_000, 3])
     assert index.info().removed == 3
+
+
+@pytest.mark.parametrize("first", [0, 2**63 - 10, 2**63])
+def test_ids_of_64_bits_come_back(first: int, tmp_path: Path) -> None:
+    X = np.random.default_rng(0).normal(size=(30, 3))
+    ids = np.arange(30, dtype=np.uint64) + np.uint64(first)
+    model = Ridge().fit(X, X[:, 0])
+    table = pd.DataFrame(X, index=ids)
+    trained = whence.from_sklearn(model, table, X[:, 0])
+    index = whence.Index.build(trained, tmp_path / "index", method=whence.TracIn(), shard_rows=8)
+    found = index.query((X[:2], X[:2, 1]), k=30).helpful
+    assert found.ids.astype(str).tolist() == ids[found.positions].astype(str).tolist()
+    index.remove([ids[4], int(ids[20])])
+    left = index.query((X[:2], X[:2, 1]), k=30).helpful.positions
+    assert np.array_equal(np.unique(left), np.delete(np.arange(30), [4, 20]))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

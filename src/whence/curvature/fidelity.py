@@ -37,7 +37,8 @@ def approximation_error(objective: Objective, inverse: Inverse) -> float | None:
 
     Returns:
         An estimate of ‖b − (G + λ I) A⁻¹ b‖ / ‖b‖ on random training gradients b, >= 0, computed
-        once per inverse; `None` for an inverse of G or H itself, whose residual a solve measures.
+        once per inverse; `None` for an inverse of G or H itself, whose residual a solve measures,
+        and where these gradients are zero.
 
     Cost:
         A Gauss–Newton product on a sixteenth of the training examples, at most 1,024; on a
@@ -48,11 +49,13 @@ def approximation_error(objective: Objective, inverse: Inverse) -> float | None:
     return cached(objective, (approximation_error, inverse), lambda twin: _error(twin, inverse))
 
 
-def _error(objective: Objective, inverse: Inverse) -> float:
+def _error(objective: Objective, inverse: Inverse) -> float | None:
     """Return the estimate; see `approximation_error`."""
     n = len(objective.train)
     order = np.random.default_rng(1).permutation(n)
     B = _signed_sum(objective, np.sort(order[-_COMBINED:]))
+    if not B.any():  # every row beyond its margin, say: there is nothing to solve for
+        return None
     X = inverse.matmat(B)
     _, damping = inverse.operator.undamped()
     if n <= _ALL:

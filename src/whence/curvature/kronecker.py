@@ -51,7 +51,7 @@ from whence.objective.cache import cached
 
 _CLASSES = 32  # outputs up to which the expectation over directions is taken exactly
 _REUSED = 2**25  # numbers of activations and output gradients up to which they are reused
-_INDEX = torch.int32  # of parameters, of which there are fewer than 2³¹
+_INT32 = 2**31  # parameters from which their positions take 64 bits
 _POSITIONS = 32  # seen by a layer for each of its inputs or outputs, which make its eigenbasis
 
 
@@ -60,20 +60,17 @@ class KroneckerSolver(Solver):
 
     approximates: ClassVar[bool] = True
 
-    fisher: Fisher | None
-    sharing: Sharing
-    seed: int
-    rtol: float | None
-
-    def __post_init__(self) -> None:
-        """Check the error."""
-        if self.rtol is not None and not 0 < self.rtol < 1:
-            raise InvalidInput(f"Expected 0 < rtol < 1. Got {self.rtol}. The default is 1e-2.")
-
-    @property
     @abstractmethod
-    def corrected(self) -> bool:
-        """Whether the eigenvalues are the true second moments in the eigenbasis."""
+    def made(self, objective: ModuleObjective) -> Approximation:
+        """Return the Kronecker approximation of a module's Gauss–Newton matrix.
+
+        Args:
+            objective: R of a torch module at θ̂.
+        """
+
+    @abstractmethod
+    def error(self, dtype: torch.dtype) -> float:
+        """Return the relative error allowed in a precision."""
 
     def approximate(self, curvature: LinearOperator) -> Approximation:
         """Return the Kronecker approximation of a curvature, penalty included; made once.
@@ -95,26 +92,7 @@ class KroneckerSolver(Solver):
                 f"{curvature!r}. Models linear in their parameters are solved exactly: leave out "
                 "solver=."
             )
-        return cached(
-            objective,
-            (KroneckerSolver, self),
-            self.made,
-        )
-
-    def made(self, objective: ModuleObjective) -> Approximation:
-        """Return the Kronecker approximation of a module's Gauss–Newton matrix, computed anew.
-
-        Args:
-            objective: R of a torch module at θ̂.
-        """
-        return approximation(
-            objective,
-            corrected=self.corrected,
-            fisher=self.fisher,
-            sharing=self.sharing,
-            seed=self.seed,
-            rtol=self.error(objective.params.dtype),
-        )
+        return cached(objective, (KroneckerSolver, self), self.made)
 
     def prepare(self, A: LinearOperator) -> KroneckerInverse:
         """Return the inverse of the Kronecker approximation of A, damped as A is.
@@ -155,10 +133,6 @@ class KroneckerSolver(Solver):
             rtol=self.error(damped.dtype),
         )
 
-    def error(self, dtype: torch.dtype) -> float:
-        """Return the relative error allowed in a precision: `rtol`, or its default."""
-        return kronecker_rtol(dtype) if self.rtol is None else self.rtol
-
     def default_damping(self, A: LinearOperator) -> float:
         """Return the mean eigenvalue of the approximation, the penalty aside.
 
@@ -171,10 +145,50 @@ class KroneckerSolver(Solver):
         return self.approximate(A).mean_eigenvalue
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Computed(KroneckerSolver):
+    """What `EKFAC` and `KFAC` share: their options, and the sums over the training data.
+
+    Attributes:
+        corrected: Whether the eigenvalues are the true second moments in the eigenbasis.
+    """
+
+    corrected: ClassVar[bool]
+
+    fisher: Fisher | None = None
+    sharing: Sharing = "expand"
+    seed: int = 0
+    rtol: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the error."""
+        if self.rtol is not None and not 0 < self.rtol < 1:
+            raise InvalidInput(f"Expected 0 < rtol < 1. Got {self.rtol}. The default is 1e-2.")
+
+    def made(self, objective: ModuleObjective) -> Approximation:
+        """Return the Kronecker approximation of a module's Gauss–Newton matrix, computed anew.
+
+        Args:
+            objective: R of a torch module at θ̂.
+        """
+        return approximation(
+            objective,
+            corrected=self.corrected,
+            fisher=self.fisher,
+            sharing=self.sharing,
+            seed=self.seed,
+            rtol=self.error(objective.params.dtype),
+        )
+
+    def error(self, dtype: torch.dtype) -> float:
+        """Return the relative error allowed in a precision: `rtol`, or its default."""
+        return kronecker_rtol(dtype) if self.rtol is None else self.rtol
+
+
 @final
 @checked
 @dataclass(frozen=True, kw_only=True)
-class EKFAC(KroneckerSolver):
+class EKFAC(_Computed):
     """Invert the Gauss–Newton matrix in its Kronecker eigenbasis, eigenvalues corrected.
 
     By itself it is the solver of `whence.influence(..., solver=EKFAC())`; as
@@ -220,21 +234,13 @@ class EKFAC(KroneckerSolver):
         (2, 50)
     """
 
-    fisher: Fisher | None = None
-    sharing: Sharing = "expand"
-    seed: int = 0
-    rtol: float | None = None
-
-    @property
-    def corrected(self) -> bool:
-        """True."""
-        return True
+    corrected: ClassVar[bool] = True
 
 
 @final
 @checked
 @dataclass(frozen=True, kw_only=True)
-class KFAC(KroneckerSolver):
+class KFAC(_Computed):
     """Invert the Gauss–Newton matrix as a Kronecker product per layer.
 
     Args:
@@ -252,15 +258,7 @@ class KFAC(KroneckerSolver):
         Approximate Curvature for Modern Neural Network Architectures", section 3.
     """
 
-    fisher: Fisher | None = None
-    sharing: Sharing = "expand"
-    seed: int = 0
-    rtol: float | None = None
-
-    @property
-    def corrected(self) -> bool:
-        """False."""
-        return False
+    corrected: ClassVar[bool] = False
 
 
 @final
@@ -337,7 +335,8 @@ def approximation(
     blocks = [*(layer.block() for layer in layers), *others.blocks()]
     trace = sum(float(block.eigenvalues().sum(dtype=torch.float64)) for block in blocks)
     reached = sum(layer.reached for layer in layers) + others.reached
-    order = torch.empty_like(objective.params, dtype=_INDEX)
+    index = torch.int32 if len(objective.params) < _INT32 else torch.int64
+    order = torch.empty_like(objective.params, dtype=index)
     start = 0
     for places in (*(layer.places() for layer in layers), *others.places()):
         order[start : start + len(places)] = places

@@ -22,6 +22,7 @@ from torch import Tensor
 from whence.errors import InvalidInput
 from whence.evaluation.identity import identity_of
 from whence.index.files import rows_of
+from whence.index.ids import array_of
 from whence.index.texts import Tokenized, columns
 from whence.network.forms import has_positions, one_data_set
 from whence.objective.trained import Examples, Trained
@@ -170,7 +171,7 @@ class Streamed(Corpus):
             ids: Any = range(start, start + len(some))
             if self.named is not None:
                 ids = [_named(row, self.named) for row in some]
-            yield Chunk(start, np.asarray(ids), some)
+            yield Chunk(start, array_of(ids), some)
             start += len(some)
 
 

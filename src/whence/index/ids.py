@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,9 +47,25 @@ def ids_of(tensors: Mapping[str, Tensor], where: Sequence[int] | None = None) ->
     return np.asarray(found, dtype=str)
 
 
+def array_of(names: Iterable[Any]) -> NDArray[Any]:
+    """Return names as an array, whole numbers as they are where numpy would make floats of them.
+
+    Args:
+        names: Of examples, of any types.
+
+    Examples:
+        >>> array_of([2**63 + 1, 3])
+        array([9223372036854775809, 3], dtype=object)
+    """
+    names = [*names]
+    found = np.asarray(names)
+    same = found.dtype.kind != "f" or {*map(type, names)} == {float}
+    return found if same else np.asarray(names, dtype=object)
+
+
 def plain(ids: NDArray[Any]) -> NDArray[Any]:
-    """Return ids as they are stored: whole numbers as int64, anything else as text."""
+    """Return ids as they are stored: whole numbers that int64 holds as such, all else as text."""
     ids = np.asarray(ids)
-    if ids.dtype.kind in "iu":
+    if ids.dtype.kind in "iu" and (not ids.size or ids.max() <= np.iinfo(np.int64).max):
         return np.ascontiguousarray(ids, dtype=np.int64)
     return np.asarray([str(each) for each in ids.tolist()], dtype=str)

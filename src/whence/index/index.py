@@ -20,7 +20,7 @@ from whence.index.encodings import encoding_of
 from whence.index.format import Manifest, mapped_rows, read_index, write_named
 from whence.index.hits import Hits, Info, Verification
 from whence.index.identity import check_same, described, method_of, model_digests
-from whence.index.ids import ids_of, plain
+from whence.index.ids import array_of, ids_of, plain
 from whence.index.scan import scan
 from whence.index.verification import compared, files_read, info_of
 from whence.index.writer import begin, clear_unnamed, fill
@@ -241,7 +241,7 @@ class Index(Result):
             InvalidInput: If the index has no such example.
             NotWritten: If the operating system refuses.
         """
-        wanted = plain(np.asarray([*ids]))
+        wanted = plain(array_of(ids))
         with claim(self.path):
             manifest = self.complete()
             found, seen = [removed_rows(self.path, manifest)], list[NDArray[Any]]()

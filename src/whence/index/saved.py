@@ -63,14 +63,6 @@ class SavedCurvature(KroneckerSolver):
     path: str | Path
     solver: KroneckerSolver = field(default_factory=EKFAC)
 
-    def __post_init__(self) -> None:
-        """Check nothing: the solver has checked its options."""
-
-    @property
-    def corrected(self) -> bool:
-        """As the solver has it."""
-        return self.solver.corrected
-
     def error(self, dtype: torch.dtype) -> float:
         """Return the relative error that the solver allows."""
         return self.solver.error(dtype)
