@@ -22,8 +22,10 @@ Every message says what was expected, what came ("Got …"), and what to do.
 
 from __future__ import annotations
 
+import difflib
 import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 _PACKAGE = str(Path(__file__).parent)
@@ -117,3 +119,19 @@ def with_article(noun: str) -> str:
         ('an index', 'a Tensor')
     """
     return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
+
+
+def closest(typed: str, known: Iterable[str]) -> str | None:
+    """Return the name that was probably meant, for messages; `None` where none is spelled alike.
+
+    Args:
+        typed: What came, in letters of either case.
+        known: The names that there are.
+
+    Examples:
+        >>> closest("Speces", ["species", "island"]), closest("mass", ["species", "island"])
+        ('species', None)
+    """
+    alike = {name.lower(): name for name in sorted(known)}
+    near = difflib.get_close_matches(typed.lower(), alike, n=1, cutoff=0.7)
+    return alike[near[0]] if near else None

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.checked import checked
+from whence.curvature.prepare import prepare
 from whence.errors import UnsupportedModel
 from whence.fitting.newton import newton
 from whence.linalg.cg import CG
@@ -22,7 +23,7 @@ from whence.linear.features import DenseFeatures
 from whence.linear.objective import LinearObjective
 from whence.methods.changes import perturbation
 from whence.methods.choose import chosen
-from whence.methods.influence import Influence, inverse_of
+from whence.methods.influence import Influence
 from whence.methods.method import Method
 from whence.network.objective import ModuleObjective
 from whence.objective.objective import Objective
@@ -150,7 +151,7 @@ def _of_top_layer(objective: LinearObjective, retrain: Retrain | None) -> Traini
     if retrain is not None or not _has_tensors(objective):
         raise _untrainable(objective, retrain)
     clean = newton(objective, gradient_norm=_CONVERGED)
-    return TopLayer(clean, inverse_of(clean))
+    return TopLayer(clean, prepare(clean, 1).inverse)
 
 
 @training_of.register

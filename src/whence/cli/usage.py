@@ -6,11 +6,12 @@ annotations, and what came from the command line itself.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
+
+from whence.errors import closest
 
 # Of every wrong usage; typer does not name it.
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -111,5 +112,5 @@ def _typed(names: Iterable[str], arguments: Sequence[str]) -> str | None:
 
 def _near(typed: str, known: Iterable[str]) -> str:
     """Return a question that names what was probably meant, or nothing."""
-    near = difflib.get_close_matches(typed, sorted(known), n=1, cutoff=0.7)
-    return f"Did you mean {near[0]}?" if near else ""
+    near = closest(typed, known)
+    return f"Did you mean {near}?" if near else ""

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whence.curvature.exact import Curvature
+from whence.curvature.exact import Curvature, OfParameters
 from whence.curvature.precision import iteration_rtol
 from whence.linalg.cg import CG
 from whence.linalg.operator import LinearOperator
@@ -267,7 +267,7 @@ class _ChangedCurvature(Curvature):
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class _CurvatureRoots(LinearOperator):
+class _CurvatureRoots(OfParameters):
     """The rows √|δ/n| S^½ J of some examples: R with Rᵀ diag(sign δ) R = (1/n) Σ δ Jᵀ S J.
 
     Args:
@@ -287,16 +287,6 @@ class _CurvatureRoots(LinearOperator):
     def shape(self) -> tuple[int, int]:
         """One row per changed example and output, by p."""
         return self.c * sum(len(w) for _, w in self.parts), len(self.objective.params)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the parameters."""
-        return self.objective.params.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the parameters."""
-        return self.objective.params.device
 
     def matmat(self, V: Tensor) -> Tensor:
         """Return R V."""

@@ -24,16 +24,10 @@ from whence.tiles import tiles
 _COLUMNS = 2**24  # numbers in the gradients that are materialized at once: 128 MB of float64
 
 
-class Curvature(LinearOperator):
-    """A symmetric [p, p] operator that belongs to an objective."""
+class OfParameters(LinearOperator):
+    """An operator on the parameters of an objective, in their precision and on their device."""
 
     objective: Objective
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """p by p."""
-        p = len(self.objective.params)
-        return p, p
 
     @property
     def dtype(self) -> torch.dtype:
@@ -44,6 +38,16 @@ class Curvature(LinearOperator):
     def device(self) -> torch.device:
         """The device of the parameters."""
         return self.objective.params.device
+
+
+class Curvature(OfParameters):
+    """A symmetric [p, p] operator that belongs to an objective."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """p by p."""
+        p = len(self.objective.params)
+        return p, p
 
     @abstractmethod
     def matmat(self, V: Tensor) -> Tensor:
@@ -212,7 +216,7 @@ class EmpiricalFisher(Curvature):
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class Gradients(LinearOperator, Generic[AnyObjective]):
+class Gradients(OfParameters, Generic[AnyObjective]):
     """The matrix G [b, p] whose rows are the gradients of a measure at some examples.
 
     Args:
@@ -229,16 +233,6 @@ class Gradients(LinearOperator, Generic[AnyObjective]):
     def shape(self) -> tuple[int, int]:
         """b by p."""
         return len(self.examples), len(self.objective.params)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the parameters."""
-        return self.objective.params.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the parameters."""
-        return self.objective.params.device
 
     def matmat(self, V: Tensor) -> Tensor:
         """Return G V."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from whence.errors import UnsupportedModel, warn_user
 from whence.linear.flat import lift
 from whence.linear.objective import LinearObjective
+from whence.objective.loss import gradient_by_scale
 from whence.objective.objective import risk, risk_gradient
 
 _ENTERING = 64  # coefficients that enter at once
@@ -136,7 +137,7 @@ def _sizes(objective: LinearObjective) -> Tensor:
     """
     train, n = objective.train, len(objective.train)
     outputs = objective.outputs(train)
-    bent = objective.loss.hvp(outputs, train.targets, outputs.unsqueeze(-1)).squeeze(-1)
+    bent = gradient_by_scale(objective.loss, outputs, train.targets)
     slopes = objective.loss.gradient(outputs, train.targets).abs()
     terms = torch.maximum(slopes, _ROUNDING * bent.abs()) * (objective.weights / n).unsqueeze(1)
     sizes = train.features.absolute().rmatmul(terms).T.flatten()

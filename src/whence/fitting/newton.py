@@ -18,6 +18,7 @@ from whence.linalg.operator import LinearOperator
 from whence.linalg.spectral import LowRank
 from whence.linalg.structured import Identity
 from whence.linear.flat import lift
+from whence.objective.loss import gradient_by_scale
 from whence.objective.objective import AnyObjective, Objective, risk, risk_gradient
 
 _NEGLIGIBLE = 1e-24  # share of R that a last step may still gain, in any unit of the data
@@ -25,6 +26,7 @@ _ROUNDING = 1e-15  # of the outputs: what their rounding can gain is no gain
 _UNREACHED = 1e4  # times that: what is left of a fit that ended before its minimum
 _NEAR = 1e-10  # squared length of a step, beside the longest, after which none is worth while
 _FLAT = 1e-10  # share of R below which a step's gain is lost in the rounding of R
+_STEPS = 100  # after which Newton's method gives up
 _HALVINGS, _FLAT_HALVINGS = 40, 6
 _DENSE = 3_000  # parameters up to which a Newton step factors the whole Hessian
 
@@ -35,7 +37,6 @@ def newton(
     objective: AnyObjective,
     *,
     gradient_norm: float = 0.0,
-    max_steps: int = 100,
     inverse: LinearOperator | None = None,
 ) -> AnyObjective:
     """Return the objective at its minimum, by Newton's method with backtracking from θ̂.
@@ -46,7 +47,6 @@ def newton(
     Args:
         objective: R at θ̂, smooth and convex.
         gradient_norm: Stop before, where ‖∇R‖ is at most this.
-        max_steps: Give up after this many Newton steps.
         inverse: An approximate H⁻¹, [p, p], such as that of an objective nearby; with it, no step
             factors a Hessian.
 
@@ -88,7 +88,7 @@ def newton(
         inverse = two_level(objective)
     metric: _Metric = _identity(objective) if inverse is None else inverse
     slope, ratio = risk_gradient(objective), float("inf")  # of ∇Rᵀ H⁻¹ ∇R to the same by `metric`
-    for _ in range(max_steps):
+    for _ in range(_STEPS):
         enough, rough = negligible(objective), float(slope @ (metric @ slope))
         if float(slope.norm()) <= gradient_norm or ratio * rough <= enough or not rough:
             break
@@ -157,7 +157,7 @@ def negligible(objective: Objective) -> float:
     """
     train = objective.train
     outputs = objective.outputs(train)
-    bent = objective.loss.hvp(outputs, train.targets, outputs.unsqueeze(-1)).squeeze(-1)
+    bent = gradient_by_scale(objective.loss, outputs, train.targets)
     sizes = (bent * outputs).flatten(1).sum(1)
     size = float((objective.weights * sizes).sum() / len(train))
     return _NEGLIGIBLE * abs(risk(objective)) + _ROUNDING**2 * max(size, 0.0)

@@ -9,8 +9,7 @@ from importlib import import_module
 from typing import Any, final
 
 from whence.errors import InvalidInput, MissingDependency
-
-_IGNORED = -100  # the label of a token without a loss
+from whence.network.transformers import IGNORED
 
 
 @singledispatch
@@ -85,7 +84,7 @@ class Tokenized:
             after = self._of(row["completion"], special=False)
             end = getattr(self.tokenizer, "eos_token_id", None)
             after = after if end is None or after[-1:] == [end] else [*after, end]
-            return [*before, *after], [*[_IGNORED] * len(before), *after]
+            return [*before, *after], [*[IGNORED] * len(before), *after]
         if "text" in row:
             tokens = self._of(row["text"], special=True)
             return tokens, list(tokens)
@@ -113,7 +112,7 @@ class Tokenized:
                     "shorter one. Got one that changes earlier messages. Tokenize the chats "
                     "yourself, and pass 'input_ids' and 'labels'."
                 )
-            labels += [_IGNORED] * (len(before) - len(tokens)) + after[len(before) :]
+            labels += [IGNORED] * (len(before) - len(tokens)) + after[len(before) :]
             tokens = after
         if not tokens:
             raise InvalidInput("Expected a message of the role 'assistant'. Got none.")

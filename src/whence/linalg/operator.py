@@ -177,15 +177,6 @@ def as_columns(A: LinearOperator, V: Tensor) -> Tensor:
     return V.unsqueeze(1) if V.ndim == 1 else V
 
 
-def _require_square(A: LinearOperator, purpose: str) -> None:
-    """Raise unless A has as many rows as columns."""
-    if A.shape[0] != A.shape[1]:
-        raise InvalidInput(
-            f"Expected a square operator to {purpose}. Got {A!r}. "
-            "A rectangular G becomes square as G.T @ G."
-        )
-
-
 def _require_alike(A: LinearOperator, B: LinearOperator) -> None:
     """Raise unless two operators share dtype and device."""
     if not isinstance(B, LinearOperator):
@@ -205,7 +196,7 @@ def _number(value: object) -> float:
     return value if isinstance(value, (int, float)) else math.nan
 
 
-class _Derived(LinearOperator):
+class Derived(LinearOperator):
     """An operator derived from another, with its dtype and device."""
 
     operator: LinearOperator
@@ -223,7 +214,7 @@ class _Derived(LinearOperator):
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class Transposed(_Derived):
+class Transposed(Derived):
     """The transpose Aᵀ of A [p, m]: written `A.T`."""
 
     operator: LinearOperator
@@ -250,7 +241,7 @@ class Transposed(_Derived):
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class Sum(_Derived):
+class Sum(Derived):
     """The sum A + B of two operators of one shape, dtype and device: written `A + B`.
 
     Args:
@@ -286,7 +277,7 @@ class Sum(_Derived):
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class Scaled(_Derived):
+class Scaled(Derived):
     """The multiple c A: written `c * A`.
 
     Args:
@@ -321,7 +312,7 @@ class Scaled(_Derived):
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class Damped(_Derived):
+class Damped(Derived):
     """A + λ I, with A and λ stored separately: written `A.damped(λ)`.
 
     Args:
@@ -337,7 +328,11 @@ class Damped(_Derived):
 
     def __post_init__(self) -> None:
         """Check the damping and the shape."""
-        _require_square(self.operator, "damp it")
+        if self.operator.shape[0] != self.operator.shape[1]:
+            raise InvalidInput(
+                f"Expected a square operator to damp it. Got {self.operator!r}. "
+                "A rectangular G becomes square as G.T @ G."
+            )
         if not 0 <= _number(self.damping) < math.inf:
             raise InvalidInput(
                 f"Expected a damping λ with 0 <= λ < inf. Got {self.damping!r}. "
@@ -365,7 +360,7 @@ class Damped(_Derived):
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class Composed(_Derived):
+class Composed(Derived):
     """The product A B of operators of one dtype and device: written `A @ B`.
 
     Args:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from whence.errors import InvalidInput, warn_user
-from whence.linalg.operator import LinearOperator, as_columns
+from whence.linalg.operator import Derived, LinearOperator, as_columns
 from whence.linalg.structured import Reordered
 
 
@@ -135,7 +135,7 @@ def default_rtol(dtype: torch.dtype) -> float:
     return math.sqrt(torch.finfo(dtype).eps)
 
 
-class Inverse(LinearOperator):
+class Inverse(Derived):
     """A⁻¹ of a symmetric A, exact or approximate, as an operator with a stated residual.
 
     `inverse @ B` gives the value only, and warns `NotConvergedWarning` if an iteration fell short.
@@ -268,16 +268,6 @@ class Inverse(LinearOperator):
     def shape(self) -> tuple[int, int]:
         """The shape of A."""
         return self.operator.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of A."""
-        return self.operator.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """The device of A."""
-        return self.operator.device
 
     def rmatmat(self, W: Tensor) -> Tensor:
         """Return A⁻ᵀ W = A⁻¹ W: A is symmetric."""

@@ -22,7 +22,6 @@ def expected_removals(
     measure: Measure,
     *,
     subsets: int,
-    seed: int = 0,
 ) -> ExpectedChanges:
     """Remove each example from random parts of the data, and return the mean change.
 
@@ -35,7 +34,6 @@ def expected_removals(
         queries: The q queries.
         measure: m.
         subsets: How many parts, >= 2.
-        seed: Seed of the parts.
 
     Returns:
         The mean changes, [q, k], their standard errors, and the spread of single ones.
@@ -63,7 +61,7 @@ def expected_removals(
     n, k = len(trained.train), len(where)
     others = np.setdiff1d(np.arange(n), where)
     keep = max(1, round(_FRACTION * n) - k)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     changes = []
     with progress(total=subsets * (k + 1), desc="retraining on parts", unit="fit") as bar:
         for _ in range(subsets):

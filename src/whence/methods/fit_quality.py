@@ -24,6 +24,7 @@ from whence.errors import warn_user
 from whence.linalg.solver import Solution
 from whence.methods.prediction import Order
 from whence.objective.cache import cached, first_time
+from whence.objective.loss import gradient_by_scale
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, with_penalty
 from whence.objective.trained import Examples
@@ -315,7 +316,7 @@ def _rounding(objective: Objective) -> float:
     train = objective.train
     outputs = objective.outputs(train)
     slopes = objective.loss.gradient(outputs, train.targets)
-    bent = objective.loss.hvp(outputs, train.targets, outputs.unsqueeze(-1)).squeeze(-1)
+    bent = gradient_by_scale(objective.loss, outputs, train.targets)
     size, left = float(bent.abs().mean()), float(slopes.abs().mean())
     return max(1.0, _ROUNDING * size / left) if left > 0 else math.inf
 

@@ -7,9 +7,8 @@ from typing import final
 
 from whence.checked import checked
 from whence.curvature.damping import CurvatureName
-from whence.curvature.prepare import prepare
 from whence.errors import UnsupportedModel
-from whence.linalg.solver import Inverse, Solver
+from whence.linalg.solver import Solver
 from whence.methods.attribution import Attribution
 from whence.methods.features import FeatureMap
 from whence.methods.method import Method
@@ -18,7 +17,7 @@ from whence.methods.preconditioned import Preconditioned
 from whence.methods.prediction import ORDERS, Floats, Indices, MeasureLike, Order
 from whence.methods.projections import Unprojected
 from whence.methods.relatif import Normalize
-from whence.objective.objective import Objective, objective_of
+from whence.objective.objective import objective_of
 from whence.objective.trained import Data, Trained
 from whence.scores import Scores
 
@@ -97,19 +96,6 @@ class Influence(Options, Method):
         """Return a Newton step for the refined order, and the first order for a Newton step."""
         before: dict[Order, Order] = {"refined": "newton", "newton": "first"}
         return replace(self, order=before[self.order]) if self.order in before else None
-
-
-def inverse_of(objective: Objective, k: int = 1) -> Inverse:
-    """Return the inverse curvature that influence uses by default.
-
-    Args:
-        objective: R at θ̂.
-        k: How many right-hand sides are coming.
-
-    Returns:
-        (H + λ I)⁻¹.
-    """
-    return prepare(objective, k).inverse
 
 
 @checked

@@ -31,7 +31,7 @@ class WrongLabels:
     n: int
 
 
-def wrong_labels(probabilities: Floats, labels: NDArray[np.intp], *, seed: int = 0) -> WrongLabels:
+def wrong_labels(probabilities: Floats, labels: NDArray[np.intp]) -> WrongLabels:
     """Estimate how many labels are wrong by confident learning.
 
     Class j is believed of a row if its probability is at least t_j, the mean probability of j over
@@ -43,7 +43,6 @@ def wrong_labels(probabilities: Floats, labels: NDArray[np.intp], *, seed: int =
     Args:
         probabilities: Of each class, by a model that has not seen the row, [n, c].
         labels: The labels as positions among the classes, [n].
-        seed: Of the resamples.
 
     Returns:
         The estimate with its standard error.
@@ -64,7 +63,7 @@ def wrong_labels(probabilities: Floats, labels: NDArray[np.intp], *, seed: int =
     """
     n, c = probabilities.shape
     resamples = int(min(_RESAMPLES, max(20, _NUMBERS / (n * c))))
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     drawn = [
         _count(probabilities, labels, generator.multinomial(n, np.full(n, 1 / n)).astype(float))
         for _ in range(resamples)

@@ -175,7 +175,7 @@ class OneVersusRest(Loss):
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are class indices below c."""
-        check_labels(outputs, targets, 0, outputs.shape[1] - 1)
+        check_labels(outputs, targets, outputs.shape[1])
 
 
 @dataclass(frozen=True)

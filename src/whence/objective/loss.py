@@ -129,6 +129,20 @@ def output_hessian(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
     return loss.hvp(outputs, targets, eye.expand(b, c, c))
 
 
+def gradient_by_scale(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return ∂²ℓ/∂f² f: what a relative error of the outputs, as rounding is, does to ∂ℓ/∂f.
+
+    Args:
+        loss: The loss.
+        outputs: Outputs f, [b, ...].
+        targets: Targets.
+
+    Returns:
+        The derivative of ∂ℓ/∂f at s f in s, at s = 1, in the shape of the outputs.
+    """
+    return loss.hvp(outputs, targets, outputs.unsqueeze(-1)).squeeze(-1)
+
+
 def measure_of(loss: Loss, measure: object) -> Measure:
     """Return the measure that a user's `measure=` names.
 

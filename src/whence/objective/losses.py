@@ -72,7 +72,7 @@ class Logistic(Loss):
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are 0 or 1, [b] or [b, 1]."""
         column = targets.shape == outputs.shape
-        check_labels(outputs, targets.squeeze(1) if column else targets, 0, 1)
+        check_labels(outputs, targets.squeeze(1) if column else targets, 2)
 
 
 @checked
@@ -142,7 +142,7 @@ class CrossEntropy(Loss):
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are class indices below c, or `ignore_index`."""
         kept = targets.masked_fill(targets == self.ignore_index, 0)
-        check_labels(outputs, kept, 0, outputs.shape[-1] - 1)
+        check_labels(outputs, kept, outputs.shape[-1])
 
 
 @checked
@@ -342,7 +342,7 @@ class SmoothHinge(Loss):
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are 0 or 1."""
-        check_labels(outputs, targets, 0, 1)
+        check_labels(outputs, targets, 2)
 
 
 @checked
@@ -382,4 +382,4 @@ class SquaredHinge(Loss):
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are 0 or 1."""
-        check_labels(outputs, targets, 0, 1)
+        check_labels(outputs, targets, 2)

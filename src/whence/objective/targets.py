@@ -7,14 +7,13 @@ from torch import Tensor
 from whence.errors import InvalidInput, UnsupportedModel
 
 
-def check_labels(outputs: Tensor, targets: Tensor, low: int, high: int) -> None:
-    """Raise unless every target is a whole number in [low, high].
+def check_labels(outputs: Tensor, targets: Tensor, classes: int) -> None:
+    """Raise unless every target is a whole number from 0 to the number of classes less 1.
 
     Args:
         outputs: f, [b, c].
         targets: y, [b].
-        low: The least label.
-        high: The largest.
+        classes: How many there are.
 
     Raises:
         InvalidInput: If a label is another.
@@ -24,11 +23,11 @@ def check_labels(outputs: Tensor, targets: Tensor, low: int, high: int) -> None:
             f"Expected one label per output row, shape {tuple(outputs.shape[:-1])}. "
             f"Got {tuple(targets.shape)}."
         )
-    wrong = (targets != targets.round()) | (targets < low) | (targets > high)
+    wrong = (targets != targets.round()) | (targets < 0) | (targets >= classes)
     if bool(wrong.any()):
         at = int(wrong.nonzero()[0, 0])
         raise InvalidInput(
-            f"Expected labels that are whole numbers from {low} to {high}. "
+            f"Expected labels that are whole numbers from 0 to {classes - 1}. "
             f"Got {targets[at].tolist()} for example {at}. Encode the labels first."
         )
 

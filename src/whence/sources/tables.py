@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import shlex
@@ -13,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import pandas as pd
 
-from whence.errors import InvalidInput
+from whence.errors import InvalidInput, closest
 from whence.sources.cells import read_column
 from whence.sources.columns import free_text, listed, saying, telling
 from whence.sources.files import read_frame, with_labels
@@ -204,10 +203,9 @@ def _meant(frame: pd.DataFrame, target: str) -> str:
 
 def _or_like(frame: pd.DataFrame, target: str) -> str:
     """Return what to do where there is no such column: name one, or one that is spelled alike."""
-    like = {str(name).lower(): str(name) for name in frame.columns}
-    close = difflib.get_close_matches(target.lower(), like, n=1)
-    if close:
-        return f"Did you mean --target {shlex.quote(like[close[0]])}?"
+    near = closest(target, map(str, frame.columns))
+    if near is not None:
+        return f"Did you mean --target {shlex.quote(near)}?"
     return "Name one of them with --target."
 
 

@@ -107,7 +107,7 @@ class OfSet(SetMeasure):
 
     Args:
         function: The function, in torch operations where `smooth`; else it may use numpy.
-        smooth: Whether its derivative predicts its change; found out if `None`.
+        smooth: Whether its derivative predicts its change.
 
     Examples:
         >>> import torch, whence
