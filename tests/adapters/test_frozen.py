@@ -74,6 +74,24 @@ def test_perturbation_reaches_the_pixels(
         assert (moved[0] - moved[1]) / (2 * step) == pytest.approx(gradient[at], rel=1e-4)
 
 
+def test_what_is_encoded_is_not_read_again(network: nn.Module, data: tuple[Tensor, Tensor]) -> None:
+    """An attack asks for the same queries thousands of times, and moves few images."""
+    images, labels = data
+    top = LogisticRegression(C=10, **_TIGHT).fit(network(images), labels)
+    objective = whence.from_frozen(network, top, images, labels)
+    queries = objective.examples((images[:30], labels[:30]))
+    read: list[int] = []
+
+    def count(module: nn.Module, given: tuple[Tensor]) -> None:
+        read.append(len(given[0]))
+
+    hook = network.register_forward_pre_hook(count)
+    whence.perturbation(objective, [3], queries)
+    whence.influence(objective, queries)
+    hook.remove()
+    assert sum(read) == 1
+
+
 def test_page_shows_the_images(
     objective: LinearObjective, data: tuple[Tensor, Tensor], tmp_path: Path
 ) -> None:

@@ -154,6 +154,11 @@ class _FrozenStatistics(LinearStatistics):
         return self.inner.reweights
 
     @property
+    def moves_features(self) -> bool:
+        """Whether the top layer's features follow its training data."""
+        return self.inner.moves_features
+
+    @property
     def held(self) -> str:
         """What the first order holds."""
         return self.inner.held
@@ -195,6 +200,8 @@ class _FrozenStatistics(LinearStatistics):
         added: LinearExamples | None = None,
     ) -> Tensor | None:
         """Return what each removal does to measures through the statistics, to first order."""
+        if not self.reweights and not self.moves_features:
+            return None  # before the network reads the queries
         inside = _on_features(objective, self.inputs.top, self.inner)
         asked = self._featured(inside, queries)
         more = None if added is None else self._featured(inside, added)
@@ -210,6 +217,8 @@ class _FrozenStatistics(LinearStatistics):
         where: NDArray[np.intp],
     ) -> Tensor | None:
         """Return what moving training inputs does to one quantity through the statistics."""
+        if not self.moves_features:
+            return None
         inside = _on_features(objective, self.inputs.top, self.inner)
         asked = self._featured(inside, queries)
         through = self.inner.through_inputs(inside, asked, measure, shares, directions, where)

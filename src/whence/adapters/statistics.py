@@ -70,6 +70,11 @@ class DataStatistics(LinearStatistics):
         return self.fitted.weights.depend_on_others
 
     @property
+    def moves_features(self) -> bool:
+        """Whether the preprocessing follows its rows."""
+        return self.fitted.features_follow
+
+    @property
     def lacks_a_class(self) -> bool:
         """Whether the objective is the fit itself, of rows without one of the classes."""
         return self.fitted.lacks_a_class
@@ -162,7 +167,7 @@ class DataStatistics(LinearStatistics):
     ) -> Tensor | None:
         """Return what each removal does to measures through the statistics, to first order."""
         fitted = self.fitted
-        if not self.reweights and not fitted.features_follow:
+        if not self.reweights and not self.moves_features:
             return None
         question = Question(
             objective=objective,
@@ -190,7 +195,7 @@ class DataStatistics(LinearStatistics):
         where: NDArray[np.intp],
     ) -> Tensor | None:
         """Return what moving training rows does to one quantity through the statistics."""
-        preprocessing = self._preprocessing if self.fitted.features_follow else None
+        preprocessing = self._preprocessing if self.moves_features else None
         table = table_of(objective)
         if preprocessing is None or table.pullback is None:
             return None

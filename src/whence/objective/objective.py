@@ -53,6 +53,11 @@ class Statistics(ABC, Generic[Own, OwnExamples]):
 
     @property
     @abstractmethod
+    def moves_features(self) -> bool:
+        """Whether the features of examples follow other training examples."""
+
+    @property
+    @abstractmethod
     def held(self) -> str:
         """What `effects` holds though it follows the data, in a sentence; "" if nothing."""
 
@@ -155,13 +160,7 @@ class Statistics(ABC, Generic[Own, OwnExamples]):
     ) -> Tensor | None:
         """Return what moving training inputs does to one quantity through s, to first order.
 
-        Args:
-            objective: R at θ̂.
-            queries: The q queries.
-            measure: m.
-            shares: The quantity as a sum of the queries' measures, [q, 1].
-            directions: H⁻¹ ∇ of it, [p, 1].
-            where: Positions of the k training examples.
+        The arguments are those of `effects` for one quantity, and the positions of k examples.
 
         Returns:
             Derivatives in the shape of the user's inputs, [k, ...]; `None` where nothing follows.
@@ -379,10 +378,8 @@ def risk_gradient(objective: Objective) -> Tensor:
     Returns:
         (1/n) Σ wᵢ gᵢ + Ω′(θ̂), [p].
     """
-    n = len(objective.train)
-    data = objective.gradient_sum(
-        objective.train, objective.loss, objective.weights.unsqueeze(1) / n
-    )
+    weights = objective.weights.unsqueeze(1) / len(objective.train)
+    data = objective.gradient_sum(objective.train, objective.loss, weights)
     return with_penalty(objective, data)
 
 
