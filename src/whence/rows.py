@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from whence.checked.arrays import plain
+from whence.errors import InvalidInput
 
 
 def is_sparse(rows: Any) -> bool:
@@ -71,6 +72,51 @@ def row_names(rows: Any, n: int) -> NDArray[Any]:
 def _index(rows: Any, n: int) -> NDArray[Any]:
     names: NDArray[Any] = rows.index.to_numpy()
     return names
+
+
+@singledispatch
+def own_names(rows: Any) -> NDArray[Any] | None:
+    """Return the index of a frame or a Series; `None` where rows are numbered or have no names.
+
+    Args:
+        rows: A user's rows, or one value for each.
+    """
+    return None
+
+
+@own_names.register(pd.DataFrame)
+@own_names.register(pd.Series)
+def _own_index(rows: Any) -> NDArray[Any] | None:
+    names: NDArray[Any] = rows.index.to_numpy()
+    return None if np.array_equal(names, np.arange(len(names))) else names
+
+
+def check_same_order(what: str, values: Any, names: NDArray[Any] | None) -> None:
+    """Raise where values name the rows of others, in another order: they are taken by position.
+
+    Args:
+        what: What the values are called.
+        values: One for each row; those that are no frame or Series have no names.
+        names: The names of the rows, or `None`.
+
+    Raises:
+        InvalidInput: If both have the same distinct names, in different orders.
+
+    Examples:
+        >>> check_same_order("y", pd.Series([1, 0], index=["a", "b"]), np.array(["a", "b"]))
+    """
+    own = own_names(values)
+    if own is None or names is None or len(own) != len(names) or np.array_equal(own, names):
+        return
+    if np.array_equal(names, np.arange(len(names))):
+        return  # numbered, not named
+    if len(set(own)) == len(own) and set(own) == set(names):
+        at = int(np.flatnonzero([mine != other for mine, other in zip(own, names, strict=True)])[0])
+        raise InvalidInput(
+            f"Expected {what} in the order of the rows. Got the same index in another order: "
+            f"{own[at]!s} in position {at}, where the rows have {names[at]!s}. Reorder by "
+            ".loc[X.index], or pass .to_numpy() if positions are meant."
+        )
 
 
 @singledispatch

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
@@ -283,3 +286,59 @@ def test_outputs_along_a_direction_and_one_output() -> None:
     assert Along().gradient(f, u).tolist() == u.tolist()
     assert Output(1)(f, u).tolist() == [2.0, 5.0]
     assert Output(1).gradient(f, u).tolist() == [[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]]
+
+
+_QUERIES = torch.tensor([[0.0], [1.0], [2.0], [-1.0]]), torch.tensor([0.0, 1.0, 1.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        ("city", "one label for each query. Got 'city'"),
+        (lambda x: x, "one label for each query"),
+        (np.zeros((4, 2)), "one label for each query. Got an array"),
+        (np.linspace(0.05, 1, 21), r"labels. Got a quantity of 21 different values. Cut"),
+    ],
+)
+def test_groups_are_one_label_for_each_query(groups: Any, said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        measures.DemographicParity(groups).value(*_QUERIES, whence.Logistic())
+
+
+def test_groups_in_a_column_and_cut_from_numbers_are_labels() -> None:
+    values = [
+        measures.DemographicParity(groups).value(*_QUERIES, whence.Logistic())
+        for groups in (np.array([0, 0, 1, 1]), np.array([[0], [0], [1], [1]]), [0.5, 0.5, 1.5, 1.5])
+    ]
+    assert values[0] == values[1] == values[2]
+    cut = pd.qcut(pd.Series([0.1, 0.2, 0.3, 0.4]), 2)
+    assert measures.DemographicParity(cut).value(*_QUERIES, whence.Logistic()) == values[0]
+
+
+@pytest.mark.parametrize("positive", ["yes", 2, -1])
+def test_a_positive_class_is_a_position(positive: Any) -> None:
+    with pytest.raises(InvalidInput, match="Expected positive as a"):
+        measures.DemographicParity([0, 0, 1, 1], positive=positive).value(
+            *_QUERIES, whence.Logistic()
+        )
+    with pytest.raises(InvalidInput, match="Expected positive as a"):
+        measures.AUROC(positive=positive).value(*_QUERIES, whence.Logistic())
+
+
+@pytest.mark.parametrize(
+    ("measure", "said"),
+    [
+        ("AUROC", "Did you mean 'auroc'"),
+        ("acuracy", "Did you mean 'accuracy'"),
+        ("margn", "Did you mean 'margin'"),
+        ("f1", "there are 'accuracy', 'auroc', 'mean loss'"),
+        (measures.AUROC, r"Got the class AUROC. Write AUROC\(\)"),
+        (lambda f: f.mean(), r"takes \(outputs, targets\). Got: .*1 positional argument"),
+    ],
+)
+def test_a_measure_that_is_none_says_which_there_are(measure: Any, said: str) -> None:
+    X, y = load_iris(return_X_y=True)
+    objective = whence.from_sklearn(LogisticRegression(max_iter=1000).fit(X, y), X, y)
+    for use in (whence.influence, whence.explain):
+        with pytest.raises(InvalidInput, match=said):
+            use(objective, (X[:1], y[:1]), measure=measure)

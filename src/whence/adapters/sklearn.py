@@ -48,7 +48,7 @@ from whence.linear.objective import LinearObjective
 from whence.objective.trained import Trained
 from whence.preprocessing.containers import before, final
 from whence.preprocessing.refit import fit_again, same_features, training_matrix, weighted_steps
-from whence.rows import take
+from whence.rows import check_same_order, own_names, take
 from whence.workers import Backend
 
 Floats = NDArray[np.float64]
@@ -125,6 +125,8 @@ def from_sklearn(
     refitted: dict[str, Any] = {"workers": workers, "backend": backend}
     if not labels.size or not labels.ndim:
         raise InvalidInput(f"Expected y as targets, at least one row of them. Got {shown(y)}.")
+    for what, values in (("y", y), ("sample_weight", sample_weight)):
+        check_same_order(what, values, own_names(X))
     given = None if sample_weight is None else sample_weights(sample_weight, len(labels))
     scored = outliers(inner, X, labels, given, notes=notes, **refitted)
     if scored is not None:

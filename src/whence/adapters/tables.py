@@ -13,7 +13,7 @@ from scipy import sparse
 from whence.checked import array
 from whence.errors import InvalidInput
 from whence.objective.arrays import first_not_finite, shared
-from whence.rows import column_names, is_sparse, row_names
+from whence.rows import check_same_order, column_names, is_sparse, own_names, row_names
 
 
 def pair(data: Any) -> tuple[Any, Any]:
@@ -23,12 +23,13 @@ def pair(data: Any) -> tuple[Any, Any]:
         data: As a user passes it.
 
     Raises:
-        InvalidInput: If it is no pair.
+        InvalidInput: If it is no pair, or y has the index of X in another order.
     """
     if not isinstance(data, tuple) or len(data) != 2:
         raise InvalidInput(
             f"Expected a pair (X, y). Got {type(data).__name__}. Pass queries as (X, y)."
         )
+    check_same_order("y", data[1], own_names(data[0]))
     return data
 
 

@@ -28,7 +28,7 @@ from whence.objective.measures import measure_name
 from whence.objective.trained import Data, Examples, Trained
 from whence.pages import write
 from whence.result import Card, Result
-from whence.rows import column, column_names
+from whence.rows import check_same_order, column, column_names
 from whence.scores import Diagnostics
 from whence.views.columns import spreads
 from whence.views.groups import Group, groups_page
@@ -326,7 +326,8 @@ def _by_columns(objective: Trained, columns: Columns | None) -> list[tuple[str, 
 def _by_name(groups: Groups, objective: Trained) -> list[tuple[str, NDArray[np.intp]]]:
     """Return the groups that a user named: one name per row, or positions by name."""
     n = len(objective.train)
-    labels = pd.Series(np.asarray(groups))
+    check_same_order("groups", groups, objective.train.ids)
+    labels = pd.Series(np.atleast_1d(np.asarray(groups)))
     if len(labels) != n:
         raise InvalidInput(f"Expected {n} groups, one per training row. Got {len(labels)}.")
     indices = labels.groupby(labels).indices

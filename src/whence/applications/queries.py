@@ -71,9 +71,9 @@ def _predicted(trained: Trained, inputs: Any) -> Examples:
     some = trained.train.targets[:1].cpu()
     examples = with_labels([some[0].numpy()] * b)
     outputs = trained.outputs(examples)
-    if trained.loss.classifies and outputs.ndim == 2:
+    if trained.loss.classifies and outputs.ndim == 2 and some.numel() == 1:
         labels = np.array([class_of(row) for row in outputs], dtype=some.numpy().dtype)
-        return with_labels(list(labels))
+        return with_labels(list(labels.reshape(b, *some.shape[1:])))
     if not trained.loss.regresses or outputs.shape[1:] != (1,):
         raise InvalidInput(
             "Expected (X, y) of a model whose answer is neither a class nor one number. Got X "

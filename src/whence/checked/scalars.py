@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers as kinds
 import operator
@@ -84,7 +85,11 @@ def shown(value: Any) -> str:
         'an array of float64 of shape [3, 2]'
         >>> shown((np.zeros((3, 2)), [0, 1]))
         '(an array of float64 of shape [3, 2], [0, 1])'
+        >>> shown(dict)
+        'the class dict, not an object that it makes, dict(...)'
     """
+    if inspect.isclass(value):
+        return f"the class {value.__name__}, not an object that it makes, {value.__name__}(...)"
     try:
         if hasattr(value, "shape") and hasattr(value, "dtype") and value.ndim:
             kind = "an array" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"

@@ -117,12 +117,13 @@ def said(found: Source) -> dict[str, Any]:
 
 def label_of(objective: Trained, target: Tensor) -> Any:
     """Return a target as the user's data have it; `None` for a sequence of tokens."""
+    from whence.views.answer import target_class
     from whence.views.sequences import counted
 
     if counted(objective, target) is not None:
         return None
     if objective.classes:
-        return objective.classes[int(target.argmax()) if target.ndim else int(target.clamp_min(0))]
+        return objective.classes[target_class(target)]
     return _number(target)
 
 

@@ -20,6 +20,7 @@ from whence.methods.similarity import coordinates
 from whence.methods.subsets import Positions, blocks
 from whence.objective.measures import Measure
 from whence.objective.sets.measure import SetMeasure
+from whence.objective.targets import target_classes
 from whence.objective.trained import Examples, Trained
 from whence.scores import Diagnostics
 
@@ -162,9 +163,9 @@ class _Values(Attribution):
     def _votes(self) -> NDArray[np.float64]:
         """Return what each training example votes for: a one-hot class or a number, [n, v]."""
         loss, targets = self.trained.loss, self.trained.train.targets.cpu()
-        if loss.classifies and targets.ndim == 1:
+        if loss.classifies and targets.numel() == len(targets):
             count = max(len(self.trained.classes), int(targets.max()) + 1)
-            shares: NDArray[np.float64] = np.eye(count)[targets.clamp_min(0).long().numpy()]
+            shares: NDArray[np.float64] = np.eye(count)[target_classes(targets).numpy()]
             return shares
         if not loss.regresses or targets.numel() != len(targets):
             raise UnsupportedModel(
@@ -190,7 +191,7 @@ class _Values(Attribution):
         slope = slope / held
         # Shares sum to one, so that a slope is known up to a constant: without the label's class it
         # is none on the average, as in the paper, whose vote counts the right label alone.
-        label = torch.nn.functional.one_hot(targets.long(), slope.shape[1]).bool()
+        label = torch.nn.functional.one_hot(target_classes(targets), slope.shape[1]).bool()
         rest = slope.masked_fill(label, 0).sum(1, keepdim=True) / (slope.shape[1] - 1)
         return slope - rest
 

@@ -164,8 +164,10 @@ def _folded(trained: Trained, parts: int = _FOLDS) -> ModelQuality | None:
     train, n = trained.train, len(trained.train)
     order = np.random.default_rng(0).permutation(n)
     targets = train.targets
-    if targets.ndim == 1:  # every fifth has its share of each class, and of large and small numbers
-        order = order[np.argsort(targets.cpu().numpy()[order], kind="stable")]
+    if (
+        targets.numel() == n
+    ):  # every fifth has its share of each class, and of large and small numbers
+        order = order[np.argsort(targets.reshape(n).cpu().numpy()[order], kind="stable")]
     folds = [order[fold::_FOLDS] for fold in range(parts)]
     try:
         outputs = [

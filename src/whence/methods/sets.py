@@ -34,7 +34,10 @@ def asked_of_set(trained: Trained, queries: Examples, measure: object) -> SetMea
         queries: The queries.
         measure: As users pass it.
     """
-    return set_measure_of(measure, lambda: (trained.outputs(queries), queries.targets))
+    found = set_measure_of(measure, lambda: (trained.outputs(queries), queries.targets))
+    if found is not None:
+        found.check_queries(queries.ids)
+    return found
 
 
 def through_derivative(

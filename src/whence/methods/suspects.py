@@ -171,7 +171,7 @@ def suspects_of(trained: Trained) -> Suspects:
             times.
     """
     targets = trained.train.targets
-    if trained.classes or (trained.loss.classifies and targets.ndim == 1):
+    if trained.classes or (trained.loss.classifies and targets.numel() == len(targets)):
         return Classes.of(trained)
     one = trained.outputs(trained.train.subset(np.arange(1)))
     if trained.loss.regresses and targets[:1].numel() in (1, one.shape[1:].numel()):

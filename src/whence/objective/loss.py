@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -9,7 +10,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from whence.errors import InvalidInput, UnsupportedModel
+from whence.errors import InvalidInput, UnsupportedModel, closest
 from whence.objective.measures import CallableMeasure, Measure
 
 
@@ -29,6 +30,8 @@ class Hinges:
     corners: Tensor
     factors: Tensor
 
+
+OF_ALL = ("accuracy", "auroc", "mean loss")  # names of measures of all queries together
 
 NO_CLASSES = (
     "Expected a classifier for measure='{}'. Got a loss without class probabilities. "
@@ -176,8 +179,25 @@ def measure_of(loss: Loss, measure: object) -> Measure:
         return CallableMeasure(loss.probability)
     if measure == "prediction":
         return CallableMeasure(loss.prediction)
+    got = f"the class {measure.__name__}" if inspect.isclass(measure) else repr(measure)
+    remedy = f"Write {measure.__name__}()." if inspect.isclass(measure) else _remedy(measure)
     raise InvalidInput(
         "Expected measure to be 'loss', 'margin', 'probability', 'prediction' or a function of "
-        f"(outputs, targets). Got {measure!r}. A measure of a set of queries goes to "
-        "whence.influence, whence.group_effect or whence.removal_curve."
+        f"(outputs, targets). Got {got}. {remedy}"
+    )
+
+
+def _remedy(measure: object) -> str:
+    """Return what `measure=` may have meant, where it is no measure of each query."""
+    if hasattr(measure, "check_queries") or str(measure) in OF_ALL:
+        return (
+            "It is a measure of a set of queries, which whence.influence, whence.group_effect and "
+            "whence.removal_curve take."
+        )
+    known = ["loss", "margin", "probability", "prediction", *OF_ALL]
+    near = closest(str(measure), known)
+    meant = f"Did you mean {near!r}? " if near else ""
+    return (
+        f"{meant}Of all queries together there are 'accuracy', 'auroc', 'mean loss' and those of "
+        "whence.measures, for whence.influence, whence.group_effect and whence.removal_curve."
     )

@@ -10,10 +10,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from whence.checked import written
+from whence.checked import said, written
 from whence.errors import InvalidInput
 
 OutputFunction = Callable[[Tensor, Tensor], Tensor]
+
+_TAKES = "a measure that takes (outputs, targets)"
 
 
 class Measure(ABC):
@@ -90,7 +92,8 @@ class CallableMeasure(Measure):
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the function's values, [b]."""
-        values = self.function(outputs, targets)
+        with said(_TAKES):
+            values = self.function(outputs, targets)
         shape = tuple(values.shape) if isinstance(values, Tensor) else None
         if shape == tuple(outputs.shape[:1]):
             return values
@@ -103,7 +106,8 @@ class CallableMeasure(Measure):
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ∂m/∂f by reverse-mode differentiation."""
-        return autodiff_gradient(self.function, outputs, targets)
+        with said(_TAKES):
+            return autodiff_gradient(self.function, outputs, targets)
 
 
 def measure_name(measure: object) -> str:

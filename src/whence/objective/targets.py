@@ -33,12 +33,20 @@ def check_labels(outputs: Tensor, targets: Tensor, classes: int) -> None:
 
 
 def target_classes(targets: Tensor) -> Tensor:
-    """Return the class of each encoded target, [b].
+    """Return the class of each encoded target, as a position among the classes, [b].
 
     Args:
-        targets: Indices, 0 and 1, or −1 and 1, [b]; or one number per class, [b, c].
+        targets: Indices, 0 and 1, or −1 and 1, [b] or in one column [b, 1]; or one number per
+            class, [b, c].
+
+    Examples:
+        >>> import torch
+        >>> target_classes(torch.tensor([[1.0], [0.0]])), target_classes(torch.tensor([[0, 1]]))
+        (tensor([1, 0]), tensor([1]))
     """
-    return targets.argmax(1) if targets.ndim == 2 else targets.clamp_min(0).long()
+    if targets.ndim == 2 and targets.shape[1] > 1:
+        return targets.argmax(1)
+    return targets.reshape(len(targets)).clamp_min(0).long()
 
 
 def counted(targets: Tensor, ignored: int) -> tuple[Tensor, Tensor]:

@@ -51,7 +51,7 @@ def target_class(target: Tensor) -> int:
     """Return the class of one encoded target, as a position among the classes.
 
     Args:
-        target: An index, 0 or 1, −1 or 1, or one number per class.
+        target: An index, 0 or 1, −1 or 1, of no axis or of one; or one number per class.
     """
     return int(target_classes(target.unsqueeze(0))[0])
 
@@ -70,7 +70,7 @@ def label_of(trained: Trained, target: Tensor) -> str:
         return ""
     if trained.classes:
         return str(trained.classes[target_class(target)])
-    if trained.loss.classifies and not target.ndim:
+    if trained.loss.classifies and target.numel() == 1:
         return str(target_class(target))
     decimals = target_decimals(trained)
     return ", ".join(number(value, decimals) for value in target.reshape(-1).tolist())

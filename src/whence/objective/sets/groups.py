@@ -13,11 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked import array, checked, shown
 from whence.errors import InvalidInput
 from whence.objective.loss import Loss, measure_of
 from whence.objective.sets.measure import OfSet as OfSet
 from whence.objective.sets.measure import SetMeasure as SetMeasure
 from whence.objective.sets.positive import is_positive, probability
+from whence.rows import check_same_order
+
+_MANY = 20  # groups; more of them that are no whole numbers are values of a quantity
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +37,28 @@ class Grouped(SetMeasure):
     @cached_property
     def coded(self) -> tuple[Tensor, list[Any]]:
         """The groups as numbers [q], and their names."""
-        codes, names = pd.factorize(np.asarray(self.groups), sort=True)
+        groups = array("groups", self.groups)
+        groups = groups[:, 0] if groups.ndim == 2 and groups.shape[1] == 1 else groups
+        if groups.ndim != 1:
+            raise InvalidInput(
+                f"Expected groups as one label for each query. Got {shown(self.groups)}. Pass the "
+                "column itself."
+            )
+        codes, names = pd.factorize(groups, sort=True)
+        if groups.dtype.kind == "f" and len(names) > _MANY and (names % 1 != 0).any():
+            raise InvalidInput(
+                f"Expected groups as labels. Got a quantity of {len(names)} different values. Cut "
+                "it into groups, as by pandas.qcut(values, 4)."
+            )
         if (codes < 0).any():
             raise InvalidInput("Expected a group for each query. Got a missing value.")
         if len(names) < 2:
             raise InvalidInput(f"Expected at least two groups. Got {names.tolist()}.")
         return torch.from_numpy(codes.astype(np.int64)), names.tolist()
+
+    def check_queries(self, ids: NDArray[Any]) -> None:
+        """Raise where the groups have the index of the queries in another order."""
+        check_same_order("groups", self.groups, ids)
 
     def subset(self, rows: NDArray[np.intp]) -> SetMeasure:
         """Return the measure of some of the queries, with their groups."""
@@ -98,6 +118,7 @@ class _Gap(_Between):
 
 
 @final
+@checked
 @dataclass(frozen=True, eq=False)
 class DemographicParity(_Gap):
     """The gap between groups in the mean predicted probability of the positive class.
@@ -131,6 +152,7 @@ class DemographicParity(_Gap):
 
 
 @final
+@checked
 @dataclass(frozen=True, eq=False)
 class EqualOpportunity(_Gap):
     """The gap between groups in the mean probability of the positive class, of its own members.
@@ -169,6 +191,7 @@ class EqualOpportunity(_Gap):
 
 
 @final
+@checked
 @dataclass(frozen=True, eq=False)
 class Calibration(_Gap):
     """The gap between groups in calibration: in E[p − y | g], how far predictions are too high.
@@ -203,6 +226,7 @@ class Calibration(_Gap):
 
 
 @final
+@checked
 @dataclass(frozen=True, eq=False)
 class WorstGroup(Grouped):
     """The mean measure of the group that fares worst: the largest mean loss, else the smallest.
@@ -236,6 +260,7 @@ class WorstGroup(Grouped):
 
 
 @final
+@checked
 @dataclass(frozen=True, eq=False)
 class CohensD(_Between):
     """The difference of two groups' mean predictions in units of their pooled deviation.

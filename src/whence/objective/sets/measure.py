@@ -57,6 +57,14 @@ class SetMeasure(ABC):
         del rows
         return self
 
+    def check_queries(self, ids: NDArray[Any]) -> None:
+        """Raise `InvalidInput` where the measure was made for other queries.
+
+        Args:
+            ids: The names of the queries, [q].
+        """
+        del ids
+
     def finite(self, outputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
         """Return M, or raise where it is no number."""
         value = self.value(outputs, targets, loss)

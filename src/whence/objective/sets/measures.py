@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.checked import checked, said
 from whence.errors import InvalidInput
-from whence.objective.loss import Loss, measure_of
+from whence.objective.loss import OF_ALL, Loss, measure_of
 from whence.objective.measures import Measure
 from whence.objective.sets.groups import Calibration as Calibration
 from whence.objective.sets.groups import CohensD as CohensD
@@ -31,6 +32,7 @@ from whence.objective.sets.positive import is_positive, scores_of
 
 
 @final
+@checked
 @dataclass(frozen=True)
 class Mean(SetMeasure):
     """The mean of a measure of each query: (1/q) Σ_q m(f_q, y_q).
@@ -58,6 +60,7 @@ class Mean(SetMeasure):
 
 
 @final
+@checked
 @dataclass(frozen=True)
 class Accuracy(SetMeasure):
     """The share of queries whose class is predicted right; evaluated at predicted outputs.
@@ -86,6 +89,7 @@ class Accuracy(SetMeasure):
 
 
 @final
+@checked
 @dataclass(frozen=True)
 class AUROC(SetMeasure):
     """The probability that a positive query is ranked above a negative one, a tie counting a half.
@@ -130,11 +134,7 @@ class AUROC(SetMeasure):
         return (wins + ties).to(scores.dtype).mean() / (2 * len(ordered))
 
 
-NAMED: dict[str, Callable[[], SetMeasure]] = {
-    "accuracy": Accuracy,
-    "auroc": AUROC,
-    "mean loss": Mean,
-}
+NAMED: dict[str, Callable[[], SetMeasure]] = dict(zip(OF_ALL, (Accuracy, AUROC, Mean), strict=True))
 
 
 def set_measure_of(
@@ -161,7 +161,9 @@ def _of_set(measure: object, outputs: _Outputs) -> SetMeasure | None:
     if not callable(measure):
         return None
     f, y = outputs()
-    if np.ndim(measure(f.detach(), y)):
+    with said("a measure that takes (outputs, targets)"):
+        found = measure(f.detach(), y)
+    if np.ndim(found):
         return None
     return OfSet(measure, smooth=_differentiable(measure, f, y))
 

@@ -15,6 +15,9 @@ def is_positive(targets: Tensor, positive: int | None) -> Tensor:
     Args:
         targets: y, [q].
         positive: The position of the positive class, or `None`.
+
+    Raises:
+        InvalidInput: If there are more than two classes, and none is named.
     """
     flat = targets if targets.ndim == 1 else targets[:, 0]
     if positive is not None:
@@ -35,6 +38,7 @@ def scores_of(outputs: Tensor, positive: int | None) -> Tensor:
         outputs: f, [q, c].
         positive: The position of the positive class, or `None`.
     """
+    _check(positive, max(2, outputs.shape[1]))
     if outputs.shape[1] == 1:
         return outputs[:, 0] if positive in (None, 1) else -outputs[:, 0]
     if positive is None and outputs.shape[1] > 2:
@@ -57,6 +61,7 @@ def probability(outputs: Tensor, loss: Loss, positive: int | None) -> Tensor:
     """
     p = loss.probabilities(outputs)
     if p is not None:
+        _check(positive, p.shape[1])
         if positive is None and p.shape[1] > 2:
             raise InvalidInput(
                 f"Expected positive=, the position of the positive class. Got {p.shape[1]} "
@@ -69,3 +74,12 @@ def probability(outputs: Tensor, loss: Loss, positive: int | None) -> Tensor:
         "Expected a model with probabilities or predictions for a gap between groups. Got "
         f"{loss!r}. Pass a function of (outputs, targets) that returns one number."
     )
+
+
+def _check(positive: int | None, c: int) -> None:
+    """Raise unless a position is one of c classes, or none is given."""
+    if positive is not None and not 0 <= positive < c:
+        raise InvalidInput(
+            f"Expected positive as a position from 0 to {c - 1} among objective.classes. Got "
+            f"{positive}."
+        )
