@@ -19,7 +19,7 @@ import whence
 from tests.fitted import Fitted
 from tests.linear.test_objective import CASES
 from whence.curvature.prepare import prepare
-from whence.errors import InvalidInput
+from whence.errors import InvalidInput, NotConvergedWarning
 from whence.methods.edits import relabel_gain
 from whence.methods.fit_quality import residual_of
 from whence.methods.removals import removal
@@ -63,6 +63,26 @@ def test_refined_steps_of_a_group_arrive_where_the_penalty_is_weak(strength: flo
             objective, group, (x[70:], y[70:]), order=order, measure=lambda f, _: f[:, 0]
         )
         assert np.abs(found - actual).max() < most * np.abs(actual).max()
+
+
+def test_an_edit_that_one_newton_step_overshoots_says_so() -> None:
+    """At a sure prediction there is no curvature: a wrong label there goes anywhere."""
+    x, y = load_wine(return_X_y=True)
+    order = np.random.default_rng(3).permutation(len(x))[:74]
+    x, y = StandardScaler().fit_transform(x[order, :6]), y[order]
+    model = LogisticRegression(C=100.0, solver="newton-cholesky", tol=1e-12)
+    objective = whence.from_sklearn(model.fit(x[:70], y[:70]), x[:70], y[:70])
+    queries, other = (x[70:], y[70:]), y[:70].copy()
+    other[7] = (y[7] + 1) % 3
+    after = clone(model).fit(x[:70], other).decision_function(x[70:])[:, 0]
+    actual = after - model.decision_function(x[70:])[:, 0]
+    with pytest.warns(NotConvergedWarning, match="Ask with order='refined'"):
+        step = whence.edit(objective, 7, x[7], other[7], queries, measure=lambda f, _: f[:, 0])
+    assert np.abs(step).max() > 3 * np.abs(actual).max()
+    refined = whence.edit(
+        objective, 7, x[7], other[7], queries, order="refined", measure=lambda f, _: f[:, 0]
+    )
+    np.testing.assert_allclose(refined, actual, rtol=0, atol=1e-6 * np.abs(actual).max())
 
 
 def test_first_order_groups_add_up(fitted: Fitted) -> None:
@@ -158,6 +178,31 @@ def test_relabeling_is_an_edit_of_the_label_alone(weight: Any) -> None:
             for at in where.tolist()
         ]
         np.testing.assert_allclose(gain, -np.mean(edits, axis=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("counts", [1, 7], ids=["alike", "one of seven"])
+def test_a_relabeled_row_keeps_its_sample_weight(counts: int) -> None:
+    """Among balanced classes, which count sample weights, one row of weight 7 is seven."""
+    x, y = load_iris(return_X_y=True)
+    x, y, query = x[:100], y[:100].copy(), (x[45:55], y[45:55])
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, 100)
+    weights[3] *= counts
+    model = LogisticRegression(class_weight="balanced", C=1e-4, tol=1e-12, max_iter=10_000)
+    objective = objective_of(
+        whence.from_sklearn(clone(model).fit(x, y, weights), x, y, sample_weight=weights)
+    )
+    where = np.array([3, 8, 70])
+    gain = relabel_gain(objective, where, torch.tensor([1.0, 1.0, 0.0], dtype=torch.double), query)
+    for at, fall in zip(where, gain, strict=True):
+        first = whence.edit(objective, int(at), x[at], 1 - y[at], query, order="first")
+        assert fall == pytest.approx(-first.mean(), rel=1e-6)
+        other = y.copy()
+        other[at] = 1 - y[at]
+        losses = [
+            log_loss(query[1], clone(model).fit(x, labels, weights).predict_proba(query[0]))
+            for labels in (y, other)
+        ]
+        assert fall == pytest.approx(losses[0] - losses[1], rel=0.15)
 
 
 def test_relabeling_among_balanced_classes_is_what_refits_say() -> None:

@@ -64,12 +64,15 @@ class Question:
         return pulls, shares.unsqueeze(2) * bends
 
 
-def preprocessing_of(fitted: Fitted, added: LinearExamples | None = None) -> Differentiable | None:
+def preprocessing_of(
+    fitted: Fitted, added: tuple[LinearExamples, int] | None = None
+) -> Differentiable | None:
     """Return a fit's transformers as a function of which rows are there; `None` without any.
 
     Args:
         fitted: The estimator with its data.
-        added: A row that may be added, behind the others.
+        added: A row that may be added, behind the others, with the sample weight of that at a
+            position.
     """
     if fitted.transform is None:
         return None
@@ -78,11 +81,13 @@ def preprocessing_of(fitted: Fitted, added: LinearExamples | None = None) -> Dif
     kept = torch.ones(len(where), dtype=torch.float64)
     sample = fitted.weights.sample[torch.from_numpy(where)] if fitted.weighted else None
     if added is not None:
-        rows = stack(rows, added.inputs)
-        new = decoded(fitted.classes, fitted.problem.signs, added.targets)
-        labels = np.concatenate([labels, new.astype(labels.dtype)])
+        example, like = added
+        rows = stack(rows, example.inputs)
+        new = decoded(fitted.classes, fitted.problem.signs, example.targets)
+        labels = np.concatenate([labels, new])
         kept = torch.cat([kept, kept.new_zeros(1)])
-        sample = None if sample is None else torch.cat([sample, sample.new_ones(1)])
+        if sample is not None:
+            sample = torch.cat([sample, fitted.weights.sample[like : like + 1]])
     return differentiable(fitted.transform, rows, labels, kept, sample=sample, folds=fitted.crossed)
 
 
@@ -90,7 +95,7 @@ def through_features(
     fitted: Fitted,
     preprocessing: Differentiable | None,
     question: Question,
-    added: LinearExamples | None = None,
+    added: tuple[LinearExamples, int] | None = None,
 ) -> Tensor:
     """Return what a removal does through the features, in the order of the rows, [n, k].
 
@@ -110,7 +115,7 @@ def through_features(
     kept = torch.ones(len(where), dtype=torch.float64)
     rows: Any = take(fitted.rows, where.numpy())
     if added is not None:
-        rows = stack(rows, added.inputs)
+        rows = stack(rows, added[0].inputs)
         kept = torch.cat([kept, kept.new_zeros(1)])
     kept.requires_grad_()
     asked = Plain(question.queries.inputs)

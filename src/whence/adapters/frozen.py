@@ -197,14 +197,14 @@ class _FrozenStatistics(LinearStatistics):
         measure: Measure,
         shares: Tensor,
         directions: Tensor,
-        added: LinearExamples | None = None,
+        added: tuple[LinearExamples, int] | None = None,
     ) -> Tensor | None:
         """Return what each removal does to measures through the statistics, to first order."""
         if not self.reweights and not self.moves_features:
             return None  # before the network reads the queries
         inside = _on_features(objective, self.inputs.top, self.inner)
         asked = self._featured(inside, queries)
-        more = None if added is None else self._featured(inside, added)
+        more = None if added is None else (self._featured(inside, added[0]), added[1])
         return self.inner.effects(inside, asked, measure, shares, directions, more)
 
     def through_inputs(

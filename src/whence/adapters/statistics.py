@@ -163,7 +163,7 @@ class DataStatistics(LinearStatistics):
         measure: Measure,
         shares: Tensor,
         directions: Tensor,
-        added: LinearExamples | None = None,
+        added: tuple[LinearExamples, int] | None = None,
     ) -> Tensor | None:
         """Return what each removal does to measures through the statistics, to first order."""
         fitted = self.fitted
@@ -220,16 +220,19 @@ class DataStatistics(LinearStatistics):
         """The transformers as a function of which rows are there."""
         return preprocessing_of(self.fitted)
 
-    def _through_weights(self, question: Question, added: LinearExamples | None) -> Tensor:
+    def _through_weights(
+        self, question: Question, added: tuple[LinearExamples, int] | None
+    ) -> Tensor:
         """Return Σⱼ ∂wⱼ/∂kᵢ (eⱼᵀ uⱼ)/n without the row's own term, [n, k] or [n + 1, k]."""
         objective, weights = question.objective, self.fitted.weights
         pulls = objective.gradient_dot(objective.train, objective.loss, question.directions)
         pulls = pulls / len(pulls)
         kept = torch.from_numpy(self.fitted.kept.astype(np.float64))
         if added is not None:
-            weights = weights.with_row(self._class_of(added))
+            example, like = added
+            weights = weights.with_row(self._class_of(example), like)
             kept = torch.cat([kept, kept.new_zeros(1)])
-            own = objective.gradient_dot(added, objective.loss, question.directions)
+            own = objective.gradient_dot(example, objective.loss, question.directions)
             pulls = torch.cat([pulls, own / len(objective.train)])
         with torch.enable_grad():
             columns = kept.unsqueeze(1).repeat(1, pulls.shape[1]).requires_grad_()

@@ -78,14 +78,14 @@ class Weights:
             weights = weights * ((self.scale or len(kept)) / divisor)
         return weights.reshape(kept.shape)
 
-    def with_row(self, label: Tensor | None) -> Weights:
-        """Return the weights of one example more, of sample weight 1."""
+    def with_row(self, label: Tensor | None, like: int) -> Weights:
+        """Return the weights of one example more, of the sample weight of that at a position."""
         labels = self.labels
         if labels is not None and label is not None:
             labels = torch.cat([labels, label])
         return replace(
             self,
-            sample=torch.cat([self.sample, self.sample.new_ones(1)]),
+            sample=torch.cat([self.sample, self.sample[like : like + 1]]),
             labels=labels,
             scale=len(self.sample),
         )

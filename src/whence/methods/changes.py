@@ -27,9 +27,8 @@ from whence.methods.prediction import (
     as_array,
     check_order,
     positions,
-    predicted_changes,
 )
-from whence.methods.removals import effects_of, follows, refined_together, without
+from whence.methods.removals import changes_together, effects_of, follows, without
 from whence.methods.sets import asked_of_set, change_of, values_of
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
@@ -131,27 +130,23 @@ def group_effect(
     smooth = objective_of(objective)
     prepared = prepare(smooth, 1, solver=solver, damping=damping, curvature=curvature)
     fit_quality(smooth, prepared)  # warns of an unfinished fit
-    step = order
+    step, change = order, partial(without, where=where)
+
+    def afresh(some: Examples, quantity: Measure) -> Tensor:
+        return effects_of(smooth, [change], some, quantity, step, prepared.inverse)[:, 0]
+
+    group = GroupChange(
+        objective=smooth,
+        parts=((smooth.train.subset(where), -smooth.weights[where].unsqueeze(1)),),
+        inverse=prepared.inverse,
+    )
+
+    def effects(some: Examples, quantity: Measure) -> Tensor:
+        again = partial(afresh, some, quantity)
+        return changes_together(smooth, some, quantity, group, step, prepared.damping, again)
+
     if follows(smooth, order, where):
-        change = partial(without, where=where)
-
-        def effects(some: Examples, quantity: Measure) -> Tensor:
-            return effects_of(smooth, [change], some, quantity, step, prepared.inverse)[:, 0]
-
-    else:
-        group = GroupChange(
-            objective=smooth,
-            parts=((smooth.train.subset(where), -smooth.weights[where].unsqueeze(1)),),
-            inverse=prepared.inverse,
-        )
-
-        def effects(some: Examples, quantity: Measure) -> Tensor:
-            if step == "refined":
-                return refined_together(
-                    smooth, some, quantity, group, where, prepared.damping, prepared.inverse
-                )
-            return predicted_changes(smooth, some, quantity, group, step)[:, 0]
-
+        effects = afresh
     return as_array(change_of(smooth, encoded, measure, smooth.loss, effects, linear=False))
 
 

@@ -27,14 +27,15 @@ from whence.methods.prediction import (
     as_array,
     check_order,
     positions,
-    predicted_changes,
 )
-from whence.methods.removals import effects_of, follows
+from whence.methods.removals import changes_together, effects_of, follows
 from whence.methods.sets import change_of, values_of
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Data, Examples, Trained
+
+_TINY = float(np.finfo(np.float64).tiny)  # in place of 0 as a divisor
 
 
 @singledispatch
@@ -118,7 +119,9 @@ def _(
         curvature=method.curvature,
     )
     fit_quality(objective, prepared)  # warns of an unfinished fit
-    effects = _effects_of_edit(objective, where, comes, order, prepared.inverse)
+    effects = _effects_of_edit(
+        objective, where, comes, order, prepared.inverse, prepared.damping
+    )
     linear = order == "first"
     return as_array(change_of(objective, encoded, measure, objective.loss, effects, linear=linear))
 
@@ -140,6 +143,7 @@ def _effects_of_edit(
     new: Examples,
     order: Order,
     inverse: Inverse,
+    damping: float,
 ) -> Callable[[Examples, Measure], Tensor]:
     """Return what replacing an example by another does to each query's measure, as a function."""
     whole = order == "refined" and objective.statistics is not None
@@ -157,7 +161,7 @@ def _effects_of_edit(
     )
 
     def effects(some: Examples, quantity: Measure) -> Tensor:
-        values = predicted_changes(objective, some, quantity, change, order)[:, 0]
+        values = changes_together(objective, some, quantity, change, order, damping)
         if order != "first" or objective.statistics is None:
             return values
         at = int(where[0])
@@ -200,7 +204,9 @@ def _through_statistics(
     assert objective.statistics is not None
     shares = torch.eye(len(encoded), dtype=objective.params.dtype)
     directions = inverse.matmat(Gradients(objective, encoded, measure).rmatmat(shares))
-    through = objective.statistics.effects(objective, encoded, measure, shares, directions, new)
+    through = objective.statistics.effects(
+        objective, encoded, measure, shares, directions, (new, index)
+    )
     return shares.new_zeros(len(encoded)) if through is None else through[:, index] - through[:, -1]
 
 
@@ -260,7 +266,9 @@ def relabel_gain(
     gain = change.squeeze(1) / len(objective.train)
     if objective.classes and objective.statistics is not None and objective.statistics.reweights:
         quantity = measure_of(objective.loss, measure)
-        gain = gain + _through_class_weights(objective, encoded, quantity, direction, here, there)
+        gain = gain + _through_class_weights(
+            objective, encoded, quantity, direction, where, targets
+        )
     return as_array(gain)
 
 
@@ -269,30 +277,38 @@ def _through_class_weights(
     queries: Examples,
     measure: Measure,
     direction: Tensor,
-    here: Examples,
-    there: Examples,
+    where: NDArray[np.intp],
+    targets: Tensor,
 ) -> Tensor:
     """Return the fall of m̄ through the weights of all other examples if labels change, [k].
 
-    One row more of a class does the same to them whatever the row: its label alone differs.
+    One row more of a class does to them what its label and its sample weight say, linearly.
     """
-    assert objective.statistics is not None
-    if not len(here):
-        return direction.new_zeros(0)
-    labels, which = torch.unique(
-        torch.cat([here.targets, there.targets]), dim=0, return_inverse=True
-    )
+    statistics = objective.statistics
+    assert statistics is not None
+    total = direction.new_zeros(len(where))
+    if not len(where):
+        return total
+    here = objective.train.subset(where)
     shares = Gradients(objective, queries, measure).equal_shares
     one = here.subset(np.arange(1))
-    more = [
-        objective.statistics.effects(
-            objective, queries, measure, shares, direction, one.relabeled(label.unsqueeze(0))
-        )
-        for label in labels
-    ]
-    of_label = torch.stack([each[0, -1] for each in more if each is not None])
-    before, after = of_label[which].chunk(2)
-    return after - before
+
+    def of_one_more(label: Tensor, like: int) -> Tensor:
+        added = one.relabeled(label), int(where[like])
+        through = statistics.effects(objective, queries, measure, shares, direction, added)
+        return direction.new_zeros(()) if through is None else through[0, -1]
+
+    for sign, given in ((-1, here.targets), (1, targets)):
+        labels, which = torch.unique(given, dim=0, return_inverse=True)
+        for at, label in enumerate(labels.split(1)):
+            weights = statistics.weights_as(where, label.expand(len(where), *label.shape[1:]))
+            low, high = int(weights.argmin()), int(weights.argmax())
+            least = most = of_one_more(label, low)
+            if weights[high] > weights[low]:
+                most = of_one_more(label, high)
+            share = (weights - weights[low]) / (weights[high] - weights[low]).clamp_min(_TINY)
+            total += sign * torch.where(which == at, least + share * (most - least), 0.0)
+    return total
 
 
 def mean_s_test(

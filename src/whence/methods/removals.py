@@ -13,13 +13,14 @@ from torch import Tensor
 from whence.curvature.changes import GroupChange, SingleChanges, single_changes
 from whence.curvature.leverages import determines_itself
 from whence.curvature.reweighting import Reweightings, kept_without
+from whence.errors import warn_user
 from whence.fitting.hinge import fit_hinge
 from whence.fitting.newton import newton_steps
 from whence.fitting.refit import follows_pieces
 from whence.linalg.solver import Inverse
 from whence.linalg.structured import Identity
 from whence.linear.wide import columns_of
-from whence.methods.prediction import Order, measure_changes
+from whence.methods.prediction import Order, measure_changes, predicted_changes
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
 from whence.objective.trained import Examples
@@ -28,6 +29,7 @@ from whence.progress import progress
 Change = Callable[[Objective], Objective]  # from R at θ̂ to R of changed data at θ̂
 
 _SETTLED = 0.02  # share of the largest effect that the last step of the refined order may move
+_FAR = 0.5  # share of a change that a step beyond Newton's may make, unsaid
 _CHECKED, _EXACT = 8, 1e-8  # removals whose gradient is computed, and the share left at a minimum
 _STEPS: dict[Order, int] = {"first": 1, "newton": 1, "refined": 20}
 
@@ -151,35 +153,51 @@ def unsettled(
     return np.asarray(moved.numpy())
 
 
-def refined_together(
+def changes_together(
     objective: Objective,
     queries: Examples,
     measure: Measure,
     group: GroupChange,
-    where: NDArray[np.intp],
+    order: Order,
     damping: float,
-    inverse: Inverse,
+    afresh: Callable[[], Tensor] | None = None,
 ) -> Tensor:
-    """Return m_q without a group less m_q by refined steps, [q].
+    """Return m_q after a change of several examples less m_q, [q].
 
-    Two steps beyond Newton's with the curvature without the group at θ̂; where the second still
-    moves what the queries are told, as many with fresh curvature as it takes.
+    Refined: two steps beyond Newton's with the curvature of the changed data at θ̂; where the second
+    still moves what the queries are told, as many with fresh curvature as it takes.
 
     Args:
         objective: R at θ̂.
         queries: The q queries.
         measure: m.
-        group: The removal, in one column.
-        where: Positions of the group.
+        group: The change, in one column.
+        order: How to predict.
         damping: λ.
-        inverse: H⁻¹, from which the steps start.
+        afresh: Returns the changes by steps with fresh curvature, [q]; `None` where there are none.
+
+    Warns:
+        NotConvergedWarning: If a step beyond Newton's moves outputs by more than half of what both
+            do together.
     """
-    nearly = group.refine(group.newton())
+    exact = objective.linear and damping == 0 and objective.trained_loss == objective.loss
+    if order == "first" or (order == "newton" and (not exact or objective.loss.quadratic)):
+        return predicted_changes(objective, queries, measure, group, order)[:, 0]
+    newton = group.newton()
+    nearly = group.refine(newton)
+    if order == "newton":
+        one, two = (objective.jvp(queries, by).flatten() for by in (newton, nearly))
+        if (two - one).abs().max() > _FAR * two.abs().max():
+            warn_user(
+                "Expected a change of the training data that one Newton step follows. Got one of "
+                f"which a second step moves outputs by {float((two - one).abs().max()):.2g}, of "
+                f"{float(two.abs().max()):.2g} in all. Ask with order='refined'."
+            )
+        return measure_changes(objective, queries, measure, newton)[:, 0]
     deltas = group.refine(nearly)
     moved = (objective.jvp(queries, by).flatten(0, 1) for by in (nearly, deltas))
-    if unsettled(objective, damping, *moved).any():
-        change = partial(without, where=where)
-        return effects_of(objective, [change], queries, measure, "refined", inverse)[:, 0]
+    if afresh is not None and unsettled(objective, damping, *moved).any():
+        return afresh()
     return measure_changes(objective, queries, measure, deltas)[:, 0]
 
 

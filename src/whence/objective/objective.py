@@ -130,7 +130,7 @@ class Statistics(ABC, Generic[Own, OwnExamples]):
         measure: Measure,
         shares: Tensor,
         directions: Tensor,
-        added: OwnExamples | None = None,
+        added: tuple[OwnExamples, int] | None = None,
     ) -> Tensor | None:
         """Return what each removal does to measures through s, to first order.
 
@@ -140,8 +140,8 @@ class Statistics(ABC, Generic[Own, OwnExamples]):
             measure: m.
             shares: The k quantities asked for, as sums of the queries' measures, [q, k].
             directions: H⁻¹ ∇ of each quantity, [p, k].
-            added: An example to be added, [1]; its own addition, with the sign of a removal, comes
-                behind those of the training examples.
+            added: An example to be added, [1], with the sample weight of that at a position; its
+                addition, with the sign of a removal, comes behind those of the training examples.
 
         Returns:
             wᵢ (∇mᵀ H⁻¹ ∂²R/∂θ∂s − ∂m/∂s) ds/dwᵢ, [k, n] or [k, n + 1]; `None` where nothing
