@@ -18,6 +18,7 @@ from sklearn.linear_model import (
     QuantileRegressor,
     Ridge,
 )
+from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR, LinearSVR, NuSVR
@@ -120,6 +121,22 @@ def test_columns_far_from_zero(name: str, how: str) -> None:
     assert np.abs(refined - actual).max() < 1e-3 * size
     first = whence.influence(trained, query, order="first", **given).values
     assert np.corrcoef(first.ravel(), actual.ravel())[0, 1] > 0.98
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e8])
+def test_neighbors_far_from_zero_and_at_their_own_rows(offset: float) -> None:
+    x, y = numbers()
+    x = x + offset
+    model = KNeighborsRegressor(weights="distance")
+    query = np.r_[x[:3], x[_N:]], np.r_[y[:3], y[_N:]]
+    x, y = x[:_N], y[:_N]
+    fit = clone(model).fit(x, y)
+    trained = whence.from_sklearn(fit, x, y)
+    said = trained.outputs(trained.examples(query)).numpy()[:, 0]
+    np.testing.assert_allclose(said, fit.predict(query[0]), rtol=0, atol=1e-12)
+    actual = changes(model, x, y, lambda fit: fit.predict(query[0]))
+    found = whence.leave_one_out(trained, _REMOVED, query, measure="prediction")
+    np.testing.assert_allclose(found, actual, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("how", ["shifted", "timestamps"])

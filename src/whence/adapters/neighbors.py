@@ -17,9 +17,10 @@ from whence.adapters.answers import answer_of
 from whence.adapters.rows import RowExamples, encoded, labels_of
 from whence.adapters.tables import as_floats
 from whence.errors import InvalidInput
+from whence.objective.arrays import shared
 from whence.objective.cache import Recent
 from whence.objective.trained import Data, Examples
-from whence.rows import column_names, without_names
+from whence.rows import column_names, is_sparse, without_names
 
 Floats = NDArray[np.float64]
 
@@ -133,12 +134,7 @@ class Neighbors(Answered):
         rows, distances = [], []
         for start in range(0, len(examples), _ROWS):
             some = examples.subset(np.arange(start, min(start + _ROWS, len(examples))))
-            away = pairwise_distances(
-                without_names(some.inputs),
-                without_names(self.train.inputs),
-                metric=self.fitted.effective_metric_,
-                **self.fitted.effective_metric_params_,
-            )
+            away = _distances(self.fitted, some.inputs, self.train.inputs)
             first = np.argsort(away, axis=1, kind="stable")[:, :most]
             rows.append(first)
             distances.append(np.take_along_axis(away, first, 1))
@@ -161,6 +157,27 @@ class Neighbors(Answered):
             with np.errstate(divide="ignore"):
                 votes = np.where(same.any(1, keepdims=True), same, 1 / distances)
         return np.asarray(votes / votes.sum(1, keepdims=True))
+
+
+def _distances(estimator: Any, asked: Any, train: Any) -> Floats:
+    """Return the distances of a few rows to all training rows, [b, n].
+
+    Euclid's are of differences, as a tree of the library takes them. Of ‖a‖² − 2aᵀb + ‖b‖² rounding
+    leaves no digits where columns are far from 0, and no 0 between a row and itself.
+
+    Args:
+        estimator: Fitted.
+        asked: The rows, [b, d].
+        train: The training rows, [n, d].
+    """
+    metric = estimator.effective_metric_
+    asked, train = without_names(asked), without_names(train)
+    if metric == "euclidean" and not is_sparse(train) and not is_sparse(asked):
+        points = (shared(np.asarray(part, dtype=np.float64)) for part in (asked, train))
+        return torch.cdist(*points, compute_mode="donot_use_mm_for_euclid_dist").numpy()
+    return np.asarray(
+        pairwise_distances(asked, train, metric=metric, **estimator.effective_metric_params_)
+    )
 
 
 def _check_finite(estimator: Any, rows: Any) -> None:
