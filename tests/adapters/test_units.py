@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import (
+    HuberRegressor,
     Lasso,
     LinearRegression,
     LogisticRegression,
@@ -21,7 +22,7 @@ from sklearn.linear_model import (
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVR, LinearSVR, NuSVR
+from sklearn.svm import SVC, SVR, LinearSVR, NuSVR
 
 import whence
 from whence.errors import NotConvergedWarning
@@ -160,6 +161,51 @@ def test_columns_far_from_zero_of_a_classifier(how: str) -> None:
     given: dict[str, Any] = {"indices": _REMOVED, "measure": "margin"}
     refined = whence.influence(trained, query, order="refined", **given).values
     assert np.corrcoef(refined.ravel(), actual.ravel())[0, 1] > 0.999
+
+
+@pytest.mark.parametrize("how", ["shifted", "timestamps"])
+def test_columns_far_from_zero_of_huber(how: str) -> None:
+    x, y = numbers()
+    # The library's own steps end at once on far columns: its fit near 0 is the same model.
+    model, far = HuberRegressor(alpha=0.1, tol=1e-10, max_iter=10_000), moved(x, how)
+    near = (x * [1, 1e3, 1, 1, 1, 1]) if how == "timestamps" else x
+    model.set_params(alpha=1e-8)  # which no unit of a column matters to
+    fit = clone(model).fit(x[:_N], y[:_N])
+    scale = np.abs((near[1] - near[0]) / (x[1] - x[0]))
+    fit.coef_ = fit.coef_ / scale
+    whole = whence.from_sklearn(fit, near[:_N], y[:_N])
+    fit.intercept_ = fit.intercept_ - (far - near)[:1].mean(0) @ fit.coef_
+    trained = whence.from_sklearn(fit, far[:_N], y[:_N])
+    actual = changes(model, x[:_N], y[:_N], lambda one: one.predict(x[_N:]))
+    given: dict[str, Any] = {"measure": "prediction"}
+    query, size = (far[_N:], y[_N:]), np.abs(actual).max()
+    found = whence.leave_one_out(trained, _REMOVED, query, **given)
+    assert np.abs(found - actual).max() < 0.01 * size  # what the library's own steps leave
+    for order in ("first", "newton", "refined"):
+        one, other = (
+            whence.influence(of, (rows, y[_N:]), order=order, indices=_REMOVED, **given).values
+            for of, rows in ((trained, far[_N:]), (whole, near[_N:]))
+        )
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * size)
+    moved_by, same = (whence.influence_on_parameters(each, [5, 7]) for each in (trained, whole))
+    np.testing.assert_allclose(moved_by[:, :7], same[:, :7], rtol=1e-4, atol=1e-9)
+    shift = (far - near)[0]
+    at_zero = same[:, 7] - same[:, 1:7] @ shift
+    np.testing.assert_allclose(moved_by[:, 7], at_zero, rtol=1e-4)
+
+
+@pytest.mark.parametrize("model", [SVC(tol=1e-10), SVR(tol=1e-10)], ids=["SVC", "SVR"])
+def test_columns_far_from_zero_of_a_gaussian_kernel(model: Any) -> None:
+    x, y = numbers()
+    x, y = x + 1e5, y if isinstance(model, SVR) else (y > 0).astype(int)
+    ask = "predict" if isinstance(model, SVR) else "decision_function"
+    x, y, query = x[:_N], y[:_N], (x[_N:], y[_N:])
+    actual = changes(model, x, y, lambda fit: getattr(fit, ask)(query[0]))
+    trained = whence.from_sklearn(clone(model).fit(x, y), x, y)
+    found = whence.influence(
+        trained, query, order="refined", measure=lambda f, _: f[:, 0], indices=_REMOVED
+    ).values
+    assert np.abs(found - actual).max() < 1e-3 * np.abs(actual).max()
 
 
 @pytest.mark.filterwarnings("ignore::scipy.linalg.LinAlgWarning")  # of scikit-learn's own solve

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from whence.adapters.answers import Numbers
 from whence.adapters.perceptron import Table
+from whence.adapters.tabular import far_center
 from whence.adapters.torch import bound
 from whence.network.objective import ModuleObjective
 from whence.objective.losses import Loss, SquaredError
@@ -80,22 +83,30 @@ class ScaledHuber(Loss):
 
 @final
 class _WithScale(nn.Module):
-    """A linear model beside the scale, which is a parameter too."""
+    """A linear model beside the scale, which is a parameter too.
 
-    def __init__(self, estimator: Any) -> None:
+    Args:
+        estimator: Fitted.
+        center: What is taken off the columns before the model reads them, [d].
+    """
+
+    center: Tensor
+
+    def __init__(self, estimator: Any, center: Tensor) -> None:
         """Take the coefficients of a fitted estimator."""
         super().__init__()
+        self.register_buffer("center", center)
         coef = torch.from_numpy(np.asarray(estimator.coef_, dtype=np.float64))
         self.linear = nn.Linear(len(coef), 1, bias=estimator.fit_intercept, dtype=torch.float64)
         with torch.no_grad():
             self.linear.weight.copy_(coef.unsqueeze(0))
             if estimator.fit_intercept:
-                self.linear.bias.fill_(float(estimator.intercept_))
+                self.linear.bias.fill_(float(estimator.intercept_ + center @ coef))
         self.scale = nn.Parameter(torch.tensor([float(estimator.scale_)], dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return f(x) and σ, [b, 2]."""
-        return torch.cat([self.linear(x), self.scale.expand(len(x), 1)], 1)
+        return torch.cat([self.linear(x - self.center), self.scale.expand(len(x), 1)], 1)
 
 
 def huber(
@@ -116,8 +127,12 @@ def huber(
     names = column_names(X)
     table = Table(estimator.n_features_in_, names, Numbers(1), None)
     train = table((X, y))
+    center = torch.zeros(estimator.n_features_in_, dtype=torch.float64)
+    if estimator.fit_intercept:
+        far = far_center(train.inputs.numpy(), np.ones(len(train), dtype=bool))
+        center = center if far is None else torch.from_numpy(far)
     objective = bound(
-        _WithScale(estimator),
+        _WithScale(estimator, center),
         lambda _: ScaledHuber(epsilon=float(estimator.epsilon)),
         (train.inputs, train.targets),
         l2=0.0,
@@ -135,4 +150,14 @@ def huber(
         l2=l2,
         encoder=table,
         notes=(*objective.notes, note),
+        lifted=partial(_lifted, objective.slices, center),
     )
+
+
+def _lifted(slices: Mapping[str, slice], center: Tensor, v: Tensor) -> Tensor:
+    """Return changes of coefficients, intercept and scale, the intercept that of columns at 0."""
+    if not center.any():
+        return v.clone()
+    own = v.clone()
+    own[slices["linear.bias"]] -= center @ v[slices["linear.weight"]]
+    return own

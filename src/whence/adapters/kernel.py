@@ -60,6 +60,8 @@ class Kernel:
 
     def __call__(self, a: Any, b: Any) -> Floats:
         """Return k(aᵢ, bⱼ), [len(a), len(b)]; a and b dense or sparse rows."""
+        if self.name == "rbf" and not is_sparse(a) and not is_sparse(b):
+            a, b = _near_zero(a, b)
         dots = sparse_similarities(a) if a is b and is_sparse(a) else dense(a @ b.T)
         if self.name == "linear":
             return dots
@@ -75,8 +77,15 @@ class Kernel:
         if self.name == "poly":
             dots = self.gamma * (x @ centers.T) + self.coef0
             return (weights * self.degree * self.gamma * dots ** (self.degree - 1)) @ centers
+        x, centers = _near_zero(x, centers)
         each = -2 * self.gamma * weights * self(x, centers)
         return np.asarray(each.sum(1, keepdims=True) * x - each @ centers)
+
+
+def _near_zero(a: Floats, b: Floats) -> tuple[Floats, Floats]:
+    """Return rows without their common place, which distances do not see but their squares do."""
+    place = a.mean(0)
+    return a - place, b - place
 
 
 def _squares(rows: Any) -> Floats:

@@ -174,8 +174,8 @@ def _edited(objective: Objective, index: int, example: Examples) -> Objective:
     """Return R at θ̂ with one training example replaced."""
     if objective.statistics is None:
         raise UnsupportedModel(
-            "Expected a model from whence.from_sklearn to fit again on an edited example. Got "
-            f"{objective!r}. Use order='newton'."
+            "Expected a linear or kernel model, or one that its own library fits, to fit again on "
+            f"an edited example. Got {objective!r}. Use order='refined' or 'newton'."
         )
     edited: Objective = objective.statistics.edited(objective, index, example)
     return edited

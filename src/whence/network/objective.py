@@ -66,6 +66,7 @@ class ModuleObjective(Objective):
         convex: Whether R is known to be convex.
         notes: What a reader of the results must know, a sentence each.
         classes: The user's names of the classes.
+        lifted: Returns changes of θ as changes of the user's own parameters, [p, k] both.
     """
 
     module: FunctionalModule
@@ -84,6 +85,7 @@ class ModuleObjective(Objective):
     notes: tuple[str, ...] = ()
     classes: tuple[Any, ...] = ()
     slope: None = None
+    lifted: Callable[[Tensor], Tensor] = torch.clone
 
     def __str__(self) -> str:
         """Return the loss, and which parameters have factored gradients."""
@@ -137,8 +139,7 @@ class ModuleObjective(Objective):
 
     def restricted(self, indices: NDArray[np.intp]) -> Self:
         """Return the objective of these training examples alone."""
-        train, weights = self.train.subset(indices), self.weights[torch.as_tensor(indices)]
-        return replace(self, train=train, weights=weights)
+        return replace(self, train=self.train.subset(indices), weights=self.weights[indices])
 
     def in_bf16(self) -> ModuleObjective:
         """Return the same objective with per-example gradients from passes in bfloat16.
@@ -207,8 +208,7 @@ class ModuleObjective(Objective):
     def outputs(self, examples: Examples) -> Tensor:
         """Return f_θ̂(x), [b, ...]."""
         with torch.no_grad():
-            parts = [self.run(self.params, x) for _, x, _ in self._batches(examples)]
-        return torch.cat(parts)
+            return torch.cat([self.run(self.params, x) for _, x, _ in self._batches(examples)])
 
     def outputs_at(self, examples: Examples, deltas: Tensor) -> Tensor:
         """Return f_{θ̂+δ}(x) for each δ, [b, ..., k]."""
@@ -310,8 +310,8 @@ class ModuleObjective(Objective):
         return torch.cat([each.input_gradient(x, y, self.loss, v) for _, x, y in batches])
 
     def lift(self, v: Tensor) -> Tensor:
-        """Return V: the user's own parameters."""
-        return v
+        """Return V in the user's own parameters."""
+        return self.lifted(v)
 
     def traced(
         self, cotangents: Callable[[Tensor, Tensor], Tensor], examples: Examples | None = None
@@ -391,10 +391,10 @@ class ModuleObjective(Objective):
         total = self.params.new_zeros(w.shape[1], len(self.params))
         for part, outputs, leaves, y in self._differentiated(examples, twice=False):
             cotangent = self.cotangent(measure, outputs.detach(), y)
-            each = [1] * (cotangent.ndim - 1)
+            one = [1] * (cotangent.ndim - 1)
             for k, weight in enumerate(w[part].unbind(1)):
                 if weight.any():
-                    last, factors = k + 1 == len(total), weight.reshape(-1, *each)
+                    last, factors = k + 1 == len(total), weight.reshape(-1, *one)
                     scaled = torch.mul(cotangent, factors, out=cotangent if last else None)
                     add_pullback(total[k], outputs, leaves, scaled, last=last)
         return total.T
