@@ -226,6 +226,23 @@ def test_one_column_of_any_unit_beside_a_copy_of_another(model: Any, unit: float
     assert np.abs(refined - actual).max() < 1e-5 * np.abs(actual).max()
 
 
+@pytest.mark.parametrize("unit", [1e-7, 1e7])
+def test_least_squares_that_dropped_directions_is_fitted_again_by_its_library(unit: float) -> None:
+    """At tol=1e-6 scikit-learn drops what a column of another unit has to say."""
+    x, y = numbers()
+    x[:, 1] *= unit
+    model = LinearRegression(tol=1e-6)
+    x, y, query = x[:_N], y[:_N], (x[_N:], y[_N:])
+    actual = changes(model, x, y, lambda fit: fit.predict(query[0]))
+    trained = whence.from_sklearn(clone(model).fit(x, y), x, y)
+    assert "below tol=1e-06" in trained.notes[0]
+    found = whence.leave_one_out(trained, _REMOVED, query, measure="prediction")
+    np.testing.assert_allclose(found, actual, rtol=0, atol=1e-12)
+    rng = np.random.default_rng(0)  # no such thing is said of the mean that is taken off
+    x, y = rng.normal(size=(20, 40)) + 1e6, rng.normal(size=20)
+    assert not whence.from_sklearn(model.fit(x, y), x, y).notes
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
 def test_an_unfinished_fit_is_said_in_any_unit(unit: float) -> None:

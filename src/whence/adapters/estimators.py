@@ -38,6 +38,8 @@ from whence.objective.losses import (
 from whence.rows import dense
 
 Floats = NDArray[np.float64]
+_ROUNDING = 100 * np.finfo(np.float64).eps  # per row: a smaller singular value is none
+
 Mean = Literal["none", "weights", "rows"]  # what a loss is divided by
 
 
@@ -147,6 +149,18 @@ def _least_squares(final: Any, n: int) -> Problem:
     """½ Σ sᵢ (f − y)², without a penalty."""
     if final.positive:
         raise _refuse(final, "positive=True", "Fit without the constraint.")
+    sizes = np.sort(np.asarray(getattr(final, "singular_", ()), dtype=np.float64))[::-1]
+    if final.fit_intercept and n <= final.n_features_in_:
+        sizes = sizes[:-1]  # a mean was taken off: of this one nothing but rounding is left
+    least = np.array([_ROUNDING * n, getattr(final, "tol", 0.0)]) * sizes.max(initial=0.0)
+    dropped = int(((sizes > least[0]) & (sizes <= least[1])).sum())
+    if dropped:
+        raise _refuse(
+            final,
+            f"a fit without {dropped} of {len(sizes)} directions of X, whose singular values are "
+            f"below tol={final.tol:g} of the largest: columns in very different units",
+            "Put a StandardScaler before it, or fit with tol=1e-15.",
+        )
     coef, intercept = _coefficients(final)
     return Problem(loss=SquaredError(), l2=0.0, coef=coef, intercept=intercept)
 
