@@ -173,8 +173,9 @@ def _distances(estimator: Any, asked: Any, train: Any) -> Floats:
     metric = estimator.effective_metric_
     asked, train = without_names(asked), without_names(train)
     if metric == "euclidean" and not is_sparse(train) and not is_sparse(asked):
-        points = (shared(np.asarray(part, dtype=np.float64)) for part in (asked, train))
-        return torch.cdist(*points, compute_mode="donot_use_mm_for_euclid_dist").numpy()
+        a, b = (shared(np.asarray(part, dtype=np.float64)) for part in (asked, train))
+        away = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+        return np.asarray(away.numpy())
     return np.asarray(
         pairwise_distances(asked, train, metric=metric, **estimator.effective_metric_params_)
     )

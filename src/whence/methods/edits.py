@@ -119,9 +119,7 @@ def _(
         curvature=method.curvature,
     )
     fit_quality(objective, prepared)  # warns of an unfinished fit
-    effects = _effects_of_edit(
-        objective, where, comes, order, prepared.inverse, prepared.damping
-    )
+    effects = _effects_of_edit(objective, where, comes, order, prepared.inverse, prepared.damping)
     linear = order == "first"
     return as_array(change_of(objective, encoded, measure, objective.loss, effects, linear=linear))
 
