@@ -114,6 +114,17 @@ def test_numbers_are_cut_at_quartiles_and_sparse_columns_are_read() -> None:
     assert sorted(group.name for group in of_array.groups) == ["column 2 = 0", "column 2 = 1"]
 
 
+@pytest.mark.parametrize("kind", ["uint8", "int16", "UInt8", "float32"])
+def test_numbers_of_any_kind_are_cut_at_quartiles(kind: str) -> None:
+    y = np.arange(60) % 2
+    x = pd.DataFrame({"level": np.arange(60) % 30}).astype(kind)
+    model = LogisticRegression().fit(x, y)
+    found = domain_mismatch(
+        whence.from_sklearn(model, x, y), (x[:4], y[:4]), columns="level", order="first"
+    )
+    assert sorted(len(group.positions) for group in found.groups) == [14, 14, 16, 16]
+
+
 def test_ten_values_are_ten_groups_and_missing_ones_another() -> None:
     x, y = hospital()
     few = x.assign(stay=x["stay"], ward=np.arange(300) % 10 + 0.25, room=np.arange(300) % 11)

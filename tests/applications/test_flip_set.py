@@ -206,6 +206,28 @@ def test_a_class_keeps_an_example() -> None:
     assert keeping_classes(ridge, np.arange(len(y))) == len(y)
 
 
+def test_its_lead_is_over_every_other_class() -> None:
+    # It flips to the third class, while the class is still ahead of what was the runner-up.
+    random = np.random.default_rng(87)
+    y = np.arange(90) % 3
+    angle = 2 * np.pi * y / 3
+    x = np.stack([np.cos(angle), np.sin(angle)], 1) + random.normal(size=(90, 2))
+    model = LogisticRegression(tol=1e-10).fit(x, y)
+    queries = 0.4 * random.normal(size=(300, 2))
+    outputs = np.sort(model.decision_function(queries), 1)
+    nearly = outputs[:, 1] - outputs[:, 0] + np.abs(outputs[:, 2] - outputs[:, 1] - 0.15)
+    query = queries[[nearly.argmin()]]
+    found = whence.flip_set(whence.from_sklearn(model, x, y), query)
+    before = model.decision_function(query)[0]
+    assert found.found
+    assert found.after == before.argsort()[0]
+    assert found.lead_before == pytest.approx(np.diff(np.sort(before))[-1], abs=1e-6)
+    kept = np.setdiff1d(np.arange(90), found.positions)
+    after = LogisticRegression(tol=1e-10).fit(x[kept], y[kept]).decision_function(query)[0]
+    assert found.lead_after == pytest.approx(after[found.before] - after.max(), abs=1e-6)
+    assert found.lead_after < 0
+
+
 def test_none_within_the_limit_is_said() -> None:
     x, y = load_iris(return_X_y=True)
     model = LogisticRegression(tol=1e-10, max_iter=5000).fit(x, y)

@@ -310,7 +310,7 @@ def _by_columns(objective: Trained, columns: Columns | None) -> list[tuple[str, 
         if not 0 <= at < len(names):
             raise InvalidInput(f"Expected columns from 0 to {len(names) - 1}. Got {each}.")
         values = column(train.inputs, at)
-        if values.dtype.kind in "if" and values.nunique() > _DISTINCT:
+        if values.dtype.kind in "iuf" and values.nunique() > _DISTINCT:
             values = pd.qcut(values, 4, duplicates="drop")
         label = names[at]
         for value, rows in values.groupby(values, observed=True).indices.items():

@@ -49,7 +49,7 @@ class FlipSet(Result):
         n: The number of training examples.
         before: The predicted class, as a position among the classes.
         after: The predicted class after retraining without them; `before` if none was found.
-        lead_before: Output of the predicted class over the runner-up's (log odds where binary).
+        lead_before: Output of the predicted class over the largest other (log odds where binary).
         lead_after: The same after retraining; negative where the prediction has changed.
         tried: How many sets were retrained without.
         trained: The model.
@@ -140,8 +140,7 @@ class FlipSet(Result):
         """Return by how much the predicted class is ahead: in points, or of outputs."""
         outputs = model.outputs(self.query)
         shares = model.loss.probabilities(outputs)
-        columns = torch.cat([-outputs, outputs], 1) / 2 if outputs.shape[1] == 1 else outputs
-        of = (columns if shares is None else 100 * shares)[0]
+        of = (_per_class(outputs) if shares is None else 100 * shares)[0]
         others = [c for c in range(len(of)) if c != self.before]
         rival = self.after if self.found else max(others, key=lambda c: float(of[c]))
         return float(of[self.before] - of[rival])
@@ -224,10 +223,9 @@ def flip_set(
     before, runner_up = int(order[0]), int(order[1])
 
     def lead(of: Tensor, targets: Tensor) -> Tensor:
-        columns = torch.cat([-of, of], 1) / 2 if of.shape[1] == 1 else of
+        columns = _per_class(of)
         return columns[:, before] - columns[:, runner_up]
 
-    at_start = float(lead(outputs, queries.targets)[0])
     ranked_by, most = chosen(base, method), min(largest, n - 1)
     with progress(total=None, desc="removing together", unit="fit") as bar:
         search = _Search(base, queries, ranked_by, lead, before, most, bar.update)
@@ -240,7 +238,7 @@ def flip_set(
         n=n,
         before=before,
         after=after,
-        lead_before=at_start,
+        lead_before=_ahead(outputs, before),
         lead_after=lead_after,
         tried=search.tried,
         trained=base,
@@ -255,7 +253,7 @@ class _Search:
         trained: The model, at its optimum.
         query: One query.
         method: What ranks the examples.
-        lead: How far the predicted class leads.
+        lead: How far the predicted class leads the runner-up, by which examples are ranked.
         before: That class.
         largest: The most examples to remove.
         done: Called after each refit.
@@ -302,17 +300,13 @@ class _Search:
     def outcome(self, where: NDArray[np.intp]) -> tuple[int, float]:
         """Return the class predicted without some examples, and the lead of the former one."""
         if not len(where):
-            return self.before, self._lead_of(self.trained)
+            return self.before, _ahead(self.trained.outputs(self.query), self.before)
         key = np.sort(where).tobytes()
         if key not in self._outcomes:
-            again = refit_without(self.trained, where)
-            said = int(_ordered(again.outputs(self.query))[0])
-            self._outcomes[key] = said, self._lead_of(again)
+            outputs = refit_without(self.trained, where).outputs(self.query)
+            self._outcomes[key] = int(_ordered(outputs)[0]), _ahead(outputs, self.before)
             self.done()
         return self._outcomes[key]
-
-    def _lead_of(self, model: Trained) -> float:
-        return float(self.lead(model.outputs(self.query), self.query.targets)[0])
 
     def _prefix(self, gone: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return the shortest prefix that flips of a ranking that begins with some examples.
@@ -328,7 +322,8 @@ class _Search:
         ranking = np.concatenate([gone, order])
         ranking = ranking[: keeping_classes(self.trained, ranking)]
         low, last = len(gone), len(ranking)
-        enough = np.flatnonzero(self._lead_of(model) + np.cumsum(effects[order]) <= 0)
+        lead = float(self.lead(model.outputs(self.query), self.query.targets)[0])
+        enough = np.flatnonzero(lead + np.cumsum(effects[order]) <= 0)
         guess = low + int(enough[0]) + 1 if len(enough) else last
         return ranking[: fewest(low, guess, last, lambda m: self.flips(ranking[:m]))]
 
@@ -364,7 +359,18 @@ def fewest(low: int, guess: int, last: int, holds: Callable[[int], bool]) -> int
     return high
 
 
+def _per_class(outputs: Tensor) -> Tensor:
+    """Return an output for each class, [b, c]: of one output, half the log odds either way."""
+    return torch.cat([-outputs, outputs], 1) / 2 if outputs.shape[1] == 1 else outputs
+
+
 def _ordered(outputs: Tensor) -> Tensor:
     """Return the classes of one query, the most likely first."""
-    columns = torch.cat([-outputs, outputs], 1) if outputs.shape[1] == 1 else outputs
-    return columns[0].argsort(descending=True)
+    return _per_class(outputs)[0].argsort(descending=True)
+
+
+def _ahead(outputs: Tensor, label: int) -> float:
+    """Return how far a class leads all others for one query; negative where it does not."""
+    of = _per_class(outputs)[0]
+    others = of[torch.arange(len(of), device=of.device) != label]
+    return float(of[label] - others.max())
