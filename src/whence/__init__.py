@@ -71,7 +71,7 @@ _NAMES = {
     "from_torch": "whence.adapters.torch",
     "from_transformers": "whence.adapters.transformers",
     "group_effect": "whence.methods.changes",
-    "influence": "whence.methods.influence",
+    "influence": "whence.methods.scoring",
     "influence_by_token": "whence.methods.tokens",
     "influence_on_parameters": "whence.methods.parameters",
     "leave_one_out": "whence.methods.leave_one_out",

@@ -46,7 +46,6 @@ from whence.methods.error_bound import error_bound as error_bound
 from whence.methods.forest import ForestWeights as ForestWeights
 from whence.methods.hidden import HiddenCosine as HiddenCosine
 from whence.methods.influence import Influence as Influence
-from whence.methods.influence import influence as influence
 from whence.methods.influence import self_influence as self_influence
 from whence.methods.knn_shapley import KNNShapley as KNNShapley
 from whence.methods.leaf_kernel import LeafKernel as LeafKernel
@@ -62,6 +61,7 @@ from whence.methods.projected import Projected as Projected
 from whence.methods.projected import projected as projected
 from whence.methods.representer import Representer as Representer
 from whence.methods.representer import representer as representer
+from whence.methods.scoring import influence as influence
 from whence.methods.semivalues import Semivalue as Semivalue
 from whence.methods.tokens import influence_by_token as influence_by_token
 from whence.methods.tracin import TracIn as TracIn

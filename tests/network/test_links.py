@@ -17,6 +17,7 @@ from whence.network.links import OfSigmoid, OfSoftmax
 from whence.network.objective import ModuleObjective
 from whence.objective.derived_losses import CallableLoss
 from whence.objective.losses import CrossEntropy, Logistic
+from whence.objective.weighted_losses import ClassWeighted
 
 pytestmark = pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
 
@@ -123,7 +124,7 @@ def test_class_weights_stay(inside: bool) -> None:
     found = objective(ended(nn.Softmax(1) if inside else nn.LogSoftmax(1)), weighted, labels())
     truth = nn.CrossEntropyLoss(weight=_WEIGHTS, reduction="none")
     expected = objective(logits(), truth, labels())
-    assert isinstance(expected.loss, CallableLoss)  # not the cross entropy without weights
+    assert isinstance(expected.loss, ClassWeighted)  # not the cross entropy without weights
     same(found, expected)
 
 

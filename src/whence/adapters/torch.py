@@ -44,7 +44,9 @@ def from_torch(
             of outputs per example, and is called as model(x), model(*x) for a tuple or model(**x)
             for a dict.
         loss: `whence.CrossEntropy()` or another of whence's, or a function of (outputs,
-            targets) that gives one loss per example (reduction="none").
+            targets) that gives one loss per example (reduction="none"). One that is the cross
+            entropy, the logistic loss or the squared error, times a weight for each class, is known
+            as such.
         dataset: (x, y) as tensors, arrays or nested inputs; or a map-style data set of pairs (x, y)
             or of dicts with "labels", such as a Hugging Face data set. An example's id is its
             position.

@@ -24,7 +24,8 @@ from whence.linalg.eigenvalues import (
 from whence.methods.fit_quality import fit_quality
 from whence.methods.influence import Influence
 from whence.methods.orders import FirstOrder
-from whence.objective.objective import Objective
+from whence.objective.objective import objective_of
+from whence.objective.trained import Trained
 from whence.pages import Level, Status, write
 from whence.result import Card, Result
 from whence.views.made import Made
@@ -183,7 +184,7 @@ class Diagnosis:
 
 @checked
 def spectrum(
-    objective: Objective, *, matrix: Matrix = "hessian", iterations: int = 64, probes: int = 4
+    objective: Trained, *, matrix: Matrix = "hessian", iterations: int = 64, probes: int = 4
 ) -> Spectrum:
     """Estimate the spectrum of an objective's curvature by Lanczos.
 
@@ -217,8 +218,9 @@ def spectrum(
     """
     if matrix not in ("hessian", "ggn"):
         raise InvalidInput(f'Expected matrix="hessian" or "ggn". Got {matrix!r}.')
-    curvature: Curvature = Hessian(objective) if matrix == "hessian" else GGN(objective)
-    steps = min(iterations, len(objective.params))
+    smooth = objective_of(objective)
+    curvature: Curvature = Hessian(smooth) if matrix == "hessian" else GGN(smooth)
+    steps = min(iterations, len(smooth.params))
     return Spectrum(
         ends=extreme_eigenvalues(curvature, steps),
         density=spectral_density(curvature, probes=probes, iterations=steps),
@@ -226,7 +228,7 @@ def spectrum(
 
 
 @checked
-def diagnose(objective: Objective, *, iterations: int = 64) -> Diagnosis:
+def diagnose(objective: Trained, *, iterations: int = 64) -> Diagnosis:
     """Return whether a model is converged and at a minimum, and the damping that influence takes.
 
     The answers come from the rules that `whence.influence` follows.
@@ -254,19 +256,20 @@ def diagnose(objective: Objective, *, iterations: int = 64) -> Diagnosis:
         >>> whence.diagnose(whence.from_sklearn(model, X, y)).minimum
         True
     """
-    prepared = FirstOrder(objective, Influence()).prepared(1)
-    quality = fit_quality(objective, prepared)
-    found = ends(objective, iterations)
-    eps = torch.finfo(objective.params.dtype).eps
-    least = floor(objective, found.largest)
+    smooth = objective_of(objective)
+    prepared = FirstOrder(smooth, Influence()).prepared(1)
+    quality = fit_quality(smooth, prepared)
+    found = ends(smooth, iterations)
+    eps = torch.finfo(smooth.params.dtype).eps
+    least = floor(smooth, found.largest)
     # Along a flat direction nothing depends on θ: a zero there is no lack of a minimum.
     minimum = found.smallest > -least - found.smallest_error
-    flat = objective.flat_directions().shape[1] > 0
+    flat = smooth.flat_directions().shape[1] > 0
     harmless = minimum and (flat or found.smallest > least)
     return Diagnosis(
-        gradient_norm=float(gradient(objective).norm()),
+        gradient_norm=float(gradient(smooth).norm()),
         gradient_in_examples=quality.in_examples,
-        stopped=objective.stopped,
+        stopped=smooth.stopped,
         smallest=found.smallest,
         largest=found.largest,
         minimum=minimum,

@@ -21,6 +21,7 @@ _TOWARD, _AGAINST, _UP, _DOWN = "#1b7f64", "#b4233f", "#e07010", "#7c5ce0"  # as
 _COLORS = {"toward": _TOWARD, "against": _AGAINST, "up": _UP, "down": _DOWN}
 
 
+@checked
 def effects(explanation: Explanation, *, ax: Axes | None = None) -> Axes:
     """Draw the change of the answer without each example that pushes it, as a bar.
 
@@ -61,6 +62,7 @@ def effects(explanation: Explanation, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@checked
 def predicted_against_actual(verification: Agreement, *, ax: Axes | None = None) -> Axes:
     """Draw predicted changes against those of retraining, with the identity and the fitted line.
 

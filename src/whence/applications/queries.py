@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import singledispatch
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from whence.errors import InvalidInput
+from whence.network.forms import TARGET_NAMES
 from whence.objective.trained import Data, Examples, Trained
 from whence.rows import is_sparse
 from whence.views.answer import class_of
@@ -22,8 +25,8 @@ def encoded(trained: Trained, data: Data | Inputs) -> tuple[Examples, bool]:
 
     Args:
         trained: The model.
-        data: (X, y), or X alone: the rows of a table, or a tensor of inputs. Without y the label of
-            a query is the class that the model predicts.
+        data: (X, y), or X alone: the rows of a table, a tensor of inputs, or tokenized texts
+            without "labels". Without y the label of a query is the class that the model predicts.
 
     Returns:
         The queries, and False where their labels are predictions.
@@ -46,6 +49,51 @@ def _pair(data: tuple[Any, ...], trained: Trained) -> tuple[Examples, bool]:
     if len(data) == 2 and data[1] is None:
         return _predicted(trained, data[0]), False
     return trained.examples(data), True
+
+
+@_encoded.register(Mapping)
+def _columns(data: Mapping[str, Any], trained: Trained) -> tuple[Examples, bool]:
+    if _answered(data, trained):
+        return trained.examples(data), True
+    name = next(each for each in trained.train.inputs if each in data)
+    one = _axes(data[name]) < trained.train.inputs[name].ndim
+    return _labeled(trained, {**data, "labels": 0 if one else [0] * len(data[name])}), False
+
+
+@_encoded.register(list)
+def _items(data: list[Any], trained: Trained) -> tuple[Examples, bool]:
+    if any(_answered(row, trained) for row in data):
+        return trained.examples(data), True
+    return _labeled(trained, [{**row, "labels": 0} for row in data]), False
+
+
+@singledispatch
+def _answered(row: Any, trained: Trained) -> bool:
+    """Return whether an example of a classifier has a label, or can have none."""
+    return True
+
+
+@_answered.register(Mapping)
+def _named(row: Mapping[str, Any], trained: Trained) -> bool:
+    inputs, targets = trained.train.inputs, trained.train.targets
+    classified = trained.loss.classifies and targets.numel() == len(targets)
+    read = hasattr(inputs, "keys") and any(name in row for name in inputs)
+    return bool({*TARGET_NAMES} & {*row}) or not classified or not read
+
+
+def _axes(values: Any) -> int:
+    """Return how many axes values have; two where they are rows of different lengths."""
+    try:
+        return int(np.ndim(values))
+    except ValueError:
+        return 2
+
+
+def _labeled(trained: Trained, data: Any) -> Examples:
+    """Return examples with some label, labeled by the class that the model predicts."""
+    examples = trained.examples(data)
+    said = [class_of(row) for row in trained.outputs(examples)]
+    return examples.relabeled(torch.tensor(said).to(examples.targets).reshape_as(examples.targets))
 
 
 @_encoded.register(pd.DataFrame)

@@ -119,7 +119,7 @@ def converted(name: str, value: Any, hint: Any) -> Any:
     if getattr(kind, "_is_protocol", False):
         return value  # said by the model, which knows what it reads
     if kind is Callable:
-        require(name, callable(value), "a function", value)
+        require(name, callable(value) and not inspect.isclass(value), "a function", value)
     elif inspect.isclass(kind) and not _related(value, kind):
         raise InvalidInput(
             f"Expected {name} as {with_article(kind.__name__)}. Got {shown(value)}."
@@ -193,6 +193,7 @@ def _related(value: Any, kind: type) -> bool:
     if isinstance(value, kind):
         return True
     ours = {base for base in kind.__mro__ if base.__module__.startswith("whence")}
+    ours = {base for base in ours if base.__module__ != "whence.result"}  # how any result is shown
     return bool(ours & set(type(value).__mro__))
 
 

@@ -131,8 +131,9 @@ def check_losses(loss: Loss, outputs: Tensor, examples: ModuleExamples) -> None:
     except (RuntimeError, TypeError, ValueError, IndexError, UserWarning) as error:
         raise InvalidInput(
             f"Expected a loss that takes outputs {outputs.dtype} {list(outputs.shape)} and targets "
-            f"{targets.dtype} {list(targets.shape)}. Got an error: {error}. Call it on a few of "
-            "them yourself first; weights in it must have the dtype of the outputs."
+            f"{targets.dtype} {list(targets.shape)}. Got an error: {str(error).rstrip('.')}. "
+            "Call it on a few of them yourself first; targets may need the shape of the outputs, "
+            "and weights their dtype."
         ) from error
     if losses.shape != (len(outputs),):
         raise InvalidInput(

@@ -19,7 +19,7 @@ from whence.network.numbers import numbers
 
 Reader = Callable[[list[Mapping[str, Any]]], tuple[Any, Any]]
 
-_TARGETS = ("labels", "label", "target", "targets", "y")
+TARGET_NAMES = ("labels", "label", "target", "targets", "y")
 _ONLY_INPUT = ("x", "inputs", "image", "pixel_values")  # names of an input that needs no name
 
 
@@ -226,10 +226,10 @@ def _by_position(item: Any) -> tuple[Any, Any]:
 
 @_pair.register(Mapping)
 def _by_name(item: Mapping[str, Any]) -> tuple[Any, Any]:
-    key = next((name for name in _TARGETS if name in item), None)
+    key = next((name for name in TARGET_NAMES if name in item), None)
     if key is None:
         raise InvalidInput(
-            f"Expected items with a target under one of {', '.join(_TARGETS)}. "
+            f"Expected items with a target under one of {', '.join(TARGET_NAMES)}. "
             f"Got keys {', '.join(map(str, item))}. Rename the column."
         )
     columns = {name: numbers(f"{name!r} column", value) for name, value in item.items()}

@@ -10,6 +10,9 @@ f = log softmax(z)    S = diag(p) − p pᵀ, p = eᶠ      the cross entropy of
 p = softmax(z)        S = diag(1/p)                   as Jᵀ S J = J_zᵀ (diag(p) − p pᵀ) J_z
 s = sigmoid(z)        S = 1/(s (1 − s))
 ```
+
+Functions that are one of whence's losses, times a weight for each class, are known as such: they
+have classes, probabilities and predictions.
 """
 
 from __future__ import annotations
@@ -23,9 +26,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from whence.objective.derived_losses import CallableLoss
-from whence.objective.losses import CrossEntropy, Logistic, Loss
+from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError
 from whence.objective.measures import OutputFunction
-from whence.objective.targets import counted
+from whence.objective.targets import counted, target_classes
+from whence.objective.weighted_losses import ClassWeighted, Multiple
 
 _ROWS, _NUMBERS = 16, 2**22  # random outputs on which two losses must agree, and their size
 _CLOSE = 1e-3  # relative, in float32; other functions are far off
@@ -185,9 +189,10 @@ def _recognized(loss: CallableLoss, outputs: Tensor, targets: Tensor) -> _Found:
     if c > 1 and _log_probabilities(outputs) and _linear(loss, outputs, some, 100):
         return CallableLoss(_Through(loss.function)), _LOG_SOFTMAX
     binary = bool(((targets == 0) | (targets == 1)).all())
-    if binary and outputs.ndim == 2 and some.numel() == outputs.numel():
-        return _of_labels(loss, outputs, some)
-    return loss, None
+    if outputs.ndim != 2 or some.numel() != outputs.numel():
+        return loss, None
+    found = _of_labels(loss, outputs, some) if binary else (loss, None)
+    return (_of_numbers(loss, outputs, some), None) if found[0] is loss else found
 
 
 def _of_classes(
@@ -209,6 +214,10 @@ def _of_classes(
             weights = torch.ones_like(outputs[0]).scatter(0, y, ratios)
             if torch.allclose(weights[y], ratios, rtol=_CLOSE):
                 return OfSoftmax(loss, tuple(weights.tolist())), ("probabilities", "softmax")
+    if outputs.ndim == 2 and len(z) >= len(classes):
+        shares = _weights(loss, cross, (outputs, targets), (z, y), outputs.shape[1])
+        if shares is not None:
+            return ClassWeighted(loss, cross, shares), None
     return None
 
 
@@ -232,7 +241,62 @@ def _of_labels(loss: CallableLoss, outputs: Tensor, targets: Tensor) -> _Found:
         ratios = _ratios(loss, CallableLoss(_binary), z, y, torch.sigmoid(z))
         if ratios is not None and torch.allclose(ratios, ratios.mean(), rtol=_CLOSE):
             return OfSigmoid(loss, float(ratios.mean())), ("probabilities", "sigmoid")
+    if outputs.shape[1] == 1:
+        shares = _weights(loss, logistic, (outputs, targets), (z, y), 2)
+        if shares is not None:
+            return ClassWeighted(loss, logistic, shares), None
     return loss, None
+
+
+def _of_numbers(loss: CallableLoss, outputs: Tensor, targets: Tensor) -> Loss:
+    """Return the form of a function of numbers: a multiple of the squared error, or itself."""
+    squared = SquaredError()
+    z, _ = _at_random(outputs, targets.new_zeros(1))
+    y = (z.flip(0) * 2).reshape(len(z), *targets.shape[1:])
+    if not targets.is_floating_point():
+        return loss
+    shares = _weights(loss, squared, (outputs, targets), (z, y), 1)
+    if shares is None:
+        return loss
+    return squared if abs(shares[0] - 1) <= _CLOSE else Multiple(loss, shares[0])
+
+
+_Pair: TypeAlias = tuple[Tensor, Tensor]  # outputs and targets
+
+
+def _weights(
+    loss: CallableLoss, own: Loss, given: _Pair, random: _Pair, c: int
+) -> tuple[float, ...] | None:
+    """Return what a function is one of whence's losses times, for each of c classes, or `None`.
+
+    Random outputs are tried only if the given ones agree.
+
+    Args:
+        loss: The function.
+        own: The loss.
+        given: Outputs of the model, with their targets.
+        random: Random outputs, with targets.
+        c: How many classes there are, each with a weight of its own; 1 for numbers.
+    """
+    z, y = random
+    several = torch.cat([z, 2 * z + 0.5 * z.flip(0), -z]), torch.cat([y, y, y])  # of each class
+    seen: list[tuple[Tensor, Tensor, Tensor]] = []
+    for f, labels in (given, several):
+        a, b = _value(loss, f, labels), _value(own, f, labels)
+        if a is None or b is None:
+            return None
+        which = target_classes(labels) if c > 1 else torch.zeros_like(b, dtype=torch.long)
+        if c == 2 and len(a) <= len(torch.unique(which)):
+            return None  # one output of each class shows nothing
+        over, under = (b.new_zeros(c).index_add(0, which, part) for part in (a, b))
+        weights = torch.where(under > 0, over / under, torch.ones_like(over))
+        seen.append((which, a, b))
+        if not all(
+            torch.allclose(left, weights[at] * right, rtol=_CLOSE, atol=1e-5 * float(left.max()))
+            for at, left, right in seen
+        ):
+            return None
+    return tuple(weights.tolist()) if bool((weights > 0).all()) else None
 
 
 def _at_random(outputs: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:

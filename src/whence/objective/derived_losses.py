@@ -39,19 +39,18 @@ class CallableLoss(Loss):
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ℓ, [b]."""
-        return self.function(outputs, targets)
+        values = self.function(outputs, targets)
+        return values.squeeze(-1) if values.shape == (len(outputs), 1) else values
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ∂ℓ/∂f by reverse-mode differentiation."""
-        return autodiff_gradient(self.function, outputs, targets)
+        return autodiff_gradient(self, outputs, targets)
 
     def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
         """Return ∂²ℓ/∂f² u, one reverse-over-reverse pass per column of u."""
         with torch.enable_grad():
             leaf = outputs.detach().clone().requires_grad_()
-            (gradient,) = torch.autograd.grad(
-                self.function(leaf, targets).sum(), leaf, create_graph=True
-            )
+            (gradient,) = torch.autograd.grad(self(leaf, targets).sum(), leaf, create_graph=True)
             if not gradient.requires_grad:
                 return torch.zeros_like(tangents)
             columns = [
@@ -77,12 +76,31 @@ class CallableLoss(Loss):
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless the function gives one loss per example."""
         with torch.no_grad():
-            losses = self.function(outputs, targets)
+            losses = self(outputs, targets)
         if losses.shape != outputs.shape[:1]:
             raise InvalidInput(
                 f"Expected the loss to return one value per example, shape "
-                f"({outputs.shape[0]},). Got shape {tuple(losses.shape)}. Use reduction='none'."
+                f"({outputs.shape[0]},). Got shape {tuple(losses.shape)}. "
+                f"{_remedy(losses, outputs, targets)}"
             )
+
+
+def _remedy(losses: Tensor, outputs: Tensor, targets: Tensor) -> str:
+    """Return what makes one value per example of values of another shape."""
+    if not losses.ndim:
+        return (
+            "Use reduction='none', or whence.CrossEntropy(), whence.Logistic() or "
+            "whence.SquaredError()."
+        )
+    if targets.shape == outputs.shape[:1] and losses.shape == (len(outputs), len(outputs)):
+        return (
+            f"Outputs {list(outputs.shape)} and targets {list(targets.shape)} were compared each "
+            "with each. Pass targets of shape [n, 1], or use whence.SquaredError() or "
+            "whence.Logistic(), which take both."
+        )
+    if losses.shape[:1] == outputs.shape[:1]:
+        return "Add up the values of an example, or average them, as by .flatten(1).sum(1)."
+    return "Use reduction='none'."
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,7 @@ class Logistic(Loss):
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise unless targets are 0 or 1, [b] or [b, 1]."""
-        column = targets.shape == outputs.shape
-        check_labels(outputs, targets.squeeze(1) if column else targets, 2)
+        check_labels(outputs, targets, 2)
 
 
 @checked

@@ -347,8 +347,9 @@ def objective_of(trained: Trained) -> Objective:
         return objective
     raise UnsupportedModel(
         "Expected a model with derivatives in its parameters: a linear model, a torch module or a "
-        f"recorded training. Got {trained!r}. Use a method that fits it again: whence.Retrained(), "
-        "or whence.LeaveOneOut()."
+        f"recorded training. Got {trained!r}. Use whence.explain or whence.influence without a "
+        "solver or an order, which take the method of its kind, or one that fits it again: "
+        "whence.Retrained(), or whence.LeaveOneOut()."
     )
 
 

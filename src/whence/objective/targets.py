@@ -12,12 +12,26 @@ def check_labels(outputs: Tensor, targets: Tensor, classes: int) -> None:
 
     Args:
         outputs: f, [b, c].
-        targets: y, [b].
+        targets: y, [b], or [b, 1] of one output.
         classes: How many there are.
 
     Raises:
         InvalidInput: If a label is another.
     """
+    several = outputs.ndim == 2 and outputs.shape[1] > 1
+    if targets.shape == outputs.shape and several:
+        raise InvalidInput(
+            f"Expected one label per example, shape {tuple(outputs.shape[:-1])}. Got one for each "
+            f"output, {tuple(targets.shape)}. For several labels of each, or shares of classes, "
+            "pass a function, such as lambda f, y: "
+            "binary_cross_entropy_with_logits(f, y, reduction='none').sum(1)."
+        )
+    targets = targets.squeeze(-1) if targets.shape == outputs.shape and not several else targets
+    if classes == 1:
+        raise InvalidInput(
+            "Expected an output for each class. Got one output. Use whence.Logistic() for two "
+            "classes, or whence.SquaredError() for quantities."
+        )
     if targets.shape != outputs.shape[:-1]:
         raise InvalidInput(
             f"Expected one label per output row, shape {tuple(outputs.shape[:-1])}. "

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.network.examples import ModuleExamples
 from whence.network.objective import ModuleObjective
@@ -99,6 +100,7 @@ class Trajectory(Trained):
         return self.checkpoints
 
 
+@checked
 def from_trainer(directory: str | os.PathLike[str], objective: Trained) -> Trajectory:
     """Return a training by `transformers.Trainer` or Lightning from what was written of it.
 

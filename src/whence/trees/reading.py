@@ -65,8 +65,16 @@ def classes_of(model: Any) -> tuple[Any, ...]:
 
     Args:
         model: A fitted model; a Booster, which has no names of classes, has none.
+
+    Raises:
+        UnsupportedModel: If it has classes of several targets.
     """
     found = getattr(model, "classes_", None)
+    if getattr(model, "n_outputs_", 1) > 1 and found is not None:
+        raise UnsupportedModel(
+            f"Expected a label per row. Got several targets, {model.n_outputs_}. Fit a tree model "
+            "for each of them."
+        )
     return () if found is None else tuple(np.asarray(found).tolist())
 
 

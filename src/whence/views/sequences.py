@@ -150,6 +150,7 @@ def _texts(numbers: list[int], decode: Decode | None) -> tuple[str, ...]:
     """
     if decode is None:
         return tuple(f"{number} " for number in numbers)
+    decode = getattr(decode, "decode", decode)  # of a tokenizer itself
     alone = [decode([number]) for number in numbers]
     found = alone[:1]
     for before, own, pair in zip(alone, alone[1:], pairwise(numbers), strict=False):
