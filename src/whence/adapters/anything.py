@@ -91,6 +91,13 @@ class Estimator(Answered):
         weights = self.weights if weights is None else weights
         return self._fitted(weights, self.refitting(weights.double().numpy()))
 
+    def reordered(self, seed: int) -> Estimator | None:
+        """Return the estimator's own fit to its rows in another order, if that draws."""
+        if is_steady(self.fitted, len(self.train)):
+            return None
+        fit = self.refitting.reordered(self.weights.double().numpy(), seed)
+        return self._fitted(self.weights, fit)
+
     @property
     def together(self) -> int:
         """As many as keep all workers busy."""

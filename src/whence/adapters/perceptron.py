@@ -95,6 +95,7 @@ def perceptron(
         weighted=sample_weight is not None,
         classifies=bool(answer.classes),
     )
+    refit = _Refit(refitting, judged, sample)
     notes = [*objective.notes, *([seed_note()] if seeded else [])]
     if judged.any():
         notes.append(
@@ -108,7 +109,8 @@ def perceptron(
         train=replace(objective.train, ids=train.ids),
         l2=l2,
         encoder=table,
-        refit_with=_Refit(refitting, judged, sample),
+        refit_with=refit,
+        reorder_with=None if judged.any() else refit.reordered,
         notes=tuple(notes),
     )
 
@@ -160,16 +162,28 @@ class _Refit:
         if self.judged.any():
             given = given * (1 - self.judged.mean())
             given = np.where(self.judged, self.sample, np.round(given, 12))
-        fitted, _ = self.refitting(given)
-        if not hasattr(fitted, "coefs_"):
-            raise InvalidInput(
-                "Expected training rows of at least two classes to stay. Got rows of one."
-            )
-        parameters = dict(_network(fitted).named_parameters())
-        flat = torch.cat([parameters[name].detach().flatten() for name in objective.shapes])
-        if flat.shape != objective.params.shape:
-            raise InvalidInput("Expected training rows of every class to stay. Got a class gone.")
-        return objective.at(flat).reweighted(weights)
+        return _at(objective, self.refitting(given)[0]).reweighted(weights)
+
+    def reordered(self, objective: ModuleObjective, seed: int) -> ModuleObjective:
+        """Return the objective at the parameters of a fit to the rows in another order."""
+        return _at(objective, self.refitting.reordered(self.sample, seed)[0])
+
+
+def _at(objective: ModuleObjective, fitted: Any) -> ModuleObjective:
+    """Return the objective at the parameters of a fit.
+
+    Raises:
+        InvalidInput: If a class is gone.
+    """
+    if not hasattr(fitted, "coefs_"):
+        raise InvalidInput(
+            "Expected training rows of at least two classes to stay. Got rows of one."
+        )
+    parameters = dict(_network(fitted).named_parameters())
+    flat = torch.cat([parameters[name].detach().flatten() for name in objective.shapes])
+    if flat.shape != objective.params.shape:
+        raise InvalidInput("Expected training rows of every class to stay. Got a class gone.")
+    return objective.at(flat)
 
 
 def _judged(estimator: Any, rows: Floats, labels: NDArray[Any]) -> NDArray[np.bool_]:

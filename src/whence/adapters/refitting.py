@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -73,6 +73,12 @@ class Refitting:
             if issubclass(warning.category, ConvergenceWarning):
                 converged = False
         return fitted, converged
+
+    def reordered(self, weights: Floats, seed: int) -> tuple[Any, bool]:
+        """Return a fit with these weights to the rows in an order drawn by a seed."""
+        order = np.random.default_rng(seed).permutation(len(weights))
+        moved = replace(self, rows=take(self.rows, order), labels=self.labels[order])
+        return moved(weights[order])
 
     def _given(self, weights: Floats) -> dict[str, Any]:
         """Return the keyword by which the fit takes sample weights, with those of its rows."""

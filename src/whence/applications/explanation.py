@@ -23,6 +23,7 @@ from whence.methods.expected_removal import expected_removals
 from whence.methods.leave_one_out import leave_one_out
 from whence.methods.method import Method
 from whence.methods.model_quality import ModelQuality, model_quality
+from whence.methods.other_orders import chance_of
 from whence.methods.prediction import Floats, MeasureLike, as_array
 from whence.objective.losses import measure_of
 from whence.objective.trained import Data, Examples, Trained
@@ -146,9 +147,9 @@ class Explanation(Result):
         """Remove k examples one by one, retrain, and compare with what was predicted.
 
         Those that are shown come first, then the other candidates, then all others; the strongest
-        of each first. Of a model whose fit jumps as one example goes, such as trees, a single
-        retraining is mostly noise: there the mean change over random parts of the data is compared
-        too, `.expected`.
+        of each first. Where a fit depends on the order of its examples, as in batches, fits in
+        other orders say what of a change is chance, `.chance`. Where it jumps as one example goes,
+        as of trees, the mean change over random parts of the data is compared too, `.expected`.
 
         Args:
             k: How many removals to retrain.
@@ -163,7 +164,7 @@ class Explanation(Result):
             UnsupportedModel: If the model cannot be trained again.
 
         Cost:
-            k retrainings, and k + 1 more for each subset.
+            k retrainings, k + 1 more for each subset, and five more in other orders.
         """
         if k < 1:
             raise InvalidInput(f"Expected k >= 1 removals to retrain. Got {k}.")
@@ -173,9 +174,12 @@ class Explanation(Result):
         ids = self.trained.train.ids[where]
         found: Agreement = agreement(predicted.values.astype(np.float64), actual, ids, where)
         parts = (_PARTS if self.trained.jumps else 0) if subsets is None else subsets
-        if not parts or self.against is not None:
+        if self.against is not None:
             return found
         quantity = measure_of(self.trained.trained_loss, measure)
+        found = replace(found, chance=chance_of(self.trained, self.query, quantity))
+        if not parts:
+            return found
         expected = expected_removals(self.trained, where, self.query, quantity, subsets=parts)
         return replace(found, expected=expected)
 
@@ -189,8 +193,7 @@ class Explanation(Result):
         itself, as of hinges and L1 penalties, only that is left.
 
         Returns:
-            A frame with id, position, effect, low and high, in the unit of the measure; the largest
-            effect first.
+            A frame with id, position, effect, low and high in the measure's unit, largest first.
 
         Raises:
             UnsupportedModel: If the effects shown are not refined: their size has no estimate.
@@ -252,8 +255,7 @@ class Explanation(Result):
             verify: How many removals to retrain for the page; 0 retrains nothing. If `None`, 20 of
                 a convex model and none of another.
             verification: A verification made before, instead of a new one.
-            stability: What `whence.stability` found for this query alone: the page says whether
-                other trainings name the same examples.
+            stability: What `whence.stability` found for this query alone, for the page to say.
             held_out: (X, y) that the model was not fitted on, to say how good it is. If `None`, a
                 linear model is judged on training examples predicted without themselves.
             image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
@@ -270,13 +272,11 @@ class Explanation(Result):
             The path.
 
         Raises:
-            InvalidInput: If the path cannot be written, or image_shape or texts do not fit the
-                rows.
+            InvalidInput: If the path cannot be written, or image_shape or texts do not fit.
             UnsupportedModel: If verify > 0 and the model cannot be trained again.
 
         Cost:
-            The retrainings; of a convex model that is trained in less than a second, twenty more
-            without the strongest examples together.
+            The retrainings; of a quick convex model twenty more, of the strongest together.
         """
         n = len(self.trained.train)
         if texts is not None and len(texts) != n:

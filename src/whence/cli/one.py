@@ -206,7 +206,8 @@ def verify(
     if as_json:
         removals = checked.to_frame()[["id", "predicted", "actual"]]
         answer = {**said(found), **judged(found), "measure": explanation.scores.measure}
-        agreement = {"r": checked.r, "slope": checked.slope, "removals": removals}
+        agreement = {"r": checked.r, "slope": checked.slope, "chance": checked.by_chance}
+        agreement["removals"] = removals
         print_json({"notes": found.notes, **answer, **agreement})
         return
     say((*found.notes, *judgement(found)))

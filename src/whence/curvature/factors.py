@@ -163,7 +163,7 @@ class Others:
             return
         objective, n = self.objective, len(self.objective.train)
         for part, x, y in objective.train.batches(objective.batch_size):
-            gradients = objective.looped(x, y, lambda f, t: directions(f, t)[..., 0])
+            gradients = objective.per_example.looped(x, y, lambda f, t: directions(f, t)[..., 0])
             for name in self.looped:
                 squares = gradients[:, objective.slices[name]].square()
                 self.moments[name] += squares.T @ (objective.weights[part] / n)

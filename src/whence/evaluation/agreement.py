@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from whence.checked import Float, checked, floats
 from whence.errors import InvalidInput
+from whence.evaluation.chance import Chance
 from whence.evaluation.correlation import (
     RankCorrelation,
     bootstrap,
@@ -57,6 +58,7 @@ class Agreement(Result):
         constant_predictions: Queries whose predictions do not vary.
         constant_outcomes: Queries whose actual changes do not vary.
         expected: What the removals do on average, where a single one is mostly noise, or `None`.
+        chance: How far fits differ by the order of their examples alone, or `None`.
     """
 
     predicted: Float
@@ -76,11 +78,17 @@ class Agreement(Result):
     constant_predictions: tuple[int, ...]
     constant_outcomes: tuple[int, ...]
     expected: ExpectedChanges | None = None
+    chance: Chance | None = None
 
     @property
     def r(self) -> float:
         """Pearson's R of all pairs, as it is printed."""
         return self.pearson
+
+    @property
+    def by_chance(self) -> str:
+        """What of the actual changes is chance, a sentence; empty where little is known to be."""
+        return "" if self.chance is None else self.chance.said(self.actual)
 
     def to_frame(self) -> pd.DataFrame:
         """Return a row per query and removal: query (from 0), id, position, predicted, actual."""
@@ -96,7 +104,7 @@ class Agreement(Result):
         )
 
     def __str__(self) -> str:
-        """Return the comparison in one line; a second one compares with mean changes."""
+        """Return the comparison in one line; others say what is chance, and compare with means."""
         return "\n".join(self._lines())
 
     def card(self) -> Card:
@@ -115,7 +123,7 @@ class Agreement(Result):
         )
 
     def _lines(self) -> tuple[str, ...]:
-        """Return the comparison, and that with mean changes where there are some."""
+        """Return the comparison, what of it is chance, and that with mean changes."""
         q, k = self.predicted.shape
         queries = "" if q == 1 else f" and {q} queries"
         found = f"R = {self.pearson:.4f}, slope = {self.slope:.3f}"
@@ -123,7 +131,8 @@ class Agreement(Result):
             equal = "retrained" if constant_columns(self.actual.reshape(-1, 1))[0] else "predicted"
             found = f"no correlation, because all {equal} changes are equal"
         line = f"predicted vs retrained on {k} removals{queries}: {found}"
-        return (line,) if self.expected is None else (line, self.expected.said(self.predicted))
+        expected = "" if self.expected is None else self.expected.said(self.predicted)
+        return (line, *filter(None, (self.by_chance, expected)))
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw actual against predicted changes, with the identity and the fitted line.

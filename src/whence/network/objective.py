@@ -59,6 +59,7 @@ class ModuleObjective(Objective):
         l2: The penalty per parameter, [p].
         encoder: Reads a user's data.
         refit_with: Fits it again with other weights: (objective, weights [n]) -> objective.
+        reorder_with: Fits it to its own examples in an order drawn by a seed: (objective, seed).
         batch_size: Examples that are differentiated at once; changes memory, not the answer.
         factored: The selected parameters whose per-example gradients factor.
         shared: Those of them of which a pass is given a copy for each example.
@@ -77,6 +78,7 @@ class ModuleObjective(Objective):
     l2: Tensor
     encoder: Callable[[Any, ModuleExamples | None], ModuleExamples]
     refit_with: Callable[[ModuleObjective, Tensor], ModuleObjective]
+    reorder_with: Callable[[ModuleObjective, int], ModuleObjective] | None = None
     batch_size: int = BATCH
     factored: frozenset[str] = frozenset()
     shared: Shared = field(default_factory=Shared)
@@ -137,6 +139,10 @@ class ModuleObjective(Objective):
         """Return the objective at its minimum under other example weights, [n]."""
         return self.refit_with(self, self.weights if weights is None else weights)
 
+    def reordered(self, seed: int) -> ModuleObjective | None:
+        """Return the objective at a fit to its examples in another order, where one is known."""
+        return None if self.reorder_with is None else self.reorder_with(self, seed)
+
     def restricted(self, indices: NDArray[np.intp]) -> Self:
         """Return the objective of these training examples alone."""
         return replace(self, train=self.train.subset(indices), weights=self.weights[indices])
@@ -182,10 +188,7 @@ class ModuleObjective(Objective):
         return self.params.new_zeros(len(self.params), 0)
 
     def dense_hessian(self) -> Tensor:
-        """Return ∇²R(θ̂), [p, p], column by column.
-
-        Cost: p Hessian-vector products; refused above 5,000 parameters.
-        """
+        """Return ∇²R(θ̂), [p, p], by p Hessian-vector products; refused above 5,000 parameters."""
         p = len(self.params)
         if p > _DENSE:
             raise UnsupportedModel(
@@ -331,10 +334,6 @@ class ModuleObjective(Objective):
                 x, y, lambda f, t: self._finite(cotangents(f, t))
             )
             yield part, calls, passes
-
-    def looped(self, x: Any, y: Tensor, cotangents: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Return Jᵀu of each example of a batch, [b, p]: see `PerExample.looped`."""
-        return self.per_example.looped(x, y, cotangents)
 
     def cotangent(self, measure: Measure, outputs: Tensor, y: Tensor) -> Tensor:
         """Return ∂m/∂f in the outputs f [b, ...], or raise where it or m is not finite."""

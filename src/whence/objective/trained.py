@@ -208,6 +208,20 @@ class Trained(ABC):
         for row in weights:
             yield self.refit(row)
 
+    def reordered(self, seed: int) -> Trained | None:
+        """Return the model that a fit to the same examples in another order gives.
+
+        How far it is from this one is what a removal moves by chance: without an example, the
+        others come in other batches.
+
+        Args:
+            seed: Seed of the order.
+
+        Returns:
+            The fitted model; `None` where the order makes no difference, or is not the user's.
+        """
+        return None
+
     def path(self) -> Path | None:
         """Return the checkpoints of its training, or `None` where none were recorded."""
         return None

@@ -117,6 +117,7 @@ def explanation_page(
     digits = target_decimals(trained)
     noun = _noun(query, display)
     scatter = None if verification is None else _scatter(parts, verification)
+    chance = "" if verification is None else verification.by_chance
     name = display.query_name or _query_name(query)
     about = tuple(display.about)
     lead = about[0] if about else f"A model fitted on {len(trained.train):,} {noun}."
@@ -166,7 +167,10 @@ def explanation_page(
         shared=telling_words(trained.train, query)
         if display.query_text is None
         else words_of(display.query_text),
-        statuses=(*_statuses(parts, scatter, quality, where, in_words, digits), *display.statuses),
+        statuses=(
+            *_statuses(parts, scatter, chance, quality, where, in_words, digits),
+            *display.statuses,
+        ),
         method=parts.words,
         command=display.command,
         about=about,
@@ -268,6 +272,7 @@ def _scatter(parts: Explained, verification: Agreement) -> Scatter:
 def _statuses(
     parts: Explained,
     scatter: Scatter | None,
+    chance: str,
     quality: ModelQuality | None,
     where: NDArray[np.intp],
     names: tuple[str, ...],
@@ -278,7 +283,12 @@ def _statuses(
         checked = NOT_RETRAINED
     else:
         checked = retrained_of(
-            scatter.predicted, scatter.actual, scatter.r, scatter.slope, sized=parts.sized
+            scatter.predicted,
+            scatter.actual,
+            scatter.r,
+            scatter.slope,
+            sized=parts.sized,
+            chance=chance,
         )
     return (
         *statuses_of(parts.diagnostics, retrained=scatter is not None, sized=parts.sized),
