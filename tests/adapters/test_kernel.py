@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
+import whence
 from whence.adapters.kernel import Kernel, row_space
 from whence.adapters.kernel_models import KernelFunction
 from whence.errors import UnsupportedModel
@@ -47,3 +52,30 @@ def test_a_kernel_with_negative_eigenvalues_is_refused() -> None:
     kernel = KernelFunction(name="sigmoid", function=lambda a, b: np.tanh(a @ b.T + 1))
     with pytest.raises(UnsupportedModel, match="Got 'sigmoid', whose matrix has negative"):
         row_space(kernel, x)
+
+
+def test_rows_that_are_gone_carry_nothing() -> None:
+    # A cubic of two columns spans ten dimensions, most of them by the first rows that are far out.
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(30, 2))
+    x[:3] *= 4
+    y = x[:, 0] * x[:, 1] + rng.normal(size=30)
+    kernel = KernelRidge(kernel="poly", degree=3, gamma=0.5, coef0=1.0, alpha=0.1)
+    model = make_pipeline(StandardScaler(), kernel)
+    gone, kept = np.arange(3), np.arange(3, 30)
+    objective = whence.from_sklearn(model.fit(x, y), x, y)
+    weights = objective.weights.clone()
+    weights[gone] = 0
+    refitted = objective.refit(weights)
+    others = whence.from_sklearn(model.fit(x[kept], y[kept]), x[kept], y[kept])
+    query = rng.normal(size=(2, 2)), np.zeros(2)
+    found = whence.influence(refitted, query).values
+    expected = whence.influence(others, query).values
+    np.testing.assert_allclose(found[:, kept], expected, rtol=1e-6)
+    assert not found[:, gone].any()
+    first, last = 0, 29
+    weights[last] = 0
+    ridge = make_pipeline(StandardScaler(), Ridge())
+    linear = whence.from_sklearn(ridge.fit(x, y), x, y).refit(weights)
+    assert not whence.perturbation(linear, [first, last], query).any()
+    assert whence.perturbation(linear, [last - 1], query).all()

@@ -83,6 +83,13 @@ def test_starts_move_as_their_gradients_say(start: Start) -> None:
         np.testing.assert_allclose(gradient[i], (up - down) / (2 * STEP), atol=1e-8)
 
 
+@pytest.mark.parametrize("mean", [0.0, 1.0])
+def test_a_mean_without_a_link_may_be_anything(mean: float) -> None:
+    targets = mean + np.array([-2.0, -1.0, 1.0, 2.0])  # where log and logit have no derivative
+    gradient = Mean().gradient(targets, np.ones(4))
+    np.testing.assert_array_equal(gradient[:, 0], (targets - mean) / 4)
+
+
 _RATES = np.array([0.3])
 RULES = {
     "newton": NewtonLeaves(Binary(), _RATES, 4, np.array(0.5)),

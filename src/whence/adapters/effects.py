@@ -199,8 +199,9 @@ def through_inputs(
         alone = moving.cells.clone().requires_grad_()
         _, direct = preprocessing.step(rows, replace(moving, cells=alone), ones)
         own = pulled_back(direct, None, adjoints.of_rows(where), alone)[..., 0]
-    place = np.searchsorted(kept, where)
-    change = -(whole[torch.from_numpy(place)] - own)
+    every = whole.new_zeros(len(fitted.labels), whole.shape[1])
+    every[torch.from_numpy(kept)] = whole  # a row that is not there moves no statistic
+    change = -(every[torch.from_numpy(where)] - own)
     return torch.where(torch.from_numpy(moving.numeric), torch.nan_to_num(change), 0.0)
 
 
@@ -291,9 +292,8 @@ def _through_kernel(
     nu = torch.from_numpy(space.dual(question.directions[:r].numpy())) - seen @ slopes / l2
     mu = slopes / l2
     x, asked = train.dense(), queries.dense()
-    place = torch.full((len(fitted.labels),), -1)
-    place[torch.from_numpy(np.flatnonzero(fitted.kept))] = torch.arange(int(fitted.kept.sum()))
-    pivots = x[place[torch.from_numpy(space.positions)]]
+    # Pivots are rows that are there, as all of x but an added row.
+    pivots = x[torch.from_numpy(np.searchsorted(np.flatnonzero(fitted.kept), space.positions))]
     gamma = _gamma(fitted, space.kernel, x, kept)
     of_train = kernel_of(space.kernel, gamma, pivots, x)
     of_queries = kernel_of(space.kernel, gamma, pivots, asked)

@@ -15,7 +15,13 @@ from torch import Tensor
 
 from whence.adapters.carried import carried
 from whence.adapters.estimators import Problem
-from whence.adapters.kernel import Kernel, RowSpace, row_space, scale_gamma
+from whence.adapters.kernel import (
+    Kernel,
+    RowSpace,
+    row_space,
+    row_space_among,
+    scale_gamma,
+)
 from whence.adapters.pullback import Pullback, pullback_of
 from whence.adapters.tables import as_floats
 from whence.adapters.tabular import TabularMap, far_center, table_of
@@ -219,7 +225,7 @@ class Fitted:
         wide = self.wide
         within = partial(self._within, attach=attach)
         if problem.kernel is not None:
-            space, features = row_space(problem.kernel, matrix)
+            space, features = row_space_among(problem.kernel, matrix, self.kept)
             similarities = problem.kernel(space.pivots, problem.centers)
             inside = space.forward(similarities @ problem.coef.T).T
             return within(inside, features=features, space=space)

@@ -8,7 +8,7 @@ A new row x has the features z(x) = L⁻¹ k(X_pivots, x), L [r, r] the pivot ro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from scipy.linalg.lapack import dpstrf
 
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linear.features import DenseFeatures, sparse_similarities
-from whence.rows import dense, is_sparse
+from whence.rows import dense, is_sparse, take
 
 Floats = NDArray[np.float64]
 
@@ -175,3 +175,35 @@ def row_space(kernel: Kernel, rows: Any) -> tuple[RowSpace, DenseFeatures]:
         )
     space = RowSpace(kernel, rows[pivots], np.ascontiguousarray(lower[:rank]), pivots)
     return space, DenseFeatures(torch.from_numpy(z), torch.from_numpy(order))
+
+
+def row_space_among(
+    kernel: Kernel, rows: Any, kept: NDArray[np.bool_]
+) -> tuple[RowSpace, DenseFeatures]:
+    """Return the row space of some of the training rows, and the coordinates of all.
+
+    Args:
+        kernel: k.
+        rows: X, dense or sparse, [n, d].
+        kept: Which rows are there, [n]: the pivots are among them.
+
+    Returns:
+        The row space and Z, [n, r]; that of a row that is not there is as that of a query.
+
+    Raises:
+        InvalidInput: As `row_space`.
+        UnsupportedModel: As `row_space`.
+
+    Cost:
+        As `row_space`.
+    """
+    if kept.all():
+        return row_space(kernel, rows)
+    there, gone = np.flatnonzero(kept), np.flatnonzero(~kept)
+    space, part = row_space(kernel, take(rows, there))
+    assert part.staircase is not None
+    z = np.empty((len(kept), len(space.positions)))
+    z[there], z[gone] = part.matrix.numpy(), space.coordinates(take(rows, gone))
+    order = np.concatenate([there[part.staircase.numpy()], gone])
+    features = DenseFeatures(torch.from_numpy(z), torch.from_numpy(order))
+    return replace(space, positions=there[space.positions]), features

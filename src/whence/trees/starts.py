@@ -112,7 +112,11 @@ class Mean(Start):
     def gradient(self, targets: Floats, weights: Floats) -> Floats:
         """Return link′(ȳ) (yᵢ − ȳ) / Σ w."""
         mean = np.average(targets, weights=weights)
-        slope = {"identity": 1.0, "log": 1 / mean, "logit": 1 / (mean * (1 - mean))}[self.link]
+        slope = 1.0
+        if self.link == "log":
+            slope = 1 / mean
+        elif self.link == "logit":
+            slope = 1 / (mean * (1 - mean))
         change = slope * (targets - mean) / weights.sum()
         return np.asarray(change, dtype=np.float64)[:, None]
 
