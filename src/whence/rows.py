@@ -296,6 +296,27 @@ def _cells(old: pd.Series[Any], value: Any) -> pd.Series[Any]:
 
 
 @singledispatch
+def typed_row(rows: Any, row: Any) -> Any:
+    """Return a row that is a Series as a frame with the types of others' columns; else as it is.
+
+    A Series holds numbers and texts alike as objects: what is missing in it has no type of its own.
+
+    Args:
+        rows: A frame, whose columns it has; of other rows it stays as it is.
+        row: What a user passed as one row.
+    """
+    return row
+
+
+@typed_row.register
+def _row_of_frame(rows: pd.DataFrame, row: Any) -> Any:
+    if not hasattr(row, "to_frame") or not {*rows.columns} <= {*row.index}:
+        return row
+    cells = {name: _cells(rows[name].iloc[:1], row[name]).array for name in rows.columns}
+    return pd.DataFrame(cells, index=[row.name])
+
+
+@singledispatch
 def stack(rows: Any, more: Any) -> Any:
     """Return the rows and more of them below.
 

@@ -136,3 +136,14 @@ def test_a_network_without_names_has_numbered_classes() -> None:
     quantity = quantity_of(objective, objective.train.subset(np.array([1])), "loss")
     assert quantity.name == "P(class 1)"
     assert quantity.phrases == ("to “class 1”", "to “class 0”")
+
+
+@pytest.mark.parametrize("method", [whence.HiddenCosine(), whence.TracIn(cosine=True)])
+def test_an_example_pushes_a_measure_by_name_and_not_its_unit(
+    softmax: Trained, method: whence.Method
+) -> None:
+    X, y = load_iris(return_X_y=True)
+    said = str(whence.explain(softmax, (X[:1], y[:1]), k=1, method=method))
+    pushed = [line.split(" pushes ")[1] for line in said.splitlines() if " pushes " in line]
+    assert pushed
+    assert {*pushed} <= {"the loss up", "the loss down"}

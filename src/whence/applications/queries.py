@@ -14,7 +14,7 @@ from torch import Tensor
 from whence.errors import InvalidInput
 from whence.network.forms import TARGET_NAMES
 from whence.objective.trained import Data, Examples, Trained
-from whence.rows import is_sparse
+from whence.rows import is_sparse, typed_row
 from whence.views.answer import class_of
 
 Inputs: TypeAlias = pd.DataFrame | pd.Series | np.ndarray[Any, Any] | Tensor
@@ -47,7 +47,9 @@ def _encoded(data: Any, trained: Trained) -> tuple[Examples, bool]:
 @_encoded.register(tuple)
 def _pair(data: tuple[Any, ...], trained: Trained) -> tuple[Examples, bool]:
     if len(data) == 2 and data[1] is None:
-        return _predicted(trained, data[0]), False
+        return _predicted(trained, typed_row(trained.train.inputs, data[0])), False
+    if len(data) == 2:
+        return trained.examples((typed_row(trained.train.inputs, data[0]), data[1])), True
     return trained.examples(data), True
 
 
@@ -101,7 +103,7 @@ def _labeled(trained: Trained, data: Any) -> Examples:
 @_encoded.register(np.ndarray)
 @_encoded.register(Tensor)
 def _rows_alone(data: Inputs, trained: Trained) -> tuple[Examples, bool]:
-    return _predicted(trained, data), False
+    return _predicted(trained, typed_row(trained.train.inputs, data)), False
 
 
 def _predicted(trained: Trained, inputs: Any) -> Examples:

@@ -89,8 +89,10 @@ class Stability(Result):
 
     def card(self) -> Card:
         """Return how many lists are resolved, and that of the first query."""
+        agreed = int(self.resolved.sum())
+        have = "has" if agreed == 1 else "have"
         title = (
-            f"Of {len(self.again)} queries, {int(self.resolved.sum())} have a list of {self.k} "
+            f"Of {len(self.again)} queries, {agreed} {have} a list of {self.k} "
             f"that {self.trainings} trainings agree on: a training names {self.again.mean():.0%} "
             "of it on average."
         )

@@ -35,6 +35,7 @@ from whence.objective.measures import Measure
 from whence.objective.objective import objective_of
 from whence.objective.sets.measure import Along
 from whence.objective.trained import Data, Examples, Trained
+from whence.rows import typed_row
 
 
 @checked
@@ -213,7 +214,8 @@ def edit(
     named = chosen(objective, method, solver, damping, curvature)
     if method is None and objective.differentiable() is not None:
         order = order or "newton"
-    return edit_by_method(named, objective, index, (x_new, y_new), queries, order, measure)
+    new = typed_row(objective.train.inputs, x_new), y_new
+    return edit_by_method(named, objective, index, new, queries, order, measure)
 
 
 @checked

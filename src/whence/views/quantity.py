@@ -145,7 +145,7 @@ def quantity_of(
     toward, against = _phrases(names, label)
     falling = name == "loss"
     if unit:  # relative scores: neither a probability nor nats
-        return _measure_itself(name + unit)
+        return _measure_itself(name, unit)
     if differs:
         return _difference(name, trained.loss.unit)
     if name == "prediction":
@@ -209,10 +209,10 @@ def _difference(name: str, unit: str) -> Quantity:
     )
 
 
-def _measure_itself(name: str) -> Quantity:
+def _measure_itself(name: str, unit: str = "") -> Quantity:
     """Return a quantity that is a measure whose meaning is the user's."""
     return Quantity(
-        name=f"the {name}",
+        name=f"the {name}{unit}",
         phrases=(f"the {name} up", f"the {name} down"),
         colors=("up", "down"),
         rising=True,
