@@ -18,9 +18,10 @@ from sklearn.ensemble import (
     VotingClassifier,
     VotingRegressor,
 )
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import Lasso, LogisticRegression, PoissonRegressor, Ridge
-from sklearn.model_selection import KFold
+from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.naive_bayes import GaussianNB
@@ -156,6 +157,41 @@ def test_a_refit_is_the_own_fit_with_folds_held() -> None:
     shares = model.loss.probabilities(model.refit(weights).outputs(examples))
     assert shares is not None
     np.testing.assert_allclose(shares.numpy(), own.predict_proba(x[:9]), atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        CalibratedClassifierCV(LINEAR, cv=3),
+        StackingClassifier([("a", LOGISTIC), ("b", GaussianNB())], final_estimator=LOGISTIC, cv=3),
+    ],
+    ids=["calibrated", "stacked"],
+)
+def test_a_group_goes_from_the_folds_that_are_held(estimator: Any) -> None:
+    x, y = rows(load_breast_cancer)
+    fitted = clone(estimator).fit(x, y)
+    model = whence.from_sklearn(fitted, x, y)
+    group, queries = np.arange(30, 45), (x[:9], y[:9])
+    kept = np.delete(np.arange(100), group)
+    folds = StratifiedKFold(3).split(x, y)
+    splits = [tuple(np.flatnonzero(np.isin(kept, part)) for part in fold) for fold in folds]
+    own = clone(estimator).set_params(cv=splits).fit(x[kept], y[kept])
+    actual = np.log(own.predict_proba(x[:9])) - np.log(fitted.predict_proba(x[:9]))
+    found = whence.group_effect(model, group, queries, order="refit", measure=lambda f, _: f[:, 1])
+    np.testing.assert_allclose(found, actual[:, 1], atol=1e-8)
+
+
+def test_a_model_for_each_class_of_texts() -> None:
+    rng = np.random.default_rng(0)
+    words, y = np.array([f"word{i}" for i in range(30)]), rng.integers(0, 3, 60)
+    texts = [" ".join(rng.choice(words, 8)) for _ in y]
+    estimator = OneVsRestClassifier(make_pipeline(TfidfVectorizer(), LOGISTIC)).fit(texts, y)
+    model = whence.from_sklearn(estimator, texts, y)
+    assert isinstance(model, Composed)
+    found = whence.leave_one_out(model, [5], (texts[:3], y[:3]))[:, 0]
+    fits = (estimator, clone(estimator).fit(texts[:5] + texts[6:], np.delete(y, 5)))
+    before, after = (-np.log(fit.predict_proba(texts[:3])[np.arange(3), y[:3]]) for fit in fits)
+    np.testing.assert_allclose(found, after - before, atol=1e-8)
 
 
 @pytest.mark.parametrize(

@@ -221,11 +221,8 @@ class Composed(Answered):
 
     def refit(self, weights: Tensor | None = None) -> Estimator:
         """Return the estimator's own fit on the rows with weight, its folds held."""
-        weights = self.weights if weights is None else weights
-        kept = np.flatnonzero(weights.numpy() > 0)
-        refitting = self.whole.refitting
-        template = self.composition.held(clone(refitting.template), kept)
-        return replace(self.whole, refitting=replace(refitting, template=template)).refit(weights)
+        refitting = replace(self.whole.refitting, held=self.composition.held)
+        return replace(self.whole, refitting=refitting).refit(weights)
 
     def refits(self, weights: Tensor) -> Iterator[Trained]:
         """Yield the estimator's own fits for each row of weights [k, n]."""

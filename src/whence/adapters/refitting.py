@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import warnings
+<<<<<<< HEAD
 from dataclasses import dataclass, replace
+=======
+from collections.abc import Callable
+from dataclasses import dataclass
+>>>>>>> 8dfddff (composed: a group goes from the folds that are held, which ended in an error of indices; a class-by-class model of texts is read)
 from typing import Any, final
 
 import numpy as np
@@ -35,6 +40,8 @@ class Refitting:
         labels: y, [n].
         weighted: Whether sample weights were given to the fit.
         classifies: Whether labels are classes.
+        held: From the estimator, not fitted, and the positions of the rows that stay, sorted, to
+            how it is fitted on those: its folds held. `None` where nothing is.
     """
 
     template: Any
@@ -42,6 +49,7 @@ class Refitting:
     labels: NDArray[Any]
     weighted: bool
     classifies: bool
+    held: Callable[[Any, NDArray[np.intp]], Any] | None = None
 
     def __call__(self, weights: Floats) -> tuple[Any, bool]:
         """Return the estimator fitted on the rows with weight, and whether it converged.
@@ -62,7 +70,9 @@ class Refitting:
         with warnings.catch_warnings(record=True) as caught, threads:
             warnings.simplefilter("always")
             try:
-                fitted = unfitted(self.template).fit(rows, labels, **given)
+                template = unfitted(self.template)
+                template = template if self.held is None else self.held(template, where)
+                fitted = template.fit(rows, labels, **given)
             except Exception as error:
                 raise InvalidInput(
                     f"Expected {type(self.template).__name__} to fit on {len(where)} of "

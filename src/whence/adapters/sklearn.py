@@ -32,7 +32,7 @@ from whence.adapters.perceptron import perceptron
 from whence.adapters.processes import process
 from whence.adapters.quantile import quantile
 from whence.adapters.readers import is_read, reader
-from whence.adapters.rows import labels_of
+from whence.adapters.rows import labels_of, width_of
 from whence.adapters.statistics import objective_of
 from whence.adapters.stopped import stopped_early
 from whence.adapters.survival import cox
@@ -255,10 +255,8 @@ def _check_fitted(estimator: Any) -> None:
 def _fitted_columns(first: Any, x: Any) -> tuple[int | None, tuple[str, ...] | None]:
     """Return how many columns were fitted on, and their names if a frame was; `None` of texts."""
     names = getattr(first, "feature_names_in_", None)
-    width = getattr(first, "n_features_in_", None)
-    if width is None:
-        width = np.shape(x)[-1]
-    return int(width), None if names is None else tuple(names)
+    width = getattr(first, "n_features_in_", width_of(x))
+    return width, None if names is None else tuple(names)
 
 
 @_fitted_columns.register(CountVectorizer)
