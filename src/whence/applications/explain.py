@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from whence.applications.explanation import Explanation
 from whence.applications.queries import Inputs, encoded
-from whence.applications.shown import shown_of
+from whence.applications.shown import shown_by, shown_of
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
 from whence.methods.choose import chosen, reason_of
 from whence.methods.contrast import Contrast
+from whence.methods.fit_quality import not_shown
 from whence.methods.method import Method
 from whence.methods.prediction import MeasureLike
 from whence.objective.losses import measure_of
@@ -92,7 +95,9 @@ def explain(
     if other is not None:
         check_answers(1, len(other))
         scoring = Contrast(scoring, other)
-    scores = scoring.fit(trained).scores_to_rank(examples, about)
+    ranked_only = shown_by(scoring, trained) is not scoring
+    with not_shown() if ranked_only else nullcontext():
+        scores = scoring.fit(trained).scores_to_rank(examples, about)
     shown = shown_of(scoring, trained, examples, about, scores, k)
     return Explanation(
         trained=trained,

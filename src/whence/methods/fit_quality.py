@@ -8,6 +8,9 @@ says whether the fit is good enough for them; no unit of the parameters enters.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import final
 
@@ -34,6 +37,7 @@ _CHECKED = 8  # removals whose remaining gradient is computed
 _REFINED = 0.1  # share of the initial gradient up to which a refined result counts as converged
 _ROUNDING = 1e-12  # nats, or share of the outputs in a residual: what is less is rounding
 _SOLVED = 1e-3  # relative residual up to which Newton steps do: their quadratic model errs by more
+_UNSHOWN: ContextVar[bool] = ContextVar("unshown", default=False)
 _TINY = 1e-6  # of the largest initial gradient: what is smaller is not divided by
 
 
@@ -174,6 +178,16 @@ def finishing_by_sums(
     return total + objective.gradient_dot(queries, measure, step).squeeze(1)
 
 
+@contextmanager
+def not_shown() -> Iterator[None]:
+    """Keep silent about an unfinished fit beside effects that choose what is shown, no more."""
+    before = _UNSHOWN.set(True)
+    try:
+        yield
+    finally:
+        _UNSHOWN.reset(before)
+
+
 def warn_if_unfinished(objective: Objective, quality: FitQuality) -> None:
     """Warn if finishing the fit would change more than most of what is shown.
 
@@ -182,14 +196,16 @@ def warn_if_unfinished(objective: Objective, quality: FitQuality) -> None:
         quality: How far the fit is from its optimum.
 
     Warns:
-        NotConvergedWarning: Once per objective. Not for a loss that is smoothed for derivatives,
-            whose minimum the fit was never to reach.
+        NotConvergedWarning: Once per objective, and not where nothing of it is shown. For a loss
+            that is smoothed for derivatives, whose minimum the fit was never to reach, only if the
+            model says that its fit stopped early.
     """
     shown = quality.of_largest
     stopped = objective.stopped
     status = fit_status(quality.in_examples, shown, stopped=bool(stopped))
     far = status == "not converged"
-    if objective.trained_loss != objective.loss or not far:
+    smoothed = objective.trained_loss != objective.loss and not stopped
+    if smoothed or not far or _UNSHOWN.get():
         return
     if not first_time(objective, "warning about the fit"):
         return
