@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import warnings
-<<<<<<< HEAD
-from dataclasses import dataclass, replace
-=======
 from collections.abc import Callable
-from dataclasses import dataclass
->>>>>>> 8dfddff (composed: a group goes from the folds that are held, which ended in an error of indices; a class-by-class model of texts is read)
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
