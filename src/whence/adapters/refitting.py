@@ -83,7 +83,13 @@ class Refitting:
     def reordered(self, weights: Floats, seed: int) -> tuple[Any, bool]:
         """Return a fit with these weights to the rows in an order drawn by a seed."""
         order = np.random.default_rng(seed).permutation(len(weights))
-        moved = replace(self, rows=take(self.rows, order), labels=self.labels[order])
+        held = self.held  # by positions as they were
+        moved = replace(
+            self,
+            rows=take(self.rows, order),
+            labels=self.labels[order],
+            held=None if held is None else lambda template, kept: held(template, order[kept]),
+        )
         return moved(weights[order])
 
     def _given(self, weights: Floats) -> dict[str, Any]:
