@@ -103,3 +103,8 @@ def test_scores_of_different_pairs_are_not_averaged(other: dict[str, Any], messa
         whence.average([scores_of([[1.0, 3.0]]), scores_of([[1.0, 3.0]], **other)])
     with pytest.raises(InvalidInput, match="Got none"):
         whence.average([])
+
+
+def test_a_ranking_prints_its_rows() -> None:
+    printed = str(scores_of([[0.25, -1.5], [3.0, 4.0]]).largest(1))
+    assert " ".join(printed.split()) == "id score row 1 -1.5 The first of 2 queries is shown."

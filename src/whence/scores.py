@@ -45,12 +45,20 @@ class Ranking(Result):
         """Yield (id, score) of the first query: `for id, effect in scores.top(5)`."""
         return iter(zip(self.ids[0].tolist(), self.values[0].tolist(), strict=True))
 
+    def __str__(self) -> str:
+        """Return the examples of the first query, one a line."""
+        words = self.card().words
+        return "\n".join([self._table().to_string(index=False), *words])
+
     def card(self) -> Card:
         """Return the examples of the first query."""
         q, k = self.ids.shape
-        table = pd.DataFrame(list(self), columns=["id", "score"])
         words = () if q == 1 else (f"The first of {q:,} queries is shown.",)
-        return Card(title=f"the first {k} of {q:,} queries", table=table, words=words)
+        return Card(title=f"the first {k} of {q:,} queries", table=self._table(), words=words)
+
+    def _table(self) -> pd.DataFrame:
+        """Return the examples of the first query with their scores."""
+        return pd.DataFrame(list(self), columns=["id", "score"])
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

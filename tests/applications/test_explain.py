@@ -127,6 +127,22 @@ def test_a_log_link_predicts_in_the_unit_of_the_target() -> None:
     assert f"The model predicts {model.predict(X[100:101])[0]:.0f}." in str(explanation)
 
 
+def test_numbers_that_name_rows_are_told_from_positions() -> None:
+    """A table that was split keeps its index, and functions take positions."""
+    x, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    order = np.random.default_rng(0).permutation(len(x))
+    for rows, expected in ((order[:300], True), (np.arange(300), False)):
+        model = LogisticRegression(C=0.01, solver="newton-cholesky", tol=1e-8)
+        part, labels = x.iloc[rows, :4], y.iloc[rows]
+        objective = whence.from_sklearn(model.fit(part, labels), part, labels)
+        found = whence.explain(objective, x.iloc[400:401, :4], k=2)
+        assert ("take positions" in str(found)) == expected
+        assert ("position" in found.card().table) == expected
+        if expected:
+            name, position = map(int, re.findall(r"(\d+) is at position (\d+)", str(found))[0])
+            assert part.index[position] == name
+
+
 def test_a_query_without_a_label_explains_the_predicted_class(explanation: Explanation) -> None:
     rows = explanation.query.inputs
     unlabeled = whence.explain(explanation.trained, rows, k=4)

@@ -29,7 +29,7 @@ def prepared(objective: ModuleObjective, solver: EKFAC | KFAC) -> KroneckerInver
 
 def rows(objective: ModuleObjective) -> Tensor:
     """The gradients of all training examples, one by one, [n, p]."""
-    return objective.looped(
+    return objective.per_example.looped(
         objective.train.inputs, objective.train.targets, objective.loss.gradient
     )
 

@@ -89,7 +89,7 @@ def test_modules_that_act_in_place_on_the_first_outputs_are_recorded() -> None:
     objective = whence.from_torch(changed, whence.CrossEntropy(), (x, y))
     assert objective.factored == frozenset(objective.shapes)
     found = objective.gradient_columns(objective.train, objective.loss)
-    exact = objective.looped(x, y, objective.loss.gradient)
+    exact = objective.per_example.looped(x, y, objective.loss.gradient)
     torch.testing.assert_close(found.T, exact)
 
 
@@ -109,7 +109,7 @@ def test_outputs_that_depend_on_no_selected_module_send_nothing_back() -> None:
     assert uses == []
     assert list(passes) == []
     found = objective.gradient_columns(objective.train, objective.loss)
-    torch.testing.assert_close(found.T, objective.looped(x, y, objective.loss.gradient))
+    torch.testing.assert_close(found.T, objective.per_example.looped(x, y, objective.loss.gradient))
 
 
 def test_a_module_that_calls_linear_on_its_weight_factors_whatever_it_returns() -> None:
@@ -136,7 +136,7 @@ def test_a_module_that_calls_linear_on_its_weight_factors_whatever_it_returns() 
     objective = whence.from_torch(Routing(), whence.CrossEntropy(), (x, y))
     assert objective.factored == frozenset(objective.shapes)
     found = objective.gradient_columns(objective.train, objective.loss)
-    torch.testing.assert_close(found.T, objective.looped(x, y, objective.loss.gradient))
+    torch.testing.assert_close(found.T, objective.per_example.looped(x, y, objective.loss.gradient))
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_convolutions_with_groups_and_any_padding_factor(layer: nn.Module) -> No
     objective = whence.from_torch(model, whence.CrossEntropy(), (x, torch.arange(5) % 3))
     assert objective.factored == frozenset(objective.shapes)
     found = objective.gradient_columns(objective.train, objective.loss)
-    exact = objective.looped(x, objective.train.targets, objective.loss.gradient)
+    exact = objective.per_example.looped(x, objective.train.targets, objective.loss.gradient)
     torch.testing.assert_close(found.T, exact, rtol=1e-10, atol=1e-12)
 
 
@@ -203,9 +203,9 @@ def test_parameters_that_enter_by_broadcasting_have_a_gradient_per_example(
     for data in ((x, y), other):
         examples = objective.examples(data)
         found = objective.gradient_columns(examples, objective.loss)
-        exact = objective.looped(*data, objective.loss.gradient)
+        exact = objective.per_example.looped(*data, objective.loss.gradient)
         torch.testing.assert_close(found.T, exact, rtol=1e-10, atol=1e-12)
     narrowed = objective.narrowed({"positions", "last.weight"})
     found = narrowed.gradient_columns(narrowed.train, narrowed.loss)
-    exact = narrowed.looped(x, y, narrowed.loss.gradient)
+    exact = narrowed.per_example.looped(x, y, narrowed.loss.gradient)
     torch.testing.assert_close(found.T, exact, rtol=1e-10, atol=1e-12)

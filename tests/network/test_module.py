@@ -270,7 +270,7 @@ def exact(objective: ModuleObjective) -> bool:
     """Whether factored gradients are those of differentiation, parameter by parameter."""
     train = objective.train
     found = objective.gradient_columns(train, objective.loss).T
-    truth = objective.looped(train.inputs, train.targets, objective.loss.gradient)
+    truth = objective.per_example.looped(train.inputs, train.targets, objective.loss.gradient)
     return all(
         torch.allclose(
             found[:, at], truth[:, at], rtol=1e-3, atol=1e-4 * float(truth[:, at].abs().max())
@@ -289,7 +289,7 @@ def exact(objective: ModuleObjective) -> bool:
         (lambda f, y: f.square().sum(1).cumsum(0), UnsupportedModel, "for example 1 in a batch"),
         (nn.CrossEntropyLoss(), InvalidInput, "one value per example"),
         (nn.CrossEntropyLoss(weight=torch.ones(3).double(), reduction="none"), InvalidInput,
-         "weights in it must have the dtype"),
+         "weights their dtype"),
     ],
 )  # fmt: skip
 def test_losses_give_each_example_its_own(loss: Any, error: type[Exception], message: str) -> None:

@@ -40,7 +40,6 @@ from whence.views.sequences import Decode
 _LEAST_ERROR = 1e-3  # of the largest effect shown: what a refit of a library may itself be off
 _PARTS = 10  # random parts of the data over which a removal's mean effect is taken
 _VERIFIED = 20  # removals that a page of a convex model retrains
-_UNSIZED = {"effect": "score"}  # what an effect is called of which only the order is known
 
 
 @dataclass(frozen=True)
@@ -178,9 +177,8 @@ class Explanation(Result):
             return found
         quantity = measure_of(self.trained.trained_loss, measure)
         found = replace(found, chance=chance_of(self.trained, self.query, quantity))
-        if not parts:
-            return found
-        expected = expected_removals(self.trained, where, self.query, quantity, subsets=parts)
+        removed = self.trained, where, self.query, quantity
+        expected = expected_removals(*removed, subsets=parts) if parts else None
         return replace(found, expected=expected)
 
     def intervals(self) -> pd.DataFrame:
@@ -212,24 +210,21 @@ class Explanation(Result):
             >>> bool((found["low"] < found["effect"]).all())
             True
         """
-        showing = self._showing
-        exact = showing.fit(self.trained).exact
-        rougher = showing.rougher() if self.sized else None
+        exact = self._showing.fit(self.trained).exact
+        rougher = self._showing.rougher() if self.sized else None
         if rougher is None and not exact:
             raise UnsupportedModel(
                 "Expected refined effects, as of a convex model scored by whence.Influence. Got "
                 f"{self.shown.method}. Ask explanation.verify() for the error of its scores."
             )
-        effects = [asdict(effect) for effect in (*self.raising, *self.lowering)]
-        frame = pd.DataFrame(effects, columns=["id", "position", "effect"])
+        frame = self.to_frame().rename(columns={"score": "effect"})[["id", "position", "effect"]]
         error = _LEAST_ERROR * frame["effect"].abs().max()
         if rougher is not None and not exact and len(frame):
             where = frame["position"].to_numpy(dtype=np.intp)
             fitted = rougher.fit(self.trained)
             before = fitted.scores(self.query, measure=self.measure, indices=where).values[0]
             error = np.maximum(np.abs(frame["effect"] - before), error)
-        frame = frame.assign(low=frame["effect"] - error, high=frame["effect"] + error)
-        return frame.sort_values("effect", ascending=False, kind="stable", ignore_index=True)
+        return frame.assign(low=frame["effect"] - error, high=frame["effect"] + error)
 
     def report(
         self,
@@ -309,21 +304,26 @@ class Explanation(Result):
         effects = [asdict(effect) for effect in (*self.raising, *self.lowering)]
         frame = pd.DataFrame(effects, columns=["id", "position", "effect", "first"])
         frame = frame.sort_values("effect", ascending=False, kind="stable", ignore_index=True)
-        return frame if self.sized else frame.drop(columns="first").rename(columns=_UNSIZED)
+        return (
+            frame if self.sized else frame.drop(columns="first").rename(columns={"effect": "score"})
+        )
 
     def __str__(self) -> str:
         """Return the examples with what the answer would be without each, in words."""
-        return "\n".join(printed.lines(self._parts(), self.quality))
+        return "\n".join([*self.lines(), *printed.positions(self._parts())])
+
+    def lines(self) -> list[str]:
+        """Return what `print` shows, without what tells the names of a table from positions."""
+        return printed.lines(self._parts(), self.quality)
 
     def card(self) -> Card:
         """Return what the model says, and what the answer would be without each example."""
         parts, quantity = self._parts(), self.quantity
-        last = printed.lines(parts, self.quality)[-1:]
         return Card(
             title=printed.said(parts),
             facts={quantity.name: quantity.text(quantity.read(self.value), quantity.least)},
             table=pd.DataFrame(printed.rows(parts)),
-            words=tuple(last if self.quality is not None else ()),
+            words=tuple(self.lines()[-1:] if self.quality is not None else ()),
         )
 
     def _predicted(self, where: NDArray[np.intp]) -> Scores:

@@ -93,7 +93,7 @@ def explain(
         print_json({"notes": found.notes, **answer})
         return
     say(found.notes)
-    typer.echo(explanation)
+    typer.echo("\n".join(explanation.lines()))  # rows are named by their numbers here
     wrote(output)
 
 

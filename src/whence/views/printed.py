@@ -77,6 +77,23 @@ def lines(parts: Explained, quality: ModelQuality | None) -> list[str]:
     return [plain(line) for line in found]
 
 
+def positions(parts: Explained) -> list[str]:
+    """Return what tells names from positions, if whole numbers name the examples otherwise.
+
+    Args:
+        parts: The explanation.
+    """
+    ids = parts.trained.train.ids
+    shown = [at for side in (parts.lowering, parts.raising) for at, _ in side]
+    other = [at for at in shown if ids[at] != at]
+    if ids.dtype.kind not in "iu" or not other:
+        return []
+    return [
+        "Examples are named by the index of the table. Functions that change examples, such as "
+        f"whence.edit, take positions: {ids[other[0]]} is at position {other[0]}."
+    ]
+
+
 def plain(line: str) -> str:
     """Return a line with the minus sign of a keyboard: not every terminal has the other one.
 
@@ -95,7 +112,9 @@ def rows(parts: Explained) -> list[dict[str, object]]:
     train, quantity = parts.trained.train, parts.quantity
     sides = zip((parts.raising, parts.lowering), quantity.phrases, strict=True)
     return [
-        {"example": train.ids[at], "label": label_of(parts.trained, train.targets[at])}
+        {"example": train.ids[at]}
+        | ({"position": at} if positions(parts) else {})
+        | {"label": label_of(parts.trained, train.targets[at])}
         | {"pushes": phrase}
         | ({"without it": quantity.read(parts.value + effect)} if parts.sized else {})
         for side, phrase in sides
