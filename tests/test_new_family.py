@@ -106,4 +106,5 @@ def test_every_use_takes_it(method: whence.Method | None, tmp_path: Path) -> Non
 def test_a_method_that_differentiates_says_what_to_use() -> None:
     trained, queries = model()
     with pytest.raises(UnsupportedModel, match=r"whence.Retrained\(\), or whence.LeaveOneOut\(\)"):
-        whence.influence(trained, queries)
+        whence.influence(trained, queries, order="refined")
+    assert whence.influence(trained, queries).values.shape == (10, 110)

@@ -332,7 +332,7 @@ def test_a_positive_class_is_a_position(positive: Any) -> None:
         ("acuracy", "Did you mean 'accuracy'"),
         ("margn", "Did you mean 'margin'"),
         ("f1", "there are 'accuracy', 'auroc', 'mean loss'"),
-        (measures.AUROC, r"Got the class AUROC. Write AUROC\(\)"),
+        (measures.AUROC, r"Got the class AUROC, not an object that it makes"),
         (lambda f: f.mean(), r"takes \(outputs, targets\). Got: .*1 positional argument"),
     ],
 )

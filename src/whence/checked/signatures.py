@@ -158,7 +158,8 @@ def _joined(errors: list[InvalidInput]) -> str:
     expected = [str(error).split(". Got ")[0] for error in errors]
     first, *rest = dict.fromkeys(expected)
     found = str(errors[0]).split(". Got ", 1)[1]
-    more = "".join(f", or {each.removeprefix('Expected ')}" for each in rest)
+    subject = first.partition(" as ")[0] + " as "
+    more = "".join(f" or {each.removeprefix(subject).removeprefix('Expected ')}" for each in rest)
     return f"{first}{more}. Got {found}"
 
 
