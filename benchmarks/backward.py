@@ -3,7 +3,9 @@
 GPT-2 of 124 M parameters, from its configuration with random weights, on 4 sequences: the gradient
 of their summed loss by `ModuleObjective.gradient_sum` and by the module's own `.backward()`, in
 turns, in processor seconds of one thread, since that is what a shared machine can repeat. Memory is
-what is resident beyond the loaded model, over the size of the model.
+what is resident beyond what was before, over the size of the model: `..._memory` in a process as it
+is, where the heap of glibc keeps what was freed for later, and `..._held` in one that gives blocks
+of 256 KB and more back to the system at once, so that what is counted is in use.
 
 Run it with `python -m benchmarks.backward [tokens] [label]`, `PYTHONPATH` set to the `src` of the
 revision to measure. Results are in benchmarks/results/backward.json.
@@ -12,6 +14,8 @@ revision to measure. Results are in benchmarks/results/backward.json.
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -102,10 +106,28 @@ def measure(tokens: int, label: str) -> dict[str, Any]:
     }
 
 
+def apart(tokens: int, label: str, **variables: str) -> dict[str, Any]:
+    """Return the row that a process of its own measures, with some variables of the environment."""
+    call = (
+        f"import json; from benchmarks.backward import measure as m; row = m({tokens}, {label!r})"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", f"{call}; print(json.dumps(row))"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **variables},
+    )
+    return dict(json.loads(found.stdout.splitlines()[-1]))
+
+
 def main() -> None:
     """Measure, print and keep the row."""
     tokens = int(sys.argv[1]) if len(sys.argv) > 1 else 128
-    row = measure(tokens, sys.argv[2] if len(sys.argv) > 2 else "whence")
+    label = sys.argv[2] if len(sys.argv) > 2 else "whence"
+    row = apart(tokens, label)
+    returned = apart(tokens, label, MALLOC_MMAP_THRESHOLD_=str(2**18))
+    row |= {f"{key}_held": returned[f"{key}_memory"] for key in ("construct", "gradient", "plain")}
     rows = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else []
     kept = [r for r in rows if (r["label"], r["tokens"]) != (row["label"], row["tokens"])]
     _RESULTS.write_text(json.dumps([*kept, row], indent=1) + "\n")

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,8 +44,24 @@ def along(outputs: Tensor, cotangent: Tensor) -> Tensor:
         outputs: f, any shape.
         cotangent: u, the same shape.
     """
-    found: Tensor = _Along.apply(outputs, cotangent)  # type: ignore[no-untyped-call]
+    with torch.enable_grad():
+        found: Tensor = _Along.apply(outputs, cotangent)  # type: ignore[no-untyped-call]
     return found
+
+
+def empty_sums(p: int, k: int, like: Tensor) -> Tensor:
+    """Return zeros [k, p] that take memory as they are written, where the system can.
+
+    A backward pass holds most where it begins, and writes most of a gradient where it ends.
+
+    Args:
+        p: The number of parameters.
+        k: The number of sums.
+        like: A tensor of their dtype, on their device.
+    """
+    if like.device.type != "cpu":
+        return like.new_zeros(k, p)
+    return torch.from_numpy(np.zeros((k, p), like.new_zeros(0).numpy().dtype))
 
 
 def gradient(value: Tensor, leaves: Sequence[Leaf]) -> Tensor:
@@ -63,25 +80,19 @@ def gradient(value: Tensor, leaves: Sequence[Leaf]) -> Tensor:
 
 
 def add_pullback(
-    total: Tensor,
-    outputs: Tensor,
-    leaves: Sequence[Leaf],
-    cotangent: Tensor,
-    *,
-    last: bool = False,
+    total: Tensor, value: Tensor, leaves: Sequence[Leaf], *, last: bool = False
 ) -> None:
     """Add Jᵀ u to a flat vector, a leaf at a time.
 
     Args:
         total: Changed in place, [p].
-        outputs: f, any shape.
+        value: A number with this gradient, of `along`: it alone holds f and u, if the caller lets
+            go of them, until they are used.
         leaves: Where to differentiate, each with its place in θ, which several may share.
-        cotangent: u, in the shape of f.
         last: Whether the graph may go; else it stays for the next call.
     """
-    if not outputs.requires_grad:
+    if not value.requires_grad:
         return
-    value = along(outputs, cotangent)
     for where, leaf in leaves:
         leaf.grad = total[where].view(leaf.shape)
     try:  # each gradient is freed as soon as it is added, so that no second θ is in memory

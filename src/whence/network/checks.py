@@ -18,6 +18,7 @@ from whence.errors import InvalidInput, NotDeterministic, UnsupportedModel, When
 from whence.network.examples import ModuleExamples
 from whence.objective.losses import Loss
 
+_PART = 2**18  # outputs that are compared at once: 1 MB of float32
 _ROUNDING = 100  # units of the last place by which two equal calls may differ
 
 
@@ -88,23 +89,40 @@ def check_repeatable(outputs: Callable[[Any], Tensor], inputs: Any) -> Tensor:
             f"Expected outputs of shape [{b}, c], one row per example. Got {list(first.shape)}. "
             "Return one row per example, with c = 1 for a single output."
         )
-    scale = float(first.abs().max())
+    scale = max(-float(first.min()), float(first.max()))
     # Kernels may round otherwise from call to call, by how memory happens to be aligned.
     rounding = _ROUNDING * torch.finfo(first.dtype).eps
-    if not torch.allclose(first, again, rtol=rounding, atol=rounding * scale):
+    if not _close(first, again, rounding, rounding * scale):
         raise NotDeterministic(
             "Expected a model that gives the same outputs when asked twice. Got two different "
             "ones. Remove its randomness (noise layers, sampled masks), or call .eval()."
         )
+    del again
     for at in {0, b - 1}:  # a running sum leaves the first example as it is
         with torch.no_grad():
             alone = outputs(tree_map(lambda part, at=at: part[at : at + 1], inputs))
-        if not torch.allclose(first[at : at + 1], alone, rtol=1e-3, atol=1e-3 * scale):
+        if not _close(first[at : at + 1], alone, 1e-3, 1e-3 * scale):
             raise UnsupportedModel(
                 "Expected outputs that depend on one example each. Got others when an example was "
                 "alone in its batch. Replace what normalizes or attends over the batch."
             )
     return first
+
+
+def _close(one: Tensor, other: Tensor, rtol: float, atol: float) -> bool:
+    """Return whether outputs are the same but for rounding: a part at a time, to save memory.
+
+    Args:
+        one: Outputs, [b, ...].
+        other: The same shape.
+        rtol: As of `torch.allclose`.
+        atol: As of `torch.allclose`.
+    """
+    return all(
+        torch.allclose(mine, theirs, rtol=rtol, atol=atol)
+        for a, b in zip(one, other, strict=True)
+        for mine, theirs in zip(a.flatten().split(_PART), b.flatten().split(_PART), strict=True)
+    )
 
 
 def check_losses(loss: Loss, outputs: Tensor, examples: ModuleExamples) -> None:
@@ -198,7 +216,7 @@ def _accepted(outputs: Callable[[Any], Tensor], inputs: Any) -> Tensor:
             f"Expected inputs that the model can take. Got {shapes}, of which it says: "
             f"{error}. Call the model on a few of them yourself first."
         ) from error
-    if bool(torch.isnan(found).any()):
+    if any(bool(torch.isnan(row).any()) for row in (found if found.ndim else found[None])):
         raise InvalidInput(
             "Expected outputs that are numbers. Got NaN on the first examples. If the model "
             "itself gives numbers on them, it keeps a reference of its own to a parameter, such as "

@@ -40,9 +40,9 @@ class Contribution(ABC):
     def squares(self, w: Tensor) -> Tensor:
         """Return Σ_b w_b g_b², entry by entry, [p]."""
 
-    def take(self, rest: Tensor, w: Tensor) -> None:
-        """Subtract Σ_b w_b g_b in place from a tensor [p], which may be as large as a model."""
-        rest -= self.sum(w.unsqueeze(1)).view(rest.shape)  # which raises where sizes differ
+    def whole(self) -> Tensor | None:
+        """Return G [b, p], if it is in memory."""
+        return None
 
     def rank_one(self) -> tuple[tuple[Tensor, Tensor]] | tuple[()]:
         """Return [b, m] and [b, d] of which g_b is the outer product, if it is one of a layer."""
@@ -100,6 +100,10 @@ class Rows(Contribution):
     def squares(self, w: Tensor) -> Tensor:
         """Return (G²)ᵀ w."""
         return self.matrix.square().T @ w
+
+    def whole(self) -> Tensor:
+        """Return G."""
+        return self.matrix
 
     def widened(self, dtype: torch.dtype) -> Rows:
         """Return the same gradients in another precision."""
@@ -182,15 +186,6 @@ class Outer(TwoSided):
             _add_product(total, matrix.T, w[part])
         return torch.cat(dots), total
 
-    def take(self, rest: Tensor, w: Tensor) -> None:
-        """Subtract Σ_b w_b g_b in place, but for factors of another precision without a copy."""
-        if self.left.dtype != rest.dtype:
-            return super().take(rest, w)
-        used = w.nonzero()[:, 0]  # a gradient of one example is taken from its factors alone
-        left = (self.left[used] * w[used].reshape(-1, 1, 1)).flatten(0, 1)
-        rest.view(self.sides).addmm_(left.T, self.right[used].flatten(0, 1), alpha=-1)
-        return None
-
     def squares(self, w: Tensor) -> Tensor:
         """Return (G²)ᵀ w; at one position the square of a product is the product of squares."""
         if self.left.shape[1] == 1:
@@ -249,12 +244,6 @@ class Lookup(TwoSided):
         for k, table in enumerate(total):
             table.index_add_(0, rows, (w[:, k].reshape(-1, 1, 1) * self.left).reshape(-1, d))
         return total.reshape(len(total), -1).T
-
-    def take(self, rest: Tensor, w: Tensor) -> None:
-        """Subtract Σ_b w_b g_b in place from the rows that were read."""
-        left = (w.reshape(-1, 1, 1) * self.left).reshape(-1, self.left.shape[2])
-        table = rest.view(self.sides)
-        table.index_add_(0, self.indices.flatten(), left.to(rest.dtype), alpha=-1)
 
     def squares(self, w: Tensor) -> Tensor:
         """Return Σ_b w_b g_b²: what one example reads twice is summed before it is squared."""

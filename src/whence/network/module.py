@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import copy
 import threading
-import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, singledispatch
 from typing import Any, final
@@ -20,19 +18,18 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parameter import is_lazy
 
 from whence.errors import IncompleteCoverage, InvalidInput, UnsupportedModel
 from whence.network.attention import by_layers
 from whence.network.autodiff import Leaf
+from whence.network.kernels import kernels, sparse_lookups
 from whence.network.readers import Reader, readers_of
 from whence.network.rebound import rebind
 
 Selection = Collection[str] | Callable[[str, nn.Parameter], bool]
 
 _HALF_PRECISION = (torch.bfloat16, torch.float16)
-_KERNELS = threading.RLock()  # torch's choice of kernels belongs to the process
 
 
 @final
@@ -94,7 +91,7 @@ class FunctionalModule:
         """
         values = {**self.constants, **parameters}
         given = {use: values[use if use in values else n] for use, n in self.uses.items()}
-        with self.lock, self._kernels(twice):
+        with self.lock, kernels(self.model, twice):
             value = functional_call(self.model, given, *_arguments(inputs), tie_weights=False)
         if not isinstance(value, Tensor):
             raise UnsupportedModel(
@@ -178,15 +175,37 @@ class FunctionalModule:
             inputs: x of a batch.
             twice: Whether the outputs will be differentiated twice.
         """
-        if twice or params.device.type != "cpu":
-            leaves = self.leaves(params)
-            outputs = self(leaves, inputs, twice=True)
-        else:
-            values, uses = self.split(params.detach()), self.uses.items()
-            leaves = {use: values[n].detach().requires_grad_() for use, n in uses if n in values}
-            with self.lock, _sparse_lookups(self.model):
-                outputs = self(leaves, inputs)
+        with torch.enable_grad():
+            if twice or params.device.type != "cpu":
+                leaves = self.leaves(params)
+                outputs = self(leaves, inputs, twice=True)
+            else:
+                outputs, leaves = self.apart(self.split(params.detach()), self.shapes, inputs)
         return outputs, [(self.slices[self.uses[use]], leaf) for use, leaf in leaves.items()]
+
+    def apart(
+        self,
+        values: Mapping[str, Tensor],
+        names: Collection[str],
+        inputs: Any,
+        *,
+        twice: bool = False,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the outputs as a function of a leaf for each use of some parameters, and these.
+
+        On a CPU rows of a table that are looked up have sparse gradients, which differentiate once.
+
+        Args:
+            values: θ by name.
+            names: Those to differentiate in.
+            inputs: x of a batch.
+            twice: Whether by operations that can be differentiated twice.
+        """
+        uses = ((use, name) for use, name in self.uses.items() if name in names)
+        leaves = {use: values[name].detach().requires_grad_() for use, name in uses}
+        device = next(iter(values.values())).device
+        with self.lock, sparse_lookups(self.model, device):
+            return self({**values, **leaves}, inputs, twice=twice), leaves
 
     def narrowed(self, params: Tensor, names: Collection[str]) -> FunctionalModule:
         """Return the module as a function of some of its selected parameters, the others at θ.
@@ -221,23 +240,6 @@ class FunctionalModule:
             copied = copy.deepcopy(self.model, memo)
         rebind(copied, memo)
         return copied
-
-    @cached_property
-    def _recurrent(self) -> bool:
-        """Whether the module has recurrent layers, whose fused kernels differentiate only once."""
-        return any(isinstance(module, nn.RNNBase) for module in self.model.modules())
-
-    @contextmanager
-    def _kernels(self, twice: bool) -> Iterator[None]:
-        """Choose operations that differentiate as often as is asked for."""
-        with ExitStack() as stack:
-            if twice or self._recurrent:
-                stack.enter_context(_KERNELS)
-            if twice:
-                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            if self._recurrent:
-                stack.enter_context(_unfused_recurrence())
-            yield
 
 
 def functional(
@@ -375,25 +377,3 @@ def _named(model: nn.Module, wanted: list[str]) -> set[str]:
         )
     asked = {id(aliases[name]) for name in wanted}
     return {name for name, parameter in model.named_parameters() if id(parameter) in asked}
-
-
-@contextmanager
-def _sparse_lookups(model: nn.Module) -> Iterator[None]:
-    """Have the gradients of tables of which rows are read in memory for those rows alone."""
-    tables = [m for m in model.modules() if type(m) is nn.Embedding and not m.scale_grad_by_freq]
-    for table in tables:
-        table.sparse = True
-    try:
-        yield
-    finally:
-        for table in tables:
-            table.sparse = False
-
-
-@contextmanager
-def _unfused_recurrence() -> Iterator[None]:
-    """Compute recurrent layers by plain operations: the fused ones differentiate only once."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="TF32 acceleration")
-        with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
-            yield

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from whence.errors import InvalidInput, UnsupportedModel
-from whence.network.autodiff import Leaf, add_pullback, gradient, pushforward
+from whence.network.autodiff import Leaf, add_pullback, along, empty_sums, gradient, pushforward
 from whence.network.calls import ModuleCall
 from whence.network.checks import check_accepted, check_finite, derivatives_not_finite
 from whence.network.coverage import coverage
@@ -236,7 +236,7 @@ class ModuleObjective(Objective):
         for part, outputs, leaves, _ in self._differentiated(examples, twice=False):
             for row, cotangent in zip(total, w[part].unbind(-1), strict=True):
                 if cotangent.any():
-                    add_pullback(row, outputs, leaves, cotangent)
+                    add_pullback(row, along(outputs, cotangent), leaves)
         return total.T
 
     def gradient_dot(self, examples: Examples, measure: Measure, v: Tensor) -> Tensor:
@@ -288,11 +288,10 @@ class ModuleObjective(Objective):
         total = columns * self.l2
         for part, outputs, leaves, y in self._differentiated(self.train):
             with torch.enable_grad():
-                losses = self.loss(outputs, y)
-                mean = self._finite((self.weights[part] * losses).sum() / n)
+                mean = self._finite((self.weights[part] * self.loss(outputs, y)).sum() / n)
                 slope = gradient(mean, leaves)
             for row, column in zip(total, columns, strict=True):
-                add_pullback(row, slope, leaves, column)
+                add_pullback(row, along(slope, column), leaves)
         return total.T
 
     def ggnvp(self, v: Tensor) -> Tensor:
@@ -304,7 +303,7 @@ class ModuleObjective(Objective):
             curved = self._finite(self.loss.hvp(outputs.detach(), y, tangents))
             curved *= (self.weights[part] / n).reshape(-1, *[1] * (curved.ndim - 1))
             for row, cotangent in zip(total, curved.unbind(-1), strict=True):
-                add_pullback(row, outputs, leaves, cotangent)
+                add_pullback(row, along(outputs, cotangent), leaves)
         return total.T
 
     def input_gradient(self, examples: Examples, v: Tensor) -> Tensor:
@@ -372,8 +371,7 @@ class ModuleObjective(Objective):
     ) -> Iterator[tuple[slice, Tensor, list[Leaf], Tensor]]:
         """Yield micro-batches with outputs, and the parameters as leaves with their places."""
         for part, x, y in self._batches(examples):
-            with torch.enable_grad():
-                outputs, leaves = self.module.differentiated(self.params, x, twice=twice)
+            outputs, leaves = self.module.differentiated(self.params, x, twice=twice)
             yield part, outputs, leaves, y
 
     def _finite(self, found: Tensor) -> Tensor:
@@ -387,13 +385,14 @@ class ModuleObjective(Objective):
 
     def _weighted_gradients(self, examples: Examples, measure: Measure, w: Tensor) -> Tensor:
         """Return Σ_b W[b, k] ∇m(z_b), [p, k], by one backward pass per column."""
-        total = self.params.new_zeros(w.shape[1], len(self.params))
-        for part, outputs, leaves, y in self._differentiated(examples, twice=False):
-            cotangent = self.cotangent(measure, outputs.detach(), y)
-            one = [1] * (cotangent.ndim - 1)
-            for k, weight in enumerate(w[part].unbind(1)):
-                if weight.any():
-                    last, factors = k + 1 == len(total), weight.reshape(-1, *one)
-                    scaled = torch.mul(cotangent, factors, out=cotangent if last else None)
-                    add_pullback(total[k], outputs, leaves, scaled, last=last)
+        total = empty_sums(len(self.params), w.shape[1], self.params)
+        for part, x, y in self._batches(examples):
+            outputs, leaves = self.module.differentiated(self.params, x, twice=False)
+            slopes = self.cotangent(measure, outputs.detach(), y)
+            parts = (c.reshape(-1, *[1] * (slopes.ndim - 1)) for c in w[part].unbind(1))
+            values = [(k, along(outputs, slopes * c)) for k, c in enumerate(parts) if c.any()]
+            del outputs, slopes  # of a language model each may be as large as its table of tokens
+            while values:
+                k, value = values.pop()
+                add_pullback(total[k], value, leaves, last=not values)
         return total.T

@@ -9,6 +9,7 @@ from typing import Any, final
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._pytree import tree_leaves, tree_map
 
 from whence.errors import InvalidInput, UnsupportedModel
@@ -206,19 +207,24 @@ class PerExample:
     ) -> None:
         """Call a function with the gradient of the sum of a batch, a parameter at a time.
 
-        Each gradient is freed after its call: together they are as large as θ.
+        Each gradient is freed after its call: together they are as large as θ. A tied weight has
+        one for each use; those of tables may be sparse in their rows.
 
         Args:
             x: Inputs of the batch: of one example.
             y: Targets of the batch.
             cotangent: From outputs and targets to u, in the shape of the outputs.
             names: The parameters to differentiate in.
-            visit: Called once for each parameter that the outputs depend on, in any order.
+            visit: Called for each use of a parameter that the outputs depend on, in any order.
             twice: Whether by operations that can be differentiated twice, not those of `passes`.
         """
-        outputs, leaves = self._outputs_of(x, names, twice=twice)
-        if not outputs.requires_grad:
-            return
+        with torch.enable_grad():
+            values = self.module.split(self.params)
+            outputs, leaves = self.module.apart(values, names, x, twice=twice)
+            if not outputs.requires_grad:
+                return
+            value = along(outputs, cotangent(outputs.detach(), y))
+        del outputs
 
         def freed(name: str) -> Callable[[Tensor], None]:
             def on_gradient(leaf: Tensor) -> None:
@@ -228,15 +234,16 @@ class PerExample:
 
             return on_gradient
 
-        with torch.enable_grad():
-            value = along(outputs, cotangent(outputs.detach(), y))
-        for name, leaf in leaves.items():
-            leaf.register_post_accumulate_grad_hook(freed(name))  # type: ignore[no-untyped-call]
+        for use, leaf in leaves.items():
+            hook = freed(self.module.uses[use])
+            leaf.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
         torch.autograd.backward(value, inputs=list(leaves.values()))
 
     def depends(self, x: Any) -> bool:
         """Return whether the outputs of a batch depend on any selected parameter."""
-        return self._outputs_of(x, [*self.module.shapes])[0].requires_grad
+        nothing = self.params.new_empty(0)  # is stored, as nothing is differentiated
+        with saved_tensors_hooks(lambda _: nothing, lambda stored: stored):
+            return self._outputs_of(x, [*self.module.shapes])[0].requires_grad
 
     def _reached(self, x: Any, y: Tensor, cotangent: Cotangents, names: list[str]) -> list[str]:
         """Return those of some parameters on which the measure of any example depends."""
@@ -256,14 +263,12 @@ class PerExample:
             value = along(outputs, cotangent(outputs.detach(), y))
             return torch.autograd.grad(value, [*leaves.values()], allow_unused=True)
 
-    def _outputs_of(
-        self, x: Any, names: Sequence[str], *, twice: bool = True
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def _outputs_of(self, x: Any, names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return f of a batch as a function of some parameters, and these as leaves."""
         pieces = self.module.split(self.params)
         with torch.enable_grad():
             leaves = {name: pieces[name].detach().requires_grad_() for name in names}
-            return self.module({**pieces, **leaves}, x, twice=twice), leaves
+            return self.module({**pieces, **leaves}, x, twice=True), leaves
 
     def _factored(
         self, x: Any, y: Tensor, cotangent: Cotangents

@@ -24,6 +24,7 @@ from whence.network.links import linked
 from whence.network.objective import BATCH, PROBE, ModuleObjective
 from whence.network.precision import rounds
 from whence.network.shared import Shared, places
+from whence.network.sketches import Sketch
 
 _CACHE = 2**20  # numbers of one activation that a cache holds beside the others: 4 MB of float32
 _ROWS = 2**25  # numbers of gradients without a rule that are held at once: 128 MB of float32
@@ -53,46 +54,53 @@ def module_objective(objective: ModuleObjective, batch_size: int | None) -> Modu
         A few passes over eight examples: a loss that is not finite further on is found, and its
         example named, by the first pass over all.
     """
-    few = objective.train.subset(np.arange(min(8, len(objective.train))))
-    outputs = check_repeatable(lambda x: objective.run(objective.params, x), few.inputs)
+    some = objective.train.subset(np.arange(min(8, len(objective.train))))
+    outputs = check_repeatable(lambda x: objective.run(objective.params, x), some.inputs)
     check_losses(objective.loss, outputs, objective.train)
     loss, notes = linked(objective.loss, outputs, objective.train.targets)
     del outputs  # of a language model they may be as large as its table of tokens
+    few = some.subset(np.arange(min(PROBE, len(some))))
+    largest, all_of_one, once = _measured(objective, few)
     objective = replace(
         objective,
         loss=loss,
         notes=tuple(dict.fromkeys((*objective.notes, *notes))),
-        batch_size=batch_size or _cached_batch(objective),
+        batch_size=batch_size or _cached_batch(objective, largest),
     )
-    each = (few.subset(np.arange(b, b + 1)) for b in range(len(few)))
+    each = (some.subset(np.arange(b, b + 1)) for b in range(len(some)))
     if not any(objective.per_example.depends(one.inputs) for one in each):
         raise UnsupportedModel(
             "Expected outputs that depend on the selected parameters. Got outputs that are the "
             "same whatever these are. Select others with params=, or undo what replaced the "
             "model's forward pass: load the model anew from its checkpoint."
         )
-    plain = replace(objective, factored=_agreeing(objective, frozenset(objective.shapes)))
-    if batch_size is None:
-        plain = _within_rows(plain)
+    if len(few) * all_of_one > max(_ROWS, len(objective.params) / 2):
+        few = few.subset(np.arange(min(2, len(few))))  # beside θ there is room for no more
+    every = frozenset(objective.shapes)
     # A position embedding is called once per batch; its output can be expanded to each example.
+    plain = _with(objective, few, Shared(read=once), every) if once else objective
+    if not once or not once <= plain.factored:
+        plain = replace(objective, factored=_agreeing(objective, few, every))
     shared = frozenset(
         name
         for module, held in plain.owners.items()
         for _, name in held
         if (rule := rule_of(module)) and rule.reads and name not in plain.factored
     )
-    found = _with(plain, Shared(read=shared))
-    found = _with(found, Shared(used=_broadcast(found)))
-    return found if batch_size else _within_rows(replace(found, batch_size=objective.batch_size))
+    found = _with(plain, few, Shared(read=shared), shared)
+    used = _broadcast(found, few)
+    found = _with(found, few, Shared(used=used), frozenset(used))
+    return found if batch_size else _within_rows(found)
 
 
-def _with(objective: ModuleObjective, shared: Shared) -> ModuleObjective:
-    """Return the objective with those shared parameters whose gradients agree."""
-    names = shared.read | frozenset(shared.used)
+def _with(
+    objective: ModuleObjective, few: ModuleExamples, shared: Shared, names: frozenset[str]
+) -> ModuleObjective:
+    """Return the objective with those of some parameters, shared ones too, that agree."""
     if not names:
         return objective
     try:
-        agreeing = _agreeing(replace(objective, shared=shared), names)
+        agreeing = _agreeing(replace(objective, shared=shared), few, names)
     except _FAILURES:  # the model relies on the shape it gave
         return objective
     both, had = shared.among(agreeing), objective.shared
@@ -100,9 +108,8 @@ def _with(objective: ModuleObjective, shared: Shared) -> ModuleObjective:
     return replace(objective, factored=objective.factored | agreeing, shared=both)
 
 
-def _broadcast(objective: ModuleObjective) -> dict[str, int]:
+def _broadcast(objective: ModuleObjective, few: ModuleExamples) -> dict[str, int]:
     """Return parameters without a rule of which each example may have a copy, and how."""
-    few = objective.train.subset(np.arange(min(PROBE, len(objective.train))))
     if len(few) < 2 or objective.factored == frozenset(objective.shapes):
         return {}  # with one example whatever is shared looks the same
     values = objective.module.split(objective.params)
@@ -153,65 +160,127 @@ def _within_rows(objective: ModuleObjective) -> ModuleObjective:
     return replace(objective, batch_size=min(objective.batch_size, most))
 
 
-def _cached_batch(objective: ModuleObjective) -> int:
+def _cached_batch(objective: ModuleObjective, largest: int) -> int:
     """Return how many examples' largest output of a module a cache holds; on a GPU, many more."""
-    one, largest = objective.train.subset(np.arange(1)), 1
-
-    def measure(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-        nonlocal largest
-        sizes = [leaf.numel() for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
-        largest = max(largest, *sizes, 1)
-
-    with torch.no_grad(), ExitStack() as stack:
-        for module in objective.model.modules():
-            stack.callback(module.register_forward_hook(measure).remove)
-        objective.run(objective.params, one.inputs)
     cached = _CACHE if objective.params.device.type == "cpu" else 32 * _CACHE
     return min(max(cached // largest, 1), BATCH)
 
 
-def _agreeing(objective: ModuleObjective, names: frozenset[str]) -> frozenset[str]:
+def _measured(objective: ModuleObjective, few: ModuleExamples) -> tuple[int, int, frozenset[str]]:
+    """Return the sizes of what modules give for an example, and the tables read once for a batch.
+
+    Args:
+        objective: R.
+        few: Some examples.
+
+    Returns:
+        The numbers of the largest output and of all, for one example; the parameters of tables.
+    """
+    largest, total, once = 1, 0, set[str]()
+
+    def measure(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+        nonlocal largest, total
+        sizes = [leaf.numel() for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        largest, total = max(largest, *sizes, 1), total + sum(sizes)
+        rule = rule_of(module) if module in objective.owners else None
+        if rule and rule.reads and arguments and len(arguments[0]) != len(few):
+            once.update(name for _, name in objective.owners[module])
+
+    with torch.no_grad(), ExitStack() as stack:
+        for module in objective.model.modules():
+            stack.callback(module.register_forward_hook(measure).remove)
+        objective.run(objective.params, few.inputs)
+    return max(largest // len(few), 1), total // len(few), frozenset(once)
+
+
+def _agreeing(
+    objective: ModuleObjective, few: ModuleExamples, names: frozenset[str]
+) -> frozenset[str]:
     """Return those of some parameters whose factored gradients agree with differentiation.
 
     Each is judged on its own scale: by the largest entry of its own gradients, and by the rounding
-    of the sums that make them, which is all that is left where their terms cancel.
+    of the sums that make them, which is all that is left where their terms cancel. Of matrices that
+    are large a few random combinations of the entries count, as entries.
     """
-    few = objective.train.subset(np.arange(min(PROBE, len(objective.train))))
-    found: dict[str, list[Contribution]] = {}
+    objective = objective.narrowed(names)
+    found, sketches, rounding = _factored(objective, few, names)
+    agreeing, eps = frozenset(found), torch.finfo(objective.params.dtype).eps
+    for b in range(len(few)):
+        exact, sizes = _differentiated(objective, few, b, sketches, agreeing)
+        whole = max(sizes.values())
+        agreeing = frozenset(
+            name
+            for name in agreeing
+            if _largest(exact[name] - found[name][b])
+            <= _AGREEMENT * sizes[name] + eps * (_OF_TERMS * rounding[name] + _OF_WHOLE * whole)
+        )
+    return agreeing
+
+
+def _factored(
+    objective: ModuleObjective, few: ModuleExamples, names: frozenset[str]
+) -> tuple[dict[str, Tensor], dict[str, Sketch], dict[str, float]]:
+    """Return gradients by rules from one pass over a few examples, of matrices their sketches.
+
+    Args:
+        objective: R.
+        few: The examples.
+        names: The parameters.
+
+    Returns:
+        By parameter, for those for which every call has a rule: the gradients or sketches [b, ·],
+        what sketches those of matrices, and the size of the terms that make them.
+    """
+    found: dict[str, Tensor] = {}
+    sketches: dict[str, Sketch] = {}
     rounding: dict[str, float] = {}
     unknown: set[str] = set()
     for call, delta, own, name in _calls(objective, few, names):
-        if delta is None:  # no output depends on this call
+        if delta is None or name in unknown:  # no output depends on this call
             continue
-        piece = contribution(call, own, delta, len(few))
-        if piece is None:
+        part = _entries(contribution(call, own, delta, len(few)), objective, name, sketches)
+        if part is None or (name in found and found[name].shape != part.shape):
             unknown.add(name)
-        else:
-            found.setdefault(name, []).append(piece)
-            rounding[name] = max(rounding.get(name, 0.0), _terms(call, own, delta))
-    agreeing = {name for name in found if name not in unknown}
-    eps = torch.finfo(objective.params.dtype).eps
-    for b in range(len(few)):
-        candidates = {name: found[name] for name in agreeing}
-        sizes, gaps = _compared(objective, few, b, candidates, names)
-        whole = max(sizes.values())
-        agreeing = {
-            name
-            for name in agreeing
-            if gaps[name]
-            <= _AGREEMENT * sizes[name] + eps * (_OF_TERMS * rounding[name] + _OF_WHOLE * whole)
-        }
-    return frozenset(agreeing)
+            continue
+        found[name] = found[name] + part if name in found else part
+        rounding[name] = max(rounding.get(name, 0.0), _terms(call, own, delta))
+    known = {name: rows for name, rows in found.items() if name not in unknown}
+    return known, sketches, rounding
 
 
-def _compared(
+def _entries(
+    piece: Contribution | None,
+    objective: ModuleObjective,
+    name: str,
+    sketches: dict[str, Sketch],
+) -> Tensor | None:
+    """Return gradients by a rule, or of a matrix their sketches; `None` where there are none.
+
+    Args:
+        piece: The gradients.
+        objective: R.
+        name: Their parameter.
+        sketches: What sketches those of each matrix; one for a new matrix is added.
+    """
+    matrix, size = None if piece is None else piece.two_sided(), objective.shapes[name].numel()
+    if piece is None or matrix is None:
+        rows = None if piece is None else piece.whole()
+        return None if rows is None or rows.shape[1] != size else rows
+    if math.prod(matrix.sides) != size:
+        return None
+    if name not in sketches:
+        sketches[name] = Sketch.of_size(*matrix.sides, objective.params)
+    return matrix.between(sketches[name].left, sketches[name].right)
+
+
+def _differentiated(
     objective: ModuleObjective,
     few: ModuleExamples,
     b: int,
-    found: dict[str, list[Contribution]],
+    sketches: dict[str, Sketch],
     names: frozenset[str],
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the sizes of one example's gradients by parameter, and how far factored ones are off.
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """Return one example's gradients as differentiation has them, and the sizes of all.
 
     The example is differentiated alone. Where a frozen part of the module computes in a lower
     precision than the parameters, it is differentiated in the same pass as the others, which
@@ -219,45 +288,54 @@ def _compared(
 
     Args:
         objective: R.
-        few: The examples whose gradients were factored.
+        few: The examples of a pass.
         b: The position of one of them.
-        found: Their gradients by parameter.
-        names: The parameters to differentiate in.
-    """
-    seed = torch.eye(len(few)).to(objective.params)[:, b : b + 1]
-    sizes = dict.fromkeys(names, 0.0)
-    gaps: dict[str, float] = {}
+        sketches: What sketches gradients of matrices, by parameter.
+        names: The parameters whose gradients or sketches are wanted.
 
-    def compare(name: str, exact: Tensor) -> None:
-        sizes[name] = _largest(exact)
-        if name in found:
-            gaps[name] = _gap(found[name], seed, exact)
+    Returns:
+        These, flat, and the largest entry for every parameter.
+    """
+    found = {name: objective.params.new_zeros(()) for name in names}
+    sizes = dict.fromkeys(objective.shapes, 0.0)
+    at = torch.tensor([b], device=objective.params.device)
+
+    def visit(name: str, exact: Tensor) -> None:
+        sketch = sketches.get(name)
+        entries = exact.to_dense().flatten() if sketch is None else sketch.of(exact)
+        if name in names:
+            found[name] = found[name] + entries
+        sizes[name] = max(sizes[name], _largest(found.get(name, entries)))
 
     def masked(outputs: Tensor, targets: Tensor) -> Tensor:
         slopes = objective.loss.gradient(outputs, targets)
-        return slopes * seed[:, 0].reshape(-1, *[1] * (slopes.ndim - 1))
+        return torch.zeros_like(slopes).index_copy_(0, at, slopes[at])
 
     with objective.module.lock:  # a call in another thread replaces parameters
         rough = rounds(objective.model)
     one = few if rough else few.subset(np.arange(b, b + 1))
     cotangent = masked if rough else objective.loss.gradient
     twice = not rough or objective.params.device.type != "cpu"
-    visit = objective.per_example.visit_alone
-    visit(one.inputs, one.targets, cotangent, sorted(names), compare, twice=twice)
-    for name in found.keys() - gaps.keys():  # the outputs do not depend on it
-        gaps[name] = _gap(found[name], seed, objective.params.new_zeros(objective.shapes[name]))
-    return sizes, gaps
+    visit_each = objective.per_example.visit_alone
+    visit_each(one.inputs, one.targets, cotangent, [*objective.shapes], visit, twice=twice)
+    return found, sizes
 
 
 def _calls(
     objective: ModuleObjective, few: ModuleExamples, names: frozenset[str]
 ) -> Iterator[tuple[ModuleCall, Tensor | None, str, str]]:
-    """Yield each call of a layer on a few examples, with its output gradient, by parameter."""
+    """Yield each call of a layer on a few examples, with its output gradient, by parameter.
+
+    The last comes first, and what a call holds is freed before the next.
+    """
     together = replace(objective, batch_size=len(few))
     ((_, calls, passes),) = together.traced(
         lambda f, t: objective.loss.gradient(f, t).unsqueeze(-1), few
     )
-    for call, delta in zip(calls, next(iter(passes), ()), strict=True):
+    deltas = list(next(iter(passes), ()))
+    del passes
+    while deltas:
+        call, delta = calls.pop(), deltas.pop()
         for own, name in call.names:
             if name in names:
                 yield call, delta, own, name
@@ -272,20 +350,6 @@ def _terms(call: ModuleCall, own: str, delta: Tensor) -> float:
     multiplies = own == "weight" and rule is not None and rule.multiplies(call.module)
     factor = _largest(call.inputs) if multiplies else 1.0
     return factor * _largest(delta) * math.sqrt(delta.numel() / len(delta))
-
-
-def _gap(pieces: list[Contribution], seed: Tensor, exact: Tensor) -> float:
-    """Return how far the gradient of one example in one parameter is from differentiation's.
-
-    The exact gradient is overwritten: beside a large embedding there is no room for a copy.
-    """
-    rest = exact.reshape(-1)
-    for piece in pieces:
-        try:
-            piece.take(rest, seed[:, 0])
-        except RuntimeError:  # of another size: no rule of this module
-            return math.inf
-    return _largest(rest)
 
 
 def _largest(tensor: Tensor) -> float:

@@ -22,6 +22,9 @@ from whence.objective.loss import Loss as Loss
 from whence.objective.loss import measure_of as measure_of
 from whence.objective.loss import output_hessian as output_hessian
 from whence.objective.targets import check_labels, counted, signs_of, single_output
+from whence.tiles import tiles
+
+_TILE = 2**22  # outputs whose log-probabilities are in memory at once: 16 MB of float32
 
 
 @checked
@@ -98,21 +101,29 @@ class CrossEntropy(Loss):
     ignore_index: int = -100
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return ℓ, [b], summed over positions."""
+        """Return ℓ, [b], summed over positions; of many outputs a few examples at a time."""
+        if outputs.requires_grad:
+            return self._of_examples(outputs, targets)
+        parts = tiles(len(outputs) or 1, outputs[:1].numel(), _TILE)
+        return torch.cat([self._of_examples(outputs[part], targets[part]) for part in parts])
+
+    def _of_examples(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ℓ, [b]; beside the outputs there is a copy and the log-probabilities."""
+        rows, labels = outputs.flatten(0, -2), targets.flatten().long()
         losses = functional.cross_entropy(
-            outputs.flatten(0, -2),
-            targets.flatten().long(),
-            reduction="none",
-            ignore_index=self.ignore_index,
+            rows, labels, reduction="none", ignore_index=self.ignore_index
         )
         return losses.reshape(outputs.shape[0], -1).sum(1)
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return softmax(f) − onehot(y)."""
         labels, counts = (part.unsqueeze(-1) for part in counted(targets, self.ignore_index))
-        residual = torch.softmax(outputs, -1)
+        residual = outputs.new_empty(outputs.shape)
+        # Of all at once there may be a copy.
+        for part in tiles(len(outputs) or 1, outputs[:1].numel(), _TILE):
+            residual[part] = torch.softmax(outputs[part], -1)
         residual.scatter_add_(-1, labels, torch.full_like(labels, -1, dtype=outputs.dtype))
-        return residual * counts
+        return residual.mul_(counts)
 
     def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
         """Return (diag(p) − p pᵀ) u, p = softmax(f)."""
