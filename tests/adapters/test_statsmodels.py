@@ -153,3 +153,27 @@ def test_what_has_no_treatment_says_what_to_do() -> None:
         whence.from_statsmodels(shares)
     with pytest.raises(UnsupportedModel, match="returned"):
         whence.from_statsmodels(sm.OLS(frame["age"], x))
+
+
+def test_a_formula_asks_queries_for_the_columns_that_it_reads() -> None:
+    """The target and columns that the formula does not name are no inputs, in queries or edits."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"age": rng.normal(40, 10, 80), "team": rng.choice(["a", "b"], 80)})
+    frame["note"], frame["size"] = "none", np.exp(rng.normal(size=80))
+    frame["paid"] = 2 * frame["age"] + rng.normal(size=80)
+    results = smf.ols("paid ~ age + C(team) + np.log(size)", frame).fit()
+    objective = whence.from_statsmodels(results)
+    query = frame[["size", "team", "age"]].iloc[:2], frame["paid"][:2]
+    scores = whence.influence(objective, query, order="refined", indices=[3])
+    again = smf.ols("paid ~ age + C(team) + np.log(size)", frame.drop(index=3)).fit()
+    assert np.allclose(
+        scores.values[:, 0],
+        [
+            ((fit_again - y) ** 2 - (fit - y) ** 2) / 2
+            for fit, fit_again, y in zip(
+                results.predict(query[0]), again.predict(query[0]), query[1], strict=True
+            )
+        ],
+        rtol=1e-8,
+    )
+    assert [*objective.train.inputs.columns] == ["age", "team", "size"]

@@ -32,6 +32,7 @@ _AT_NO_OFFSET = (
     "Targets and predictions are at an offset of 0: targets of training rows are divided by their "
     "exposure, and so must those of queries be."
 )
+_FEW = 3  # rows by which the columns that a formula reads are told from others
 _HELD = ("missing_idx", "formula", "model_spec", "design_info", "offset", "exposure")
 
 
@@ -174,9 +175,24 @@ def _design(results: Any, model: Any) -> _Design:
             raise ValueError(f"the formula cannot read the rows: {error}") from error
         return np.asarray(matrix, dtype=np.float64)
 
+    frame = frame[_read_by(columns, frame.head(_FEW)) or list(frame.columns)]
     step = FunctionTransformer(columns, validate=False).fit(frame)
     step.feature_names_in_ = np.asarray(frame.columns, dtype=object)
     return _Design(rows=frame, transform=Pipeline([("formula", step)]))
+
+
+def _read_by(columns: Callable[[pd.DataFrame], Floats], few: pd.DataFrame) -> list[Any]:
+    """Return the columns of a frame without which a formula gives no rows, or others."""
+    whole = columns(few)
+
+    def reads(name: Any) -> bool:
+        try:
+            without = columns(few.drop(columns=[name]))
+        except ValueError:
+            return True
+        return not np.array_equal(without, whole, equal_nan=True)
+
+    return [name for name in few.columns if reads(name)]
 
 
 def _fitted(model: Any, design: _Design, read: _Read) -> Fitted:
