@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from whence.objective.derived_losses import CallableLoss
+from whence.objective.derived_losses import CallableLoss, Recognized
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError
 from whence.objective.measures import OutputFunction
 from whence.objective.targets import counted, target_classes
@@ -38,7 +38,7 @@ _LOG_SOFTMAX = "log probabilities", "log softmax"
 
 @final
 @dataclass(frozen=True)
-class OfSoftmax(Loss):
+class OfSoftmax(Recognized):
     """A user's loss w_y · (−log p_y) of probabilities p, with the curvature of their logits.
 
     Args:
@@ -49,16 +49,7 @@ class OfSoftmax(Loss):
     classifies: ClassVar[bool] = True
     unit: ClassVar[str] = "nats"
 
-    function: CallableLoss
     weights: tuple[float, ...]
-
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return ℓ, [b]."""
-        return self.function(outputs, targets)
-
-    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return ∂ℓ/∂p, [b, c]."""
-        return self.function.gradient(outputs, targets)
 
     def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
         """Return w_y u/p."""
@@ -91,7 +82,7 @@ class OfSoftmax(Loss):
 
 @final
 @dataclass(frozen=True)
-class OfSigmoid(Loss):
+class OfSigmoid(Recognized):
     """A user's binary cross entropy of probabilities s, with the curvature of their logits.
 
     Args:
@@ -102,16 +93,7 @@ class OfSigmoid(Loss):
     classifies: ClassVar[bool] = True
     unit: ClassVar[str] = "nats"
 
-    function: CallableLoss
     scale: float
-
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return ℓ, [b]."""
-        return self.function(outputs, targets)
-
-    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return ∂ℓ/∂s, [b, c]."""
-        return self.function.gradient(outputs, targets)
 
     def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
         """Return u/(s (1 − s)), times the scale."""

@@ -104,6 +104,25 @@ def _remedy(losses: Tensor, outputs: Tensor, targets: Tensor) -> str:
 
 
 @dataclass(frozen=True)
+class Recognized(Loss):
+    """A user's function whose form is known: its own values and slopes, and what the form tells.
+
+    Args:
+        function: The user's loss.
+    """
+
+    function: CallableLoss
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ℓ, [b]."""
+        return self.function(outputs, targets)
+
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ∂ℓ/∂f, [b, c]."""
+        return self.function.gradient(outputs, targets)
+
+
+@dataclass(frozen=True)
 class OneVersusRest(Loss):
     """The sum over classes of a binary loss, each class against all others.
 

@@ -7,14 +7,14 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from whence.objective.derived_losses import CallableLoss
+from whence.objective.derived_losses import Recognized
 from whence.objective.losses import Loss, SquaredError
 from whence.objective.targets import target_classes
 
 
 @final
 @dataclass(frozen=True)
-class ClassWeighted(Loss):
+class ClassWeighted(Recognized):
     """A user's loss v_y ℓ(f, y) of logits, ℓ the cross entropy or the logistic loss.
 
     Args:
@@ -26,17 +26,8 @@ class ClassWeighted(Loss):
     classifies: ClassVar[bool] = True
     unit: ClassVar[str] = "nats, weighted by class"
 
-    function: CallableLoss
     own: Loss
     weights: tuple[float, ...]
-
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return v_y ℓ, [b]."""
-        return self.function(outputs, targets)
-
-    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return v_y ∂ℓ/∂f, [b, c]."""
-        return self.function.gradient(outputs, targets)
 
     def hvp(self, outputs: Tensor, targets: Tensor, tangents: Tensor) -> Tensor:
         """Return v_y ∂²ℓ/∂f² u."""
@@ -62,7 +53,7 @@ class ClassWeighted(Loss):
 
 @final
 @dataclass(frozen=True)
-class Multiple(Loss):
+class Multiple(Recognized):
     """A user's loss that is a multiple of half the squared error, s · ½ Σ_c (f_c − y_c)².
 
     Args:
@@ -74,12 +65,7 @@ class Multiple(Loss):
     regresses: ClassVar[bool] = True
     unit: ClassVar[str] = "the loss as it was passed"
 
-    function: CallableLoss
     scale: float
-
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return ℓ, [b]."""
-        return self.function(outputs, targets)
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return s (f − y)."""
