@@ -111,9 +111,10 @@ def rows(parts: Explained) -> list[dict[str, object]]:
     """
     train, quantity = parts.trained.train, parts.quantity
     sides = zip((parts.raising, parts.lowering), quantity.phrases, strict=True)
+    named = bool(positions(parts))
     return [
         {"example": train.ids[at]}
-        | ({"position": at} if positions(parts) else {})
+        | ({"position": at} if named else {})
         | {"label": label_of(parts.trained, train.targets[at])}
         | {"pushes": phrase}
         | ({"without it": quantity.read(parts.value + effect)} if parts.sized else {})
