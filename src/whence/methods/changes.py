@@ -142,12 +142,11 @@ def group_effect(
         inverse=prepared.inverse,
     )
 
-    def effects(some: Examples, quantity: Measure) -> Tensor:
+    def together(some: Examples, quantity: Measure) -> Tensor:
         again = partial(afresh, some, quantity)
         return changes_together(smooth, some, quantity, group, step, prepared.damping, again)
 
-    if follows(smooth, order, where):
-        effects = afresh
+    effects = afresh if follows(smooth, order, where) else together
     return as_array(change_of(smooth, encoded, measure, smooth.loss, effects, linear=False))
 
 

@@ -164,9 +164,8 @@ def _folded(trained: Trained, parts: int = _FOLDS) -> ModelQuality | None:
     train, n = trained.train, len(trained.train)
     order = np.random.default_rng(0).permutation(n)
     targets = train.targets
-    if (
-        targets.numel() == n
-    ):  # every fifth has its share of each class, and of large and small numbers
+    # Every fifth has its share of each class, and of large and small numbers.
+    if targets.numel() == n:
         order = order[np.argsort(targets.reshape(n).cpu().numpy()[order], kind="stable")]
     folds = [order[fold::_FOLDS] for fold in range(parts)]
     try:

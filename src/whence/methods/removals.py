@@ -187,11 +187,12 @@ def changes_together(
     nearly = group.refine(newton)
     if order == "newton":
         one, two = (objective.jvp(queries, by).flatten() for by in (newton, nearly))
-        if (two - one).abs().max() > _FAR * two.abs().max():
+        beyond, whole = float((two - one).abs().max()), float(two.abs().max())
+        if beyond > _FAR * whole:
             warn_user(
                 "Expected a change of the training data that one Newton step follows. Got one of "
-                f"which a second step moves outputs by {float((two - one).abs().max()):.2g}, of "
-                f"{float(two.abs().max()):.2g} in all. Ask with order='refined'."
+                f"which a second step moves outputs by {beyond:.2g}, of {whole:.2g} in all. Ask "
+                "with order='refined'."
             )
         return measure_changes(objective, queries, measure, newton)[:, 0]
     deltas = group.refine(nearly)
