@@ -179,8 +179,9 @@ def measure_of(loss: Loss, measure: object) -> Measure:
         return CallableMeasure(loss.probability)
     if measure == "prediction":
         return CallableMeasure(loss.prediction)
-    got = f"the class {measure.__name__}" if inspect.isclass(measure) else repr(measure)
-    remedy = f"Write {measure.__name__}()." if inspect.isclass(measure) else _remedy(measure)
+    got, remedy = repr(measure), _remedy(measure)
+    if inspect.isclass(measure):
+        got, remedy = f"the class {measure.__name__}", f"Write {measure.__name__}()."
     raise InvalidInput(
         "Expected measure to be 'loss', 'margin', 'probability', 'prediction' or a function of "
         f"(outputs, targets). Got {got}. {remedy}"
@@ -198,6 +199,6 @@ def _remedy(measure: object) -> str:
     near = closest(str(measure), known)
     meant = f"Did you mean {near!r}? " if near else ""
     return (
-        f"{meant}Of all queries together there are 'accuracy', 'auroc', 'mean loss' and those of "
+        f"{meant}Of all queries together there are {', '.join(map(repr, OF_ALL))} and those of "
         "whence.measures, for whence.influence, whence.group_effect and whence.removal_curve."
     )
