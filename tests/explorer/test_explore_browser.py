@@ -19,7 +19,17 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import whence
 from tests.explorer.data import FLIPPED, N, pipeline, subject, table
-from tests.pages.test_browser import _ACCESSIBLE, _CONTRAST, axe, find, pytestmark, texts
+from tests.pages.test_browser import (
+    _ACCESSIBLE,
+    _CONTRAST,
+    axe,
+    comes,
+    expect,
+    find,
+    pytestmark,
+    resize,
+    texts,
+)
 from whence.explorer.server import serving
 
 __all__ = ["pytestmark"]
@@ -29,25 +39,18 @@ X, Y = table()
 
 def settled(browser: Any) -> None:
     """Wait until the page has nothing left to do."""
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        state = browser.execute_script(
-            "const d = document.getElementById('explorer').dataset;"
-            "return [d.busy, d.query, d.sized]"
-        )
-        if state[0] == "no" and state[1] is not None and state[1] == state[2]:
-            break
-        time.sleep(0.05)
+    script = (
+        "const d = document.getElementById('explorer').dataset;"
+        "return d.busy === 'no' && d.query !== undefined && d.query === d.sized"
+    )
+    comes(lambda: browser.execute_script(script), True, seconds=60)
     status = find(browser, "#status")
     assert "failed" not in status.get_attribute("class"), status.text
 
 
 def opened(browser: Any, address: str, *, width: int = 1400) -> None:
     """Open the explorer and wait for its first answer."""
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False},
-    )
+    resize(browser, width, 1000)
     browser.get_log("browser")
     browser.get(address)
     settled(browser)
@@ -92,11 +95,11 @@ def test_left_sorts_filters_and_turns_to_training_rows(browser: Any, shared: str
     assert len(texts(browser, "#list button")) == len(said)
     find(browser, "#mistakes").click()
     wrong = [f"row p{N + i}" for i in np.flatnonzero(said != Y[N:])]
-    assert texts(browser, "#list .name") == wrong
+    comes(lambda: texts(browser, "#list .name"), wrong)
     find(browser, "#mistakes").click()
     find(browser, "#order option:nth-child(2)").click()  # least sure of the label first
     shares = [percent(X[:N], Y[:N], i) for i in range(len(said))]
-    assert texts(browser, "#list .name")[0] == f"row p{N + int(np.argmin(shares))}"
+    expect(browser, "#list .name", f"row p{N + int(np.argmin(shares))}")
     find(browser, "#by option:nth-child(2)").click()
     settled(browser)
     first = texts(browser, "#list .name")[:FLIPPED]
@@ -114,7 +117,7 @@ def test_ticked_rows_are_removed_for_real_and_come_back(browser: Any, address: s
     positions = [int(box.get_attribute("data-position")) for box in boxes]
     for box in boxes:
         box.click()
-    assert "3 rows ticked" in find(browser, "#ticked").text
+    comes(lambda: texts(browser, "#ticked")[0].partition(":")[0], "3 rows ticked")
     click(browser, "#remove")
     kept = np.setdiff1d(np.arange(N), positions)
     assert shown(share(browser), percent(X.iloc[kept], Y[kept], 4))
@@ -195,7 +198,7 @@ def test_labels_are_decided_by_key_and_retrained(
     names = texts(browser, "#suspects th")
     body = find(browser, "body")
     body.send_keys("r", "d", "k", "r", "u")
-    assert texts(browser, "#suspects .decision")[:4] == ["relabel", "drop", "keep", ""]
+    expect(browser, "#suspects .decision", "relabel", "drop", "keep", "")
     assert "3 of" in find(browser, "#decided").text
     click(browser, "#export")
     rows = list(csv.reader(read("whence-labels.csv").splitlines()))
