@@ -117,7 +117,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def main() -> int:
     """Run the files, and return how pytest ended."""
     given = sys.argv[1:] or list(FILES)
-    return int(pytest.main(["-q", "-p", "no:cacheprovider", "-p", "tests.on_device", *given]))
+    # pytest-benchmark, where it is installed, warns beside xdist, and a warning is an error here.
+    plugins = ["-p", "no:benchmark", "-p", "no:cacheprovider", "-p", "tests.on_device"]
+    return int(pytest.main(["-q", *plugins, *given]))
 
 
 if __name__ == "__main__":

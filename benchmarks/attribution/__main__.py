@@ -39,12 +39,12 @@ def judged(values: Any, truth: RetrainingEnsemble) -> dict[str, Any]:
     return {"mean": found.mean, "interval": list(found.interval)}
 
 
-def described(truth: RetrainingEnsemble, kept: float) -> dict[str, Any]:
+def described(truth: RetrainingEnsemble, kept: float, device: str) -> dict[str, Any]:
     """Return what a bank is, and how far a perfect predictor would come."""
     seeds, subsets, queries = truth.outcomes.shape
     ceiling = noise_ceiling(truth.outcomes).mean if seeds > 1 else None
     sizes = {"kept": kept, "subsets": subsets, "seeds": seeds, "queries": queries}
-    return {**sizes, "ceiling": ceiling}
+    return {**sizes, "ceiling": ceiling, "device": device}
 
 
 def run(
@@ -68,7 +68,9 @@ def run(
     workers = _WORKERS if apart else 1
     truths = {protocol.name: case.truth(protocol, bank, workers) for protocol in case.protocols}
     record["protocols"] = {
-        protocol.name: described(truths[protocol.name], protocol.kept)
+        protocol.name: described(
+            truths[protocol.name], protocol.kept, case.retrained_on(protocol, bank)
+        )
         for protocol in case.protocols
     }
     rows = record["rows"]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 import whence
 from benchmarks.attribution import deterministic, gpt, halves, resnet
+from benchmarks.machine import name_of
 from experiments import datasets
 from experiments.koh_liang_2017 import f2c
 from whence.evaluation import RetrainingEnsemble, fingerprint, replays, retraining_ensemble
@@ -97,6 +98,9 @@ class Case:
         (inputs, _), queries = self.data()
         runs = [self.trained(seed, bank) for seed in range(protocol.seeds)]
         together = halves.together_on(torch.device(self.device))
+        note = self._note(protocol, bank)
+        if not note.exists():
+            note.write_text(name_of(self.device))
         return retraining_ensemble(
             replays(runs, queries, together=together),
             len(inputs),
@@ -107,6 +111,15 @@ class Case:
             directory=self.folder(protocol, bank),
             workers=workers,
         )
+
+    def retrained_on(self, protocol: Protocol, bank: Path = BANK) -> str:
+        """Return the GPU that a protocol was retrained on, "" for a CPU."""
+        return self._note(protocol, bank).read_text()
+
+    def _note(self, protocol: Protocol, bank: Path) -> Path:
+        """Return where the device lies that the retrainings of a protocol began on."""
+        folder = self.folder(protocol, bank)
+        return folder.with_name(f"{folder.name}.device")
 
     def folder(self, protocol: Protocol, bank: Path = BANK) -> Path:
         """Return where the retrainings of a protocol lie."""
@@ -195,11 +208,9 @@ _TOO_LONG = {
     "CG from EKFAC, 5 steps": "a product with all columns takes minutes",
     "CG from EKFAC, 10 steps": "a product with all columns takes minutes",
     "EKFAC, mean of 10 trainings": "ten trainings take many minutes",
-}
-_NEVER = {
-    "exact inverse": _TOO_LARGE,
     "metagradient": "the backward pass takes four passes per query and step: hours",
 }
+_NEVER = {"exact inverse": _TOO_LARGE}
 
 CASES = {
     case.name: case
@@ -208,7 +219,7 @@ CASES = {
             name="logistic",
             label="softmax",
             title="Softmax regression on 5,000 MNIST digits",
-            data=lambda: digits(5_000, 100),
+            data=lambda: digits(5_000, 200),
             model=line,
             recipe=lambda seed: whence.Recipe(
                 learning_rate=0.05,
@@ -219,7 +230,7 @@ CASES = {
                 schedule="cosine",
                 seed=seed,
             ),
-            protocols=(random_halves(40), *one_run(50, 50, 50)),
+            protocols=(random_halves(120), *one_run(100, 100, 100)),
             l2=1e-2,
             convex=True,
         ),
@@ -231,7 +242,7 @@ CASES = {
             data=lambda: digits(halves.N, halves.QUERIES),
             model=halves.model,
             recipe=halves.recipe,
-            protocols=(random_halves(32), *one_run(32)),
+            protocols=(random_halves(128), *one_run(96)),
             l2=1e-3,
             left_out={"exact inverse": _TOO_LARGE},
         ),
@@ -257,10 +268,10 @@ CASES = {
             label="small MLP",
             title="A perceptron 64-16-16-10 with tanh on 1,000 small "
             "digits, SGD with momentum, 600 steps",
-            data=deterministic.digits,
+            data=lambda: deterministic.digits(200),
             model=lambda seed: deterministic.mlp(16, seed),
             recipe=lambda seed: replace(deterministic.RECIPE, seed=seed),
-            protocols=(random_halves(60), *one_run(100, 100, 100)),
+            protocols=(random_halves(200), *one_run(200, 200, 200)),
         ),
         Case(
             name="cnn",
@@ -298,10 +309,10 @@ CASES = {
             label="ResNet",
             title="A small ResNet with group norm on 5,000 images of "
             "CIFAR-10, SGD with momentum, 10 epochs",
-            data=resnet.data,
+            data=lambda: resnet.data(queries=200),
             model=resnet.model,
             recipe=resnet.recipe,
-            protocols=(random_halves(64),),
+            protocols=(random_halves(256),),
             l2=1e-3,
             left_out=_NEVER,
             too_long=_TOO_LONG,

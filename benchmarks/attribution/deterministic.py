@@ -36,13 +36,13 @@ N, QUERIES = 1_000, 50
 RECIPE = Recipe(learning_rate=0.02, momentum=0.9, batch_size=50, epochs=30, schedule="cosine")
 
 
-def digits() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Return 1,000 training and 50 query digits, shuffled by a fixed seed."""
+def digits(queries: int = QUERIES) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return 1,000 training and some query digits, shuffled by a fixed seed."""
     data = load_digits()
     order = np.random.default_rng(0).permutation(len(data.target))
     x = torch.tensor(data.data[order] / 16, dtype=torch.float32)
     y = torch.tensor(data.target[order])
-    return (x[:N], y[:N]), (x[N : N + QUERIES], y[N : N + QUERIES])
+    return (x[:N], y[:N]), (x[N : N + queries], y[N : N + queries])
 
 
 def mlp(width: int, seed: int = 0) -> nn.Module:

@@ -37,7 +37,8 @@ _HALVES = """
 
 Train on random halves, and average the loss over seeds of start and order: what *a* training on
 this half would do. One model is explained. The ceiling is what a perfect predictor of the average
-would reach, as the disagreement of the seeds tells.
+would reach, as the disagreement of the seeds tells. The last line says where the halves were
+trained; scores and their times are of a training on the device that the costs below name.
 """
 
 _ONE_RUN = """
@@ -131,6 +132,9 @@ def _scores(records: list[dict[str, Any]], *, halves: bool) -> Iterator[str]:
         yield _row(["*noise ceiling*", *ceilings])
     sizes = [f"{bank['subsets']} × {bank['seeds']}, {bank['queries']}" for bank in banks]
     yield _row(["*subsets × seeds, queries*", *sizes])
+    devices = [bank.get("device", "") for bank in banks]
+    if any(devices):
+        yield _row(["*retrained on*", *(device or "CPU" for device in devices)])
 
 
 def _score(found: dict[str, Any], top: float) -> str:
