@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +13,7 @@ from whence.checked import checked
 from whence.checked import weights as checked_weights
 from whence.errors import InvalidInput
 from whence.fitting.refit import refit
-from whence.network.checks import refuse_random_modules
+from whence.network.checks import check_apart, refuse_random_modules
 from whence.network.examples import Encoder, ModuleExamples, Reader
 from whence.network.module import Selection, functional
 from whence.network.objective import ModuleObjective
@@ -138,7 +139,7 @@ def bound(
     module, flat = functional(model, params)
     encoder = Encoder(dtype=flat.dtype, device=flat.device, rows=rows)
     train = encoder(dataset)
-    return module_objective(
+    found = module_objective(
         ModuleObjective(
             module=module,
             loss=loss(train),
@@ -154,6 +155,9 @@ def bound(
         ),
         batch_size,
     )
+    one = train.subset(np.arange(1))
+    check_apart(model, lambda x: found.run(found.params, x), one.inputs)
+    return found
 
 
 def _weights(weights: Any, n: int, like: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import singledispatch
 from typing import Any
 
@@ -99,14 +100,44 @@ def check_repeatable(outputs: Callable[[Any], Tensor], inputs: Any) -> Tensor:
         )
     del again
     for at in {0, b - 1}:  # a running sum leaves the first example as it is
-        with torch.no_grad():
-            alone = outputs(tree_map(lambda part, at=at: part[at : at + 1], inputs))
+        alone = _alone(outputs, tree_map(lambda part, at=at: part[at : at + 1], inputs), first)
         if not _close(first[at : at + 1], alone, 1e-3, 1e-3 * scale):
             raise UnsupportedModel(
                 "Expected outputs that depend on one example each. Got others when an example was "
                 "alone in its batch. Replace what normalizes or attends over the batch."
             )
+    with torch.no_grad():
+        turned = outputs(tree_map(lambda part: part.flip(0), inputs))
+    if not _close(first, turned.flip(0), 1e-3, 1e-3 * scale):
+        raise UnsupportedModel(
+            "Expected outputs that depend on one example each. Got others when the examples of a "
+            "batch came in another order. Replace what normalizes or attends over the batch."
+        )
     return first
+
+
+def _alone(outputs: Callable[[Any], Tensor], inputs: Any, together: Tensor) -> Tensor:
+    """Return the outputs of a batch of one example, or say why there are none.
+
+    Args:
+        outputs: From inputs to outputs, [b, ...].
+        inputs: The example.
+        together: The outputs of several, [b, ...].
+    """
+    try:
+        with torch.no_grad():
+            found = outputs(inputs)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise UnsupportedModel(
+            f"Expected a model that takes one example alone. Got one that says: {error}. Replace "
+            "what normalizes over the batch, such as BatchNorm without running statistics."
+        ) from error
+    if found.shape != (1, *together.shape[1:]):
+        raise UnsupportedModel(
+            f"Expected outputs of shape {[1, *together.shape[1:]]} for one example alone. Got "
+            f"{list(found.shape)}. Name the dimension that the model drops: .squeeze(-1)."
+        )
+    return found
 
 
 def _close(one: Tensor, other: Tensor, rtol: float, atol: float) -> bool:
@@ -242,6 +273,54 @@ def check_finite(losses: Tensor, ids: NDArray[Any]) -> None:
             f"Expected finite losses. Got {float(losses[at])} on training example {ids[at]}. "
             "Check its inputs and target, or the model."
         )
+
+
+def check_apart(model: nn.Module, outputs: Callable[[Any], Tensor], inputs: Any) -> None:
+    """Raise if the copy of a module computes with parameters of the module that was copied.
+
+    Args:
+        model: The user's module.
+        outputs: Of the copy, at constants: from inputs to outputs, [b, ...].
+        inputs: An example.
+
+    Raises:
+        UnsupportedModel: If the outputs have a derivative in one of the user's parameters.
+    """
+    with torch.enable_grad():
+        root = outputs(inputs).grad_fn
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    seen, ahead = set[Any](), [root]
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        name = names.get(id(getattr(node, "variable", None)))
+        if name is not None:
+            raise UnsupportedModel(
+                f"Expected a module that reads its parameters by its own names. Got one with a "
+                f"function that reads {name!r} of the module it was made for, and does so in a "
+                "copy too. Make it a method, or pass it the module."
+            )
+        ahead += [following for following, _ in node.next_functions]
+
+
+@contextmanager
+def differentiation() -> Iterator[None]:
+    """Say in words why a model cannot be differentiated, while the context lasts.
+
+    Raises:
+        UnsupportedModel: If torch has an error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        first = str(error).strip().partition("\n")[0].rstrip(".")
+        raise UnsupportedModel(
+            f"Expected a model that torch.autograd.grad differentiates. Got one of which it says: "
+            f"{first}. Switch off gradient checkpointing (torch.utils.checkpoint), and change no "
+            "tensor in place that another operation needs."
+        ) from error
 
 
 def derivatives_not_finite() -> InvalidInput:

@@ -262,6 +262,11 @@ def functional(
         InvalidInput: If parameters have no values, or values that are not finite.
         UnsupportedModel: If the module cannot be copied.
     """
+    if type(model) in (nn.DataParallel, nn.parallel.DistributedDataParallel):
+        raise UnsupportedModel(
+            f"Expected the module itself. Got {type(model).__name__}, which divides its batches "
+            "among devices. Pass model.module."
+        )
     selected = _selected(model, params)
     own = next(iter(selected.values())).dtype
     chosen = dtype or (torch.float32 if own in _HALF_PRECISION else own)
@@ -275,12 +280,13 @@ def functional(
     }
     try:
         copied: nn.Module = copy.deepcopy(model, memo)
+        copied.requires_grad_(False)
     except (RuntimeError, TypeError) as error:
         raise UnsupportedModel(
             f"Expected a module that copy.deepcopy copies. Got one of which it says: {error}. "
-            "Detach the tensors that it stores; remove hooks such as torch.nn.utils.weight_norm."
+            "Detach the tensors that it stores; remove hooks such as torch.nn.utils.weight_norm; "
+            "pass the module itself, not what torch.jit made of it."
         ) from error
-    copied.requires_grad_(False)
     rebind(copied, memo)
     by_layers(copied)
     if chosen != own:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -13,24 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from whence.errors import UnsupportedModel
-from whence.network.calls import ModuleCall
-from whence.network.checks import check_losses, check_repeatable
+from whence.errors import UnsupportedModel, WhenceError
+from whence.network.agreement import agreeing, agreeing_in_sum
+from whence.network.checks import check_losses, check_repeatable, differentiation
 from whence.network.examples import ModuleExamples
-from whence.network.gradients import Contribution
 from whence.network.layer_rules import rule_of
-from whence.network.layers import contribution
 from whence.network.links import linked
 from whence.network.objective import BATCH, PROBE, ModuleObjective
-from whence.network.precision import rounds
 from whence.network.shared import Shared, places
-from whence.network.sketches import Sketch
 
 _CACHE = 2**20  # numbers of one activation that a cache holds beside the others: 4 MB of float32
 _ROWS = 2**25  # numbers of gradients without a rule that are held at once: 128 MB of float32
+_BATCH = 16  # examples of one batch on which all rules must hold together
 _FAILURES = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
-_AGREEMENT = 1e-3  # of a parameter's largest entry; rules are right or far off
-_OF_TERMS, _OF_WHOLE = 100, 30  # units of the last place: of a sum's terms, of all gradients
 
 
 def module_objective(objective: ModuleObjective, batch_size: int | None) -> ModuleObjective:
@@ -76,11 +69,27 @@ def module_objective(objective: ModuleObjective, batch_size: int | None) -> Modu
         )
     if len(few) * all_of_one > max(_ROWS, len(objective.params) / 2):
         few = few.subset(np.arange(min(2, len(few))))  # beside θ there is room for no more
+    with differentiation():
+        found = _ruled(objective, few, once)
+        found = _within_batches(found, all_of_one)
+    return found if batch_size else _within_rows(found)
+
+
+def _ruled(
+    objective: ModuleObjective, few: ModuleExamples, once: frozenset[str]
+) -> ModuleObjective:
+    """Return the objective with the rules that hold for each of a few examples.
+
+    Args:
+        objective: R.
+        few: The examples.
+        once: The parameters of tables that are read once for a batch.
+    """
     every = frozenset(objective.shapes)
     # A position embedding is called once per batch; its output can be expanded to each example.
     plain = _with(objective, few, Shared(read=once), every) if once else objective
     if not once or not once <= plain.factored:
-        plain = replace(objective, factored=_agreeing(objective, few, every))
+        plain = replace(objective, factored=agreeing(objective, few, every))
     shared = frozenset(
         name
         for module, held in plain.owners.items()
@@ -89,8 +98,7 @@ def module_objective(objective: ModuleObjective, batch_size: int | None) -> Modu
     )
     found = _with(plain, few, Shared(read=shared), shared)
     used = _broadcast(found, few)
-    found = _with(found, few, Shared(used=used), frozenset(used))
-    return found if batch_size else _within_rows(found)
+    return _with(found, few, Shared(used=used), frozenset(used))
 
 
 def _with(
@@ -100,12 +108,31 @@ def _with(
     if not names:
         return objective
     try:
-        agreeing = _agreeing(replace(objective, shared=shared), few, names)
+        holding = agreeing(replace(objective, shared=shared), few, names)
     except _FAILURES:  # the model relies on the shape it gave
         return objective
-    both, had = shared.among(agreeing), objective.shared
+    both, had = shared.among(holding), objective.shared
     both = Shared(both.read | had.read, {**both.used, **had.used})
-    return replace(objective, factored=objective.factored | agreeing, shared=both)
+    return replace(objective, factored=objective.factored | holding, shared=both)
+
+
+def _within_batches(objective: ModuleObjective, all_of_one: int) -> ModuleObjective:
+    """Return the objective with those rules that hold in a batch from all of its examples too.
+
+    Args:
+        objective: R.
+        all_of_one: The numbers that modules give for an example.
+    """
+    most = max(_ROWS, len(objective.params) // 2) // max(all_of_one, 1)
+    b, n = min(_BATCH, objective.batch_size, most), len(objective.train)
+    if min(b, n) < 2 or not objective.factored:
+        return objective
+    some = objective.train.subset(np.unique(np.linspace(0, n - 1, b).astype(np.intp)))
+    try:
+        holding = agreeing_in_sum(objective, some, objective.factored)
+    except (*_FAILURES, WhenceError):  # the first pass over all says which example it is
+        return objective
+    return replace(objective, factored=holding, shared=objective.shared.among(holding))
 
 
 def _broadcast(objective: ModuleObjective, few: ModuleExamples) -> dict[str, int]:
@@ -191,170 +218,3 @@ def _measured(objective: ModuleObjective, few: ModuleExamples) -> tuple[int, int
             stack.callback(module.register_forward_hook(measure).remove)
         objective.run(objective.params, few.inputs)
     return max(largest // len(few), 1), total // len(few), frozenset(once)
-
-
-def _agreeing(
-    objective: ModuleObjective, few: ModuleExamples, names: frozenset[str]
-) -> frozenset[str]:
-    """Return those of some parameters whose factored gradients agree with differentiation.
-
-    Each is judged on its own scale: by the largest entry of its own gradients, and by the rounding
-    of the sums that make them, which is all that is left where their terms cancel. Of matrices that
-    are large a few random combinations of the entries count, as entries.
-    """
-    objective = objective.narrowed(names)
-    found, sketches, rounding = _factored(objective, few, names)
-    agreeing, eps = frozenset(found), torch.finfo(objective.params.dtype).eps
-    for b in range(len(few)):
-        exact, sizes = _differentiated(objective, few, b, sketches, agreeing)
-        whole = max(sizes.values())
-        agreeing = frozenset(
-            name
-            for name in agreeing
-            if _largest(exact[name] - found[name][b])
-            <= _AGREEMENT * sizes[name] + eps * (_OF_TERMS * rounding[name] + _OF_WHOLE * whole)
-        )
-    return agreeing
-
-
-def _factored(
-    objective: ModuleObjective, few: ModuleExamples, names: frozenset[str]
-) -> tuple[dict[str, Tensor], dict[str, Sketch], dict[str, float]]:
-    """Return gradients by rules from one pass over a few examples, of matrices their sketches.
-
-    Args:
-        objective: R.
-        few: The examples.
-        names: The parameters.
-
-    Returns:
-        By parameter, for those for which every call has a rule: the gradients or sketches [b, ·],
-        what sketches those of matrices, and the size of the terms that make them.
-    """
-    found: dict[str, Tensor] = {}
-    sketches: dict[str, Sketch] = {}
-    rounding: dict[str, float] = {}
-    unknown: set[str] = set()
-    for call, delta, own, name in _calls(objective, few, names):
-        if delta is None or name in unknown:  # no output depends on this call
-            continue
-        part = _entries(contribution(call, own, delta, len(few)), objective, name, sketches)
-        if part is None or (name in found and found[name].shape != part.shape):
-            unknown.add(name)
-            continue
-        found[name] = found[name] + part if name in found else part
-        rounding[name] = max(rounding.get(name, 0.0), _terms(call, own, delta))
-    known = {name: rows for name, rows in found.items() if name not in unknown}
-    return known, sketches, rounding
-
-
-def _entries(
-    piece: Contribution | None,
-    objective: ModuleObjective,
-    name: str,
-    sketches: dict[str, Sketch],
-) -> Tensor | None:
-    """Return gradients by a rule, or of a matrix their sketches; `None` where there are none.
-
-    Args:
-        piece: The gradients.
-        objective: R.
-        name: Their parameter.
-        sketches: What sketches those of each matrix; one for a new matrix is added.
-    """
-    matrix, size = None if piece is None else piece.two_sided(), objective.shapes[name].numel()
-    if piece is None or matrix is None:
-        rows = None if piece is None else piece.whole()
-        return None if rows is None or rows.shape[1] != size else rows
-    if math.prod(matrix.sides) != size:
-        return None
-    if name not in sketches:
-        sketches[name] = Sketch.of_size(*matrix.sides, objective.params)
-    return matrix.between(sketches[name].left, sketches[name].right)
-
-
-def _differentiated(
-    objective: ModuleObjective,
-    few: ModuleExamples,
-    b: int,
-    sketches: dict[str, Sketch],
-    names: frozenset[str],
-) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Return one example's gradients as differentiation has them, and the sizes of all.
-
-    The example is differentiated alone. Where a frozen part of the module computes in a lower
-    precision than the parameters, it is differentiated in the same pass as the others, which
-    rounds alike: alone, the rounding of the passes would be taken for a wrong rule.
-
-    Args:
-        objective: R.
-        few: The examples of a pass.
-        b: The position of one of them.
-        sketches: What sketches gradients of matrices, by parameter.
-        names: The parameters whose gradients or sketches are wanted.
-
-    Returns:
-        These, flat, and the largest entry for every parameter.
-    """
-    found = {name: objective.params.new_zeros(()) for name in names}
-    sizes = dict.fromkeys(objective.shapes, 0.0)
-    at = torch.tensor([b], device=objective.params.device)
-
-    def visit(name: str, exact: Tensor) -> None:
-        sketch = sketches.get(name)
-        entries = exact.to_dense().flatten() if sketch is None else sketch.of(exact)
-        if name in names:
-            found[name] = found[name] + entries
-        sizes[name] = max(sizes[name], _largest(found.get(name, entries)))
-
-    def masked(outputs: Tensor, targets: Tensor) -> Tensor:
-        slopes = objective.loss.gradient(outputs, targets)
-        return torch.zeros_like(slopes).index_copy_(0, at, slopes[at])
-
-    with objective.module.lock:  # a call in another thread replaces parameters
-        rough = rounds(objective.model)
-    one = few if rough else few.subset(np.arange(b, b + 1))
-    cotangent = masked if rough else objective.loss.gradient
-    twice = not rough or objective.params.device.type != "cpu"
-    visit_each = objective.per_example.visit_alone
-    visit_each(one.inputs, one.targets, cotangent, [*objective.shapes], visit, twice=twice)
-    return found, sizes
-
-
-def _calls(
-    objective: ModuleObjective, few: ModuleExamples, names: frozenset[str]
-) -> Iterator[tuple[ModuleCall, Tensor | None, str, str]]:
-    """Yield each call of a layer on a few examples, with its output gradient, by parameter.
-
-    The last comes first, and what a call holds is freed before the next.
-    """
-    together = replace(objective, batch_size=len(few))
-    ((_, calls, passes),) = together.traced(
-        lambda f, t: objective.loss.gradient(f, t).unsqueeze(-1), few
-    )
-    deltas = list(next(iter(passes), ()))
-    del passes
-    while deltas:
-        call, delta = calls.pop(), deltas.pop()
-        for own, name in call.names:
-            if name in names:
-                yield call, delta, own, name
-
-
-def _terms(call: ModuleCall, own: str, delta: Tensor) -> float:
-    """Return the size of one term of the sum that makes a gradient, times the root of their number.
-
-    That is, in units of the last place, what rounding leaves of a sum that cancels.
-    """
-    rule = rule_of(call.module)
-    multiplies = own == "weight" and rule is not None and rule.multiplies(call.module)
-    factor = _largest(call.inputs) if multiplies else 1.0
-    return factor * _largest(delta) * math.sqrt(delta.numel() / len(delta))
-
-
-def _largest(tensor: Tensor) -> float:
-    """Return the largest absolute entry."""
-    if not tensor.numel():
-        return 0.0
-    least, most = torch.aminmax(tensor)
-    return max(-float(least), float(most))
