@@ -300,6 +300,21 @@ def test_rows_that_told_a_network_when_to_stop_have_no_weight(classes: int | Non
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_network_that_stopped_at_its_last_epoch_is_not_converged() -> None:
+    x, y = rows(load_wine)
+    short = MLPClassifier((4,), max_iter=9, random_state=0).fit(x, y)
+    model = whence.from_sklearn(short, x, y)
+    assert model.stopped == "MLPClassifier stopped at its max_iter of 9"
+    assert model.refit().stopped == model.stopped
+    with pytest.warns(whence.errors.NotConvergedWarning, match=r"max_iter of 9.*Raise max_iter"):
+        found = whence.influence(model, (x[:2], y[:2])).diagnostics
+    assert found is not None
+    assert found.fit == "not converged"
+    long = short.set_params(solver="lbfgs", alpha=1.0, max_iter=5000).fit(x, y)
+    assert whence.from_sklearn(long, x, y).stopped == ""
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_the_penalty_of_a_batch() -> None:
     x, y = rows(load_diabetes)
     both = np.stack([y, y**2], 1)

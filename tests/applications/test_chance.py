@@ -40,9 +40,10 @@ def _trained(estimator: Any, n: int) -> tuple[whence.Trained, Any]:
     "estimator",
     [
         MLPClassifier((4,), batch_size=32, max_iter=5, random_state=0),
+        MLPClassifier((4,), max_iter=5, random_state=0, early_stopping=True),
         BaggingClassifier(LogisticRegression(C=1e-3), n_estimators=3, random_state=0),
     ],
-    ids=["batches", "drawn rows"],
+    ids=["batches", "rows that tell when to stop", "drawn rows"],
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_another_order_is_the_librarys_own_fit_to_it(estimator: Any) -> None:

@@ -197,6 +197,19 @@ def test_a_forest_is_fitted_again_and_keeps_all_rows() -> None:
     assert (refitted.forest.weights(refitted.forest.leaves)[:, :100] == 0).all()
 
 
+def test_a_row_that_catboost_cannot_read_is_a_sentence() -> None:
+    from catboost import CatBoostClassifier
+
+    options: dict[str, Any] = {"verbose": 0, "allow_writing_files": False, "thread_count": 1}
+    frame = pd.DataFrame(BINARY.x)
+    model = CatBoostClassifier(iterations=3, **options).fit(frame, BINARY.y)
+    trained = whence.from_sklearn(model, frame, BINARY.y)
+    row = frame.iloc[[0]].astype(object)
+    row.iloc[0, 2] = "abc"
+    with pytest.raises(InvalidInput, match=r"rows that the trees can read.*abc"):
+        trained.outputs(trained.examples((row, BINARY.y[:1])))
+
+
 def test_rows_of_every_class_must_stay() -> None:
     trained = whence.from_sklearn(hist()().fit(BINARY.x, BINARY.y), BINARY.x, BINARY.y)
     with pytest.raises(

@@ -16,7 +16,7 @@ from whence.adapters.additive import removals_add_up
 from whence.adapters.answered import Answered
 from whence.adapters.answers import Answer, answer_of
 from whence.adapters.draws import is_steady, is_unknown
-from whence.adapters.refitting import Refitting, seed_note, template_of
+from whence.adapters.refitting import Refitting, template_of
 from whence.adapters.rows import encoded, labels_of, width_of
 from whence.adapters.usable import check_predicts
 from whence.checked import said
@@ -159,14 +159,15 @@ def anything(
     train = encoded((X, labels), width_of(X), names, answer.targets)
     n = len(train)
     weights = np.ones(n) if sample_weight is None else sample_weight
-    template, seeded = template_of(estimator, n)
-    every = [*notes, *([answer.note] if answer.note else []), *([seed_note()] if seeded else [])]
+    template, changed = template_of(estimator, n)
+    every = [*notes, *([answer.note] if answer.note else []), *changed]
     return Estimator(
         fitted=estimator,
         refitting=Refitting(
             template=template,
             rows=train.inputs,
             labels=labels,
+            idle=weights == 0,
             weighted=sample_weight is not None,
             classifies=bool(answer.classes),
         ),

@@ -18,6 +18,8 @@ from sklearn.ensemble import (
     AdaBoostRegressor,
     BaggingClassifier,
     BaggingRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
     VotingClassifier,
     VotingRegressor,
 )
@@ -134,8 +136,18 @@ def _models(estimator: Any) -> list[Any]:
 
 def _uses(estimator: Any, n: int) -> bool:
     """Return whether a fit uses the seed of an estimator; where it is not known, it does."""
+    if type(estimator).__module__.split(".")[0] in ("lightgbm", "xgboost", "catboost"):
+        # Without a seed they draw with one of their own, always the same.
+        return estimator.get_params().get("random_state") is not None
     uses = _USES.get(type(estimator))
     return uses is None or uses(estimator, n)
+
+
+def _holds_out(estimator: Any, n: int) -> bool:
+    """Return whether trees are grown on samples, or on rows and columns drawn at random."""
+    stops = n > 10_000 if estimator.early_stopping == "auto" else estimator.early_stopping
+    judged = stops and (estimator.validation_fraction is not None or n > 10_000)
+    return bool(judged or estimator.max_features < 1 or n > 200_000)
 
 
 def _at_random(estimator: Any, n: int) -> bool:
@@ -187,6 +199,8 @@ def _randomized(estimator: Any, n: int) -> bool:
 
 
 _USES: dict[type, Uses] = {
+    HistGradientBoostingClassifier: _holds_out,
+    HistGradientBoostingRegressor: _holds_out,
     ClassifierChain: _in_random_order,
     ElasticNet: _at_random,
     ElasticNetCV: _at_random,

@@ -13,8 +13,9 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from torch import Tensor, nn
 
 from whence.adapters.answers import Answer, answer_of
-from whence.adapters.refitting import Refitting, seed_note, template_of
+from whence.adapters.refitting import Refitting, template_of
 from whence.adapters.rows import encoded, labels_of
+from whence.adapters.stopped import stopped_early
 from whence.adapters.tables import as_floats
 from whence.adapters.torch import bound
 from whence.errors import InvalidInput, UnsupportedModel
@@ -87,16 +88,17 @@ def perceptron(
     for name, part in objective.slices.items():
         if name.endswith("weight"):
             l2[part] = scale * estimator.alpha / batch
-    template, seeded = template_of(estimator, n)
+    template, changed = template_of(estimator, n)
     refitting = Refitting(
         template=template,
         rows=train.inputs.numpy(),
         labels=labels,
+        idle=sample == 0,
         weighted=sample_weight is not None,
         classifies=bool(answer.classes),
     )
     refit = _Refit(refitting, judged, sample)
-    notes = [*objective.notes, *([seed_note()] if seeded else [])]
+    notes = [*objective.notes, *changed]
     if judged.any():
         notes.append(
             f"{n - fitted:,} rows told when to stop, and have no effect of their own here: the "
@@ -110,7 +112,8 @@ def perceptron(
         l2=l2,
         encoder=table,
         refit_with=refit,
-        reorder_with=None if judged.any() else refit.reordered,
+        reorder_with=refit.reordered,
+        stopped=stopped_early(estimator),
         notes=tuple(notes),
     )
 
@@ -183,7 +186,7 @@ def _at(objective: ModuleObjective, fitted: Any) -> ModuleObjective:
     flat = torch.cat([parameters[name].detach().flatten() for name in objective.shapes])
     if flat.shape != objective.params.shape:
         raise InvalidInput("Expected training rows of every class to stay. Got a class gone.")
-    return objective.at(flat)
+    return replace(objective.at(flat), stopped=stopped_early(fitted))
 
 
 def _judged(estimator: Any, rows: Floats, labels: NDArray[Any]) -> NDArray[np.bool_]:

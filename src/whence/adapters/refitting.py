@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import has_fit_parameter
 
 from whence.adapters.draws import draws
+from whence.adapters.rounds import keeping_rounds
 from whence.adapters.unfitted import unfitted
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.preprocessing.containers import argument, last_of_all
@@ -22,7 +23,7 @@ from whence.workers import threads_for
 
 Floats = NDArray[np.float64]
 
-_SEED = 0  # in place of random_state=None, which would make two refits differ
+_SEED = 0  # in place of no number, which would make two refits differ
 
 
 @final
@@ -34,6 +35,7 @@ class Refitting:
         template: The estimator, not fitted, with a seed wherever it draws.
         rows: X, [n].
         labels: y, [n].
+        idle: Which rows the user's fit had with weight 0, [n]: estimators count them, so they stay.
         weighted: Whether sample weights were given to the fit.
         classifies: Whether labels are classes.
         held: From the estimator, not fitted, and the positions of the rows that stay, sorted, to
@@ -43,6 +45,7 @@ class Refitting:
     template: Any
     rows: Any
     labels: NDArray[Any]
+    idle: NDArray[np.bool_]
     weighted: bool
     classifies: bool
     held: Callable[[Any, NDArray[np.intp]], Any] | None = None
@@ -51,13 +54,13 @@ class Refitting:
         """Return the estimator fitted on the rows with weight, and whether it converged.
 
         Args:
-            weights: wᵢ >= 0, [n]; rows with 0 are left out.
+            weights: wᵢ >= 0, [n]; rows with 0 are left out, but for those that never had any.
 
         Raises:
             InvalidInput: If the estimator cannot be fitted on those rows.
             UnsupportedModel: If it takes no sample weights and the rows that stay differ in weight.
         """
-        where = np.flatnonzero(weights > 0)
+        where = np.flatnonzero((weights > 0) | self.idle)
         rows, labels, some = take(self.rows, where), self.labels[where], weights[where]
         if self.classifies and labels.ndim == 1 and len(where) and (labels == labels[0]).all():
             return DummyClassifier(strategy="most_frequent").fit(rows, labels), True
@@ -88,6 +91,7 @@ class Refitting:
             self,
             rows=take(self.rows, order),
             labels=self.labels[order],
+            idle=self.idle[order],
             held=None if held is None else lambda template, kept: held(template, order[kept]),
         )
         return moved(weights[order])
@@ -115,26 +119,29 @@ def weight_parameter(estimator: Any) -> str | None:
     return argument(estimator, "sample_weight") if taken else None
 
 
-def template_of(estimator: Any, n: int) -> tuple[Any, bool]:
-    """Return an estimator as it was before its fit, and whether its fit drew without a seed.
+def template_of(estimator: Any, n: int) -> tuple[Any, tuple[str, ...]]:
+    """Return an estimator as it was before its fit, and in what its refits are others.
+
+    A fit that stopped early on rows of the user's keeps its number of rounds, because those rows
+    are not known; one that held out rows of its own holds out again.
 
     Args:
         estimator: Fitted.
         n: The number of its rows.
 
     Returns:
-        The estimator, not fitted, with a seed wherever it draws; and whether one was missing.
+        The estimator, not fitted, with a seed wherever it draws; and what was changed, a sentence
+        each.
     """
-    template = unfitted(estimator)
-    unset = {name: _SEED for name, seed in draws(estimator, n).items() if seed is None}
-    if unset:
-        template.set_params(**unset)
-    return template, bool(unset)
-
-
-def seed_note() -> str:
-    """Return what a reader must know of a model that was fitted without a seed."""
-    return (
-        f"The model was fitted without a seed: refits draw with random_state={_SEED}, and differ "
-        "from the model by chance too."
+    template, notes = keeping_rounds(unfitted(estimator), estimator)
+    # A generator has moved on in the fit.
+    seeds = draws(estimator, n).items()
+    unset = {name: _SEED for name, seed in seeds if not np.issubdtype(type(seed), np.integer)}
+    if not unset:
+        return template, notes
+    template.set_params(**unset)
+    seeded = (
+        "The model was fitted without a seed (a number as random_state): refits draw with "
+        f"random_state={_SEED}, and differ from the model by chance too."
     )
+    return template, (*notes, seeded)

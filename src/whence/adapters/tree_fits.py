@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from whence.adapters.refitting import template_of
+from whence.adapters.rounds import STOPPING
 from whence.adapters.unfitted import unfitted
 from whence.errors import UnsupportedModel
-from whence.preprocessing.containers import argument, final, with_final
+from whence.preprocessing.containers import argument, final
 from whence.trees.libraries import imported
 
 Floats = NDArray[np.float64]
-
-_STOPPING = ("early_stopping_rounds", "od_type", "od_wait", "od_pval", "use_best_model")
-_SEED = 0  # in place of random_state=None, which would make two refits differ
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,88 +60,51 @@ class TreeFit:
         return unfitted(self.template).fit(x, y, **options)
 
 
-def tree_fit(estimator: Any) -> TreeFit:
+def tree_fit(estimator: Any, n: int) -> TreeFit:
     """Return how an estimator is fitted again.
-
-    A fit that stopped early on rows of the user's keeps its number of rounds, because those rows
-    are not known; one that held out rows of its own holds out again.
 
     Args:
         estimator: A fitted estimator, a Pipeline that ends in one, or a fitted booster.
+        n: The number of its rows.
 
     Returns:
         The way, with what is different from the user's own call.
     """
     if not hasattr(estimator, "fit"):
         return TreeFit(estimator, {})
-    template = unfitted(estimator)
-    last, fitted = final(template), final(estimator)
-    notes, options, settings = [], {}, last.get_params()
-    if settings.get("random_state", _SEED) is None and _draws(fitted):
-        last.set_params(random_state=_SEED)
-        notes.append(
-            f"The model was fitted without a seed: refits draw with random_state={_SEED}, and "
-            "differ from the model by chance too."
-        )
-    rounds = _stopped_after(fitted)
-    if rounds is not None:
-        name, changes = rounds
-        last = _changed(last, changes)
-        notes.append(f"The fit stopped early: refits keep {name}={changes[name]}.")
-    if type(fitted).__module__.startswith("catboost"):
-        named = fitted.get_cat_feature_indices()
-        if named and settings.get("cat_features") is None:
-            options[argument(template, "cat_features")] = named
-    return TreeFit(with_final(template, last), options, tuple(notes))
+    template, notes = template_of(estimator, n)
+    last = final(estimator)
+    name, named = _categories(last)
+    given = (
+        {argument(template, name): named} if named and last.get_params().get(name) is None else {}
+    )
+    return TreeFit(template, given, notes)
 
 
-def _changed(final: Any, changes: dict[str, Any]) -> Any:
-    """Return an unfitted estimator with some settings changed, and those that are `None` unset."""
-    settings = {**final.get_params(), **changes}
-    return type(final)(**{name: value for name, value in settings.items() if value is not None})
-
-
-def _draws(fitted: Any) -> bool:
-    """Return whether a fit without a seed differs from the next; three libraries do not."""
+def _categories(fitted: Any) -> tuple[str, list[int]]:
+    """Return which columns a fit was told to be categories, and the option that tells it."""
     root = type(fitted).__module__.split(".")[0]
-    if root in ("lightgbm", "xgboost", "catboost"):
-        return False
-    if hasattr(fitted, "do_early_stopping_"):  # HistGradientBoosting draws where it samples
-        return bool(fitted.do_early_stopping_ or fitted.max_features < 1)
-    return True
-
-
-def _stopped_after(fitted: Any) -> tuple[str, dict[str, Any]] | None:
-    """Return the option that fixes the rounds of a fit that stopped on the user's own rows."""
-    root = type(fitted).__module__.split(".")[0]
-    if root == "lightgbm" and fitted.best_iteration_:
-        return "n_estimators", {"n_estimators": int(fitted.best_iteration_)}
-    if root == "xgboost":
-        best = fitted.get_booster().attributes().get("best_iteration")
-        if best is not None:
-            return "n_estimators", {
-                "n_estimators": int(best) + 1,
-                "early_stopping_rounds": None,
-            }
-    if root == "catboost" and fitted.tree_count_ != fitted.get_all_params()["iterations"]:
-        # The rate that CatBoost chooses itself depends on the number of rounds asked for.
-        rate = fitted.get_all_params()["learning_rate"]
-        return "iterations", {
-            "iterations": int(fitted.tree_count_),
-            "learning_rate": float(rate),
-            **dict.fromkeys(_STOPPING),
-        }
-    return None
+    if root == "catboost":
+        return "cat_features", fitted.get_cat_feature_indices()
+    if root == "lightgbm":
+        return "categorical_feature", fitted.booster_.params.get("categorical_column") or []
+    return "", []
 
 
 def _train(booster: Any, x: Any, y: Any, weights: Floats | None) -> Any:
     """Return a booster trained with the settings and the number of rounds of another."""
     if type(booster).__module__.startswith("lightgbm"):
         lightgbm = imported("lightgbm")
-        settings = {**booster.params, "verbosity": -1}
         rounds = booster.best_iteration if booster.best_iteration > 0 else 0
-        rows = lightgbm.Dataset(x, y, weight=weights, free_raw_data=False)
-        return lightgbm.train(settings, rows, rounds or booster.current_iteration())
+        rounds = rounds or booster.current_iteration()
+        settings = {**booster.params, "verbosity": -1, "num_iterations": rounds}
+        named = settings.pop("categorical_column", None) or "auto"
+        for name in STOPPING["lightgbm"]:
+            settings.pop(name, None)
+        rows = lightgbm.Dataset(
+            x, y, weight=weights, categorical_feature=named, free_raw_data=False
+        )
+        return lightgbm.train(settings, rows, rounds)
     if type(booster).__module__.startswith("xgboost"):
         xgboost = imported("xgboost")
         settings = _xgboost_settings(json.loads(booster.save_config())["learner"])

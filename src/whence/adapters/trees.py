@@ -14,11 +14,11 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from whence.adapters.rows import labels_of
 from whence.adapters.tables import as_rows, pair
 from whence.adapters.tree_fits import TreeFit, tree_fit
 from whence.adapters.weights import sample_weights
-from whence.checked import labels as checked_labels
-from whence.errors import InvalidInput, NotFitted
+from whence.errors import InvalidInput, NotFitted, UnsupportedModel
 from whence.objective.losses import SquaredError
 from whence.objective.share_losses import Lifted
 from whence.objective.trained import Data
@@ -87,13 +87,19 @@ def from_trees(
     names = column_names(X)
     rows, ids = as_rows(X, np.shape(X)[-1], None)
     n = rows.shape[0]
-    labels = checked_labels("y", y)
+    labels = labels_of(y)
     if labels.shape[:1] != (n,):
         raise InvalidInput(f"Expected {n} targets, one per row. Got shape {labels.shape}.")
+    if labels.ndim > 1:
+        raise UnsupportedModel(
+            f"Expected one target per row. Got {labels.shape[1]}: fit a model for each of them."
+        )
+    weights = sample_weights(sample_weight, n)
     source = _Source(
-        fit=tree_fit(estimator),
+        fit=tree_fit(estimator, n),
         rows=rows,
         labels=labels,
+        idle=weights == 0,
         ids=ids,
         names=names,
         classes=classes_of(final(estimator)),
@@ -101,13 +107,17 @@ def from_trees(
         workers=workers,
         backend=backend,
     )
-    weights = sample_weights(sample_weight, n)
     model = source.model(estimator, weights)
     if source.classes or not model.loss.classifies:
         return model
     # A Booster has no names of its classes: they are 0, 1, …
     c = model.outputs(model.train.subset(np.arange(1))).shape[1]
-    return replace(source, classes=tuple(range(max(2, c)))).model(estimator, weights)
+    classes = tuple(range(max(2, c)))
+    if not np.isin(labels, classes).all():
+        raise UnsupportedModel(
+            "Expected whole targets 0, 1, … of a classification. Got shares between them."
+        )
+    return replace(source, classes=classes).model(estimator, weights)
 
 
 def _check_fitted(estimator: Any) -> None:
@@ -134,6 +144,7 @@ class _Source:
         fit: How it is fitted again.
         rows: X, [n].
         labels: y, [n].
+        idle: Which rows the user's fit had with weight 0, [n]: libraries count them, so they stay.
         ids: The user's names of the rows, [n].
         names: The names of the columns, or `None` of an array.
         classes: The classes; none for a regression.
@@ -146,6 +157,7 @@ class _Source:
     fit: TreeFit
     rows: Any
     labels: NDArray[Any]
+    idle: NDArray[np.bool_]
     ids: NDArray[Any]
     names: tuple[str, ...] | None
     classes: tuple[Any, ...]
@@ -155,8 +167,8 @@ class _Source:
     settings: dict[str, Any] = field(default_factory=get_config)
 
     def fitted(self, weights: Floats) -> Any:
-        """Return the estimator fitted on the rows with weight."""
-        kept = np.flatnonzero(weights > 0)
+        """Return the estimator fitted on the rows with weight, and on those that never had any."""
+        kept = np.flatnonzero((weights > 0) | self.idle)
         labels = self.labels[kept]
         there = len(set(labels.tolist()))
         if there < len(self.classes):
@@ -184,7 +196,7 @@ class _Source:
         return edited.model(edited.fitted(weights), weights)
 
     def model(self, estimator: Any, weights: Floats) -> TreeModel:
-        """Return an estimator that was fitted on the rows with weight."""
+        """Return the model of an estimator that `fitted` gives for these weights."""
         with self.threads():
             return self._read(estimator, weights)
 
@@ -193,7 +205,7 @@ class _Source:
         last, first = final(estimator), before(estimator)
         features = _same if first is None else first.transform
         columns = features(self.rows)
-        kept = weights > 0
+        kept = (weights > 0) | self.idle
         where = np.flatnonzero(kept)
         inside = columns if kept.all() else take(columns, where)
         plain = not self.weighted and bool((weights[where] == 1).all())
@@ -238,7 +250,7 @@ class _Source:
             return data
         inputs, given = pair(data)
         rows, ids = as_rows(inputs, self.rows.shape[1], self.names)
-        labels = checked_labels("targets", given)
+        labels = labels_of(given)
         labels = labels.reshape(1) if labels.ndim == 0 else labels
         if len(labels) != rows.shape[0]:
             raise InvalidInput(

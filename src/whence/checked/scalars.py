@@ -187,7 +187,7 @@ def said(expected: str) -> Iterator[None]:
         expected: What was expected, in words.
 
     Raises:
-        InvalidInput: If the library raises a TypeError or ValueError of its own.
+        InvalidInput: If the library raises a TypeError, a ValueError or an error of its own class.
 
     Examples:
         >>> with said("numbers"):
@@ -200,7 +200,10 @@ def said(expected: str) -> Iterator[None]:
         yield
     except WhenceError:
         raise
-    except (TypeError, ValueError) as error:
+    except Exception as error:
+        own = type(error).__module__ != "builtins"
+        if not own and not issubclass(type(error), (TypeError, ValueError)):
+            raise
         raise InvalidInput(f"Expected {expected}. Got: {error!s:.500}") from error
 
 

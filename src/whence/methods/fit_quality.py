@@ -213,7 +213,8 @@ def warn_if_unfinished(objective: Objective, quality: FitQuality) -> None:
         f"{'Raise max_iter, scale the columns, or continue' if stopped else 'Continue'} with "
         "objective.refit()"
         if objective.convex
-        else "Train further, or read the scores as those of a damped local quadratic"
+        else f"{'Raise max_iter' if stopped else 'Train further'}, or read the scores as those of "
+        "a damped local quadratic"
     )
     beside = "" if shown is None else f", {two_digits(shown)} times the largest effect shown"
     norm = quality.gradient_norm

@@ -67,6 +67,7 @@ class ModuleObjective(Objective):
         convex: Whether R is known to be convex.
         notes: What a reader of the results must know, a sentence each.
         classes: The user's names of the classes.
+        stopped: What the estimator says of its own fit, if that stopped early; else empty.
         lifted: Returns changes of θ as changes of the user's own parameters, [p, k] both.
     """
 
@@ -86,6 +87,7 @@ class ModuleObjective(Objective):
     convex: bool = False
     notes: tuple[str, ...] = ()
     classes: tuple[Any, ...] = ()
+    stopped: str = ""
     slope: None = None
     lifted: Callable[[Tensor], Tensor] = torch.clone
 
@@ -129,7 +131,7 @@ class ModuleObjective(Objective):
                 f"Expected {len(self.params)} parameters. Got shape {tuple(params.shape)}. "
                 "Flatten the selected parameters in the model's order."
             )
-        return replace(self, params=params.to(self.params))
+        return replace(self, params=params.to(self.params), stopped="")
 
     def reweighted(self, weights: Tensor) -> Self:
         """Return the same objective with other example weights, [n]."""

@@ -17,7 +17,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from whence.errors import UnsupportedModel
 from whence.trees.forest import Forest
-from whence.trees.form import LeafTable
+from whence.trees.form import LeafTable, class_weights
 from whence.trees.reading import classes_of, encode
 
 Floats = NDArray[np.float64]
@@ -215,7 +215,7 @@ def _counts(ensemble: _Ensemble, y: Floats, weights: Floats, trees: int) -> Iter
     model = ensemble.model
     choice = getattr(model, "class_weight", None)
     if choice is not None and choice != "balanced_subsample":
-        weights = weights * compute_sample_weight(choice, y)
+        weights = weights * class_weights(model, y)
     if not getattr(model, "bootstrap", False):  # which a tree has not
         yield ensemble.whole(weights, trees)
         return

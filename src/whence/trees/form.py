@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.class_weight import compute_sample_weight
 
 from whence.checked import said
 from whence.errors import UnsupportedModel
@@ -304,6 +305,17 @@ def after(features: Callable[[Any], Any], function: Callable[[Any], Any]) -> Cal
 def _after(features: Callable[[Any], Any], function: Callable[[Any], Any], rows: Any) -> Any:
     """Return a function of the columns of rows."""
     return function(features(rows))
+
+
+def class_weights(model: Any, y: Floats) -> Floats:
+    """Return the weight that a classifier's `class_weight` gives each row, [n].
+
+    Args:
+        model: Fitted; its weights are "balanced", or by its names of the classes.
+        y: The targets: positions among its classes, [n].
+    """
+    labels = np.asarray(model.classes_)[y.astype(np.intp)]
+    return np.asarray(compute_sample_weight(model.class_weight, labels), dtype=np.float64)
 
 
 def unsupported_objective(library: str, objective: str) -> UnsupportedModel:

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.class_weight import compute_sample_weight
 
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError, Tweedie
 from whence.objective.robust_losses import Huber, Quantile
-from whence.trees.form import BoostedTrees, LeafTable, unsupported_objective
+from whence.trees.form import BoostedTrees, LeafTable, class_weights, unsupported_objective
 from whence.trees.leaves import LeafRule, NewtonLeaves
 from whence.trees.losses import (
     Binary,
@@ -47,7 +46,7 @@ def read_lightgbm(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTree
     text = _Text.of(booster)
     rounds = _rounds(model, booster)
     if getattr(model, "class_weight", None) is not None:
-        weights = weights * compute_sample_weight(model.class_weight, y)
+        weights = weights * class_weights(model, y)
 
     leaf_ids = partial(_leaf_ids, booster, rounds, text.outputs)
     ids = leaf_ids(x)

@@ -152,7 +152,8 @@ def _check(trees: BoostedTrees, x: Any, name: str) -> None:
         "the model by retraining."
         if options
         else "The likely cause is that X, y or sample_weight are not those it was fitted on, in "
-        "the same order; or a custom objective or callback."
+        "the same order; a custom objective or callback; or what only its fit was given, as "
+        "init_score or base_margin: refits go without."
     )
     raise UnsupportedModel(
         f"Expected to recompute the raw predictions of {name} from its leaves to {_TOLERANCE:g} "
