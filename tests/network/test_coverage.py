@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -28,6 +30,8 @@ def test_what_has_no_rule_is_named_with_its_share_and_its_cost() -> None:
     assert "lstm.weight_ih_l0" in text
     assert f"rows of {rest} numbers per example" in text
     assert "\n" not in repr(objective)
+    assert "at once, by torch.func.vmap" in text
+    assert "one example at a time: a forward" in str(replace(objective, mapped=False))
 
 
 def test_a_large_share_without_a_rule_makes_small_batches() -> None:

@@ -72,9 +72,10 @@ def from_torch(
 
     Cost:
         A few passes over eight examples. Then a gradient of every training example costs one
-        forward and backward pass of all; an example at a time only for parameters of modules
-        without a rule (recurrent ones, attention with packed weights). A loss that is not finite is
-        found, and its example named, by the first such pass.
+        forward and backward pass of all, and a second one, mapped over the examples, for parameters
+        of modules without a rule (recurrent ones, normalized weights); an example at a time where a
+        module cannot be mapped. A loss that is not finite is found, and its example named, by the
+        first such pass.
 
     References:
         Koh & Liang (2017), section 2; Pearlmutter (1994) for Hessian-vector products.

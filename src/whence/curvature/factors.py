@@ -158,15 +158,15 @@ class Others:
                 moment += rows.T @ rows if moment.ndim == 2 else rows.square().sum(0)
 
     def differentiate(self, directions: Directions) -> None:
-        """Fill the diagonals of parameters that are differentiated one example at a time."""
-        if not self.looped:
-            return
+        """Fill the diagonals of parameters whose gradients do not factor."""
         objective, n = self.objective, len(self.objective.train)
+        if not (rest := [name for name in objective.shapes if name in self.looped]):
+            return
+        sizes = [objective.shapes[name].numel() for name in rest]
         for part, x, y in objective.train.batches(objective.batch_size):
-            gradients = objective.per_example.looped(x, y, lambda f, t: directions(f, t)[..., 0])
-            for name in self.looped:
-                squares = gradients[:, objective.slices[name]].square()
-                self.moments[name] += squares.T @ (objective.weights[part] / n)
+            found = objective.per_example.each(x, y, lambda f, t: directions(f, t)[..., 0], rest)
+            for name, columns in zip(rest, torch.split(found, sizes, 1), strict=True):
+                self.moments[name] += columns.square().T @ (objective.weights[part] / n)
 
     @property
     def reached(self) -> int:

@@ -9,12 +9,13 @@ from whence.network.module import FunctionalModule
 _NAMED = 3  # kinds of modules without a rule that are named
 
 
-def coverage(module: FunctionalModule, factored: Collection[str]) -> str:
+def coverage(module: FunctionalModule, factored: Collection[str], mapped: bool) -> str:
     """Return how many parameters a module has, which of them have no rule, and what that costs.
 
     Args:
         module: The module as a function of its selected parameters.
         factored: The selected parameters whose per-example gradients factor.
+        mapped: Whether the others are differentiated by a pass that is mapped over examples.
 
     Returns:
         One sentence or three.
@@ -38,10 +39,12 @@ def coverage(module: FunctionalModule, factored: Collection[str]) -> str:
     )
     more = f" and {len(several) - _NAMED} more kinds" if len(several) > _NAMED else ""
     count = sum(rest.values())
+    how = "one example at a time: a forward and a backward pass for each,"
+    if mapped:
+        how = "for all examples of a batch at once, by torch.func.vmap: a pass of their own,"
     return (
         f"{total:,} parameters; {count:,} of them ({100 * count / total:.2g} %) are in modules "
-        f"without a rule for per-example gradients: {named}{more}. They are differentiated one "
-        f"example at a time: a forward and a backward pass for each, and rows of {count:,} numbers "
-        "per example. EKFAC and KFAC take their exact diagonal. Leave them out with params= if "
-        "that is too slow."
+        f"without a rule for per-example gradients: {named}{more}. They are differentiated {how} "
+        f"and rows of {count:,} numbers per example. EKFAC and KFAC take their exact diagonal. "
+        "Leave them out with params= if that is too slow."
     )

@@ -6,10 +6,12 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_map
 
 _OF_PROCESS = threading.RLock()  # torch's choice of kernels belongs to the process
 
@@ -22,7 +24,7 @@ def kernels(model: nn.Module, twice: bool) -> Iterator[None]:
         model: A module.
         twice: Whether its outputs will be differentiated twice.
     """
-    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    recurrent = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
     with ExitStack() as stack:
         if twice or recurrent:
             stack.enter_context(_OF_PROCESS)
@@ -30,6 +32,8 @@ def kernels(model: nn.Module, twice: bool) -> Iterator[None]:
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if recurrent:
             stack.enter_context(_unfused_recurrence())
+        for module in recurrent:
+            stack.callback(module.register_forward_pre_hook(_begun, with_kwargs=True).remove)
         yield
 
 
@@ -50,6 +54,26 @@ def sparse_lookups(model: nn.Module, device: torch.device) -> Iterator[None]:
     finally:
         for table in tables:
             table.sparse = False
+
+
+def _begun(
+    module: nn.RNNBase, given: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Have a recurrent layer begin with a state that is made of its input.
+
+    Zeros and constants are in no mapped batch (`torch.func.vmap`), in which it then adds to them in
+    place.
+    """
+    x, state = (*given, named.get("hx"))[:2]
+    if named.keys() - {"hx"} or not torch.is_tensor(x):
+        return None
+    if state is None:
+        several = () if x.ndim == 2 else (x.shape[0 if module.batch_first else 1],)
+        layers = module.num_layers * (2 if module.bidirectional else 1)
+        state = x.new_zeros(layers, *several, module.proj_size or module.hidden_size)
+        if module.mode == "LSTM":
+            state = state, x.new_zeros(layers, *several, module.hidden_size)
+    return (x, tree_map(lambda part: part + x.new_zeros(part.shape), state)), {}
 
 
 @contextmanager

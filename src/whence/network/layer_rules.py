@@ -46,6 +46,8 @@ def rule_of(module: nn.Module) -> Rule | None:
         return _FUNCTIONAL_LAYER_NORM
     if _only_a_scale(module):
         return _SCALE
+    if kind is nn.ParameterDict:
+        return _Scales(module)
     weight = dict(module.named_parameters(recurse=False)).get("weight")
     return _FUNCTIONAL if weight is not None and weight.ndim == 2 else None
 
@@ -268,6 +270,20 @@ class _Scale(Rule):
 
     def gradients(self, module: Any, name: str, a: Tensor, delta: Tensor) -> None:
         """Return `None`: the module may take more than one input."""
+
+
+@final
+class _Scales(Rule):
+    """Σ_t δ_t x_t of vectors that a module holds, by which another one scales x."""
+
+    def __init__(self, module: Any) -> None:
+        self.names = frozenset(module)  # type: ignore[misc]
+
+    def gradients(self, module: Any, name: str, a: Tensor, delta: Tensor) -> Contribution | None:
+        """Return the sums."""
+        if a.shape != delta.shape:
+            return None
+        return Rows(positions(delta * a.to(delta.dtype)).sum(1))
 
 
 @final

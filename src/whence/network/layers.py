@@ -3,8 +3,7 @@ r"""Per-example gradients of a module's parameters, from activations and output 
 A module that multiplies its input has gradients that factor: with a [b, t, in] its inputs at t
 positions and δ [b, t, out] the derivatives of the measure in its outputs, the gradient of example b
 is Σ_t δ_bt a_btᵀ. One forward and one backward pass for the whole batch give both; no loop over
-examples. A kind of module without a rule (`whence.network.layer_rules`) is left to differentiation,
-one example at a time.
+examples. A kind of module without a rule (`whence.network.layer_rules`) is left to differentiation.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def watched_calls(
         b: The number of examples in the batch.
         expanded: Modules called once per batch, such as position embeddings: inputs and outputs are
             expanded along the batch dimension to get per-example gradients.
-        readers: Methods that read a table, in place of which they are listed.
+        readers: Modules that use what others hold, in place of which they are listed.
 
     Yields:
         The list of their calls, which fills.

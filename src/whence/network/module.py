@@ -136,7 +136,7 @@ class FunctionalModule:
 
     @cached_property
     def readers(self) -> list[Reader]:
-        """The methods of the module that read a table once for the batch."""
+        """The modules within it that use what others hold."""
         return readers_of(self.model)
 
     def fixed(self) -> tuple[Tensor, ...]:

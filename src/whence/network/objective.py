@@ -1,9 +1,8 @@
 r"""Any torch module as an objective: the same products, by differentiation, in micro-batches.
 
 Derivatives along directions are taken in reverse twice: u ↦ Jᵀu is linear, so its own derivative
-in u along V is J V; ∇R is a graph, and its derivative along V is ∇²R V. Both work wherever the
-module can be differentiated twice, and all columns of V share one forward and one backward pass.
-Per-example gradients factor where a rule agrees with differentiation; the rest takes a pass each.
+in u along V is J V; ∇R is a graph, and its derivative along V is ∇²R V. Gradients of each example
+factor where a rule agrees with differentiation; others take a mapped pass, or one each.
 """
 
 from __future__ import annotations
@@ -63,7 +62,8 @@ class ModuleObjective(Objective):
         batch_size: Examples that are differentiated at once; changes memory, not the answer.
         factored: The selected parameters whose per-example gradients factor.
         shared: Those of them of which a pass is given a copy for each example.
-        bf16: Whether per-example gradients come from passes in bfloat16, by torch's autocast.
+        mapped: Whether the others take one pass that is mapped over examples.
+        bf16: Whether per-example gradients come from passes in bfloat16.
         convex: Whether R is known to be convex.
         notes: What a reader of the results must know, a sentence each.
         classes: The user's names of the classes.
@@ -83,6 +83,7 @@ class ModuleObjective(Objective):
     batch_size: int = BATCH
     factored: frozenset[str] = frozenset()
     shared: Shared = field(default_factory=Shared)
+    mapped: bool = False
     bf16: bool = False
     convex: bool = False
     notes: tuple[str, ...] = ()
@@ -93,7 +94,7 @@ class ModuleObjective(Objective):
 
     def __str__(self) -> str:
         """Return the loss, and which parameters have factored gradients."""
-        return f"{self!r}\n{coverage(self.module, self.factored)}"
+        return f"{self!r}\n{coverage(self.module, self.factored, self.mapped)}"
 
     @property
     def model(self) -> nn.Module:
@@ -354,6 +355,7 @@ class ModuleObjective(Objective):
             factored=self.factored,
             shared=self.shared,
             bf16=self.bf16,
+            mapped=self.mapped,
         )
 
     def _pieces(self, x: Any, y: Tensor, measure: Measure) -> Iterator[tuple[slice, Contribution]]:

@@ -1,7 +1,8 @@
-"""Per-example gradients of a module: from the calls of its layers, or one example at a time."""
+"""Per-example gradients of a module: from the calls of its layers, mapped, or one at a time."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from whence.objective.losses import Loss
 
 _BF16_AGREEMENT = 0.05  # of the largest output, between bfloat16 and the model's own precision
 
+UNMAPPED = (RuntimeError, ValueError, TypeError, IndexError)  # what torch says of no mapping
+
 Cotangents = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -32,8 +35,8 @@ class PerExample:
     """The gradients of each example of a batch at one θ.
 
     Parameters of layers with a rule take one forward and one backward pass of the batch. The other
-    parameters are differentiated one example at a time, unless no example of the batch reaches
-    them.
+    parameters, unless no example of the batch reaches them, are differentiated by a pass that
+    `torch.func.vmap` maps over the examples, or one example at a time.
 
     Args:
         module: f.
@@ -41,6 +44,7 @@ class PerExample:
         factored: The selected parameters whose layers have a rule.
         shared: Those of them of which a pass is given a copy for each example.
         bf16: Whether forward passes are in bfloat16, by torch's autocast.
+        mapped: Whether passes can be mapped over examples.
     """
 
     module: FunctionalModule
@@ -48,6 +52,7 @@ class PerExample:
     factored: frozenset[str]
     shared: Shared
     bf16: bool
+    mapped: bool = False
 
     def outputs(self, inputs: Any, given: Mapping[str, Tensor] | None = None) -> Tensor:
         """Return f_θ(x) of a pass whose gradients are not differentiated again, [b, ...].
@@ -151,10 +156,53 @@ class PerExample:
             yield from self._factored(x, y, cotangent)
         rest = [name for name in self.module.shapes if name not in self.factored]
         if rest and (found := self._reached(x, y, cotangent, rest)):
-            matrix = self.looped(x, y, cotangent, found)
+            matrix = self.each(x, y, cotangent, found)
             sizes = [self.module.shapes[name].numel() for name in found]
             for name, columns in zip(found, torch.split(matrix, sizes, 1), strict=True):
                 yield self.module.slices[name], Rows(columns)
+
+    def each(self, x: Any, y: Tensor, cotangent: Cotangents, names: list[str]) -> Tensor:
+        """Return Jᵀu of each example of a batch in some parameters, [b, ·].
+
+        Args:
+            x: Inputs of the batch.
+            y: Targets of the batch.
+            cotangent: From outputs and targets to u, in the shape of the outputs.
+            names: The parameters, in the order of θ.
+        """
+        if self.mapped and len(y) > 1:
+            try:
+                return self.at_once(x, y, cotangent, names)
+            except UNMAPPED:  # of other batches it depends on their values what the module does
+                pass
+        return self.looped(x, y, cotangent, names)
+
+    def at_once(self, x: Any, y: Tensor, cotangent: Cotangents, names: list[str]) -> Tensor:
+        """Return the same from one pass that is mapped over the examples, or raise `UNMAPPED`.
+
+        Args:
+            x: Inputs of the batch.
+            y: Targets of the batch.
+            cotangent: From outputs and targets to u, in the shape of the outputs.
+            names: The parameters, in the order of θ.
+        """
+        pieces = self.module.split(self.params.detach())
+        with torch.no_grad():
+            slopes = cotangent(self.module(pieces, x, twice=True), y)
+
+        def of_one(x: Any, slope: Tensor) -> dict[str, Tensor]:
+            alone = tree_map(lambda part: part.unsqueeze(0), x)
+            _, pulled = torch.func.vjp(  # type: ignore[misc]
+                lambda held: self.module({**pieces, **held}, alone, twice=True),
+                {name: pieces[name] for name in names},
+            )
+            (found,) = pulled(slope.unsqueeze(0))
+            return found  # type: ignore[no-any-return]
+
+        with warnings.catch_warnings():  # some operations are looped over, within the pass
+            warnings.filterwarnings("ignore", message="There is a performance drop")
+            found = torch.func.vmap(of_one)(x, slopes)
+        return torch.cat([found[name].flatten(1) for name in names], 1)
 
     def looped(
         self, x: Any, y: Tensor, cotangent: Cotangents, names: list[str] | None = None

@@ -1,15 +1,15 @@
-"""Methods of modules that read a table once for the batch, and give what was read in another form.
+"""Uses of parameters that are no call of the module that holds them, listed as one.
 
 The relative positions of T5 are read as [t, t, heads] and given as [1, heads, t, t]; the prompt of
-prompt tuning is read as [1, n, d] and given as [b, n, d]. What such a method gives is listed as the
-call of its table.
+prompt tuning is read as [1, n, d] and given as [b, n, d]; the vectors of IA3 scale what enters or
+leaves another layer.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -21,16 +21,29 @@ Hook = Callable[[nn.Module, tuple[Any, ...], Mapping[str, Any], Any], Any]
 
 @dataclass(frozen=True, eq=False)
 class Reader(ABC):
-    """A method that reads a table.
+    """A module that uses what another one holds.
 
     Args:
-        owner: The module that has the method.
-        table: The table.
+        owner: The module.
+        table: The one that holds the parameters.
     """
 
-    method: ClassVar[str]
     owner: nn.Module
     table: nn.Module
+
+    @abstractmethod
+    def watched(self, hook: Hook) -> AbstractContextManager[None]:
+        """Return a context that lists each use.
+
+        Args:
+            hook: Lists a call, and returns its output.
+        """
+
+
+class ReadingMethod(Reader):
+    """One with a method that reads a table."""
+
+    method: ClassVar[str]
 
     @abstractmethod
     def listed(self, hook: Hook, read: list[Tensor], found: Tensor) -> Tensor:
@@ -61,21 +74,23 @@ class Reader(ABC):
 
 
 @final
-class RelativePositions(Reader):
-    """Of T5 and its kin: [t, t] rows, given as [1, heads, t, t]."""
+class RelativePositions(ReadingMethod):
+    """Of T5 and its kin: [t, t] rows, given as [1, heads, t, t], or as [1, 1, heads, t, t]."""
 
     method = "compute_bias"
 
     def listed(self, hook: Hook, read: list[Tensor], found: Tensor) -> Tensor:
         """Return them, expanded along the batch if the table is."""
-        if found.ndim != 4 or not read:
+        if found.ndim not in (4, 5) or not read:
             return found
-        rows = hook(self.table, (read[0].unsqueeze(0),), {}, found.permute(0, 2, 3, 1))
-        return rows.permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+        between = found.shape[1 : found.ndim - 3]
+        each = found.flatten(0, found.ndim - 4).permute(0, 2, 3, 1)
+        rows = hook(self.table, (read[0].unsqueeze(0),), {}, each).permute(0, 3, 1, 2)
+        return rows.unflatten(0, (-1, *between)) if between else rows  # type: ignore[no-any-return]
 
 
 @final
-class Prompt(Reader):
+class Prompt(ReadingMethod):
     """Of prompt tuning: all rows, given as [b, n, d]."""
 
     method = "get_prompt"
@@ -86,8 +101,47 @@ class Prompt(Reader):
         return hook(self.table, (rows,), {}, found)  # type: ignore[no-any-return]
 
 
+@final
+class Scaling(Reader):
+    """Of IA3: a vector times what enters a layer, or times what leaves it."""
+
+    @contextmanager
+    def watched(self, hook: Hook) -> Iterator[None]:
+        """List each product while the context lasts."""
+        owner: Any = self.owner
+        scaled = list[Any]()
+
+        def enters(module: nn.Module, given: tuple[Any, ...]) -> None:
+            scaled[:] = given[:1]
+
+        def entered(module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+            return (hook(self.table, (scaled.pop(),), {}, given[0]), *given[1:])
+
+        def leaves(module: nn.Module, given: tuple[Any, ...], output: Any) -> None:
+            scaled[:] = [output]
+
+        def left(module: nn.Module, given: tuple[Any, ...], output: Any) -> Any:
+            return hook(self.table, (scaled.pop(),), {}, output)
+
+        if owner.is_feedforward:
+            handles = [
+                owner.register_forward_pre_hook(enters),
+                owner.base_layer.register_forward_pre_hook(entered),
+            ]
+        else:
+            handles = [
+                owner.base_layer.register_forward_hook(leaves),
+                owner.register_forward_hook(left),
+            ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
 def readers_of(model: nn.Module) -> list[Reader]:
-    """Return the methods of modules that read a table once for the batch.
+    """Return the modules that use what others hold, of the kinds that are known.
 
     Args:
         model: A module of any kind.
@@ -102,12 +156,15 @@ def readers_of(model: nn.Module) -> list[Reader]:
             prompt = prompts._modules.get(getattr(module, "active_adapter", ""))
             if prompt is not None and type(prompt).__name__ == "PromptEmbedding":
                 found.append(Prompt(module, prompt.get_submodule("embedding")))
+        scales = module._modules.get("ia3_l")
+        if scales is not None and hasattr(module, "is_feedforward"):
+            found.append(Scaling(module, scales))
     return found
 
 
 @contextmanager
 def watched_readers(readers: Iterable[Reader], hook: Hook) -> Iterator[None]:
-    """List each call of some methods while the context lasts."""
+    """List each use of some parameters while the context lasts."""
     with ExitStack() as stack:
         for reader in readers:
             stack.enter_context(reader.watched(hook))

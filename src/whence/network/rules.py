@@ -18,6 +18,7 @@ from whence.network.examples import ModuleExamples
 from whence.network.layer_rules import rule_of
 from whence.network.links import linked
 from whence.network.objective import BATCH, PROBE, ModuleObjective
+from whence.network.per_example import UNMAPPED
 from whence.network.shared import Shared, places
 
 _CACHE = 2**20  # numbers of one activation that a cache holds beside the others: 4 MB of float32
@@ -72,6 +73,7 @@ def module_objective(objective: ModuleObjective, batch_size: int | None) -> Modu
     with differentiation():
         found = _ruled(objective, few, once)
         found = _within_batches(found, all_of_one)
+        found = replace(found, mapped=_mapped(found, few))
     return found if batch_size else _within_rows(found)
 
 
@@ -174,6 +176,22 @@ def _same(
     except _FAILURES:
         return False
     return found.shape == outputs.shape and torch.allclose(found, outputs, rtol=1e-3, atol=1e-5)
+
+
+def _mapped(objective: ModuleObjective, few: ModuleExamples) -> bool:
+    """Return whether a pass that is mapped over examples gives what a pass for each gives."""
+    rest = [name for name in objective.shapes if name not in objective.factored]
+    size = sum(objective.shapes[name].numel() for name in rest)
+    if not rest or len(few) < 2 or 2 * size > _ROWS:  # no batch has room for two
+        return False
+    two, each = few.subset(np.arange(2)), objective.per_example
+    given = two.inputs, two.targets, objective.loss.gradient, rest
+    try:
+        found = each.at_once(*given)
+    except UNMAPPED:
+        return False
+    exact = each.looped(*given)
+    return torch.allclose(found, exact, rtol=0, atol=1e-3 * float(exact.abs().max()))
 
 
 def _within_rows(objective: ModuleObjective) -> ModuleObjective:
