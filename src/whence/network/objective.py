@@ -264,10 +264,7 @@ class ModuleObjective(Objective):
     def pieces(
         self, examples: Examples, measure: Measure
     ) -> Iterator[list[tuple[slice, Contribution]]]:
-        """Yield ∇m of each micro-batch in pieces, each with its place in θ; those in one place add.
-
-        Together they are all selected parameters that m depends on.
-        """
+        """Yield all of ∇m of each micro-batch, in pieces with places in θ; those of one place add."""
         for _, x, y in self._batches(examples):
             yield list(self._pieces(x, y, measure))
 
