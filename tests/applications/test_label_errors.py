@@ -420,3 +420,16 @@ def test_rare_rows_given_to_the_common_class_are_found_with_classes_weighed_alik
     p, share = np.exp(-plain.scores), np.where(y == 1, (y == 1).mean(), (y == 0).mean())
     expected = -np.log(p / share / (p / share + (1 - p) / (1 - share)))
     np.testing.assert_allclose(alike.scores, expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e9])
+def test_the_best_penalty_does_not_depend_on_the_unit_of_the_target(unit: float) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 4))
+    y = x @ [2.0, -1.0, 0.0, 0.0] + rng.normal(size=60) / 2
+    expected, found = (
+        whence.find_label_errors(whence.from_sklearn(Ridge(2.0).fit(x, of), x, of), k=0)
+        for of in (y, unit * y)
+    )
+    assert found.penalty == expected.penalty == 0.1
+    np.testing.assert_allclose(found.scores / unit**2, expected.scores, rtol=1e-9)

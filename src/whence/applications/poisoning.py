@@ -33,7 +33,6 @@ from whence.views.answer import class_of
 Retrain: TypeAlias = Callable[[Tensor], Objective]
 
 _CANDIDATES = 32  # training inputs whose derivative is taken to choose among them
-_CONVERGED = 1e-9  # gradient norm of a top layer between two steps
 
 
 class Training(ABC):
@@ -85,12 +84,12 @@ class TopLayer(Training):
     def on(self, inputs: Tensor, rows: Tensor, moved: Tensor, near: Objective) -> Objective:
         """Return the top layer trained on the features of some changed inputs, from θ̂ nearby."""
         changed = _with_features(near, rows, moved)
-        return newton(changed, gradient_norm=_CONVERGED, inverse=self.inverse)
+        return newton(changed, inverse=self.inverse)
 
     def from_nothing(self, poisoned: Objective) -> Objective:
         """Return the top layer trained from zero."""
         start = poisoned.at(torch.zeros_like(poisoned.params))
-        return newton(start, gradient_norm=_CONVERGED)
+        return newton(start)
 
     def encode(self, queries: Data) -> Examples:
         """Return queries with their raw inputs and the features of them."""
@@ -150,7 +149,7 @@ def training_of(objective: Objective, retrain: Retrain | None) -> Training:
 def _of_top_layer(objective: LinearObjective, retrain: Retrain | None) -> Training:
     if retrain is not None or not _has_tensors(objective):
         raise _untrainable(objective, retrain)
-    clean = newton(objective, gradient_norm=_CONVERGED)
+    clean = newton(objective)
     return TopLayer(clean, prepare(clean, 1).inverse)
 
 

@@ -33,12 +33,7 @@ _DENSE = 3_000  # parameters up to which a Newton step factors the whole Hessian
 _Metric: TypeAlias = "LinearOperator | _Factor"
 
 
-def newton(
-    objective: AnyObjective,
-    *,
-    gradient_norm: float = 0.0,
-    inverse: LinearOperator | None = None,
-) -> AnyObjective:
+def newton(objective: AnyObjective, *, inverse: LinearOperator | None = None) -> AnyObjective:
     """Return the objective at its minimum, by Newton's method with backtracking from θ̂.
 
     The minimum is where a further step would lower R by less than 1e-24 of itself, or by what the
@@ -46,7 +41,6 @@ def newton(
 
     Args:
         objective: R at θ̂, smooth and convex.
-        gradient_norm: Stop before, where ‖∇R‖ is at most this.
         inverse: An approximate H⁻¹, [p, p], such as that of an objective nearby; with it, no step
             factors a Hessian.
 
@@ -90,7 +84,7 @@ def newton(
     slope, ratio = risk_gradient(objective), float("inf")  # of ∇Rᵀ H⁻¹ ∇R to the same by `metric`
     for _ in range(_STEPS):
         enough, rough = negligible(objective), float(slope @ (metric @ slope))
-        if float(slope.norm()) <= gradient_norm or ratio * rough <= enough or not rough:
+        if ratio * rough <= enough or not rough:
             break
         if factor:
             metric = _Factor(lift(objective.dense_hessian(), flat))
@@ -106,7 +100,7 @@ def newton(
         ratio = gain / rough if rough > 0 else float("inf")
         objective, slope = better
     left = ratio * float(slope @ (metric @ slope))
-    if float(slope.norm()) > gradient_norm and left > _UNREACHED * negligible(objective):
+    if left > _UNREACHED * negligible(objective):
         warn_user(
             f"Expected to reach the minimum of the penalized loss, {risk(objective):.4g}. Got a "
             f"point where another Newton step promises {left / 2:.1e} less. Scale the features to "

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import singledispatch
-from math import ceil
 from typing import final
 
 import numpy as np
@@ -22,12 +21,11 @@ from whence.curvature.precision import SMALL
 from whence.curvature.prepare import prepare
 from whence.errors import NotPositiveDefinite, UnsupportedModel
 from whence.fitting.newton import newton
-from whence.linalg.operator import LinearOperator
 from whence.linalg.solver import Inverse, Solver
 from whence.linear.objective import LinearObjective
 from whence.methods.removals import removal
 from whence.objective.losses import output_hessian
-from whence.objective.objective import Objective, objective_of, risk_gradient
+from whence.objective.objective import Objective, objective_of
 from whence.objective.trained import Trained
 from whence.progress import progress
 from whence.tiles import tiles
@@ -37,11 +35,7 @@ _SAMPLE = 1_024  # training examples whose leave-one-out losses tell penalties a
 _STEP = 10.0  # from one penalty to the next
 _MOST = 6  # steps either way
 _LESS = 0.99  # of the least mean loss so far: what a step must bring
-_CLOSE = 1e-2  # of a typical example's gradient: the gradient norm to which a model is trained
-_ROUNDS = 4  # of training until that is so
-_TYPICAL = 64  # examples that tell the size of that gradient
 _A_MINUTE = 1e13  # operations that two cores do in one
-_FLOOR = 1e-12  # the least gradient norm asked for: no gradient is above rounding there
 
 
 @final
@@ -258,7 +252,7 @@ def _(
         for _ in progress(range(_MOST), desc="penalties"):
             inverse = prepare(best, len(sample) * best.c, solver=solver, damping=damping).inverse
             try:
-                tried = _trained(replace(best, l2=best.l2 * step), inverse)
+                tried = newton(replace(best, l2=best.l2 * step), inverse=inverse)
                 loss = mean_loss(tried)
             except NotPositiveDefinite:  # too weak a penalty to tell the parameters
                 break
@@ -268,17 +262,3 @@ def _(
         if best is not objective:
             break
     return Regularized(objective=best, factor=factor)
-
-
-def _trained(objective: LinearObjective, inverse: LinearOperator) -> LinearObjective:
-    """Return the objective near its minimum, in units of one typical example's gradient."""
-    train, n = objective.train, len(objective.train)
-    where = np.arange(n)[:: ceil(n / _TYPICAL)]
-    some, weights = train.subset(where), objective.weights[where]
-    for _ in range(_ROUNDS):  # the gradient shrinks where a lower penalty fits more closely
-        gradients = objective.gradient_columns(some, objective.loss) * (weights / n)
-        close = max(_CLOSE * float(gradients.square().sum(0).mean().sqrt()), _FLOOR)
-        if float(risk_gradient(objective).norm()) <= close:
-            break
-        objective = newton(objective, gradient_norm=close, inverse=inverse)
-    return objective
