@@ -220,3 +220,14 @@ def test_columns_that_depend_on_each_other_count_once(
     whole = sm.add_constant(x, prepend=False).to_numpy()
     close(frame["leverage"], np.diag(whole @ np.linalg.pinv(whole)))
     assert frame["leverage"].sum() == pytest.approx(6)
+
+
+def test_the_unit_of_a_column_changes_nothing(diabetes: tuple[pd.DataFrame, pd.Series]) -> None:
+    x, y = diabetes
+    x, y = x[:120], y[:120]
+    expected = frame_of(LinearRegression(), x, y)
+    found = frame_of(LinearRegression(), 1e-9 * x, y)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+    columns = sm.add_constant(x * [1e-8, 1.0, 1e3, 1e-3, 1e4], prepend=False)
+    found = whence.regression_diagnostics(whence.from_statsmodels(sm.OLS(y, columns).fit()))
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)

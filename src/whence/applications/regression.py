@@ -142,7 +142,7 @@ class _Fit:
     @cached_property
     def inverse(self) -> Floats:
         """A⁺, [p, p], from the factor of the rows: A itself would square their condition."""
-        return _inverse(np.vstack([self.x, np.diag(np.sqrt(self.penalty))]))
+        return _inverse(np.vstack([self.x, np.diag(np.sqrt(self.penalty))]))[0]
 
     @cached_property
     def gram(self) -> Floats:
@@ -214,8 +214,8 @@ class _Fit:
     @cached_property
     def covratio(self) -> Floats:
         """det cov(β₍ᵢ₎) / det cov(β), [n]."""
-        own = np.einsum("np,pq,nq->n", self.x, _inverse(self.x), self.x)
-        rank = np.linalg.matrix_rank(self.gram, hermitian=True)
+        inverse, rank = _inverse(self.x)
+        own = np.einsum("np,pq,nq->n", self.x, inverse, self.x)
         growth = (self.dispersion_without / self.dispersion) ** rank
         # The information of every row follows β: log det X̃ᵀX̃ by own, log det A by the leverage.
         bend = self.rows.T @ ((own - 2 * self.leverage) * self.bends)
@@ -235,12 +235,18 @@ class _Fit:
             return np.asarray(np.where(errors > 0, self.changes / (scale * errors), np.nan))
 
 
-def _inverse(rows: Floats) -> Floats:
-    """Return (rowsᵀ rows)⁺, [p, p]."""
-    _, sizes, directions = np.linalg.svd(np.linalg.qr(rows, mode="r"))
-    kept = sizes > _RANK * sizes.max(initial=0)
-    scaled = directions[: len(sizes)][kept] / sizes[kept, None]
-    return np.asarray(scaled.T @ scaled)
+def _inverse(rows: Floats) -> tuple[Floats, int]:
+    """Return (rowsᵀ rows)⁺, [p, p], and its rank, which no unit of a column changes."""
+    upper = np.linalg.qr(rows, mode="r")
+    lengths = np.linalg.norm(upper, axis=0)
+    units = np.where(lengths > 0, lengths, 1.0)
+    sizes = np.linalg.svd(upper / units, compute_uv=False)
+    rank = int((sizes > _RANK * sizes.max(initial=0)).sum())
+    if rank < len(units):  # the pseudoinverse is of the least norm in the units of the user
+        units = np.ones_like(units)
+    _, sizes, directions = np.linalg.svd(upper / units)
+    scaled = directions[:rank] / sizes[:rank, None] / units
+    return np.asarray(scaled.T @ scaled), rank
 
 
 def _fit_of(model: LinearObjective) -> _Fit:
