@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.datasets import load_iris
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     RandomForestClassifier,
@@ -176,3 +177,14 @@ def test_what_does_not_follow_edits_says_so() -> None:
         ridge, 7, NUMBERS.x[9], 1.0, _asked(), method=whence.Influence(order="newton")
     )
     np.testing.assert_allclose(given, whence.edit(ridge, 7, NUMBERS.x[9], 1.0, _asked()))
+
+
+def test_a_class_without_weight_has_no_class_weight_to_take() -> None:
+    x, y = load_iris(return_X_y=True)
+    weights = (y < 2).astype(float)
+    model = HistGradientBoostingClassifier(
+        max_iter=3, class_weight={0: 1.0, 1: 2.0, 2: 3.0}, early_stopping=False
+    ).fit(x, y, sample_weight=weights)
+    trained = whence.from_sklearn(model, x, y, sample_weight=weights)
+    with pytest.raises(InvalidInput, match=r"has a training row with weight\. Got .*2"):
+        whence.edit(trained, 0, x[0], 2, (x[:2], y[:2]), method=ALONE)

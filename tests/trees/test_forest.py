@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -130,3 +131,13 @@ def test_data_oob_of_numbers_is_minus_the_squared_error() -> None:
     spread = values + np.square(model.oob_prediction_ - NUMBERS.y)  # of the trees about their mean
     assert spread.max() <= 1e-8
     assert spread.min() < 0
+
+
+def test_leaves_are_numbered_beyond_the_integers_of_32_bits() -> None:
+    model = RandomForestRegressor(**SEEDED).fit(NUMBERS.x, NUMBERS.y)
+    forest = read_forest(model, NUMBERS.x, NUMBERS.y)
+    wide = replace(forest, table=replace(forest.table, size=2**30))
+    leaves = forest.leaves_of(NUMBERS.x[:2])
+    members = wide._members(leaves).tocoo()
+    expected = leaves.T + 2**30 * np.arange(len(forest), dtype=np.int64)
+    np.testing.assert_array_equal(members.col.reshape(2, -1), expected)

@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingRegressor
+from sklearn.datasets import load_iris
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+)
 from sklearn.linear_model import Ridge
 
 from tests.trees.models import (
@@ -200,3 +206,19 @@ def test_a_missing_library_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "xgboost", None)
     with pytest.raises(MissingDependency, match=r"pip install 'whence-attribution\[trees\]'"):
         read_boosting(model, BINARY.x, BINARY.y)
+
+
+@pytest.mark.parametrize("name", ["HistGradientBoosting", "GradientBoosting", "LightGBM"])
+def test_a_class_none_of_whose_rows_has_weight(name: str) -> None:
+    from lightgbm import LGBMClassifier
+
+    x, y = load_iris(return_X_y=True)
+    weights = (y < 2).astype(float)
+    model = {
+        "HistGradientBoosting": HistGradientBoostingClassifier(max_iter=3),
+        "GradientBoosting": GradientBoostingClassifier(n_estimators=3),
+        "LightGBM": LGBMClassifier(n_estimators=3, verbose=-1),
+    }[name].fit(x, y, sample_weight=weights)
+    trees = read_boosting(model, x, y.astype(float), weights)
+    np.testing.assert_allclose(trees.replay.outputs, trees.predict(x), rtol=1e-5)
+    assert np.isfinite(trees.start.gradient(trees.targets, trees.weights)).all()

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.errors import InvalidInput
 from whence.methods.subsets import Positions, blocks
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples
@@ -149,6 +150,12 @@ def _weight_as(model: BoostedModel, where: Positions, targets: np.ndarray) -> np
         return used[where]
     known, weights = model.trees.targets, np.empty(len(where))
     for at, (row, target) in enumerate(zip(where, targets, strict=True)):
-        like = np.flatnonzero((known == float(target)) & (given > 0))[0]
-        weights[at] = given[row] * used[like] / given[like]
+        like = np.flatnonzero((known == float(target)) & (given > 0))[:1]
+        if not len(like):
+            label = model.classes[int(target)] if model.classes else target
+            raise InvalidInput(
+                f"Expected a label that has a training row with weight. Got {label!r}, whose "
+                "class weight is not known."
+            )
+        weights[at] = given[row] * (used[like] / given[like]).item()
     return weights

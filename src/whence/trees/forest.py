@@ -155,12 +155,13 @@ class Forest:
     def _members(self, leaves: Integers, weights: Floats | None = None) -> sparse.csr_array:
         """Return 1, or a weight [t, b], where a row lies in a leaf, [b, trees × size]."""
         trees, b = leaves.shape
-        columns = leaves.astype(np.int32) + np.arange(trees, dtype=np.int32)[:, None] * (
-            self.table.size
-        )
+        shape = b, trees * self.table.size
+        integers = sparse.get_index_dtype(maxval=max(shape[1], b * trees))
+        columns = leaves.astype(integers)
+        columns += np.arange(trees, dtype=integers)[:, None] * self.table.size
         data = np.ones(b * trees) if weights is None else weights.T.ravel()
-        ends = np.arange(0, b * trees + 1, trees, dtype=np.int32)
-        return sparse.csr_array((data, columns.T.ravel(), ends), shape=(b, trees * self.table.size))
+        ends = np.arange(0, b * trees + 1, trees, dtype=integers)
+        return sparse.csr_array((data, columns.T.ravel(), ends), shape=shape)
 
 
 def data_oob(forest: Forest, *, classes: bool) -> tuple[Floats, NDArray[np.intp]]:

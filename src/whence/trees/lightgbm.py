@@ -172,7 +172,7 @@ def _loss(text: _Text) -> tuple[BoostingLoss, Start, Loss]:
         return Binary(), Mean("logit") if averaged else zero, Logistic()
     if name == "multiclass":
         c = text.outputs
-        start = LogPrior(c, centered=False) if averaged else zero
+        start = LogPrior(c, centered=False, least=1e-15) if averaged else zero
         return Softmax(c / (c - 1)), start, CrossEntropy()
     if name == "regression" and "sqrt" not in options:
         return Squared(), mean, SquaredError()

@@ -14,6 +14,8 @@ from whence.trees.losses import BoostingLoss
 
 Floats = NDArray[np.float64]
 
+_LEAST = float(np.finfo(np.float64).eps)  # share of a class, as scikit-learn clips it
+
 
 class Start(ABC):
     """The outputs F₀ [c] before the first round, as a function of the weighted targets."""
@@ -106,6 +108,7 @@ class Mean(Start):
         if self.link == "log":
             mean = np.log(mean)
         elif self.link == "logit":
+            mean = np.clip(mean, _LEAST, 1 - _LEAST)
             mean = np.log(mean / (1 - mean))
         return np.array([mean])
 
@@ -116,7 +119,7 @@ class Mean(Start):
         if self.link == "log":
             slope = 1 / mean
         elif self.link == "logit":
-            slope = 1 / (mean * (1 - mean))
+            slope = 1 / (mean * (1 - mean)) if 0 < mean < 1 else 0.0
         change = slope * (targets - mean) / weights.sum()
         return np.asarray(change, dtype=np.float64)[:, None]
 
@@ -128,6 +131,7 @@ class LogPrior(Start):
     Args:
         classes: c, the number of classes.
         centered: Whether the mean over classes is subtracted.
+        least: The share of a class none of whose rows has weight.
 
     Examples:
         >>> LogPrior(2, centered=True).value(np.array([0.0, 1.0]), np.ones(2))
@@ -136,16 +140,21 @@ class LogPrior(Start):
 
     classes: int
     centered: bool
+    least: float = _LEAST
 
     def value(self, targets: Floats, weights: Floats) -> Floats:
         """Return the logarithms of the shares."""
-        shares = np.log(self._shares(targets, weights))
-        return shares - shares.mean() if self.centered else shares
+        shares = np.log(self._shares(targets, weights).clip(self.least))
+        return np.asarray(shares - shares.mean() if self.centered else shares)
 
     def gradient(self, targets: Floats, weights: Floats) -> Floats:
-        """Return (1[yᵢ = k]/p_k − 1)/Σ w, less its mean over classes if centered."""
+        """Return (1[yᵢ = k]/p_k − 1)/Σ w, less its mean over classes if centered.
+
+        0 for a class without weight, whose share is held.
+        """
         shares = self._shares(targets, weights)
-        change = (targets[:, None] == np.arange(self.classes)) / shares - 1
+        own = targets[:, None] == np.arange(self.classes)
+        change = np.where(shares > 0, own / shares.clip(self.least) - 1, 0.0)
         if self.centered:
             change -= change.mean(axis=1, keepdims=True)
         return np.asarray(change / weights.sum(), dtype=np.float64)
