@@ -44,6 +44,7 @@ def test_scikit_learn_flips_too(classes: int) -> None:
     assert model.predict(x[at : at + 1])[0] == model.classes_[found.before]
     assert again.predict(x[at : at + 1])[0] == model.classes_[found.after]
     assert "becomes “" in str(found)
+    assert found.to_frame()["position"].tolist() == found.positions.tolist()
     unlabeled = whence.flip_set(objective, x[at : at + 1])
     assert unlabeled.positions.tolist() == found.positions.tolist()
     if len(found.positions) > 1:

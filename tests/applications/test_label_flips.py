@@ -34,6 +34,9 @@ def test_a_table(weight: str | None) -> None:
         assert found.losses[place] == pytest.approx(loss, rel=1e-5)
     assert (np.diff(found.losses) > 0).all()
     assert found.flipped.tolist() == [refit.predict(query[0])[0] != fitted.predict(query[0])[0]]
+    frame = found.to_frame()
+    assert frame["row"].tolist() == found.positions.tolist()
+    assert frame["label"].tolist() == list(found.labels)
     assert f"{len(labels[labels != names[train]])} turned training labels" in str(found)
 
 

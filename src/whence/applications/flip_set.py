@@ -74,6 +74,11 @@ class FlipSet(Result):
 
     def __str__(self) -> str:
         """Return the outcome in a sentence."""
+        if not self.found and not self.tried:
+            return (
+                "no set tried: no single removal lowers the lead of the prediction. Another "
+                "method=, such as whence.KNNShapley() of neighbors, ranks examples otherwise"
+            )
         if not self.found:
             return f"no set found whose removal flips the prediction ({self.tried} retrained)"
         names = class_names(self.trained)
@@ -145,13 +150,16 @@ class FlipSet(Result):
         rival = self.after if self.found else max(others, key=lambda c: float(of[c]))
         return float(of[self.before] - of[rival])
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row for each example of the set: its id and position, in order of removal."""
+        return pd.DataFrame({"id": self.ids, "position": self.positions})
+
     def card(self) -> Card:
         """Return the outcome, and the first of the set."""
         facts = {"retrained": f"{self.tried} times"}
         if self.found:
             facts = {"removed": f"{len(self.positions):,} of {self.n:,}", **facts}
-        table = pd.DataFrame({"id": self.ids, "position": self.positions}) if self.found else None
-        return Card(title=str(self), facts=facts, table=table)
+        return Card(title=str(self), facts=facts, table=self.to_frame() if self.found else None)
 
 
 @checked

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -38,9 +39,19 @@ class LabelFlips(Result):
     flipped: NDArray[np.bool_]
     poisoned: Objective
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row for each turned label: whose, what it is now, and the loss."""
+        return pd.DataFrame(
+            {
+                "row": self.ids,
+                "label": pd.Series(self.labels, dtype=object),
+                "loss": self.losses[1:],
+            }
+        )
+
     def card(self) -> Card:
-        """Return the outcome in a sentence."""
-        return Card(title=str(self))
+        """Return the outcome in a sentence, and the turns."""
+        return Card(title=str(self), table=self.to_frame())
 
     def __str__(self) -> str:
         """Return the outcome in a sentence."""
