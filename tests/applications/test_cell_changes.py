@@ -11,6 +11,7 @@ import torch
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
@@ -150,3 +151,20 @@ def test_what_cannot_be_changed() -> None:
     )
     with pytest.raises(UnsupportedModel, match="of a frame"):
         whence.attacks.change_cells(objective, (x[:1, :3], y[:1]))
+
+
+def test_a_column_without_a_value_has_none_to_take() -> None:
+    x, y = shops()
+    x["garden"] = np.nan
+    encode = make_column_transformer(
+        (SimpleImputer(keep_empty_features=True), ["price", "rooms", "garden"]),
+        (OneHotEncoder(), ["area"]),
+    )
+    model = make_pipeline(encode, StandardScaler(), LogisticRegression(tol=1e-10))
+    trained = whence.from_sklearn(model.fit(x[1:], y[1:]), x[1:], y[1:])
+    found = whence.attacks.change_cells(trained, (x[:1], y[:1]), most=2)
+    assert len(found.columns)
+    assert "garden" not in found.columns
+    bounds = {"garden": (0.2, 0.7)}
+    found = whence.attacks.change_cells(trained, (x[:1], y[:1]), bounds=bounds, most=1)
+    assert set(found.after) <= {0.2, 0.7}

@@ -168,6 +168,8 @@ def test_refused() -> None:
         slices(columns=4)
     with pytest.raises(InvalidInput, match="one per training row"):
         slices(groups=["a", "b"])
+    with pytest.raises(InvalidInput, match="pass its name as columns="):
+        slices(groups="child")
     with pytest.raises(InvalidInput, match="holds all"):
         slices(groups={"all": np.arange(300)})
     module = torch.nn.Linear(2, 2)

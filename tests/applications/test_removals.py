@@ -116,6 +116,9 @@ def test_intervals_cover_another_training() -> None:
         frame[["low", "high"]].T, [found.low[2, where], found.high[2, where]]
     )
     assert (frame["sign_is_clear"] == (found.low[2, where] * found.high[2, where] > 0)).all()
+    nothing = replace(found, mean=replace(found.mean, values=0 * found.mean.values))
+    nothing = replace(nothing, low=0 * found.low, high=0 * found.high)
+    assert not nothing.to_frame()["sign_is_clear"].any()
     lists = [whence.tracin(run, queries).largest(5).positions for run in several]
     first = np.argsort(-np.abs(found.mean.values), axis=1, kind="stable")[:, :5]
     shared = [[len({*one[q]} & {*first[q]}) / 5 for q in range(3)] for one in lists]

@@ -641,3 +641,15 @@ def test_an_interrupted_read_is_no_damaged_file() -> None:
         read_tensor(Interrupted(1), "rows")
     with pytest.raises(ValueError, match="shape"):  # said of the file by the one who opened it
         read_tensor(Interrupted(2), "rows")
+
+
+def test_queries_whose_scores_are_all_alike_have_no_correlation(
+    standing: whence.Index, network: tuple[ModuleObjective, Any]
+) -> None:
+    queries = network[1][0][:3], torch.tensor([0, 1, 0])
+    verified = standing.verify(queries, measure=lambda f, y: f[:, 0] * (y > 0))
+    assert verified.pearson is not None
+    assert verified.pearson > 0.99
+    verified = standing.verify(queries, measure=lambda f, y: 0 * f[:, 0])
+    assert verified.pearson is None
+    assert "correlation none" in str(verified)

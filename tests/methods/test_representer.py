@@ -147,3 +147,32 @@ def test_other_models_are_refused(which: int) -> None:
     objective, message = refused()[which]
     with pytest.raises(UnsupportedModel, match=message):
         whence.representer(objective, objective.train.subset(np.arange(2)))
+
+
+class TwiceTheSlope(nn.Module):
+    """A layer whose outputs are those of a linear one, and whose gradients are twice as large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.linear(x)
+        return 2 * found - found.detach()
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+def test_a_last_layer_is_known_in_any_unit(unit: float) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(12, 4), torch.randn(12, 1) * unit
+    for model, known in ((nn.Sequential(nn.Linear(4, 1)), True), (TwiceTheSlope(), False)):
+        with torch.no_grad():
+            for each in model.parameters():
+                each *= unit
+        objective = whence.from_torch(model, whence.SquaredError(), (x, y), l2=0.1)
+        if known:
+            with pytest.warns(NotConvergedWarning):
+                assert whence.representer(objective, (x[:2], y[:2])).values.shape == (2, 12)
+        else:
+            with pytest.raises(UnsupportedModel, match="last linear layer"):
+                whence.representer(objective, (x[:2], y[:2]))

@@ -224,11 +224,14 @@ def _values(name: Any, cells: pd.Series[Any], bound: Any) -> tuple[Any, ...]:
         if unknown := [value for value in values if value not in has]:
             raise InvalidInput(f"Expected values that column {name!r} has. Got {unknown[0]!r:.60}.")
         return tuple(values)
+    if bound is None and there.empty:
+        return ()
     try:
         numbers = np.array((there.min(), there.max()) if bound is None else bound, dtype=np.float64)
     except (TypeError, ValueError):
         numbers = np.array(np.nan)
-    whole, ends = bool((there == there.round()).all()), bound is None or type(bound) is tuple
+    whole = not there.empty and bool((there == there.round()).all())
+    ends = bound is None or type(bound) is tuple
     if whole and ends and numbers.shape == (2,):
         numbers = np.array([np.ceil(numbers[0]), np.floor(numbers[1])])
     shaped = numbers.shape == (2,) and numbers[0] <= numbers[1] if ends else numbers.ndim == 1

@@ -329,7 +329,10 @@ def _by_name(groups: Groups, objective: Trained) -> list[tuple[str, NDArray[np.i
     check_same_order("groups", groups, objective.train.ids)
     labels = pd.Series(np.atleast_1d(np.asarray(groups)))
     if len(labels) != n:
-        raise InvalidInput(f"Expected {n} groups, one per training row. Got {len(labels)}.")
+        raise InvalidInput(
+            f"Expected {n} groups, one per training row. Got {len(labels)}. To group by the values "
+            "of a column, pass its name as columns=."
+        )
     indices = labels.groupby(labels).indices
     groups_found = [(str(k), np.asarray(v, dtype=np.intp)) for k, v in indices.items()]
     missing = np.flatnonzero(labels.isna())

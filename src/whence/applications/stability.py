@@ -69,8 +69,7 @@ class Stability(Result):
                 "score": ranking.values[query],
                 "low": self.low[query, where],
                 "high": self.high[query, where],
-                "sign_is_clear": np.sign(self.low[query, where])
-                == np.sign(self.high[query, where]),
+                "sign_is_clear": (self.low[query, where] > 0) | (self.high[query, where] < 0),
             }
         )
 

@@ -130,7 +130,8 @@ class Verification(Result):
         error: ‖row − stored‖ / ‖row‖ over all rows, as measured when they were written.
         worst: The largest such error of a shard.
         pearson: The correlation of scores by stored rows with those by float32 features, the
-            smallest over the queries; `None` where no queries were given.
+            smallest over the queries; `None` where no queries were given, or the scores of each
+            are all alike.
         overlap: The share of the top k by float32 features that are in the top k by stored rows,
             mean over the queries; `None` where no queries were given.
         k: Of the overlap.
@@ -161,10 +162,11 @@ class Verification(Result):
             f"rows      {self.encoding}: relative error {self.error:.2g}, at most {self.worst:.2g} "
             "in a shard",
         ]
-        if self.pearson is not None and self.overlap is not None:
+        if self.overlap is not None:
+            least = "none" if self.pearson is None else f"{self.pearson:.5f} at least"
             lines.append(
                 f"scores    beside float32 features of {self.compared:,} examples: correlation "
-                f"{self.pearson:.5f} at least, {self.overlap:.1%} of the first {self.k}"
+                f"{least}, {self.overlap:.1%} of the first {self.k}"
             )
         return "\n".join(lines)
 

@@ -105,11 +105,15 @@ def compared(
     k = min(k, count)
     firsts = zip(exact.topk(k, 0).indices.T, stored.topk(k, 0).indices.T, strict=True)
     shared = [len({*a.tolist()} & {*b.tolist()}) / k for a, b in firsts]
-    pairs = zip(exact.T, stored.T, strict=True)
-    correlations = [float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in pairs]
+    # A query whose scores are all alike has no correlation; stored rows that made them so have 0.
+    correlations = [
+        float(torch.corrcoef(torch.stack(pair))[0, 1].nan_to_num())
+        for pair in zip(exact.T, stored.T, strict=True)
+        if pair[0].min() < pair[0].max()
+    ]
     return replace(
         found,
-        pearson=min(correlations),
+        pearson=min(correlations, default=None),
         overlap=float(np.mean(shared)),
         k=k,
         compared=count,

@@ -282,7 +282,9 @@ def _last_layer(objective: ModuleObjective) -> tuple[slice, slice | None]:
         rest = outputs - right @ objective.params[own["weight"]].reshape(-1, right.shape[1]).T
         close = _AGREEMENT * float(outputs.abs().max())
         constant = float((rest - rest[:1]).abs().max()) <= close
-        if constant and float((left - errors).abs().max()) <= _AGREEMENT:
+        # An error is a difference of numbers as large as the outputs, and rounds as they do.
+        size = float(errors.abs().max()) + close
+        if constant and float((left - errors).abs().max()) <= _AGREEMENT * size:
             return own["weight"], own.get("bias")
     raise UnsupportedModel(
         "Expected a model whose outputs are those of a last linear layer, its weight selected and "
