@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -72,6 +73,14 @@ def test_the_methods_and_the_solvers_are_among_them() -> None:
         (whence.Unrolled(), "Unrolled(segments=3, curvature=ekfac)"),
         (whence.Unrolled(segments=2, curvature=mine), "Unrolled(segments=2, curvature=mine)"),
         (whence.measures.OfSet(mine), "OfSet(function=mine, smooth=True)"),
+        (
+            whence.measures.WorstGroup(np.arange(400) % 2),
+            "WorstGroup(groups=an array of int64 of shape [400], of='loss')",
+        ),
+        (
+            whence.measures.CohensD(["a", "b"]),
+            "CohensD(groups=['a', 'b'], between=None, positive=None)",
+        ),
         (CallableLoss(mine), "CallableLoss(function=mine)"),
         (CallableMeasure(torch.nn.MSELoss()), "CallableMeasure(function=MSELoss())"),
         (whence.evaluation.Together(mine, 4), "Together(retrain=mine, size=4)"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+from whence.checked.scalars import shown
+
 
 def written(options: Any) -> str:
     """Return the call that makes an instance of a data class, functions by their names.
@@ -30,6 +32,8 @@ def written(options: Any) -> str:
 
 
 def _value(value: Any) -> str:
-    """Return a value as code, or the name of what has no other form."""
+    """Return a value as code, data by their type and shape, or the name of what has no form."""
+    if hasattr(value, "shape") or type(value) in (list, tuple):
+        return shown(value)
     text = repr(value)
     return str(getattr(value, "__qualname__", type(value).__name__)) if " at 0x" in text else text

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.checked import array, checked, shown
+from whence.checked import array, checked, shown, written
 from whence.errors import InvalidInput
 from whence.objective.loss import Loss, measure_of
 from whence.objective.sets.measure import OfSet as OfSet
@@ -24,7 +24,7 @@ from whence.rows import check_same_order
 _MANY = 20  # groups; more of them that are no whole numbers are values of a quantity
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Grouped(SetMeasure):
     """A measure that compares groups of queries.
 
@@ -33,6 +33,10 @@ class Grouped(SetMeasure):
     """
 
     groups: Any
+
+    def __repr__(self) -> str:
+        """Return the options, the groups of many queries by their type and shape."""
+        return written(self)
 
     @cached_property
     def coded(self) -> tuple[Tensor, list[Any]]:
@@ -90,7 +94,7 @@ class Grouped(SetMeasure):
         return found
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class _Between(Grouped):
     """A measure that compares the predictions of groups, perhaps of two that are named.
 
@@ -119,7 +123,7 @@ class _Gap(_Between):
 
 @final
 @checked
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DemographicParity(_Gap):
     """The gap between groups in the mean predicted probability of the positive class.
 
@@ -153,7 +157,7 @@ class DemographicParity(_Gap):
 
 @final
 @checked
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EqualOpportunity(_Gap):
     """The gap between groups in the mean probability of the positive class, of its own members.
 
@@ -192,7 +196,7 @@ class EqualOpportunity(_Gap):
 
 @final
 @checked
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Calibration(_Gap):
     """The gap between groups in calibration: in E[p − y | g], how far predictions are too high.
 
@@ -227,7 +231,7 @@ class Calibration(_Gap):
 
 @final
 @checked
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class WorstGroup(Grouped):
     """The mean measure of the group that fares worst: the largest mean loss, else the smallest.
 
@@ -261,7 +265,7 @@ class WorstGroup(Grouped):
 
 @final
 @checked
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CohensD(_Between):
     """The difference of two groups' mean predictions in units of their pooled deviation.
 
