@@ -11,7 +11,7 @@ from typing import Any
 
 from whence.checked import checked
 from whence.errors import InvalidInput, MissingDependency
-from whence.training.trainer import Recorder, Steps
+from whence.training.trainer import Recorder, StepCount
 
 _PACKAGES = ("lightning.pytorch", "pytorch_lightning")
 
@@ -47,7 +47,7 @@ def lightning_callback(directory: str | os.PathLike[str], *, every: int | None =
     """
     recorder, began = Recorder(Path(directory), every), dict[str, int]()
 
-    def steps(trainer: Any) -> Steps:
+    def steps(trainer: Any) -> StepCount:
         whole = trainer.estimated_stepping_batches
         if every is None and not math.isfinite(whole):
             raise InvalidInput(
@@ -55,7 +55,7 @@ def lightning_callback(directory: str | os.PathLike[str], *, every: int | None =
                 "every=, the steps between checkpoints."
             )
         # Each optimizer that is stepped by hand counts.
-        return Steps(int(trainer.global_step), whole, bool(trainer.is_global_zero))
+        return StepCount(int(trainer.global_step), whole, bool(trainer.is_global_zero))
 
     def on_train_start(_: Any, trainer: Any, module: Any) -> None:
         began["at"] = trainer.global_step

@@ -66,7 +66,7 @@ def trainer_callback(directory: str | os.PathLike[str], *, every: int | None = N
         def call(_: Any, args: Any, state: Any, control: Any, **given: Any) -> None:
             optimizer = given.get("optimizer")
             optimizers = [] if optimizer is None else [optimizer]
-            getattr(recorder, name)(Steps.of(state), given["model"], optimizers)
+            getattr(recorder, name)(StepCount.of(state), given["model"], optimizers)
 
         return call
 
@@ -76,7 +76,7 @@ def trainer_callback(directory: str | os.PathLike[str], *, every: int | None = N
 
 @final
 @dataclass(frozen=True)
-class Steps:
+class StepCount:
     """Where a training stands.
 
     Args:
@@ -90,10 +90,10 @@ class Steps:
     writes: bool = True
 
     @staticmethod
-    def of(state: Any) -> Steps:
+    def of(state: Any) -> StepCount:
         """Return where a `transformers.TrainerState` stands."""
         writes = bool(getattr(state, "is_world_process_zero", True))
-        return Steps(int(state.global_step), int(state.max_steps), writes)
+        return StepCount(int(state.global_step), int(state.max_steps), writes)
 
 
 @final
@@ -118,7 +118,7 @@ class Recorder:
         if self.every is not None and self.every < 1:
             raise InvalidInput(f"Expected every >= 1. Got {self.every}.")
 
-    def on_train_begin(self, steps: Steps, model: nn.Module, optimizers: Sequence[Any]) -> None:
+    def on_train_begin(self, steps: StepCount, model: nn.Module, optimizers: Sequence[Any]) -> None:
         """Write the manifest, or make sure that it is this model's."""
         shapes = {name: list(p.shape) for name, p in trained(model).items()}
         path = self.root / "manifest.json"
@@ -132,11 +132,11 @@ class Recorder:
                 "of another. Choose another directory."
             )
 
-    def on_step_begin(self, steps: Steps, model: nn.Module, optimizers: Sequence[Any]) -> None:
+    def on_step_begin(self, steps: StepCount, model: nn.Module, optimizers: Sequence[Any]) -> None:
         """Note the learning rate of the step."""
         self.rates.append(max(float(group["lr"]) for group, _ in _groups(optimizers)))
 
-    def on_step_end(self, steps: Steps, model: nn.Module, optimizers: Sequence[Any]) -> None:
+    def on_step_end(self, steps: StepCount, model: nn.Module, optimizers: Sequence[Any]) -> None:
         """Write a checkpoint where one is due, and after the last step."""
         every = self.every or max(math.ceil(steps.whole / _POINTS), 1)
         due = steps.done // every > self.last // every or steps.done == steps.whole
