@@ -1,14 +1,17 @@
 """Which ranking finds flipped labels? Data sets, penalties and rankings side by side.
 
-`python -m experiments.label_detection [--seeds 10]` prints a table: the share of the flipped
-labels among the first 10, 20 and 30 % of each ranking, a tenth of the labels flipped.
+`python -m experiments.label_detection [--seeds 10]` prints a table and writes it to
+`benchmarks/results/label_detection.json`: the share of the flipped labels among the first 10, 20
+and 30 % of each ranking, a tenth of the labels flipped.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,7 @@ import whence
 from experiments import datasets
 from whence.errors import NotConvergedWarning
 
+_RESULTS = Path(__file__).parents[1] / "benchmarks/results/label_detection.json"
 _CHECKED = (0.1, 0.2, 0.3)
 _FLIPPED = 0.1
 
@@ -53,11 +57,12 @@ def rankings(x: Any, y: np.ndarray, l2: float) -> Iterator[tuple[str, np.ndarray
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table, and write it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     seeds = parser.parse_args().seeds
     warnings.simplefilter("ignore", NotConvergedWarning)
+    results = []
     for name, x, truth, l2 in problems():
         found: dict[str, list[list[float]]] = {}
         factors: dict[str, list[float]] = {}
@@ -75,9 +80,21 @@ def main() -> None:
                 factors.setdefault(ranking, []).append(factor)
         print(f"{name} (n = {len(truth)}, l2 = {l2:g})")
         for ranking, rows in found.items():
-            means = "  ".join(f"{share:.3f}" for share in np.mean(rows, axis=0))
-            median = np.median(factors[ranking])
-            print(f"    {ranking:24}  {means}   penalty x {median:g}", flush=True)
+            means = [float(mean) for mean in np.mean(rows, axis=0)]
+            median = float(np.median(factors[ranking]))
+            shares = "  ".join(f"{mean:.3f}" for mean in means)
+            print(f"    {ranking:24}  {shares}   penalty x {median:g}", flush=True)
+            results.append(
+                {
+                    "data": name,
+                    "l2": l2,
+                    "ranking": ranking,
+                    "found": means,
+                    "median penalty": median,
+                    "seeds": seeds,
+                }
+            )
+    _RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -205,6 +205,43 @@ def _interval(at: int) -> tuple[str, ...]:
     return row["pipeline"], str(row["effects"]), f"{row['refits inside']:.0%}", width
 
 
+_FLIPPED = "benchmarks/results/label_detection.json"
+_RANKINGS = (
+    "held-out loss, best",
+    "held-out loss, fitted",
+    "self-influence, fitted",
+    "loss, fitted",
+)
+_LABELED = {  # a row of the page, and what the command calls it
+    "Enron, 1,200 mails, 1e-4 (too weak)": "Enron, 1,200 mails, too weak",
+    "Enron, 1,200 mails, 1e-2": "Enron, 1,200 mails, well chosen",
+    "digits, 1e-5 (too weak)": "digits, too weak",
+    "digits, 1e-2": "digits, well chosen",
+    "breast cancer, 1e-5 (too weak)": "breast cancer, too weak",
+    "breast cancer, 1e-2": "breast cancer, well chosen",
+}
+
+
+def _found(data: str) -> list[list[float]]:
+    """Return the shares of flipped labels that four rankings find, [4, 3]."""
+    shares = {row["ranking"]: row["found"] for row in content(_FLIPPED) if row["data"] == data}
+    return [shares[ranking] for ranking in _RANKINGS]
+
+
+def _found_row(name: str) -> tuple[str, ...]:
+    """Return a row of the page, the first of the largest first shares in bold."""
+    rows = _found(_LABELED[name])
+    best = max(range(len(rows)), key=lambda at: rows[at][0])
+    cells = [[f"{share:.3f}" for share in row] for row in rows]
+    cells[best][0] = f"**{cells[best][0]}**"
+    return name, *(" ".join(cell) for cell in cells)
+
+
+def _found_first() -> tuple[str, ...]:
+    best, fitted, *_ = _found("Enron, 1,200 mails, too weak")
+    return f"{best[0]:.0%}".replace("%", " %"), f"{fitted[0]:.0%}".replace("%", " %")
+
+
 def _measured(of: Callable[[str], bool], order: str) -> float:
     """Return the least R of an order over the problems, of the measures of a kind."""
     problems = content("benchmarks/results/measures.json").values()
@@ -326,6 +363,23 @@ CLAIMS: tuple[Claim, ...] = (
             command="python -m benchmarks.intervals",
         )
         for at in range(len(content("benchmarks/results/intervals.json")))
+    ),
+    *(
+        Claim(
+            page="docs/how-to/labels.md",
+            text="| {} | {} | {} | {} | {} |",
+            numbers=partial(_found_row, name),
+            sources=(_FLIPPED,),
+            command="python -m experiments.label_detection",
+        )
+        for name in _LABELED
+    ),
+    Claim(
+        page="docs/reference/api/find_label_errors.md",
+        text="holds {} of the flips instead of {}",
+        numbers=_found_first,
+        sources=(_FLIPPED,),
+        command="python -m experiments.label_detection",
     ),
     Claim(
         page="docs/how-to/measures.md",
