@@ -56,6 +56,19 @@ def test_each_point_is_a_refit_without_what_pushes_away_from_the_mean(query: int
     assert found.phrase == explanation.quantity.phrases[0 if above else 1]
 
 
+def test_the_course_of_a_fit_that_stopped_early_begins_where_its_own_end_is() -> None:
+    x, y = load_iris(return_X_y=True)
+    y = np.minimum(y, 1)
+    model = LogisticRegression(tol=1.0).fit(x[1:], y[1:])
+    finished = clone(model).set_params(tol=1e-10, max_iter=10_000).fit(x[1:], y[1:])
+    trained = whence.from_sklearn(model, x[1:], y[1:])
+    with pytest.warns(whence.errors.NotConvergedWarning):
+        found = found_for(whence.explain(trained, (x[:1], y[:1]), k=3, measure="probability"))
+    assert found is not None
+    assert found.points[0][1] == pytest.approx(finished.predict_proba(x[:1])[0, 0], rel=1e-4)
+    assert found.points[0][1] != pytest.approx(model.predict_proba(x[:1])[0, 0], rel=1e-2)
+
+
 def test_without_an_example_that_pushes_or_where_refits_are_slow_there_is_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -79,6 +79,26 @@ def test_the_share_is_stated_and_is_that_of_a_finished_fit() -> None:
     assert max(shares) > 0.1
 
 
+@pytest.mark.parametrize("tol", [1.0, 0.1, 1e-3])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_of_a_fit_far_from_its_minimum_the_share_is_that_of_scikit_learns_own_end(
+    tol: float, scaled: bool
+) -> None:
+    # To first order finishing the fit changes this answer by a tenth of that, or less.
+    X, y = load_breast_cancer(return_X_y=True)
+    X = scale(X) if scaled else X
+    model = LogisticRegression(tol=tol, max_iter=10_000).fit(X[:400], y[:400])
+    finished = LogisticRegression(solver="newton-cholesky", tol=1e-10).fit(X[:400], y[:400])
+    objective = whence.from_sklearn(model, X[:400], y[:400])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotConvergedWarning)
+        found = whence.explain(objective, (X[413:414], y[413:414]), k=3)
+    before, after = (float(each.predict_log_proba(X[413:414])[0, 1]) for each in (model, finished))
+    largest = max(abs(each.effect) for each in (*found.raising, *found.lowering))
+    assert found.diagnostics is not None
+    assert found.diagnostics.unfinished == pytest.approx(abs(after - before) / largest, rel=1e-2)
+
+
 @pytest.mark.parametrize(
     "model",
     [

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from whence.applications.flip_set import FlipSet, flip_set
 from whence.applications.retrainings import is_cheap, keeping_classes
 from whence.errors import InvalidInput
-from whence.methods.leave_one_out import refits_without
+from whence.methods.leave_one_out import converged, refits_without
 from whence.methods.prediction import MeasureLike
 from whence.objective.losses import measure_of
 from whence.objective.trained import Examples, Trained
@@ -42,7 +42,8 @@ def course(
         sizes: How many to remove, each > 0.
 
     Returns:
-        (number removed, measure) pairs, that of the model itself first.
+        (number removed, measure) pairs, that of the model fitted to all examples first: as its own
+        refit gives it, so that a fit that stopped early does not differ from the others by that.
 
     Cost:
         A retraining for each size.
@@ -55,7 +56,7 @@ def course(
     removed = refits_without(trained, [ranking[:size] for size in sizes])
     with progress(removed, total=len(sizes), desc="retraining", unit="fit") as fits:
         values = [value(model) for model in fits]
-    return ((0, value(trained)), *zip(sizes, values, strict=True))
+    return ((0, value(converged(trained))), *zip(sizes, values, strict=True))
 
 
 def firmness(parts: Explained, scores: Scores) -> Firmness | None:

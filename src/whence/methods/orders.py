@@ -27,6 +27,7 @@ from whence.methods.features import Side
 from whence.methods.fit_quality import (
     diagnostics,
     finishing_by_sums,
+    finishing_change,
     finishing_effect,
     quality_beside,
     residual_of,
@@ -384,7 +385,7 @@ class Evaluated(_OnObjective):
             values[:, alone] = effects_alone(
                 objective, queries, measure, where[alone], order, prepared.inverse
             )
-        finishing = finishing_effect(objective, prepared, queries, measure)
+        finishing = finishing_change(objective, prepared, queries, measure)
         return values, diagnostics(
             objective,
             prepared,
