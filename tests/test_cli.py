@@ -508,7 +508,7 @@ def test_another_class_of_an_image(run: Run, tmp_path: Path) -> None:
     page = tmp_path / "why.html"
     code, _, err = run(*command, *outside, "--against", "g", "--output", page)
     assert code == 0, err
-    assert "Why this answer and not “g”?" in page.read_text(encoding="utf-8")
+    assert "Why “r” and not “g”?" in page.read_text(encoding="utf-8")
     for asked, label in ((inside, "g"), (inside, "x"), (outside, "r")):
         code, _, err = run(*command, *asked, "--against", label)
         assert code == 1

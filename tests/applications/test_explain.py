@@ -234,8 +234,9 @@ def test_two_answers_are_told_apart_by_what_refits_do(measure: str, tmp_path: Pa
     assert sign * found.helpful[0].effect > 0
     assert len(found.verify(5).ids) == 5
     page = found.report(tmp_path / "why.html", verify=0).read_text(encoding="utf-8")
-    assert "Why this answer and not “1”?" in page
-    assert "less that of the other answer" in str(found)
+    assert "Why “0” and not “1”?" in page
+    assert "of “0” less that of “1”" in str(found)
+    assert found.quantity.phrases[0 if measure == "loss" else 1] == "to “1”"
 
 
 def test_verification_takes_what_is_shown_first(explanation: Explanation) -> None:

@@ -78,7 +78,7 @@ def explain(
         >>> whence.explain(objective, X[:1], k=3).labeled
         False
         >>> whence.explain(objective, (X[:1], y[:1]), against=(X[:1], y[50:51]), k=3).quantity.name
-        'the loss (nats) less that of the other answer'
+        'the loss (nats) of “0” less that of “1”'
     """
     if k < 1:
         raise InvalidInput(f"Expected k >= 1 examples to show. Got {k}.")

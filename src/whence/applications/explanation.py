@@ -31,7 +31,7 @@ from whence.pages import write
 from whence.result import Card, Result
 from whence.scores import Diagnostics, Scores
 from whence.views import printed
-from whence.views.answer import text_of_answer
+from whence.views.answer import words_of_two
 from whence.views.explained import Display, Explained
 from whence.views.explanation import explanation_page
 from whence.views.quantity import Quantity, quantity_of
@@ -123,8 +123,7 @@ class Explanation(Result):
     def quantity(self) -> Quantity:
         """How the measure is read: its name, its unit, and which way an example pushes."""
         unit = self.method.fit(self.trained).unit
-        differs = self.against is not None
-        return quantity_of(self.trained, self.query, self.measure, unit=unit, differs=differs)
+        return quantity_of(self.trained, self.query, self.measure, unit=unit, other=self.against)
 
     @property
     def diagnostics(self) -> Diagnostics | None:
@@ -278,9 +277,8 @@ class Explanation(Result):
             raise InvalidInput(f"Expected {n} texts, one per training example. Got {len(texts)}.")
         again = (_VERIFIED if self.trained.convex else 0) if verify is None else verify
         if self.against is not None:
-            other = text_of_answer(self.trained, self.against, decode)
-            title = title or f"Why this answer and not “{other}”?"
-            about = (*about, f"Effects are on the difference to another answer: “{other}”.")
+            asked, words = words_of_two(self.trained, self.query, self.against, decode)
+            title, about = title or asked, (*about, words)
         if verification is None and again:
             verification = self.verify(again)
         firm = firmness(self._parts(), self.scores) if again and self.against is None else None

@@ -76,7 +76,7 @@ def label_of(trained: Trained, target: Tensor) -> str:
     return ", ".join(number(value, decimals) for value in target.reshape(-1).tolist())
 
 
-def text_of_answer(trained: Trained, answer: Examples, decode: Decode | None) -> str:
+def _text_of_answer(trained: Trained, answer: Examples, decode: Decode | None) -> str:
     """Return an answer in words: the label or number that it is, or the text.
 
     Args:
@@ -88,6 +88,30 @@ def text_of_answer(trained: Trained, answer: Examples, decode: Decode | None) ->
     if len(text) > _LONG:
         text = f"…{text[-_LONG:]}"  # two answers to one prompt differ at the end
     return label_of(trained, answer.targets[0]) or text
+
+
+def words_of_two(
+    trained: Trained, answer: Examples, other: Examples, decode: Decode | None
+) -> tuple[str, str]:
+    """Return what is asked of two answers to one question, and what effects on them are.
+
+    Args:
+        trained: The model.
+        answer: The answer that is asked about, one.
+        other: Another answer to the same question.
+        decode: From token numbers to text; the numbers themselves if `None`.
+
+    Returns:
+        Why the one and not the other; of classes the one that the model finds likelier is first.
+    """
+    that = _text_of_answer(trained, other, decode)
+    words = f"Effects are on the difference to another answer: “{that}”."
+    if not class_names(trained):
+        return f"Why this answer and not “{that}”?", words
+    this = _text_of_answer(trained, answer, decode)
+    mine, others = (trained.loss(trained.outputs(each), each.targets) for each in (answer, other))
+    first, second = (this, that) if mine[0] <= others[0] else (that, this)
+    return f"Why “{first}” and not “{second}”?", words
 
 
 def said_of(trained: Trained, query: Examples, decimals: int | None = None) -> str:

@@ -125,7 +125,7 @@ def quantity_of(
     measure: MeasureLike,
     *,
     unit: str = "",
-    differs: bool = False,
+    other: Examples | None = None,
 ) -> Quantity:
     """Return how a measure of one query is read.
 
@@ -134,7 +134,7 @@ def quantity_of(
         query: One query, whose target is the class or number that the measure is about.
         measure: What was predicted.
         unit: What follows the measure's name where scores are in another unit than its own.
-        differs: Whether it is the difference to another answer.
+        other: Another answer to the same question, where it is the difference between the two.
 
     Returns:
         The quantity.
@@ -146,8 +146,9 @@ def quantity_of(
     falling = name == "loss"
     if unit:  # relative scores: neither a probability nor nats
         return _measure_itself(name, unit)
-    if differs:
-        return _difference(name, trained.loss.unit)
+    if other is not None:
+        classes = () if label is None else (label, target_class(other.targets[0]))
+        return _difference(name, trained.loss.unit, tuple(names[c] for c in classes), label)
     if name == "prediction":
         return Quantity(
             name=_PREDICTION,
@@ -193,19 +194,22 @@ def quantity_of(
     )
 
 
-def _difference(name: str, unit: str) -> Quantity:
-    """Return the difference of a measure between two answers."""
+def _difference(name: str, unit: str, answers: tuple[str, ...], explained: int | None) -> Quantity:
+    """Return the difference of a measure between two answers, by their names if they are classes."""
+    this, that = (f"“{answer}”" for answer in answers) if answers else ("", "")
+    less = f"of {this} less that of {that}" if answers else "less that of the other answer"
     if name not in ("loss", "margin", "probability"):
-        return _measure_itself(f"{name} less that of the other answer")
-    phrases: tuple[str, str] = ("to this answer", "to the other answer")
+        return _measure_itself(f"{name} {less}")
+    phrases = (f"to {this}", f"to {that}") if answers else ("to this answer", "to the other answer")
     colors: tuple[Color, Color] = ("toward", "against")
     falling = name == "loss"
     shown = f"{name} ({unit})" if falling and unit else name
     return Quantity(
-        name=f"the {shown} less that of the other answer",
+        name=f"the {shown} {less}",
         phrases=phrases[::-1] if falling else phrases,
         colors=colors[::-1] if falling else colors,
         rising=True,
+        explained=explained,
     )
 
 
