@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.datasets import load_digits, load_iris, load_wine
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
@@ -97,6 +97,24 @@ def test_a_page_shows_the_lead_after_each_eighth_of_the_set(classes: int, tmp_pa
     odds = model.decision_function(query)[0]
     odds = [-odds / 2, odds / 2] if classes == 2 else odds
     assert found.lead_before == pytest.approx(odds[found.before] - odds[found.after], rel=1e-5)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_colors_and_labels_are_those_of_the_page_of_the_same_prediction(
+    known: bool, tmp_path: Path
+) -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    x = scale(x)
+    model = LogisticRegression(tol=1e-10).fit(x[:400], y[:400])
+    wrong = 400 + int((model.predict(x[400:]) != y[400:]).argmax())
+    trained = whence.from_sklearn(model, x[:400], y[:400])
+    query = (x[wrong], y[wrong]) if known else x[wrong]
+    meters = []
+    for found in (whence.explain(trained, query, k=2), whence.flip_set(trained, query)):
+        page = found.report(tmp_path / "page.html").read_text("utf-8")
+        assert ("(the label in the data)" in page) == known
+        meters.append(re.findall(r'<rect class="(toward|against) p', page)[:2])
+    assert meters[0] == meters[1]
 
 
 def test_a_set_ranked_again_is_no_larger_than_by_the_first_order() -> None:

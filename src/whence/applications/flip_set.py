@@ -54,6 +54,7 @@ class FlipSet(Result):
         tried: How many sets were retrained without.
         trained: The model.
         query: The one query.
+        labeled: Whether its label is known; if not, it is what the model predicts.
     """
 
     positions: NDArray[np.intp]
@@ -66,6 +67,7 @@ class FlipSet(Result):
     tried: int
     trained: Trained
     query: Examples
+    labeled: bool
 
     @property
     def found(self) -> bool:
@@ -135,6 +137,7 @@ class FlipSet(Result):
             said=f"{said} instead of “{names[self.before]}”."
             if self.found
             else "No set was found without which the model says something else.",
+            labeled=self.labeled,
             tried=self.tried,
             quality=model_quality(self.trained, held_out),
             made=Made(title=title, about=tuple(about), command=command, image_shape=image_shape),
@@ -211,7 +214,7 @@ def flip_set(
         (True, True)
     """
     base = converged(objective)
-    queries, _ = encoded(base, query)
+    queries, labeled = encoded(base, query)
     n = len(base.train)
     largest = n // 2 if largest is None else largest
     classifies = bool(base.classes) or base.loss.classifies
@@ -251,6 +254,7 @@ def flip_set(
         tried=search.tried,
         trained=base,
         query=queries,
+        labeled=labeled,
     )
 
 

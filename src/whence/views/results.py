@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from whence.objective.trained import Examples, Trained
 from whence.pages import Curve, Fact, Item, Listed, Listing, ResultPage, Status
 from whence.pages.words import number
 from whence.scores import Scores
-from whence.views.answer import answer_of, class_names, class_of, target_class, target_decimals
+from whence.views.answer import answer_of, class_names, target_class, target_decimals
 from whence.views.columns import NONE, columns_of, is_table
 from whence.views.examples import item_of
 from whence.views.made import Made
@@ -35,6 +36,7 @@ def flip_page(
     course: Sequence[tuple[int, float]],
     *,
     said: str,
+    labeled: bool,
     tried: int,
     quality: ModelQuality | None,
     made: Made,
@@ -49,6 +51,7 @@ def flip_page(
         course: (number removed, lead of the predicted class after retraining) pairs, 0 first; in
             points where the model has probabilities, else of its outputs.
         said: The result in a sentence.
+        labeled: Whether the query's label is known; else it is what the model predicts.
         tried: How many sets were retrained without.
         quality: How good the model is on what it has not seen, or `None`.
         made: How the page was made.
@@ -61,13 +64,13 @@ def flip_page(
             zip(trained.train.ids[positions], items, strict=True), 1
         )
     )
-    best = class_of(trained.outputs(query)[0])
-    answers = [
-        ("With all of the training data", answer_of(trained, query, explained=best, labeled=True))
-    ]
+    of_label = partial(
+        answer_of, query=query, explained=target_class(query.targets[0]), labeled=labeled
+    )
+    answers = [("With all of the training data", of_label(trained))]
     facts = [Fact(figure=f"{tried:,}", words="sets were removed and the model fitted again.")]
     if m:
-        after = answer_of(refitted, query, explained=best, labeled=True)
+        after = of_label(refitted)
         places = [share.name for share in answers[0][1].shares]
         inside = [share for share in after.shares if share.name in places]
         rest = [share for share in after.shares if share.name not in places]
