@@ -167,6 +167,18 @@ def _column_of_frame(rows: pd.DataFrame, at: int) -> pd.Series[Any]:
     return rows.iloc[:, at].reset_index(drop=True)
 
 
+def quarters(numbers: pd.Series[Any]) -> pd.Series[Any]:
+    """Return the quarter in which each number lies, as text such as "(1.36, 2.21]".
+
+    Args:
+        numbers: The numbers; a missing one lies in none.
+    """
+    cut = pd.qcut(numbers, 4, duplicates="drop").cat
+    names = [f"({each.left:.12g}, {each.right:.12g}]" for each in cut.categories]
+    found: pd.Series[Any] = cut.rename_categories(names)
+    return found
+
+
 @singledispatch
 def row_cells(rows: Any, index: int) -> NDArray[Any]:
     """Return one row as an array, [d].

@@ -125,6 +125,16 @@ def test_numbers_of_any_kind_are_cut_at_quartiles(kind: str) -> None:
     assert sorted(len(group.positions) for group in found.groups) == [14, 14, 16, 16]
 
 
+def test_quartiles_are_named_without_what_rounding_leaves() -> None:
+    x = pd.DataFrame({"ash": 1.36 + 0.07 * np.arange(60)})  # pandas writes 1.3590000000000002
+    y = np.arange(60) % 2
+    assert max(len(str(each)) for each in pd.qcut(x["ash"], 4)) > 20
+    trained = whence.from_sklearn(LogisticRegression().fit(x, y), x, y)
+    found = domain_mismatch(trained, (x[:4], y[:4]), columns="ash", order="first")
+    assert max(len(group.name) for group in found.groups) < 25
+    assert "ash = (1.359, 2.392]" in {group.name for group in found.groups}
+
+
 def test_ten_values_are_ten_groups_and_missing_ones_another() -> None:
     x, y = hospital()
     few = x.assign(stay=x["stay"], ward=np.arange(300) % 10 + 0.25, room=np.arange(300) % 11)

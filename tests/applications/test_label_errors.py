@@ -297,6 +297,20 @@ def test_gain_is_what_correcting_brings() -> None:
     )
 
 
+def test_a_page_shows_all_rows_that_it_calls_worth_a_look(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(400, 3))
+    y = (x[:, 0] > 0) ^ (generator.random(400) < 0.4)
+    model = LogisticRegression(tol=1e-8).fit(x, y)
+    errors = whence.find_label_errors(whence.from_sklearn(model, x, y))
+    page = errors.report(tmp_path / "page.html").read_text("utf-8")
+    assert errors.wrong is not None
+    assert errors.wrong.worth_a_look > 100
+    assert f"{errors.wrong.worth_a_look} of 400 training examples" in page
+    assert "are shown here" not in page
+    assert "30 are shown here" in errors.report(tmp_path / "page.html", rows=30).read_text("utf-8")
+
+
 def test_svm_and_page(tmp_path: Path) -> None:
     x, y = load_breast_cancer(return_X_y=True)
     x, y = scale(x)[:120], np.where(y[:120] == 1, "benign", "malignant")

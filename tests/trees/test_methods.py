@@ -401,6 +401,18 @@ def test_halves_come_in_pairs(ensemble: int) -> None:
         whence.Boosting(ensemble=ensemble)
 
 
+def test_where_no_change_differs_no_correlation_is_printed() -> None:
+    model = DecisionTreeRegressor(max_depth=1).fit(
+        [[0.0], [0.0], [1.0], [1.0]] * 5, [0, 0, 9, 9] * 5
+    )
+    trained = whence.from_sklearn(model, [[0.0], [0.0], [1.0], [1.0]] * 5, [0, 0, 9, 9] * 5)
+    found = whence.explain(trained, ([[0.0]], [0.0]), k=2).verify(3, subsets=3)
+    assert found.expected is not None
+    assert not found.expected.mean.any()
+    assert "parts of the data: no correlation, because all mean changes are equal;" in str(found)
+    assert "nan" not in str(found)
+
+
 def test_verify_tells_this_refit_and_the_expectation() -> None:
     trained = _numbers()
     explanation = whence.explain(

@@ -28,7 +28,7 @@ from whence.objective.measures import measure_name
 from whence.objective.trained import Data, Examples, Trained
 from whence.pages import write
 from whence.result import Card, Result
-from whence.rows import check_same_order, column, column_names
+from whence.rows import check_same_order, column, column_names, quarters
 from whence.scores import Diagnostics
 from whence.views.columns import spreads
 from whence.views.groups import Group, groups_page
@@ -311,7 +311,7 @@ def _by_columns(objective: Trained, columns: Columns | None) -> list[tuple[str, 
             raise InvalidInput(f"Expected columns from 0 to {len(names) - 1}. Got {each}.")
         values = column(train.inputs, at)
         if values.dtype.kind in "iuf" and values.nunique() > _DISTINCT:
-            values = pd.qcut(values, 4, duplicates="drop")
+            values = quarters(values)
         label = names[at]
         for value, rows in values.groupby(values, observed=True).indices.items():
             shown = f"{value:.4g}" if isinstance(value, float) else str(value)

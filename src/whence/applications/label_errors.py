@@ -55,6 +55,7 @@ _BY_LOSS = (
     "and its sizes are not known. solver=whence.EKFAC() computes it; of a recorded training, "
     "method=whence.TracIn() follows each example through the checkpoints."
 )
+_SHOWN, _MOST_SHOWN = 100, 1_000  # rows of a page that says nothing else
 _UNSEEN = ("held_out_loss", "class_adjusted")  # rankings by the loss without each example
 
 
@@ -166,7 +167,7 @@ class LabelErrors(Result):
         self,
         path: str | os.PathLike[str],
         *,
-        rows: int = 100,
+        rows: int | None = None,
         held_out: Data | None = None,
         image_shape: tuple[int, ...] | None = None,
         texts: Sequence[str] | None = None,
@@ -178,7 +179,8 @@ class LabelErrors(Result):
 
         Args:
             path: The file; an existing one is replaced, whole or not at all.
-            rows: How many examples to show, at least 1.
+            rows: How many examples to show, at least 1; if `None`, 100, or up to 1,000 where more
+                are worth a look.
             held_out: (X, y) that the model was not fitted on, to say how good it is. If `None`, a
                 linear model is judged on training examples predicted without themselves.
             image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
@@ -194,6 +196,8 @@ class LabelErrors(Result):
             InvalidInput: If the path cannot be written, or texts or image_shape do not fit.
         """
         n = len(self.ranking)
+        worth = 0 if self.wrong is None else self.wrong.worth_a_look
+        rows = min(max(_SHOWN, worth), _MOST_SHOWN) if rows is None else rows
         if rows < 1:
             raise InvalidInput(f"Expected rows >= 1. Got {rows}.")
         if texts is not None and len(texts) != n:

@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 
 from whence.checked import Float
-from whence.evaluation.correlation import pearson, slope
+from whence.evaluation.correlation import constant_columns, pearson, slope
 
 
 @final
@@ -52,8 +52,12 @@ class ExpectedChanges:
         r, slope_of = self.compared(predicted)
         error = float(np.sqrt(np.square(self.error).mean()))
         size = float(np.sqrt(np.square(self.mean).mean()))
+        found = f"R = {r:.4f}, slope = {slope_of:.3f}"
+        if np.isnan(r):
+            equal = "mean" if constant_columns(self.mean.reshape(-1, 1))[0] else "predicted"
+            found = f"no correlation, because all {equal} changes are equal"
         return (
-            f"predicted vs the mean over {self.subsets} random parts of the data: R = {r:.4f}, "
-            f"slope = {slope_of:.3f}; mean changes are {size:.2g} ± {error:.2g}, and single "
+            f"predicted vs the mean over {self.subsets} random parts of the data: {found}; "
+            f"mean changes are {size:.2g} ± {error:.2g}, and single "
             f"retrainings differ from them by {self.spread:.2g}"
         )

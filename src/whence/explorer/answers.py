@@ -16,7 +16,7 @@ from whence.methods.choose import chosen
 from whence.objective.trained import Trained
 from whence.pages.words import number
 from whence.rows import column as column_of
-from whence.rows import is_sparse
+from whence.rows import is_sparse, quarters
 from whence.views.answer import answer_of, class_names, label_of
 from whence.views.columns import (
     cell_text,
@@ -229,8 +229,7 @@ def groups(state: State, at: int, column: int) -> Json:
     numbers = column_values(inputs, column)
     cells = column_of(inputs, column)
     if numbers is not None and cells.nunique() > _GROUPS:
-        cut = pd.qcut(numbers, 4, duplicates="drop")
-        of = pd.Series(np.array([cell_text(each) for each in cut], dtype=object))
+        of = quarters(pd.Series(numbers)).astype(object).fillna("missing")
     else:
         of = pd.Series([cell_text(each) for each in cells], dtype=object)
     common = of.value_counts().index[:_GROUPS]

@@ -30,6 +30,11 @@ class WrongLabels:
     error: float
     n: int
 
+    @property
+    def worth_a_look(self) -> int:
+        """How many rows of the ranking are worth a look: the estimate and its error, at least 1."""
+        return max(1, round(self.count + self.error))
+
 
 def wrong_labels(probabilities: Floats, labels: NDArray[np.intp]) -> WrongLabels:
     """Estimate how many labels are wrong by confident learning.

@@ -159,7 +159,7 @@ def _facts(wrong: WrongLabels | None, quality: ModelQuality | None, shown: int) 
         f"{max(wrong.error, 1):,.0f}. Rows that lie between two classes count too."
         f"{_own_mistakes(quality)}"
     )
-    check = max(1, round(wrong.count + wrong.error))
+    check = wrong.worth_a_look
     more = "" if check <= shown else f"; {shown:,} are shown here"
     rows = "row" if check == 1 else "rows"
     look = (

@@ -195,7 +195,7 @@ def quantity_of(
 
 
 def _difference(name: str, unit: str, answers: tuple[str, ...], explained: int | None) -> Quantity:
-    """Return the difference of a measure between two answers, by their names if they are classes."""
+    """Return the difference of a measure between two answers, by name if they are classes."""
     this, that = (f"“{answer}”" for answer in answers) if answers else ("", "")
     less = f"of {this} less that of {that}" if answers else "less that of the other answer"
     if name not in ("loss", "margin", "probability"):
