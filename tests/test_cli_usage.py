@@ -46,6 +46,8 @@ def table(tmp_path: Path) -> Path:
         ("explain t u", "Expected whence explain as its help has it. Got unexpected extra"),
         ("explain t --row 1", "Expected --target COLUMN, the column to predict. Got t"),
         ("explain t -t y", "Expected what is asked about, --row ROW or --image FILE. Got neither."),
+        ("explain t -t y --row 1 -o -", "Expected the name of a page, which ends in .html. Got -."),
+        ("label-errors t -t y -o a.csv", "Got a.csv. --json prints data."),
         ("explain t -t y --row 1 --verify 3", "Expected --verify with --output FILE, whose page"),
         ("explain t -t y --row 1 --trust", "Expected --trust with --model FILE only. Got it alone"),
     ],

@@ -59,6 +59,8 @@ def test_public_names_are_what_dir_lists() -> None:
     assert dir(whence) == sorted(whence.__all__)
     for name in ("cli", "demo", "workers", "applications", "nothing"):
         assert name not in dir(whence)
+    with pytest.raises(AttributeError, match="'from_sklean'. Did you mean whence.from_sklearn?"):
+        whence.from_sklean  # type: ignore[attr-defined] # noqa: B018
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         whence.nothing  # type: ignore[attr-defined]  # noqa: B018
 

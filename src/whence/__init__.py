@@ -113,7 +113,11 @@ def __getattr__(name: str) -> object:
     elif name in _NAMES:
         value = getattr(import_module(_NAMES[name]), name)
     else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, [] if name.startswith("_") else __all__, n=1)
+        meant = f". Did you mean whence.{near[0]}?" if near else ""
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{meant}")
     globals()[name] = value
     return value
 

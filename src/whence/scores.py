@@ -211,8 +211,9 @@ class Scores(Result):
         table = None if first is None else pd.DataFrame(list(first), columns=["id", "score"])
         words = (f"The largest of query {self.query_ids[0]}:",) if first is not None else ()
         return Card(
-            title=f"{self.measure} of {q:,} queries without each of {k:,} of {self.n:,} training "
-            f"examples, by {self.method}{'; order only' if self.order_only else ''}",
+            title=f"{self.measure} of {q:,} {'query' if q == 1 else 'queries'} without each of "
+            f"{k:,} of {self.n:,} training examples, by {self.method}"
+            f"{'; order only' if self.order_only else ''}",
             facts={"queries": f"{q:,}", "candidates": f"{k:,}", "measure": self.measure},
             table=table,
             words=(self.caution, *words) if self.order_only else words,

@@ -237,7 +237,7 @@ def test_models_without_layers_are_refused() -> None:
 
     X, y = load_iris(return_X_y=True)
     objective = whence.from_sklearn(LogisticRegression(max_iter=5000).fit(X, y), X, y)
-    with pytest.raises(UnsupportedModel, match="leave out solver"):
+    with pytest.raises(UnsupportedModel, match="leave KFAC and EKFAC out"):
         whence.influence(objective, (X[:1], y[:1]), solver=EKFAC())
 
 

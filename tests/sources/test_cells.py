@@ -106,6 +106,9 @@ def test_columns_from_which_the_label_follows_are_named(tmp_path: Path) -> None:
     table = read_table(tmp_path / "trial.csv", "better")
     assert list(table.X) == ["stage", "arm", "dose"]
     assert any("better follows from each of these alone: stage." in note for note in table.notes)
+    frame.assign(better=frame["better"] == "yes").astype({"better": int}).to_csv(tmp_path / "q.csv")
+    quantity = read_table(tmp_path / "q.csv", "better", kind="quantity")
+    assert any("follows from each of these alone: stage." in note for note in quantity.notes)
     frame.loc[0, "better"] = "yes"
     frame.to_csv(tmp_path / "trial.csv", index=False)
     assert not any("follows" in note for note in read_table(tmp_path / "trial.csv", "better").notes)

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+_PAGES = ("", ".html", ".htm")  # endings of names that browsers show as pages
+
 
 class Interrupted(Exception):
     """Ctrl-C stopped a command; the message says what is kept and how to go on."""
@@ -34,10 +36,14 @@ def _no_name(path: Any, reason: str | None) -> typer.BadParameter:
 
 
 def writable(path: Path | None) -> Path | None:
-    """Return the path of a file to write, refused before the work if none can lie there."""
+    """Return the path of a page to write, refused before the work if none can lie there."""
     from whence.storage import file_to_write
 
     possible(path)
+    if path is not None and (path.name == "-" or path.suffix.lower() not in _PAGES):
+        raise typer.BadParameter(
+            f"Expected the name of a page, which ends in .html. Got {path}. --json prints data."
+        )
     return None if path is None else file_to_write(path)
 
 

@@ -88,9 +88,8 @@ class KroneckerSolver(Solver):
         objective = curvature.objective if isinstance(curvature, Curvature) else None
         if not isinstance(objective, ModuleObjective):
             raise UnsupportedModel(
-                f"Expected the curvature of a torch module for Kronecker factors. Got "
-                f"{curvature!r}. Models linear in their parameters are solved exactly: leave out "
-                "solver=."
+                f"Expected a torch module for KFAC and EKFAC. Got {curvature!r}, of another model. "
+                "Models linear in their parameters are solved exactly: leave KFAC and EKFAC out."
             )
         return cached(objective, (KroneckerSolver, self), self.made)
 

@@ -139,6 +139,11 @@ def prepare(
     )
 
 
+def _solves(k: int) -> str:
+    """Return a number of solves in words."""
+    return "1 solve" if k == 1 else f"{k} solves"
+
+
 def _by_rows(objective: LinearObjective, k: int, choice: Choice) -> Prepared:
     """Return the inverse of a wide model with several outputs, by matrices of its rows."""
     operator = _lifted(choice.curvature, objective.flat_directions()).damped(choice.damping)
@@ -147,7 +152,7 @@ def _by_rows(objective: LinearObjective, k: int, choice: Choice) -> Prepared:
         inverse=inverse,
         curvature=choice.name,
         solver=f"Cholesky factors of {len(inverse.per_output) + 1} matrices of the products of "
-        f"{inverse.rows.shape[0]:,} rows: exact, and the cheapest for {k} solves",
+        f"{inverse.rows.shape[0]:,} rows: exact, and the cheapest for {_solves(k)}",
         damping=choice.damping,
         damping_reason=choice.reason,
         notes=_dependent(objective),
@@ -205,15 +210,15 @@ def _in_own_precision(
         words = f"{solver}, as asked"
     elif direct:
         solver = Cholesky()
-        words = f"Cholesky factor of the {p} x {p} {choice.name}: exact, and the cheapest for {k} "
-        words += "solves"
+        words = f"Cholesky factor of the {p} x {p} {choice.name}: exact, and the cheapest "
+        words += f"for {_solves(k)}"
     else:
         solver = CG(
             rtol=iteration_rtol(curvature.dtype),
             preconditioner=two_level(objective, amount, k),
         )
-        words = f"conjugate gradients on products with the {choice.name}: the cheapest for {k} "
-        words += "solves"
+        words = f"conjugate gradients on products with the {choice.name}: the cheapest for "
+        words += _solves(k)
     operator: LinearOperator = _lifted(curvature, flat).damped(amount)
     if direct:
         matrix = _matrix(choice)
@@ -231,7 +236,8 @@ def _in_own_precision(
     except NotPositiveDefinite as error:
         raise NotPositiveDefinite(
             f"{error} Without a penalty the answer is not unique: columns may be linearly "
-            "dependent. Fit with an l2 penalty, drop columns, or pass damping=.",
+            "dependent, or the model certain of every training row, as of columns that were not "
+            "scaled. Scale the columns, fit with an l2 penalty, drop columns, or pass damping=.",
             sufficient_damping=error.sufficient_damping,
         ) from error
 
@@ -271,7 +277,7 @@ def _in_float32(
     return (
         MixedInverse(exact, fast, preconditioner, rtol=FLOAT32_RTOL),
         f"{way} in float32, its residual measured in float64 on at most 8 columns or random "
-        f"combinations of them: the cheapest for {k} solves",
+        f"combinations of them: the cheapest for {_solves(k)}",
         None,
     )
 

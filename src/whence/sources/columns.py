@@ -130,7 +130,7 @@ def telling(X: pd.DataFrame, y: pd.Series[Any], label: bool) -> tuple[pd.DataFra
         notes.append(
             f"Columns that say the same as {y.name} in every row were left out: {listed(same)}."
         )
-    tells = [name for name in X.columns if label and _tells(X[name], y)]
+    tells = [name for name in X.columns if _tells(X[name], y)]
     if tells:
         notes.append(
             f"In every row {y.name} follows from each of these alone: {listed(tells)}. If they are "
@@ -140,7 +140,7 @@ def telling(X: pd.DataFrame, y: pd.Series[Any], label: bool) -> tuple[pd.DataFra
 
 
 def _tells(column: pd.Series[Any], y: pd.Series[Any]) -> bool:
-    """Return whether each of a column's few values goes with one label, in rows enough."""
+    """Return whether each of a column's few values goes with one target, in rows enough."""
     different = column.nunique(dropna=False)
     if different < 2 or different * _ROWS_EACH > len(y):
         return False
