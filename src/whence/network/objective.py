@@ -264,7 +264,7 @@ class ModuleObjective(Objective):
     def pieces(
         self, examples: Examples, measure: Measure
     ) -> Iterator[list[tuple[slice, Contribution]]]:
-        """Yield all of ∇m of each micro-batch, in pieces with places in θ; those of one place add."""
+        """Yield ∇m of each micro-batch in pieces, with places in θ; those of one place add."""
         for _, x, y in self._batches(examples):
             yield list(self._pieces(x, y, measure))
 
