@@ -198,6 +198,24 @@ def test_a_network_is_factored_where_that_takes_seconds(monkeypatch: pytest.Monk
         assert rule._factor_is_cheaper(objective, k, choice) == expected
 
 
+@pytest.mark.filterwarnings("ignore::whence.errors.NotConvergedWarning")
+def test_a_network_of_sequences_is_iterated_where_that_takes_fewer_products(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its Gauss-Newton matrix takes a product for each parameter, as any Hessian does."""
+    objective = objective_of("gpt2")
+    p, choice = len(objective.params), Choice(curvature=GGN(objective), damping=0.1, reason="")
+    monkeypatch.setattr(rule, "DENSE", p - 1)
+    for k, steps, expected in ((1, p, True), (1, p - 1, False), (2, p - 1, True)):
+        monkeypatch.setattr(rule, "_CG_STEPS", steps)
+        assert rule._factor_is_cheaper(objective, k, choice) == expected
+    product = 8 * len(objective.train) * forward_operations(objective)
+    for most, expected in ((p * product, False), (0.99 * p * product, True)):
+        monkeypatch.setattr(rule, "_ITERATIONS", most)
+        assert rule._iterates_too_long(objective, 2) == expected
+        assert not rule._iterates_too_long(objective_of("mlp"), 2)
+
+
 def test_float32_counts_steps_by_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     objective = CASES["softmax without intercept"]()
     p, choice = len(objective.params), choose(objective)

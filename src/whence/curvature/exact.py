@@ -63,11 +63,14 @@ class RiskCurvature(Curvature, StochasticOperator):
 
     Attributes:
         called: What it is called in results.
-        by_products: Whether `dense` takes p products with it, where f is not linear in θ.
     """
 
     called: ClassVar[str]
-    by_products: ClassVar[bool]
+
+    @property
+    @abstractmethod
+    def by_products(self) -> bool:
+        """Whether `dense` takes p products with it, where f is not linear in θ."""
 
     @abstractmethod
     def dense(self) -> Tensor:
@@ -91,10 +94,14 @@ class Hessian(RiskCurvature):
     """
 
     called: ClassVar[str] = "Hessian"
-    by_products: ClassVar[bool] = True
 
     objective: Objective
     batch_size: int = 1
+
+    @property
+    def by_products(self) -> bool:
+        """Whether `dense` takes p products with it, where f is not linear in θ: it does."""
+        return True
 
     def matmat(self, V: Tensor) -> Tensor:
         """Return H V."""
@@ -129,10 +136,15 @@ class GGN(RiskCurvature):
     """
 
     called: ClassVar[str] = "Gauss-Newton matrix"
-    by_products: ClassVar[bool] = False
 
     objective: Objective
     batch_size: int = 1
+
+    @property
+    def by_products(self) -> bool:
+        """Whether `dense` takes p products with it: for a model of sequences."""
+        one = self.objective.train.subset(np.arange(1))
+        return self.objective.outputs(one).ndim > 2
 
     def matmat(self, V: Tensor) -> Tensor:
         """Return G V."""
@@ -149,7 +161,7 @@ class GGN(RiskCurvature):
         objective = self.objective
         if objective.linear:
             return objective.dense_hessian()
-        if objective.outputs(objective.train.subset(np.arange(1))).ndim > 2:
+        if self.by_products:
             found = materialize(self)  # layers of a float64 model may compute in float32
             return (found + found.T) / 2
         directions = Directions(objective.loss, "expected", seed=0)

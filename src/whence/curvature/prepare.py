@@ -2,11 +2,12 @@
 
 The rule. A model of several outputs and more than two parameters for each row is solved by matrices
 of its rows. Every other model linear in its parameters is factored below 4,000 of them, and so is a
-network on data few enough for its curvature to be formed in seconds. Above that, a linear model is
-factored when that takes fewer operations than conjugate gradients for the right-hand sides at hand,
-and the matrix fits in memory; otherwise it is iterated. A network is iterated where that takes
-seconds too, and approximated by EKFAC, in a few passes over its data, where it takes more. Which
-curvature, which damping and which precision are chosen in `whence.curvature.damping` and
+network on data few enough for its curvature to be formed in seconds; that of sequences takes a
+product for each parameter, and is formed where iterations take as many. Above that, a linear model
+is factored when that takes fewer operations than conjugate gradients for the right-hand sides at
+hand, and the matrix fits in memory; otherwise it is iterated. A network is iterated where that
+takes seconds too, and approximated by EKFAC, in a few passes over its data, where it takes more.
+Which curvature, which damping and which precision are chosen in `whence.curvature.damping` and
 `whence.curvature.precision`.
 """
 
@@ -20,7 +21,7 @@ from torch import Tensor, linalg
 
 from whence.curvature.damping import Choice, CurvatureName, choose
 from whence.curvature.dual import by_rows, dual
-from whence.curvature.exact import Hessian
+from whence.curvature.exact import GGN, Hessian
 from whence.curvature.kronecker import EKFAC
 from whence.curvature.minimum import DENSE
 from whence.curvature.precision import (
@@ -310,10 +311,11 @@ def _factor_is_cheaper(objective: Objective, k: int, choice: Choice) -> bool:
 
 def _iterates_too_long(objective: Objective, k: int) -> bool:
     """Return whether conjugate gradients for k right-hand sides of a network take minutes."""
-    if objective.linear or len(objective.params) <= SMALL:
+    p = len(objective.params)
+    if objective.linear or (p <= SMALL and not GGN(objective).by_products):
         return False
     product = _FORWARD * len(objective.train) * _forward(objective)
-    return _CG_STEPS * k * product > _ITERATIONS
+    return min(_CG_STEPS * k, p) * product > _ITERATIONS
 
 
 @singledispatch

@@ -15,6 +15,7 @@ from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg.operator import LinearOperator
 from whence.linalg.spectral import Spectral, require_floating
+from whence.progress import progress
 from whence.tiles import tiles
 
 
@@ -358,7 +359,7 @@ def _formed(A: LinearOperator, block: int) -> Tensor:
     """Return A as a matrix, by products."""
     m, p = A.shape
     matrix = torch.empty(m, p, dtype=A.dtype, device=A.device)
-    for part in tiles(p, budget=block):
+    for part in progress(list(tiles(p, budget=block)), desc="columns", unit="block"):
         columns = torch.zeros(p, part.stop - part.start, dtype=A.dtype, device=A.device)
         columns[part].fill_diagonal_(1)
         matrix[:, part] = A.matmat(columns).detach()
