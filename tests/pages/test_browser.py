@@ -450,6 +450,18 @@ def test_labels_are_decided_by_key_and_kept(browser: Any, tmp_path: Path) -> Non
     ]
 
 
+def test_decisions_stay_with_their_rows(browser: Any, tmp_path: Path) -> None:
+    page = ranked(6)
+    show(browser, page, tmp_path)
+    find(browser, "body").send_keys("d")
+    expect(browser, "#decided", "1 of 6 decided: 1 drop.")
+    corrected = replace(page, rows=page.rows[::-1])  # made again in its place, on the same day
+    show(browser, corrected, tmp_path)
+    expect(browser, "#decided", "Nothing is decided yet.")
+    show(browser, replace(page, created="2001-01-01"), tmp_path)
+    expect(browser, "#decided", "1 of 6 decided: 1 drop.")
+
+
 def test_what_is_shown_is_saved(browser: Any, tmp_path: Path) -> None:
     for page, first, rows in (
         (explanation(), "push,example,age,sex,label", 4),

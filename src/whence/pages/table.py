@@ -14,6 +14,7 @@ from whence.pages.explanation import Fact
 from whence.pages.item import Item
 from whence.pages.page import Page
 from whence.pages.scripts import script_json
+from whence.storage import digest
 
 _THUMBNAIL = 64  # pixels of the longer side: ten thousand rows must stay one file
 
@@ -227,7 +228,8 @@ class RankedPage(Page):
         decide = {
             "names": [row.name or row.item.title for row in self.rows],
             "suggested": [row.item.predicted for row in self.rows],
-            "stamp": f"{self.created} {self.n} {self.score}",
+            # A browser keeps decisions by their place: those of another ranking are not these.
+            "stamp": digest(*(_told(row) for row in self.rows)),
         }
         more = {"decide": decide} if self.decisions else {}
         classes = suggested and self.label == "label"
@@ -269,6 +271,12 @@ def _item(item: Item) -> Json:
         "cells": item.cells or None,
     }
     return {name: part for name, part in parts.items() if part is not None}
+
+
+def _told(row: RankedRow) -> str:
+    """Return what tells a row from others."""
+    item = row.item
+    return repr((row.name, item.title, item.label, item.predicted, item.text, item.cells))
 
 
 def _behind(effect: Effect) -> list[Any]:
