@@ -224,3 +224,17 @@ def test_refusals(tmp_path: Path) -> None:
             objective, (x, y), tmp_path / "many.html", method=whence.Influence(), damping=1.0
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_classes_without_names_are_right_where_they_are(tmp_path: Path) -> None:
+    """A network's classes are numbers: what it says and the label are written alike."""
+    x, y = load_iris(return_X_y=True)
+    rows, labels = torch.from_numpy(x[::3]), torch.from_numpy(y[::3])
+    fitted = LogisticRegression(C=0.01, tol=1e-8, fit_intercept=False).fit(x[::3], y[::3])
+    module = torch.nn.Linear(4, 3, bias=False, dtype=torch.float64)
+    module.weight.data = torch.from_numpy(fitted.coef_)
+    objective = whence.from_torch(module, whence.CrossEntropy(), (rows, labels), l2=2.0)
+    data = data_of(whence.report(objective, (rows, labels), tmp_path / "many.html"))
+    right = fitted.predict(x[::3]) == y[::3]
+    assert 0 < right.sum() < len(right)
+    assert [row[1] == row[2] for row in data["rows"]] == right.tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import http.client
 import json
 import runpy
 import socket
@@ -99,6 +100,18 @@ def test_bad_requests_get_a_sentence(shared: str, route: str, body: Any, said: s
     status, text = asked(f"{base}/api/{route}", body, **{HEADER: token})
     assert status == 400
     assert said in json.loads(text)["error"]
+
+
+def test_a_port_serves_again_as_soon_as_it_is_free() -> None:
+    explored = subject()
+    with serving(explored) as address:
+        port = int(urlparse(address).port or 0)
+        waiting = http.client.HTTPConnection("127.0.0.1", port)  # as a browser keeps one open
+        waiting.request("GET", address.removeprefix(parts(address)[0]))
+        assert waiting.getresponse().read()
+    with serving(explored, port=port) as again:
+        assert asked(again)[0] == 200
+    waiting.close()
 
 
 def test_a_taken_port_is_a_sentence() -> None:

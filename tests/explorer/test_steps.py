@@ -50,10 +50,12 @@ def test_relabel_is_a_fit_on_the_other_labels(state: State) -> None:
     assert f"p0: {Y[0]} → {y[0]}" in after.done[0].words
 
 
-@pytest.mark.parametrize(("column", "value"), [(0, "33.5"), (1, "250"), (2, "female")])
+@pytest.mark.parametrize(
+    ("column", "value"), [(0, "33.5"), (1, "250"), (1, "−1e−05"), (2, "female")]
+)
 def test_edit_is_a_fit_on_the_edited_row(state: State, column: int, value: str) -> None:
     x = X[:N].astype({"age": float})
-    x.iloc[9, column] = value if column == 2 else float(value)
+    x.iloc[9, column] = value if column == 2 else float(value.replace("−", "-"))
     after = state.after(Edit(position=9, column=column, value=value), 1)
     assert probability(after, 1) == pytest.approx(expected(x, Y[:N], 1), abs=1e-6)
     assert f"Changed {x.columns[column]} of p9" in after.done[0].words
@@ -169,6 +171,18 @@ def test_a_regression_says_by_how_much_it_is_off() -> None:
     assert answers.answer(state, 0)["scale"]["predicted"] == pytest.approx(
         model.predict(x[N : N + 1])[0]
     )
+
+
+def test_a_number_is_changed_from_how_it_is_shown() -> None:
+    from sklearn.linear_model import Ridge
+
+    x, y = X[["age", "fare"]].to_numpy(), 100.0 * X["age"].to_numpy() - 5000
+    state = described(whence.from_sklearn(Ridge().fit(x[:N], y[:N]), x[:N], y[:N]), (x[N:], y[N:]))
+    for position in (int(y[:N].argmin()), int(y[:N].argmax())):
+        shown = answers.row(state, position)["label"]
+        assert shown[0] == "−" or "," in shown
+        after = Relabel(positions=(position,), labels=(shown,)).apply(state.model)
+        assert float(after.train.targets[position]) == y[position]
 
 
 def test_too_many_scores_are_refused() -> None:

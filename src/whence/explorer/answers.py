@@ -183,17 +183,12 @@ def row(state: State, position: int) -> Json:
         if changes[i]
     ]
     classes = [str(name) for name in state.model.classes]
-    numeric: list[bool] = []
-    inputs = state.model.train.inputs
-    if _has_cells(inputs):
-        numeric = [column_values(inputs[:1], j) is not None for j in range(inputs.shape[1])]
     return {
         **shown,
         "pushes": pushed,
         "columns": _columns(state.model),
         "classes": classes,
-        "numeric": numeric,
-        "editable": has_cells(inputs),
+        "editable": has_cells(state.model.train.inputs),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import os
 import secrets
 import socket
 import threading
@@ -51,6 +52,8 @@ def serving(subject: Subject, *, port: int = 0) -> Iterator[str]:
         ) from error
     token = secrets.token_urlsafe(24)
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    if os.name == "posix":  # connections of an explorer that was just stopped hold its port a while
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((_ADDRESS, port))
     except OSError as error:

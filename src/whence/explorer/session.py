@@ -21,8 +21,8 @@ from whence.methods.prediction import Floats, MeasureLike
 from whence.objective.cache import cached
 from whence.objective.losses import measure_of
 from whence.objective.trained import Examples, Trained
-from whence.views.answer import class_names, class_of, label_of, said_of, target_class
-from whence.views.quantity import Quantity, default_measure, quantity_of
+from whence.views.answer import class_names, label_of, predicted_labels, said_of
+from whence.views.quantity import Quantity, default_measure, quantities_of
 
 _CHUNK = 4  # predictions that are scored together: whoever asks meanwhile waits for one chunk
 _NUMBERS = 2e8  # scores of predictions by training rows that are held: 0.8 GB in float32
@@ -156,27 +156,18 @@ class State:
     def quantities(self) -> list[Quantity]:
         """Return how the measure of each prediction is read."""
         key = self.subject, "quantities"
-        found: list[Quantity] = cached(self.model, key, lambda model: self._quantities())
-        return found
-
-    def _quantities(self) -> list[Quantity]:
-        """Return the same, one for each label."""
-        names = class_names(self.model)
-        by_label: dict[int, Quantity] = {}
-        found = []
-        for at, target in enumerate(self.subject.queries.targets):
-            label = target_class(target) if names else 0
-            if label not in by_label:
-                by_label[label] = quantity_of(self.model, self.query(at), self.measure)
-            found.append(by_label[label])
+        queries, measure = self.subject.queries, self.measure
+        found: list[Quantity] = cached(
+            self.model, key, lambda model: quantities_of(model, queries, measure)
+        )
         return found
 
     def predicted(self) -> list[str]:
         """Return what the model says of each prediction."""
         queries, model = self.subject.queries, self.model
-        outputs, names = model.outputs(queries), class_names(model)
-        if names:
-            return [names[class_of(row)] for row in outputs]
+        outputs = model.outputs(queries)
+        if class_names(model):
+            return predicted_labels(model, outputs)
         if outputs.ndim == 2 and model.loss.regresses and outputs.shape[1] == 1:
             said = model.loss.prediction(outputs, queries.targets)
             return [label_of(model, value) for value in said]

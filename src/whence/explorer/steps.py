@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, final
@@ -161,7 +162,7 @@ def edited(inputs: Any, column: int, value: str) -> Any:
     cell: Any = value
     if pd.api.types.is_numeric_dtype(cells_of(inputs, column).dtype) or not value:
         try:
-            cell = float(value) if value else np.nan
+            cell = _number(value) if value else np.nan
         except ValueError as error:
             raise InvalidInput(f"Expected a number for this column. Got {value!r:.60}.") from error
     return with_cells(inputs, column, cell)
@@ -183,10 +184,15 @@ def label_from(model: Trained, text: str) -> Any:
             raise InvalidInput(f"Expected one of {', '.join(named)}. Got {text!r:.60}.")
         return named[text]
     try:
-        number = float(text)
+        number = _number(text)
     except ValueError as error:
         raise InvalidInput(f"Expected a number. Got {text!r:.60}.") from error
     return int(number) if model.loss.classifies else number
+
+
+def _number(text: str) -> float:
+    """Return a number as a page writes it: with a true minus sign, thousands set apart."""
+    return float(re.sub(r",(?=\d{3}(?!\d))", "", text).replace("−", "-"))
 
 
 def _checked(model: Trained, positions: tuple[int, ...]) -> NDArray[np.intp]:

@@ -76,6 +76,17 @@ def label_of(trained: Trained, target: Tensor) -> str:
     return ", ".join(number(value, decimals) for value in target.reshape(-1).tolist())
 
 
+def predicted_labels(trained: Trained, outputs: Tensor) -> list[str]:
+    """Return the class that the model says of each query, as `label_of` names it.
+
+    Args:
+        trained: A classifier.
+        outputs: Of the queries, [q, c].
+    """
+    classes = map(class_of, outputs)
+    return [str(trained.classes[c]) if trained.classes else str(c) for c in classes]
+
+
 def _text_of_answer(trained: Trained, answer: Examples, decode: Decode | None) -> str:
     """Return an answer in words: the label or number that it is, or the text.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from whence.methods.model_quality import model_quality
 from whence.objective.trained import Examples, Trained
 from whence.pages import AttackPage, Status
-from whence.views.answer import class_names, class_of, target_decimals
+from whence.views.answer import class_names, predicted_labels, target_decimals
 from whence.views.examples import item_of
 from whence.views.made import Made
 from whence.views.statuses import quality_of
@@ -60,7 +60,7 @@ def attack_page(
     train: Any = clean.train.subset(positions[:_SHOWN])
     after = replace(train, inputs=changed[:_SHOWN])
     moved = (changed - original).double().numpy()
-    before, now = (_named(trained, queries) for trained in (clean, poisoned))
+    before, now = (predicted_labels(each, each.outputs(queries)) for each in (clean, poisoned))
     return AttackPage(
         said=said,
         pairs=tuple(
@@ -102,9 +102,3 @@ def attack_page(
         "the training inputs, through retraining (Koh & Liang 2017, section 5.2).",
         **made.common(_LEAD),
     )
-
-
-def _named(trained: Trained, queries: Examples) -> list[str]:
-    """Return what a model says of each query, in the user's words."""
-    best = [class_of(row) for row in trained.outputs(queries)]
-    return [str(trained.classes[i]) if trained.classes else str(i) for i in best]

@@ -14,12 +14,12 @@ from whence.objective.losses import measure_of
 from whence.objective.trained import Examples, Trained
 from whence.pages import BatchPage, Carrier, Effect, QueryRow
 from whence.scores import Scores
-from whence.views.answer import class_names, class_of, target_class, target_decimals
+from whence.views.answer import class_names, predicted_labels, target_decimals
 from whence.views.columns import NONE, columns_of, is_table
 from whence.views.copies import seen_statuses
 from whence.views.examples import item_of
 from whence.views.made import Made
-from whence.views.quantity import Quantity, quantity_of
+from whence.views.quantity import Quantity, quantities_of
 from whence.views.sequences import Decode
 from whence.views.statuses import quality_of, quality_sentence, statuses_of
 
@@ -66,14 +66,8 @@ def batch_page(
     outputs = trained.outputs(queries)
     values = measure_of(trained.loss, measure)(outputs, queries.targets).tolist()
     names = class_names(trained)
-    by_label: dict[int, Quantity] = {}  # a quantity is of a class; one of a number is the same
-    quantities = []
-    for q, target in enumerate(queries.targets):
-        label = target_class(target) if names else 0
-        if label not in by_label:
-            one = queries.subset(np.array([q]))
-            by_label[label] = quantity_of(trained, one, measure, unit=unit)
-        quantities.append(by_label[label])
+    predicted = predicted_labels(trained, outputs) if names else []
+    quantities = quantities_of(trained, queries, measure, unit=unit)
     orders = [
         _sides(row, quantity, k) for row, quantity in zip(scores.values, quantities, strict=True)
     ]
@@ -103,7 +97,7 @@ def batch_page(
                 q,
                 title=f"Query {name}",
                 labeled=labeled,
-                predicted=names[class_of(outputs[q])] if names else None,
+                predicted=predicted[q] if names else None,
             ),
             value=quantities[q].read(values[q]),
             text=quantities[q].text(quantities[q].read(values[q]), quantities[q].least),

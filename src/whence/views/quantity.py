@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -192,6 +193,29 @@ def quantity_of(
         rising=True,
         explained=label,
     )
+
+
+def quantities_of(
+    trained: Trained, queries: Examples, measure: MeasureLike, *, unit: str = ""
+) -> list[Quantity]:
+    """Return how a measure of each query is read: one quantity for all queries of a label.
+
+    Args:
+        trained: The model.
+        queries: The q queries.
+        measure: What was predicted.
+        unit: What follows the measure's name where scores are in another unit than its own.
+    """
+    classified = bool(class_names(trained))
+    by_label: dict[int, Quantity] = {}
+    found = []
+    for q, target in enumerate(queries.targets):
+        label = target_class(target) if classified else 0
+        if label not in by_label:
+            one = queries.subset(np.array([q]))
+            by_label[label] = quantity_of(trained, one, measure, unit=unit)
+        found.append(by_label[label])
+    return found
 
 
 def _difference(name: str, unit: str, answers: tuple[str, ...], explained: int | None) -> Quantity:

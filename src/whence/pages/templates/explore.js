@@ -249,11 +249,11 @@ const explorer = (root, { ask, first, chose }) => {
       fields.append(...field("label", select, () => step("relabel", { position, label: select.value }), "relabel and retrain"));
     } else if (row.label) {
       const input = make("input", { type: "text", value: row.label });
-      fields.append(...field("target", input, () => step("relabel", { position, label: input.value.replace(/,/g, "") }), "change and retrain"));
+      fields.append(...field("target", input, () => step("relabel", { position, label: input.value }), "change and retrain"));
     }
     if (row.editable) {
       row.cells.forEach((cell, column) => {
-        const input = make("input", { type: "text", value: cell === "missing" ? "" : row.numeric[column] ? cell.replace("−", "-") : cell, placeholder: "missing" });
+        const input = make("input", { type: "text", value: cell === "missing" ? "" : cell, placeholder: "missing" });
         fields.append(...field(row.columns[column], input, () => step("edit", { position, column, value: input.value }), "change and retrain"));
       });
     }
