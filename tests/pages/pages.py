@@ -44,7 +44,6 @@ ROW = Shown(
     ),
     size=0.4,
     without="18.6 %",
-    change="+0.5 points",
     second="1.683",
     retrained="18.7 %",
     attribution=("+0.250", "−0.500"),

@@ -15,6 +15,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal, final
 
 import torch
@@ -238,10 +239,6 @@ def blockwise(groups: Sequence[slice], inverses: Sequence[Damped]) -> Damped:
     )
 
 
-def places(sizes: Sequence[int], start: int = 0) -> tuple[slice, ...]:
-    """Return consecutive slices of these sizes, the first from `start`."""
-    found = []
-    for size in sizes:
-        found.append(slice(start, start + size))
-        start += size
-    return tuple(found)
+def places(sizes: Sequence[int]) -> tuple[slice, ...]:
+    """Return consecutive slices of these sizes, the first from 0."""
+    return tuple(slice(end - size, end) for size, end in zip(sizes, accumulate(sizes), strict=True))

@@ -72,7 +72,6 @@ class Shown:
         item: The example.
         size: Its effect relative to the largest of the page, in [−1, 1].
         without: The answer without it; empty where the sizes are not to be trusted.
-        change: By how much that differs; empty likewise.
         second: The answer without it in the second unit; empty where there is none.
         retrained: The answer after retraining without it; empty where that was not done.
         attribution: What each of its cells does to the answer, as it is shown; empty where not
@@ -85,7 +84,6 @@ class Shown:
     item: Item
     size: float
     without: str = ""
-    change: str = ""
     second: str = ""
     retrained: str = ""
     attribution: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+_LEAST = 3  # decimals of a change
 _DECIMALS = 6  # written out of a small number; beyond, a power of ten stands for them
 _SMALL, _LARGE = 1e-4, 1e9  # between them numbers are written out
 _WHOLE = 1e15  # up to which whole numbers and hundredths are exact
@@ -71,23 +72,22 @@ def signed(value: float, decimals: int = 3) -> str:
     return ("+" if value > 0 else "") + number(value, decimals)
 
 
-def decimals_of(change: float, *, least: int = 3) -> int:
+def decimals_of(change: float) -> int:
     """Return how many decimals show a change with two digits.
 
     Args:
         change: Any float.
-        least: The fewest decimals.
 
     Returns:
-        The number of decimals, at most 6.
+        The number of decimals, from 3 to 6.
 
     Examples:
-        >>> decimals_of(0.5), decimals_of(0.00123), decimals_of(12.0, least=0)
-        (3, 4, 0)
+        >>> decimals_of(0.5), decimals_of(0.00123), decimals_of(0.0)
+        (3, 4, 3)
     """
     if change == 0 or not math.isfinite(change):
-        return least
-    return min(_DECIMALS, max(least, 1 - math.floor(math.log10(abs(change)))))
+        return _LEAST
+    return min(_DECIMALS, max(_LEAST, 1 - math.floor(math.log10(abs(change)))))
 
 
 def digits_of(values: Iterable[float], *, least: int) -> int:

@@ -15,7 +15,7 @@ from whence.objective.trained import Examples, Trained
 from whence.pages import BatchPage, Carrier, Effect, QueryRow
 from whence.scores import Scores
 from whence.views.answer import class_names, predicted_labels, target_decimals
-from whence.views.columns import NONE, columns_of, is_table
+from whence.views.columns import NONE, columns_of
 from whence.views.copies import seen_statuses
 from whence.views.examples import item_of
 from whence.views.made import Made
@@ -75,9 +75,7 @@ def batch_page(
     place = {int(at): index for index, at in enumerate(used)}
     shown = trained.train.subset(scores.positions[used])
     behind = [[place[at] for side in pair for at in side] for pair in orders]
-    columns = NONE
-    if image_shape is None and is_table(queries.inputs):
-        columns = columns_of([queries.inputs, shown.inputs])
+    columns = columns_of([queries.inputs, shown.inputs]) if image_shape is None else NONE
     item = partial(item_of, trained, image_shape=image_shape, decode=decode, columns=columns)
 
     def effects(query: int, side: int) -> tuple[Effect, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -59,70 +58,32 @@ def explanation_page(
         Plain data.
     """
     trained, query, quantity = parts.trained, parts.query, parts.quantity
-    where = np.array([at for at, _ in (*parts.raising, *parts.lowering)], dtype=np.intp)
-    attributions = input_attributions(parts, where)
-    of_answer = answer_parts(parts, where)
-    shown_query, items, columns = _items(
-        parts, where, attributions, np.sum(of_answer[0][1], 0) if of_answer else None, display
-    )
-    answers = answer_items(parts, of_answer, display.decode) or [()] * len(where)
+    effects = (*parts.raising, *parts.lowering)
+    where = np.array([at for at, _ in effects], dtype=np.intp)
+    shown_query, items, answers, columns = _items(parts, where, display)
     differs, continuous = np.zeros((len(where), 0), dtype=np.bool_), False
     if columns.names:
         rows = trained.train.subset(where).inputs
         differs, continuous = differences(query.inputs, rows, columns)
     value = quantity.read(parts.value)
-    actual: dict[int, float] = {}
-    if verification is not None:
-        changes = verification.actual[0].tolist()
-        actual = dict(zip(verification.positions.tolist(), changes, strict=True))
-    effects = (*parts.raising, *parts.lowering)
     moved = [quantity.read(parts.value + effect) - value for _, effect in effects]
     decimals = quantity.decimals(moved)
-    largest = max((abs(change) for change in moved), default=0.0)
-    strongest = max((abs(effect) for _, effect in effects), default=0.0) or 1.0
-
-    def shown(
-        at: int, effect: float, item: Item, differ: NDArray[np.bool_], answers: tuple[Item, ...]
-    ) -> Shown:
-        after = parts.value + effect
-        texts = () if item.attribution is None or not item.cells else item.attribution.tolist()
-        return Shown(
-            name=str(trained.train.ids[at]),
-            item=item,
-            size=effect / strongest,
-            without=quantity.text(quantity.read(after), decimals) if parts.sized else "",
-            change=quantity.change(quantity.read(after) - value, decimals) if parts.sized else "",
-            second=number(after) if parts.sized else "",
-            retrained=quantity.text(quantity.read(parts.value + actual[at]), decimals)
-            if at in actual
-            else "",
-            attribution=tuple(_effect_text(each) for each in texts),
-            differs=tuple(differ.tolist()),
-            answers=answers,
+    largest = max((abs(change) for change in moved), default=0.0) if parts.sized else 0.0
+    names, digits = class_names(trained), target_decimals(trained)
+    n, noun, about = len(trained.train), _noun(query, display), tuple(display.about)
+    name = display.query_name or _query_name(query)
+    lead = about[0] if about else f"A model fitted on {n:,} {noun}."
+    if quality is not None:
+        lead = f"{lead} {quality_sentence(quality, names, digits)}"
+    curve, curve_words = None, ""
+    if firmness is not None:
+        curve = curve_of(quantity, firmness, noun, binary=len(names) == 2)
+        curve_words = (
+            f"{quantity.name[0].upper()}{quantity.name[1:]} as the {noun} that push "
+            f"{firmness.phrase} are removed together, strongest first. Every point was retrained."
         )
-
-    every = [
-        shown(*effect, item, differ, answer)
-        for effect, item, differ, answer in zip(effects, items, differs, answers, strict=True)
-    ]
-    count = len(parts.raising)
-    sides = tuple(
-        Side(phrase=phrase, color=color, shown=tuple(some))
-        for phrase, color, some in zip(
-            quantity.phrases, quantity.colors, (every[:count], every[count:]), strict=True
-        )
-    )
-    sides = sides[::-1]  # against first, as on the meter
-    in_words = class_names(trained)
-    digits = target_decimals(trained)
-    noun = _noun(query, display)
     scatter = None if verification is None else _scatter(parts, verification)
     chance = "" if verification is None else verification.by_chance
-    name = display.query_name or _query_name(query)
-    about = tuple(display.about)
-    lead = about[0] if about else f"A model fitted on {len(trained.train):,} {noun}."
-    if quality is not None:
-        lead = f"{lead} {quality_sentence(quality, in_words, digits)}"
     return ExplanationPage(
         title=display.title or _title(parts, name),
         lead=lead,
@@ -133,15 +94,7 @@ def explanation_page(
             labeled=parts.labeled,
             decimals=decimals if quantity.predicts and parts.sized else None,
         ),
-        facts=facts_of(
-            quantity,
-            parts.value,
-            largest if parts.sized else 0.0,
-            len(trained.train),
-            firmness,
-            scatter,
-            noun,
-        ),
+        facts=facts_of(quantity, parts.value, largest, n, firmness, scatter, noun),
         query=shown_query,
         query_name=name,
         noun=noun,
@@ -151,30 +104,74 @@ def explanation_page(
         second_value=number(parts.value) if quantity.second else "",
         columns=columns.names,
         visible=_VISIBLE_BESIDE_TEXT if columns.prose else _VISIBLE,
-        sides=sides,
+        sides=_sides(parts, items, answers, differs, verification, decimals),
         continuous=continuous,
         sized=parts.sized,
-        curve=None
-        if firmness is None
-        else curve_of(quantity, firmness, noun, binary=len(in_words) == 2),
-        curve_words=""
-        if firmness is None
-        else f"{quantity.name[0].upper()}{quantity.name[1:]} as the {noun} that push "
-        f"{firmness.phrase} are removed together, strongest first. Every point was retrained.",
+        curve=curve,
+        curve_words=curve_words,
         scatter=scatter,
-        n=len(trained.train),
+        n=n,
         hidden=columns.hidden,
         shared=telling_words(trained.train, query)
         if display.query_text is None
         else words_of(display.query_text),
         statuses=(
-            *_statuses(parts, scatter, chance, quality, where, in_words, digits),
+            *_statuses(parts, scatter, chance, quality, where, names, digits),
             *display.statuses,
         ),
         method=parts.words,
         command=display.command,
         about=about,
     )
+
+
+def _sides(
+    parts: Explained,
+    items: list[Item],
+    answers: list[tuple[Item, ...]],
+    differs: NDArray[np.bool_],
+    verification: Agreement | None,
+    decimals: int,
+) -> tuple[Side, ...]:
+    """Return the examples of either side, with what the answer would be without each."""
+    quantity, effects = parts.quantity, (*parts.raising, *parts.lowering)
+    strongest = max((abs(effect) for _, effect in effects), default=0.0) or 1.0
+    actual: dict[int, float] = {}
+    if verification is not None:
+        changes = verification.actual[0].tolist()
+        actual = dict(zip(verification.positions.tolist(), changes, strict=True))
+
+    def without(change: float) -> str:
+        return quantity.text(quantity.read(parts.value + change), decimals)
+
+    def shown(
+        at: int, effect: float, item: Item, beside: tuple[Item, ...], differ: NDArray[np.bool_]
+    ) -> Shown:
+        moves = () if item.attribution is None or not item.cells else item.attribution.tolist()
+        return Shown(
+            name=str(parts.trained.train.ids[at]),
+            item=item,
+            size=effect / strongest,
+            without=without(effect) if parts.sized else "",
+            second=number(parts.value + effect) if parts.sized else "",
+            retrained=without(actual[at]) if at in actual else "",
+            attribution=tuple(map(_effect_text, moves)),
+            differs=tuple(differ.tolist()),
+            answers=beside,
+        )
+
+    every = [
+        shown(*effect, item, beside, differ)
+        for effect, item, beside, differ in zip(effects, items, answers, differs, strict=True)
+    ]
+    count = len(parts.raising)
+    sides = tuple(
+        Side(phrase=phrase, color=color, shown=tuple(some))
+        for phrase, color, some in zip(
+            quantity.phrases, quantity.colors, (every[:count], every[count:]), strict=True
+        )
+    )
+    return sides[::-1]  # against first, as on the meter
 
 
 def _title(parts: Explained, name: str) -> str:
@@ -206,14 +203,13 @@ def _noun(query: Examples, display: Display) -> str:
 
 
 def _items(
-    parts: Explained,
-    where: NDArray[np.intp],
-    attributions: Sequence[Floats | None],
-    of_answer: Floats | None,
-    display: Display,
-) -> tuple[Item, list[Item], Columns]:
-    """Return the query and the examples as they are shown, and the columns that they share."""
+    parts: Explained, where: NDArray[np.intp], display: Display
+) -> tuple[Item, list[Item], list[tuple[Item, ...]], Columns]:
+    """Return the query, the examples, the answers beside each, and the columns that rows share."""
     trained, query = parts.trained, parts.query
+    attributions, of_answer = input_attributions(parts, where), answer_parts(parts, where)
+    answers = answer_items(parts, of_answer, display.decode) or [()] * len(where)
+    of_query = np.sum(of_answer[0][1], 0) if of_answer else None
     shown = trained.train.subset(where)
     columns = NONE
     if display.image_shape is None and display.texts is None and is_table(query.inputs):
@@ -230,7 +226,7 @@ def _items(
         columns=columns,
         decode=display.decode,
     )
-    shown_query = item(query, 0, title="The query", labeled=parts.labeled, attribution=of_answer)
+    shown_query = item(query, 0, title="The query", labeled=parts.labeled, attribution=of_query)
     items = [
         item(shown, index, title=f"Training example {name}", attribution=attributions[index])
         for index, name in enumerate(shown.ids)
@@ -242,7 +238,7 @@ def _items(
         ]
     if display.query_text is not None and display.decode is None:
         shown_query = replace(shown_query, text=display.query_text, tokens=(), attribution=None)
-    return shown_query, items, columns
+    return shown_query, items, answers, columns
 
 
 def _effect_text(change: float) -> str:

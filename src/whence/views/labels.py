@@ -17,7 +17,7 @@ from whence.pages import Fact, RankedPage, RankedRow
 from whence.pages.words import decimals_of, number
 from whence.scores import Diagnostics
 from whence.views.answer import class_names, label_of
-from whence.views.columns import NONE, columns_of, is_table
+from whence.views.columns import NONE, columns_of
 from whence.views.examples import item_of
 from whence.views.made import Made
 from whence.views.statuses import quality_of, quality_sentence, statuses_of
@@ -75,8 +75,7 @@ def label_errors_page(
         Plain data.
     """
     shown = trained.train.subset(ranking)
-    tabular = image_shape is None and texts is None and is_table(shown.inputs)
-    columns = columns_of([shown.inputs]) if tabular else NONE
+    columns = columns_of([shown.inputs]) if image_shape is None and texts is None else NONE
     decimals = decimals_of(float(scores[ranking[0]])) if len(ranking) else 3
     rows = []
     for row, position in enumerate(ranking.tolist()):

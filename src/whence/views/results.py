@@ -17,7 +17,7 @@ from whence.pages import Curve, Fact, Item, Listed, Listing, ResultPage, Status
 from whence.pages.words import number
 from whence.scores import Scores
 from whence.views.answer import answer_of, class_names, target_class, target_decimals
-from whence.views.columns import NONE, columns_of, is_table
+from whence.views.columns import NONE, columns_of
 from whence.views.examples import item_of
 from whence.views.made import Made
 from whence.views.quantity import quantity_of
@@ -358,9 +358,7 @@ def _items(
     if not len(where):
         return [], ()
     shown = trained.train.subset(where)
-    columns = NONE
-    if made.image_shape is None and is_table(shown.inputs):
-        columns = columns_of([shown.inputs])
+    columns = columns_of([shown.inputs]) if made.image_shape is None else NONE
     items = [
         item_of(
             trained,
