@@ -49,6 +49,8 @@ def results() -> dict[str, Result]:
         "removal curve": whence.removal_curve(objective, (X[130:140], y[130:140])),
         "stability": whence.stability([objective, objective], query, k=3),
         "spectrum": whence.spectrum(objective),
+        "diagnosis": whence.diagnose(objective),
+        "label flips": whence.attacks.flip_labels(objective, query, most=2),
     }
 
 
@@ -65,6 +67,8 @@ _KINDS = (
     "removal curve",
     "stability",
     "spectrum",
+    "diagnosis",
+    "label flips",
 )
 
 
@@ -74,6 +78,7 @@ def test_prints_a_line_without_an_array(results: dict[str, Result], kind: str) -
     assert len(line.splitlines()) == 1
     assert len(line) < 250
     assert not re.search(r"array|tensor\(|\[", line)
+    assert not str(results[kind]).startswith("<")
 
 
 @pytest.mark.parametrize("kind", _KINDS)

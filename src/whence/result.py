@@ -65,6 +65,8 @@ class Result(ABC):
         ...         return Card(title="42 of 100", facts={"p": "<0.1"})
         >>> Answer()
         <Answer: 42 of 100>
+        >>> print(Answer())
+        42 of 100
         >>> "&lt;0.1" in Answer()._repr_html_()
         True
     """
@@ -73,8 +75,12 @@ class Result(ABC):
     def card(self) -> Card:
         """Return what a notebook shows."""
 
+    def __str__(self) -> str:
+        """Return the title of the card: the result in a sentence."""
+        return self.card().title
+
     def __repr__(self) -> str:
-        """Return the title of the card, in a line."""
+        """Return the same with the name of the class."""
         return f"<{type(self).__name__}: {self.card().title}>"
 
     def _repr_html_(self) -> str:

@@ -86,7 +86,13 @@ class Attack(Result):
 
     def card(self) -> Card:
         """Return the outcome in a sentence."""
-        return Card(title=str(self))
+        steps = len(self.losses) - 1
+        return Card(
+            title=f"{int(self.flipped.sum())} of {len(self.flipped)} predictions flipped by "
+            f"{len(self.positions)} changed training inputs, no pixel by more than "
+            f"{self.largest_change:.2g}; mean loss {self.losses[0]:.3f} -> {self.losses[-1]:.3f} "
+            f"in {steps} step{'s' * (steps != 1)}"
+        )
 
     def verify(self) -> NDArray[np.bool_]:
         """Train again from nothing on the poisoned inputs, and return which queries flip, [q]."""
@@ -147,15 +153,6 @@ class Attack(Result):
             positions=self.positions,
             inputs=self.inputs.numpy(),
             losses=np.array(self.losses),
-        )
-
-    def __str__(self) -> str:
-        """Return the outcome in a sentence."""
-        return (
-            f"{int(self.flipped.sum())} of {len(self.flipped)} predictions flipped by "
-            f"{len(self.positions)} changed training inputs, no pixel by more than "
-            f"{self.largest_change:.2g}; mean loss {self.losses[0]:.3f} -> {self.losses[-1]:.3f} "
-            f"in {len(self.losses) - 1} step{'s' * (len(self.losses) != 2)}"
         )
 
 

@@ -66,16 +66,13 @@ class CellChanges(Result):
 
     def card(self) -> Card:
         """Return the outcome in a sentence, and the changes."""
-        return Card(title=str(self), table=self.to_frame())
-
-    def __str__(self) -> str:
-        """Return the outcome in a sentence."""
         cells, rows = len(self.positions), len(np.unique(self.positions))
-        return (
+        title = (
             f"{int(self.flipped.sum())} of {len(self.flipped)} predictions flipped by "
             f"{cells} changed cell{'s' * (cells != 1)} of {rows} training row{'s' * (rows != 1)}; "
             f"mean loss {self.losses[0]:.3f} -> {self.losses[-1]:.3f}, refitted"
         )
+        return Card(title=title, table=self.to_frame())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,8 +59,8 @@ class Spectrum(Result):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Diagnosis:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Diagnosis(Result):
     """What must be known of a trained model before its influence is believed.
 
     Args:
@@ -113,12 +113,11 @@ class Diagnosis:
             InvalidInput: If the path cannot be written.
         """
         status: dict[str, Level] = {"converged": "good", "nearly converged": "caution"}
-        fit = fit_status(self.gradient_in_examples, stopped=bool(self.stopped))
         questions = (
             (
                 Status(
-                    level=status.get(fit, "bad"),
-                    title=f"The fit is {fit}.",
+                    level=status.get(self._status, "bad"),
+                    title=f"The fit is {self._status}.",
                     numbers=self._fit,
                 ),
                 "Is the model fully trained?",
@@ -149,13 +148,25 @@ class Diagnosis:
             "converged": "yes",
             "nearly converged": "nearly",
             "not converged": "no: train further",
-        }[fit_status(self.gradient_in_examples, stopped=bool(self.stopped))]
+        }[self._status]
         minimum = "yes" if self.minimum else "no"
         return (
             f"Converged?        {converged}; {self._fit}\n"
             f"Local minimum?    {minimum}: {self._shape}\n"
             f"Which damping?    {self._amount}{self.damping_reason}; of the {self.curvature}"
         )
+
+    def card(self) -> Card:
+        """Return the answers to the same questions."""
+        minimum = "a minimum" if self.minimum else "no minimum"
+        damping = f"damping {self.damping:.2g}" if self.damping else "no damping"
+        title = f"the fit is {self._status}, at {minimum}; influence adds {damping}"
+        return Card(title=title, words=tuple(str(self).splitlines()))
+
+    @property
+    def _status(self) -> str:
+        """How far the fit is from its optimum, in a word or two."""
+        return fit_status(self.gradient_in_examples, stopped=bool(self.stopped))
 
     @property
     def _fit(self) -> str:

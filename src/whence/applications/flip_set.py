@@ -74,22 +74,6 @@ class FlipSet(Result):
         """Whether removing the set flips the prediction, as retraining has shown."""
         return self.before != self.after
 
-    def __str__(self) -> str:
-        """Return the outcome in a sentence."""
-        if not self.found and not self.tried:
-            return (
-                "no set tried: no single removal lowers the lead of the prediction. Another "
-                "method=, such as whence.KNNShapley() of neighbors, ranks examples otherwise"
-            )
-        if not self.found:
-            return f"no set found whose removal flips the prediction ({self.tried} retrained)"
-        names = class_names(self.trained)
-        return (
-            f"without {len(self.positions)} of {self.n} training examples “{names[self.before]}” "
-            f"becomes “{names[self.after]}”: retrained, its lead falls from {self.lead_before:.3g} "
-            f"to {self.lead_after:.3g}"
-        )
-
     def report(
         self,
         path: str | os.PathLike[str],
@@ -160,9 +144,22 @@ class FlipSet(Result):
     def card(self) -> Card:
         """Return the outcome, and the first of the set."""
         facts = {"retrained": f"{self.tried} times"}
-        if self.found:
-            facts = {"removed": f"{len(self.positions):,} of {self.n:,}", **facts}
-        return Card(title=str(self), facts=facts, table=self.to_frame() if self.found else None)
+        if not self.found:
+            title = f"no set found whose removal flips the prediction ({self.tried} retrained)"
+            if not self.tried:
+                title = (
+                    "no set tried: no single removal lowers the lead of the prediction. Another "
+                    "method=, such as whence.KNNShapley() of neighbors, ranks examples otherwise"
+                )
+            return Card(title=title, facts=facts)
+        names = class_names(self.trained)
+        return Card(
+            title=f"without {len(self.positions)} of {self.n} training examples "
+            f"“{names[self.before]}” becomes “{names[self.after]}”: retrained, its lead falls from "
+            f"{self.lead_before:.3g} to {self.lead_after:.3g}",
+            facts={"removed": f"{len(self.positions):,} of {self.n:,}", **facts},
+            table=self.to_frame(),
+        )
 
 
 @checked

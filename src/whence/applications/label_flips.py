@@ -51,15 +51,12 @@ class LabelFlips(Result):
 
     def card(self) -> Card:
         """Return the outcome in a sentence, and the turns."""
-        return Card(title=str(self), table=self.to_frame())
-
-    def __str__(self) -> str:
-        """Return the outcome in a sentence."""
-        return (
+        title = (
             f"{int(self.flipped.sum())} of {len(self.flipped)} predictions flipped by "
             f"{len(self.positions)} turned training labels; mean loss {self.losses[0]:.3f} -> "
             f"{self.losses[-1]:.3f}, refitted"
         )
+        return Card(title=title, table=self.to_frame())
 
 
 @checked

@@ -98,10 +98,6 @@ class Stability(Result):
         words = f"Query {self.mean.query_ids[0]}, with 95 % intervals:"
         return Card(title=title, table=self.to_frame(), words=(words,))
 
-    def __str__(self) -> str:
-        """Return how many lists are resolved."""
-        return self.card().title
-
 
 @checked
 def stability(

@@ -102,21 +102,17 @@ class LDS(Result):
     constant_predictions: tuple[int, ...]
     constant_outcomes: tuple[int, ...]
 
-    def __str__(self) -> str:
-        """Return the score with its interval, in a line."""
+    def card(self) -> Card:
+        """Return the score with its interval."""
         low, high = self.interval
-        return (
+        title = (
             f"LDS {self.mean:.3f}, {self.confidence:.0%} interval {low:.3f} to {high:.3f}, over "
             f"{len(self.per_query):,} queries and {self.subsets:,} subsets"
         )
-
-    def card(self) -> Card:
-        """Return the score."""
-        low, high = self.interval
         facts = {"LDS": f"{self.mean:.3f}", "interval": f"{low:.3f} to {high:.3f}"}
         if self.ceiling is not None:
             facts["a perfect prediction would reach"] = f"{self.ceiling.mean:.3f}"
-        return Card(title=str(self), facts=facts)
+        return Card(title=title, facts=facts)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the histogram of the queries, the mean with its interval, and the ceiling.
