@@ -49,14 +49,14 @@ def compare(name: str) -> dict[str, Any]:
         found = whence.explain(objective, (query, y[[q]]), k=_SHOWN, measure=first_output)
         frame = found.intervals()
         before = output(model, query, at)[0]
-        for row in frame.itertuples():
-            i = int(row.position)
+        columns = (frame[name].tolist() for name in ("position", "effect", "low", "high"))
+        for i, effect, low, high in zip(*columns, strict=True):
             if i not in refits:
                 rest = np.delete(np.arange(n), i)
                 refits[i] = clone(estimator).fit(of(train, rest), y[rest])
             actual = output(refits[i], query, at)[0] - before
-            inside.append(row.low <= actual <= row.high)
-            widths.append((row.high - row.low) / (2 * abs(row.effect)))
+            inside.append(low <= actual <= high)
+            widths.append((high - low) / (2 * abs(effect)))
     return {
         "pipeline": name,
         "effects": len(inside),

@@ -147,6 +147,8 @@ def test_refusals(audited: tuple[LinearObjective, tuple[Tensor, Tensor]]) -> Non
         whence.attacks.attack(objective, query, n_images=0)
     with pytest.raises(InvalidInput, match="momentum in"):
         whence.attacks.attack(objective, query, momentum=1.0)
+    with pytest.raises(InvalidInput, match="without method="):
+        whence.attacks.attack(objective, query, method=whence.Influence(), damping=0.0)
     images = query[0].expand(4, 1, 8, 8).clone()
     module = whence.from_torch(
         nn.Sequential(nn.Flatten(), nn.Linear(64, 2)).double(),

@@ -11,10 +11,12 @@ from sklearn.base import clone
 from sklearn.linear_model import Ridge
 
 import whence
+from whence.methods.model_quality import ModelQuality
 from whence.pages import Curve
 from whence.pages.svg import curve_svg
 from whence.pages.words import number
 from whence.views.answer import prediction_decimals, target_decimals
+from whence.views.statuses import quality_sentence
 
 
 def _data(scale: float, offset: float = 0.0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -97,3 +99,11 @@ def test_levels_of_a_curve_fit_beside_it_and_differ(scale: float) -> None:
     numbers = [float(text.replace("−", "-").replace(",", "")) for text in levels]
     assert numbers == sorted(numbers)
     assert all(0.85 * scale < each < 1.05 * scale for each in numbers)
+
+
+@pytest.mark.parametrize(("right", "shown"), [(10_000, "100"), (9_997, "99.9"), (9_948, "99.5")])
+def test_a_model_that_errs_is_not_right_on_all(right: int, shown: str) -> None:
+    quality = ModelQuality(n=10_000, how="rows", accuracy=right / 10_000, majority=0.5)
+    assert quality_sentence(quality, ("no", "yes"), 0).startswith(
+        f"The model is right on {shown} of 100 examples"
+    )

@@ -237,7 +237,7 @@ def attack(
     training = start.training if start else training_of(objective, retrain)
     clean = training.clean
     encoded = start.queries if start else training.encode(queries)
-    asked = solver or damping
+    asked = solver is not None or damping is not None
     follows = chosen(clean, method, solver, damping) if asked else training.method(method)
     if start is not None:
         where, moving, current, losses = start.positions, start.inputs, start.poisoned, start.losses

@@ -232,7 +232,7 @@ def flip_set(
     from whence.applications.flip_set import flip_set as flip_set_of
 
     found = source.load(**one(row, image))
-    done = flip_set_of(found.objective, found.queries, method=method_of(method))
+    done = flip_set_of(found.objective, found.asked, method=method_of(method))
     if output is not None:
         title = f"How few training examples carry the answer for {found.names[0]}?"
         done.report(output, title=title, about=told(source, found), command=typed())

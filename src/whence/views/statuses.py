@@ -171,7 +171,9 @@ def resolved_of(again: float, enough: float, k: int, trainings: int) -> Status:
 
 def _of_hundred(share: float) -> str:
     """Return a share as a number out of 100, with decimals where it is nearly all."""
-    return f"{100 * share:.0f}" if share <= 0.99 or share == 1 else f"{100 * share:.1f}"
+    if share <= 0.99 or share == 1:
+        return f"{100 * share:.0f}"
+    return f"{min(100 * share, 99.9):.1f}"  # "100 of 100" is said of no model that errs
 
 
 def _fit(diagnostics: Diagnostics, *, sized: bool) -> Status:
