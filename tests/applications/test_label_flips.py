@@ -33,7 +33,6 @@ def test_a_table(weight: str | None) -> None:
         loss = log_loss(query[1], refit.predict_proba(query[0]), labels=refit.classes_)
         assert found.losses[place] == pytest.approx(loss, rel=1e-5)
     assert (np.diff(found.losses) > 0).all()
-    assert found.to_frame()["loss"].tolist() == list(found.losses[1:])
     assert found.flipped.tolist() == [refit.predict(query[0])[0] != fitted.predict(query[0])[0]]
     frame = found.to_frame()
     assert frame["row"].tolist() == found.positions.tolist()
