@@ -64,6 +64,17 @@ def test_padding_does_not_count() -> None:
         assert float(loss) == pytest.approx(float(mean) * (tokens.shape[1] - 1), rel=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.compile, about torch.jit
+def test_a_compiled_model_is_the_model_and_a_divided_one_is_refused() -> None:
+    plain = whence.from_transformers(gpt2(), _TEXTS)
+    compiled = whence.from_transformers(torch.compile(gpt2()), _TEXTS)  # type: ignore[arg-type]
+    torch.testing.assert_close(compiled.params, plain.params)
+    assert [*compiled.shapes] == [*plain.shapes]
+    for task in (None, "causal"):
+        with pytest.raises(UnsupportedModel, match=r"model\.module"):
+            whence.from_transformers(torch.nn.DataParallel(gpt2()), _TEXTS, task=task)  # type: ignore[arg-type]
+
+
 def test_influence_on_a_language_model() -> None:
     objective = whence.from_transformers(gpt2(), _TEXTS, l2=0.01)
     with pytest.warns(whence.errors.NotConvergedWarning):

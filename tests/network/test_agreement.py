@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -133,3 +137,80 @@ def test_models_that_torch_does_not_differentiate_are_refused_in_words() -> None
         whence.from_torch(nn.DataParallel(plain), whence.CrossEntropy(), data)
     with pytest.raises(UnsupportedModel, match="not what torch.jit made of it"):
         whence.from_torch(torch.jit.trace(plain, data[0]), whence.CrossEntropy(), data)
+
+
+class Codes(nn.Parameter):
+    """Weights that are frozen, and know whether they are packed."""
+
+    quant_state: Any
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Codes:
+        found = Codes(self.data.clone(), requires_grad=False)
+        found.quant_state = copy.copy(self.quant_state)
+        return found
+
+
+class InFourBits(nn.Module):
+    """As bitsandbytes has it on a CPU: packed for an operation that has no derivative."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.support_avx512bf16_for_cpu = True
+        self.weight = Codes(torch.randn(4, 4, dtype=torch.float64), requires_grad=False)
+        self.weight.quant_state = SimpleNamespace(packing_format_for_cpu=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = x @ self.weight.T
+        packs = self.support_avx512bf16_for_cpu and not self.training and not x.requires_grad
+        state = self.weight.quant_state
+        state.packing_format_for_cpu |= packs
+        return found.detach() if state.packing_format_for_cpu else found
+
+
+def test_layers_in_four_bits_compute_as_in_training() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4), InFourBits(), nn.Tanh(), nn.Linear(4, 3)).double().eval()
+    x, y = torch.randn(5, 4, dtype=torch.float64), torch.arange(5) % 3
+    objective = whence.from_torch(model, whence.CrossEntropy(), (x, y))
+    found = objective.gradient_sum(objective.train, objective.loss, torch.ones(5, 1).double())
+    plain = nn.Sequential(model[0], nn.Linear(4, 4, bias=False), *model[2:]).double()
+    plain[1].weight = model[1].weight
+    loss = nn.functional.cross_entropy(plain(x), y, reduction="sum")
+    pieces = torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad])
+    exact = torch.cat([piece.flatten() for piece in pieces])
+    torch.testing.assert_close(found[:, 0], exact, rtol=1e-10, atol=1e-12)
+    with torch.no_grad():
+        model[1](x)  # as an answer in eval mode does
+    with pytest.raises(UnsupportedModel, match="packed for inference"):
+        whence.from_torch(model, whence.CrossEntropy(), (x, y))
+
+
+def test_functions_that_say_they_have_no_derivative() -> None:
+    class Scaled(torch.autograd.Function):
+        @staticmethod
+        def forward(context: Any, x: Tensor, scale: Tensor) -> Tensor:
+            context.save_for_backward(scale)
+            return x * scale
+
+        @staticmethod
+        def backward(context: Any, slope: Tensor) -> tuple[Tensor, None]:
+            (scale,) = context.saved_tensors
+            return slope * scale, None
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 3)
+            self.scale = nn.Parameter(torch.randn(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.last(Scaled.apply(self.first(x), self.scale))  # type: ignore[no-untyped-call]
+            return found
+
+    torch.manual_seed(0)
+    data = torch.randn(5, 4, dtype=torch.float64), torch.arange(5) % 3
+    objective = whence.from_torch(Model().double(), whence.CrossEntropy(), data)
+    found = objective.gradient_columns(objective.train, objective.loss)
+    exact = objective.per_example.looped(*data, objective.loss.gradient)
+    torch.testing.assert_close(found.T, exact, rtol=1e-10, atol=1e-12)
+    assert not found[objective.slices["scale"]].any()

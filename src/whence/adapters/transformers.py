@@ -94,12 +94,14 @@ def from_transformers(
         >>> len(objective.train), objective.train.targets.tolist()[0]
         (2, [2, 3, -100])
     """
+    model = getattr(model, "_orig_mod", model)  # of torch.compile
     chosen = task or task_of(model)
     if chosen is None:
         raise UnsupportedModel(
             "Expected a model for causal, masked or sequence-to-sequence language modeling, or for "
             "the classification of sequences, tokens or images. Got "
-            f"{type(model).__name__}. Pass task=, or wrap the model and use whence.from_torch."
+            f"{type(model).__name__}. Pass task=, the model itself where it is wrapped "
+            "(model.module), or a module of your own to whence.from_torch."
         )
     rows = Rows.of(model, chosen)
 

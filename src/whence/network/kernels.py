@@ -13,6 +13,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map
 
+from whence.errors import UnsupportedModel
+
 _OF_PROCESS = threading.RLock()  # torch's choice of kernels belongs to the process
 
 
@@ -35,6 +37,31 @@ def kernels(model: nn.Module, twice: bool) -> Iterator[None]:
         for module in recurrent:
             stack.callback(module.register_forward_pre_hook(_begun, with_kwargs=True).remove)
         yield
+
+
+def as_trained(model: nn.Module) -> None:
+    """Have layers of bitsandbytes in 4 bits compute on a CPU as they do in training.
+
+    In eval mode they pack their weights for an operation that has no derivative.
+
+    Args:
+        model: A copy of the user's module, which is changed.
+
+    Raises:
+        UnsupportedModel: If the weights are packed already.
+    """
+    module: Any
+    for module in model.modules():
+        if not hasattr(module, "support_avx512bf16_for_cpu"):
+            continue
+        module.support_avx512bf16_for_cpu = False
+        state = getattr(module.weight, "quant_state", None)
+        if getattr(state, "packing_format_for_cpu", False):
+            raise UnsupportedModel(
+                f"Expected weights of {type(module).__name__} as they are in training. Got weights "
+                "that a call in eval mode packed for inference, which has no derivative. Load the "
+                "model anew, and pass it before it is called."
+            )
 
 
 @contextmanager

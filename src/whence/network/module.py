@@ -23,7 +23,7 @@ from torch.nn.parameter import is_lazy
 from whence.errors import IncompleteCoverage, InvalidInput, UnsupportedModel
 from whence.network.attention import by_layers
 from whence.network.autodiff import Leaf
-from whence.network.kernels import kernels, sparse_lookups
+from whence.network.kernels import as_trained, kernels, sparse_lookups
 from whence.network.readers import Reader, readers_of
 from whence.network.rebound import rebind
 
@@ -262,10 +262,11 @@ def functional(
         InvalidInput: If parameters have no values, or values that are not finite.
         UnsupportedModel: If the module cannot be copied.
     """
-    if type(model) in (nn.DataParallel, nn.parallel.DistributedDataParallel):
+    kinds = {type(module) for module in model.modules()}
+    if kinds & {nn.DataParallel, nn.parallel.DistributedDataParallel}:
         raise UnsupportedModel(
-            f"Expected the module itself. Got {type(model).__name__}, which divides its batches "
-            "among devices. Pass model.module."
+            "Expected the module itself. Got DataParallel, which divides its batches among "
+            "devices. Pass model.module."
         )
     selected = _selected(model, params)
     own = next(iter(selected.values())).dtype
@@ -289,6 +290,7 @@ def functional(
         ) from error
     rebind(copied, memo)
     by_layers(copied)
+    as_trained(copied)
     if chosen != own:
         copied.to(chosen)
     for module in copied.modules():
