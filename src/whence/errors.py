@@ -25,10 +25,11 @@ from __future__ import annotations
 import difflib
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _PACKAGE = str(Path(__file__).parent)
+_NAMED = 5  # names that a sentence lists
 
 
 class WhenceError(Exception):
@@ -119,6 +120,20 @@ def with_article(noun: str) -> str:
         ('an index', 'a Tensor')
     """
     return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
+
+
+def listed(names: Sequence[object]) -> str:
+    """Return names in a row, the first five of them, for messages.
+
+    Args:
+        names: The names.
+
+    Examples:
+        >>> listed([3, 4]), listed(list("abcdefg"))
+        ('3, 4', 'a, b, c, d, e and 2 more')
+    """
+    shown, more = ", ".join(map(str, names[:_NAMED])), len(names) - _NAMED
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def closest(typed: str, known: Iterable[str]) -> str | None:

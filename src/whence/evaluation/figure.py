@@ -37,14 +37,14 @@ def axes(ax: Axes | None) -> Axes:
     except ImportError as error:
         message = "plot() needs matplotlib. Got no such package; run: pip install matplotlib"
         raise MissingDependency(message) from error
-    if _in_notebook():
+    if in_notebook():
         from matplotlib import pyplot
 
         return pyplot.figure(figsize=_INCHES, layout="constrained").subplots()
     return Figure(figsize=_INCHES, layout="constrained").subplots()
 
 
-def _in_notebook() -> bool:
+def in_notebook() -> bool:
     """Return whether the program runs in the kernel of a notebook."""
-    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
-    return get_ipython is not None and hasattr(get_ipython(), "kernel")
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)
+    return hasattr(get_ipython(), "kernel")

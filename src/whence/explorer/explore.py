@@ -8,9 +8,10 @@ import webbrowser
 from whence.applications.queries import Inputs, encoded
 from whence.checked import checked
 from whence.errors import InvalidInput
+from whence.evaluation.figure import in_notebook
 from whence.explorer.server import serving
 from whence.explorer.session import Subject
-from whence.explorer.widget import in_notebook, widget
+from whence.explorer.widget import widget
 from whence.methods.method import Method
 from whence.objective.trained import Data, Trained
 

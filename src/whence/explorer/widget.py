@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from whence.checked import converted
@@ -13,12 +12,6 @@ from whence.pages import explorer_module
 
 if TYPE_CHECKING:
     from anywidget import AnyWidget
-
-
-def in_notebook() -> bool:
-    """Return whether a kernel runs this code, as that of a notebook does."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return hasattr(shell, "kernel")
 
 
 def widget(subject: Subject) -> AnyWidget:

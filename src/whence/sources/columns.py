@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from whence.errors import listed
 from whence.sources.files import ALSO_LABELS
 
 _LEAST_WORDS = 5  # mean number of words from which a column of mostly distinct texts is free text
@@ -49,16 +50,6 @@ def free_text(X: pd.DataFrame) -> list[Any]:
         if words.mean() >= _LEAST_WORDS:
             found.append(name)
     return found
-
-
-def listed(names: list[Any]) -> str:
-    """Return the first names of a list, and how many more there are.
-
-    Args:
-        names: What to list.
-    """
-    shown = ", ".join(str(name) for name in names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 
 
 def saying(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:

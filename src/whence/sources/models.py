@@ -23,11 +23,11 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from whence.adapters.sklearn import from_sklearn
-from whence.errors import InvalidInput
+from whence.errors import InvalidInput, listed
 from whence.objective.trained import Trained
 from whence.preprocessing.containers import final
 from whence.progress import clock
-from whence.sources.columns import free_text, listed
+from whence.sources.columns import free_text
 from whence.sources.files import ALSO_LABELS
 from whence.sources.tables import Table
 from whence.workers import threads_for

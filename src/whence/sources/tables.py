@@ -12,9 +12,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import pandas as pd
 
-from whence.errors import InvalidInput, closest
+from whence.errors import InvalidInput, closest, listed
 from whence.sources.cells import read_column
-from whence.sources.columns import free_text, listed, saying, telling
+from whence.sources.columns import free_text, saying, telling
 from whence.sources.files import read_frame, with_labels
 
 TargetKind: TypeAlias = Literal["label", "quantity"]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from whence.errors import listed
 from whence.objective.trained import Examples, Trained
 from whence.pages import Status
 from whence.rows import row_cells
@@ -19,8 +20,6 @@ from whence.views.columns import column_name, has_cells, is_table
 from whence.views.sequences import is_sequence
 
 HIDDEN = "One alone does little while the others stay: remove them together."
-
-_NAMED = 5  # names that a sentence lists
 
 
 def copies_of(
@@ -172,14 +171,3 @@ def _equal(left: list[Any], right: list[Any]) -> bool:
     return all(
         a.shape == b.shape and bool(((a == b) | (pd.isna(a) & pd.isna(b))).all()) for a, b in pairs
     )
-
-
-def listed(names: list[Any]) -> str:
-    """Return names in a row, the first few of them.
-
-    Args:
-        names: The names.
-    """
-    shown = ", ".join(map(str, names[:_NAMED]))
-    more = len(names) - _NAMED
-    return f"{shown} and {more} more" if more > 0 else shown

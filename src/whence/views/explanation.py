@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from whence.errors import listed
 from whence.evaluation.agreement import Agreement
 from whence.evaluation.correlation import pearson, slope
 from whence.methods.model_quality import ModelQuality
@@ -20,7 +21,7 @@ from whence.rows import column_names
 from whence.views.answer import answer_of, class_names, class_of, target_decimals
 from whence.views.attributed import answer_items, answer_parts, input_attributions
 from whence.views.columns import NONE, Columns, columns_of, differences, is_table
-from whence.views.copies import HIDDEN, duplicate_statuses, listed, missing_statuses
+from whence.views.copies import HIDDEN, duplicate_statuses, missing_statuses
 from whence.views.examples import images_of, item_of
 from whence.views.explained import Display, Explained
 from whence.views.firmness import Firmness, curve_of, facts_of
