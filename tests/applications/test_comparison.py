@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import rankdata, spearmanr
-from sklearn.datasets import load_breast_cancer
-from sklearn.linear_model import LogisticRegression
+from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import scale
 from sklearn.svm import SVC
 
@@ -91,3 +93,18 @@ def test_refused() -> None:
         compare_influence(a, a, query, (query[0], 1 - query[1]))
     with pytest.raises(InvalidInput, match="one query"):
         compare_influence(a, a, (X[:2, :10], Y[:2]))
+
+
+def test_two_regressions_have_values_and_no_classes(tmp_path: Path) -> None:
+    x, y = load_diabetes(return_X_y=True)
+    a, b = (
+        whence.from_sklearn(Ridge(alpha).fit(x[1:], y[1:]), x[1:], y[1:]) for alpha in (0.1, 10.0)
+    )
+    found = compare_influence(a, b, (x[:1], y[:1]))
+    assert "class" not in str(found)
+    page = found.report(tmp_path / "page.html").read_text("utf-8")
+    assert "that push most to the value in the data" in page
+    assert "Push away from the value in the data under the second model" in page
+    assert '<th scope="col">value</th>' in page
+    assert "the label" not in page
+    assert '["Push to the value in the data under the first model","value",' in page

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
 from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge, RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -125,6 +125,19 @@ def test_a_log_link_predicts_in_the_unit_of_the_target() -> None:
     explanation = whence.explain(objective, X[100:101], k=1)
     assert explanation.value == pytest.approx(model.predict(X[100:101])[0])
     assert f"The model predicts {model.predict(X[100:101])[0]:.0f}." in str(explanation)
+
+
+def test_a_notebook_shows_the_numbers_that_print_shows() -> None:
+    x, y = load_iris(return_X_y=True)
+    model = LogisticRegression(tol=1e-8, max_iter=1000).fit(x[1:], y[1:])
+    found = whence.explain(whence.from_sklearn(model, x[1:], y[1:]), (x[:1], y[:1]), k=2)
+    card, words = found.card(), str(found)
+    (name, now), table = next(iter(card.facts.items())), card.table
+    assert f"{name} is {now}. Without" in words
+    assert table is not None
+    for shown, line in zip(table.itertuples(index=False), words.splitlines()[2:6], strict=True):
+        assert line.split("  ")[1] == shown[-1].replace("−", "-")
+        assert f"without {shown[0]}, which pushes {shown[2]}" in line
 
 
 def test_numbers_that_name_rows_are_told_from_positions() -> None:

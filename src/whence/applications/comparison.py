@@ -23,6 +23,7 @@ from whence.objective.trained import Data, Examples, Trained
 from whence.pages import write
 from whence.result import Card, Result
 from whence.scores import Ranking, Scores
+from whence.views.answer import class_names
 from whence.views.made import Made
 from whence.views.results import LISTED, Compared, comparison_page
 
@@ -162,8 +163,9 @@ class Comparison(Result):
         ]
         for name, scores, rank in zip("ab", (self.a, self.b), self.first_opposite, strict=True):
             said = "no example of another class helps" if rank is None else f"rank {rank}"
+            said = f"; first of another class: {said}" if class_names(self.trained) else ""
             top = ", ".join(str(id_) for id_, _ in scores.top(5))
-            lines.append(f"  {name}: helped most by {top}; first of another class: {said}")
+            lines.append(f"  {name}: helped most by {top}{said}")
         return "\n".join(lines)
 
 

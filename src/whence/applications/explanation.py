@@ -317,9 +317,10 @@ class Explanation(Result):
     def card(self) -> Card:
         """Return what the model says, and what the answer would be without each example."""
         parts, quantity = self._parts(), self.quantity
+        decimals = printed.decimals_of(parts)
         return Card(
             title=printed.said(parts),
-            facts={quantity.name: quantity.text(quantity.read(self.value), quantity.least)},
+            facts={quantity.name: quantity.text(quantity.read(self.value), decimals)},
             table=pd.DataFrame(printed.rows(parts)),
             words=tuple(self.lines()[-1:] if self.quality is not None else ()),
         )

@@ -93,16 +93,23 @@ class ResultPage(Page):
 
     def context(self) -> dict[str, object]:
         """Return the drawing, and what is listed as rows of text."""
+        rows = [row for each in self.listings for row in _rows(each, self.target)]
         return {
+            "target": self.target,
             "course": None if self.curve is None else curve_svg(self.curve),
-            "data": script_json([row for each in self.listings for row in _rows(each)]),
+            "data": script_json(rows),
         }
 
+    @property
+    def target(self) -> str:
+        """What the targets of listed examples are called: values where a number is predicted."""
+        return "value" if any(answer.scale for _, answer in self.answers) else "label"
 
-def _rows(listing: Listing) -> list[list[str]]:
-    """Return a list as rows of text, the headings first."""
+
+def _rows(listing: Listing, target: str) -> list[list[str]]:
+    """Return a list as rows of text, the headings first, its targets under one of their own."""
     items = [line.item for line in listing.lines if line.item is not None]
-    labeled = ["label"] if items else []
+    labeled = [target] if items else []
     head = [listing.heading, *labeled, *listing.heads, *listing.columns]
     return [
         head,

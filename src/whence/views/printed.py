@@ -44,8 +44,7 @@ def lines(parts: Explained, quality: ModelQuality | None) -> list[str]:
     """
     quantity, value = parts.quantity, parts.quantity.read(parts.value)
     sides = ((parts.lowering, quantity.phrases[1]), (parts.raising, quantity.phrases[0]))
-    effects = [effect for side, _ in sides for _, effect in side]
-    decimals = quantity.decimals(quantity.read(parts.value + e) - value for e in effects)
+    effects, decimals = (*parts.lowering, *parts.raising), decimals_of(parts)
     # One number is not shown with fewer decimals in one line than in the next.
     found = [_said(parts, decimals if quantity.predicts and parts.sized else None)]
     if parts.sized:
@@ -75,6 +74,19 @@ def lines(parts: Explained, quality: ModelQuality | None) -> list[str]:
         names, digits = class_names(parts.trained), target_decimals(parts.trained)
         found.append(quality_sentence(quality, names, digits))
     return [plain(line) for line in found]
+
+
+def decimals_of(parts: Explained) -> int:
+    """Return how many decimals of the quantity tell the effects of all examples shown.
+
+    Args:
+        parts: The explanation.
+    """
+    if not parts.sized:
+        return parts.quantity.least
+    quantity, value = parts.quantity, parts.quantity.read(parts.value)
+    effects = (*parts.lowering, *parts.raising)
+    return quantity.decimals(quantity.read(parts.value + e) - value for _, e in effects)
 
 
 def positions(parts: Explained) -> list[str]:
@@ -110,14 +122,18 @@ def rows(parts: Explained) -> list[dict[str, object]]:
         parts: The explanation.
     """
     train, quantity = parts.trained.train, parts.quantity
-    sides = zip((parts.raising, parts.lowering), quantity.phrases, strict=True)
-    named = bool(positions(parts))
+    sides = ((parts.lowering, quantity.phrases[1]), (parts.raising, quantity.phrases[0]))
+    named, decimals = bool(positions(parts)), decimals_of(parts)
     return [
         {"example": train.ids[at]}
         | ({"position": at} if named else {})
         | {"label": label_of(parts.trained, train.targets[at])}
         | {"pushes": phrase}
-        | ({"without it": quantity.read(parts.value + effect)} if parts.sized else {})
+        | (
+            {"without it": quantity.text(quantity.read(parts.value + effect), decimals)}
+            if parts.sized
+            else {}
+        )
         for side, phrase in sides
         for at, effect in side
     ]

@@ -159,7 +159,8 @@ def comparison_page(
     first = models[0]
     label = target_class(first.query.targets[0]) if class_names(first.trained) else None
     return ResultPage(
-        said=f"Of the 10 training examples that push most to the label, {shared} are the same.",
+        said=f"Of the 10 training examples that push most to the {_target(first)}, {shared} are "
+        "the same.",
         answers=tuple(
             (
                 f"What {each.name} says",
@@ -185,6 +186,11 @@ def comparison_page(
     )
 
 
+def _target(of: Compared) -> str:
+    """Return what the target of the query is called."""
+    return "value in the data" if of.trained.loss.regresses else "label"
+
+
 def _pushing(
     trained: Trained, own: Compared, others: Floats, made: Made, *, toward: bool
 ) -> Listing:
@@ -198,7 +204,7 @@ def _pushing(
     head, texts = _without(own, values)
     sizes = [(text,) if own.sized else () for text in texts]
     return Listing(
-        heading=f"{'Push to' if toward else 'Push away from'} the label under {own.name}",
+        heading=f"{'Push to' if toward else 'Push away from'} the {_target(own)} under {own.name}",
         noun="training example",
         heads=(*((head,) * own.sized), "rank in the other"),
         columns=columns,
