@@ -120,7 +120,13 @@ def stored_of(folder: Path, encoding: str, given: Tensor, slopes: Tensor) -> Sto
 
 @pytest.mark.parametrize(
     ("encoding", "fast", "passing"),
-    [("float32", True, 0.5), ("float32", False, 0.5), ("int8", True, 0.0), ("int8", True, 1e9)],
+    [
+        ("float32", True, 0.5),
+        ("float32", False, 0.5),
+        ("float16", True, 0.5),
+        ("int8", True, 0.0),
+        ("int8", True, 1e9),
+    ],
 )
 def test_no_score_is_farther_off_than_its_slack(
     tmp_path: Path, monkeypatch: Any, encoding: str, fast: bool, passing: float
@@ -133,7 +139,9 @@ def test_no_score_is_farther_off_than_its_slack(
     tiny = torch.randn(2, D, generator=generator) * 1e-25
     halves = torch.full((1, D), 60.5 / 127)
     halves[0, [0, 256]] = 1.0
-    asked = torch.cat([worst, -worst, tiny, torch.randn(2, D, generator=generator), halves])
+    small = tiny * 1e15 if encoding == "float16" else tiny  # the scan has queries of norm one
+    asked = torch.cat([worst, -worst, small, torch.randn(2, D, generator=generator), halves])
+    worst[0, [0, 256]] = 2.0  # what rows in float16 are divided by
     given = torch.cat([worst, tiny, torch.randn(9, D, generator=generator) ** 9])
     slopes = torch.randn(len(given), 2, generator=generator)
     slopes[0].abs_()
@@ -156,6 +164,22 @@ def test_no_score_is_farther_off_than_its_slack(
         assert (slack <= found.most()[:, None] * (1 + 1e-12)).all()
         ratios.append((off / slack).max())
     assert not fast or passing == 0 or ratios[0] > 0.4
+
+
+def test_every_number_of_float16_is_rounded_to_bfloat16() -> None:
+    """Within 2⁻⁸ of it, or 2⁻¹⁴ where a processor takes numbers without an exponent for zero."""
+    given = torch.arange(-(2**15), 2**15).to(torch.int16).view(torch.float16).unsqueeze(1)
+    given = given[given.abs() <= 1].unsqueeze(1)
+    encoding = encoding_of("float16")
+    low = torch.empty(len(given), 1, dtype=torch.bfloat16)
+    encoding.round({"rows": given}, slice(0, len(given)), (), low)
+    exact, found = given.double(), low.double()
+    off = (found * 2.0**encoding.shift - exact).abs()
+    assert len(given) == 2 * (15 * 1024 + 1)
+    assert (off <= torch.clamp(2.0**-8 * exact.abs(), min=2.0**-22)).all()
+    flushed = found.abs() < torch.finfo(torch.bfloat16).tiny
+    assert flushed.any()
+    assert (exact[flushed].abs() < encoding.flushed * 2.0**-8).all()
 
 
 @pytest.mark.parametrize("encoding", ["float32", "float16", "int8"])

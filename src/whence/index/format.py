@@ -10,9 +10,9 @@ curvature-<digest>.safetensors     H⁻¹ as blocks, "<number>.<class>.<field>",
 removed-<digest>.safetensors       "positions" int64, sorted
 ```
 
-A safetensors file is a header in JSON and tensors, which are read through a memory map. Its
-metadata holds one entry, "whence": what the file belongs to, and a digest of its tensors. The
-manifest holds the SHA-256 digest of every other file, and of itself. Nothing is pickled.
+A safetensors file is a header in JSON and tensors. Its metadata holds one entry, "whence": what the
+file belongs to, and a digest of its tensors. The manifest holds the SHA-256 digest of every other
+file, and of itself. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from whence.storage import digest, read_manifest, write_bytes, write_manifest
 
 MANIFEST = "manifest.json"
 _KIND = "index"
-_ENTRY = "whence"
+ENTRY = "whence"
 
 
 @final
@@ -259,7 +259,7 @@ def packed(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
     """Return a safetensors file: the same bytes for the same content."""
     held = {name: tensors[name].contiguous() for name in sorted(tensors)}
     entry = json.dumps({**about, "digest": _digest(about, held)})
-    return save(held, {_ENTRY: entry})
+    return save(held, {ENTRY: entry})
 
 
 @contextmanager
@@ -275,7 +275,7 @@ def mapped(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Tensor]]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})[_ENTRY])
+            about = json.loads((file.metadata() or {})[ENTRY])
             tensors = {name: read_tensor(file, name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, ValueError) as error:
         raise damaged(path, error) from error

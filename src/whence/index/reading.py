@@ -14,38 +14,35 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from whence.index.encodings import Encoding, encoding_of
-from whence.index.format import Manifest, Shard, mapped_rows
-from whence.index.ids import ID_TENSORS
+from whence.index.format import Manifest, Shard
+from whence.index.shard import opened
 from whence.methods.features import Block, places
 from whence.tiles import tiles
 
-_FLUSHED = 2.0**-63  # beside ‖row‖ for each √d: more than numbers under 2⁻¹²⁶ can add
 _MORE = 1 + 2.0**-22  # what rounding a norm to float32 may take from it
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """Consecutive rows of a shard.
+    """Consecutive rows of a shard, until the next ones are asked for.
 
     Args:
         first: The position of the first.
-        rows: Which rows of the shard.
-        tensors: Of the shard, on the device that multiplies.
+        tensors: Of these rows as they are stored, on the device that multiplies.
         factors: f, what the product of each part with each row is multiplied by, float64
             [t, parts].
         sizes: ‖f row‖ of each part, or a little more, [parts, t].
     """
 
     first: int
-    rows: slice
     tensors: Mapping[str, Tensor]
     factors: Tensor
     sizes: NDArray[np.float64]
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return int(self.rows.stop - self.rows.start)
+        return len(self.factors)
 
 
 @final
@@ -66,6 +63,11 @@ class StoredRows:
         """The columns of each part t."""
         return parts_of(self.manifest.columns)
 
+    @property
+    def shift(self) -> int:
+        """By which power of two rounded rows are smaller."""
+        return encoding_of(self.manifest.encoding).shift
+
     def tiles(self, shard: Shard, most: int, device: torch.device) -> Iterator[Tile]:
         """Yield consecutive rows of a shard.
 
@@ -75,13 +77,13 @@ class StoredRows:
             device: Where they are to be.
         """
         encoding = encoding_of(self.manifest.encoding)
-        with mapped_rows(self.folder, shard) as mapped:
-            tensors = {name: tensor.to(device) for name, tensor in mapped.items()}
-            every = slice(0, shard.rows)
-            factors = _factors(encoding, tensors, every)
-            sizes = self._sizes(tensors, factors).T.cpu().numpy()
+        with opened(self.folder, shard) as file:
+            factors = _factors(encoding, file, slice(0, shard.rows))
+            sizes = self._sizes(file, factors).T.numpy()
             for some in tiles(shard.rows, budget=most):
-                yield Tile(shard.first + some.start, some, tensors, factors[some], sizes[:, some])
+                tensors = {name: rows.to(device) for name, rows in file.rows(some).items()}
+                here = factors[some].to(device)
+                yield Tile(shard.first + some.start, tensors, here, sizes[:, some])
 
     def decoded(self, tile: Tile, out: Tensor) -> Tensor:
         """Return rows in float32, [t, d], but for what belongs to f.
@@ -92,19 +94,33 @@ class StoredRows:
         """
         rows = out[: len(tile)]
         encoding_of(self.manifest.encoding).decode(
-            tile.tensors, tile.rows, self.manifest.blocks, rows
+            tile.tensors, slice(0, len(tile)), self.manifest.blocks, rows
+        )
+        return rows
+
+    def rounded(self, tile: Tile, out: Tensor) -> Tensor:
+        """Return rows over 2^shift of their encoding, [t, d], but for what belongs to f.
+
+        Args:
+            tile: The rows.
+            out: [most, d]: where they are rounded to bfloat16.
+        """
+        rows = out[: len(tile)]
+        encoding_of(self.manifest.encoding).round(
+            tile.tensors, slice(0, len(tile)), self.manifest.blocks, rows
         )
         return rows
 
     def codes(self, tile: Tile) -> tuple[Tensor, Tensor] | None:
         """Return rows as int8 and the scales of their blocks, if they are stored so."""
-        return encoding_of(self.manifest.encoding).codes(tile.tensors, tile.rows)
+        return encoding_of(self.manifest.encoding).codes(tile.tensors, slice(0, len(tile)))
 
     def _sizes(self, tensors: Mapping[str, Tensor], factors: Tensor) -> Tensor:
         """Return bounds of ‖f row‖ of each part, with what numbers that are flushed to zero add."""
         weighed = _weighed(tensors, slice(None))
         widths = factors.new_tensor([part.stop - part.start for part in self.parts])
-        return tensors["norms"].double() * weighed.abs() + widths.sqrt() * _FLUSHED * factors.abs()
+        flushed = widths.sqrt() * encoding_of(self.manifest.encoding).flushed * factors.abs()
+        return tensors["norms"].double() * weighed.abs() + flushed
 
     def at(self, positions: NDArray[np.intp], most: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Yield some rows: which of the positions, rows [t, d] in float32, f [t, parts].
@@ -118,16 +134,12 @@ class StoredRows:
             low, high = np.searchsorted(positions, [shard.first, shard.first + shard.rows])
             if low == high:
                 continue
-            with mapped_rows(self.folder, shard) as tensors:
+            with opened(self.folder, shard) as file:
                 for part in tiles(high - low, budget=most):
                     which = slice(low + part.start, low + part.stop)
-                    some = torch.from_numpy(positions[which] - shard.first)
-                    taken = {
-                        name: tensor.index_select(0, some)
-                        for name, tensor in tensors.items()
-                        if name not in ID_TENSORS
-                    }
-                    every, rows = slice(0, len(some)), torch.empty(len(some), d)
+                    taken = file.at(positions[which] - shard.first)
+                    every = slice(0, which.stop - which.start)
+                    rows = torch.empty(every.stop, d)
                     encoding.decode(taken, every, self.manifest.blocks, rows)
                     yield which, rows, _factors(encoding, taken, every)
 

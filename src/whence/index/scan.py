@@ -1,4 +1,4 @@
-"""The exact largest and smallest scores of all stored rows, in one pass over memory-mapped shards.
+"""The exact largest and smallest scores of all stored rows, in one pass over the shards.
 
 Each thread takes the next shard: its rows are multiplied with all queries block by block, in
 bfloat16 or as the int8 that they are stored in, and what may be among the k best is a candidate,
@@ -29,12 +29,12 @@ from whence.index.reading import StoredRows
 from whence.index.screen import gathered, screen_of
 from whence.workers import over_threads
 
-_BLOCK = 2**19  # numbers of rows at once: 2 MB in float32, which a cache may hold
+_BLOCK = 2**20  # numbers of rows at once: 1 or 2 MB, which a cache may hold
 _BLOCK_OF_GPU = 2**26  # as many as hide what calls cost
-_COMPARED = 2**16  # scores that are compared with the bars at once
+_COMPARED = 2**18  # scores that are compared with the bars at once
 _FIRST = 2**20  # as long as there is no bar: the k-th of many is a high one
 _AHEAD = 4  # shards that the disk is asked for before they are needed
-_EXACT = 2**16  # numbers of rows at once in float64: 512 kB
+_EXACT = 2**18  # numbers of rows at once in float64: 2 MB
 _PAIR = 16  # a product of a query and a row by itself takes as long as so many of a matrix product
 
 
@@ -152,7 +152,7 @@ def _exact(
             found[pairs] = _products(stored, queries, rows, factors).numpy()[query, of]
         else:
             for columns, factor in zip(stored.parts, factors.numpy().T, strict=True):
-                left, right = queries[:, columns].numpy(), rows[:, columns].double().numpy()
+                left, right = queries[:, columns].numpy(), rows[:, columns].numpy()
                 found[pairs] += factor[of] * np.einsum("md,md->m", left[query], right[of])
     return found
 

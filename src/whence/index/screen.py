@@ -8,7 +8,9 @@ processor can. With û the rounded query of norm one, r̂ the rounded row, and f
                     ≤ (δ + (1 + δ)(u + (1 + u) γ)) ‖r‖,   δ = ‖q − û‖ as measured,
 
 and u |fl⟨û, r̂⟩| more where the sum is rounded again. Processors that are not fast at bfloat16
-multiply in float32, perhaps rounded as the user allows; the same bound holds.
+multiply in float32, perhaps rounded as the user allows; the same bound holds. Of rows in float16
+the bits are rounded, exponents as they are: r̂ is 2¹¹² smaller, and û is multiplied by that. What
+is under 2⁻¹⁴ of a row's largest number may be flushed to zero then: √d 2⁻¹⁴ at most beside u ‖r‖.
 
 **In int8**, where rows are stored so and the processor is fast at it: û = Σ_j s_j v_j of whole
 numbers v_j, one of them, or two where δ √d would let too many rows pass. The products with a block
@@ -180,18 +182,14 @@ class Decoded(Screen):
     products_of: tuple[tuple[slice, int, Tensor, Tensor], ...]
 
     def room(self, rows: int) -> tuple[Tensor, ...]:
-        """Return room in float32, and in the precision of the products."""
-        unit = self.products_of[0][2]
-        size = rows, self.stored.parts[-1].stop
-        full = unit.new_empty(size, dtype=torch.float32)
-        return (full, full if unit.dtype == torch.float32 else unit.new_empty(size))
+        """Return room in the precision of the products."""
+        return (self.products_of[0][2].new_empty(rows, self.stored.parts[-1].stop),)
 
     def products(self, tile: Tile, room: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Return the scores, and what rounding each of them may add."""
-        full, low = room
-        rows = self.stored.decoded(tile, full)
-        if low is not full:
-            rows = low[: len(tile)].copy_(rows)
+        (out,) = room
+        low = out.dtype == torch.bfloat16
+        rows = self.stored.rounded(tile, out) if low else self.stored.decoded(tile, out)
         factors, scores, own = tile.factors.float(), [], []
         for columns, part, unit, norm in self.products_of:
             product = (unit @ rows[:, columns].T).float()
@@ -296,6 +294,7 @@ def _decoded(queries: Tensor, stored: StoredRows, device: torch.device, together
     """Return a screen of decoded rows."""
     dtype = torch.bfloat16 if fast_bf16(device) else torch.float32
     products, norms, slack = [], [], []
+    shift = 2.0 ** (stored.shift if dtype == torch.bfloat16 else 0)
     for of, part in enumerate(stored.parts):
         errors = []
         for start in range(part.start, part.stop, _WIDTH):
@@ -304,7 +303,8 @@ def _decoded(queries: Tensor, stored: StoredRows, device: torch.device, together
             low = unit.bfloat16()
             rounding = (unit - low.double()).norm(dim=1)
             errors.append(norm * (rounding + _U + _GAMMA))
-            products.append((columns, of, low.to(device, dtype), norm.to(device, torch.float32)))
+            shifted = (low * shift).to(device, dtype)
+            products.append((columns, of, shifted, norm.to(device, torch.float32)))
         norms.append(queries[:, part].norm(dim=1))
         slack.append(_MORE * torch.stack(errors).norm(dim=0))
     return Decoded(
