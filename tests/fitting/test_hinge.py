@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 
 import whence
+from whence.errors import NotConvergedWarning
 from whence.fitting.hinge import fit_hinge
 
 _MODELS = {
@@ -163,3 +164,36 @@ def test_regressions_equal_refits_from_scratch(name: str) -> None:
     np.testing.assert_allclose(
         group, refit.predict(queries[0]) - model.predict(queries[0]), atol=2e-5
     )
+
+
+@pytest.mark.parametrize("gamma", ["scale", 0.1])
+@pytest.mark.parametrize("strength", [1e-8, 1e-4])
+def test_the_intercept_is_the_middle_where_no_row_is_on_the_margin(
+    gamma: Any, strength: float
+) -> None:
+    """A row that has come to a bound, but for rounding, does not say where the intercept is."""
+    x, y = load_diabetes(return_X_y=True)
+    order = np.random.default_rng(3).permutation(len(x))[:96]
+    x, y = StandardScaler().fit_transform(x)[order, :6], y[order] / 50
+    x, y, query = x[:90], y[:90], (x[90:], y[90:])
+    model = SVR(C=strength, gamma=gamma, tol=1e-8).fit(x, y)
+    objective = whence.from_sklearn(model, x, y)
+    where = [0, 5, 7, 20]
+    found = whence.leave_one_out(objective, where, query, measure="prediction")
+    for column, i in enumerate(where):
+        refit = clone(model).fit(np.delete(x, i, 0), np.delete(y, i))
+        expected = refit.predict(query[0]) - model.predict(query[0])
+        np.testing.assert_allclose(found[:, column], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_walk_that_rounding_ends_is_said_once() -> None:
+    """Columns in the thousands: 60 removals, one sentence each for the fit and for them."""
+    x, y = load_diabetes(return_X_y=True)
+    order = np.random.default_rng(3).permutation(len(x))[:96]
+    x, y = 1e3 * StandardScaler().fit_transform(x)[order, :6], y[order] / 50
+    objective = whence.from_sklearn(LinearSVR(random_state=0).fit(x[:90], y[:90]), x[:90], y[:90])
+    with pytest.warns(NotConvergedWarning, match="margins exact") as caught:
+        found = whence.leave_one_out(objective, np.arange(60), (x[90:], y[90:]))
+    assert np.isfinite(found).all()
+    assert len([each for each in caught if "margins exact" in str(each.message)]) <= 3

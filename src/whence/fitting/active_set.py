@@ -21,6 +21,7 @@ first free coordinate of a sum cannot move alone; it brings λ, by which others 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +30,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _DEPENDENT = 1e-11  # relative size of a pivot below which a column counts as dependent
+_AT_BOUND = 1e-13  # of the room between its bounds: how near one a coordinate is on it
 _REPAIRS = 3  # steps on one face before its inverse is made anew
+_REFACTORS = 20  # after which a walk is given up: rounding leaves it nothing to go by
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -127,11 +130,11 @@ def walk(
         array([0.5, 1. ])
     """
     walker = _Walker(gram, box, start)
-    for index in () if candidates is None else candidates:
-        walker.release(int(index))
+    walker.release_all(() if candidates is None else candidates)
     steps = 0
-    while walker.advance(tolerance, first=steps > 20 * len(gram)) and steps < 40 * len(gram) + 100:
+    while walker.advance(tolerance, first=steps > 8 * len(gram)) and steps < 16 * len(gram) + 100:
         steps += 1
+    walker.fix_at_bounds()
     return walker.face()
 
 
@@ -145,7 +148,7 @@ class _Walker:
         self.beta, self.gradient = start.beta.copy(), start.gradient.copy()
         self.free, self.inverse, self.order = start.free, start.inverse, start.order
         self.multipliers = np.zeros(len(box.totals))
-        self.repairs = 0
+        self.repairs = self.refactors = 0
         inside = np.clip(self.beta, self.low, self.high)
         moved = np.flatnonzero(inside != self.beta)
         if len(moved):
@@ -208,7 +211,7 @@ class _Walker:
                 self.repairs += 1
                 if self.repairs == _REPAIRS - 1:
                     self.refactor()
-                return True
+                return self.refactors <= _REFACTORS
         self.repairs = 0
         violation = self.violations()
         violation[self.free] = 0.0
@@ -293,9 +296,40 @@ class _Walker:
             joined = -column[None] / pivot
             added, corner = [index], np.array([[1 / pivot]])
             above = self.inverse + np.outer(column / pivot, column)
-        self.inverse = np.block([[above, joined.T], [joined, corner]])
+        m, k = len(above), len(corner)
+        self.inverse = np.empty((m + k, m + k))
+        self.inverse[:m, :m], self.inverse[m:, m:] = above, corner
+        self.inverse[m:, :m], self.inverse[:m, m:] = joined, joined.T
         self.order = np.append(self.order, added)
         self.free = np.append(self.free, index)
+
+    def release_all(self, indices: Iterable[int]) -> None:
+        """Make several free, as far as they are independent."""
+        for index in indices:
+            self.release(int(index))
+
+    def refactor(self) -> None:
+        """Make the inverse anew, without what has come to depend on the others."""
+        self.refactors += 1
+        free, none = self.free, np.empty(0, dtype=np.intp)
+        self.free, self.order, self.inverse = none, none, np.empty((0, 0))
+        self.release_all(free)
+
+    def fix_at_bounds(self) -> None:
+        """Fix the free coordinates of a sum that are all on a bound, but for rounding.
+
+        Its λ is then one of an interval, and not where one of them happens to be.
+        """
+        room = np.minimum(self.beta - self.low, self.high - self.beta)
+        on = room <= _AT_BOUND * (self.high - self.low)
+        for each in range(len(self.totals)):
+            free = self.free[self.group[self.free] == each]
+            if not on[free].all():
+                continue
+            upper = self.high - self.beta < self.beta - self.low
+            self.beta[free] = np.where(upper, self.high, self.low)[free]
+            for index in free:
+                self.fix(int(index))
 
     def sum_of(self, index: int) -> int | None:
         """Return how `order` names the sum of a coordinate, or `None` where it has none."""
@@ -344,16 +378,6 @@ class _Walker:
         """Add to β and keep the gradient."""
         self.beta[coordinates] += change
         self.gradient += change @ self.gram[coordinates]
-
-    def refactor(self) -> None:
-        """Make the inverse anew."""
-        sums, free = np.flatnonzero(self.order < 0), np.flatnonzero(self.order >= 0)
-        matrix = np.zeros((len(self.order), len(self.order)))
-        coordinates = self.order[free]
-        matrix[np.ix_(free, free)] = self.gram[np.ix_(coordinates, coordinates)]
-        for at in sums:
-            matrix[at, free] = matrix[free, at] = self.group[coordinates] == -1 - self.order[at]
-        self.inverse = np.linalg.inv(matrix).astype(np.float64)
 
 
 def _middle(wanted: Floats, up: NDArray[np.bool_], down: NDArray[np.bool_]) -> float:

@@ -139,6 +139,8 @@ def _(objective: LinearObjective) -> HingeFit:
         raise UnsupportedModel(_NOT_HINGED.format(objective.trained_loss))
     costs = _costs(objective)
     machines = tuple(machine(objective, a, costs[a]) for a in range(objective.c))
+    for each in machines:
+        each.warn_if_unsettled()
     params = _flat([machine.theta[:, None] for machine in machines], objective.constant is not None)
     return HingeFit(objective=objective.at(params[:, 0].to(objective.params)), machines=machines)
 

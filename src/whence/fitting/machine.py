@@ -18,6 +18,7 @@ from whence.tiles import tiles
 Rows = NDArray[np.intp]
 
 _TOLERANCE = 1e-10  # violation of the optimality conditions, in units of the margin
+_EPSILON = 1e-15  # rounding of one product, and of the sum of many
 _ROUNDING = 4e-15  # of the largest corner: no violation is told from rounding below it
 _NEAR = 2048  # rows near the margin whose products are kept
 _BAND = 2e-3  # distance from the margin within which a fit may have stopped
@@ -50,11 +51,22 @@ class Machine:
     gram: Floats  # X diag(1/l2) Xᵀ of the near rows, [m, m]
     face: Face  # over the near rows
     gradient: Floats  # f without its free intercept, less t, [m]
+    worst: float = 0.0  # violation of the optimality conditions that is left
 
     @property
     def tolerance(self) -> float:
-        """The violation of the optimality conditions that is none."""
-        return _TOLERANCE * self.size
+        """The violation of the optimality conditions that is none, or that rounding makes."""
+        rounding = _EPSILON * float(self.gram.diagonal().max() * np.linalg.norm(self.beta))
+        return max(_TOLERANCE * self.size, rounding)
+
+    def warn_if_unsettled(self) -> None:
+        """Warn if the optimality conditions are violated by more than is claimed."""
+        enough = _TOLERANCE * self.size
+        if self.worst > enough:
+            warn_user(
+                f"Expected margins exact to {enough:.0e}. Got {self.worst:.1e}. "
+                "Scale the features to similar ranges, or accept the stated accuracy."
+            )
 
     def hinges(self, rows: Rows) -> list[Rows]:
         """Return the hinges of rows, [1 or 2][k]."""
@@ -71,7 +83,11 @@ class Machine:
         return self._theta(self.beta[:, None], np.array([self.face.multiplier]), self.slope)[:, 0]
 
     def without(self, indices: Rows) -> Floats:
-        """Return the change of θ for each row removed alone, [d or d + 1, k]."""
+        """Return the change of θ for each row removed alone, [d or d + 1, k].
+
+        Warns:
+            NotConvergedWarning: If a walk was given up, once for all.
+        """
         width = len(self.scale) + (self.constant is not None)
         changes = np.zeros((width, len(indices)))
         # With nothing free the intercept is the middle of an interval that any row may bound.
@@ -82,6 +98,7 @@ class Machine:
         for tile in tiles(len(matter), budget=_TILE):
             columns = matter[tile]
             changes[:, columns], machine = machine._remove(indices[columns])
+        machine.warn_if_unsettled()
         return changes
 
     def _remove(self, rows: Rows) -> tuple[Floats, Machine]:
@@ -115,7 +132,9 @@ class Machine:
             cost = self.cost.copy()
             for hinges in own:
                 cost[hinges[column]] = 0
-            deltas[:, column] = machine.reweighted(cost).theta - self.theta
+            alone = machine.reweighted(cost)
+            deltas[:, column] = alone.theta - self.theta
+            machine = replace(machine, worst=max(machine.worst, alone.worst))
         return deltas, machine
 
     def _walk_without(self, row: int, products: Floats) -> Face:
@@ -160,12 +179,7 @@ class Machine:
                 break
             previous = np.inf if outside.any() else worst
             machine = machine._joined(violation)
-        if worst > self.tolerance:
-            warn_user(
-                f"Expected margins exact to {self.tolerance:.0e}. Got {worst:.1e}. "
-                "Scale the features to similar ranges, or accept the stated accuracy."
-            )
-        return machine
+        return replace(machine, worst=worst)
 
     def _walked(self, candidates: Rows | None) -> Machine:
         """Return the minimum over the near rows, the others kept, with a fresh gradient."""
