@@ -188,12 +188,12 @@ def test_the_intercept_is_the_middle_where_no_row_is_on_the_margin(
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_walk_that_rounding_ends_is_said_once() -> None:
-    """Columns in the thousands: 60 removals, one sentence each for the fit and for them."""
+    """Columns of 10,000: 2 removals, one sentence each for the fit and for them."""
     x, y = load_diabetes(return_X_y=True)
     order = np.random.default_rng(3).permutation(len(x))[:96]
-    x, y = 1e3 * StandardScaler().fit_transform(x)[order, :6], y[order] / 50
+    x, y = 1e4 * StandardScaler().fit_transform(x)[order, :6], y[order] / 50
     objective = whence.from_sklearn(LinearSVR(random_state=0).fit(x[:90], y[:90]), x[:90], y[:90])
     with pytest.warns(NotConvergedWarning, match="margins exact") as caught:
-        found = whence.leave_one_out(objective, np.arange(60), (x[90:], y[90:]))
+        found = whence.leave_one_out(objective, [0, 5], (x[90:], y[90:]))
     assert np.isfinite(found).all()
     assert len([each for each in caught if "margins exact" in str(each.message)]) <= 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -154,3 +155,23 @@ def test_a_network_is_not_told_to_refit_which_it_cannot() -> None:
     assert "objective.refit()" in statuses_of(far)[0].words
     assert "objective.refit()" not in statuses_of(far, sized=False)[0].words
     assert "removing 140 typical examples" in statuses_of(far)[0].numbers
+
+
+def test_a_page_of_many_says_a_fit_unfinished_beside_what_it_shows(tmp_path: Path) -> None:
+    X, y = _cancer()
+    model, differ = _unfinished(100), 0
+    for at in (0, 3, 12, 39):
+        objective, query = whence.from_sklearn(model, X[100:], y[100:]), (X[at], y[at])
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            whence.report(objective, (X[at : at + 1], y[at : at + 1]), tmp_path / "page.html", k=3)
+        said = [each for each in caught if issubclass(each.category, NotConvergedWarning)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = whence.explain(objective, query, k=3)
+        first, shown = found.scores.diagnostics, found.diagnostics
+        assert first is not None
+        assert shown is not None
+        assert bool(said) == (shown.fit == "not converged")
+        differ += first.fit != shown.fit
+    assert differ

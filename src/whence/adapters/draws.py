@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -97,7 +97,7 @@ def draws(estimator: Any, n: int) -> dict[str, int | None]:
         if last != "random_state":
             continue
         holder = params.get(owner.rpartition("__")[0], estimator) if owner else None
-        drawing = params[owner] if owner else estimator
+        drawing = _as_fitted(params[owner], estimator) if owner else estimator
         if type(holder) not in _SEED_PARTS and _uses(drawing, n):
             found[name] = value
     return found
@@ -132,6 +132,26 @@ def _models(estimator: Any) -> list[Any]:
     inside = estimator.get_params(deep=True).values() if hasattr(estimator, "get_params") else ()
     every = (estimator, *inside)
     return [part for part in every if hasattr(part, "fit") and hasattr(part, "predict")]
+
+
+def _as_fitted(part: Any, whole: Any) -> Any:
+    """Return the copy of a part that was fitted, as ensembles and folds fit copies, or the part."""
+    if type(part) is not PCA or hasattr(part, "n_features_in_"):
+        return part
+    copies = (one for one in _held(whole, set()) if repr(one) == repr(part))
+    return next(copies, part)
+
+
+def _held(holder: Any, seen: set[int]) -> Iterator[Any]:
+    """Yield the fitted decompositions inside of an estimator."""
+    if type(holder) is PCA and hasattr(holder, "n_features_in_"):
+        yield holder
+    if id(holder) in seen or not type(holder).__module__.startswith(("sklearn.", "builtins")):
+        return
+    seen.add(id(holder))
+    inside = holder if type(holder) in (list, tuple) else getattr(holder, "__dict__", {}).values()
+    for each in inside:
+        yield from _held(each, seen)
 
 
 def _uses(estimator: Any, n: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
 from whence.methods.attribution import Attribution
 from whence.methods.choose import chosen
+from whence.methods.fit_quality import not_shown, warn_of
 from whence.methods.method import Method
 from whence.methods.model_quality import model_quality
 from whence.methods.prediction import MeasureLike
@@ -117,9 +119,11 @@ def report(
     examples, labeled = encoded(trained, queries)
     about_what = default_measure(trained, examples.subset(np.arange(1)))
     quantity = about_what if measure is None else measure
-    found, fitted = _candidates(scoring.fit(trained), examples, quantity, k), scoring.fit(trained)
-    shown = found.strongest(k)
     refined = scoring.refined() if trained.convex else None
+    fitted = scoring.fit(trained)
+    with not_shown() if refined is not None else nullcontext():
+        found = _candidates(fitted, examples, quantity, k)
+    shown = found.strongest(k)
     hint = "" if refined is None else _FEWER
     # All candidates if that is quick, else those that the first order would show.
     for where in (np.unique(found.positions), shown.positions):
@@ -127,6 +131,8 @@ def report(
             fitted, hint = refined.fit(trained), ""
             shown = fitted.scores(examples, measure=quantity, indices=where)
             break
+    else:
+        warn_of(trained, shown.diagnostics)
     page = batch_page(
         trained,
         examples,

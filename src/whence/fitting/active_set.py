@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _DEPENDENT = 1e-11  # relative size of a pivot below which a column counts as dependent
-_AT_BOUND = 1e-13  # of the room between its bounds: how near one a coordinate is on it
+_AT_BOUND = 5e-15  # of the room between its bounds: how near one a coordinate is on it
 _REPAIRS = 3  # steps on one face before its inverse is made anew
 _REFACTORS = 20  # after which a walk is given up: rounding leaves it nothing to go by
 
@@ -311,9 +311,18 @@ class _Walker:
     def refactor(self) -> None:
         """Make the inverse anew, without what has come to depend on the others."""
         self.refactors += 1
-        free, none = self.free, np.empty(0, dtype=np.intp)
-        self.free, self.order, self.inverse = none, none, np.empty((0, 0))
-        self.release_all(free)
+        sums, free = np.flatnonzero(self.order < 0), np.flatnonzero(self.order >= 0)
+        matrix = np.zeros((len(self.order), len(self.order)))
+        coordinates = self.order[free]
+        matrix[np.ix_(free, free)] = self.gram[np.ix_(coordinates, coordinates)]
+        for at in sums:
+            matrix[at, free] = matrix[free, at] = self.group[coordinates] == -1 - self.order[at]
+        try:
+            self.inverse = np.linalg.inv(matrix).astype(np.float64)
+        except np.linalg.LinAlgError:
+            none = np.empty(0, dtype=np.intp)
+            self.free, self.order, self.inverse = none, none, np.empty((0, 0))
+            self.release_all(coordinates)
 
     def fix_at_bounds(self) -> None:
         """Fix the free coordinates of a sum that are all on a bound, but for rounding.
@@ -357,13 +366,18 @@ class _Walker:
         own = self.sum_of(index)
         row = int(np.flatnonzero(self.order == index)[0])
         keep = np.delete(np.arange(len(self.order)), row)
-        if own is not None and not (self.group[self.free] == self.group[index]).any():
+        column, pivot = self.inverse[keep, row], self.inverse[row, row]
+        last = own is not None and not (self.group[self.free] == self.group[index]).any()
+        if last:
             keep = keep[self.order[keep] != own]
-            self.inverse = self.inverse[np.ix_(keep, keep)]
-        else:
-            column, pivot = self.inverse[keep, row], self.inverse[row, row]
-            self.inverse = self.inverse[np.ix_(keep, keep)] - np.outer(column / pivot, column)
+        self.inverse = self.inverse[np.ix_(keep, keep)]
         self.order = self.order[keep]
+        if last:
+            return
+        if pivot:
+            self.inverse -= np.outer(column / pivot, column)
+        else:  # rounding has left nothing of it
+            self.refactor()
 
     def room(self, coordinates: NDArray[np.intp], direction: Floats) -> tuple[float, int]:
         """Return how far a direction can be followed, and which of the coordinates ends it."""

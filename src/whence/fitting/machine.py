@@ -18,6 +18,7 @@ from whence.tiles import tiles
 Rows = NDArray[np.intp]
 
 _TOLERANCE = 1e-10  # violation of the optimality conditions, in units of the margin
+_CLAIMED = 1e-7  # the same, up to which rounding is not worth a warning
 _EPSILON = 1e-15  # rounding of one product, and of the sum of many
 _ROUNDING = 4e-15  # of the largest corner: no violation is told from rounding below it
 _NEAR = 2048  # rows near the margin whose products are kept
@@ -51,7 +52,7 @@ class Machine:
     gram: Floats  # X diag(1/l2) Xᵀ of the near rows, [m, m]
     face: Face  # over the near rows
     gradient: Floats  # f without its free intercept, less t, [m]
-    worst: float = 0.0  # violation of the optimality conditions that is left
+    worst: float = 0.0  # violation of the optimality conditions, where rounding leaves too much
 
     @property
     def tolerance(self) -> float:
@@ -61,10 +62,9 @@ class Machine:
 
     def warn_if_unsettled(self) -> None:
         """Warn if the optimality conditions are violated by more than is claimed."""
-        enough = _TOLERANCE * self.size
-        if self.worst > enough:
+        if self.worst:
             warn_user(
-                f"Expected margins exact to {enough:.0e}. Got {self.worst:.1e}. "
+                f"Expected margins exact to {_TOLERANCE * self.size:.0e}. Got {self.worst:.1e}. "
                 "Scale the features to similar ranges, or accept the stated accuracy."
             )
 
@@ -173,13 +173,14 @@ class Machine:
                 machine.gradient + machine.face.multiplier, machine.beta, machine.cost
             )
             worst = float(violation.max(initial=0.0))
-            outside = violation > self.tolerance
+            outside = violation > machine.tolerance
             outside[machine.near] = False
-            if worst <= self.tolerance or (not outside.any() and worst >= 0.5 * previous):
+            if worst <= machine.tolerance or (not outside.any() and worst >= 0.5 * previous):
                 break
             previous = np.inf if outside.any() else worst
             machine = machine._joined(violation)
-        return replace(machine, worst=worst)
+        enough = min(machine.tolerance, _CLAIMED * self.size)
+        return replace(machine, worst=worst if worst > enough else 0.0)
 
     def _walked(self, candidates: Rows | None) -> Machine:
         """Return the minimum over the near rows, the others kept, with a fresh gradient."""

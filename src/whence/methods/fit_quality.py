@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import final
 
 import torch
@@ -30,7 +31,7 @@ from whence.objective.cache import cached, first_time
 from whence.objective.loss import gradient_by_scale
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, with_penalty
-from whence.objective.trained import Examples
+from whence.objective.trained import Examples, Trained
 from whence.scores import Diagnostics
 
 _CHECKED = 8  # removals whose remaining gradient is computed
@@ -255,6 +256,31 @@ def warn_if_unfinished(objective: Objective, quality: FitQuality) -> None:
         f"{two_digits(quality.in_examples)} typical training examples{beside}. {remedy}; if the "
         "number is large, check that X and y are exactly what the model was fitted on."
     )
+
+
+@singledispatch
+def warn_of(trained: Trained, found: Diagnostics | None) -> None:
+    """Warn of an unfinished fit by what was measured while nothing of it was shown.
+
+    Args:
+        trained: The model; without parameters nothing was measured.
+        found: The diagnostics of scores that are shown after all.
+
+    Warns:
+        NotConvergedWarning: As `warn_if_unfinished`.
+    """
+
+
+@warn_of.register
+def _(trained: Objective, found: Diagnostics | None) -> None:
+    if found is None or found.gradient_in_examples is None:
+        return
+    quality = FitQuality(
+        gradient_norm=found.gradient_norm,
+        in_examples=found.gradient_in_examples,
+        of_largest=found.unfinished,
+    )
+    warn_if_unfinished(trained, quality)
 
 
 def diagnostics(
