@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.decomposition import PCA
@@ -19,6 +20,7 @@ from sklearn.ensemble import (
     AdaBoostClassifier,
     BaggingRegressor,
     IsolationForest,
+    StackingClassifier,
     VotingClassifier,
 )
 from sklearn.feature_extraction.text import CountVectorizer
@@ -31,6 +33,7 @@ from sklearn.linear_model import (
     SGDClassifier,
 )
 from sklearn.model_selection import GridSearchCV
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
 from sklearn.multioutput import ClassifierChain, MultiOutputClassifier, RegressorChain
 from sklearn.naive_bayes import ComplementNB, GaussianNB
 from sklearn.neighbors import LocalOutlierFactor, RadiusNeighborsClassifier
@@ -200,6 +203,24 @@ def test_a_seed_that_the_fit_does_not_use_is_not_asked_for() -> None:
     for found in drawn:
         assert any("without a seed" in note for note in found.notes), found
         assert default_of(found)[0] == whence.Retrained()
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        OneVsRestClassifier,
+        OneVsOneClassifier,
+        CalibratedClassifierCV,
+        lambda one: StackingClassifier([("one", one)]),
+    ],
+)
+@pytest.mark.parametrize("solver", ["auto", "randomized"])
+def test_a_decomposition_inside_of_folds_draws_where_its_fit_did(wrapped: Any, solver: str) -> None:
+    x, y = wine()
+    chain = make_pipeline(PCA(2, svd_solver=solver), LogisticRegression())
+    fitted = wrapped(chain).fit(x, y)
+    notes = whence.from_sklearn(fitted, x, y).notes
+    assert any("without a seed" in note for note in notes) == (solver == "randomized")
 
 
 def test_a_fit_that_stops_early_is_said_once() -> None:

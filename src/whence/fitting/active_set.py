@@ -21,7 +21,6 @@ first free coordinate of a sum cannot move alone; it brings λ, by which others 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,7 +129,8 @@ def walk(
         array([0.5, 1. ])
     """
     walker = _Walker(gram, box, start)
-    walker.release_all(() if candidates is None else candidates)
+    for index in () if candidates is None else candidates:
+        walker.release(int(index))
     steps = 0
     while walker.advance(tolerance, first=steps > 8 * len(gram)) and steps < 16 * len(gram) + 100:
         steps += 1
@@ -303,11 +303,6 @@ class _Walker:
         self.order = np.append(self.order, added)
         self.free = np.append(self.free, index)
 
-    def release_all(self, indices: Iterable[int]) -> None:
-        """Make several free, as far as they are independent."""
-        for index in indices:
-            self.release(int(index))
-
     def refactor(self) -> None:
         """Make the inverse anew, without what has come to depend on the others."""
         self.refactors += 1
@@ -322,7 +317,8 @@ class _Walker:
         except np.linalg.LinAlgError:
             none = np.empty(0, dtype=np.intp)
             self.free, self.order, self.inverse = none, none, np.empty((0, 0))
-            self.release_all(coordinates)
+            for index in coordinates:
+                self.release(int(index))
 
     def fix_at_bounds(self) -> None:
         """Fix the free coordinates of a sum that are all on a bound, but for rounding.
