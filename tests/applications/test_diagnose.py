@@ -23,12 +23,8 @@ from whence.curvature import minimum as curvature_minimum
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput, NotConvergedWarning
 from whence.linalg import materialize
-from whence.methods.fit_quality import (
-    FitQuality,
-    finishing_effect,
-    fit_quality,
-    warn_if_unfinished,
-)
+from whence.methods.finishing import finishing_effect
+from whence.methods.fit_quality import FitQuality, fit_quality, warn_if_unfinished
 from whence.objective.objective import Objective
 
 

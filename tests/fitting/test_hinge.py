@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,6 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 
 import whence
-from whence.errors import NotConvergedWarning
 from whence.fitting.hinge import fit_hinge
 
 _MODELS = {
@@ -193,7 +193,9 @@ def test_a_walk_that_rounding_ends_is_said_once() -> None:
     order = np.random.default_rng(3).permutation(len(x))[:96]
     x, y = 1e4 * StandardScaler().fit_transform(x)[order, :6], y[order] / 50
     objective = whence.from_sklearn(LinearSVR(random_state=0).fit(x[:90], y[:90]), x[:90], y[:90])
-    with pytest.warns(NotConvergedWarning, match="margins exact") as caught:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         found = whence.leave_one_out(objective, [0, 5], (x[90:], y[90:]))
     assert np.isfinite(found).all()
-    assert len([each for each in caught if "margins exact" in str(each.message)]) <= 3
+    said = [str(each.message) for each in caught]
+    assert 1 <= len([words for words in said if "margins exact" in words]) <= 3

@@ -10,8 +10,9 @@ from tests.fitted import Fitted
 from whence.curvature.minimum import gradient
 from whence.errors import NotConvergedWarning
 from whence.methods import leave_one_out as module
+from whence.methods.converged import converged
 from whence.methods.fit_quality import FitQuality
-from whence.methods.leave_one_out import _nearby, converged
+from whence.methods.leave_one_out import _nearby
 
 
 def test_equals_refits_from_scratch(fitted: Fitted) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from whence.adapters.effects import Question, preprocessing_of, through_features, through_inputs
 from whence.adapters.fitted import Fitted
+from whence.adapters.own_fits import own_fit
 from whence.adapters.tabular import table_of
 from whence.adapters.targets import decoded
 from whence.adapters.vanished import classes_left, reduced, with_all_classes
@@ -144,6 +145,13 @@ class DataStatistics(LinearStatistics):
         weighted = replace(fitted.weights, sample=torch.from_numpy(sample))
         after = replace(fitted, kept=kept, weights=weighted)
         return after, _attached(after)(replace(objective, weights=after.row_weights))
+
+    def own_fit(self, objective: LinearObjective, weights: Tensor) -> LinearObjective | None:
+        """Return the objective where the estimator's own solver ends with other weights."""
+        if not classes_left(self.fitted, self._rows_of(weights)[0]):
+            return None
+        fitted = own_fit(self._changed(objective, weights, whole=False)[0])
+        return None if fitted is None else objective_of(fitted)
 
     def edited(
         self, objective: LinearObjective, index: int, example: LinearExamples

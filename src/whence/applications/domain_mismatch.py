@@ -19,7 +19,7 @@ from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
 from whence.methods.changes import group_effect
 from whence.methods.choose import chosen
-from whence.methods.leave_one_out import converged
+from whence.methods.converged import converged
 from whence.methods.method import Method
 from whence.methods.model_quality import model_quality
 from whence.methods.prediction import Floats, Indices, MeasureLike, Order, as_array, positions

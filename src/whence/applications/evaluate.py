@@ -18,7 +18,7 @@ from whence.evaluation.identity import identity_of
 from whence.evaluation.metrics import LDS, lds
 from whence.linalg.solver import Solver
 from whence.methods.choose import chosen
-from whence.methods.leave_one_out import converged
+from whence.methods.converged import converged
 from whence.methods.method import Method
 from whence.methods.prediction import MeasureLike, measure_name
 from whence.objective.losses import measure_of

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from whence.applications.flip_set import FlipSet, flip_set
 from whence.applications.retrainings import is_cheap, keeping_classes
 from whence.errors import InvalidInput
-from whence.methods.leave_one_out import converged, refits_without
+from whence.methods.converged import converged
+from whence.methods.leave_one_out import refits_without
 from whence.methods.prediction import MeasureLike
 from whence.objective.losses import measure_of
 from whence.objective.trained import Examples, Trained

@@ -20,7 +20,8 @@ from whence.applications.shown import refits_preprocessing
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.methods.choose import chosen
-from whence.methods.leave_one_out import converged, refit_without, refits_without
+from whence.methods.converged import converged
+from whence.methods.leave_one_out import refit_without, refits_without
 from whence.methods.method import Method
 from whence.methods.model_quality import model_quality
 from whence.methods.prediction import Floats

@@ -15,7 +15,8 @@ from whence.errors import InvalidInput
 from whence.evaluation.figure import axes
 from whence.linalg.solver import Solver
 from whence.methods.choose import chosen
-from whence.methods.leave_one_out import converged, refits_without
+from whence.methods.converged import converged
+from whence.methods.leave_one_out import refits_without
 from whence.methods.method import Method
 from whence.methods.prediction import Floats, MeasureLike, as_array
 from whence.methods.sets import asked_of_set, values_of

@@ -15,9 +15,10 @@ from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
 from whence.methods.choose import chosen
+from whence.methods.converged import converged
 from whence.methods.edits import edit_by_method
 from whence.methods.fit_quality import fit_quality
-from whence.methods.leave_one_out import converged, refit_without
+from whence.methods.leave_one_out import refit_without
 from whence.methods.method import Method
 from whence.methods.prediction import (
     Floats,

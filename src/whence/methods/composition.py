@@ -14,8 +14,9 @@ from torch import Tensor
 from whence.adapters.composed import Composed, Member
 from whence.checked import checked
 from whence.methods.attribution import Attribution
+from whence.methods.converged import converged
 from whence.methods.family import of_family
-from whence.methods.leave_one_out import Refits, converged, outputs_without
+from whence.methods.leave_one_out import Refits, outputs_without
 from whence.methods.method import Method
 from whence.methods.subsets import Positions
 from whence.objective.measures import Measure

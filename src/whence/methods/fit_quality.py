@@ -29,9 +29,8 @@ from whence.linalg.solver import Solution
 from whence.methods.prediction import Order
 from whence.objective.cache import cached, first_time
 from whence.objective.loss import gradient_by_scale
-from whence.objective.measures import Measure
-from whence.objective.objective import Objective, with_penalty
-from whence.objective.trained import Examples, Trained
+from whence.objective.objective import Objective
+from whence.objective.trained import Trained
 from whence.scores import Diagnostics
 
 _CHECKED = 8  # removals whose remaining gradient is computed
@@ -52,11 +51,13 @@ class FitQuality:
         in_examples: What finishing the fit would change, in units of what removing one typical
             example does.
         of_largest: The same beside the largest effect shown; `None` where no effects are at hand.
+        exact: Whether the minimum itself was found, of the loss that was minimized.
     """
 
     gradient_norm: float | None
     in_examples: float
     of_largest: float | None = None
+    exact: bool = False
 
 
 def fit_quality(objective: Objective, prepared: Prepared) -> FitQuality:
@@ -84,7 +85,12 @@ def fit_quality(objective: Objective, prepared: Prepared) -> FitQuality:
 
 
 def quality_beside(
-    objective: Objective, change: Tensor, effects: Tensor, *, norm: bool = True
+    objective: Objective,
+    change: Tensor,
+    effects: Tensor,
+    *,
+    norm: bool = True,
+    exact: bool = False,
 ) -> FitQuality:
     """Return how far a fit is from its optimum, beside the effects of removals that are shown.
 
@@ -93,6 +99,7 @@ def quality_beside(
         change: The size of what finishing the fit changes, in the unit of the effects.
         effects: The size >= 0 of the effect of each removal, [k].
         norm: Whether ‖∇R‖ is worth a pass over the training data.
+        exact: Whether the change is to the minimum itself.
 
     Returns:
         The size of the change beside the root mean square of the effects and the largest of them.
@@ -105,108 +112,10 @@ def quality_beside(
         gradient_norm=float(gradient(objective).norm()) if norm else None,
         in_examples=_ratio(objective, float(change), float(root_mean_square(effects))),
         of_largest=_ratio(objective, float(change), float(effects.max())),
+        exact=exact,
     )
     warn_if_unfinished(objective, quality)
     return quality
-
-
-def finishing_step(objective: Objective, prepared: Prepared) -> Tensor:
-    """Return H⁻¹ ∇R(θ̂), [p, 1]: finishing the fit moves the parameters by its negative.
-
-    Args:
-        objective: R at θ̂.
-        prepared: The inverse curvature.
-
-    Returns:
-        The step, computed once per inverse.
-    """
-    return cached(
-        objective,
-        (finishing_step, prepared),
-        lambda twin: prepared.inverse.unchecked(gradient(twin).unsqueeze(1))[0],
-    )
-
-
-def finishing_effect(
-    objective: Objective,
-    prepared: Prepared,
-    queries: Examples,
-    measure: Measure,
-    solution: Solution | None = None,
-) -> Tensor:
-    """Return ∇mᵀ H⁻¹ ∇R(θ̂) of each query, [q].
-
-    Args:
-        objective: R at θ̂.
-        prepared: The inverse curvature.
-        queries: The q queries.
-        measure: m.
-        solution: H⁻¹ ∇m of the queries, [p, q], where it is known: then no solve is needed.
-
-    Returns:
-        What finishing the fit changes each query's measure by, with the opposite sign.
-    """
-    if solution is not None:
-        return solution.value.T @ gradient(objective).to(solution.value.dtype)
-    return objective.gradient_dot(queries, measure, finishing_step(objective, prepared)).squeeze(1)
-
-
-def finishing_change(
-    objective: Objective, prepared: Prepared, queries: Examples, measure: Measure
-) -> Tensor:
-    """Return the size of what finishing the fit changes each query's measure by, [q].
-
-    A fit that is further from its minimum than a typical removal is far is finished and the measure
-    evaluated, where it is convex: there the first order may say a tenth of the change, or less.
-
-    Args:
-        objective: R at θ̂.
-        prepared: The inverse curvature.
-        queries: The q queries.
-        measure: m.
-
-    Returns:
-        The sizes >= 0.
-
-    Cost:
-        Nine columns solved, and a refit where the fit is far from its minimum.
-    """
-    smooth = objective.convex and objective.trained_loss == objective.loss
-    if smooth and decrement(objective, prepared.inverse).in_examples > 1:
-        before, after = (
-            measure(model.outputs(queries), queries.targets)
-            for model in (objective, objective.refit())
-        )
-        return (after - before).abs()
-    return finishing_effect(objective, prepared, queries, measure).abs()
-
-
-def finishing_by_sums(
-    objective: Objective, prepared: Prepared, queries: Examples, measure: Measure, total: Tensor
-) -> Tensor:
-    """Return ∇mᵀ H⁻¹ ∇R(θ̂) of each query from scores, without a pass over the training data.
-
-    ∇R is the sum of (wᵢ/n) gᵢ and the gradient of the penalty.
-
-    Args:
-        objective: R at θ̂.
-        prepared: The inverse curvature.
-        queries: The q queries.
-        measure: m.
-        total: The sum of the first-order scores of all training examples, [q].
-
-    Returns:
-        What finishing the fit changes each query's measure by, with the opposite sign.
-    """
-    penalty = with_penalty(objective, objective.params.new_zeros(len(objective.params), 1))
-    if not penalty.any():
-        return total
-    step = cached(
-        objective,
-        (finishing_by_sums, prepared),
-        lambda _: prepared.inverse.unchecked(penalty.unsqueeze(1))[0],
-    )
-    return total + objective.gradient_dot(queries, measure, step).squeeze(1)
 
 
 @contextmanager
@@ -229,13 +138,13 @@ def warn_if_unfinished(objective: Objective, quality: FitQuality) -> None:
     Warns:
         NotConvergedWarning: Once per objective, and not where nothing of it is shown. For a loss
             that is smoothed for derivatives, whose minimum the fit was never to reach, only if the
-            model says that its fit stopped early.
+            model says that its fit stopped early, or the minimum itself was found.
     """
     shown = quality.of_largest
     stopped = objective.stopped
     status = fit_status(quality.in_examples, shown, stopped=bool(stopped))
     far = status == "not converged"
-    smoothed = objective.trained_loss != objective.loss and not stopped
+    smoothed = objective.trained_loss != objective.loss and not (stopped or quality.exact)
     if smoothed or not far or _UNSHOWN.get():
         return
     if not first_time(objective, "warning about the fit"):

@@ -16,14 +16,16 @@ from torch import Tensor
 from whence.checked import checked
 from whence.curvature.changes import SingleChanges, change_tiles
 from whence.curvature.leverages import determines_itself
-from whence.curvature.minimum import at_minimum
 from whence.curvature.prepare import prepare
 from whence.curvature.reweighting import Reweightings
+from whence.errors import warn_user
 from whence.fitting.hinge import fit_hinge
 from whence.fitting.newton import negligible
 from whence.methods.attribution import Attribution
+from whence.methods.converged import converged, minimum
 from whence.methods.fit_quality import fit_quality
 from whence.methods.method import Method
+from whence.methods.own_fits import beside_own_fits
 from whence.methods.prediction import Floats, Indices, MeasureLike, measure_changes
 from whence.methods.removals import removal
 from whence.methods.subsets import Positions
@@ -33,7 +35,6 @@ from whence.objective.objective import Objective
 from whence.objective.trained import Data, Examples, Trained
 from whence.progress import progress
 from whence.scores import Diagnostics
-from whence.training.run import Run
 
 _CONTRACTION = 0.8  # a step that leaves a longer one sends its removal to be refitted alone
 _CONVERGED = 1e-9  # of a removal's first step: the length of one at which it counts as refitted
@@ -128,7 +129,11 @@ class _Refitted(Refits):
                 parts.append(part)
                 bar.update(part.shape[1])
         values = torch.cat(parts, 1)[:, torch.from_numpy(np.argsort(order))]
-        return values, Diagnostics(notes=self.trained.notes)
+        asked = queries, measure, where, values
+        said = beside_own_fits(self.trained, self.base(), *asked) if self.trained.convex else ""
+        if said:
+            warn_user(said)
+        return values, Diagnostics(notes=(*self.trained.notes, *filter(None, [said])))
 
 
 @checked
@@ -207,35 +212,6 @@ def _(trained: Objective, where: Positions) -> NDArray[np.bool_]:
         return np.zeros(len(where), dtype=bool)
     share = ~determines_itself(trained, where)
     return share if statistics is None else share & statistics.only_weights(where)
-
-
-@singledispatch
-def converged(trained: Trained) -> Trained:
-    """Return the model as its own `refit` gives it: itself where that is known to be the same.
-
-    Args:
-        trained: The model.
-
-    Returns:
-        The model at its optimum; a recorded training as it is.
-
-    Raises:
-        UnsupportedModel: If the model cannot be fitted again.
-    """
-    return trained.refit()
-
-
-@converged.register
-def _(trained: Run) -> Trained:
-    return trained
-
-
-@converged.register
-def _minimum(trained: Objective) -> Objective:
-    smooth = trained.convex and trained.slope is None and trained.trained_loss == trained.loss
-    if smooth and at_minimum(trained):
-        return trained
-    return trained.refit()
 
 
 def outputs_without(
@@ -346,7 +322,7 @@ def _(
 ) -> Iterator[Tensor]:
     if not len(where):
         return
-    base = _minimum(objective)
+    base = minimum(objective)
     for deltas in _removals(base, _nearby(objective, base, len(where)), where):
         yield measure_changes(base, queries, measure, deltas)
 

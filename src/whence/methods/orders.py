@@ -24,15 +24,8 @@ from whence.linalg.solver import Solution, Solver
 from whence.linear.objective import LinearObjective
 from whence.methods.directed import Directed
 from whence.methods.features import Side
-from whence.methods.fit_quality import (
-    diagnostics,
-    finishing_by_sums,
-    finishing_change,
-    finishing_effect,
-    quality_beside,
-    residual_of,
-    root_mean_square,
-)
+from whence.methods.finishing import finishing_by_sums, finishing_change, finishing_effect
+from whence.methods.fit_quality import diagnostics, quality_beside, residual_of, root_mean_square
 from whence.methods.prediction import (
     ORDERS,
     Order,
@@ -385,13 +378,12 @@ class Evaluated(_OnObjective):
             values[:, alone] = effects_alone(
                 objective, queries, measure, where[alone], order, prepared.inverse
             )
-        finishing = finishing_change(objective, prepared, queries, measure)
+        finishing = finishing_change(objective, prepared, queries, measure, exact=self.exact)
+        sizes = torch.linalg.vector_norm(values, dim=0)
         return values, diagnostics(
             objective,
             prepared,
-            quality=quality_beside(
-                objective, finishing.norm(), torch.linalg.vector_norm(values, dim=0)
-            ),
+            quality=quality_beside(objective, finishing.norm(), sizes, exact=self.exact),
             residual=max(
                 (found for found in residuals if found is not None),
                 key=lambda found: found.value,

@@ -109,6 +109,9 @@ class Statistics(ABC, Generic[Own, OwnExamples]):
             The objective; where `lacks_a_class`, the fit itself, the class with probability 0.
         """
 
+    def own_fit(self, objective: Own, weights: Tensor) -> Own | None:
+        """Return where the library's own fit to other weights ends, or `None`."""
+
     @abstractmethod
     def edited(self, objective: Own, index: int, example: OwnExamples) -> Own:
         """Return R at θ̂ with one training example replaced, the statistics of the new data.
@@ -176,7 +179,6 @@ class Objective(Trained):
     Attributes:
         slope: A linear term Σ slopeⱼ θⱼ of R, [p], or `None`: an L1 penalty on its active set,
             where it is l1 · sign(θ̂ⱼ).
-
         statistics: What else of the model follows its training data, or `None`: a removal then
             changes nothing but the weight of the removed example.
 
