@@ -114,6 +114,12 @@ def test_a_port_serves_again_as_soon_as_it_is_free() -> None:
     waiting.close()
 
 
+def test_a_server_that_does_not_start_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: None)
+    with pytest.raises(InvalidInput, match="Expected the server to answer"), serving(subject()):
+        pass
+
+
 def test_a_taken_port_is_a_sentence() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

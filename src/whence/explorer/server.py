@@ -41,7 +41,7 @@ def serving(subject: Subject, *, port: int = 0) -> Iterator[str]:
 
     Raises:
         UnsupportedModel: If starlette or uvicorn is not installed.
-        InvalidInput: If the port is taken.
+        InvalidInput: If the port is taken, or the server does not start.
     """
     try:
         import uvicorn
@@ -71,6 +71,11 @@ def serving(subject: Subject, *, port: int = 0) -> Iterator[str]:
         until = time.monotonic() + _STARTING
         while not server.started and thread.is_alive() and time.monotonic() < until:
             time.sleep(0.01)
+        if not server.started:
+            raise InvalidInput(
+                f"Expected the server to answer within {_STARTING:.0f} seconds. Got no answer. "
+                "Start it again."
+            )
         session.score()
         yield f"http://{_ADDRESS}:{listener.getsockname()[1]}/?token={token}"
     finally:
