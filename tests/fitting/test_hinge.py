@@ -178,6 +178,9 @@ def test_the_intercept_is_the_middle_where_no_row_is_on_the_margin(
     x, y, query = x[:90], y[:90], (x[90:], y[90:])
     model = SVR(C=strength, gamma=gamma, tol=1e-8).fit(x, y)
     objective = whence.from_sklearn(model, x, y)
+    assert "any intercept of an interval" in "".join(objective.notes)
+    ordinary = whence.from_sklearn(SVR(gamma=gamma).fit(x, y), x, y)
+    assert "any intercept of an interval" not in "".join(ordinary.notes)
     where = [0, 5, 7, 20]
     found = whence.leave_one_out(objective, where, query, measure="prediction")
     for column, i in enumerate(where):

@@ -38,6 +38,8 @@ from whence.rows import is_sparse
 
 Floats = NDArray[np.float64]
 
+_AT_BOUND = 1e-9  # of C: what a dual coefficient at its bound may lack
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Fitted:
@@ -286,12 +288,26 @@ class Fitted:
                 "first-order effects of rows on the margin may be far off. Newton and refined "
                 "effects and refits follow the margin."
             )
+        if self._any_intercept():
+            notes.append(
+                "No support vector is on the margin: any intercept of an interval fits as well, "
+                "of which LIBSVM and refits take the middle. A removal may move it, and all "
+                "answers alike, by a step."
+            )
         if self.transform is not None and self.width is not None and self.pullback() is None:
             notes.append(
                 "The preprocessing makes columns of its own, such as the words of a text: which "
                 "values move the answer is told for those columns, not for the cells of a row."
             )
         return replace(self, notes=tuple(notes))
+
+    def _any_intercept(self) -> bool:
+        """Whether all support vectors are at a bound: an interval of intercepts fits as well."""
+        problem = self.problem
+        if problem.support is None or problem.intercept is None or not problem.loss.hinged:
+            return False
+        bounds = self.row_weights.numpy()[problem.support] / (len(self.labels) * problem.l2)
+        return bool((np.abs(problem.coef) >= (1 - _AT_BOUND) * bounds).all())
 
     def _center(self) -> Floats | None:
         """Return what is taken off columns far from 0, where an intercept takes it up again."""
