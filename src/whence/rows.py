@@ -167,16 +167,40 @@ def _column_of_frame(rows: pd.DataFrame, at: int) -> pd.Series[Any]:
     return rows.iloc[:, at].reset_index(drop=True)
 
 
-def quarters(numbers: pd.Series[Any]) -> pd.Series[Any]:
-    """Return the quarter in which each number lies, as text such as "(1.36, 2.21]".
+def quarters(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Return the quarter in which each number or date lies, as text such as "(1.36, 2.21]".
+
+    Cut at the quartiles of the finite values; where these are one and the same but for an end, at
+    those of the distinct values.
 
     Args:
-        numbers: The numbers; a missing one lies in none.
+        values: Numbers or dates; a missing one lies in none.
+
+    Examples:
+        >>> quarters(pd.Series([0, 0, 0, 0, 0, 0, 0, 1, 2, np.inf])).unique().tolist()
+        ['(-0.001, 0.5]', '(0.5, 1]', '(1.5, inf]']
     """
-    cut = pd.qcut(numbers, 4, duplicates="drop").cat
-    names = [f"({each.left:.12g}, {each.right:.12g}]" for each in cut.categories]
+    dates = values.dtype.kind in "mM"
+    if not dates:
+        numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+        values = pd.Series(numbers, index=values.index)
+    known = values.dropna()
+    finite = known if dates else known[np.isfinite(known)]
+    edges = _quartiles(finite)
+    if len(edges) < 3:
+        edges = _quartiles(finite.drop_duplicates())
+    edges[0], edges[-1] = min(edges[0], known.min()), max(edges[-1], known.max())
+    cut = pd.cut(values, edges, include_lowest=True).cat
+    names = [
+        str(each) if dates else f"({each.left:.12g}, {each.right:.12g}]" for each in cut.categories
+    ]
     found: pd.Series[Any] = cut.rename_categories(names)
     return found
+
+
+def _quartiles(values: pd.Series[Any]) -> list[Any]:
+    """Return the quartiles of values, from the least to the largest, each once."""
+    return values.quantile([0, 0.25, 0.5, 0.75, 1]).unique().tolist()
 
 
 @singledispatch

@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -197,3 +198,44 @@ def test_printed_it_has_its_groups() -> None:
     assert all(group.name in row for group, row in zip(found.groups, rows[1:], strict=True))
     with pytest.raises(InvalidInput, match="Got neither"):
         domain_mismatch(found.trained, (hospital()[0][:2], np.zeros(2, int)))
+
+
+def beside(**columns: object) -> tuple[whence.Trained, pd.DataFrame, np.ndarray]:
+    """The hospital's model of two columns, its rows with others beside them."""
+    x, y = hospital()
+    x = x.reset_index(drop=True).assign(**columns)
+    named = make_column_transformer(("passthrough", ["stay", "visits"]))
+    model = make_pipeline(named, LogisticRegression(tol=1e-10)).fit(x, y)
+    return whence.from_sklearn(model, x, y), x, y
+
+
+def sizes(column: str, **columns: object) -> list[int]:
+    trained, x, y = beside(**columns)
+    found = domain_mismatch(trained, (x[:3], y[:3]), columns=column, order="first")
+    return sorted(len(group.positions) for group in found.groups)
+
+
+def test_dates_and_small_floats_are_cut_at_their_quartiles() -> None:
+    days = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(300), unit="D")
+    assert sizes("day", day=days) == [75] * 4
+    assert sizes("wait", wait=pd.to_timedelta(np.arange(300), unit="h")) == [75] * 4
+    assert sizes("small", small=np.arange(300).astype(np.float16)) == [75] * 4
+
+
+def test_a_column_of_mostly_one_value_is_cut_at_its_other_values() -> None:
+    gain = np.where(np.arange(300) < 260, 0.0, np.arange(300))
+    assert sizes("gain", gain=gain) == [10, 10, 10, 270]
+
+
+def test_what_makes_no_groups_is_said() -> None:
+    assert sizes("far", far=np.r_[np.inf, np.arange(299.0)]) == [74, 75, 75, 76]
+    labels = np.where(np.arange(300) < 100, "a", "b")
+    trained, x, y = beside()
+    options = {"order": "first"}
+    flat, column = (
+        domain_mismatch(trained, (x[:3], y[:3]), groups=each, **options)
+        for each in (labels, labels[:, None])
+    )
+    assert flat.to_frame().equals(column.to_frame())
+    with pytest.raises(InvalidInput, match="one label per training row"):
+        domain_mismatch(trained, (x[:3], y[:3]), groups=[("a", 1), ("b", 2)] * 150, **options)

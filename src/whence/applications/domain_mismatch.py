@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.checked import checked
+from whence.checked import checked, shown
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
 from whence.methods.changes import group_effect
@@ -37,7 +37,7 @@ from whence.views.made import Made
 Groups = Mapping[Any, Indices] | Sequence[Any] | NDArray[Any]
 Columns = str | int | Sequence[str | int]
 
-_DISTINCT = 10  # values of a column of numbers up to which each is a group of its own
+_DISTINCT = 10  # values of a column of numbers or dates up to which each is a group of its own
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -209,8 +209,8 @@ def domain_mismatch(
         objective: R at θ̂.
         queries: (X, y) of the slice: one query or many, weighed equally.
         columns: Columns of the training rows, by name or position. Each value is a group, such as
-            "age = [0-10)", and so are the rows without one; numbers with more than 10 values are
-            cut at their quartiles.
+            "age = [0-10)", and so are the rows without one; numbers and dates with more than 10
+            values are cut at their quartiles.
         groups: A label per training row, [n], or positions by name. Give this or `columns`.
         order: How to find the effect of a whole group: "first", "newton", "refined" or "refit".
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
@@ -310,9 +310,9 @@ def _by_columns(objective: Trained, columns: Columns | None) -> list[tuple[str, 
         if not 0 <= at < len(names):
             raise InvalidInput(f"Expected columns from 0 to {len(names) - 1}. Got {each}.")
         values = column(train.inputs, at)
-        if values.dtype.kind in "iuf" and values.nunique() > _DISTINCT:
-            values = quarters(values)
         label = names[at]
+        if values.dtype.kind in "iufmM" and values.nunique() > _DISTINCT:
+            values = quarters(values)
         for value, rows in values.groupby(values, observed=True).indices.items():
             shown = f"{value:.4g}" if isinstance(value, float) else str(value)
             found.append((f"{label} = {shown}", np.asarray(rows, dtype=np.intp)))
@@ -327,7 +327,14 @@ def _by_name(groups: Groups, objective: Trained) -> list[tuple[str, NDArray[np.i
     """Return the groups that a user named: one name per row, or positions by name."""
     n = len(objective.train)
     check_same_order("groups", groups, objective.train.ids)
-    labels = pd.Series(np.atleast_1d(np.asarray(groups)))
+    given = np.atleast_1d(np.asarray(groups))
+    if given.ndim == 2 and given.shape[1] == 1:
+        given = given[:, 0]
+    if given.ndim > 1:
+        raise InvalidInput(
+            f"Expected groups as one label per training row. Got {shown(groups)}. Pass one column."
+        )
+    labels = pd.Series(given)
     if len(labels) != n:
         raise InvalidInput(
             f"Expected {n} groups, one per training row. Got {len(labels)}. To group by the values "

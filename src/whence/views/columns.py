@@ -184,8 +184,8 @@ def spreads(inputs: Any) -> Floats:
 
 
 def _spread(values: Floats) -> float:
-    """Return the standard deviation of numbers, or the distance of two."""
-    known = values[~np.isnan(values)]
+    """Return the standard deviation of finite numbers, or the distance of two."""
+    known = values[np.isfinite(values)]
     if not len(known):
         return 1.0
     low, high = known.min(), known.max()
