@@ -168,3 +168,13 @@ def test_a_column_without_a_value_has_none_to_take() -> None:
     bounds = {"garden": (0.2, 0.7)}
     found = whence.attacks.change_cells(trained, (x[:1], y[:1]), bounds=bounds, most=1)
     assert set(found.after) <= {0.2, 0.7}
+
+
+def test_infinite_cells_are_no_bounds_and_one_value_is_a_list_of_one() -> None:
+    x, y = shops()
+    x["beside"] = np.r_[np.inf, -np.inf, np.linspace(0.5, 2.0, 88)]
+    trained = whence.from_sklearn(clone(PIPELINE).fit(x[1:], y[1:]), x[1:], y[1:])
+    query = x[:1].assign(beside=1.0), y[:1]
+    assert len(whence.attacks.change_cells(trained, query, most=2).columns)
+    found = whence.attacks.change_cells(trained, query, bounds={"area": "west"}, most=2)
+    assert set(found.after) == {"west"}

@@ -13,6 +13,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge, RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -22,6 +23,7 @@ from sklearn.svm import LinearSVC
 import whence
 from whence.applications.explanation import Explanation
 from whence.errors import InvalidInput, UnsupportedModel
+from whence.views.copies import copies_of
 
 
 @pytest.fixture(scope="module")
@@ -586,3 +588,16 @@ def test_where_no_single_example_matters_that_is_said() -> None:
     trained = whence.from_sklearn(KNeighborsClassifier(1).fit(*twice), *twice)
     found = whence.explain(trained, (x[:1, :1], y[:1]), method=whence.LeaveOneOut(), k=3)
     assert "Without one training example it is the same, whichever is gone." in str(found)
+
+
+def test_a_page_of_a_row_whose_copy_has_a_missing_cell(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = pd.DataFrame({"a": rng.normal(size=40), "b": pd.array(rng.integers(0, 5, 40), "Int64")})
+    x.iloc[7] = x.iloc[3]
+    x.loc[[3, 7], "b"] = pd.NA
+    y = np.where(x["a"] > 0, 1, 0)
+    model = make_pipeline(SimpleImputer(), LogisticRegression()).fit(x, y)
+    trained = whence.from_sklearn(model, x, y)
+    assert whence.explain(trained, (x.iloc[[3]], y[[3]])).report(tmp_path / "why.html").exists()
+    found = copies_of(trained, trained.outputs(trained.train), trained.train, 3)
+    assert found.tolist() == [3, 7]

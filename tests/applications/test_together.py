@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
+from sklearn.compose import make_column_transformer
+from sklearn.datasets import load_iris
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
@@ -95,3 +97,12 @@ def test_more_than_half_of_the_rows_are_no_group(copies: int, shown: bool) -> No
     trained = whence.from_sklearn(Ridge().fit(x, y), x, y)
     groups = whence.explain(trained, (x[:1] + 0.5, y[:1])).groups
     assert [len(group.positions) for group in groups] == ([copies] if shown else [])
+
+
+def test_infinite_cells_are_as_missing_ones() -> None:
+    x, y = load_iris(return_X_y=True)
+    frame = pd.DataFrame(x, columns=list("abcd")).assign(far=np.r_[np.inf, np.zeros(149)])
+    first = make_column_transformer(("passthrough", list("abcd")))
+    model = make_pipeline(first, LogisticRegression(max_iter=1000)).fit(frame, y)
+    found = near_duplicates(whence.from_sklearn(model, frame, y), np.array([0, 142]))
+    assert [group.tolist() for group in found] == [[101, 142]]

@@ -217,12 +217,14 @@ def _values(name: Any, cells: pd.Series[Any], bound: Any) -> tuple[Any, ...]:
     kinds = pd.api.types
     if not kinds.is_numeric_dtype(there.dtype) or kinds.is_bool_dtype(there.dtype):
         has = there.unique().tolist()
-        values = has if bound is None else list(bound)
+        values = has if bound is None else list(np.atleast_1d(np.asarray(bound, dtype=object)))
         if unknown := [value for value in values if value not in has]:
             raise InvalidInput(f"Expected values that column {name!r} has. Got {unknown[0]!r:.60}.")
         return tuple(values)
-    if bound is None and there.empty:
-        return ()
+    if bound is None:
+        there = there[np.isfinite(there.astype(np.float64))]
+        if there.empty:
+            return ()
     try:
         numbers = np.array((there.min(), there.max()) if bound is None else bound, dtype=np.float64)
     except (TypeError, ValueError):

@@ -27,8 +27,8 @@ _NEAREST = 14  # neighbors that count equally
 def coordinates(train: Any, asked: Any) -> tuple[Tensor, Tensor] | None:
     """Return training inputs and queries as points, each column of the training data standardized.
 
-    Numbers are standardized, a missing one is the median; text columns are one-hot; texts and wide
-    rows are projected at random; tensors are flattened.
+    Numbers are standardized, one that is missing or infinite is the median; text columns are
+    one-hot; texts and wide rows are projected at random; tensors are flattened.
 
     Args:
         train: The inputs of n training examples: a frame, an array, a sparse matrix, texts or a
@@ -53,6 +53,7 @@ def coordinates(train: Any, asked: Any) -> tuple[Tensor, Tensor] | None:
     frame, other = frame.infer_objects(), other.infer_objects()
     numeric = [c for c in frame.columns if pd.api.types.is_numeric_dtype(frame[c])]
     text = [c for c in frame.columns if c not in set(numeric)]
+    frame, other = (part.replace([np.inf, -np.inf], np.nan) for part in (frame, other))
     for part in (frame, other):
         part[text] = part[text].astype(str)
     numbers = make_pipeline(

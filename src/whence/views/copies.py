@@ -167,7 +167,12 @@ def _at(inputs: Any, index: int) -> list[Any]:
 
 def _equal(left: list[Any], right: list[Any]) -> bool:
     """Return whether the inputs of two examples are the same; missing cells are alike."""
-    pairs = zip(left, right, strict=True)
-    return all(
-        a.shape == b.shape and bool(((a == b) | (pd.isna(a) & pd.isna(b))).all()) for a, b in pairs
-    )
+    return all(_same(a, b) for a, b in zip(left, right, strict=True))
+
+
+def _same(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Return whether two arrays are the same; `pd.NA` is compared with nothing."""
+    if a.shape != b.shape:
+        return False
+    there, also = np.asarray(pd.notna(a)), np.asarray(pd.notna(b))
+    return bool((there == also).all() and (a[there] == b[there]).all())
