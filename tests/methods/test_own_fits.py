@@ -12,7 +12,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC, LinearSVC, LinearSVR
+from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 
 import whence
 from whence.errors import NotConvergedWarning
@@ -105,3 +105,11 @@ def test_verify_says_it() -> None:
     explanation = whence.explain(whence.from_sklearn(fitted, x[:_N], y[:_N]), (x[_N], y[_N]))
     with pytest.warns(NotConvergedWarning, match="its solver stops"):
         explanation.verify(5)
+
+
+def test_removals_that_change_nothing() -> None:
+    x, y = _data(load_diabetes, 1)
+    y = 1e-9 * y  # all within the corridor
+    objective = whence.from_sklearn(SVR().fit(x[:_N], y[:_N]), x[:_N], y[:_N])
+    found = whence.leave_one_out(objective, [0, 1], (x[_N:], y[_N:]), measure="prediction")
+    assert not found.any()

@@ -80,7 +80,7 @@ def _(
         return ""
     actual, found = torch.stack(own), torch.stack(same)
     differ, size = float((actual - found).abs().max()), max(largest, float(actual.abs().max()))
-    if differ < _SAID * size:
+    if differ <= _SAID * size:  # where nothing changes, both are 0
         return ""
     return (
         "Expected an estimator whose own fits reach their minimum, to which whence refits. Got one "
