@@ -254,6 +254,16 @@ def test_two_answers_are_told_apart_by_what_refits_do(measure: str, tmp_path: Pa
     assert found.quantity.phrases[0 if measure == "loss" else 1] == "to “1”"
 
 
+def test_two_queries_of_one_class_are_not_named_by_it(tmp_path: Path) -> None:
+    x, y = load_iris(return_X_y=True)
+    model = LogisticRegression(tol=1e-8, max_iter=1000).fit(x[2:], y[2:])
+    trained = whence.from_sklearn(model, x[2:], y[2:])
+    found = whence.explain(trained, (x[:1], y[:1]), against=(x[1:2], y[1:2]), k=2)
+    assert "which pushes to the other answer" in str(found)
+    page = found.report(tmp_path / "why.html", verify=0).read_text(encoding="utf-8")
+    assert "Why this answer and not “0”?" in page
+
+
 def test_verification_takes_what_is_shown_first(explanation: Explanation) -> None:
     verification = explanation.verify(26)
     assert len(verification.ids) == 26

@@ -117,9 +117,9 @@ def words_of_two(
     """
     that = _text_of_answer(trained, other, decode)
     words = f"Effects are on the difference to another answer: “{that}”."
-    if not class_names(trained):
-        return f"Why this answer and not “{that}”?", words
     this = _text_of_answer(trained, answer, decode)
+    if this == that or not class_names(trained):
+        return f"Why this answer and not “{that}”?", words
     mine, others = (trained.loss(trained.outputs(each), each.targets) for each in (answer, other))
     first, second = (this, that) if mine[0] <= others[0] else (that, this)
     return f"Why “{first}” and not “{second}”?", words

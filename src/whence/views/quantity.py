@@ -148,8 +148,9 @@ def quantity_of(
     if unit:  # relative scores: neither a probability nor nats
         return _measure_itself(name, unit)
     if other is not None:
-        classes = () if label is None else (label, target_class(other.targets[0]))
-        return _difference(name, trained.loss.unit, tuple(names[c] for c in classes), label)
+        classes = [] if label is None else [label, target_class(other.targets[0])]
+        answers = tuple(names[c] for c in classes) if len(set(classes)) == 2 else ()
+        return _difference(name, trained.loss.unit, answers, label)
     if name == "prediction":
         return Quantity(
             name=_PREDICTION,
