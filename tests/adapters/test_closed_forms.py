@@ -156,3 +156,17 @@ def test_too_few_neighbors() -> None:
         model.refit(torch.cat([torch.ones(4), torch.zeros(86)]))
     with pytest.raises(InvalidInput, match="weights of 0 or 1"):
         model.refit(torch.full((90,), 0.5))
+
+
+def test_ties_among_neighbors_that_the_library_breaks_otherwise_are_said() -> None:
+    x, y = load_diabetes(return_X_y=True)
+    tied = np.round(x[:140] * 20)
+    model = KNeighborsRegressor(algorithm="kd_tree").fit(tied, y[:140])
+    trained = whence.from_sklearn(model, tied, y[:140])
+    ours = trained.outputs(trained.train).numpy()[:, 0]
+    few = np.linspace(0, 139, 100).astype(int)
+    apart = int((np.abs(ours - model.predict(tied))[few] > 1e-6).sum())
+    assert apart > 10
+    assert any(f"at {apart} of 100 training rows" in note for note in trained.notes)
+    plain = KNeighborsRegressor().fit(x, y)
+    assert whence.from_sklearn(plain, x, y).notes == ()

@@ -245,8 +245,13 @@ def answer_of(estimator: Any, y: NDArray[Any]) -> Answer:
         if not hasattr(estimator, "predict_proba") or not np.isin(y, (0, 1)).all():
             raise UnsupportedModel(
                 f"Expected one label per row, or several of 0 or 1 with probabilities. Got a "
-                f"{name} of {y.shape[1]} outputs. Explain one of them: "
-                "whence.from_sklearn(model.estimators_[0], X, y[:, 0])."
+                f"{name} of {y.shape[1]} outputs. Explain one of them, "
+                + (
+                    "whence.from_sklearn(model.estimators_[0], X, y[:, 0])."
+                    if hasattr(estimator, "estimators_")
+                    else "as a model of its own: whence.from_sklearn(clone(model).fit(X, y[:, 0]), "
+                    "X, y[:, 0])."
+                )
             )
         return Labels(width=y.shape[1], floor=floor)
     labels = np.asarray(getattr(estimator, "classes_", np.unique(y)))

@@ -24,6 +24,7 @@ from whence.rows import column_names, is_sparse, without_names
 
 Floats = NDArray[np.float64]
 
+_LOOKED_AT = 100  # training rows at which ties are looked for
 _SPARE = 64  # neighbors beyond k that are kept for each row
 _BYTES = 2**24  # of neighbors that are held: 16 MB
 _ROWS = 512  # rows whose distances to all training rows are held at once
@@ -211,7 +212,7 @@ def neighbors(
     if values is None:
         return None
     _check_finite(estimator, train.inputs)
-    return Neighbors(
+    model = Neighbors(
         fitted=estimator,
         answer=answer,
         train=train,
@@ -220,6 +221,22 @@ def neighbors(
         orders=Recent(_BYTES),
         names=names,
         notes=(answer.note,) if answer.note else (),
+    )
+    return replace(model, notes=(*model.notes, *_of_ties(model)))
+
+
+def _of_ties(model: Neighbors) -> tuple[str, ...]:
+    """Return what a reader must know of rows that are equally far, a sentence at most."""
+    few = np.unique(np.linspace(0, len(model.train) - 1, _LOOKED_AT).astype(np.intp))
+    some = model.train.subset(few)
+    own = model.answer.outputs(model.fitted, some.inputs)
+    apart = ~np.isclose(model.outputs(some).numpy(), own, rtol=1e-6, atol=1e-9).all(axis=1)
+    if not apart.any():
+        return ()
+    return (
+        "Of training rows that are equally far the first in the table vote; "
+        f"{type(model.fitted).__name__} takes others, and predicts other than here at "
+        f"{apart.sum()} of {len(few)} training rows that were looked at.",
     )
 
 
