@@ -40,6 +40,8 @@ def fit(name: str, frame: pd.DataFrame) -> Any:
     offset = np.log(frame["educ"])
     families = sm.families
     tight = {"disp": 0, "tol": 1e-12} if name in ("logit", "poisson", "poisson, exposure") else {}
+    if name == "counts with a shape":
+        tight = {"disp": 0}
     models: dict[str, Any] = {
         "ols": lambda: sm.OLS(frame["yrs_married"], x),
         "wls": lambda: sm.WLS(frame["yrs_married"], x, weights=weights),
@@ -63,6 +65,10 @@ def fit(name: str, frame: pd.DataFrame) -> Any:
         "formula": lambda: smf.ols("yrs_married ~ age + C(happy) + np.log(educ)", frame),
         "quantile": lambda: sm.QuantReg(frame["yrs_married"], x),
         "robust": lambda: sm.RLM(frame["yrs_married"], x),
+        "probit link": lambda: sm.GLM(
+            frame["any"], x, family=families.Binomial(families.links.Probit())
+        ),
+        "counts with a shape": lambda: sm.NegativeBinomial(frame["affairs"], x),
     }
     if name in ("binomial", "gamma", "tweedie", "tweedie, offset", "normal, offset"):
         tight = {"tol": 1e-12}
@@ -76,6 +82,8 @@ _TARGETS = {
     "binomial": "any",
     "mnlogit": "happy",
     "poisson": "children",
+    "probit link": "any",
+    "counts with a shape": "affairs",
     "tweedie": "affairs",
     "poisson, exposure": "children",
     "tweedie, offset": "affairs",
@@ -94,7 +102,7 @@ _EXACT = (
     "tweedie, offset",
     "normal, offset",
 )
-_BY_PREDICTIONS = ("quantile", "robust")
+_BY_PREDICTIONS = ("quantile", "robust", "probit link", "counts with a shape")
 
 
 def queries(name: str) -> tuple[Any, Any]:
@@ -145,6 +153,11 @@ def test_what_has_no_treatment_says_what_to_do() -> None:
     x = rows(frame)
     with pytest.raises(UnsupportedModel, match="without a penalty"):
         whence.from_statsmodels(sm.OLS(frame["age"], x).fit_regularized(alpha=0.1))
+    with pytest.raises(UnsupportedModel, match="without a penalty"):
+        whence.from_statsmodels(sm.Logit(frame["any"], x).fit_regularized(alpha=0.1, disp=0))
+    weighted = sm.GLS(frame["age"], x, sigma=1.0 + frame["educ"]).fit()
+    with pytest.raises(UnsupportedModel, match="Got sigma and cholsigmainv"):
+        whence.from_statsmodels(weighted)
     offset = sm.Logit(frame["any"], x, offset=0.1 * frame["religious"]).fit(disp=0)
     with pytest.raises(UnsupportedModel, match="Got a Logit"):
         whence.from_statsmodels(offset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from sklearn.ensemble import (
 
 import whence
 from tests.trees.models import BINARY, NUMBERS
+from whence.errors import NotConvergedWarning, UnsupportedModel
 from whence.trees.model import BoostedModel, TreeModel
 
 GONE = np.array([3, 50, 77])
@@ -224,3 +226,42 @@ def test_targets_in_a_column_are_targets() -> None:
         trained = whence.from_sklearn(model, table.x, column)
         assert isinstance(trained, BoostedModel)
         assert_refit(trained, clone(model).fit(table.x[STAY], table.y[STAY]), table.x)
+
+
+def test_a_booster_that_is_not_read_is_refused_in_a_sentence() -> None:
+    import lightgbm
+    import xgboost
+
+    x, y = BINARY.x, BINARY.y
+    dart = xgboost.train({"booster": "dart", "rate_drop": 0.5}, xgboost.DMatrix(x, y), 5)
+    options = {"objective": "binary", "path_smooth": 3.0, "verbose": -1, "num_threads": 1}
+    for booster in (dart, lightgbm.train(options, lightgbm.Dataset(x, y), 5)):
+        with pytest.raises(UnsupportedModel, match=r"library's scikit-learn interface"):
+            whence.from_sklearn(booster, x, y)
+
+
+def test_catboosts_own_class_is_fitted_again() -> None:
+    from catboost import CatBoost
+
+    options = {"iterations": 5, "verbose": 0, "allow_writing_files": False, "thread_count": 1}
+    model = CatBoost({**options, "loss_function": "RMSE"}).fit(NUMBERS.x, NUMBERS.y)
+    trained = whence.from_sklearn(model, NUMBERS.x, NUMBERS.y)
+    own = CatBoost({**options, "loss_function": "RMSE"}).fit(NUMBERS.x[STAY], NUMBERS.y[STAY])
+    assert_refit(trained, own, NUMBERS.x)
+
+
+def test_a_model_whose_settings_are_lost_is_said_to_be_another(tmp_path: Path) -> None:
+    from xgboost import XGBClassifier
+
+    x, y = BINARY.x, BINARY.y
+    model = xgb("XGBClassifier").fit(x, y)
+    model.save_model(tmp_path / "model.json")
+    loaded = XGBClassifier()
+    loaded.load_model(tmp_path / "model.json")
+    trained = whence.from_sklearn(loaded, x, y)
+    with pytest.warns(NotConvergedWarning, match="A model from a file may have lost its settings"):
+        whence.leave_one_out(trained, [3], (x[:1], y[:1]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whence.leave_one_out(trained, [4], (x[:1], y[:1]))  # said once
+        whence.leave_one_out(whence.from_sklearn(model, x, y), [3], (x[:1], y[:1]))

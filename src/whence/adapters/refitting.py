@@ -24,6 +24,10 @@ from whence.workers import threads_for
 Floats = NDArray[np.float64]
 
 _SEED = 0  # in place of no number, which would make two refits differ
+SEEDED = (
+    "The model was fitted without a seed (a number as random_state): refits draw with "
+    f"random_state={_SEED}, and differ from the model by chance too."
+)
 
 
 @final
@@ -140,8 +144,4 @@ def template_of(estimator: Any, n: int) -> tuple[Any, tuple[str, ...]]:
     if not unset:
         return template, notes
     template.set_params(**unset)
-    seeded = (
-        "The model was fitted without a seed (a number as random_state): refits draw with "
-        f"random_state={_SEED}, and differ from the model by chance too."
-    )
-    return template, (*notes, seeded)
+    return template, (*notes, SEEDED)

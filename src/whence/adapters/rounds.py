@@ -35,7 +35,9 @@ def keeping_rounds(template: Any, fitted: Any) -> tuple[Any, tuple[str, ...]]:
     if not kept:
         return template, ()
     changed = {**final(template).get_params(), **kept, **dict.fromkeys(STOPPING[root])}
-    again = type(last)(**{name: value for name, value in changed.items() if value is not None})
+    again = type(last)().set_params(
+        **{name: value for name, value in changed.items() if value is not None}
+    )
     name = next(iter(kept))
     return with_final(template, again), (
         f"The fit stopped early: refits keep {name}={kept[name]}.",

@@ -146,6 +146,10 @@ def from_sklearn(
             options = {"sample_weight": sample_weight, "temperature": temperature}
             return linear_objective(inner, X, y, notes=notes, **options)
     except UnsupportedModel as reason:
+        if not hasattr(inner, "fit"):  # a Booster: nothing else reads it
+            raise UnsupportedModel(
+                f"{reason} Retraining takes an estimator of the library's scikit-learn interface."
+            ) from reason
         notes = (*notes, f"Known by its predictions alone: {reason}")
     return composed(anything(inner, X, y, given, notes=notes, **refitted), from_sklearn)
 

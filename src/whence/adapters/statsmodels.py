@@ -142,7 +142,8 @@ class _Design:
 def _check(results: Any, model: Any) -> None:
     """Raise of fits that have no treatment."""
     name = type(model).__name__
-    if "Regularized" in type(getattr(results, "_results", results)).__name__:
+    kind = type(getattr(results, "_results", results)).__name__
+    if "Regularized" in kind or kind.startswith("L1"):
         raise UnsupportedModel(
             f"Expected a {name} without a penalty. Got fit_regularized. Fit scikit-learn's Lasso, "
             "Ridge or LogisticRegression, and use whence.from_sklearn."
@@ -160,7 +161,8 @@ def _design(results: Any, model: Any) -> _Design:
     """Return the rows of a model."""
     labels = model.data.row_labels
     if getattr(model, "formula", None) is None:
-        rows = pd.DataFrame(model.exog, columns=list(model.exog_names), index=labels)
+        names = list(model.exog_names)[: model.exog.shape[1]]  # a shape parameter comes after
+        rows = pd.DataFrame(model.exog, columns=names, index=labels)
         return _Design(
             rows=model.exog if column_names(model.data.orig_exog) is None else rows,
             transform=None,
@@ -332,11 +334,14 @@ class _Refitted(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 def _again(results: Any, model: Any, design: _Design) -> tuple[Any, Any, Any]:
     """Return a fitted estimator that fits a model again, with its rows and targets."""
     name = type(model).__name__
-    options = {key: value for key, value in model._get_init_kwds().items() if key not in _HELD}
-    if any(np.ndim(value) for value in options.values()):
+    kept = {key: value for key, value in model._get_init_kwds().items() if key not in _HELD}
+    # A GLM without weights has ones.
+    options = {key: each for key, each in kept.items() if not np.ndim(each) or np.any(each != 1)}
+    arrays = [key for key, value in options.items() if np.ndim(value)]
+    if arrays:
         raise UnsupportedModel(
-            f"Expected a {name} without an array per row in its options. Got one of "
-            f"{', '.join(options)}. Use OLS, WLS or GLM."
+            f"Expected a {name} without an array per row in its options. Got "
+            f"{' and '.join(arrays)}. Use OLS, WLS, or a GLM with its family's usual link."
         )
     level = getattr(results, "q", None) if name == "QuantReg" else None
     quiet = {"disp": 0} if hasattr(results, "mle_settings") else {}

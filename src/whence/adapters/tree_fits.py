@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from whence.adapters.refitting import template_of
+from whence.adapters.refitting import SEEDED, template_of
 from whence.adapters.rounds import STOPPING
 from whence.adapters.unfitted import unfitted
 from whence.errors import UnsupportedModel
@@ -38,6 +38,11 @@ class TreeFit:
     def settings(self) -> str:
         """The settings in print: that takes scikit-learn as long as a small fit."""
         return repr(self.template)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a fit on the same rows gives the same model."""
+        return SEEDED not in self.notes
 
     @property
     def library(self) -> str:

@@ -221,6 +221,7 @@ class _Source:
             "read": self.model,
             "fit_edited": self.refit_edited,
             "notes": self.fit.notes,
+            "repeats": self.fit.repeats,
             "workers": self.workers,
             "backend": self.backend,
         }

@@ -22,7 +22,7 @@ def unfitted(estimator: Any) -> Any:
     last = final(estimator)
     if not type(last).__module__.startswith("catboost"):
         return clone(estimator, safe=False)
-    again = type(last)(**deepcopy(last.get_params()))
+    again = type(last)().set_params(**deepcopy(last.get_params()))
     if last is estimator:
         return again
     pipeline = copy(estimator)

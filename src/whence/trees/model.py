@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.checked import said
+from whence.errors import warn_user
+from whence.objective.cache import first_time
 from whence.objective.loss import Loss
 from whence.objective.trained import Data, Examples, Trained
 from whence.rows import take
@@ -20,6 +22,8 @@ from whence.trees.form import BoostedTrees
 from whence.workers import Backend, ahead, map_shards
 
 Floats = NDArray[np.float64]
+_LOOKED_AT = 1_000  # training rows at which a fit is to give the model again
+_SAME = 1e-3  # of the range of predictions: less is rounding, which may turn a split
 _LONG = 5_000  # rows of a fit that is worth a thread of its own
 
 
@@ -63,6 +67,7 @@ class TreeModel(Trained):
         read: Returns the model of an estimator that was fitted under these weights.
         fit_edited: Returns the model that it gives with another row in the place of one.
         notes: What a reader must know, a sentence each.
+        repeats: Whether a fit on the same rows is to give the same model.
         workers: Processes, or tasks of Ray, that fit it again at a time.
         backend: "process" or "ray".
         convex: False: trees are chosen greedily.
@@ -80,6 +85,7 @@ class TreeModel(Trained):
     read: Callable[[Any, Floats], TreeModel]
     fit_edited: Callable[[int, TreeExamples, Floats], TreeModel]
     notes: tuple[str, ...] = ()
+    repeats: bool = True
     workers: int = 1
     backend: Backend = "process"
     convex: bool = False
@@ -114,14 +120,42 @@ class TreeModel(Trained):
         return 1 if self.workers == 1 and self.backend == "process" else 8 * self.workers
 
     def refits(self, weights: Tensor) -> Iterator[TreeModel]:
-        """Yield the estimator's own fits for each row of weights [k, n], by several workers."""
-        rows = [row.double().numpy() for row in weights]
+        """Yield the estimator's own fits for each row of weights [k, n], by several workers.
+
+        Before the first of all, one to the model's own rows must give the model again.
+
+        Warns:
+            NotConvergedWarning: If it does not.
+        """
+        rows, own = [row.double().numpy() for row in weights], self.weights.double().numpy()
+        judged = self.repeats and first_time(self, "a fit gives the model again")
+        if judged and len(rows):
+            rows.insert(0, own)
         workers = max(1, min(self.workers, len(rows)))
         fits = map_shards(self.fit, rows, workers=workers, backend=self.backend)
         if len(self.weights) >= _LONG:
             fits = ahead(fits)  # the next is fitted while this one is read
         for row, fitted in zip(rows, fits, strict=True):
-            yield self.read(fitted, row)
+            model = self.read(fitted, row)
+            if row is own:
+                self._warn_unless_the_same(model)
+            else:
+                yield model
+
+    def _warn_unless_the_same(self, again: TreeModel) -> None:
+        """Warn if a fit to the model's own rows predicts other than the model."""
+        n = len(self.weights)
+        few = self.train.subset(np.unique(np.linspace(0, n - 1, _LOOKED_AT).astype(np.intp)))
+        ours, theirs = self.outputs(few), again.outputs(few)
+        off = float((ours - theirs).abs().max() / (float(ours.max() - ours.min()) or 1.0))
+        if off > _SAME:
+            warn_user(
+                f"Expected a fit with the settings of {self.name} to give the model again. Got "
+                f"predictions that differ by {off:.2g} of their range, so that retrainings are of "
+                "another model. A model from a file may have lost its settings; a fit may have "
+                "been given more than rows, targets and weights, such as callbacks. Pass the "
+                "estimator as it was fitted."
+            )
 
     def refit_edited(self, where: NDArray[np.intp], new: Examples) -> TreeModel:
         """Return the model that the estimator's own fit gives with training rows replaced."""
