@@ -522,3 +522,16 @@ def test_what_no_row_changes_has_scores_of_zero() -> None:
     queries = NUMBERS.x[QUERIES], NUMBERS.y[QUERIES]
     scores = whence.Boosting(ensemble=2).fit(_numbers()).scores(queries, measure=nothing)
     assert (scores.values == 0).all()
+
+
+@pytest.mark.parametrize(("rows", "rounds", "fits"), [(150, 2, 240), (150, 150, 160), (201, 2, 60)])
+def test_small_tables_take_as_many_retrainings_as_are_quick(
+    rows: int, rounds: int, fits: int
+) -> None:
+    x, y = NUMBERS.x[:rows, :2], NUMBERS.y[:rows]
+    import lightgbm
+
+    options = {"n_estimators": rounds, "num_leaves": 2, "verbose": -1, "n_jobs": 1}
+    model = lightgbm.LGBMRegressor(**options).fit(x, y)
+    trained = whence.from_sklearn(model, x, y)
+    assert len(halves_of(trained, None, 0)) == fits

@@ -76,6 +76,11 @@ class Halves(Parts):
 
 
 _ENSEMBLES = ((2_000, 60), (20_000, 40))  # up to so many rows, so many retrainings; 20 beyond
+_SMALL, _TREES, _MOST = (
+    200,
+    24_000,
+    240,
+)  # rows up to which so many trees are grown, in so many fits
 _FOLDS = 5
 _SPLITS = 20  # retrainings on halves to each split into folds
 
@@ -89,7 +94,7 @@ def halves_of(trained: Trained, ensemble: int | None, seed: int) -> Halves:
     Args:
         trained: A boosting model.
         ensemble: How many, even, >= 2. If `None`, 60 up to 2,000 rows, 40 up to 20,000 and 20
-            beyond.
+            beyond; up to 200 rows as many as grow 24,000 trees, from 60 to 240.
         seed: Seed of the halves.
 
     Returns:
@@ -137,7 +142,11 @@ def _count(model: BoostedModel, ensemble: int | None) -> int:
     """Return how many retrainings on halves there are."""
     if ensemble is not None:
         return ensemble
-    return next((size for most, size in _ENSEMBLES if len(model.train) <= most), 20)
+    count = next((size for most, size in _ENSEMBLES if len(model.train) <= most), 20)
+    if len(model.train) > _SMALL:
+        return count
+    rounds, outputs = model.trees.leaves.shape[:2]
+    return max(count, min(_MOST, _TREES // int(2 * rounds * outputs) * 2))
 
 
 def boosted(trained: Trained) -> BoostedModel:
