@@ -59,7 +59,7 @@ def test_what_needs_derivatives_says_so(estimator: Any, ask: Any) -> None:
 def test_a_forest_of_several_labels_is_known_by_its_predictions(estimator: Any) -> None:
     y = np.stack([_Y, _X[:, 2] > 0], 1).astype(int)
     model = _of(estimator, y)
-    assert "several targets" in " ".join(model.notes)
+    assert "Expected one target per row. Got 2" in " ".join(model.notes)
     said = model.outputs(model.examples((_X[:4], y[:4])))
     assert said.shape == (4, 2)
     np.testing.assert_array_equal(said.numpy() > 0, estimator.predict(_X[:4]) > 0)
