@@ -82,9 +82,13 @@ def pictured(pages: list[Path]) -> None:
         options.add_argument(flag)
     service = webdriver.ChromeService("/usr/bin/chromedriver")
     driver = webdriver.Chrome(options=options, service=service)
+    wait = WebDriverWait(driver, 120)
+    loaded = "return document.readyState === 'complete'"
     try:
         for page in pages:
             driver.get(page.as_uri())
+            # Chromium may say that a page is there before its scripts have run.
+            wait.until(lambda shown: shown.execute_script(loaded))
             driver.save_screenshot(str(page.with_suffix(".png")))
         sized = (
             "const shown = document.getElementById('explorer').dataset;"
@@ -92,7 +96,7 @@ def pictured(pages: list[Path]) -> None:
         )
         with serving(subject()) as address:
             driver.get(address)
-            WebDriverWait(driver, 120).until(lambda shown: shown.execute_script(sized))
+            wait.until(lambda shown: shown.execute_script(sized))
             driver.save_screenshot(str(_FOLDER / "explore.png"))
     finally:
         driver.quit()

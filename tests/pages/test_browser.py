@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 import whence
 from tests.pages.pages import (
+    ROW,
     attacked,
     batch,
     explanation,
@@ -24,6 +25,7 @@ from tests.pages.pages import (
     regression,
     result,
     sequences,
+    sides,
     with_text,
 )
 from tests.pages.pages import (
@@ -295,6 +297,27 @@ def test_all_columns_and_the_second_unit_are_a_click_away(browser: Any, tmp_path
     expect_attribute(browser, "#units", "aria-pressed", "true")
     comes(lambda: texts(browser, head)[2], "without it, the loss, in nats, is")
     assert "1.683" in texts(browser, "#effects tbody tr:nth-child(2) .without")[0]
+
+
+@pytest.mark.parametrize("width", [900, 1100])
+def test_a_table_shows_the_columns_that_have_room(browser: Any, tmp_path: Path, width: int) -> None:
+    names = [f"a long name, {i}" for i in range(9)]
+    cells = tuple(f"{i}.123456789" for i in range(9))
+    row = replace(ROW, item=Item(title="4", cells=cells), differs=(True,) * 9)
+    page = explanation(
+        columns=tuple(names), visible=6, query=Item(title="", cells=cells), sides=sides(row)
+    )
+    show(browser, page, tmp_path, width=width)
+    box = "document.querySelector('.scroll.wide')"
+    missing = f"return {box}.scrollWidth - {box}.clientWidth"
+    comes(lambda: browser.execute_script(missing), 0)
+    heads = "return [...document.querySelectorAll('#effects thead th')]"
+    shown = f"{heads}.filter(e => e.offsetWidth).map(e => e.innerText).slice(4)"
+    found = browser.execute_script(shown)
+    assert found == names[: len(found)]
+    assert 2 <= len(found) < 6
+    find(browser, "#columns").click()
+    comes(lambda: browser.execute_script(shown), names)
 
 
 def test_the_proof_opens_from_its_link(browser: Any, tmp_path: Path) -> None:
