@@ -104,7 +104,7 @@ METHODS: Mapping[str, Callable[[Explained], Values]] = MappingProxyType(
         "CG from EKFAC, 2 steps": iterated(2),
         "CG from EKFAC, 5 steps": iterated(5),
         "CG from EKFAC, 10 steps": iterated(10),
-        "exact inverse": lambda it: whence.influence(it.objective(), it.queries).values,
+        "exact inverse": lambda it: it.influence(whence.CG(max_iterations=10_000)),
         "EKFAC, mean of 10 trainings": ensemble,
         "SOURCE, 3 segments": lambda it: whence.unrolled(it.run, it.queries).values,
         "metagradient": through_training,

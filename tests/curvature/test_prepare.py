@@ -291,6 +291,18 @@ def test_a_network_that_takes_minutes_to_iterate_is_approximated(
     assert (found.values == asked.values).all()
 
 
+def test_a_convex_network_is_iterated_however_long_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rule, "_ITERATIONS", 0)
+    torch.manual_seed(0)
+    x, y = torch.randn(40, 2_100), torch.arange(40) % 2
+    model = torch.nn.Linear(2_100, 2)
+    objective = whence.from_torch(model, whence.CrossEntropy(), (x, y), l2=1e-2, convex=True)
+    assert len(objective.params) > 4_000
+    assert prepare(objective, 200).solver.startswith("conjugate gradients")
+
+
 def test_operations_of_a_forward_pass_are_counted_per_position() -> None:
     dense = _network(5)
     assert forward_operations(dense) == 2 * (8 * 5 + 5 * 3)

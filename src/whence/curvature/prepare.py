@@ -6,7 +6,8 @@ network on data few enough for its curvature to be formed in seconds; that of se
 product for each parameter, and is formed where iterations take as many. Above that, a linear model
 is factored when that takes fewer operations than conjugate gradients for the right-hand sides at
 hand, and the matrix fits in memory; otherwise it is iterated. A network is iterated where that
-takes seconds too, and approximated by EKFAC, in a few passes over its data, where it takes more.
+takes seconds too, or its objective is convex, and approximated by EKFAC, in a few passes over its
+data, where it takes more.
 Which curvature, which damping and which precision are chosen in `whence.curvature.damping` and
 `whence.curvature.precision`.
 """
@@ -312,8 +313,8 @@ def _factor_is_cheaper(objective: Objective, k: int, choice: Choice) -> bool:
 def _iterates_too_long(objective: Objective, k: int) -> bool:
     """Return whether conjugate gradients for k right-hand sides of a network take minutes."""
     p = len(objective.params)
-    if objective.linear or (p <= SMALL and not GGN(objective).by_products):
-        return False
+    if objective.linear or objective.convex or (p <= SMALL and not GGN(objective).by_products):
+        return False  # a convex problem has one answer
     product = _FORWARD * len(objective.train) * _forward(objective)
     return min(_CG_STEPS * k, p) * product > _ITERATIONS
 
