@@ -51,6 +51,7 @@ _TESTS = {  # of each package, beside the doctests of the file
     ),
     "curvature": ("tests/curvature",),
     "fitting": ("tests/fitting", "tests/linear", "tests/methods/test_leave_one_out.py"),
+    "index": ("tests/index",),
     "linalg": ("tests/linalg",),
     "linear": ("tests/linear", "tests/adapters/test_sklearn.py"),
     "methods": (
