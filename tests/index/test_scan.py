@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.index import written
-from whence.errors import InvalidInput
+from whence.errors import CorruptFile, InvalidInput
 from whence.index import best, scan, screen
 from whence.index.encodings import encoding_of
 from whence.index.format import Manifest, Part, Shard, mapped_rows, write_tensors
 from whence.index.reading import StoredRows, norms_of
+from whence.index.shard import opened
 from whence.methods.features import Block
 from whence.network.precision import fast_int8
 
@@ -214,3 +215,18 @@ def test_queries_of_norms_that_float32_barely_holds(tmp_path: Path, size: float)
         np.testing.assert_array_equal(
             values, scores.gather(1, torch.from_numpy(order)).float().numpy()
         )
+
+
+def test_a_failure_beside_the_file_is_not_called_damage(tmp_path: Path) -> None:
+    manifest = written(tmp_path, "float16", N, D, rows, shard=100)
+    with pytest.raises(RuntimeError, match="out of memory"), opened(tmp_path, manifest.shards[0]):
+        raise RuntimeError("out of memory")
+
+
+@pytest.mark.parametrize("header", [b"5", b"{}", b"[]", b"\xff", b'{"__metadata__": 1}'])
+def test_a_header_of_another_kind_is_damage(tmp_path: Path, header: bytes) -> None:
+    manifest = written(tmp_path, "float16", N, D, rows, shard=100)
+    (shard, *_) = manifest.shards
+    (tmp_path / shard.name).write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(CorruptFile, match=shard.name), opened(tmp_path, shard):
+        pass

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Any, final
@@ -125,8 +125,9 @@ def opened(folder: Path, shard: Shard) -> Iterator[ShardFile]:
         CorruptFile: If it is cut short, missing, or another shard.
     """
     path = folder / shard.name
-    try:
-        with path.open("rb", buffering=0) as file:
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(path.open("rb", buffering=0))
             length = int.from_bytes(file.read(8), "little")
             if length > path.stat().st_size:
                 raise damaged(path, "it has no header")
@@ -136,8 +137,10 @@ def opened(folder: Path, shard: Shard) -> Iterator[ShardFile]:
             counts = {about["rows"], *(each["shape"][0] for each in tensors.values())}
             if about["first"] != shard.first or counts != {shard.rows}:
                 raise damaged(path, "it holds other rows")
-            yield ShardFile(path, file, tensors, 8 + length)
-    except FileNotFoundError as error:
-        raise damaged(path, "it is missing") from error
-    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
-        raise damaged(path, error) from error
+            if not {each["dtype"] for each in tensors.values()} <= set(_TYPES):
+                raise damaged(path, "it holds numbers of another type")
+        except FileNotFoundError as error:
+            raise damaged(path, "it is missing") from error
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+            raise damaged(path, error) from error
+        yield ShardFile(path, file, tensors, 8 + length)
