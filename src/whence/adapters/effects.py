@@ -261,7 +261,9 @@ def _outside(table: TabularMap, question: Question, queries: Columns | None) -> 
     slopes, objective = question.slopes, question.objective
     q, c, k = slopes.shape
     flat = slopes.reshape(q, c * k)
-    whole = torch.from_numpy(np.asarray(queries.plain.T @ flat.numpy())).reshape(-1, c, k)
+    whole = torch.from_numpy(
+        np.asarray(table.space.kernel.apart(queries.plain).T @ flat.numpy())
+    ).reshape(-1, c, k)
     inside = objective.examples(question.queries).features.rmatmul(flat).reshape(-1, c, k)
     spanned = [torch.from_numpy(table.space.lift(inside[:, a].numpy())) for a in range(c)]
     outside = whole.transpose(0, 1) - torch.stack(spanned)

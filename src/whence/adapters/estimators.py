@@ -24,6 +24,7 @@ from sklearn.linear_model import (
 from sklearn.svm import SVC, LinearSVC
 
 from whence.adapters.kernel import Kernel
+from whence.adapters.tabular import near_support
 from whence.errors import UnsupportedModel
 from whence.objective.derived_losses import OneVersusRest
 from whence.objective.losses import (
@@ -220,14 +221,27 @@ def _svc(final: Any, n: int) -> Problem:
         raise _refuse(final, f"{len(final.classes_)} classes", "Use LinearSVC, or two classes.")
     if final.kernel not in ("linear", "rbf", "poly"):
         raise _refuse(final, f"kernel={final.kernel!r}", "Use 'linear', 'rbf' or 'poly'.")
+    return of_support_vectors(final, n, SmoothHinge(temperature=0.0))
+
+
+def of_support_vectors(final: Any, n: int, loss: Loss) -> Problem:
+    """Read what libsvm minimizes: ½‖w‖² + C Σ sᵢ ℓᵢ in a kernel's feature space.
+
+    Args:
+        final: Fitted.
+        n: The number of rows.
+        loss: ℓ.
+    """
     kernel = Kernel(final.kernel, float(final._gamma), float(final.degree), float(final.coef0))
+    duals, intercept = dense(final.dual_coef_), np.asarray(final.intercept_, dtype=np.float64)
+    kernel, intercept = near_support(kernel, duals, final.support_vectors_, intercept)
     return Problem(
-        loss=SmoothHinge(temperature=0.0),
+        loss=loss,
         l2=1 / (n * final.C),
-        coef=dense(final.dual_coef_),
+        coef=duals,
         centers=final.support_vectors_,
         support=np.asarray(final.support_, dtype=np.intp),
-        intercept=np.asarray(final.intercept_, dtype=np.float64),
+        intercept=intercept,
         kernel=kernel,
     )
 

@@ -8,7 +8,7 @@ A new row x has the features z(x) = L⁻¹ k(X_pivots, x), L [r, r] the pivot ro
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -51,17 +51,20 @@ class Kernel:
         gamma: γ > 0.
         degree: Of the polynomial.
         coef0: The polynomial's constant.
+        place: What rows of a linear kernel are taken relative to, [d], or `None` for 0.
     """
 
     name: str
     gamma: float = 1.0
     degree: float = 3.0
     coef0: float = 0.0
+    place: Floats | None = field(default=None, compare=False)
 
     def __call__(self, a: Any, b: Any) -> Floats:
         """Return k(aᵢ, bⱼ), [len(a), len(b)]; a and b dense or sparse rows."""
         if self.name == "rbf" and not is_sparse(a) and not is_sparse(b):
             a, b = _near_zero(a, b)
+        a, b = (a, b) if self.place is None else (self.apart(a), self.apart(b))
         dots = sparse_similarities(a) if a is b and is_sparse(a) else dense(a @ b.T)
         if self.name == "linear":
             return dots
@@ -70,10 +73,14 @@ class Kernel:
         distances = _squares(a)[:, None] + _squares(b)[None, :] - 2 * dots
         return np.asarray(np.exp(-self.gamma * np.maximum(distances, 0)))
 
+    def apart(self, rows: Any) -> Any:
+        """Return rows relative to the kernel's place, [b, d]."""
+        return rows if self.place is None else dense(rows) - self.place
+
     def gradient(self, weights: Floats, centers: Floats, x: Floats) -> Floats:
         """Return ∂/∂x_b Σⱼ weights[b, j] k(centersⱼ, x_b), [b, d], for dense rows."""
         if self.name == "linear":
-            return weights @ centers
+            return np.asarray(weights @ self.apart(centers))
         if self.name == "poly":
             dots = self.gamma * (x @ centers.T) + self.coef0
             return (weights * self.degree * self.gamma * dots ** (self.degree - 1)) @ centers
@@ -128,7 +135,7 @@ class RowSpace:
                 f"Expected a linear kernel to name parameters. Got {self.kernel.name!r}, whose "
                 "parameters are infinitely many. Ask for effects on queries instead."
             )
-        return np.asarray(self.pivots.T @ self.dual(v))
+        return np.asarray(self.kernel.apart(self.pivots).T @ self.dual(v))
 
 
 def row_space(kernel: Kernel, rows: Any) -> tuple[RowSpace, DenseFeatures]:

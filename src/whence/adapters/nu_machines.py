@@ -19,6 +19,9 @@ from whence.adapters.answers import Answer, answer_of
 from whence.adapters.kernel import Kernel, scale_gamma
 from whence.adapters.rows import encoded, labels_of, width_of
 from whence.adapters.tables import as_floats
+from whence.adapters.tabular import near_support
+from whence.diagnostics import two_digits
+from whence.errors import warn_user
 from whence.fitting.active_set import Face, Floats
 from whence.fitting.nu import NuProgram, nu_classification, nu_regression, one_class
 from whence.objective.cache import cached
@@ -28,6 +31,7 @@ from whence.preprocessing.refit import Fits, encoded_all, follows_data, training
 from whence.rows import column_names, dense
 
 _MOST = 6_000  # hinges: their kernel matrix is formed
+_UNFINISHED = 0.05  # of the range of its answers: how far from its minimum a fit is said to be
 _QUICK = 1_000  # rows up to which it is made anew for each removal
 
 
@@ -78,10 +82,24 @@ class NuMachine(Answered):
         """Return the exact minimum with other weights of the rows."""
         base = self
         if self.face is None:  # as the library left it, to its own tolerance
-            base = cached(self, NuMachine, lambda twin: twin._walked(twin.weights))
+            base = cached(self, NuMachine, lambda twin: twin._finished())
         if weights is None or bool((weights == self.weights).all()):
             return base
         return base._walked(weights.double())
+
+    def _finished(self) -> NuMachine:
+        """Return the exact minimum with these weights; warn if the library's fit is not there."""
+        walked = self._walked(self.weights)
+        least, given = walked.outputs(self.train), self.outputs(self.train)
+        off, size = float((least - given).abs().max()), float(least.max() - least.min())
+        if off > _UNFINISHED * size:
+            warn_user(
+                "Expected a fit at its minimum, to which whence refits. Got one whose answers are "
+                f"off by up to {two_digits(off / (size or off))} times their range: the solver "
+                "stops, or rounds, before, and the estimator's own fits without a row may differ. "
+                "Bring the columns to similar scales, or fit with a smaller tol."
+            )
+        return walked
 
     @property
     def _by_variance(self) -> bool:
@@ -159,6 +177,10 @@ def nu_machine(
     coef = np.zeros(len(labels))
     coef[last.support_] = dense(last.dual_coef_).ravel()
     kernel = Kernel(last.kernel, float(last._gamma), float(last.degree), float(last.coef0))
+    intercept = np.zeros(1)
+    if not is_outlier_detector(last):
+        given = dense(last.dual_coef_), last.support_vectors_, last.intercept_
+        kernel, intercept = near_support(kernel, *given)
     return NuMachine(
         fitted=estimator,
         answer=answer,
@@ -171,7 +193,7 @@ def nu_machine(
         transform=transform,
         matrix=matrix,
         coef=coef,
-        intercept=0.0 if is_outlier_detector(last) else float(last.intercept_[0]),
+        intercept=float(intercept[0]),
         gram=program.of_hinges(kernel(matrix, matrix)),
         beta=program.coefficients(coef, weights),
     )

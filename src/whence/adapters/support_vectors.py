@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from whence.adapters.estimators import Problem
-from whence.adapters.kernel import Kernel
+from whence.adapters.estimators import Problem, of_support_vectors
 from whence.errors import UnsupportedModel
 from whence.objective.losses import Loss
 from whence.objective.robust_losses import Insensitive, SquaredInsensitive
-from whence.rows import dense
 
 
 def support_vector_regression(final: Any, n: int) -> Problem:
@@ -28,15 +26,7 @@ def support_vector_regression(final: Any, n: int) -> Problem:
         raise UnsupportedModel(
             f"Expected kernel='linear', 'rbf' or 'poly' in SVR. Got {final.kernel!r}."
         )
-    return Problem(
-        loss=Insensitive(epsilon=float(final.epsilon)),
-        l2=1 / (n * final.C),
-        coef=dense(final.dual_coef_),
-        centers=final.support_vectors_,
-        support=np.asarray(final.support_, dtype=np.intp),
-        intercept=np.asarray(final.intercept_, dtype=np.float64),
-        kernel=Kernel(final.kernel, float(final._gamma), float(final.degree), float(final.coef0)),
-    )
+    return of_support_vectors(final, n, Insensitive(epsilon=float(final.epsilon)))
 
 
 def linear_support_vector_regression(final: Any, n: int) -> Problem:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.adapters.kernel import RowSpace
+from whence.adapters.kernel import Kernel, RowSpace
 from whence.adapters.pullback import Pullback
 from whence.adapters.tables import as_floats, as_rows, pair
 from whence.checked import labels as checked_labels
@@ -153,8 +153,9 @@ class TabularMap(InputMap):
             scattered[:, self.columns] = coef
             coef = scattered
         levels = self.constant * v[size:]
-        if self.center is not None:
-            levels = levels - torch.einsum("d,cdk->ck", torch.from_numpy(self.center), coef)
+        center = self.center if self.space is None else self.space.kernel.place
+        if center is not None:
+            levels = levels - torch.einsum("d,cdk->ck", torch.from_numpy(center), coef)
         return torch.cat([coef.reshape(-1, k), levels])
 
 
@@ -183,6 +184,26 @@ def far_center(matrix: Any, kept: NDArray[np.bool_]) -> Floats | None:
     center = np.zeros(matrix.shape[1])
     center[far] = matrix[np.ix_(there, far)].mean(0)
     return center if len(far) else None
+
+
+def near_support(
+    kernel: Kernel, duals: Floats, support: Any, intercept: Floats
+) -> tuple[Kernel, Floats]:
+    """Return a kernel and an intercept that say the same of columns far from 0, with more digits.
+
+    Args:
+        kernel: k.
+        duals: Of the support vectors, which sum to 0 beside a free intercept, [c, s].
+        support: Support vectors, [s, d].
+        intercept: [c].
+    """
+    count = support.shape[0]
+    place = None
+    if kernel.name == "linear" and count:
+        place = far_center(support, np.ones(count, dtype=bool))
+    if place is None:
+        return kernel, intercept
+    return replace(kernel, place=place), intercept + duals @ (support - place) @ place
 
 
 def _is_far(columns: Floats) -> NDArray[np.bool_]:
