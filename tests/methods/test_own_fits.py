@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
+from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR, NuSVC, NuSVR
 
 import whence
 from whence.errors import NotConvergedWarning
@@ -99,12 +100,84 @@ def test_an_unfinished_fit_of_a_hinge_is_told_by_its_minimum() -> None:
     assert scores.diagnostics.unfinished == pytest.approx(np.linalg.norm(moved) / largest, rel=0.01)
 
 
-def test_verify_says_it() -> None:
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("far", [0.0, 1e3, 1e5])
+@pytest.mark.parametrize(
+    "model",
+    [
+        SVR(kernel="linear", C=0.1),
+        SVC(kernel="linear", C=0.1),
+        NuSVR(kernel="linear", C=0.1),
+        NuSVC(kernel="linear", nu=0.4),
+    ],
+    ids=str,
+)
+def test_columns_far_from_0_change_nothing_beside_a_free_intercept(model: Any, far: float) -> None:
+    x, y = _data(load_breast_cancer if is_classifier(model) else load_diabetes, 1)
+    query, removed = (x[_N:], y[_N:]), _REMOVED
+    near = clone(model).set_params(tol=1e-9)
+    before = _answer(near.fit(x[:_N], y[:_N]), query[0])
+    own = (clone(near).fit(np.delete(x[:_N], i, 0), np.delete(y[:_N], i)) for i in removed)
+    actual = np.stack([_answer(each, query[0]) - before for each in own], 1)
+    fitted = clone(model).set_params(max_iter=20_000).fit(x[:_N] + far, y[:_N])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        minimum = whence.from_sklearn(fitted, x[:_N] + far, y[:_N]).refit()
+        shifted = (query[0] + far, query[1])
+        found = whence.leave_one_out(minimum, removed, shifted, measure=lambda f, _: f[:, 0])
+        outputs = minimum.outputs(minimum.examples(shifted))[:, 0]
+    assert np.abs(found - actual).max() < 1e-5 * np.abs(actual).max()
+    np.testing.assert_allclose(outputs, before, atol=1e-5 * np.abs(before).max())
+    words = " ".join(str(each.message) for each in caught)
+    assert "margins" not in words
+    off = np.abs(_answer(fitted, shifted[0]) - before).max() / np.ptp(before)
+    assert ("reach their minimum" in words or "a fit at its minimum" in words) or off < 0.1
+
+
+def test_parameters_of_columns_far_from_0_are_the_users_own() -> None:
+    x, y = _data(load_diabetes, 1)
+    fitted = SVR(kernel="linear", C=0.1, tol=1e-9).fit(x[:_N], y[:_N])
+    far = x + 1e3
+    objective = whence.from_sklearn(
+        SVR(kernel="linear", C=0.1, max_iter=20_000).fit(far[:_N], y[:_N]), far[:_N], y[:_N]
+    ).refit()
+    inputs = objective.inputs.lift(objective.params.unsqueeze(1))[:, 0].numpy()
+    np.testing.assert_allclose(inputs[:-1], fitted.coef_[0], atol=1e-6)
+    np.testing.assert_allclose(
+        inputs[-1], fitted.intercept_[0] - 1e3 * fitted.coef_.sum(), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_a_flat_loss_at_the_queries_hides_no_unfinished_fit(seed: int) -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    x, y = StandardScaler().fit_transform(x)[:120], y[:120]
+    weights = 10 ** np.random.default_rng(seed).uniform(-6, 6, 120)
+    model = LinearSVC(dual=True, max_iter=20_000, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a fit that has not converged
+        fitted = model.fit(x, y, sample_weight=weights)
+    objective = whence.from_sklearn(fitted, x, y, sample_weight=weights)
+    query, every = (x[100:103], y[100:103]), np.arange(120)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        whence.leave_one_out(objective, every, query)
+    assert any("whose own fits reach" in str(each.message) for each in caught)
+    whence.leave_one_out(objective.refit(), every, query)  # warnings are errors
+
+
+def test_verify_says_it(tmp_path: Path) -> None:
     x, y = _data(load_breast_cancer, 1)
     fitted = SVC(kernel="linear", C=1e-4).fit(x[:_N], y[:_N])
     explanation = whence.explain(whence.from_sklearn(fitted, x[:_N], y[:_N]), (x[_N], y[_N]))
     with pytest.warns(NotConvergedWarning, match="its solver stops"):
-        explanation.verify(5)
+        found = explanation.verify(5)
+    assert "its solver stops" in found.own_fits
+    assert found.own_fits in str(found)
+    page = tmp_path / "page.html"
+    with pytest.warns(NotConvergedWarning, match="its solver stops"):
+        explanation.report(page, verify=5)
+    assert "Expected an estimator whose own fits reach their minimum" in page.read_text()
 
 
 def test_removals_that_change_nothing() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,11 +20,11 @@ from whence.applications.together import Together, together
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.evaluation.agreement import Agreement, agreement
 from whence.methods.expected_removal import expected_removals
-from whence.methods.leave_one_out import leave_one_out
+from whence.methods.leave_one_out import removals
 from whence.methods.method import Method
 from whence.methods.model_quality import ModelQuality, model_quality
 from whence.methods.other_orders import chance_of
-from whence.methods.prediction import Floats, MeasureLike, as_array
+from whence.methods.prediction import MeasureLike, as_array
 from whence.objective.losses import measure_of
 from whence.objective.trained import Data, Examples, Trained
 from whence.pages import write
@@ -139,7 +139,9 @@ class Explanation(Result):
     def value(self) -> float:
         """The query's measure as it is, less that of the other answer if there is one."""
         measure, outputs = measure_of(self.trained.loss, self.measure), self.trained.outputs
-        return float(self._less(lambda asked: as_array(measure(outputs(asked), asked.targets)))[0])
+        asked = (self.query,) if self.against is None else (self.query, self.against)
+        numbers = [float(as_array(measure(outputs(each), each.targets))[0]) for each in asked]
+        return numbers[0] - sum(numbers[1:])
 
     def verify(self, k: int = _VERIFIED, *, subsets: int | None = None) -> Agreement:
         """Remove k examples one by one, retrain, and compare with what was predicted.
@@ -148,6 +150,7 @@ class Explanation(Result):
         of each first. Where a fit depends on the order of its examples, as in batches, fits in
         other orders say what of a change is chance, `.chance`. Where it jumps as one example goes,
         as of trees, the mean change over random parts of the data is compared too, `.expected`.
+        `.own_fits` says where the estimator's own fits stop before the minimum of its retraining.
 
         Args:
             k: How many removals to retrain.
@@ -168,9 +171,11 @@ class Explanation(Result):
             raise InvalidInput(f"Expected k >= 1 removals to retrain. Got {k}.")
         where = self._strongest(k)
         measure, predicted = self.measure, self._predicted(where)
-        actual = self._less(lambda q: leave_one_out(self.trained, where, q, measure=measure))
-        ids = self.trained.train.ids[where]
-        found: Agreement = agreement(predicted.values.astype(np.float64), actual, ids, where)
+        actual, said = removals(self.trained, where, self.query, measure)
+        if self.against is not None:
+            actual = actual - removals(self.trained, where, self.against, measure)[0]
+        ids, told = self.trained.train.ids[where], predicted.values.astype(np.float64)
+        found = replace(agreement(told, actual, ids, where), own_fits=said)
         parts = (_PARTS if self.trained.jumps else 0) if subsets is None else subsets
         if self.against is not None:
             return found
@@ -331,11 +336,6 @@ class Explanation(Result):
             return self.shown.at(where)
         fitted = self._showing.fit(self.trained)
         return fitted.scores(self.query, measure=self.measure, indices=where)
-
-    def _less(self, number_of: Callable[[Examples], Floats]) -> Floats:
-        """Return a number of the query, less that of the other answer if there is one."""
-        own = number_of(self.query)
-        return own if self.against is None else own - number_of(self.against)
 
     @property
     def _raising_helps(self) -> bool:

@@ -207,7 +207,7 @@ def verify(
         removals = checked.to_frame()[["id", "predicted", "actual"]]
         answer = {**said(found), **judged(found), "measure": explanation.scores.measure}
         agreement = {"r": checked.r, "slope": checked.slope, "chance": checked.by_chance}
-        agreement["removals"] = removals
+        agreement |= {"own_fits": checked.own_fits, "removals": removals}
         print_json({"notes": found.notes, **answer, **agreement})
         return
     say((*found.notes, *judgement(found)))

@@ -59,6 +59,8 @@ class Agreement(Result):
         constant_outcomes: Queries whose actual changes do not vary.
         expected: What the removals do on average, where a single one is mostly noise, or `None`.
         chance: How far fits differ by the order of their examples alone, or `None`.
+        own_fits: Where the estimator's own fits stop before the minimum of retraining, a sentence;
+            else empty.
     """
 
     predicted: Float
@@ -79,6 +81,7 @@ class Agreement(Result):
     constant_outcomes: tuple[int, ...]
     expected: ExpectedChanges | None = None
     chance: Chance | None = None
+    own_fits: str = ""
 
     @property
     def r(self) -> float:
@@ -104,7 +107,7 @@ class Agreement(Result):
         )
 
     def __str__(self) -> str:
-        """Return the comparison in one line; others say what is chance, and compare with means."""
+        """Return the comparison in one line; others say how far to trust it."""
         return "\n".join(self._lines())
 
     def card(self) -> Card:
@@ -123,7 +126,7 @@ class Agreement(Result):
         )
 
     def _lines(self) -> tuple[str, ...]:
-        """Return the comparison, what of it is chance, and that with mean changes."""
+        """Return the comparison, what of it is chance or another fit's, and that with means."""
         q, k = self.predicted.shape
         queries = "" if q == 1 else f" and {q} queries"
         found = f"R = {self.pearson:.4f}, slope = {self.slope:.3f}"
@@ -132,7 +135,7 @@ class Agreement(Result):
             found = f"no correlation, because all {equal} changes are equal"
         line = f"predicted vs retrained on {k} removals{queries}: {found}"
         expected = "" if self.expected is None else self.expected.said(self.predicted)
-        return (line, *filter(None, (self.by_chance, expected)))
+        return (line, *filter(None, (self.by_chance, self.own_fits, expected)))
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw actual against predicted changes, with the identity and the fitted line.

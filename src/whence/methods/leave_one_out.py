@@ -185,9 +185,24 @@ def leave_one_out(
         >>> bool(abs(actual - predicted.values).max() < 1e-8)
         True
     """
-    method = LeaveOneOut()
-    scores = method.fit(objective).scores(queries, measure=measure, indices=indices)
-    return np.asarray(scores.values, dtype=np.float64)
+    return removals(objective, indices, queries, measure)[0]
+
+
+def removals(
+    trained: Trained, indices: Indices, queries: Data, measure: MeasureLike
+) -> tuple[Floats, str]:
+    """Return actual changes, [q, k], and what is to be said of the estimator's own fits, or "".
+
+    Args:
+        trained: As of `leave_one_out`.
+        indices: The same.
+        queries: The same.
+        measure: The same.
+    """
+    scores = LeaveOneOut().fit(trained).scores(queries, measure=measure, indices=indices)
+    notes = () if scores.diagnostics is None else scores.diagnostics.notes
+    said = " ".join(note for note in notes if note not in trained.notes)
+    return np.asarray(scores.values, dtype=np.float64), said
 
 
 @singledispatch

@@ -16,6 +16,7 @@ from whence.objective.trained import Examples, Trained
 
 _CHECKED = 3  # removals that the estimator's own library repeats
 _FINISHED = 1e-3  # of the largest change: a fit nearer to its minimum is not asked about
+_SAME = 1e-6  # of the largest output: a loss that is flat at the queries hides a fit further off
 _SAID = 0.05  # of the largest change: the difference that is worth a sentence
 
 
@@ -63,11 +64,14 @@ def _(
     statistics, largest = trained.statistics, float(changes.abs().max()) if len(where) else 0.0
     if statistics is None:
         return ""
-    before = measure(trained.outputs(queries), queries.targets)
-    unfinished = measure(base.outputs(queries), queries.targets) - before
-    if not trained.hinged and float(unfinished.abs().max()) <= _FINISHED * largest:
+    given, least = trained.outputs(queries), base.outputs(queries)
+    before = measure(given, queries.targets)
+    unfinished = measure(least, queries.targets) - before
+    finished = float(unfinished.abs().max()) <= _FINISHED * largest
+    same = float((least - given).abs().max()) <= _SAME * float(least.abs().max())
+    if not trained.hinged and finished and same:
         return ""
-    own, same = [], []
+    own, predicted = [], []
     order = changes.abs().amax(0).argsort(descending=True)  # of large and of small effects
     for column in order[np.linspace(0, len(order) - 1, min(_CHECKED, len(order)))].tolist():
         weights = trained.weights.clone()
@@ -75,10 +79,10 @@ def _(
         fitted = statistics.own_fit(trained, weights)
         if fitted is not None:
             own.append(measure(fitted.outputs(queries), queries.targets) - before)
-            same.append(changes[:, column])
+            predicted.append(changes[:, column])
     if not own:
         return ""
-    actual, found = torch.stack(own), torch.stack(same)
+    actual, found = torch.stack(own), torch.stack(predicted)
     differ, size = float((actual - found).abs().max()), max(largest, float(actual.abs().max()))
     if differ <= _SAID * size:  # where nothing changes, both are 0
         return ""

@@ -84,7 +84,7 @@ def explanation_page(
             f"{firmness.phrase} are removed together, strongest first. Every point was retrained."
         )
     scatter = None if verification is None else _scatter(parts, verification)
-    chance = "" if verification is None else verification.by_chance
+    limits = () if verification is None else (verification.by_chance, verification.own_fits)
     return ExplanationPage(
         title=display.title or _title(parts, name),
         lead=lead,
@@ -117,7 +117,9 @@ def explanation_page(
         if display.query_text is None
         else words_of(display.query_text),
         statuses=(
-            *_statuses(parts, scatter, chance, quality, where, names, digits),
+            *_statuses(
+                parts, scatter, " ".join(filter(None, limits)), quality, where, names, digits
+            ),
             *display.statuses,
         ),
         method=parts.words,
@@ -269,7 +271,7 @@ def _scatter(parts: Explained, verification: Agreement) -> Scatter:
 def _statuses(
     parts: Explained,
     scatter: Scatter | None,
-    chance: str,
+    limits: str,
     quality: ModelQuality | None,
     where: NDArray[np.intp],
     names: tuple[str, ...],
@@ -285,7 +287,7 @@ def _statuses(
             scatter.r,
             scatter.slope,
             sized=parts.sized,
-            chance=chance,
+            limits=limits,
         )
     return (
         *statuses_of(parts.diagnostics, retrained=scatter is not None, sized=parts.sized),

@@ -114,7 +114,7 @@ def quality_sentence(quality: ModelQuality, names: tuple[str, ...], decimals: in
 
 
 def retrained_of(
-    predicted: Floats, actual: Floats, r: float, slope: float, *, sized: bool, chance: str = ""
+    predicted: Floats, actual: Floats, r: float, slope: float, *, sized: bool, limits: str = ""
 ) -> Status:
     """Return how predicted changes compare with those of retraining, as a status.
 
@@ -124,7 +124,7 @@ def retrained_of(
         r: Their correlation.
         slope: The slope of actual on predicted.
         sized: Whether the predictions have a size.
-        chance: What of the changes is chance, a sentence; empty where little is.
+        limits: What of the changes is chance or another fit's, in sentences; empty where little is.
 
     Returns:
         The status: a prediction is confirmed if it is within a tenth of the largest change; without
@@ -135,7 +135,7 @@ def retrained_of(
         return Status(
             level="unknown" if not known else "good" if r >= 0.9 else "caution" if r > 0 else "bad",
             title=f"With {len(actual)} retrainings these effects correlate with R {number(r, 2)}.",
-            words=chance,
+            words=limits,
             numbers=f"R = {number(r, 4)}, slope {number(slope)}.",
         )
     k, largest = len(actual), float(np.abs(actual).max(initial=0.0))
@@ -144,7 +144,7 @@ def retrained_of(
     return Status(
         level="good" if confirmed == k else "caution" if confirmed >= 0.8 * k else "bad",
         title=f"{confirmed} of {k} predictions were confirmed by retraining.",
-        words=chance or ("" if confirmed == k else "Trust the retrained numbers, not the others."),
+        words=limits or ("" if confirmed == k else "Trust the retrained numbers, not the others."),
         numbers=numbers + "largest change that retraining made.",
     )
 
