@@ -31,7 +31,7 @@ from whence.preprocessing.refit import Fits, encoded_all, follows_data, training
 from whence.rows import column_names, dense
 
 _MOST = 6_000  # hinges: their kernel matrix is formed
-_UNFINISHED = 0.05  # of the range of its answers: how far from its minimum a fit is said to be
+_UNFINISHED = 0.01  # of the range of its answers: how far from its minimum a fit is said to be
 _QUICK = 1_000  # rows up to which it is made anew for each removal
 
 
