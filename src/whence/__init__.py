@@ -113,10 +113,10 @@ def __getattr__(name: str) -> object:
     elif name in _NAMES:
         value = getattr(import_module(_NAMES[name]), name)
     else:
-        from difflib import get_close_matches
+        from whence.errors import closest
 
-        near = get_close_matches(name, [] if name.startswith("_") else __all__, n=1)
-        meant = f". Did you mean whence.{near[0]}?" if near else ""
+        near = None if name.startswith("_") else closest(name, __all__)
+        meant = f". Did you mean whence.{near}?" if near else ""
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}{meant}")
     globals()[name] = value
     return value

@@ -7,9 +7,8 @@ product for each parameter, and is formed where iterations take as many. Above t
 is factored when that takes fewer operations than conjugate gradients for the right-hand sides at
 hand, and the matrix fits in memory; otherwise it is iterated. A network is iterated where that
 takes seconds too, or its objective is convex, and approximated by EKFAC, in a few passes over its
-data, where it takes more.
-Which curvature, which damping and which precision are chosen in `whence.curvature.damping` and
-`whence.curvature.precision`.
+data, where it takes more. Which curvature, which damping and which precision are chosen in
+`whence.curvature.damping` and `whence.curvature.precision`.
 """
 
 from __future__ import annotations
