@@ -1,8 +1,11 @@
-"""How long work is cut into parts that fit in memory, or in a cache."""
+"""How long work is cut into parts that fit in memory, or in a cache, and what stands for all."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 def tiles(n: int, numbers: int = 1, budget: int = 1, *, most: int | None = None) -> Iterator[slice]:
@@ -25,3 +28,17 @@ def tiles(n: int, numbers: int = 1, budget: int = 1, *, most: int | None = None)
     step = step if most is None else min(most, step)
     for start in range(0, n, step):
         yield slice(start, min(n, start + step))
+
+
+def spread(n: int, most: int) -> NDArray[np.intp]:
+    """Return positions evenly over 0, …, n − 1, the ends among them; all where there are few.
+
+    Args:
+        n: The number of items.
+        most: How many positions, at most.
+
+    Examples:
+        >>> spread(100, 4), spread(3, 4)
+        (array([ 0, 33, 66, 99]), array([0, 1, 2]))
+    """
+    return np.unique(np.linspace(0, n - 1, most).astype(np.intp))

@@ -25,6 +25,7 @@ from whence.adapters.tables import as_floats
 from whence.errors import InvalidInput
 from whence.objective.losses import Loss
 from whence.rows import column_names, dense
+from whence.tiles import spread
 
 _FEW = 64  # changed rows up to which a sum is corrected and not made anew
 
@@ -162,7 +163,7 @@ def closed_form(
         sums=class_sums(parts, at, torch.from_numpy(weights), len(answer.labels)),
         names=names,
     )
-    few = train.subset(np.unique(np.linspace(0, len(train) - 1, 50).astype(np.intp)))
+    few = train.subset(spread(len(train), 50))
     return model if _agrees(model, few) else None
 
 

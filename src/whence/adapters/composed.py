@@ -19,6 +19,7 @@ from whence.errors import UnsupportedModel
 from whence.objective.losses import Loss
 from whence.objective.trained import Examples, Trained
 from whence.rows import take as take_rows
+from whence.tiles import spread
 
 Floats = NDArray[np.float64]
 Positions = NDArray[np.intp]
@@ -235,7 +236,7 @@ class Composed(Answered):
         Raises:
             UnsupportedModel: If they do not.
         """
-        few = np.unique(np.linspace(0, len(self.train) - 1, 50).astype(np.intp))
+        few = spread(len(self.train), 50)
         asked, passed = [], []
         for each in self.members:
             if each.asked:

@@ -20,6 +20,7 @@ from scipy.linalg.lapack import dpstrf
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linear.features import DenseFeatures, sparse_similarities
 from whence.rows import dense, is_sparse, take
+from whence.tiles import spread
 
 Floats = NDArray[np.float64]
 
@@ -173,7 +174,7 @@ def row_space(kernel: Kernel, rows: Any) -> tuple[RowSpace, DenseFeatures]:
     z = np.empty((n, rank))
     z[order] = lower
     pivots = np.asarray(order[:rank], dtype=np.intp)
-    few = np.unique(np.linspace(0, n - 1, 50).astype(np.intp))
+    few = spread(n, 50)
     own = kernel(rows[few], rows[few])
     if np.abs(z[few] @ z[few].T - own).max() > _NEAR * np.abs(own).max():
         raise UnsupportedModel(

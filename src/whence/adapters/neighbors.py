@@ -21,6 +21,7 @@ from whence.objective.arrays import shared
 from whence.objective.cache import Recent
 from whence.objective.trained import Data, Examples
 from whence.rows import column_names, is_sparse, without_names
+from whence.tiles import spread
 
 Floats = NDArray[np.float64]
 
@@ -227,7 +228,7 @@ def neighbors(
 
 def _of_ties(model: Neighbors) -> tuple[str, ...]:
     """Return what a reader must know of rows that are equally far, a sentence at most."""
-    few = np.unique(np.linspace(0, len(model.train) - 1, _LOOKED_AT).astype(np.intp))
+    few = spread(len(model.train), _LOOKED_AT)
     some = model.train.subset(few)
     own = model.answer.outputs(model.fitted, some.inputs)
     apart = ~np.isclose(model.outputs(some).numpy(), own, rtol=1e-6, atol=1e-9).all(axis=1)

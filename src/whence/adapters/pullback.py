@@ -21,6 +21,7 @@ from sklearn.preprocessing import OneHotEncoder
 from whence.preprocessing.containers import final
 from whence.preprocessing.table import positions
 from whence.rows import columns_at, dense, formed, take
+from whence.tiles import spread
 
 Floats = NDArray[np.float64]
 Parts: TypeAlias = tuple[Floats, Floats]
@@ -81,7 +82,7 @@ def pullback_of(transform: Pipeline, rows: Any) -> Pullback | None:
 
 def _few(rows: Any) -> Any:
     """Return some rows, spread over the table."""
-    where = np.unique(np.linspace(0, rows.shape[0] - 1, _CHECKED_ROWS).astype(int))
+    where = spread(rows.shape[0], _CHECKED_ROWS)
     return take(rows, where)
 
 

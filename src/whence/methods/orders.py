@@ -48,6 +48,7 @@ from whence.objective.objective import Objective
 from whence.objective.trained import Examples
 from whence.progress import progress
 from whence.scores import Diagnostics
+from whence.tiles import spread
 
 _CHECKED, _CHECKED_QUERIES = 8, 2  # scores from bfloat16 that are done again in full precision
 
@@ -291,7 +292,7 @@ def _rounding(
         A sentence, measured on a few queries and candidates spread over all.
     """
     rows, columns = (
-        np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.intp))
+        spread(n, min(n, most))
         for n, most in ((len(queries), _CHECKED_QUERIES), (len(where), _CHECKED))
     )
     some = objective.train.subset(where[columns])

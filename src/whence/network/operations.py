@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 
 from whence.network.objective import PROBE, ModuleObjective
 from whence.objective.cache import cached
+from whence.tiles import spread
 
 
 def forward_operations(objective: ModuleObjective) -> float:
@@ -36,7 +36,7 @@ def _counted(objective: ModuleObjective) -> float:
         total += sum(2.0 * _numbers(output) * w.numel() / w.shape[0] for w in weights)
 
     n = len(objective.train)
-    some = np.unique(np.linspace(0, n - 1, PROBE).astype(np.intp))
+    some = spread(n, PROBE)
     with objective.module.lock:
         hooks = [module.register_forward_hook(count) for module in objective.model.modules()]
         try:

@@ -20,6 +20,7 @@ from whence.network.links import linked
 from whence.network.objective import BATCH, PROBE, ModuleObjective
 from whence.network.per_example import UNMAPPED
 from whence.network.shared import Shared, places
+from whence.tiles import spread
 
 _CACHE = 2**20  # numbers of one activation that a cache holds beside the others: 4 MB of float32
 _ROWS = 2**25  # numbers of gradients without a rule that are held at once: 128 MB of float32
@@ -129,7 +130,7 @@ def _within_batches(objective: ModuleObjective, all_of_one: int) -> ModuleObject
     b, n = min(_BATCH, objective.batch_size, most), len(objective.train)
     if min(b, n) < 2 or not objective.factored:
         return objective
-    some = objective.train.subset(np.unique(np.linspace(0, n - 1, b).astype(np.intp)))
+    some = objective.train.subset(spread(n, b))
     try:
         holding = agreeing_in_sum(objective, some, objective.factored)
     except (*_FAILURES, WhenceError):  # the first pass over all says which example it is

@@ -17,6 +17,7 @@ from whence.objective.cache import first_time
 from whence.objective.loss import Loss
 from whence.objective.trained import Data, Examples, Trained
 from whence.rows import take
+from whence.tiles import spread
 from whence.trees.forest import Forest
 from whence.trees.form import BoostedTrees
 from whence.workers import Backend, ahead, map_shards
@@ -145,7 +146,7 @@ class TreeModel(Trained):
     def _warn_unless_the_same(self, again: TreeModel) -> None:
         """Warn if a fit to the model's own rows predicts other than the model."""
         n = len(self.weights)
-        few = self.train.subset(np.unique(np.linspace(0, n - 1, _LOOKED_AT).astype(np.intp)))
+        few = self.train.subset(spread(n, _LOOKED_AT))
         ours, theirs = self.outputs(few), again.outputs(few)
         off = float((ours - theirs).abs().max() / (float(ours.max() - ours.min()) or 1.0))
         if off > _SAME:
