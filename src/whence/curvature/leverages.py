@@ -27,6 +27,7 @@ from torch import Tensor
 from whence.curvature.changes import SINGULAR
 from whence.curvature.dual import DualInverse
 from whence.curvature.exact import blocks
+from whence.curvature.intercepts import held
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput, NotPositiveDefinite
 from whence.linalg.cholesky import CholeskyInverse
@@ -182,7 +183,7 @@ def dual_leverages(
     References:
         Hager (1989) for the identity; Rasmussen & Williams (2006), section 3.4.3, for B.
     """
-    amount = damping or 0.0
+    objective, amount = held(objective), damping or 0.0
     if not 0 <= amount < float("inf"):
         raise InvalidInput(f"Expected damping >= 0. Got {damping}.")
     train, n = objective.train, len(objective.train)

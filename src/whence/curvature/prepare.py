@@ -22,6 +22,7 @@ from torch import Tensor, linalg
 from whence.curvature.damping import Choice, CurvatureName, choose
 from whence.curvature.dual import by_rows, dual
 from whence.curvature.exact import GGN, Hessian
+from whence.curvature.intercepts import with_held_intercepts
 from whence.curvature.kronecker import EKFAC
 from whence.curvature.minimum import DENSE
 from whence.curvature.precision import (
@@ -116,6 +117,7 @@ def prepare(
         InvalidInput: If an option cannot be used.
         NotPositiveDefinite: If the curvature is singular or indefinite under the damping.
     """
+    objective = with_held_intercepts(objective)
     asked = solver is not None
     if not asked and curvature != "hessian" and _iterates_too_long(objective, k):
         solver = EKFAC()

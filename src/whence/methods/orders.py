@@ -16,6 +16,7 @@ from torch import Tensor
 from whence.curvature.changes import change_tiles
 from whence.curvature.damping import CurvatureName, check_curvature
 from whence.curvature.exact import Gradients
+from whence.curvature.intercepts import with_held_intercepts
 from whence.curvature.leverages import dual_leverages, in_columns
 from whence.curvature.minimum import gradient
 from whence.curvature.prepare import Prepared, prepare
@@ -50,6 +51,10 @@ from whence.progress import progress
 from whence.scores import Diagnostics
 from whence.tiles import spread
 
+_LOOSE = (
+    "No training row lies on the margin, by which the intercept would follow a removal: the first "
+    "order leaves it where it is. order='newton' and 'refined' follow it."
+)
 _CHECKED, _CHECKED_QUERIES = 8, 2  # scores from bfloat16 that are done again in full precision
 
 
@@ -207,9 +212,10 @@ class FirstOrder(_OnObjective):
     def _noted(self, measured: Diagnostics) -> Diagnostics:
         """Return diagnostics with what the first order holds though it follows the data."""
         statistics = self.trained.statistics
-        if statistics is None or not statistics.held:
-            return measured
-        return replace(measured, notes=(*measured.notes, statistics.held))
+        held = [] if statistics is None else [statistics.held]
+        if with_held_intercepts(self.trained) is not self.trained:
+            held.append(_LOOSE)
+        return replace(measured, notes=(*measured.notes, *filter(None, held)))
 
     def _with_statistics(
         self,
