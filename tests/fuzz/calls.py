@@ -496,7 +496,6 @@ CALLS: dict[str, tuple[Callable[..., Any], Callable[[], dict[str, Any]]]] = {
         whence.linalg.eigendecompose,
         lambda: {"matrix": torch.eye(3, dtype=torch.float64)},
     ),
-    "linalg.split_damping": (whence.linalg.split_damping, lambda: {"A": operator()}),
     "trainer_callback": (
         whence.trainer_callback,
         lambda: {"directory": _fresh("callback"), "every": 2},

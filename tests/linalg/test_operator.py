@@ -20,7 +20,6 @@ from whence.linalg import (
     Sum,
     Transposed,
     materialize,
-    split_damping,
 )
 from whence.linalg.structured import OneSided
 
@@ -91,8 +90,8 @@ def test_transpose_undoes_itself(random):
 def test_damping_is_remembered(random):
     A = Dense(random(3, 3))
     assert A.damped(0.0) is A
-    assert split_damping(A) == (A, 0.0)
-    base, damping = split_damping(A.damped(0.5).damped(0.25))
+    assert A.undamped() == (A, 0.0)
+    base, damping = A.damped(0.5).damped(0.25).undamped()
     assert base is A
     assert damping == 0.75
 

@@ -45,14 +45,13 @@ def pairs(random, m, d, seed):
     listed = [
         (Diagonal(values.flatten()), torch.diag(values.flatten())),
         (LowRank(U, s, 0.7), U @ torch.diag(s) @ U.mT + 0.7 * eye),
-        (LowRank.from_factors(V, 0.3), M),
         (KroneckerEigen(left, right, values), kronecker),
         (eigendecompose(M), M),
     ]
     order = torch.randperm(2 * p, generator=torch.Generator().manual_seed(seed))
-    inner = BlockDiagonal((listed[3][0], listed[1][0]))
+    inner = BlockDiagonal((listed[2][0], listed[1][0]))
     moved = torch.empty(2 * p, 2 * p, dtype=torch.float64)
-    moved[order.unsqueeze(1), order] = torch.block_diag(listed[3][1], listed[1][1])
+    moved[order.unsqueeze(1), order] = torch.block_diag(listed[2][1], listed[1][1])
     listed.append((Reordered(inner, order), moved))
     listed.append(
         (BlockDiagonal(tuple(A for A, _ in listed)), torch.block_diag(*(M for _, M in listed)))

@@ -59,7 +59,7 @@ def test_the_gradient_is_that_of_the_risk(name: str, request: pytest.FixtureRequ
         assert gradient[j] == pytest.approx(slope, rel=1e-4, abs=1e-6)
 
 
-def test_products_and_columns_of_gradients(binary: Fitted) -> None:
+def test_columns_of_gradients(binary: Fitted) -> None:
     objective = binary.objective
     few = objective.train.subset(np.arange(7))
     each = torch.cat(
@@ -72,12 +72,6 @@ def test_products_and_columns_of_gradients(binary: Fitted) -> None:
         1,
     )
     torch.testing.assert_close(objective.gradient_columns(few, objective.loss), each)
-    generator = torch.Generator().manual_seed(0)
-    v = torch.randn(len(each), 2, generator=generator, dtype=torch.float64)
-    w = torch.randn(7, 3, generator=generator, dtype=torch.float64)
-    dots, sums = objective.gradient_products(few, objective.loss, v, w)
-    torch.testing.assert_close(dots, each.T @ v)
-    torch.testing.assert_close(sums, each @ w)
 
 
 def test_what_a_network_does_not_offer() -> None:

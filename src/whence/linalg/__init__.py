@@ -30,7 +30,6 @@ from whence.linalg.structured import (
     Identity,
     OneSided,
     materialize,
-    split_damping,
 )
 
 __all__ = [
@@ -67,5 +66,4 @@ __all__ = [
     "materialize",
     "sample",
     "spectral_density",
-    "split_damping",
 ]

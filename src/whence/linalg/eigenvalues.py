@@ -114,17 +114,6 @@ class SpectralDensity:
         """Return the estimated sum of the eigenvalues, p Σ w θ."""
         return self.size * float(self.weights @ self.nodes)
 
-    def fraction_below(self, threshold: float) -> float:
-        """Return the estimated fraction of eigenvalues below a threshold.
-
-        Args:
-            threshold: In the units of the eigenvalues.
-
-        Returns:
-            A number in [0, 1].
-        """
-        return float(self.weights[self.nodes < threshold].sum())
-
     def density(self, grid: Tensor, width: float) -> Tensor:
         """Return the masses smoothed by a Gaussian: what one plots.
 

@@ -136,22 +136,6 @@ class LowRank(Spectral):
                 f"{self.values.dtype}. Pass one value per column of the basis."
             )
 
-    @staticmethod
-    def from_factors(factors: Tensor, shift: float = 0.0) -> LowRank:
-        """Return V Vᵀ + t I for any V [p, r], its columns orthogonalized.
-
-        Args:
-            factors: V, [p, r].
-            shift: t, the eigenvalue on the complement.
-
-        Returns:
-            The operator, of rank min(p, r) over the shift.
-
-        Cost: one thin singular value decomposition, O(p r min(p, r)).
-        """
-        U, s, _ = torch.linalg.svd(factors, full_matrices=False)
-        return LowRank(U, s.square(), shift)
-
     @property
     def shape(self) -> tuple[int, int]:
         """P by p."""

@@ -327,18 +327,6 @@ class Reordered(Spectral):
 
 
 @checked
-def split_damping(A: LinearOperator) -> tuple[LinearOperator, float]:
-    """Return A₀ and λ ≥ 0 with A = A₀ + λ I: the operator without damping, and the damping.
-
-    Examples:
-        >>> from whence.linalg import Diagonal
-        >>> split_damping(Diagonal(torch.ones(3)).damped(0.5).damped(0.25))
-        (Diagonal([3, 3], torch.float32, cpu), 0.75)
-    """
-    return A.undamped()
-
-
-@checked
 def materialize(A: LinearOperator, block: int = 256) -> Tensor:
     """Return A as a matrix, by products with blocks of the identity.
 

@@ -56,10 +56,6 @@ class Contribution(ABC):
         """Return it in another precision where it is small; factors at all positions are not."""
         return self
 
-    def products(self, v: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-        """Return G V and Gᵀ W."""
-        return self.dot(v), self.sum(w)
-
 
 class TwoSided(Contribution):
     """Gradients Σ_t left_t right_tᵀ [m, d] for b examples."""
@@ -174,17 +170,6 @@ class Outer(TwoSided):
         for part, matrix in self.rows():
             _add_product(total, matrix.T, w[part])
         return total
-
-    def products(self, v: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-        """Return G V and Gᵀ W; at several positions from the same tiles of G."""
-        if self.left.shape[1] == 1:
-            return self.dot(v), self.sum(w)
-        total = w.new_zeros(self.left.shape[2] * self.right.shape[2], w.shape[1])
-        dots, v = [], v.to(self.left.dtype)
-        for part, matrix in self.rows():
-            dots.append(matrix @ v)
-            _add_product(total, matrix.T, w[part])
-        return torch.cat(dots), total
 
     def squares(self, w: Tensor) -> Tensor:
         """Return (G²)ᵀ w; at one position the square of a product is the product of squares."""

@@ -323,11 +323,6 @@ def _by_name(inputs: Mapping) -> tuple[tuple[Any, ...], dict[str, Any]]:  # type
     return (), dict(inputs)
 
 
-def flattened(pieces: Sequence[Tensor]) -> Tensor:
-    """Return tensors one after the other, flat."""
-    return torch.cat([piece.flatten() for piece in pieces])
-
-
 def _selected(model: nn.Module, params: Selection | None) -> dict[str, nn.Parameter]:
     """Return the selected parameters in the model's order, or say what is wrong with them."""
     lazy = [name for name, p in model.named_parameters() if is_lazy(p)]

@@ -268,20 +268,6 @@ class ModuleObjective(Objective):
         for _, x, y in self._batches(examples):
             yield list(self._pieces(x, y, measure))
 
-    def gradient_products(
-        self, examples: Examples, measure: Measure, v: Tensor, w: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return G V and Gᵀ W in one pass over the examples."""
-        dots = self.params.new_zeros(len(examples), v.shape[1])
-        total = self.params.new_zeros(len(self.params), w.shape[1])
-        v = v.to(torch.bfloat16) if self.bf16 else v
-        for part, x, y in self._batches(examples):
-            for where, piece in self._pieces(x, y, measure):
-                along, summed = piece.products(v[where], w[part])
-                dots[part] += along
-                total[where] += summed
-        return dots, total
-
     def hvp(self, v: Tensor) -> Tensor:
         """Return ∇²R(θ̂) V: one forward and one backward pass, and about two more per column."""
         n, columns = len(self.train), v.T.contiguous()

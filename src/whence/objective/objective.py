@@ -286,12 +286,6 @@ class Objective(Trained):
             found[tile] = rows.reshape(len(part), c, -1)
         return found
 
-    def gradient_products(
-        self, examples: Examples, measure: Measure, v: Tensor, w: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return `gradient_dot` with V [p, k] and `gradient_sum` with W [b, m], in one pass."""
-        return self.gradient_dot(examples, measure, v), self.gradient_sum(examples, measure, w)
-
     @abstractmethod
     def hvp(self, v: Tensor) -> Tensor:
         """Return ∇²R(θ̂) V, the penalty included, for V [p, k], shape [p, k]."""
