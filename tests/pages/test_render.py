@@ -20,6 +20,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.pages.pages import (
+    ROW,
     TEXT,
     attacked,
     batch,
@@ -131,6 +132,16 @@ def test_columns_are_aligned_with_those_of_the_query() -> None:
     rows = re.findall(r"<tr(?: class=\"query-row\"| id=\"[^\"]*\")?>(.*?)</tr>", table[0], re.S)
     assert [len(re.findall(r"<t[hd]", row)) for row in rows] == [6, 6, 6, 6]
     assert re.findall(r'class="(other|same)', table[0]) == ["other", "same"] * 2
+
+
+@pytest.mark.parametrize("names", [("a b", "a-b", "a.b"), ("7", "7", "7-2")])
+def test_examples_of_like_names_have_a_link_each(names: tuple[str, ...]) -> None:
+    first, second, third = (replace(ROW, name=name) for name in names)
+    html = render(explanation(sides=(*sides(first, second), *sides(third))))
+    linked = re.findall(r'<tr id="(example-[^"]*)".*?href="#([^"]*)">([^<]*)</a>', html)
+    assert [one for one, _, _ in linked] == [other for _, other, _ in linked]
+    assert sorted(name for _, _, name in linked) == sorted(names)
+    assert len({one for one, _, _ in linked}) == 3
 
 
 def test_values_that_move_the_answer_are_told_with_their_sign() -> None:

@@ -10,6 +10,7 @@ from whence.pages.item import Item
 from whence.pages.page import Page
 from whence.pages.scripts import script_json
 from whence.pages.svg import curve_svg, scale_svg, scatter_svg
+from whence.pages.words import anchors
 
 Color = Literal["toward", "against", "up", "down"]
 
@@ -158,7 +159,8 @@ class ExplanationPage(Page):
 
     def context(self) -> dict[str, object]:
         """Return the drawings, and what the examples have to show."""
-        shown = [each.item for side in self.sides for each in side.shown]
+        examples = [each for side in self.sides for each in side.shown]
+        shown = [each.item for each in examples]
         attributed = [item for item in shown if item.attribution is not None]
         return {
             "course": None if self.curve is None else curve_svg(self.curve),
@@ -168,8 +170,9 @@ class ExplanationPage(Page):
             "prose_shown": any(len(cell.split()) > 4 for item in shown for cell in item.cells),
             "attributed": bool(attributed),
             "cut": any(item.tokens for item in attributed),
-            "answered": any(each.answers for side in self.sides for each in side.shown),
-            "verified": all(each.retrained for side in self.sides for each in side.shown),
+            "answered": any(each.answers for each in examples),
+            "verified": all(each.retrained for each in examples),
+            "anchors": dict(zip(examples, anchors(each.name for each in examples), strict=True)),
             "data": script_json(self._rows()),
         }
 

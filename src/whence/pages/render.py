@@ -105,7 +105,6 @@ def _environment() -> Environment:
         heat=heat,
         strength=strength,
         marked=marked,
-        anchor=words.anchor,
         number=words.number,
         signed=words.signed,
         decimals_of=words.decimals_of,

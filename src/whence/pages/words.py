@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import chain, count
 
 _LEAST = 3  # decimals of a change
 _DECIMALS = 6  # written out of a small number; beyond, a power of ten stands for them
@@ -108,15 +109,19 @@ def digits_of(values: Iterable[float], *, least: int) -> int:
     return least if largest == 0 else max(least, 2 - _exponent(largest))
 
 
-def anchor(name: str) -> str:
-    """Return what a link on the page names an example by: letters, digits and hyphens.
+def anchors(names: Iterable[str]) -> list[str]:
+    """Return what the links of a page call its examples: letters, digits and hyphens, no two alike.
 
     Args:
-        name: The user's name of the example.
+        names: The user's names of the examples; several may be the same.
 
     Examples:
-        >>> anchor("17"), anchor("Mazda RX4")
-        ('example-17', 'example-Mazda-RX4')
+        >>> anchors(["17", "Mazda RX4", "Mazda-RX4"])
+        ['example-17', 'example-Mazda-RX4', 'example-Mazda-RX4-2']
     """
-    plain = "".join(mark if mark.isalnum() else "-" for mark in name)
-    return f"example-{plain}"
+    found: list[str] = []
+    for name in names:
+        plain = "example-" + "".join(mark if mark.isalnum() else "-" for mark in name)
+        numbered = (f"{plain}-{time}" for time in count(2))
+        found.append(next(each for each in chain([plain], numbered) if each not in found))
+    return found
