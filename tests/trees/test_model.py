@@ -148,13 +148,36 @@ def test_a_fit_that_stopped_early_keeps_its_rounds_and_says_so() -> None:
     options: dict[str, Any] = {"depth": 3, "verbose": 0, "allow_writing_files": False}
     cat = CatBoostClassifier(iterations=99, early_stopping_rounds=3, **options, thread_count=1)
     cat.fit(x, y, eval_set=later)
-    for model in (light, extreme, cat):
+    own = of_own_class(light)
+    own.fit(x, y, eval_X=later[0][0], eval_y=later[0][1], callbacks=stop)
+    for model in (light, extreme, cat, own):
         trained = whence.from_sklearn(model, x, y)
         again = trained.refit()
         torch.testing.assert_close(
             again.outputs(trained.train), trained.outputs(trained.train), rtol=1e-5, atol=1e-5
         )
         assert any("stopped early: refits keep" in note for note in trained.notes)
+
+
+def test_a_class_derived_from_a_library_draws_and_copies_as_the_library_does() -> None:
+    from catboost import CatBoostRegressor
+    from lightgbm import LGBMRegressor
+
+    few = list(range(3))  # a list, which `sklearn.base.clone` refuses
+    cat = of_own_class(CatBoostRegressor(iterations=3, verbose=0, ignored_features=few))
+    cat.set_params(allow_writing_files=False, thread_count=1)
+    light = of_own_class(LGBMRegressor(n_estimators=3, verbose=-1, n_jobs=1))
+    for model in (cat, light):
+        trained = whence.from_sklearn(model.fit(NUMBERS.x, NUMBERS.y), NUMBERS.x, NUMBERS.y)
+        assert not any("without a seed" in note for note in trained.notes)
+        torch.testing.assert_close(
+            trained.refit().outputs(trained.train), trained.outputs(trained.train)
+        )
+
+
+def of_own_class(model: Any) -> Any:
+    """Return the same model, not fitted, as an object of a class of the user's."""
+    return type("Own", (type(model),), {"__module__": __name__})(**model.get_params())
 
 
 def test_what_draws_without_a_seed_is_seeded_and_says_so() -> None:

@@ -77,6 +77,7 @@ from sklearn.preprocessing import KBinsDiscretizer, QuantileTransformer
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR, NuSVC, NuSVR, OneClassSVM
 
 from whence.adapters.processes import ProcessPerClass
+from whence.trees.libraries import OUTSIDE, library_of
 
 Uses = Callable[[Any, int], bool]  # of the estimator and the number of rows
 
@@ -156,7 +157,7 @@ def _held(holder: Any, seen: set[int]) -> Iterator[Any]:
 
 def _uses(estimator: Any, n: int) -> bool:
     """Return whether a fit uses the seed of an estimator; where it is not known, it does."""
-    if type(estimator).__module__.split(".")[0] in ("lightgbm", "xgboost", "catboost"):
+    if library_of(estimator) in OUTSIDE:
         # Without a seed they draw with one of their own, always the same.
         return estimator.get_params().get("random_state") is not None
     uses = _USES.get(type(estimator))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from whence.preprocessing.containers import final, with_final
+from whence.trees.libraries import library_of
 
 # What stops a fit on rows that are given to it, which a refit has not: by every name it goes by.
 STOPPING = {
@@ -30,11 +31,10 @@ def keeping_rounds(template: Any, fitted: Any) -> tuple[Any, tuple[str, ...]]:
         The estimator, itself where the fit did not stop so, and what to say of it.
     """
     last = final(fitted)
-    root = type(last).__module__.split(".")[0]
-    kept = _KEPT[root](last) if root in _KEPT else {}
-    if not kept:
+    library = library_of(last)
+    if library not in _KEPT or not (kept := _KEPT[library](last)):
         return template, ()
-    changed = {**final(template).get_params(), **kept, **dict.fromkeys(STOPPING[root])}
+    changed = {**final(template).get_params(), **kept, **dict.fromkeys(STOPPING[library])}
     again = type(last)().set_params(
         **{name: value for name, value in changed.items() if value is not None}
     )

@@ -15,7 +15,7 @@ from whence.adapters.rounds import STOPPING
 from whence.adapters.unfitted import unfitted
 from whence.errors import UnsupportedModel
 from whence.preprocessing.containers import argument, final
-from whence.trees.libraries import imported
+from whence.trees.libraries import imported, library_of
 
 Floats = NDArray[np.float64]
 
@@ -88,17 +88,18 @@ def tree_fit(estimator: Any, n: int) -> TreeFit:
 
 def _categories(fitted: Any) -> tuple[str, list[int]]:
     """Return which columns a fit was told to be categories, and the option that tells it."""
-    root = type(fitted).__module__.split(".")[0]
-    if root == "catboost":
+    library = library_of(fitted)
+    if library == "catboost":
         return "cat_features", fitted.get_cat_feature_indices()
-    if root == "lightgbm":
+    if library == "lightgbm":
         return "categorical_feature", fitted.booster_.params.get("categorical_column") or []
     return "", []
 
 
 def _train(booster: Any, x: Any, y: Any, weights: Floats | None) -> Any:
     """Return a booster trained with the settings and the number of rounds of another."""
-    if type(booster).__module__.startswith("lightgbm"):
+    library = library_of(booster)
+    if library == "lightgbm":
         lightgbm = imported("lightgbm")
         rounds = booster.best_iteration if booster.best_iteration > 0 else 0
         rounds = rounds or booster.current_iteration()
@@ -110,7 +111,7 @@ def _train(booster: Any, x: Any, y: Any, weights: Floats | None) -> Any:
             x, y, weight=weights, categorical_feature=named, free_raw_data=False
         )
         return lightgbm.train(settings, rows, rounds)
-    if type(booster).__module__.startswith("xgboost"):
+    if library == "xgboost":
         xgboost = imported("xgboost")
         settings = _xgboost_settings(json.loads(booster.save_config())["learner"])
         data = xgboost.DMatrix(x, y, weight=weights, enable_categorical=True)

@@ -8,6 +8,7 @@ from typing import Any
 from sklearn.base import clone
 
 from whence.preprocessing.containers import final
+from whence.trees.libraries import library_of
 
 
 def unfitted(estimator: Any) -> Any:
@@ -20,7 +21,7 @@ def unfitted(estimator: Any) -> Any:
             is copied.
     """
     last = final(estimator)
-    if not type(last).__module__.startswith("catboost"):
+    if library_of(last) != "catboost":
         return clone(estimator, safe=False)
     again = type(last)().set_params(**deepcopy(last.get_params()))
     if last is estimator:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from whence.checked import class_positions, finite_numbers
 from whence.errors import UnsupportedModel
 from whence.trees.form import BoostedTrees
+from whence.trees.libraries import library_of
 
 Floats = NDArray[np.float64]
 _TOLERANCE = 1e-5  # of the range of the raw predictions
@@ -21,7 +22,7 @@ def is_boosting(model: Any) -> bool:
     Args:
         model: Any object.
     """
-    return _library(model) is not None
+    return library_of(model) is not None
 
 
 def read_boosting(model: Any, x: Any, y: Any, sample_weight: Any = None) -> BoostedTrees:
@@ -94,22 +95,9 @@ def encode(classes: tuple[Any, ...], y: Any) -> Floats:
     return finite_numbers(labels)
 
 
-def _library(model: Any) -> str | None:
-    """Return the boosting library that a model's class comes from, of those that whence reads."""
-    for each in type(model).__mro__:
-        root, *path = each.__module__.split(".")
-        if root in ("lightgbm", "xgboost", "catboost"):
-            return root
-        if root == "sklearn" and path[:2] == ["ensemble", "_hist_gradient_boosting"]:
-            return "hist"
-        if root == "sklearn" and path[:2] == ["ensemble", "_gb"]:
-            return "gradient_boosting"
-    return None
-
-
 def _read(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTrees:
     """Return the model as its library's reader has it; only that library is imported."""
-    library = _library(model)
+    library = library_of(model)
     if library == "hist":
         from whence.trees.hist import read_hist
 
