@@ -16,6 +16,7 @@ from sklearn.utils.validation import has_fit_parameter
 from whence.adapters.draws import draws
 from whence.adapters.rounds import keeping_rounds
 from whence.adapters.unfitted import unfitted
+from whence.adapters.weights import staying
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.preprocessing.containers import argument, last_of_all
 from whence.rows import take
@@ -39,7 +40,7 @@ class Refitting:
         template: The estimator, not fitted, with a seed wherever it draws.
         rows: X, [n].
         labels: y, [n].
-        idle: Which rows the user's fit had with weight 0, [n]: estimators count them, so they stay.
+        idle: Which rows the user's fit had with weight 0, [n].
         weighted: Whether sample weights were given to the fit.
         classifies: Whether labels are classes.
         held: From the estimator, not fitted, and the positions of the rows that stay, sorted, to
@@ -64,7 +65,7 @@ class Refitting:
             InvalidInput: If the estimator cannot be fitted on those rows.
             UnsupportedModel: If it takes no sample weights and the rows that stay differ in weight.
         """
-        where = np.flatnonzero((weights > 0) | self.idle)
+        where = staying(weights, self.idle)
         rows, labels, some = take(self.rows, where), self.labels[where], weights[where]
         if self.classifies and labels.ndim == 1 and len(where) and (labels == labels[0]).all():
             return DummyClassifier(strategy="most_frequent").fit(rows, labels), True

@@ -17,7 +17,7 @@ from torch import Tensor
 from whence.adapters.rows import labels_of
 from whence.adapters.tables import as_rows, pair
 from whence.adapters.tree_fits import TreeFit, tree_fit
-from whence.adapters.weights import sample_weights
+from whence.adapters.weights import sample_weights, staying
 from whence.errors import InvalidInput, NotFitted, UnsupportedModel
 from whence.objective.losses import SquaredError
 from whence.objective.share_losses import Lifted
@@ -144,7 +144,7 @@ class _Source:
         fit: How it is fitted again.
         rows: X, [n].
         labels: y, [n].
-        idle: Which rows the user's fit had with weight 0, [n]: libraries count them, so they stay.
+        idle: Which rows the user's fit had with weight 0, [n].
         ids: The user's names of the rows, [n].
         names: The names of the columns, or `None` of an array.
         classes: The classes; none for a regression.
@@ -168,19 +168,23 @@ class _Source:
 
     def fitted(self, weights: Floats) -> Any:
         """Return the estimator fitted on the rows with weight, and on those that never had any."""
-        kept = np.flatnonzero((weights > 0) | self.idle)
-        labels = self.labels[kept]
+        where, given = self._part(weights)
+        labels = self.labels[where]
         there = len(set(labels.tolist()))
         if there < len(self.classes):
             raise InvalidInput(
                 f"Expected rows of all {len(self.classes)} classes to fit on. Got rows of {there} "
-                f"among {len(kept)}. Keep more rows."
+                f"among {len(where)}. Keep more rows."
             )
-        given = weights[kept]
-        plain = not self.weighted and bool((given == 1).all())
         # A thread or process of its own begins with scikit-learn's settings, not the user's.
         with config_context(**self.settings), self.threads():
-            return self.fit(take(self.rows, kept), labels, None if plain else given)
+            return self.fit(take(self.rows, where), labels, given)
+
+    def _part(self, weights: Floats) -> tuple[NDArray[np.intp], Floats | None]:
+        """Return the positions of the rows of a fit, and the sample weights it is given, if any."""
+        where = staying(weights, self.idle)
+        given = weights[where]
+        return where, given if self.weighted or bool((given != 1).any()) else None
 
     def threads(self) -> AbstractContextManager[Any]:
         """Return the context in which a fit has as many threads as it has work for."""
@@ -205,11 +209,10 @@ class _Source:
         last, first = final(estimator), before(estimator)
         features = _same if first is None else first.transform
         columns = features(self.rows)
-        kept = (weights > 0) | self.idle
-        where = np.flatnonzero(kept)
+        where, given = self._part(weights)
+        kept = np.zeros(len(weights), dtype=bool)
+        kept[where] = True
         inside = columns if kept.all() else take(columns, where)
-        plain = not self.weighted and bool((weights[where] == 1).all())
-        given = None if plain else weights[where]
         shared: dict[str, Any] = {
             "name": type(last).__name__,
             "settings": self.fit.settings,
@@ -235,12 +238,8 @@ class _Source:
             return _forest_model(forest, self.classes, shared)
         trees = read_boosting(last, inside, self.labels[where], given)
         if not kept.all():
-            scaled = np.zeros(len(kept))
-            scaled[where] = trees.weights
-            leaves = np.empty((*trees.leaves.shape[:2], len(kept)), dtype=trees.leaves.dtype)
-            leaves[:, :, kept] = trees.leaves
-            leaves[:, :, ~kept] = trees.leaves_of(take(columns, np.flatnonzero(~kept)))
-            trees = trees.among(kept, leaves, everyone, scaled)
+            others = trees.leaves_of(take(columns, np.flatnonzero(~kept)))
+            trees = trees.among(kept, others, everyone)
         if first is not None:
             trees = trees.behind(features)
         return BoostedModel(loss=trees.objective, trees=trees, **shared)

@@ -165,3 +165,13 @@ def sample_weights(sample_weight: Any, n: int) -> Floats:
         return np.ones(n)
     given = array("sample_weight", sample_weight)
     return weights("sample_weight", np.full(n, given) if given.ndim == 0 else given, n)
+
+
+def staying(given: Floats, idle: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return the positions of the rows that a refit is made on.
+
+    Args:
+        given: The weights of all rows, [n]; 0 removes one.
+        idle: Which rows the user's own fit had with weight 0, [n]. They stay: libraries count them.
+    """
+    return np.flatnonzero((given > 0) | idle)

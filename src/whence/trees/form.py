@@ -195,21 +195,18 @@ class BoostedTrees:
             self, leaves=leaves, targets=targets, weights=weights, held_out=None, bags=None
         )
 
-    def among(
-        self,
-        rows: NDArray[np.bool_],
-        leaves: Integers,
-        targets: Floats,
-        weights: Floats,
-    ) -> BoostedTrees:
+    def among(self, rows: NDArray[np.bool_], others: Integers, targets: Floats) -> BoostedTrees:
         """Return the same trees with more rows among theirs, of weight 0.
 
         Args:
             rows: Which of the m rows are those of these trees, in order, [m].
-            leaves: The leaves of all, [t, c, m].
+            others: The leaves of the rest, [t, c, m − n].
             targets: The targets of all, [m].
-            weights: The weights of all, [m]; 0 for the new ones.
         """
+        weights = np.zeros(len(rows))
+        weights[rows] = self.weights
+        leaves = np.empty((*self.leaves.shape[:2], len(rows)), dtype=self.leaves.dtype)
+        leaves[:, :, rows], leaves[:, :, ~rows] = self.leaves, others
         held_out, bags = self.held_out, self.bags
         if held_out is not None:
             held_out = np.zeros(len(rows), dtype=bool)
