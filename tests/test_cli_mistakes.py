@@ -99,7 +99,7 @@ def test_what_cannot_be_done_says_what_can(
     assert "returns whence.from_torch(...)" in run("explain", *quantity, *model)[2]
     code, _, err = run("label-errors", table, "-t", "species", "-k", 0)
     assert code == 2
-    assert "Got 0." in err
+    assert "Got '0'." in err
 
 
 def test_what_is_said_of_a_quantity_and_of_a_poor_model(table: Path, tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,8 +23,8 @@ def table(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("explain t -k two", "Expected -k to be a whole number. Got 'two'."),
-        ("explain t -ktwo", "Expected -k to be a whole number. Got 'two'."),
+        ("explain t -k two", "Expected -k to be a whole number from 1. Got 'two'."),
+        ("explain t -ktwo", "Expected -k to be a whole number from 1. Got 'two'."),
         (
             "explain t --measure=los",
             "Expected --measure to be loss, margin, probability or prediction. Got 'los'. "
@@ -34,6 +37,8 @@ def table(tmp_path: Path) -> Path:
         ("explain t --target-kind x", "Expected --target-kind to be label or quantity. Got 'x'."),
         ("evaluate t --fraction half", "Expected --fraction to be a number. Got 'half'."),
         ("index query a:b -i x -k 0", "Expected -k to be a whole number from 1. Got '0'."),
+        ("explain t -k 0", "Expected -k to be a whole number from 1. Got '0'."),
+        ("evaluate t --subsets 2", "Expected --subsets to be a whole number from 3. Got '2'."),
         ("explain t --outptu x", "Expected an option of whence explain. Got --outptu. Did you"),
         ("explain t --zzz x", "Got --zzz. `whence explain --help` lists them."),
         ("expain t", "Expected a command of whence. Got expain. Did you mean explain?"),
@@ -68,3 +73,35 @@ def test_help_and_version_are_no_errors() -> None:
     assert run("--version")[0] == 0
     assert run("explain", "--help")[0] == 0
     assert "explain" in run()[1]
+
+
+def test_help_shows_flags_without_a_value() -> None:
+    for command in ("explain", "label-errors", "index build"):
+        assert "<bool>" not in run(*command.split(), "--help")[1]
+    for group in ((), ("index",)):
+        assert "<bool>" not in run(*group, "--help")[1]
+
+
+_IMPORTED = """
+import json, sys
+from tests.command_line import run
+for command in json.loads(sys.argv[1]):
+    status, _, error = run(*command)
+    assert status in (1, 2), error
+    assert not {"torch", "sklearn"} & set(sys.modules), command
+"""
+
+
+def test_mistakes_are_answered_before_anything_slow_is_imported(table: Path) -> None:
+    asked = [
+        ["explain", "t", "-t", "y"],
+        ["explain", "t", "-t", "z", "--row", "0"],
+        ["explain", "t", "-t", "y", "--row", "9"],
+        ["verify", "t", "-t", "y", "--row", "0", "-k", "0"],
+        ["report", "t", "-t", "y", "--rows", "9"],
+        ["label-errors", "t", "-t", "z"],
+        ["diagnose", "no_such_module:function"],
+        ["index", "build", "no_such_module:function", "--index", "i"],
+    ]
+    commands = [[str(table) if word == "t" else word for word in each] for each in asked]
+    subprocess.run([sys.executable, "-c", _IMPORTED, json.dumps(commands)], check=True)

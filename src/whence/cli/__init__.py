@@ -11,12 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from whence.cli import explorer, indexing, many, one, repository
+from whence.cli.flags import Command, Group
 from whence.cli.options import Interrupted
 from whence.cli.usage import UsageError, sentence
 from whence.errors import WhenceError
 from whence.version import __version__
 
 app = typer.Typer(
+    cls=Group,
     help="Trace a model's predictions back to the training data they came from.\n\n"
     "SOURCE is a file of rows such as CSV, Excel or Parquet (with --target), a folder with one "
     "folder of images per class, or a Python function package.module:function.\n\n"
@@ -40,7 +42,7 @@ for command in (
     explorer.explore,
     repository.paper,
 ):
-    app.command(name=command.__name__.replace("_", "-"))(command)
+    app.command(name=command.__name__.replace("_", "-"), cls=Command)(command)
 app.add_typer(indexing.app, name="index")
 
 
@@ -54,7 +56,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def options(
     context: typer.Context,
-    debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     show_version: Annotated[
         bool,
         typer.Option(

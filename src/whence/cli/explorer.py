@@ -27,10 +27,10 @@ def explore(
 
     Example: whence explore train.csv --target y
     """
+    found = source.load(rows=rows, most=100)
     from whence.explorer.explore import serve
     from whence.explorer.session import Subject
 
-    found = source.load(rows=rows, most=100)
     say(found.notes)
     serve(
         Subject(

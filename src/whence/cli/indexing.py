@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from whence.cli.answers import print_json, say
+from whence.cli.flags import Command, Group
 from whence.cli.methods import MethodOption, method_of
 from whence.cli.options import Against, Interrupted, Json, Row, Rows, possible
 from whence.cli.sources import Chosen, EntryOptions, reads
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from whence.sources.entry import Source
 
 app = typer.Typer(
+    cls=Group,
     help="Keep the features of training examples on disk, and ask them in any later process.\n\n"
     "SOURCE is package.module:function, which returns an objective or (objective, queries).",
 )
@@ -72,9 +74,9 @@ def build(
 
     Example: whence index build my_project.models:make_objective --index runs/index --workers 4
     """
+    found = source.load()
     from whence.index.index import Index
 
-    found = source.load()
     try:
         made = Index.build(
             found.objective,
@@ -211,7 +213,7 @@ def info(
 
 
 for command in (build, append, remove, query, info, verify):
-    app.command(name=command.__name__)(command)
+    app.command(name=command.__name__, cls=Command)(command)
 
 
 def _open(found: Source, index: Path) -> Index:

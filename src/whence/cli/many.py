@@ -19,7 +19,9 @@ def report(
     source: Chosen,
     output: Page = Path("whence.html"),
     rows: Rows = None,
-    k: Annotated[int, typer.Option("-k", help="Examples to show on each side of a row.")] = 5,
+    k: Annotated[
+        int, typer.Option("-k", help="Examples to show on each side of a row.", min=1)
+    ] = 5,
     measure: Answer = None,
     method: MethodOption = None,
     as_json: Json = False,
@@ -28,9 +30,9 @@ def report(
 
     Example: whence report train.csv --target y --rows 200 --output many.html
     """
+    found = source.load(rows=rows, most=100)
     from whence.applications.report import report as write_report
 
-    found = source.load(rows=rows, most=100)
     write_report(
         found.objective,
         found.queries,
@@ -52,7 +54,7 @@ def report(
 @reads(*KINDS)
 def label_errors(
     source: Chosen,
-    k: Annotated[int, typer.Option("-k", help="How many to print.")] = 20,
+    k: Annotated[int, typer.Option("-k", help="How many to print.", min=1)] = 20,
     method: Annotated[
         RankingName | None,
         typer.Option(
@@ -75,13 +77,11 @@ def label_errors(
 
     Example: whence label-errors train.csv --target y --output labels.html
     """
+    found = source.load()
     from whence.applications.label_errors import find_label_errors
     from whence.methods.model_quality import model_quality
     from whence.views.labels import wrong_in_words
 
-    if k < 1:
-        raise typer.BadParameter(f"Expected -k of 1 or more rows to print. Got {k}.")
-    found = source.load()
     words = (None, "held_out_loss", "class_adjusted", "self_influence", "loss")
     ranking = method if method in words else None
     errors = find_label_errors(
@@ -109,7 +109,9 @@ def label_errors(
 def evaluate(
     source: Chosen,
     rows: Rows = None,
-    subsets: Annotated[int, typer.Option(help="Random subsets to train on, at least 3.")] = 50,
+    subsets: Annotated[
+        int, typer.Option(help="Random subsets to train on, at least 3.", min=3)
+    ] = 50,
     fraction: Annotated[float, typer.Option(help="Of the examples that each keeps.")] = 0.5,
     method: MethodOption = None,
     output: Output = None,
@@ -129,10 +131,10 @@ def evaluate(
 
     Example: whence evaluate train.csv --target y --subsets 100 --ensemble trainings/
     """
+    found = source.load(rows=rows, most=20)
     from whence.applications.evaluate import evaluate as evaluation_of
     from whence.applications.evaluate import report_evaluation
 
-    found = source.load(rows=rows, most=20)
     try:
         score = evaluation_of(
             found.objective,
@@ -176,10 +178,10 @@ def diagnose(
 
     Example: whence diagnose my_project.models:make_objective
     """
+    found = source.load()
     from whence.applications.diagnose import diagnose as diagnosis_of
     from whence.objective.objective import objective_of
 
-    found = source.load()
     diagnosis = diagnosis_of(objective_of(found.objective))
     if output is not None:
         quality = " ".join(judgement(found))

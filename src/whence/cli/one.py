@@ -34,7 +34,7 @@ from whence.cli.options import (
 )
 from whence.cli.sources import KINDS, Chosen, EntryOptions, ImageOptions, reads
 
-Count = Annotated[int, typer.Option("-k", help="How many examples to show on each side.")]
+Count = Annotated[int, typer.Option("-k", help="How many examples to show on each side.", min=1)]
 
 
 @reads(*KINDS)
@@ -49,7 +49,9 @@ def explain(
     output: Output = None,
     verify: Annotated[
         int | None,
-        typer.Option(help="Removals to retrain for the page; 20 of a convex model by default."),
+        typer.Option(
+            help="Removals to retrain for the page; 20 of a convex model by default.", min=0
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -64,14 +66,14 @@ def explain(
 
     Example: whence explain photos/ --image odd.png --output why.html
     """
-    from whence.applications.explain import explain as explain_one
-
     if verify is not None and output is None:
         raise typer.BadParameter(
             "Expected --verify with --output FILE, whose page shows it. Got it alone: leave it "
             "out, or use whence verify, which prints it."
         )
     found = source.load(**one(row, image), against=against)
+    from whence.applications.explain import explain as explain_one
+
     scorer = method_of(method)
     explanation = explain_one(
         found.objective, found.asked, against=found.against, k=k, measure=measure, method=scorer
@@ -118,17 +120,17 @@ def influence(
 
     Example: whence influence train.csv --target y --row 17 -k 5 --output influence.html
     """
+    if method is not None and order != "first":
+        raise typer.BadParameter(
+            "Expected --order, which is influence's own, or --method. Got both: leave one out."
+        )
+    found = source.load(**one(row, image))
     from whence.methods.choose import chosen
     from whence.methods.influence import Influence
     from whence.pages.words import digits_of, signed
     from whence.views.printed import plain
     from whence.views.quantity import default_measure, quantity_of
 
-    if method is not None and order != "first":
-        raise typer.BadParameter(
-            "Expected --order, which is influence's own, or --method. Got both: leave one out."
-        )
-    found = source.load(**one(row, image))
     named = Influence(order=order) if order != "first" else method_of(method)
     scorer = chosen(found.objective, named)
     queries = found.objective.examples(found.queries)
@@ -187,7 +189,7 @@ def verify(
     source: Chosen,
     row: Row = None,
     image: Image = None,
-    k: Annotated[int, typer.Option("-k", help="How many removals to retrain.")] = 20,
+    k: Annotated[int, typer.Option("-k", help="How many removals to retrain.", min=1)] = 20,
     measure: Answer = None,
     method: MethodOption = None,
     as_json: Json = False,
@@ -196,9 +198,9 @@ def verify(
 
     Example: whence verify train.csv --target y --row 17 -k 50
     """
+    found = source.load(**one(row, image))
     from whence.applications.explain import explain as explain_one
 
-    found = source.load(**one(row, image))
     scorer = method_of(method)
     shown = max(1, min(10, (k + 1) // 2))  # on each side: no more are refined than are retrained
     explanation = explain_one(found.objective, found.asked, k=shown, measure=measure, method=scorer)
@@ -229,9 +231,9 @@ def flip_set(
 
     Example: whence flip-set train.csv --target y --row 17 --output flip.html
     """
+    found = source.load(**one(row, image))
     from whence.applications.flip_set import flip_set as flip_set_of
 
-    found = source.load(**one(row, image))
     done = flip_set_of(found.objective, found.asked, method=method_of(method))
     if output is not None:
         title = f"How few training examples carry the answer for {found.names[0]}?"
@@ -256,7 +258,9 @@ def attack(
     source: Chosen,
     row: Row = None,
     image: Image = None,
-    changed: Annotated[int, typer.Option(help="How many training images may be changed.")] = 1,
+    changed: Annotated[
+        int, typer.Option(help="How many training images may be changed.", min=1)
+    ] = 1,
     levels: Annotated[
         float,
         typer.Option(
@@ -281,10 +285,10 @@ def attack(
 
     Example: whence attack photos/ --image odd.png --changed 5 --levels 4 --output attack.html
     """
+    found = source.load(**one(row, image))
     from whence.applications import attacks
     from whence.objective.objective import objective_of
 
-    found = source.load(**one(row, image))
     objective = objective_of(found.objective)
     queries = attacks.as_predicted(objective, found.queries)
     start = None

@@ -1,4 +1,8 @@
-"""What a command is pointed at: a table, a folder of images, or a function that makes a model."""
+"""What a command is pointed at: a table, a folder of images, or a function that makes a model.
+
+torch and scikit-learn take two seconds to import. They are imported after what a user may have
+mistyped has been looked at: the columns and rows of a table, the name of a function.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +14,19 @@ import traceback
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import nn
 
 from whence.errors import InvalidInput, UnsupportedModel, WhenceError
-from whence.objective.trained import Trained
 from whence.progress import clock
-from whence.sources.images import fit_images, read_images
-from whence.sources.models import ModelKind, fit_table
 from whence.sources.tables import Table, TargetKind, read_table
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from whence.objective.trained import Trained
+    from whence.sources.models import ModelKind
 
 _NUMBER = re.compile(r"-?\d{1,18}")
 
@@ -123,6 +129,8 @@ def from_table(
         rows = [table.row(asked.row)]
     else:
         rows = _keeping_labels(table, asked.rows(len(table.X)))
+    from whence.sources.models import fit_table
+
     fitted = fit_table(table, model=load_model(model, trust), kind=kind, hold_out=rows)
     return Source(
         objective=fitted.objective,
@@ -172,6 +180,8 @@ def from_folder(
     Raises:
         InvalidInput: If the images or the network cannot be used.
     """
+    from whence.sources.images import fit_images, read_images
+
     images = read_images(folder, size=size)
     rows, other = asked.rows(len(images.names)), None
     if image is not None:
@@ -211,6 +221,8 @@ def from_entry(entry: str, *, asked: Asked) -> Source:
         InvalidInput: If it cannot be imported, or returns something else.
     """
     made = call(entry)
+    from whence.objective.trained import Trained
+
     objective, queries = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(objective, Trained):
         raise InvalidInput(
@@ -353,6 +365,8 @@ def _number(row: str) -> int:
 def _module_of(entry: str) -> nn.Module:
     """Return the torch module that package.module:function returns."""
     made = call(entry)
+    from torch import nn
+
     if not isinstance(made, nn.Module):
         raise UnsupportedModel(
             f"Expected {entry} to return a torch module. Got {type(made).__name__}."
