@@ -43,6 +43,7 @@ _LOG = ".log"
 _REFERENCE = "tests/test_package.py::test_the_reference_is_what_the_docstrings_say"
 _OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", "--no-header")
 _TESTS = {  # of each package, beside the doctests of the file
+    "adapters": ("tests/adapters", "tests/linear", "tests/objective"),
     "applications": (
         "tests/applications",
         "tests/pages/test_numbers.py",
@@ -50,7 +51,14 @@ _TESTS = {  # of each package, beside the doctests of the file
         "tests/test_uses.py",
     ),
     "curvature": ("tests/curvature",),
-    "fitting": ("tests/fitting", "tests/linear", "tests/methods/test_leave_one_out.py"),
+    "evaluation": ("tests/evaluation", "tests/applications/test_evaluate.py", "tests/test_uses.py"),
+    "fitting": (
+        "tests/fitting",
+        "tests/linear",
+        "tests/adapters/test_options.py",
+        "tests/adapters/test_sklearn.py",
+        "tests/methods/test_leave_one_out.py",
+    ),
     "index": ("tests/index",),
     "linalg": ("tests/linalg",),
     "linear": ("tests/linear", "tests/adapters/test_sklearn.py"),
@@ -66,9 +74,25 @@ _TESTS = {  # of each package, beside the doctests of the file
         "tests/trees/test_changes.py",
         "tests/trees/test_methods.py",
     ),
-    "network": ("tests/network", "tests/adapters/test_torch.py"),
+    "network": (
+        "tests/network",
+        "tests/adapters/test_architectures.py",
+        "tests/adapters/test_torch.py",
+        "tests/adapters/test_transformers.py",
+    ),
     "objective": ("tests/objective", "tests/linear", "tests/network", "tests/fitting"),
+    "preprocessing": ("tests/preprocessing", "tests/adapters/test_composed.py"),
+    "sources": ("tests/sources", "tests/test_cli.py", "tests/test_cli_options.py"),
     "training": ("tests/training", "tests/methods/test_metagradient.py"),
+    "trees": ("tests/trees",),
+    "views": (
+        "tests/views",
+        "tests/pages",
+        "tests/applications/test_explain.py",
+        "tests/applications/test_report.py",
+        "tests/test_result.py",
+        "tests/test_uses.py",
+    ),
 }
 _SMALL = 10  # a larger whole number is mostly the size of a block, which changes no answer
 _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {

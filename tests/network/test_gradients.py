@@ -131,6 +131,26 @@ def test_a_module_that_calls_linear_on_its_weight_factors_whatever_it_returns() 
     torch.testing.assert_close(found.T, objective.per_example.looped(x, y, objective.loss.gradient))
 
 
+def test_a_module_with_a_vector_alone_need_not_scale_by_it() -> None:
+    class Shift(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * (x[:, :3] @ self.weight)[:, None]
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4), Shift(), nn.Linear(4, 2)).double()
+    data = torch.randn(6, 4).double(), torch.arange(6) % 2
+    objective = whence.from_torch(model, whence.CrossEntropy(), data)
+    found = objective.gradient_columns(objective.train, objective.loss).T
+    for row, x, y in zip(found, *data, strict=True):
+        loss = nn.functional.cross_entropy(model(x[None]), y[None])
+        exact = torch.autograd.grad(loss, list(model.parameters()))
+        torch.testing.assert_close(row, torch.cat([piece.flatten() for piece in exact]))
+
+
 @pytest.mark.parametrize(
     "layer",
     [
