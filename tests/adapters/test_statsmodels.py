@@ -15,6 +15,8 @@ from whence.objective.objective import Objective
 
 sm: Any = pytest.importorskip("statsmodels.api")
 smf: Any = pytest.importorskip("statsmodels.formula.api")
+ordinal: Any = pytest.importorskip("statsmodels.miscmodels.ordinal_model")
+rolling: Any = pytest.importorskip("statsmodels.regression.rolling")
 
 _ROWS = 150
 
@@ -64,14 +66,27 @@ def fit(name: str, frame: pd.DataFrame) -> Any:
         "normal, offset": lambda: sm.GLM(frame["yrs_married"], x, offset=offset),
         "formula": lambda: smf.ols("yrs_married ~ age + C(happy) + np.log(educ)", frame),
         "quantile": lambda: sm.QuantReg(frame["yrs_married"], x),
+        "quantile, formula": lambda: smf.quantreg("yrs_married ~ age + C(happy)", frame),
         "robust": lambda: sm.RLM(frame["yrs_married"], x),
+        "robust, options": lambda: sm.RLM(
+            frame["yrs_married"], x, M=sm.robust.norms.TukeyBiweight()
+        ),
+        "without weights": lambda: sm.GLS(frame["yrs_married"], x),
         "probit link": lambda: sm.GLM(
             frame["any"], x, family=families.Binomial(families.links.Probit())
         ),
         "counts with a shape": lambda: sm.NegativeBinomial(frame["affairs"], x),
+        "counts with zeros": lambda: sm.ZeroInflatedPoisson(frame["affairs"].round(), x),
+        "stopped": lambda: sm.Probit(frame["any"], x),
     }
     if name in ("binomial", "gamma", "tweedie", "tweedie, offset", "normal, offset"):
         tight = {"tol": 1e-12}
+    if name in ("stopped", "counts with zeros"):
+        tight = {"disp": 0, "maxiter": 2 if name == "stopped" else 200}
+    if name == "robust, options":
+        tight = {"scale_est": sm.robust.scale.HuberScale()}
+    if name == "quantile, formula":
+        tight = {"q": 0.8}
     if name == "mnlogit":
         tight = {"disp": 0, "method": "newton", "maxiter": 100}
     return models[name]().fit(**tight)
@@ -84,6 +99,8 @@ _TARGETS = {
     "poisson": "children",
     "probit link": "any",
     "counts with a shape": "affairs",
+    "counts with zeros": "affairs",
+    "stopped": "any",
     "tweedie": "affairs",
     "poisson, exposure": "children",
     "tweedie, offset": "affairs",
@@ -102,12 +119,22 @@ _EXACT = (
     "tweedie, offset",
     "normal, offset",
 )
-_BY_PREDICTIONS = ("quantile", "robust", "probit link", "counts with a shape")
+_BY_PREDICTIONS = (
+    "quantile",
+    "quantile, formula",
+    "robust",
+    "robust, options",
+    "without weights",
+    "probit link",
+    "counts with a shape",
+    "counts with zeros",
+    "stopped",
+)
 
 
 def queries(name: str) -> tuple[Any, Any]:
     some = affairs()[_ROWS:]
-    return (some if name == "formula" else rows(some)), some[_TARGETS.get(name, "yrs_married")]
+    return (some if "formula" in name else rows(some)), some[_TARGETS.get(name, "yrs_married")]
 
 
 def said(results: Any, asked: Any) -> np.ndarray:
@@ -125,6 +152,7 @@ def says(model: whence.Trained, asked: Any) -> np.ndarray:
 
 
 @pytest.mark.filterwarnings("ignore:Maximum number of iterations")
+@pytest.mark.filterwarnings("ignore:Maximum Likelihood optimization failed")
 @pytest.mark.parametrize("name", [*_EXACT, *_BY_PREDICTIONS])
 def test_a_refit_is_the_own_fit_of_statsmodels(name: str) -> None:
     frame = affairs()[:_ROWS]
@@ -164,6 +192,23 @@ def test_what_has_no_treatment_says_what_to_do() -> None:
     shares = sm.GLM(frame["any"] * 0.5, x, family=sm.families.Binomial()).fit()
     with pytest.raises(UnsupportedModel, match="of 0 and 1"):
         whence.from_statsmodels(shares)
+    counts = smf.poisson("children ~ age + educ", frame)
+    for constrained in (counts, smf.glm("children ~ age + educ", frame)):
+        with pytest.raises(UnsupportedModel, match="without constraints"):
+            whence.from_statsmodels(constrained.fit_constrained("age = 0.01", disp=0))
+    emptied = fit("ols", frame)
+    emptied.remove_data()
+    with pytest.raises(UnsupportedModel, match="remove_data"):
+        whence.from_statsmodels(emptied)
+    with pytest.raises(UnsupportedModel, match=r"returned.*RollingRegressionResults"):
+        whence.from_statsmodels(rolling.RollingOLS(frame["yrs_married"], x, window=50).fit())
+    with pytest.raises(UnsupportedModel, match="gives again for the same rows"):
+        whence.from_statsmodels(sm.RLM(frame["yrs_married"], x).fit(maxiter=1))
+    ordered = ordinal.OrderedModel(frame["happy"], frame[["age"]]).fit(disp=0)
+    with pytest.raises(UnsupportedModel, match=r"one prediction for each of 150 rows.*\[150, 4\]"):
+        whence.from_statsmodels(ordered)
+    with pytest.raises(UnsupportedModel, match="made and fitted again"):
+        whence.from_statsmodels(sm.RecursiveLS(frame["yrs_married"], x).fit())
     with pytest.raises(UnsupportedModel, match="returned"):
         whence.from_statsmodels(sm.OLS(frame["age"], x))
 
@@ -190,3 +235,57 @@ def test_a_formula_asks_queries_for_the_columns_that_it_reads() -> None:
         rtol=1e-8,
     )
     assert [*objective.train.inputs.columns] == ["age", "team", "size"]
+
+
+@pytest.mark.filterwarnings("ignore:Maximum Likelihood optimization failed")
+def test_a_fit_that_stopped_says_so() -> None:
+    frame = affairs()[:_ROWS]
+    x, query = rows(frame), (rows(frame)[:2], frame["any"][:2])
+    for results in (
+        sm.Logit(frame["any"], x).fit(disp=0, maxiter=2),
+        sm.GLM(frame["any"], x, family=sm.families.Binomial()).fit(maxiter=2),
+    ):
+        scores = whence.influence(whence.from_statsmodels(results), query)
+        assert "stopped before it converged" in str(scores.diagnostics)
+    assert "stopped" not in str(whence.influence(model_of("logit"), query).diagnostics)
+    assert any("stopped before" in note for note in model_of("stopped").notes)
+
+
+def model_of(name: str) -> whence.Trained:
+    return whence.from_statsmodels(fit(name, affairs()[:_ROWS]))
+
+
+def test_rows_of_one_name_and_missing_values() -> None:
+    """The rows of a formula are found by their positions, not by an index that repeats."""
+    frame = affairs()[:_ROWS].copy()
+    frame.loc[[2, 31, 60], "educ"] = np.nan
+    frame.index = frame.index // 2
+    model = whence.from_statsmodels(smf.ols("yrs_married ~ age + educ", frame).fit())
+    there = frame.dropna()
+    assert len(model.train) == len(there)
+    np.testing.assert_array_equal(model.train.inputs["age"], there["age"])
+    weights = model.weights.clone()
+    weights[[4, 9]] = 0
+    stay = there.iloc[np.setdiff1d(np.arange(len(there)), [4, 9])]
+    asked = affairs()[_ROWS:], affairs()["yrs_married"][_ROWS:]
+    again = smf.ols("yrs_married ~ age + educ", stay).fit()
+    np.testing.assert_allclose(says(model.refit(weights), asked), said(again, asked[0]), atol=1e-8)
+
+
+def test_categories_in_an_order_of_their_own() -> None:
+    """Classes are named as statsmodels codes them: by the categories, not by the alphabet."""
+    frame = affairs()[:_ROWS]
+    names = {2: "good", 1: "ok", 0: "bad", -1: "awful", -2: "awful"}
+    moods = pd.Series(
+        pd.Categorical(frame["happy"].map(names), ["good", "ok", "bad", "awful"]), frame.index
+    )
+    results = sm.MNLogit(moods, rows(frame)).fit(disp=0, maxiter=100)
+    model = whence.from_statsmodels(results)
+    shares = pd.DataFrame(
+        np.asarray(results.predict(rows(frame))), columns=["good", "ok", "bad", "awful"]
+    )
+    queries = rows(frame)[:9], moods[:9]
+    losses = model.loss(model.outputs(model.examples(queries)), model.examples(queries).targets)
+    expected = [-np.log(shares.loc[row, mood]) for row, mood in enumerate(moods[:9])]
+    np.testing.assert_allclose(losses, expected, rtol=1e-9)
+    assert [model.classes[at] for at in model.train.targets] == moods.tolist()

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -18,6 +17,7 @@ from whence.adapters.anything import anything
 from whence.adapters.estimators import Problem
 from whence.adapters.fitted import Fitted
 from whence.adapters.statistics import objective_of
+from whence.adapters.statsmodels_fits import fitted_again
 from whence.adapters.weights import Weights
 from whence.checked import checked
 from whence.errors import UnsupportedModel
@@ -33,7 +33,6 @@ _AT_NO_OFFSET = (
     "exposure, and so must those of queries be."
 )
 _FEW = 3  # rows by which the columns that a formula reads are told from others
-_HELD = ("missing_idx", "formula", "model_spec", "design_info", "offset", "exposure")
 
 
 @checked
@@ -65,10 +64,11 @@ def from_statsmodels(results: Any, *, workers: int = 1, backend: Backend = "proc
 
     Raises:
         UnsupportedModel: If these are no results of a model with `predict`, or the fit had a
-            penalty, an offset in a logistic or another link, or targets that are shares.
+            penalty, constraints, an offset in a logistic or another link, or targets that are
+            shares; or if statsmodels' own fit to the same rows predicts something else.
 
     Cost:
-        None.
+        None; one fit where the model is known by its predictions alone.
 
     References:
         McCullagh & Nelder (1989), section 2.5: the fit by weighted least squares.
@@ -82,13 +82,14 @@ def from_statsmodels(results: Any, *, workers: int = 1, backend: Backend = "proc
         (2, 944)
     """
     model = getattr(results, "model", None)
-    if model is None or not hasattr(results, "params") or not hasattr(model, "exog"):
+    if model is None or not hasattr(results, "params") or not hasattr(model, "exog_names"):
         raise UnsupportedModel(
             "Expected what the fit() of a model of statsmodels returned, with its data. Got "
             f"{type(results).__name__}. Pass the results, as in whence.from_statsmodels("
             "sm.OLS(y, X).fit())."
         )
     _check(results, model)
+    stopped = _stopped(results, type(model).__name__)
     design = _design(results, model)
     read = _READERS.get(type(model).__name__)
     read_as = None if read is None else read(results, model)
@@ -97,12 +98,16 @@ def from_statsmodels(results: Any, *, workers: int = 1, backend: Backend = "proc
         read_as = _at_no_offset(read_as, offset, type(model).__name__)
     if read_as is None:
         note = f"{type(model).__name__} is known by its predictions alone."
-        again = _again(results, model, design)
-        return anything(*again, workers=workers, backend=backend, notes=(note,))
+        notes = (note, *([f"{stopped}."] if stopped else []))
+        estimator = fitted_again(results, model, design.transform)
+        targets = np.asarray(model.endog)
+        return anything(
+            estimator, design.rows, targets, workers=workers, backend=backend, notes=notes
+        )
     fitted = _fitted(model, design, read_as).noted()
     if offset is not None:
         fitted = replace(fitted, notes=(*fitted.notes, _AT_NO_OFFSET))
-    return objective_of(fitted)
+    return objective_of(fitted, stopped)
 
 
 @final
@@ -148,6 +153,23 @@ def _check(results: Any, model: Any) -> None:
             f"Expected a {name} without a penalty. Got fit_regularized. Fit scikit-learn's Lasso, "
             "Ridge or LogisticRegression, and use whence.from_sklearn."
         )
+    if getattr(results, "constraints", None) is not None:
+        raise UnsupportedModel(
+            f"Expected a {name} without constraints. Got fit_constrained. Fit without, or with "
+            "columns in which the constraints hold."
+        )
+    if model.endog is None:
+        raise UnsupportedModel(
+            f"Expected results of a {name} that hold its data. Got none, as after remove_data(). "
+            "Fit again, and pass what fit() returns."
+        )
+
+
+def _stopped(results: Any, name: str) -> str:
+    """Return that a fit stopped before it converged, or nothing."""
+    told = getattr(results, "mle_retvals", None) or {}
+    converged = told.get("converged", getattr(results, "converged", True))
+    return "" if converged else f"{name} stopped before it converged"
 
 
 def _offset(model: Any) -> Floats | None:
@@ -159,16 +181,19 @@ def _offset(model: Any) -> Floats | None:
 
 def _design(results: Any, model: Any) -> _Design:
     """Return the rows of a model."""
-    labels = model.data.row_labels
     if getattr(model, "formula", None) is None:
-        names = list(model.exog_names)[: model.exog.shape[1]]  # a shape parameter comes after
-        rows = pd.DataFrame(model.exog, columns=names, index=labels)
-        return _Design(
-            rows=model.exog if column_names(model.data.orig_exog) is None else rows,
-            transform=None,
-        )
+        names = column_names(model.data.orig_exog)
+        rows = pd.DataFrame(model.exog, columns=names, index=model.data.row_labels)
+        return _Design(rows=model.exog if names is None else rows, transform=None)
     frame = model.data.frame
-    frame = frame.loc[labels] if labels is not None and len(labels) != len(frame) else frame
+    missing = model.data.missing_row_idx
+    if missing:
+        frame = frame.iloc[np.setdiff1d(np.arange(len(frame)), missing)]
+    if len(frame) != len(model.endog):
+        raise UnsupportedModel(
+            f"Expected a row of the frame for each of {len(model.endog)} rows of the model. Got "
+            f"{len(frame)}. Fit to a frame without missing values."
+        )
 
     def columns(rows: Any) -> Floats:
         try:
@@ -267,15 +292,17 @@ def _several_classes(results: Any, model: Any) -> _Read:
     """The multinomial likelihood; the first class has coefficients of 0."""
     free = np.asarray(results.params, dtype=np.float64).T
     codes = np.asarray(model.endog).astype(int)
-    names = np.unique(np.asarray(model.data.orig_endog).ravel())
-    if len(names) != len(free) + 1:
-        names = np.arange(len(free) + 1)
+    given = np.asarray(model.data.orig_endog).ravel()
+    # The codes of a categorical column follow its categories, which may be in any order.
+    _, first = np.unique(codes, return_index=True)
+    names = given[first] if len(given) == len(codes) else np.arange(len(first))
+    order = np.argsort(names)
     return _Read(
         loss=CrossEntropy(),
-        coef=np.vstack([np.zeros((1, free.shape[1])), free]),
+        coef=np.vstack([np.zeros((1, free.shape[1])), free])[order],
         weights=np.ones(len(codes)),
         labels=names[codes],
-        classes=names,
+        classes=names[order],
     )
 
 
@@ -311,44 +338,3 @@ _READERS: dict[str, Callable[[Any, Any], _Read | None]] = {
     "Poisson": _counts,
     "WLS": _least_squares,
 }
-
-
-class _Refitted(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """A model of statsmodels with `fit` and `predict`, as scikit-learn has them."""
-
-    def __init__(self, kind: Any, options: Any, fit_options: Any) -> None:
-        """Hold the class of the model, and the options of its constructor and fit."""
-        self.kind, self.options, self.fit_options = kind, options, fit_options
-
-    def fit(self, X: Any, y: Any) -> _Refitted:
-        """Fit the model."""
-        made = self.kind(np.asarray(y), np.asarray(X), **self.options)
-        self.results_ = made.fit(**self.fit_options)
-        return self
-
-    def predict(self, X: Any) -> Floats:
-        """Return predictions, [b]."""
-        return np.asarray(self.results_.predict(np.asarray(X, dtype=np.float64)))
-
-
-def _again(results: Any, model: Any, design: _Design) -> tuple[Any, Any, Any]:
-    """Return a fitted estimator that fits a model again, with its rows and targets."""
-    name = type(model).__name__
-    kept = {key: value for key, value in model._get_init_kwds().items() if key not in _HELD}
-    # A GLM without weights has ones.
-    options = {key: each for key, each in kept.items() if not np.ndim(each) or np.any(each != 1)}
-    arrays = [key for key, value in options.items() if np.ndim(value)]
-    if arrays:
-        raise UnsupportedModel(
-            f"Expected a {name} without an array per row in its options. Got "
-            f"{' and '.join(arrays)}. Use OLS, WLS, or a GLM with its family's usual link."
-        )
-    level = getattr(results, "q", None) if name == "QuantReg" else None
-    quiet = {"disp": 0} if hasattr(results, "mle_settings") else {}
-    fit_options = quiet if level is None else {"q": level}
-    estimator = _Refitted(type(model), options, fit_options)
-    estimator.results_ = results
-    if design.transform is None:
-        return estimator, design.rows, np.asarray(model.endog)
-    steps = [*design.transform.steps, ("model", estimator)]
-    return Pipeline(steps), design.rows, np.asarray(model.endog)
