@@ -85,6 +85,34 @@ def test_sample_weights_are_those_of_the_library(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "name", ["classes, γ of the rows", "classes, linear", "numbers", "numbers, linear", "one class"]
+)
+def test_rows_of_weight_zero_are_where_the_library_has_them(name: str) -> None:
+    x, y = data(name)
+    sample = np.random.default_rng(1).integers(0, 4, len(x)).astype(float)
+    sample[:3] = 0, 1, 2
+    estimator = clone(_MODELS[name]).fit(x, y, sample_weight=sample)
+    model = whence.from_sklearn(estimator, x, y, sample_weight=sample)
+    np.testing.assert_allclose(model.outputs(model.train)[:, 0], said(estimator, x), atol=1e-9)
+    for gone in ([1], [2, *np.flatnonzero(sample > 0)[-6:]]):
+        weights = model.weights.clone()
+        weights[gone] = 0
+        kept = np.delete(np.arange(len(x)), gone)  # rows of weight 0 count in gamma="scale"
+        own = clone(estimator).fit(x[kept], y[kept], sample_weight=sample[kept])
+        found = model.refit(weights).outputs(model.train)[:, 0]
+        np.testing.assert_allclose(found, said(own, x), rtol=1e-5, atol=2e-5)
+
+
+def test_support_vectors_are_counted_without_rows_of_weight_zero() -> None:
+    x, y = data("classes")
+    few = np.concatenate([np.flatnonzero(y == label)[:20] for label in (0, 1)])
+    x, y, sample = x[few], y[few], np.tile(np.repeat([2.0, 0.0, 1.0], [6, 4, 10]), 2)
+    model = SVC(kernel="linear", C=1e-5, tol=1e-10).fit(x, y, sample_weight=sample)
+    notes = " ".join(whence.from_sklearn(model, x, y, sample_weight=sample).notes)
+    assert "No support vector is on the margin" in notes  # both classes have one weight in all
+
+
 def test_removals_of_a_default_fit_correlate_with_refits() -> None:
     x, y = data("classes")
     model = whence.from_sklearn(NuSVC(nu=0.3).fit(x[5:], y[5:]), x[5:], y[5:])

@@ -20,6 +20,7 @@ from whence.adapters.kernel import Kernel, scale_gamma
 from whence.adapters.rows import encoded, labels_of, width_of
 from whence.adapters.tables import as_floats
 from whence.adapters.tabular import near_support
+from whence.adapters.weights import weighted_rows
 from whence.diagnostics import two_digits
 from whence.errors import warn_user
 from whence.fitting.active_set import Face, Floats
@@ -49,6 +50,7 @@ class NuMachine(Answered):
         intercept: Of f; 0 where the score of a row has none.
         gram: K of the hinges, [m, m].
         beta: The coefficients as the program has them, one for each hinge, [m].
+        there: Which rows it is fitted on, [n]: those of weight 0 too, by which the library scales.
         face: The minimum with these weights, if it has been walked to.
         fits: Its transformers fitted without some rows.
     """
@@ -61,6 +63,7 @@ class NuMachine(Answered):
     intercept: float
     gram: Floats
     beta: Floats
+    there: NDArray[np.bool_]
     face: Face | None = None
     fits: Fits = field(default_factory=Fits)
 
@@ -114,9 +117,10 @@ class NuMachine(Answered):
 
     def _walked(self, weights: Tensor) -> NuMachine:
         """Return the minimum with these weights, from the coefficients as they are."""
-        changed = self._with_features(weights.numpy() > 0)
+        gone = (weights == 0) & (self.weights > 0)
+        changed = self._with_features(self.there & ~gone.numpy())
         gram, start = changed.gram, self.face
-        if start is None or changed is not self:
+        if start is None or self._follows:
             start = self.program.from_coefficients(gram, self.beta)
         face = self.program.minimum(gram, weights.numpy(), start)
         coef, intercept = self.program.function(face, len(weights))
@@ -127,7 +131,7 @@ class NuMachine(Answered):
     def _with_features(self, kept: NDArray[np.bool_]) -> NuMachine:
         """Return the same with transformers and γ as they are fitted on the kept rows."""
         if not self._follows:
-            return self
+            return replace(self, there=kept)
         transform, matrix, kernel = self.transform, self.matrix, self.kernel
         if follows_data(transform):
             rows, labels = self.train.inputs, np.asarray(self.train.targets)
@@ -136,7 +140,9 @@ class NuMachine(Answered):
         if self._by_variance:
             kernel = replace(kernel, gamma=scale_gamma(matrix[kept]))
         gram = self.program.of_hinges(kernel(matrix, matrix))
-        return replace(self, transform=transform, matrix=matrix, kernel=kernel, gram=gram)
+        return replace(
+            self, transform=transform, matrix=matrix, kernel=kernel, gram=gram, there=kept
+        )
 
 
 def nu_machine(
@@ -175,7 +181,7 @@ def nu_machine(
     matrix = as_floats(matrix)
     weights = np.ones(len(labels)) if sample_weight is None else sample_weight
     coef = np.zeros(len(labels))
-    coef[last.support_] = dense(last.dual_coef_).ravel()
+    coef[weighted_rows(last.support_, weights)] = dense(last.dual_coef_).ravel()
     kernel = Kernel(last.kernel, float(last._gamma), float(last.degree), float(last.coef0))
     intercept = np.zeros(1)
     if not is_outlier_detector(last):
@@ -196,6 +202,7 @@ def nu_machine(
         intercept=float(intercept[0]),
         gram=program.of_hinges(kernel(matrix, matrix)),
         beta=program.coefficients(coef, weights),
+        there=np.ones(len(labels), dtype=bool),
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.gaussian_process import GaussianProcessRegressor
 
 from whence.adapters.fitted import Fitted
-from whence.adapters.readers import reader
+from whence.adapters.readers import read
 from whence.adapters.refitting import template_of
 from whence.rows import take
 
@@ -41,7 +41,7 @@ def own_fit(fitted: Fitted) -> Fitted | None:
             final = template.fit(take(fitted.matrix, where), fitted.labels[where], **given)
         except Exception:  # whatever a library raises: there is nothing to compare with
             return None
-    found = reader(final)(final, len(where))
+    found = read(final, sample)
     problem = replace(
         fitted.problem,
         coef=found.coef,

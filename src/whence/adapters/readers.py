@@ -19,6 +19,7 @@ from whence.adapters.support_vectors import (
     linear_support_vector_regression,
     support_vector_regression,
 )
+from whence.adapters.weights import Floats, weighted_rows
 from whence.errors import UnsupportedModel
 from whence.objective.derived_losses import OneVersusRest
 
@@ -50,6 +51,22 @@ def reader(final: Any) -> Callable[[Any, int], Problem]:
             f"Expected one of {known}, or a Pipeline that ends in one. Got {type(final).__name__}."
         )
     return _READERS[type(final)]
+
+
+def read(final: Any, sample: Floats) -> Problem:
+    """Return what an estimator minimizes, and where.
+
+    Args:
+        final: The fitted estimator.
+        sample: The sample weights it was fitted with, [n].
+
+    Raises:
+        UnsupportedModel: As `reader`; or for an option without an exact treatment.
+    """
+    problem = reader(final)(final, len(sample))
+    if problem.support is None or not hasattr(final, "support_"):
+        return problem
+    return replace(problem, support=weighted_rows(problem.support, sample))
 
 
 def _one_versus_rest(final: Any, n: int) -> Problem:

@@ -31,7 +31,7 @@ from whence.adapters.outliers import outliers
 from whence.adapters.perceptron import perceptron
 from whence.adapters.processes import process
 from whence.adapters.quantile import quantile
-from whence.adapters.readers import is_read, reader
+from whence.adapters.readers import is_read, read, reader
 from whence.adapters.rows import labels_of, width_of
 from whence.adapters.statistics import objective_of
 from whence.adapters.stopped import stopped_early
@@ -192,7 +192,7 @@ def linear_objective(
     classes = getattr(last, "classes_", None)
     if classes is not None and len(np.unique(labels)) < 2:
         raise InvalidInput(f"Expected at least 2 classes in y. Got only {labels.tolist()[0]!r}.")
-    problem = reader(last)(last, n)
+    problem = read(last, sample)
     if problem.l1 and not problem.coef.any():
         raise UnsupportedModel(
             "Expected a fit with at least one nonzero coefficient. Got none: the L1 penalty has "

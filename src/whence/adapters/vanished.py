@@ -11,7 +11,7 @@ from sklearn.base import clone
 
 from whence.adapters.estimators import Problem
 from whence.adapters.fitted import Fitted
-from whence.adapters.readers import reader
+from whence.adapters.readers import read
 from whence.adapters.weights import weights_of
 from whence.errors import InvalidInput
 from whence.rows import take
@@ -59,7 +59,7 @@ def reduced(fitted: Fitted, kept: NDArray[np.bool_]) -> Fitted:
     matrix = fitted.matrix[where]
     weighted: dict[str, Any] = {} if (sample == 1).all() else {"sample_weight": sample}
     final = clone(fitted.final).fit(matrix, labels, **weighted)
-    problem = reader(final)(final, len(where))
+    problem = read(final, sample)
     return replace(
         fitted,
         final=final,

@@ -148,6 +148,18 @@ def weights_of(
     )
 
 
+def weighted_rows(support: NDArray[np.intp], sample: Floats) -> NDArray[np.intp]:
+    """Return which rows are meant by what libsvm calls its support vectors.
+
+    Rows of weight 0 are gone before it counts.
+
+    Args:
+        support: `support_` of the estimator.
+        sample: The sample weights it was fitted with, [n].
+    """
+    return np.flatnonzero(sample > 0)[support]
+
+
 def sample_weights(sample_weight: Any, n: int) -> Floats:
     """Return checked sample weights, 1 where none were given.
 
