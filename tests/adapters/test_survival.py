@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import whence
 from whence.adapters.survival import Cox, Hazard
@@ -206,6 +208,25 @@ def test_what_has_no_treatment_says_what_to_do(rossi: pd.DataFrame) -> None:
     censored = model.weights * (model.train.targets[:, 1] == 0)
     with pytest.raises(InvalidInput, match="at least one event"):
         model.refit(censored)
+
+
+@pytest.mark.filterwarnings("ignore:Newton-Raphson failed", "ignore:Optimization did not")
+def test_a_fit_that_stopped_says_so(rossi: pd.DataFrame) -> None:
+    frame, stopped = rossi[columns_of({})], "stopped before the maximum"
+    for options, said in (({}, False), ({"max_steps": 2}, True)):
+        fitter = lifelines.CoxPHFitter().fit(frame, "week", "arrest", fit_options=options)
+        assert any(stopped in note for note in whence.from_lifelines(fitter, frame).notes) == said
+    x, y = rossi[_COLUMNS].astype(float), structured(rossi)
+    for steps, said in ((100, False), (2, True)):
+        fit = survival.CoxPHSurvivalAnalysis(n_iter=steps).fit(x, y)
+        assert any(stopped in note for note in whence.from_sklearn(fit, x, y).notes) == said
+
+
+def test_other_models_of_survival_are_told_apart(rossi: pd.DataFrame) -> None:
+    x, y = rossi[_COLUMNS].astype(float), structured(rossi)
+    scaled = make_pipeline(StandardScaler(), survival.CoxPHSurvivalAnalysis()).fit(x, y)
+    with pytest.raises(InvalidInput, match="CoxPHSurvivalAnalysis for targets .* Got a Pipeline"):
+        whence.from_sklearn(scaled, x, y)
 
 
 @pytest.mark.filterwarnings("ignore:Column")  # lifelines finds its variance low

@@ -165,6 +165,18 @@ class Cox(Answered):
     def refit(self, weights: Tensor | None = None) -> Cox:
         """Return the maximum of the partial likelihood of the rows with weight."""
         weights = self.weights if weights is None else weights.double()
+        return replace(self, weights=weights, beta=self._likelihood(weights).minimum(self.beta))
+
+    def unfinished(self) -> bool:
+        """Return whether finishing the fit moves it by a tenth of what a removal does, or more.
+
+        Twice what a move gains is its square in standard errors; a removal's is about d/n.
+        """
+        gain = self._likelihood(self.weights).left_to_gain(self.beta)
+        return 2 * gain > 0.01 * len(self.beta) / len(self.train)
+
+    def _likelihood(self, weights: Tensor) -> PartialLikelihood:
+        """Return the partial likelihood of the rows with weight."""
         there = (weights > 0).numpy()
         if not there.any():
             raise InvalidInput("Expected at least one training row with weight. Got none.")
@@ -172,7 +184,7 @@ class Cox(Answered):
         time, entry = targets[:, 0], None if self.entry is None else self.entry[there]
         if self.strata is not None:
             time, entry = ranked(time, entry, self._strata[there])
-        likelihood = PartialLikelihood(
+        return PartialLikelihood(
             x=x,
             time=time,
             entry=entry,
@@ -181,12 +193,15 @@ class Cox(Answered):
             efron=self.efron,
             penalty=self.penalty(x),
         )
-        return replace(self, weights=weights, beta=likelihood.minimum(self.beta))
 
 
 _NOTE = (
     "The loss is a row's part of the partial likelihood, 0 for a censored row. "
     "measure='prediction' is the log of its hazard over the baseline."
+)
+_UNFINISHED = (
+    "The fit stopped before the maximum of the partial likelihood: effects of removals hold what "
+    "finishing it changes. Fit again with more steps."
 )
 
 
@@ -201,6 +216,11 @@ def cox(estimator: Any, X: Any, y: Any, sample_weight: Floats | None) -> Cox | N
     """
     module = type(estimator).__module__
     if not module.startswith("sksurv.") or type(estimator).__name__ != "CoxPHSurvivalAnalysis":
+        if getattr(getattr(y, "dtype", None), "names", None):
+            raise InvalidInput(
+                "Expected a CoxPHSurvivalAnalysis for targets of events and times. Got a "
+                f"{type(estimator).__name__}. Fit one itself, to transformed columns."
+            )
         return None
     if sample_weight is not None and (sample_weight != 1).any():
         raise InvalidInput(
@@ -245,7 +265,8 @@ def from_lifelines(fitter: Any, frame: pd.DataFrame) -> Cox:
         UnsupportedModel: If it is of another kind, or has another baseline or an L1 penalty.
 
     Cost:
-        None; then O(n d²) per removal and Newton step.
+        O(n d²) for each of a few Newton steps, which say whether the fit is finished; as much for
+        each removal.
 
     References:
         Cox (1972); Efron (1977) for ties.
@@ -334,7 +355,7 @@ def _made(
     answer, names = Durations(), column_names(data[0])
     train = encoded(data, int(np.shape(data[0])[1]), names, answer.targets)
     n = len(train)
-    return Cox(
+    made = Cox(
         fitted=fitted,
         answer=answer,
         train=train,
@@ -349,3 +370,4 @@ def _made(
         entry=entry,
         strata=strata,
     )
+    return replace(made, notes=(*made.notes, _UNFINISHED)) if made.unfinished() else made

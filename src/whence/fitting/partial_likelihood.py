@@ -111,6 +111,16 @@ class PartialLikelihood:
         hessian = (x * pulls[:, None]).T @ x - (means * rows.term[:, None]).T @ means
         return gradient, hessian + np.diag(self.penalty)
 
+    @property
+    def _centered(self) -> PartialLikelihood:
+        """The same likelihood, with more digits."""
+        return replace(self, x=self.x - self.x.mean(0))
+
+    def left_to_gain(self, beta: Floats) -> float:
+        """Return by how much the maximum is above β, in nats, >= 0."""
+        near = self._centered
+        return near.value(beta) - near.value(self.minimum(beta))
+
     def minimum(self, start: Floats) -> Floats:
         """Return β̂, from a start near it, [d].
 
@@ -133,7 +143,7 @@ class PartialLikelihood:
             >>> bool(abs(likelihood.derivatives(beta)[0][0]) < 1e-9)
             True
         """
-        near = replace(self, x=self.x - self.x.mean(0))  # the same likelihood, with more digits
+        near = self._centered
         beta, value = start.copy(), near.value(start)
         limit = _CONVERGED * float(self.weights.sum())
         for _ in range(_STEPS):
