@@ -268,10 +268,10 @@ def main() -> None:
         child(options.child, options.folder, options.threads)
         return
     load, rows = os.getloadavg()[0], []
-    for model, (*size, n) in SIZES.items():
+    for model, (layers, width, heads, n) in SIZES.items():
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as directory:
             folder = Path(directory)
-            made(folder, *size, n)
+            made(folder, layers, width, heads, n)
             runs: dict[str, list[dict[str, float]]] = {name: [] for name in LIBRARIES}
             for _ in range(options.repeats):
                 for library, found in runs.items():

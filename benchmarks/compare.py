@@ -98,7 +98,8 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         work = Path(folder) / "work"
-        out.mkdir(), work.mkdir()
+        out.mkdir()
+        work.mkdir()
         spec = {
             "workload": method.workload,
             "library": method.library,

@@ -28,6 +28,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -210,7 +211,7 @@ def of_encoding(
                 dropped(folder)
                 note("cold", ask)
                 note("warm", ask)
-                note("products", lambda queries=queries: multiplied(held, queries, n))
+                note("products", partial(multiplied, held, queries, n))
                 note("own_products", own)
                 if device != "cpu":
                     note("copied", lambda: copied(folder, manifest, device))
@@ -238,6 +239,12 @@ def of_encoding(
     return found
 
 
+def in_turn(*searches: Callable[[], object]) -> None:
+    """Search several times."""
+    for search in searches:
+        search()
+
+
 def of_faiss(n: int, d: int, repeats: int) -> list[dict[str, Any]]:
     """Return a row per number of queries for FAISS; none where it is not installed."""
     if find_spec("faiss") is None:
@@ -250,11 +257,9 @@ def of_faiss(n: int, d: int, repeats: int) -> list[dict[str, Any]]:
     for q in (10, 100):
         queries = torch.randn(q, d, generator=torch.Generator().manual_seed(-q)).numpy()
         # Two searches, since a query of the index gives both ends.
-        both = [
-            timed(lambda x=queries: (index.search(x, K), index.search(-x, K)))
-            for _ in range(repeats)
-        ]
-        one = [seconds(lambda x=queries: index.search(x, K)) for _ in range(repeats)]
+        search, back = partial(index.search, queries, K), partial(index.search, -queries, K)
+        both = [timed(partial(in_turn, search, back)) for _ in range(repeats)]
+        one = [seconds(search) for _ in range(repeats)]
         version = metadata.version("faiss-cpu")
         found.append(
             {"rows": f"FAISS {version} flat float32", "n": n, "d": d, "queries": q}

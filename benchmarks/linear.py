@@ -23,6 +23,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,6 +34,7 @@ from sklearn.linear_model import LogisticRegression
 
 import whence
 from experiments import datasets
+from whence.adapters.sklearn import linear_objective
 from whence.linalg import CG
 from whence.linear.objective import LinearObjective
 
@@ -88,7 +90,7 @@ def fitted(folder: Path) -> tuple[LinearObjective, datasets.Split]:
     """Return the MNIST objective that `fit` left in the folder, and the data."""
     model = pickle.loads((folder / "model.pkl").read_bytes())
     mnist = datasets.mnist()
-    return whence.from_sklearn(model, mnist.x_train, mnist.y_train), mnist
+    return linear_objective(model, mnist.x_train, mnist.y_train), mnist
 
 
 def fit(folder: Path) -> Row:
@@ -182,7 +184,7 @@ def retrainings(folder: Path) -> Row:
         x, y = np.delete(mnist.x_train, i, 0), np.delete(mnist.y_train, i)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            refits.append(timed(lambda m=model, x=x, y=y: m.fit(x, y))[1])
+            refits.append(timed(partial(model.fit, x, y))[1])
         gaps.append(abs(_loss(model, query) - before - actual[0, column]) / abs(actual[0, column]))
     wall, cpu = (
         float(np.mean([getattr(each, kind) for each in refits])) for kind in ("wall", "cpu")

@@ -24,8 +24,9 @@ from tqdm import tqdm
 
 import whence
 from whence import measures
+from whence.methods.prediction import Order
 
-_ORDERS = ("first", "newton", "refined")
+_ORDERS: tuple[Order, ...] = ("first", "newton", "refined")
 _LOGISTIC = LogisticRegression(tol=1e-10, max_iter=5000)
 Array = NDArray[Any]
 

@@ -49,7 +49,8 @@ def logistic(x: Floats, y: Labels) -> LogisticRegression:
 
 def losses(model: LogisticRegression, x: Floats, y: Labels) -> Floats:
     """Return −log p(y | x)."""
-    return -model.predict_log_proba(x)[np.arange(len(y)), np.searchsorted(model.classes_, y)]
+    shares = np.asarray(model.predict_log_proba(x))
+    return -shares[np.arange(len(y)), np.searchsorted(model.classes_, y)]
 
 
 def compare(name: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def gpt(method: str) -> Any:
 def child(case: str, where: str) -> None:
     """Time one case, write its scores, and print the seconds."""
     warnings.simplefilter("ignore")
-    made = {
+    made: dict[str, Callable[[], Callable[[], Any]]] = {
         CASES[0]: softmax,
         CASES[1]: lambda: mlp("EKFAC"),
         CASES[2]: lambda: mlp("KFAC"),

@@ -7,6 +7,7 @@ Run it with `python -m benchmarks.pictures`; seconds on two cores. Its numbers l
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,10 @@ def share(model: LogisticRegression) -> float:
 def drawn(ax: Axes, x: Any, y: Any, model: LogisticRegression, title: str) -> None:
     """Draw the animals, the query and the line at which the model is in two minds."""
     for name, color in _COLORS.items():
-        ax.scatter(*x[y == name].T, s=22, color=color, label=name)
-    ax.scatter(*QUERY[0], s=150, marker="*", color="#1d2125", label="the query", zorder=3)
+        ax.scatter(x[y == name, 0], x[y == name, 1], s=22, color=color, label=name)
+    ax.scatter(
+        QUERY[0, 0], QUERY[0, 1], s=150, marker="*", color="#1d2125", label="the query", zorder=3
+    )
     across = np.array([-3.0, 3.0])
     a, b = model.coef_[0]
     ax.plot(across, -(model.intercept_[0] + a * across) / b, color="#59616b")
@@ -73,10 +76,11 @@ def main() -> None:
     left.legend(loc="upper left", frameon=False)
     figure.savefig(_IMAGES / "influence-one.png", dpi=110)
 
-    for name, draw in (
-        ("influence-all", lambda ax: whence.plot.effects(explanation, ax=ax)),
-        ("influence-check", lambda ax: whence.plot.predicted_against_actual(checked, ax=ax)),
-    ):
+    draws: dict[str, Callable[[Axes], object]] = {
+        "influence-all": lambda ax: whence.plot.effects(explanation, ax=ax),
+        "influence-check": lambda ax: whence.plot.predicted_against_actual(checked, ax=ax),
+    }
+    for name, draw in draws.items():
         figure = Figure(figsize=(5.2, 3.6), layout="constrained")
         draw(figure.subplots())
         figure.savefig(_IMAGES / f"{name}.png", dpi=110)

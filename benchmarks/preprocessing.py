@@ -221,11 +221,11 @@ def of(rows: Any, where: NDArray[np.intp]) -> Any:
 def output(model: Any, x: Any, classes: NDArray[np.intp]) -> Floats:
     """Return what is predicted of each query: the output of one class, or the linear predictor."""
     if hasattr(model, "decision_function"):
-        values = model.decision_function(x)
+        values: Floats = model.decision_function(x)
         return values if values.ndim == 1 else values[np.arange(len(values)), classes]
     values = model.predict(x)
     poisson = isinstance(model, Pipeline) and isinstance(model.steps[-1][1], PoissonRegressor)
-    return np.log(values) if poisson else values
+    return np.asarray(np.log(values) if poisson else values)
 
 
 @dataclass(frozen=True)
@@ -268,7 +268,7 @@ def compare(name: str) -> dict[str, Any]:
     held = whence.influence(replace(objective, statistics=None), asked, measure=measure)
     top = first.largest(_ROWS).positions
     removed = np.arange(n) if n <= _ALL else np.unique(top)
-    predicted = {"held": held.values[:, removed], "first": first.values[:, removed]}
+    predicted: dict[str, Any] = {"held": held.values[:, removed], "first": first.values[:, removed]}
     for order in ("newton", "refined"):
         started = time.perf_counter()
         scores = whence.influence(

@@ -25,16 +25,16 @@ def measured() -> dict[str, float]:
     """Return seconds and their ratios; the best of three each."""
     torch.manual_seed(0)
     a = torch.randn(2500, 2500)
-    rate = 2 * 2500**3 / min(timed(lambda: a @ a)[1] for _ in range(5))
+    rate = 2 * 2500**3 / min(timed(lambda: a @ a)[1].wall for _ in range(5))
     model = nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))
     data = torch.randn(N, 784), torch.randint(10, (N,))
     objective = whence.from_torch(model, whence.CrossEntropy(), data)
     p = len(objective.params)
     block = torch.randn(p, COLUMNS)
     floor = 12 * N * p / rate
-    one = min(timed(lambda: objective.hvp(block[:, :1]))[1] for _ in range(REPEATS))
-    many = min(timed(lambda: objective.hvp(block))[1] for _ in range(REPEATS))
-    gauss = min(timed(lambda: objective.ggnvp(block[:, :1]))[1] for _ in range(REPEATS))
+    one = min(timed(lambda: objective.hvp(block[:, :1]))[1].wall for _ in range(REPEATS))
+    many = min(timed(lambda: objective.hvp(block))[1].wall for _ in range(REPEATS))
+    gauss = min(timed(lambda: objective.ggnvp(block[:, :1]))[1].wall for _ in range(REPEATS))
     return {
         "threads": torch.get_num_threads(),
         "float32 rate, GFLOP/s": rate / 1e9,

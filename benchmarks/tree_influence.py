@@ -49,7 +49,7 @@ _LIMIT = 60  # processor seconds of LeafInfluence
 # What the package multiplies the softmax's curvature with, by its readers.
 _FACTORS = {"lightgbm": 1.5, "xgboost": 2.0, "sklearn": 1.0, "catboost": 1.5}  # of three classes
 
-Floats: TypeAlias = NDArray[np.floating[Any]]
+Floats: TypeAlias = NDArray[np.float64]
 
 
 def export(trained: BoostedModel, asked: Any, library: str, path: Path) -> None:
@@ -117,7 +117,8 @@ def measured(case: str, methods: tuple[str, ...], row: dict[str, Any]) -> dict[s
     asked = x[:QUERIES], y[:QUERIES]
     count = _MORE if len(x) < _SMALL else _REFITS
     out, actual = refits(trained, trained.examples(asked), trained.loss, count)
-    ours = out @ whence.Boosting().fit(trained).scores(asked).values.T
+    scores = whence.Boosting().fit(trained).scores(asked)
+    ours = out @ np.asarray(scores.values.T, dtype=np.float64)
     row = {"case": case, "refits": count, "whence": _lds(ours, actual), **row}
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model.npz"

@@ -219,10 +219,11 @@ def accuracy(name: str, library: str) -> dict[str, Any]:
         start = time.perf_counter()
         scores = method.fit(trained).scores(asked, measure=kind)
         row["seconds" if key == "lds" else f"{key}_seconds"] = time.perf_counter() - start
-        predicted = out @ scores.values.T
+        predicted = out @ np.asarray(scores.values.T, dtype=np.float64)
         row[key] = float(np.nan_to_num(spearman(predicted, actual)).mean())
         if key != "lds":
             continue
+        assert scores.diagnostics is not None
         note = scores.diagnostics.notes[-1]
         row["estimate"] = float(note.split("estimated at ")[1].split(" ")[0])
         response = response_of(trained, halves_of(trained, None, 0), measure)

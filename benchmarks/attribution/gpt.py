@@ -55,7 +55,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return [b, t, width]; a position sees itself and those before it."""
         x = x + self.projection(self._attend(self.query_key_value(self.before_attention(x))))
-        return x + self.mlp(self.before_mlp(x))
+        added: Tensor = self.mlp(self.before_mlp(x))
+        return x + added
 
     def _attend(self, qkv: Tensor) -> Tensor:
         b, t, _ = qkv.shape
@@ -63,7 +64,7 @@ class Block(nn.Module):
         # Written out, because the fused kernel cannot be differentiated twice.
         weights = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
         future = torch.ones(t, t, dtype=torch.bool, device=qkv.device).triu(1)
-        attended = weights.masked_fill(future, -torch.inf).softmax(-1) @ v
+        attended: Tensor = weights.masked_fill(future, -torch.inf).softmax(-1) @ v
         return attended.transpose(1, 2).reshape(b, t, -1)
 
 

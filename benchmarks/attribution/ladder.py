@@ -7,17 +7,18 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 import whence
 from benchmarks.attribution.cases import BANK, Case, Pair
+from whence.linalg.solver import Solver
 from whence.objective.objective import Objective
 from whence.training.run import Run
 
-Values: TypeAlias = NDArray[np.float64]
+Values: TypeAlias = NDArray[np.floating[Any]]
 
 # From EKFAC on random batches: the work of five products with 5,000 examples.
 STOCHASTIC = whence.LiSSA(
@@ -44,7 +45,7 @@ class Explained:
             run.model, whence.CrossEntropy(), self.train, l2=self.case.l2, convex=self.case.convex
         )
 
-    def influence(self, solver: object, seed: int = 0) -> Values:
+    def influence(self, solver: Solver, seed: int = 0) -> Values:
         """Return first-order influence with a solver, damped by the library's rule."""
         return whence.influence(self.objective(seed), self.queries, solver=solver).values
 
@@ -78,7 +79,8 @@ def iterated(steps: int) -> Callable[[Explained], Values]:
 
 def ensemble(it: Explained, trainings: int = 10) -> Values:
     """Average over trainings that differ in start and order."""
-    return np.mean([it.influence(whence.EKFAC(), seed) for seed in range(trainings)], axis=0)
+    each = [it.influence(whence.EKFAC(), seed) for seed in range(trainings)]
+    return np.asarray(np.mean(each, axis=0))
 
 
 def through_training(it: Explained, most: int = 50) -> Values:

@@ -71,13 +71,14 @@ def arnoldi(problem: Influence, setting: float) -> Ask:
 def self_influence(problem: Suspects, setting: float | None) -> Ask:
     """Prepare TracIn's self-influence of dense rows."""
     x, y = torch.from_numpy(problem.x.toarray()).float(), torch.from_numpy(problem.y).float()
-    model = nn.Sequential(nn.Linear(x.shape[1], 1))
+    layer = nn.Linear(x.shape[1], 1)
+    model = nn.Sequential(layer)
     with torch.no_grad():
-        model[0].weight.copy_(torch.from_numpy(problem.coef)[None])
-        model[0].bias.fill_(problem.intercept)
+        layer.weight.copy_(torch.from_numpy(problem.coef)[None])
+        layer.bias.fill_(problem.intercept)
     method = TracInCPFast(
         model,
-        model[0],
+        layer,
         loader(x, y[:, None], 1024),
         [checkpoint(model, problem.folder)],
         checkpoints_load_func=load,

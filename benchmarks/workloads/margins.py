@@ -28,7 +28,8 @@ def mean_eigenvalue(model: nn.Module, x: Tensor, classes: int) -> float:
     """Return the mean eigenvalue of the Gauss–Newton matrix of the cross-entropy, tr/p."""
 
     def loss(params: dict[str, Tensor], row: Tensor, label: int) -> Tensor:
-        return -functional_call(model, params, (row[None],))[0].log_softmax(0)[label]
+        logits: Tensor = functional_call(model, params, (row[None],))[0]
+        return -logits.log_softmax(0)[label]
 
     params = {name: value.detach() for name, value in model.named_parameters()}
     sample = x[:_SAMPLE]

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.workloads.problem import Influence
-from whence.fitting.newton import newton
 
 TITLE = "MNIST softmax regression"
 L2, REMOVED, WATCHED = 0.01, 500, 8
@@ -46,6 +45,8 @@ def build(bank: Path, quick: bool) -> None:
     import whence
     from benchmarks.workloads.margins import mean_square
     from experiments import datasets
+    from whence.adapters.sklearn import linear_objective
+    from whence.fitting.newton import newton
 
     if (bank / "truth.npz").exists():
         return
@@ -54,7 +55,7 @@ def build(bank: Path, quick: bool) -> None:
     y, n, keep = mnist.y_train, len(mnist.x_train), len(mnist.x_test)
     x_test, y_test = mnist.x_test.astype(np.float32), mnist.y_test
     model = LogisticRegression(C=1 / (L2 * n), fit_intercept=False, tol=1e-7, max_iter=2000)
-    objective = newton(whence.from_sklearn(model.fit(x, y), x, y), gradient_norm=1e-11)
+    objective = newton(linear_objective(model.fit(x, y), x, y))
     coef = objective.params.reshape(-1, x.shape[1]).numpy()
     asked = np.union1d(positions("1,000 queries", keep), positions("tuning", keep))
     exact = exact_influence(x, y, coef, x_test[asked].astype(np.float64), y_test[asked])

@@ -44,10 +44,12 @@ def build(bank: Path, quick: bool, device: str = "cpu") -> None:
     model = runs[0].model
     state = {name: value.clone().cpu() for name, value in model.state_dict().items()}
     torch.save(state, bank / "mlp.pt")
-    arrays = {"x": train[0], "y": train[1], "queries_x": queries[0], "queries_y": queries[1]}
     np.savez(
         bank / "data.npz",
-        **{name: value.cpu().numpy() for name, value in arrays.items()},
+        x=train[0].cpu().numpy(),
+        y=train[1].cpu().numpy(),
+        queries_x=queries[0].cpu().numpy(),
+        queries_y=queries[1].cpu().numpy(),
         tuning_x=tuning[0].cpu().numpy(),
         tuning_y=tuning[1].cpu().numpy(),
         unit=mean_eigenvalue(model, train[0], 10),

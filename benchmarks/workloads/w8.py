@@ -113,7 +113,7 @@ def losses(model: Any, x: NDArray[np.float64], y: NDArray[Any]) -> NDArray[np.fl
     """Return the loss of each row: −log p of its class, or half the squared error."""
     if hasattr(model, "predict_proba"):
         shares: NDArray[np.float64] = model.predict_log_proba(x)
-        return -shares[np.arange(len(y)), y]
+        return np.asarray(-shares[np.arange(len(y)), y])
     return np.asarray(0.5 * (model.predict(x) - y) ** 2)
 
 

@@ -66,6 +66,8 @@ def run(request: Request) -> Outcome:
     )
     actual = np.array([part["loss"] - base for part in parts])
     predictions = {"damped influence": damped.values[0, where], "metagradient": exact}
+    found = damped.diagnostics
+    assert found is not None
     metrics: dict[str, Any] = {
         "data": name,
         "parameters": len(objective.params),
@@ -74,9 +76,9 @@ def run(request: Request) -> Outcome:
         f"{_MOMENTUM}, the same with each point left out",
         "test accuracy": float((predicted_labels == test[1]).double().mean()),
         "test index": at,
-        "gradient norm at θ̃": damped.diagnostics.gradient_norm,
+        "gradient norm at θ̃": found.gradient_norm,
         "damping": damping,
-        "solver": damped.diagnostics.solver,
+        "solver": found.solver,
         "slopes": {key: slope(value, actual) for key, value in predictions.items()},
     }
     bars = (

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-import whence
+from whence.adapters.sklearn import linear_objective
 from whence.linear.objective import LinearObjective
 
 
@@ -17,7 +17,7 @@ def logistic(x: Any, y: NDArray[Any], *, l2: float, **options: Any) -> LinearObj
     model = LogisticRegression(
         C=1 / (l2 * len(y)), fit_intercept=False, **{"tol": 1e-8, "max_iter": 5000, **options}
     )
-    return whence.from_sklearn(model.fit(x, y), x, y)
+    return linear_objective(model.fit(x, y), x, y)
 
 
 def pearson(a: NDArray[Any], b: NDArray[Any]) -> float:

@@ -284,7 +284,7 @@ class PerExample:
 
         for use, leaf in leaves.items():
             hook = freed(self.module.uses[use])
-            leaf.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
+            leaf.register_post_accumulate_grad_hook(hook)
         torch.autograd.backward(value, inputs=list(leaves.values()))
 
     def depends(self, x: Any) -> bool:
