@@ -544,6 +544,28 @@ def test_a_query_of_an_unknown_category_after_a_refit_is_refused_in_words() -> N
         whence.leave_one_out(objective, [7], (frame.iloc[[7]], y[[7]]))
 
 
+@pytest.mark.parametrize("sparse_output", [False, True])
+def test_a_removed_row_of_an_unknown_category_leaves_the_others_as_they_are(
+    sparse_output: bool,
+) -> None:
+    frame, y = table()
+    frame = frame.assign(town=["alone", *["near", "far"] * (len(y) // 2)][: len(y)])
+    one_hot = OneHotEncoder(sparse_output=sparse_output)
+    encoder = ColumnTransformer(
+        [("towns", one_hot, ["town"])], sparse_threshold=float(sparse_output)
+    )
+    model = make_pipeline(encoder, Ridge(fit_intercept=False)).fit(frame, y)
+    trained = whence.from_sklearn(model, frame, y)
+    weights = trained.weights.clone()
+    weights[[0, 5, 8]] = 0
+    again = trained.refit(weights)
+    kept = np.flatnonzero(weights.numpy())
+    own = clone(model).fit(frame.iloc[kept], y[kept])
+    outputs = again.outputs(again.train).numpy()[:, 0]
+    np.testing.assert_allclose(outputs[1:], own.predict(frame.iloc[1:]), rtol=1e-8)
+    assert outputs[0] == 0  # its columns are: the refit knows nothing of its town
+
+
 @pytest.mark.parametrize("size", [1e-3, 1e6])
 @pytest.mark.parametrize(
     "model",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -241,18 +240,30 @@ def encoded_all(transform: Pipeline | None, matrix: Any, rows: Any, kept: NDArra
     """
     if kept.all():
         return matrix
-    gone = np.flatnonzero(~kept)
-    rest = np.zeros((len(gone), matrix.shape[1]))
-    if transform is not None:
-        with contextlib.suppress(ValueError):
-            rest = transform.transform(take(rows, gone))
+    gone, width = np.flatnonzero(~kept), matrix.shape[1]
+    if transform is None:
+        blocks = [sparse.csr_array((len(gone), width))]
+    else:
+        blocks = list(_accepted(transform, rows, gone, width))
     if is_sparse(matrix):
-        order = np.empty(len(kept), dtype=np.intp)
-        order[np.r_[np.flatnonzero(kept), gone]] = np.arange(len(kept))
-        return sparse.vstack([matrix, sparse.csr_array(rest)], format="csr")[order]
-    columns = np.empty((len(kept), matrix.shape[1]), dtype=np.result_type(matrix, rest))
+        order = np.argsort(np.r_[np.flatnonzero(kept), gone])
+        return sparse.vstack([matrix, *map(sparse.csr_array, blocks)], format="csr")[order]
+    rest = np.concatenate([each.toarray() if is_sparse(each) else each for each in blocks])
+    columns = np.empty((len(kept), width), dtype=np.result_type(matrix, rest))
     columns[kept], columns[gone] = matrix, rest
     return columns
+
+
+def _accepted(transform: Pipeline, rows: Any, where: NDArray[np.intp], width: int) -> Iterator[Any]:
+    """Yield blocks of the columns of some rows, in their order; a row that is refused is zero."""
+    try:
+        yield transform.transform(take(rows, where))
+    except ValueError:  # one refused row is an error for all that are passed with it
+        if len(where) == 1:
+            yield sparse.csr_array((1, width))
+            return
+        for part in np.array_split(where, 2):
+            yield from _accepted(transform, rows, part, width)
 
 
 def same_features(a: Any, b: Any) -> bool:
