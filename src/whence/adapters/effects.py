@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,8 @@ from whence.adapters.fitted import Fitted
 from whence.adapters.kernel import Kernel, RowSpace
 from whence.adapters.tabular import TabularMap, table_of
 from whence.adapters.targets import decoded
-from whence.linear.objective import LinearExamples, LinearObjective
+from whence.linear.objective import LinearExamples, LinearObjective, LinearQuestion
 from whence.objective.cache import cached
-from whence.objective.measures import Measure
 from whence.preprocessing.columns import Columns
 from whence.preprocessing.derivative import Adjoints, Jacobian, jacobian, padded, pulled_back
 from whence.preprocessing.pipeline import Differentiable, differentiable
@@ -25,43 +24,6 @@ from whence.rows import stack, take
 
 _PASSES = 8  # passes over the rows for each quantity that making a Jacobian may take
 _NUMBERS = 2**25  # that a Jacobian holds, and that are held to make it: 256 MB
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Question:
-    """k quantities whose derivatives are asked for.
-
-    Args:
-        objective: R at θ̂.
-        queries: The q queries.
-        measure: m.
-        shares: The quantities as sums of the queries' measures, [q, k].
-        directions: H⁻¹ ∇ of each, [p, k].
-    """
-
-    objective: LinearObjective
-    queries: LinearExamples
-    measure: Measure
-    shares: Tensor
-    directions: Tensor
-
-    @property
-    def slopes(self) -> Tensor:
-        """∂/∂f of each quantity at each query, [q, c, k]."""
-        outputs = self.objective.outputs(self.queries)
-        slopes = self.measure.gradient(outputs, self.queries.targets)
-        return slopes.unsqueeze(2) * self.shares.unsqueeze(1)
-
-    def forces(self) -> tuple[Tensor, Tensor]:
-        """Return wⱼ eⱼ/n, [n, c], and wⱼ Sⱼ uⱼ/n, [n, c, k], of the training rows."""
-        objective = self.objective
-        train, n = objective.train, len(objective.train)
-        outputs = objective.outputs(train)
-        shares = (objective.weights / n).unsqueeze(1)
-        pulls = shares * objective.loss.gradient(outputs, train.targets)
-        tangents = objective.jvp(train, self.directions)
-        bends = objective.loss.hvp(outputs, train.targets, tangents)
-        return pulls, shares.unsqueeze(2) * bends
 
 
 def preprocessing_of(
@@ -94,7 +56,7 @@ def preprocessing_of(
 def through_features(
     fitted: Fitted,
     preprocessing: Differentiable | None,
-    question: Question,
+    question: LinearQuestion,
     added: tuple[LinearExamples, int] | None = None,
 ) -> Tensor:
     """Return what a removal does through the features, in the order of the rows, [n, k].
@@ -133,9 +95,9 @@ def through_features(
     return effects
 
 
-def _jacobian_pays(fitted: Fitted, preprocessing: Differentiable, question: Question) -> bool:
+def _jacobian_pays(fitted: Fitted, preprocessing: Differentiable, question: LinearQuestion) -> bool:
     """Return whether the Jacobian of transformers, which is made once, takes no longer."""
-    objective, (_, c, k) = question.objective, question.slopes.shape
+    objective, (_, c, k) = question.objective, _slopes(question).shape
     n, p = len(objective.train), len(objective.params)
     if k * _PASSES <= p or table_of(objective).space is not None:
         return False
@@ -151,7 +113,7 @@ def _statistics(fitted: Fitted, preprocessing: Differentiable) -> int:
     return sum(part.numel() for part in found.tensors())
 
 
-def _by_jacobian(fitted: Fitted, preprocessing: Differentiable, question: Question) -> Tensor:
+def _by_jacobian(fitted: Fitted, preprocessing: Differentiable, question: LinearQuestion) -> Tensor:
     """Return what a removal does through the features, by the Jacobian of the transformers."""
     where, asked = np.flatnonzero(fitted.kept), Plain(question.queries.inputs)
 
@@ -164,14 +126,14 @@ def _by_jacobian(fitted: Fitted, preprocessing: Differentiable, question: Questi
 
     found = cached(question.objective, _by_jacobian, make)
     theta, v = _theta(question), question.directions
-    moved = found.effects(preprocessing.step, asked, question.slopes, theta, v)
+    moved = found.effects(preprocessing.step, asked, _slopes(question), theta, v)
     effects = moved.new_zeros(len(fitted.labels), moved.shape[1])
     effects[torch.from_numpy(where)] = moved
     return effects
 
 
 def through_inputs(
-    fitted: Fitted, preprocessing: Differentiable, question: Question, where: NDArray[np.intp]
+    fitted: Fitted, preprocessing: Differentiable, question: LinearQuestion, where: NDArray[np.intp]
 ) -> Tensor | None:
     """Return what moving a training input does through the statistics, in the user's columns.
 
@@ -207,7 +169,7 @@ def through_inputs(
 
 def _gradient(
     fitted: Fitted,
-    question: Question,
+    question: LinearQuestion,
     train: Columns,
     queries: Columns,
     kept: Tensor,
@@ -216,13 +178,32 @@ def _gradient(
     """Return −dL of each quantity in `kept`."""
     inputs = table_of(question.objective)
     if inputs.space is not None and inputs.space.kernel.name != "linear":
-        pulls, bends = (padded(part[where], len(kept)) for part in question.forces())
+        pulls, bends = (padded(part[where], len(kept)) for part in _forces(question))
         return _through_kernel(fitted, inputs.space, question, train, queries, kept, pulls, bends)
     adjoints = _adjoints(question, queries).of_rows(where.numpy())
     return pulled_back(train, queries, adjoints.padded(len(kept)), kept)
 
 
-def _adjoints(question: Question, queries: Columns | None) -> Adjoints:
+def _slopes(question: LinearQuestion) -> Tensor:
+    """Return ∂/∂f of each quantity at each query, [q, c, k]."""
+    outputs = question.objective.outputs(question.queries)
+    slopes = question.measure.gradient(outputs, question.queries.targets)
+    return slopes.unsqueeze(2) * question.shares.unsqueeze(1)
+
+
+def _forces(question: LinearQuestion) -> tuple[Tensor, Tensor]:
+    """Return wⱼ eⱼ/n, [n, c], and wⱼ Sⱼ uⱼ/n, [n, c, k], of the training rows."""
+    objective = question.objective
+    train, n = objective.train, len(objective.train)
+    outputs = objective.outputs(train)
+    shares = (objective.weights / n).unsqueeze(1)
+    pulls = shares * objective.loss.gradient(outputs, train.targets)
+    tangents = objective.jvp(train, question.directions)
+    bends = objective.loss.hvp(outputs, train.targets, tangents)
+    return pulls, shares.unsqueeze(2) * bends
+
+
+def _adjoints(question: LinearQuestion, queries: Columns | None) -> Adjoints:
     """Return the adjoints of a linear model's features, of all its training rows.
 
     Args:
@@ -230,17 +211,17 @@ def _adjoints(question: Question, queries: Columns | None) -> Adjoints:
         queries: φ, needed where the model lies in the span of its rows.
     """
     inputs = table_of(question.objective)
-    pulls, bends = question.forces()
+    pulls, bends = _forces(question)
     return Adjoints(
         pulls=pulls,
         bends=bends,
-        slopes=question.slopes,
+        slopes=_slopes(question),
         theta=_theta(question),
         directions=_coefficients(inputs, question.directions) + _outside(inputs, question, queries),
     )
 
 
-def _theta(question: Question) -> Tensor:
+def _theta(question: LinearQuestion) -> Tensor:
     """Return θ as coefficients of the transformed columns, [c, d]."""
     objective = question.objective
     return _coefficients(table_of(objective), objective.params.unsqueeze(1))[..., 0]
@@ -254,11 +235,11 @@ def _coefficients(table: TabularMap, v: Tensor) -> Tensor:
     )
 
 
-def _outside(table: TabularMap, question: Question, queries: Columns | None) -> Tensor:
+def _outside(table: TabularMap, question: LinearQuestion, queries: Columns | None) -> Tensor:
     """Return the part of H⁻¹∇m outside the span of the training rows, where only l2 curves."""
     if table.space is None or queries is None:
         return torch.zeros(1, dtype=torch.float64)
-    slopes, objective = question.slopes, question.objective
+    slopes, objective = _slopes(question), question.objective
     q, c, k = slopes.shape
     flat = slopes.reshape(q, c * k)
     whole = torch.from_numpy(
@@ -273,7 +254,7 @@ def _outside(table: TabularMap, question: Question, queries: Columns | None) -> 
 def _through_kernel(
     fitted: Fitted,
     space: RowSpace,
-    question: Question,
+    question: LinearQuestion,
     train: Columns,
     queries: Columns,
     kept: Tensor,
@@ -285,7 +266,7 @@ def _through_kernel(
     In dual coefficients α and ν, which stay, the outputs, their change along H⁻¹∇m, and the penalty
     αᵀKν all follow the kernel matrix.
     """
-    objective, slopes = question.objective, question.slopes[:, 0]
+    objective, slopes = question.objective, _slopes(question)[:, 0]
     l2, r = float(objective.l2[0]), len(space.positions)
     alpha = torch.from_numpy(space.dual(objective.params[:r].unsqueeze(1).numpy()))
     seen = torch.from_numpy(

@@ -19,10 +19,15 @@ from whence.adapters.sklearn import linear_objective
 from whence.checked import array, checked, shown
 from whence.errors import InvalidInput
 from whence.linear.features import Features
-from whence.linear.objective import InputMap, LinearExamples, LinearObjective, LinearStatistics
+from whence.linear.objective import (
+    InputMap,
+    LinearExamples,
+    LinearObjective,
+    LinearQuestion,
+    LinearStatistics,
+)
 from whence.network.checks import check_repeatable, refuse_random_modules
 from whence.objective.arrays import shared
-from whence.objective.measures import Measure
 from whence.tiles import tiles
 
 Floats = NDArray[np.float64]
@@ -191,37 +196,21 @@ class _FrozenStatistics(LinearStatistics):
         return _on_inputs(self.inputs.frozen, images, edited)
 
     def effects(
-        self,
-        objective: LinearObjective,
-        queries: LinearExamples,
-        measure: Measure,
-        shares: Tensor,
-        directions: Tensor,
-        added: tuple[LinearExamples, int] | None = None,
+        self, question: LinearQuestion, added: tuple[LinearExamples, int] | None = None
     ) -> Tensor | None:
-        """Return what each removal does to measures through the statistics, to first order."""
+        """Return what each removal does to quantities through the statistics, to first order."""
         if not self.reweights and not self.moves_features:
             return None  # before the network reads the queries
-        inside = _on_features(objective, self.inputs.top, self.inner)
-        asked = self._featured(inside, queries)
-        more = None if added is None else (self._featured(inside, added[0]), added[1])
-        return self.inner.effects(inside, asked, measure, shares, directions, more)
+        inside = self._inside(question)
+        if added is not None:
+            added = self._featured(inside.objective, added[0]), added[1]
+        return self.inner.effects(inside, added)
 
-    def through_inputs(
-        self,
-        objective: LinearObjective,
-        queries: LinearExamples,
-        measure: Measure,
-        shares: Tensor,
-        directions: Tensor,
-        where: NDArray[np.intp],
-    ) -> Tensor | None:
+    def through_inputs(self, question: LinearQuestion, where: NDArray[np.intp]) -> Tensor | None:
         """Return what moving training inputs does to one quantity through the statistics."""
         if not self.moves_features:
             return None
-        inside = _on_features(objective, self.inputs.top, self.inner)
-        asked = self._featured(inside, queries)
-        through = self.inner.through_inputs(inside, asked, measure, shares, directions, where)
+        through = self.inner.through_inputs(self._inside(question), where)
         if through is None:
             return None
         cotangents = through
@@ -231,6 +220,11 @@ class _FrozenStatistics(LinearStatistics):
             return cotangents[part]
 
         return self.inputs.frozen.pullback(self.images[torch.from_numpy(where)], of_features)
+
+    def _inside(self, question: LinearQuestion) -> LinearQuestion:
+        """Return the same question of the top layer, on features."""
+        inside = _on_features(question.objective, self.inputs.top, self.inner)
+        return replace(question, objective=inside, queries=self._featured(inside, question.queries))
 
     def _featured(self, inside: LinearObjective, examples: LinearExamples) -> LinearExamples:
         """Return examples with the network's features as their inputs."""

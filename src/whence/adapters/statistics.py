@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.adapters.effects import Question, preprocessing_of, through_features, through_inputs
+from whence.adapters.effects import preprocessing_of, through_features, through_inputs
 from whence.adapters.fitted import Fitted
 from whence.adapters.own_fits import own_fit
 from whence.adapters.tabular import table_of
@@ -23,9 +23,13 @@ from whence.fitting.l1 import fit_l1
 from whence.fitting.newton import newton
 from whence.fitting.refit import refit
 from whence.linalg.structured import Identity
-from whence.linear.objective import LinearExamples, LinearObjective, LinearStatistics
+from whence.linear.objective import (
+    LinearExamples,
+    LinearObjective,
+    LinearQuestion,
+    LinearStatistics,
+)
 from whence.linear.wide import columns_of
-from whence.objective.measures import Measure
 from whence.preprocessing.pipeline import Differentiable
 from whence.rows import put
 
@@ -165,27 +169,16 @@ class DataStatistics(LinearStatistics):
         return objective_of(self._to_fit_again.at(objective).again(rows=rows, labels=labels))
 
     def effects(
-        self,
-        objective: LinearObjective,
-        queries: LinearExamples,
-        measure: Measure,
-        shares: Tensor,
-        directions: Tensor,
-        added: tuple[LinearExamples, int] | None = None,
+        self, question: LinearQuestion, added: tuple[LinearExamples, int] | None = None
     ) -> Tensor | None:
-        """Return what each removal does to measures through the statistics, to first order."""
+        """Return what each removal does to quantities through the statistics, to first order."""
         fitted = self.fitted
         if not self.reweights and not self.moves_features:
             return None
-        question = Question(
-            objective=objective,
-            queries=objective.examples(queries),
-            measure=measure,
-            shares=shares,
-            directions=directions,
+        question = replace(question, queries=question.objective.examples(question.queries))
+        total = question.directions.new_zeros(
+            len(fitted.labels) + (added is not None), question.directions.shape[1]
         )
-        extra = int(added is not None)
-        total = directions.new_zeros(len(fitted.labels) + extra, directions.shape[1])
         if self.reweights:
             total += self._through_weights(question, added)
         if fitted.features_follow:
@@ -193,29 +186,16 @@ class DataStatistics(LinearStatistics):
             total += through_features(fitted, steps, question, added)
         return total.T
 
-    def through_inputs(
-        self,
-        objective: LinearObjective,
-        queries: LinearExamples,
-        measure: Measure,
-        shares: Tensor,
-        directions: Tensor,
-        where: NDArray[np.intp],
-    ) -> Tensor | None:
+    def through_inputs(self, question: LinearQuestion, where: NDArray[np.intp]) -> Tensor | None:
         """Return what moving training rows does to one quantity through the statistics."""
+        objective = question.objective
         preprocessing = self._preprocessing if self.moves_features else None
         table = table_of(objective)
         if preprocessing is None or table.pullback is None:
             return None
         if table.space is not None and table.space.kernel.name != "linear":
             return None
-        question = Question(
-            objective=objective,
-            queries=objective.examples(queries),
-            measure=measure,
-            shares=shares,
-            directions=directions,
-        )
+        question = replace(question, queries=objective.examples(question.queries))
         return through_inputs(self.fitted, preprocessing, question, where)
 
     @cached_property
@@ -229,7 +209,7 @@ class DataStatistics(LinearStatistics):
         return preprocessing_of(self.fitted)
 
     def _through_weights(
-        self, question: Question, added: tuple[LinearExamples, int] | None
+        self, question: LinearQuestion, added: tuple[LinearExamples, int] | None
     ) -> Tensor:
         """Return Σⱼ ∂wⱼ/∂kᵢ (eⱼᵀ uⱼ)/n without the row's own term, [n, k] or [n + 1, k]."""
         objective, weights = question.objective, self.fitted.weights

@@ -25,7 +25,8 @@ from whence.linear.hessian import data_hessian
 from whence.objective.cache import cached
 from whence.objective.losses import Loss, SquaredError
 from whence.objective.measures import Measure
-from whence.objective.objective import Objective, Statistics
+from whence.objective.objective import Objective
+from whence.objective.statistics import Question, Statistics
 from whence.objective.trained import Examples
 from whence.tiles import tiles
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 LinearStatistics = Statistics["LinearObjective", LinearExamples]
+LinearQuestion = Question["LinearObjective", LinearExamples]
 
 _TILE = 2**25  # numbers in one temporary: 256 MB of float64
 _ROWS = 4096  # rows whose products with one output's columns are held at once
@@ -209,11 +211,7 @@ class LinearObjective(Objective):
             )
         if examples.encoded_by is None or examples.encoded_by is self.inputs:
             return examples
-        return cached(
-            self,
-            ("encoded", examples),
-            lambda own: own.inputs.encoded(examples),
-        )
+        return cached(self, ("encoded", examples), lambda own: own.inputs.encoded(examples))
 
     def frozen(self) -> tuple[Tensor, ...]:
         """Return what rows become features by, where that is a network."""

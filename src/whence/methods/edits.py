@@ -33,6 +33,7 @@ from whence.methods.sets import change_of, values_of
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, objective_of
+from whence.objective.statistics import Question
 from whence.objective.trained import Data, Examples, Trained
 
 _TINY = float(np.finfo(np.float64).tiny)  # in place of 0 as a divisor
@@ -202,9 +203,8 @@ def _through_statistics(
     assert objective.statistics is not None
     shares = torch.eye(len(encoded), dtype=objective.params.dtype)
     directions = inverse.matmat(Gradients(objective, encoded, measure).rmatmat(shares))
-    through = objective.statistics.effects(
-        objective, encoded, measure, shares, directions, (new, index)
-    )
+    question = Question(objective, encoded, measure, shares, directions)
+    through = objective.statistics.effects(question, (new, index))
     return shares.new_zeros(len(encoded)) if through is None else through[:, index] - through[:, -1]
 
 
@@ -288,12 +288,14 @@ def _through_class_weights(
     if not len(where):
         return total
     here = objective.train.subset(where)
-    shares = Gradients(objective, queries, measure).equal_shares
+    question = Question(
+        objective, queries, measure, Gradients(objective, queries, measure).equal_shares, direction
+    )
     one = here.subset(np.arange(1))
 
     def of_one_more(label: Tensor, like: int) -> Tensor:
         added = one.relabeled(label), int(where[like])
-        through = statistics.effects(objective, queries, measure, shares, direction, added)
+        through = statistics.effects(question, added)
         return direction.new_zeros(()) if through is None else through[0, -1]
 
     for sign, given in ((-1, here.targets), (1, targets)):

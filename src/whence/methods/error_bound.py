@@ -14,6 +14,7 @@ from whence.linalg.solver import Solver
 from whence.methods.prediction import Floats, Indices, MeasureLike, as_array, positions
 from whence.objective.losses import measure_of
 from whence.objective.objective import objective_of
+from whence.objective.statistics import Question
 from whence.objective.trained import Data, Trained
 from whence.tiles import tiles
 
@@ -116,9 +117,10 @@ def error_bound(
     left_over = solution.residuals.to(right) * right.norm(dim=0)
     through = None
     if follows and statistics is not None:
-        none = unit.new_zeros(len(encoded), len(smooth.params))
         basis = torch.eye(len(smooth.params), dtype=smooth.params.dtype)
-        through = statistics.effects(smooth, encoded, quantity, none, basis)
+        through = statistics.effects(
+            Question(smooth, encoded, quantity, unit.new_zeros(len(encoded), len(basis)), basis)
+        )
     shares = smooth.weights / len(smooth.train)
     sizes = []
     for tile in tiles(len(where), len(smooth.params), _NUMBERS, most=_AT_ONCE):

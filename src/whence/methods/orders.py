@@ -46,6 +46,7 @@ from whence.methods.screening import affordable, beyond_first_order, size_error
 from whence.methods.subsets import Positions, train_subset
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
+from whence.objective.statistics import Question
 from whence.objective.trained import Examples
 from whence.progress import progress
 from whence.scores import Diagnostics
@@ -135,9 +136,8 @@ class _OnObjective(Directed):
         moved = mixed * scale.reshape(-1, *[1] * (mixed.ndim - 1))
         if objective.statistics is None:
             return moved
-        through = objective.statistics.through_inputs(
-            objective, queries, measure, gradients.equal_shares, solution.value, where
-        )
+        question = Question(objective, queries, measure, gradients.equal_shares, solution.value)
+        through = objective.statistics.through_inputs(question, where)
         return moved if through is None else moved + through
 
 
@@ -235,9 +235,10 @@ class FirstOrder(_OnObjective):
             directions = self.prepared(len(shares)).inverse.matmat(gradients)
         else:
             directions = solution.value
-        through = objective.statistics.effects(
+        question = Question(
             objective, queries, measure, shares, directions.to(objective.params.dtype)
         )
+        through = objective.statistics.effects(question)
         return values if through is None else values + through[:, torch.from_numpy(where)]
 
     def ranking_values(

@@ -25,6 +25,7 @@ from whence.methods.removals import (
 )
 from whence.methods.subsets import Positions
 from whence.objective.objective import Objective, objective_of
+from whence.objective.statistics import Question
 from whence.objective.trained import Trained
 
 
@@ -122,10 +123,15 @@ def _first_changes(objective: Objective, inverse: Inverse, where: Positions) -> 
     gradients = objective.gradient_columns(objective.train.subset(where), objective.loss)
     deltas = inverse.matmat(gradients) * (objective.weights[where] / len(objective.train))
     if objective.statistics is not None:
-        one, p = objective.train.subset(where[:1]), len(objective.params)
-        unit, nothing = torch.eye(p, dtype=deltas.dtype), deltas.new_zeros(1, p)
+        unit = torch.eye(len(objective.params), dtype=deltas.dtype)
         through = objective.statistics.effects(
-            objective, one, objective.loss, nothing, inverse.matmat(unit)
+            Question(
+                objective,
+                objective.train.subset(where[:1]),
+                objective.loss,
+                deltas.new_zeros(1, len(unit)),
+                inverse.matmat(unit),
+            )
         )
         deltas = deltas if through is None else deltas + through[:, torch.from_numpy(where)]
     return objective.lift(deltas).T
