@@ -17,13 +17,18 @@ from torch import Tensor
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
-from whence.methods.choose import chosen, default_label_method, default_method
+from whence.methods.choose import (
+    Ranking,
+    chosen,
+    default_label_method,
+    default_method,
+    default_ranking,
+)
 from whence.methods.edits import relabel_gain
 from whence.methods.loo_loss import (
     best_penalty,
     loo_outputs,
     penalty_applies,
-    quick,
     solves_each,
 )
 from whence.methods.method import Method
@@ -41,7 +46,6 @@ from whence.views.answer import label_of
 from whence.views.labels import label_errors_page
 from whence.views.made import Made
 
-Ranking = Literal["self_influence", "held_out_loss", "class_adjusted", "loss"]
 Penalty = Literal["fitted", "best"]
 
 _NAMES: dict[object, str] = {
@@ -308,65 +312,37 @@ def find_label_errors(
     if k < 0:
         raise InvalidInput(f"Expected k >= 0 examples to suggest labels for. Got {k}.")
     asked, suspects, train = objective, suspects_of(objective), objective.train
-    everything = np.arange(len(train))
-    smooth = objective.differentiable() is objective
-    affordable = solves_each(objective, solver)
+    options: dict[str, Any] = {"solver": solver, "damping": damping}
     if method is None:
-        method = default_label_method(objective)
-    if method is None:
-        # A hinge is flat where a row is right, a robust loss where it is far off: self-influence
-        # finds a third of such wrong labels.
-        method = "held_out_loss" if quick(objective) else "self_influence" if affordable else "loss"
-    unseen = method in _UNSEEN
+        method = default_ranking(objective, solver)
+    unseen, factor = method in _UNSEEN, 1.0
     if penalty is None and unseen and penalty_applies(objective):
         penalty = "best"
-    factor = 1.0
-    options: dict[str, Any] = {"solver": solver, "damping": damping}
     if penalty == "best":
         best = best_penalty(objective_of(objective), **options)
-        objective, factor = best.objective, best.factor
-        suspects = suspects_of(objective)
+        objective, factor, suspects = best.objective, best.factor, suspects_of(best.objective)
     if method == "class_adjusted":
         suspects = suspects.adjusted()
-    losses = as_array(
-        objective.loss(objective.outputs(train), train.targets)
-        - objective.loss.least(train.targets)
-    )
-    without, own, diagnostics = None, None, Diagnostics(notes=objective.notes)
-    mine = method if isinstance(method, Method) else None
-    if smooth and method == "loss" and not affordable:
-        diagnostics = replace(diagnostics, notes=(*diagnostics.notes, _BY_LOSS))
-    elif mine is not None or smooth or unseen:
-        named = mine or default_label_method(objective)
-        found = chosen(objective, named, **options).fit(objective)
-        ranked, diagnostics = found.self_values(everything)
-        own, without = as_array(ranked), found.outputs_without(everything)
-    if unseen and smooth:
-        without = loo_outputs(objective_of(objective), everything, **options).outputs
+    outputs, least = objective.outputs(train), objective.loss.least(train.targets)
+    losses = as_array(objective.loss(outputs, train.targets) - least)
+    own, without, diagnostics = _without_each(objective, method, options)
     if unseen and without is not None:
         scores = as_array(suspects.cost(without, train.targets))
     else:
         scores = losses if method == "loss" or own is None else own
     ranking = np.argsort(-scores, kind="stable")
     first = ranking[:k]
-    given = train.targets[torch.from_numpy(first)]
-    if without is None and affordable and k:
-        outputs = loo_outputs(objective_of(objective), first, **options).outputs
-    elif without is None:  # as the model is, the example in its training data
-        outputs = objective.outputs(train.subset(first if k else everything[:1]))[:k]
-    else:
+    if without is not None:
         outputs = without[torch.from_numpy(first)]
+    elif len(first) and solves_each(objective, solver):
+        outputs = loo_outputs(objective_of(objective), first, **options).outputs
+    else:  # as the model is, the example in its training data
+        outputs = outputs[torch.from_numpy(first)]
+    given = train.targets[torch.from_numpy(first)]
     suggested, agrees = suspects.suggested(outputs, given), suspects.agrees(outputs, given)
     gain = None
     if queries is not None:
-        if smooth:
-            gain = relabel_gain(
-                objective_of(objective), first, suggested, queries, measure=measure, **options
-            )
-        else:
-            judge = default_method(objective).fit(objective)
-            examples, quantity = objective.examples(queries), measure_of(objective.loss, measure)
-            gain = -as_array(judge.relabel_effects(examples, quantity, first, suggested))
+        gain = _gain(objective, first, suggested, queries, measure, options)
     return LabelErrors(
         objective=objective,
         asked=asked,
@@ -382,3 +358,43 @@ def find_label_errors(
         diagnostics=diagnostics,
         wrong=suspects.wrong(without),
     )
+
+
+def _without_each(
+    objective: Trained, method: Ranking | Method, options: dict[str, Any]
+) -> tuple[Floats | None, Tensor | None, Diagnostics]:
+    """Return how far each loss rises without its example, [n], and the outputs without it, [n, c].
+
+    `None` for what the ranking does not ask for, and the model does not give beside it.
+    """
+    everything, unseen = np.arange(len(objective.train)), method in _UNSEEN
+    smooth = objective.differentiable() is objective
+    own, without, diagnostics = None, None, Diagnostics(notes=objective.notes)
+    named = method if isinstance(method, Method) else None
+    if smooth and method == "loss" and not solves_each(objective, options["solver"]):
+        return own, without, replace(diagnostics, notes=(*diagnostics.notes, _BY_LOSS))
+    if named is not None or smooth or unseen:
+        named = named or default_label_method(objective)
+        found = chosen(objective, named, **options).fit(objective)
+        ranked, diagnostics = found.self_values(everything)
+        own, without = as_array(ranked), found.outputs_without(everything)
+    if smooth and unseen:
+        without = loo_outputs(objective_of(objective), everything, **options).outputs
+    return own, without, diagnostics
+
+
+def _gain(
+    objective: Trained,
+    where: NDArray[np.intp],
+    targets: Tensor,
+    queries: Data,
+    measure: MeasureLike,
+    options: dict[str, Any],
+) -> Floats:
+    """Return by how much the queries' mean measure falls with each label corrected, [k]."""
+    if objective.differentiable() is objective:
+        smooth = objective_of(objective)
+        return relabel_gain(smooth, where, targets, queries, measure=measure, **options)
+    judge = default_method(objective).fit(objective)
+    examples, quantity = objective.examples(queries), measure_of(objective.loss, measure)
+    return -as_array(judge.relabel_effects(examples, quantity, where, targets))

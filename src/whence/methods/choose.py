@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import singledispatch
+from typing import Literal
 
 from whence.adapters.composed import Composed
 from whence.adapters.neighbors import Neighbors
@@ -17,9 +18,12 @@ from whence.methods.forest import ForestWeights
 from whence.methods.influence import Influence
 from whence.methods.knn_shapley import KNNShapley
 from whence.methods.leave_one_out import LeaveOneOut
+from whence.methods.loo_loss import quick, solves_each
 from whence.methods.method import Method
 from whence.objective.trained import Trained
 from whence.trees.model import BoostedModel, ForestModel
+
+Ranking = Literal["self_influence", "held_out_loss", "class_adjusted", "loss"]
 
 
 def chosen(
@@ -151,3 +155,23 @@ def default_label_method(trained: Trained) -> Method | None:
         trained: The model.
     """
     return DataOOB() if trained.differentiable() is None else None
+
+
+def default_ranking(trained: Trained, solver: Solver | None) -> Ranking | Method:
+    """Return what ranks labels by how wrong they look unless the user names something.
+
+    1. A model without derivatives: `default_label_method`.
+    2. Where `quick` says so, the held-out loss: a hinge is flat where a row is right, a robust loss
+       where it is far off, so that self-influence finds a third of such wrong labels.
+    3. Self-influence where a solve for each example is worth while, else the loss.
+
+    Args:
+        trained: The model.
+        solver: The one asked for, or `None`.
+    """
+    by_kind = default_label_method(trained)
+    if by_kind is not None:
+        return by_kind
+    if quick(trained):
+        return "held_out_loss"
+    return "self_influence" if solves_each(trained, solver) else "loss"
