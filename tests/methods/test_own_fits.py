@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone, is_classifier
 from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -178,6 +179,23 @@ def test_verify_says_it(tmp_path: Path) -> None:
     with pytest.warns(NotConvergedWarning, match="its solver stops"):
         explanation.report(page, verify=5)
     assert "Expected an estimator whose own fits reach their minimum" in page.read_text()
+
+
+def test_a_small_difference_is_stated_without_a_warning() -> None:
+    x, y = load_diabetes(return_X_y=True)
+    x, y = StandardScaler().fit_transform(x)[:86, :5] + 850, y[:86] / 50
+    fitted = KernelRidge(kernel="poly", degree=2).fit(x[:80], y[:80])
+    objective = whence.from_sklearn(fitted, x[:80], y[:80])
+    rows, query = [1, 40, 70], (x[80:], y[80:])
+    asked = whence.LeaveOneOut().fit(objective)
+    found = asked.scores(query, indices=rows, measure="prediction")  # warnings are errors
+    own = (clone(fitted).fit(np.delete(x[:80], i, 0), np.delete(y[:80], i)) for i in rows)
+    actual = np.stack([each.predict(query[0]) - fitted.predict(query[0]) for each in own], 1)
+    share = np.abs(found.values - actual).max() / np.abs(actual).max()
+    assert 0.01 < share < 0.05
+    assert found.diagnostics is not None
+    (said,) = [note for note in found.diagnostics.notes if "more or less than this" in note]
+    assert f"{share:.2g} times the largest change" in said
 
 
 def test_removals_that_change_nothing() -> None:

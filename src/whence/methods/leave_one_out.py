@@ -130,8 +130,9 @@ class _Refitted(Refits):
                 bar.update(part.shape[1])
         values = torch.cat(parts, 1)[:, torch.from_numpy(np.argsort(order))]
         asked = queries, measure, where, values
-        said = beside_own_fits(self.trained, self.base(), *asked) if self.trained.convex else ""
-        if said:
+        own = beside_own_fits(self.trained, self.base(), *asked) if self.trained.convex else None
+        said = "" if own is None else own.words
+        if own is not None and own.far:
             warn_user(said)
         return values, Diagnostics(notes=(*self.trained.notes, *filter(None, [said])))
 

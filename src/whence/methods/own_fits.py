@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import singledispatch
 
 import numpy as np
@@ -17,7 +18,46 @@ from whence.objective.trained import Examples, Trained
 _CHECKED = 3  # removals that the estimator's own library repeats
 _FINISHED = 1e-3  # of the largest change: a fit nearer to its minimum is not asked about
 _SAME = 1e-6  # of the largest output: a loss that is flat at the queries hides a fit further off
-_SAID = 0.05  # of the largest change: the difference that is worth a sentence
+_STATED = 0.01  # of the largest change: the difference that is stated beside a result
+_FAR = 0.05  # of the largest change: the difference that is warned of
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnFits:
+    """How far refits to the minimum are from those of the estimator's own solver.
+
+    Args:
+        fits: How many of these were made.
+        differ: By how much the changes that they make differ at most, of the largest change.
+    """
+
+    fits: int
+    differ: float
+
+    @property
+    def far(self) -> bool:
+        """Whether the difference is worth a warning."""
+        return self.differ > _FAR
+
+    @property
+    def words(self) -> str:
+        """The difference in a sentence; empty where it is nothing to speak of."""
+        if self.differ <= _STATED:
+            return ""
+        share = two_digits(self.differ)
+        if not self.far:
+            return (
+                f"Without {self.fits} of these examples the estimator's own fits change the answer "
+                f"by up to {share} times the largest change more or less than this: its solver "
+                "stops, or rounds, before the minimum, to which whence refits."
+            )
+        return (
+            "Expected an estimator whose own fits reach their minimum, to which whence refits. Got "
+            f"one whose fits without {self.fits} of these examples change the answer by other "
+            f"amounts, by up to {share} times the largest change: its solver stops, or rounds, "
+            "before. Bring the columns to similar scales, or fit with a smaller tol and more "
+            "iterations."
+        )
 
 
 @singledispatch
@@ -28,8 +68,8 @@ def beside_own_fits(
     measure: Measure,
     where: Positions,
     changes: Tensor,
-) -> str:
-    """Return how far refits to the minimum are from the estimator's own refits, a sentence.
+) -> OwnFits | None:
+    """Return how far refits to the minimum are from the estimator's own refits.
 
     A fit that stopped before its minimum says that the solver's tolerance is not small beside the
     changes asked about. How far each refit stops from its own minimum differs from fit to fit, so
@@ -44,12 +84,12 @@ def beside_own_fits(
         changes: m at the minimum without each, less m at the minimum with it, [q, k].
 
     Returns:
-        The sentence; empty where the two agree, or a refit is the library's own.
+        The difference; `None` where the two agree, or a refit is the library's own.
 
     Cost:
         Three fits by the library where the fit given is not at its minimum, or of a hinge.
     """
-    return ""
+    return None
 
 
 @beside_own_fits.register
@@ -60,17 +100,17 @@ def _(
     measure: Measure,
     where: Positions,
     changes: Tensor,
-) -> str:
+) -> OwnFits | None:
     statistics, largest = trained.statistics, float(changes.abs().max()) if len(where) else 0.0
     if statistics is None:
-        return ""
+        return None
     given, least = trained.outputs(queries), base.outputs(queries)
     before = measure(given, queries.targets)
     unfinished = measure(least, queries.targets) - before
     finished = float(unfinished.abs().max()) <= _FINISHED * largest
     same = float((least - given).abs().max()) <= _SAME * float(least.abs().max())
     if not trained.hinged and finished and same:
-        return ""
+        return None
     own, predicted = [], []
     order = changes.abs().amax(0).argsort(descending=True)  # of large and of small effects
     for column in order[np.linspace(0, len(order) - 1, min(_CHECKED, len(order)))].tolist():
@@ -81,15 +121,7 @@ def _(
             own.append(measure(fitted.outputs(queries), queries.targets) - before)
             predicted.append(changes[:, column])
     if not own:
-        return ""
+        return None
     actual, found = torch.stack(own), torch.stack(predicted)
     differ, size = float((actual - found).abs().max()), max(largest, float(actual.abs().max()))
-    if differ <= _SAID * size:  # where nothing changes, both are 0
-        return ""
-    return (
-        "Expected an estimator whose own fits reach their minimum, to which whence refits. Got one "
-        f"whose fits without {len(own)} of these examples change the answer by other amounts, by "
-        f"up to {two_digits(differ / size)} times the largest change: its solver stops, or rounds, "
-        "before. Bring the columns to similar scales, or fit with a smaller tol and more "
-        "iterations."
-    )
+    return OwnFits(fits=len(own), differ=differ / size if differ else 0.0)  # 0 where nothing moves
