@@ -66,6 +66,51 @@ def test_an_index_from_build_to_verify(run: Run, entry: str, tmp_path: Path) -> 
     assert (code, shard.name in out) == (1, True)
 
 
+TEXTS = """
+import torch, whence
+from transformers import GPT2Config, GPT2LMHeadModel
+def make():
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=12, n_positions=16, n_embd=8, n_layer=1, n_head=2,
+                        bos_token_id=1, eos_token_id=1, pad_token_id=0)
+    model = GPT2LMHeadModel(config).eval()
+    tokens = torch.randint(2, 12, (9, 6), generator=torch.Generator().manual_seed(0))
+    texts = [{"input_ids": row} for row in tokens]
+    query = {"input_ids": [2, 3, 4, 1], "labels": [-100, -100, 4, 1]}
+    other = {"input_ids": [2, 3, 5, 1], "labels": [-100, -100, 5, 1]}
+    return whence.from_transformers(model, texts), [query, other]
+"""
+
+
+def test_texts_are_asked_about(run: Run, tmp_path: Path, monkeypatch: Any) -> None:
+    """As the same tokens and labels are, which the function returns as queries."""
+    tokenizers = pytest.importorskip("tokenizers")
+    transformers = pytest.importorskip("transformers")
+    names = {f"w{i}": i for i in range(2, 12)} | {"<pad>": 0, "<eos>": 1}
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(names, unk_token="<eos>"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    words = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token="<pad>", eos_token="<eos>"
+    )
+    words.save_pretrained(tmp_path / "words")
+    (tmp_path / "texts_for_test.py").write_text(TEXTS)
+    monkeypatch.chdir(tmp_path)
+    entry = "texts_for_test:make"
+    assert run("index", "build", entry, "--index", "ix", "--method", "tracin")[0] == 0
+    ask = ("index", "query", entry, "--index", "ix", "-k", 5, "--json")
+    text = (*ask, "--tokenizer", "words", "--prompt", "w2 w3", "--text", "w4")
+    for written, tokens in ((text, ()), ((*text, "--against", "w5"), ("--against", 1))):
+        code, out, _ = run(*written)
+        assert code == 0
+        assert json.loads(out) == json.loads(run(*ask, "--row", 0, *tokens)[1])
+    for wrong in (("--text", "w4"), ("--tokenizer", "words"), ("--prompt", "w2")):
+        code, _, err = run(*ask, *wrong)
+        assert (code, "Expected --text with --tokenizer" in " ".join(err.split())) == (2, True)
+    code, _, err = run(*text, "--row", 0)
+    assert (code, "Expected --text, --row or --rows" in " ".join(err.split())) == (2, True)
+    sys.modules.pop("texts_for_test", None)
+
+
 def test_refusals(run: Run, entry: str, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")
     for words, message in (

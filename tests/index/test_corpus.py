@@ -140,6 +140,36 @@ def _filled(objective: Any) -> Any:
     return objective.module.filled(objective.params).model
 
 
+def test_queries_are_texts_too(language_model: Any, tmp_path: Path) -> None:
+    """The truth is the same queries as tokens and labels; a text alone is one query."""
+    index = whence.Index.build(
+        language_model, tmp_path, data=rows(), tokenizer=Words(), method=whence.TracIn(size=2)
+    )
+    asked = {"prompt": "the cat", "completion": "sat on a mat"}
+    other = {"prompt": "the cat", "completion": "ran"}
+    tokens = {"input_ids": [2, 3, 4, 5, 6, 7, 1], "labels": [-100, -100, 4, 5, 6, 7, 1]}
+    short = {"input_ids": [2, 3, 9, 1], "labels": [-100, -100, 9, 1]}
+
+    def same(found: Any, expected: Any) -> None:
+        assert found.helpful.ids.tolist() == expected.helpful.ids.tolist()
+        np.testing.assert_array_equal(found.helpful.values, expected.helpful.values)
+
+    same(
+        index.query(asked, 5, against=other, tokenizer=Words()),
+        index.query([tokens], 5, against=[short]),
+    )
+    texts = ["the cat sat on", "a dog ran"]
+    plain = [Words()(text) for text in texts]
+    same(index.query(texts, 5, tokenizer=Words()), index.query(plain, 5))
+    same(index.query(texts[0], 5, tokenizer=Words()), index.query(plain[:1], 5))
+    cut = index.query(texts[0], 5, tokenizer=Words(), max_length=2)
+    same(cut, index.query([{"input_ids": [2, 3]}], 5))
+    chosen = whence.select(index, texts, 3, tokenizer=Words())
+    assert chosen.ids.tolist() == whence.select(index, plain, 3).ids.tolist()
+    with pytest.raises(InvalidInput, match="tokenizer="):
+        index.query(texts, 5)
+
+
 def test_hashes_of_64_bits_keep_their_digits(language_model: Any, tmp_path: Path) -> None:
     names = [3, 2**63 + 5, 2**63 + 6, 2**64 - 1, 7]
     data = [{"id": name, "text": text} for name, text in zip(names, TEXTS, strict=True)]

@@ -15,6 +15,8 @@ from tests.network.zoo import SIZE, ZOO, objective_of
 from whence.curvature.exact import GGN, EmpiricalFisher, Hessian
 from whence.errors import IncompleteCoverage, InvalidInput, NotDeterministic, UnsupportedModel
 from whence.linalg import CG, materialize
+from whence.network import checks
+from whence.network.checks import check_repeatable
 from whence.network.objective import ModuleObjective
 from whence.objective.losses import measure_of
 
@@ -351,8 +353,8 @@ def build(model: nn.Module, loss: Any, x: Tensor, y: Tensor, **options: Any) -> 
         (nn.Linear(2, 2), None, "label", "whole numbers from 0 to 1"),
         (nn.Linear(2, 2), None, "length", "as many targets"),
         (nn.Linear(2, 2), None, "empty", "at least one example"),
-        (nn.Linear(3, 2), None, None, r"float32 \[4, 2\], of which it says: mat1"),
-        (nn.Linear(2, 2), None, "dtype", r"int64 \[4, 2\], of which it says"),
+        (nn.Linear(3, 2), None, None, r"float32 \[2, 2\], of which it says: mat1"),
+        (nn.Linear(2, 2), None, "dtype", r"int64 \[2, 2\], of which it says"),
         (nn.Linear(2, 2, device="meta"), None, None, "on one device, with values. Got meta"),
         (
             nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2, device="meta")),
@@ -426,3 +428,26 @@ def test_a_call_is_what_the_model_does() -> None:
     model, data = ZOO["tied"]()
     objective = whence.from_torch(model, whence.CrossEntropy(), data)
     torch.testing.assert_close(objective.outputs(objective.train), model(data[0]).detach())
+
+
+def test_no_more_outputs_are_held_for_the_checks_than_there_is_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Eight texts of 1,024 tokens have 1.6 GB of logits, three times GPT-2; two are checked."""
+    monkeypatch.setattr(checks, "_HELD", 40)
+    sizes: list[int] = []
+
+    def outputs(x: Tensor) -> Tensor:
+        sizes.append(len(x))
+        return x.repeat(1, width)
+
+    width = 5
+    assert len(check_repeatable(outputs, torch.randn(8, 2))) == 4
+    assert max(sizes) == 4
+    width, sizes[:] = 500, []
+    assert len(check_repeatable(outputs, torch.randn(8, 2))) == 2
+    assert max(sizes) == 2
+    with pytest.raises(UnsupportedModel, match="one example each"):
+        check_repeatable(lambda x: (x - x.mean(0)).repeat(1, width), torch.randn(8, 2))
+    with pytest.raises(NotDeterministic):
+        check_repeatable(lambda x: torch.randn(len(x), 2 * width), torch.randn(8, 2))

@@ -46,10 +46,28 @@ Added = Annotated[
 ]
 Tokenizer = Annotated[
     str | None,
-    typer.Option(help="Of --data: a tokenizer of the transformers library, a name or a folder."),
+    typer.Option(
+        help="Of --data or --text: a tokenizer of the transformers library, a name or a folder."
+    ),
 ]
 MaxLength = Annotated[
     int | None, typer.Option(help="Of --tokenizer: tokens of a text, at most.", min=1)
+]
+Texts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--text",
+        help="A text that is asked about, with --tokenizer; may be given many times. --against is "
+        "then another text.",
+        show_default=False,
+    ),
+]
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        help="Of --text: what each is an answer to. Only the answer is asked about.",
+        show_default=False,
+    ),
 ]
 Workers = Annotated[int, typer.Option(help="Processes, or Ray tasks at a time.", min=1)]
 On = Annotated[Literal["process", "ray"], typer.Option(help="This machine, or a Ray cluster.")]
@@ -146,21 +164,44 @@ def query(
     row: Row = None,
     rows: Rows = None,
     against: Against = None,
+    text: Texts = None,
+    prompt: Prompt = None,
+    tokenizer: Tokenizer = None,
+    max_length: MaxLength = None,
     k: Annotated[int, typer.Option("-k", help="How many on each side.", min=1)] = 10,
     measure: Measure = "loss",
     as_json: Json = False,
 ) -> None:
     """Print the most helpful and the most harmful of all indexed examples for each query.
 
-    The queries are those that the function returns beside the objective, else training examples.
+    The queries are the texts, those that the function returns beside the objective, or training
+    examples.
 
     Example: whence index query my_project.models:make_both --index runs/index -k 20
 
     Example: whence index query my_project.models:make_both --index runs/index --row 0 --against 1
+
+    Example: whence index query my_project.models:make --index runs/index --tokenizer my/model
+    --prompt "Who wrote it?" --text "Ada did."
     """
-    asked = {"rows": rows, "most": 20} if row is None else {"row": row}
-    found = source.load(**asked, against=against)
-    hits = _open(found, index).query(found.queries, k=k, against=found.against, measure=measure)
+    words = _tokenizer(tokenizer, max_length)
+    if (words is None) != (not text) or (prompt is not None and not text):
+        raise typer.BadParameter(
+            "Expected --text with --tokenizer, and --prompt with both. Got "
+            f"{'--text' if text else '--tokenizer or --prompt'} alone."
+        )
+    if text and (row is not None or rows is not None):
+        raise typer.BadParameter("Expected --text, --row or --rows. Got two: leave one out.")
+    if text:
+        found = source.load()
+        queries, other = [_answer(prompt, each) for each in text], _answer(prompt, against)
+    else:
+        asked = {"rows": rows, "most": 20} if row is None else {"row": row}
+        found = source.load(**asked, against=against)
+        queries, other = found.queries, found.against
+    hits = _open(found, index).query(
+        queries, k=k, against=other, measure=measure, tokenizer=words, max_length=max_length
+    )
     if as_json:
         print_json({"method": hits.method, "measure": hits.measure, "hits": hits.to_frame()})
         return
@@ -226,6 +267,11 @@ def _open(found: Source, index: Path) -> Index:
 def _opened(source: Chosen, index: Path) -> Index:
     """Return an index for the model of a source."""
     return _open(source.load(), index)
+
+
+def _answer(prompt: str | None, text: str | None) -> Any:
+    """Return a text alone, or as the answer to a prompt."""
+    return text if text is None or prompt is None else {"prompt": prompt, "completion": text}
 
 
 def _tokenizer(name: str | None, max_length: int | None) -> Any:

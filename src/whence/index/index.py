@@ -22,6 +22,7 @@ from whence.index.hits import Hits, Info, Verification
 from whence.index.identity import check_same, described, method_of, model_digests
 from whence.index.ids import array_of, ids_of, plain
 from whence.index.scan import scan
+from whence.index.texts import tokenized
 from whence.index.verification import compared, files_read, info_of
 from whence.index.writer import begin, clear_unnamed, fill
 from whence.methods.features import FeatureMap
@@ -278,15 +279,20 @@ class Index(Result):
         *,
         against: Data | None = None,
         measure: MeasureLike = "loss",
+        tokenizer: Any = None,
+        max_length: int | None = None,
     ) -> Hits:
         """Return the k most helpful and the k most harmful of all indexed examples.
 
         Args:
-            queries: (x, y) of q queries, or of one.
+            queries: (x, y) of q queries, or of one; with a tokenizer a text, or a list of texts or
+                of rows as for `build`: of {"prompt": …, "completion": …} the answer counts.
             k: How many on each side, >= 1; all if there are fewer.
             against: Other answers, one for each query or one for all: scores are then those of the
                 difference of the two measures, why this answer and not that.
             measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
+            tokenizer: Of queries that are texts: the one that the index was built with.
+            max_length: Tokens of a text, at most.
 
         Returns:
             The examples with their ids and scores: exact for the rows as they are stored.
@@ -304,10 +310,10 @@ class Index(Result):
         if k < 1:
             raise InvalidInput(f"Expected k >= 1. Got {k}.")
         manifest, features = self.complete(), self.features
-        encoded = self.trained.examples(queries)
+        encoded = self.trained.examples(tokenized(queries, tokenizer, max_length))
         asked, measured = asked_rows(self.path, manifest, features, encoded, measure)
         if against is not None:
-            others = self.trained.examples(against)
+            others = self.trained.examples(tokenized(against, tokenizer, max_length))
             check_answers(len(encoded), len(others))
             asked = asked - asked_rows(self.path, manifest, features, others, measure)[0]
         removed = removed_rows(self.path, manifest)

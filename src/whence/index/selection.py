@@ -19,6 +19,7 @@ from whence.index.format import Manifest
 from whence.index.index import Index
 from whence.index.reading import StoredRows
 from whence.index.scan import scan
+from whence.index.texts import tokenized
 from whence.methods.prediction import Floats, MeasureLike, measure_name
 from whence.objective.losses import measure_of
 from whence.objective.trained import Data
@@ -85,6 +86,8 @@ def select(
     tasks: Sequence[Hashable] | None = None,
     measure: MeasureLike = "loss",
     near: float = 0.99,
+    tokenizer: Any = None,
+    max_length: int | None = None,
 ) -> Selection:
     r"""Choose the k training examples that help the targets most.
 
@@ -94,12 +97,14 @@ def select(
 
     Args:
         index: The index of the candidates.
-        targets: (x, y) of examples of what the model is to be good at.
+        targets: (x, y) of examples of what the model is to be good at; texts with a tokenizer.
         k: How many, >= 1.
         tasks: The task of each target; all are one task if `None`.
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
         near: The cosine of features from which a chosen example is reported as nearly the same as
             a target.
+        tokenizer: Of targets that are texts, as for `Index.query`.
+        max_length: Tokens of a text, at most.
 
     Returns:
         The examples, and beside each the target that is most alike.
@@ -131,7 +136,7 @@ def select(
     left = manifest.n - len(removed)
     if not 1 <= k <= left:
         raise InvalidInput(f"Expected 1 <= k <= {left}, the examples in the index. Got {k}.")
-    encoded = index.trained.examples(targets)
+    encoded = index.trained.examples(tokenized(targets, tokenizer, max_length))
     asked, _ = asked_rows(index.path, manifest, features, encoded, measure)
     means = _per_task(asked, tasks)
     best, _ = scan(index.path, manifest, means, k, removed, together=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from importlib import import_module
@@ -124,6 +124,35 @@ class Tokenized:
             list(messages), tokenize=True, add_generation_prompt=answer
         )
         return list(columns(found).get("input_ids", found))
+
+
+def tokenized(data: Any, tokenizer: Any, max_length: int | None = None) -> Any:
+    """Return texts as rows of tokens with labels; without a tokenizer, data as they are.
+
+    Args:
+        data: Rows as `Tokenized` takes them, or one of them.
+        tokenizer: Of the transformers library, or `None`.
+        max_length: Tokens of a text, at most.
+
+    Raises:
+        InvalidInput: If a row has another form.
+    """
+    if tokenizer is None:
+        return data
+    prepare = Tokenized(tokenizer, max_length)
+    return [prepare(row) for row in _rows(data)]
+
+
+@singledispatch
+def _rows(data: Any) -> Iterable[Any]:
+    """Return rows, or one of them as a list."""
+    return data  # type: ignore[no-any-return]
+
+
+@_rows.register(str)
+@_rows.register(Mapping)
+def _one_row(data: Any) -> Iterable[Any]:
+    return [data]
 
 
 def load_tokenizer(name: str) -> Any:

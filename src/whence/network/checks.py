@@ -20,6 +20,7 @@ from whence.network.examples import ModuleExamples
 from whence.objective.losses import Loss
 
 _PART = 2**18  # outputs that are compared at once: 1 MB of float32
+_HELD = 2**24  # outputs of the examples of a check: 64 MB of float32, two examples at least
 _ROUNDING = 100  # units of the last place by which two equal calls may differ
 
 
@@ -69,27 +70,21 @@ def check_repeatable(outputs: Callable[[Any], Tensor], inputs: Any) -> Tensor:
         inputs: A few examples: a tensor, or tensors in any nesting, [b, ...] each.
 
     Returns:
-        The outputs, [b, ...].
+        The outputs of the first of them, [b, ...]: of all but where they are very many, as of a
+        language model, whose table of tokens they are as large as.
 
     Raises:
         InvalidInput: If the model cannot take the inputs, or the outputs are not one row each.
         NotDeterministic: If they differ when asked twice.
         UnsupportedModel: If an example's outputs depend on the rest of its batch.
     """
+    every, b = inputs, len(tree_leaves(inputs)[0])
+    first = _outputs(outputs, inputs := tree_map(lambda part: part[:2], every))
+    b = min(b, max(2, _HELD // max(first[0].numel(), 1)))
+    if b > 2:
+        first = _outputs(outputs, inputs := tree_map(lambda part: part[:b], every))
     with torch.no_grad():
-        first = _accepted(outputs, inputs)
         again = outputs(inputs)
-    if first.ndim < 2:
-        raise InvalidInput(
-            f"Expected outputs of shape [b, c]. Got {list(first.shape)}. "
-            "Return one row per example, with c = 1 for a single output."
-        )
-    b = len(tree_leaves(inputs)[0])
-    if len(first) != b:
-        raise InvalidInput(
-            f"Expected outputs of shape [{b}, c], one row per example. Got {list(first.shape)}. "
-            "Return one row per example, with c = 1 for a single output."
-        )
     scale = max(-float(first.min()), float(first.max()))
     # Kernels may round otherwise from call to call, by how memory happens to be aligned.
     rounding = _ROUNDING * torch.finfo(first.dtype).eps
@@ -114,6 +109,24 @@ def check_repeatable(outputs: Callable[[Any], Tensor], inputs: Any) -> Tensor:
             "batch came in another order. Replace what normalizes or attends over the batch."
         )
     return first
+
+
+def _outputs(outputs: Callable[[Any], Tensor], inputs: Any) -> Tensor:
+    """Return the outputs of a batch, one row per example, or raise `InvalidInput`."""
+    with torch.no_grad():
+        found = _accepted(outputs, inputs)
+    if found.ndim < 2:
+        raise InvalidInput(
+            f"Expected outputs of shape [b, c]. Got {list(found.shape)}. "
+            "Return one row per example, with c = 1 for a single output."
+        )
+    b = len(tree_leaves(inputs)[0])
+    if len(found) != b:
+        raise InvalidInput(
+            f"Expected outputs of shape [{b}, c], one row per example. Got {list(found.shape)}. "
+            "Return one row per example, with c = 1 for a single output."
+        )
+    return found
 
 
 def _alone(outputs: Callable[[Any], Tensor], inputs: Any, together: Tensor) -> Tensor:

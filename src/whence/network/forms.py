@@ -162,7 +162,13 @@ def _of_tuple(data: tuple[Any, ...]) -> Form:
 
 @form_of.register(list)
 def _of_list(data: list[Any]) -> Form:
-    items = {_kind(item) for item in data} in ({"pair"}, {"dict"})
+    kinds = {_kind(item) for item in data}
+    if kinds == {"text"}:
+        raise InvalidInput(
+            "Expected numbers, such as tokens. Got texts. Tokenize them first: [tokenizer(text) "
+            "for text in texts]. An index takes texts with tokenizer=."
+        )
+    items = kinds in ({"pair"}, {"dict"})
     return Pair(*data) if len(data) == 2 and not items else Items(data)
 
 
@@ -195,14 +201,19 @@ def _is_dataset(value: Any) -> bool:
 
 
 @singledispatch
-def _kind(item: Any) -> Literal["pair", "dict", ""]:
-    """Return whether an item of a list is (x, y), a dict or neither."""
+def _kind(item: Any) -> Literal["pair", "dict", "text", ""]:
+    """Return whether an item of a list is (x, y), a dict, a text or none of them."""
     return ""
 
 
 @_kind.register(tuple)
 def _of_items(item: tuple[Any, ...]) -> Literal["pair", "dict", ""]:
     return "pair" if len(item) == 2 else ""
+
+
+@_kind.register(str)
+def _of_text(item: str) -> Literal["text"]:
+    return "text"
 
 
 @_kind.register(Mapping)

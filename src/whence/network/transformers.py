@@ -156,7 +156,7 @@ class Rows:
         if not any(name in names for name in _MAIN):
             raise InvalidInput(
                 f"Expected examples with 'input_ids'. Got {', '.join(map(str, rows[0]))}. "
-                "Tokenize the texts first; an index is built of texts with tokenizer=."
+                "Tokenize the texts first; an index takes texts with tokenizer=."
             )
         for name in names:
             missing = next((i for i, row in enumerate(rows) if name not in row), None)
