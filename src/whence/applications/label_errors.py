@@ -219,9 +219,8 @@ class LabelErrors(Result):
             diagnostics=self.diagnostics,
             wrong=self.wrong,
             quality=model_quality(self.asked, held_out),
-            image_shape=image_shape,
             texts=texts,
-            made=Made(title=title, about=tuple(about), command=command),
+            made=Made(title=title, about=tuple(about), command=command, image_shape=image_shape),
         )
         return write(page, path)
 

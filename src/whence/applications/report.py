@@ -144,9 +144,8 @@ def report(
         hint=hint,
         k=k,
         quality=model_quality(trained, held_out),
-        image_shape=image_shape,
         decode=decode,
-        made=Made(title=title, about=tuple(about), command=command),
+        made=Made(title=title, about=tuple(about), command=command, image_shape=image_shape),
     )
     return write(page, path)
 

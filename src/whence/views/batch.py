@@ -39,7 +39,6 @@ def batch_page(
     hint: str,
     k: int,
     quality: ModelQuality | None,
-    image_shape: tuple[int, ...] | None,
     decode: Decode | None,
     made: Made,
 ) -> BatchPage:
@@ -56,7 +55,6 @@ def batch_page(
         hint: What to do to see sizes, a sentence, where something helps.
         k: Training examples per query and side.
         quality: How good the model is on what it has not seen, or `None`.
-        image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
         decode: From token numbers to text, or `None`.
         made: How the page was made.
 
@@ -66,7 +64,7 @@ def batch_page(
     outputs = trained.outputs(queries)
     values = measure_of(trained.loss, measure)(outputs, queries.targets).tolist()
     names = class_names(trained)
-    predicted = predicted_labels(trained, outputs) if names else []
+    predicted = predicted_labels(trained, outputs) if names else [None] * len(queries)
     quantities = quantities_of(trained, queries, measure, unit=unit)
     orders = [
         _sides(row, quantity, k) for row, quantity in zip(scores.values, quantities, strict=True)
@@ -75,35 +73,24 @@ def batch_page(
     place = {int(at): index for index, at in enumerate(used)}
     shown = trained.train.subset(scores.positions[used])
     behind = [[place[at] for side in pair for at in side] for pair in orders]
-    columns = columns_of([queries.inputs, shown.inputs]) if image_shape is None else NONE
-    item = partial(item_of, trained, image_shape=image_shape, decode=decode, columns=columns)
-
-    def effects(query: int, side: int) -> tuple[Effect, ...]:
-        quantity, value = quantities[query], values[query]
-        now = quantity.read(value)
-        found = []
-        for at in orders[query][side]:
-            change = quantity.read(value + float(scores.values[query, at])) - now
-            text = quantity.change(change, quantity.decimals([change])) if sized else ""
-            found.append(Effect(example=place[int(at)], size=change, text=text))
-        return tuple(found)
-
-    rows = tuple(
-        QueryRow(
-            query=item(
-                queries,
-                q,
-                title=f"Query {name}",
-                labeled=labeled,
-                predicted=predicted[q] if names else None,
-            ),
-            value=quantities[q].read(values[q]),
-            text=quantities[q].text(quantities[q].read(values[q]), quantities[q].least),
-            toward=effects(q, 0),
-            against=effects(q, 1),
+    columns = columns_of([queries.inputs, shown.inputs]) if made.image_shape is None else NONE
+    item = partial(item_of, trained, image_shape=made.image_shape, decode=decode, columns=columns)
+    rows = []
+    for q, (quantity, value) in enumerate(zip(quantities, values, strict=True)):
+        title = f"Query {queries.ids[q]}"
+        toward, against = (
+            _effects({place[at]: scores.values[q, at] for at in side}, quantity, value, sized)
+            for side in orders[q]
         )
-        for q, name in enumerate(queries.ids)
-    )
+        rows.append(
+            QueryRow(
+                query=item(queries, q, title=title, labeled=labeled, predicted=predicted[q]),
+                value=quantity.read(value),
+                text=quantity.text(quantity.read(value), quantity.least),
+                toward=toward,
+                against=against,
+            )
+        )
     first, digits = quantities[0], target_decimals(trained)
     lead = made.data(
         f"{len(queries):,} predictions of a model fitted on {len(trained.train):,} examples."
@@ -118,7 +105,7 @@ def batch_page(
             item(shown, i, title=f"Training example {name}") for i, name in enumerate(shown.ids)
         ),
         carriers=_carriers(rows),
-        rows=rows,
+        rows=tuple(rows),
         n=len(trained.train),
         statuses=(
             *statuses_of(scores.diagnostics, sized=sized),
@@ -140,6 +127,29 @@ def _sides(effects: Any, quantity: Quantity, k: int) -> tuple[list[int], list[in
     up = [int(at) for at in order[:k] if away[at] < 0]
     down = [int(at) for at in order[::-1][:k] if away[at] > 0]
     return (up, down) if quantity.colors[0] in ("toward", "up") else (down, up)
+
+
+def _effects(
+    changes: dict[int, float], quantity: Quantity, value: float, sized: bool
+) -> tuple[Effect, ...]:
+    """Return what examples do to a query.
+
+    Args:
+        changes: Of the measure without each, by its position among the page's examples.
+        quantity: How the measure is read.
+        value: The measure as it is.
+        sized: Whether the sizes are to be trusted.
+    """
+    now = quantity.read(value)
+    read = {at: quantity.read(value + float(change)) - now for at, change in changes.items()}
+    return tuple(
+        Effect(
+            example=at,
+            size=change,
+            text=quantity.change(change, quantity.decimals([change])) if sized else "",
+        )
+        for at, change in read.items()
+    )
 
 
 def _heading(quantity: Quantity, names: tuple[str, ...], labeled: bool) -> str:
@@ -180,7 +190,7 @@ def _effects_in_words(
     )
 
 
-def _carriers(rows: tuple[QueryRow, ...]) -> tuple[Carrier, ...]:
+def _carriers(rows: list[QueryRow]) -> tuple[Carrier, ...]:
     """Return the examples that are among the strongest of several queries, the most first."""
     toward = Counter(effect.example for row in rows for effect in row.toward)
     against = Counter(effect.example for row in rows for effect in row.against)

@@ -48,7 +48,6 @@ def label_errors_page(
     diagnostics: Diagnostics,
     wrong: WrongLabels | None,
     quality: ModelQuality | None,
-    image_shape: tuple[int, ...] | None,
     texts: Sequence[str] | None,
     made: Made,
 ) -> RankedPage:
@@ -67,7 +66,6 @@ def label_errors_page(
         diagnostics: How the numbers were computed.
         wrong: How many labels are wrong, an estimate, or `None`.
         quality: How good the model is on what it has not seen, or `None`.
-        image_shape: (h, w) or (h, w, 3) if a row is an image laid out flat.
         texts: The training examples as texts, [n], or `None`.
         made: How the page was made.
 
@@ -75,7 +73,7 @@ def label_errors_page(
         Plain data.
     """
     shown = trained.train.subset(ranking)
-    columns = columns_of([shown.inputs]) if image_shape is None and texts is None else NONE
+    columns = columns_of([shown.inputs]) if made.image_shape is None and texts is None else NONE
     decimals = decimals_of(float(scores[ranking[0]])) if len(ranking) else 3
     rows = []
     for row, position in enumerate(ranking.tolist()):
@@ -84,7 +82,7 @@ def label_errors_page(
             shown,
             row,
             title=f"Training example {shown.ids[row]}",
-            image_shape=image_shape,
+            image_shape=made.image_shape,
             columns=columns,
         )
         if texts is not None:
