@@ -22,7 +22,17 @@ from whence.version import __version__
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_SCRIPTS = ("theme", "share", "decide", "table", "explain", "explore", "explore_page", "result")
+_SCRIPTS = (
+    "theme",
+    "csv",
+    "share",
+    "decide",
+    "table",
+    "explain",
+    "explore",
+    "explore_page",
+    "result",
+)
 
 
 def render(page: Page) -> str:
@@ -63,7 +73,7 @@ def explorer_module() -> str:
     """Return the explorer for a notebook: its script as a module, with its elements and styles."""
     page = _environment().get_template("explorer.html").render()
     style = "".join(_asset(name) for name in ExplorePage.styles)
-    scripts = _asset("explore.js") + _asset("explore_widget.js")
+    scripts = "".join(_asset(f"{name}.js") for name in ("csv", "explore", "explore_widget"))
     return f"const page = {script_json(page)}, style = {script_json(style)};\n{scripts}"
 
 

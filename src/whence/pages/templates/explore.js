@@ -326,15 +326,13 @@ const explorer = (root, { ask, first, chose }) => {
     const act = { k: () => decide("keep"), r: () => decide("relabel"), d: () => decide("drop"), u: back, ArrowDown: () => move(1), ArrowUp: () => move(-1) }[event.key];
     if (act) { event.preventDefault(); act(); }
   });
-  const quoted = value => /[",\n\r]/.test(value) ? `"${value.replace(/"/g, '""')}"` : value;
-  const guarded = value => /^[=+\-@\t\r]/.test(value) && !/^-?[\d.]+$/.test(value) ? `'${value}` : value; // no formula in a spreadsheet
   at("export").addEventListener("click", () => {
     const rows = triage.rows.filter(row => triage.decisions.has(row.position));
     const lines = [["row", "label", "decision", "new label"], ...rows.map(row => {
       const decision = triage.decisions.get(row.position);
       return [row.name, row.label, decision, decision === "relabel" ? row.suggested : decision === "keep" ? row.label : ""];
     })];
-    save("whence-labels.csv", "text/csv", "\ufeff" + lines.map(line => line.map(value => quoted(guarded(value))).join(",")).join("\r\n") + "\r\n");
+    save("whence-labels.csv", "text/csv", csv.file(lines));
   });
   at("decide").addEventListener("click", () => doing("retraining with your decisions …", async () => {
     const chosen = triage.rows.filter(row => triage.decisions.has(row.position));

@@ -3,14 +3,9 @@
 // `whence.toggle(id, name)` a switch that sets a class of the document.
 globalThis.whence = (() => {
   const at = id => document.getElementById(id);
-  const quoted = value => /[",\n\r]/.test(value) ? `"${value.replace(/"/g, '""')}"` : value;
-  // A spreadsheet runs a text that starts so; numbers stay numbers.
-  const inert = value => /^[=+\-@\t\r]/.test(value) && !/^[+-]?[\d.,]+(e[+-]?\d+)?\s?%?$/i.test(value) ? `'${value}` : value;
-  const cell_text = cell => inert(String(cell ?? ""));
   const save = (rows, name) => {
-    const text = rows.map(row => row.map(cell => quoted(cell_text(cell))).join(",")).join("\r\n") + "\r\n";
     const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob(["\ufeff" + text], { type: "text/csv" }));
+    link.href = URL.createObjectURL(new Blob([csv.file(rows)], { type: "text/csv" }));
     link.download = name;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
@@ -19,7 +14,7 @@ globalThis.whence = (() => {
   const share = rows => {
     at("save").addEventListener("click", () => save(rows(), "whence.csv"));
     at("copy").addEventListener("click", async () => {
-      const text = rows().map(row => row.map(cell => cell_text(cell).replace(/\s+/g, " ")).join("\t")).join("\n");
+      const text = rows().map(row => row.map(cell => csv.text(cell).replace(/\s+/g, " ")).join("\t")).join("\n");
       let said = "copied";
       try { await navigator.clipboard.writeText(text); } catch { said = "The browser does not allow it: save it as CSV."; }
       say(said);
