@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sklearn
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -19,6 +20,7 @@ from sklearn.ensemble import (
     VotingRegressor,
 )
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_selection import SelectFromModel
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import Lasso, LogisticRegression, PoissonRegressor, Ridge
 from sklearn.model_selection import KFold, StratifiedKFold
@@ -29,10 +31,12 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
+from sklearn.tree import DecisionTreeClassifier
 
 import whence
 from whence.adapters.anything import Estimator
 from whence.adapters.composed import Composed
+from whence.errors import UnsupportedModel
 from whence.methods.choose import default_of
 
 Floats = NDArray[np.float64]
@@ -44,6 +48,7 @@ POISSON = PoissonRegressor(alpha=0.1, solver="newton-cholesky", tol=1e-12)
 
 MACHINE = SVC(gamma=0.1, tol=1e-10)
 FITTED = GaussianNB().fit([[0.0] * 5, [1.0] * 5], ["no", "yes"])
+BEFORE = LogisticRegression().fit(np.eye(6)[:, :5], [0, 1, 0, 1, 0, 1])
 
 
 def two_targets(return_X_y: bool) -> tuple[Floats, Floats]:
@@ -217,3 +222,81 @@ def test_what_is_not_exact_is_known_by_its_predictions(estimator: Any, said: str
     model = whence.from_sklearn(clone(estimator).fit(x, y), x, y)
     assert isinstance(model, Estimator)
     assert any(said in note for note in model.notes)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        VotingClassifier([("a", FrozenEstimator(BEFORE)), ("b", GaussianNB())], voting="soft"),
+        StackingClassifier([("a", FrozenEstimator(BEFORE)), ("b", GaussianNB())], cv=KFold(3)),
+    ],
+)
+def test_what_is_frozen_inside_keeps_its_fit(estimator: Any) -> None:
+    """A removal moves what is fitted to the rows, not what was fitted before."""
+    x, y = rows(load_breast_cancer)
+    fitted = clone(estimator).fit(x, y)
+    model = whence.from_sklearn(fitted, x, y)
+    assert any("Got FrozenEstimator" in note for note in model.notes)
+    where, queries = [4, 17], (x[:8], y[:8])
+    found = whence.LeaveOneOut().fit(model).scores(queries, indices=where).values
+    for column, row in enumerate(where):
+        there = np.delete(np.arange(len(y)), row)
+        again = clone(estimator).fit(x[there], y[there])
+        at = np.arange(8), (y[:8] == "yes").astype(int)
+        floor = 0.5 / len(y)
+        change = np.log(fitted.predict_proba(x[:8])[at].clip(floor)) - np.log(
+            again.predict_proba(x[:8])[at].clip(floor)
+        )
+        np.testing.assert_allclose(found[:, column], change, atol=1e-6)
+
+
+def test_what_was_fitted_before_and_refits_would_lose() -> None:
+    x, y = rows(load_breast_cancer)
+    stack = StackingClassifier([("a", FITTED)], cv="prefit").fit(x, y)
+    chosen = make_pipeline(SelectFromModel(BEFORE, prefit=True), LOGISTIC).fit(x, y)
+    for fitted, said in ((stack, "cv='prefit'"), (chosen, "prefit=True")):
+        with pytest.raises(UnsupportedModel, match=rf"as FrozenEstimator.*{said}"):
+            whence.from_sklearn(fitted, x, y)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        VotingClassifier([("a", LOGISTIC), ("b", GaussianNB())], voting="soft"),
+        StackingClassifier([("a", LOGISTIC), ("b", GaussianNB())], final_estimator=LOGISTIC, cv=3),
+    ],
+)
+def test_weights_of_votes_and_stacks_go_to_their_members(estimator: Any) -> None:
+    x, y = rows(load_breast_cancer)
+    sample = 1.0 + np.arange(len(y)) % 3
+    model = whence.from_sklearn(
+        clone(estimator).fit(x, y, sample_weight=sample), x, y, sample_weight=sample
+    )
+    weights = model.weights.clone()
+    weights[[3, 9]] = 0
+    there = np.delete(np.arange(len(y)), [3, 9])
+    again = clone(estimator).fit(x[there], y[there], sample_weight=sample[there])
+    refit = model.refit(weights)
+    assert isinstance(refit, Estimator)
+    np.testing.assert_allclose(refit.fitted.predict_proba(x), again.predict_proba(x), atol=1e-9)
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+@pytest.mark.parametrize("last", [LOGISTIC, DecisionTreeClassifier(max_depth=3, random_state=0)])
+def test_weights_go_to_the_steps_that_ask_for_them(scaled: bool, last: Any) -> None:
+    x, y = rows(load_breast_cancer)
+    sample = 1.0 + np.arange(len(y)) % 3
+    with sklearn.config_context(enable_metadata_routing=True):
+        steps = (
+            StandardScaler().set_fit_request(sample_weight=scaled),
+            clone(last).set_fit_request(sample_weight=True),
+        )
+        fitted = make_pipeline(*steps).fit(x, y, sample_weight=sample)
+        model = whence.from_sklearn(fitted, x, y, sample_weight=sample)
+        weights = model.weights.clone()
+        weights[[3, 9]] = 0
+        there = np.delete(np.arange(len(y)), [3, 9])
+        again = clone(fitted).fit(x[there], y[there], sample_weight=sample[there])
+        refit = model.refit(weights)
+        found = refit.loss.probabilities(refit.outputs(refit.examples((x[:8], y[:8]))))
+        np.testing.assert_allclose(found, again.predict_proba(x[:8]), atol=1e-6)

@@ -125,6 +125,7 @@ def test_a_frozen_estimator_is_the_one_inside() -> None:
     model = whence.from_sklearn(FrozenEstimator(inside), x, y)
     assert isinstance(model, LinearObjective)
     assert np.allclose(model.outputs(model.train)[:, 0], inside.decision_function(x))
+    assert any("what FrozenEstimator holds" in note for note in model.notes)
 
 
 def test_several_outputs_of_ridges() -> None:

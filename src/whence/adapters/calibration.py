@@ -24,7 +24,6 @@ from whence.adapters.composed import (
     member,
     normalized,
 )
-from whence.errors import UnsupportedModel
 from whence.rows import take as take_rows
 
 
@@ -125,14 +124,9 @@ def calibration(estimator: Any, rows: Any, y: NDArray[Any], take: Taken) -> Made
         take: Reads a member.
 
     Raises:
-        UnsupportedModel: If its classifier was fitted before, or a member's removals are not known
-            exactly.
+        UnsupportedModel: If a member's removals are not known exactly.
     """
     parts = estimator.calibrated_classifiers_
-    if type(estimator.estimator).__name__ == "FrozenEstimator":
-        raise UnsupportedModel(
-            "Expected a classifier that is fitted to the same rows. Got FrozenEstimator."
-        )
     codes = np.searchsorted(estimator.classes_, y)
     named = np.isin(parts[0].estimator.classes_, estimator.classes_).all()
     labels = y if named else codes  # versions of scikit-learn differ in what members are fitted to

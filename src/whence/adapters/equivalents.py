@@ -140,7 +140,8 @@ def _wrapped(estimator: Any) -> Plain | None:
             (f"Settings chosen by {name} are held, here and in refits: {best}.",),
         )
     if name == "FrozenEstimator":
-        return Plain(estimator.estimator)
+        note = "Effects are on what FrozenEstimator holds: refits fit it again, to these rows."
+        return Plain(estimator.estimator, (note,))
     if name in ("FixedThresholdClassifier", "TunedThresholdClassifierCV"):
         threshold = getattr(estimator, "best_threshold_", getattr(estimator, "threshold", "auto"))
         return Plain(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import has_fit_parameter
 
 from whence.adapters.draws import draws
 from whence.adapters.rounds import keeping_rounds
@@ -120,7 +120,13 @@ def weight_parameter(estimator: Any) -> str | None:
     Args:
         estimator: Fitted or not.
     """
-    taken = has_fit_parameter(last_of_all(estimator), "sample_weight")
+    fit = getattr(last_of_all(estimator), "fit", None)
+    if fit is None:
+        return None
+    parameters = inspect.signature(fit).parameters
+    # Votes and stacks hand whatever they are given to their members.
+    passed_on = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    taken = passed_on or "sample_weight" in parameters
     return argument(estimator, "sample_weight") if taken else None
 
 

@@ -39,6 +39,7 @@ def check_usable(estimator: Any) -> None:
             f"Expected a model of single rows. Got {name}, which ranks the rows of a group. Fit "
             "the regressor of the same library to the relevance."
         )
+    _check_kept(estimator)
     try:
         check_is_fitted(estimator)
     except NotFittedError as error:
@@ -51,6 +52,23 @@ def check_usable(estimator: Any) -> None:
         TypeError,
     ):  # no estimator of scikit-learn's: its first prediction will tell
         pass
+
+
+def _check_kept(estimator: Any) -> None:
+    """Raise if a refit would lose what was fitted before: `clone` keeps no fit."""
+    parts = estimator.get_params(deep=True).values() if hasattr(estimator, "get_params") else ()
+    for part in (estimator, *parts):
+        name = type(part).__name__
+        if name.startswith("Stacking") and str(part.cv) == "prefit":
+            got = f"{name}(cv='prefit')"
+        elif name == "SelectFromModel" and part.prefit:
+            got = f"{name}(prefit=True)"
+        else:
+            continue
+        raise UnsupportedModel(
+            f"Expected what was fitted before as FrozenEstimator(...), which refits keep. Got "
+            f"{got}, whose copies are not fitted. Wrap it so, without prefit, and fit again."
+        )
 
 
 def check_predicts(estimator: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -55,6 +55,10 @@ def composed(whole: Estimator, take: Taken) -> Trained:
                 f"Expected at most {_MOST:,} rows without weights. Got {len(whole.train):,}"
                 f"{' with weights' * whole.refitting.weighted}."
             )
+        if any(type(each).__name__ == "FrozenEstimator" for each in _parts(whole.fitted)):
+            raise UnsupportedModel(
+                "Expected members that are fitted to the same rows. Got FrozenEstimator."
+            )
         members, composition = read(whole.fitted, whole.train.inputs, whole.refitting.labels, take)
         found = Composed(
             fitted=whole.fitted,
@@ -71,6 +75,11 @@ def composed(whole: Estimator, take: Taken) -> Trained:
     except UnsupportedModel as reason:
         return replace(whole, notes=(*others, f"{_ALONE}: {reason}"))
     return found
+
+
+def _parts(estimator: Any) -> Iterable[Any]:
+    """Return what an estimator is set to: its members, their settings, and so on."""
+    return estimator.get_params(deep=True).values()  # type: ignore[no-any-return]
 
 
 def _unread(whole: Estimator) -> tuple[str, ...]:

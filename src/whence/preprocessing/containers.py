@@ -6,6 +6,7 @@ from functools import singledispatch
 from types import NoneType
 from typing import Any
 
+from sklearn import get_config
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import FeatureUnion, Pipeline
 
@@ -104,6 +105,11 @@ def _first_steps(estimator: Pipeline) -> Pipeline | None:
     return Pipeline(steps) if steps else None
 
 
+def is_routed() -> bool:
+    """Return whether arguments go by scikit-learn's metadata routing: to the steps that ask."""
+    return bool(get_config().get("enable_metadata_routing", False))
+
+
 @singledispatch
 def argument(estimator: Any, name: str) -> str:
     """Return the keyword by which the fit of an estimator hands an argument to its last step.
@@ -117,6 +123,8 @@ def argument(estimator: Any, name: str) -> str:
 
 @argument.register
 def _argument_of_last(estimator: Pipeline, name: str) -> str:
+    if is_routed():
+        return name
     step, last = estimator.steps[-1]
     return f"{step}__{argument(last, name)}"
 

@@ -25,7 +25,7 @@ from sklearn.preprocessing import (
 from sklearn.utils.validation import has_fit_parameter
 
 from whence.objective.cache import Recent
-from whence.preprocessing.containers import leaves
+from whence.preprocessing.containers import is_routed, leaves
 from whence.rows import is_sparse, take
 
 Floats = NDArray[np.float64]
@@ -159,8 +159,13 @@ def weighted_steps(transform: Pipeline, sample: Floats) -> dict[str, Floats]:
         sample: The weights, [m].
 
     Returns:
-        `{"step__sample_weight": sample}` for each step whose fit takes them.
+        `{"step__sample_weight": sample}` for each step whose fit takes them; under metadata routing
+        `{"sample_weight": sample}` if one asks for them.
     """
+    if is_routed():
+        routes = (step.get_metadata_routing() for _, step in transform.steps)
+        asked = any("sample_weight" in route.consumes("fit", ["sample_weight"]) for route in routes)
+        return {"sample_weight": sample} if asked else {}
     return {
         f"{name}__sample_weight": sample
         for name, step in transform.steps
