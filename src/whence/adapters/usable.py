@@ -47,11 +47,8 @@ def check_usable(estimator: Any) -> None:
             f"Expected a fitted estimator. Got {name} before .fit(X, y). Fit it, and pass the "
             "same X and y."
         ) from error
-    except (
-        AttributeError,
-        TypeError,
-    ):  # no estimator of scikit-learn's: its first prediction will tell
-        pass
+    except (AttributeError, TypeError):
+        pass  # no estimator of scikit-learn's: its first prediction will tell
 
 
 def _check_kept(estimator: Any) -> None:

@@ -241,24 +241,7 @@ def lds(
         >>> lds(scores, masks, outcomes=torch.tensor([[0.9], [0.5], [0.4]])).mean
         1.0
     """
-    tau = floats("scores", scores, "q, n")
-    removed = ~booleans("masks", masks, "m, n")
-    axes_of_outcomes = "m, q" if array("outcomes", outcomes).ndim == 2 else "s, m, q"
-    y = floats("outcomes", outcomes, axes_of_outcomes)
-    y = y[None] if y.ndim == 2 else y
-    if removed.shape[1] != tau.shape[1]:
-        raise InvalidInput(
-            "scores [q, n] and masks [m, n] must be about the same n training examples. "
-            f"Got {list(tau.shape)} and {list(removed.shape)}."
-        )
-    if y.shape[1:] != (len(removed), len(tau)):
-        raise InvalidInput(
-            f"outcomes must have shape [m, q] or [s, m, q], with m = {len(removed)} masks and "
-            f"q = {len(tau)} rows of scores. Got {list(y.shape)}."
-        )
-    if len(removed) < 3:
-        raise InvalidInput(f"A rank correlation needs at least 3 subsets. Got {len(removed)}.")
-
+    tau, removed, y = _checked(scores, masks, outcomes)
     # Once for equal subsets, whose sums would differ by rounding and rank one before the other.
     distinct, which = np.unique(removed, axis=0, return_inverse=True)
     predicted = (distinct @ tau.T)[which.ravel()]
@@ -308,6 +291,30 @@ def lds(
         constant_predictions=constant_predictions,
         constant_outcomes=constant_outcomes,
     )
+
+
+def _checked(
+    scores: Tensor | NDArray[Any], masks: Tensor | NDArray[Any], outcomes: Tensor | NDArray[Any]
+) -> tuple[Float, NDArray[np.bool_], Float]:
+    """Return scores [q, n], which examples subsets leave out [m, n], and outcomes [s, m, q]."""
+    tau = floats("scores", scores, "q, n")
+    removed = ~booleans("masks", masks, "m, n")
+    axes_of_outcomes = "m, q" if array("outcomes", outcomes).ndim == 2 else "s, m, q"
+    y = floats("outcomes", outcomes, axes_of_outcomes)
+    y = y[None] if y.ndim == 2 else y
+    if removed.shape[1] != tau.shape[1]:
+        raise InvalidInput(
+            "scores [q, n] and masks [m, n] must be about the same n training examples. "
+            f"Got {list(tau.shape)} and {list(removed.shape)}."
+        )
+    if y.shape[1:] != (len(removed), len(tau)):
+        raise InvalidInput(
+            f"outcomes must have shape [m, q] or [s, m, q], with m = {len(removed)} masks and "
+            f"q = {len(tau)} rows of scores. Got {list(y.shape)}."
+        )
+    if len(removed) < 3:
+        raise InvalidInput(f"A rank correlation needs at least 3 subsets. Got {len(removed)}.")
+    return tau, removed, y
 
 
 def _refuse_all_constant(fixed: Bool) -> None:

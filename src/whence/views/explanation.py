@@ -25,6 +25,7 @@ from whence.views.copies import HIDDEN, duplicate_statuses, missing_statuses
 from whence.views.examples import images_of, item_of
 from whence.views.explained import Display, Explained
 from whence.views.firmness import Firmness, curve_of, facts_of
+from whence.views.quantity import Quantity
 from whence.views.sequences import pieces_of
 from whence.views.statuses import (
     NOT_RETRAINED,
@@ -76,15 +77,9 @@ def explanation_page(
     lead = about[0] if about else f"A model fitted on {n:,} {noun}."
     if quality is not None:
         lead = f"{lead} {quality_sentence(quality, names, digits)}"
-    curve, curve_words = None, ""
-    if firmness is not None:
-        curve = curve_of(quantity, firmness, noun, binary=len(names) == 2)
-        curve_words = (
-            f"{quantity.name[0].upper()}{quantity.name[1:]} as the {noun} that push "
-            f"{firmness.phrase} are removed together, strongest first. Every point was retrained."
-        )
     scatter = None if verification is None else _scatter(parts, verification)
-    limits = () if verification is None else (verification.by_chance, verification.own_fits)
+    text = display.query_text
+    shared = telling_words(trained.train, query) if text is None else words_of(text)
     return ExplanationPage(
         title=display.title or _title(parts, name),
         lead=lead,
@@ -108,23 +103,34 @@ def explanation_page(
         sides=_sides(parts, items, answers, differs, verification, decimals),
         continuous=continuous,
         sized=parts.sized,
-        curve=curve,
-        curve_words=curve_words,
+        curve=None
+        if firmness is None
+        else curve_of(quantity, firmness, noun, binary=len(names) == 2),
+        curve_words="" if firmness is None else _course(quantity, firmness, noun),
         scatter=scatter,
         n=n,
         hidden=columns.hidden,
-        shared=telling_words(trained.train, query)
-        if display.query_text is None
-        else words_of(display.query_text),
+        shared=shared,
         statuses=(
-            *_statuses(
-                parts, scatter, " ".join(filter(None, limits)), quality, where, names, digits
-            ),
+            *statuses_of(parts.diagnostics, retrained=scatter is not None, sized=parts.sized),
+            _retrained(scatter, verification, sized=parts.sized),
+            quality_of(quality, names, digits),
+            *missing_statuses(query),
+            *_together_status(without_groups(parts)),
+            *duplicate_statuses(trained, query, where),
             *display.statuses,
         ),
         method=parts.words,
         command=display.command,
         about=about,
+    )
+
+
+def _course(quantity: Quantity, firmness: Firmness, noun: str) -> str:
+    """Return what the curve of joint removals shows, in a sentence."""
+    return (
+        f"{quantity.name[0].upper()}{quantity.name[1:]} as the {noun} that push "
+        f"{firmness.phrase} are removed together, strongest first. Every point was retrained."
     )
 
 
@@ -268,34 +274,18 @@ def _scatter(parts: Explained, verification: Agreement) -> Scatter:
     )
 
 
-def _statuses(
-    parts: Explained,
-    scatter: Scatter | None,
-    limits: str,
-    quality: ModelQuality | None,
-    where: NDArray[np.intp],
-    names: tuple[str, ...],
-    decimals: int,
-) -> tuple[Status, ...]:
-    """Return how far to trust the page."""
-    if scatter is None:
-        checked = NOT_RETRAINED
-    else:
-        checked = retrained_of(
-            scatter.predicted,
-            scatter.actual,
-            scatter.r,
-            scatter.slope,
-            sized=parts.sized,
-            limits=limits,
-        )
-    return (
-        *statuses_of(parts.diagnostics, retrained=scatter is not None, sized=parts.sized),
-        checked,
-        quality_of(quality, names, decimals),
-        *missing_statuses(parts.query),
-        *_together_status(without_groups(parts)),
-        *duplicate_statuses(parts.trained, parts.query, where),
+def _retrained(scatter: Scatter | None, verification: Agreement | None, *, sized: bool) -> Status:
+    """Return how far retraining confirms the changes."""
+    if scatter is None or verification is None:
+        return NOT_RETRAINED
+    limits = filter(None, (verification.by_chance, verification.own_fits))
+    return retrained_of(
+        scatter.predicted,
+        scatter.actual,
+        scatter.r,
+        scatter.slope,
+        sized=sized,
+        limits=" ".join(limits),
     )
 
 
