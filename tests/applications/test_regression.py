@@ -17,7 +17,7 @@ from sklearn.linear_model import (
     PoissonRegressor,
     Ridge,
 )
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVR, LinearSVC, LinearSVR
 
 import whence
 from whence.errors import InvalidInput, UnsupportedModel
@@ -193,6 +193,10 @@ def test_what_has_no_diagnostics(diabetes: tuple[pd.DataFrame, pd.Series]) -> No
     ):
         objective = whence.from_sklearn(model.fit(x, target), x, target)
         with pytest.raises(UnsupportedModel, match="Expected"):
+            whence.regression_diagnostics(objective)
+    for model in (SVR(), LinearSVR(loss="squared_epsilon_insensitive", dual=False)):
+        objective = whence.from_sklearn(model.fit(x, y), x, y)
+        with pytest.raises(UnsupportedModel, match="no variance function"):
             whence.regression_diagnostics(objective)
     with pytest.raises(InvalidInput, match="more rows than parameters"):
         frame_of(LinearRegression(), x[:6], y[:6])

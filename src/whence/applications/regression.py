@@ -47,9 +47,11 @@ def regression_diagnostics(objective: Trained) -> pd.DataFrame:
 
     The sign of DFBETAS and DFFITS is the statistician's: with the row, less without. Least squares
     is exact, with or without an L2 penalty (A, its own covariance A⁻¹X̃ᵀX̃A⁻¹, and the trace of the
-    hat matrix in place of p). Of other models β₍ᵢ₎ is one step of Fisher scoring, as in R and
-    statsmodels, and s² is 1 for counts and classes; COVRATIO follows the information of all rows
-    too, to first order. Estimators that divide by the sum of sample weights have them with mean 1.
+    hat matrix in place of p). Of other models β₍ᵢ₎ is one step of Fisher scoring, as in R and in
+    statsmodels' `get_influence(observed=False)`, and s² is 1 for counts and classes; COVRATIO
+    follows the information of all rows too, to first order. Estimators that divide by the sum of
+    sample weights have them with mean 1. A weight divides the variance of its row, as statsmodels'
+    `var_weights` do: of `freq_weights`, rows that stand for several, ask about the rows repeated.
 
     Args:
         objective: A linear model with one output: least squares, logistic regression of two
@@ -254,6 +256,8 @@ def _fit_of(model: LinearObjective) -> _Fit:
     loss, train = model.loss, model.train
     outputs, targets = model.outputs(train), train.targets
     fitted = _mean(loss, outputs)
+    if model.hinged or not output_hessian(loss, outputs, fitted).any():
+        raise _without_variance(model.trained_loss)
     targets = targets.to(outputs.dtype).reshape(fitted.shape)
 
     def pearson(f: Tensor) -> Tensor:
@@ -307,9 +311,14 @@ def _mean(loss: Loss, outputs: Tensor) -> Tensor:
         return p[:, 1]
     if loss.regresses:
         return loss.prediction(outputs, outputs)
-    raise UnsupportedModel(
+    raise _without_variance(loss)
+
+
+def _without_variance(loss: Loss) -> UnsupportedModel:
+    """Return the error of a loss that is no likelihood with a mean and a variance."""
+    return UnsupportedModel(
         "Expected least squares, logistic regression, or a Poisson, gamma or Tweedie regression. "
-        f"Got {loss!r}, which has no variance function."
+        f"Got {loss!r}, which has no variance function. Use whence.influence, or one of these."
     )
 
 
