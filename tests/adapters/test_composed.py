@@ -22,8 +22,8 @@ from sklearn.ensemble import (
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import SelectFromModel
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import Lasso, LogisticRegression, PoissonRegressor, Ridge
-from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.linear_model import Lasso, LogisticRegression, PoissonRegressor, Ridge, RidgeCV
+from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.naive_bayes import GaussianNB
@@ -300,3 +300,13 @@ def test_weights_go_to_the_steps_that_ask_for_them(scaled: bool, last: Any) -> N
         refit = model.refit(weights)
         found = refit.loss.probabilities(refit.outputs(refit.examples((x[:8], y[:8]))))
         np.testing.assert_allclose(found, again.predict_proba(x[:8]), atol=1e-6)
+
+
+def test_what_members_chose_is_said_to_be_held() -> None:
+    x, y = rows(load_diabetes)
+    search = GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, cv=3)
+    for inside, said in ((Ridge(), False), (RidgeCV(), True), (search, True)):
+        whole = TransformedTargetRegressor(inside, func=np.log1p, inverse_func=np.expm1)
+        model = whence.from_sklearn(whole.fit(x, y), x, y)
+        assert isinstance(model, Composed)
+        assert any("that members chose" in note for note in model.notes) == said

@@ -46,6 +46,8 @@ from sklearn.svm import SVC, NuSVC
 from whence.adapters.processes import held
 from whence.errors import UnsupportedModel
 
+HELD = "held, here and in refits"  # what notes say of what a fit chose
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -94,14 +96,14 @@ def _at_the_end(estimator: Pipeline) -> Plain:
 @plain.register
 def _held_kernel(estimator: GaussianProcessRegressor) -> Plain:
     held = copy(estimator).set_params(kernel=estimator.kernel_, optimizer=None)
-    return Plain(held, (f"The kernel {estimator.kernel_} is held, here and in refits.",))
+    return Plain(held, (f"The kernel {estimator.kernel_} is {HELD}.",))
 
 
 @plain.register
 def _held_kernels(estimator: GaussianProcessClassifier) -> Plain:
     if estimator.n_classes_ > 2 and estimator.multi_class == "one_vs_one":
         return Plain(estimator)
-    return Plain(held(estimator), (f"The kernel {estimator.kernel_} is held, here and in refits.",))
+    return Plain(held(estimator), (f"The kernel {estimator.kernel_} is {HELD}.",))
 
 
 @plain.register(SVC)
@@ -137,7 +139,7 @@ def _wrapped(estimator: Any) -> Plain | None:
         best = ", ".join(f"{key}={value!r}" for key, value in estimator.best_params_.items())
         return Plain(
             estimator.best_estimator_,
-            (f"Settings chosen by {name} are held, here and in refits: {best}.",),
+            (f"Settings chosen by {name} are {HELD}: {best}.",),
         )
     if name == "FrozenEstimator":
         note = "Effects are on what FrozenEstimator holds: refits fit it again, to these rows."
@@ -176,7 +178,7 @@ Made = tuple[Any, tuple[str, ...]] | None
 def _held(estimator: Any, **values: Any) -> tuple[str, ...]:
     """Return that settings are held as they were chosen."""
     said = ", ".join(f"{name} = {float(np.ravel(v)[0]):.4g}" for name, v in values.items())
-    return (f"{type(estimator).__name__} chose {said}: held, here and in refits.",)
+    return (f"{type(estimator).__name__} chose {said}: {HELD}.",)
 
 
 def _ridge_cv(estimator: Any) -> Made:

@@ -20,7 +20,8 @@ from sklearn.svm import SVC, NuSVC
 
 from whence.adapters.anything import Estimator
 from whence.adapters.calibration import calibration
-from whence.adapters.composed import Composed, Made, Taken
+from whence.adapters.composed import Composed, Made, Member, Taken
+from whence.adapters.equivalents import HELD
 from whence.adapters.processes import ProcessPerClass
 from whence.adapters.several import (
     each_class,
@@ -35,6 +36,10 @@ from whence.errors import UnsupportedModel
 from whence.objective.trained import Trained
 
 _ALONE = "Known by its predictions alone"
+_CHOSEN = (
+    "Settings that members chose, such as a penalty by cross-validation, are held in scores. "
+    "Refits choose them again."
+)
 _MOST = 3_000  # rows; members' predictions of rows held out are n² numbers
 
 
@@ -66,7 +71,7 @@ def composed(whole: Estimator, take: Taken) -> Trained:
             train=whole.train,
             weights=whole.weights,
             names=whole.names,
-            notes=(*others, *composition.notes),
+            notes=(*others, *composition.notes, *_chosen(members)),
             whole=whole,
             members=members,
             composition=composition,
@@ -75,6 +80,12 @@ def composed(whole: Estimator, take: Taken) -> Trained:
     except UnsupportedModel as reason:
         return replace(whole, notes=(*others, f"{_ALONE}: {reason}"))
     return found
+
+
+def _chosen(members: Iterable[Member]) -> tuple[str, ...]:
+    """Return that scores hold what members chose, if one chose."""
+    chose = any(HELD in note for each in members for note in each.trained.notes)
+    return (_CHOSEN,) if chose else ()
 
 
 def _parts(estimator: Any) -> Iterable[Any]:
