@@ -286,9 +286,11 @@ def test_a_network_that_takes_minutes_to_iterate_is_approximated(
     found = whence.influence(_network(400), objective.train.subset([0, 1]))
     asked = whence.influence(objective, objective.train.subset([0, 1]), solver=whence.EKFAC())
     assert found.diagnostics.solver.startswith("EKFAC")
-    assert "iterate" in found.diagnostics.solver
+    assert "few are iterated" in found.diagnostics.solver
     assert "mean eigenvalue of EKFAC" in found.diagnostics.damping_reason
     assert (found.values == asked.values).all()
+    monkeypatch.setattr(rule, "_ITERATIONS", 0.5 * products)
+    assert prepare(_network(400), 1).solver.endswith("would take minutes")
 
 
 def test_a_convex_network_is_iterated_however_long_it_takes(

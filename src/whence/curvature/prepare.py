@@ -173,6 +173,8 @@ def _prepare(
     if solver is not None and not asked:
         name, p = type(solver).__name__, len(objective.params)
         words = f"{name}: to iterate over {p:,} parameters would take minutes"
+        if not _iterates_too_long(objective, 1):  # the same query alone has the other answer
+            words += " for so many queries; few are iterated, to the exact answer, which differs"
     scored = narrow if found is not None else bf16_twin(objective, inverse)
     return Prepared(
         inverse=inverse,
