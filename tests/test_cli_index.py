@@ -98,8 +98,8 @@ def test_texts_are_asked_about(run: Run, tmp_path: Path, monkeypatch: Any) -> No
     entry = "texts_for_test:make"
     assert run("index", "build", entry, "--index", "ix", "--method", "tracin")[0] == 0
     ask = ("index", "query", entry, "--index", "ix", "-k", 5, "--json")
-    text = (*ask, "--tokenizer", "words", "--prompt", "w2 w3", "--text", "w4")
-    for written, tokens in ((text, ()), ((*text, "--against", "w5"), ("--against", 1))):
+    text = (*ask, "--tokenizer", "words", "--prompt", "w2 w3", "--text", " w4")
+    for written, tokens in ((text, ()), ((*text, "--against", " w5"), ("--against", 1))):
         code, out, _ = run(*written)
         assert code == 0
         assert json.loads(out) == json.loads(run(*ask, "--row", 0, *tokens)[1])

@@ -145,8 +145,8 @@ def test_queries_are_texts_too(language_model: Any, tmp_path: Path) -> None:
     index = whence.Index.build(
         language_model, tmp_path, data=rows(), tokenizer=Words(), method=whence.TracIn(size=2)
     )
-    asked = {"prompt": "the cat", "completion": "sat on a mat"}
-    other = {"prompt": "the cat", "completion": "ran"}
+    asked = {"prompt": "the cat", "completion": " sat on a mat"}
+    other = {"prompt": "the cat", "completion": " ran"}
     tokens = {"input_ids": [2, 3, 4, 5, 6, 7, 1], "labels": [-100, -100, 4, 5, 6, 7, 1]}
     short = {"input_ids": [2, 3, 9, 1], "labels": [-100, -100, 9, 1]}
 
@@ -168,6 +168,10 @@ def test_queries_are_texts_too(language_model: Any, tmp_path: Path) -> None:
     assert chosen.ids.tolist() == whence.select(index, plain, 3).ids.tolist()
     with pytest.raises(InvalidInput, match="tokenizer="):
         index.query(texts, 5)
+    with pytest.raises(InvalidInput, match="none among the first 2 tokens of query 0"):
+        index.query(asked, 5, tokenizer=Words(), max_length=2)
+    with pytest.raises(InvalidInput, match="Got none in query 1"):
+        index.query([texts[0], ""], 5, tokenizer=Words())
 
 
 def test_hashes_of_64_bits_keep_their_digits(language_model: Any, tmp_path: Path) -> None:
@@ -220,7 +224,7 @@ def test_batches_are_padded_no_further_than_their_longest(language_model: Any) -
 
 def test_the_loss_is_on_the_completion_or_the_answers() -> None:
     tokenized = Tokenized(Words())
-    pair = tokenized({"prompt": "the cat", "completion": "sat on"})
+    pair = tokenized({"prompt": "the cat", "completion": " sat on"})
     assert pair == {"input_ids": [2, 3, 4, 5, 1], "labels": [-100, -100, 4, 5, 1]}
     chat = [
         {"role": "user", "content": "the cat"},

@@ -12,6 +12,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import whence
+from whence.index.texts import Tokenized
 
 trl = pytest.importorskip("trl", reason="trl is not installed")
 peft = pytest.importorskip("peft")
@@ -19,13 +20,13 @@ datasets = pytest.importorskip("datasets")
 tokenizers = pytest.importorskip("tokenizers")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-_WORDS = ["<pad>", "<eos>", *(f"w{i}" for i in range(20))]
+_WORDS = ["<pad>", "<eos>", "▁", *(f"▁w{i}" for i in range(20))]
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
     vocabulary = {word: i for i, word in enumerate(_WORDS)}
     made = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<eos>"))
-    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()  # a space before each text
     return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", eos_token="<eos>")
 
 
@@ -79,13 +80,16 @@ def test_a_model_of_trl_is_explained_as_it_was_trained(kind: str, tmp_path: Path
     options: dict[str, Any] = {}
     rows = [{"text": text} for text in texts(5, 3, 7, 4, 6, 5)]
     if kind == "completion":
-        rows = [{"prompt": row["text"], "completion": f" {row['text'][:5]}"} for row in rows]
+        rows = [{"prompt": f"{row['text']} ", "completion": row["text"].split()[0]} for row in rows]
     elif kind == "packed":
         options = {"packing": True, "max_length": 12}
     else:
         options = {"peft_config": peft.LoraConfig(r=2, target_modules=["q_proj"])}
     trainer = trained(tmp_path, rows, **options)
     data = trainer.train_dataset
+    for row, own in zip(rows, data, strict=True) if kind == "completion" else ():
+        found = Tokenized(tokenizer())(row)
+        assert found == {name: own[name] for name in ("input_ids", "labels")}
     objective = whence.from_transformers(trainer.model, data)
     trainable = [p for p in trainer.model.parameters() if p.requires_grad]
     assert len(objective.params) == sum(p.numel() for p in trainable)

@@ -65,7 +65,8 @@ Texts = Annotated[
 Prompt = Annotated[
     str | None,
     typer.Option(
-        help="Of --text: what each is an answer to. Only the answer is asked about.",
+        help="Of --text: what each is an answer to, which follows it letter by letter. Only the "
+        "answer is asked about.",
         show_default=False,
     ),
 ]
@@ -182,7 +183,7 @@ def query(
     Example: whence index query my_project.models:make_both --index runs/index --row 0 --against 1
 
     Example: whence index query my_project.models:make --index runs/index --tokenizer my/model
-    --prompt "Who wrote it?" --text "Ada did."
+    --prompt "Who wrote it?" --text " Ada did."
     """
     words = _tokenizer(tokenizer, max_length)
     if (words is None) != (not text) or (prompt is not None and not text):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from importlib import import_module
+from itertools import takewhile
 from typing import Any, final
 
 from whence.errors import InvalidInput, MissingDependency
@@ -80,22 +81,25 @@ class Tokenized:
         if "prompt" in row and "completion" in row:
             if not isinstance(row["prompt"], str):  # messages in both, as in TRL
                 return self._chat([*row["prompt"], *row["completion"]])
-            before = self._of(row["prompt"], special=True)
-            after = self._of(row["completion"], special=False)
+            before = self._of(row["prompt"])
+            # Together, as in training: alone a completion may have other tokens, or a space before.
+            tokens = self._of(row["prompt"] + row["completion"])
             end = getattr(self.tokenizer, "eos_token_id", None)
-            after = after if end is None or after[-1:] == [end] else [*after, end]
-            return [*before, *after], [*[IGNORED] * len(before), *after]
+            tokens = tokens if end is None or tokens[-1:] == [end] else [*tokens, end]
+            alike = (one == other for one, other in zip(before, tokens, strict=False))
+            shared = sum(takewhile(bool, alike))
+            return tokens, [*[IGNORED] * shared, *tokens[shared:]]
         if "text" in row:
-            tokens = self._of(row["text"], special=True)
+            tokens = self._of(row["text"])
             return tokens, list(tokens)
         raise InvalidInput(
             "Expected rows with 'text', 'prompt' and 'completion', 'messages' or 'input_ids'. "
             f"Got {', '.join(map(str, row))}. Rename the columns."
         )
 
-    def _of(self, text: str, *, special: bool) -> list[int]:
-        """Return the tokens of a text."""
-        return list(self.tokenizer(text, add_special_tokens=special)["input_ids"])
+    def _of(self, text: str) -> list[int]:
+        """Return the tokens of a text, special ones too."""
+        return list(self.tokenizer(text)["input_ids"])
 
     def _chat(self, messages: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[int]]:
         """Return the tokens of a chat; those that an assistant wrote are the labels."""
@@ -127,20 +131,28 @@ class Tokenized:
 
 
 def tokenized(data: Any, tokenizer: Any, max_length: int | None = None) -> Any:
-    """Return texts as rows of tokens with labels; without a tokenizer, data as they are.
+    """Return queries that are texts as rows of tokens with labels; others as they are.
 
     Args:
         data: Rows as `Tokenized` takes them, or one of them.
-        tokenizer: Of the transformers library, or `None`.
+        tokenizer: Of the transformers library, or `None` for data that are no texts.
         max_length: Tokens of a text, at most.
 
     Raises:
-        InvalidInput: If a row has another form.
+        InvalidInput: If a row has another form, or no token with a loss: all scores would be 0.
     """
     if tokenizer is None:
         return data
     prepare = Tokenized(tokenizer, max_length)
-    return [prepare(row) for row in _rows(data)]
+    found = [prepare(row) for row in _rows(data)]
+    for place, row in enumerate(found):
+        if not row["input_ids"] or row.get("labels") == [IGNORED] * len(row["input_ids"]):
+            among = f"among the first {max_length} tokens of" if max_length else "in"
+            raise InvalidInput(
+                f"Expected a token with a loss in every query. Got none {among} query {place}. "
+                "Give a text that is not empty, and a max_length= beyond the prompt."
+            )
+    return found
 
 
 @singledispatch
