@@ -94,6 +94,17 @@ def test_rows_that_the_model_is_certain_of_lose_no_digits(far: float) -> None:
     torch.testing.assert_close(found, naive(at), rtol=1e-6, atol=0.0)
 
 
+def test_rows_near_zero_lose_no_digits() -> None:
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(size=(20, 50)), np.arange(20) % 2
+    x[::3] *= 1e-6
+    model = LogisticRegression(fit_intercept=False, tol=1e-10).fit(x, y)
+    objective = in_columns(whence.from_sklearn(model, x, y))
+    assert objective is not None
+    found = solved(objective, np.arange(20))
+    torch.testing.assert_close(found, naive(objective), rtol=1e-8, atol=0.0)
+
+
 def test_a_penalized_intercept_and_another_constant_count() -> None:
     rng = np.random.default_rng(3)
     x, y = rng.normal(size=(25, 60)), np.arange(25) % 2
