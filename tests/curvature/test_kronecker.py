@@ -126,6 +126,18 @@ def test_few_outputs_are_taken_all(classes: int, monkeypatch: pytest.MonkeyPatch
     torch.testing.assert_close(materialize(found), materialize(exact))
 
 
+@pytest.mark.parametrize(("positions", "kind"), [(1, "expected"), (2, "sampled")])
+def test_outputs_of_a_layer_that_sees_several_positions_are_sampled(
+    positions: int, kind: Fisher
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Flatten(), nn.Linear(5 * positions, 3)).double()
+    data = torch.randn(7, positions, 4, dtype=torch.float64), torch.arange(7) % 3
+    objective = whence.from_torch(model, whence.CrossEntropy(), data)
+    found, same = kronecker(objective), kronecker(objective, fisher=kind)
+    torch.testing.assert_close(materialize(found), materialize(same))
+
+
 @pytest.mark.parametrize("name", ZOO)
 def test_every_parameter_is_placed_once(name: str) -> None:
     objective = objective_of(name)
