@@ -131,6 +131,24 @@ def test_a_module_that_calls_linear_on_its_weight_factors_whatever_it_returns() 
     torch.testing.assert_close(found.T, objective.per_example.looped(x, y, objective.loss.gradient))
 
 
+def test_padding_of_a_table_that_scales_what_it_reads_has_no_gradient() -> None:
+    class Scaled(nn.Embedding):
+        def forward(self, tokens: Tensor) -> Tensor:
+            return 3 * super().forward(tokens)
+
+    torch.manual_seed(0)
+    model = nn.Sequential(Scaled(9, 4, padding_idx=0), nn.Flatten(), nn.Linear(20, 3)).double()
+    tokens, y = torch.randint(1, 9, (6, 5)), torch.arange(6) % 3
+    tokens[:, 3:] = 0
+    objective = whence.from_torch(model, whence.CrossEntropy(), (tokens, y))
+    assert objective.factored == frozenset(objective.shapes)
+    found = objective.gradient_columns(objective.train, objective.loss).T
+    for row, x, label in zip(found, tokens, y, strict=True):
+        loss = nn.functional.cross_entropy(model(x[None]), label[None])
+        exact = torch.autograd.grad(loss, list(model.parameters()))
+        torch.testing.assert_close(row, torch.cat([piece.flatten() for piece in exact]))
+
+
 def test_a_module_with_a_vector_alone_need_not_scale_by_it() -> None:
     class Shift(nn.Module):
         def __init__(self) -> None:
