@@ -127,6 +127,25 @@ def test_in_out_is_the_difference_of_two_means() -> None:
     assert f"(LDS) of {agreement:.2f} ±" in scores.diagnostics.notes[-1]
 
 
+def test_an_example_that_all_fits_kept_or_none_has_no_difference(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As some of a million rows are by twenty fits."""
+    monkeypatch.setattr("whence.methods.semivalues._FEWEST", 4)
+    x, y = load_diabetes(return_X_y=True)
+    trained = whence.from_sklearn(
+        RadiusNeighborsRegressor(0.5).fit(x[10:70], y[10:70]), x[10:70], y[10:70]
+    )
+    method = whence.Semivalue(kind="in-out", fits=4)
+    scores = method.fit(trained).scores((x[:3], y[:3]), measure="prediction").values
+    share = method.subsets(60)[0].mean(0)
+    assert (share == 1).any()
+    assert (share == 0).any()
+    largest = np.abs(scores).max()
+    assert largest > 0
+    assert np.abs(scores[:, (share == 0) | (share == 1)]).max() < 1e-12 * largest
+
+
 def test_options_that_cannot_be_used() -> None:
     with pytest.raises(InvalidInput, match="one of 'banzhaf'"):
         whence.Semivalue(kind="owen")  # type: ignore[arg-type]

@@ -205,7 +205,7 @@ def words_of(examples: Examples) -> list[Words]:
         read_all = torch.ones_like(tokens) if mask is None else mask
         pairs = zip(tokens.tolist(), read_all.bool().tolist(), strict=True)
         return [[token for token, read in zip(*pair, strict=True) if read] for pair in pairs]
-    texts = np.asarray(inputs, dtype=object) if inputs is not None else np.empty((0, 0))
+    texts = np.asarray(inputs, dtype=object)
     if texts.ndim == 2 and texts.shape[1] == 1:
         texts = texts[:, 0]
     if texts.ndim == 1 and len(texts) and all(isinstance(text, str) for text in texts):
