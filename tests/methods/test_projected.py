@@ -254,3 +254,17 @@ def test_float32_and_unequal_weights_are_float64_but_for_rounding(n: int) -> Non
         )
         scores.append(whence.projected(objective, (x[:2].to(dtype), y[:2]), rtol=1e-3).values)
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-3, atol=1e-5 * abs(scores[1]).max())
+
+
+@pytest.mark.parametrize(("rtol", "rounded"), [(2e-2, True), (1.9e-2, False)])
+def test_half_of_the_error_is_for_rounded_passes(
+    rtol: float, rounded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradients of the training data have one half, those of the queries the other."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    data = torch.randn(6, 3), torch.arange(6) % 2
+    objective = whence.from_torch(nn.Linear(3, 2), whence.CrossEntropy(), data)
+    plan = Plan(output="loss", projection="dense", size=2, seed=0, rtol=rtol)
+    features = plan.features(objective)
+    assert isinstance(features.objective, ModuleObjective)
+    assert features.objective.bf16 == rounded
