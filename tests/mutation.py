@@ -55,8 +55,10 @@ _TESTS = {  # of each package, beside the doctests of the file
     "fitting": (
         "tests/fitting",
         "tests/linear",
+        "tests/adapters/test_nu_machines.py",
         "tests/adapters/test_options.py",
         "tests/adapters/test_sklearn.py",
+        "tests/adapters/test_survival.py",
         "tests/methods/test_leave_one_out.py",
     ),
     "index": ("tests/index",),
