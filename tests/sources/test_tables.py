@@ -123,6 +123,20 @@ def test_codes_of_missing_values_bounds_and_slips_of_spelling(tmp_path: Path) ->
     } <= set(table.notes)
 
 
+def test_spellings_as_common_as_each_other_are_one_label(tmp_path: Path) -> None:
+    answers = ["Yes", " yes", "YES", "no", "No", "NO", "no", "Yes"] * 5
+    where = ["New York", "NEW YORK", "new york", "New york", "Rome", "ROME", "rome", "Rome"] * 5
+    genes = ["AB", "Ab", "aB", "ab"] * 10
+    frame = pd.DataFrame({"where": where, "gene": genes, "signed": answers})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    table = read_table(tmp_path / "a.csv", "signed")
+    assert table.y.value_counts().to_dict() == {"Yes": 20, "no": 20}
+    assert table.X["where"].str.lower().value_counts().to_dict() == {"new york": 20, "rome": 20}
+    assert table.X["where"].nunique() == 2
+    assert set(table.X["gene"]) == set(genes)
+    assert any("only capitals differ" in note and "signed" in note for note in table.notes)
+
+
 @pytest.mark.parametrize(
     ("cells", "expected", "note"),
     [

@@ -125,9 +125,11 @@ def _code_of_missing(numbers: pd.Series[Any]) -> float | None:
 
 
 def _one_spelling(texts: list[str], counts: NDArray[np.intp]) -> dict[str, str]:
-    """Return the commonest spelling of each text that is rarer than it and differs in capitals.
+    """Return the commonest spelling of each text that differs from it in capitals alone.
 
-    Not of letters that are repeated, as in the genotypes AA, Aa and aa.
+    A spelling as common as others is one of theirs where each is written as a word is: yes, Yes
+    and YES. Else only a rare one is, and none of letters that are repeated or change one by one,
+    as in the genotypes AA, Aa and aa, or AB, Ab, aB and ab.
     """
     alike: dict[str, list[tuple[int, str]]] = {}
     for text, count in zip(texts, counts.tolist(), strict=True):
@@ -137,8 +139,13 @@ def _one_spelling(texts: list[str], counts: NDArray[np.intp]) -> dict[str, str]:
     found: dict[str, str] = {}
     for plain, spellings in alike.items():
         most, best = max(spellings)
+        words = all(
+            text in (text.lower(), text.upper(), text.capitalize(), text.title())
+            for _, text in spellings
+        )
+        rarer = most if words and len(plain) > 1 else _RARER * most
         if len(plain) == 1 or len(set(plain)) > 1:
-            found |= {text: best for count, text in spellings if count <= _RARER * most}
+            found |= {text: best for count, text in spellings if count <= rarer}
     return {text: best for text, best in found.items() if text != best}
 
 
