@@ -148,6 +148,19 @@ def over_threads(function: Callable[[Item], object], items: Iterable[Item], thre
         torch.set_num_threads(_threads)
 
 
+def is_shared(numbers: float) -> bool:
+    """Return whether several threads fit a model sooner than one.
+
+    Args:
+        numbers: The rows of the fit times their columns.
+
+    Examples:
+        >>> is_shared(1_000), is_shared(1_000_000)
+        (False, True)
+    """
+    return numbers >= _SHARED
+
+
 def threads_for(numbers: float, library: str) -> AbstractContextManager[Any]:
     """Return a context in which OpenMP has one thread if a fit is too small to be shared.
 
@@ -162,7 +175,7 @@ def threads_for(numbers: float, library: str) -> AbstractContextManager[Any]:
         >>> with threads_for(1_000, "sklearn.ensemble"):
         ...     pass
     """
-    if numbers >= _SHARED:
+    if is_shared(numbers):
         return nullcontext()
     one: AbstractContextManager[Any] = _openmp(library.partition(".")[0]).limit(
         limits=1, user_api="openmp"

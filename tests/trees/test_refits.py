@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import (
     BaggingRegressor,
     ExtraTreesClassifier,
@@ -23,6 +24,7 @@ from sklearn.ensemble import (
 
 import whence
 from tests.trees.models import BINARY, NUMBERS
+from whence.adapters.unfitted import for_rows
 from whence.errors import NotConvergedWarning, UnsupportedModel
 from whence.trees.model import BoostedModel, TreeModel
 
@@ -97,6 +99,42 @@ def test_rows_without_weight_stay_where_only_predictions_are_known() -> None:
         trained = whence.from_sklearn(each, x, y, sample_weight=w)
         own = clone(each).fit(x[STAY], y[STAY], sample_weight=w[STAY])
         assert_refit(trained, own, x)
+
+
+@pytest.mark.parametrize("kind", ["alone", "calibrated", "booster"])
+def test_small_refits_of_lightgbm_have_one_thread(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its estimators ask for a thread of each core, each waited for: 70 times as long if busy."""
+    import lightgbm
+
+    x, y = BINARY.x, BINARY.y
+    model: Any = lightgbm.LGBMClassifier(n_estimators=6, verbose=-1, n_jobs=2)
+    if kind == "calibrated":
+        model = CalibratedClassifierCV(model, cv=2)
+    own = clone(model).fit(x[STAY], y[STAY])
+    model.fit(x, y)
+    if kind == "booster":
+        model, own = model.booster_, own.booster_
+    trained = whence.from_sklearn(model, x, y)
+    asked, real = [], lightgbm.train
+
+    def train(params: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        asked.append(params["num_threads"])
+        return real(params, *args, **kwargs)
+
+    monkeypatch.setattr("lightgbm.sklearn.train", train)
+    monkeypatch.setattr("lightgbm.train", train)
+    weights = trained.weights.clone()
+    weights[torch.from_numpy(GONE)] = 0
+    again = trained.refit(weights)
+    chances = again.loss.probabilities(again.outputs(again.train))
+    assert chances is not None
+    theirs = own.predict(x) if kind == "booster" else own.predict_proba(x)[:, 1]
+    np.testing.assert_allclose(chances[:, 1], theirs, rtol=0, atol=1e-6)
+    assert set(asked) == {1}
+    shared = lightgbm.LGBMRegressor(n_jobs=3)
+    assert (for_rows(shared, 1e6).n_jobs, for_rows(shared, 1e3).n_jobs) == (3, 1)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from whence.adapters.draws import draws
 from whence.adapters.rounds import keeping_rounds
-from whence.adapters.unfitted import unfitted
+from whence.adapters.unfitted import for_rows, unfitted
 from whence.adapters.weights import staying
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.preprocessing.containers import argument, last_of_all
@@ -70,11 +70,12 @@ class Refitting:
         if self.classifies and labels.ndim == 1 and len(where) and (labels == labels[0]).all():
             return DummyClassifier(strategy="most_frequent").fit(rows, labels), True
         given = self._given(some)
-        threads = threads_for(float(np.prod(np.shape(rows))), type(self.template).__module__)
+        numbers = float(np.prod(np.shape(rows)))
+        threads = threads_for(numbers, type(self.template).__module__)
         with warnings.catch_warnings(record=True) as caught, threads:
             warnings.simplefilter("always")
             try:
-                template = unfitted(self.template)
+                template = for_rows(unfitted(self.template), numbers)
                 template = template if self.held is None else self.held(template, where)
                 fitted = template.fit(rows, labels, **given)
             except Exception as error:

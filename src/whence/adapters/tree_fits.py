@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from whence.adapters.refitting import SEEDED, template_of
 from whence.adapters.rounds import STOPPING
-from whence.adapters.unfitted import unfitted
+from whence.adapters.unfitted import for_rows, unfitted
 from whence.errors import UnsupportedModel
 from whence.preprocessing.containers import argument, final
 from whence.trees.libraries import imported, library_of
+from whence.workers import is_shared
 
 Floats = NDArray[np.float64]
 
@@ -62,7 +63,8 @@ class TreeFit:
         options = dict(self.options)
         if weights is not None:
             options[argument(self.template, "sample_weight")] = weights
-        return unfitted(self.template).fit(x, y, **options)
+        model = for_rows(unfitted(self.template), float(np.prod(np.shape(x))))
+        return model.fit(x, y, **options)
 
 
 def tree_fit(estimator: Any, n: int) -> TreeFit:
@@ -107,6 +109,8 @@ def _train(booster: Any, x: Any, y: Any, weights: Floats | None) -> Any:
         named = settings.pop("categorical_column", None) or "auto"
         for name in STOPPING["lightgbm"]:
             settings.pop(name, None)
+        if not is_shared(float(np.prod(np.shape(x)))):  # no limit of OpenMP's lowers a number
+            settings["num_threads"] = 1
         rows = lightgbm.Dataset(
             x, y, weight=weights, categorical_feature=named, free_raw_data=False
         )

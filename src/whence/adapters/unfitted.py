@@ -9,6 +9,7 @@ from sklearn.base import clone
 
 from whence.preprocessing.containers import final
 from whence.trees.libraries import library_of
+from whence.workers import is_shared
 
 
 def unfitted(estimator: Any) -> Any:
@@ -30,3 +31,19 @@ def unfitted(estimator: Any) -> Any:
     steps = [(name, clone(step, safe=False)) for name, step in estimator.steps[:-1]]
     pipeline.steps = [*steps, (estimator.steps[-1][0], again)]
     return pipeline
+
+
+def for_rows(estimator: Any, numbers: float) -> Any:
+    """Return an estimator that is not fitted with as many threads as a fit has work for.
+
+    LightGBM's estimators ask for threads by number, which no limit of OpenMP's lowers.
+
+    Args:
+        estimator: An estimator that is nobody else's, as `unfitted` returns it: it is changed.
+        numbers: The rows of the fit times their columns.
+    """
+    parts = getattr(estimator, "get_params", dict)()
+    for part in () if is_shared(numbers) else (estimator, *parts.values()):
+        if library_of(part) == "lightgbm" and hasattr(part, "n_jobs"):
+            part.set_params(n_jobs=1)
+    return estimator
