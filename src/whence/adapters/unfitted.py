@@ -42,7 +42,7 @@ def for_rows(estimator: Any, numbers: float) -> Any:
         estimator: An estimator that is nobody else's, as `unfitted` returns it: it is changed.
         numbers: The rows of the fit times their columns.
     """
-    parts = getattr(estimator, "get_params", dict)()
+    parts: dict[str, Any] = getattr(estimator, "get_params", dict)()
     for part in () if is_shared(numbers) else (estimator, *parts.values()):
         if library_of(part) == "lightgbm" and hasattr(part, "n_jobs"):
             part.set_params(n_jobs=1)

@@ -109,7 +109,8 @@ class LabelErrors(Result):
 
     def __str__(self) -> str:
         """Return what they are ranked by, and the first twenty."""
-        first = self.to_frame().head(20).to_string(index=False)
+        known = self.to_frame().head(20).dropna(axis="columns", how="all")
+        first = known.to_string(index=False)
         return f"{len(self):,} training examples by {self.ranked_by}\n{first}"
 
     def card(self) -> Card:
