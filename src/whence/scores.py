@@ -210,11 +210,13 @@ class Scores(Result):
         first = self.largest(min(10, k)) if q and k else None
         table = None if first is None else pd.DataFrame(list(first), columns=["id", "score"])
         words = (f"The largest of query {self.query_ids[0]}:",) if first is not None else ()
+        together = self.query_ids.tolist() == [self.measure]  # so a number of all is named
+        count = "all" if together else f"{q:,}"
         return Card(
-            title=f"{self.measure} of {q:,} {'query' if q == 1 else 'queries'} without each of "
-            f"{k:,} of {self.n:,} training examples, by {self.method}"
+            title=f"{self.measure} of {count} {'query' if count == '1' else 'queries'} without "
+            f"each of {k:,} of {self.n:,} training examples, by {self.method}"
             f"{'; order only' if self.order_only else ''}",
-            facts={"queries": f"{q:,}", "candidates": f"{k:,}", "measure": self.measure},
+            facts={"queries": count, "candidates": f"{k:,}", "measure": self.measure},
             table=table,
             words=(self.caution, *words) if self.order_only else words,
         )

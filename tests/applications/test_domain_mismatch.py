@@ -11,6 +11,7 @@ import torch
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -192,12 +193,23 @@ def test_refused() -> None:
 
 def test_printed_it_has_its_groups() -> None:
     found, _ = slices()
-    first, *rows = str(found).splitlines()
+    first, *rows, words = str(found).splitlines()
+    assert "effect: the change of that mean without the group (order='refit')" in words
+    assert words in found.card().words
     assert first.startswith(f"{len(found.groups)} groups of 300 training rows")
     assert len(rows) == 1 + len(found.groups)
     assert all(group.name in row for group, row in zip(found.groups, rows[1:], strict=True))
     with pytest.raises(InvalidInput, match="Got neither"):
         domain_mismatch(found.trained, (hospital()[0][:2], np.zeros(2, int)))
+
+
+def test_features_that_a_method_does_not_follow_are_not_printed() -> None:
+    x, y = hospital()
+    forest = RandomForestClassifier(5, random_state=0).fit(x, y)
+    found = domain_mismatch(whence.from_sklearn(forest, x, y), (x[:5], y[:5]), columns="child")
+    assert found.to_frame()["feature"].isna().all()
+    assert "feature" not in str(found)
+    assert "feature" in str(slices()[0])
 
 
 def beside(**columns: object) -> tuple[whence.Trained, pd.DataFrame, np.ndarray]:

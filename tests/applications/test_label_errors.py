@@ -59,6 +59,7 @@ def test_wrong_labels_come_first_and_right_ones_are_suggested() -> None:
     assert told[wrong[frame["position"]]].mean() < 0.1
     assert told[~wrong[frame["position"]]].mean() > 0.9
     assert frame["gain"].isna().all()
+    assert "gain" not in str(errors)
 
 
 @pytest.mark.parametrize("method", ["self_influence", "loss"])
@@ -276,6 +277,7 @@ def test_gain_is_what_correcting_brings() -> None:
     errors = find_label_errors(objective, method="self_influence", queries=queries, k=12)
     assert errors.gain is not None
     column = errors.to_frame()["gain"]
+    assert "gain" in str(errors)
     np.testing.assert_array_equal(column[:12], errors.gain)
     assert column[12:].isna().all()
     assert len(column) == 400

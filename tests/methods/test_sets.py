@@ -153,6 +153,7 @@ def test_rank_statistics_are_evaluated_at_predicted_outputs(
     np.testing.assert_allclose(refined.values[0], right, atol=1e-12)
     by_user = lambda f, y: roc_auc_score(y.numpy(), f[:, 0].numpy())  # noqa: E731
     named = whence.influence(problem.trained, (x, y), measure="auroc")
+    assert str(named).startswith(f"AUROC of all queries without each of {len(problem.x)} of")
     own = whence.influence(problem.trained, (x, y), measure=by_user)
     np.testing.assert_allclose(own.values, named.values, atol=1e-12)
 

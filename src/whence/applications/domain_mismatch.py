@@ -86,8 +86,7 @@ class DomainMismatch(Result):
 
     Args:
         groups: The groups, the largest influence per row first.
-        influence: The first-order effect of removing each training row alone on the queries' mean
-            measure, [n]; in the unit of the loss.
+        influence: The first-order effect of removing each training row alone on `value`, [n].
         value: The queries' mean measure as it is.
         order: How the effects of whole groups were found.
         measure: What is predicted.
@@ -114,13 +113,18 @@ class DomainMismatch(Result):
         return Card(
             title=f"{len(self.groups)} groups of {len(self.influence):,} training rows; the mean "
             f"{self.measure} of the queries is {self.value:.3f}",
-            table=self.to_frame(),
+            table=self.to_frame().dropna(axis="columns", how="all"),
+            words=(
+                f"effect: the change of that mean without the group (order={self.order!r}); total: "
+                "the sum of the changes without each of its rows alone; per_row: their mean size.",
+            ),
         )
 
     def __str__(self) -> str:
-        """Return the card's title, and a row per group."""
-        table = self.to_frame().head(20).to_string(index=False, float_format="{:.4g}".format)
-        return f"{self.card().title}\n{table}"
+        """Return the card's title, a row per group, and what the columns are."""
+        known = self.to_frame().dropna(axis="columns", how="all").head(20)
+        table = known.to_string(index=False, float_format="{:.4g}".format)
+        return "\n".join([self.card().title, table, *self.card().words])
 
     def to_frame(self) -> pd.DataFrame:
         """Return a row per group: name, size, per_row, total, effect, feature, strength."""
@@ -133,7 +137,7 @@ class DomainMismatch(Result):
                     "total": group.total,
                     "effect": group.effect,
                     "feature": group.feature,
-                    "strength": float(group.input_attribution.max()),
+                    "strength": group.input_attribution.max() if group.feature else np.nan,
                 }
                 for group in self.groups
             ]
@@ -393,5 +397,4 @@ def _as_it_is(column: int, names: tuple[str, ...]) -> int:
 
 def _name(features: tuple[str, ...], slopes: Floats) -> str | None:
     """Return the feature with the largest derivative, if features have names."""
-    named = len(features) == len(slopes) and slopes.any()
-    return features[int(slopes.argmax())] if named else None
+    return features[slopes.argmax()] if len(features) == len(slopes) and slopes.any() else None

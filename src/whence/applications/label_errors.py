@@ -116,7 +116,7 @@ class LabelErrors(Result):
     def card(self) -> Card:
         """Return what they are ranked by, and the first twenty."""
         title = f"{len(self):,} training examples by {self.ranked_by}"
-        return Card(title=title, table=self.to_frame())
+        return Card(title=title, table=self.to_frame().dropna(axis="columns", how="all"))
 
     def to_frame(self) -> pd.DataFrame:
         """Return the ranking as a frame, a row per training example.
