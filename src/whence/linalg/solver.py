@@ -320,14 +320,15 @@ class Solver(ABC):
             Its inverse.
         """
 
-    def default_damping(self, A: LinearOperator) -> float | None:
+    def default_damping(self, A: LinearOperator) -> tuple[float, str] | None:
         """Return the damping that suits what this solver inverts in place of A.
 
         Args:
             A: A symmetric operator, [p, p], not damped.
 
         Returns:
-            λ >= 0, or `None` for a solver that inverts A itself: λ then depends on A alone.
+            λ >= 0 with what it is, in words, or `None` for a solver that inverts A itself: λ then
+            depends on A alone.
         """
         return None
 

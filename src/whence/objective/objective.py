@@ -221,12 +221,24 @@ def risk(objective: Objective) -> float:
     Returns:
         (1/n) Σ wᵢ ℓᵢ + Ω(θ̂), in nats.
     """
-    train = objective.train
-    losses = objective.loss(objective.outputs(train), train.targets)
     penalty = (objective.l2 * objective.params.square()).sum() / 2
     if objective.slope is not None:
         penalty = penalty + objective.slope @ objective.params
-    return float((objective.weights * losses).sum() / len(train) + penalty)
+    return training_loss(objective) + float(penalty)
+
+
+def training_loss(objective: Objective) -> float:
+    """Return the mean loss of the training data, without the penalty.
+
+    Args:
+        objective: The objective.
+
+    Returns:
+        (1/n) Σ wᵢ ℓᵢ, in nats.
+    """
+    train = objective.train
+    losses = objective.loss(objective.outputs(train), train.targets)
+    return float((objective.weights * losses).sum() / len(train))
 
 
 def risk_gradient(objective: Objective) -> Tensor:

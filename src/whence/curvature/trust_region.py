@@ -1,0 +1,154 @@
+r"""The damping at which a quadratic model promises no more than the loss can give.
+
+Damped by λ, the model of R at θ̂ has its minimum ½ ∇Rᵀ (C + λ I)⁻¹ ∇R below R(θ̂). A loss that is
+never negative cannot fall by more than it is: where the model promises most of that, or more, the
+training has not finished the directions that C calls flat, and retraining does not finish them
+either. The rule: the least λ at which the predicted decrease is a given share of the training loss.
+Neither the unit of the loss nor parameters that the data do not reach enter, and a fit near its
+minimum, where ∇R vanishes, asks for no damping.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from scipy.optimize import brentq
+from torch import Tensor
+
+from whence.curvature.minimum import gradient
+from whence.linalg.lanczos import lanczos
+from whence.linalg.operator import LinearOperator
+from whence.linalg.structured import Reordered
+from whence.objective.objective import Objective, risk_gradient, training_loss, with_penalty
+
+REACHED = "over the parameters that the data reach, penalty aside"  # what a mean is over
+_SAMPLE = 1_024  # training examples in each of two samples
+_PRECISION = 1e-7  # of the exponent of λ
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Slope:
+    """The training loss and the gradient of R, in two estimates with independent errors.
+
+    Args:
+        loss: The mean loss of the training data, the penalty aside.
+        left: ∇R(θ̂) from one half of a sample, [p]; from all examples where they are few. Zero for
+            parameters that the data do not reach.
+        right: The same from the other half: leftᵀ C⁻¹ right has no bias from the sampling.
+    """
+
+    loss: float
+    left: Tensor
+    right: Tensor
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the loss bounds how far it can fall: some losses may be negative."""
+        return 0 < self.loss < math.inf and bool((self.left + self.right).isfinite().all())
+
+    @property
+    def vanishes(self) -> bool:
+        """Whether there is nothing left to finish."""
+        return not bool(self.left.any() and self.right.any())
+
+
+def slope(objective: Objective) -> Slope:
+    """Return the training loss and ∇R from at most 2,048 training examples.
+
+    Args:
+        objective: R at θ̂.
+
+    Returns:
+        Both.
+
+    Cost:
+        A forward and a backward pass over so many examples.
+    """
+    n = len(objective.train)
+    if n <= 2 * _SAMPLE:
+        whole = _where_reached(objective, gradient(objective))
+        return Slope(loss=training_loss(objective), left=whole, right=whole)
+    chosen = np.random.default_rng(0).permutation(n)[: 2 * _SAMPLE]
+    halves = [objective.restricted(part) for part in np.split(chosen, 2)]
+    left, right = (_where_reached(half, risk_gradient(half)) for half in halves)
+    loss = sum(training_loss(half) for half in halves) / 2
+    return Slope(loss=loss, left=left, right=right)
+
+
+def _where_reached(objective: Objective, found: Tensor) -> Tensor:
+    """Return ∇R without the entries to which the data contribute nothing."""
+    alone = with_penalty(objective, torch.zeros_like(found).unsqueeze(1))
+    return torch.where(found == alone, 0.0, found)
+
+
+def within(decrease: Callable[[float], float], most: float, least: float) -> float:
+    """Return the least damping at which a predicted decrease is not above a bound.
+
+    Args:
+        decrease: The predicted decrease at λ, which falls as λ grows.
+        most: The bound, > 0.
+        least: The least λ to return, > 0.
+
+    Returns:
+        λ >= least, to a millionth.
+
+    Examples:
+        >>> round(within(lambda damping: 1 / damping, 0.5, 0.01), 1)
+        2.0
+    """
+    if not decrease(least) > most:
+        return least
+    low = least
+    while decrease(10 * low) > most:
+        low *= 10
+    exponent = brentq(lambda x: math.log(decrease(low * 10**x) / most), 0, 1, xtol=_PRECISION)
+    return float(low * 10**exponent)
+
+
+def decrease_of_spectrum(operator: Reordered, found: Slope) -> Callable[[float], float]:
+    """Return the predicted decrease at each λ for a matrix that knows its spectrum.
+
+    Args:
+        operator: C, [p, p], the penalty included.
+        found: ∇R.
+
+    Returns:
+        λ ↦ ½ leftᵀ (C + λ I)⁻¹ right, at the cost of a product with one column.
+    """
+
+    def decrease(damping: float) -> float:
+        inverse = operator.map_spectrum(lambda x: (x + damping).reciprocal())
+        return float(found.left @ inverse.matmat(found.right.unsqueeze(1))[:, 0]) / 2
+
+    return decrease
+
+
+def decrease_of_products(A: LinearOperator, found: Slope, steps: int) -> Callable[[float], float]:
+    """Return the predicted decrease at each λ for a matrix known by its products.
+
+    Args:
+        A: C, [p, p], symmetric, the penalty included.
+        found: ∇R, not zero.
+        steps: Lanczos steps from the gradient, each a product with one column.
+
+    Returns:
+        λ ↦ ½ leftᵀ Q (T + λ I)⁻¹ Qᵀ right.
+
+    References:
+        Golub and Meurant (2010), "Matrices, Moments and Quadrature", chapter 7.
+    """
+    process = lanczos(A, steps, start=found.left)
+    values, vectors = process.ritz()
+    mine, other = (vectors.T @ (process.basis.T @ side) for side in (found.left, found.right))
+    products = mine * other
+
+    def decrease(damping: float) -> float:
+        return float((products / (values.clamp_min(0) + damping)).sum()) / 2
+
+    return decrease
