@@ -483,6 +483,11 @@ GENERATED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         ("benchmarks/attribution/results/eigenvalues.json",),
     ),
     (
+        "docs/explanation/methods/kronecker.md",
+        "python -m benchmarks.attribution.damping",
+        ("benchmarks/attribution/results/damping.json",),
+    ),
+    (
         "docs/explanation/methods/trees.md",
         "python -m benchmarks.trees_page",
         (

@@ -163,7 +163,7 @@ class KroneckerSolver(Solver):
         name, mean = type(self).__name__, found.mean_eigenvalue
         slope = trust_region.slope(objective)
         if not slope.bounded:
-            return mean, f"the mean eigenvalue of {name}, {REACHED}, as the loss may be negative"
+            return mean, f"the mean eigenvalue of {name} {REACHED}, as the loss may be negative"
         largest = found.operator.extremes()[1]
         least = max(_LEAST * mean, _ROUNDING * torch.finfo(found.operator.dtype).eps * largest)
         if not least > 0:
@@ -172,7 +172,7 @@ class KroneckerSolver(Solver):
         damping = trust_region.within(decrease, _SHARE * slope.loss, least)
         if damping > least:
             return damping, f"the least at which {name} predicts the loss to fall by a half at most"
-        return least, f"a hundredth of the mean eigenvalue of {name}, {REACHED}"
+        return least, f"a hundredth of the mean eigenvalue of {name} {REACHED}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -274,7 +274,9 @@ def _weights(
         weights = torch.where(under > 0, over / under, torch.ones_like(over))
         seen.append((which, a, b))
         if not all(
-            torch.allclose(left, weights[at] * right, rtol=_CLOSE, atol=1e-5 * float(left.abs().max()))
+            torch.allclose(
+                left, weights[at] * right, rtol=_CLOSE, atol=1e-5 * float(left.abs().max())
+            )
             for at, left, right in seen
         ):
             return None
