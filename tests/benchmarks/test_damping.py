@@ -47,7 +47,7 @@ def test_the_page_shows_the_rows() -> None:
     assert damping.written(page) == page, "run python -m benchmarks.attribution.damping"
 
 
-def test_the_rule_is_never_behind_the_mean_beyond_the_interval() -> None:
+def test_the_rule_loses_nothing_to_the_mean() -> None:
     rows = [row for record in damping.known().values() for row in record.values()]
-    assert rows
-    assert all(row["ahead of the mean"][2] >= 0 for row in rows)
+    assert len(rows) > 20
+    assert all(row["ahead of the mean"][0] > -0.002 for row in rows)

@@ -207,9 +207,13 @@ def test_every_command(
 
 
 def _is_sensible(quality: dict[str, Any]) -> bool:
-    """Return whether a model is not clearly worse than the simplest answer, on a small sample."""
+    """Return whether a model is not clearly worse than the simplest answer, on a small sample.
+
+    Both shares are of as few rows as are judged: their difference is of 0 within two errors.
+    """
     if quality["accuracy"] is not None:
-        return bool(quality["accuracy"] >= quality["majority"] - 0.15)
+        error = (quality["majority"] * (1 - quality["majority"]) * 2 / quality["n"]) ** 0.5
+        return bool(quality["accuracy"] >= quality["majority"] - max(0.15, 2 * error))
     return bool(quality["error"] <= 1.3 * quality["error_of_mean"])
 
 

@@ -59,7 +59,7 @@ class Chance:
             return ""
         what = "a part of them is chance, which lowers R"
         if share >= _MOST:
-            what = "chance alone makes changes about as large, so that R says little of the scores"
+            what = "chance alone makes changes of that size, so that R says little of the scores"
         return (
             f"Fits to the same examples in {len(self.outcomes)} other orders differ by {share:.2g} "
             f"times the size of these changes: {what}."
