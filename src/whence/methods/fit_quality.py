@@ -221,8 +221,8 @@ def diagnostics(
         if not solution.converged:
             warn_user(
                 f"Expected the solve to converge. Got relative residual {solution.residual:.1e} "
-                f"after {solution.iterations} iterations. Pass solver=whence.CG(max_iterations=10_000) "
-                "to allow more, or a larger damping=."
+                f"after {solution.iterations} iterations. Pass a larger damping=, or allow more by "
+                "solver=whence.CG(max_iterations=10_000)."
             )
     return Diagnostics(
         solver=prepared.solver,
