@@ -22,7 +22,7 @@ from whence.errors import InvalidInput
 from whence.sources import files, tables
 from whence.sources.entry import located
 
-_SCRIPT = Path(__file__).parent.parent / "src/whence/pages/templates/share.js"
+_SCRIPT = Path(__file__).parent.parent / "src/whence/pages/templates/csv.js"
 _EVIL = "<script>alert(1)</script>"
 
 
@@ -105,12 +105,13 @@ def test_a_packed_table_that_unpacks_to_too_much_is_refused(
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node runs the script of the page")
 def test_exported_cells_run_nothing() -> None:
-    source = _SCRIPT.read_text(encoding="utf-8")
-    (inert,) = re.findall(r"const inert = (.*);\n", source)
     cells = ["=1+1", "+cmd", "-2+3", "@SUM(A1)", "\t=1", "-1.5", "+7.6 %", "1e-05", "a=b", "−3"]
-    program = f"const inert = {inert}; console.log(JSON.stringify({json.dumps(cells)}.map(inert)))"
+    source = _SCRIPT.read_text(encoding="utf-8")
+    program = f"{source}; console.log(JSON.stringify([{json.dumps(cells)}.map(csv.text), "
+    program += f'csv.file([{json.dumps(cells)}, ["a,b"]])]))'
     done = subprocess.run(["node", "-e", program], capture_output=True, text=True, check=True)
     expected = [f"'{cell}" for cell in cells[:5]] + cells[5:]
-    assert json.loads(done.stdout) == expected
-    assert "const cell_text = cell => inert(" in source
-    assert source.count("cell_text(cell)") == 2  # the file, and the copy
+    assert json.loads(done.stdout) == [
+        expected,
+        "\ufeff" + ",".join(expected) + '\r\n"a,b"\r\n',
+    ]

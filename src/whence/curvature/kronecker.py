@@ -91,12 +91,7 @@ class KroneckerSolver(Solver):
             UnsupportedModel: If the curvature does not belong to a torch module.
             InvalidInput: If a factor is not finite; the module is named.
         """
-        objective = curvature.objective if isinstance(curvature, Curvature) else None
-        if not isinstance(objective, ModuleObjective):
-            raise UnsupportedModel(
-                f"Expected a torch module for KFAC and EKFAC. Got {curvature!r}, of another model. "
-                "Models linear in their parameters are solved exactly: leave KFAC and EKFAC out."
-            )
+        objective = _module_of(curvature)
         return cached(objective, (KroneckerSolver, self), self.made)
 
     def prepare(self, A: LinearOperator) -> KroneckerInverse:
@@ -151,11 +146,10 @@ class KroneckerSolver(Solver):
             Beside the approximation, as `whence.curvature.trust_region.slope`.
         """
         found = self.approximate(A)
-        assert isinstance(A, Curvature)
         return cached(
-            A.objective,
+            _module_of(A),
             (KroneckerSolver.default_damping, self),
-            lambda twin: self._damping(twin, found),
+            lambda objective: self._damping(objective, found),
         )
 
     def _damping(self, objective: Objective, found: Approximation) -> tuple[float, str]:
@@ -173,6 +167,21 @@ class KroneckerSolver(Solver):
         if damping > least:
             return damping, f"the least at which {name} predicts the loss to fall by a half at most"
         return least, f"a hundredth of the mean eigenvalue of {name} {REACHED}"
+
+
+def _module_of(curvature: LinearOperator) -> ModuleObjective:
+    """Return the objective of a torch module that a curvature belongs to.
+
+    Raises:
+        UnsupportedModel: If there is none.
+    """
+    objective = curvature.objective if isinstance(curvature, Curvature) else None
+    if not isinstance(objective, ModuleObjective):
+        raise UnsupportedModel(
+            f"Expected a torch module for KFAC and EKFAC. Got {curvature!r}, of another model. "
+            "Models linear in their parameters are solved exactly: leave KFAC and EKFAC out."
+        )
+    return objective
 
 
 @dataclass(frozen=True, kw_only=True)
