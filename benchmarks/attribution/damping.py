@@ -69,6 +69,7 @@ class Setting:
         found = whence.influence(
             self.objective, self.queries, solver=solver, damping=damping, curvature="ggn"
         )
+        assert found.diagnostics is not None
         return self.judge.lds(found.values), found.diagnostics.damping
 
 

@@ -25,7 +25,6 @@ import numpy as np
 import torch
 
 from whence.checked import checked
-from whence.curvature import trust_region
 from whence.curvature.directions import Directions, Fisher
 from whence.curvature.exact import Curvature
 from whence.curvature.factors import (
@@ -40,7 +39,7 @@ from whence.curvature.factors import (
 )
 from whence.curvature.inverse import KroneckerInverse
 from whence.curvature.precision import kronecker_rtol
-from whence.curvature.trust_region import REACHED
+from whence.curvature.trust_region import of_approximation
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.direct import require_positive
 from whence.linalg.operator import LinearOperator
@@ -50,11 +49,7 @@ from whence.network.calls import ModuleCall
 from whence.network.objective import ModuleObjective
 from whence.network.precision import product_dtype
 from whence.objective.cache import cached
-from whence.objective.objective import Objective
 
-_SHARE = 0.5  # of the training loss: how far the damped model may predict it to fall
-_LEAST = 0.01  # of the mean eigenvalue: the least damping
-_ROUNDING = 4  # times ε and the largest eigenvalue: what a damping has to stand above
 _CLASSES = 32  # outputs up to which the expectation over directions is taken exactly
 _REUSED = 2**25  # numbers of activations and output gradients up to which they are reused
 _INT32 = 2**31  # parameters from which their positions take 64 bits
@@ -145,28 +140,12 @@ class KroneckerSolver(Solver):
         Cost:
             Beside the approximation, as `whence.curvature.trust_region.slope`.
         """
-        found = self.approximate(A)
+        found, name = self.approximate(A), type(self).__name__
         return cached(
             _module_of(A),
             (KroneckerSolver.default_damping, self),
-            lambda objective: self._damping(objective, found),
+            lambda twin: of_approximation(twin, found.operator, found.mean_eigenvalue, name),
         )
-
-    def _damping(self, objective: Objective, found: Approximation) -> tuple[float, str]:
-        """Return the damping by the rule; see `default_damping`."""
-        name, mean = type(self).__name__, found.mean_eigenvalue
-        slope = trust_region.slope(objective)
-        if not slope.bounded:
-            return mean, f"the mean eigenvalue of {name} {REACHED}, as the loss may be negative"
-        largest = found.operator.extremes()[1]
-        least = max(_LEAST * mean, _ROUNDING * torch.finfo(found.operator.dtype).eps * largest)
-        if not least > 0:
-            return 0.0, f"none: {name} is zero"
-        decrease = trust_region.decrease_of_spectrum(found.operator, slope)
-        damping = trust_region.within(decrease, _SHARE * slope.loss, least)
-        if damping > least:
-            return damping, f"the least at which {name} predicts the loss to fall by a half at most"
-        return least, f"a hundredth of the mean eigenvalue of {name} {REACHED}"
 
 
 def _module_of(curvature: LinearOperator) -> ModuleObjective:

@@ -27,6 +27,9 @@ from whence.linalg.structured import Reordered
 from whence.objective.objective import Objective, risk_gradient, training_loss, with_penalty
 
 REACHED = "over the parameters that the data reach, penalty aside"  # what a mean is over
+_SHARE = 0.5  # of the training loss: how far an approximation may predict it to fall
+_LEAST = 0.01  # of the mean eigenvalue: the least damping
+_ROUNDING = 4  # times ε and the largest eigenvalue: what a damping has to stand above
 _SAMPLE = 1_024  # training examples in each of two samples
 _PRECISION = 1e-7  # of the exponent of λ
 
@@ -109,6 +112,33 @@ def within(decrease: Callable[[float], float], most: float, least: float) -> flo
         low *= 10
     exponent = brentq(lambda x: math.log(decrease(low * 10**x) / most), 0, 1, xtol=_PRECISION)
     return float(low * 10**exponent)
+
+
+def of_approximation(
+    objective: Objective, operator: Reordered, mean: float, name: str
+) -> tuple[float, str]:
+    """Return the damping of a Kronecker approximation by the rule, and what it is.
+
+    Args:
+        objective: R at θ̂.
+        operator: The approximation, penalty included, [p, p].
+        mean: Its mean eigenvalue without the penalty.
+        name: What it is called.
+
+    Returns:
+        λ, at least a hundredth of the mean, and what it is, in words.
+    """
+    found = slope(objective)
+    if not found.bounded:
+        return mean, f"the mean eigenvalue of {name} {REACHED}, as the loss may be negative"
+    largest = operator.extremes()[1]
+    least = max(_LEAST * mean, _ROUNDING * torch.finfo(operator.dtype).eps * largest)
+    if not least > 0:
+        return 0.0, f"none: {name} is zero"
+    damping = within(decrease_of_spectrum(operator, found), _SHARE * found.loss, least)
+    if damping > least:
+        return damping, f"the least at which {name} predicts the loss to fall by a half at most"
+    return least, f"a hundredth of the mean eigenvalue of {name} {REACHED}"
 
 
 def decrease_of_spectrum(operator: Reordered, found: Slope) -> Callable[[float], float]:
