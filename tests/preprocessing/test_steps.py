@@ -133,6 +133,19 @@ def test_features_are_those_of_the_transformer(name: str) -> None:
         np.testing.assert_allclose(of_train.dense().detach(), expected, atol=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:.*random_state. are deprecated:FutureWarning")
+@pytest.mark.parametrize("options", [{"random_state": 7}, {"cv": None, "shuffle": False}])
+@pytest.mark.parametrize("kind", ["continuous", "binary", "multiclass"])
+def test_the_folds_of_a_target_encoder_are_those_of_its_own_fit(kind: str, options: Any) -> None:
+    y = {"continuous": _X[:_N, 0], "binary": _Y, "multiclass": _Y + (_X[:_N, 4] > 40)}[kind]
+    rows, kept = _FRAME[["city", "size"]].iloc[:_N], torch.ones(_N, dtype=torch.float64)
+    transform = TargetEncoder(**options).fit(rows, y)
+    assert transform.target_type_ == kind
+    found, _ = written_out(transform, rows, y).step(Plain(rows), Plain(rows), kept)
+    expected = TargetEncoder(**options).fit_transform(rows, y)
+    np.testing.assert_allclose(found.dense(), expected, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", SMOOTH)
 def test_derivatives_are_what_a_removal_does(name: str) -> None:
     """Every row is there eight times, so that one copy is a small change."""

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.model_selection import check_cv
 from sklearn.preprocessing import TargetEncoder
 from torch import Tensor
 
@@ -137,12 +137,12 @@ def encoded(
 
 def folds_of(transformer: TargetEncoder, labels: NDArray[Any]) -> NDArray[np.intp]:
     """Return the fold in which each training row was left out, [n]."""
-    splitter: Any = transformer.cv
-    if isinstance(splitter, int):
-        shuffle, seed = bool(transformer.shuffle), transformer.random_state
-        kind = KFold if transformer.target_type_ == "continuous" else StratifiedKFold
-        seed = None if seed == "deprecated" or not shuffle else seed
-        splitter = kind(splitter, shuffle=shuffle, random_state=seed)
+    numbers = transformer.target_type_ == "continuous"
+    splitter = check_cv(transformer.cv, labels, classifier=not numbers)
+    if splitter is not transformer.cv:  # of a number of folds
+        seed = transformer.random_state
+        splitter.shuffle = bool(transformer.shuffle)
+        splitter.random_state = None if seed == "deprecated" else seed
     folds = np.zeros(len(labels), dtype=np.intp)
     for fold, (_, inside) in enumerate(splitter.split(np.zeros((len(labels), 1)), labels)):
         folds[inside] = fold
