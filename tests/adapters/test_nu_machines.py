@@ -17,7 +17,8 @@ import whence
 from whence.adapters.composed import Composed
 from whence.adapters.nu_machines import NuMachine
 from whence.errors import InvalidInput
-from whence.fitting.active_set import Box, empty_face, walk
+from whence.fitting.active_set import Box, _Walker, empty_face, walk
+from whence.fitting.nu import nu_classification
 from whence.methods.choose import default_of
 
 _MODELS: dict[str, Any] = {
@@ -145,6 +146,48 @@ def test_too_few_rows_of_a_class_is_a_sentence() -> None:
     weights[torch.from_numpy(np.flatnonzero(y == 0)[3:])] = 0
     with pytest.raises(InvalidInput, match="smaller nu"):
         model.refit(weights)
+
+
+@pytest.mark.parametrize("name", ["classes, γ of the rows", "numbers", "one class"])
+def test_a_walk_starts_where_the_library_ended(name: str) -> None:
+    x, y = data(name)
+    model = whence.from_sklearn(clone(_MODELS[name]).fit(x, y), x, y)
+    assert isinstance(model, NuMachine)
+    np.testing.assert_allclose(model.beta, model.refit().beta, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_a_nu_that_all_rows_of_a_class_just_fulfill_is_one_in_any_unit_of_the_weights(
+    unit: float,
+) -> None:
+    signs = np.repeat([1.0, -1.0], [3, 5])
+    program = nu_classification(signs, 2 * 3 / 8)
+    start = program.from_coefficients(np.eye(8), 0.5 * signs * unit)
+    face = program.minimum(np.eye(8), np.full(8, unit), start)
+    np.testing.assert_allclose(face.beta, np.repeat([1.0, -0.6], [3, 5]) * unit)
+    with pytest.raises(InvalidInput, match="smaller nu"):
+        program.minimum(np.eye(8), np.repeat([0.0, unit], [1, 7]), start)
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_an_inverse_made_anew_is_that_of_the_free_coordinates(twin: bool) -> None:
+    """A column that has come to be another's twin is free no longer."""
+    half = np.random.default_rng(0).normal(size=(8, 8))
+    half[6] = half[0] if twin else half[6]
+    gram, group, free = half @ half.T, np.arange(8) % 2, [4, 0, 3, 2, 7, *([] if twin else [6])]
+    box = Box(low=np.zeros(8), high=np.ones(8), totals=np.ones(2), group=group)
+    walker = _Walker(gram, box, empty_face(np.full(8, 0.25), -np.ones(8)))
+    for index in free:
+        walker.release(index)
+    order, inverse = walker.order, walker.inverse
+    assert set(order) == {-1, -2, *free}
+    walker.inverse = np.zeros_like(inverse)
+    if twin:
+        walker.free, walker.order = np.append(walker.free, 6), np.append(order, 6)
+    walker.refactor()
+    np.testing.assert_array_equal(walker.order, order)
+    np.testing.assert_array_equal(walker.free, free)
+    np.testing.assert_allclose(walker.inverse, inverse, atol=1e-9)
 
 
 def test_a_walk_with_several_sums_ends_at_the_minimum() -> None:

@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 
 import whence
+from whence.fitting import machine
 from whence.fitting.hinge import fit_hinge
 
 _MODELS = {
@@ -57,6 +58,32 @@ def test_equals_refits_from_scratch(name: str) -> None:
         np.testing.assert_allclose(actual[:, column], expected, atol=2e-5)
     if name != "svc-balanced":  # there every row moves the class weights
         assert not actual[:, -1].any()
+
+
+@pytest.mark.parametrize("near", [1, 12])
+@pytest.mark.parametrize("kind", ["classes", "numbers"])
+def test_rows_far_from_the_margin_join_where_a_removal_needs_them(
+    kind: str, near: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As rows beyond the first 2,048 do: with 12 that are near, or 1, nothing differs."""
+    monkeypatch.setattr(machine, "_NEAR", near)
+    x, y = data()
+    estimator: Any = SVC(kernel="linear", C=0.3, tol=1e-10)
+    if kind == "numbers":
+        x, y = load_diabetes(return_X_y=True)
+        x, y = StandardScaler().fit_transform(x[:90]), (y[:90] - y[:90].mean()) / y[:90].std()
+        estimator = SVR(gamma=0.05, tol=1e-10)
+    objective = whence.from_sklearn(estimator.fit(x, y), x, y)
+    first = fit_hinge(objective).machines[0]
+    assert len(first.near) < len(first.signs)
+    where = np.argsort(-np.abs(first.beta.reshape(-1, len(x)).sum(0)), kind="stable")[:12]
+    found = whence.leave_one_out(objective, where, (x[:6], y[:6]), measure=lambda f, y: f[:, 0])
+    for column, i in enumerate(where):
+        refit = clone(estimator).fit(np.delete(x, i, 0), np.delete(y, i))
+        before, after = (
+            getattr(each, "decision_function", each.predict)(x[:6]) for each in (estimator, refit)
+        )
+        np.testing.assert_allclose(found[:, column], after - before, rtol=0, atol=5e-6)
 
 
 def test_one_versus_rest_and_groups() -> None:

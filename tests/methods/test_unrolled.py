@@ -16,6 +16,7 @@ from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg import eigendecompose, materialize
 from whence.linalg.spectral import Spectral
 from whence.network.objective import ModuleObjective
+from whence.objective.robust_losses import Huber
 from whence.training.run import Run
 
 _DECAY = 0.1
@@ -175,3 +176,18 @@ def test_what_cannot_be_unrolled(
     run = whence.train(nn.Linear(3, 1), whence.SquaredError(), data(), recipe)
     with pytest.raises(error, match=message):
         whence.unrolled(run, queries(), segments=segments)
+
+
+def test_where_nothing_curves_a_gradient_acts_as_long_as_the_training() -> None:
+    """Residuals beyond a Huber loss's delta: the curvature is exactly 0, and θ moves in a line."""
+    x, y = data()
+    far = x, y + 100
+    recipe = whence.Recipe(learning_rate=1e-3, batch_size=20, epochs=30, dtype=torch.float64)
+    torch.manual_seed(1)
+    run = whence.train(nn.Linear(3, 1, bias=False).double(), Huber(0.5), far, recipe)
+    asked = x[:4] + 0.3, y[:4] + 100
+    assert not run.objective().dense_hessian().any()
+    expected = whence.metagradient(run, asked).values
+    for segments in (1, 3):
+        found = whence.unrolled(run, asked, segments=segments, curvature=exact).values
+        np.testing.assert_allclose(found, expected, rtol=1e-9)

@@ -67,7 +67,7 @@ class NuProgram:
         bound = self.signs * self.bound * np.tile(weights, len(self.signs) // len(weights))
         low, high = np.minimum(bound, 0), np.maximum(bound, 0)
         totals = self.totals * weights.sum()
-        slack = 1e-9 * float(np.abs(bound).sum()) / len(bound)
+        slack = 1e-9 * float(np.abs(bound).mean())
         for each, total in enumerate(totals):
             own = self.group == each
             if not low[own].sum() - slack <= total <= high[own].sum() + slack:

@@ -265,4 +265,4 @@ def _lasting(duration: float, x: Tensor) -> Tensor:
 
 def _acting(duration: float, x: Tensor) -> Tensor:
     """Return (1 − exp(−τ x))/x, which is τ at zero."""
-    return torch.where(x == 0, duration, -torch.expm1(-duration * x) / torch.where(x == 0, 1.0, x))
+    return torch.where(x == 0, duration, -torch.expm1(-duration * x) / x)
