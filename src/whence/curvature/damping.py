@@ -4,9 +4,10 @@ The rule. A convex objective, and any other at a strict minimum, has the exact H
 it is. Elsewhere the Hessian may be indefinite or near singular: the Gauss–Newton matrix replaces
 it, damped by the mean of its eigenvalues over the parameters that the data reach, the penalty
 aside, or by more where the fit is far from finished: by so much that the damped matrix predicts the
-loss to fall by a tenth at most. KFAC and EKFAC, whose eigenvalues are averages, take far less: the
-least damping with which they predict the loss to fall by a half at most, and a hundredth of their
-mean eigenvalue at least. See `whence.curvature.trust_region`.
+loss to fall by a tenth at most, and ten times the mean at most. KFAC and EKFAC, whose eigenvalues
+are averages, take less: the least damping with which they predict the loss to fall by a half at
+most, from a hundredth of their mean eigenvalue to three times it. See
+`whence.curvature.trust_region`.
 
 On small networks trained to a strict minimum, influence by the exact Hessian correlates better with
 retraining than by the damped Gauss–Newton matrix (a test holds that). The shares of the loss are
@@ -39,7 +40,8 @@ _NAMES = ("auto", "hessian", "ggn")
 _SAMPLE = 1_024  # training examples that determine the mean eigenvalue
 _PROBES = 8  # random directions that do
 _STEPS = 12  # Lanczos steps from the gradient
-_SHARE = 0.1  # of the training loss: how far the damped matrix may predict it to fall
+_SHARE = 0.1  # of the risk: how far the damped matrix may predict it to fall
+_MOST = 10.0  # times the mean eigenvalue
 
 
 @final
@@ -157,8 +159,10 @@ def _of_gauss_newton(objective: Objective) -> tuple[float, str]:
         return mean, reason
     sampled = GGN(objective.restricted(_sample(objective)))
     decrease = trust_region.decrease_of_products(sampled, slope, _STEPS)
-    damping = trust_region.within(decrease, _SHARE * slope.loss, mean)
-    if damping > mean:
+    damping = trust_region.within(decrease, _SHARE * slope.risk, mean, _MOST * mean)
+    if damping == _MOST * mean:
+        reason = f"ten times {reason}: the fit is not finished"
+    elif damping > mean:
         reason = "the least at which Gauss-Newton predicts the loss to fall by a tenth at most"
     return damping, reason
 

@@ -135,7 +135,8 @@ class KroneckerSolver(Solver):
             A: A `Hessian` or `GGN` of a torch module.
 
         Returns:
-            λ, at least a hundredth of the mean eigenvalue without the penalty, and what it is.
+            λ, from a hundredth of the mean eigenvalue without the penalty to three times it, and
+            what it is.
 
         Cost:
             Beside the approximation, as `whence.curvature.trust_region.slope`.

@@ -1,11 +1,13 @@
 r"""The damping at which a quadratic model promises no more than the loss can give.
 
 Damped by λ, the model of R at θ̂ has its minimum ½ ∇Rᵀ (C + λ I)⁻¹ ∇R below R(θ̂). A loss that is
-never negative cannot fall by more than it is: where the model promises most of that, or more, the
-training has not finished the directions that C calls flat, and retraining does not finish them
-either. The rule: the least λ at which the predicted decrease is a given share of the training loss.
-Neither the unit of the loss nor parameters that the data do not reach enter, and a fit near its
-minimum, where ∇R vanishes, asks for no damping.
+never negative, nor its penalty, cannot fall by more than it is: where the model promises most of
+that, or more, the training has not finished the directions that C calls flat, and retraining does
+not finish them either. The rule: the least λ at which the predicted decrease is a given share of R,
+between bounds that are multiples of the mean eigenvalue. Neither the unit of the loss nor
+parameters that the data do not reach enter, and a fit near its minimum, where ∇R vanishes, asks for
+no damping. The upper bound is for penalties that the objective was not told of: training is done,
+and ∇R does not vanish.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ from whence.linalg.structured import Reordered
 from whence.objective.objective import Objective, risk_gradient, training_loss, with_penalty
 
 REACHED = "over the parameters that the data reach, penalty aside"  # what a mean is over
-_SHARE = 0.5  # of the training loss: how far an approximation may predict it to fall
-_LEAST = 0.01  # of the mean eigenvalue: the least damping
+_SHARE = 0.5  # of the risk: how far an approximation may predict it to fall
+_LEAST, _MOST = 0.01, 3.0  # of the mean eigenvalue: the least and the most damping
 _ROUNDING = 4  # times ε and the largest eigenvalue: what a damping has to stand above
 _SAMPLE = 1_024  # training examples in each of two samples
 _PRECISION = 1e-7  # of the exponent of λ
@@ -37,23 +39,23 @@ _PRECISION = 1e-7  # of the exponent of λ
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Slope:
-    """The training loss and the gradient of R, in two estimates with independent errors.
+    """R and its gradient, in two estimates with independent errors.
 
     Args:
-        loss: The mean loss of the training data, the penalty aside.
+        risk: R(θ̂), without the penalty of parameters that the data do not reach.
         left: ∇R(θ̂) from one half of a sample, [p]; from all examples where they are few. Zero for
             parameters that the data do not reach.
         right: The same from the other half: leftᵀ C⁻¹ right has no bias from the sampling.
     """
 
-    loss: float
+    risk: float
     left: Tensor
     right: Tensor
 
     @property
     def bounded(self) -> bool:
-        """Whether the loss bounds how far it can fall: some losses may be negative."""
-        return 0 < self.loss < math.inf and bool((self.left + self.right).isfinite().all())
+        """Whether R bounds how far it can fall: some losses may be negative."""
+        return 0 < self.risk < math.inf and bool((self.left + self.right).isfinite().all())
 
     @property
     def vanishes(self) -> bool:
@@ -62,7 +64,7 @@ class Slope:
 
 
 def slope(objective: Objective) -> Slope:
-    """Return the training loss and ∇R from at most 2,048 training examples.
+    """Return R and ∇R from at most 2,048 training examples.
 
     Args:
         objective: R at θ̂.
@@ -75,43 +77,46 @@ def slope(objective: Objective) -> Slope:
     """
     n = len(objective.train)
     if n <= 2 * _SAMPLE:
-        whole = _where_reached(objective, gradient(objective))
-        return Slope(loss=training_loss(objective), left=whole, right=whole)
+        risk, whole = _reached(objective, gradient(objective))
+        return Slope(risk=risk, left=whole, right=whole)
     chosen = np.random.default_rng(0).permutation(n)[: 2 * _SAMPLE]
     halves = [objective.restricted(part) for part in np.split(chosen, 2)]
-    left, right = (_where_reached(half, risk_gradient(half)) for half in halves)
-    loss = sum(training_loss(half) for half in halves) / 2
-    return Slope(loss=loss, left=left, right=right)
+    (one, left), (other, right) = (_reached(half, risk_gradient(half)) for half in halves)
+    return Slope(risk=(one + other) / 2, left=left, right=right)
 
 
-def _where_reached(objective: Objective, found: Tensor) -> Tensor:
-    """Return ∇R without the entries to which the data contribute nothing."""
+def _reached(objective: Objective, found: Tensor) -> tuple[float, Tensor]:
+    """Return R and ∇R without the parameters to whose gradient the data contribute nothing."""
     alone = with_penalty(objective, torch.zeros_like(found).unsqueeze(1))
-    return torch.where(found == alone, 0.0, found)
+    reached = found != alone
+    penalty = float((objective.l2 * objective.params.square())[reached].sum()) / 2
+    return training_loss(objective) + penalty, torch.where(reached, found, 0.0)
 
 
-def within(decrease: Callable[[float], float], most: float, least: float) -> float:
+def within(decrease: Callable[[float], float], bound: float, least: float, most: float) -> float:
     """Return the least damping at which a predicted decrease is not above a bound.
 
     Args:
         decrease: The predicted decrease at λ, which falls as λ grows.
-        most: The bound, > 0.
+        bound: The bound, > 0.
         least: The least λ to return, > 0.
+        most: The largest, > `least`.
 
     Returns:
-        λ >= least, to a millionth.
+        λ between the two, to a millionth.
 
     Examples:
-        >>> round(within(lambda damping: 1 / damping, 0.5, 0.01), 1)
+        >>> round(within(lambda damping: 1 / damping, 0.5, 0.01, 10.0), 1)
         2.0
     """
-    if not decrease(least) > most:
+    if not decrease(least) > bound:
         return least
-    low = least
-    while decrease(10 * low) > most:
-        low *= 10
-    exponent = brentq(lambda x: math.log(decrease(low * 10**x) / most), 0, 1, xtol=_PRECISION)
-    return float(low * 10**exponent)
+    if decrease(most) > bound:
+        return most
+    exponent = brentq(
+        lambda x: math.log(decrease(least * (most / least) ** x) / bound), 0, 1, xtol=_PRECISION
+    )
+    return float(least * (most / least) ** exponent)
 
 
 def of_approximation(
@@ -126,7 +131,7 @@ def of_approximation(
         name: What it is called.
 
     Returns:
-        λ, at least a hundredth of the mean, and what it is, in words.
+        λ, from a hundredth of the mean to three times it, and what it is, in words.
     """
     found = slope(objective)
     if not found.bounded:
@@ -135,7 +140,10 @@ def of_approximation(
     least = max(_LEAST * mean, _ROUNDING * torch.finfo(operator.dtype).eps * largest)
     if not least > 0:
         return 0.0, f"none: {name} is zero"
-    damping = within(decrease_of_spectrum(operator, found), _SHARE * found.loss, least)
+    most = max(_MOST * mean, least)
+    damping = within(decrease_of_spectrum(operator, found), _SHARE * found.risk, least, most)
+    if damping == most:
+        return most, f"three times the mean eigenvalue of {name} {REACHED}: the fit is not finished"
     if damping > least:
         return damping, f"the least at which {name} predicts the loss to fall by a half at most"
     return least, f"a hundredth of the mean eigenvalue of {name} {REACHED}"
