@@ -77,6 +77,11 @@ def iterated(steps: int) -> Callable[[Explained], Values]:
     return lambda it: it.influence(solver)
 
 
+def exactly(it: Explained) -> Values:
+    """Invert the curvature itself: iterated where it is convex, formed of a small network."""
+    return it.influence(whence.CG(max_iterations=10_000) if it.case.convex else whence.Cholesky())
+
+
 def ensemble(it: Explained, trainings: int = 10) -> Values:
     """Average over trainings that differ in start and order."""
     each = [it.influence(whence.EKFAC(), seed) for seed in range(trainings)]
@@ -106,7 +111,7 @@ METHODS: Mapping[str, Callable[[Explained], Values]] = MappingProxyType(
         "CG from EKFAC, 2 steps": iterated(2),
         "CG from EKFAC, 5 steps": iterated(5),
         "CG from EKFAC, 10 steps": iterated(10),
-        "exact inverse": lambda it: it.influence(whence.CG(max_iterations=10_000)),
+        "exact inverse": exactly,
         "EKFAC, mean of 10 trainings": ensemble,
         "SOURCE, 3 segments": lambda it: whence.unrolled(it.run, it.queries).values,
         "metagradient": through_training,
