@@ -154,6 +154,12 @@ def test_the_least_damping_within_a_bound(
     assert found == least or decrease(found * (1 - 1e-4)) >= bound * (1 - 1e-4)
 
 
+def test_two_samples_may_disagree_on_the_sign_of_a_decrease() -> None:
+    """Of leftᵀ (C + λ I)⁻¹ right nothing says that it stays positive."""
+    found = trust_region.within(lambda damping: 1 / damping - 2, 0.5, 0.01, 10.0)
+    assert found == pytest.approx(0.4, rel=1e-5)
+
+
 @pytest.mark.parametrize("solver", [None, whence.EKFAC()])
 def test_damping_has_an_upper_bound(solver: KroneckerSolver | None) -> None:
     """As for a penalty that the objective was not told of: the gradient is that of a loss alone."""

@@ -109,14 +109,13 @@ def within(decrease: Callable[[float], float], bound: float, least: float, most:
         >>> round(within(lambda damping: 1 / damping, 0.5, 0.01, 10.0), 1)
         2.0
     """
+    times = most / least
     if not decrease(least) > bound:
         return least
-    if decrease(most) > bound:
+    if decrease(least * times) > bound:
         return most
-    exponent = brentq(
-        lambda x: math.log(decrease(least * (most / least) ** x) / bound), 0, 1, xtol=_PRECISION
-    )
-    return float(least * (most / least) ** exponent)
+    exponent = brentq(lambda x: decrease(least * times**x) - bound, 0, 1, xtol=_PRECISION)
+    return float(least * times**exponent)
 
 
 def of_approximation(
