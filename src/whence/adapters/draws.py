@@ -77,6 +77,7 @@ from sklearn.preprocessing import KBinsDiscretizer, QuantileTransformer
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR, NuSVC, NuSVR, OneClassSVM
 
 from whence.adapters.processes import ProcessPerClass
+from whence.preprocessing.containers import parts
 from whence.trees.libraries import OUTSIDE, library_of
 
 Uses = Callable[[Any, int], bool]  # of the estimator and the number of rows
@@ -130,8 +131,7 @@ def is_unknown(estimator: Any) -> bool:
 
 def _models(estimator: Any) -> list[Any]:
     """Return an estimator and those inside of it that predict."""
-    inside = estimator.get_params(deep=True).values() if hasattr(estimator, "get_params") else ()
-    every = (estimator, *inside)
+    every = parts(estimator)
     return [part for part in every if hasattr(part, "fit") and hasattr(part, "predict")]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sklearn.base import clone
 
-from whence.preprocessing.containers import final
+from whence.preprocessing.containers import final, parts
 from whence.trees.libraries import library_of
 from whence.workers import is_shared
 
@@ -42,8 +42,7 @@ def for_rows(estimator: Any, numbers: float) -> Any:
         estimator: An estimator that is nobody else's, as `unfitted` returns it: it is changed.
         numbers: The rows of the fit times their columns.
     """
-    parts: dict[str, Any] = getattr(estimator, "get_params", dict)()
-    for part in () if is_shared(numbers) else (estimator, *parts.values()):
+    for part in () if is_shared(numbers) else parts(estimator):
         if library_of(part) == "lightgbm" and hasattr(part, "n_jobs"):
             part.set_params(n_jobs=1)
     return estimator

@@ -9,6 +9,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from whence.errors import NotFitted, UnsupportedModel
+from whence.preprocessing.containers import parts
 
 
 def check_usable(estimator: Any) -> None:
@@ -53,8 +54,7 @@ def check_usable(estimator: Any) -> None:
 
 def _check_kept(estimator: Any) -> None:
     """Raise if a refit would lose what was fitted before: `clone` keeps no fit."""
-    parts = estimator.get_params(deep=True).values() if hasattr(estimator, "get_params") else ()
-    for part in (estimator, *parts):
+    for part in parts(estimator):
         name = type(part).__name__
         if name.startswith("Stacking") and str(part.cv) == "prefit":
             got = f"{name}(cv='prefit')"

@@ -34,6 +34,7 @@ from whence.adapters.stacking import stacking
 from whence.adapters.votes import transformed_target, voting
 from whence.errors import UnsupportedModel
 from whence.objective.trained import Trained
+from whence.preprocessing.containers import parts
 
 _ALONE = "Known by its predictions alone"
 _CHOSEN = (
@@ -60,7 +61,7 @@ def composed(whole: Estimator, take: Taken) -> Trained:
                 f"Expected at most {_MOST:,} rows without weights. Got {len(whole.train):,}"
                 f"{' with weights' * whole.refitting.weighted}."
             )
-        if any(type(each).__name__ == "FrozenEstimator" for each in _parts(whole.fitted)):
+        if any(type(each).__name__ == "FrozenEstimator" for each in parts(whole.fitted)):
             raise UnsupportedModel(
                 "Expected members that are fitted to the same rows. Got FrozenEstimator."
             )
@@ -86,11 +87,6 @@ def _chosen(members: Iterable[Member]) -> tuple[str, ...]:
     """Return that scores hold what members chose, if one chose."""
     chose = any(HELD in note for each in members for note in each.trained.notes)
     return (_CHOSEN,) if chose else ()
-
-
-def _parts(estimator: Any) -> Iterable[Any]:
-    """Return what an estimator is set to: its members, their settings, and so on."""
-    return estimator.get_params(deep=True).values()  # type: ignore[no-any-return]
 
 
 def _unread(whole: Estimator) -> tuple[str, ...]:

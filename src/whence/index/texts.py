@@ -158,7 +158,8 @@ def tokenized(data: Any, tokenizer: Any, max_length: int | None = None) -> Any:
 @singledispatch
 def _rows(data: Any) -> Iterable[Any]:
     """Return rows, or one of them as a list."""
-    return data  # type: ignore[no-any-return]
+    rows: Iterable[Any] = data
+    return rows
 
 
 @_rows.register(str)

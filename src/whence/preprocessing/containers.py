@@ -56,6 +56,16 @@ def leaves(transform: Any) -> list[Any]:
     return [transform] if held is None else [leaf for step in held for leaf in leaves(step)]
 
 
+def parts(estimator: Any) -> list[Any]:
+    """Return an estimator and what it is set to: its members, their settings, and so on.
+
+    Args:
+        estimator: Any object.
+    """
+    set_to = estimator.get_params(deep=True).values() if hasattr(estimator, "get_params") else ()
+    return [estimator, *set_to]
+
+
 @singledispatch
 def final(estimator: Any) -> Any:
     """Return the last step of a pipeline; an estimator of another kind itself.
