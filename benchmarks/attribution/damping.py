@@ -12,19 +12,19 @@ is written from it at the end.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import whence
+from benchmarks.attribution import records
 from benchmarks.attribution.cases import CASES, Pair
 from benchmarks.attribution.eigenvalues_page import PAGE
 from benchmarks.attribution.ladder import Explained
 from benchmarks.attribution.paired import Judge, interval
 from benchmarks.attribution.perceptrons import BANK, SETTINGS, of_digits
+from benchmarks.attribution.records import Row
 from benchmarks.between import between
 from whence.curvature.damping import mean_eigenvalue
 from whence.curvature.exact import GGN
@@ -44,8 +44,6 @@ _SOLVERS: dict[str, Solver] = {
     "KFAC": whence.KFAC(),
     _GAUSS_NEWTON: whence.Cholesky(),
 }
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -129,7 +127,7 @@ def mean_of(objective: ModuleObjective, solver: Solver) -> float:
     return mean_eigenvalue(objective)
 
 
-def table(found: Row) -> str:
+def table(found: dict[str, Row]) -> str:
     """Return a line for each setting and solver."""
     heads = " | ".join(f"{times:g} ×" for times in MULTIPLES)
     lines = [
@@ -153,19 +151,9 @@ def table(found: Row) -> str:
     return "\n".join(lines) + "\n"
 
 
-def known() -> Row:
+def known() -> dict[str, Row]:
     """Return the committed results, by setting."""
-    found: Row = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    return found
-
-
-def keep(name: str, record: Row) -> None:
-    """Write the results with one setting more, whole or not at all."""
-    content = {**known(), name: record}
-    ordered = {one: content[one] for one in (*SETTINGS, *NETWORKS) if one in content}
-    unfinished = RESULT.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(ordered, indent=1) + "\n")
-    os.replace(unfinished, RESULT)
+    return records.known(RESULT)
 
 
 def written(page: str) -> str:
@@ -184,7 +172,7 @@ def main() -> None:
     parser.add_argument("settings", nargs="*", help=f"among {', '.join(every)}")
     for name in parser.parse_args().settings or SETTINGS:
         if name not in known():
-            keep(name, measured(setting(name)))
+            records.keep(RESULT, name, measured(setting(name)), every)
         print(table({name: known()[name]}), flush=True)
     PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 

@@ -23,19 +23,18 @@ docs/explanation/methods/kronecker.md from that file.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.attribution import records
 from benchmarks.attribution.paired import Array, interval
 from benchmarks.attribution.perceptrons import BANK, SETTINGS, Case, of_digits, of_w2
+from benchmarks.attribution.records import Row
 from benchmarks.attribution.spectra import (
     EIGENVALUES,
     Basis,
@@ -57,8 +56,6 @@ FREE = "no penalty"
 BLOCKS, WHOLE = "its blocks", "Gauss-Newton"
 _BOTH = "KFAC", "EKFAC"
 MIXTURES = {f"{share:.0%} EKFAC's, rest KFAC's": share for share in (0.25, 0.5, 0.75)}
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -268,26 +265,7 @@ def best(judged: list[tuple[Row, Array]]) -> dict[str, Row]:
 
 def known() -> dict[str, Row]:
     """Return the committed results, by setting."""
-    found: dict[str, Row] = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    return found
-
-
-def keep(name: str, record: Row) -> None:
-    """Write the results with one setting more, whole or not at all."""
-    content = {**known(), name: record}
-    ordered = {one: content[one] for one in (*SETTINGS, W2) if one in content}
-    unfinished = RESULT.with_suffix(".tmp")
-    lines = [f"{json.dumps(one)}: {json.dumps(rounded(of))}" for one, of in ordered.items()]
-    unfinished.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-    os.replace(unfinished, RESULT)
-
-
-def rounded(record: Row) -> Row:
-    """Return a record with five digits of each number."""
-    found: Row = json.loads(
-        json.dumps(record), parse_float=lambda text: float(f"{float(text):.5g}")
-    )
-    return found
+    return records.known(RESULT)
 
 
 def main() -> None:
@@ -302,7 +280,7 @@ def main() -> None:
         if name not in known():
             directory = BANK / "eigenvalues" / name.replace(" ", "-")
             case = of_w2() if name == W2 else of_digits(SETTINGS[name], directory)
-            keep(name, run(case))
+            records.keep(RESULT, name, records.rounded(run(case)), (*SETTINGS, W2))
         _print(name, known()[name])
 
 
