@@ -40,8 +40,6 @@ _NAMES = ("auto", "hessian", "ggn")
 _SAMPLE = 1_024  # training examples that determine the mean eigenvalue
 _PROBES = 8  # random directions that do
 _STEPS = 12  # Lanczos steps from the gradient
-_SHARE = 0.1  # of the risk: how far the damped matrix may predict it to fall
-_MOST = 10.0  # times the mean eigenvalue
 
 
 @final
@@ -152,19 +150,13 @@ def _by_rule(curvature: GGN, solver: Solver | None) -> tuple[float, str]:
 
 def _of_gauss_newton(objective: Objective) -> tuple[float, str]:
     """Return the mean eigenvalue, or more where the fit is far from finished, and the reason."""
-    mean = mean_eigenvalue(objective)
-    reason = f"the mean Gauss-Newton eigenvalue {REACHED}"
+    mean, unit = mean_eigenvalue(objective), f"the mean Gauss-Newton eigenvalue {REACHED}"
     slope = trust_region.slope(objective)
     if not (mean > 0 and slope.bounded) or slope.vanishes:
-        return mean, reason
+        return mean, unit
     sampled = GGN(objective.restricted(_sample(objective)))
     decrease = trust_region.decrease_of_products(sampled, slope, _STEPS)
-    damping = trust_region.within(decrease, _SHARE * slope.risk, mean, _MOST * mean)
-    if damping == _MOST * mean:
-        reason = f"ten times {reason}: the fit is not finished"
-    elif damping > mean:
-        reason = "the least at which Gauss-Newton predicts the loss to fall by a tenth at most"
-    return damping, reason
+    return trust_region.EXACT.damping(decrease, slope.risk, mean, matrix="Gauss-Newton", unit=unit)
 
 
 def mean_eigenvalue(objective: Objective) -> float:

@@ -29,8 +29,6 @@ from whence.linalg.structured import Reordered
 from whence.objective.objective import Objective, risk_gradient, training_loss, with_penalty
 
 REACHED = "over the parameters that the data reach, penalty aside"  # what a mean is over
-_SHARE = 0.5  # of the risk: how far an approximation may predict it to fall
-_LEAST, _MOST = 0.01, 3.0  # of the mean eigenvalue: the least and the most damping
 _ROUNDING = 4  # times ε and the largest eigenvalue: what a damping has to stand above
 _SAMPLE = 1_024  # training examples in each of two samples
 _PRECISION = 1e-7  # of the exponent of λ
@@ -118,6 +116,63 @@ def within(decrease: Callable[[float], float], bound: float, least: float, most:
     return float(least * times**exponent)
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """How far a damped matrix may predict R to fall, and between which dampings.
+
+    Args:
+        share: Of R, how far.
+        least: The least damping, in mean eigenvalues.
+        most: The largest, in mean eigenvalues.
+        words: The three in words.
+    """
+
+    share: float
+    least: float
+    most: float
+    words: tuple[str, str, str]
+
+    def damping(
+        self,
+        decrease: Callable[[float], float],
+        risk: float,
+        mean: float,
+        *,
+        matrix: str,
+        unit: str,
+        floor: float = 0.0,
+    ) -> tuple[float, str]:
+        """Return λ, and what it is, in words.
+
+        Args:
+            decrease: The predicted decrease at λ.
+            risk: R(θ̂), > 0.
+            mean: The mean eigenvalue, > 0 unless the floor is.
+            matrix: What the matrix is called.
+            unit: What the mean eigenvalue is called.
+            floor: The least λ that rounding lets through.
+        """
+        least = max(self.least * mean, floor)
+        most = max(self.most * mean, least)
+        share, below, above = self.words
+        found = within(decrease, self.share * risk, least, most)
+        if found == most:
+            return most, f"{above}{unit}: the fit is not finished"
+        if found > least:
+            return (
+                found,
+                f"the least at which {matrix} predicts the loss to fall by {share} at most",
+            )
+        return least, f"{below}{unit}"
+
+
+APPROXIMATED = Rule(
+    share=0.5, least=0.01, most=3.0, words=("a half", "a hundredth of ", "three times ")
+)
+EXACT = Rule(share=0.1, least=1.0, most=10.0, words=("a tenth", "", "ten times "))
+
+
 def of_approximation(
     objective: Objective, operator: Reordered, mean: float, name: str
 ) -> tuple[float, str]:
@@ -132,20 +187,14 @@ def of_approximation(
     Returns:
         λ, from a hundredth of the mean to three times it, and what it is, in words.
     """
-    found = slope(objective)
+    found, unit = slope(objective), f"the mean eigenvalue of {name} {REACHED}"
     if not found.bounded:
-        return mean, f"the mean eigenvalue of {name} {REACHED}, as the loss may be negative"
-    largest = operator.extremes()[1]
-    least = max(_LEAST * mean, _ROUNDING * torch.finfo(operator.dtype).eps * largest)
-    if not least > 0:
+        return mean, f"{unit}, as the loss may be negative"
+    floor = _ROUNDING * torch.finfo(operator.dtype).eps * operator.extremes()[1]
+    if not max(mean, floor) > 0:
         return 0.0, f"none: {name} is zero"
-    most = max(_MOST * mean, least)
-    damping = within(decrease_of_spectrum(operator, found), _SHARE * found.risk, least, most)
-    if damping == most:
-        return most, f"three times the mean eigenvalue of {name} {REACHED}: the fit is not finished"
-    if damping > least:
-        return damping, f"the least at which {name} predicts the loss to fall by a half at most"
-    return least, f"a hundredth of the mean eigenvalue of {name} {REACHED}"
+    decrease = decrease_of_spectrum(operator, found)
+    return APPROXIMATED.damping(decrease, found.risk, mean, matrix=name, unit=unit, floor=floor)
 
 
 def decrease_of_spectrum(operator: Reordered, found: Slope) -> Callable[[float], float]:
