@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from whence.arrays import Floats
 from whence.errors import InvalidInput
 
-Floats = NDArray[np.float64]
 Refit = Callable[[Sequence[int]], Floats]  # outputs for all rows, [n, c], of a fit without some
 
 _PAIRS = 8  # of rows that are removed one by one, and both

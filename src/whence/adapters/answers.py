@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.base import is_classifier
 from torch import Tensor
 
+from whence.arrays import Floats
 from whence.checked import class_positions, finite_numbers
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.objective.arrays import shared
@@ -19,8 +20,6 @@ from whence.objective.derived_losses import LabelSet
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError
 from whence.objective.share_losses import LogProbability
 from whence.preprocessing.containers import final as last_step
-
-Floats = NDArray[np.float64]
 
 
 class Answer(ABC):

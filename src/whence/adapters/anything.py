@@ -8,7 +8,6 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.cross_decomposition import PLSRegression
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from whence.adapters.draws import is_steady, is_unknown
 from whence.adapters.refitting import Refitting, template_of
 from whence.adapters.rows import encoded, labels_of, width_of
 from whence.adapters.usable import check_predicts
+from whence.arrays import Floats
 from whence.checked import said
 from whence.errors import warn_user
 from whence.objective.cache import cached, first_time
@@ -27,7 +27,6 @@ from whence.preprocessing.containers import final as last_step
 from whence.rows import column_names
 from whence.workers import Backend, map_shards
 
-Floats = NDArray[np.float64]
 _INSTANT = (PLSRegression,)
 _FEW = 1_000  # rows up to which a steady estimator is fitted again for each removal
 

@@ -12,7 +12,6 @@ from sklearn.base import clone
 from sklearn.model_selection import check_cv
 
 from whence.adapters.composed import (
-    Floats,
     Made,
     Member,
     OfFolds,
@@ -24,6 +23,7 @@ from whence.adapters.composed import (
     member,
     normalized,
 )
+from whence.arrays import Floats
 from whence.rows import take as take_rows
 
 

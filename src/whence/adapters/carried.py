@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from whence.arrays import Floats
 from whence.rows import is_sparse
-
-Floats = NDArray[np.float64]
 
 _FITTED_COLUMNS = 500  # columns up to which old outputs are fitted by new ones
 _SAME_OUTPUTS = 0.05  # share of the variance of outputs that columns of the same name may change

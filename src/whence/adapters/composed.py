@@ -15,13 +15,13 @@ from torch import Tensor
 
 from whence.adapters.answered import Answered
 from whence.adapters.anything import Estimator
+from whence.arrays import Floats
 from whence.errors import UnsupportedModel
 from whence.objective.losses import Loss
 from whence.objective.trained import Examples, Trained
 from whence.rows import take as take_rows
 from whence.tiles import spread
 
-Floats = NDArray[np.float64]
 Positions = NDArray[np.intp]
 Splits = list[tuple[Positions, Positions]]
 _NEAR = 1e-5  # how near composed predictions are to the estimator's own

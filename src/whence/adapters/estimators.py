@@ -25,6 +25,7 @@ from sklearn.svm import SVC, LinearSVC
 
 from whence.adapters.kernel import Kernel
 from whence.adapters.tabular import near_support
+from whence.arrays import Floats
 from whence.errors import UnsupportedModel
 from whence.objective.derived_losses import OneVersusRest
 from whence.objective.losses import (
@@ -38,7 +39,6 @@ from whence.objective.losses import (
 )
 from whence.rows import dense
 
-Floats = NDArray[np.float64]
 _ROUNDING = 100 * np.finfo(np.float64).eps  # per row: a smaller singular value is none
 
 Mean = Literal["none", "weights", "rows"]  # what a loss is divided by

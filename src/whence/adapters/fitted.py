@@ -27,6 +27,7 @@ from whence.adapters.tables import as_floats
 from whence.adapters.tabular import TabularMap, far_center, table_of
 from whence.adapters.targets import target_encoder
 from whence.adapters.weights import Weights
+from whence.arrays import Floats
 from whence.errors import UnsupportedModel
 from whence.linear.features import Features
 from whence.linear.objective import LinearObjective
@@ -35,8 +36,6 @@ from whence.objective.losses import Loss, SquaredError
 from whence.preprocessing.counting import counting
 from whence.preprocessing.refit import Fits, encoded_all, follows_data, matched_columns
 from whence.rows import is_sparse
-
-Floats = NDArray[np.float64]
 
 _AT_BOUND = 1e-9  # of C: what a dual coefficient at its bound may lack
 

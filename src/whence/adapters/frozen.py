@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from whence.adapters.sklearn import linear_objective
+from whence.arrays import Floats
 from whence.checked import array, checked, shown
 from whence.errors import InvalidInput
 from whence.linear.features import Features
@@ -29,8 +30,6 @@ from whence.linear.objective import (
 from whence.network.checks import check_repeatable, refuse_random_modules
 from whence.objective.arrays import shared
 from whence.tiles import tiles
-
-Floats = NDArray[np.float64]
 
 
 @checked

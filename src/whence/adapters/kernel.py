@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 from scipy.linalg.lapack import dpstrf
 
+from whence.arrays import Floats
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linear.features import DenseFeatures, sparse_similarities
 from whence.rows import dense, is_sparse, take
 from whence.tiles import spread
-
-Floats = NDArray[np.float64]
 
 _NEAR = 1e-6  # of its largest entry: how near coordinates must give a kernel matrix
 

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.metrics.pairwise import pairwise_kernels
 
 from whence.adapters.estimators import Problem
 from whence.adapters.kernel import Kernel
+from whence.arrays import Floats
 from whence.errors import UnsupportedModel
 from whence.objective.losses import SquaredError
 from whence.rows import dense
-
-Floats = NDArray[np.float64]
 
 _LEAST = 1e-8  # of the largest eigenvalue: a smaller noise leaves no digits for single rows
 

@@ -16,14 +16,13 @@ from whence.adapters.answered import Answered
 from whence.adapters.answers import answer_of
 from whence.adapters.rows import RowExamples, encoded, labels_of
 from whence.adapters.tables import as_floats
+from whence.arrays import Floats
 from whence.errors import InvalidInput
 from whence.objective.arrays import shared
 from whence.objective.cache import Recent
 from whence.objective.trained import Data, Examples
 from whence.rows import column_names, is_sparse, without_names
 from whence.tiles import spread
-
-Floats = NDArray[np.float64]
 
 _LOOKED_AT = 100  # training rows at which ties are looked for
 _SPARE = 64  # neighbors beyond k that are kept for each row

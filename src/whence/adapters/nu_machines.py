@@ -21,9 +21,10 @@ from whence.adapters.rows import encoded, labels_of, width_of
 from whence.adapters.tables import as_floats
 from whence.adapters.tabular import near_support
 from whence.adapters.weights import weighted_rows
+from whence.arrays import Floats
 from whence.diagnostics import two_digits
 from whence.errors import warn_user
-from whence.fitting.active_set import Face, Floats
+from whence.fitting.active_set import Face
 from whence.fitting.nu import NuProgram, nu_classification, nu_regression, one_class
 from whence.objective.cache import cached
 from whence.preprocessing.containers import before

@@ -15,12 +15,11 @@ from whence.adapters.answers import Answer
 from whence.adapters.anything import Estimator, anything
 from whence.adapters.nu_machines import NuMachine, nu_machine
 from whence.adapters.rows import labels_of
+from whence.arrays import Floats
 from whence.errors import UnsupportedModel
 from whence.objective.losses import Loss
 from whence.preprocessing.containers import final as final_step
 from whence.workers import Backend
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,12 @@ from whence.adapters.rows import encoded, labels_of
 from whence.adapters.stopped import stopped_early
 from whence.adapters.tables import as_floats
 from whence.adapters.torch import bound
+from whence.arrays import Floats
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.network.examples import ModuleExamples
 from whence.network.objective import ModuleObjective
 from whence.objective.losses import Loss, Tweedie
 from whence.rows import column_names, dense
-
-Floats = NDArray[np.float64]
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "identity": nn.Identity,

@@ -19,11 +19,10 @@ from whence.adapters.answered import Answered
 from whence.adapters.answers import Classes
 from whence.adapters.rows import encoded, labels_of
 from whence.adapters.tables import as_floats
+from whence.arrays import Floats
 from whence.errors import InvalidInput
 from whence.objective.losses import Loss
 from whence.rows import column_names, is_sparse
-
-Floats = NDArray[np.float64]
 
 _MOST = 1_000  # rows: a removal is a few factors of their kernel matrix
 _STEPS = 100  # of Newton's method

@@ -13,17 +13,16 @@ from functools import singledispatch
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from whence.arrays import Floats
 from whence.preprocessing.containers import final
 from whence.preprocessing.table import positions
 from whence.rows import columns_at, dense, formed, take
 from whence.tiles import spread
 
-Floats = NDArray[np.float64]
 Parts: TypeAlias = tuple[Floats, Floats]
 _CHECKED_ROWS = 8
 

@@ -16,8 +16,9 @@ from whence.adapters.answers import Numbers
 from whence.adapters.rows import encoded, labels_of
 from whence.adapters.tables import as_floats
 from whence.adapters.tabular import far_center
+from whence.arrays import Floats
 from whence.errors import InvalidInput
-from whence.fitting.pinball import Floats, Vertex, vertex_near
+from whence.fitting.pinball import Vertex, vertex_near
 from whence.objective.losses import Loss
 from whence.objective.robust_losses import Quantile
 from whence.rows import column_names, is_sparse

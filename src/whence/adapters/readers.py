@@ -19,7 +19,8 @@ from whence.adapters.support_vectors import (
     linear_support_vector_regression,
     support_vector_regression,
 )
-from whence.adapters.weights import Floats, weighted_rows
+from whence.adapters.weights import weighted_rows
+from whence.arrays import Floats
 from whence.errors import UnsupportedModel
 from whence.objective.derived_losses import OneVersusRest
 

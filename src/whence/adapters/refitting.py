@@ -17,12 +17,11 @@ from whence.adapters.draws import draws
 from whence.adapters.rounds import keeping_rounds
 from whence.adapters.unfitted import for_rows, unfitted
 from whence.adapters.weights import staying
+from whence.arrays import Floats
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.preprocessing.containers import argument, last_of_all
 from whence.rows import take
 from whence.workers import threads_for
-
-Floats = NDArray[np.float64]
 
 _SEED = 0  # in place of no number, which would make two refits differ
 SEEDED = (

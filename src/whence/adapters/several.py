@@ -10,15 +10,8 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils.multiclass import _ovr_decision_function
 
-from whence.adapters.composed import (
-    Composition,
-    Floats,
-    Made,
-    Taken,
-    member,
-    normalized,
-    on_all_rows,
-)
+from whence.adapters.composed import Composition, Made, Taken, member, normalized, on_all_rows
+from whence.arrays import Floats
 from whence.errors import UnsupportedModel
 from whence.rows import take as take_rows
 

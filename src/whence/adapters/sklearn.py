@@ -42,6 +42,7 @@ from whence.adapters.trees import from_trees, is_tree_model
 from whence.adapters.usable import check_usable
 from whence.adapters.weights import sample_weights, weights_of
 from whence.adapters.wrappers import composed
+from whence.arrays import Floats
 from whence.checked import checked, shown, unstacked
 from whence.errors import InvalidInput, NotFitted, UnsupportedModel
 from whence.linear.objective import LinearObjective
@@ -50,8 +51,6 @@ from whence.preprocessing.containers import before, final
 from whence.preprocessing.refit import fit_again, same_features, training_matrix, weighted_steps
 from whence.rows import check_same_order, own_names, take
 from whence.workers import Backend
-
-Floats = NDArray[np.float64]
 
 
 @checked

@@ -18,6 +18,7 @@ from whence.adapters.own_fits import own_fit
 from whence.adapters.tabular import table_of
 from whence.adapters.targets import decoded
 from whence.adapters.vanished import classes_left, reduced, with_all_classes
+from whence.arrays import Floats
 from whence.errors import InvalidInput
 from whence.fitting.l1 import fit_l1
 from whence.fitting.newton import newton
@@ -32,8 +33,6 @@ from whence.linear.objective import (
 from whence.linear.wide import columns_of
 from whence.preprocessing.pipeline import Differentiable
 from whence.rows import put
-
-Floats = NDArray[np.float64]
 
 
 def objective_of(fitted: Fitted, stopped: str = "") -> LinearObjective:

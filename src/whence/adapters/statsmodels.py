@@ -19,14 +19,13 @@ from whence.adapters.fitted import Fitted
 from whence.adapters.statistics import objective_of
 from whence.adapters.statsmodels_fits import fitted_again
 from whence.adapters.weights import Weights
+from whence.arrays import Floats
 from whence.checked import checked
 from whence.errors import UnsupportedModel
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError, Tweedie
 from whence.objective.trained import Trained
 from whence.rows import column_names, row_names
 from whence.workers import Backend
-
-Floats = NDArray[np.float64]
 
 _AT_NO_OFFSET = (
     "Targets and predictions are at an offset of 0: targets of training rows are divided by their "

@@ -6,13 +6,11 @@ import warnings
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.pipeline import Pipeline
 
+from whence.arrays import Floats
 from whence.errors import UnsupportedModel
-
-Floats = NDArray[np.float64]
 
 _HELD = ("missing_idx", "formula", "model_spec", "design_info", "offset", "exposure")
 _SAME = 1e-5  # by how much of its range a fit to the same rows may predict otherwise

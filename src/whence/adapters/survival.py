@@ -17,13 +17,12 @@ from whence.adapters.answered import Answered
 from whence.adapters.answers import Answer
 from whence.adapters.rows import encoded
 from whence.adapters.tables import as_floats
+from whence.arrays import Floats
 from whence.checked import checked
 from whence.errors import InvalidInput, NotFitted, UnsupportedModel
 from whence.fitting.partial_likelihood import PartialLikelihood, log_at_risk, ranked
 from whence.objective.losses import Loss
 from whence.rows import column_names
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch import Tensor
 from whence.adapters.kernel import Kernel, RowSpace
 from whence.adapters.pullback import Pullback
 from whence.adapters.tables import as_floats, as_rows, pair
+from whence.arrays import Floats
 from whence.checked import labels as checked_labels
 from whence.checked import said
 from whence.errors import InvalidInput
@@ -22,8 +23,6 @@ from whence.linear.features import DenseFeatures, Features, SparseFeatures
 from whence.linear.objective import InputMap, LinearExamples, LinearObjective
 from whence.objective.arrays import shared
 from whence.rows import dense, is_sparse
-
-Floats = NDArray[np.float64]
 
 _FAR = 100.0  # times its spread from 0: squares of such a column have four digits less
 _LOOKED_AT = 256  # rows that tell which columns may be far from 0

@@ -8,17 +8,15 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from whence.adapters.refitting import SEEDED, template_of
 from whence.adapters.rounds import STOPPING
 from whence.adapters.unfitted import for_rows, unfitted
+from whence.arrays import Floats
 from whence.errors import UnsupportedModel
 from whence.preprocessing.containers import argument, final
 from whence.trees.libraries import imported, library_of
 from whence.workers import is_shared
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

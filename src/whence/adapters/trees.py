@@ -18,6 +18,7 @@ from whence.adapters.rows import labels_of
 from whence.adapters.tables import as_rows, pair
 from whence.adapters.tree_fits import TreeFit, tree_fit
 from whence.adapters.weights import sample_weights, staying
+from whence.arrays import Floats
 from whence.errors import InvalidInput, NotFitted, UnsupportedModel
 from whence.objective.losses import SquaredError
 from whence.objective.share_losses import Lifted
@@ -29,8 +30,6 @@ from whence.trees.forest import Forest
 from whence.trees.model import BoostedModel, ForestModel, TreeExamples, TreeModel
 from whence.trees.reading import classes_of, encode, is_boosting, read_boosting
 from whence.workers import Backend, threads_for
-
-Floats = NDArray[np.float64]
 
 
 def is_tree_model(estimator: Any) -> bool:

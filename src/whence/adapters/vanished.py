@@ -16,7 +16,6 @@ from whence.adapters.weights import weights_of
 from whence.errors import InvalidInput
 from whence.rows import take
 
-Floats = NDArray[np.float64]
 _NO_ROWS = -1_000.0  # the intercept of a class that has lost its last row: probability 0
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import FunctionTransformer
 
-from whence.adapters.composed import Composition, Floats, Made, Taken, on_all_rows
+from whence.adapters.composed import Composition, Made, Taken, on_all_rows
 from whence.adapters.rows import labels_of
+from whence.arrays import Floats
 from whence.errors import UnsupportedModel
 
 

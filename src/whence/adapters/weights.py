@@ -15,9 +15,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
 from whence.adapters.estimators import Mean, Problem
+from whence.arrays import Floats
 from whence.checked import array, weights
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

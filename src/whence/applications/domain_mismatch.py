@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.arrays import Floats
 from whence.checked import checked, shown
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linalg.solver import Solver
@@ -22,7 +23,7 @@ from whence.methods.choose import chosen
 from whence.methods.converged import converged
 from whence.methods.method import Method
 from whence.methods.model_quality import model_quality
-from whence.methods.prediction import Floats, Indices, MeasureLike, Order, as_array, positions
+from whence.methods.prediction import Indices, MeasureLike, Order, as_array, positions
 from whence.objective.losses import measure_of
 from whence.objective.measures import measure_name
 from whence.objective.trained import Data, Examples, Trained
@@ -36,6 +37,7 @@ from whence.views.made import Made
 
 Groups = Mapping[Any, Indices] | Sequence[Any] | NDArray[Any]
 Columns = str | int | Sequence[str | int]
+_Named = list[tuple[str, NDArray[np.intp]]]  # groups, with where their rows are
 
 _DISTINCT = 10  # values of a column of numbers or dates up to which each is a group of its own
 
@@ -296,7 +298,7 @@ def domain_mismatch(
     )
 
 
-def _by_columns(objective: Trained, columns: Columns | None) -> list[tuple[str, NDArray[np.intp]]]:
+def _by_columns(objective: Trained, columns: Columns | None) -> _Named:
     """Return the groups that the values of some columns make."""
     train = objective.train
     names = _features(train)
@@ -308,7 +310,7 @@ def _by_columns(objective: Trained, columns: Columns | None) -> list[tuple[str, 
     asked = [columns] if isinstance(columns, (str, int)) else list(columns or ())
     if not asked:
         raise InvalidInput("Expected at least one column. Got none.")
-    found: list[tuple[str, NDArray[np.intp]]] = []
+    found: _Named = []
     for each in asked:
         at = _position(each, names)
         if not 0 <= at < len(names):
@@ -327,7 +329,7 @@ def _by_columns(objective: Trained, columns: Columns | None) -> list[tuple[str, 
 
 
 @singledispatch
-def _by_name(groups: Groups, objective: Trained) -> list[tuple[str, NDArray[np.intp]]]:
+def _by_name(groups: Groups, objective: Trained) -> _Named:
     """Return the groups that a user named: one name per row, or positions by name."""
     n = len(objective.train)
     check_same_order("groups", groups, objective.train.ids)
@@ -351,16 +353,12 @@ def _by_name(groups: Groups, objective: Trained) -> list[tuple[str, NDArray[np.i
 
 
 @_by_name.register(Mapping)
-def _of_positions(
-    groups: Mapping[Any, Indices], objective: Trained
-) -> list[tuple[str, NDArray[np.intp]]]:
+def _of_positions(groups: Mapping[Any, Indices], objective: Trained) -> _Named:
     named = [(str(k), np.unique(positions(objective, v))) for k, v in groups.items()]
     return _proper(named, len(objective.train))
 
 
-def _proper(
-    named: list[tuple[str, NDArray[np.intp]]], n: int
-) -> list[tuple[str, NDArray[np.intp]]]:
+def _proper(named: _Named, n: int) -> _Named:
     """Return the groups, if they are some and none is the whole training data."""
     if not named or any(len(where) == n for _, where in named):
         raise InvalidInput(

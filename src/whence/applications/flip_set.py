@@ -17,6 +17,7 @@ from torch import Tensor
 from whence.applications.queries import Inputs, encoded
 from whence.applications.retrainings import is_cheap, keeping_classes
 from whence.applications.shown import refits_preprocessing
+from whence.arrays import Floats
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.methods.choose import chosen
@@ -24,7 +25,6 @@ from whence.methods.converged import converged
 from whence.methods.leave_one_out import refit_without, refits_without
 from whence.methods.method import Method
 from whence.methods.model_quality import model_quality
-from whence.methods.prediction import Floats
 from whence.objective.losses import measure_of
 from whence.objective.trained import Data, Examples, Trained
 from whence.pages import write

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.arrays import Floats
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
@@ -25,15 +26,10 @@ from whence.methods.choose import (
     default_ranking,
 )
 from whence.methods.edits import relabel_gain
-from whence.methods.loo_loss import (
-    best_penalty,
-    loo_outputs,
-    penalty_applies,
-    solves_each,
-)
+from whence.methods.loo_loss import best_penalty, loo_outputs, penalty_applies, solves_each
 from whence.methods.method import Method
 from whence.methods.model_quality import model_quality
-from whence.methods.prediction import Floats, MeasureLike, as_array
+from whence.methods.prediction import MeasureLike, as_array
 from whence.methods.suspects import suspects_of
 from whence.methods.wrong_labels import WrongLabels
 from whence.objective.losses import measure_of

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.arrays import Floats
 from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.linear.objective import LinearObjective
@@ -21,8 +22,6 @@ from whence.objective.loss import Loss, output_hessian
 from whence.objective.objective import objective_of
 from whence.objective.trained import Trained
 from whence.rows import column_names
-
-Floats = NDArray[np.float64]
 
 _ALONE = 1e-10  # 1 − h of a row that alone determines its own prediction
 _RANK = 1e-12  # of a singular value, beside the largest

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from whence.arrays import Floats
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.evaluation.figure import axes
@@ -18,7 +19,7 @@ from whence.methods.choose import chosen
 from whence.methods.converged import converged
 from whence.methods.leave_one_out import refits_without
 from whence.methods.method import Method
-from whence.methods.prediction import Floats, MeasureLike, as_array
+from whence.methods.prediction import MeasureLike, as_array
 from whence.methods.sets import asked_of_set, values_of
 from whence.objective.losses import measure_of
 from whence.objective.measures import measure_name

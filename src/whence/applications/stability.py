@@ -12,11 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from whence.arrays import Floats
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.methods.choose import chosen
 from whence.methods.method import Method
-from whence.methods.prediction import Floats, MeasureLike
+from whence.methods.prediction import MeasureLike
 from whence.objective.trained import Data, Trained
 from whence.pages import Status
 from whence.result import Card, Result

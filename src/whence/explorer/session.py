@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from whence.arrays import Floats
 from whence.errors import InvalidInput, WhenceError
 from whence.explorer.steps import Step
 from whence.methods.choose import chosen
 from whence.methods.method import Method
 from whence.methods.model_quality import ModelQuality, model_quality
-from whence.methods.prediction import Floats, MeasureLike
+from whence.methods.prediction import MeasureLike
 from whence.objective.cache import cached
 from whence.objective.losses import measure_of
 from whence.objective.trained import Examples, Trained

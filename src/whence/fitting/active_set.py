@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from whence.arrays import Floats
 
 _DEPENDENT = 1e-11  # relative size of a pivot below which a column counts as dependent
 _AT_BOUND = 5e-15  # of the room between its bounds: how near one a coordinate is on it

@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.arrays import Floats
 from whence.errors import UnsupportedModel
-from whence.fitting.active_set import Floats
 from whence.fitting.machine import Machine, Rows, hinges_of, machine
 from whence.linear.objective import LinearObjective
 from whence.objective.objective import Objective

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from whence.arrays import Floats
 from whence.errors import UnsupportedModel, warn_user
-from whence.fitting.active_set import Box, Face, Floats, empty_face, walk
+from whence.fitting.active_set import Box, Face, empty_face, walk
 from whence.linear.features import Features
 from whence.linear.objective import LinearObjective
 from whence.objective.loss import Hinges

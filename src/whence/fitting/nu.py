@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from whence.arrays import Floats
 from whence.errors import InvalidInput, warn_user
-from whence.fitting.active_set import Box, Face, Floats, empty_face, walk
+from whence.fitting.active_set import Box, Face, empty_face, walk
 
 _TOLERANCE = 1e-11  # violation of the optimality conditions, beside the spread of the corners or f
 _ROUNDING = 4e-15  # of the largest corner: no violation is told from rounding below it

@@ -18,9 +18,8 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from whence.arrays import Floats
 from whence.errors import InvalidInput, warn_user
-
-Floats = NDArray[np.float64]
 
 _STEPS = 60
 _CONVERGED = 1e-20  # what another step gains per unit of weight, in any unit of the columns

@@ -19,9 +19,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from whence.arrays import Floats
 from whence.errors import warn_user
-
-Floats = NDArray[np.float64]
 
 _OUTSIDE = 1e-10  # how far outside its bounds, in units of the largest, a slope may be
 _EDGES = 20  # per row, after which the walk is given up

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from whence.arrays import Floats
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.index.asking import asked_rows, ranking, removed_rows
@@ -20,7 +21,7 @@ from whence.index.index import Index
 from whence.index.reading import StoredRows
 from whence.index.scan import scan
 from whence.index.texts import tokenized
-from whence.methods.prediction import Floats, MeasureLike, measure_name
+from whence.methods.prediction import MeasureLike, measure_name
 from whence.objective.losses import measure_of
 from whence.objective.trained import Data
 from whence.result import Card, Result

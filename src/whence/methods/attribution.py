@@ -11,15 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.arrays import Floats
 from whence.errors import UnsupportedModel
-from whence.methods.prediction import (
-    Floats,
-    Indices,
-    MeasureLike,
-    as_array,
-    measure_name,
-    positions,
-)
+from whence.methods.prediction import Indices, MeasureLike, as_array, measure_name, positions
 from whence.methods.sets import (
     asked_of_set,
     check_asked,

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
+from whence.arrays import Floats
 from whence.checked import checked
 from whence.curvature.changes import GroupChange
 from whence.curvature.damping import CurvatureName
@@ -20,15 +21,7 @@ from whence.methods.edits import edit_by_method
 from whence.methods.fit_quality import fit_quality
 from whence.methods.leave_one_out import refit_without
 from whence.methods.method import Method
-from whence.methods.prediction import (
-    Floats,
-    Indices,
-    MeasureLike,
-    Order,
-    as_array,
-    check_order,
-    positions,
-)
+from whence.methods.prediction import Indices, MeasureLike, Order, as_array, check_order, positions
 from whence.methods.removals import changes_together, effects_of, follows, without
 from whence.methods.sets import asked_of_set, change_of, values_of
 from whence.objective.losses import measure_of

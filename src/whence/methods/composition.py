@@ -8,10 +8,10 @@ from typing import final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.adapters.composed import Composed, Member
+from whence.arrays import Floats
 from whence.checked import checked
 from whence.methods.attribution import Attribution
 from whence.methods.converged import converged
@@ -23,8 +23,6 @@ from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained
 from whence.progress import progress
 from whence.scores import Diagnostics
-
-Floats = NDArray[np.float64]
 
 
 @final

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.arrays import Floats
 from whence.curvature.changes import GroupChange
 from whence.curvature.exact import Gradients
 from whence.curvature.prepare import prepare
@@ -20,14 +21,7 @@ from whence.linalg.solver import Inverse, Solver
 from whence.methods.fit_quality import fit_quality
 from whence.methods.influence import Influence
 from whence.methods.method import Method
-from whence.methods.prediction import (
-    Floats,
-    MeasureLike,
-    Order,
-    as_array,
-    check_order,
-    positions,
-)
+from whence.methods.prediction import MeasureLike, Order, as_array, check_order, positions
 from whence.methods.removals import changes_together, effects_of, follows
 from whence.methods.sets import change_of, values_of
 from whence.objective.losses import measure_of

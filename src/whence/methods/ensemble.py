@@ -11,6 +11,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from whence.arrays import Floats
 from whence.checked import checked
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.evaluation.ensemble import Together, retraining_ensemble
@@ -19,7 +20,7 @@ from whence.evaluation.members import Identity
 from whence.methods.attribution import Attribution
 from whence.methods.datamodel import FOLDS, Asked, Effects, Fits, Shrinkage, effects, shrinkage
 from whence.methods.method import Method
-from whence.methods.prediction import Floats, Indices, MeasureLike, as_array, positions
+from whence.methods.prediction import Indices, MeasureLike, as_array, positions
 from whence.methods.resolution import fits_to_resolve
 from whence.methods.similarity import coordinates
 from whence.methods.subsets import Positions

@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from whence.arrays import Floats
 from whence.checked import checked
 from whence.curvature.damping import CurvatureName
 from whence.curvature.exact import Gradients
 from whence.curvature.prepare import Prepared, prepare
 from whence.errors import UnsupportedModel
 from whence.linalg.solver import Solver
-from whence.methods.prediction import Floats, Indices, MeasureLike, as_array, positions
+from whence.methods.prediction import Indices, MeasureLike, as_array, positions
 from whence.objective.losses import measure_of
 from whence.objective.objective import objective_of
 from whence.objective.statistics import Question

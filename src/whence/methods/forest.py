@@ -7,9 +7,9 @@ from typing import final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.arrays import Floats
 from whence.checked import checked
 from whence.methods.attribution import Attribution
 from whence.methods.family import of_family
@@ -21,8 +21,6 @@ from whence.objective.trained import Data, Examples, Trained
 from whence.scores import Diagnostics
 from whence.tiles import tiles
 from whence.trees.model import ForestModel
-
-Floats = NDArray[np.float64]
 
 _NUMBERS = 2**24  # of queries by rows by outputs at a time
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import final
 
+from whence.arrays import Floats
 from whence.checked import checked
 from whence.curvature.damping import CurvatureName
 from whence.errors import UnsupportedModel
@@ -14,7 +15,7 @@ from whence.methods.features import FeatureMap
 from whence.methods.method import Method
 from whence.methods.orders import Evaluated, FirstOrder, Options
 from whence.methods.preconditioned import Preconditioned
-from whence.methods.prediction import ORDERS, Floats, Indices, Order
+from whence.methods.prediction import ORDERS, Indices, Order
 from whence.methods.projections import Unprojected
 from whence.objective.objective import objective_of
 from whence.objective.trained import Trained

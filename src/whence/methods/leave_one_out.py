@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.arrays import Floats
 from whence.checked import checked
 from whence.curvature.changes import SingleChanges, change_tiles
 from whence.curvature.leverages import determines_itself
@@ -26,7 +27,7 @@ from whence.methods.converged import converged, minimum
 from whence.methods.fit_quality import fit_quality
 from whence.methods.method import Method
 from whence.methods.own_fits import beside_own_fits
-from whence.methods.prediction import Floats, Indices, MeasureLike, measure_changes
+from whence.methods.prediction import Indices, MeasureLike, measure_changes
 from whence.methods.removals import removal
 from whence.methods.subsets import Positions
 from whence.objective.losses import Loss

@@ -9,9 +9,9 @@ from typing import final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.arrays import Floats
 from whence.evaluation.correlation import spearman
 from whence.methods.halves import Halves
 from whence.methods.subsets import Positions
@@ -24,7 +24,6 @@ from whence.trees.form import BoostedTrees
 from whence.trees.leaves import Integers
 from whence.trees.side_by_side import side_by_side
 
-Floats = NDArray[np.float64]
 _ROWS = 16_000  # of models side by side at most: the arrays of more do not lie in a cache
 _NUMBERS = 2**22  # of queries by rows of models side by side
 

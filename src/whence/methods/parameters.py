@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.arrays import Floats
 from whence.checked import checked
 from whence.curvature.changes import change_tiles
 from whence.curvature.damping import CurvatureName
 from whence.curvature.prepare import Prepared, prepare
 from whence.linalg.solver import Inverse, Solver
 from whence.methods.fit_quality import fit_quality
-from whence.methods.prediction import Floats, Indices, Order, as_array, check_order, positions
+from whence.methods.prediction import Indices, Order, as_array, check_order, positions
 from whence.methods.removals import (
     models_after,
     moves_more,

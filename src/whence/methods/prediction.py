@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence import checked
+from whence.arrays import Floats
 from whence.curvature.changes import Changes
 from whence.errors import InvalidInput
 from whence.methods.sets import MeasureLike as MeasureLike
@@ -19,7 +20,6 @@ from whence.objective.measures import measure_name as measure_name
 from whence.objective.objective import Objective
 from whence.objective.trained import Examples, Trained
 
-Floats = NDArray[np.float64]
 Order = Literal["first", "newton", "refined"]
 Indices = Sequence[int] | NDArray[np.integer] | int
 

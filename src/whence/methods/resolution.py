@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from whence.methods.prediction import Floats
+from whence.arrays import Floats
 
 _DRAWS = 40
 _SHARE = 0.9  # of the first examples that are named again

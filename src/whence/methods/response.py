@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from whence.arrays import Floats
 from whence.methods.halves import Halves
 from whence.methods.mean_derivative import MeanDerivative, derivatives_of, mean_derivative
 from whence.objective.cache import cached
@@ -20,8 +21,6 @@ from whence.objective.sets.measure import Along
 from whence.objective.trained import Examples
 from whence.trees.form import BoostedTrees
 from whence.trees.model import BoostedModel
-
-Floats = NDArray[np.float64]
 
 _ASKED = 30  # training rows that are asked as queries
 _SHARE = 10  # at most one row in as many is taken out to be asked

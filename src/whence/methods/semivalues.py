@@ -21,13 +21,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.arrays import Floats
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.methods.attribution import Attribution
 from whence.methods.datamodel import FOLDS, rank_agreement
 from whence.methods.ensemble import outputs_of
 from whence.methods.method import Method
-from whence.methods.prediction import Floats, Indices, MeasureLike, as_array, positions
+from whence.methods.prediction import Indices, MeasureLike, as_array, positions
 from whence.methods.subsets import Positions
 from whence.objective.cache import cached
 from whence.objective.losses import measure_of

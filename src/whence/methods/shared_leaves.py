@@ -8,17 +8,15 @@ from typing import final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.arrays import Floats
 from whence.methods.attribution import Attribution
 from whence.methods.subsets import Positions
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples
 from whence.scores import Diagnostics
 from whence.trees.model import BoostedModel
-
-Floats = NDArray[np.float64]
 
 
 @final

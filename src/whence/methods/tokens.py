@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.arrays import Floats
 from whence.checked import checked
 from whence.curvature.damping import CurvatureName
 from whence.errors import InvalidInput, UnsupportedModel
@@ -21,14 +22,7 @@ from whence.methods.choose import chosen
 from whence.methods.directed import Directed, directed
 from whence.methods.features import Side
 from whence.methods.method import Method
-from whence.methods.prediction import (
-    Floats,
-    Indices,
-    MeasureLike,
-    as_array,
-    measure_name,
-    positions,
-)
+from whence.methods.prediction import Indices, MeasureLike, as_array, measure_name, positions
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective

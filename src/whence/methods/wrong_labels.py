@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from whence.arrays import Floats
 
 _RESAMPLES = 200  # of the bootstrap
 _ROUNDING = 1e-9  # of a mean probability

@@ -8,7 +8,7 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from whence.arrays import Floats
 
 # Mid-tones of ColorBrewer's purple-orange scale, told apart by color-blind readers and readable
 # on white and on black.

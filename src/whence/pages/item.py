@@ -8,9 +8,9 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from whence.arrays import Floats
 from whence.errors import InvalidInput
 
-Floats = NDArray[np.float64]
 Level = Literal["good", "caution", "bad", "unknown"]
 
 

@@ -24,11 +24,10 @@ from sklearn.preprocessing import (
 )
 from sklearn.utils.validation import has_fit_parameter
 
+from whence.arrays import Floats
 from whence.objective.cache import Recent
 from whence.preprocessing.containers import is_routed, leaves
 from whence.rows import is_sparse, take
-
-Floats = NDArray[np.float64]
 
 # What these do to a row does not depend on the rows they were fitted on.
 _STATELESS = {Binarizer, FunctionTransformer, HashingVectorizer, Normalizer, PolynomialFeatures}

@@ -20,11 +20,10 @@ from sklearn.base import clone
 from sklearn.preprocessing import KBinsDiscretizer, SplineTransformer
 from torch import Tensor
 
+from whence.arrays import Floats
 from whence.preprocessing.columns import Columns, Rows
 from whence.preprocessing.step import Statistics, Step
 from whence.preprocessing.table import transformed
-
-Floats = NDArray[np.float64]
 
 _CLASSES = 64  # per column, above which a transformer is held
 _NUMBERS = 2**26  # changed cells that are kept, above which a transformer is held

@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from whence.arrays import Floats
 from whence.tiles import tiles
 from whence.trees.form import BoostedTrees
 from whence.trees.leaves import Integers, Round
 
-Floats = NDArray[np.float64]
 Wide: TypeAlias = NDArray[np.floating[Any]]  # of rows or leaves by queries, in either precision
 Precision: TypeAlias = np.dtype[np.float32] | np.dtype[np.float64]
 _NUMBERS = 2**25  # of rows by queries by outputs at a time

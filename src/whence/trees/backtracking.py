@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from whence.arrays import Floats
 from whence.trees.form import BoostedTrees
 from whence.trees.leaves import NewtonLeaves
 
-Floats = NDArray[np.float64]
 _EQUAL = 1e-9  # of the largest leaf value of a round
 
 

@@ -15,12 +15,12 @@ from sklearn.ensemble._forest import ForestClassifier, ForestRegressor
 from sklearn.tree import BaseDecisionTree
 from sklearn.utils.class_weight import compute_sample_weight
 
+from whence.arrays import Floats
 from whence.errors import UnsupportedModel
 from whence.trees.forest import Forest
 from whence.trees.form import LeafTable, class_weights
 from whence.trees.reading import classes_of, encode
 
-Floats = NDArray[np.float64]
 _TOLERANCE = 1e-5  # of the range of the predictions
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from whence.arrays import Floats
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError, Tweedie
 from whence.objective.robust_losses import Huber
 from whence.trees.backtracking import with_steps_taken
@@ -25,7 +26,6 @@ from whence.trees.losses import (
 )
 from whence.trees.starts import Fixed, Mean, Start
 
-Floats = NDArray[np.float64]
 _ROUNDING = 1e-9  # of the range of the raw predictions
 
 

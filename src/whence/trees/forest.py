@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from whence.arrays import Floats
 from whence.checked import said
 from whence.trees.form import LeafTable, after
 from whence.trees.leaves import Integers
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_sample_weight
 
+from whence.arrays import Floats
 from whence.checked import said
 from whence.errors import UnsupportedModel
 from whence.objective.losses import Loss
 from whence.trees.leaves import Integers, LeafRule, Round
 from whence.trees.starts import Start
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from sklearn.ensemble._gradient_boosting import _random_sample_mask
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
+from whence.arrays import Floats
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError
 from whence.objective.robust_losses import Huber, Quantile
 from whence.trees.form import BoostedTrees, LeafTable, unsupported_objective
@@ -24,8 +25,6 @@ from whence.trees.quantiles import (
     of_sklearn,
 )
 from whence.trees.starts import Fixed, LogPrior, Mean, Start
-
-Floats = NDArray[np.float64]
 
 
 def read_gradient_boosting(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTrees:

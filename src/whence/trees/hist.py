@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_sample_weight
 
+from whence.arrays import Floats
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError, Tweedie
 from whence.objective.robust_losses import Quantile
 from whence.trees.form import BoostedTrees, LeafTable, unsupported_objective
@@ -18,8 +19,6 @@ from whence.trees.leaves import LeafRule, NewtonLeaves
 from whence.trees.losses import Binary, BoostingLoss, LogLink, Softmax, Squared
 from whence.trees.quantiles import QuantileLeaves, QuantileStart, of_numpy
 from whence.trees.starts import LogPrior, Mean, Start
-
-Floats = NDArray[np.float64]
 
 
 def read_hist(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTrees:

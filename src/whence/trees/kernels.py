@@ -8,11 +8,11 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from whence.arrays import Floats
 from whence.trees.adjoint import blocks
 from whence.trees.form import BoostedTrees
 from whence.trees.leaves import Integers, Round
 
-Floats = NDArray[np.float64]
 _ROUNDS = 16  # whose coefficients are multiplied at once
 
 

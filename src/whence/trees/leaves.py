@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import softmax
 
+from whence.arrays import Floats
 from whence.trees.losses import BoostingLoss, Slopes, Softmax
 
-Floats = NDArray[np.float64]
 Integers = NDArray[np.integer]
 _TINY = 1e-150  # sums of curvatures that count as none
 

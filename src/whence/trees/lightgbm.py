@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from whence.arrays import Floats
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError, Tweedie
 from whence.objective.robust_losses import Huber, Quantile
 from whence.trees.form import BoostedTrees, LeafTable, class_weights, unsupported_objective
@@ -26,7 +27,6 @@ from whence.trees.losses import (
 from whence.trees.quantiles import QuantileLeaves, QuantileStart, of_lightgbm
 from whence.trees.starts import Fixed, LogPrior, Mean, Start
 
-Floats = NDArray[np.float64]
 _BLOCK = 1024  # rows that share a random stream in LightGBM's bagging
 
 

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
-Floats = NDArray[np.float64]
+from whence.arrays import Floats
 
 
 @dataclass(frozen=True, eq=False)

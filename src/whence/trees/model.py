@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.arrays import Floats
 from whence.checked import said
 from whence.errors import warn_user
 from whence.objective.cache import first_time
@@ -22,7 +23,6 @@ from whence.trees.forest import Forest
 from whence.trees.form import BoostedTrees
 from whence.workers import Backend, ahead, map_shards
 
-Floats = NDArray[np.float64]
 _LOOKED_AT = 1_000  # training rows at which a fit is to give the model again
 _SAME = 1e-3  # of the range of predictions: less is rounding, which may turn a split
 _LONG = 5_000  # rows of a fit that is worth a thread of its own

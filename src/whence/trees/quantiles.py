@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.stats import _weighted_percentile
 
+from whence.arrays import Floats
 from whence.trees.leaves import Integers, LeafRule, Round
 from whence.trees.starts import Start
 
-Floats = NDArray[np.float64]
 # Returns the quantile of values under positive weights at a level in (0, 1).
 Quantile = Callable[[Floats, Floats, float], float]
 

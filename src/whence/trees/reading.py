@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from whence.arrays import Floats
 from whence.checked import class_positions, finite_numbers
 from whence.errors import UnsupportedModel
 from whence.trees.form import BoostedTrees
 from whence.trees.libraries import library_of
 
-Floats = NDArray[np.float64]
 _TOLERANCE = 1e-5  # of the range of the raw predictions
 
 

@@ -8,13 +8,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from whence.arrays import Floats
 from whence.trees.form import BoostedTrees, LeafTable
 from whence.trees.leaves import Integers
 from whence.trees.starts import Starts
-
-Floats = NDArray[np.float64]
 
 
 def side_by_side(models: Sequence[BoostedTrees]) -> BoostedTrees | None:

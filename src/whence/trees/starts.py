@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from whence.arrays import Floats
 from whence.trees.losses import BoostingLoss
-
-Floats = NDArray[np.float64]
 
 _LEAST = float(np.finfo(np.float64).eps)  # share of a class, as scikit-learn clips it
 

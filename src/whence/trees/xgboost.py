@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logit
 
+from whence.arrays import Floats
 from whence.errors import UnsupportedModel
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError, Tweedie
 from whence.objective.robust_losses import PseudoHuber, Quantile
@@ -26,8 +27,6 @@ from whence.trees.losses import (
 )
 from whence.trees.quantiles import QuantileLeaves, QuantileStart, of_xgboost
 from whence.trees.starts import Fixed, LogPrior, Mean, NewtonStep, Start
-
-Floats = NDArray[np.float64]
 
 
 def read_xgboost(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTrees:

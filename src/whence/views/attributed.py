@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from whence.arrays import Floats
 from whence.errors import UnsupportedModel
 from whence.methods.directed import directed
-from whence.methods.prediction import Floats, as_array
+from whence.methods.prediction import as_array
 from whence.objective.losses import measure_of
 from whence.pages import Item
 from whence.views.columns import is_table, spreads

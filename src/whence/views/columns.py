@@ -13,10 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.arrays import Floats
 from whence.checked.arrays import plain
 from whence.rows import column_names, is_sparse, row_cells, take
-
-Floats = NDArray[np.float64]
 
 _SPREAD_ROWS = 10_000  # rows that tell the spread of a column
 _READ = 25  # rows of a group that tell which columns are of texts

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.arrays import Floats
 from whence.errors import InvalidInput
 from whence.objective.trained import Examples, Trained
 from whence.pages import Item
@@ -17,8 +18,6 @@ from whence.views.answer import label_of
 from whence.views.columns import NONE, Columns, is_table
 from whence.views.sequences import Decode, pieces_of
 from whence.views.words import text_of
-
-Floats = NDArray[np.float64]
 
 
 def item_of(

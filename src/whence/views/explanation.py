@@ -8,11 +8,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from whence.arrays import Floats
 from whence.errors import listed
 from whence.evaluation.agreement import Agreement
 from whence.evaluation.correlation import pearson, slope
 from whence.methods.model_quality import ModelQuality
-from whence.methods.prediction import Floats
 from whence.objective.trained import Examples
 from whence.pages import ExplanationPage, Item, Scatter, Shown, Side, Status
 from whence.pages.text import words_of

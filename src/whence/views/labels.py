@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.arrays import Floats
 from whence.methods.model_quality import ModelQuality
-from whence.methods.prediction import Floats
 from whence.methods.wrong_labels import WrongLabels
 from whence.objective.trained import Trained
 from whence.pages import Fact, RankedPage, RankedRow

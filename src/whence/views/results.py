@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from whence.arrays import Floats
 from whence.methods.model_quality import ModelQuality
 from whence.methods.prediction import MeasureLike
 from whence.objective.losses import measure_of
@@ -22,8 +23,6 @@ from whence.views.examples import item_of
 from whence.views.made import Made
 from whence.views.quantity import quantity_of
 from whence.views.statuses import quality_of, statuses_of
-
-Floats = NDArray[np.float64]
 
 LISTED = 6  # examples of a comparison, on each side and for each model
 

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.arrays import Floats
 from whence.methods.features import Side
 from whence.methods.method import Method
-from whence.methods.prediction import Floats, MeasureLike
+from whence.methods.prediction import MeasureLike
 from whence.methods.tokens import influence_by_token
 from whence.objective.losses import CrossEntropy
 from whence.objective.objective import objective_of

@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from whence.arrays import Floats
 from whence.diagnostics import SHOWN, two_digits
 from whence.methods.model_quality import ModelQuality
 from whence.pages import Status
 from whence.pages.item import Level
 from whence.pages.words import number
 from whence.scores import Diagnostics
-
-Floats = NDArray[np.float64]
 
 _CONFIRMED = 0.1  # of the largest change: how near a retrained one must be to its prediction
 
