@@ -485,6 +485,49 @@ def test_decisions_stay_with_their_rows(browser: Any, tmp_path: Path) -> None:
     expect(browser, "#decided", "1 of 6 decided: 1 drop.")
 
 
+def test_a_decision_survives_what_the_local_storage_loses(browser: Any, tmp_path: Path) -> None:
+    show(browser, ranked(6), tmp_path)
+    find(browser, "body").send_keys("d")
+    find(browser, "#search").send_keys("message")  # the address changes with it
+    comes(lambda: "q=message" in browser.current_url, True)
+    browser.execute_script("localStorage.clear()")
+    browser.refresh()
+    expect(browser, "#decided", "1 of 6 decided: 1 drop.")
+
+
+@pytest.mark.parametrize(
+    "kept", ["{", "null", "[1]", '{"rows": 3}', '{"rows": {"0": "burn", "9": "drop"}}']
+)
+def test_what_is_no_decision_is_not_read(browser: Any, tmp_path: Path, kept: str) -> None:
+    show(browser, ranked(6), tmp_path)
+    find(browser, "body").send_keys("d")
+    script = "for (const k of Object.keys(localStorage)) localStorage.setItem(k, arguments[0])"
+    browser.execute_script(script + "; history.replaceState(null, '')", kept)
+    browser.refresh()
+    expect(browser, "#decided", "Nothing is decided yet.")
+    assert browser.get_log("browser") == []
+
+
+def test_two_tabs_of_a_page_decide_together(browser: Any, tmp_path: Path) -> None:
+    show(browser, ranked(6), tmp_path)
+    first, address = browser.current_window_handle, browser.current_url
+    browser.switch_to.new_window("tab")
+    try:
+        browser.get(address)
+        expect(browser, "#decided", "Nothing is decided yet.")
+        browser.switch_to.window(first)
+        find(browser, "body").send_keys("d")
+        browser.switch_to.window(browser.window_handles[-1])
+        expect(browser, "#decided", "1 of 6 decided: 1 drop.")
+        find(browser, "body").send_keys("k")
+        browser.switch_to.window(first)
+        expect(browser, "#decided", "2 of 6 decided: 1 keep, 1 drop.")
+    finally:
+        browser.switch_to.window(browser.window_handles[-1])
+        browser.close()
+        browser.switch_to.window(first)
+
+
 def test_what_is_shown_is_saved(browser: Any, tmp_path: Path) -> None:
     for page, first, rows in (
         (explanation(), "push,example,age,sex,label", 4),

@@ -1,13 +1,21 @@
 "use strict";
 (() => {
-  // Decisions about labels, by button or key, kept in this browser and saved as a file.
+  // Decisions about labels, by button or key, kept in this browser and saved as a file. They are kept
+  // twice: a page that is loaded again too soon may not find what it wrote to the local storage.
   const data = JSON.parse(document.getElementById("data").textContent);
   if (!data.decide) return;
   const words = { keep: "keep", relabel: "relabel", drop: "drop" };
   const keys = { k: "keep", r: "relabel", d: "drop" };
   const at = id => document.getElementById(id), place = `whence ${location.pathname} ${data.decide.stamp}`;
-  const decided = new Map(), history = [];
-  try { for (const [r, word] of JSON.parse(localStorage.getItem(place) || "[]")) if (data.rows[r] && words[word]) decided.set(r, word); } catch { /* nothing kept */ }
+  const decided = new Map(), changes = [];
+  const parsed = text => { try { return JSON.parse(text); } catch { return null; } };
+  const stored = () => { try { return localStorage.getItem(place); } catch { return null; /* not allowed here */ } };
+  const read = kept => {
+    decided.clear();
+    for (const [r, word] of Object.entries(kept?.rows ?? {})) if (data.rows[r] && words[word]) decided.set(Number(r), word);
+  };
+  const [last] = [window.history.state?.[place], parsed(stored())].sort((a, b) => (b?.time ?? 0) - (a?.time ?? 0));
+  read(last);
   const buttons = new Map(); // of the rows on this page of the table
 
   const count = () => {
@@ -20,14 +28,18 @@
     for (const [word, button] of Object.entries(buttons.get(r) || {})) button.setAttribute("aria-pressed", decided.get(r) === word);
     buttons.get(r)?.keep.closest("tr").classList.toggle("decided", decided.has(r));
   };
-  const keep = () => { try { localStorage.setItem(place, JSON.stringify([...decided])); } catch { /* not allowed here */ } };
+  const keep = () => {
+    const kept = { time: Date.now(), rows: Object.fromEntries(decided) };
+    try { window.history.replaceState({ ...window.history.state, [place]: kept }, ""); } catch { /* not allowed here */ }
+    try { localStorage.setItem(place, JSON.stringify(kept)); } catch { /* not allowed here */ }
+  };
   const set = (r, word, back) => {
-    if (!back) history.push([r, decided.get(r)]);
+    if (!back) changes.push([r, decided.get(r)]);
     if (word === undefined || (decided.get(r) === word && !back)) decided.delete(r); else decided.set(r, word);
     keep(); paint(r); count();
   };
   const undo = () => {
-    const [r, word] = history.pop() || [[...decided.keys()].pop()];
+    const [r, word] = changes.pop() || [[...decided.keys()].pop()];
     if (r !== undefined) set(r, word, true);
   };
 
@@ -71,6 +83,12 @@
     event.preventDefault();
     set(r, keys[key]);
     move(rows[rows.indexOf(r) + 1] ?? r);
+  });
+  addEventListener("storage", event => { // the same page in another tab
+    if (event.key !== place) return;
+    read(parsed(event.newValue));
+    for (const r of buttons.keys()) paint(r);
+    count();
   });
   at("undo").addEventListener("click", undo);
   at("decisions").addEventListener("click", () => {

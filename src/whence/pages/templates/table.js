@@ -245,7 +245,7 @@
     if (state.open.size) parts.set("open", [...state.open].map(r => r + 1).join(","));
     const hash = parts.toString();
     if (!hash && !location.hash.includes("=")) return;
-    try { history.replaceState(null, "", hash ? `#${hash}` : location.pathname + location.search); } catch { /* not allowed here */ }
+    try { history.replaceState(history.state, "", hash ? `#${hash}` : location.pathname + location.search); } catch { /* not allowed here */ }
   };
   const recall = () => {
     if (!location.hash.includes("=")) return;
