@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,7 @@ class Exploding(FeatureMap):
         return self.inner.groups
 
     def rows(self, examples: Examples) -> Tensor:
+        Path(f"{self.fuse}.{os.getpid()}").touch()
         if 12 in examples.ids and not Path(self.fuse).exists():
             Path(self.fuse).touch()
             os.kill(os.getpid(), signal.SIGKILL)
@@ -131,6 +133,14 @@ def test_results_are_those_of_this_process() -> None:
         assert other.dtype == torch.float64
 
 
+def wait_for_the_end(workers: set[int]) -> None:
+    """Wait until Ray has ended the workers of a driver that was killed."""
+    deadline = time.monotonic() + 60
+    while any(Path("/proc", str(worker)).exists() for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_a_build_on_a_cluster_survives_its_driver_and_a_worker(
     cluster: str, tmp_path: Path
 ) -> None:
@@ -145,6 +155,8 @@ def test_a_build_on_a_cluster_survives_its_driver_and_a_worker(
     command = [sys.executable, "-c", KILLED, str(tmp_path / "index"), method.fuse]
     ended = subprocess.run(command, env=environment, cwd=repository)
     assert ended.returncode == -signal.SIGKILL
+    began = {int(path.suffix[1:]) for path in tmp_path.glob("fuse.*")}
+    wait_for_the_end(began - {os.getpid()})
     assert len(Manifest.read(tmp_path / "index").shards) == 2
     for later in sorted((tmp_path / "index").glob("rows-*"))[2:]:
         later.unlink()  # a worker may have been faster than the driver

@@ -15,6 +15,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -347,6 +348,20 @@ def test_a_folder_is_claimed_once(tmp_path: Path) -> None:
         raise KeyError
     with claim(folder):
         assert names(folder) == []
+
+
+@pytest.mark.parametrize("failure", [None, KeyError])
+def test_what_killed_workers_leave_is_cleared_when_a_claim_ends(
+    tmp_path: Path, failure: type[Exception] | None
+) -> None:
+    (tmp_path / "members").mkdir()
+    with nullcontext() if failure is None else pytest.raises(failure), claim(tmp_path):
+        for name in (".whence-0123.tmp", "members/.whence-4567.tmp", "members/mine.tmp"):
+            (tmp_path / name).write_bytes(b"half")
+        if failure is not None:
+            raise failure
+    assert names(tmp_path) == ["members"]
+    assert names(tmp_path / "members") == ["mine.tmp"]
 
 
 # Each child is killed just before or just after a step of writing over an earlier file. Then the

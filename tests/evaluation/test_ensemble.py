@@ -315,6 +315,17 @@ def test_leftovers_of_a_killed_write_are_cleared(tmp_path: Path) -> None:
     assert {name for name in files(tmp_path) if name.endswith(".tmp")} == {"mine.tmp"}
 
 
+def test_what_a_killed_worker_half_wrote_is_cleared(tmp_path: Path) -> None:
+    """One that is killed while others go on, as on a Ray cluster, which begins its member anew."""
+
+    def leaving(weights: Tensor, seed: int) -> Tensor:
+        (tmp_path / "members" / ".whence-0123.tmp").write_bytes(b"half")
+        return outcome(weights, seed)
+
+    make(tmp_path, leaving)
+    assert not [name for name in files(tmp_path) if name.endswith(".tmp")]
+
+
 def test_second_writer_is_refused_and_readers_are_not(tmp_path: Path) -> None:
     """One process at a time fills an ensemble; a complete one may be asked for again meanwhile."""
     ensemble = make(tmp_path)

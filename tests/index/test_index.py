@@ -277,6 +277,26 @@ def test_what_is_written_does_not_depend_on_workers_or_interruptions(
     assert (tmp_path / "index" / manifest.shards[1].name).stat().st_mtime_ns == kept
 
 
+def test_what_a_killed_worker_half_wrote_is_removed(
+    network: tuple[ModuleObjective, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is killed while others go on, as on a Ray cluster, which begins its shard anew."""
+    real = Manifest.write
+
+    def write(self: Manifest, folder: Path) -> None:
+        (folder / ".whence-0123.tmp").write_bytes(b"half")
+        real(self, folder)
+
+    monkeypatch.setattr(Manifest, "write", write)
+    objective, (x, y) = network
+    index = whence.Index.build(objective, tmp_path, method=LAYERS)
+    assert not list(tmp_path.glob(".whence-*"))
+    index.append((x, y))
+    assert not list(tmp_path.glob(".whence-*"))
+    index.remove([1])
+    assert not list(tmp_path.glob(".whence-*"))
+
+
 def test_damage_is_named(standing: whence.Index, network: Any, tmp_path: Path) -> None:
     shutil.copytree(standing.path, tmp_path / "index")
     index = whence.Index.open(tmp_path / "index", network[0])

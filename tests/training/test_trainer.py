@@ -15,6 +15,7 @@ import whence
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.network.objective import ModuleObjective
 from whence.training.scaling import scaling_of, second_moment
+from whence.training.trainer import Recorder, StepCount
 
 pytest.importorskip("accelerate")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -167,6 +168,13 @@ def test_checkpoints_of_another_model_are_refused(
         whence.TracIn(optimizer=True).fit(objective)
     with pytest.raises(InvalidInput, match="every >= 1"):
         whence.trainer_callback(tmp_path, every=0)
+
+
+def test_what_a_killed_training_half_wrote_is_removed(tmp_path: Path) -> None:
+    for _ in range(2):
+        Recorder(tmp_path, None).on_train_begin(StepCount(0, 4), torch.nn.Linear(2, 1), [])
+        assert [path.name for path in (tmp_path / "states").iterdir()] == []
+        (tmp_path / "states" / ".whence-0123.tmp").write_bytes(b"half")
 
 
 def test_second_moments() -> None:

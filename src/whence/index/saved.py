@@ -19,7 +19,7 @@ from whence.index.curvature import operator_of, tensors_of
 from whence.index.format import read_tensors, write_tensors
 from whence.index.identity import described, model_digests
 from whence.network.objective import ModuleObjective
-from whence.storage import file_to_write
+from whence.storage import clear_leftovers, file_to_write
 
 _PLACES, _MEAN, _SPREAD = "one position", "mean eigenvalue", "spread"
 _OURS = (_PLACES, _MEAN, _SPREAD)  # what is stored beside the blocks
@@ -80,6 +80,7 @@ class SavedCurvature(KroneckerSolver):
         except FileNotFoundError:
             place = file_to_write(path)
             found = self.solver.made(objective)
+            clear_leftovers(place.resolve().parent)
             write_tensors(place, {"kind": "curvature", **own}, _tensors(found))
             return found
         _check_same(path, about, own)

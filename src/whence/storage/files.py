@@ -76,13 +76,15 @@ def content_of(path: Path) -> bytes:
         ) from error
 
 
-def clear_leftovers(folder: Path) -> None:
+def clear_leftovers(folder: Path, *, inside: bool = False) -> None:
     """Remove the temporary files that killed processes left in a folder, and no others.
 
     Args:
-        folder: Where to look; not below it. Without locks all are left alone.
+        folder: Where to look. Without locks all are left alone.
+        inside: Whether to look also in the folders that lie in it.
     """
-    for path in folder.glob(_TEMPORARY.format("*")):
+    name = _TEMPORARY.format("*")
+    for path in (*folder.glob(name), *(folder.glob(f"*/{name}") if inside else ())):
         with suppress(OSError):  # It is gone, or the folder is read-only.
             descriptor = os.open(path, os.O_RDONLY)
             try:

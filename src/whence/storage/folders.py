@@ -16,7 +16,9 @@ from whence.storage.locks import lock, supported, unlock
 def claim(folder: Path) -> Iterator[None]:
     """Refuse other processes that claim the same folder, for as long as a `with` block runs.
 
-    A claim ends with its process, however that ends, and leaves no file. It needs locks.
+    A claim ends with its process, however that ends, and leaves no file. What killed processes
+    left in the folder, and in the folders in it, is cleared when the block ends: its own workers
+    may be killed too. It needs locks.
 
     Args:
         folder: The folder; made if absent, as by `make_folder`.
@@ -44,7 +46,10 @@ def claim(folder: Path) -> Iterator[None]:
                 f"Expected no other process to write in {folder}. Got one that does. "
                 "Wait until it ends, or choose another directory."
             )
-        yield
+        try:
+            yield
+        finally:
+            clear_leftovers(folder, inside=True)
     finally:
         if descriptor is not None:
             with suppress(OSError):

@@ -122,9 +122,9 @@ class Recorder:
         """Write the manifest, or make sure that it is this model's."""
         shapes = {name: list(p.shape) for name, p in trained(model).items()}
         path = self.root / "manifest.json"
+        make_folder(self.root)
+        make_folder(self.root / "states")
         if not path.exists():
-            make_folder(self.root)
-            make_folder(self.root / "states")
             write_manifest(path, KIND, {"shapes": shapes})
         elif read_manifest(path, KIND)["shapes"] != shapes:
             raise InvalidInput(
