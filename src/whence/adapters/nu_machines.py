@@ -27,6 +27,7 @@ from whence.errors import warn_user
 from whence.fitting.active_set import Face
 from whence.fitting.nu import NuProgram, nu_classification, nu_regression, one_class
 from whence.objective.cache import cached
+from whence.objective.removed import gone
 from whence.preprocessing.containers import before
 from whence.preprocessing.containers import final as last_step
 from whence.preprocessing.refit import Fits, encoded_all, follows_data, training_matrix
@@ -87,7 +88,7 @@ class NuMachine(Answered):
         base = self
         if self.face is None:  # as the library left it, to its own tolerance
             base = cached(self, NuMachine, lambda twin: twin._finished())
-        if weights is None or bool((weights == self.weights).all()):
+        if weights is None or (torch.equal(weights, self.weights) and not gone(weights).any()):
             return base
         return base._walked(weights.double())
 
@@ -118,8 +119,8 @@ class NuMachine(Answered):
 
     def _walked(self, weights: Tensor) -> NuMachine:
         """Return the minimum with these weights, from the coefficients as they are."""
-        gone = (weights == 0) & (self.weights > 0)
-        changed = self._with_features(self.there & ~gone.numpy())
+        left_out = (weights == 0) & (self.weights > 0)
+        changed = self._with_features(self.there & ~left_out.numpy() & ~gone(weights))
         gram, start = changed.gram, self.face
         if start is None or self._follows:
             start = self.program.from_coefficients(gram, self.beta)

@@ -31,6 +31,7 @@ from whence.linear.objective import (
     LinearStatistics,
 )
 from whence.linear.wide import columns_of
+from whence.objective.removed import gone
 from whence.preprocessing.pipeline import Differentiable
 from whence.rows import put
 
@@ -242,11 +243,12 @@ class DataStatistics(LinearStatistics):
 
         Args:
             objective: R at θ̂.
-            weights: wᵢ >= 0 in the unit of `objective.weights`, [n]; the row with 0 is gone.
+            weights: wᵢ >= 0 in the unit of `objective.weights`, [n]; a row that had weight and has
+                0 is gone, and any that `weights_without` took out.
         """
         if len(weights) != len(self.fitted.labels):
             return refit(objective, weights, nearby=objective)
-        if torch.equal(weights, objective.weights):
+        if torch.equal(weights, objective.weights) and not gone(weights).any():
             return self._minimum(objective, objective)
         fitted, changed = self._changed(objective, weights, whole=True)
         if not classes_left(self.fitted, fitted.kept):
@@ -263,7 +265,7 @@ class DataStatistics(LinearStatistics):
             )
         ratio = np.divide(after, before, out=np.ones_like(before), where=before > 0)
         ratio[np.abs(ratio - 1) < 1e-12] = 1.0
-        kept = self.fitted.kept & (ratio > 0)
+        kept = self.fitted.kept & (ratio > 0) & ~gone(weights)
         if not kept.any():
             raise InvalidInput("Expected at least one training example to stay. Got none.")
         return kept, np.where(kept, ratio, 1.0) * self.fitted.weights.sample.numpy()

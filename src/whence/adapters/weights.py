@@ -183,6 +183,7 @@ def staying(given: Floats, idle: NDArray[np.bool_]) -> NDArray[np.intp]:
 
     Args:
         given: The weights of all rows, [n]; 0 removes one.
-        idle: Which rows the user's own fit had with weight 0, [n]. They stay: libraries count them.
+        idle: Which rows the user's own fit had with weight 0, [n]. Libraries count them: they stay
+            until `weights_without` takes them out.
     """
-    return np.flatnonzero((given > 0) | idle)
+    return np.flatnonzero((given > 0) | (idle & ~np.signbit(given)))

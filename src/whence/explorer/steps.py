@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from whence.errors import InvalidInput
+from whence.objective.removed import weights_without
 from whence.objective.trained import Trained
 from whence.rows import column as cells_of
 from whence.rows import with_cells
@@ -59,8 +60,7 @@ class Remove(Step):
     def apply(self, model: Trained) -> Trained:
         """Return the model fitted without them."""
         where = _checked(model, self.positions)
-        weights = model.weights.clone()
-        weights[where] = 0
+        weights = weights_without(model.weights, where)
         if not bool((weights > 0).any()):
             raise InvalidInput("Expected rows to remain. Got all of them. Tick fewer.")
         return model.refit(weights)

@@ -33,6 +33,7 @@ from whence.methods.subsets import Positions
 from whence.objective.losses import Loss
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
+from whence.objective.removed import weights_without, weights_without_each
 from whence.objective.trained import Data, Examples, Trained
 from whence.progress import progress
 from whence.scores import Diagnostics
@@ -248,8 +249,7 @@ def outputs_without(
     together, alone = np.flatnonzero(share), np.flatnonzero(~share)
     for part, outputs in _outputs_together(trained, examples, where[together]):
         yield together[part], outputs
-    weights = trained.weights.repeat(len(alone), 1)
-    weights[torch.arange(len(alone)), torch.from_numpy(where[alone])] = 0
+    weights = weights_without_each(trained.weights, where[alone])
     for at, fitted in zip(alone, trained.refits(weights), strict=True):
         yield np.array([at]), [fitted.outputs(each).unsqueeze(2) for each in examples]
 
@@ -283,7 +283,7 @@ def refit_without(trained: Trained, where: NDArray[np.intp]) -> Trained:
     Returns:
         The fitted model.
     """
-    return trained.refit(_weights_without(trained, where))
+    return trained.refit(weights_without(trained.weights, where))
 
 
 def refits_without(trained: Trained, sets: Sequence[NDArray[np.intp]]) -> Iterator[Trained]:
@@ -298,14 +298,7 @@ def refits_without(trained: Trained, sets: Sequence[NDArray[np.intp]]) -> Iterat
     """
     if not sets:
         return iter(())
-    return trained.refits(torch.stack([_weights_without(trained, where) for where in sets]))
-
-
-def _weights_without(trained: Trained, where: NDArray[np.intp]) -> Tensor:
-    """Return the example weights with those of a set at zero, [n]."""
-    weights = trained.weights.clone()
-    weights[torch.from_numpy(where.copy())] = 0  # a copy: the order may be turned round
-    return weights
+    return trained.refits(torch.stack([weights_without(trained.weights, where) for where in sets]))
 
 
 def _one_by_one(
@@ -314,8 +307,7 @@ def _one_by_one(
     """Yield the changes [q, 1] of removals, each a fit of its own; the full fit is repeated too."""
     if not len(where):
         return
-    weights = trained.weights.repeat(len(where) + 1, 1)
-    weights[torch.arange(len(where)) + 1, torch.as_tensor(where)] = 0
+    weights = torch.cat([trained.weights[None], weights_without_each(trained.weights, where)])
     before: Tensor | None = None
     for fitted in trained.refits(weights):
         after = measure(fitted.outputs(queries), queries.targets)
@@ -387,6 +379,7 @@ def _refit_together(
         deltas[:, active] -= step
         active, previous = active[far & contracts], sizes[far & contracts]
     for column in alone:
-        fitted = objective.refit(_weights_without(objective, where[column : column + 1]))
+        rest = weights_without(objective.weights, where[column : column + 1])
+        fitted = objective.refit(rest)
         deltas[:, column] = fitted.params - objective.params
     return deltas

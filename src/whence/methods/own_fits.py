@@ -13,6 +13,7 @@ from whence.diagnostics import two_digits
 from whence.methods.subsets import Positions
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
+from whence.objective.removed import weights_without
 from whence.objective.trained import Examples, Trained
 
 _CHECKED = 3  # removals that the estimator's own library repeats
@@ -114,9 +115,8 @@ def _(
     own, predicted = [], []
     order = changes.abs().amax(0).argsort(descending=True)  # of large and of small effects
     for column in order[np.linspace(0, len(order) - 1, min(_CHECKED, len(order)))].tolist():
-        weights = trained.weights.clone()
-        weights[where[column]] = 0
-        fitted = statistics.own_fit(trained, weights)
+        rest = weights_without(trained.weights, where[column : column + 1])
+        fitted = statistics.own_fit(trained, rest)
         if fitted is not None:
             own.append(measure(fitted.outputs(queries), queries.targets) - before)
             predicted.append(changes[:, column])

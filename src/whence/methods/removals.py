@@ -23,6 +23,7 @@ from whence.linear.wide import columns_of
 from whence.methods.prediction import Order, measure_changes, predicted_changes
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
+from whence.objective.removed import weights_without
 from whence.objective.trained import Examples
 from whence.progress import progress
 
@@ -303,8 +304,7 @@ def without(objective: Objective, where: NDArray[np.intp]) -> Objective:
     Returns:
         The objective, θ not yet fitted.
     """
-    weights = objective.weights.clone()
-    weights[where] = 0
+    weights = weights_without(objective.weights, where)
     if objective.statistics is None:
         return objective.reweighted(weights)
     changed: Objective = objective.statistics.changed(objective, weights)
