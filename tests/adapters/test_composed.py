@@ -29,7 +29,7 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
@@ -49,6 +49,7 @@ POISSON = PoissonRegressor(alpha=0.1, solver="newton-cholesky", tol=1e-12)
 MACHINE = SVC(gamma=0.1, tol=1e-10)
 FITTED = GaussianNB().fit([[0.0] * 5, [1.0] * 5], ["no", "yes"])
 BEFORE = LogisticRegression().fit(np.eye(6)[:, :5], [0, 1, 0, 1, 0, 1])
+NAMED = LogisticRegression().fit(np.eye(6)[:, :5], ["no", "yes"] * 3)
 
 
 def two_targets(return_X_y: bool) -> tuple[Floats, Floats]:
@@ -229,6 +230,13 @@ def test_what_is_not_exact_is_known_by_its_predictions(estimator: Any, said: str
     [
         VotingClassifier([("a", FrozenEstimator(BEFORE)), ("b", GaussianNB())], voting="soft"),
         StackingClassifier([("a", FrozenEstimator(BEFORE)), ("b", GaussianNB())], cv=KFold(3)),
+        OneVsRestClassifier(FrozenEstimator(BEFORE)),
+        make_pipeline(StandardScaler(), FrozenEstimator(NAMED)),
+        make_pipeline(StandardScaler(), make_pipeline(MinMaxScaler(), FrozenEstimator(NAMED))),
+        GridSearchCV(
+            make_pipeline(StandardScaler(), FrozenEstimator(NAMED)),
+            {"standardscaler__with_std": [True]},
+        ),
     ],
 )
 def test_what_is_frozen_inside_keeps_its_fit(estimator: Any) -> None:
@@ -248,6 +256,15 @@ def test_what_is_frozen_inside_keeps_its_fit(estimator: Any) -> None:
             again.predict_proba(x[:8])[at].clip(floor)
         )
         np.testing.assert_allclose(found[:, column], change, atol=1e-6)
+
+
+def test_outputs_of_a_frozen_ridge_keep_its_fit() -> None:
+    x, y = rows(load_diabetes)
+    both = np.stack([y, y**2], 1)
+    fitted = MultiOutputRegressor(FrozenEstimator(Ridge().fit(x[:40], y[:40]))).fit(x, both)
+    model = whence.from_sklearn(fitted, x, both)
+    assert any("Got FrozenEstimator" in note for note in model.notes)
+    assert not whence.leave_one_out(model, [3], (x[:5], both[:5])).any()
 
 
 def test_what_was_fitted_before_and_refits_would_lose() -> None:

@@ -71,7 +71,8 @@ def fit(name: str, frame: pd.DataFrame) -> Any:
         "robust, options": lambda: sm.RLM(
             frame["yrs_married"], x, M=sm.robust.norms.TukeyBiweight()
         ),
-        "without weights": lambda: sm.GLS(frame["yrs_married"], x),
+        "gls": lambda: sm.GLS(frame["yrs_married"], x),
+        "gls, variances": lambda: sm.GLS(frame["yrs_married"], x, sigma=1 / weights),
         "probit link": lambda: sm.GLM(
             frame["any"], x, family=families.Binomial(families.links.Probit())
         ),
@@ -108,6 +109,8 @@ _TARGETS = {
 _EXACT = (
     "ols",
     "wls",
+    "gls",
+    "gls, variances",
     "logit",
     "mnlogit",
     "poisson",
@@ -124,7 +127,6 @@ _BY_PREDICTIONS = (
     "quantile, formula",
     "robust",
     "robust, options",
-    "without weights",
     "probit link",
     "counts with a shape",
     "counts with zeros",
@@ -176,6 +178,8 @@ def test_the_refined_order_is_removal(name: str) -> None:
     assert np.corrcoef(predicted.ravel(), actual.ravel())[0, 1] > 0.999
 
 
+@pytest.mark.filterwarnings("ignore:Perfect separation")
+@pytest.mark.filterwarnings("ignore:invalid value encountered in divide")
 def test_what_has_no_treatment_says_what_to_do() -> None:
     frame = affairs()[:_ROWS]
     x = rows(frame)
@@ -183,9 +187,20 @@ def test_what_has_no_treatment_says_what_to_do() -> None:
         whence.from_statsmodels(sm.OLS(frame["age"], x).fit_regularized(alpha=0.1))
     with pytest.raises(UnsupportedModel, match="without a penalty"):
         whence.from_statsmodels(sm.Logit(frame["any"], x).fit_regularized(alpha=0.1, disp=0))
-    weighted = sm.GLS(frame["age"], x, sigma=1.0 + frame["educ"]).fit()
-    with pytest.raises(UnsupportedModel, match="Got sigma and cholsigmainv"):
-        whence.from_statsmodels(weighted)
+    near = np.subtract.outer(np.arange(_ROWS), np.arange(_ROWS))
+    correlated = sm.GLS(frame["age"], x, sigma=0.5 ** np.abs(near)).fit()
+    with pytest.raises(UnsupportedModel, match="Got GLS with a covariance of rows"):
+        whence.from_statsmodels(correlated)
+    grouped = sm.GEE(frame["age"], x, groups=np.arange(_ROWS) // 5).fit()
+    with pytest.raises(UnsupportedModel, match="Got groups and time"):
+        whence.from_statsmodels(grouped)
+    for chosen in (
+        sm.OLS(frame["age"], x).fit_regularized(alpha=1.0, refit=True),
+        smf.ols("age ~ educ + religious", frame).fit_regularized(alpha=1.0, refit=True),
+        sm.GLM(frame["age"], x).fit_regularized(alpha=1.0, refit=True),
+    ):
+        with pytest.raises(UnsupportedModel, match="chose them by a penalty"):
+            whence.from_statsmodels(chosen)
     offset = sm.Logit(frame["any"], x, offset=0.1 * frame["religious"]).fit(disp=0)
     with pytest.raises(UnsupportedModel, match="Got a Logit"):
         whence.from_statsmodels(offset)
@@ -270,6 +285,17 @@ def test_rows_of_one_name_and_missing_values() -> None:
     asked = affairs()[_ROWS:], affairs()["yrs_married"][_ROWS:]
     again = smf.ols("yrs_married ~ age + educ", stay).fit()
     np.testing.assert_allclose(says(model.refit(weights), asked), said(again, asked[0]), atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["OLS", "RLM"])
+def test_rows_of_an_array_keep_their_numbers_where_some_are_missing(kind: str) -> None:
+    x, y = rows(affairs()).to_numpy(), affairs()["yrs_married"].to_numpy(copy=True)
+    y[[2, 5]] = np.nan
+    results = getattr(sm, kind)(y, x, missing="drop").fit()
+    model = whence.from_statsmodels(results)
+    assert model.train.ids[:5].tolist() == [0, 1, 3, 4, 6]
+    asked = x[:2], y[:2]
+    np.testing.assert_allclose(says(model, asked), said(results, asked[0]), atol=1e-8)
 
 
 def test_categories_in_an_order_of_their_own() -> None:

@@ -23,6 +23,7 @@ from sklearn.ensemble import (
     VotingClassifier,
     VotingRegressor,
 )
+from sklearn.frozen import FrozenEstimator
 from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import (
@@ -77,7 +78,7 @@ from sklearn.preprocessing import KBinsDiscretizer, QuantileTransformer
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR, NuSVC, NuSVR, OneClassSVM
 
 from whence.adapters.processes import ProcessPerClass
-from whence.preprocessing.containers import parts
+from whence.preprocessing.containers import parts, settings
 from whence.trees.libraries import OUTSIDE, library_of
 
 Uses = Callable[[Any, int], bool]  # of the estimator and the number of rows
@@ -90,9 +91,7 @@ def draws(estimator: Any, n: int) -> dict[str, int | None]:
         estimator: Fitted or not.
         n: The number of rows.
     """
-    if not hasattr(estimator, "get_params"):
-        return {}
-    params = estimator.get_params(deep=True)
+    params = settings(estimator)
     found = {}
     for name, value in params.items():
         owner, _, last = name.rpartition("__")
@@ -268,6 +267,7 @@ _STEADY = {
     ClassifierChain,
     ComplementNB,
     ElasticNet,
+    FrozenEstimator,
     GammaRegressor,
     GaussianNB,
     GaussianProcessClassifier,

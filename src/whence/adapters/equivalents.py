@@ -45,6 +45,7 @@ from sklearn.svm import SVC, NuSVC
 
 from whence.adapters.processes import held
 from whence.errors import UnsupportedModel
+from whence.preprocessing.containers import holds_frozen, is_frozen
 
 HELD = "held, here and in refits"  # what notes say of what a fit chose
 
@@ -86,6 +87,8 @@ def plain(estimator: Any) -> Plain:
 @plain.register
 def _at_the_end(estimator: Pipeline) -> Plain:
     name, last = estimator.steps[-1]
+    if holds_frozen(last):  # refits fit only the steps before it
+        return Plain(estimator)
     found = plain(last)
     if found.estimator is last:
         return Plain(estimator, found.notes)
@@ -141,7 +144,7 @@ def _wrapped(estimator: Any) -> Plain | None:
             estimator.best_estimator_,
             (f"Settings chosen by {name} are {HELD}: {best}.",),
         )
-    if name == "FrozenEstimator":
+    if is_frozen(estimator):
         note = "Effects are on what FrozenEstimator holds: refits fit it again, to these rows."
         return Plain(estimator.estimator, (note,))
     if name in ("FixedThresholdClassifier", "TunedThresholdClassifierCV"):
@@ -158,7 +161,7 @@ def _wrapped(estimator: Any) -> Plain | None:
 
 def _chosen(estimator: Any) -> Plain | None:
     """Return the plain estimator that minimizes the same, with the same coefficients."""
-    make = _SAME.get(type(estimator))
+    make = None if holds_frozen(estimator) else _SAME.get(type(estimator))
     found = None if make is None else make(estimator)
     if found is None:
         return None

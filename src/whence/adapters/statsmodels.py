@@ -38,8 +38,9 @@ _FEW = 3  # rows by which the columns that a formula reads are told from others
 def from_statsmodels(results: Any, *, workers: int = 1, backend: Backend = "process") -> Trained:
     r"""Return a fitted model of statsmodels, with the data it holds, as a model that methods score.
 
-    OLS, WLS, Logit, MNLogit, Poisson and GLM (normal, binomial, Poisson, gamma and Tweedie families
-    with their usual links) are the objective that they minimized,
+    OLS, WLS, GLS with a variance for each row, Logit, MNLogit, Poisson and GLM (normal, binomial,
+    Poisson, gamma and Tweedie families with their usual links) are the objective that they
+    minimized,
 
         R(θ) = (1/n) Σ wᵢ ℓ(xᵢᵀθ, yᵢ),
 
@@ -63,8 +64,9 @@ def from_statsmodels(results: Any, *, workers: int = 1, backend: Backend = "proc
 
     Raises:
         UnsupportedModel: If these are no results of a model with `predict`, or the fit had a
-            penalty, constraints, an offset in a logistic or another link, or targets that are
-            shares; or if statsmodels' own fit to the same rows predicts something else.
+            penalty, constraints, correlated rows, an offset in a logistic or another link, or
+            targets that are shares; or if statsmodels' own fit to the same rows predicts
+            something else.
 
     Cost:
         None; one fit where the model is known by its predictions alone.
@@ -146,15 +148,21 @@ class _Design:
 def _check(results: Any, model: Any) -> None:
     """Raise of fits that have no treatment."""
     name = type(model).__name__
+    if getattr(results, "regularized", False):
+        raise UnsupportedModel(
+            f"Expected a fit to columns that are given. Got {name}.fit_regularized(refit=True), "
+            "which chose them by a penalty, and might choose others without a row. Fit "
+            f"{name} to the columns with nonzero coefficients to hold them as chosen."
+        )
     kind = type(getattr(results, "_results", results)).__name__
     if "Regularized" in kind or kind.startswith("L1"):
         raise UnsupportedModel(
-            f"Expected a {name} without a penalty. Got fit_regularized. Fit scikit-learn's Lasso, "
+            f"Expected {name} without a penalty. Got fit_regularized. Fit scikit-learn's Lasso, "
             "Ridge or LogisticRegression, and use whence.from_sklearn."
         )
     if getattr(results, "constraints", None) is not None:
         raise UnsupportedModel(
-            f"Expected a {name} without constraints. Got fit_constrained. Fit without, or with "
+            f"Expected {name} without constraints. Got fit_constrained. Fit without, or with "
             "columns in which the constraints hold."
         )
     if model.endog is None:
@@ -180,12 +188,15 @@ def _offset(model: Any) -> Floats | None:
 
 def _design(results: Any, model: Any) -> _Design:
     """Return the rows of a model."""
+    missing = getattr(model.data, "missing_row_idx", None)  # known where some are dropped
     if getattr(model, "formula", None) is None:
         names = column_names(model.data.orig_exog)
-        rows = pd.DataFrame(model.exog, columns=names, index=model.data.row_labels)
-        return _Design(rows=model.exog if names is None else rows, transform=None)
+        labels = model.data.row_labels
+        if names is None and missing:  # rows keep the numbers that they have among the user's
+            labels = np.setdiff1d(np.arange(len(model.exog) + len(missing)), missing)
+        rows = pd.DataFrame(model.exog, columns=names, index=labels)
+        return _Design(rows=model.exog if labels is None else rows, transform=None)
     frame = model.data.frame
-    missing = model.data.missing_row_idx
     if missing:
         frame = frame.iloc[np.setdiff1d(np.arange(len(frame)), missing)]
     if len(frame) != len(model.endog):
@@ -276,6 +287,20 @@ def _least_squares(results: Any, model: Any) -> _Read:
     return _numbers(results, model, SquaredError(), getattr(model, "weights", None))
 
 
+def _uncorrelated(results: Any, model: Any) -> _Read:
+    """Least squares with weights 1 / σᵢ², where σᵢ² are given."""
+    variances = model.sigma
+    if variances is None:
+        return _least_squares(results, model)
+    if np.ndim(variances) > 1:
+        raise UnsupportedModel(
+            "Expected rows whose errors are independent, with sigma as a variance for each row. "
+            "Got GLS with a covariance of rows: its entries for the rows that stay are not known "
+            "to a refit. Wrap fit and predict in an object, and use whence.from_sklearn."
+        )
+    return _numbers(results, model, SquaredError(), 1 / np.asarray(variances))
+
+
 def _two_classes(results: Any, model: Any, weights: Any = None) -> _Read:
     """The logistic likelihood of 0 and 1."""
     read = _numbers(results, model, Logistic(), weights)
@@ -331,6 +356,7 @@ def _generalized(results: Any, model: Any) -> _Read | None:
 
 _READERS: dict[str, Callable[[Any, Any], _Read | None]] = {
     "GLM": _generalized,
+    "GLS": _uncorrelated,
     "Logit": _two_classes,
     "MNLogit": _several_classes,
     "OLS": _least_squares,

@@ -9,7 +9,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from whence.errors import NotFitted, UnsupportedModel
-from whence.preprocessing.containers import parts
+from whence.preprocessing.containers import holds_frozen, parts
 
 
 def check_usable(estimator: Any) -> None:
@@ -65,6 +65,22 @@ def _check_kept(estimator: Any) -> None:
         raise UnsupportedModel(
             f"Expected what was fitted before as FrozenEstimator(...), which refits keep. Got "
             f"{got}, whose copies are not fitted. Wrap it so, without prefit, and fit again."
+        )
+
+
+def check_fitted_here(estimator: Any) -> None:
+    """Raise if a part of an estimator was fitted before, which its own fit leaves as it is.
+
+    Args:
+        estimator: Fitted.
+
+    Raises:
+        UnsupportedModel: If it has a FrozenEstimator among its parts.
+    """
+    if holds_frozen(estimator):
+        raise UnsupportedModel(
+            "Expected members that are fitted to the same rows. Got FrozenEstimator, which refits "
+            "leave as it is."
         )
 
 

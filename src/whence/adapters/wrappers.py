@@ -31,10 +31,10 @@ from whence.adapters.several import (
     pairs_of_machines,
 )
 from whence.adapters.stacking import stacking
+from whence.adapters.usable import check_fitted_here
 from whence.adapters.votes import transformed_target, voting
 from whence.errors import UnsupportedModel
 from whence.objective.trained import Trained
-from whence.preprocessing.containers import parts
 
 _ALONE = "Known by its predictions alone"
 _CHOSEN = (
@@ -61,10 +61,7 @@ def composed(whole: Estimator, take: Taken) -> Trained:
                 f"Expected at most {_MOST:,} rows without weights. Got {len(whole.train):,}"
                 f"{' with weights' * whole.refitting.weighted}."
             )
-        if any(type(each).__name__ == "FrozenEstimator" for each in parts(whole.fitted)):
-            raise UnsupportedModel(
-                "Expected members that are fitted to the same rows. Got FrozenEstimator."
-            )
+        check_fitted_here(whole.fitted)
         members, composition = read(whole.fitted, whole.train.inputs, whole.refitting.labels, take)
         found = Composed(
             fitted=whole.fitted,

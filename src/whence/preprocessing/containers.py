@@ -56,14 +56,44 @@ def leaves(transform: Any) -> list[Any]:
     return [transform] if held is None else [leaf for step in held for leaf in leaves(step)]
 
 
+def settings(estimator: Any) -> dict[str, Any]:
+    """Return what a fit of an estimator follows: what it and its members are set to, by name.
+
+    A FrozenEstimator among them is one of these, and what it holds is not: no fit changes it.
+
+    Args:
+        estimator: Any object.
+    """
+    params = estimator.get_params(deep=True) if hasattr(estimator, "get_params") else {}
+    held = tuple(f"{name}__" for name, value in params.items() if is_frozen(value))
+    return {name: value for name, value in params.items() if not name.startswith(held)}
+
+
 def parts(estimator: Any) -> list[Any]:
     """Return an estimator and what it is set to: its members, their settings, and so on.
 
     Args:
         estimator: Any object.
     """
-    set_to = estimator.get_params(deep=True).values() if hasattr(estimator, "get_params") else ()
-    return [estimator, *set_to]
+    return [estimator, *settings(estimator).values()]
+
+
+def is_frozen(estimator: Any) -> bool:
+    """Return whether an object is a FrozenEstimator, which a fit leaves as it is.
+
+    Args:
+        estimator: Any object.
+    """
+    return type(estimator).__name__ == "FrozenEstimator"
+
+
+def holds_frozen(estimator: Any) -> bool:
+    """Return whether an estimator is a FrozenEstimator or has one among its members.
+
+    Args:
+        estimator: Any object.
+    """
+    return any(is_frozen(each) for each in parts(estimator))
 
 
 @singledispatch
