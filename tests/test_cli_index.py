@@ -108,6 +108,14 @@ def test_texts_are_asked_about(run: Run, tmp_path: Path, monkeypatch: Any) -> No
         assert (code, "Expected --text with --tokenizer" in " ".join(err.split())) == (2, True)
     code, _, err = run(*text, "--row", 0)
     assert (code, "Expected --text, --row or --rows" in " ".join(err.split())) == (2, True)
+    found = []
+    for text, flags in (("w2 w3 w4", ["--trl"]), ("w2 w3 w4<eos>", []), ("w2 w3 w4", [])):
+        (tmp_path / "data.jsonl").write_text(json.dumps({"text": text}))
+        build = ("index", "build", entry, "--index", f"ix{len(found)}", "--method", "tracin")
+        code, _, _ = run(*build, "--data", "data.jsonl", "--tokenizer", "words", *flags)
+        assert code == 0
+        found.append(run("index", "query", entry, "--index", f"ix{len(found)}", "--json")[1])
+    assert found[0] == found[1] != found[2]
     sys.modules.pop("texts_for_test", None)
 
 
@@ -119,7 +127,11 @@ def test_refusals(run: Run, entry: str, tmp_path: Path) -> None:
         (("build", "t.csv", "--index", "ix"), "Expected a Python function"),
         (("build", entry, "--index", "ix", "--encoding", "int4"), "rows 'float32'"),
         (("build", entry, "--index", "ix", "--method", "newton"), "whence.Projected()"),
-        (("build", entry, "--index", "ix", "--max-length", 4), "with --tokenizer only"),
+        (
+            ("build", entry, "--index", "ix", "--max-length", 4),
+            "--max-length with --tokenizer only",
+        ),
+        (("build", entry, "--index", "ix", "--trl"), "--trl with --tokenizer only"),
         (("query", entry, "--index", "none", "--against", 3), "rows from 0 to 2"),
     ):
         code, _, err = run("index", *words)

@@ -24,10 +24,12 @@ TEXTS = ["the cat sat", "a dog ran on the mat", "the mat", "a cat ran", "dog sat
 class Words:
     """A tokenizer in the form of the transformers library: a word is a token."""
 
-    eos_token_id = 1
+    eos_token = "<eos>"
 
     def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
-        return {"input_ids": [WORDS.index(word) for word in text.split()]}
+        return {
+            "input_ids": [WORDS.index(word) for word in text.replace("<eos>", " <eos>").split()]
+        }
 
     def apply_chat_template(
         self, messages: list[dict[str, str]], tokenize: bool, add_generation_prompt: bool
@@ -232,11 +234,12 @@ def test_the_loss_is_on_the_completion_or_the_answers() -> None:
         {"role": "user", "content": "dog"},
         {"role": "assistant", "content": "ran"},
     ]
-    expected = {
+    expected: dict[str, list[int]] = {
         "input_ids": [10, 2, 3, 1, 11, 4, 1, 10, 8, 1, 11, 9, 1],
         "labels": [-100] * 5 + [4, 1] + [-100] * 4 + [9, 1],
     }
     assert tokenized({"messages": chat}) == expected
+    expected["labels"][:-2] = [-100] * (len(expected["labels"]) - 2)
     assert tokenized({"prompt": chat[:3], "completion": chat[3:]}) == expected
     assert Tokenized(Words(), 2)("the cat sat")["labels"] == [2, 3]
     assert tokenized({"text": "the", "label": 1}) == {"input_ids": [2], "labels": 1}

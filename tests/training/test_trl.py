@@ -109,3 +109,74 @@ def test_a_model_of_trl_is_explained_as_it_was_trained(kind: str, tmp_path: Path
         run = whence.Run.from_trainer(tmp_path / place, objective)
         assert run.path().scales is not None
         assert whence.TracIn(optimizer=True).fit(run).scores(last).values.shape == (1, len(data))
+
+
+_TEMPLATE = (
+    "{% for tool in tools or [] %}{{ tool['name'] + ' ' }}{% endfor %}{% for m in messages %}"
+    "{% if m['role'] == 'assistant' %}{{ 'w1 ' }}"
+    "{% generation %}{{ m['content'] + ' <eos>' }}{% endgeneration %}{{ ' ' }}"
+    "{% else %}{{ 'w0 ' + m['content'] + ' ' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'w1 ' }}{% endif %}"
+)
+_CHAT = [
+    {"role": role, "content": content}
+    for role, content in zip(["user", "assistant"] * 2, ["w2 w3", "w4", "w5", "w6 w7"], strict=True)
+]
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "texts": [{"text": "w2 w3 w4"}, {"text": "w5<eos>"}, {"text": "w6 " * 30}],
+    "completions": [
+        {"prompt": "w2 w3", "completion": " w4 w5"},
+        {"prompt": "w2 ", "completion": "w3"},
+    ],
+    "chats": [{"messages": _CHAT}, {"messages": _CHAT[:2]}],
+    "tools": [{"messages": _CHAT, "tools": [{"name": "w9"}]}] * 2,
+    "tools as JSON": [{"messages": _CHAT, "tools": '[{"name": "w9"}]'}] * 2,
+    "answers": [{"prompt": _CHAT[:3], "completion": _CHAT[3:]}] * 2,
+}
+
+
+@pytest.mark.parametrize("special", ["none", "ends", "begins"])
+@pytest.mark.parametrize("kind", ROWS)
+def test_tokens_and_labels_are_those_that_trl_trained_on(
+    kind: str, special: str, tmp_path: Path
+) -> None:
+    """Also by tokenizers that put a token of their own before each text, or behind it."""
+    own = tokenizer()
+    own.chat_template = _TEMPLATE
+    if special != "none":
+        shape = {"ends": "$A <eos>", "begins": "<pad> $A"}[special]
+        own.backend_tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+            single=shape, special_tokens=[("<eos>", 1), ("<pad>", 0)]
+        )
+    ways = [({}, True), ({}, False)] if "prompt" in ROWS[kind][0] else [({}, True)]
+    if kind == "chats":
+        ways.append(({"assistant_only_loss": True}, False))
+    for options, as_trl in ways:
+        arguments = trl.SFTConfig(
+            output_dir=str(tmp_path),
+            report_to=[],
+            use_cpu=True,
+            bf16=False,
+            max_length=20,
+            **options,
+        )
+        config = LlamaConfig(
+            vocab_size=len(_WORDS),
+            hidden_size=8,
+            intermediate_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            pad_token_id=0,
+            eos_token_id=1,
+        )
+        data = datasets.Dataset.from_list(ROWS[kind])
+        trainer = trl.SFTTrainer(
+            model=LlamaForCausalLM(config),
+            args=arguments,
+            train_dataset=data,
+            processing_class=own,
+        )
+        read = Tokenized(own, 20, as_trl)
+        for row, expected in zip(data, trainer.train_dataset, strict=True):
+            found = read(row)
+            assert found == {name: expected[name] for name in ("input_ids", "labels")}

@@ -53,6 +53,14 @@ Tokenizer = Annotated[
 MaxLength = Annotated[
     int | None, typer.Option(help="Of --tokenizer: tokens of a text, at most.", min=1)
 ]
+Trl = Annotated[
+    bool,
+    typer.Option(
+        "--trl",
+        help="Of --tokenizer: TRL's SFTTrainer trained on the texts. A text alone then ends with "
+        "the end of text, and all of a chat has a loss, not the answers only.",
+    ),
+]
 Texts = Annotated[
     list[str] | None,
     typer.Option(
@@ -85,6 +93,7 @@ def build(
     ] = "float16",
     tokenizer: Tokenizer = None,
     max_length: MaxLength = None,
+    trl: Trl = False,
     workers: Workers = 1,
     backend: On = "process",
     as_json: Json = False,
@@ -103,8 +112,9 @@ def build(
             method=method_of(method),
             data=data,
             rows=encoding,
-            tokenizer=_tokenizer(tokenizer, max_length),
+            tokenizer=_tokenizer(tokenizer, max_length, trl),
             max_length=max_length,
+            trl=trl,
             workers=workers,
             backend=backend,
         )
@@ -120,6 +130,7 @@ def append(
     data: Annotated[Path, typer.Option(help="Files of Parquet or JSON lines.", callback=possible)],
     tokenizer: Tokenizer = None,
     max_length: MaxLength = None,
+    trl: Trl = False,
     workers: Workers = 1,
     backend: On = "process",
     as_json: Json = False,
@@ -132,8 +143,9 @@ def append(
     try:
         opened.append(
             data,
-            tokenizer=_tokenizer(tokenizer, max_length),
+            tokenizer=_tokenizer(tokenizer, max_length, trl),
             max_length=max_length,
+            trl=trl,
             workers=workers,
             backend=backend,
         )
@@ -275,12 +287,13 @@ def _answer(prompt: str | None, text: str | None) -> Any:
     return text if text is None or prompt is None else {"prompt": prompt, "completion": text}
 
 
-def _tokenizer(name: str | None, max_length: int | None) -> Any:
+def _tokenizer(name: str | None, max_length: int | None, trl: bool = False) -> Any:
     """Return a tokenizer of the transformers library."""
     if name is None:
-        if max_length is not None:
+        if max_length is not None or trl:
             raise typer.BadParameter(
-                "Expected --max-length with --tokenizer only. Got it alone: leave it out."
+                f"Expected {'--trl' if trl else '--max-length'} with --tokenizer only. Got it "
+                "alone: leave it out."
             )
         return None
     from whence.index.texts import load_tokenizer

@@ -23,7 +23,7 @@ from whence.errors import InvalidInput
 from whence.evaluation.identity import identity_of
 from whence.index.files import rows_of
 from whence.index.ids import array_of
-from whence.index.texts import Tokenized, columns
+from whence.index.texts import Tokenized, columns, tokenizer_digests
 from whence.network.forms import has_positions, one_data_set
 from whence.objective.trained import Examples, Trained
 from whence.tiles import tiles
@@ -69,6 +69,11 @@ class Corpus(ABC):
     reader: Reader
     identity: str
     counted: bool
+
+    @property
+    def tokenizer(self) -> dict[str, str]:
+        """Digests of the tokenizer; nothing where data are no texts."""
+        return {}
 
     @abstractmethod
     def chunks(self, size: int, start: int) -> Iterator[Chunk]:
@@ -164,6 +169,12 @@ class Streamed(Corpus):
         """Whether no column names them."""
         return self.named is None
 
+    @property
+    def tokenizer(self) -> dict[str, str]:
+        """Digests of the tokenizer, if there is one."""
+        prepare = self.reader.prepare
+        return {} if prepare is None else tokenizer_digests(prepare.tokenizer)
+
     def chunks(self, size: int, start: int) -> Iterator[Chunk]:
         """Yield rows as they come."""
         rows = self.rows(start)
@@ -181,6 +192,7 @@ def corpus_of(
     *,
     tokenizer: Any = None,
     max_length: int | None = None,
+    trl: bool = False,
     ids: str | None = None,
     name: str = "",
     tokens: int = _TOKENS,
@@ -194,6 +206,7 @@ def corpus_of(
         trained: The model.
         tokenizer: Of texts; rows that have "input_ids" need none.
         max_length: Tokens of a row, at most.
+        trl: As for `Tokenized`.
         ids: The column that names the rows; "id" or the like if `None`, else their numbers.
         name: What tells the data from others, for those that do not tell themselves.
         tokens: In a batch, padding counted in.
@@ -201,7 +214,7 @@ def corpus_of(
     Raises:
         InvalidInput: If the data have another form.
     """
-    prepare = None if tokenizer is None else Tokenized(tokenizer, max_length)
+    prepare = None if tokenizer is None else Tokenized(tokenizer, max_length, trl)
     return _corpus(data, _Asked(RowReader(trained, prepare, tokens), ids, name))
 
 
@@ -222,8 +235,10 @@ class _Asked:
 
     def streamed(self, identity: str, rows: Callable[[int], Iterator[Any]]) -> Corpus:
         """Return rows as a corpus."""
-        named = _id_column(rows, self.ids)
-        return Streamed(self.reader, self.name or identity, rows, named)
+        named, told = _id_column(rows, self.ids), self.name or identity
+        if told and self.reader.prepare is not None:
+            told += self.reader.prepare.words
+        return Streamed(self.reader, told, rows, named)
 
     def held(self, examples: Examples, weights: Tensor, identity: str) -> Corpus:
         """Return examples in memory as a corpus."""

@@ -21,7 +21,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -112,6 +112,7 @@ class Manifest:
         shards: In the order of the rows.
         moment: The second moments, or `None` where there are none (yet).
         curvature: The inverse that queries are multiplied with first, or `None`.
+        tokenizer: Digests of what makes the tokens of its texts, by name; empty if not known.
         removed: The removed positions.
     """
 
@@ -126,6 +127,7 @@ class Manifest:
     moment: File | None = None
     removed: File | None = None
     curvature: File | None = None
+    tokenizer: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -151,7 +153,7 @@ class Manifest:
     def same_kind(self, other: Manifest) -> bool:
         """Return whether rows of another index could stand in this one."""
         empty: dict[str, Any] = {"data": (), "shards": ()}
-        empty |= {"moment": None, "removed": None, "curvature": None}
+        empty |= {"moment": None, "removed": None, "curvature": None, "tokenizer": {}}
         return replace(self, **empty) == replace(other, **empty)
 
     def write(self, folder: Path) -> None:

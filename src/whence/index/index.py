@@ -24,7 +24,7 @@ from whence.index.ids import array_of, ids_of, plain
 from whence.index.scan import scan
 from whence.index.texts import tokenized
 from whence.index.verification import compared, files_read, info_of
-from whence.index.writer import begin, clear_unnamed, fill
+from whence.index.writer import begin, clear_unnamed, default_rows, fill
 from whence.methods.features import FeatureMap
 from whence.methods.method import Method
 from whence.methods.prediction import MeasureLike, measure_name
@@ -35,9 +35,6 @@ from whence.result import Card, Result
 from whence.scores import check_answers, differing
 from whence.storage import claim
 from whence.workers import Backend
-
-_SHARD = 2**24  # numbers of a shard: 64 MB of float32
-_ROWS = 2**16  # rows of a shard, at most
 
 
 @final
@@ -84,6 +81,7 @@ class Index(Result):
         shard_rows: int | None = None,
         tokenizer: Any = None,
         max_length: int | None = None,
+        trl: bool = False,
         ids: str | None = None,
         name: str = "",
     ) -> Index:
@@ -104,6 +102,8 @@ class Index(Result):
             tokenizer: Of data that are texts: rows with "text", "prompt" and "completion", or
                 "messages"; the loss is on the completion, or on the answers, only.
             max_length: Tokens of a text, at most.
+            trl: Whether TRL's SFTTrainer trained on the texts: a text alone then ends with the end
+                of text, and all of a chat has a loss, as there without `assistant_only_loss`.
             ids: The column that names the rows; "id" or the like if `None`, else their numbers.
             name: What tells the data from others, where they do not tell themselves, as a list.
 
@@ -129,16 +129,15 @@ class Index(Result):
         if shard_rows is not None and shard_rows < 1:
             raise InvalidInput(f"Expected shard_rows >= 1. Got {shard_rows}.")
         index = cls(folder, trained, chosen)
-        corpus = corpus_of(
-            data, trained, tokenizer=tokenizer, max_length=max_length, ids=ids, name=name
-        )
+        how: dict[str, Any] = {"max_length": max_length, "trl": trl, "ids": ids, "name": name}
+        corpus = corpus_of(data, trained, tokenizer=tokenizer, **how)
         asked = Manifest(
             model=model_digests(trained),
             method=described(chosen),
             words=index.features.words,
             encoding=rows,
             columns=index.features.parts,
-            shard_rows=shard_rows or index._default_rows,
+            shard_rows=shard_rows or default_rows(index.features),
         )
         with claim(folder):
             try:
@@ -152,7 +151,7 @@ class Index(Result):
                     "Got an index of another model, method, encoding or data. Choose another "
                     "folder, or use append for more data."
                 )
-            if (manifest := begin(folder, there, corpus.identity)) is not None:
+            if (manifest := begin(folder, there, corpus)) is not None:
                 index._fill(manifest, corpus, workers, backend)
             clear_unnamed(folder, "rows", "moment", "curvature")
         return index
@@ -193,6 +192,7 @@ class Index(Result):
         backend: Backend = "process",
         tokenizer: Any = None,
         max_length: int | None = None,
+        trl: bool = False,
         ids: str | None = None,
         name: str = "",
     ) -> None:
@@ -207,17 +207,18 @@ class Index(Result):
             backend: As for `build`.
             tokenizer: As for `build`.
             max_length: As for `build`.
+            trl: As for `build`.
             ids: As for `build`.
             name: As for `build`.
 
         Raises:
-            InvalidInput: If nothing tells the data from others, or another append was interrupted.
+            InvalidInput: If nothing tells the data from others, another append was interrupted, or
+                the tokenizer is not that of the texts before.
             CorruptFile: If a file is missing or has another size.
             NotWritten: If the operating system refuses.
         """
-        corpus = corpus_of(
-            data, self.trained, tokenizer=tokenizer, max_length=max_length, ids=ids, name=name
-        )
+        how: dict[str, Any] = {"max_length": max_length, "trl": trl, "ids": ids, "name": name}
+        corpus = corpus_of(data, self.trained, tokenizer=tokenizer, **how)
         if not corpus.identity:
             raise InvalidInput(
                 "Expected data that tell what they are, so that they are not added twice: files, "
@@ -226,7 +227,7 @@ class Index(Result):
             )
         with claim(self.path):
             there = read_index(self.path)
-            if (manifest := begin(self.path, there, corpus.identity)) is not None:
+            if (manifest := begin(self.path, there, corpus)) is not None:
                 self._fill(manifest, corpus, workers, backend)
             clear_unnamed(self.path, "rows", "moment")
 
@@ -291,7 +292,8 @@ class Index(Result):
             against: Other answers, one for each query or one for all: scores are then those of the
                 difference of the two measures, why this answer and not that.
             measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b].
-            tokenizer: Of queries that are texts: the one that the index was built with.
+            tokenizer: Of queries that are texts: the one that the index was built with; another is
+                refused.
             max_length: Tokens of a text, at most.
 
         Returns:
@@ -310,10 +312,11 @@ class Index(Result):
         if k < 1:
             raise InvalidInput(f"Expected k >= 1. Got {k}.")
         manifest, features = self.complete(), self.features
-        encoded = self.trained.examples(tokenized(queries, tokenizer, max_length))
+        how = tokenizer, max_length, manifest.tokenizer
+        encoded = self.trained.examples(tokenized(queries, *how))
         asked, measured = asked_rows(self.path, manifest, features, encoded, measure)
         if against is not None:
-            others = self.trained.examples(tokenized(against, tokenizer, max_length))
+            others = self.trained.examples(tokenized(against, *how))
             check_answers(len(encoded), len(others))
             asked = asked - asked_rows(self.path, manifest, features, others, measure)[0]
         removed = removed_rows(self.path, manifest)
@@ -367,12 +370,6 @@ class Index(Result):
             return self.info().card()
         except (InvalidInput, OSError) as error:
             return Card(title=f"an index in {self.path} that cannot be read", words=(str(error),))
-
-    @property
-    def _default_rows(self) -> int:
-        """Rows of a shard."""
-        d = sum(block.size for block in self.features.blocks)
-        return max(1, min(_ROWS, _SHARD // max(1, d)))
 
     def _fill(self, manifest: Manifest, corpus: Corpus, workers: int, backend: Backend) -> None:
         """Write what is missing of a corpus."""

@@ -137,7 +137,7 @@ def select(
     left = manifest.n - len(removed)
     if not 1 <= k <= left:
         raise InvalidInput(f"Expected 1 <= k <= {left}, the examples in the index. Got {k}.")
-    encoded = index.trained.examples(tokenized(targets, tokenizer, max_length))
+    encoded = index.trained.examples(tokenized(targets, tokenizer, max_length, manifest.tokenizer))
     asked, _ = asked_rows(index.path, manifest, features, encoded, measure)
     means = _per_task(asked, tasks)
     best, _ = scan(index.path, manifest, means, k, removed, together=True)

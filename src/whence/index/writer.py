@@ -39,6 +39,7 @@ from whence.index.format import (
 )
 from whence.index.ids import id_tensors, plain
 from whence.index.reading import norms_of, parts_of
+from whence.index.texts import check_tokenizer
 from whence.methods.features import FeatureMap
 from whence.progress import progress
 from whence.tiles import tiles
@@ -46,6 +47,8 @@ from whence.workers import Backend, map_shards
 
 _FORMAT = 2  # of shards: 1 had no norms
 _TILE = 2**22  # numbers of decoded rows at once
+_SHARD = 2**24  # numbers of a shard: 64 MB of float32
+_ROWS = 2**16  # rows of a shard, at most
 
 
 @final
@@ -178,18 +181,30 @@ def fill(
     manifest.write(folder)
 
 
-def begin(folder: Path, manifest: Manifest, identity: str) -> Manifest | None:
+def default_rows(features: FeatureMap) -> int:
+    """Return the rows of a shard, where none are asked for.
+
+    Args:
+        features: The features.
+    """
+    return max(1, min(_ROWS, _SHARD // max(1, sum(block.size for block in features.blocks))))
+
+
+def begin(folder: Path, manifest: Manifest, corpus: Corpus) -> Manifest | None:
     """Return the manifest with data that are now to be filled in, or `None` if all are there.
 
     Args:
         folder: The index, claimed.
         manifest: What it holds.
-        identity: What tells the data.
+        corpus: The data.
 
     Raises:
-        InvalidInput: If others have begun and are not complete.
+        InvalidInput: If others have begun and are not complete, or their tokenizer is another.
         CorruptFile: If a file is damaged that these data alone do not give again.
     """
+    identity, tokenizer = corpus.identity, corpus.tokenizer
+    check_tokenizer(manifest.tokenizer, tokenizer)
+    manifest = replace(manifest, tokenizer=manifest.tokenizer or tokenizer)
     manifest = _undamaged(folder, manifest, identity)
     if any(part.identity == identity and part.rows is not None for part in manifest.data):
         return None
