@@ -506,6 +506,7 @@ GENERATED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "python -m benchmarks.facts",
         ("benchmarks/results/facts.json",),
     ),
+    ("docs/explanation/reliability.md", "python -m tests.mutants", ("tests/mutants.json",)),
     ("docs/how-to/models.md", "python -m tests.models_table", ("tests/models_table.py",)),
     ("docs/reference/cli.md", "make docs", ("src/whence/cli/__init__.py",)),
     (

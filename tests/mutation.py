@@ -36,6 +36,8 @@ os.environ["OMP_NUM_THREADS"] = "1"  # a process with threads cannot be copied
 import coverage
 import pytest
 
+from tests.mutants import record
+
 _REPOSITORY = Path(__file__).resolve().parent.parent
 _IMPORTED = ("matplotlib.pyplot", "pandas", "scipy.stats", "sklearn.svm")
 _OURS = {"", str(_REPOSITORY), str(_REPOSITORY / "src")}
@@ -50,8 +52,28 @@ _TESTS = {  # of each package, beside the doctests of the file
         "tests/test_result.py",
         "tests/test_uses.py",
     ),
+    "checked": (
+        "tests/fuzz/test_arguments.py",
+        "tests/objective",
+        "tests/linear",
+        "tests/test_calls.py",
+        "tests/test_written.py",
+        "tests/applications/test_label_columns.py",
+        "tests/methods/test_changes.py",
+        "tests/methods/test_sets.py",
+    ),
+    "cli": (
+        "tests/test_cli.py",
+        "tests/test_cli_environment.py",
+        "tests/test_cli_index.py",
+        "tests/test_cli_mistakes.py",
+        "tests/test_cli_options.py",
+        "tests/test_cli_output.py",
+        "tests/test_cli_usage.py",
+    ),
     "curvature": ("tests/curvature",),
     "evaluation": ("tests/evaluation", "tests/applications/test_evaluate.py", "tests/test_uses.py"),
+    "explorer": ("tests/explorer",),
     "fitting": (
         "tests/fitting",
         "tests/linear",
@@ -83,8 +105,10 @@ _TESTS = {  # of each package, beside the doctests of the file
         "tests/adapters/test_transformers.py",
     ),
     "objective": ("tests/objective", "tests/linear", "tests/network", "tests/fitting"),
+    "pages": ("tests/pages", "tests/views", "tests/applications/test_report.py"),
     "preprocessing": ("tests/preprocessing", "tests/adapters/test_composed.py"),
     "sources": ("tests/sources", "tests/test_cli.py", "tests/test_cli_options.py"),
+    "storage": ("tests/test_storage.py", "tests/evaluation/test_ensemble.py"),
     "training": ("tests/training", "tests/methods/test_metagradient.py"),
     "trees": ("tests/trees",),
     "views": (
@@ -413,6 +437,7 @@ def main() -> None:
     parser.add_argument("--packages", nargs="+", choices=sorted(_TESTS), default=sorted(_TESTS))
     parser.add_argument("--only", choices=sorted(_TESTS), help="try those drawn in this package")
     parser.add_argument("--list", action="store_true", help="print the mutations and stop")
+    parser.add_argument("--record", action="store_true", help="write into tests/mutants.json")
     asked = parser.parse_args()
     drawn = sampled(asked.packages, asked.count, asked.seed)
     drawn = [m for m in drawn if asked.only in (None, m.package)]
@@ -443,6 +468,13 @@ def main() -> None:
     caught = len(drawn) - len(survivors)
     late = verdicts.count("timeout")
     print(f"{caught} of {len(drawn)} caught ({caught / len(drawn):.0%}), {late} by their time")
+    for package in known if asked.record else ():
+        record(
+            package,
+            asked.seed,
+            sum(m.package == package for m in drawn),
+            [str(m) for m in survivors if m.package == package],
+        )
 
 
 if __name__ == "__main__":

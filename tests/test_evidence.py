@@ -15,6 +15,7 @@ from benchmarks.attribution.table import write_page
 from release.build import ROOT
 from release.claims import CLAIMS, GENERATED, Claim
 from release.evidence import PAGE, written
+from tests import mutants
 
 
 def page_of(claim: Claim) -> str:
@@ -61,6 +62,11 @@ def test_a_generated_page_and_its_files_exist(name: str) -> None:
     sources = next(sources for known, _, sources in GENERATED if known == name)
     assert (ROOT / name).exists()
     assert all((ROOT / source).exists() for source in sources)
+
+
+def test_the_table_of_mutations_is_that_of_the_recorded_runs() -> None:
+    text = (ROOT / "docs/explanation/reliability.md").read_text(encoding="utf-8")
+    assert f"{mutants.START}\n{mutants.table()}\n{mutants.END}" in text
 
 
 def test_the_pages_of_benchmarks_are_written_from_their_files(

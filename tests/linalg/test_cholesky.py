@@ -76,6 +76,15 @@ def test_a_last_pivot_of_rounding_is_singular(M):
         Cholesky().prepare(Dense(M))
 
 
+@pytest.mark.parametrize("M", [torch.ones(2, 2), torch.diag(torch.tensor([1.0] * 99 + [0.0]))])
+def test_a_singular_matrix_is_solved_with_the_damping_its_error_names(M):
+    """Its least eigenvalue is rounding: what suffices is rounding of the largest, n times over."""
+    A = Dense(M.double())
+    with pytest.raises(NotPositiveDefinite) as caught:
+        Cholesky().prepare(A)
+    Cholesky().prepare(A.damped(caught.value.sufficient_damping))
+
+
 @pytest.mark.parametrize(
     ("matrix", "message"),
     [
