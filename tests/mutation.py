@@ -72,7 +72,12 @@ _TESTS = {  # of each package, beside the doctests of the file
         "tests/test_cli_usage.py",
     ),
     "curvature": ("tests/curvature",),
-    "evaluation": ("tests/evaluation", "tests/applications/test_evaluate.py", "tests/test_uses.py"),
+    "evaluation": (
+        "tests/evaluation",
+        "tests/applications/test_chance.py",
+        "tests/applications/test_evaluate.py",
+        "tests/test_uses.py",
+    ),
     "explorer": ("tests/explorer",),
     "fitting": (
         "tests/fitting",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from whence.errors import InvalidInput
 from whence.evaluation import loo_correlation
 from whence.evaluation.agreement import agreement
 from whence.evaluation.correlation import draw, pearson, slope
+from whence.evaluation.expected import ExpectedChanges
 
 
 def pairs(seed: int, q: int = 3, k: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
@@ -45,6 +48,12 @@ def test_by_hand() -> None:
     assert result.slope == pytest.approx(2.5)
     assert result.pearson == pytest.approx(5 / 28**0.5)
     assert result.spearman == pytest.approx(1.0)
+
+
+def test_slope_beside_a_large_offset_is_exact() -> None:
+    """y = 1e15 + 2x in whole numbers, all of them exact; the mean of x is none."""
+    x = np.array([[0.0], [1], [3], [7], [12], [20], [33]])
+    assert slope(x, 1e15 + 2 * x) == pytest.approx(2.0, rel=1e-12)
 
 
 def test_slope_tells_size_where_correlation_does_not() -> None:
@@ -131,3 +140,20 @@ def test_equal_changes_are_said_to_have_no_correlation(equal: str) -> None:
     said = "predicted vs retrained on 3 removals: no correlation, because all"
     assert str(found) == f"{said} {equal} changes are equal"
     assert "nan" not in found._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("mean", "predicted", "said"),
+    [
+        ([[0.0, 1, 2]], [[0.0, 1, 5]], "R = 0.9449, slope = 0.357"),
+        ([[2.0, 2, 2]], [[0.0, 1, 5]], "no correlation, because all mean changes are equal"),
+        ([[0.0, 1, 5]], [[2.0, 2, 2]], "no correlation, because all predicted changes are equal"),
+    ],
+)
+def test_what_is_said_of_mean_changes(mean: Any, predicted: Any, said: str) -> None:
+    """By hand: R = 5 / √28, slope 5 / 14."""
+    error = np.full((1, 3), 0.25)
+    found = ExpectedChanges(mean=np.array(mean), error=error, spread=0.5, subsets=8)
+    line = found.said(np.array(predicted))
+    assert line.startswith(f"predicted vs the mean over 8 random parts of the data: {said};")
+    assert line.endswith("± 0.25, and single retrainings differ from them by 0.5")
