@@ -124,6 +124,13 @@ def test_retraining_together_equals_one_after_another(name: str) -> None:
         assert torch.allclose(found, expected, rtol=0, atol=1e-12)
 
 
+def test_a_training_of_one_step_is_repeated() -> None:
+    chosen = recipe(batch_size=N, epochs=1)
+    run = train(mlp(), CrossEntropy(), data(), chosen)
+    found = retrain(run, weights()[None])[0]
+    assert float((found - hand_written(chosen, weights())[0]).abs().max()) <= 1e-12
+
+
 @pytest.mark.parametrize("name", ["nesterov", "adam", "clipped"])
 def test_a_long_retraining_alone_equals_a_torch_loop(
     name: str, monkeypatch: pytest.MonkeyPatch
