@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import signal
+import stat
 import struct
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from whence.storage import (
     claim,
     clear_leftovers,
     digest,
+    file_to_write,
     make_folder,
     read_arrays,
     read_manifest,
@@ -258,6 +260,19 @@ def test_no_file_and_a_folder_in_its_place(tmp_path: Path) -> None:
     assert names(tmp_path) == ["file"]
 
 
+def test_what_cannot_be_a_file_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    for path in (tmp_path / "there", tmp_path / "new"):
+        assert file_to_write(path) == path
+    for path, said in (
+        (tmp_path, "the folder"),
+        (Path(os.devnull), "the device"),
+        (tmp_path / "absent" / "new", "folder that exists"),
+    ):
+        with pytest.raises(InvalidInput, match=said):
+            file_to_write(path)
+
+
 # Failures while writing
 
 
@@ -291,6 +306,24 @@ def test_a_failure_leaves_the_file_as_it_was(
         assert isinstance(caught.value, OSError)
         assert caught.value.errno == failure.errno
         assert f"Got: {failure.strerror}" in str(caught.value)
+
+
+def test_a_file_and_then_its_name_are_flushed_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[tuple[bool, list[str]]] = []
+    real = os.fsync
+
+    def seen(descriptor: int) -> None:
+        flushed.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), names(tmp_path)))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", seen)
+    write_bytes(tmp_path / "a", b"new")
+    (content, before), (folder, after) = flushed
+    assert (content, folder) == (False, True)
+    assert "a" not in before
+    assert after == ["a"]
 
 
 def test_a_disk_that_takes_few_bytes_at_a_time(

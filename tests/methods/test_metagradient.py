@@ -215,9 +215,10 @@ class StoppingBar:
     """A progress bar that interrupts after some updates."""
 
     def __init__(self, updates: int) -> None:
-        self.left = updates
+        self.left, self.done = updates, 0
 
     def update(self, n: int) -> None:
+        self.done += n
         self.left -= 1
         if self.left < 0:
             raise Stopped
@@ -241,6 +242,20 @@ def test_an_interrupted_walk_goes_on_from_its_last_segment(tmp_path: Path) -> No
     memory = train(mlp(), CrossEntropy(), data(), recipe(momentum=0.9))
     expected = weight_gradients(memory, cotangents)
     assert torch.allclose(weight_gradients(run, cotangents), expected, rtol=0, atol=1e-13)
+
+
+def test_the_bar_of_a_walk_that_goes_on_counts_each_step_once(tmp_path: Path) -> None:
+    run = train(mlp(), CrossEntropy(), data(), recipe(epochs=2), directory=tmp_path)
+    lengths = [stop - start for start, stop in run.segments()]
+    assert lengths[-1] < lengths[0], (
+        "the segments that are done are shorter than those that are not"
+    )
+    cotangents = query_gradients(run, CrossEntropy(), *queries())
+    with pytest.raises(Stopped):
+        weight_gradients(run, cotangents, StoppingBar(lengths[-1] + 1))  # type: ignore[arg-type]
+    bar = StoppingBar(1000)
+    weight_gradients(run, cotangents, bar)  # type: ignore[arg-type]
+    assert bar.done == run.steps * len(cotangents)
 
 
 def test_damaged_progress_is_refused(tmp_path: Path) -> None:
