@@ -42,6 +42,7 @@ from whence.storage import (
     write_bytes,
     write_manifest,
 )
+from whence.storage.locks import lock, unlock
 
 PINNED = "68ba0710eab44cd28f8df76f7c261892e8c1f9ac2e22f37fa79305f55ca840fd"
 
@@ -352,6 +353,8 @@ def test_a_file_system_without_locks(
     monkeypatch.setattr("whence.storage.locks.fcntl", None)
     with claim(tmp_path):
         write_bytes(tmp_path / "a", b"newer")
+    clear_leftovers(tmp_path)
+    assert names(tmp_path) == [leftover.name, "a"]
     assert (tmp_path / "a").read_bytes() == b"newer"
 
 
@@ -370,6 +373,16 @@ def test_a_name_of_the_greatest_length(tmp_path: Path) -> None:
 
 
 # Two writers, and the dead ones
+
+
+def test_a_lock_tells_who_holds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").touch()
+    with (tmp_path / "a").open() as one, (tmp_path / "a").open() as other:
+        assert [lock(one.fileno()), lock(other.fileno())] == [True, False]
+        unlock(one.fileno())
+        assert lock(other.fileno()) is True
+        monkeypatch.setattr("whence.storage.locks.fcntl", None)
+        assert lock(one.fileno()) is None
 
 
 def test_a_folder_is_claimed_once(tmp_path: Path) -> None:
