@@ -19,10 +19,18 @@ from sklearn.ensemble import (
     VotingClassifier,
     VotingRegressor,
 )
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import SelectFromModel
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import Lasso, LogisticRegression, PoissonRegressor, Ridge, RidgeCV
+from sklearn.linear_model import (
+    Lasso,
+    LogisticRegression,
+    PoissonRegressor,
+    Ridge,
+    RidgeCV,
+    SGDRegressor,
+)
 from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
 from sklearn.multioutput import MultiOutputRegressor
@@ -36,7 +44,7 @@ from sklearn.tree import DecisionTreeClassifier
 import whence
 from whence.adapters.anything import Estimator
 from whence.adapters.composed import Composed
-from whence.errors import UnsupportedModel
+from whence.errors import NotConvergedWarning, UnsupportedModel
 from whence.methods.choose import default_of
 
 Floats = NDArray[np.float64]
@@ -327,3 +335,43 @@ def test_what_members_chose_is_said_to_be_held() -> None:
         model = whence.from_sklearn(whole.fit(x, y), x, y)
         assert isinstance(model, Composed)
         assert any("that members chose" in note for note in model.notes) == said
+
+
+def test_members_that_stopped_early_are_told_of() -> None:
+    """How far they are from their minimum is what finished members would predict otherwise."""
+    x, y = rows(load_diabetes)
+    early, finished = (
+        VotingRegressor([("a", Lasso(alpha=0.01, max_iter=steps, tol=tol)), ("b", Ridge())])
+        for steps, tol in ((1, 1e-13), (100_000, 1e-13))
+    )
+    y = (y - y.mean()) / y.std()
+    with pytest.warns(ConvergenceWarning):
+        early.fit(x, y)
+    queries = x[:6], y[:6]
+    model = whence.from_sklearn(early, x, y)
+    with pytest.warns(NotConvergedWarning, match="fits that stopped early"):
+        scores = whence.Composition().fit(model).scores(queries)
+    changes = (finished.fit(x, y).predict(x[:6]) - y[:6]) ** 2 / 2
+    changes -= (early.predict(x[:6]) - y[:6]) ** 2 / 2
+    largest = np.linalg.norm(scores.values, axis=0).max()
+    found = scores.diagnostics.unfinished
+    np.testing.assert_allclose(found, np.linalg.norm(changes) / largest, rtol=1e-6)
+    assert any("stopped before their minimum" in note for note in scores.diagnostics.notes)
+    model = whence.from_sklearn(finished, x, y)
+    scores = whence.Composition().fit(model).scores(queries)
+    assert scores.diagnostics.fit == "converged"
+    assert not any("minimum" in note for note in scores.diagnostics.notes)
+
+
+def test_the_chance_of_a_vote_is_that_of_its_own_fits_in_other_orders() -> None:
+    x, y = rows(load_diabetes)
+    vote = VotingRegressor([("a", SGDRegressor(random_state=0)), ("b", Ridge())]).fit(x, y)
+    model = whence.from_sklearn(vote, x, y)
+    assert isinstance(model, Composed)
+    other = model.reordered(3)
+    assert other is not None
+    order = np.random.default_rng(3).permutation(len(y))
+    again = clone(vote).fit(x[order], y[order])
+    np.testing.assert_allclose(other.outputs(other.train)[:, 0], again.predict(x), rtol=1e-12)
+    steady = whence.from_sklearn(clone(vote).set_params(a=Ridge(2.0)).fit(x, y), x, y)
+    assert steady.reordered(3) is None

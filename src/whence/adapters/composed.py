@@ -222,13 +222,21 @@ class Composed(Answered):
 
     def refit(self, weights: Tensor | None = None) -> Estimator:
         """Return the estimator's own fit on the rows with weight, its folds held."""
-        refitting = replace(self.whole.refitting, held=self.composition.held)
-        return replace(self.whole, refitting=refitting).refit(weights)
+        return self._with_folds().refit(weights)
 
     def refits(self, weights: Tensor) -> Iterator[Trained]:
         """Yield the estimator's own fits for each row of weights [k, n]."""
         for row in weights:
             yield self.refit(row)
+
+    def reordered(self, seed: int) -> Estimator | None:
+        """Return the estimator's own fit to its rows in another order, if that draws."""
+        return self._with_folds().reordered(seed)
+
+    def _with_folds(self) -> Estimator:
+        """Return the estimator known by its predictions, its folds held in refits."""
+        refitting = replace(self.whole.refitting, held=self.composition.held)
+        return replace(self.whole, refitting=refitting)
 
     def check(self) -> None:
         """Raise unless the members' predictions give the estimator's own, to 1e-5.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -13,16 +13,26 @@ from torch import Tensor
 from whence.adapters.composed import Composed, Member
 from whence.arrays import Floats
 from whence.checked import checked
+from whence.diagnostics import two_digits
+from whence.errors import warn_user
 from whence.methods.attribution import Attribution
 from whence.methods.converged import converged
 from whence.methods.family import of_family
+from whence.methods.fit_quality import change_beside
 from whence.methods.leave_one_out import Refits, outputs_without
 from whence.methods.method import Method
 from whence.methods.subsets import Positions
+from whence.objective.cache import first_time
 from whence.objective.measures import Measure
 from whence.objective.trained import Examples, Trained
 from whence.progress import progress
 from whence.scores import Diagnostics
+
+_STOPPED = (
+    "Members stopped before their minimum: scores are removals from finished fits, and refits stop "
+    "where the members' own fits do."
+)
+_TIGHTEN = "A smaller tol, or a larger max_iter, of the members brings them together."
 
 
 @final
@@ -113,7 +123,23 @@ class _Composed(Refits):
         before = measured(-1, None)
         for column, gone in enumerate(progress(where.tolist(), desc="composing", unit="fit")):
             values[:, column] = (measured(column, gone) - before).numpy()
-        return torch.from_numpy(values), Diagnostics(notes=trained.notes)
+        found = torch.from_numpy(values)
+        own = measure(trained.outputs(queries), queries.targets)
+        quality = change_beside(trained, (before - own).norm(), found.norm(dim=0))
+        diagnostics = Diagnostics(
+            gradient_in_examples=quality.in_examples,
+            unfinished=quality.of_largest,
+            notes=trained.notes,
+        )
+        if diagnostics.fit == "converged":
+            return found, diagnostics
+        if diagnostics.fit == "not converged" and first_time(trained, "members stopped early"):
+            warn_user(
+                "Expected converged fits of the members. Got fits that stopped early: finishing "
+                "them would change as much as removing "
+                f"{two_digits(quality.in_examples)} typical training examples. {_TIGHTEN}"
+            )
+        return found, replace(diagnostics, notes=(*trained.notes, f"{_STOPPED} {_TIGHTEN}"))
 
 
 def _removals(

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import final
 
@@ -108,14 +108,28 @@ def quality_beside(
         NotConvergedWarning: Once per objective, if finishing the fit changes more than half of the
             largest effect shown; a tenth where the model says that its fit stopped early.
     """
-    quality = FitQuality(
+    quality = replace(
+        change_beside(objective, change, effects),
         gradient_norm=float(gradient(objective).norm()) if norm else None,
-        in_examples=_ratio(objective, float(change), float(root_mean_square(effects))),
-        of_largest=_ratio(objective, float(change), float(effects.max())),
         exact=exact,
     )
     warn_if_unfinished(objective, quality)
     return quality
+
+
+def change_beside(trained: Trained, change: Tensor, effects: Tensor) -> FitQuality:
+    """Return the size of what finishing a fit changes, beside the effects that are shown.
+
+    Args:
+        trained: The model.
+        change: The size, in the unit of the effects.
+        effects: The size >= 0 of the effect of each removal, [k].
+    """
+    return FitQuality(
+        gradient_norm=None,
+        in_examples=_ratio(trained, float(change), float(root_mean_square(effects))),
+        of_largest=_ratio(trained, float(change), float(effects.max())),
+    )
 
 
 @contextmanager
@@ -290,26 +304,26 @@ def root_mean_square(values: Tensor) -> Tensor:
     return values.double().square().mean().sqrt()
 
 
-def _rounding(objective: Objective) -> float:
+def _rounding(trained: Trained) -> float:
     """Return how many times its effects a regression's rounding is, 1 at least.
 
     Where every row is fitted, its residual is the rounding of its output, and so is every effect:
     in the unit of the targets, whatever that is.
     """
-    train = objective.train
-    outputs = objective.outputs(train)
-    slopes = objective.loss.gradient(outputs, train.targets)
-    bent = gradient_by_scale(objective.loss, outputs, train.targets)
+    train = trained.train
+    outputs = trained.outputs(train)
+    slopes = trained.loss.gradient(outputs, train.targets)
+    bent = gradient_by_scale(trained.loss, outputs, train.targets)
     size, left = float(bent.abs().mean()), float(slopes.abs().mean())
     return max(1.0, _ROUNDING * size / left) if left > 0 else math.inf
 
 
-def _ratio(objective: Objective, size: float, unit: float) -> float:
+def _ratio(trained: Trained, size: float, unit: float) -> float:
     """Return size/unit, a unit that is rounding counted as the least number beyond it."""
-    if not objective.loss.regresses:
+    if not trained.loss.regresses:
         return size / max(unit, _ROUNDING)
     ratio = size / unit if unit > 0 else math.inf if size > 0 else 0.0
     if ratio <= _REFINED:  # no warning, whatever rounding does: a pass is spared
         return ratio
-    times = cached(objective, _rounding, _rounding)
+    times = cached(trained, _rounding, _rounding)
     return ratio / times if times < math.inf else 0.0
