@@ -26,13 +26,21 @@ _TEXTS = [
 ]
 
 
-def made(folder: Path, *, callback: bool, **options: Any) -> ModuleObjective:
-    """A small GPT-2 trained by the Trainer in 4 steps, as an objective."""
+def made(folder: Path, *, callback: bool, adapter: Any = None, **options: Any) -> ModuleObjective:
+    """A small GPT-2 trained by the Trainer in 4 steps, or an adapter of it, as an objective."""
     torch.manual_seed(0)
-    sizes = {"vocab_size": 20, "n_positions": 8, "n_embd": 8, "n_layer": 1, "n_head": 2}
+    sizes = {
+        "vocab_size": 20,
+        "n_positions": 8,
+        "n_embd": 8,
+        "n_layer": 1 + bool(adapter),
+        "n_head": 2,
+    }
     config = GPT2Config(**sizes, bos_token_id=0, eos_token_id=1)
     config.resid_pdrop = config.embd_pdrop = config.attn_pdrop = 0.0
-    model = GPT2LMHeadModel(config)
+    model: Any = GPT2LMHeadModel(config)
+    if adapter is not None:
+        model = pytest.importorskip("peft").get_peft_model(model, adapter)
     arguments = TrainingArguments(
         output_dir=str(folder / "run"),
         per_device_train_batch_size=3,
@@ -109,10 +117,37 @@ def test_gradients_scaled_as_adam_scaled_them(
     np.testing.assert_allclose(own, total.diagonal(), rtol=1e-3)
 
 
+ADAPTERS: dict[str, Any] = {
+    "lora": lambda peft: peft.LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True),
+    "dora": lambda peft: peft.LoraConfig(
+        r=2, target_modules=["c_attn"], fan_in_fan_out=True, use_dora=True
+    ),
+    "ia3": lambda peft: peft.IA3Config(
+        target_modules=["c_attn"], feedforward_modules=[], fan_in_fan_out=True
+    ),
+    "prompt": lambda peft: peft.PromptTuningConfig(num_virtual_tokens=2, task_type="CAUSAL_LM"),
+    "prefix": lambda peft: peft.PrefixTuningConfig(num_virtual_tokens=2, task_type="CAUSAL_LM"),
+    "layer kept": lambda peft: peft.LoraConfig(
+        r=2, target_modules=["c_attn"], fan_in_fan_out=True, modules_to_save=["wpe"]
+    ),
+}
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_adapters_are_found_in_the_checkpoints_of_the_trainer(adapter: str, tmp_path: Path) -> None:
+    """The same parameters, and the same scaling of each, as the callback writes by their names."""
+    adapted = ADAPTERS[adapter](pytest.importorskip("peft"))
+    objective = made(tmp_path, callback=True, adapter=adapted, save_strategy="steps", save_steps=2)
+    assert_the_same_is_kept(tmp_path, objective)
+
+
 def test_the_callback_and_the_trainer_keep_the_same(
     recorded: tuple[Path, ModuleObjective],
 ) -> None:
-    folder, objective = recorded
+    assert_the_same_is_kept(*recorded)
+
+
+def assert_the_same_is_kept(folder: Path, objective: ModuleObjective) -> None:
     ours, theirs = (
         whence.Run.from_trainer(folder / name, objective).path() for name in ("whence", "run")
     )

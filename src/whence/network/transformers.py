@@ -31,6 +31,7 @@ _TASKS: dict[str, Task] = {
     "ForImageClassification": "classification",
 }
 _LABELS = ("labels", "label")
+_PROMPTS = ("PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING")  # of peft: before the tokens
 _MAIN = ("input_ids", "inputs_embeds", "pixel_values", "input_features", "input_values")
 
 
@@ -50,14 +51,20 @@ class Logits(nn.Module):
         self.task = task
         # As in training: a cache of keys costs memory, and hides packed texts from the attention.
         self.options = {"use_cache": False} if "use_cache" in _taken(model) else {}
+        self.prompted = _prompted(model)
         self.training = model.training
 
     def forward(self, **batch: Tensor) -> Tensor:
-        """Return [b, c], or [b, t, c]; [b, t − 1, c] for causal language models."""
+        """Return [b, c], or [b, t, c]; [b, t − 1, c] for causal language models.
+
+        With a tuned prompt these answer each token too, the first from the prompt: [b, t, c].
+        """
         logits: Tensor = self.model(**batch, **self.options).logits
         if self.task not in ("causal", "tokens"):
             return logits
         main = next(batch[name] for name in _MAIN if name in batch)
+        if self.task == "causal" and self.prompted:
+            return logits[:, -main.shape[1] - 1 : -1]
         own = logits[:, -main.shape[1] :]  # without the tokens of a tuned prompt
         return own[:, :-1] if self.task == "causal" else own
 
@@ -92,6 +99,11 @@ def _inner(model: nn.Module) -> nn.Module:
     return inner
 
 
+def _prompted(model: nn.Module) -> bool:
+    """Return whether a tuned prompt of the library peft stands before the tokens."""
+    return getattr(getattr(model, "active_peft_config", None), "peft_type", "") in _PROMPTS
+
+
 def task_of(model: nn.Module) -> Task | None:
     """Return what a model is for, by the name of its class; `None` for any other module.
 
@@ -119,6 +131,7 @@ class Rows:
         start: What a decoder begins with, or `None`.
         wraps: Whether it begins with the last token of the answer: a language's, as of MBart.
         left: Whether padding stands before the tokens.
+        prompted: Whether a tuned prompt does, from which the first token is predicted.
     """
 
     task: Task
@@ -128,6 +141,7 @@ class Rows:
     start: int | None = None
     wraps: bool = False
     left: bool = False
+    prompted: bool = False
 
     @classmethod
     def of(cls, model: nn.Module, task: Task) -> Rows:
@@ -146,6 +160,7 @@ class Rows:
             labels=getattr(config, "num_labels", None),
             start=getattr(config, "decoder_start_token_id", None),
             wraps=task == "seq2seq" and _wraps(model),
+            prompted=_prompted(model),
         )
 
     def __call__(self, rows: list[Mapping[str, Any]]) -> tuple[dict[str, Tensor], Tensor]:
@@ -204,10 +219,14 @@ class Rows:
         labels = _pad([numbers("label", row[key or "input_ids"]) for row in rows], IGNORED)
         if self.task != "causal":
             return labels
-        labels = labels[:, 1:]
+        if not self.prompted:
+            labels = labels[:, 1:]
         if key is not None:
             return labels
         mask, places = inputs.get("attention_mask"), inputs.get("position_ids")
+        if self.prompted:
+            mask = mask if mask is None else torch.cat([torch.ones_like(mask[:, :1]), mask], 1)
+            places = places if places is None else torch.cat([places[:, :1] - 1, places], 1)
         if mask is not None and mask.ndim == 2:
             labels = labels.masked_fill((mask[:, 1:] == 0) | (mask[:, :-1] == 0), IGNORED)
         elif places is not None and places.ndim == 2:

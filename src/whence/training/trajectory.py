@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,15 +227,23 @@ def _values(folder: Path, names: Mapping[str, torch.Size]) -> Tensor:
     stored = {name: value for file in files for name, value in load_file(file).items()}
     pieces = []
     for name, shape in names.items():
-        found = stored.get(name, stored.get(name.replace(".default.", ".")))
+        found = next((stored[each] for each in _stored_names(name) if each in stored), None)
         if found is None or found.shape != shape:
             raise InvalidInput(
                 f"Expected {name!r} of shape {list(shape)} in {folder}. Got "
                 f"{'no such tensor' if found is None else list(found.shape)}. Pass params= so that "
-                "the objective has the parameters that were trained."
+                "the objective has the parameters that were trained, or train with "
+                "whence.trainer_callback, which keeps all of them."
             )
         pieces.append(found.float().flatten())
     return torch.cat(pieces)
+
+
+def _stored_names(name: str) -> tuple[str, ...]:
+    """Return the names that a checkpoint may have for a parameter: peft's are shorter."""
+    bare = re.sub(r"(\.modules_to_save)?\.default(?=\.|$)", "", name)
+    tuned = name == "prompt_encoder.default.embedding.weight"
+    return (name, bare, bare.removesuffix(".weight"), *(["prompt_embeddings"] if tuned else []))
 
 
 def _scalings(folder: Path, names: Mapping[str, torch.Size]) -> dict[str, Scaling]:
@@ -248,7 +257,7 @@ def _scalings(folder: Path, names: Mapping[str, torch.Size]) -> dict[str, Scalin
         return {}
     content = torch.load(path, map_location="cpu", weights_only=True)
     groups = content["param_groups"]
-    one = len(groups) == 1
+    one = sum(bool(group["params"]) for group in groups) == 1
     order = [name for name in names if one or len(names[name]) > 1]
     order += [name for name in names if name not in order]
     places = [(place, group) for group in groups for place in group["params"]]
