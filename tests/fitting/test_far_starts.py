@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -45,6 +47,17 @@ def test_newton_with_an_l1_penalty_arrives(intercept: float) -> None:
     np.testing.assert_allclose(slope[used], -0.2 * np.sign(coef[used]), rtol=0, atol=1e-9)
     assert (np.abs(slope[~used]) < 0.2).all()
     assert abs(errors.mean()) < 1e-9
+
+
+@pytest.mark.parametrize("constant", [1e-6, 1e6])  # the column whose weight is the intercept
+@pytest.mark.parametrize("unit", [1e-8, 1e8])
+def test_an_intercept_alone_is_fitted_in_any_unit(constant: float, unit: float) -> None:
+    """No coefficient pays its penalty, so that exp(b) is the mean of y."""
+    there = start(4.0 / constant)
+    there = replace(there, constant=constant, weights=unit * there.weights)
+    found = fit_l1(there, unit * torch.tensor([1e3, 1e3, 1e3, 1e3, 0.0]).double()).params
+    assert not found[:4].any()
+    assert constant * float(found[4]) == pytest.approx(np.log(_Y.mean()), rel=1e-9)
 
 
 def test_each_of_a_few_steps_is_taken() -> None:

@@ -60,7 +60,9 @@ def test_bounds_without_a_minimum_are_said() -> None:
     draw = np.random.default_rng(0)
     vertex = vertex_near(draw.normal(size=(9, 2)), draw.normal(size=9), np.zeros(2))
     with pytest.warns(NotConvergedWarning, match="given up"):
-        vertex.minimum(np.full(9, 0.5), np.ones(9))
+        found = vertex.minimum(np.full(9, 0.5), np.ones(9))
+    met = found.targets - found.matrix @ found.theta
+    np.testing.assert_allclose(met[found.basis], [0, 0], atol=1e-12)  # a vertex all the same
 
 
 @pytest.mark.parametrize(
