@@ -54,8 +54,6 @@ _TESTS = {  # of each package, beside the doctests of the file
     ),
     "checked": (
         "tests/fuzz/test_arguments.py",
-        "tests/objective",
-        "tests/linear",
         "tests/test_calls.py",
         "tests/test_written.py",
         "tests/applications/test_label_columns.py",
