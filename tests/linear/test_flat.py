@@ -153,3 +153,13 @@ def test_least_norm_leaves_a_unique_minimum_alone() -> None:
     x, y = rng.normal(size=(20, 3)), rng.normal(size=20)
     objective: LinearObjective = whence.from_sklearn(LinearRegression().fit(x, y), x, y)
     assert least_norm(objective) is objective
+
+
+def test_of_many_columns_as_many_combinations_are_found_as_the_rank_leaves() -> None:
+    rng = np.random.default_rng(0)
+    d, rank = 200, 8
+    x = rng.normal(size=(300, rank)) @ rng.normal(size=(rank, d))
+    features = DenseFeatures(torch.from_numpy(x))
+    found = null_space(features, torch.ones(300).double(), None, torch.arange(d))
+    assert found.shape == (d, d - rank)
+    assert float(np.abs(x @ found.numpy()).max()) < 1e-10

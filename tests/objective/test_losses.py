@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import whence
+from whence.adapters.outliers import Strangeness
+from whence.adapters.survival import Hazard
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.objective.derived_losses import CallableLoss, LabelSet, OneVersusRest
 from whence.objective.losses import Loss, Tweedie, measure_of, output_hessian
@@ -22,6 +24,7 @@ from whence.objective.robust_losses import (
     Quantile,
     SquaredInsensitive,
 )
+from whence.objective.share_losses import Lifted, LogProbability
 
 _B = 6
 _INDICES = torch.tensor([0, 1, 2, 2, 0, 1])
@@ -34,6 +37,11 @@ _LABELS = _LABELS.clamp_max(1).double()
 CASES: dict[str, tuple[Loss, int, Tensor]] = {
     "logistic": (whence.Logistic(), 1, _BINARY),
     "cross entropy": (whence.CrossEntropy(), 3, _INDICES),
+    "log probability": (LogProbability(), 3, _INDICES),
+    "lifted": (Lifted(0.1), 1, _BINARY),
+    "lifted shares": (Lifted(0.1), 3, _INDICES),
+    "hazard": (Hazard(), 2, torch.stack([_POSITIVE, _BINARY], 1)),
+    "strangeness": (Strangeness(), 1, _POSITIVE),
     "squared error": (whence.SquaredError(), 1, _POSITIVE),
     "squared errors": (whence.SquaredError(), 2, _PAIRS),
     "normal": (Tweedie(power=0.0), 1, _POSITIVE),

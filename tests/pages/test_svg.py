@@ -46,6 +46,8 @@ def test_pairs_are_where_the_axes_say() -> None:
         "b: predicted +0.1000, retrained +0.3000",
         "c: predicted +0.8000, retrained +0.5000",
     ]
+    assert x("300") > x("100")
+    assert y("100") > y("300")
     (identity,) = drawn.iterfind(".//path[@class='identity']")
     for across, up in pairs(identity.attrib["d"]):
         assert x(str(across)) == pytest.approx(y(str(up)), abs=2e-3)
@@ -74,6 +76,7 @@ def test_a_curve_is_where_its_axes_say() -> None:
     curve = Curve(points=points, across="rows", up="price", threshold=1.0, threshold_words="flips")
     drawn = ElementTree.fromstring(curve_svg(curve))
     x, y = axis(drawn, "middle", "x", 0), axis(drawn, "end", "y", 4)
+    assert y("50") > y("100")
     dots = [(x(dot.attrib["cx"]), y(dot.attrib["cy"])) for dot in drawn.findall("circle")]
     np.testing.assert_allclose(dots, points, atol=0.06)
     line, level, frame = (
