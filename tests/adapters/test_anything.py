@@ -38,9 +38,10 @@ from sklearn.multioutput import ClassifierChain, MultiOutputClassifier, Regresso
 from sklearn.naive_bayes import ComplementNB, GaussianNB
 from sklearn.neighbors import LocalOutlierFactor, RadiusNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC, SVR, NuSVR, OneClassSVM
+from sklearn.tree import DecisionTreeClassifier
 
 import whence
 from whence.adapters.anything import Estimator
@@ -437,3 +438,40 @@ def test_the_score_of_a_row_by_refits_of_its_detector(detector: Any) -> None:
     assert np.allclose(scores.values[:, 0], expected)
     explanation = whence.explain(found, x[:1], k=2, method=whence.Retrained(fits=20))
     assert "predicts" in str(explanation)
+
+
+class Halved(BaseEstimator):  # type: ignore[misc]
+    """A sampler as imbalanced-learn has them: every second row of the commonest class is left."""
+
+    def fit_resample(self, X: Any, y: Any) -> tuple[Any, Any]:
+        names, counts = np.unique(y, return_counts=True)
+        common = np.flatnonzero(y == names[counts.argmax()])
+        stays = np.setdiff1d(np.arange(len(y)), common[::2])
+        return X[stays], y[stays]
+
+
+class Resampled(Pipeline):  # type: ignore[misc]
+    """A pipeline as imbalanced-learn has it: of a sampler and a classifier."""
+
+    def fit(self, X: Any, y: Any) -> Any:
+        self.steps[1][1].fit(*self.steps[0][1].fit_resample(X, y))
+        return self
+
+    def predict_proba(self, X: Any) -> Any:
+        return self.steps[1][1].predict_proba(X)
+
+
+@pytest.mark.parametrize(
+    "last", [LogisticRegression(), DecisionTreeClassifier(max_depth=3, random_state=0)]
+)
+def test_a_pipeline_that_samples_rows_is_fitted_again_by_its_own_library(last: Any) -> None:
+    X, y = load_wine(return_X_y=True)
+    X, y = X[:120, :3], (y[:120] > 0).astype(int)
+    sampled = Resampled([("halved", Halved()), ("last", last)])
+    model = whence.from_sklearn(clone(sampled).fit(X, y), X, y)
+    assert any("Got Halved, which makes other rows" in note for note in model.notes)
+    again = clone(sampled).fit(np.delete(X, 3, 0), np.delete(y, 3))
+    weights = model.weights.clone()
+    weights[3] = 0
+    shares = model.refit(weights).outputs(model.train).exp()
+    np.testing.assert_allclose(shares, again.predict_proba(X).clip(0.5 / len(y)), rtol=1e-9)

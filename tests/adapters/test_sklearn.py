@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import torch
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.compose import ColumnTransformer
+from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_wine
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
@@ -466,3 +467,30 @@ def test_data_on_disk_stay_there(tmp_path: Path) -> None:
     expected = whence.influence(whence.from_sklearn(model, x, y), (x[:3], y[:3]))
     found = whence.influence(objective, (x[:3], y[:3]))
     np.testing.assert_array_equal(found.values, expected.values)
+
+
+def test_targets_in_a_frame_of_one_column() -> None:
+    X, y = load_breast_cancer(return_X_y=True)
+    X, y = X[:80, :4], y[:80]
+    objective = whence.from_sklearn(LogisticRegression(max_iter=2000).fit(X, y), X, y)
+    column = pd.DataFrame({"benign": y})
+    again = whence.from_sklearn(LogisticRegression(max_iter=2000).fit(X, y), X, column)
+    expected = whence.influence(objective, (X[:3], y[:3])).values
+    assert np.array_equal(whence.influence(again, (X[:3], column[:3])).values, expected)
+
+
+def test_names_of_several_levels_and_frames_as_output_of_transformers() -> None:
+    """What whence computes of a user's rows follows neither names nor scikit-learn's settings."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(40, 3)))
+    frame.columns = pd.MultiIndex.from_product([["size"], ["a", "b", "c"]])
+    cities = pd.DataFrame({"age": frame.iloc[:, 0], "city": rng.choice(["x", "y"], 40)})
+    y = (frame.iloc[:, 0] + 0.3 * rng.normal(size=40) > 0).astype(int)
+    encoded = make_column_transformer((OneHotEncoder(sparse_output=False), ["city"]))
+    with sklearn.config_context(transform_output="pandas"):
+        for rows, model in (
+            (frame, LogisticRegression()),
+            (cities, make_pipeline(encoded, LogisticRegression())),
+        ):
+            objective = whence.from_sklearn(model.fit(rows, y), rows, y)
+            assert "Without one" in str(whence.explain(objective, (rows[:1], y[:1])))

@@ -39,7 +39,7 @@ from whence.adapters.survival import cox
 from whence.adapters.tables import as_floats, as_rows
 from whence.adapters.targets import target_encoder
 from whence.adapters.trees import from_trees, is_tree_model
-from whence.adapters.usable import check_fitted_here, check_usable
+from whence.adapters.usable import check_fitted_here, check_steps, check_usable
 from whence.adapters.weights import sample_weights, weights_of
 from whence.adapters.wrappers import composed
 from whence.arrays import Floats
@@ -134,6 +134,7 @@ def from_sklearn(
         raise InvalidInput("Expected y, the targets that the estimator was fitted on. Got None.")
     try:
         check_fitted_here(final(inner))
+        check_steps(before(inner))
         for family in _FAMILIES:
             model = family(inner, X, y, given)
             if model is not None:

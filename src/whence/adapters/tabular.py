@@ -14,9 +14,9 @@ from torch import Tensor
 
 from whence.adapters.kernel import Kernel, RowSpace
 from whence.adapters.pullback import Pullback
+from whence.adapters.rows import labels_of
 from whence.adapters.tables import as_floats, as_rows, pair
 from whence.arrays import Floats
-from whence.checked import labels as checked_labels
 from whence.checked import said
 from whence.errors import InvalidInput
 from whence.linear.features import DenseFeatures, Features, SparseFeatures
@@ -80,7 +80,7 @@ class TabularMap(InputMap):
         self, rows: Any, ids: NDArray[Any], y: Any, features: Features
     ) -> LinearExamples:
         """Encode checked rows, whose features are known, with their targets."""
-        labels = checked_labels("targets", y)
+        labels = labels_of(y)
         labels = labels.reshape(1, *labels.shape) if labels.ndim == 0 else labels
         if len(labels) != rows.shape[0]:
             raise InvalidInput(

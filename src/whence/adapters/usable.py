@@ -6,6 +6,7 @@ from typing import Any
 
 from sklearn.base import ClusterMixin
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from whence.errors import NotFitted, UnsupportedModel
@@ -82,6 +83,23 @@ def check_fitted_here(estimator: Any) -> None:
             "Expected members that are fitted to the same rows. Got FrozenEstimator, which refits "
             "leave as it is."
         )
+
+
+def check_steps(transform: Pipeline | None) -> None:
+    """Raise if a step before the model makes other rows for the fit, as a sampler does.
+
+    Args:
+        transform: The steps before the model, or `None`.
+
+    Raises:
+        UnsupportedModel: If a step does not transform rows.
+    """
+    for _, step in [] if transform is None else transform.steps:
+        if not hasattr(step, "transform"):
+            raise UnsupportedModel(
+                "Expected steps that transform each row. Got "
+                f"{type(step).__name__}, which makes other rows for the fit."
+            )
 
 
 def check_predicts(estimator: Any) -> None:

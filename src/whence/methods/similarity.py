@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from sklearn import config_context
 from sklearn.compose import make_column_transformer
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.impute import SimpleImputer
@@ -38,6 +39,12 @@ def coordinates(train: Any, asked: Any) -> tuple[Tensor, Tensor] | None:
     Returns:
         Points [n, d] and [q, d] in float64; `None` where inputs are in no such form.
     """
+    with config_context(transform_output="default"):  # whatever a user has set for transformers
+        return _coordinates(train, asked)
+
+
+def _coordinates(train: Any, asked: Any) -> tuple[Tensor, Tensor] | None:
+    """Return inputs as points."""
     if isinstance(train, Tensor):
         train, asked = (part.detach().cpu().flatten(1).numpy() for part in (train, asked))
     train, asked = counted(train, asked, 2**16)
@@ -48,8 +55,9 @@ def coordinates(train: Any, asked: Any) -> tuple[Tensor, Tensor] | None:
         train, asked = projection.fit_transform(train), projection.transform(asked)
     if is_sparse(train):
         train, asked = train.toarray(), asked.toarray()
-    frame, other = pd.DataFrame(train), pd.DataFrame(asked)
-    other.columns = frame.columns
+    frame, other = (  # by position: names may be of several levels, or of several columns
+        pd.DataFrame(part).set_axis(range(train.shape[1]), axis=1) for part in (train, asked)
+    )
     frame, other = frame.infer_objects(), other.infer_objects()
     numeric = [c for c in frame.columns if pd.api.types.is_numeric_dtype(frame[c])]
     text = [c for c in frame.columns if c not in set(numeric)]
