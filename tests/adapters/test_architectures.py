@@ -347,11 +347,26 @@ def adapters() -> dict[str, tuple[Any, float]]:
         "ia3": (peft.IA3Config(task_type="CAUSAL_LM", **ia3), 1.0),
         "prompt": (peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3), 1.0),
         "prefix": (peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3), 1.0),
+        # What is looked up is computed of parameters, not one of them.
+        "lora of a table": (
+            peft.LoraConfig(
+                task_type="CAUSAL_LM", **low | {"target_modules": ["q_proj", "embed_tokens"]}
+            ),
+            0.4,
+        ),
+        "tokens": (
+            peft.TrainableTokensConfig(
+                task_type="CAUSAL_LM", token_indices=[3, 4], target_modules=["embed_tokens"]
+            ),
+            0.0,
+        ),
     }
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["lora", "dora", "ia3", "prompt", "prefix"])
+@pytest.mark.parametrize(
+    "name", ["lora", "dora", "ia3", "prompt", "prefix", "lora of a table", "tokens"]
+)
 def test_adapters_over_a_frozen_model(name: str) -> None:
     config, factored = adapters()[name]
     import peft
@@ -361,6 +376,7 @@ def test_adapters_over_a_frozen_model(name: str) -> None:
     data = texts()
     objective = whence.from_transformers(model, data)
     assert len(objective.params) == trained < 1000
+    assert bool(factored) != ("(100 %) are in modules without a rule" in str(objective))
     hold(objective, factored)
     losses = objective.loss(objective.outputs(objective.train), objective.train.targets)
     for loss, row in zip(losses.tolist(), data, strict=True):

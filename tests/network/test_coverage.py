@@ -25,7 +25,7 @@ def test_what_has_no_rule_is_named_with_its_share_and_its_cost() -> None:
         shape.numel() for name, shape in objective.shapes.items() if name not in objective.factored
     )
     total = len(objective.params)
-    assert f"{total} parameters; {rest} of them ({100 * rest / total:.2g} %)" in text
+    assert f"{total} parameters; {rest} of them ({100 * rest / total:.3g} %)" in text
     assert "LSTM" in text
     assert "lstm.weight_ih_l0" in text
     assert f"rows of {rest} numbers per example" in text

@@ -34,7 +34,7 @@ def coverage(module: FunctionalModule, factored: Collection[str], mapped: bool) 
                 kinds[type(owner).__name__] = first, size + unnamed.pop(name)
     several = sorted(kinds.items(), key=lambda kind: -kind[1][1])
     named = ", ".join(
-        f"{kind} ({100 * size / total:.2g} %, such as {first})"
+        f"{kind} ({100 * size / total:.3g} %, such as {first})"
         for kind, (first, size) in several[:_NAMED]
     )
     more = f" and {len(several) - _NAMED} more kinds" if len(several) > _NAMED else ""
@@ -43,7 +43,7 @@ def coverage(module: FunctionalModule, factored: Collection[str], mapped: bool) 
     if mapped:
         how = "for all examples of a batch at once, by torch.func.vmap: a pass of their own,"
     return (
-        f"{total:,} parameters; {count:,} of them ({100 * count / total:.2g} %) are in modules "
+        f"{total:,} parameters; {count:,} of them ({100 * count / total:.3g} %) are in modules "
         f"without a rule for per-example gradients: {named}{more}. They are differentiated {how} "
         f"and rows of {count:,} numbers per example. EKFAC and KFAC take their exact diagonal. "
         "Leave them out with params= if that is too slow."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -65,15 +65,25 @@ def as_trained(model: nn.Module) -> None:
 
 
 @contextmanager
-def sparse_lookups(model: nn.Module, device: torch.device) -> Iterator[None]:
+def sparse_lookups(
+    model: nn.Module, names: Collection[str], device: torch.device
+) -> Iterator[None]:
     """Have the gradients of tables of which rows are read in memory for those rows alone.
 
     Args:
         model: A module, which a call in another thread must not use meanwhile.
+        names: The parameters that are differentiated in. A frozen table is left as it is: adapters
+            of it look up what they compute of their own parameters in its way.
         device: Where it is: not all devices have sparse gradients, the CPU has.
     """
-    found = (m for m in model.modules() if type(m) is nn.Embedding and not m.scale_grad_by_freq)
-    tables = list(found) if device.type == "cpu" else []
+    tables = [
+        module
+        for name, module in model.named_modules()
+        if type(module) is nn.Embedding
+        and not module.scale_grad_by_freq
+        and device.type == "cpu"
+        and f"{name}.weight".lstrip(".") in names
+    ]
     for table in tables:
         table.sparse = True
     try:

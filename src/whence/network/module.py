@@ -204,7 +204,7 @@ class FunctionalModule:
         uses = ((use, name) for use, name in self.uses.items() if name in names)
         leaves = {use: values[name].detach().requires_grad_() for use, name in uses}
         device = next(iter(values.values())).device
-        with self.lock, sparse_lookups(self.model, device):
+        with self.lock, sparse_lookups(self.model, leaves, device):
             return self({**values, **leaves}, inputs, twice=twice), leaves
 
     def narrowed(self, params: Tensor, names: Collection[str]) -> FunctionalModule:

@@ -75,7 +75,7 @@ def flip_page(
         rest = [share for share in after.shares if share.name not in places]
         kept = (*sorted(inside, key=lambda share: places.index(share.name)), *rest)
         answers.append((f"Fitted again without these {m:,}", replace(after, shares=kept)))
-        share = f"{100 * m / n:.2g} %"
+        share = f"{100 * m / n:.3g} %"
         facts.insert(0, Fact(figure=f"{m:,} of {n:,}", words=f"examples carry it: {share}."))
     names = class_names(trained)
     return ResultPage(
