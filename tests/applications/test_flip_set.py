@@ -20,8 +20,7 @@ import whence
 from whence.applications import flip_set as module
 from whence.applications import retrainings
 from whence.applications import shown as showing
-from whence.applications.flip_set import fewest
-from whence.applications.retrainings import is_cheap, keeping_classes
+from whence.applications.retrainings import fewest, is_cheap, keeping_classes
 from whence.errors import InvalidInput
 
 
@@ -42,6 +41,9 @@ def test_scikit_learn_flips_too(classes: int) -> None:
     again = LogisticRegression(C=1.0, tol=1e-10, max_iter=10_000)
     again.fit(x[100:400][rest], y[100:400][rest])
     assert model.predict(x[at : at + 1])[0] == model.classes_[found.before]
+    was, rest_says = (fit.predict_proba(x[at : at + 1])[0, found.before] for fit in (model, again))
+    name = model.classes_[found.before]
+    assert f"P({name}) falls from {100 * was:.1f} % to {100 * rest_says:.1f} %" in str(found)
     assert again.predict(x[at : at + 1])[0] == model.classes_[found.after]
     assert "becomes “" in str(found)
     assert found.to_frame()["position"].tolist() == found.positions.tolist()

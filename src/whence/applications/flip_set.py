@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.applications.queries import Inputs, encoded
-from whence.applications.retrainings import is_cheap, keeping_classes
+from whence.applications.retrainings import fewest, is_cheap, keeping_classes
 from whence.applications.shown import refits_preprocessing
 from whence.arrays import Floats
 from whence.checked import checked
@@ -37,7 +37,6 @@ from whence.views.results import flip_page
 _POINTS = 8  # of the course that a page draws
 _REFINED = 30  # examples whose effects are refined
 _RERANKED = 4  # examples of a set from which on its second half is ranked again
-_GROWTH = 1.25  # from a set that did not flip the prediction to the next one tried
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -48,10 +47,8 @@ class FlipSet(Result):
         positions: Their positions, the most supportive first, [m]; empty if none was found.
         ids: The user's names of them, [m].
         n: The number of training examples.
-        before: The predicted class, as a position among the classes.
-        after: The predicted class after retraining without them; `before` if none was found.
-        lead_before: Output of the predicted class over the largest other (log odds where binary).
-        lead_after: The same after retraining; negative where the prediction has changed.
+        outputs_before: The model's outputs of the query, [1, c].
+        outputs_after: The same after retraining without the set, or the largest set tried, [1, c].
         tried: How many sets were retrained without.
         trained: The model.
         query: The one query.
@@ -61,14 +58,32 @@ class FlipSet(Result):
     positions: NDArray[np.intp]
     ids: NDArray[Any]
     n: int
-    before: int
-    after: int
-    lead_before: float
-    lead_after: float
+    outputs_before: Tensor
+    outputs_after: Tensor
     tried: int
     trained: Trained
     query: Examples
     labeled: bool
+
+    @property
+    def before(self) -> int:
+        """The predicted class, as a position among the classes."""
+        return _predicted(self.outputs_before)
+
+    @property
+    def after(self) -> int:
+        """The predicted class after retraining; `before` if no set was found."""
+        return _predicted(self.outputs_after)
+
+    @property
+    def lead_before(self) -> float:
+        """Output of the predicted class less the largest other; log odds where binary."""
+        return _ahead(self.outputs_before, self.before)
+
+    @property
+    def lead_after(self) -> float:
+        """The same after retraining; negative where the prediction has changed."""
+        return _ahead(self.outputs_after, self.before)
 
     @property
     def found(self) -> bool:
@@ -138,6 +153,14 @@ class FlipSet(Result):
         rival = self.after if self.found else max(others, key=lambda c: float(of[c]))
         return float(of[self.before] - of[rival])
 
+    def _fall(self) -> str:
+        """Return how far the predicted class falls: its probability where there is one."""
+        both = self.trained.loss.probabilities(torch.cat([self.outputs_before, self.outputs_after]))
+        if both is None:
+            return f"its lead falls from {self.lead_before:.3g} to {self.lead_after:.3g}"
+        before, after = (f"{100 * share:.1f} %" for share in both[:, self.before].tolist())
+        return f"P({class_names(self.trained)[self.before]}) falls from {before} to {after}"
+
     def to_frame(self) -> pd.DataFrame:
         """Return a row for each example of the set: its id and position, in order of removal."""
         return pd.DataFrame({"id": self.ids, "position": self.positions})
@@ -156,8 +179,7 @@ class FlipSet(Result):
         names = class_names(self.trained)
         return Card(
             title=f"without {len(self.positions)} of {self.n} training examples "
-            f"“{names[self.before]}” becomes “{names[self.after]}”: retrained, its lead falls from "
-            f"{self.lead_before:.3g} to {self.lead_after:.3g}",
+            f"“{names[self.before]}” becomes “{names[self.after]}”: retrained, {self._fall()}",
             facts={"removed": f"{len(self.positions):,} of {self.n:,}", **facts},
             table=self.to_frame(),
         )
@@ -228,8 +250,7 @@ def flip_set(
             f"Got {len(queries)} queries and largest={largest}."
         )
     outputs = base.outputs(queries)
-    order = _ordered(outputs)
-    before, runner_up = int(order[0]), int(order[1])
+    before, runner_up = _ordered(outputs)[:2].tolist()
 
     def lead(of: Tensor, targets: Tensor) -> Tensor:
         columns = _per_class(of)
@@ -239,16 +260,13 @@ def flip_set(
     with progress(total=None, desc="removing together", unit="fit") as bar:
         search = _Search(base, queries, ranked_by, lead, before, most, bar.update)
         found = search.found()
-    after, lead_after = search.outcome(found)
-    removed = found if after != before else found[:0]
+    removed = found if search.flips(found) else found[:0]
     return FlipSet(
         positions=removed,
         ids=base.train.ids[removed],
         n=n,
-        before=before,
-        after=after,
-        lead_before=_ahead(outputs, before),
-        lead_after=lead_after,
+        outputs_before=outputs,
+        outputs_after=search.outputs(found),
         tried=search.tried,
         trained=base,
         query=queries,
@@ -282,12 +300,12 @@ class _Search:
         self.trained, self.query, self.method = trained, query, method
         self.lead, self.before, self.largest, self.done = lead, before, largest, done
         self.cheap = is_cheap(trained)
-        self._outcomes: dict[bytes, tuple[int, float]] = {}
+        self._outputs: dict[bytes, Tensor] = {}
 
     @property
     def tried(self) -> int:
         """How many sets were removed."""
-        return len(self._outcomes)
+        return len(self._outputs)
 
     def found(self) -> NDArray[np.intp]:
         """Return the smallest set found, or one that does not flip the prediction."""
@@ -305,18 +323,17 @@ class _Search:
 
     def flips(self, where: NDArray[np.intp]) -> bool:
         """Return whether the prediction flips without some examples, by refitting."""
-        return self.outcome(where)[0] != self.before
+        return _predicted(self.outputs(where)) != self.before
 
-    def outcome(self, where: NDArray[np.intp]) -> tuple[int, float]:
-        """Return the class predicted without some examples, and the lead of the former one."""
+    def outputs(self, where: NDArray[np.intp]) -> Tensor:
+        """Return the query's outputs of the model fitted again without some examples, [1, c]."""
         if not len(where):
-            return self.before, _ahead(self.trained.outputs(self.query), self.before)
+            return self.trained.outputs(self.query)
         key = np.sort(where).tobytes()
-        if key not in self._outcomes:
-            outputs = refit_without(self.trained, where).outputs(self.query)
-            self._outcomes[key] = int(_ordered(outputs)[0]), _ahead(outputs, self.before)
+        if key not in self._outputs:
+            self._outputs[key] = refit_without(self.trained, where).outputs(self.query)
             self.done()
-        return self._outcomes[key]
+        return self._outputs[key]
 
     def _prefix(self, gone: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return the shortest prefix that flips of a ranking that begins with some examples.
@@ -351,27 +368,14 @@ class _Search:
         return values
 
 
-def fewest(low: int, guess: int, last: int, holds: Callable[[int], bool]) -> int:
-    """Return the smallest number at which a condition holds that holds for all larger ones.
-
-    Args:
-        low: A number at which it does not hold.
-        guess: The number to try first, > low.
-        last: The largest number; returned, too, where the condition holds at none.
-        holds: The condition; asked as rarely as that allows, for it costs a retraining.
-    """
-    high = guess
-    while high < last and not holds(high):
-        low, high = high, min(last, max(high + 1, int(high * _GROWTH)))
-    while high - low > 1 and holds(high):
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle, high)
-    return high
-
-
 def _per_class(outputs: Tensor) -> Tensor:
     """Return an output for each class, [b, c]: of one output, half the log odds either way."""
     return torch.cat([-outputs, outputs], 1) / 2 if outputs.shape[1] == 1 else outputs
+
+
+def _predicted(outputs: Tensor) -> int:
+    """Return the most likely class of one query."""
+    return int(_ordered(outputs)[0])
 
 
 def _ordered(outputs: Tensor) -> Tensor:
