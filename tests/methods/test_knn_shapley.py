@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sklearn.datasets import load_diabetes, load_iris
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
@@ -134,3 +135,36 @@ def test_what_has_no_such_values() -> None:
     x, _ = load_iris(return_X_y=True)
     with pytest.raises(UnsupportedModel, match="one class or one number"):
         refuse(KNeighborsRegressor(), whence.KNNShapley(), x[:, :2])
+
+
+def test_an_explanation_shows_what_the_answer_is_without_each_neighbor() -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    clf = KNeighborsClassifier().fit(x[:300], y[:300])
+    shares = clf.predict_proba(x[300:])[:, 1]
+    query = x[[300 + int(np.flatnonzero(shares == 0.6)[0])]]
+    trained = whence.from_sklearn(clf, x[:300], y[:300])
+    found = whence.explain(trained, query, measure="probability", k=5)
+    frame = found.to_frame().set_index("position")
+    refitted = [
+        clone(clf).fit(np.delete(x[:300], at, 0), np.delete(y[:300], at)).predict_proba(query)[0, 1]
+        for at in frame.index
+    ]
+    np.testing.assert_allclose(frame["effect"], np.array(refitted) - 0.6, atol=1e-9)
+    assert set(frame["effect"].abs().round(9)) == {0, 0.2}
+    # A removal that changes nothing alone is on the side of its Shapley value.
+    still = frame[frame["effect"] == 0]
+    assert {effect.position for effect in found.raising} == set(still.index[still["first"] < 0])
+
+
+def test_copies_of_a_row_are_removed_together_by_refitting() -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    x, y = np.vstack([x[:300], x[[0, 0]]]), np.r_[1 - y[0], y[1:300], 1 - y[0], 1 - y[0]]
+    clf = KNeighborsClassifier(3).fit(x, y)
+    found = whence.explain(whence.from_sklearn(clf, x, y), x[:1], measure="probability", k=3)
+    (group,) = found.groups
+    assert sorted(group.positions) == [0, 300, 301]
+    rest = np.delete(np.arange(302), group.positions)
+    again = clone(clf).fit(x[rest], y[rest]).predict_proba(x[:1])[0, 1]
+    assert group.effect == pytest.approx(
+        again - clf.predict_proba(x[:1])[0, 1], abs=1 / 600
+    )  # least share

@@ -69,7 +69,7 @@ class Explanation(Result):
         labeled: Whether its label is known; if not, it is what the model predicts.
         method: What scores all training examples.
         scores: Scores of all training examples, [1, n].
-        shown: Effects of the candidates, refined where the model is convex, [1, m].
+        shown: Effects of the candidates, refined or by removal where that is quick, [1, m].
         sized: Whether the sizes of `shown` are to be trusted, and not only their order.
         k: How many examples are shown on each side.
         measure: What is predicted.
@@ -112,12 +112,12 @@ class Explanation(Result):
     @cached_property
     def groups(self) -> tuple[Together, ...]:
         """Near-duplicates that do more together than one of them alone, the strongest first."""
-        effects = [abs(effect.effect) for effect in (*self.raising, *self.lowering)]
+        effects = [abs(one.effect) for one in (*self.raising, *self.lowering) if one.effect]
         every = len(self.scores.positions) == len(self.trained.train)
         if not effects or not every or self.against is not None:
             return ()
-        least = min(effects)
-        return together(self.trained, self.query, self.measure, self.scores, least=least)
+        asked = self.trained, self.query, self.measure, self.scores
+        return together(*asked, least=min(effects))
 
     @cached_property
     def quantity(self) -> Quantity:
@@ -170,16 +170,15 @@ class Explanation(Result):
         if k < 1:
             raise InvalidInput(f"Expected k >= 1 removals to retrain. Got {k}.")
         where = self._strongest(k)
-        measure, predicted = self.measure, self._predicted(where)
-        actual, said = removals(self.trained, where, self.query, measure)
+        actual, said = removals(self.trained, where, self.query, self.measure)
         if self.against is not None:
-            actual = actual - removals(self.trained, where, self.against, measure)[0]
-        ids, told = self.trained.train.ids[where], predicted.values.astype(np.float64)
+            actual = actual - removals(self.trained, where, self.against, self.measure)[0]
+        ids, told = self.trained.train.ids[where], self._predicted(where).values.astype(np.float64)
         found = replace(agreement(told, actual, ids, where), own_fits=said)
-        parts = (_PARTS if self.trained.jumps else 0) if subsets is None else subsets
         if self.against is not None:
             return found
-        quantity = measure_of(self.trained.trained_loss, measure)
+        parts = (_PARTS if self.trained.jumps else 0) if subsets is None else subsets
+        quantity = measure_of(self.trained.trained_loss, self.measure)
         found = replace(found, chance=chance_of(self.trained, self.query, quantity))
         removed = self.trained, where, self.query, quantity
         expected = expected_removals(*removed, subsets=parts) if parts else None
@@ -307,9 +306,8 @@ class Explanation(Result):
         effects = [asdict(effect) for effect in (*self.raising, *self.lowering)]
         frame = pd.DataFrame(effects, columns=["id", "position", "effect", "first"])
         frame = frame.sort_values("effect", ascending=False, kind="stable", ignore_index=True)
-        return (
-            frame if self.sized else frame.drop(columns="first").rename(columns={"effect": "score"})
-        )
+        unsized = frame.drop(columns="first").rename(columns={"effect": "score"})
+        return frame if self.sized else unsized
 
     def __str__(self) -> str:
         """Return the examples with what the answer would be without each, in words."""
@@ -382,18 +380,21 @@ class Explanation(Result):
         return np.array(list(order)[:k], dtype=np.intp)
 
     def _side(self, sign: int) -> tuple[Effect, ...]:
-        """Return the examples whose sign × effect is negative, the most negative first."""
+        """Return the examples whose sign × effect is negative, the most negative first.
+
+        Where another neighbor takes over the vote, nothing changes: the score tells the side.
+        """
         effects, positions = self.shown.values[0], self.shown.positions
-        order = np.argsort(sign * effects, kind="stable")[: self.k]
-        place = {int(position): i for i, position in enumerate(self.scores.positions)}
-        first = self.scores.values[0]
+        first = self.scores.at(positions).values[0]
+        side = np.where((effects == 0) & self.trained.instant, first, effects)
+        order = np.lexsort((sign * first, sign * effects))
+        order = order[sign * side[order] < 0][: self.k]
         return tuple(
             Effect(
                 id=self.shown.train_ids[i : i + 1].tolist()[0],
                 position=int(positions[i]),
                 effect=float(effects[i]),
-                first=float(first[place[int(positions[i])]]),
+                first=float(first[i]),
             )
             for i in order
-            if sign * effects[i] < 0
         )

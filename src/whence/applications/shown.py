@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import singledispatch
 
 import numpy as np
 from numpy.typing import NDArray
 
 from whence.methods.attribution import Attribution
+from whence.methods.contrast import Contrast
+from whence.methods.leave_one_out import LeaveOneOut
 from whence.methods.method import Method
 from whence.methods.prediction import MeasureLike
 from whence.methods.screening import REFITTED
@@ -23,7 +26,7 @@ class Shown:
     """The training examples that may be shown of one query.
 
     Args:
-        scores: Their scores, refined where the model is convex, [1, m].
+        scores: Their scores, by `shown_by`, [1, m].
         sized: Whether the sizes of these are to be trusted, and not only their order.
     """
 
@@ -61,8 +64,26 @@ def shown_of(
 
 
 def shown_by(method: Method, trained: Trained) -> Method:
-    """Return the method whose scores are shown: refined where the model is convex."""
-    return (method.refined() if trained.convex else None) or method
+    """Return the method whose scores are shown.
+
+    Args:
+        method: What scores all training examples.
+        trained: The model; a convex one has refined scores, and of one whose refits are instant
+            each removal is made.
+    """
+    refined = method.refined() if trained.convex else None
+    return refined or (_removing(method) if trained.instant else method)
+
+
+@singledispatch
+def _removing(method: Method) -> Method:
+    """Return the removals that a method's scores stand for."""
+    return LeaveOneOut()
+
+
+@_removing.register
+def _(method: Contrast) -> Method:
+    return Contrast(LeaveOneOut(), method.other)
 
 
 def refits_preprocessing(trained: Trained) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from whence.errors import NotPositiveDefinite
+from whence.errors import InvalidInput, NotPositiveDefinite
 from whence.methods.changes import group_effect
 from whence.methods.duplicates import near_duplicates
 from whence.methods.prediction import MeasureLike
@@ -52,7 +52,7 @@ def together(
         At most three, the strongest first.
 
     Cost:
-        Distances of 60 examples to all, and one solve per group.
+        Distances of 60 examples to all, and one solve or refit per group.
     """
     each = scores.values[0]
     where = scores.largest(min(60, len(each))).positions[0]
@@ -61,10 +61,12 @@ def together(
         if 2 * len(group) > len(each):
             continue
         effect = float(each[group].sum())
-        if trained.convex:
+        if trained.convex or trained.instant:
+            order: Literal["newton", "refit"] = "newton" if trained.convex else "refit"
             try:
-                effect = float(group_effect(trained, group, query, measure=measure)[0])
-            except NotPositiveDefinite:
+                changed = group_effect(trained, group, query, measure=measure, order=order)
+                effect = float(changed[0])
+            except (InvalidInput, NotPositiveDefinite):  # too few stay to fit again
                 continue
         alone = float(each[group][np.abs(each[group]).argmax()])
         if abs(effect) >= max(least, _MORE * abs(alone)):

@@ -124,7 +124,7 @@ def _(trained: ForestModel) -> tuple[Method, str]:
 @default_of.register
 def _of_neighbors(trained: Neighbors) -> tuple[Method, str]:
     if trained.votes_alike:
-        return KNNShapley(), "the vote of neighbors has exact Shapley values"
+        return KNNShapley(), "a removal alone may only hand the vote to the next neighbor"
     return LeaveOneOut(), "its refits are so quick that each removal is made"
 
 
