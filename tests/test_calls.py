@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.ensemble import BaggingRegressor, ExtraTreesClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import whence
 from whence.errors import InvalidInput
@@ -31,7 +37,35 @@ def test_what_makes_the_expected_object_is_named() -> None:
         whence.influence(objective, (X, Y), solver="ekfac")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match=r"Got 'trak'\. Pass an object, such as whence\.TracIn"):
         whence.explain(objective, X[:1], method="trak")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match=r"Got 'mse'\. Pass an object, such as whence\.Cross"):
+        whence.from_torch(torch.nn.Linear(1, 2), "mse", (X, Y))  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="Fit it several times, and pass all of them"):
         whence.stability(objective, (X, Y))
     with pytest.raises(InvalidInput, match="Expected labels among 0, 1, .* Got 7"):
         whence.explain(objective, (X[:1], [7]))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        RandomForestClassifier(2),
+        make_pipeline(StandardScaler(), ExtraTreesClassifier(2)),
+        BaggingRegressor(n_estimators=2),
+        KNeighborsClassifier(1),
+        make_pipeline(StandardScaler(), KNeighborsClassifier(1)),
+    ],
+    ids=str,
+)
+def test_other_rows_than_those_of_the_fit_are_refused_by_their_number(model: BaseEstimator) -> None:
+    model.fit(X, Y)
+    assert len(whence.from_sklearn(model, X, Y).train) == 4
+    with pytest.raises(InvalidInput, match=r"Expected the 4 rows that .* was fitted on\. Got 3\."):
+        whence.from_sklearn(model, X[1:], Y[1:])
+
+
+@pytest.mark.parametrize("kind", [np.bool_, np.uint8])
+def test_a_mask_of_rows_is_told_how_to_become_positions(kind: type) -> None:
+    objective, mask = whence.from_sklearn(MODEL, X, Y), (X[:, 0] > 1).astype(kind)
+    with pytest.raises(InvalidInput, match=r"Got a mask, .*\. Pass numpy\.flatnonzero\(mask\)"):
+        whence.group_effect(objective, mask, (X, Y))
+    assert whence.group_effect(objective, np.flatnonzero(X[:, 0] > 2), (X, Y)).shape == (4,)

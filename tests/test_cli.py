@@ -81,7 +81,7 @@ def test_explain(run: Run, csv: Path, tmp_path: Path) -> None:
     assert code == 0
     assert "The model says" in out
     assert out.count("which pushes to “benign”") == out.count("which pushes to “malignant”") == 3
-    assert "are imputed" in err
+    assert "cells are missing. The default model imputes" in err
     assert "Traceback" not in err
     assert "The training rows behind it" in page.read_text()
     assert "2 training examples were removed one at a time" in page.read_text()

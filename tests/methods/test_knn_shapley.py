@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 from math import comb
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -137,7 +138,7 @@ def test_what_has_no_such_values() -> None:
         refuse(KNeighborsRegressor(), whence.KNNShapley(), x[:, :2])
 
 
-def test_an_explanation_shows_what_the_answer_is_without_each_neighbor() -> None:
+def test_an_explanation_shows_what_the_answer_is_without_each_neighbor(tmp_path: Path) -> None:
     x, y = load_breast_cancer(return_X_y=True)
     clf = KNeighborsClassifier().fit(x[:300], y[:300])
     shares = clf.predict_proba(x[300:])[:, 1]
@@ -154,6 +155,10 @@ def test_an_explanation_shows_what_the_answer_is_without_each_neighbor() -> None
     # A removal that changes nothing alone is on the side of its Shapley value.
     still = frame[frame["effect"] == 0]
     assert {effect.position for effect in found.raising} == set(still.index[still["first"] < 0])
+    page = found.report(tmp_path / "why.html").read_text("utf-8")
+    assert page.count(" retrained</span>") == len(frame)
+    assert "Each number is of the model fitted again without the row." in page
+    assert "predicted;" not in page
 
 
 def test_copies_of_a_row_are_removed_together_by_refitting() -> None:

@@ -136,7 +136,10 @@ class Classes(Answer):
                 "The model gives labels and no probabilities: a label counts as a probability of "
                 f"1 − {self.floor:.2g}."
             )
-        return f"A probability counts as at least {self.floor:.2g}, half a row in all."
+        return (
+            f"In the loss, a probability below {self.floor:.2g}, half of one training row, counts "
+            "as that much."
+        )
 
     def targets(self, labels: NDArray[Any]) -> Tensor:
         """Return the position of each label among the classes, [b]; 0.0 or 1.0 for two."""

@@ -39,7 +39,7 @@ from whence.adapters.survival import cox
 from whence.adapters.tables import as_floats, as_rows
 from whence.adapters.targets import target_encoder
 from whence.adapters.trees import from_trees, is_tree_model
-from whence.adapters.usable import check_fitted_here, check_steps, check_usable
+from whence.adapters.usable import check_fitted_here, check_rows, check_steps, check_usable
 from whence.adapters.weights import sample_weights, weights_of
 from whence.adapters.wrappers import composed
 from whence.arrays import Floats
@@ -124,6 +124,7 @@ def from_sklearn(
     refitted: dict[str, Any] = {"workers": workers, "backend": backend}
     if not labels.size or not labels.ndim:
         raise InvalidInput(f"Expected y as targets, at least one row of them. Got {shown(y)}.")
+    check_rows(inner, len(labels))
     for what, values in (("y", y), ("sample_weight", sample_weight)):
         check_same_order(what, values, own_names(X))
     given = None if sample_weight is None else sample_weights(sample_weight, len(labels))

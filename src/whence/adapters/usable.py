@@ -9,8 +9,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from whence.errors import NotFitted, UnsupportedModel
-from whence.preprocessing.containers import holds_frozen, parts
+from whence.errors import InvalidInput, NotFitted, UnsupportedModel
+from whence.preprocessing.containers import final, holds_frozen, parts
 
 
 def check_usable(estimator: Any) -> None:
@@ -51,6 +51,30 @@ def check_usable(estimator: Any) -> None:
         ) from error
     except (AttributeError, TypeError):
         pass  # no estimator of scikit-learn's: its first prediction will tell
+
+
+def check_rows(estimator: Any, n: int) -> None:
+    """Raise if an estimator says that it was fitted on another number of rows.
+
+    Neighbors, forests and bagged models do. Steps that draw rows again, as imbalanced-learn's,
+    leave another number to the model behind them.
+
+    Args:
+        estimator: What a user passed, or the best of a search.
+        n: How many rows the user passed with it.
+
+    Raises:
+        InvalidInput: If they are another number.
+    """
+    if any(hasattr(step, "fit_resample") for _, step in getattr(estimator, "steps", ())):
+        return
+    last = final(estimator)
+    fitted = getattr(last, "n_samples_fit_", getattr(last, "_n_samples", n))
+    if fitted != n:
+        raise InvalidInput(
+            f"Expected the {fitted:,} rows that {type(last).__name__} was fitted on. Got {n:,}. "
+            "Pass the X and y of its fit; rows to ask about go to whence.explain."
+        )
 
 
 def _check_kept(estimator: Any) -> None:

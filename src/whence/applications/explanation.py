@@ -348,11 +348,9 @@ class Explanation(Result):
 
     def _parts(self) -> Explained:
         """Return what the page shows of this."""
-        words = self.shown.method
-        if words != self.scores.method:
-            words = f"Effects: {words}. Candidates: {self.scores.method}."
-        if self.reason:
-            words = f"{words}. {self.reason}"
+        words = f"{self.shown.method}."
+        if self.shown.method != self.scores.method:
+            words = f"Effects: {words} Candidates: {self.scores.method}."
         return Explained(
             trained=self.trained,
             query=self.query,
@@ -365,8 +363,9 @@ class Explanation(Result):
             raising=tuple((effect.position, effect.effect) for effect in self.raising),
             lowering=tuple((effect.position, effect.effect) for effect in self.lowering),
             sized=self.sized,
+            exact=self._showing.fit(self.trained).exact,
             diagnostics=self.diagnostics,
-            words=words,
+            words=f"{words} {self.reason}".rstrip(),
             reason=self.reason,
             groups=tuple((group.positions, group.effect) for group in self.groups),
         )

@@ -201,16 +201,17 @@ def positions(name: str, values: Any, n: int) -> NDArray[np.intp]:
         array([0, 1])
     """
     given = np.atleast_1d(array(name, values))
+    # A mask of bytes would be taken for the first two examples.
+    of_bytes = given.dtype == np.uint8 and len(given) == n > 2 and given.max() <= 1
+    if given.dtype == np.bool_ or of_bytes:
+        raise InvalidInput(
+            f"Expected {name} as positions of rows. Got a mask, {shown(values)}. Pass "
+            "numpy.flatnonzero(mask)."
+        )
     if given.ndim != 1 or given.size == 0 or given.dtype.kind not in "iu":
         raise InvalidInput(
             f"Expected {name} as whole numbers from 0 to {n - 1}, at least one. "
             f"Got {shown(values)}. Positions count rows; they are not the frame's index."
-        )
-    # A mask of bytes would be taken for the first two examples.
-    if given.dtype == np.uint8 and len(given) == n and given.max() <= 1 and n > 2:
-        raise InvalidInput(
-            f"Expected {name} as positions. Got {n} bytes that are 0 or 1, a mask. Pass "
-            "numpy.flatnonzero(mask)."
         )
     if given.min() < 0 or given.max() >= n:
         wrong = int(given.min()) if given.min() < 0 else int(given.max())

@@ -200,6 +200,7 @@ def _related(value: Any, kind: type) -> bool:
 
 _MADE = {
     "Trained": " whence.from_sklearn(model, X, y) makes one of a fitted model.",
+    "Loss": " Pass an object, such as whence.CrossEntropy().",
     "Solver": " Pass an object, such as whence.EKFAC().",
     "Method": " Pass an object, such as whence.TracIn().",
 }

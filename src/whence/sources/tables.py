@@ -165,11 +165,9 @@ def read_table(
     _refuse_huge(pd.DataFrame({target: y}), "Correct such targets, or leave them empty.")
     missing = int(X.isna().to_numpy().sum())
     if missing:
-        share = missing / X.size
-        values = "value is" if missing == 1 else "values are"
         notes.append(
-            f"{missing:,} missing {values} imputed by the default model ({share:.1%}): medians "
-            "for numbers, a level of their own for text."
+            f"{missing:,} of {X.size:,} cells are missing. The default model imputes medians for "
+            "numbers and takes a missing text as a value of its own."
         )
     return Table(
         path=where,

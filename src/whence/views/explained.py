@@ -34,6 +34,7 @@ class Explained:
         raising: (position, effect) of the examples that push the quantity up, the strongest first.
         lowering: The same of those that push it down.
         sized: Whether single sizes are to be trusted.
+        exact: Whether each effect is what fitting again gives, and not a prediction of it.
         diagnostics: How the effects were computed, or `None`.
         words: How, in words.
         reason: Why the method was chosen, where the user named none; empty for influence.
@@ -51,6 +52,7 @@ class Explained:
     raising: tuple[tuple[int, float], ...]
     lowering: tuple[tuple[int, float], ...]
     sized: bool
+    exact: bool
     diagnostics: Diagnostics | None
     words: str
     reason: str

@@ -29,6 +29,7 @@ from whence.views.quantity import Quantity
 from whence.views.sequences import pieces_of
 from whence.views.statuses import (
     NOT_RETRAINED,
+    RETRAINED,
     quality_of,
     quality_sentence,
     retrained_of,
@@ -113,7 +114,7 @@ def explanation_page(
         shared=shared,
         statuses=(
             *statuses_of(parts.diagnostics, retrained=scatter is not None, sized=parts.sized),
-            _retrained(scatter, verification, sized=parts.sized),
+            _retrained(scatter, verification, parts),
             quality_of(quality, names, digits),
             *missing_statuses(query),
             *_together_status(without_groups(parts)),
@@ -163,7 +164,7 @@ def _sides(
             size=effect / strongest,
             without=without(effect) if parts.sized else "",
             second=number(parts.value + effect) if parts.sized else "",
-            retrained=without(actual[at]) if at in actual else "",
+            retrained=without(actual.get(at, effect)) if parts.exact or at in actual else "",
             attribution=tuple(map(_effect_text, moves)),
             differs=tuple(differ.tolist()),
             answers=beside,
@@ -274,17 +275,17 @@ def _scatter(parts: Explained, verification: Agreement) -> Scatter:
     )
 
 
-def _retrained(scatter: Scatter | None, verification: Agreement | None, *, sized: bool) -> Status:
+def _retrained(scatter: Scatter | None, verification: Agreement | None, parts: Explained) -> Status:
     """Return how far retraining confirms the changes."""
     if scatter is None or verification is None:
-        return NOT_RETRAINED
+        return RETRAINED if parts.exact else NOT_RETRAINED
     limits = filter(None, (verification.by_chance, verification.own_fits))
     return retrained_of(
         scatter.predicted,
         scatter.actual,
         scatter.r,
         scatter.slope,
-        sized=sized,
+        sized=parts.sized,
         limits=" ".join(limits),
     )
 

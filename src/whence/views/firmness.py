@@ -61,8 +61,8 @@ def facts_of(
         facts.append(Fact(figure=figure, words=words))
     if firmness is not None and firmness.flips_at is not None:
         words = (
-            f"{noun} would have to be gone before the model said “{firmness.flips_to}”. "
-            "Retrained: yes, it does."
+            f"{noun} would have to be gone before the model said “{firmness.flips_to}”, as "
+            "retraining without them shows."
         )
         facts.append(Fact(figure=f"{firmness.flips_at:,} of {n:,}", words=words))
     elif firmness is not None:

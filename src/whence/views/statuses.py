@@ -21,6 +21,7 @@ RANKS_ONLY = Status(
     title="The order of the examples is an estimate, and their sizes are not known.",
     words="Train again without an example to know what it does.",
 )
+RETRAINED = Status(level="good", title="Each number is of the model fitted again without the row.")
 NOT_RETRAINED = Status(level="unknown", title="Nothing was retrained to check these numbers.")
 
 
