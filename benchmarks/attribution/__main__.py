@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.attribution.cases import BANK, CASES, Case, quick
-from benchmarks.attribution.ladder import METHODS
+from benchmarks.attribution.ladder import METHODS, USUAL
 from benchmarks.attribution.measure import TRAINING, measure, measured_apart, scores_file
+from benchmarks.attribution.paired import Judge, interval
 from benchmarks.attribution.table import write_page
 from benchmarks.machine import name_of
 from whence.evaluation import RetrainingEnsemble, lds, noise_ceiling
@@ -37,6 +38,12 @@ def judged(values: Any, truth: RetrainingEnsemble) -> dict[str, Any]:
     """Return the LDS of scores of the first queries of a bank."""
     found = lds(values, truth.masks, truth.outcomes[:, :, : len(values)])
     return {"mean": found.mean, "interval": list(found.interval)}
+
+
+def beyond(values: Any, others: Any, truth: RetrainingEnsemble) -> list[float]:
+    """Return the LDS beyond that of others on the same queries, and the ends of its interval."""
+    judge = Judge(truth.masks.numpy(), truth.outcomes[:, :, : len(values)].numpy())
+    return interval(judge.lds(values) - judge.lds(others[: len(values)]))
 
 
 def described(truth: RetrainingEnsemble, kept: float, device: str) -> dict[str, Any]:
@@ -86,6 +93,10 @@ def run(
             values = np.load(scores).astype(np.float64)
             row["queries"] = len(values)
             row["lds"] = {name: judged(values, truth) for name, truth in truths.items()}
+            usual = scores_file(case, USUAL, bank)
+            if len(values) < len(case.data()[1][0]) and usual.exists():
+                others = np.load(usual).astype(np.float64)
+                row["beyond"] = {name: beyond(values, others, t) for name, t in truths.items()}
         _print(method, row)
         _write(path, record)
     return record

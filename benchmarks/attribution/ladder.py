@@ -18,6 +18,8 @@ from whence.linalg.solver import Solver
 from whence.objective.objective import Objective
 from whence.training.run import Run
 
+USUAL = "EKFAC, sampled"  # what a method is compared with that is given a few queries only
+
 Values: TypeAlias = NDArray[np.floating[Any]]
 
 # From EKFAC on random batches: the work of five products with 5,000 examples.
@@ -45,9 +47,10 @@ class Explained:
             run.model, whence.CrossEntropy(), self.train, l2=self.case.l2, convex=self.case.convex
         )
 
-    def influence(self, solver: Solver, seed: int = 0) -> Values:
-        """Return first-order influence with a solver, damped by the library's rule."""
-        return whence.influence(self.objective(seed), self.queries, solver=solver).values
+    def influence(self, solver: Solver, seed: int = 0, *, most: int | None = None) -> Values:
+        """Return first-order influence on the first queries, damped by the library's rule."""
+        queries: Pair = (self.queries[0][:most], self.queries[1][:most])
+        return whence.influence(self.objective(seed), queries, solver=solver).values
 
 
 def dot_product(it: Explained) -> Values:
@@ -71,10 +74,14 @@ def along_checkpoints(it: Explained, count: int = 10) -> Values:
     ).values
 
 
-def iterated(steps: int) -> Callable[[Explained], Values]:
+def iterated(solver: Solver) -> Callable[[Explained], Values]:
+    """Return influence by iterations, on as many queries as a case has time for."""
+    return lambda it: it.influence(solver, most=it.case.iterated)
+
+
+def steps(count: int) -> whence.CG:
     """Return conjugate gradients from EKFAC, stopped after some steps."""
-    solver = whence.CG(rtol=1e-6, max_iterations=steps, preconditioner=whence.EKFAC())
-    return lambda it: it.influence(solver)
+    return whence.CG(rtol=1e-6, max_iterations=count, preconditioner=whence.EKFAC())
 
 
 def exactly(it: Explained) -> Values:
@@ -106,11 +113,11 @@ METHODS: Mapping[str, Callable[[Explained], Values]] = MappingProxyType(
         "KFAC": lambda it: it.influence(whence.KFAC()),
         "EKFAC, expected": lambda it: it.influence(whence.EKFAC(fisher="expected")),
         "EKFAC, empirical": lambda it: it.influence(whence.EKFAC(fisher="empirical")),
-        "EKFAC, sampled": lambda it: it.influence(whence.EKFAC(fisher="sampled")),
-        "EKFAC, then batches": lambda it: it.influence(STOCHASTIC),
-        "CG from EKFAC, 2 steps": iterated(2),
-        "CG from EKFAC, 5 steps": iterated(5),
-        "CG from EKFAC, 10 steps": iterated(10),
+        USUAL: lambda it: it.influence(whence.EKFAC(fisher="sampled")),
+        "EKFAC, then batches": iterated(STOCHASTIC),
+        "CG from EKFAC, 2 steps": iterated(steps(2)),
+        "CG from EKFAC, 5 steps": iterated(steps(5)),
+        "CG from EKFAC, 10 steps": iterated(steps(10)),
         "exact inverse": exactly,
         "EKFAC, mean of 10 trainings": ensemble,
         "SOURCE, 3 segments": lambda it: whence.unrolled(it.run, it.queries).values,
