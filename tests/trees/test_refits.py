@@ -86,8 +86,11 @@ def test_rows_that_had_no_weight_stay_in_a_fit(model: Any) -> None:
     )
     own = type(model)(**model.get_params()).fit(x[STAY], y[STAY], sample_weight=w[STAY])
     assert_refit(trained, own, x)
+    rest = np.delete(np.arange(len(y)), 9)
+    without = type(model)(**model.get_params()).fit(x[rest], y[rest], sample_weight=w[rest])
     effects = whence.leave_one_out(trained, [9], (x[:2], y[:2]))
-    np.testing.assert_array_equal(effects, 0)
+    after, before = (-np.log(each.predict_proba(x[:2])[[0, 1], y[:2]]) for each in (without, model))
+    np.testing.assert_allclose(effects.ravel(), after - before, rtol=0, atol=1e-5)
 
 
 def test_rows_without_weight_stay_where_only_predictions_are_known() -> None:
