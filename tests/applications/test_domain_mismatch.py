@@ -152,6 +152,7 @@ def test_ten_values_are_ten_groups_and_missing_ones_another() -> None:
     assert by_name == {"no group": [0], "a": list(range(1, 100)), "b": list(range(100, 300))}
     frame = found.to_frame()
     assert frame["per_row"].is_monotonic_decreasing
+    assert "Sorted by per_row" in str(found)
     assert frame["strength"].tolist() == [g.input_attribution.max() for g in found.groups]
     ranks = domain_mismatch(trained, query, groups=labels, order="first", method=whence.TracIn())
     assert {group.feature for group in ranks.groups} == {None}

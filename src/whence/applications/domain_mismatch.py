@@ -118,7 +118,8 @@ class DomainMismatch(Result):
             table=self.to_frame().dropna(axis="columns", how="all"),
             words=(
                 f"effect: the change of that mean without the group (order={self.order!r}); total: "
-                "the sum of the changes without each of its rows alone; per_row: their mean size.",
+                "the sum of the changes without each of its rows alone; per_row: their mean size. "
+                "Sorted by per_row: effects grow with the size of a group.",
             ),
         )
 
