@@ -42,3 +42,17 @@ def spread(n: int, most: int) -> NDArray[np.intp]:
         (array([ 0, 33, 66, 99]), array([0, 1, 2]))
     """
     return np.unique(np.linspace(0, n - 1, most).astype(np.intp))
+
+
+def drawn(n: int, most: int) -> NDArray[np.intp]:
+    """Return some of the positions 0, …, n − 1 in random order, the same in every process.
+
+    Args:
+        n: The number of items.
+        most: How many positions; all where there are fewer.
+
+    Examples:
+        >>> len(drawn(1000, 3)), sorted(drawn(3, 5).tolist())
+        (3, [0, 1, 2])
+    """
+    return np.random.default_rng(0).permutation(n)[:most]

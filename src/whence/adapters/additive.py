@@ -9,6 +9,7 @@ import numpy as np
 
 from whence.arrays import Floats
 from whence.errors import InvalidInput
+from whence.tiles import drawn
 
 Refit = Callable[[Sequence[int]], Floats]  # outputs for all rows, [n, c], of a fit without some
 
@@ -52,7 +53,7 @@ def removals_add_up(refit: Refit, n: int) -> bool:
         whole = refit([])
         if (time.process_time() - start) * n > _SECONDS:
             return False
-        pairs = np.random.default_rng(0).permutation(n)[: 2 * _PAIRS].reshape(-1, 2).tolist()
+        pairs = drawn(n, 2 * _PAIRS).reshape(-1, 2).tolist()
         found = np.array([_apart(refit, whole, pair) for pair in pairs])
     except InvalidInput:
         return False

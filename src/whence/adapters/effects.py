@@ -97,7 +97,7 @@ def through_features(
 
 def _jacobian_pays(fitted: Fitted, preprocessing: Differentiable, question: LinearQuestion) -> bool:
     """Return whether the Jacobian of transformers, which is made once, takes no longer."""
-    objective, (_, c, k) = question.objective, _slopes(question).shape
+    objective, (_, c, k) = question.objective, question.slopes.shape
     n, p = len(objective.train), len(objective.params)
     if k * _PASSES <= p or table_of(objective).space is not None:
         return False
@@ -126,7 +126,7 @@ def _by_jacobian(fitted: Fitted, preprocessing: Differentiable, question: Linear
 
     found = cached(question.objective, _by_jacobian, make)
     theta, v = _theta(question), question.directions
-    moved = found.effects(preprocessing.step, asked, _slopes(question), theta, v)
+    moved = found.effects(preprocessing.step, asked, question.slopes, theta, v)
     effects = moved.new_zeros(len(fitted.labels), moved.shape[1])
     effects[torch.from_numpy(where)] = moved
     return effects
@@ -184,13 +184,6 @@ def _gradient(
     return pulled_back(train, queries, adjoints.padded(len(kept)), kept)
 
 
-def _slopes(question: LinearQuestion) -> Tensor:
-    """Return ∂/∂f of each quantity at each query, [q, c, k]."""
-    outputs = question.objective.outputs(question.queries)
-    slopes = question.measure.gradient(outputs, question.queries.targets)
-    return slopes.unsqueeze(2) * question.shares.unsqueeze(1)
-
-
 def _forces(question: LinearQuestion) -> tuple[Tensor, Tensor]:
     """Return wⱼ eⱼ/n, [n, c], and wⱼ Sⱼ uⱼ/n, [n, c, k], of the training rows."""
     objective = question.objective
@@ -215,7 +208,7 @@ def _adjoints(question: LinearQuestion, queries: Columns | None) -> Adjoints:
     return Adjoints(
         pulls=pulls,
         bends=bends,
-        slopes=_slopes(question),
+        slopes=question.slopes,
         theta=_theta(question),
         directions=_coefficients(inputs, question.directions) + _outside(inputs, question, queries),
     )
@@ -239,7 +232,7 @@ def _outside(table: TabularMap, question: LinearQuestion, queries: Columns | Non
     """Return the part of H⁻¹∇m outside the span of the training rows, where only l2 curves."""
     if table.space is None or queries is None:
         return torch.zeros(1, dtype=torch.float64)
-    slopes, objective = _slopes(question), question.objective
+    slopes, objective = question.slopes, question.objective
     q, c, k = slopes.shape
     flat = slopes.reshape(q, c * k)
     whole = torch.from_numpy(
@@ -266,7 +259,7 @@ def _through_kernel(
     In dual coefficients α and ν, which stay, the outputs, their change along H⁻¹∇m, and the penalty
     αᵀKν all follow the kernel matrix.
     """
-    objective, slopes = question.objective, _slopes(question)[:, 0]
+    objective, slopes = question.objective, question.slopes[:, 0]
     l2, r = float(objective.l2[0]), len(space.positions)
     alpha = torch.from_numpy(space.dual(objective.params[:r].unsqueeze(1).numpy()))
     seen = torch.from_numpy(

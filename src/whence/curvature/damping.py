@@ -20,9 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from whence.curvature import trust_region
 from whence.curvature.exact import GGN, Hessian, RiskCurvature
@@ -33,6 +31,7 @@ from whence.linalg.signs import random_signs
 from whence.linalg.solver import Solver
 from whence.objective.cache import cached
 from whence.objective.objective import Objective
+from whence.tiles import drawn
 
 CurvatureName: TypeAlias = Literal["auto", "hessian", "ggn"]
 
@@ -154,7 +153,7 @@ def _of_gauss_newton(objective: Objective) -> tuple[float, str]:
     slope = trust_region.slope(objective)
     if not (mean > 0 and slope.bounded) or slope.vanishes:
         return mean, unit
-    sampled = GGN(objective.restricted(_sample(objective)))
+    sampled = GGN(objective.restricted(drawn(len(objective.train), _SAMPLE)))
     decrease = trust_region.decrease_of_products(sampled, slope, _STEPS)
     return trust_region.EXACT.damping(decrease, slope.risk, mean, matrix="Gauss-Newton", unit=unit)
 
@@ -181,15 +180,10 @@ def mean_eigenvalue(objective: Objective) -> float:
 def _mean_eigenvalue(objective: Objective) -> float:
     """Return the mean eigenvalue; see `mean_eigenvalue`."""
     p = len(objective.params)
-    sample = _sample(objective)
+    sample = drawn(len(objective.train), _SAMPLE)
     generator = torch.Generator().manual_seed(0)
     probes = random_signs((p, _PROBES), generator, objective.params)
     product = objective.restricted(sample).ggnvp(probes)
     product -= objective.l2.unsqueeze(1) * probes
     reached = int(product.any(1).sum())
     return max(float((probes * product).sum() / (max(reached, 1) * _PROBES)), 0.0)
-
-
-def _sample(objective: Objective) -> NDArray[np.intp]:
-    """Return at most 1,024 training examples at random."""
-    return np.random.default_rng(0).permutation(len(objective.train))[:_SAMPLE]

@@ -49,6 +49,7 @@ from whence.network.calls import ModuleCall
 from whence.network.objective import ModuleObjective
 from whence.network.precision import product_dtype
 from whence.objective.cache import cached
+from whence.tiles import drawn
 
 _CLASSES = 32  # outputs up to which the expectation over directions is taken exactly
 _REUSED = 2**25  # numbers of activations and output gradients up to which they are reused
@@ -385,4 +386,4 @@ def _enough(
     )
     if count >= n:
         return objective, several
-    return objective.restricted(np.random.default_rng(0).permutation(n)[:count]), several
+    return objective.restricted(drawn(n, count)), several

@@ -26,6 +26,7 @@ from whence.linalg.solver import Inverse
 from whence.linalg.structured import Dense
 from whence.objective.cache import cached
 from whence.objective.objective import Objective, risk_gradient
+from whence.tiles import drawn
 
 DENSE = 600  # parameters up to which the Hessian of a module is formed
 _TYPICAL = 512  # training examples that determine the size of a typical gradient
@@ -225,7 +226,7 @@ def _inverse(objective: Objective, hessian: Tensor | None) -> Inverse:
 def _random_sums(objective: Objective) -> Tensor:
     """Return random signed sums v of (wᵢ/n) gᵢ, [p, 8]: E ‖v‖² = mean of ‖(wᵢ/n) gᵢ‖²."""
     n = len(objective.train)
-    some = np.sort(np.random.default_rng(0).permutation(n)[:_TYPICAL])
+    some = np.sort(drawn(n, _TYPICAL))
     examples = objective.train if len(some) == n else objective.train.subset(some)
     generator = torch.Generator().manual_seed(0)
     shares = objective.weights[some] / (n * len(some) ** 0.5)

@@ -27,6 +27,7 @@ from whence.linalg.lanczos import lanczos
 from whence.linalg.operator import LinearOperator
 from whence.linalg.structured import Reordered
 from whence.objective.objective import Objective, risk_gradient, training_loss, with_penalty
+from whence.tiles import drawn
 
 REACHED = "over the parameters that the data reach, penalty aside"  # what a mean is over
 _ROUNDING = 4  # times ε and the largest eigenvalue: what a damping has to stand above
@@ -77,7 +78,7 @@ def slope(objective: Objective) -> Slope:
     if n <= 2 * _SAMPLE:
         risk, whole = _reached(objective, gradient(objective))
         return Slope(risk=risk, left=whole, right=whole)
-    chosen = np.random.default_rng(0).permutation(n)[: 2 * _SAMPLE]
+    chosen = drawn(n, 2 * _SAMPLE)
     halves = [objective.restricted(part) for part in np.split(chosen, 2)]
     (one, left), (other, right) = (_reached(half, risk_gradient(half)) for half in halves)
     return Slope(risk=(one + other) / 2, left=left, right=right)

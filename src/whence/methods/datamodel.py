@@ -28,6 +28,7 @@ from whence.evaluation.correlation import RankCorrelation, bootstrap, draw, spea
 from whence.methods.similarity import covariation, likeness
 from whence.objective.losses import Loss
 from whence.objective.measures import Measure
+from whence.tiles import drawn
 
 FOLDS = 5  # into which fits are divided to judge one part by the others
 _LEARNED = 60  # training examples from which the weights of the prior are learned
@@ -128,7 +129,7 @@ def shrinkage(fits: Fits, measure: Measure) -> Shrinkage:
         600 eigendecompositions of [b/2, b/2] and products of [b/2, n].
     """
     n = len(fits.targets)
-    known = np.sort(np.random.default_rng(0).permutation(n)[:_LEARNED])
+    known = np.sort(drawn(n, _LEARNED))
     out_outputs, parts = fits.left_out, []
     for at in known.tolist():
         out = torch.nonzero(fits.kept[:, at] == 0).flatten()

@@ -18,6 +18,7 @@ from whence.objective.cache import cached
 from whence.objective.targets import target_classes
 from whence.objective.trained import Data, Examples, Trained
 from whence.progress import clock
+from whence.tiles import drawn
 
 _ROWS = 500  # training examples that are predicted without themselves
 _OPERATIONS = 1e11  # that it may take: about a second
@@ -162,7 +163,7 @@ def _(trained: LinearObjective) -> ModelQuality | None:
 def _folded(trained: Trained, parts: int = _FOLDS) -> ModelQuality | None:
     """Return the quality on some fifths of the data, each predicted by a fit to the others."""
     train, n = trained.train, len(trained.train)
-    order = np.random.default_rng(0).permutation(n)
+    order = drawn(n, n)
     targets = train.targets
     # Every fifth has its share of each class, and of large and small numbers.
     if targets.numel() == n:

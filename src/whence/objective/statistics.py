@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Generic, TypeVar, final
 
 import numpy as np
@@ -35,6 +36,13 @@ class Question(Generic[Own, OwnExamples]):
     measure: Measure
     shares: Tensor
     directions: Tensor
+
+    @cached_property
+    def slopes(self) -> Tensor:
+        """Return ∂/∂f of each quantity at each query, [q, c, k]."""
+        outputs = self.objective.outputs(self.queries)
+        slopes = self.measure.gradient(outputs, self.queries.targets)
+        return slopes.unsqueeze(2) * self.shares.unsqueeze(1)
 
 
 class Statistics(ABC, Generic[Own, OwnExamples]):

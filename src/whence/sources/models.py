@@ -30,6 +30,7 @@ from whence.progress import clock
 from whence.sources.columns import free_text
 from whence.sources.files import ALSO_LABELS
 from whence.sources.tables import Table
+from whence.tiles import drawn
 from whence.workers import threads_for
 
 ModelKind: TypeAlias = Literal["linear", "forest", "boosting", "auto"]
@@ -324,7 +325,7 @@ def _at_most(
 
 def _better(table: Table, X: pd.DataFrame, y: pd.Series[Any]) -> tuple[ModelKind, str]:
     """Return the kind that is better on a fifth of the rows, and by how much, in a sentence."""
-    order = np.random.default_rng(0).permutation(len(X))[:_COMPARED]
+    order = drawn(len(X), _COMPARED)
     n = max(1, round(_HELD_OUT * len(order)))
     judging, rest = order[:n], order[n:]
     if y.iloc[rest].nunique() < 2:
