@@ -20,6 +20,7 @@ from sklearn.ensemble import (
     AdaBoostClassifier,
     BaggingRegressor,
     IsolationForest,
+    RandomForestClassifier,
     StackingClassifier,
     VotingClassifier,
 )
@@ -30,6 +31,7 @@ from sklearn.linear_model import (
     LogisticRegression,
     MultiTaskLasso,
     Ridge,
+    RidgeClassifier,
     SGDClassifier,
 )
 from sklearn.model_selection import GridSearchCV
@@ -359,6 +361,38 @@ def test_of_few_rows_quick_fits_are_made_again_for_each(
 def test_what_cannot_be_used(estimator: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         whence.from_sklearn(estimator, *wine())
+
+
+class Quantiles(BaseEstimator):  # type: ignore[misc]
+    """Two quantiles of each target, as XGBoost and quantile forests predict them."""
+
+    def fit(self, X: Any, y: Any) -> Any:
+        self.low_, self.high_ = np.quantile(y, [0.2, 0.8])
+        return self
+
+    def predict(self, X: Any) -> Any:
+        return np.tile([self.low_, self.high_], (len(X), 1))
+
+
+def test_several_predictions_of_one_target_are_refused() -> None:
+    """They were read as those of twice as many rows."""
+    x, y = load_diabetes(return_X_y=True)
+    with pytest.raises(UnsupportedModel, match="targets, 1. Got 2 by Quantiles.*quantiles"):
+        whence.from_sklearn(Quantiles().fit(x, y), x, y)
+
+
+def test_several_labels_that_are_no_yes_or_no_say_how_to_explain_one() -> None:
+    x, y = wine()
+    both = np.stack([y, (x[:, 0] > 0).astype(int)], 1)
+    forest = RandomForestClassifier(3, random_state=0)
+    with pytest.raises(UnsupportedModel, match=r"clone\(model\).fit\(X, y\[:, 0\]\)"):
+        whence.from_sklearn(clone(forest).fit(x, both), x, both)
+    parts = MultiOutputClassifier(GaussianNB()).fit(x, both)
+    with pytest.raises(UnsupportedModel, match=r"model.estimators_\[0\]"):
+        whence.from_sklearn(parts, x, both)
+    signs = (x[:, :2] > 0).astype(int)
+    with pytest.raises(InvalidInput, match="one label per row.*a model to each label"):
+        whence.from_sklearn(RidgeClassifier().fit(x, signs), x, signs)
 
 
 def test_bad_data() -> None:

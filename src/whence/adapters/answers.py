@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
+from sklearn.multioutput import MultiOutputClassifier
 from torch import Tensor
 
 from whence.arrays import Floats
@@ -80,7 +81,15 @@ class Numbers(Answer):
 
     def outputs(self, estimator: Any, rows: Any) -> Floats:
         """Return predictions, [b, c]."""
-        return np.asarray(estimator.predict(rows), dtype=np.float64).reshape(-1, self.width)
+        values = np.asarray(estimator.predict(rows), dtype=np.float64)
+        each = values.size // max(len(values), 1)
+        if each != self.width:
+            raise UnsupportedModel(
+                f"Expected as many predictions for a row as it has targets, {self.width}. Got "
+                f"{each} by {type(estimator).__name__}, such as several quantiles, or a mean and a "
+                "variance. Fit a model for one of them."
+            )
+        return values.reshape(-1, self.width)
 
     def targets(self, labels: NDArray[Any]) -> Tensor:
         """Return finite numbers, [b] or [b, c]."""
@@ -250,7 +259,7 @@ def answer_of(estimator: Any, y: NDArray[Any]) -> Answer:
                 f"{name} of {y.shape[1]} outputs. Explain one of them, "
                 + (
                     "whence.from_sklearn(model.estimators_[0], X, y[:, 0])."
-                    if hasattr(estimator, "estimators_")
+                    if type(estimator) is MultiOutputClassifier
                     else "as a model of its own: whence.from_sklearn(clone(model).fit(X, y[:, 0]), "
                     "X, y[:, 0])."
                 )

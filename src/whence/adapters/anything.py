@@ -156,6 +156,8 @@ def anything(
     labels = labels_of(y)
     answer = answer_of(estimator, labels) if answer is None else answer
     train = encoded((X, labels), width_of(X), names, answer.targets)
+    with said("rows that the estimator can predict"):
+        answer.outputs(estimator, train.subset(np.arange(1)).inputs)
     n = len(train)
     weights = np.ones(n) if sample_weight is None else sample_weight
     template, changed = template_of(estimator, n)

@@ -27,12 +27,16 @@ def class_positions(classes: Any, labels: NDArray[Any]) -> NDArray[np.intp]:
     """
     named = np.asarray(classes)
     known = np.isin(labels, named)
-    if labels.ndim != 1 or not known.all():
-        wrong = labels.ravel()[~known.ravel()]
-        got = repr(wrong.tolist()[0]) if len(wrong) else f"shape {labels.shape}"
+    if not known.all():
         among = ", ".join(map(repr, named.tolist()[:20]))
         raise InvalidInput(
-            f"Expected labels among {among}, as in the model's fit. Got {got}. Correct it."
+            f"Expected labels among {among}, as in the model's fit. Got "
+            f"{labels.ravel()[~known.ravel()].tolist()[0]!r}. Correct it."
+        )
+    if labels.ndim != 1:
+        raise InvalidInput(
+            f"Expected one label per row. Got shape {labels.shape}. Fit a model to each label, as "
+            "sklearn.multioutput.MultiOutputClassifier does."
         )
     order = np.argsort(named, kind="stable")
     found: NDArray[np.intp] = order[np.searchsorted(named, labels, sorter=order)]
