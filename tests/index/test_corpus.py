@@ -249,6 +249,28 @@ def test_the_loss_is_on_the_completion_or_the_answers() -> None:
         tokenized({"body": "the"})
 
 
+def test_data_that_nothing_tells_from_those_of_an_index(
+    language_model: Any, tmp_path: Path
+) -> None:
+    """The index was returned as if it were of the other data."""
+    data = [{"input_ids": [2, 3, 4]}, {"input_ids": [5, 6]}]
+
+    def build(data: Any, name: str = "") -> whence.Index:
+        method = whence.TracIn(size=2)
+        return whence.Index.build(
+            language_model, tmp_path, data=data, name=name, method=method, shard_rows=1
+        )
+
+    build(data)
+    with pytest.warns(UserWarning, match="from the 2 rows .* which stay as they are. Pass name="):
+        assert build(data).info().n == 2
+    for other in (data[:1], [*data, data[0]]):
+        with pytest.raises(InvalidInput, match="Got more or fewer"):
+            build(other)
+    with pytest.raises(InvalidInput, match="another model, method, encoding or data"):
+        build(data, "others")
+
+
 def test_refusals(language_model: Any, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="files of Parquet or JSON lines"):
         corpus_of(tmp_path, language_model)

@@ -206,7 +206,10 @@ def begin(folder: Path, manifest: Manifest, corpus: Corpus) -> Manifest | None:
     check_tokenizer(manifest.tokenizer, tokenizer)
     manifest = replace(manifest, tokenizer=manifest.tokenizer or tokenizer)
     manifest = _undamaged(folder, manifest, identity)
-    if any(part.identity == identity and part.rows is not None for part in manifest.data):
+    found = (part for part in manifest.data if part.identity == identity)
+    if (rows := next((part.rows for part in found), None)) is not None:
+        if not identity:
+            _check_unnamed(folder, corpus, rows)
         return None
     if manifest.data and not manifest.complete:
         if manifest.data[-1].identity != identity:
@@ -218,6 +221,17 @@ def begin(folder: Path, manifest: Manifest, corpus: Corpus) -> Manifest | None:
     manifest = replace(manifest, data=(*manifest.data, Part(identity)))
     manifest.write(folder)
     return manifest
+
+
+def _check_unnamed(folder: Path, corpus: Corpus, rows: int) -> None:
+    """Warn that nothing tells data from those of an index; raise if they are more or fewer rows."""
+    known = f"the {rows:,} rows that the index in {folder} was built of"
+    named = "Pass name=, any text of your own, or another folder."
+    if next(corpus.chunks(1, rows - 1), None) is None or any(corpus.chunks(1, rows)):
+        raise InvalidInput(f"Expected {known}. Got more or fewer. {named}")
+    warnings.warn(
+        f"Nothing tells these data from {known}, which stay as they are. {named}", stacklevel=4
+    )
 
 
 def _undamaged(folder: Path, manifest: Manifest, identity: str) -> Manifest:
