@@ -199,7 +199,8 @@ def _related(value: Any, kind: type) -> bool:
 
 
 _MADE = {
-    "Trained": " whence.from_sklearn(model, X, y) makes one of a fitted model.",
+    "Trained": " whence.from_sklearn(model, X, y) makes one of a fitted model; from_torch and "
+    "from_statsmodels do too.",
     "Loss": " Pass an object, such as whence.CrossEntropy().",
     "Solver": " Pass an object, such as whence.EKFAC().",
     "Method": " Pass an object, such as whence.TracIn().",

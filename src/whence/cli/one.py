@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -33,6 +33,10 @@ from whence.cli.options import (
     possible,
 )
 from whence.cli.sources import KINDS, Chosen, EntryOptions, ImageOptions, reads
+
+if TYPE_CHECKING:  # each takes a second to import, which completion and help do without
+    from whence.scores import Ranking, Scores
+    from whence.views.quantity import Quantity
 
 Count = Annotated[int, typer.Option("-k", help="How many examples to show on each side.", min=1)]
 
@@ -127,8 +131,6 @@ def influence(
     found = source.load(**one(row, image))
     from whence.methods.choose import chosen
     from whence.methods.influence import Influence
-    from whence.pages.words import digits_of, signed
-    from whence.views.printed import plain
     from whence.views.quantity import default_measure, quantity_of
 
     named = Influence(order=order) if order != "first" else method_of(method)
@@ -167,21 +169,33 @@ def influence(
     say((*found.notes, *judgement(found)))
     quantity = quantity_of(found.objective, queries, about, unit=attribution.unit)
     unit = {"loss": found.objective.loss.unit, "prediction": ""}.get(about, about)
-    unit = f" {unit}" if unit and not attribution.unit else ""  # relative: the phrase says of what
-    phrases = quantity.phrases if quantity.rising else quantity.phrases[::-1]
-    width = max((len(str(name)) for ranking in (top, bottom) for name, _ in ranking), default=0)
+    # A relative score has no unit: the phrase says of what it is.
+    _echo(scores, (top, bottom), quantity, about, "" if attribution.unit else unit)
+    wrote(output)
+
+
+def _echo(
+    scores: Scores, ends: tuple[Ranking, Ranking], quantity: Quantity, about: str, unit: str
+) -> None:
+    """Print the strongest examples of either side, by size or in their order."""
+    from whence.pages.words import digits_of, signed
+    from whence.views.printed import plain
+
+    phrases = quantity.phrases[::-1] if quantity.rising else quantity.phrases
+    width = max((len(str(name)) for ranking in ends for name, _ in ranking), default=0)
+    width = max(width, 12)
     if not scores.order_only:
-        typer.echo(f"{'without':>{max(width, 12)}}  the {about} of the query changes by")
-    shown = (float(value) for part in (top, bottom) for value in part.values[0])
+        typer.echo(f"{'without':>{width}}  the {about} of the query changes by")
+    shown = (float(value) for part in ends for value in part.values[0])
     decimals = digits_of(shown, least=quantity.least if quantity.predicts else 5)
-    for phrase, ranking in zip(phrases[::-1], (top, bottom), strict=True):
+    for phrase, ranking in zip(phrases, ends, strict=True):
         for rank, (name, value) in enumerate(ranking, 1):
-            size = f"{rank}." if scores.order_only else f"{plain(signed(value, decimals))}{unit}"
-            typer.echo(f"{name!s:>{max(width, 12)}}  {size}  pushes {phrase}")
+            size = f"{plain(signed(value, decimals))} {unit}".rstrip()
+            size = f"{rank}." if scores.order_only else size
+            typer.echo(f"{name!s:>{width}}  {size}  pushes {phrase}")
     if scores.order_only:
         typer.echo(scores.caution)
     typer.echo(scores.diagnostics)
-    wrote(output)
 
 
 @reads(*KINDS)
