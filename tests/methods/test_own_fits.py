@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 from sklearn.base import clone, is_classifier
 from sklearn.datasets import load_breast_cancer, load_diabetes
-from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
+from sklearn.linear_model import (
+    LogisticRegression,
+    PoissonRegressor,
+    Ridge,
+    SGDClassifier,
+    SGDRegressor,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR, NuSVC, NuSVR
@@ -204,3 +210,43 @@ def test_removals_that_change_nothing() -> None:
     objective = whence.from_sklearn(SVR().fit(x[:_N], y[:_N]), x[:_N], y[:_N])
     found = whence.leave_one_out(objective, [0, 1], (x[_N:], y[_N:]), measure="prediction")
     assert not found.any()
+
+
+def test_a_stop_by_chance_is_found_among_the_removals_that_are_shown() -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(x))[:156]
+    x, y = StandardScaler().fit_transform(x)[order, :6], y[order]
+    x, y, query = x[:150], y[:150], (x[150:], y[150:])
+    model = SGDClassifier(loss="log_loss", alpha=0.01, tol=1e-9, max_iter=200, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fits take as many steps as they are allowed
+        fitted = clone(model).fit(x, y)
+        early = clone(model).fit(np.delete(x, 50, 0), np.delete(y, 50))
+    assert (fitted.n_iter_, early.n_iter_) == (200, 9)  # one removal in 15
+    objective = whence.from_sklearn(fitted, x, y)
+    with pytest.warns(NotConvergedWarning, match="without 20 of these examples"):
+        whence.leave_one_out(objective, np.r_[50, :19], query)
+    steady = whence.LeaveOneOut().fit(objective).scores(query, indices=np.r_[:30])
+    assert steady.diagnostics is not None
+    assert "20 of the estimator's own fits were compared" in steady.diagnostics.notes[-1]
+
+
+def test_own_fits_of_a_regression_by_sgd_are_its_own() -> None:
+    x, y = _data(load_diabetes, 1)
+    x, y, query = x[:_N], y[:_N], (x[_N:], y[_N:])
+    weights = np.random.default_rng(0).uniform(0.2, 3, _N)
+    model = SGDRegressor(alpha=0.1, tol=1e-4, max_iter=2000, random_state=0)
+    fitted = clone(model).fit(x, y, sample_weight=weights)
+    objective = whence.from_sklearn(fitted, x, y, sample_weight=weights)
+    with pytest.warns(NotConvergedWarning):
+        whence.leave_one_out(objective, [3, 5], query)
+    rest = objective.weights.clone()
+    rest[3] = 0
+    assert objective.statistics is not None
+    found = objective.statistics.own_fit(objective, rest)
+    kept = np.delete(np.arange(_N), 3)
+    own = clone(model).fit(x[kept], y[kept], sample_weight=weights[kept])
+    assert found is not None
+    assert found.params[:-1].numpy() == pytest.approx(own.coef_, abs=1e-9)
+    least = Ridge(alpha=0.1 * _N).fit(x, y, sample_weight=weights)  # (1/n) Σ s ½(f − y)² + α ½‖w‖²
+    assert objective.refit().params[:-1].numpy() == pytest.approx(least.coef_, abs=1e-8)

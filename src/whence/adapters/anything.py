@@ -24,6 +24,7 @@ from whence.errors import warn_user
 from whence.objective.cache import cached, first_time
 from whence.objective.trained import Trained
 from whence.preprocessing.containers import final as last_step
+from whence.preprocessing.folds import folds_note
 from whence.rows import column_names
 from whence.workers import Backend, map_shards
 
@@ -161,7 +162,8 @@ def anything(
     n = len(train)
     weights = np.ones(n) if sample_weight is None else sample_weight
     template, changed = template_of(estimator, n)
-    every = [*notes, *([answer.note] if answer.note else []), *changed]
+    folds = folds_note(template, n)
+    every = [*notes, *([answer.note] if answer.note else []), *changed, *folds]
     return Estimator(
         fitted=estimator,
         refitting=Refitting(

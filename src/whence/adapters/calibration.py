@@ -15,8 +15,6 @@ from whence.adapters.composed import (
     Made,
     Member,
     OfFolds,
-    Positions,
-    Splits,
     Taken,
     fitted_to_folds,
     held_out,
@@ -24,6 +22,7 @@ from whence.adapters.composed import (
     normalized,
 )
 from whence.arrays import Floats
+from whence.preprocessing.folds import Positions, Splits
 from whence.rows import take as take_rows
 
 

@@ -19,13 +19,11 @@ from whence.arrays import Floats
 from whence.errors import UnsupportedModel
 from whence.objective.losses import Loss
 from whence.objective.trained import Examples, Trained
+from whence.preprocessing.folds import FOLDS_HELD, Positions, Splits, kept_splits
 from whence.rows import take as take_rows
 from whence.tiles import spread
 
-Positions = NDArray[np.intp]
-Splits = list[tuple[Positions, Positions]]
 _NEAR = 1e-5  # how near composed predictions are to the estimator's own
-_FOLDS_HELD = "The folds are held as they were drawn, here and in refits: rows keep their fold."
 _NONE = np.empty((0, 1))
 
 
@@ -189,11 +187,11 @@ class OfFolds(Composition):
     @property
     def notes(self) -> tuple[str, ...]:
         """That folds are held."""
-        return (_FOLDS_HELD,)
+        return (FOLDS_HELD,)
 
     def held(self, estimator: Any, kept: Positions) -> Any:
         """Return the estimator with the folds of the rows that are there."""
-        return estimator.set_params(cv=_kept_splits(self.splits, kept))
+        return estimator.set_params(cv=kept_splits(self.splits, kept))
 
 
 @final
@@ -337,16 +335,3 @@ def fitted_to_folds(
         again = take(clone(estimator).fit(part, own), part, own)
         members.append(member(again, inside, says, own[0], passed=outside, asked=False))
     return members
-
-
-def _kept_splits(splits: Splits, kept: Positions) -> Splits:
-    """Return the parts of folds that are there, counted among the rows that are there.
-
-    Args:
-        splits: Positions of the rows that each fold is fitted on, and of those that it holds out.
-        kept: Positions of the rows that are there, sorted.
-    """
-    return [
-        (np.flatnonzero(np.isin(kept, fitted)), np.flatnonzero(np.isin(kept, held)))
-        for fitted, held in splits
-    ]

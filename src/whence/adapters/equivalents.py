@@ -37,7 +37,6 @@ from sklearn.linear_model import (
     RidgeClassifier,
     RidgeClassifierCV,
     RidgeCV,
-    SGDRegressor,
 )
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline
@@ -254,15 +253,6 @@ def _bayesian(estimator: Any) -> Made:
     return made, _held(estimator, alpha_=estimator.alpha_, lambda_=estimator.lambda_)
 
 
-def _sgd_regressor(estimator: Any) -> Made:
-    """SGDRegressor of the squared error: an elastic net."""
-    if estimator.loss != "squared_error" or estimator.average or estimator.early_stopping:
-        return None
-    share = {"l2": 0.0, "l1": 1.0, "elasticnet": estimator.l1_ratio, None: 0.0}[estimator.penalty]
-    alpha = 0.0 if estimator.penalty is None else estimator.alpha
-    return ElasticNet(alpha=alpha, l1_ratio=share, fit_intercept=estimator.fit_intercept), ()
-
-
 def _each_output(estimator: Any) -> Made:
     """MultiOutputRegressor of a ridge or least squares: one of several outputs."""
     inner = [plain(each) for each in estimator.estimators_]
@@ -292,5 +282,4 @@ _SAME: dict[type[BaseEstimator], Callable[[Any], Made]] = {
     OrthogonalMatchingPursuitCV: _pursuit_cv,
     RidgeCV: _ridge_cv,
     RidgeClassifierCV: _ridge_classifier_cv,
-    SGDRegressor: _sgd_regressor,
 }

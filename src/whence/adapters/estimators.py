@@ -19,6 +19,7 @@ from sklearn.linear_model import (
     Ridge,
     RidgeClassifier,
     SGDClassifier,
+    SGDRegressor,
     TweedieRegressor,
 )
 from sklearn.svm import SVC, LinearSVC
@@ -248,24 +249,35 @@ def of_support_vectors(final: Any, n: int, loss: Loss) -> Problem:
 
 def _sgd(final: Any, n: int) -> Problem:
     """(1/n) Σ sᵢ ℓᵢ + α (½ (1 − ρ)‖w‖² + ρ ‖w‖₁)."""
-    losses: dict[str, Loss] = {
-        "log_loss": Logistic(),
-        "hinge": SmoothHinge(temperature=0.0),
-        "squared_hinge": SquaredHinge(),
-    }
+    losses = _SGD_LOSSES[type(final)]
     if final.loss not in losses:
         raise _refuse(final, f"loss={final.loss!r}", f"Use one of {', '.join(losses)}.")
+    if final.average and not is_classifier(final):
+        raise _refuse(final, "average=True", "Leave it out.")
+    if final.early_stopping:
+        raise _refuse(final, "early_stopping=True, which fits on a part of the rows", "Leave it out.")
     coef, intercept = _coefficients(final)
+    loss = losses[final.loss]
     share = {"l2": 0.0, "l1": 1.0, "elasticnet": final.l1_ratio, None: 0.0}[final.penalty]
     alpha = 0.0 if final.penalty is None else final.alpha
     return Problem(
-        loss=_binary_or_rest(final, losses[final.loss]),
+        loss=_binary_or_rest(final, loss) if is_classifier(final) else loss,
         l2=alpha * (1 - share),
         l1=alpha * share,
         coef=coef,
         intercept=intercept,
         mean="rows",
     )
+
+
+_SGD_LOSSES: dict[type, dict[str, Loss]] = {
+    SGDClassifier: {
+        "log_loss": Logistic(),
+        "hinge": SmoothHinge(temperature=0.0),
+        "squared_hinge": SquaredHinge(),
+    },
+    SGDRegressor: {"squared_error": SquaredError()},
+}
 
 
 def _generalized(final: Any, n: int) -> Problem:
@@ -298,6 +310,7 @@ READERS: dict[type, Callable[[Any, int], Problem]] = {
     Ridge: _ridge,
     RidgeClassifier: _ridge,
     SGDClassifier: _sgd,
+    SGDRegressor: _sgd,
     SVC: _svc,
     TweedieRegressor: _generalized,
 }

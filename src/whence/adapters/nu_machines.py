@@ -30,6 +30,7 @@ from whence.objective.cache import cached
 from whence.objective.removed import gone
 from whence.preprocessing.containers import before
 from whence.preprocessing.containers import final as last_step
+from whence.preprocessing.folds import folds_note
 from whence.preprocessing.refit import Fits, encoded_all, follows_data, training_matrix
 from whence.rows import column_names, dense
 
@@ -195,7 +196,7 @@ def nu_machine(
         train=train,
         weights=torch.from_numpy(weights),
         names=names,
-        notes=(answer.note,) if answer.note else (),
+        notes=(*([answer.note] if answer.note else []), *folds_note(transform, len(labels))),
         program=program,
         kernel=kernel,
         transform=transform,

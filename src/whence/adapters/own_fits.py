@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.linear_model import SGDClassifier, SGDRegressor
 
 from whence.adapters.fitted import Fitted
 from whence.adapters.readers import read
 from whence.adapters.refitting import template_of
 from whence.rows import take
 
+_STOPPED_BY_CHANCE = {SGDClassifier, SGDRegressor}  # a few epochs without a fall of a noisy loss
 _CHOOSING = {GaussianProcessRegressor}  # whose fits choose what whence holds
+
+
+def stops_by_chance(final: Any) -> bool:
+    """Return whether one fit may stop early where that without another row reaches its minimum.
+
+    Args:
+        final: The estimator.
+    """
+    return type(final) in _STOPPED_BY_CHANCE
 
 
 def own_fit(fitted: Fitted) -> Fitted | None:

@@ -20,6 +20,7 @@ from whence.adapters.weights import staying
 from whence.arrays import Floats
 from whence.errors import InvalidInput, UnsupportedModel
 from whence.preprocessing.containers import argument, last_of_all
+from whence.preprocessing.folds import keep_folds
 from whence.rows import take
 from whence.workers import threads_for
 
@@ -42,8 +43,8 @@ class Refitting:
         idle: Which rows the user's fit had with weight 0, [n].
         weighted: Whether sample weights were given to the fit.
         classifies: Whether labels are classes.
-        held: From the estimator, not fitted, and the positions of the rows that stay, sorted, to
-            how it is fitted on those: its folds held. `None` where nothing is.
+        held: From the estimator, not fitted, and the positions of the rows that stay to how it is
+            fitted on those: its folds held. `None` where none are but those given by positions.
     """
 
     template: Any
@@ -75,7 +76,7 @@ class Refitting:
             warnings.simplefilter("always")
             try:
                 template = for_rows(unfitted(self.template), numbers)
-                template = template if self.held is None else self.held(template, where)
+                template = self._held(template, where)
                 fitted = template.fit(rows, labels, **given)
             except Exception as error:
                 raise InvalidInput(
@@ -91,15 +92,20 @@ class Refitting:
     def reordered(self, weights: Floats, seed: int) -> tuple[Any, bool]:
         """Return a fit with these weights to the rows in an order drawn by a seed."""
         order = np.random.default_rng(seed).permutation(len(weights))
-        held = self.held  # by positions as they were
         moved = replace(
             self,
             rows=take(self.rows, order),
             labels=self.labels[order],
             idle=self.idle[order],
-            held=None if held is None else lambda template, kept: held(template, order[kept]),
+            held=lambda template, kept: self._held(template, order[kept]),  # as they were
         )
         return moved(weights[order])
+
+    def _held(self, template: Any, where: NDArray[np.intp]) -> Any:
+        """Return how the estimator, not fitted, is fitted on some rows: its folds held."""
+        if self.held is not None:
+            return self.held(template, where)
+        return keep_folds(template, len(self.labels), where)
 
     def _given(self, weights: Floats) -> dict[str, Any]:
         """Return the keyword by which the fit takes sample weights, with those of its rows."""

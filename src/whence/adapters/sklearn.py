@@ -48,6 +48,7 @@ from whence.errors import InvalidInput, NotFitted, UnsupportedModel
 from whence.linear.objective import LinearObjective
 from whence.objective.trained import Trained
 from whence.preprocessing.containers import before, final
+from whence.preprocessing.folds import folds_note
 from whence.preprocessing.refit import fit_again, same_features, training_matrix, weighted_steps
 from whence.rows import check_same_order, own_names, take
 from whence.workers import Backend
@@ -222,7 +223,7 @@ def linear_objective(
         width=width,
         names=names,
         temperature=temperature,
-        notes=(*notes, note) if note else notes,
+        notes=(*notes, *([note] if note else []), *folds_note(transform, n)),
     )
     return objective_of(fitted.noted(), stopped_early(last))
 

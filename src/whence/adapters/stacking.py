@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.model_selection import check_cv
 
-from whence.adapters.composed import Made, OfFolds, Splits, Taken, fitted_to_folds, held_out, member
+from whence.adapters.composed import Made, OfFolds, Taken, fitted_to_folds, held_out, member
 from whence.arrays import Floats
 from whence.errors import UnsupportedModel
+from whence.preprocessing.folds import Splits
 
 
 @final

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from whence.adapters.effects import preprocessing_of, through_features, through_inputs
 from whence.adapters.fitted import Fitted
-from whence.adapters.own_fits import own_fit
+from whence.adapters.own_fits import own_fit, stops_by_chance
 from whence.adapters.tabular import table_of
 from whence.adapters.targets import decoded
 from whence.adapters.vanished import classes_left, reduced, with_all_classes
@@ -149,6 +149,11 @@ class DataStatistics(LinearStatistics):
         weighted = replace(fitted.weights, sample=torch.from_numpy(sample))
         after = replace(fitted, kept=kept, weights=weighted)
         return after, _attached(after)(replace(objective, weights=after.row_weights))
+
+    @property
+    def stops_by_chance(self) -> bool:
+        """Whether the estimator's own fits stop by a loss that its draws disturb."""
+        return stops_by_chance(self.fitted.final)
 
     def own_fit(self, objective: LinearObjective, weights: Tensor) -> LinearObjective | None:
         """Return the objective where the estimator's own solver ends with other weights."""

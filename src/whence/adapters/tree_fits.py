@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from whence.adapters.refitting import SEEDED, template_of
 from whence.adapters.rounds import STOPPING
@@ -15,6 +16,7 @@ from whence.adapters.unfitted import for_rows, unfitted
 from whence.arrays import Floats
 from whence.errors import UnsupportedModel
 from whence.preprocessing.containers import argument, final
+from whence.preprocessing.folds import folds_note, keep_folds, named_folds
 from whence.trees.libraries import imported, library_of
 from whence.workers import is_shared
 
@@ -48,6 +50,17 @@ class TreeFit:
         """The module that fits the trees."""
         return type(final(self.template)).__module__
 
+    def among(self, n: int, where: NDArray[np.intp]) -> TreeFit:
+        """Return the same for some of n rows, its folds held where they were given by positions.
+
+        Args:
+            n: The number of all rows.
+            where: Positions of the rows that are there, [m].
+        """
+        if not named_folds(self.template, n):
+            return self
+        return replace(self, template=keep_folds(unfitted(self.template), n, where))
+
     def __call__(self, x: Any, y: Any, weights: Floats | None) -> Any:
         """Return the model fitted on rows.
 
@@ -78,6 +91,7 @@ def tree_fit(estimator: Any, n: int) -> TreeFit:
     if not hasattr(estimator, "fit"):
         return TreeFit(estimator, {})
     template, notes = template_of(estimator, n)
+    notes = (*notes, *folds_note(template, n))
     last = final(estimator)
     name, named = _categories(last)
     given = (

@@ -177,7 +177,7 @@ class _Source:
             )
         # A thread or process of its own begins with scikit-learn's settings, not the user's.
         with config_context(**self.settings), self.threads():
-            return self.fit(take(self.rows, where), labels, given)
+            return self.fit.among(len(weights), where)(take(self.rows, where), labels, given)
 
     def _part(self, weights: Floats) -> tuple[NDArray[np.intp], Floats | None]:
         """Return the positions of the rows of a fit, and the sample weights it is given, if any."""

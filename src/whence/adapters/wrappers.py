@@ -69,7 +69,7 @@ def composed(whole: Estimator, take: Taken) -> Trained:
             train=whole.train,
             weights=whole.weights,
             names=whole.names,
-            notes=(*others, *composition.notes, *_chosen(members)),
+            notes=tuple(dict.fromkeys((*others, *composition.notes, *_chosen(members)))),
             whole=whole,
             members=members,
             composition=composition,

@@ -17,6 +17,8 @@ from whence.objective.removed import weights_without
 from whence.objective.trained import Examples, Trained
 
 _CHECKED = 3  # removals that the estimator's own library repeats
+_CHECKED_BY_CHANCE = 20  # the same where each fit may stop by chance, of few rows
+_FEW_ROWS = 10_000
 _FINISHED = 1e-3  # of the largest change: a fit nearer to its minimum is not asked about
 _SAME = 1e-6  # of the largest output: a loss that is flat at the queries hides a fit further off
 _STATED = 0.01  # of the largest change: the difference that is stated beside a result
@@ -30,10 +32,12 @@ class OwnFits:
     Args:
         fits: How many of these were made.
         differ: By how much the changes that they make differ at most, of the largest change.
+        others: Of how many removals nothing is known, because a fit may stop by chance.
     """
 
     fits: int
     differ: float
+    others: int = 0
 
     @property
     def far(self) -> bool:
@@ -44,20 +48,31 @@ class OwnFits:
     def words(self) -> str:
         """The difference in a sentence; empty where it is nothing to speak of."""
         if self.differ <= _STATED:
-            return ""
+            return self._of_others.strip()
         share = two_digits(self.differ)
         if not self.far:
             return (
                 f"Without {self.fits} of these examples the estimator's own fits change the answer "
                 f"by up to {share} times the largest change more or less than this: its solver "
-                "stops, or rounds, before the minimum, to which whence refits."
+                f"stops, or rounds, before the minimum, to which whence refits.{self._of_others}"
             )
         return (
             "Expected an estimator whose own fits reach their minimum, to which whence refits. Got "
             f"one whose fits without {self.fits} of these examples change the answer by other "
             f"amounts, by up to {share} times the largest change: its solver stops, or rounds, "
             "before. Bring the columns to similar scales, or fit with a smaller tol and more "
-            "iterations."
+            f"iterations.{self._of_others}"
+        )
+
+    @property
+    def _of_others(self) -> str:
+        """What is not known of other removals, in a sentence."""
+        if not self.others:
+            return ""
+        return (
+            f" Stochastic gradient descent stops by chance, now and then long before its minimum: "
+            f"{self.fits} of the estimator's own fits were compared, and any of the other "
+            f"{self.others:,} may be elsewhere. A larger n_iter_no_change makes this rarer."
         )
 
 
@@ -74,7 +89,8 @@ def beside_own_fits(
 
     A fit that stopped before its minimum says that the solver's tolerance is not small beside the
     changes asked about. How far each refit stops from its own minimum differs from fit to fit, so
-    that a few of them are made; of a hinge always, whose fit may end at its minimum by luck.
+    that a few of them are made; of a hinge always, whose fit may end at its minimum by luck, and
+    more of stochastic gradient descent, of which one fit in many stops far from it.
 
     Args:
         trained: The model, as its library has fitted it.
@@ -88,7 +104,8 @@ def beside_own_fits(
         The difference; `None` where the two agree, or a refit is the library's own.
 
     Cost:
-        Three fits by the library where the fit given is not at its minimum, or of a hinge.
+        Three fits by the library where the fit given is not at its minimum, or of a hinge; twenty
+        by stochastic gradient descent to at most 10,000 rows.
     """
     return None
 
@@ -110,11 +127,14 @@ def _(
     unfinished = measure(least, queries.targets) - before
     finished = float(unfinished.abs().max()) <= _FINISHED * largest
     same = float((least - given).abs().max()) <= _SAME * float(least.abs().max())
-    if not trained.hinged and finished and same:
+    by_chance = statistics.stops_by_chance
+    if not trained.hinged and finished and same and not by_chance:
         return None
+    few = by_chance and len(trained.weights) <= _FEW_ROWS
+    checked = min(_CHECKED_BY_CHANCE if few else _CHECKED, len(where))
     own, predicted = [], []
     order = changes.abs().amax(0).argsort(descending=True)  # of large and of small effects
-    for column in order[np.linspace(0, len(order) - 1, min(_CHECKED, len(order)))].tolist():
+    for column in order[np.linspace(0, len(order) - 1, checked)].tolist():
         rest = weights_without(trained.weights, where[column : column + 1])
         fitted = statistics.own_fit(trained, rest)
         if fitted is not None:
@@ -124,4 +144,8 @@ def _(
         return None
     actual, found = torch.stack(own), torch.stack(predicted)
     differ, size = float((actual - found).abs().max()), max(largest, float(actual.abs().max()))
-    return OwnFits(fits=len(own), differ=differ / size if differ else 0.0)  # 0 where nothing moves
+    return OwnFits(
+        fits=len(own),
+        differ=differ / size if differ else 0.0,  # 0 where nothing moves
+        others=len(where) - len(own) if by_chance else 0,
+    )

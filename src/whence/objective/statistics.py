@@ -120,6 +120,11 @@ class Statistics(ABC, Generic[Own, OwnExamples]):
             The objective; where `lacks_a_class`, the fit itself, the class with probability 0.
         """
 
+    @property
+    def stops_by_chance(self) -> bool:
+        """Whether one fit of the library's may stop early where the next reaches its minimum."""
+        return False
+
     def own_fit(self, objective: Own, weights: Tensor) -> Own | None:
         """Return where the library's own fit to other weights ends, or `None`."""
 

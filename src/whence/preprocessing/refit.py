@@ -25,8 +25,10 @@ from sklearn.preprocessing import (
 from sklearn.utils.validation import has_fit_parameter
 
 from whence.arrays import Floats
+from whence.errors import InvalidInput
 from whence.objective.cache import Recent
 from whence.preprocessing.containers import is_routed, leaves
+from whence.preprocessing.folds import keep_folds
 from whence.rows import is_sparse, take
 
 # What these do to a row does not depend on the rows they were fitted on.
@@ -75,24 +77,43 @@ def _is_cross_fitted(leaf: Any) -> bool:
 
 
 def fit_again(
-    transform: Pipeline, rows: Any, labels: NDArray[Any], sample: Floats | None = None
+    transform: Pipeline,
+    rows: Any,
+    labels: NDArray[Any],
+    sample: Floats | None = None,
+    where: NDArray[np.intp] | None = None,
 ) -> tuple[Pipeline, Any]:
     """Return clones of transformers, fitted on rows, and these rows as a model is fitted on them.
 
     Args:
         transform: The transformers; they stay as they are.
-        rows: The rows, [m].
-        labels: Their targets, [m].
-        sample: Sample weights for the steps that take them, or `None` if none was given them.
+        rows: All rows, [n].
+        labels: Their targets, [n].
+        sample: Sample weights of the rows that are left, for the steps that take them, [m]; `None`
+            if none was given them.
+        where: Positions of the rows that are left, sorted, [m]; all if `None`. They keep the folds
+            that a step was given by positions.
 
     Returns:
-        The fitted clones, and `fit_transform` of the rows.
+        The fitted clones, and `fit_transform` of the rows that are left.
+
+    Raises:
+        InvalidInput: If a step cannot be fitted on those rows.
     """
     fresh = clone(transform)
+    if where is not None:
+        keep_folds(fresh, len(labels), where)
+        rows, labels = take(rows, where), labels[where]
     arguments = {} if sample is None else weighted_steps(fresh, sample)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # whatever there is to say, the first fit has said
-        matrix = fresh.fit_transform(rows, labels, **arguments)
+        try:
+            matrix = fresh.fit_transform(rows, labels, **arguments)
+        except Exception as error:
+            raise InvalidInput(
+                f"Expected the preprocessing to fit on {len(labels)} training rows. Got: {error}. "
+                "Refits are made without a row: try clone(pipeline).fit on the others."
+            ) from error
     return fresh, matrix
 
 
@@ -128,7 +149,7 @@ class Fits:
         """
 
         def make() -> tuple[Pipeline, Any]:
-            return fit_again(transform, take(rows, where), labels[where], sample)
+            return fit_again(transform, rows, labels, sample, where)
 
         if any(_is_cross_fitted(leaf) and not _seeded(leaf) for leaf in leaves(transform)):
             return make()
