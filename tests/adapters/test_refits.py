@@ -395,9 +395,9 @@ def test_orders_and_refits_without_a_row_share_one_fit_of_the_transformers(
     def new() -> whence.Trained:
         return whence.from_sklearn(model, x, y, sample_weight=weights)
 
-    def counted(transform: Any, x: Any, labels: Any, *sample: Any) -> Any:
-        fits.append(len(labels))
-        return fit_again(transform, x, labels, *sample)
+    def counted(transform: Any, x: Any, labels: Any, sample: Any = None, rest: Any = None) -> Any:
+        fits.append(len(labels if rest is None else rest))
+        return fit_again(transform, x, labels, sample, rest)
 
     def results(objective: Any, *, orders: tuple[str, ...]) -> list[np.ndarray]:
         options: dict[str, Any] = {"measure": first_output, "indices": where}

@@ -235,3 +235,23 @@ def test_the_unit_of_a_column_changes_nothing(diabetes: tuple[pd.DataFrame, pd.S
     columns = sm.add_constant(x * [1e-8, 1.0, 1e3, 1e-3, 1e4], prepend=False)
     found = whence.regression_diagnostics(whence.from_statsmodels(sm.OLS(y, columns).fit()))
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_weights_that_count_rows_are_refused_and_variances_are_not() -> None:
+    rng = np.random.default_rng(0)
+    x, y, counts = (
+        sm.add_constant(rng.normal(size=(40, 2))),
+        rng.poisson(2, 40),
+        rng.integers(1, 4, 40),
+    )
+    options = {"family": sm.families.Poisson()}
+    counted = whence.from_statsmodels(sm.GLM(y, x, freq_weights=counts, **options).fit())
+    with pytest.raises(UnsupportedModel, match="Got freq_weights, numbers of rows"):
+        whence.regression_diagnostics(counted)
+    repeated = sm.GLM(np.repeat(y, counts), np.repeat(x, counts, axis=0), **options)
+    for model in (repeated, sm.GLM(y, x, var_weights=counts, **options)):
+        results = model.fit(tol=1e-12)
+        found = whence.regression_diagnostics(whence.from_statsmodels(results))
+        theirs = results.get_influence(observed=False)
+        np.testing.assert_allclose(found["cooks_distance"], theirs.cooks_distance[0], atol=1e-8)
+        np.testing.assert_allclose(found["studentized"], theirs.resid_studentized, atol=1e-8)

@@ -255,7 +255,7 @@ def _sgd(final: Any, n: int) -> Problem:
     if final.average and not is_classifier(final):
         raise _refuse(final, "average=True", "Leave it out.")
     if final.early_stopping:
-        raise _refuse(final, "early_stopping=True, which fits on a part of the rows", "Leave it out.")
+        raise _refuse(final, "early_stopping=True, a fit to a part of the rows", "Leave it out.")
     coef, intercept = _coefficients(final)
     loss = losses[final.loss]
     share = {"l2": 0.0, "l1": 1.0, "elasticnet": final.l1_ratio, None: 0.0}[final.penalty]

@@ -151,6 +151,11 @@ class DataStatistics(LinearStatistics):
         return after, _attached(after)(replace(objective, weights=after.row_weights))
 
     @property
+    def frequencies(self) -> bool:
+        """Whether sample weights are numbers of rows."""
+        return self.fitted.weights.frequencies
+
+    @property
     def stops_by_chance(self) -> bool:
         """Whether the estimator's own fits stop by a loss that its draws disturb."""
         return stops_by_chance(self.fitted.final)

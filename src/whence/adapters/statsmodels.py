@@ -247,6 +247,7 @@ def _fitted(model: Any, design: _Design, read: _Read) -> Fitted:
         matrix=np.asarray(model.exog, dtype=np.float64),
         weights=Weights(
             sample=torch.from_numpy(read.weights),
+            frequencies=bool(np.any(getattr(model, "freq_weights", 1) != 1)),
             labels=None if at is None else torch.from_numpy(at),
         ),
         kept=np.ones(n, dtype=bool),

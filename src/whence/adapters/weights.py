@@ -31,6 +31,7 @@ class Weights:
         counts_weights: Whether balanced classes count sample weights; else they count rows.
         mean: What the loss is divided by: nothing, the sum of sample weights, or the rows.
         scale: n, if it is not the number of examples here.
+        frequencies: Whether s is the number of rows that an example stands for.
     """
 
     sample: Tensor
@@ -40,6 +41,7 @@ class Weights:
     counts_weights: bool = False
     mean: Mean = "none"
     scale: int | None = None
+    frequencies: bool = False
 
     @property
     def depend_on_others(self) -> bool:

@@ -50,7 +50,8 @@ def regression_diagnostics(objective: Trained) -> pd.DataFrame:
     statsmodels' `get_influence(observed=False)`, and s² is 1 for counts and classes; COVRATIO
     follows the information of all rows too, to first order. Estimators that divide by the sum of
     sample weights have them with mean 1. A weight divides the variance of its row, as statsmodels'
-    `var_weights` do: of `freq_weights`, rows that stand for several, ask about the rows repeated.
+    `var_weights` do; where it is the number of rows that one stands for, as statsmodels'
+    `freq_weights` are, the answer is refused: ask about the rows repeated.
 
     Args:
         objective: A linear model with one output: least squares, logistic regression of two
@@ -62,7 +63,7 @@ def regression_diagnostics(objective: Trained) -> pd.DataFrame:
         own prediction, or has no weight.
 
     Raises:
-        UnsupportedModel: If the model is of another kind.
+        UnsupportedModel: If the model is of another kind, or its weights are numbers of rows.
         InvalidInput: If there are no more rows than parameters.
 
     Cost:
@@ -88,6 +89,12 @@ def regression_diagnostics(objective: Trained) -> pd.DataFrame:
         raise UnsupportedModel(
             "Expected a linear model with one output and no L1 penalty: least squares, logistic "
             f"regression of two classes, or a Poisson, gamma or Tweedie regression. Got {model!r}."
+        )
+    if model.statistics is not None and model.statistics.frequencies:
+        raise UnsupportedModel(
+            "Expected rows that stand for one each. Got freq_weights, numbers of rows: removing "
+            "all of them is another question than removing one. Fit the rows repeated: "
+            "np.repeat(y, weights), np.repeat(X, weights, axis=0)."
         )
     fit = _fit_of(model)
     names = _names(model)

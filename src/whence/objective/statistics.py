@@ -121,6 +121,11 @@ class Statistics(ABC, Generic[Own, OwnExamples]):
         """
 
     @property
+    def frequencies(self) -> bool:
+        """Whether the weight of an example is the number of rows that it stands for."""
+        return False
+
+    @property
     def stops_by_chance(self) -> bool:
         """Whether one fit of the library's may stop early where the next reaches its minimum."""
         return False
