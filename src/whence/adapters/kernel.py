@@ -70,8 +70,12 @@ class Kernel:
             return dots
         if self.name == "poly":
             return np.asarray((self.gamma * dots + self.coef0) ** self.degree)
-        distances = _squares(a)[:, None] + _squares(b)[None, :] - 2 * dots
-        return np.asarray(np.exp(-self.gamma * np.maximum(distances, 0)))
+        distances = _squares(a)[:, None] + _squares(b)[None, :]
+        dots *= 2  # in place: a matrix of its own for each step takes longer than the step
+        distances -= dots
+        np.maximum(distances, 0, out=distances)
+        distances *= -self.gamma
+        return np.asarray(np.exp(distances, out=distances))
 
     def apart(self, rows: Any) -> Any:
         """Return rows relative to the kernel's place, [b, d]."""

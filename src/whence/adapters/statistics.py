@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.adapters.duals import Duals, duals_of
 from whence.adapters.effects import preprocessing_of, through_features, through_inputs
 from whence.adapters.fitted import Fitted
 from whence.adapters.own_fits import own_fit, stops_by_chance
@@ -159,6 +160,23 @@ class DataStatistics(LinearStatistics):
     def stops_by_chance(self) -> bool:
         """Whether the estimator's own fits stop by a loss that its draws disturb."""
         return stops_by_chance(self.fitted.final)
+
+    def answers(
+        self, objective: LinearObjective, weights: Tensor, queries: LinearExamples
+    ) -> Tensor | None:
+        """Return what a kernel machine whose kernel follows its rows answers after a refit."""
+        kept, sample = self._rows_of(weights)
+        walks = self.moves_features and classes_left(self.fitted, kept)
+        duals = self._duals if walks else None
+        if duals is None:
+            return None
+        again = self._to_fit_again.again(kept=kept, sample=sample, whole=False)
+        return duals.answers(again, queries.inputs)
+
+    @cached_property
+    def _duals(self) -> Duals | None:
+        """The minimum in dual coefficients, from which removals walk."""
+        return duals_of(self.fitted)
 
     def own_fit(self, objective: LinearObjective, weights: Tensor) -> LinearObjective | None:
         """Return the objective where the estimator's own solver ends with other weights."""

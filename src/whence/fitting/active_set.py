@@ -102,6 +102,7 @@ def walk(
     start: Face,
     *,
     candidates: NDArray[np.intp] | None = None,
+    other: bool = False,
     tolerance: float,
 ) -> Face:
     """Return the minimum, from a point and a guess of what is free there.
@@ -111,6 +112,7 @@ def walk(
         box: The constraints.
         start: Where to start; β is moved into the box, the sum need not hold yet.
         candidates: Coordinates to free at once, as far as they are independent.
+        other: Whether the inverse of the start is that of another K.
         tolerance: The largest violation of the optimality conditions to accept, in units of g.
 
     Returns:
@@ -129,6 +131,8 @@ def walk(
         array([0.5, 1. ])
     """
     walker = _Walker(gram, box, start)
+    if other:
+        walker.refactor()
     for index in () if candidates is None else candidates:
         walker.release(int(index))
     steps = 0

@@ -309,12 +309,26 @@ def _one_by_one(
         return
     weights = torch.cat([trained.weights[None], weights_without_each(trained.weights, where)])
     before: Tensor | None = None
-    for fitted in trained.refits(weights):
-        after = measure(fitted.outputs(queries), queries.targets)
+    for outputs in _answers(trained, weights, queries):
+        after = measure(outputs, queries.targets)
         if before is None:
             before = after
         else:
             yield (after - before).unsqueeze(1)
+
+
+@singledispatch
+def _answers(trained: Trained, weights: Tensor, queries: Examples) -> Iterator[Tensor]:
+    """Yield the outputs of queries after each of several refits."""
+    return (fitted.outputs(queries) for fitted in trained.refits(weights))
+
+
+@_answers.register
+def _(objective: Objective, weights: Tensor, queries: Examples) -> Iterator[Tensor]:
+    statistics = objective.statistics
+    for row in weights:
+        found = None if statistics is None else statistics.answers(objective, row, queries)
+        yield objective.refit(row).outputs(queries) if found is None else found
 
 
 @singledispatch

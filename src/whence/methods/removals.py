@@ -23,7 +23,7 @@ from whence.linear.wide import columns_of
 from whence.methods.prediction import Order, measure_changes, predicted_changes
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
-from whence.objective.removed import weights_without
+from whence.objective.removed import weights_without, weights_without_each
 from whence.objective.trained import Examples
 from whence.progress import progress
 
@@ -227,8 +227,31 @@ def effects_alone(
     if objective.hinged and _walks(objective, where):
         fit = fit_hinge(objective)
         return measure_changes(fit.objective, queries, measure, fit.without(where))
+    answered = _answered(objective, queries, measure, where, order)
+    if answered is not None:
+        return answered
     changes = [partial(without, where=np.array([at])) for at in where]
     return effects_of(objective, changes, queries, measure, order, inverse)
+
+
+def _answered(
+    objective: Objective,
+    queries: Examples,
+    measure: Measure,
+    where: NDArray[np.intp],
+    order: Order,
+) -> Tensor | None:
+    """Return the same of a minimum whose answers are had without its objective, or `None`."""
+    statistics = objective.statistics
+    if statistics is None or not follows_pieces(objective, order):
+        return None
+    values: list[Tensor] = []
+    for rest in [objective.weights, *weights_without_each(objective.weights, where)]:
+        outputs = statistics.answers(objective, rest, queries)
+        if outputs is None:
+            return None
+        values.append(measure(outputs, queries.targets))
+    return torch.stack([value - values[0] for value in values[1:]], 1)
 
 
 def effects_of(

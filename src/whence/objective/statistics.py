@@ -130,6 +130,19 @@ class Statistics(ABC, Generic[Own, OwnExamples]):
         """Whether one fit of the library's may stop early where the next reaches its minimum."""
         return False
 
+    def answers(self, objective: Own, weights: Tensor, queries: OwnExamples) -> Tensor | None:
+        """Return the outputs of queries after a refit, where they are had without its objective.
+
+        Args:
+            objective: R at θ̂.
+            weights: w′, [n].
+            queries: The q queries.
+
+        Returns:
+            What `refit` would answer, [q, c]; `None` where that is no quicker.
+        """
+        return None
+
     def own_fit(self, objective: Own, weights: Tensor) -> Own | None:
         """Return where the library's own fit to other weights ends, or `None`."""
 
