@@ -42,6 +42,9 @@ class DataOOB(Method):
     share of the halves, in quarters, is the one at which the mean loss of all rows without
     themselves is least, which needs no label one can trust.
 
+    A row that stands twice is judged by models that have seen the other copy, which hides a wrong
+    label that both have. Give it once, with weight 2, to models that take sample weights.
+
     Args:
         ensemble: How many halves a model is fitted on, even, >= 2; 20 at least where it is no
             boosted trees. If `None`, as many of boosted trees as `Boosting` has, and 20 of others.
