@@ -15,7 +15,7 @@ import torch
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
-from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.decomposition import NMF, PCA, DictionaryLearning, MiniBatchNMF, TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
 from sklearn.feature_selection import SelectKBest
 from sklearn.impute import SimpleImputer
@@ -31,6 +31,7 @@ from sklearn.linear_model import (
     RidgeClassifier,
     TweedieRegressor,
 )
+from sklearn.manifold import LocallyLinearEmbedding
 from sklearn.model_selection import KFold
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import (
@@ -611,3 +612,27 @@ def test_coefficients_of_any_size() -> None:
         trained, (x[1:3], y[1:3]), order="newton", measure="margin", indices=_REMOVED
     )
     assert np.corrcoef(newton.values.ravel(), change.ravel())[0, 1] > 0.9
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        DictionaryLearning(2, max_iter=1, transform_algorithm="lars", random_state=0),
+        LocallyLinearEmbedding(n_neighbors=8, random_state=0),
+        MiniBatchNMF(2, max_iter=10, random_state=0),
+        NMF(2, max_iter=300, random_state=0),
+    ],
+    ids=lambda step: type(step).__name__,
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_model_was_trained_on_what_fit_transform_gave(step: Any) -> None:
+    x, y = numbers("numbers")
+    x = np.abs(x)
+    queries, x, y = (x[_N:], y[_N:]), x[:_N], y[:_N]
+    model = make_pipeline(step, Ridge()).fit(x, y)  # transform gives other features of these rows
+    objective = whence.from_sklearn(model, x, y)
+    found = whence.leave_one_out(objective, [0, 7], queries, measure=first_output)
+    for column, out in enumerate([0, 7]):
+        own = clone(model).fit(np.delete(x, out, 0), np.delete(y, out))
+        actual = own.predict(queries[0]) - model.predict(queries[0])
+        assert found[:, column] == pytest.approx(actual, abs=1e-7)

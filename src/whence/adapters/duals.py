@@ -63,7 +63,7 @@ class Duals:
 
     def _copies(self, fitted: Fitted) -> int:
         """Return the number of hinges of a row."""
-        return self.hinges.signs.shape[1] // fitted.matrix.shape[0]
+        return int(self.hinges.signs.shape[1] // fitted.matrix.shape[0])
 
     def _walked(self, fitted: Fitted, beta: Floats, start: Face | None) -> Face | None:
         """Return the minimum for a machine's kernel and weights, from α and what is free there."""

@@ -391,4 +391,4 @@ def _same_rows(a: Any, b: Any) -> bool:
     if a.shape != b.shape:
         return False
     difference = a - b
-    return not abs(difference).max() if not is_sparse(difference) else not difference.nnz
+    return not difference.nnz if is_sparse(difference) else not np.any(difference)

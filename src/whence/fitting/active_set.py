@@ -89,8 +89,7 @@ def empty_face(beta: Floats, gradient: Floats) -> Face:
     Returns:
         The face.
     """
-    none = np.empty(0, dtype=np.intp)
-    empty = np.empty((0, 0))
+    none, empty = np.empty(0, dtype=np.intp), np.empty((0, 0))
     return Face(
         beta=beta, gradient=gradient, free=none, inverse=empty, order=none, multipliers=np.zeros(0)
     )
@@ -112,7 +111,7 @@ def walk(
         box: The constraints.
         start: Where to start; β is moved into the box, the sum need not hold yet.
         candidates: Coordinates to free at once, as far as they are independent.
-        other: Whether the inverse of the start is that of another K.
+        other: Whether the start's inverse is of another K.
         tolerance: The largest violation of the optimality conditions to accept, in units of g.
 
     Returns:
@@ -133,8 +132,8 @@ def walk(
     walker = _Walker(gram, box, start)
     if other:
         walker.refactor()
-    for index in () if candidates is None else candidates:
-        walker.release(int(index))
+    for index in [] if candidates is None else candidates.tolist():
+        walker.release(index)
     steps = 0
     while walker.advance(tolerance, first=steps > 8 * len(gram)) and steps < 16 * len(gram) + 100:
         steps += 1
@@ -237,8 +236,7 @@ class _Walker:
         solution = self.inverse @ right
         direction = solution[~sums]
         length, blocking = self.room(free, direction)
-        step = min(1.0, length)
-        self.move(free, step * direction)
+        self.move(free, min(1.0, length) * direction)
         self.multipliers[-1 - self.order[sums]] = solution[sums]
         if length < 1.0:
             self.stop(int(free[blocking]), direction[blocking])

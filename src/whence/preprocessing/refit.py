@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.base import TransformerMixin, clone
-from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.decomposition import NMF, PCA, DictionaryLearning, MiniBatchNMF, TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer
+from sklearn.manifold import LocallyLinearEmbedding
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import (
     Binarizer,
@@ -35,6 +36,10 @@ from whence.rows import is_sparse, take
 _STATELESS = {Binarizer, FunctionTransformer, HashingVectorizer, Normalizer, PolynomialFeatures}
 # Whether these transform training rows otherwise than new ones.
 _CROSS_FITTED: dict[type, Callable[[Any], bool]] = {
+    DictionaryLearning: lambda _: True,
+    LocallyLinearEmbedding: lambda _: True,
+    MiniBatchNMF: lambda _: True,
+    NMF: lambda _: True,
     TargetEncoder: lambda _: True,
     PCA: lambda fitted: getattr(fitted, "_fit_svd_solver", "") == "randomized",
     TruncatedSVD: lambda fitted: fitted.algorithm == "randomized",
@@ -69,6 +74,8 @@ def is_cross_fitted(transform: Any) -> bool:
 
 def _is_cross_fitted(leaf: Any) -> bool:
     """Return the same of one transformer."""
+    if getattr(leaf, "sample_posterior", False):  # an IterativeImputer that draws
+        return True
     known = _CROSS_FITTED.get(type(leaf))
     if known is not None:
         return known(leaf)
