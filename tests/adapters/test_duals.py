@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC, SVR
 
 import whence
@@ -18,6 +19,7 @@ from whence.objective.removed import weights_without
 _N, _REMOVED = 60, [0, 3, 7, 20]
 _TIGHT = {"tol": 1e-12}
 _MODELS: list[tuple[Any, bool]] = [
+    (make_pipeline(FunctionTransformer(csr_array), SVC(**_TIGHT)), False),
     (SVC(C=3.0, **_TIGHT), True),
     (SVC(class_weight="balanced", **_TIGHT), False),
     (SVC(kernel="poly", degree=2, coef0=1.0, **_TIGHT), False),

@@ -15,7 +15,7 @@ import torch
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
-from sklearn.decomposition import NMF, PCA, DictionaryLearning, MiniBatchNMF, TruncatedSVD
+from sklearn.decomposition import NMF, PCA, MiniBatchNMF, TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
 from sklearn.feature_selection import SelectKBest
 from sklearn.impute import SimpleImputer
@@ -617,7 +617,6 @@ def test_coefficients_of_any_size() -> None:
 @pytest.mark.parametrize(
     "step",
     [
-        DictionaryLearning(2, max_iter=1, transform_algorithm="lars", random_state=0),
         LocallyLinearEmbedding(n_neighbors=8, random_state=0),
         MiniBatchNMF(2, max_iter=10, random_state=0),
         NMF(2, max_iter=300, random_state=0),

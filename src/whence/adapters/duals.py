@@ -56,7 +56,7 @@ class Duals:
         if face is None:
             return None
         rows = inputs if fitted.transform is None else fitted.transform.transform(inputs)
-        coef = face.beta.reshape(-1, len(matrix)).sum(0)
+        coef = face.beta.reshape(-1, matrix.shape[0]).sum(0)
         support = np.flatnonzero(coef)
         outputs = kernel(as_floats(rows), matrix[support]) @ coef[support] + face.multiplier
         return torch.from_numpy(outputs[:, None])
