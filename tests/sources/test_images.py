@@ -19,7 +19,7 @@ from torch import Tensor
 
 from whence.errors import InvalidInput
 from whence.sources import images
-from whence.sources.images import read_image, read_images
+from whence.sources.images import fit_images, read_image, read_images
 
 SIZE = 16
 RAMP = np.linspace(0, 1, SIZE * SIZE).reshape(SIZE, SIZE)
@@ -285,3 +285,17 @@ def test_damaged_images_are_read_or_refused(tmp_path: Path, name: str) -> None:
             continue
         assert found.shape == (3, SIZE, SIZE)
         assert float(found.abs().max()) <= 1
+
+
+def test_every_image_of_a_folder_can_be_asked_for_by_its_number(tmp_path: Path) -> None:
+    for at, name in enumerate("aabb"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        Image.new("L", (8, 8), 60 * at).save(tmp_path / name / f"{at}.png")
+    fitted = fit_images(read_images(tmp_path, size=8))
+    pixels, labels = fitted.query(range(4))
+    gray = 2 * torch.arange(4) * 60 / 255 - 1
+    torch.testing.assert_close(pixels, gray.reshape(4, 1, 1, 1).expand(4, 3, 8, 8))
+    assert labels.tolist() == list("aabb")
+    for row in (-1, 4):
+        with pytest.raises(InvalidInput, match=f"numbered from 0 to 3 .* Got {row}"):
+            fitted.query([row])
