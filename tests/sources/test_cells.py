@@ -136,3 +136,11 @@ def test_ages_that_rise_by_one_are_no_row_numbers_and_who_names_the_rows(tmp_pat
     for names in ({"ids": "car"}, {}):
         frame.to_csv(tmp_path / "cars.csv", index=not names)
         assert "numbered" not in " ".join(read_table(tmp_path / "cars.csv", "y", **names).notes)
+
+
+def test_what_is_written_as_dates_and_is_none_stays_as_it_is() -> None:
+    """Part numbers: there is no 41st month and no 77th day."""
+    texts = ["41-77-2024", "52-61-2024", "41-99-2023"] * 4
+    read = read_column(pd.Series(texts, name="part"))
+    assert list(read.parts) == ["part"]
+    assert read.parts["part"].tolist() == texts
