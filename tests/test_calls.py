@@ -69,3 +69,18 @@ def test_a_mask_of_rows_is_told_how_to_become_positions(kind: type) -> None:
     with pytest.raises(InvalidInput, match=r"Got a mask, .*\. Pass numpy\.flatnonzero\(mask\)"):
         whence.group_effect(objective, mask, (X, Y))
     assert whence.group_effect(objective, np.flatnonzero(X[:, 0] > 2), (X, Y)).shape == (4,)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_seed_is_what_generators_take(seed: int) -> None:
+    assert whence.Projected(seed=2**64 - 1).seed == 2**64 - 1
+    with pytest.raises(InvalidInput, match=f"seed from 0 to {2**64 - 1}. Got {seed}."):
+        whence.Projected(seed=seed)
+
+
+def test_a_whole_number_too_long_to_write_is_refused() -> None:
+    """Python itself writes no more than 4,300 digits."""
+    with pytest.raises(InvalidInput, match="Expected size below 2.*Got an int"):
+        whence.Projected(size=10**5000)
+    with pytest.raises(InvalidInput, match=f"Expected seed from 0 to {2**64 - 1}. Got an int"):
+        whence.Projected(seed=10**5000)

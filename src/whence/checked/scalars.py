@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from whence.errors import InvalidInput, WhenceError
+from whence.errors import InvalidInput, WhenceError, with_article
 
-# What no function has a bound of its own for.
-_BOUNDS: dict[str, tuple[float, float]] = {"seed": (0, 2**64 - 1)}  # as generators take it
+_LARGEST_SEED = 2**64 - 1  # as generators take it
 _LARGEST = 2**63 - 1  # what an index can be
 _SHOWN = 40  # of several values, which are more than a message has letters for
 
@@ -30,7 +29,7 @@ def whole(name: str, value: Any) -> int:
         value: An integer of Python, NumPy or torch; no truth value, and no array of several.
 
     Raises:
-        InvalidInput: If it is none, or outside the bounds of its name.
+        InvalidInput: If it is none, or larger than an index or a seed can be.
 
     Examples:
         >>> whole("k", np.int32(4))
@@ -42,11 +41,12 @@ def whole(name: str, value: Any) -> int:
         found = None
     if found is None:
         raise InvalidInput(f"Expected {name} as a whole number. Got {shown(value)}.")
-    if name not in _BOUNDS and abs(found) > _LARGEST:
-        raise InvalidInput(
-            f"Expected {name} below 2**63. Got a number of {len(str(found))} digits."
-        )
-    return int(_within(name, found))
+    if name == "seed":
+        if not 0 <= found <= _LARGEST_SEED:
+            raise InvalidInput(f"Expected seed from 0 to {_LARGEST_SEED}. Got {shown(value)}.")
+    elif abs(found) > _LARGEST:
+        raise InvalidInput(f"Expected {name} below 2**63 in size. Got {shown(value)}.")
+    return found
 
 
 def real(name: str, value: Any) -> float:
@@ -57,7 +57,7 @@ def real(name: str, value: Any) -> float:
         value: A real number of Python, NumPy or torch; no truth value, and no array of several.
 
     Raises:
-        InvalidInput: If it is none, NaN, infinite, or outside the bounds of its name.
+        InvalidInput: If it is none, NaN or infinite.
 
     Examples:
         >>> real("damping", np.float32(0.5))
@@ -71,7 +71,7 @@ def real(name: str, value: Any) -> float:
         found = math.nan
     if not math.isfinite(found):
         raise InvalidInput(f"Expected {name} as a finite number. Got {shown(value)}.")
-    return _within(name, found)
+    return found
 
 
 def shown(value: Any) -> str:
@@ -98,8 +98,8 @@ def shown(value: Any) -> str:
         if hasattr(value, "iloc"):
             return f"a {type(value).__name__} of shape {list(value.shape)}"
         text = _listed(value) if type(value) in (list, tuple, dict) else ascii(value)
-    except Exception:  # of a user's own class
-        text = f"a {type(value).__name__}"
+    except Exception:  # of a user's own class, or of a number with too many digits for Python
+        text = with_article(type(value).__name__)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
@@ -168,15 +168,6 @@ def _scalar(value: Any) -> Any:
 def _is_truth(value: Any) -> bool:
     """Return whether a value is one of the two truth values."""
     return isinstance(_scalar(value), bool)
-
-
-def _within(name: str, value: float) -> float:
-    """Return a number that lies within the bounds of its name."""
-    low, high = _BOUNDS.get(name, (-math.inf, math.inf))
-    if not low <= value <= high:
-        bounds = f"from {low} to {high}" if high < math.inf else f">= {low}"
-        raise InvalidInput(f"Expected {name} {bounds}. Got {value!r}.")
-    return value
 
 
 @contextmanager
