@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import whence
+from whence.checked.signatures import converted
 from whence.errors import InvalidInput
 
 X, Y = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([0, 0, 1, 1])
@@ -84,3 +87,10 @@ def test_a_whole_number_too_long_to_write_is_refused() -> None:
         whence.Projected(size=10**5000)
     with pytest.raises(InvalidInput, match=f"Expected seed from 0 to {2**64 - 1}. Got an int"):
         whence.Projected(seed=10**5000)
+
+
+def test_what_a_protocol_describes_is_passed_on() -> None:
+    class Named(Protocol):
+        name: str
+
+    assert converted("model", MODEL, Named) is MODEL
