@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import Ridge
 from sklearn.tree import DecisionTreeClassifier
 
 from whence.errors import InvalidInput
@@ -143,6 +144,26 @@ def test_decimal_commas(tmp_path: Path) -> None:
     grouped = "a;b;y\n" + "".join(f"{i},5;{i}.000;{i * i}\n" for i in range(1, 9))
     table = read(tmp_path / "b.csv", grouped)
     assert table.X["b"].tolist() == [1000.0 * i for i in range(1, 9)]
+
+
+def test_decimal_commas_reach_a_model_of_the_users_as_numbers(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"size": rng.normal(size=30), "plot": 3000 + 10.5 * np.arange(30)})
+    frame["price"] = frame["size"] + 0.001 * frame["plot"] + rng.normal(size=30)
+    frame.to_csv(tmp_path / "a.csv", sep=";", decimal=",", index=False)
+    columns = ["size", "plot"]
+    model = Ridge().fit(frame[columns], frame["price"])
+    found = fit_table(read_table(tmp_path / "a.csv", target="price"), model=model).objective
+    outputs = found.outputs(found.train)[:, 0]
+    np.testing.assert_allclose(outputs, model.predict(frame[columns]), rtol=1e-9)
+
+
+def test_json_is_told_from_separated_values(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": [1, 2, 3], "y": [0, 1, 1]})
+    for lines in (True, False):
+        frame.to_json(tmp_path / "a.json", orient="records", lines=lines)
+        with pytest.raises(InvalidInput, match="Got JSON"):
+            read_table(tmp_path / "a.json", target="y")
 
 
 @pytest.mark.parametrize(

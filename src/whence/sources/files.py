@@ -20,6 +20,7 @@ import pandas as pd
 from whence.errors import InvalidInput
 from whence.sources.cells import read_column
 from whence.sources.layout import SPACES, START, Layout, layout_of
+from whence.sources.numbers import with_points
 
 _LARGEST = 2**34  # bytes that a file may unpack to
 _RECORDS = 200  # cells that tell how a column is written
@@ -209,6 +210,11 @@ def _text(path: Path, missing: dict[str, Any]) -> tuple[pd.DataFrame, list[str]]
     text = decoder.decode(start)
     if not text.strip():
         raise InvalidInput(f"Expected a table. Got an empty file, {path}.")
+    if text.lstrip().startswith(('{"', "[{")):
+        raise InvalidInput(
+            f"Expected separated values. Got JSON in {path}. Write a table of it, as with "
+            "pandas.read_json(path, lines=True).to_csv('table.csv', index=False)."
+        )
     layout = layout_of(text)
     options: dict[str, Any] = {
         "sep": layout.separator,
@@ -230,6 +236,7 @@ def _text(path: Path, missing: dict[str, Any]) -> tuple[pd.DataFrame, list[str]]
             grouped = [name for name in plain if _is_grouped(as_text[name])]
             for name in grouped:
                 frame[name] = as_text[name].str.replace(".", "").astype(float)
+        frame = frame.apply(with_points)  # as a user's own model had them
     if layout.header is not None and len(layout.header) == len(frame.columns):
         # As the file has them: pandas renames those that occur twice without a word.
         frame.columns = pd.Index(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 NEARLY_ALL = 0.9  # share of the different values that must be numbers, or dates
@@ -36,7 +38,28 @@ _UNITS = (  # which a few numbers of a column may have alone
     "bpm pts ppm db m² km² ft² m³ "
 )
 _THOUSANDS_COMMA = re.compile(r"\d{1,3}(,\d{3})+(\.\d*)?")
+_DECIMAL_COMMA = re.compile(r"[-+]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?")
 _THOUSANDS_POINT = re.compile(r"\d{1,3}(\.\d{3})+(,\d*)?")
+
+
+def with_points(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return a column of texts as floats where each is a number with a decimal comma, else itself.
+
+    Args:
+        column: A column of a file whose numbers have decimal commas.
+
+    Examples:
+        >>> import pandas as pd
+        >>> with_points(pd.Series(["1.234,5", None, "7"])).tolist()
+        [1234.5, nan, 7.0]
+    """
+    if not pd.api.types.is_string_dtype(column.dropna()):
+        return column
+    known = column.dropna().str.strip()
+    if not known.str.contains(",").any() or not known.str.fullmatch(_DECIMAL_COMMA).all():
+        return column
+    points = column.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
+    return points.astype(float)
 
 
 def read_numbers(
