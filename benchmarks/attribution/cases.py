@@ -294,7 +294,7 @@ CASES = {
                 epochs=8,
                 seed=seed,
             ),
-            protocols=one_run(320, 320),
+            protocols=one_run(240, 240),
             l2=1e-3,
             left_out={
                 **dict.fromkeys(
