@@ -103,6 +103,12 @@ def test_texts_are_asked_about(run: Run, tmp_path: Path, monkeypatch: Any) -> No
         code, out, _ = run(*written)
         assert code == 0
         assert json.loads(out) == json.loads(run(*ask, "--row", 0, *tokens)[1])
+    told = (*text[: text.index("--json")], *text[text.index("--json") + 1 :])
+    code, out, _ = run(*told, "--output", "why.html")
+    assert (code, "why.html" in out) == (0, True)
+    assert (tmp_path / "why.html").read_text().count(">Training on these seems to") == 2
+    code, _, err = run(*text, "--data", "texts_for_test.py")
+    assert (code, "Expected --data with --output" in " ".join(err.split())) == (2, True)
     for wrong in (("--text", "w4"), ("--tokenizer", "words"), ("--prompt", "w2")):
         code, _, err = run(*ask, *wrong)
         assert (code, "Expected --text with --tokenizer" in " ".join(err.split())) == (2, True)

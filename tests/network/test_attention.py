@@ -93,5 +93,5 @@ def test_attention_to_others_is_differentiated() -> None:
     x, y = torch.randn(6, 5, 4), torch.arange(6) % 3
     objective = whence.from_torch(Across(), whence.CrossEntropy(), (x, y))
     words = str(objective)
-    assert "MultiheadAttention (63 %, such as attend.in_proj_weight)" in words
+    assert "MultiheadAttention (63.2 %, such as attend.in_proj_weight)" in words
     assert "InProjection" not in words

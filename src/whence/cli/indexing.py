@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from whence.cli.answers import print_json, say
+from whence.cli.answers import print_json, say, typed, wrote
 from whence.cli.flags import Command, Group
 from whence.cli.methods import MethodOption, method_of
-from whence.cli.options import Against, Interrupted, Json, Row, Rows, possible
+from whence.cli.options import Against, Interrupted, Json, Output, Row, Rows, possible
 from whence.cli.sources import Chosen, EntryOptions, reads
 
 if TYPE_CHECKING:
@@ -59,6 +59,14 @@ Trl = Annotated[
         "--trl",
         help="Of --tokenizer: TRL's SFTTrainer trained on the texts. A text alone then ends with "
         "the end of text, and all of a chat has a loss, not the answers only.",
+    ),
+]
+Shown = Annotated[
+    Path | None,
+    typer.Option(
+        help="Of --output: the files that build or append was given; the function's own training "
+        "data if it is left out.",
+        callback=possible,
     ),
 ]
 Texts = Annotated[
@@ -183,6 +191,9 @@ def query(
     max_length: MaxLength = None,
     k: Annotated[int, typer.Option("-k", help="How many on each side.", min=1)] = 10,
     measure: Measure = "loss",
+    output: Output = None,
+    data: Shown = None,
+    trl: Trl = False,
     as_json: Json = False,
 ) -> None:
     """Print the most helpful and the most harmful of all indexed examples for each query.
@@ -195,10 +206,16 @@ def query(
     Example: whence index query my_project.models:make_both --index runs/index --row 0 --against 1
 
     Example: whence index query my_project.models:make --index runs/index --tokenizer my/model
-    --prompt "Who wrote it?" --text " Ada did."
+    --prompt "Who wrote it?" --text " Ada did." --output why.html --data corpus/
     """
-    words = _tokenizer(tokenizer, max_length)
-    if (words is None) != (not text) or (prompt is not None and not text):
+    if output is None and (data is not None or trl):
+        raise typer.BadParameter(
+            f"Expected {'--data' if data is not None else '--trl'} with --output only. Got it "
+            "alone: leave it out, or name a page."
+        )
+    words = _tokenizer(tokenizer, max_length, trl)
+    alone = words is not None and not text and output is None  # a page reads texts of examples
+    if (text and words is None) or alone or (prompt is not None and not text):
         raise typer.BadParameter(
             "Expected --text with --tokenizer, and --prompt with both. Got "
             f"{'--text' if text else '--tokenizer or --prompt'} alone."
@@ -215,12 +232,16 @@ def query(
     hits = _open(found, index).query(
         queries, k=k, against=other, measure=measure, tokenizer=words, max_length=max_length
     )
+    if output is not None:
+        how: dict[str, Any] = {"tokenizer": words, "max_length": max_length, "trl": trl}
+        hits.report(output, data, command=typed(), **how)
     if as_json:
         print_json({"method": hits.method, "measure": hits.measure, "hits": hits.to_frame()})
         return
     say(found.notes)
     typer.echo(hits.to_frame().to_string(index=False))
     typer.echo(hits.diagnostics)
+    wrote(output)
 
 
 @reads(EntryOptions, otherwise=_OTHERWISE)

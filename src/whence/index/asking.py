@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -24,6 +24,47 @@ from whence.objective.losses import measure_of
 from whence.objective.objective import objective_of
 from whence.objective.trained import Examples
 from whence.scores import Diagnostics, Ranking
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Asked:
+    """What an index was asked.
+
+    Args:
+        manifest: What it holds.
+        features: Whose rows it holds.
+        queries: The queries, encoded.
+        rows: What stored rows are multiplied with, [q, d].
+        measure: What is predicted.
+        diagnostics: How far to trust the scores.
+    """
+
+    manifest: Manifest
+    features: FeatureMap
+    queries: Examples
+    rows: Tensor
+    measure: str
+    diagnostics: Diagnostics
+
+    @property
+    def method(self) -> str:
+        """What makes the scores, in words."""
+        return f"{self.manifest.words}, {self.manifest.encoding} rows"
+
+    def direction(self, query: int) -> Tensor | None:
+        """Return the direction of θ along which derivatives of training losses are the scores.
+
+        Args:
+            query: Its position.
+
+        Returns:
+            [p, 1]; `None` where scores are no such derivatives.
+        """
+        if not self.features.splits:
+            return None
+        scale = self.manifest.n if self.features.averaged else 1
+        return self.features.directions(self.rows[query : query + 1] * scale, "training")
 
 
 def asked_rows(
@@ -87,6 +128,36 @@ def removed_rows(folder: Path, manifest: Manifest) -> NDArray[np.intp]:
     with mapped_file(folder, manifest.removed) as tensors:
         found: NDArray[np.intp] = tensors["positions"].numpy().astype(np.intp)
     return found
+
+
+def positions_of(folder: Path, manifest: Manifest, ids: NDArray[Any]) -> NDArray[np.intp]:
+    """Return where the examples with some ids lie, sorted.
+
+    Args:
+        folder: The index.
+        manifest: What it holds.
+        ids: The names of the examples.
+
+    Raises:
+        InvalidInput: If the index has no such example.
+    """
+    found, seen = list[NDArray[np.intp]](), list[NDArray[Any]]()
+    for shard in manifest.shards:
+        with mapped_rows(folder, shard) as tensors:
+            there = ids_of(tensors)
+            if there.dtype.kind != ids.dtype.kind:
+                there, ids = there.astype(str), ids.astype(str)
+            hit = np.isin(there, ids)
+            found.append(np.flatnonzero(hit) + shard.first)
+            seen.append(there[hit].astype(ids.dtype))
+    missing = np.setdiff1d(ids, np.concatenate([ids[:0], *seen]))
+    if len(missing):
+        raise InvalidInput(
+            f"Expected ids of the index. Got {missing[0].item()!r}"
+            f"{f' and {len(missing) - 1} others' if len(missing) > 1 else ''}, which it does not "
+            "have. Nothing was removed."
+        )
+    return np.concatenate(found)
 
 
 def ranking(folder: Path, manifest: Manifest, best: Best) -> Ranking:

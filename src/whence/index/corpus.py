@@ -297,6 +297,29 @@ def _given(data: Any, asked: _Asked) -> Corpus:
     return asked.held(examples, weights, identity_of(trained, examples, "more data"))
 
 
+def examples_at(corpus: Corpus, wanted: NDArray[np.intp]) -> dict[int, Examples]:
+    """Return some examples, each by itself, by their positions.
+
+    Args:
+        corpus: The data.
+        wanted: Positions, sorted and not empty.
+
+    Cost:
+        One pass over the rows up to the last of them; only these are tokenized.
+    """
+    found = dict[int, Examples]()
+    for chunk in corpus.chunks(_EXAMPLES, int(wanted[0]) // _EXAMPLES * _EXAMPLES):
+        stop = chunk.first + len(chunk.ids)
+        for position in wanted[(wanted >= chunk.first) & (wanted < stop)].tolist():
+            place = slice(position - chunk.first, position - chunk.first + 1)
+            content = None if chunk.content is None else chunk.content[place]
+            alone = Chunk(position, chunk.ids[place], content)
+            found[position] = next(corpus.reader.batches(alone))[1]
+        if stop > wanted[-1]:
+            break
+    return found
+
+
 def _indexed(data: Any) -> Callable[[int], Iterator[Any]]:
     """Return the rows of a data set with positions."""
     return lambda start: (data[i] for i in range(start, len(data)))

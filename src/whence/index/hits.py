@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, final
 
+import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from whence.checked import checked
 from whence.errors import InvalidInput
+from whence.index.asking import Asked
+from whence.index.corpus import Corpus, corpus_of, examples_at
+from whence.index.page import Found, hits_page
+from whence.objective.trained import Examples
+from whence.pages import write
 from whence.result import Card, Result
 from whence.scores import Diagnostics, Ranking
+from whence.views.made import Made
 
 
 @final
@@ -21,20 +32,37 @@ class Hits(Result):
     Args:
         helpful: The largest scores, in falling order.
         harmful: The smallest scores, in rising order.
-        query_ids: The user's names of the queries, [q].
-        n: The number of indexed examples, removed ones included.
-        method: What made the scores, in words.
-        measure: What is predicted.
-        diagnostics: How far to trust them.
+        asked: The queries, and what the index makes of them.
     """
 
     helpful: Ranking
     harmful: Ranking
-    query_ids: NDArray[Any]
-    n: int
-    method: str
-    measure: str
-    diagnostics: Diagnostics = field(repr=False)
+    asked: Asked = field(repr=False)
+
+    @property
+    def query_ids(self) -> NDArray[Any]:
+        """The user's names of the queries, [q]."""
+        return self.asked.queries.ids
+
+    @property
+    def n(self) -> int:
+        """The number of indexed examples, removed ones included."""
+        return self.asked.manifest.n
+
+    @property
+    def method(self) -> str:
+        """What made the scores, in words."""
+        return self.asked.method
+
+    @property
+    def measure(self) -> str:
+        """What is predicted."""
+        return self.asked.measure
+
+    @property
+    def diagnostics(self) -> Diagnostics:
+        """How far to trust the scores."""
+        return self.asked.diagnostics
 
     def top(self, k: int = 10) -> Ranking:
         """Return the k most helpful examples per query, k at most what was asked for."""
@@ -61,6 +89,80 @@ class Hits(Result):
                 )
             )
         return pd.concat(parts, ignore_index=True)
+
+    @checked
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        data: Any = None,
+        *,
+        tokenizer: Any = None,
+        max_length: int | None = None,
+        trl: bool = False,
+        name: str = "",
+        title: str = "Which training examples made the model say this?",
+        about: Sequence[str] = (),
+        command: str = "index.query(queries).report(path, data)",
+    ) -> Path:
+        """Write the queries and the examples as one HTML page, texts whole.
+
+        Of a sequence model each token is the darker, the more of the score its own term of the loss
+        has, where scores are derivatives of the loss.
+
+        Args:
+            path: The file; an existing one is replaced, whole or not at all.
+            data: What `build`, or an `append`, was given; `None` for the training data of the
+                model. Examples of other data are shown by id alone.
+            tokenizer: As for `build`.
+            max_length: As for `build`.
+            trl: As for `build`.
+            name: As for `build`.
+            title: The heading.
+            about: Which data and model these are, a sentence each; the first stands on top.
+            command: What reproduces the page; shown at its end.
+
+        Returns:
+            The path.
+
+        Raises:
+            InvalidInput: If the index does not hold the data, or the path cannot be written.
+
+        Cost:
+            One pass over the data up to the last example shown; for each of these a forward pass
+            and a derivative.
+        """
+        corpus = corpus_of(
+            data,
+            self.asked.features.trained,
+            tokenizer=tokenizer,
+            max_length=max_length,
+            trl=trl,
+            name=name,
+        )
+        found = Found(
+            asked=self.asked,
+            helpful=self.helpful,
+            harmful=self.harmful,
+            examples=self._examples(corpus),
+            decode=tokenizer,
+        )
+        return write(hits_page(found, Made(title=title, about=tuple(about), command=command)), path)
+
+    def _examples(self, corpus: Corpus) -> dict[int, Examples]:
+        """Return those of the examples that are of some data, by their positions in the index."""
+        first = 0
+        for part in self.asked.manifest.data:
+            rows = part.rows or 0
+            if part.identity == corpus.identity:
+                every = np.unique([self.helpful.positions, self.harmful.positions])
+                wanted = every[(every >= first) & (every < first + rows)] - first
+                found = examples_at(corpus, wanted) if len(wanted) else {}
+                return {first + position: each for position, each in found.items()}
+            first += rows
+        raise InvalidInput(
+            "Expected the data that the index was built with, or that were appended. Got others. "
+            "Pass data=, tokenizer=, max_length=, trl= and name= as build had them."
+        )
 
     def card(self) -> Card:
         """Return the first of the first query."""

@@ -10,17 +10,16 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from whence.errors import InvalidInput
-from whence.index.asking import asked_rows, ranking, removed_rows
+from whence.index.asking import Asked, asked_rows, positions_of, ranking, removed_rows
 from whence.index.corpus import Corpus, corpus_of
 from whence.index.damage import check_sizes
 from whence.index.encodings import encoding_of
-from whence.index.format import Manifest, mapped_rows, read_index, write_named
+from whence.index.format import Manifest, read_index, write_named
 from whence.index.hits import Hits, Info, Verification
 from whence.index.identity import check_same, described, method_of, model_digests
-from whence.index.ids import array_of, ids_of, plain
+from whence.index.ids import array_of, plain
 from whence.index.scan import scan
 from whence.index.texts import tokenized
 from whence.index.verification import compared, files_read, info_of
@@ -246,25 +245,10 @@ class Index(Result):
         wanted = plain(array_of(ids))
         with claim(self.path):
             manifest = self.complete()
-            found, seen = [removed_rows(self.path, manifest)], list[NDArray[Any]]()
-            for shard in manifest.shards:
-                with mapped_rows(self.path, shard) as tensors:
-                    there = ids_of(tensors)
-                    if there.dtype.kind != wanted.dtype.kind:
-                        there, wanted = there.astype(str), wanted.astype(str)
-                    hit = np.isin(there, wanted)
-                    found.append(np.flatnonzero(hit) + shard.first)
-                    seen.append(there[hit].astype(wanted.dtype))
-            missing = np.setdiff1d(wanted, np.concatenate([wanted[:0], *seen]))
-            if len(missing):
-                raise InvalidInput(
-                    f"Expected ids of the index. Got {missing[0].item()!r}"
-                    f"{f' and {len(missing) - 1} others' if len(missing) > 1 else ''}, which it "
-                    "does not have. Nothing was removed."
-                )
-            positions = np.unique(np.concatenate(found)).astype(np.int64)
-            tensors = {"positions": torch.from_numpy(positions)}
-            if len(positions) > len(found[0]):
+            before = removed_rows(self.path, manifest)
+            positions = np.union1d(before, positions_of(self.path, manifest, wanted))
+            tensors = {"positions": torch.from_numpy(positions.astype(np.int64))}
+            if len(positions) > len(before):
                 file = write_named(self.path, "removed", len(positions), tensors)
                 replace(manifest, removed=file).write(self.path)
             clear_unnamed(self.path, "removed")
@@ -297,7 +281,8 @@ class Index(Result):
             max_length: Tokens of a text, at most.
 
         Returns:
-            The examples with their ids and scores: exact for the rows as they are stored.
+            The examples with their ids and scores: exact for the rows as they are stored. Their
+            `report` writes a page of them.
 
         Raises:
             InvalidInput: If queries, measure or k cannot be used, or the index is not complete.
@@ -314,23 +299,23 @@ class Index(Result):
         manifest, features = self.complete(), self.features
         how = tokenizer, max_length, manifest.tokenizer
         encoded = self.trained.examples(tokenized(queries, *how))
-        asked, measured = asked_rows(self.path, manifest, features, encoded, measure)
+        rows, measured = asked_rows(self.path, manifest, features, encoded, measure)
         if against is not None:
             others = self.trained.examples(tokenized(against, *how))
             check_answers(len(encoded), len(others))
-            asked = asked - asked_rows(self.path, manifest, features, others, measure)[0]
+            rows = rows - asked_rows(self.path, manifest, features, others, measure)[0]
         removed = removed_rows(self.path, manifest)
-        best = scan(self.path, manifest, asked, min(k, manifest.n), removed)
+        best = scan(self.path, manifest, rows, min(k, manifest.n), removed)
         helpful, harmful = (ranking(self.path, manifest, each) for each in best)
-        return Hits(
-            helpful=helpful,
-            harmful=harmful,
-            query_ids=encoded.ids,
-            n=manifest.n,
-            method=f"{manifest.words}, {manifest.encoding} rows",
+        asked = Asked(
+            manifest=manifest,
+            features=features,
+            queries=encoded,
+            rows=rows,
             measure=differing(measure_name(measure) + features.unit, against is not None),
             diagnostics=measured,
         )
+        return Hits(helpful=helpful, harmful=harmful, asked=asked)
 
     def verify(
         self, queries: Data | None = None, k: int = 100, *, measure: MeasureLike = "loss"

@@ -162,7 +162,7 @@ def influence_by_token(
     split, other = sides if side == "training" else sides[::-1]
     scoring = chosen(objective, method, solver, damping, curvature)
     directions, measured = _directed(scoring, objective).directions(*other, side)
-    parts = torch.cat(list(_parts(objective, *split, directions)), 1)
+    parts = torch.cat(list(token_parts(objective, *split, directions)), 1)
     scale = objective.weights[where] / len(objective.train)
     return TokenScores(
         values=as_array((parts.swapaxes(0, 1) if side == "query" else parts) * scale[:, None]),
@@ -188,10 +188,17 @@ def _directed(method: Method, objective: Objective) -> Directed:
     return found
 
 
-def _parts(
+def token_parts(
     objective: Objective, examples: Examples, measure: Measure, v: Tensor
 ) -> Iterator[Tensor]:
-    """Yield Σ_c ∂m/∂f_{btc} (J V)_{btc} of a few examples at once, [k, b, t]."""
+    """Yield Σ_c ∂m/∂f_{btc} (J V)_{btc} of a few examples at once, [k, b, t].
+
+    Args:
+        objective: Of a sequence model.
+        examples: The examples, their outputs [b, t, c].
+        measure: m.
+        v: Directions of θ, [p, k].
+    """
     numbers = objective.outputs(examples.subset(np.arange(1))).numel() * v.shape[1]
     for tile in tiles(len(examples), numbers, _TILE):
         part = examples.subset(np.arange(tile.start, tile.stop))

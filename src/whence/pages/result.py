@@ -108,15 +108,15 @@ class ResultPage(Page):
 
 def _rows(listing: Listing, target: str) -> list[list[str]]:
     """Return a list as rows of text, the headings first, its targets under one of their own."""
-    items = [line.item for line in listing.lines if line.item is not None]
-    labeled = [target] if items else []
+    labels = [line.item.label for line in listing.lines if line.item is not None]
+    labeled = [target] if any(labels) else []
     head = [listing.heading, *labeled, *listing.heads, *listing.columns]
     return [
         head,
         *(
             [
                 line.name,
-                *([line.item.label] if line.item is not None else labeled and [""]),
+                *([line.item.label if line.item is not None else ""] if labeled else []),
                 *line.numbers,
                 *(line.item.cells if line.item is not None else ()),
             ]

@@ -87,7 +87,7 @@ def answered(trained: Trained, examples: Examples, index: int) -> NDArray[np.boo
     target = examples.targets[index]
     has = _predicted(trained, target)
     has = torch.ones_like(target) if has is None else has
-    return _placed(examples, index, has.cpu().numpy().astype(np.float64)) > 0
+    return placed(examples, index, has.cpu().numpy().astype(np.float64)) > 0
 
 
 def _predicted(trained: Trained, target: Tensor) -> Tensor | None:
@@ -126,13 +126,19 @@ def parts_of(
         objective_of(trained), query, side=side, measure=measure, indices=where, method=method
     ).values[0]
     if side == "query":
-        return [_placed(query, 0, values) for values in found]
+        return [placed(query, 0, values) for values in found]
     shown = trained.train.subset(where)
-    return [_placed(shown, index, values) for index, values in enumerate(found)]
+    return [placed(shown, index, values) for index, values in enumerate(found)]
 
 
-def _placed(examples: Examples, index: int, values: Floats) -> Floats:
-    """Return numbers of an example's targets as numbers of the tokens that are shown."""
+def placed(examples: Examples, index: int, values: Floats) -> Floats:
+    """Return numbers of an example's targets as numbers of the tokens that are shown.
+
+    Args:
+        examples: The examples it is one of.
+        index: Its position among them.
+        values: A number per target, [t].
+    """
     ids, kept = _ids(examples), _kept(examples, index)
     assert ids is not None
     if (target := _answer(examples, index)) is not None:
