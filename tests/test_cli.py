@@ -329,7 +329,8 @@ def _bad(tmp_path: Path, kind: str) -> Path:
     content = {
         "empty": b"",
         "binary": bytes(range(256)) * 4,
-        "mess": b'{"a": [1, 2],\n "b": "c, d"}\n',
+        "json": b'{"a": [1, 2],\n "b": "c, d"}\n',
+        "mess": b'{a: [1, 2],\n "b": "c, d\n',
         "infinite": b"a,y\n1,1\ninf,0\n3,1\n4,0\n",
         "one row": b"a,y\n1,1\n",
         "one class": b"a,y\n1,1\n2,1\n",
@@ -347,6 +348,7 @@ def _bad(tmp_path: Path, kind: str) -> Path:
         ("absent", "does not exist"),
         ("empty", "Got an empty file"),
         ("binary", "Got binary data"),
+        ("json", "Got JSON"),
         ("mess", "Expected a"),
         ("infinite", "Got inf in 'a'"),
         ("one row", "at least 2 rows"),
