@@ -149,3 +149,32 @@ def test_examples_at_are_those_of_the_whole_data(objective: Any, tmp_path: Path)
         assert list(found) == wanted
         for position, example in found.items():
             assert example.inputs["input_ids"].tolist() == [words(texts[position])["input_ids"]]
+
+
+def test_sides_by_sign(objective: Any, files: tuple[Path, Path], tmp_path: Path) -> None:
+    """Of few examples the largest scores may be negative, and the smallest positive."""
+    path = tmp_path / "index"
+    index = whence.Index.build(objective, path, data=files[0], tokenizer=tokenizer())
+    index.remove(["first-4"])
+    hits = index.query(["the cat sat on a mat", "a mat"], k=5, tokenizer=tokenizer())
+    page = hits_page(found_in(hits, files[0], 0), Made(title="t", command="c"))
+    assert page.said.startswith("Of 4 training examples")
+    for query in range(2):
+        scores = dict(zip(hits.helpful.ids[query], hits.helpful.values[query], strict=True))
+        assert min(scores.values()) < 0 < max(scores.values())
+        lower, higher = page.listings[1 + 2 * query : 3 + 2 * query]
+        assert [line.name for line in lower.lines] == [i for i in scores if scores[i] > 0]
+        assert [line.name for line in higher.lines] == [i for i in scores if scores[i] < 0][::-1]
+        assert bool(lower.words and higher.words) is (query == 0)
+
+
+def test_data_that_nothing_tells_apart(objective: Any, tmp_path: Path) -> None:
+    rows = [{"text": text} for text in TEXTS]
+    index = whence.Index.build(objective, tmp_path / "index", data=rows, tokenizer=tokenizer())
+    hits = index.query("a mat", k=5, tokenizer=tokenizer())
+    page = tmp_path / "page.html"
+    with pytest.warns(UserWarning, match="Nothing tells these data from those") as caught:
+        hits.report(page, rows, tokenizer=tokenizer())
+    assert caught[0].filename == __file__
+    with pytest.raises(InvalidInput, match="Got others"):
+        hits.report(page, rows[:2], tokenizer=tokenizer())

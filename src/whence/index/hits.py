@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -157,6 +158,15 @@ class Hits(Result):
                 every = np.unique([self.helpful.positions, self.harmful.positions])
                 wanted = every[(every >= first) & (every < first + rows)] - first
                 found = examples_at(corpus, wanted) if len(wanted) else {}
+                if len(found) < len(wanted):
+                    break
+                if not part.identity:
+                    warnings.warn(
+                        "Nothing tells these data from those that the index was built with: each "
+                        "is shown beside the score of the one that stood at its place. Build with "
+                        "name=, any text of your own.",
+                        stacklevel=4,
+                    )
                 return {first + position: each for position, each in found.items()}
             first += rows
         raise InvalidInput(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 from torch import Tensor
@@ -111,7 +111,8 @@ def hits_page(found: Found, made: Made) -> ResultPage:
         made: How the page was made.
     """
     asked, k = found.asked, found.helpful.ids.shape[1]
-    n, words = asked.manifest.n, asked.method
+    removed, words = asked.manifest.removed, asked.method
+    n = asked.manifest.n - (0 if removed is None else removed.count)
     queries = Listing(
         heading="What was asked",
         noun="query",
@@ -127,8 +128,8 @@ def hits_page(found: Found, made: Made) -> ResultPage:
         ),
     )
     return ResultPage(
-        said=f"Of {n:,} training examples, the {k:,} that seem to lower the {asked.measure} of "
-        f"each query most, and the {k:,} that seem to raise it most.",
+        said=f"Of {n:,} training examples, those that seem to lower the {asked.measure} of each "
+        f"query most, and those that seem to raise it most: {k:,} at most on either side.",
         facts=(Fact(figure=f"{n:,}", words="training examples were compared, each of them."),),
         listings=(queries, *_sides(found)),
         statuses=statuses_of(asked.diagnostics, sized=found.trained.convex),
@@ -143,8 +144,8 @@ def _sides(found: Found) -> Iterator[Listing]:
         direction = found.asked.direction(query)
         ends = found.helpful.values[query], found.harmful.values[query]
         largest = float(np.abs(ends).max()) or 1.0
-        yield _side(found, found.helpful, query, direction, largest, "lower", "toward")
-        yield _side(found, found.harmful, query, direction, largest, "raise", "against")
+        yield _side(found, found.helpful, query, direction, largest, "lower")
+        yield _side(found, found.harmful, query, direction, largest, "raise")
 
 
 def _side(
@@ -153,11 +154,16 @@ def _side(
     query: int,
     direction: Tensor | None,
     largest: float,
-    verb: str,
-    color: Color,
+    verb: Literal["lower", "raise"],
 ) -> Listing:
-    """Return the examples on one side of one query; the bar of the largest score has length 1."""
+    """Return the examples on one side of one query; the bar of the largest score has length 1.
+
+    Of few examples the largest scores may be negative, and the smallest positive: they are left
+    out. How to read a list stands under those of the first query.
+    """
     measure = found.asked.measure
+    sign: int = 1 if verb == "lower" else -1
+    color: Color = "toward" if verb == "lower" else "against"
     split = direction is not None and found.of_sequences
     words = f"A score is the predicted change of the {measure} without the example."
     of_tokens = (
@@ -185,6 +191,7 @@ def _side(
                 ranking.values[query].tolist(),
                 strict=True,
             )
+            if sign * value > 0
         ),
-        words=of_tokens + words if split else words,
+        words="" if query else of_tokens + words if split else words,
     )
