@@ -63,3 +63,20 @@ def test_a_row_of_weight_0_is_removed(name: str) -> None:
         assert scores.values == pytest.approx(actual[:, :1], abs=3e-5)
     both = whence.group_effect(objective, [0, 9], queries, order="refit", measure=_outputs)
     assert both == pytest.approx(answer(fit([0, 9])) - answer(whole), abs=3e-5)
+
+
+def test_a_weight_of_minus_0_is_0() -> None:
+    """As a product of 0 and a negative number is: the row was in the fit."""
+    rng = np.random.default_rng(1)
+    x, weights = rng.normal(size=(_N, 2)), np.ones(_N)
+    x[0] *= 6
+    y = (x[:, 0] + rng.normal(size=_N) > 0).astype(int)
+    weights[0] = -0.0
+    queries = rng.normal(size=(3, 2)), y[10:13]
+    whole = SVC(tol=1e-12).fit(x, y, sample_weight=weights)
+    rest = clone(whole).fit(x[1:], y[1:], sample_weight=weights[1:])
+    objective = whence.from_sklearn(whole, x, y, sample_weight=weights)
+    actual = rest.decision_function(queries[0]) - whole.decision_function(queries[0])
+    found = whence.leave_one_out(objective, [0], queries, measure=_outputs)
+    assert np.abs(actual).max() > 1e-3
+    assert found[:, 0] == pytest.approx(actual, abs=3e-5)

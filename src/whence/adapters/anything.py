@@ -22,6 +22,7 @@ from whence.arrays import Floats
 from whence.checked import said
 from whence.errors import warn_user
 from whence.objective.cache import cached, first_time
+from whence.objective.removed import weights_without
 from whence.objective.trained import Trained
 from whence.preprocessing.containers import final as last_step
 from whence.preprocessing.folds import folds_note
@@ -62,8 +63,7 @@ class Estimator(Answered):
 
         def measured(twin: Estimator) -> bool:
             def outputs_without(rows: Sequence[int]) -> Floats:
-                weights = twin.weights.clone()
-                weights[list(rows)] = 0
+                weights = weights_without(twin.weights, np.asarray(rows, dtype=np.intp))
                 return twin.refit(weights).outputs(twin.train).numpy()
 
             return removals_add_up(outputs_without, len(twin.train))

@@ -23,6 +23,7 @@ from whence.methods.method import Method
 from whence.methods.prediction import MeasureLike, measure_name
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
+from whence.objective.removed import weights_in_parts
 from whence.objective.trained import Data, Examples, Trained
 from whence.pages import write
 from whence.views.made import Made
@@ -122,7 +123,7 @@ class _Refit:
     def __call__(self, weights: Tensor, seeds: Sequence[int]) -> Tensor:
         """Return the measure of each query after fits with these weights [k, n], [k, q]."""
         del seeds  # a refit does not depend on them
-        kept = self.base.weights * weights.to(self.base.weights)
+        kept = weights_in_parts(self.base.weights, weights)
         values = [
             self.measure(fitted.outputs(self.queries), self.queries.targets)
             for fitted in self.base.refits(kept)

@@ -254,4 +254,4 @@ def weights(name: str, values: Any, n: int) -> Float:
             f"Expected {n} finite weights >= 0 as {name}, one per training example, not all 0. "
             f"Got {len(found)}, smallest {found.min():g}."
         )
-    return writable(found)
+    return found + 0.0  # −0.0 becomes 0: a refit takes it for an example that is gone

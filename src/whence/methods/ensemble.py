@@ -27,6 +27,7 @@ from whence.methods.subsets import Positions
 from whence.objective.cache import cached
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
+from whence.objective.removed import weights_in_parts
 from whence.objective.sets.measure import Output, SetMeasure
 from whence.objective.trained import Data, Examples, Trained
 from whence.progress import progress
@@ -269,8 +270,7 @@ class Ensemble(Attribution):
 
     def _members(self, trained: Trained) -> list[Trained]:
         """Return the fitted models."""
-        weights = self._kept().to(trained.weights) * trained.weights
-        fits = trained.refits(weights)
+        fits = trained.refits(weights_in_parts(trained.weights, self._kept()))
         return list(progress(fits, total=self.method.fits, desc="retraining", unit="fit"))
 
     def _from_disk(self, queries: Examples | None) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -341,7 +341,7 @@ class _Outputs:
         """Return outputs after fits with these weights [k, n], [k, (n + q) c]."""
         del seeds  # a refit does not depend on them
         rows = []
-        for fitted in self.trained.refits(self.trained.weights * weights.to(self.trained.weights)):
+        for fitted in self.trained.refits(weights_in_parts(self.trained.weights, weights)):
             parts = [outputs_of(fitted, self.trained.train)]
             if self.queries is not None:
                 parts.append(outputs_of(fitted, self.queries))

@@ -9,6 +9,7 @@ from whence.errors import InvalidInput
 from whence.evaluation.expected import ExpectedChanges
 from whence.methods.subsets import Positions
 from whence.objective.measures import Measure
+from whence.objective.removed import weights_in_parts, weights_without_each
 from whence.objective.trained import Examples, Trained
 from whence.progress import progress
 
@@ -68,9 +69,8 @@ def expected_removals(
             part = torch.zeros(n, dtype=torch.bool)
             part[torch.from_numpy(where)] = True
             part[torch.from_numpy(generator.choice(others, min(keep, len(others)), False))] = True
-            weights = trained.weights * part
-            rows = weights.repeat(k + 1, 1)
-            rows[torch.arange(1, k + 1), torch.from_numpy(where)] = 0
+            weights = weights_in_parts(trained.weights, part)
+            rows = torch.cat([weights[None], weights_without_each(weights, where)])
             outcomes = []
             for fitted in trained.refits(rows):
                 outcomes.append(measure(fitted.outputs(queries), queries.targets).double())

@@ -33,6 +33,7 @@ from whence.methods.subsets import Positions
 from whence.objective.cache import cached
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
+from whence.objective.removed import weights_in_parts
 from whence.objective.trained import Data, Examples, Trained
 from whence.progress import progress
 from whence.scores import Diagnostics
@@ -197,8 +198,7 @@ class Semivalues(Attribution):
     def _members(self, trained: Trained) -> list[Trained]:
         """Return the fitted models."""
         kept, _ = self.method.subsets(len(trained.train))
-        weights = torch.from_numpy(kept).to(trained.weights) * trained.weights
-        fits = trained.refits(weights)
+        fits = trained.refits(weights_in_parts(trained.weights, torch.from_numpy(kept)))
         return list(progress(fits, total=self.method.fits, desc="retraining", unit="fit"))
 
 

@@ -36,10 +36,21 @@ def weights_without_each(weights: Tensor, where: NDArray[np.intp]) -> Tensor:
     return rest
 
 
+def weights_in_parts(weights: Tensor, kept: Tensor) -> Tensor:
+    """Return the weights of k fits, each to a part of the examples, [k, n].
+
+    Args:
+        weights: wᵢ >= 0 of all, [n].
+        kept: By what each weight is multiplied, 0 for an example that is not in the part, [k, n].
+    """
+    shares = kept.to(weights)
+    return torch.where(shares > 0, weights * shares, -0.0)
+
+
 def gone(weights: Tensor) -> NDArray[np.bool_]:
     """Return which examples are gone, [n].
 
     Args:
-        weights: As `weights_without` returns them.
+        weights: As the functions above return them.
     """
     return np.asarray(weights.signbit().cpu().numpy())
