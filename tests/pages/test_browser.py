@@ -473,6 +473,19 @@ def test_labels_are_decided_by_key_and_kept(browser: Any, tmp_path: Path) -> Non
     ]
 
 
+def test_the_last_decision_is_undone_first_on_a_page_loaded_again(
+    browser: Any, tmp_path: Path
+) -> None:
+    show(browser, ranked(6), tmp_path)
+    find(browser, "tbody tr:nth-child(3) button.open").send_keys("d")
+    find(browser, "tbody tr:nth-child(1) button.open").send_keys("k")
+    expect(browser, "#decided", "2 of 6 decided: 1 keep, 1 drop.")
+    browser.refresh()
+    expect(browser, "#decided", "2 of 6 decided: 1 keep, 1 drop.")
+    find(browser, "body").send_keys("u")
+    expect(browser, "#decided", "1 of 6 decided: 1 drop.")
+
+
 def test_decisions_stay_with_their_rows(browser: Any, tmp_path: Path) -> None:
     page = ranked(6)
     show(browser, page, tmp_path)
@@ -496,7 +509,7 @@ def test_a_decision_survives_what_the_local_storage_loses(browser: Any, tmp_path
 
 
 @pytest.mark.parametrize(
-    "kept", ["{", "null", "[1]", '{"rows": 3}', '{"rows": {"0": "burn", "9": "drop"}}']
+    "kept", ["{", "null", "[1]", '{"rows": 3}', '{"rows": [3, [0, "burn"], [9, "drop"]]}']
 )
 def test_what_is_no_decision_is_not_read(browser: Any, tmp_path: Path, kept: str) -> None:
     show(browser, ranked(6), tmp_path)

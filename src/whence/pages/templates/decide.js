@@ -12,7 +12,8 @@
   const stored = () => { try { return localStorage.getItem(place); } catch { return null; /* not allowed here */ } };
   const read = kept => {
     decided.clear();
-    for (const [r, word] of Object.entries(kept?.rows ?? {})) if (data.rows[r] && words[word]) decided.set(Number(r), word);
+    const rows = Array.isArray(kept?.rows) ? kept.rows.filter(Array.isArray) : []; // the last decision last, which is undone first
+    for (const [r, word] of rows) if (data.rows[r] && words[word]) decided.set(Number(r), word);
   };
   const [last] = [window.history.state?.[place], parsed(stored())].sort((a, b) => (b?.time ?? 0) - (a?.time ?? 0));
   read(last);
@@ -29,7 +30,7 @@
     buttons.get(r)?.keep.closest("tr").classList.toggle("decided", decided.has(r));
   };
   const keep = () => {
-    const kept = { time: Date.now(), rows: Object.fromEntries(decided) };
+    const kept = { time: Date.now(), rows: [...decided] };
     try { window.history.replaceState({ ...window.history.state, [place]: kept }, ""); } catch { /* not allowed here */ }
     try { localStorage.setItem(place, JSON.stringify(kept)); } catch { /* not allowed here */ }
   };
