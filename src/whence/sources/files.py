@@ -213,7 +213,8 @@ def _text(path: Path, missing: dict[str, Any]) -> tuple[pd.DataFrame, list[str]]
     if text.lstrip().startswith(('{"', "[{")):
         raise InvalidInput(
             f"Expected separated values. Got JSON in {path}. Write a table of it, as with "
-            "pandas.read_json(path, lines=True).to_csv('table.csv', index=False)."
+            "pandas.read_json(path).to_csv('table.csv', index=False); a file of JSON lines takes "
+            "lines=True."
         )
     layout = layout_of(text)
     options: dict[str, Any] = {
