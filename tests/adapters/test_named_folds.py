@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
-from sklearn.ensemble import GradientBoostingClassifier
+from sklearn.ensemble import GradientBoostingClassifier, StackingRegressor
 from sklearn.feature_selection import RFECV
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import KFold, PredefinedSplit
@@ -20,7 +20,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import TargetEncoder
-from sklearn.svm import NuSVC
+from sklearn.svm import SVR, NuSVC
 
 import whence
 from whence.errors import InvalidInput
@@ -100,3 +100,24 @@ def test_a_splitter_that_takes_no_other_number_of_rows_is_a_sentence() -> None:
     objective = whence.from_sklearn(_pipeline(_Fixed(), Ridge()).fit(x, y), x, y)
     with pytest.raises(InvalidInput, match="preprocessing to fit on 59 training rows. Got: index"):
         whence.leave_one_out(objective, [3], (x[:1], y[:1]))
+
+
+def test_folds_that_are_fitted_on_rows_several_times() -> None:
+    """As of a bootstrap: a row that stays is counted as often without another."""
+    rng = np.random.default_rng(0)
+    n = 30
+    x = rng.normal(size=(n, 4))
+    y = x[:, 0] + 0.5 * rng.normal(size=n)
+    held = np.split(rng.permutation(n), 3)
+    splits = [(rng.choice(np.setdiff1d(np.arange(n), part), 20), part) for part in held]
+    stack = StackingRegressor([("a", Ridge()), ("b", SVR())], cv=splits).fit(x, y)
+    queries = rng.normal(size=(3, 4)), y[:3]
+
+    def change(row: int) -> Any:
+        kept = np.delete(np.arange(n), row)
+        rest = clone(stack).set_params(cv=_without(splits, row)).fit(x[kept], y[kept])
+        return rest.predict(queries[0]) - stack.predict(queries[0])
+
+    trained = whence.from_sklearn(stack, x, y)
+    found = whence.leave_one_out(trained, [0, 5, 9], queries, measure=lambda o, t: o[:, 0])
+    assert found == pytest.approx(np.stack([change(i) for i in (0, 5, 9)], 1), abs=1e-6)

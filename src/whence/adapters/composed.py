@@ -16,6 +16,7 @@ from torch import Tensor
 from whence.adapters.answered import Answered
 from whence.adapters.anything import Estimator
 from whence.arrays import Floats
+from whence.checked import shown
 from whence.errors import UnsupportedModel
 from whence.objective.losses import Loss
 from whence.objective.trained import Examples, Trained
@@ -303,15 +304,17 @@ def held_out(cv: Any, rows: Any, labels: NDArray[Any]) -> Splits:
         labels: y, [n].
 
     Raises:
-        UnsupportedModel: If folds are drawn anew each time, or do not hold each row out once.
+        UnsupportedModel: If folds are drawn anew each time, do not hold each row out once, or are
+            fitted on a row several times.
     """
     first, second = list(cv.split(rows, labels)), list(cv.split(rows, labels))
     same = all(np.array_equal(a[1], b[1]) for a, b in zip(first, second, strict=True))
+    same = same and all(len(np.unique(fitted)) == len(fitted) for fitted, _ in first)
     order = np.sort(np.concatenate([held for _, held in first]))
     if not same or not np.array_equal(order, np.arange(len(labels))):
         raise UnsupportedModel(
-            "Expected folds that hold each row out once, the same each time. Got "
-            f"{cv!r}. Give it random_state=0."
+            "Expected folds that hold each row out once and fit on it once at most, the same each "
+            f"time. Got {shown(cv)}. Give it random_state=0 if it draws."
         )
     return first
 

@@ -23,10 +23,13 @@ def kept_splits(splits: Splits, kept: Positions) -> Splits:
         splits: Positions of the rows that each fold is fitted on, and of those that it holds out.
         kept: Positions of the rows that are there, in the order of the fit.
     """
-    return [
-        (np.flatnonzero(np.isin(kept, fitted)), np.flatnonzero(np.isin(kept, held)))
-        for fitted, held in splits
-    ]
+    order = np.argsort(kept)
+
+    def counted(part: Positions) -> Positions:
+        there = part[np.isin(part, kept)]  # a row may be in a part several times
+        return np.sort(order[np.searchsorted(kept, there, sorter=order)])
+
+    return [(counted(fitted), counted(held)) for fitted, held in splits]
 
 
 @final
