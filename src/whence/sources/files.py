@@ -212,9 +212,8 @@ def _text(path: Path, missing: dict[str, Any]) -> tuple[pd.DataFrame, list[str]]
         raise InvalidInput(f"Expected a table. Got an empty file, {path}.")
     if text.lstrip().startswith(('{"', "[{")):
         raise InvalidInput(
-            f"Expected separated values. Got JSON in {path}. Write a table of it, as with "
-            "pandas.read_json(path).to_csv('table.csv', index=False); a file of JSON lines takes "
-            "lines=True."
+            f"Expected separated values. Got JSON in {path}. Write a table of it: pandas."
+            "read_json(path).to_csv('table.csv', index=False), with lines=True of JSON lines."
         )
     layout = layout_of(text)
     options: dict[str, Any] = {
