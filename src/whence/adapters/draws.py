@@ -23,7 +23,6 @@ from sklearn.ensemble import (
     VotingClassifier,
     VotingRegressor,
 )
-from sklearn.frozen import FrozenEstimator
 from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import (
@@ -78,7 +77,7 @@ from sklearn.preprocessing import KBinsDiscretizer, QuantileTransformer
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR, NuSVC, NuSVR, OneClassSVM
 
 from whence.adapters.processes import ProcessPerClass
-from whence.preprocessing.containers import parts, settings
+from whence.preprocessing.containers import is_frozen, parts, settings
 from whence.trees.libraries import OUTSIDE, library_of
 
 Uses = Callable[[Any, int], bool]  # of the estimator and the number of rows
@@ -114,7 +113,7 @@ def is_steady(estimator: Any, n: int) -> bool:
     if not hasattr(estimator, "get_params"):
         return False
     models = _models(estimator)
-    known = all(type(part) in _STEADY for part in models)
+    known = all(type(part) in _STEADY or is_frozen(part) for part in models)
     hard = any(getattr(part, "voting", "") == "hard" for part in models)
     return known and not hard and not draws(estimator, n)
 
@@ -267,7 +266,6 @@ _STEADY = {
     ClassifierChain,
     ComplementNB,
     ElasticNet,
-    FrozenEstimator,
     GammaRegressor,
     GaussianNB,
     GaussianProcessClassifier,

@@ -17,7 +17,6 @@ from sklearn.preprocessing import (
     RobustScaler,
     StandardScaler,
 )
-from sklearn.utils._missing import is_scalar_nan
 from torch import Tensor
 
 from whence.preprocessing.columns import Columns
@@ -148,7 +147,8 @@ class Imputed(Leaf):
     def statistics(self, x: Columns, kept: Tensor) -> tuple[Tensor, ...]:
         """Return what missing cells are filled with."""
         imputer, cells = self.transformer, x.cells()
-        if not is_scalar_nan(imputer.missing_values):
+        missing = np.asarray(imputer.missing_values)
+        if missing.dtype.kind != "f" or not np.isnan(missing):
             raise ValueError("Other imputers are held.")
         if imputer.strategy == "mean":
             return (x.moments(kept)[0],)
