@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import partial, reduce
 from pathlib import Path
 from threading import local
-from typing import Any, Self, final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -172,7 +172,7 @@ class _Ahead:
         self._paths = [folder / shard.name for shard in manifest.shards]
         self._pool = ThreadPoolExecutor(1)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> _Ahead:
         return self
 
     def __exit__(self, *error: object) -> None:
