@@ -81,3 +81,15 @@ def test_a_page_says_what_the_forest_says() -> None:
     row = int(np.argmin(np.abs(shares.max(1) - 0.62)))
     said = str(whence.explain(trained, (x[[row]], y[[row]])))
     assert f"with probability {shares[row].max():.2f}" in said
+
+
+def test_a_class_with_all_votes_has_all_of_the_probability() -> None:
+    """Else the votes, each a share of its own, round to other sums without another row."""
+    x = np.random.default_rng(0).normal(size=(60, 4))
+    y = (x[:, 0] > 0).astype(int)
+    fitted = KNeighborsClassifier(7, weights="distance").fit(x, y)
+    queries = x[np.abs(x[:, 0]) > 1.5] * 2, y[np.abs(x[:, 0]) > 1.5]
+    alone = fitted.predict_proba(queries[0]).max(1) == 1
+    assert alone.any()
+    found = whence.leave_one_out(whence.from_sklearn(fitted, x, y), range(60), queries)
+    assert not found[alone].any()

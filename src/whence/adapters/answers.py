@@ -162,7 +162,8 @@ class Classes(Answer):
 
     def of_votes(self, mean: Floats) -> Floats:
         """Return log-probabilities, [b, C]."""
-        return np.asarray(np.log(np.maximum(mean, self.floor)))
+        shares = mean / mean.sum(1, keepdims=True)  # 1 of a class that has all votes, not rounded
+        return np.asarray(np.log(np.maximum(shares, self.floor)))
 
     def outputs(self, estimator: Any, rows: Any) -> Floats:
         """Return log-probabilities, [b, C], or decision values, of two classes [b, 1].
