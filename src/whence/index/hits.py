@@ -113,7 +113,8 @@ class Hits(Result):
         Args:
             path: The file; an existing one is replaced, whole or not at all.
             data: What `build`, or an `append`, was given; `None` for the training data of the
-                model. Examples of other data are shown by id alone.
+                model. Examples of other data are shown by id alone. Nothing tells whether a list
+                without `name=` is the same: a warning says so.
             tokenizer: As for `build`.
             max_length: As for `build`.
             trl: As for `build`.
