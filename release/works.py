@@ -5,7 +5,9 @@ Runs with the dependencies alone: `make compat` runs it in each environment. Pri
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import pkgutil
 import platform
 import subprocess
 import sys
@@ -114,6 +116,37 @@ def page() -> float:
     return float(1 - explanation.verify(10).pearson)
 
 
+def index() -> float:
+    """Return how far the scores of an index are from those in memory."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+    x, y = torch.randn(40, 4), torch.arange(40) % 3
+    objective = whence.from_torch(model, whence.CrossEntropy(), (x, y))
+    method = whence.Projected(moment="layers")
+    known = method.fit(objective).scores((x[:2], y[:2])).values
+    with tempfile.TemporaryDirectory() as folder:
+        built = whence.Index.build(objective, Path(folder) / "index", method=method, rows="float32")
+        hits = built.query((x[:2], y[:2]), k=40)
+        assert len(hits.report(Path(folder) / "why.html").read_bytes()) > 10_000
+    found = np.take_along_axis(hits.helpful.values, hits.helpful.positions.argsort(1), 1)
+    off = np.abs(found - known).max() / np.abs(known).max()
+    assert off < 1e-5
+    return float(off)
+
+
+def modules() -> float:
+    """Import every module, but those for a package that is not there."""
+    for module in pkgutil.walk_packages(whence.__path__, "whence."):
+        if module.name == "whence.__main__":
+            continue
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:
+            if importlib.util.find_spec(str(error.name).split(".")[0]) is not None:
+                raise
+    return 0.0
+
+
 def command() -> float:
     with tempfile.TemporaryDirectory() as folder:
         x, y = table(load_breast_cancer)
@@ -154,8 +187,10 @@ CHECKS: dict[str, Callable[[], float]] = {
     ),
     "network": network,
     "recorded training": recorded,
+    "index": index,
     "page and verification": page,
     "command line": command,
+    "all modules": modules,
 }
 
 
