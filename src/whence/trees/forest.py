@@ -155,7 +155,8 @@ class Forest:
         """Return 1, or a weight [t, b], where a row lies in a leaf, [b, trees × size]."""
         trees, b = leaves.shape
         shape = b, trees * self.table.size
-        integers = sparse.get_index_dtype(maxval=max(shape[1], b * trees))
+        small = max(shape[1], b * trees) <= np.iinfo(np.int32).max
+        integers: type[np.signedinteger[Any]] = np.int32 if small else np.int64
         columns = leaves.astype(integers)
         columns += np.arange(trees, dtype=integers)[:, None] * self.table.size
         data = np.ones(b * trees) if weights is None else weights.T.ravel()
