@@ -13,7 +13,7 @@ SPREAD := --dist loadfile --no-loadscope-reorder
 export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test coverage test-slow crash threads fuzz compat release evidence lint types stub reference notebooks docs bench paper clean
+.PHONY: help install demo test coverage test-slow properties crash threads fuzz compat release evidence lint types stub reference notebooks docs bench paper clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ coverage: $(STAMP) ## Print which lines and branches of src the tests do not exe
 
 test-slow: $(STAMP) ## Run the slow tests too.
 	$(BIN)/python -m pytest -n $(JOBS) $(SPREAD)
+
+properties: $(STAMP) ## Run the tests on new random examples; those of `make test` are the same each time.
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) $(SPREAD) --hypothesis-profile=new
 
 crash: $(STAMP) ## Stop everything that writes at 1,000 random points; the counts go into the documentation.
 	$(BIN)/python -m tests.crash --page docs/explanation/reliability.md
