@@ -7,7 +7,7 @@ was, of which few change sides; no coordinates of the new kernel are made.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -18,7 +18,8 @@ from whence.adapters.fitted import Fitted
 from whence.adapters.tables import as_floats
 from whence.adapters.targets import target_encoder
 from whence.arrays import Floats
-from whence.fitting.active_set import Box, Face, empty_face, walk
+from whence.fitting.active_set import Face, empty_face, walk
+from whence.fitting.machine import signed_box
 from whence.objective.loss import Hinges
 
 _MOST = 2048  # hinges of which the kernel matrix is held
@@ -75,32 +76,18 @@ class Duals:
         gram = gram if copies == 1 else np.tile(gram, (copies, copies))
         corners, signs = self.hinges.corners[0].numpy(), self.hinges.signs[0].numpy()
         weights = np.tile(fitted.row_weights.numpy(), copies)
-        high = signs * weights * self.hinges.factors[0].numpy() / (n * fitted.problem.l2)
-        box = Box(low=np.minimum(high, 0), high=np.maximum(high, 0), totals=np.zeros(1))
+        cost = weights * self.hinges.factors[0].numpy() / (n * fitted.problem.l2)
+        box = signed_box(signs, cost, 0.0)
         size = float(np.ptp(corners)) / 2 or float(np.abs(corners).max())
         rounding = _ROUNDING * float(gram.diagonal().max() * np.linalg.norm(beta))
         tolerance = max(_TOLERANCE * size, rounding)
-        near = empty_face(beta, gradient - corners)
-        candidates = None
         if start is None:
-            candidates = np.flatnonzero((beta > box.low) & (beta < box.high))
+            near = empty_face(beta, gradient - corners)
+            inside = np.flatnonzero((beta > box.low) & (beta < box.high))
+            face = walk(gram, box, near, candidates=inside, tolerance=0.1 * tolerance)
         else:
-            near = Face(
-                beta=beta,
-                gradient=gradient - corners,
-                free=start.free,
-                inverse=start.inverse,
-                order=start.order,
-                multipliers=start.multipliers,
-            )
-        face = walk(
-            gram,
-            box,
-            near,
-            candidates=candidates,
-            other=start is not None,
-            tolerance=0.1 * tolerance,
-        )
+            near = replace(start, beta=beta, gradient=gradient - corners)
+            face = walk(gram, box, near, other=True, tolerance=0.1 * tolerance)
         return face if face.violation <= tolerance else None
 
 

@@ -150,7 +150,7 @@ class Machine:
         beta[at] = 0
         cost[at] = 0
         start = replace(self.face, beta=beta, gradient=gradient)
-        box = _box(self.signs[self.near], cost, total)
+        box = signed_box(self.signs[self.near], cost, total)
         return walk(self.gram, box, start, tolerance=0.1 * self.tolerance)
 
     @property
@@ -187,7 +187,7 @@ class Machine:
         """Return the minimum over the near rows, the others kept, with a fresh gradient."""
         fresh = self._gradient()
         start = replace(self.face, beta=self.beta[self.near], gradient=fresh[self.near])
-        box = _box(self.signs[self.near], self.cost[self.near], self.face_total)
+        box = signed_box(self.signs[self.near], self.cost[self.near], self.face_total)
         tolerance = 0.1 * self.tolerance
         face = walk(self.gram, box, start, candidates=candidates, tolerance=tolerance)
         beta = self.beta.copy()
@@ -315,8 +315,14 @@ def hinges_of(objective: LinearObjective) -> Hinges:
     return found
 
 
-def _box(signs: Floats, cost: Floats, total: float | None) -> Box:
-    """Return 0 <= yβ <= C."""
+def signed_box(signs: Floats, cost: Floats, total: float | None) -> Box:
+    """Return the constraints of hinges, 0 <= yβ <= C.
+
+    Args:
+        signs: y, [m].
+        cost: C, [m].
+        total: What β sum to, or `None` where they need not.
+    """
     bound = signs * cost
     totals = np.empty(0) if total is None else np.array([total])
     return Box(low=np.minimum(bound, 0), high=np.maximum(bound, 0), totals=totals)

@@ -23,7 +23,7 @@ from whence.linear.wide import columns_of
 from whence.methods.prediction import Order, measure_changes, predicted_changes
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
-from whence.objective.removed import weights_without, weights_without_each
+from whence.objective.removed import weights_without
 from whence.objective.trained import Examples
 from whence.progress import progress
 
@@ -245,13 +245,16 @@ def _answered(
     statistics = objective.statistics
     if statistics is None or not follows_pieces(objective, order):
         return None
-    values: list[Tensor] = []
-    for rest in [objective.weights, *weights_without_each(objective.weights, where)]:
-        outputs = statistics.answers(objective, rest, queries)
+    outputs = statistics.answers(objective, objective.weights, queries)
+    if outputs is None:
+        return None
+    before, effects = measure(outputs, queries.targets), list[Tensor]()
+    for at in progress(np.split(where, len(where)), desc="removals"):
+        outputs = statistics.answers(objective, weights_without(objective.weights, at), queries)
         if outputs is None:
             return None
-        values.append(measure(outputs, queries.targets))
-    return torch.stack([value - values[0] for value in values[1:]], 1)
+        effects.append(measure(outputs, queries.targets) - before)
+    return torch.stack(effects, 1)
 
 
 def effects_of(
