@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, final
@@ -222,11 +222,6 @@ class Composed(Answered):
     def refit(self, weights: Tensor | None = None) -> Estimator:
         """Return the estimator's own fit on the rows with weight, its folds held."""
         return self._with_folds().refit(weights)
-
-    def refits(self, weights: Tensor) -> Iterator[Trained]:
-        """Yield the estimator's own fits for each row of weights [k, n]."""
-        for row in weights:
-            yield self.refit(row)
 
     def reordered(self, seed: int) -> Estimator | None:
         """Return the estimator's own fit to its rows in another order, if that draws."""

@@ -27,7 +27,7 @@ from whence.errors import warn_user
 from whence.fitting.active_set import Face
 from whence.fitting.nu import NuProgram, nu_classification, nu_regression, one_class
 from whence.objective.cache import cached
-from whence.objective.removed import gone
+from whence.objective.removed import gone, unchanged
 from whence.preprocessing.containers import before
 from whence.preprocessing.containers import final as last_step
 from whence.preprocessing.folds import folds_note
@@ -89,7 +89,7 @@ class NuMachine(Answered):
         base = self
         if self.face is None:  # as the library left it, to its own tolerance
             base = cached(self, NuMachine, lambda twin: twin._finished())
-        if weights is None or (torch.equal(weights, self.weights) and not gone(weights).any()):
+        if weights is None or unchanged(weights, self.weights):
             return base
         return base._walked(weights.double())
 

@@ -32,7 +32,7 @@ from whence.linear.objective import (
     LinearStatistics,
 )
 from whence.linear.wide import columns_of
-from whence.objective.removed import gone
+from whence.objective.removed import gone, unchanged
 from whence.preprocessing.pipeline import Differentiable
 from whence.rows import put
 
@@ -276,7 +276,7 @@ class DataStatistics(LinearStatistics):
         """
         if len(weights) != len(self.fitted.labels):
             return refit(objective, weights, nearby=objective)
-        if torch.equal(weights, objective.weights) and not gone(weights).any():
+        if unchanged(weights, objective.weights):
             return self._minimum(objective, objective)
         fitted, changed = self._changed(objective, weights, whole=True)
         if not classes_left(self.fitted, fitted.kept):

@@ -47,6 +47,16 @@ def weights_in_parts(weights: Tensor, kept: Tensor) -> Tensor:
     return torch.where(shares > 0, weights * shares, -0.0)
 
 
+def unchanged(weights: Tensor, own: Tensor) -> bool:
+    """Return whether a fit with some weights is the fit that there is: no example is gone.
+
+    Args:
+        weights: Of the fit, [n].
+        own: Of the fit that there is, [n].
+    """
+    return torch.equal(weights, own) and not bool(gone(weights).any())
+
+
 def gone(weights: Tensor) -> NDArray[np.bool_]:
     """Return which examples are gone, [n].
 
