@@ -11,14 +11,12 @@ import pytest
 import torch
 
 import whence
-from tests.index.test_tokenizers import tokenizer
+from tests.index.words import language_model, tokenizer
 from whence.errors import InvalidInput
 from whence.index.corpus import corpus_of, examples_at
 from whence.index.hits import Hits
 from whence.index.page import Found, hits_page
 from whence.views.made import Made
-
-transformers = pytest.importorskip("transformers")
 
 TEXTS = ["the cat sat", "a mat", "on the mat", "the mat sat on a cat", "a cat sat on the mat"]
 MORE = ["the cat", "the <b>mat</b>"]
@@ -26,11 +24,7 @@ MORE = ["the cat", "the <b>mat</b>"]
 
 @pytest.fixture(scope="module")
 def objective() -> Any:
-    torch.manual_seed(0)
-    config = transformers.GPT2Config(vocab_size=9, n_positions=16, n_embd=8, n_layer=1, n_head=2)
-    config.pad_token_id = 0
-    model = transformers.GPT2LMHeadModel(config).eval()
-    return whence.from_transformers(model, [{"input_ids": [2, 3, 4]}, {"input_ids": [5, 6]}])
+    return language_model()
 
 
 def written(path: Path, texts: list[str]) -> Path:

@@ -6,41 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import whence
+from tests.index.words import WORDS, language_model, tokenizer
 from whence.errors import InvalidInput
 
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
 
-_WORDS = ["<pad>", "<eos>", "<end>", "the", "cat", "sat", "on", "a", "mat"]
 _ROWS = [{"text": "the cat sat"}, {"text": "a mat"}, {"text": "on the mat"}]
 _TEMPLATE = "{% for m in messages %}{{ m['content'] + ' ' }}{% endfor %}"
 
 
-def tokenizer(words: list[str] = _WORDS, *, apart: bool = True, **options: Any) -> Any:
-    """A word is a token, and what is none is the end of text."""
-    model = tokenizers.models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<eos>")
-    made = tokenizers.Tokenizer(model)
-    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    if not apart:  # another of the same words, which does not split signs off
-        made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    options = {"pad_token": "<pad>", "eos_token": "<eos>"} | options
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=made, **options)
-
-
 @pytest.fixture(scope="module")
-def language_model() -> Any:
-    torch.manual_seed(0)
-    config = transformers.GPT2Config(vocab_size=9, n_positions=16, n_embd=8, n_layer=1, n_head=2)
-    config.pad_token_id = 0
-    model = transformers.GPT2LMHeadModel(config).eval()
-    return whence.from_transformers(model, [{"input_ids": [2, 3, 4]}, {"input_ids": [5, 6]}])
+def objective() -> Any:
+    return language_model()
 
 
 OTHERS = {
-    "vocabulary": lambda: tokenizer([*_WORDS[:-2], *_WORDS[:-3:-1]]),
+    "vocabulary": lambda: tokenizer([*WORDS[:-2], *WORDS[:-3:-1]]),
     "end of text": lambda: tokenizer(eos_token="<end>"),
     "way to split a text": lambda: tokenizer(apart=False),
     "chat template": lambda: tokenizer(chat_template=_TEMPLATE),
@@ -48,10 +32,10 @@ OTHERS = {
 
 
 @pytest.fixture(scope="module")
-def index(language_model: Any, tmp_path_factory: pytest.TempPathFactory) -> whence.Index:
+def index(objective: Any, tmp_path_factory: pytest.TempPathFactory) -> whence.Index:
     folder = tmp_path_factory.mktemp("index")
     return whence.Index.build(
-        language_model,
+        objective,
         folder,
         data=_ROWS,
         name="rows",
@@ -90,8 +74,8 @@ def test_the_same_tokenizer_padded_otherwise_is_taken(index: whence.Index) -> No
     assert opened.query("the cat", tokenizer=same).n == 3
 
 
-def test_of_an_index_of_tokens_the_first_texts_tell(language_model: Any, tmp_path: Path) -> None:
-    index = whence.Index.build(language_model, tmp_path, method=whence.TracIn(size=2))
+def test_of_an_index_of_tokens_the_first_texts_tell(objective: Any, tmp_path: Path) -> None:
+    index = whence.Index.build(objective, tmp_path, method=whence.TracIn(size=2))
     assert index.query("the cat", tokenizer=tokenizer()).n == 2
     index.append(_ROWS, name="rows", tokenizer=tokenizer())
     with pytest.raises(InvalidInput, match="another end of text"):

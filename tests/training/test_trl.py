@@ -30,8 +30,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", eos_token="<eos>")
 
 
-def trained(folder: Path, rows: list[dict[str, str]], **options: Any) -> Any:
-    """A small Llama after two epochs."""
+def llama() -> LlamaForCausalLM:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(_WORDS),
@@ -44,6 +43,11 @@ def trained(folder: Path, rows: list[dict[str, str]], **options: Any) -> Any:
         bos_token_id=1,
         eos_token_id=1,
     )
+    return LlamaForCausalLM(config)
+
+
+def trained(folder: Path, rows: list[dict[str, str]], **options: Any) -> Any:
+    """A small Llama after two epochs."""
     adapter = options.pop("peft_config", None)
     arguments = trl.SFTConfig(
         output_dir=str(folder / "run"),
@@ -58,7 +62,7 @@ def trained(folder: Path, rows: list[dict[str, str]], **options: Any) -> Any:
         **options,
     )
     trainer = trl.SFTTrainer(
-        model=LlamaForCausalLM(config),
+        model=llama(),
         args=arguments,
         train_dataset=datasets.Dataset.from_list(rows),
         processing_class=tokenizer(),
@@ -160,18 +164,9 @@ def test_tokens_and_labels_are_those_that_trl_trained_on(
             max_length=20,
             **options,
         )
-        config = LlamaConfig(
-            vocab_size=len(_WORDS),
-            hidden_size=8,
-            intermediate_size=8,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            pad_token_id=0,
-            eos_token_id=1,
-        )
         data = datasets.Dataset.from_list(ROWS[kind])
         trainer = trl.SFTTrainer(
-            model=LlamaForCausalLM(config),
+            model=llama(),
             args=arguments,
             train_dataset=data,
             processing_class=own,
