@@ -20,6 +20,7 @@ from tests.linear.test_objective import CASES, hessian
 from tests.network.zoo import SIZE, objective_of
 from whence.applications.diagnose import Diagnosis
 from whence.curvature import minimum as curvature_minimum
+from whence.curvature.exact import GGN
 from whence.curvature.prepare import prepare
 from whence.errors import InvalidInput, NotConvergedWarning
 from whence.linalg import materialize
@@ -44,6 +45,24 @@ def test_gauss_newton_is_never_negative() -> None:
     assert whence.spectrum(objective, matrix="ggn").ends.smallest > 0.1 - 1e-9
     with pytest.raises(InvalidInput, match="Got 'fisher'"):
         whence.spectrum(objective, matrix="fisher")  # type: ignore[arg-type]
+
+
+def test_steps_and_starts_of_a_spectrum() -> None:
+    objective = objective_of("mlp")
+    exact = torch.linalg.eigvalsh(materialize(GGN(objective)))
+    full = whence.spectrum(objective, matrix="ggn", iterations=10**6, probes=1)
+    assert full.ends.iterations <= len(exact)
+    assert full.ends.largest == pytest.approx(float(exact[-1]), rel=1e-9)
+    assert full.ends.smallest == pytest.approx(float(exact[0]), rel=1e-9)
+    few = whence.spectrum(objective, matrix="ggn", iterations=2, probes=3)
+    assert few.ends.iterations == 2
+    for estimate, error in (
+        (few.ends.smallest, few.ends.smallest_error),
+        (few.ends.largest, few.ends.largest_error),
+    ):
+        assert float(exact[0]) < estimate < float(exact[-1])
+        assert float((exact - estimate).abs().min()) <= error
+    assert len(few.density.nodes) == 3 * 2  # of each start as many as steps
 
 
 def test_a_converged_fit() -> None:

@@ -54,6 +54,47 @@ def test_every_point_is_a_refit_on_what_is_left() -> None:
     np.testing.assert_allclose(third[1], curve.random.mean(0))
 
 
+def test_the_solver_and_damping_asked_for_rank_the_removals() -> None:
+    """With κ(H + λI) = 5 one step of conjugate gradients leaves < 0.9 of any residual: there it
+    stops, at the step of steepest descent."""
+    x, y = load_diabetes(return_X_y=True)
+    x *= 20
+    model = Ridge(alpha=0.1).fit(x[:60], y[:60])
+    objective = whence.from_sklearn(model, x[:60], y[:60])
+    design = np.c_[x[:100], np.ones(100)]
+    residuals = design @ np.r_[model.coef_, model.intercept_] - y[:100]
+    hessian = design[:60].T @ design[:60] / 60 + np.diag([*[0.1 / 60] * 10, 0])
+    damping = float(np.linalg.eigvalsh(hessian)[-1]) / 4
+    order = 60 + np.random.default_rng(0).permutation(40)
+    choosing, judging = order[:20], order[20:]
+    right = design[choosing].T @ residuals[choosing] / 20
+    curved = hessian + damping * np.eye(11)
+    step = right * (right @ right) / (right @ curved @ right)
+    ranking = np.argsort(-residuals[:60] * (design[:60] @ step), kind="stable")
+    usual = whence.removal_curve(objective, (x[60:100], y[60:100]), fractions=[0.1, 0.3])
+    damped = whence.removal_curve(
+        objective, (x[60:100], y[60:100]), fractions=[0.1, 0.3], damping=damping
+    )
+    curve = whence.removal_curve(
+        objective,
+        (x[60:100], y[60:100]),
+        fractions=[0.1, 0.3],
+        solver=whence.CG(rtol=0.9),
+        damping=damping,
+    )
+    for at, count in enumerate((0, 6, 18)):
+        for side, found in ((ranking, curve.helpful), (ranking[::-1], curve.harmful)):
+            kept = np.setdiff1d(np.arange(60), side[:count])
+            fresh = clone(model).fit(x[kept], y[kept])
+            loss = (fresh.predict(x[judging]) - y[judging]) ** 2 / 2
+            assert found[at] == pytest.approx(loss.mean(), rel=1e-8)
+    exact = np.argsort(-residuals[:60] * (design[:60] @ np.linalg.solve(curved, right)))
+    kept = np.setdiff1d(np.arange(60), exact[:18])
+    loss = (clone(model).fit(x[kept], y[kept]).predict(x[judging]) - y[judging]) ** 2 / 2
+    assert damped.helpful[2] == pytest.approx(loss.mean(), rel=1e-8)
+    assert len({usual.helpful[2], damped.helpful[2], curve.helpful[2]}) == 3
+
+
 @pytest.mark.parametrize("fractions", [[], [0.5, 0.1], [0.0001], [1.0]])
 def test_fractions_that_remove_nothing_or_all(fractions: list[float]) -> None:
     x, y = load_diabetes(return_X_y=True)

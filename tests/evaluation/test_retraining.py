@@ -88,6 +88,30 @@ def test_top_k_removal_trains_without_the_first_of_each_query() -> None:
             assert float(curve.outcomes[row, query]) == pytest.approx(expected, abs=1e-12)
 
 
+def test_top_k_removal_measures_what_is_asked_for() -> None:
+    run, queries = trained(), data(QUERIES, 2)
+    scores = np.random.default_rng(1).permutation(QUERIES * N).reshape(QUERIES, N)
+
+    def sums(outputs: Tensor, targets: Tensor) -> Tensor:
+        return outputs.sum(1) + targets
+
+    by_loss = top_k_removal(run, scores, queries, removed=[0, 3], measure="loss")
+    by_sum = top_k_removal(run, torch.from_numpy(scores), queries, removed=[1, 3], measure=sums)
+    for query in range(QUERIES):
+        rest = without(*np.argsort(-scores[query])[:3].tolist())
+        at_query = measured(rest, "loss")[query]
+        assert float(by_loss.outcomes[1, query]) == pytest.approx(at_query, abs=1e-12)
+        outputs = rest.program.outputs(rest.params, queries[0])[query]
+        expected = float(outputs.sum()) + int(queries[1][query])
+        assert float(by_sum.outcomes[1, query]) == pytest.approx(expected, abs=1e-12)
+    narrow, wide = (
+        top_k_removal(run, scores, queries, removed=[1, 3], confidence=confidence)
+        for confidence in (0.5, 0.99)
+    )
+    assert (wide.low < narrow.low).all()
+    assert (narrow.high < wide.high).all()
+
+
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("alone", [False, True])
 def test_replays_fill_a_ensemble(
@@ -120,7 +144,7 @@ def test_replays_fill_a_ensemble(
             assert torch.allclose(ensemble.outcomes[seed, subset], expected, rtol=0, atol=1e-11)
 
 
-def test_refusals() -> None:
+def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
     run, queries = trained(), data(QUERIES, 2)
     with pytest.raises(InvalidInput, match="from 0 to 11. Got 12"):
         whence.leave_one_out(run, [3, 12], queries)
@@ -142,3 +166,6 @@ def test_refusals() -> None:
         top_k_removal(run, np.zeros((3, 12)), queries, removed=[-1, 2])
     with pytest.raises(InvalidInput, match="strictly rising"):
         top_k_removal(run, np.zeros((3, 12)), queries, removed=[2, 1])
+    monkeypatch.setattr("whence.evaluation.retraining.retrain", None)  # before any training
+    with pytest.raises(InvalidInput, match="at least two strictly rising"):
+        top_k_removal(run, np.zeros((3, 12)), queries, removed=[2])

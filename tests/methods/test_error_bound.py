@@ -52,6 +52,28 @@ def test_scores_of_a_loose_solve_are_within_the_bound(name: str, rtol: float) ->
     np.testing.assert_allclose(some, bound[:, [5, 17]], rtol=1e-9)
 
 
+@pytest.mark.parametrize("measure", ["margin", "probability"])
+def test_the_bound_is_of_the_measure_asked_for(measure: str) -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    x, y = scale(x)[:200, :6], y[:200]
+    objective = whence.from_sklearn(MODELS["a free intercept"].fit(x, y), x, y)
+    queries, loose = (x[:4] * 1.1, y[:4]), whence.CG(rtol=1e-1)
+    options = {"measure": measure, "solver": loose, "damping": 0.0}
+    right = {"measure": measure, "solver": whence.Cholesky(), "damping": 0.0}
+    exact = whence.influence(objective, queries, **right).values
+    error = np.abs(whence.influence(objective, queries, **options).values - exact)
+    bound = whence.error_bound(objective, queries, **options)
+    assert (error <= bound).all()
+    assert error.max() > 1e-4 * bound.max()
+    # A residual is as large as what it is a residual of: margins have slope 1 in the outputs, the
+    # others p (1 - p) and less.
+    p = MODELS["a free intercept"].predict_proba(queries[0])
+    ratio = whence.error_bound(objective, queries, solver=loose, damping=0.0) / bound
+    slope = 1 - p[np.arange(4), queries[1]]
+    slope = slope if measure == "margin" else 1 / p[np.arange(4), queries[1]]
+    np.testing.assert_allclose(ratio, np.tile(slope[:, None], 200), rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("rtol", [1e-1, 1e-10])
 def test_the_curvature_is_nowhere_below_the_bound(name: str, rtol: float) -> None:

@@ -44,7 +44,8 @@ def top_k_removal(
         run: A training recorded by `whence.train`.
         scores: Predicted change of the loss if example i is removed, [q, n]: the highest go first.
         queries: (x, y) with q rows each.
-        removed: Numbers k of examples to remove, strictly rising; 0 shows the full training.
+        removed: Two or more numbers k of examples to remove, strictly rising; 0 shows the full
+            training.
         measure: "margin", "loss", "probability", or a function (outputs, targets) -> [b].
         together: Trainings in one stack; see `retrain`.
         confidence: Probability that each interval aims to cover, in (0, 1).
@@ -85,9 +86,10 @@ def top_k_removal(
         )
     counts = np.asarray(removed)
     whole = counts.ndim == 1 and np.issubdtype(counts.dtype, np.integer)
-    if not whole or (counts < 0).any() or (np.diff(counts) <= 0).any():
+    if not whole or len(counts) < 2 or (counts < 0).any() or (np.diff(counts) <= 0).any():
         raise InvalidInput(
-            f"Expected strictly rising whole numbers of examples to remove. Got {removed!r}."
+            "Expected at least two strictly rising whole numbers of examples to remove. "
+            f"Got {removed!r}."
         )
     if counts.max(initial=0) >= n:
         raise InvalidInput(f"Expected to remove fewer than all {n} examples. Got {counts.max()}.")
