@@ -12,7 +12,8 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
 import whence
-from whence.errors import InvalidInput, UnsupportedModel
+from tests.damage import assert_noticed
+from whence.errors import CorruptFile, InvalidInput, UnsupportedModel
 from whence.network.objective import ModuleObjective
 from whence.training.scaling import scaling_of, second_moment
 from whence.training.trainer import Recorder, StepCount
@@ -210,6 +211,77 @@ def test_what_a_killed_training_half_wrote_is_removed(tmp_path: Path) -> None:
         Recorder(tmp_path, None).on_train_begin(StepCount(0, 4), torch.nn.Linear(2, 1), [])
         assert [path.name for path in (tmp_path / "states").iterdir()] == []
         (tmp_path / "states" / ".whence-0123.tmp").write_bytes(b"half")
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "trainer_state.json", "model.safetensors"])
+def test_damaged_checkpoints_of_the_trainer_are_named(
+    recorded: tuple[Path, ModuleObjective], name: str
+) -> None:
+    folder, objective = recorded
+    path = folder / "run" / "checkpoint-2" / name
+    whole = path.read_bytes()
+    try:
+        for damaged in (b"", whole[: len(whole) // 2], b"[1]", b"{}", b"\x80" * 50):
+            path.write_bytes(damaged)
+            with pytest.raises(CorruptFile, match=rf"checkpoint-2/{name}.*cannot be read"):
+                whence.Run.from_trainer(folder / "run", objective)
+    finally:
+        path.write_bytes(whole)
+
+
+def record(folder: Path, steps: range, *, every: int, rate: float = 1.0) -> torch.nn.Linear:
+    """A training of one parameter, which is the step that it has reached, over some of 12 steps."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+    recorder = Recorder(folder, every)
+    recorder.on_train_begin(StepCount(steps.start, 12), model, [optimizer])
+    for step in steps:
+        recorder.on_step_begin(StepCount(step, 12), model, [optimizer])
+        torch.nn.init.constant_(model.weight, step + 1)
+        recorder.on_step_end(StepCount(step + 1, 12), model, [optimizer])
+    return model
+
+
+def read(folder: Path, model: torch.nn.Linear) -> list[tuple[float, float]]:
+    """What is read of a recorded training: each point with the sum of the rates before it."""
+    data = torch.ones(2, 1), torch.ones(2, 1)
+    objective = whence.from_torch(model, whence.SquaredError(), data)
+    path = whence.Run.from_trainer(folder, objective).path()
+    return [(float(p), float(r)) for p, r in zip(path.points, path.rates, strict=True)]
+
+
+def test_a_directory_holds_one_training(tmp_path: Path) -> None:
+    record(tmp_path / "a", range(12), every=3)
+    model = record(tmp_path / "a", range(12), every=4, rate=2.0)
+    assert read(tmp_path / "a", model) == [(4, 8), (8, 8), (12, 8)]
+    record(tmp_path / "a", range(4, 9), every=4, rate=2.0)
+    record(tmp_path / "a", range(6, 12), every=4, rate=2.0)  # two steps of which nothing is kept
+    assert read(tmp_path / "a", model) == [(4, 8), (8, 8), (12, 8)]
+    record(tmp_path / "b", range(12), every=4, rate=0.5)
+    name = "states/00000008.npz"
+    (tmp_path / "a" / name).write_bytes((tmp_path / "b" / name).read_bytes())
+    with pytest.raises(CorruptFile, match=name):
+        read(tmp_path / "a", model)
+
+
+def test_one_callback_records_one_training_after_the_other(tmp_path: Path) -> None:
+    model = torch.nn.Linear(1, 1, bias=False)
+    recorder = Recorder(tmp_path, 2)
+    for _ in range(2):
+        recorder.on_train_begin(StepCount(0, 4), model, [])
+        recorder.rates.append(0.1)  # of a step that was not finished
+        recorder.on_train_begin(StepCount(0, 4), model, [])
+        for step in range(1, 5):
+            recorder.rates.append(1.0)
+            recorder.on_step_end(StepCount(step, 4), model, [])
+        assert read(tmp_path, model)[0][1] == 2
+        assert len(read(tmp_path, model)) == 2
+
+
+def test_every_bit_of_a_recorded_training(tmp_path: Path) -> None:
+    model = record(tmp_path, range(12), every=6)
+    for path in (tmp_path / "states" / "00000006.npz", tmp_path / "manifest.json"):
+        assert_noticed(path, lambda: read(tmp_path, model), flips=30, cuts=[0, 99])
 
 
 def test_second_moments() -> None:

@@ -26,7 +26,8 @@ def lightning_callback(directory: str | os.PathLike[str], *, every: int | None =
     objective of the module that was trained inside the LightningModule.
 
     Args:
-        directory: Where to write; made if missing. A training that is resumed goes on in it.
+        directory: Where to write; made if missing. A training that is resumed goes on in it, one
+            that begins anew replaces what is there.
         every: Optimizer steps between checkpoints, >= 1; a fifth of the training if `None`.
 
     Returns:

@@ -2,9 +2,10 @@
 
 ```
 directory/
-├── manifest.json            names and shapes of the trained parameters, in the order of θ
-└── states/00000120.npz      θ after step 120, the sum of the learning rates, and of each parameter
-                             "second.<name>", v̂, or "side.<name>", Muon's matrix
+├── manifest.json            names and shapes of the trained parameters, in the order of θ, and
+                             what names this training in its states
+└── states/00000120.npz      θ after step 120, the sum of the learning rates since step "after", and
+                             of each parameter "second.<name>", v̂, or "side.<name>", Muon's matrix
 ```
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import math
 import os
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +42,8 @@ def trainer_callback(directory: str | os.PathLike[str], *, every: int | None = N
     rates since the checkpoint before. `whence.Run.from_trainer` reads the directory.
 
     Args:
-        directory: Where to write; made if missing. A training that is resumed goes on in it.
+        directory: Where to write; made if missing. A training that is resumed goes on in it, one
+            that begins anew replaces what is there.
         every: Steps between checkpoints, >= 1; a fifth of the training if `None`.
 
     Returns:
@@ -105,13 +108,15 @@ class Recorder:
         root: The directory.
         every: Steps between checkpoints, or `None`.
         rates: Learning rates of the steps since the last checkpoint.
-        last: The step of the last checkpoint.
+        last: The step of the last checkpoint, or that the training begins after.
+        training: What names the training in its files.
     """
 
     root: Path
     every: int | None
     rates: list[float] = field(default_factory=list)
     last: int = 0
+    training: str = ""
 
     def __post_init__(self) -> None:
         """Check the steps between checkpoints."""
@@ -119,18 +124,29 @@ class Recorder:
             raise InvalidInput(f"Expected every >= 1. Got {self.every}.")
 
     def on_train_begin(self, steps: StepCount, model: nn.Module, optimizers: Sequence[Any]) -> None:
-        """Write the manifest, or make sure that it is this model's."""
+        """Write the manifest, or make sure that it is this model's; remove what is made anew."""
+        self.last = steps.done
+        self.rates.clear()
+        if not steps.writes:
+            return
         shapes = {name: list(p.shape) for name, p in trained(model).items()}
         path = self.root / "manifest.json"
         make_folder(self.root)
         make_folder(self.root / "states")
-        if not path.exists():
-            write_manifest(path, KIND, {"shapes": shapes})
-        elif read_manifest(path, KIND)["shapes"] != shapes:
+        found = read_manifest(path, KIND) if path.exists() else {}
+        if found.get("shapes", shapes) != shapes:
             raise InvalidInput(
                 f"Expected {self.root} to be empty or to hold checkpoints of this model. Got those "
                 "of another. Choose another directory."
             )
+        for state in (self.root / "states").glob("*.npz"):
+            if int(state.stem) > steps.done:  # of a training before, or of steps that come again
+                state.unlink()
+        self.training = (
+            found["training"] if steps.done and "training" in found else uuid.uuid4().hex
+        )
+        if self.training != found.get("training"):
+            write_manifest(path, KIND, {"shapes": shapes, "training": self.training})
 
     def on_step_begin(self, steps: StepCount, model: nn.Module, optimizers: Sequence[Any]) -> None:
         """Note the learning rate of the step."""
@@ -142,11 +158,11 @@ class Recorder:
         due = steps.done // every > self.last // every or steps.done == steps.whole
         if not (due and steps.writes):
             return
-        self.last = steps.done
         parameters = trained(model)
         arrays = {
             "params": flat(parameters),
             "rate": torch.tensor(sum(self.rates), dtype=torch.float64),
+            "after": torch.tensor(self.last),
         }
         places = {id(p): found for found in _groups(optimizers) for p in found[0]["params"]}
         for name, p in parameters.items():
@@ -155,13 +171,20 @@ class Recorder:
             if scaling is not None:
                 arrays[f"{scaling.kind}.{name}"] = scaling.stored.detach().float().cpu()
         path = self.root / "states" / f"{steps.done:08d}.npz"
-        write_arrays(path, f"step {steps.done}", **{key: v.numpy() for key, v in arrays.items()})
+        owner = owner_of(steps.done, self.training)
+        write_arrays(path, owner, **{key: v.numpy() for key, v in arrays.items()})
+        self.last = steps.done
         self.rates.clear()
 
 
 def _groups(optimizers: Sequence[Any]) -> list[tuple[dict[str, Any], Any]]:
     """Return the groups of parameters of optimizers, each with the state of its optimizer."""
     return [(group, each.state) for each in optimizers for group in each.param_groups]
+
+
+def owner_of(step: int, training: str) -> str:
+    """Return what the file of a checkpoint belongs to."""
+    return f"step {step} of training {training}"
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from whence.checked import checked
-from whence.errors import InvalidInput, UnsupportedModel
+from whence.errors import CorruptFile, InvalidInput, UnsupportedModel
 from whence.network.examples import ModuleExamples
 from whence.network.objective import ModuleObjective
 from whence.objective.losses import Loss
@@ -23,7 +24,7 @@ from whence.objective.trained import Data, Examples, Trained
 from whence.objective.trained import Path as TrainingPath
 from whence.storage import read_arrays, read_manifest
 from whence.training.scaling import KINDS, Scaling, joined, scaling_of
-from whence.training.trainer import KIND
+from whence.training.trainer import KIND, owner_of
 
 _CLOSE = 1e-2  # relative, in which the last checkpoint must be the model that is explained
 
@@ -117,6 +118,7 @@ def from_trainer(directory: str | os.PathLike[str], objective: Trained) -> Traje
     Raises:
         InvalidInput: If the directory holds no checkpoints, those of another model, or none that
             the objective's parameters are the end of.
+        CorruptFile: If a file of a checkpoint is damaged.
     """
     if not isinstance(objective, ModuleObjective):
         raise InvalidInput(
@@ -178,7 +180,8 @@ def _bare(names: Iterable[str]) -> dict[str, str]:
 def _recorded(root: Path, objective: ModuleObjective) -> Iterator[_Point]:
     """Yield the checkpoints of a callback, which may have seen the model inside another module."""
     there = {name: list(shape) for name, shape in _names(objective).items()}
-    shapes = read_manifest(root / "manifest.json", KIND)["shapes"]
+    manifest = read_manifest(root / "manifest.json", KIND)
+    shapes, before = manifest["shapes"], 0
     found, own = _bare(shapes), _bare(there)
     if {each: shapes[name] for each, name in found.items()} != {
         each: there[name] for each, name in own.items()
@@ -190,9 +193,12 @@ def _recorded(root: Path, objective: ModuleObjective) -> Iterator[_Point]:
             "has the parameters that were trained."
         )
     for path in sorted((root / "states").glob("*.npz")):
-        arrays = read_arrays(path, f"step {int(path.stem)}")
+        step = int(path.stem)
+        arrays = read_arrays(path, owner_of(step, manifest.get("training", "without a name")))
+        # Of steps between a checkpoint and a resumed training nothing is kept: as of the others.
+        steps = step - int(arrays["after"])
         yield _Point(
-            step=int(path.stem),
+            step=step,
             params=torch.from_numpy(arrays["params"]),
             scalings={
                 own[bare]: kind(torch.from_numpy(arrays[f"{kind.kind}.{name}"]))
@@ -200,8 +206,9 @@ def _recorded(root: Path, objective: ModuleObjective) -> Iterator[_Point]:
                 for bare, name in found.items()
                 if f"{kind.kind}.{name}" in arrays
             },
-            rate=float(arrays["rate"]),
+            rate=float(arrays["rate"]) / steps * (step - before),
         )
+        before = step
 
 
 def _ordinary(root: Path, objective: ModuleObjective) -> Iterator[_Point]:
@@ -223,8 +230,10 @@ def _values(folder: Path, names: Mapping[str, torch.Size]) -> Tensor:
     """Return θ from the safetensors of a checkpoint, [p]."""
     from safetensors.torch import load_file
 
-    files = sorted(folder.glob("*.safetensors"))
-    stored = {name: value for file in files for name, value in load_file(file).items()}
+    stored: dict[str, Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with _readable(file):
+            stored |= load_file(file)
     pieces = []
     for name, shape in names.items():
         found = next((stored[each] for each in _stored_names(name) if each in stored), None)
@@ -255,17 +264,18 @@ def _scalings(folder: Path, names: Mapping[str, torch.Size]) -> dict[str, Scalin
     path = folder / "optimizer.pt"
     if not path.exists():
         return {}
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    groups = content["param_groups"]
+    with _readable(path):
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        groups, states = content["param_groups"], content["state"]
+        places = [(place, group) for group in groups for place in group["params"]]
     one = sum(bool(group["params"]) for group in groups) == 1
     order = [name for name in names if one or len(names[name]) > 1]
     order += [name for name in names if name not in order]
-    places = [(place, group) for group in groups for place in group["params"]]
     if len(places) != len(names):
         return {}
     found: dict[str, Scaling] = {}
     for name, (place, group) in zip(order, places, strict=True):
-        scaling = scaling_of(content["state"].get(place, {}), group)
+        scaling = scaling_of(states.get(place, {}), group)
         if scaling is not None and scaling.fits(names[name]):
             found[name] = scaling
     return found
@@ -274,9 +284,25 @@ def _scalings(folder: Path, names: Mapping[str, torch.Size]) -> dict[str, Scalin
 def _rate(folder: Path, before: int, step: int) -> float:
     """Return the sum of the learning rates of steps before + 1, …, step, between those logged."""
     path = folder / "trainer_state.json"
-    log = json.loads(path.read_text())["log_history"] if path.exists() else []
-    known = [(entry["step"], entry["learning_rate"]) for entry in log if "learning_rate" in entry]
+    known = []
+    if path.exists():
+        with _readable(path):
+            log = json.loads(path.read_text(encoding="utf-8"))["log_history"]
+            known = [(e["step"], e["learning_rate"]) for e in log if "learning_rate" in e]
     if not known:
         return float(step - before)
     at, rates = zip(*known, strict=True)
     return float(np.interp(np.arange(before + 1, step + 1), at, rates).sum())
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raise `CorruptFile` where a file that `Trainer` wrote cannot be read."""
+    try:
+        yield
+    except Exception as error:  # each format raises kinds of its own
+        why = str(error).partition("\n")[0] or type(error).__name__
+        raise CorruptFile(
+            f"Expected what transformers.Trainer writes in {path}. Got a file that cannot be read "
+            f"({why}). Copy the checkpoint again, or delete its folder if it is not the last one."
+        ) from error
