@@ -132,6 +132,8 @@ def cat_r(**options: Any) -> Callable[[], Any]:
     return make
 
 
+_SIGNS = [1, -1] * 15
+
 ACCEPTED = {
     "hist binary": Case(hist(l2_regularization=1.0), BINARY),
     "hist binary, class weights": Case(hist(class_weight="balanced"), BINARY, weighted=True),
@@ -140,6 +142,12 @@ ACCEPTED = {
     "hist poisson": Case(hist_r(loss="poisson"), NUMBERS),
     "hist gamma": Case(hist_r(loss="gamma"), NUMBERS, weighted=True),
     "hist early stopping": Case(hist(early_stopping=True, n_iter_no_change=3), BINARY),
+    "hist monotone": Case(
+        hist_r(monotonic_cst=_SIGNS[:10], l2_regularization=2.0), NUMBERS, weighted=True
+    ),
+    "hist monotone, binary, early stopping": Case(
+        hist(monotonic_cst=_SIGNS, early_stopping=True), BINARY
+    ),
     "gb binary": Case(gb(), BINARY, weighted=True),
     "gb classes": Case(gb(max_depth=2), CLASSES),
     "gb squared, sampled": Case(gb_r(subsample=0.6, max_features=0.5), NUMBERS, weighted=True),
@@ -163,6 +171,14 @@ ACCEPTED = {
     "lgb poisson": Case(lgb_r(objective="poisson"), NUMBERS),
     "lgb gamma": Case(lgb_r(objective="gamma"), NUMBERS),
     "lgb tweedie": Case(lgb_r(objective="tweedie", tweedie_variance_power=1.3), NUMBERS),
+    "lgb monotone, sampled": Case(
+        lgb_r(monotone_constraints=_SIGNS[:10], reg_alpha=1.0, subsample=0.6, subsample_freq=1),
+        NUMBERS,
+        weighted=True,
+    ),
+    "lgb monotone, classes": Case(
+        lgb(monotone_constraints=_SIGNS[:13], max_delta_step=0.7), CLASSES, weighted=True
+    ),
     "lgb extra trees": Case(lgb_r(extra_trees=True), NUMBERS),
     "xgb binary": Case(xgb(), BINARY, weighted=True),
     "xgb classes": Case(xgb(), CLASSES, weighted=True),
@@ -174,6 +190,14 @@ ACCEPTED = {
     "xgb largest step": Case(xgb_r(max_delta_step=50.0), NUMBERS),
     "xgb positive weight": Case(xgb(scale_pos_weight=3.0), BINARY),
     "xgb given start": Case(xgb(base_score=0.3), BINARY),
+    "xgb monotone, pruned": Case(
+        xgb_r(monotone_constraints=tuple(_SIGNS[:10]), gamma=3000.0, reg_alpha=0.5),
+        NUMBERS,
+        weighted=True,
+    ),
+    "xgb monotone, classes, sampled": Case(
+        xgb(monotone_constraints="(1,-1,1,-1,1,-1,1)", subsample=0.6), CLASSES
+    ),
     "xgb poisson": Case(xgb_r(objective="count:poisson"), NUMBERS),
     "xgb gamma": Case(xgb_r(objective="reg:gamma"), NUMBERS),
     "xgb tweedie": Case(xgb_r(objective="reg:tweedie"), NUMBERS),
@@ -206,7 +230,10 @@ ROBUST = {
 }
 
 REFUSED = {
-    "hist monotone": (Case(hist_r(monotonic_cst=[1] * 10), NUMBERS), "monotonic_cst"),
+    "lgb monotone, looser": (
+        Case(lgb_r(monotone_constraints=[1] * 10, monotone_constraints_method="advanced"), NUMBERS),
+        "monotone_constraints_method=advanced",
+    ),
     "lgb smoothed": (Case(lgb_r(path_smooth=3.0), NUMBERS), "path_smooth=3"),
     "lgb goss": (Case(lgb_r(data_sample_strategy="goss", learning_rate=0.5), NUMBERS), "goss"),
     "lgb dart": (Case(lgb_r(boosting_type="dart", drop_rate=0.5), NUMBERS), "boosting=dart"),
@@ -216,6 +243,7 @@ REFUSED = {
     "xgb linear": (Case(xgb_r(booster="gblinear"), NUMBERS), "gblinear"),
     "xgb forest": (Case(xgb_r(num_parallel_tree=3, subsample=0.5), NUMBERS), "num_parallel_tree=3"),
     "xgb exact, sampled": (Case(xgb_r(subsample=0.5, tree_method="exact"), NUMBERS), "subsample"),
+    "cat monotone": (Case(cat_r(monotone_constraints=[1] * 10), NUMBERS), "monotone_constraints"),
     "cat absolute": (Case(cat_r(loss_function="MAE"), NUMBERS), "MAE"),
     "cat classes, steps": (Case(cat(leaf_estimation_iterations=3), CLASSES), "iterations=3"),
     "cat langevin": (Case(cat_r(langevin=True), NUMBERS), "langevin=True"),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.trees.models import ACCEPTED, CLASSES, NUMBERS, ROBUST, hist, hist_r
+from tests.trees.models import ACCEPTED, CLASSES, NUMBERS, ROBUST, hist, hist_r, lgb_r
 from whence.trees import adjoint as module
 from whence.trees.adjoint import adjoint
 from whence.trees.form import BoostedTrees
 from whence.trees.kernels import boostin, leaf_kernel
 from whence.trees.leaves import Integers
+from whence.trees.monotone import MonotoneLeaves
 from whence.trees.reading import read_boosting
 from whence.trees.side_by_side import side_by_side
 
@@ -130,6 +133,27 @@ def test_boostin_equals_its_equation() -> None:
     actual = boostin(trees, leaves, np.sin)
     np.testing.assert_allclose(actual, expected, atol=1e-12)
     np.testing.assert_allclose(boostin(trees, leaves, np.sin, rows=ROWS), expected[:, ROWS])
+
+
+@pytest.mark.parametrize("name", [name for name in ACCEPTED if "monotone" in name])
+def test_constraints_bind_in_these_models(name: str) -> None:
+    case, trees = ACCEPTED[name], _read(name)
+    rule = trees.rule
+    assert isinstance(rule, MonotoneLeaves)
+    free = replace(trees, rule=rule.newton)
+    theirs = trees.predict(case.table.x)
+    assert np.abs(free.replay.outputs - theirs).max() > 1e-3 * np.ptp(theirs)
+
+
+def test_under_constraints_one_round_from_a_fixed_start_is_boostin() -> None:
+    model = lgb_r(monotone_constraints=[1, -1] * 5, boost_from_average=False)()
+    trees = read_boosting(
+        model.set_params(n_estimators=1).fit(NUMBERS.x, NUMBERS.y), NUMBERS.x, NUMBERS.y
+    )
+    leaf, ones = trees.leaves[0, 0], np.ones((len(NUMBERS.y), 1))
+    found = boostin(trees, trees.leaves, np.ones_like)
+    np.testing.assert_allclose(found, adjoint(trees, trees.leaves, ones), atol=1e-12)
+    assert np.abs(found[leaf[:, None] != leaf]).max() > 1e-3  # a clipped leaf follows others' rows
 
 
 def test_with_one_round_from_a_fixed_start_all_three_agree() -> None:

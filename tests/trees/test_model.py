@@ -32,9 +32,12 @@ PICKLED = ["hist classes", "gb binary", "lgb binary", "xgb poisson", "cat classe
 REFITTED = [
     "hist binary, class weights",
     "hist early stopping",
+    "hist monotone",
     "gb squared, sampled",
     "lgb classes, class weights",
     "lgb squared, sampled",
+    "lgb monotone, sampled",
+    "xgb monotone, pruned",
     "xgb classes, sampled",
     "xgb positive weight",
     "cat binary, class weights",

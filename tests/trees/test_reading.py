@@ -34,6 +34,7 @@ from tests.trees.models import (
 from whence.errors import InvalidInput, MissingDependency, UnsupportedModel
 from whence.trees.adjoint import adjoint
 from whence.trees.leaves import NewtonLeaves
+from whence.trees.monotone import MonotoneLeaves
 from whence.trees.reading import read_boosting
 from whence.trees.side_by_side import side_by_side
 
@@ -119,6 +120,31 @@ def test_categories_and_missing_values() -> None:
     for model in models:
         trees = read_boosting(model.fit(frame, y), frame, y)
         np.testing.assert_array_equal(trees.leaves_of(frame.iloc[:9]), trees.leaves[:, :, :9])
+
+
+def test_constraints_beside_categories() -> None:
+    from lightgbm import LGBMRegressor
+    from xgboost import XGBRegressor
+
+    frame, y = _frame("category")
+    frame = frame[["kind", *frame.columns.drop("kind")]]
+    signs = [0, 1, 1, -1, 1, -1, 1, 1, -1, 1, 1, 0]
+    options: dict[str, Any] = {"n_estimators": ROUNDS, "n_jobs": 1}
+    named = dict(zip(frame.columns, signs, strict=True))
+    models = [
+        HistGradientBoostingRegressor(
+            max_iter=ROUNDS, categorical_features="from_dtype", monotonic_cst=named
+        ),
+        LGBMRegressor(
+            **options, verbose=-1, min_data_per_group=5, cat_smooth=1.0, monotone_constraints=signs
+        ),
+        XGBRegressor(**options, enable_categorical=True, monotone_constraints=named),
+    ]
+    for model in models:
+        trees = read_boosting(model.fit(frame, y), frame, y)
+        assert isinstance(trees.rule, MonotoneLeaves)
+        free = replace(trees, rule=trees.rule.newton)
+        assert np.abs(free.replay.outputs - trees.replay.outputs).max() > 1e-3 * np.ptp(y)
 
 
 def test_catboost_reads_one_hot_categories_and_refuses_statistics() -> None:

@@ -19,9 +19,9 @@ from whence.objective.measures import Measure
 from whence.objective.trained import Examples
 from whence.progress import progress
 from whence.tiles import tiles
-from whence.trees.adjoint import Wide, adjoint, precision
+from whence.trees.adjoint import adjoint, precision
 from whence.trees.form import BoostedTrees
-from whence.trees.leaves import Integers
+from whence.trees.leaves import Integers, Wide
 from whence.trees.side_by_side import side_by_side
 
 _ROWS = 16_000  # of models side by side at most: the arrays of more do not lie in a cache

@@ -13,7 +13,7 @@ that the arrays of n rows by q queries are passed over once per block.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any, TypeAlias
@@ -25,9 +25,8 @@ from scipy import sparse
 from whence.arrays import Floats
 from whence.tiles import tiles
 from whence.trees.form import BoostedTrees
-from whence.trees.leaves import Integers, Round
+from whence.trees.leaves import Integers, Round, Wide
 
-Wide: TypeAlias = NDArray[np.floating[Any]]  # of rows or leaves by queries, in either precision
 Precision: TypeAlias = np.dtype[np.float32] | np.dtype[np.float64]
 _NUMBERS = 2**25  # of rows by queries by outputs at a time
 _DOUBLE = np.dtype(np.float64)
@@ -130,16 +129,34 @@ def blocks(
 ) -> Iterator[Block]:
     """Yield the rounds in blocks, from the last to the first."""
     while rounds := list(islice(walk, at_once)):
-        yield Block(rounds, [each.leaf.astype(np.intp) for each in rounds], size, dtype)
+        sums = max(each.by_weight.shape[1] for each in rounds)
+        rounds = [_with_sums(each, sums) for each in rounds]
+        leaf = [each.leaf.astype(np.intp) for each in rounds]
+        leaf = [np.tile(each, (sums // len(each), 1)) for each in leaf]
+        yield Block(rounds, leaf, size, dtype)
+
+
+def _with_sums(moved: Round, sums: int) -> Round:
+    """Return a round with as many sums that rows move, those beyond its own moving nothing."""
+    more = ((0, 0), (0, sums - moved.by_weight.shape[1]))
+    if more[1][1] == 0:
+        return moved
+    return replace(
+        moved,
+        by_weight=np.pad(moved.by_weight, more),
+        by_output=np.pad(moved.by_output, (*more, (0, 0))),
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
     """Consecutive rounds, the latest first; column (s c + k) size + l is leaf l of tree (s, k).
 
+    Where rows move sums, there are 2 c of them for c: of output k, k and c + k.
+
     Args:
         rounds: The rounds.
-        leaf: The leaves of their rows, [c, n] each.
+        leaf: The leaves of their rows, [c, n] or [2 c, n] each.
         size: The leaves per tree.
         dtype: Of the matrices and products.
     """
@@ -174,7 +191,7 @@ class Block:
     def sensitivities(
         self, queries: list[NDArray[Any]], gradients: Floats, q: int, by_output: list[Wide]
     ) -> Wide:
-        """Return V of every leaf of the block, [columns, q].
+        """Return V of every leaf of the block, or of the sums in it, [columns, q].
 
         Args:
             queries: The leaves of the queries in each round, [c, b q].
@@ -182,8 +199,9 @@ class Block:
             q: How many measures there are.
             by_output: A after the block's last round, [n, q] per output; none if it is zero.
         """
-        c, size = len(self.leaf[0]), self.size
-        sensitivities = np.zeros((len(self.rounds), c, size, q), dtype=self.dtype)
+        c, size = gradients.shape[1], self.size
+        shape = (len(self.rounds), len(self.leaf[0]), size, q)
+        sensitivities = np.zeros(shape, dtype=self.dtype)
         for k, after in enumerate(by_output):
             sensitivities[:, k] = (self._members(k).T @ after).reshape(-1, size, q)
         everyone = np.arange(len(gradients)) % q
@@ -193,6 +211,8 @@ class Block:
                 if s:
                     later = sensitivities[:s].reshape(-1, q)
                     sensitivities[s, k] += self._coupling(s, k) @ later
+            if self.rounds[s].mixing is not None:
+                sensitivities[s] = self.rounds[s].of_sums(sensitivities[s])
         return sensitivities.reshape(-1, q)
 
     def _members(self, k: int) -> sparse.csr_array:

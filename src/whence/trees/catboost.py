@@ -140,7 +140,10 @@ def _single(
 def _untreated(model: Any, options: dict[str, Any]) -> tuple[str, ...]:
     """Return the options in use that whence's leaf values may not follow."""
     plain = {"langevin": False, "model_shrink_rate": 0, "posterior_sampling": False}
-    found = [f"{name}={options[name]}" for name, at in plain.items() if options.get(name, at) != at]
+    found = ["monotone_constraints"] if options.get("monotone_constraints") else []
+    for name, value in plain.items():
+        if options.get(name, value) != value:
+            found.append(f"{name}={options[name]}")
     if model.get_cat_feature_indices():
         found.append("cat_features, whose statistics differ between training and prediction")
     if options.get("leaf_estimation_iterations", 1) > 1 and options["loss_function"] != "Logloss":

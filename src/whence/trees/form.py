@@ -50,11 +50,14 @@ class LeafTable:
 
         Libraries give the leaves row by row; every use walks them round by round.
         """
-        last = self.numbers.shape[2] - 1
         out = np.empty(ids.shape, dtype=self.numbers.dtype)
         for tree in np.ndindex(*ids.shape[:2]):
-            out[tree] = self.numbers[tree][np.minimum(ids[tree], last)]
+            out[tree] = self.compact_in(tree, ids[tree])
         return out
+
+    def compact_in(self, tree: tuple[int, ...], ids: Integers) -> Integers:
+        """Return the compact numbers of leaf ids [b] of tree (t, k); −1 is no leaf."""
+        return np.asarray(self.numbers[tree][np.minimum(ids, self.numbers.shape[2] - 1)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +174,8 @@ class BoostedTrees:
         factors = self._factors(t)
         if factors is None:
             return moved
-        return replace(moved, by_weight=moved.by_weight * factors)
+        times = moved.by_weight.shape[1] // factors.shape[1]
+        return replace(moved, by_weight=moved.by_weight * np.tile(factors, times))
 
     def leaves_of(self, rows: Any) -> Integers:
         """Return the leaves of new rows, [t, c, b]."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.validation import _check_monotonic_cst
 
 from whence.arrays import Floats
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError, Tweedie
@@ -17,6 +18,7 @@ from whence.objective.robust_losses import Quantile
 from whence.trees.form import BoostedTrees, LeafTable, unsupported_objective
 from whence.trees.leaves import LeafRule, NewtonLeaves
 from whence.trees.losses import Binary, BoostingLoss, LogLink, Softmax, Squared
+from whence.trees.monotone import MonotoneLeaves, Nodes
 from whence.trees.quantiles import QuantileLeaves, QuantileStart, of_numpy
 from whence.trees.starts import LogPrior, Mean, Start
 
@@ -48,7 +50,8 @@ def read_hist(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTrees:
         start, objective = QuantileStart(level, of_numpy), Quantile(level)
     else:
         loss, start, objective = _loss(model)
-        rule = NewtonLeaves(loss, rates, table.size, _penalties(model, table))
+        newton = NewtonLeaves(loss, rates, table.size, _penalties(model, table))
+        rule = _monotone(model, newton, table) or newton
     return BoostedTrees(
         leaves=table.compact(ids),
         targets=y,
@@ -79,6 +82,25 @@ def _penalties(model: Any, table: LeafTable) -> Floats:
             if len(tree.nodes) == 1:
                 l2[t, k] = np.inf
     return l2
+
+
+def _monotone(model: Any, newton: NewtonLeaves, table: LeafTable) -> MonotoneLeaves | None:
+    """Return the rule where a constraint may bind, else `None`."""
+    signs = _check_monotonic_cst(model, model.monotonic_cst)
+    if not signs.any():
+        return None
+    if model.is_categorical_ is not None:  # the trees see the categories first
+        signs = np.concatenate([signs[model.is_categorical_], signs[~model.is_categorical_]])
+    nodes = []
+    for t, trees in enumerate(model._predictors):
+        tree = trees[0].nodes  # several classes have no constraints
+        ends = tree["is_leaf"] == 1
+        children = np.stack([tree["left"], tree["right"]], axis=1).astype(np.intp)
+        children[ends] = 0
+        leaves = table.compact_in((t, 0), np.where(ends, np.arange(len(tree)), -1))
+        bound = np.where(ends, 0, signs[tree["feature_idx"]])
+        nodes.append((Nodes.of(children, bound, leaves, newton.l2[t, 0, 0], table.size),))
+    return MonotoneLeaves(newton, tuple(nodes), table.size)
 
 
 def _loss(model: Any) -> tuple[BoostingLoss, Start, Loss]:
@@ -143,5 +165,4 @@ def _leaf_ids(model: Any, numbered: list[list[Any]], x: Any) -> NDArray[np.intp]
 
 def _untreated(model: Any) -> tuple[str, ...]:
     """Return the options in use that whence's leaf values may not follow."""
-    found = [] if model.monotonic_cst is None else ["monotonic_cst"]
-    return (*found, "warm_start=True") if model.warm_start else tuple(found)
+    return ("warm_start=True",) if model.warm_start else ()

@@ -116,10 +116,11 @@ def _shared(
     queries, everyone = leaves[::-1].astype(np.intp), np.arange(q)
     done = 0
     for block in blocks(walk, _ROUNDS, trees.rule.size):
-        sensitivities = np.zeros((len(block.rounds), c, block.size, q))
-        for s in range(len(block.rounds)):
+        sensitivities = np.zeros((len(block.rounds), len(block.leaf[0]), block.size, q))
+        for s, moved in enumerate(block.rounds):
             for k in range(c):
                 sensitivities[s, k, queries[done + s, k], everyone] = gradients[done + s][:, k]
+            sensitivities[s] = moved.of_sums(sensitivities[s])
         done += len(block.rounds)
         coefficients = block.matrix([each.by_weight for each in block.rounds], chosen)
         total += coefficients @ sensitivities.reshape(-1, q)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from whence.arrays import Floats
 from whence.trees.losses import BoostingLoss, Slopes, Softmax
 
 Integers = NDArray[np.integer]
+Wide: TypeAlias = NDArray[np.floating[Any]]  # of rows or leaves by queries, in either precision
 _TINY = 1e-150  # sums of curvatures that count as none
 
 
@@ -30,11 +32,27 @@ class Round:
         leaf: The leaf of each row in the tree of each output, [c, n].
         by_weight: ∂v_k/∂wᵢ of the value v_k of row i's leaf, [n, c].
         by_output: ∂v_k/∂F_j(xᵢ), in the outputs before the round, [n, c (k), c (j)].
+        mixing: `None` where a row moves its own leaf alone. Else by_weight and by_output are of
+            s = 2 c sums over the rows of a leaf in place of c values, and mixing is how the leaf
+            values of output k = i mod c follow sum i, [s (i), size (its leaf), size].
     """
 
     leaf: Integers
     by_weight: Floats
     by_output: Floats
+    mixing: Floats | None = None
+
+    def of_sums(self, values: Wide) -> Wide:
+        """Return the sensitivities of what rows move, [s, size, q], from those of the leaf values.
+
+        Args:
+            values: Those of the leaf values, [s, size, q]; those from c on are not read.
+        """
+        if self.mixing is None:
+            return values
+        c = self.by_output.shape[2]
+        both = np.concatenate([values[:c], values[:c]])
+        return np.asarray(np.matmul(self.mixing, both, dtype=values.dtype))
 
 
 class LeafRule(ABC):
@@ -177,7 +195,7 @@ class NewtonLeaves(LeafRule):
         first, second = by_weight[-1], by_output[-1]
         for s in range(self.steps - 2, -1, -1):
             seen = _spread(sensitivity, leaf)[:, :, None] * by_output[s + 1]
-            sensitivity = sensitivity + _sums(seen[:, :, 0], leaf, self.size)
+            sensitivity = sensitivity + sums(seen[:, :, 0], leaf, self.size)
             spread = _spread(sensitivity, leaf)
             first = first + spread * by_weight[s]
             second = second + spread[:, :, None] * by_output[s]
@@ -185,13 +203,26 @@ class NewtonLeaves(LeafRule):
 
     def _step(self, t: int, leaf: Integers, at: Slopes, weights: Floats) -> tuple[Floats, Floats]:
         """Return v/η, and 1/(H + λ) where the value is free to move, [c, size] both."""
-        total = _sums(weights * at.g, leaf, self.size)
-        curvature = _sums(weights * at.h, leaf, self.size)
+        total = sums(weights * at.g, leaf, self.size)
+        curvature = sums(weights * at.h, leaf, self.size)
         l2 = self.l2 if self.l2.ndim == 0 else self.l2[t]
-        fitted = curvature + l2 > _TINY
-        if self.min_curvature is not None:
-            fitted &= curvature >= self.min_curvature[t]
-        fitted[:, -1] = False  # rows that lie in no leaf of the training rows
+        least = 0.0 if self.min_curvature is None else self.min_curvature[t]
+        step, inverse = self.step(total, curvature, l2, least)
+        inverse[:, -1] = step[:, -1] = 0  # rows that lie in no leaf of the training rows
+        return step, inverse
+
+    def step(
+        self, total: Floats, curvature: Floats, l2: Floats, least: Floats | float
+    ) -> tuple[Floats, Floats]:
+        """Return −S(G)/(H + λ), and 1/(H + λ) where the step is free to move, in the shape of G.
+
+        Args:
+            total: G.
+            curvature: H.
+            l2: λ.
+            least: The H below which there is no step.
+        """
+        fitted = (curvature + l2 > _TINY) & (curvature >= least)
         inverse = np.zeros_like(total)
         np.divide(1.0, curvature + l2, out=inverse, where=fitted)
         step = -np.sign(total) * np.maximum(np.abs(total) - self.l1, 0) * inverse
@@ -263,6 +294,12 @@ def _spread(values: Floats, leaf: Integers) -> Floats:
     return each[0].reshape(-1, 1) if len(each) == 1 else np.stack(each, axis=1)
 
 
-def _sums(rows: Floats, leaf: Integers, size: int) -> Floats:
-    """Return the sum over each leaf's rows, [c, size]."""
+def sums(rows: Floats, leaf: Integers, size: int) -> Floats:
+    """Return the sum over each leaf's rows, [c, size].
+
+    Args:
+        rows: A number per row and output, [n, c].
+        leaf: The leaf of each row in the tree of each output, [c, n].
+        size: The leaves per tree.
+    """
     return np.stack([np.bincount(leaf[k], rows[:, k], minlength=size) for k in range(len(leaf))])

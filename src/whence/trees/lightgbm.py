@@ -14,7 +14,7 @@ from whence.arrays import Floats
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError, Tweedie
 from whence.objective.robust_losses import Huber, Quantile
 from whence.trees.form import BoostedTrees, LeafTable, class_weights, unsupported_objective
-from whence.trees.leaves import LeafRule, NewtonLeaves
+from whence.trees.leaves import Integers, LeafRule, NewtonLeaves
 from whence.trees.losses import (
     Binary,
     BoostingLoss,
@@ -24,6 +24,7 @@ from whence.trees.losses import (
     Squared,
     UnitCurvature,
 )
+from whence.trees.monotone import MonotoneLeaves, Nodes
 from whence.trees.quantiles import QuantileLeaves, QuantileStart, of_lightgbm
 from whence.trees.starts import Fixed, LogPrior, Mean, Start
 
@@ -112,6 +113,12 @@ class _Text:
         return next((int(count[0]) for count in counts if count), None)
 
     @property
+    def constraints(self) -> Integers:
+        """The monotone constraint of each feature: 1, −1 or 0."""
+        stated = self.parameters.get("monotone_constraints")
+        return np.array(stated.split(","), dtype=int) if stated else np.zeros(1, dtype=int)
+
+    @property
     def rates(self) -> list[float]:
         """The learning rate of each round; the first tree forgets it when it takes up the start."""
         stated = [float(tree["shrinkage"]) for tree in self.trees[:: self.outputs]]
@@ -150,7 +157,7 @@ def _robust(text: _Text, rates: Floats, size: int) -> tuple[LeafRule, Start, Los
 def _smooth(text: _Text, rates: Floats, table: LeafTable) -> tuple[LeafRule, Start, Loss]:
     """Return the rule of an objective whose leaf values are Newton steps."""
     loss, start, objective = _loss(text)
-    rule = NewtonLeaves(
+    newton = NewtonLeaves(
         loss,
         rates,
         table.size,
@@ -158,7 +165,13 @@ def _smooth(text: _Text, rates: Floats, table: LeafTable) -> tuple[LeafRule, Sta
         l1=text.number("lambda_l1"),
         max_step=text.number("max_delta_step"),
     )
-    return rule, start, objective
+    basic = text.parameters.get("monotone_constraints_method", "basic") == "basic"
+    if not (basic and text.constraints.any()):
+        return newton, start, objective
+    nodes = tuple(
+        tuple(_nodes(text, (t, k), table) for k in range(text.outputs)) for t in range(len(rates))
+    )
+    return MonotoneLeaves(newton, nodes, table.size), start, objective
 
 
 def _loss(text: _Text) -> tuple[BoostingLoss, Start, Loss]:
@@ -191,31 +204,58 @@ def _loss(text: _Text) -> tuple[BoostingLoss, Start, Loss]:
 
 
 def _penalties(text: _Text, table: LeafTable) -> Floats:
-    """Return λ of each leaf: more under a split into sets of categories, all where there is one."""
+    """Return λ of each leaf: all where there is one."""
     l2 = np.full((*table.numbers.shape[:2], table.size), text.number("lambda_l2"))
     for t, k in np.ndindex(*l2.shape[:2]):
         tree = text.trees[t * text.outputs + k]
-        if int(tree["num_leaves"]) == 1:
+        leaves = int(tree["num_leaves"])
+        if leaves == 1:
             l2[t, k] = np.inf
         elif int(tree["num_cat"]):
-            for leaf in _under_category_sets(tree, text):
-                l2[t, k, table.numbers[t, k, leaf]] += text.number("cat_l2")
+            found = _node_penalties(tree, text)[leaves - 1 :]
+            l2[t, k, table.compact_in((t, k), np.arange(leaves))] = found
     return l2
 
 
-def _under_category_sets(tree: dict[str, str], text: _Text) -> list[int]:
-    """Return the leaves whose parent splits a feature of many categories."""
-    features = [int(each) for each in tree["split_feature"].split()]
-    kinds = [int(each) for each in tree["decision_type"].split()]
-    children = [
-        [int(each) for each in tree[side].split()] for side in ("left_child", "right_child")
-    ]
-    found = []
-    for node, (feature, kind) in enumerate(zip(features, kinds, strict=True)):
-        categories = len(text.features[feature].split(":"))
-        if kind & 1 and categories > text.number("max_cat_to_onehot"):
-            found += [~side[node] for side in children if side[node] < 0]
-    return found
+def _children(tree: dict[str, str]) -> Integers:
+    """Return the children of each split, [leaves − 1, 2]: first come splits, then leaves."""
+    sides = [tree[side].split() for side in ("left_child", "right_child")]
+    children = np.array(sides, dtype=int).T
+    return np.where(children < 0, len(children) + ~children, children)
+
+
+def _categorical(tree: dict[str, str]) -> NDArray[np.bool_]:
+    """Return which splits are of categories, [leaves − 1]."""
+    return np.asarray(np.array(tree["decision_type"].split(), dtype=int) & 1 == 1)
+
+
+def _node_penalties(tree: dict[str, str], text: _Text) -> Floats:
+    """Return λ of splits, then leaves: more for children of a split of many categories."""
+    l2 = np.full(2 * int(tree["num_leaves"]) - 1, text.number("lambda_l2"))
+    for node in np.flatnonzero(_categorical(tree)):
+        categories = text.features[int(tree["split_feature"].split()[node])].split(":")
+        if len(categories) > text.number("max_cat_to_onehot"):
+            l2[_children(tree)[node]] += text.number("cat_l2")
+    return l2
+
+
+def _nodes(text: _Text, at: tuple[int, int], table: LeafTable) -> Nodes:
+    """Return the nodes of tree (t, k); splits of categories bound nothing."""
+    tree = text.trees[at[0] * text.outputs + at[1]]
+    leaves = int(tree["num_leaves"])
+    if leaves == 1:
+        alone = np.zeros(1, dtype=int)
+        return Nodes.of(np.zeros((1, 2), dtype=int), alone, alone, np.inf, table.size)
+    features = np.array(tree["split_feature"].split(), dtype=int)
+    signs = np.where(_categorical(tree), 0, text.constraints[features])
+    ends = np.zeros(leaves, dtype=int)
+    return Nodes.of(
+        np.concatenate([_children(tree), np.stack([ends, ends], axis=1)]),
+        np.concatenate([signs, ends]),
+        table.compact_in(at, np.concatenate([np.full(leaves - 1, -1), np.arange(leaves)])),
+        _node_penalties(tree, text),
+        table.size,
+    )
 
 
 def _label_weights(text: _Text, y: Floats) -> Floats | None:
@@ -282,10 +322,11 @@ def _untreated(text: _Text) -> tuple[str, ...]:
         "use_quantized_grad": "0",
         "pos_bagging_fraction": "1",
         "neg_bagging_fraction": "1",
-        "monotone_constraints": "",
         "reg_sqrt": "0",
         "bagging_by_query": "0",
     }
+    if text.constraints.any():
+        plain["monotone_constraints_method"] = "basic"
     return tuple(
         f"{option}={text.parameters[option]}"
         for option, value in plain.items()

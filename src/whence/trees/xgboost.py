@@ -15,7 +15,7 @@ from whence.errors import UnsupportedModel
 from whence.objective.losses import CrossEntropy, Logistic, Loss, SquaredError, Tweedie
 from whence.objective.robust_losses import PseudoHuber, Quantile
 from whence.trees.form import BoostedTrees, LeafTable, unsupported_objective
-from whence.trees.leaves import NewtonLeaves
+from whence.trees.leaves import Integers, LeafRule, NewtonLeaves
 from whence.trees.libraries import imported
 from whence.trees.losses import (
     Binary,
@@ -25,6 +25,7 @@ from whence.trees.losses import (
     Softmax,
     Squared,
 )
+from whence.trees.monotone import MonotoneLeaves, Nodes
 from whence.trees.quantiles import QuantileLeaves, QuantileStart, of_xgboost
 from whence.trees.starts import Fixed, LogPrior, Mean, NewtonStep, Start
 
@@ -55,6 +56,7 @@ def read_xgboost(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTrees
     if positive != 1:
         weights = np.where(y == 1, positive * weights, weights)
     rates = np.full(len(ids), float(options["learning_rate"]))
+    signs = _signs(options, booster.num_features())
     newton = NewtonLeaves(
         loss,
         rates,
@@ -65,11 +67,16 @@ def read_xgboost(model: Any, x: Any, y: Floats, weights: Floats) -> BoostedTrees
         # Below the least curvature a split is not made; only a tree without splits can be there.
         min_curvature=float(options["min_child_weight"]) * (table.leaves() == 1)[:, :, None],
     )
+    rule: LeafRule = newton
+    if level is not None:
+        rule = QuantileLeaves(level, of_xgboost, rates, table.size)
+    elif signs.any():
+        rule = MonotoneLeaves(newton, _nodes(booster, signs, newton, table), table.size)
     return BoostedTrees(
         leaves=table.compact(ids),
         targets=y,
         weights=weights,
-        rule=newton if level is None else QuantileLeaves(level, of_xgboost, rates, table.size),
+        rule=rule,
         start=_start(config, candidates, stated, ids.shape[1], y, weights),
         objective=objective,
         table=table,
@@ -207,6 +214,31 @@ def _start(
     return Fixed(tuple(np.broadcast_to(stated, c).tolist()))
 
 
+def _signs(options: dict[str, str], features: int) -> Integers:
+    """Return the monotone constraint of each feature: 1, −1 or 0."""
+    stated = options["monotone_constraints"].strip("()").split(",")
+    given = [int(each) for each in stated if each.strip()]
+    return np.array(given + [0] * (features - len(given)))
+
+
+def _nodes(
+    booster: Any, signs: Integers, newton: NewtonLeaves, table: LeafTable
+) -> tuple[tuple[Nodes, ...], ...]:
+    """Return the nodes of each tree, [t][c]."""
+    model = json.loads(booster.save_raw("json"))["learner"]["gradient_booster"]["model"]
+    rounds, c = table.numbers.shape[:2]
+
+    def nodes(at: tuple[int, int]) -> Nodes:
+        tree = model["trees"][at[0] * c + at[1]]
+        children = np.array([tree["left_children"], tree["right_children"]]).T
+        ends = children[:, 0] < 0
+        leaves = table.compact_in(at, np.where(ends, np.arange(len(ends)), -1))
+        bound = np.where(ends, 0, signs[tree["split_indices"]])
+        return Nodes.of(children, bound, leaves, float(newton.l2), table.size)
+
+    return tuple(tuple(nodes((t, k)) for k in range(c)) for t in range(rounds))
+
+
 def _bags(
     config: dict[str, Any], options: dict[str, str], ids: NDArray[np.intp]
 ) -> NDArray[np.bool_] | None:
@@ -231,7 +263,7 @@ def _untreated(config: dict[str, Any], options: dict[str, str]) -> tuple[str, ..
     """Return the options in use that whence's leaf values may not follow."""
     inner = config["gradient_booster"]
     found = [] if inner["name"] == "gbtree" else [f"booster={inner['name']!r}"]
-    plain = {"sampling_method": "uniform", "monotone_constraints": "()"}
+    plain = {"sampling_method": "uniform"}
     found += [f"{name}={options[name]}" for name, at in plain.items() if options[name] != at]
     if float(options["subsample"]) < 1:
         found.append(f"subsample={float(options['subsample']):g}")
