@@ -15,6 +15,7 @@ import torch
 import whence
 from whence.errors import CorruptFile, InvalidInput
 from whence.index.corpus import RowReader, corpus_of
+from whence.index.files import rows_of
 from whence.index.texts import Tokenized
 
 WORDS = ["<pad>", "<eos>", "the", "cat", "sat", "on", "a", "mat", "dog", "ran", "Q", "A"]
@@ -291,3 +292,34 @@ def test_refusals(language_model: Any, tmp_path: Path) -> None:
     index = whence.Index(tmp_path / "index", language_model, whence.TracIn())
     with pytest.raises(InvalidInput, match="Pass name="):
         index.append(rows())
+
+
+def test_a_file_that_is_cut_or_damaged_is_told_in_a_sentence(tmp_path: Path) -> None:
+    lines = "".join(f'{{"text": "Köln {n}"}}\n' for n in range(9)).encode()
+    packed = gzip.compress(lines)
+    path = tmp_path / "a.jsonl"
+    for content in (lines[:-5], lines[: lines.rindex("ö".encode()) + 1], packed):
+        path.write_bytes(content)
+        with pytest.raises(CorruptFile, match=r"a.jsonl: line .* copy or download it again"):
+            list(rows_of(path)[1](0))
+    damaged = bytearray(packed)
+    damaged[30] ^= 4
+    path = tmp_path / "a.jsonl.gz"
+    for content in (packed[:-9], packed[:-1], bytes(damaged), lines):
+        path.write_bytes(content)
+        with pytest.raises(CorruptFile, match="a.jsonl.gz: .* copy or download it again"):
+            list(rows_of(path)[1](0))
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = pytest.importorskip("pyarrow").table({"text": [f"Köln {n}" for n in range(500)]})
+    path = tmp_path / "a.parquet"
+    parquet.write_table(table, path)
+    whole = path.read_bytes()
+    for content in (b"", whole[:-50], whole[:60] + bytes(200) + whole[260:]):
+        path.write_bytes(content)
+        with pytest.raises(CorruptFile, match="a.parquet: .* copy or download it again"):
+            list(rows_of(path)[1](0))
+
+
+def test_json_lines_of_windows_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "a"}\r\n{"text": "b"}\r\n')
+    assert [row["text"] for row in rows_of(tmp_path / "a.jsonl")[1](0)] == ["a", "b"]

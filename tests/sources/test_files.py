@@ -15,6 +15,7 @@ from sklearn.linear_model import Ridge
 from sklearn.tree import DecisionTreeClassifier
 
 from whence.errors import InvalidInput
+from whence.sources.files import read_frame
 from whence.sources.models import fit_table
 from whence.sources.tables import Table, is_label, read_table
 
@@ -98,12 +99,58 @@ def test_an_archive_of_one_file(tmp_path: Path) -> None:
 
 def test_what_is_cut_short_gets_a_sentence(tmp_path: Path) -> None:
     whole = gzip.compress(FRAME.to_csv(index=False).encode())
-    with pytest.raises(InvalidInput, match="Expected a file that can be unpacked"):
+    with pytest.raises(InvalidInput, match="cut short: copy or download it again"):
         read(tmp_path / "a.csv.gz", whole[:-12])
-    with pytest.raises(InvalidInput, match="Expected an Excel file"):
+    with pytest.raises(InvalidInput, match="Expected an Excel file.*copy or download it again"):
         read(tmp_path / "a.xlsx", b"PK\x03\x04 and no more")
-    with pytest.raises(InvalidInput, match="Expected a Parquet file"):
+    with pytest.raises(InvalidInput, match="Expected a Parquet file.*copy or download it again"):
         read(tmp_path / "a.parquet", b"PAR1")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_a_text_cut_at_any_byte_is_noticed(tmp_path: Path, encoding: str, separator: str) -> None:
+    rows = FRAME.assign(y=["Köln, Süd", "b", "c", "Köln, Süd", "b", "c"])
+    whole = rows.to_csv(index=False, sep=separator).encode(encoding)
+    path = tmp_path / "a.csv"
+    believed = []
+    for size in range(len(whole.splitlines()[0]) + 40, len(whole)):
+        path.write_bytes(whole[:size])
+        try:
+            _, notes = read_frame(path)
+        except InvalidInput:
+            continue
+        ends = whole[:size].rstrip(b"\0").endswith(b"\n")
+        if not ends and not any("The last line of the file has no end" in note for note in notes):
+            believed.append(size)
+    assert believed == []
+    path.write_bytes(whole)
+    assert read_frame(path)[0].shape == (6, 3)
+
+
+def test_a_row_with_too_few_cells_is_named(tmp_path: Path) -> None:
+    text = 'size,city,y\n1,"Köln,\nSüd",1\n\n2,Rom\n3,Paris,2\n'
+    with pytest.raises(InvalidInput, match=r"Expected 3 cells .* header has\. Got 2 in line 5\. "):
+        read(tmp_path / "a.csv", text)
+    with pytest.raises(InvalidInput, match="Got 2 in line 5 and fewer than 3 in 1 more"):
+        read(tmp_path / "a.csv", text + "4\n")
+    with pytest.raises(InvalidInput, match="in line 4, the last: the file seems to be cut short"):
+        read(tmp_path / "a.csv", "size,city,y\n1,Rom,2\n2,Rom,3\n3,Paris")
+    with pytest.raises(InvalidInput, match="Expected 4 cells .* as line 2 has. Got 3 in line 3"):
+        read(tmp_path / "a.csv", "size,city,y\n0,1,Rom,2\n2,Rom,3\n3,Paris,4\n")
+    with pytest.raises(InvalidInput, match="Expected 3 cells .* as most lines have. Got 2"):
+        read(tmp_path / "a.csv", "5.1,red,0\n4.9,blue,1\n4.7,red,0\n5.0,blue,1\n4.9,red\n")
+    with pytest.raises(InvalidInput, match="Expected 3 cells .* Got 2 in line 4"):
+        read(tmp_path / "a.dat", "size city   y\n1 Rom   2\n2  'x' 3\n3 Paris\n")
+    long = tmp_path / "long.csv"
+    long.write_text(f'size,city,y\n1,"{"x" * 140_000}",\n2,Rom,3\n')
+    assert read_frame(long)[0].shape == (2, 3)
+
+
+def test_a_separator_at_the_end_of_each_row_is_no_cell(tmp_path: Path) -> None:
+    lines = FRAME.to_csv(index=False).splitlines()
+    table = read(tmp_path / "a.csv", "\n".join([lines[0], *(f"{line}," for line in lines[1:])]))
+    assert same(table)
 
 
 def test_excel(tmp_path: Path) -> None:

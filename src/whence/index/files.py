@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -70,31 +71,51 @@ def _parquet(path: Path) -> Any:
     try:
         return reader.ParquetFile(path)
     except (OSError, ValueError) as error:  # pyarrow's errors are of these
-        raise CorruptFile(f"Expected a file of Parquet in {path}. Got: {error}.") from error
+        raise _damaged("a file of Parquet", path, error) from error
 
 
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of a file of Parquet, a batch in memory at a time."""
-    for batch in _parquet(path).iter_batches(batch_size=256):
+    batches = _parquet(path).iter_batches(batch_size=256)
+    for batch in _intact(batches, "a file of Parquet", path):
         yield from batch.to_pylist()
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the objects of a file with one per line."""
     opened = gzip.open if path.name.endswith(".gz") else open
-    with opened(path, "rt", encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
+    with opened(path, "rb") as file:
+        for number, line in enumerate(_intact(file, "JSON lines", path), 1):
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
-                raise CorruptFile(
-                    f"Expected a JSON object per line. Got line {number} of {path}: {error}."
-                ) from error
+            except ValueError as error:  # of no JSON, and of bytes that are no UTF-8
+                raise _damaged("a JSON object per line", path, f"line {number}, {error}") from error
             if not isinstance(row, dict):
                 raise InvalidInput(
-                    f"Expected a JSON object per line. Got {line.strip()[:60]!r} in line {number} "
-                    f"of {path}."
+                    f"Expected a JSON object per line. Got {line.decode().strip()[:60]!r} in line "
+                    f"{number} of {path}."
                 )
             yield row
+
+
+def _intact(parts: Iterable[Any], expected: str, path: Path) -> Iterator[Any]:
+    """Yield the parts of a file as they are read, its damage told in a sentence."""
+    read = iter(parts)
+    while True:
+        try:
+            part = next(read)
+        except StopIteration:
+            return
+        except (EOFError, OSError, ValueError, zlib.error) as error:
+            raise _damaged(expected, path, error) from error
+        yield part
+
+
+def _damaged(expected: str, path: Path, what: object) -> CorruptFile:
+    """Return what to say of a file that cannot be read."""
+    return CorruptFile(
+        f"Expected {expected}. Got {path}: {str(what).rstrip('.')}. If it was cut short, copy or "
+        "download it again."
+    )

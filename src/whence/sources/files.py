@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import bz2
 import codecs
-import gzip
 import io
 import lzma
 import re
 import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import pandas as pd
 
@@ -21,17 +17,11 @@ from whence.errors import InvalidInput
 from whence.sources.cells import read_column
 from whence.sources.layout import SPACES, START, Layout, layout_of
 from whence.sources.numbers import with_points
+from whence.sources.unpacking import encoding_of, ends_with_a_line, first_line, opened, refuse_large
+from whence.sources.widths import refuse_short_rows, rows_end_empty
 
-_LARGEST = 2**34  # bytes that a file may unpack to
 _RECORDS = 200  # cells that tell how a column is written
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", SPACES: "spaces"}
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 ALSO_LABELS = ("None", "NA", "N/A", "n/a")  # what pandas takes for a missing cell, people do not
 # The rest of what pandas takes for one.
 _MISSING = ["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND"]
@@ -41,11 +31,6 @@ _ENCODINGS |= {"utf-32": "UTF-32", "cp1252": "Windows-1252", "latin-1": "Latin-1
 _OLE = bytes.fromhex("d0cf11e0a1b11ae1")  # what .xls begins with
 _FORMATS = dict.fromkeys((".parquet", ".pq"), "parquet")
 _FORMATS |= dict.fromkeys((".xlsx", ".xlsm", ".xls", ".ods"), "excel")
-_COMPRESSED: tuple[tuple[bytes, Callable[[Path], Any]], ...] = (
-    (b"\x1f\x8b", gzip.open),
-    (b"BZh", bz2.open),
-    (b"\xfd7zXZ", lzma.open),
-)
 
 
 def read_frame(path: Path, *, labels: bool = False) -> tuple[pd.DataFrame, list[str]]:
@@ -129,7 +114,7 @@ def _format(path: Path) -> str:
 def _parquet(path: Path) -> pd.DataFrame:
     """Return the table of a Parquet file."""
     try:
-        _refuse_large(path, _unpacked(path))
+        refuse_large(path, _unpacked(path))
         return pd.read_parquet(path)
     except InvalidInput:
         raise
@@ -139,16 +124,10 @@ def _parquet(path: Path) -> pd.DataFrame:
             "install whence-attribution[tables]."
         ) from error
     except Exception as error:
-        raise InvalidInput(f"Expected a Parquet file. Got {path}: {first_line(error)}.") from error
-
-
-def _refuse_large(path: Path, size: int) -> None:
-    """Raise if a file unpacks to more bytes than a table may have."""
-    if size > _LARGEST:
         raise InvalidInput(
-            f"Expected a table of at most {_LARGEST:,} bytes. Got {path}, which says that it "
-            f"unpacks to {size:,}. Take a part of it."
-        )
+            f"Expected a Parquet file. Got {path}: {first_line(error)}. If it was cut short, "
+            "copy or download it again."
+        ) from error
 
 
 def _unpacked(path: Path) -> int:
@@ -165,7 +144,7 @@ def _excel(path: Path, missing: dict[str, Any]) -> tuple[pd.DataFrame, list[str]
     """Return the first sheet of a workbook that is not empty."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            _refuse_large(path, sum(part.file_size for part in archive.infolist()))
+            refuse_large(path, sum(part.file_size for part in archive.infolist()))
     try:
         sheets: dict[Any, pd.DataFrame] = pd.read_excel(
             path, sheet_name=None, header=None, **missing
@@ -177,7 +156,8 @@ def _excel(path: Path, missing: dict[str, Any]) -> tuple[pd.DataFrame, list[str]
         ) from error
     except Exception as error:
         raise InvalidInput(
-            f"Expected an Excel file. Got {path}: {first_line(error)}. Save the table as CSV."
+            f"Expected an Excel file. Got {path}: {first_line(error)}. If it was cut short, "
+            "copy or download it again, else save the table as CSV."
         ) from error
     name, cells = next(
         ((name, sheet) for name, sheet in sheets.items() if sheet.size), ("", pd.DataFrame())
@@ -203,8 +183,8 @@ def _excel(path: Path, missing: dict[str, Any]) -> tuple[pd.DataFrame, list[str]
 
 def _text(path: Path, missing: dict[str, Any]) -> tuple[pd.DataFrame, list[str]]:
     """Return the table of a text file."""
-    encoding = _encoding(path)
-    with _opened(path) as file:
+    encoding = encoding_of(path)
+    with opened(path) as file:
         start = file.read(START)
     decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
     text = decoder.decode(start)
@@ -229,6 +209,15 @@ def _text(path: Path, missing: dict[str, Any]) -> tuple[pd.DataFrame, list[str]]
     if layout.header is None:
         options |= {"header": None, "names": [f"column {c + 1}" for c in range(layout.width)]}
     frame = _parsed(path, options)
+    if layout.width > 1 and frame.iloc[:, -1].isna().any():  # as it is where a row is short
+        with _lines(path, encoding) as lines:
+            refuse_short_rows(path, lines, layout)
+        if len(frame.columns) == layout.width and frame.iloc[:, -1].isna().all():
+            with _lines(path, encoding) as lines:
+                extra = rows_end_empty(lines, layout)
+            if extra:  # a separator at the end, by which pandas takes the first column as names
+                options |= {"index_col": False, "usecols": range(layout.width)}
+                frame = _parsed(path, options)
     if _has_decimal_commas(frame, layout.separator):
         plain = [name for name in frame.columns if frame[name].dtype.kind == "f"]
         if plain:  # 1.234 beside 0,5 is a thousand, and pandas has read 1.234
@@ -242,13 +231,23 @@ def _text(path: Path, missing: dict[str, Any]) -> tuple[pd.DataFrame, list[str]]
         frame.columns = pd.Index(
             [name or f"Unnamed: {at}" for at, name in enumerate(layout.header)]
         )
-    return frame, _said(layout, encoding)
+    notes = _said(layout, encoding)
+    if len(frame) and not ends_with_a_line(path):
+        cell: Any = frame.iat[-1, -1]
+        value = "missing" if pd.isna(cell) else str(cell)
+        notes.append(f"The last line of the file has no end: is its last value ({value}) whole?")
+    return frame, notes
+
+
+def _lines(path: Path, encoding: str) -> io.TextIOWrapper:
+    """Return the lines of a text file with their ends, as they are."""
+    return io.TextIOWrapper(opened(path), encoding, newline="")
 
 
 def _parsed(path: Path, options: dict[str, Any]) -> pd.DataFrame:
     """Return the rows of a text file."""
     try:
-        with _opened(path) as file:
+        with opened(path) as file:
             frame: pd.DataFrame = pd.read_csv(file, **options)
             return frame
     except pd.errors.EmptyDataError as error:
@@ -256,7 +255,8 @@ def _parsed(path: Path, options: dict[str, Any]) -> pd.DataFrame:
     except (pd.errors.ParserError, UnicodeError, ValueError, EOFError, lzma.LZMAError) as error:
         raise InvalidInput(
             f"Expected rows of values separated by {_NAMES[options['sep']]}. Got {path}: "
-            f"{first_line(error)}. Check the quotes and the number of cells per row."
+            f"{first_line(error)}. Check that the file is whole, its quotes and the number of "
+            "cells per row."
         ) from error
 
 
@@ -275,70 +275,6 @@ def _said(layout: Layout, encoding: str) -> list[str]:
             f"The file has no header: its columns are called column 1 to column {layout.width}."
         )
     return notes
-
-
-def _opened(path: Path) -> BinaryIO:
-    """Return a file open for reading, what is compressed expanded."""
-    with path.open("rb") as file:
-        start = file.read(8)
-    for magic, opened in _COMPRESSED:
-        if start.startswith(magic):
-            return cast(BinaryIO, opened(path))
-    if not start.startswith(b"PK\x03\x04"):
-        return path.open("rb")
-    with zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if not name.endswith("/")]
-        if len(names) != 1:
-            raise InvalidInput(
-                f"Expected an archive of one file. Got {len(names)} files in {path}. Unpack it, "
-                "and name one of them."
-            )
-        _refuse_large(path, archive.getinfo(names[0]).file_size)
-        return io.BytesIO(archive.read(names[0]))
-
-
-def _encoding(path: Path) -> str:
-    """Return the encoding of a text file: by its mark, else UTF-8 if it can be that."""
-    try:
-        with _opened(path) as file:
-            start = file.read(4096)
-            for mark, name in _BOMS:
-                if start.startswith(mark):
-                    return name
-            zeros = start[1::2].count(0), start[::2].count(0)
-            if max(zeros) > 0.3 * len(start) / 2 > 3 * min(zeros):
-                return "utf-16-le" if zeros[0] > zeros[1] else "utf-16-be"
-            if b"\0" in start:
-                raise InvalidInput(
-                    f"Expected a text file with separated values. Got binary data in {path}. "
-                    "Export the table as CSV, or name a Parquet file .parquet."
-                )
-            decoder, piece, size = codecs.getincrementaldecoder("utf-8")(), start, 0
-            while piece:
-                size += len(piece)
-                _refuse_large(path, size)  # what gzip says of its size need not be so
-                decoder.decode(piece)
-                piece = file.read(2**22)
-            decoder.decode(b"", final=True)
-            return "utf-8"
-    except UnicodeDecodeError:
-        # Of the bytes that are no text in Windows-1252 five are control characters of Latin-1.
-        with _opened(path) as file:
-            undefined = set(b"\x81\x8d\x8f\x90\x9d")
-            return "latin-1" if undefined & set(file.read(2**24)) else "cp1252"
-    except OSError as error:
-        if error.filename is not None:
-            raise
-        raise _packed_wrongly(path, error) from error
-    except (EOFError, zlib.error, zipfile.BadZipFile, lzma.LZMAError) as error:
-        raise _packed_wrongly(path, error) from error
-
-
-def _packed_wrongly(path: Path, error: Exception) -> InvalidInput:
-    """Return what to say of a file that cannot be unpacked."""
-    return InvalidInput(
-        f"Expected a file that can be unpacked. Got {path}: {first_line(error)}. Pack it again."
-    )
 
 
 def _has_decimal_commas(frame: pd.DataFrame, separator: str) -> bool:
@@ -389,12 +325,3 @@ def _counted(n: int, noun: str) -> str:
 def _were(n: int) -> str:
     """Return the verb for so many."""
     return "was" if n == 1 else "were"
-
-
-def first_line(error: Exception) -> str:
-    """Return an error's first line.
-
-    Args:
-        error: Any.
-    """
-    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else "unreadable"

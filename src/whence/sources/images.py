@@ -20,6 +20,7 @@ from whence.adapters.frozen import from_frozen
 from whence.errors import InvalidInput
 from whence.linear.objective import LinearObjective
 from whence.progress import clock, progress
+from whence.sources.unpacking import first_line
 
 if TYPE_CHECKING:
     from PIL import Image as Pillow
@@ -156,7 +157,7 @@ def _read(path: str | os.PathLike[str], size: int) -> tuple[Tensor, int]:
         except Exception as error:  # Pillow raises many kinds on damaged files
             raise InvalidInput(
                 f"Expected an image. Got {path}, which cannot be read as one "
-                f"({type(error).__name__}). Repair or remove it."
+                f"({first_line(error)}). Repair or remove it."
             ) from error
     return pixels, frames
 
