@@ -12,12 +12,21 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_wine
+from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import (
     LinearDiscriminantAnalysis,
     QuadraticDiscriminantAnalysis,
 )
+from sklearn.impute import SimpleImputer
 from sklearn.naive_bayes import BernoulliNB, ComplementNB, GaussianNB, MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestCentroid
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import (
+    MinMaxScaler,
+    QuantileTransformer,
+    StandardScaler,
+    TargetEncoder,
+)
 
 import whence
 from whence.adapters.anything import Estimator
@@ -124,6 +133,13 @@ NEIGHBORS: dict[str, Any] = {
     "classes, chosen": KNeighborsClassifier(3, weights=lambda d: 1 / (1 + d)),
     "numbers": KNeighborsRegressor(6),
     "numbers, distance": KNeighborsRegressor(6, weights="distance", metric="chebyshev"),
+    "classes, scaled": make_pipeline(StandardScaler(), KNeighborsClassifier(5)),
+    "classes, quantiles": make_pipeline(
+        QuantileTransformer(n_quantiles=20), MinMaxScaler(), KNeighborsClassifier(3)
+    ),
+    "numbers, components": make_pipeline(
+        SimpleImputer(), StandardScaler(), PCA(4), KNeighborsRegressor(6, weights="distance")
+    ),
 }
 
 
@@ -147,6 +163,42 @@ def test_neighbors_that_are_left_out(name: str, removed: set[int]) -> None:
     shares = np.zeros((10, 3))
     shares[:, again.classes_] = again.predict_proba(x[:10])
     assert np.allclose(fitted.outputs(queries).exp(), np.maximum(shares, 1 / 160))
+
+
+def test_neighbors_behind_transformers_have_their_shares() -> None:
+    x, y = rows()
+    model = make_pipeline(StandardScaler(), KNeighborsClassifier(5)).fit(x[5:], y[5:])
+    trained = whence.from_sklearn(model, x[5:], y[5:])
+    found = whence.explain(trained, (x[:1], y[:1]))
+    shares = found.scores.values
+    scaled = model[0].transform(x)
+    plain = whence.from_sklearn(KNeighborsClassifier(5).fit(scaled[5:], y[5:]), scaled[5:], y[5:])
+    expected = whence.explain(plain, (scaled[:1], y[:1])).scores
+    np.testing.assert_allclose(shares, expected.values, atol=1e-12)
+    assert any("hold the transformers before them" in note for note in trained.notes)
+    actual = whence.LeaveOneOut().fit(trained).scores((x[:3], y[:3])).values
+    assert isinstance(trained, Neighbors)
+    without = clone(model).fit(x[6:], y[6:]).predict_proba(x[:3])[np.arange(3), y[:3]]
+    with_all = model.predict_proba(x[:3])[np.arange(3), y[:3]]
+    floor = 1 / 170
+    np.testing.assert_allclose(
+        actual[:, 0], -np.log(np.maximum(without, floor) / np.maximum(with_all, floor)), atol=1e-12
+    )
+
+
+def test_neighbors_that_agree_are_listed_by_their_shares() -> None:
+    x, y = load_wine(return_X_y=True)
+    model = make_pipeline(StandardScaler(), KNeighborsClassifier()).fit(x[30:], y[30:])
+    found = whence.explain(whence.from_sklearn(model, x[30:], y[30:]), (x[:1], y[:1]), k=2)
+    assert "it is the same, whichever is gone. In order of score:\n  1. 0 pushes" in str(found)
+    assert (found.to_frame()["effect"] == 0).all()
+
+
+def test_transformers_that_treat_training_rows_otherwise_are_left_to_the_library() -> None:
+    x, y = rows()
+    codes = np.round(x[:, :1])
+    model = make_pipeline(TargetEncoder(), KNeighborsClassifier()).fit(codes, y)
+    assert isinstance(whence.from_sklearn(model, codes, y), Estimator)
 
 
 def test_too_few_neighbors() -> None:

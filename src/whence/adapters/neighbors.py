@@ -10,23 +10,34 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.pipeline import Pipeline
 from torch import Tensor
 
 from whence.adapters.answered import Answered
 from whence.adapters.answers import answer_of
-from whence.adapters.rows import RowExamples, encoded, labels_of
+from whence.adapters.draws import is_steady
+from whence.adapters.rows import RowExamples, encoded, labels_of, width_of
 from whence.adapters.tables import as_floats
 from whence.arrays import Floats
+from whence.checked import said
 from whence.errors import InvalidInput
 from whence.objective.arrays import shared
 from whence.objective.cache import Recent
 from whence.objective.trained import Data, Examples
+from whence.preprocessing.containers import before
+from whence.preprocessing.containers import final as final_step
+from whence.preprocessing.refit import fit_again, follows_data, is_cross_fitted
 from whence.rows import column_names, is_sparse, without_names
 from whence.tiles import spread
 
 _LOOKED_AT = 100  # training rows at which ties are looked for
 _SPARE = 64  # neighbors beyond k that are kept for each row
 _BYTES = 2**24  # of neighbors that are held: 16 MB
+_FEW = 1_000  # rows to which transformers are fitted again for each removal
+_MOVED = (
+    "Values of neighbors hold the transformers before them as they were fitted; removals and "
+    "retrainings fit those again."
+)
 _ROWS = 512  # rows whose distances to all training rows are held at once
 
 
@@ -49,33 +60,46 @@ class Order:
 class Neighbors(Answered):
     """A fitted KNeighborsClassifier or KNeighborsRegressor with its training rows.
 
+    Transformers before it are fitted again with each refit, as a pipeline's own fit does.
+
     Args:
         values: What a neighbor votes for: its one-hot class, or its target, [n, v].
         orders: The nearest rows of examples that were asked about lately, shared by refits.
+        transform: The fitted transformers before it, or `None`.
+        points: The training rows as they give them.
+        labels: The targets as the user states them, for fits of the transformers.
     """
 
     values: Floats
     orders: Recent[Order]
+    transform: Pipeline | None
+    points: Any
+    labels: NDArray[Any]
 
     @property
     def instant(self) -> bool:
-        """True: a refit leaves rows out."""
-        return True
+        """True where a refit leaves rows out, or fits transformers to few rows."""
+        return not follows_data(self.transform) or len(self.weights) <= _FEW
+
+    @property
+    def voter(self) -> Any:
+        """The estimator whose neighbors vote: the last step of a pipeline."""
+        return final_step(self.fitted)
 
     @property
     def votes_alike(self) -> bool:
         """Whether the votes of all neighbors count the same."""
-        return bool(self.fitted.weights == "uniform")
+        return bool(self.voter.weights == "uniform")
 
     @property
     def k(self) -> int:
         """How many neighbors vote."""
-        return int(self.fitted.n_neighbors)
+        return int(self.voter.n_neighbors)
 
     def examples(self, data: Data) -> RowExamples:
         """Check and encode (X, y): one row or many."""
         rows = super().examples(data)
-        _check_finite(self.fitted, rows.inputs)
+        self._points_of(rows)
         return rows
 
     def outputs(self, examples: Examples) -> Tensor:
@@ -99,7 +123,7 @@ class Neighbors(Answered):
         weights = weights.double()
         if bool(((weights != 0) & (weights != 1)).any()):
             raise InvalidInput(
-                f"Expected weights of 0 or 1: {type(self.fitted).__name__} takes no others. Got "
+                f"Expected weights of 0 or 1: {type(self.voter).__name__} takes no others. Got "
                 f"{float(weights.min()):g} to {float(weights.max()):g}."
             )
         if int(weights.sum()) < self.k:
@@ -107,7 +131,14 @@ class Neighbors(Answered):
                 f"Expected at least n_neighbors = {self.k} training rows to stay. Got "
                 f"{int(weights.sum())}."
             )
-        return replace(self, weights=weights)
+        if self.transform is None or not follows_data(self.transform):
+            return replace(self, weights=weights)
+        there = np.flatnonzero(weights.numpy())
+        transform, _ = fit_again(self.transform, self.train.inputs, self.labels, where=there)
+        points = transform.transform(self.train.inputs)
+        return replace(
+            self, weights=weights, transform=transform, points=points, orders=Recent(_BYTES)
+        )
 
     def order(self, examples: Examples) -> Order:
         """Return the nearest training rows of some rows, whether they are there or not.
@@ -135,11 +166,20 @@ class Neighbors(Answered):
         rows, distances = [], []
         for start in range(0, len(examples), _ROWS):
             some = examples.subset(np.arange(start, min(start + _ROWS, len(examples))))
-            away = _distances(self.fitted, some.inputs, self.train.inputs)
+            away = _distances(self.voter, self._points_of(some), self.points)
             first = np.argsort(away, axis=1, kind="stable")[:, :most]
             rows.append(first)
             distances.append(np.take_along_axis(away, first, 1))
         return Order(rows=np.concatenate(rows), distances=np.concatenate(distances))
+
+    def _points_of(self, rows: Examples) -> Any:
+        """Return rows as the transformers give them, whose numbers are finite, [b, d]."""
+        points = rows.inputs
+        if self.transform is not None:
+            with said("rows that the transformers can read"):
+                points = self.transform.transform(points)
+        _check_finite(self.voter, points)
+        return points
 
     def _first(self, order: Order, there: NDArray[np.bool_]) -> NDArray[np.intp]:
         """Return the places of the first k rows that are there, [b, k]; −1 where too few are."""
@@ -149,10 +189,10 @@ class Neighbors(Answered):
 
     def _votes(self, distances: Floats) -> Floats:
         """Return the weight of each vote, summing to 1, [b, k]."""
-        if self.fitted.weights == "uniform":
+        if self.voter.weights == "uniform":
             return np.full_like(distances, 1 / distances.shape[1])
-        if callable(self.fitted.weights):
-            votes = np.asarray(self.fitted.weights(distances), dtype=np.float64)
+        if callable(self.voter.weights):
+            votes = np.asarray(self.voter.weights(distances), dtype=np.float64)
         else:
             same = distances == 0
             with np.errstate(divide="ignore"):
@@ -194,24 +234,31 @@ def neighbors(
     """Return a nearest-neighbor model with exact removals, or `None` of anything else.
 
     Args:
-        estimator: Fitted.
+        estimator: Fitted; or a pipeline that ends in it, whose transformers draw nothing and treat
+            training rows as new ones.
         X: Its training rows, [n, d].
         y: Its targets, [n], or [n, c] of a regression.
         sample_weight: It takes none.
     """
+    voter, transform = final_step(estimator), before(estimator)
     kinds = (KNeighborsClassifier, KNeighborsRegressor)
-    if type(estimator) not in kinds or sample_weight is not None:
+    if type(voter) not in kinds or sample_weight is not None:
         return None
-    if estimator.effective_metric_ == "precomputed":
+    if voter.effective_metric_ == "precomputed":
         return None
     labels = labels_of(y)
+    if transform is not None and (is_cross_fitted(transform) or not is_steady(transform, len(y))):
+        return None
     answer = answer_of(estimator, labels)
     names = column_names(X)
-    train = encoded((X, labels), estimator.n_features_in_, names, answer.targets)
+    train = encoded((X, labels), width_of(X), names, answer.targets)
     values = answer.votes(train.targets)
     if values is None:
         return None
-    _check_finite(estimator, train.inputs)
+    points = train.inputs if transform is None else transform.transform(train.inputs)
+    _check_finite(voter, points)
+    moved = follows_data(transform)
+    notes = (answer.note, _MOVED if moved else "")
     model = Neighbors(
         fitted=estimator,
         answer=answer,
@@ -219,8 +266,11 @@ def neighbors(
         values=values,
         weights=torch.ones(len(train), dtype=torch.float64),
         orders=Recent(_BYTES),
+        transform=transform,
+        points=points,
+        labels=labels,
         names=names,
-        notes=(answer.note,) if answer.note else (),
+        notes=tuple(note for note in notes if note),
     )
     return replace(model, notes=(*model.notes, *_of_ties(model)))
 
@@ -235,7 +285,7 @@ def _of_ties(model: Neighbors) -> tuple[str, ...]:
         return ()
     return (
         "Of training rows that are equally far the first in the table vote; "
-        f"{type(model.fitted).__name__} takes others, and predicts other than here at "
+        f"{type(model.voter).__name__} takes others, and predicts other than here at "
         f"{apart.sum()} of {len(few)} training rows that were looked at.",
     )
 

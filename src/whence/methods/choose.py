@@ -125,7 +125,7 @@ def _(trained: ForestModel) -> tuple[Method, str]:
 def _of_neighbors(trained: Neighbors) -> tuple[Method, str]:
     if trained.votes_alike:
         return KNNShapley(), "a removal alone may only hand the vote to the next neighbor"
-    return LeaveOneOut(), "its refits are so quick that each removal is made"
+    return default_of.dispatch(object)(trained)
 
 
 @default_of.register

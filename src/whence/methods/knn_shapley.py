@@ -92,7 +92,7 @@ def _voters(trained: Trained) -> int:
 def _(trained: Neighbors) -> int:
     if not trained.votes_alike:
         raise UnsupportedModel(
-            f"Expected neighbors whose votes count alike. Got weights={trained.fitted.weights!r}. "
+            f"Expected neighbors whose votes count alike. Got weights={trained.voter.weights!r}. "
             "Use whence.LeaveOneOut(), which is exact for it."
         )
     return trained.k

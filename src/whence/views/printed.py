@@ -47,9 +47,11 @@ def lines(parts: Explained, quality: ModelQuality | None) -> list[str]:
     effects, decimals = (*parts.lowering, *parts.raising), decimals_of(parts)
     # One number is not shown with fewer decimals in one line than in the next.
     found = [_said(parts, decimals if quantity.predicts and parts.sized else None)]
+    moves = any(effect for _, effect in effects)
     if parts.sized:
         name, now = quantity.name[0].upper() + quantity.name[1:], quantity.text(value, decimals)
-        without = "it would be:" if effects else "it is the same, whichever is gone."
+        same = "it is the same, whichever is gone" + (". In order of score:" if effects else ".")
+        without = "it would be:" if moves else same
         found.append(f"{name} is {now}. Without one training example {without}")
     elif not effects:
         found.append("No training example has an effect.")
@@ -58,7 +60,7 @@ def lines(parts: Explained, quality: ModelQuality | None) -> list[str]:
     for side, phrase in sides:
         for rank, (at, effect) in enumerate(side, 1):
             name = parts.trained.train.ids[at]
-            if parts.sized:
+            if parts.sized and moves:
                 after = quantity.read(parts.value + effect)
                 change = signed(after - value, decimals)
                 text = quantity.text(after, decimals)
