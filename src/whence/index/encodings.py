@@ -54,11 +54,13 @@ class Encoding(ABC):
         """Beside ‖row‖ for each √d: more than numbers can add that are flushed to zero."""
         return 2.0**-63  # those under 2⁻¹²⁶
 
-    def round(
-        self, tensors: Mapping[str, Tensor], part: slice, blocks: Sequence[Block], out: Tensor
-    ) -> None:
-        """Write rows of a shard over 2^shift into `out`, bfloat16 [t, d], but for `scales`."""
-        self.decode(tensors, part, blocks, out)
+    def round(self, tensors: Mapping[str, Tensor], blocks: Sequence[Block], out: Tensor) -> Tensor:
+        """Return rows over 2^shift, but for `scales`, in bfloat16, [t, d].
+
+        They are in `out`, or in the place of the rows that are stored.
+        """
+        self.decode(tensors, slice(0, len(out)), blocks, out)
+        return out
 
     def scales(self, tensors: Mapping[str, Tensor], part: slice) -> Tensor | None:
         """Return what each decoded row is still to be multiplied by, [t], or `None`."""
@@ -130,12 +132,11 @@ class Float16(Encoding):
         """What is under 2⁻¹⁴ has no exponent; beside 2⁻⁸ ‖row‖, which it adds to."""
         return 2.0 ** (8 - 14)
 
-    def round(
-        self, tensors: Mapping[str, Tensor], part: slice, blocks: Sequence[Block], out: Tensor
-    ) -> None:
-        """Round the last three bits of each number away: as fast as memory is."""
-        bits = torch.add(tensors["rows"][part].view(torch.int16), 4, out=out.view(torch.int16))
-        bits.bitwise_right_shift_(3).bitwise_and_(~0x7000)  # the sign is the first bit again
+    def round(self, tensors: Mapping[str, Tensor], blocks: Sequence[Block], out: Tensor) -> Tensor:
+        """Round the last three bits of each number away, in its place: it is in a cache."""
+        bits = tensors["rows"].view(torch.int16)
+        bits.add_(4).bitwise_right_shift_(3).bitwise_and_(~0x7000)  # the sign is the first again
+        return bits.view(torch.bfloat16)
 
     def scales(self, tensors: Mapping[str, Tensor], part: slice) -> Tensor:
         """Return the largest number of each row."""

@@ -102,14 +102,11 @@ class StoredRows:
         """Return rows over 2^shift of their encoding, [t, d], but for what belongs to f.
 
         Args:
-            tile: The rows.
-            out: [most, d]: where they are rounded to bfloat16.
+            tile: The rows; they may be lost.
+            out: [most, d], bfloat16: where they are rounded, unless in their own place.
         """
-        rows = out[: len(tile)]
-        encoding_of(self.manifest.encoding).round(
-            tile.tensors, slice(0, len(tile)), self.manifest.blocks, rows
-        )
-        return rows
+        encoding = encoding_of(self.manifest.encoding)
+        return encoding.round(tile.tensors, self.manifest.blocks, out[: len(tile)])
 
     def codes(self, tile: Tile) -> tuple[Tensor, Tensor] | None:
         """Return rows as int8 and the scales of their blocks, if they are stored so."""
