@@ -1,8 +1,10 @@
 """Environments with the oldest and the newest of what whence needs, of each Python: `make compat`.
 
 Each gets whence's own source on its path and runs `release.works`, which fits, explains and refits
-a model of each kind. Needs uv, which finds or brings each Python; what cannot be had is said. The
-results go into benchmarks/results/compat.json and docs/explanation/versions.md.
+a model of each kind. Needs uv, which finds or brings each Python; what cannot be had is said. For
+the first release of each Python it asks whether what `make install` pins can be installed there
+without a compiler. The results go into benchmarks/results/compat.json and
+docs/explanation/versions.md.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ RESULTS = ROOT / "benchmarks" / "results" / "compat.json"
 PAGE = ROOT / "docs" / "explanation" / "versions.md"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 _START, _END = "<!-- make compat -->\n", "<!-- end -->"
+_EXTRAS = ("dev", "docs", "experiments")  # what `make install` installs
+_SOURCE_ONLY = "autograd-gamma"  # has no wheel; it is Python alone
 
 
 def requirements() -> list[str]:
@@ -34,9 +38,28 @@ def requirements() -> list[str]:
     return re.findall(r'"([\w.-]+>=[\w.]+)"', listed)
 
 
+def uv_command() -> str:
+    """Return the uv of the path, or of this environment."""
+    return shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
+
+
+def pinned(python: str) -> str:
+    """Return "yes", or why what `make install` pins cannot be installed on a release of Python."""
+    command = [uv_command(), "pip", "compile", "--quiet", "--python-version", python]
+    command += ["--constraint", "constraints.txt", "--only-binary", ":all:"]
+    command += ["--no-binary", _SOURCE_ONLY, "pyproject.toml"]
+    command += [part for extra in _EXTRAS for part in ("--extra", extra)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(done.stderr, file=sys.stderr)
+        causes = [line for line in done.stderr.splitlines() if "cause:" in line]
+        return causes[0].split("cause:")[1].strip() if causes else "no: see the output"
+    return "yes"
+
+
 def tried(python: str, which: str, torch: str | None) -> dict[str, Any]:
     """Return what came of one environment."""
-    uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
+    uv = uv_command()
     with tempfile.TemporaryDirectory() as folder:
         there = f"{folder}/env/bin/python"
         resolution = "lowest-direct" if which == "oldest" else "highest"
@@ -80,8 +103,19 @@ def tried(python: str, which: str, torch: str | None) -> dict[str, Any]:
         return found
 
 
-def table(results: dict[str, dict[str, Any]]) -> str:
+def written(results: dict[str, Any]) -> str:
     """Return the results as Markdown."""
+    pins = results["pins"]
+    found = [python for python, answer in pins.items() if answer == "yes"]
+    lines = [f"What `make install` pins is found, without a compiler, for {', '.join(found)}."]
+    lines += [
+        f"It is not for {python}: {answer}" for python, answer in pins.items() if answer != "yes"
+    ]
+    return table(results["environments"]) + "\n" + "\n".join(lines) + "\n"
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """Return what came of the environments as a table."""
     lines = [
         "| Python | versions | NumPy | pandas | SciPy | scikit-learn | torch | checks that hold |",
         "|---|---|---|---|---|---|---|---:|",
@@ -109,28 +143,39 @@ def main() -> int:
     parser.add_argument("--only", choices=("oldest", "newest"))
     parser.add_argument("--torch", help="a requirement in place of the newest torch")
     options = parser.parse_args()
-    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    environments = results["environments"]
     for python in options.python or PYTHONS:
+        results["pins"][f"{python}.0"] = pinned(f"{python}.0")
+        _keep(results)
         for which in [options.only] if options.only else ["oldest", "newest"]:
             print(f"Python {python}, {which} ...", flush=True)
-            results[f"{python} {which}"] = tried(python, which, options.torch)
-            print(json.dumps(results[f"{python} {which}"]), flush=True)
-            ordered = dict(sorted(results.items(), key=lambda item: _order(item[0])))
-            RESULTS.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
-            page = PAGE.read_text(encoding="utf-8")
-            written = between(page, _START, _END, table(ordered))
-            PAGE.write_text(written, encoding="utf-8")
+            environments[f"{python} {which}"] = tried(python, which, options.torch)
+            print(json.dumps(environments[f"{python} {which}"]), flush=True)
+            _keep(results)
     failed = [
         check
-        for result in results.values()
+        for result in environments.values()
         for check, value in result.get("checks", {}).items()
         if not isinstance(value, float)
     ]
-    return bool(failed)
+    return bool(failed) or set(results["pins"].values()) != {"yes"}
+
+
+def _keep(results: dict[str, Any]) -> None:
+    """Write the results and the page, in the order of Python's releases."""
+    results["pins"] = dict(sorted(results["pins"].items(), key=lambda item: _order(item[0])))
+    results["environments"] = dict(
+        sorted(results["environments"].items(), key=lambda item: _order(item[0]))
+    )
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(between(page, _START, _END, written(results)), encoding="utf-8")
 
 
 def _order(name: str) -> tuple[int, str]:
-    return int(name.split(" ")[0].split(".")[1]), name.split(" ")[1][::-1]
+    """Return the minor version, and the oldest packages before the newest."""
+    return int(name.split(" ")[0].split(".")[1]), name[::-1]
 
 
 if __name__ == "__main__":

@@ -18,10 +18,15 @@ from whence.fitting.partial_likelihood import PartialLikelihood
 
 lifelines: Any = pytest.importorskip("lifelines")
 lifelines_data: Any = pytest.importorskip("lifelines.datasets")
-survival: Any = pytest.importorskip("sksurv.linear_model")
 
 _TIGHT = {"precision": 1e-13}
 _COLUMNS = ["fin", "age", "race", "prio"]
+
+
+@pytest.fixture(scope="module")
+def survival() -> Any:
+    """Return scikit-survival's linear models, which some versions of Python have no wheel for."""
+    return pytest.importorskip("sksurv.linear_model")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +62,7 @@ def structured(frame: pd.DataFrame) -> Any:
     )
 
 
-def sksurv_fit(frame: pd.DataFrame, ties: str, alpha: float) -> Any:
+def sksurv_fit(survival: Any, frame: pd.DataFrame, ties: str, alpha: float) -> Any:
     model = survival.CoxPHSurvivalAnalysis(alpha=alpha, ties=ties, tol=1e-14)
     return model.fit(frame[_COLUMNS].astype(float), structured(frame))
 
@@ -152,9 +157,9 @@ def test_a_row_is_compared_with_those_at_risk_with_it(name: str, rossi: pd.DataF
 
 @pytest.mark.parametrize(("ties", "alpha"), [("breslow", 0.0), ("efron", 0.5)])
 def test_removals_are_refits_by_scikit_survival(
-    ties: str, alpha: float, rossi: pd.DataFrame
+    ties: str, alpha: float, survival: Any, rossi: pd.DataFrame
 ) -> None:
-    fitted = sksurv_fit(rossi, ties, alpha)
+    fitted = sksurv_fit(survival, rossi, ties, alpha)
     x = rossi[_COLUMNS].astype(float)
     model = whence.from_sklearn(fitted, x, structured(rossi))
     assert isinstance(model, Cox)
@@ -163,7 +168,7 @@ def test_removals_are_refits_by_scikit_survival(
     np.testing.assert_allclose(model.outputs(examples)[:, 0], fitted.predict(x[:6]))
     scores = whence.LeaveOneOut().fit(model).scores(queries, measure="prediction", indices=[3, 20])
     for column, row in enumerate([3, 20]):
-        again = sksurv_fit(rossi.drop(index=row), ties, alpha)
+        again = sksurv_fit(survival, rossi.drop(index=row), ties, alpha)
         change = again.predict(x[:6]) - fitted.predict(x[:6])
         np.testing.assert_allclose(scores.values[:, column], change, atol=1e-6)
     event = rossi.index[rossi["arrest"] > 0][:1]
@@ -211,7 +216,7 @@ def test_what_has_no_treatment_says_what_to_do(rossi: pd.DataFrame) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Newton-Raphson failed", "ignore:Optimization did not")
-def test_a_fit_that_stopped_says_so(rossi: pd.DataFrame) -> None:
+def test_a_fit_that_stopped_says_so(survival: Any, rossi: pd.DataFrame) -> None:
     frame, stopped = rossi[columns_of({})], "stopped before the maximum"
     for options, said in (({}, False), ({"max_steps": 2}, True)):
         fitter = lifelines.CoxPHFitter().fit(frame, "week", "arrest", fit_options=options)
@@ -222,7 +227,7 @@ def test_a_fit_that_stopped_says_so(rossi: pd.DataFrame) -> None:
         assert any(stopped in note for note in whence.from_sklearn(fit, x, y).notes) == said
 
 
-def test_other_models_of_survival_are_told_apart(rossi: pd.DataFrame) -> None:
+def test_other_models_of_survival_are_told_apart(survival: Any, rossi: pd.DataFrame) -> None:
     x, y = rossi[_COLUMNS].astype(float), structured(rossi)
     scaled = make_pipeline(StandardScaler(), survival.CoxPHSurvivalAnalysis()).fit(x, y)
     with pytest.raises(InvalidInput, match="CoxPHSurvivalAnalysis for targets .* Got a Pipeline"):
