@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.adapters.answers import Answer
+from whence.adapters.refitting import Refitting, template_of
 from whence.adapters.rows import RowExamples, encoded
+from whence.arrays import Floats
+from whence.errors import InvalidInput
 from whence.objective.losses import Loss
-from whence.objective.trained import Data, Trained
+from whence.objective.trained import Data, Examples, Trained
+
+# From a fitted estimator, its rows, targets and weights to a model; `None` of another kind.
+Reader: TypeAlias = Callable[[Any, Any, Any, Floats | None], Trained | None]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -25,6 +33,8 @@ class Answered(Trained):
         weights: wᵢ >= 0, [n]; rows with 0 were left out.
         names: The columns it was fitted on, or `None` for an array.
         notes: What a reader must know, a sentence each.
+        reader: Reads a fitted estimator of this kind with its rows and targets, all of weight 1;
+            `None` where edits are followed otherwise, or not.
     """
 
     fitted: Any
@@ -33,6 +43,7 @@ class Answered(Trained):
     weights: Tensor
     names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    reader: Reader | None = None
     convex: bool = False
 
     @property
@@ -57,6 +68,42 @@ class Answered(Trained):
     def identity(self) -> tuple[Tensor | str, ...]:
         """Return the estimator's settings."""
         return (repr(self), repr(self.fitted))
+
+    def refit_edited(self, where: NDArray[np.intp], new: Examples) -> Trained:
+        """Return what the estimator's own fit gives with some rows replaced.
+
+        It is fitted to all rows once, as its library does it; then those without weight go.
+
+        Args:
+            where: Positions of the rows that go.
+            new: Those that come.
+
+        Raises:
+            UnsupportedModel: If there is no way to read the fit.
+            InvalidInput: If the edit takes away a class.
+        """
+        if self.reader is None:
+            return super().refit_edited(where, new)
+        train = self.train.replaced(where, new)
+        labels, n = self.answer.labels_of(train.targets), len(train)
+        if len(np.unique(labels)) < len(self.classes):
+            raise InvalidInput(
+                "Expected an edit that leaves a training row to each class. Got one that takes the "
+                "last of a class. Remove the row instead."
+            )
+        template, _ = template_of(self.fitted, n)
+        refitting = Refitting(
+            template=template,
+            rows=train.inputs,
+            labels=labels,
+            idle=np.zeros(n, dtype=bool),
+            weighted=False,
+            classifies=bool(self.classes),
+        )
+        model = self.reader(refitting(np.ones(n))[0], train.inputs, labels, None)
+        if model is None:
+            return super().refit_edited(where, new)
+        return model.refit(self.weights)
 
     def examples(self, data: Data) -> RowExamples:
         """Check and encode (X, y): one row or many."""

@@ -54,6 +54,10 @@ class Answer(ABC):
     def targets(self, labels: NDArray[Any]) -> Tensor:
         """Encode the user's targets, or refuse those that the estimator cannot have."""
 
+    @abstractmethod
+    def labels_of(self, targets: Tensor) -> NDArray[Any]:
+        """Return encoded targets as the estimator is fitted on them."""
+
     def votes(self, targets: Tensor) -> Floats | None:
         """Return what a neighbor with each target votes for, [n, v], if its votes are known."""
         return None
@@ -94,6 +98,10 @@ class Numbers(Answer):
     def targets(self, labels: NDArray[Any]) -> Tensor:
         """Return finite numbers, [b] or [b, c]."""
         return shared(finite_numbers(labels, self.width))
+
+    def labels_of(self, targets: Tensor) -> Floats:
+        """Return the numbers."""
+        return targets.numpy()
 
     def votes(self, targets: Tensor) -> Floats:
         """Return the numbers, [n, c]."""
@@ -154,6 +162,10 @@ class Classes(Answer):
         """Return the position of each label among the classes, [b]; 0.0 or 1.0 for two."""
         at: Tensor = torch.from_numpy(class_positions(self.labels, labels))
         return at.double() if len(self.labels) == 2 else at
+
+    def labels_of(self, targets: Tensor) -> NDArray[Any]:
+        """Return the classes, [b]."""
+        return np.asarray(self.labels[targets.long().numpy()])
 
     def votes(self, targets: Tensor) -> Floats:
         """Return one-hot classes, [n, C]."""
@@ -225,6 +237,10 @@ class Labels(Answer):
                 f"Expected {self.width} labels of 0 or 1 per row. Got shape {values.shape}."
             )
         return torch.from_numpy(values.astype(np.float64))
+
+    def labels_of(self, targets: Tensor) -> NDArray[Any]:
+        """Return 0 or 1 for each label, [b, k]."""
+        return targets.numpy().astype(np.intp)
 
 
 def one_of_two(values: Floats) -> Floats:

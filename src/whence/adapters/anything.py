@@ -8,6 +8,7 @@ from typing import Any, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.cross_decomposition import PLSRegression
 from torch import Tensor
 
@@ -23,7 +24,7 @@ from whence.checked import said
 from whence.errors import warn_user
 from whence.objective.cache import cached, first_time
 from whence.objective.removed import weights_without
-from whence.objective.trained import Trained
+from whence.objective.trained import Examples, Trained
 from whence.preprocessing.containers import final as last_step
 from whence.preprocessing.folds import folds_note
 from whence.rows import column_names
@@ -97,6 +98,18 @@ class Estimator(Answered):
             return None
         fit = self.refitting.reordered(self.weights.double().numpy(), seed)
         return self._fitted(self.weights, fit)
+
+    def refit_edited(self, where: NDArray[np.intp], new: Examples) -> Estimator:
+        """Return the estimator's own fit with some rows replaced.
+
+        Args:
+            where: Positions of the rows that go.
+            new: Those that come.
+        """
+        train = self.train.replaced(where, new)
+        labels = self.answer.labels_of(train.targets)
+        refitting = replace(self.refitting, rows=train.inputs, labels=labels)
+        return replace(self, train=train, refitting=refitting).refit()
 
     @property
     def together(self) -> int:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.adapters.answered import Answered
+from whence.adapters.answered import Answered, Reader
 from whence.adapters.answers import Classes, one_of_two
 from whence.adapters.rows import RowExamples, encoded, labels_of
 from whence.adapters.tables import as_floats
@@ -131,7 +131,12 @@ class ClosedForm(Answered):
 
 
 def closed_form(
-    estimator: Any, family: Sums, X: Any, y: Any, sample_weight: NDArray[np.float64] | None
+    estimator: Any,
+    family: Sums,
+    X: Any,
+    y: Any,
+    sample_weight: NDArray[np.float64] | None,
+    reader: Reader,
 ) -> ClosedForm | None:
     """Return a fitted classifier by its sums, or `None` where they do not give its answers.
 
@@ -141,6 +146,7 @@ def closed_form(
         X: Its training rows, [n, d].
         y: Its labels, [n].
         sample_weight: Its sample weights, or `None`.
+        reader: Reads another fit of such a classifier.
     """
     labels = labels_of(y)
     names = column_names(X)
@@ -162,6 +168,7 @@ def closed_form(
         at=at,
         sums=class_sums(parts, at, torch.from_numpy(weights), len(answer.labels)),
         names=names,
+        reader=reader,
     )
     few = train.subset(spread(len(train), 50))
     return model if _agrees(model, few) else None

@@ -227,6 +227,15 @@ class Composed(Answered):
         """Return the estimator's own fit to its rows in another order, if that draws."""
         return self._with_folds().reordered(seed)
 
+    def refit_edited(self, where: NDArray[np.intp], new: Examples) -> Estimator:
+        """Return the estimator's own fit with some rows replaced, in folds of its own choice.
+
+        Args:
+            where: Positions of the rows that go.
+            new: Those that come.
+        """
+        return self.whole.refit_edited(where, new)
+
     def _with_folds(self) -> Estimator:
         """Return the estimator known by its predictions, its folds held in refits."""
         refitting = replace(self.whole.refitting, held=self.composition.held)

@@ -43,7 +43,7 @@ def discriminant(
     if rows.shape[1] > _COLUMNS or not hasattr(estimator, "predict_proba"):
         return None
     for family in families(estimator, torch.from_numpy(rows.mean(0))):
-        found = closed_form(estimator, family, X, y, None)
+        found = closed_form(estimator, family, X, y, None, discriminant)
         if found is not None:
             return found
     return None

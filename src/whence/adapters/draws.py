@@ -76,7 +76,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import KBinsDiscretizer, QuantileTransformer
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR, NuSVC, NuSVR, OneClassSVM
 
-from whence.adapters.processes import ProcessPerClass
+from whence.adapters.held_kernels import ProcessPerClass
 from whence.preprocessing.containers import is_frozen, parts, settings
 from whence.trees.libraries import OUTSIDE, library_of
 

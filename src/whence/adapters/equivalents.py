@@ -42,7 +42,7 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC, NuSVC
 
-from whence.adapters.processes import held
+from whence.adapters.held_kernels import held
 from whence.errors import UnsupportedModel
 from whence.preprocessing.containers import holds_frozen, is_frozen
 

@@ -30,7 +30,9 @@ def naive_bayes(
     """
     read = _FAMILIES.get(type(estimator))
     family = None if read is None else read(estimator, X)
-    return None if family is None else closed_form(estimator, family, X, y, sample_weight)
+    if family is None:
+        return None
+    return closed_form(estimator, family, X, y, sample_weight, naive_bayes)
 
 
 def _gaussian(estimator: Any, X: Any) -> Sums | None:

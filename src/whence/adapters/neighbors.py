@@ -271,6 +271,7 @@ def neighbors(
         labels=labels,
         names=names,
         notes=tuple(note for note in notes if note),
+        reader=neighbors,
     )
     return replace(model, notes=(*model.notes, *_of_ties(model)))
 

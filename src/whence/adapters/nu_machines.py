@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, final
 
 import numpy as np
@@ -206,6 +207,7 @@ def nu_machine(
         gram=program.of_hinges(kernel(matrix, matrix)),
         beta=program.coefficients(coef, weights),
         there=np.ones(len(labels), dtype=bool),
+        reader=partial(nu_machine, answer=answer),
     )
 
 

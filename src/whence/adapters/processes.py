@@ -8,10 +8,8 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky
 from scipy.special import expit
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.gaussian_process import GaussianProcessClassifier
 from torch import Tensor
 
@@ -27,65 +25,6 @@ from whence.rows import column_names, is_sparse
 _MOST = 1_000  # rows: a removal is a few factors of their kernel matrix
 _STEPS = 100  # of Newton's method
 _CONVERGED = 1e-12  # share of f that the last step moves
-
-
-class ProcessPerClass(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A Gaussian process for each class against the rest, each with a kernel of its own.
-
-    Args:
-        classes: The names of the classes.
-        kernels: The kernel of each, held.
-    """
-
-    def __init__(self, classes: Any = (), kernels: Any = ()) -> None:
-        """Hold the kernels."""
-        self.classes = classes
-        self.kernels = kernels
-
-    def fit(self, X: Any, y: Any) -> ProcessPerClass:
-        """Fit a process to each class that is there."""
-        there = np.isin(self.classes, y)
-        self.classes_ = np.asarray(self.classes)[there]
-        self.n_features_in_ = np.shape(X)[1]
-        self.estimators_ = [
-            GaussianProcessClassifier(kernel, optimizer=None).fit(X, np.asarray(y) == name)
-            for name, kernel, found in zip(self.classes, self.kernels, there, strict=True)
-            if found
-        ]
-        return self
-
-    def predict_proba(self, X: Any) -> Floats:
-        """Return the share of each class in the sum of its probabilities, [b, C]."""
-        each = np.stack([one.predict_proba(X)[:, 1] for one in self.estimators_], 1)
-        return np.asarray(each / each.sum(1, keepdims=True))
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Return the class with the largest share, [b]."""
-        found: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(1)]
-        return found
-
-
-def held(estimator: GaussianProcessClassifier) -> Any:
-    """Return a fitted process with its kernel held; one for each class, of more than two.
-
-    Args:
-        estimator: Fitted; of more than two classes one against the rest.
-    """
-    if estimator.n_classes_ == 2:
-        return copy(estimator).set_params(kernel=estimator.kernel_, optimizer=None)
-    inner = estimator.base_estimator_.estimators_
-    parts = []
-    for one in inner:
-        part = GaussianProcessClassifier(one.kernel_, optimizer=None)
-        part.base_estimator_, part.classes_, part.n_classes_ = one, np.array([False, True]), 2
-        part.n_features_in_ = estimator.n_features_in_
-        parts.append(part)
-    made = ProcessPerClass(estimator.classes_.tolist(), [one.kernel_ for one in inner])
-    made.estimators_, made.classes_ = parts, estimator.classes_
-    for name in ("n_features_in_", "feature_names_in_"):
-        if hasattr(estimator, name):
-            setattr(made, name, getattr(estimator, name))
-    return made
 
 
 @final
@@ -180,6 +119,7 @@ def process(estimator: Any, X: Any, y: Any, sample_weight: Floats | None) -> Pro
         train=train,
         weights=torch.ones(len(train), dtype=torch.float64),
         names=names,
+        reader=process,
         process=inner,
         gram=gram,
         mode=gram @ (train.targets.numpy() - inner.pi_),

@@ -107,6 +107,7 @@ def quantile(
         train=train,
         weights=torch.from_numpy(weights),
         names=names,
+        reader=quantile,
         vertex=vertex,
         center=center,
     )

@@ -15,7 +15,7 @@ from whence.adapters.tables import as_rows, pair
 from whence.checked import labels as checked_labels
 from whence.errors import InvalidInput
 from whence.objective.trained import Data, Examples
-from whence.rows import take
+from whence.rows import put, take
 
 
 @final
@@ -40,6 +40,19 @@ class RowExamples(Examples):
             targets=self.targets[torch.as_tensor(indices)],
             ids=self.ids[indices],
         )
+
+    def replaced(self, where: NDArray[np.intp], new: Examples) -> RowExamples:
+        """Return the rows with some of them replaced, under the names they have.
+
+        Args:
+            where: Positions of the k rows that go.
+            new: The k rows that come.
+        """
+        inputs, targets = self.inputs, self.targets.clone()
+        for place, index in enumerate(where.tolist()):
+            inputs = put(inputs, index, new.subset(np.array([place])).inputs)
+        targets[torch.as_tensor(where)] = new.targets
+        return RowExamples(inputs=inputs, targets=targets, ids=self.ids)
 
 
 def width_of(rows: Any) -> int | None:

@@ -22,6 +22,7 @@ from whence.checked import checked
 from whence.errors import InvalidInput, NotFitted, UnsupportedModel
 from whence.fitting.partial_likelihood import PartialLikelihood, log_at_risk, ranked
 from whence.objective.losses import Loss
+from whence.objective.trained import Examples
 from whence.rows import column_names
 
 
@@ -105,6 +106,10 @@ class Durations(Answer):
             )
         return torch.from_numpy(np.ascontiguousarray(pairs))
 
+    def labels_of(self, targets: Tensor) -> Floats:
+        """Return time and event, [b, 2]."""
+        return targets.numpy()
+
 
 @final
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -165,6 +170,17 @@ class Cox(Answered):
         """Return the maximum of the partial likelihood of the rows with weight."""
         weights = self.weights if weights is None else weights.double()
         return replace(self, weights=weights, beta=self._likelihood(weights).minimum(self.beta))
+
+    def refit_edited(self, where: NDArray[np.intp], new: Examples) -> Cox:
+        """Return the maximum with some rows replaced; they are at risk from when the old ones were.
+
+        Args:
+            where: Positions of the rows that go.
+            new: Those that come.
+        """
+        matrix = self.matrix.copy()
+        matrix[where] = self.design(new.inputs)
+        return replace(self, train=self.train.replaced(where, new), matrix=matrix).refit()
 
     def unfinished(self) -> bool:
         """Return whether finishing the fit moves it by a tenth of what a removal does, or more.

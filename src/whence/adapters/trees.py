@@ -14,7 +14,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from whence.adapters.rows import labels_of
+from whence.adapters.rows import labels_of, width_of
 from whence.adapters.tables import as_rows, pair
 from whence.adapters.tree_fits import TreeFit, tree_fit
 from whence.adapters.weights import sample_weights, staying
@@ -84,7 +84,7 @@ def from_trees(
     """
     _check_fitted(estimator)
     names = column_names(X)
-    rows, ids = as_rows(X, np.shape(X)[-1], None)
+    rows, ids = as_rows(X, width_of(X), None)
     n = rows.shape[0]
     labels = labels_of(y)
     if labels.shape[:1] != (n,):
@@ -248,7 +248,7 @@ class _Source:
         if isinstance(data, TreeExamples):
             return data
         inputs, given = pair(data)
-        rows, ids = as_rows(inputs, self.rows.shape[1], self.names)
+        rows, ids = as_rows(inputs, width_of(self.rows), self.names)
         labels = labels_of(given)
         labels = labels.reshape(1) if labels.ndim == 0 else labels
         if len(labels) != rows.shape[0]:

@@ -22,7 +22,7 @@ from whence.adapters.anything import Estimator
 from whence.adapters.calibration import calibration
 from whence.adapters.composed import Composed, Made, Member, Taken
 from whence.adapters.equivalents import HELD
-from whence.adapters.processes import ProcessPerClass
+from whence.adapters.held_kernels import ProcessPerClass
 from whence.adapters.several import (
     each_class,
     each_pair,

@@ -307,7 +307,9 @@ class Attribution(ABC):
         Raises:
             UnsupportedModel: If the method does not follow edits.
         """
-        raise self._scores_alone("follows edits, such as whence.Influence or whence.Boosting")
+        raise self._scores_alone(
+            "follows edits, such as whence.Influence or whence.Boosting, or order='refit'"
+        )
 
     def relabel_effects(
         self, queries: Examples, measure: Measure, where: Positions, targets: Tensor

@@ -172,7 +172,8 @@ def edit(
         y_new: The new target.
         queries: (X, y) of q queries, or of one.
         order: "first", "newton" or "refined", "newton" if `None`; "refit" fits again on the edited
-            data. Trees take "refit" or `None`.
+            data. Models without derivatives take "refit", trees that or `None`; of those that are
+            fitted again at once, as neighbors, `None` is "refit" too.
         measure: "loss", "margin", "probability", or a function (outputs, targets) -> [b]; or one
             number of all queries, as those of `whence.measures`.
         method: What follows the edit; influence if `None`, and for trees their own method.
@@ -207,6 +208,8 @@ def edit(
     named = chosen(objective, method, solver, damping, curvature)
     if method is None and objective.differentiable() is not None:
         order = order or "newton"
+    elif method is None and objective.instant:
+        order = order or "refit"
     new = typed_row(objective.train.inputs, x_new), y_new
     return edit_by_method(named, objective, index, new, queries, order, measure)
 

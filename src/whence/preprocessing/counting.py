@@ -41,6 +41,10 @@ class Counts:
         """Return itself: a clone of what refers to it reads nothing again."""
         return self
 
+    def knows(self, texts: Any) -> bool:
+        """Return whether all of some texts are training texts, and so have no other words."""
+        return all(text in self._rows for text in np.asarray(texts, dtype=object).tolist())
+
     def of(self, texts: Any) -> Any:
         """Return the counts of some texts, [b, d], CSR."""
         given = np.asarray(texts, dtype=object).tolist()
@@ -83,17 +87,20 @@ class Counted(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def transform(self, X: Any) -> Any:
         """Return the weighted counts of texts."""
-        chosen = self.counts.of(X)[:, self.words_]
+        chosen = self.read_.of(X)[:, self.words_]
         return chosen if self.weights_ is None else self.weights_.transform(chosen)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Return the words, one a column."""
-        names: NDArray[Any] = self.counts.words[self.words_]
+        names: NDArray[Any] = self.read_.words[self.words_]
         return names
 
     def _fitted(self, texts: Any) -> Any:
         """Choose the words of some texts and weigh them; return their counts."""
-        options, matrix = self.vectorizer, self.counts.of(texts)
+        options = self.vectorizer
+        # An edited text may have words that no training text had.
+        self.read_ = self.counts if self.counts.knows(texts) else Counts(options, texts)
+        matrix = self.read_.of(texts)
         n, d = matrix.shape
         frequencies = np.bincount(matrix.indices, minlength=d)
         most, least = options.max_df, options.min_df
