@@ -157,6 +157,54 @@ def test_sample_weights_go_to_the_fit() -> None:
         plain.refit(torch.linspace(0.5, 2, 60))
 
 
+@pytest.mark.parametrize("name", ["init_score", "base_margin", "baseline"])
+def test_a_refit_is_given_what_its_rows_were_fitted_with(name: str) -> None:
+    from catboost import CatBoostRegressor
+    from lightgbm import LGBMRegressor
+    from xgboost import XGBRegressor
+
+    x, y = load_diabetes(return_X_y=True)
+    x, y, offset = x[:200], y[:200], 900 * x[:200, 2] + 150
+    estimator = {
+        "init_score": LGBMRegressor(n_estimators=5, verbose=-1, n_jobs=1),
+        "base_margin": XGBRegressor(n_estimators=5, n_jobs=1),
+        "baseline": CatBoostRegressor(
+            iterations=5, verbose=0, allow_writing_files=False, thread_count=1
+        ),
+    }[name]
+    extra: dict[str, Any] = {name: offset}
+    fitted = estimator.fit(x, y, **extra)
+    found = whence.from_sklearn(fitted, x, y, fit_params={name: offset.tolist()})
+    assert any(f"its fit was given {name}" in note for note in found.notes)
+    weights = torch.ones(200)
+    weights[:40] = 0
+    again = type(fitted)(**fitted.get_params()).fit(x[40:], y[40:], **{name: offset[40:]})
+    refitted = found.refit(weights).outputs(found.train).numpy()[:, 0]
+    np.testing.assert_allclose(refitted, again.predict(x), rtol=1e-12)
+    with pytest.warns(NotConvergedWarning, match="takes as fit_params="):
+        whence.from_sklearn(fitted, x, y)
+
+
+def test_what_has_no_value_per_row_is_given_as_it_is() -> None:
+    x, y = wine()
+    seen: list[Any] = []
+
+    class Told(Nearest):
+        def fit(self, x: Any, y: Any, word: str = "", many: Any = (), each: Any = None) -> Any:
+            seen.append((word, many, None if each is None else list(each)))
+            return super().fit(x, y)
+
+    given = {"word": "a" * len(y), "many": [(x, y)], "each": np.arange(len(y))}
+    found = whence.from_sklearn(Told().fit(x, y), x, y, fit_params=given)
+    seen.clear()
+    found.refit(torch.cat([torch.zeros(2), torch.ones(len(y) - 2)]))
+    assert seen[0][0] == "a" * len(y)
+    assert seen[0][1] is given["many"]
+    assert seen[0][2] == list(range(2, len(y)))
+    with pytest.raises(InvalidInput, match="Got them in fit_params"):
+        whence.from_sklearn(found.fitted, x, y, fit_params={"sample_weight": np.ones(len(y))})
+
+
 def test_the_last_step_of_a_pipeline_has_the_weights() -> None:
     x, y = load_diabetes(return_X_y=True)
     x, y = x[:50], y[:50] / 50

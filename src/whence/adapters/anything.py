@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -145,6 +145,7 @@ def anything(
     backend: Backend = "process",
     notes: tuple[str, ...] = (),
     answer: Answer | None = None,
+    fit_params: Mapping[str, Any] | None = None,
 ) -> Estimator:
     """Return any fitted estimator with its data as a model without derivatives.
 
@@ -157,6 +158,7 @@ def anything(
         backend: "process" or "ray".
         notes: What a reader must know besides, a sentence each.
         answer: How its predictions are read; found by what it predicts if `None`.
+        fit_params: What else its fit was given, by name.
 
     Returns:
         The model.
@@ -186,6 +188,7 @@ def anything(
             idle=weights == 0,
             weighted=sample_weight is not None,
             classifies=bool(answer.classes),
+            fit_params=fit_params or {},
         ),
         answer=answer,
         train=train,

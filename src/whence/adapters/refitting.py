@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import numpy as np
@@ -45,6 +45,8 @@ class Refitting:
         classifies: Whether labels are classes.
         held: From the estimator, not fitted, and the positions of the rows that stay to how it is
             fitted on those: its folds held. `None` where none are but those given by positions.
+        fit_params: What else the fit is given, by name; what has a value per row is given those
+            of the rows that stay.
     """
 
     template: Any
@@ -54,6 +56,7 @@ class Refitting:
     weighted: bool
     classifies: bool
     held: Callable[[Any, NDArray[np.intp]], Any] | None = None
+    fit_params: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, weights: Floats) -> tuple[Any, bool]:
         """Return the estimator fitted on the rows with weight, and whether it converged.
@@ -69,7 +72,7 @@ class Refitting:
         rows, labels, some = take(self.rows, where), self.labels[where], weights[where]
         if self.classifies and labels.ndim == 1 and len(where) and (labels == labels[0]).all():
             return DummyClassifier(strategy="most_frequent").fit(rows, labels), True
-        given = self._given(some)
+        given = self._given(some) | self._params(where)
         numbers = float(np.prod(np.shape(rows)))
         threads = threads_for(numbers, type(self.template).__module__)
         with warnings.catch_warnings(record=True) as caught, threads:
@@ -98,6 +101,7 @@ class Refitting:
             labels=self.labels[order],
             idle=self.idle[order],
             held=lambda template, kept: self._held(template, order[kept]),  # as they were
+            fit_params=self._params(order),
         )
         return moved(weights[order])
 
@@ -106,6 +110,15 @@ class Refitting:
         if self.held is not None:
             return self.held(template, where)
         return keep_folds(template, len(self.labels), where)
+
+    def _params(self, where: NDArray[np.intp]) -> dict[str, Any]:
+        """Return what else the fit is given for some rows."""
+        given = {}
+        for name, value in self.fit_params.items():
+            listed = np.asarray(value) if type(value) is list and np.isscalar(value[0]) else value
+            rows = getattr(listed, "shape", ())[:1]
+            given[name] = take(listed, where) if rows == (len(self.labels),) else value
+        return given
 
     def _given(self, weights: Floats) -> dict[str, Any]:
         """Return the keyword by which the fit takes sample weights, with those of its rows."""

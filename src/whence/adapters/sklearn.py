@@ -7,7 +7,7 @@ where it normalizes sample weights, so does w. Intercepts are not penalized, but
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import singledispatch
 from typing import Any
@@ -61,6 +61,7 @@ def from_sklearn(
     y: Any,
     *,
     sample_weight: Any = None,
+    fit_params: Mapping[str, Any] | None = None,
     temperature: float = 0.001,
     workers: int = 1,
     backend: Backend = "process",
@@ -83,6 +84,9 @@ def from_sklearn(
             dense.
         y: The targets it was fitted on, [n]; `None` for an outlier detector.
         sample_weight: The sample weights it was fitted with, [n], >= 0.
+        fit_params: What else its `fit` was given, by name, as init_score, base_margin or baseline.
+            Of what has a value per row, a refit is given those of its rows. Such an estimator is
+            known by its predictions, which its library makes of new rows without them.
         temperature: t > 0 of the smoothed hinge through which hinge losses are differentiated, in
             units of the margin.
         workers: Processes that fit trees, or an estimator that is known by its predictions alone,
@@ -126,7 +130,7 @@ def from_sklearn(
     if not labels.size or not labels.ndim:
         raise InvalidInput(f"Expected y as targets, at least one row of them. Got {shown(y)}.")
     check_rows(inner, len(labels))
-    for what, values in (("y", y), ("sample_weight", sample_weight)):
+    for what, values in (("y", y), ("sample_weight", sample_weight), *(fit_params or {}).items()):
         check_same_order(what, values, own_names(X))
     given = None if sample_weight is None else sample_weights(sample_weight, len(labels))
     scored = outliers(inner, X, labels, given, notes=notes, **refitted)
@@ -134,6 +138,11 @@ def from_sklearn(
         return scored
     if y is None:
         raise InvalidInput("Expected y, the targets that the estimator was fitted on. Got None.")
+    if fit_params:
+        if "sample_weight" in fit_params:
+            raise InvalidInput("Expected sample_weight= for weights. Got them in fit_params.")
+        told = f"Known by its predictions alone: its fit was given {', '.join(fit_params)}."
+        return anything(inner, X, y, given, notes=(*notes, told), fit_params=fit_params, **refitted)
     try:
         check_fitted_here(final(inner))
         check_steps(before(inner))

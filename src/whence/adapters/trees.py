@@ -19,7 +19,7 @@ from whence.adapters.tables import as_rows, pair
 from whence.adapters.tree_fits import TreeFit, tree_fit
 from whence.adapters.weights import sample_weights, staying
 from whence.arrays import Floats
-from whence.errors import InvalidInput, NotFitted, UnsupportedModel
+from whence.errors import InvalidInput, NotFitted, UnsupportedModel, warn_user
 from whence.objective.losses import SquaredError
 from whence.objective.share_losses import Lifted
 from whence.objective.trained import Data
@@ -27,6 +27,7 @@ from whence.preprocessing.containers import before, final
 from whence.rows import column_names, put, take
 from whence.trees.bagging import is_forest, read_forest
 from whence.trees.forest import Forest
+from whence.trees.form import NotRecomputed
 from whence.trees.model import BoostedModel, ForestModel, TreeExamples, TreeModel
 from whence.trees.reading import classes_of, encode, is_boosting, read_boosting
 from whence.workers import Backend, threads_for
@@ -106,7 +107,12 @@ def from_trees(
         workers=workers,
         backend=backend,
     )
-    model = source.model(estimator, weights)
+    try:
+        model = source.model(estimator, weights)
+    except NotRecomputed as error:
+        if hasattr(estimator, "fit"):  # what cannot be fitted again is refused
+            warn_user(f"{error} What follows is of other models: those that its rows give.")
+        raise
     if source.classes or not model.loss.classifies:
         return model
     # A Booster has no names of its classes: they are 0, 1, …

@@ -18,7 +18,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from whence.arrays import Floats
 from whence.errors import UnsupportedModel
 from whence.trees.forest import Forest
-from whence.trees.form import LeafTable, class_weights
+from whence.trees.form import LeafTable, NotRecomputed, class_weights
 from whence.trees.reading import classes_of, encode
 
 _TOLERANCE = 1e-5  # of the range of the predictions
@@ -93,10 +93,20 @@ def read_forest(model: Any, x: Any, y: Any, sample_weight: Any = None) -> Forest
         difference /= float(np.ptp(theirs)) or 1.0
         if difference <= _TOLERANCE:
             return read
-    raise UnsupportedModel(
+    expected = (
         f"Expected to recompute the predictions of {type(model).__name__} as means of the targets "
         f"in its leaves to {_TOLERANCE:g} of their range. Got a difference of {difference:.1e}. "
-        "The likely cause is " + _cause(model)
+        "The likely cause is"
+    )
+    criterion = model.criterion if hasattr(model, "criterion") else model.estimator_.criterion
+    if criterion == "absolute_error":
+        raise UnsupportedModel(
+            f"{expected} criterion='absolute_error': fit without it, or score the model by "
+            "retraining."
+        )
+    raise NotRecomputed(
+        f"{expected} that X, y or sample_weight are not those it was fitted on, in the same order; "
+        "or warm_start."
     )
 
 
@@ -232,14 +242,3 @@ def _drawn(model: Any, n: int) -> Floats:
     """Return how often each row is in the bag of each tree, [t, n]."""
     samples = model.estimators_samples_
     return np.stack([np.bincount(at, minlength=n) for at in samples]).astype(np.float64)
-
-
-def _cause(model: Any) -> str:
-    """Return what may keep leaf values from being means of targets."""
-    criterion = model.criterion if hasattr(model, "criterion") else model.estimator_.criterion
-    if criterion == "absolute_error":
-        return "criterion='absolute_error': fit without it, or score the model by retraining."
-    return (
-        "that X, y or sample_weight are not those it was fitted on, in the same order; or "
-        "warm_start."
-    )

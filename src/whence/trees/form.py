@@ -292,6 +292,10 @@ class BoostedTrees:
         return self.weights[:, None] if factors is None else self.weights[:, None] * factors
 
 
+class NotRecomputed(UnsupportedModel):
+    """Predictions are not those of the leaves, and no option is known to be the cause."""
+
+
 def after(features: Callable[[Any], Any], function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return a function of rows from one of their columns, which can be pickled.
 

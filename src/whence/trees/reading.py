@@ -9,7 +9,7 @@ import numpy as np
 from whence.arrays import Floats
 from whence.checked import class_positions, finite_numbers
 from whence.errors import UnsupportedModel
-from whence.trees.form import BoostedTrees
+from whence.trees.form import BoostedTrees, NotRecomputed
 from whence.trees.libraries import library_of
 
 _TOLERANCE = 1e-5  # of the range of the raw predictions
@@ -140,9 +140,11 @@ def _check(trees: BoostedTrees, x: Any, name: str) -> None:
         if options
         else "The likely cause is that X, y or sample_weight are not those it was fitted on, in "
         "the same order; a custom objective or callback; or what only its fit was given, as "
-        "init_score or base_margin: refits go without."
+        "init_score or base_margin, which from_sklearn takes as fit_params= of the scikit-learn "
+        "interface."
     )
-    raise UnsupportedModel(
+    kind = UnsupportedModel if options else NotRecomputed
+    raise kind(
         f"Expected to recompute the raw predictions of {name} from its leaves to {_TOLERANCE:g} "
         f"of their range. Got {got}. {cause}"
     )
