@@ -19,7 +19,11 @@ from PIL import Image
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_diabetes
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -293,6 +297,19 @@ def test_a_model_takes_the_columns_it_was_fitted_on(run: Run, tmp_path: Path) ->
     code, _, err = run("explain", tmp_path / "less.csv", "-t", "won", *options)
     assert code == 1
     assert "without city" in err
+
+
+@pytest.mark.parametrize("last", [LogisticRegression(), HistGradientBoostingClassifier(max_iter=2)])
+def test_a_model_of_an_array_of_fewer_columns(run: Run, tmp_path: Path, last: Any) -> None:
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=["a", "b", "c"])
+    frame = frame.assign(who=[f"p{i}" for i in range(60)], won=frame["a"] > 0)
+    frame.to_csv(tmp_path / "train.csv", index=False)
+    joblib.dump(last.fit(frame[["a", "b"]].to_numpy(), frame["won"]), tmp_path / "m.joblib")
+    options = ("--model", tmp_path / "m.joblib", "--trust", "--row", 3)
+    code, _, err = run("explain", tmp_path / "train.csv", "-t", "won", *options)
+    assert code == 1
+    assert "Expected the 2 columns that the model was fitted on: an array" in err
+    assert "Got 4 in train.csv beside won. Fit the model to a frame" in " ".join(err.split())
 
 
 def test_influence_writes_a_page(run: Run, csv: Path, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from sklearn.linear_model import (
 )
 from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
-from sklearn.multioutput import MultiOutputRegressor
+from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
@@ -273,6 +273,19 @@ def test_outputs_of_a_frozen_ridge_keep_its_fit() -> None:
     model = whence.from_sklearn(fitted, x, both)
     assert any("Got FrozenEstimator" in note for note in model.notes)
     assert not whence.leave_one_out(model, [3], (x[:5], both[:5])).any()
+
+
+def test_probabilities_of_labels_have_a_least_one_and_it_is_said() -> None:
+    x, y = rows(load_breast_cancer)
+    both = np.stack([y, x[:, 0] > x[:, 0].mean()], 1).astype(int)
+    fitted = MultiOutputClassifier(GaussianNB()).fit(x, both)
+    model = whence.from_sklearn(fitted, x, both)
+    least = 1 / (2 * len(y))
+    smallest = min(np.min(each) for each in fitted.predict_proba(x))
+    assert smallest < least
+    assert any(f"a probability of a label below {least:.2g}" in note for note in model.notes)
+    ends = np.log(least / (1 - smallest))
+    assert float(model.outputs(model.train).min()) == pytest.approx(ends)
 
 
 def test_what_was_fitted_before_and_refits_would_lose() -> None:

@@ -93,6 +93,14 @@ def test_losses_classes_and_targets_follow_the_estimator() -> None:
     assert repr(numbers) == "<HistGradientBoostingRegressor on 250 rows>"
 
 
+@pytest.mark.parametrize("name", ["hist binary", "gb binary", "lgb binary", "cat binary"])
+def test_rows_that_trees_cannot_read_are_told_of(name: str) -> None:
+    case = ACCEPTED[name]
+    words = np.full(case.table.x.shape, "a", dtype=object)
+    with pytest.raises(InvalidInput, match="Expected X as the trees were fitted on. Got: "):
+        whence.from_sklearn(case.fit(), words, case.table.y, sample_weight=case.weights)
+
+
 def test_a_pipeline_is_read_and_fitted_again_as_a_whole() -> None:
     model = make_pipeline(StandardScaler(), hist(random_state=0)())
     frame = pd.DataFrame(BINARY.x, index=np.arange(1000, 1250)).add_prefix("c")

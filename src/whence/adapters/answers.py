@@ -220,6 +220,15 @@ class Labels(Answer):
         """The logistic losses of all labels, summed."""
         return LabelSet()
 
+    @property
+    def note(self) -> str:
+        """What the outputs are where they are too small or too large."""
+        return (
+            "In the loss, a probability of a label below "
+            f"{self.floor:.2g}, half of one training row, counts as that much, and one above "
+            f"{1 - self.floor:.4g} as this."
+        )
+
     def outputs(self, estimator: Any, rows: Any) -> Floats:
         """Return log odds, [b, k]."""
         given = estimator.predict_proba(rows)

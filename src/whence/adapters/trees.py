@@ -19,6 +19,7 @@ from whence.adapters.tables import as_rows, pair
 from whence.adapters.tree_fits import TreeFit, tree_fit
 from whence.adapters.weights import sample_weights, staying
 from whence.arrays import Floats
+from whence.checked import said
 from whence.errors import InvalidInput, NotFitted, UnsupportedModel, warn_user
 from whence.objective.losses import SquaredError
 from whence.objective.share_losses import Lifted
@@ -108,7 +109,8 @@ def from_trees(
         backend=backend,
     )
     try:
-        model = source.model(estimator, weights)
+        with said("X as the trees were fitted on"):
+            model = source.model(estimator, weights)
     except NotRecomputed as error:
         if hasattr(estimator, "fit"):  # what cannot be fitted again is refused
             warn_user(f"{error} What follows is of other models: those that its rows give.")

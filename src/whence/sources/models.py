@@ -296,6 +296,12 @@ def _given(table: Table, model: Any) -> Fitted:
         X = X[list(names)]
     elif not hasattr(model, "n_features_in_") and (prose := free_text(X)):
         X = X[prose[0]]  # a pipeline that begins with a reader of texts
+    elif (width := getattr(model, "n_features_in_", X.shape[1])) != X.shape[1]:
+        raise InvalidInput(
+            f"Expected the {width} columns that the model was fitted on: an array, which names "
+            f"none. Got {X.shape[1]} in {table.path.name} beside {table.y.name}. Fit the model to "
+            "a frame, whose columns are found by name; or keep only its own columns in the file."
+        )
     y = raw[str(table.y.name)]
     unknown = y.isin(ALSO_LABELS) & ~y.isin(getattr(model, "classes_", y))  # were missing to it
     X, y = X[~unknown], y[~unknown]
