@@ -366,7 +366,7 @@ def _bad(tmp_path: Path, kind: str) -> Path:
         ("empty", "Got an empty file"),
         ("binary", "Got binary data"),
         ("json", "Got JSON"),
-        ("mess", "Expected a"),
+        ("mess", "cells in each line"),
         ("infinite", "Got inf in 'a'"),
         ("one row", "at least 2 rows"),
         ("one class", "at least 2 values"),

@@ -277,7 +277,7 @@ def test_outputs_of_a_frozen_ridge_keep_its_fit() -> None:
 
 def test_probabilities_of_labels_have_a_least_one_and_it_is_said() -> None:
     x, y = rows(load_breast_cancer)
-    both = np.stack([y, x[:, 0] > x[:, 0].mean()], 1).astype(int)
+    both = np.stack([y == "yes", x[:, 0] > x[:, 0].mean()], 1).astype(int)
     fitted = MultiOutputClassifier(GaussianNB()).fit(x, both)
     model = whence.from_sklearn(fitted, x, both)
     least = 1 / (2 * len(y))
