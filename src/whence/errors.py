@@ -150,3 +150,18 @@ def closest(typed: str, known: Iterable[str]) -> str | None:
     alike = {name.lower(): name for name in sorted(known)}
     near = difflib.get_close_matches(typed.lower(), alike, n=1, cutoff=0.7)
     return alike[near[0]] if near else None
+
+
+def meant(typed: str, known: Iterable[str]) -> str:
+    """Return a question after a message that names what was probably meant, or nothing.
+
+    Args:
+        typed: What came.
+        known: The names that there are.
+
+    Examples:
+        >>> meant("Speces", ["species", "island"])
+        " Did you mean 'species'?"
+    """
+    near = closest(typed, known)
+    return f" Did you mean {near!r}?" if near else ""

@@ -213,6 +213,8 @@ def test_plots(diabetes: tuple[pd.DataFrame, pd.Series]) -> None:
     assert len(ax.texts) == 2
     with pytest.raises(InvalidInput, match="'cook'"):
         whence.plot.by_row(frame, "cook")
+    with pytest.raises(InvalidInput, match=r"Got 'dfits'\. Did you mean 'dffits'\?"):
+        whence.plot.by_row(frame, "dfits")
 
 
 def test_columns_that_depend_on_each_other_count_once(

@@ -295,8 +295,8 @@ class Fitted:
             )
         if self.transform is not None and self.width is not None and self.pullback() is None:
             notes.append(
-                "The preprocessing makes columns of its own, such as the words of a text: which "
-                "values move the answer is told for those columns, not for the cells of a row."
+                "The preprocessing makes columns of its own, such as the words of a text: effects "
+                "of single values, as of whence.perturbation, are of those, not of a row's cells."
             )
         return replace(self, notes=tuple(notes))
 

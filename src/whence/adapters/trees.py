@@ -283,6 +283,9 @@ def _forest_model(forest: Forest, classes: tuple[Any, ...], shared: dict[str, An
     if not classes:
         return ForestModel(loss=SquaredError(), forest=forest, **shared)
     floor = 1 / (2 * len(forest.targets))
-    note = f"Losses and margins are of class shares with {floor:.2g} added to each."
+    note = (
+        f"Losses and margins add {floor:.2g}, half of one training row, to each class share: a "
+        "share of 0 has no logarithm."
+    )
     shared["notes"] = (*shared["notes"], note)
     return ForestModel(loss=Lifted(floor), forest=forest, floor=floor, **shared)

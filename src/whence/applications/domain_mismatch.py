@@ -16,7 +16,7 @@ from torch import Tensor
 
 from whence.arrays import Floats
 from whence.checked import checked, shown
-from whence.errors import InvalidInput, UnsupportedModel
+from whence.errors import InvalidInput, UnsupportedModel, meant
 from whence.linalg.solver import Solver
 from whence.methods.changes import group_effect
 from whence.methods.choose import chosen
@@ -385,6 +385,7 @@ def _position(column: str | int, names: tuple[str, ...]) -> int:
     if column not in names:
         raise InvalidInput(
             f"Expected columns of the training rows, such as {names[0]!r}. Got {column!r}."
+            f"{meant(str(column), names)}"
         )
     return names.index(column)
 

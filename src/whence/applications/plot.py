@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from whence.applications.explanation import Explanation
 from whence.checked import checked, floats
-from whence.errors import InvalidInput
+from whence.errors import InvalidInput, meant
 from whence.evaluation.agreement import Agreement
 from whence.evaluation.figure import axes
 
@@ -206,7 +206,8 @@ def by_row(
         5
     """
     if column not in diagnostics:
-        raise InvalidInput(f"Expected one of {list(diagnostics)}. Got {column!r}.")
+        near = meant(str(column), map(str, diagnostics))
+        raise InvalidInput(f"Expected one of {list(diagnostics)}. Got {column!r}.{near}")
     ax, values = axes(ax), diagnostics[column].to_numpy()
     ax.vlines(range(len(values)), 0, values, color=_TOWARD, linewidth=0.8)
     ax.axhline(0, color="0.4", linewidth=0.8)

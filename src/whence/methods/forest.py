@@ -119,9 +119,10 @@ class _Weighted(Attribution):
             values[part] = after.reshape(-1, len(where)) - before[part].unsqueeze(1)
         error = forest.standard_error(leaves)
         note = (
-            "Standard error of these predictions over training sets, by the infinitesimal "
-            f"jackknife: {np.median(error.max(axis=1)):.2g} "
-            f"({'of a class share' if model.classes else 'in the unit of the target'}; median)."
+            "With other training rows of the same kind a prediction would differ by about "
+            f"{np.median(error.max(axis=1)):.2g} "
+            f"({'in the share of a class' if model.classes else 'in the unit of the target'}; "
+            "standard error by the infinitesimal jackknife)."
         )
         drawn = bool((forest.counts != forest.counts[:1]).any())
         notes = (*model.notes, note) if drawn else model.notes

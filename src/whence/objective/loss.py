@@ -10,7 +10,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from whence.errors import InvalidInput, UnsupportedModel, closest
+from whence.errors import InvalidInput, UnsupportedModel, meant
 from whence.objective.measures import CallableMeasure, Measure
 
 
@@ -181,10 +181,10 @@ def measure_of(loss: Loss, measure: object) -> Measure:
         return CallableMeasure(loss.prediction)
     got, remedy = repr(measure), _remedy(measure)
     if inspect.isclass(measure):
-        got, remedy = f"the class {measure.__name__}", f"Write {measure.__name__}()."
+        got, remedy = f"the class {measure.__name__}", f" Write {measure.__name__}()."
     raise InvalidInput(
         "Expected measure to be 'loss', 'margin', 'probability', 'prediction' or a function of "
-        f"(outputs, targets). Got {got}. {remedy}"
+        f"(outputs, targets). Got {got}.{remedy}"
     )
 
 
@@ -192,13 +192,12 @@ def _remedy(measure: object) -> str:
     """Return what `measure=` may have meant, where it is no measure of each query."""
     if hasattr(measure, "check_queries") or str(measure) in OF_ALL:
         return (
-            "It is a measure of a set of queries, which whence.influence, whence.group_effect and "
+            " It is a measure of a set of queries, which whence.influence, whence.group_effect and "
             "whence.removal_curve take."
         )
     known = ["loss", "margin", "probability", "prediction", *OF_ALL]
-    near = closest(str(measure), known)
-    meant = f"Did you mean {near!r}? " if near else ""
     return (
-        f"{meant}Of all queries together there are {', '.join(map(repr, OF_ALL))} and those of "
-        "whence.measures, for whence.influence, whence.group_effect and whence.removal_curve."
+        f"{meant(str(measure), known)} Of all queries together there are "
+        f"{', '.join(map(repr, OF_ALL))} and those of whence.measures, for whence.influence, "
+        "whence.group_effect and whence.removal_curve."
     )

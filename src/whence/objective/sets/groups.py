@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.checked import array, checked, shown, written
-from whence.errors import InvalidInput
+from whence.errors import InvalidInput, meant
 from whence.objective.loss import Loss, measure_of
 from whence.objective.sets.measure import OfSet as OfSet
 from whence.objective.sets.measure import SetMeasure as SetMeasure
@@ -324,5 +324,6 @@ def difference(means: Tensor, names: list[Any], between: tuple[Any, Any] | None)
 def _place(names: list[Any], name: object) -> int:
     """Return the position of a group."""
     if name not in names:
-        raise InvalidInput(f"Expected one of the groups {names}. Got {name!r}.")
+        near = meant(str(name), map(str, names))
+        raise InvalidInput(f"Expected one of the groups {names}. Got {name!r}.{near}")
     return names.index(name)
