@@ -205,7 +205,7 @@ def test_a_network_at_one_checkpoint_gets_ranks(
     command = ("influence", "network_for_test:make", "--row", 5, "-k", 2)
     code, out, _ = run(*command)
     assert code == 0
-    assert "2.  pushes" in out
+    assert "rank 2  pushes" in out
     assert "their sizes are not known" in out
     assert json.loads(run(*command, "--json")[1])["order_only"]
 

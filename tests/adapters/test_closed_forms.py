@@ -190,7 +190,7 @@ def test_neighbors_that_agree_are_listed_by_their_shares() -> None:
     x, y = load_wine(return_X_y=True)
     model = make_pipeline(StandardScaler(), KNeighborsClassifier()).fit(x[30:], y[30:])
     found = whence.explain(whence.from_sklearn(model, x[30:], y[30:]), (x[:1], y[:1]), k=2)
-    assert "it is the same, whichever is gone. In order of score:\n  1. 0 pushes" in str(found)
+    assert "it is the same, whichever is gone. In order of score:\n  push to “0”, the" in str(found)
     assert (found.to_frame()["effect"] == 0).all()
 
 

@@ -600,6 +600,30 @@ def test_where_no_single_example_matters_that_is_said() -> None:
     assert "Without one training example it is the same, whichever is gone." in str(found)
 
 
+def test_an_order_is_a_list_of_names() -> None:
+    x, y = load_iris(return_X_y=True)
+    trained = whence.from_sklearn(LogisticRegression(tol=1e-8, max_iter=1000).fit(x, y), x, y)
+    found = whence.explain(trained, (x[70:71], y[70:71]), method=whence.Representer(), k=3)
+    sides = (found.harmful, found.helpful)
+    away, toward = (", ".join(str(effect.id) for effect in side) for side in sides)
+    assert f"push away from “1”, the strongest first: {away}\n" in str(found)
+    assert f"push to “1”, the strongest first: {toward}\n" in str(found)
+
+
+def test_rows_that_change_nothing_alone_are_counted(tmp_path: Path) -> None:
+    x, y = load_iris(return_X_y=True)
+    model = KNeighborsClassifier(7).fit(x, y)
+    found = whence.explain(whence.from_sklearn(model, x, y), (x[70:71], y[70:71]), k=5)
+    unmoved = 0
+    for row in found.to_frame()["id"]:
+        again = clone(model).fit(np.delete(x, row, 0), np.delete(y, row))
+        unmoved += np.array_equal(again.predict_proba(x[70:71]), model.predict_proba(x[70:71]))
+    words = f"{unmoved} of these 10 change nothing when they alone are removed"
+    assert 0 < unmoved < 10
+    assert words in str(found)
+    assert words in found.report(tmp_path / "why.html").read_text()
+
+
 def test_a_page_of_a_row_whose_copy_has_a_missing_cell(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     x = pd.DataFrame({"a": rng.normal(size=40), "b": pd.array(rng.integers(0, 5, 40), "Int64")})

@@ -31,7 +31,7 @@ from tests.pages.pages import (
 from tests.pages.pages import (
     texts as texts_page,
 )
-from whence.pages import Item, Page, QueryRow, write
+from whence.pages import Item, Listed, Listing, Page, QueryRow, write
 from whence.sources.models import fit_table
 from whence.sources.tables import read_table
 
@@ -626,3 +626,31 @@ def test_prints_without_tools_and_without_cutting(browser: Any, tmp_path: Path) 
     )
     assert hidden == ["none", "none", "none"]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_prints_the_columns_that_are_shown(browser: Any, tmp_path: Path) -> None:
+    names, cells = (tuple(f"{word} {i}" for i in range(30)) for word in ("column", "value"))
+    row = replace(ROW, item=Item(title="4", cells=cells), differs=(True,) * 30)
+    page = explanation(columns=names, query=Item(title="", cells=cells), sides=sides(row))
+    beyond = "return document.documentElement.scrollWidth - innerWidth"
+    show(browser, page, tmp_path, width=794)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert browser.execute_script(beyond) <= 0
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    find(browser, "#columns").click()
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert browser.execute_script(beyond) > 0
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_a_result_shows_the_columns_that_have_room(browser: Any, tmp_path: Path) -> None:
+    names = tuple(f"a long name, {i}" for i in range(9))
+    item = Item(title="4", cells=tuple(f"{i}.123456789" for i in range(9)))
+    rows = Listed(name="4", numbers=("0.5", "2"), item=item, size=0.5, color="toward")
+    listing = Listing(
+        heading="Rows", noun="example", heads=("without it", "rank"), columns=names, lines=(rows,)
+    )
+    show(browser, replace(result(), listings=(listing,)), tmp_path, width=900)
+    box = "document.querySelector('.scroll.wide')"
+    missing = f"return {box}.scrollWidth - {box}.clientWidth"
+    comes(lambda: browser.execute_script(missing), 0)

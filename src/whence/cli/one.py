@@ -191,7 +191,7 @@ def _echo(
     for phrase, ranking in zip(phrases, ends, strict=True):
         for rank, (name, value) in enumerate(ranking, 1):
             size = f"{plain(signed(value, decimals))} {unit}".rstrip()
-            size = f"{rank}." if scores.order_only else size
+            size = f"rank {rank}" if scores.order_only else size
             typer.echo(f"{name!s:>{width}}  {size}  pushes {phrase}")
     if scores.order_only:
         typer.echo(scores.caution)

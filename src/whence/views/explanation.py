@@ -39,6 +39,7 @@ from whence.views.words import telling_words, text_of
 
 _VISIBLE = 6  # columns shown at first
 _VISIBLE_BESIDE_TEXT = 3  # the same where one is of texts
+_STILL = 1e-12  # of a measure: what rounding leaves of no change
 
 
 def explanation_page(
@@ -117,6 +118,7 @@ def explanation_page(
             _retrained(scatter, verification, parts),
             quality_of(quality, names, digits),
             *missing_statuses(query),
+            *(Status(level="caution", title=still) for still in filter(None, [unmoved(parts)])),
             *_together_status(without_groups(parts)),
             *duplicate_statuses(trained, query, where),
             *display.statuses,
@@ -297,6 +299,22 @@ def _together_status(groups: list[tuple[str, str]]) -> tuple[Status, ...]:
     (title, after), *others = groups
     lines = [after, *(f"{title} {after}" for title, after in others), HIDDEN]
     return (Status(level="caution", title=title, words=" ".join(filter(None, lines))),)
+
+
+def unmoved(parts: Explained) -> str:
+    """Return how many of the examples shown change nothing alone, or nothing if all do.
+
+    Args:
+        parts: The explanation.
+    """
+    effects = [effect for _, effect in (*parts.raising, *parts.lowering)]
+    still = sum(abs(effect) < _STILL for effect in effects) if parts.sized else 0
+    if not still:
+        return ""
+    return (
+        f"{still} of these {len(effects)} change nothing when they alone are removed: they are "
+        "listed for what they do where others are gone too."
+    )
 
 
 def without_groups(parts: Explained) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from whence.methods.model_quality import ModelQuality
 from whence.pages.words import signed
 from whence.views.answer import class_names, label_of, said_of, target_decimals
 from whence.views.explained import Explained
-from whence.views.explanation import without_groups
+from whence.views.explanation import unmoved, without_groups
 from whence.views.statuses import quality_sentence
 
 Side = Sequence[tuple[int, float]]
@@ -58,15 +58,16 @@ def lines(parts: Explained, quality: ModelQuality | None) -> list[str]:
     else:
         found.append("In order of their effect; its size is not known well enough to be shown:")
     for side, phrase in sides:
-        for rank, (at, effect) in enumerate(side, 1):
-            name = parts.trained.train.ids[at]
-            if parts.sized and moves:
-                after = quantity.read(parts.value + effect)
-                change = signed(after - value, decimals)
-                text = quantity.text(after, decimals)
-                found.append(f"  {text}  ({change})  without {name}, which pushes {phrase}")
-            else:
-                found.append(f"  {rank}. {name} pushes {phrase}")
+        ids = [str(parts.trained.train.ids[at]) for at, _ in side]
+        if ids and not (parts.sized and moves):
+            found.append(f"  push {phrase}, the strongest first: {', '.join(ids)}")
+            continue
+        for name, (_, effect) in zip(ids, side, strict=True):
+            after = quantity.read(parts.value + effect)
+            change, text = signed(after - value, decimals), quantity.text(after, decimals)
+            found.append(f"  {text}  ({change})  without {name}, which pushes {phrase}")
+    if moves and (still := unmoved(parts)):
+        found.append(still)
     if parts.diagnostics is not None and parts.diagnostics.unconfirmed:
         found.append(parts.diagnostics.unconfirmed)
     found += [f"{title} {after}".rstrip() for title, after in without_groups(parts)]

@@ -2,5 +2,6 @@
 if (document.getElementById("tools")) {
   const rows = JSON.parse(document.getElementById("data").textContent);
   whence.toggle("columns", "all-columns");
+  whence.fit();
   whence.share(() => rows);
 }

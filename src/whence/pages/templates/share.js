@@ -1,6 +1,7 @@
 "use strict";
 // What a page shows as a file or a copy: `whence.share(rows)` wires the two buttons of a page,
-// `whence.toggle(id, name)` a switch that sets a class of the document.
+// `whence.toggle(id, name)` a switch that sets a class of the document, `whence.fit()` leaves as many
+// columns of rows as the window has room for.
 globalThis.whence = (() => {
   const at = id => document.getElementById(id);
   const save = (rows, name) => {
@@ -27,5 +28,17 @@ globalThis.whence = (() => {
     document.documentElement.classList.toggle(name, on);
   });
   document.documentElement.classList.add("scripted"); // without a script all columns are shown
-  return { save, say, share, toggle };
+  // Where the window has no room, the last columns wait for the switch too; two stay.
+  const fit = () => {
+    if (!at("columns") || !matchMedia("(min-width: 44rem)").matches) return;
+    for (const table of document.querySelectorAll("[data-columns] > table")) {
+      const box = table.parentElement, heads = [...table.tHead.rows[0].cells];
+      const least = heads.length - Number(box.dataset.columns) + 2;
+      let last = heads.filter(head => !head.matches(".more")).length;
+      while (box.scrollWidth > box.clientWidth && --last >= least) {
+        for (const row of table.rows) row.cells[last]?.classList.add("more");
+      }
+    }
+  };
+  return { fit, save, say, share, toggle };
 })();
