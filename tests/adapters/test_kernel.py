@@ -9,6 +9,7 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
 import whence
 from whence.adapters.kernel import Kernel, row_space
@@ -79,3 +80,16 @@ def test_rows_that_are_gone_carry_nothing() -> None:
     linear = whence.from_sklearn(ridge.fit(x, y), x, y).refit(weights)
     assert not whence.perturbation(linear, [first, last], query).any()
     assert whence.perturbation(linear, [last - 1], query).all()
+
+
+@pytest.mark.parametrize("level", [0.0, 0.1])
+def test_gamma_of_columns_that_do_not_vary_is_one_without_any_row(level: float) -> None:
+    x, y = np.full((30, 2), level), np.arange(30) % 2
+    y[:4] = 1
+    query = np.full((1, 2), level), np.array([0])
+    scaled, given = (
+        whence.influence(whence.from_sklearn(SVC(gamma=gamma).fit(x, y), x, y), query).values
+        for gamma in ("scale", 1.0)
+    )
+    np.testing.assert_allclose(scaled, given, rtol=1e-6)
+    assert abs(given).max() > 0

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
+from sklearn.tree import DecisionTreeClassifier
+from torch import Tensor
 
 import whence
 from tests.fitted import Fitted
@@ -13,6 +17,7 @@ from whence.methods import leave_one_out as module
 from whence.methods.converged import converged
 from whence.methods.fit_quality import FitQuality
 from whence.methods.leave_one_out import _nearby
+from whence.objective.trained import Trained
 
 
 def test_equals_refits_from_scratch(fitted: Fitted) -> None:
@@ -65,3 +70,24 @@ def test_other_data_than_fitted_on_is_noticed(binary: Fitted) -> None:
     objective = whence.from_sklearn(binary.estimator, binary.x, binary.y[::-1].copy())
     with pytest.warns(NotConvergedWarning, match="exactly what the model was fitted on"):
         whence.influence(objective, binary.queries)
+
+
+def test_weights_of_few_removals_are_held_at_once(
+    binary: Fitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = DecisionTreeClassifier(max_depth=2).fit(binary.x, binary.y)
+    trained = whence.from_sklearn(tree, binary.x, binary.y)
+    asked = range(0, 80, 10), binary.queries
+    whole = whence.leave_one_out(trained, *asked)
+    assert whole.any()
+    held = []
+    refits = type(trained).refits
+
+    def counted(model: Trained, weights: Tensor) -> Iterator[Trained]:
+        held.append(len(weights))
+        return refits(model, weights)
+
+    monkeypatch.setattr(type(trained), "refits", counted)
+    monkeypatch.setattr(module, "_WEIGHTS", 3 * len(binary.x))
+    np.testing.assert_array_equal(whence.leave_one_out(trained, *asked), whole)
+    assert held == [3, 3, 3]

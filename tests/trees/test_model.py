@@ -18,8 +18,9 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     RandomForestRegressor,
 )
+from sklearn.model_selection import KFold
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import StandardScaler, TargetEncoder
 from sklearn.tree import DecisionTreeClassifier
 
 import whence
@@ -199,6 +200,23 @@ def test_what_draws_without_a_seed_is_seeded_and_says_so() -> None:
     torch.testing.assert_close(one, two, rtol=0, atol=0)
     quiet = whence.from_sklearn(hist()().fit(BINARY.x, BINARY.y), BINARY.x, BINARY.y)
     assert quiet.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("cv", "drawn"),
+    [
+        (3, True),
+        (KFold(3, shuffle=True), True),
+        (KFold(3, shuffle=True, random_state=0), False),
+        (KFold(3), False),
+        (list(KFold(3).split(BINARY.y)), False),
+    ],
+)
+def test_an_encoder_draws_its_folds_or_is_given_them(cv: Any, drawn: bool) -> None:
+    encoded = make_pipeline(TargetEncoder(cv=cv), RandomForestClassifier(3, random_state=0))
+    rows = np.round(BINARY.x[:, :2])
+    trained = whence.from_sklearn(encoded.fit(rows, BINARY.y), rows, BINARY.y)
+    assert any("without a seed" in note for note in trained.notes) == drawn
 
 
 def test_a_forests_outputs_are_log_odds_of_its_shares() -> None:

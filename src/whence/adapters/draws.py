@@ -73,7 +73,7 @@ from sklearn.neighbors import (
     RadiusNeighborsRegressor,
 )
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import KBinsDiscretizer, QuantileTransformer
+from sklearn.preprocessing import KBinsDiscretizer, QuantileTransformer, TargetEncoder
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR, NuSVC, NuSVR, OneClassSVM
 
 from whence.adapters.held_kernels import ProcessPerClass
@@ -211,6 +211,14 @@ def _samples(estimator: Any, n: int) -> bool:
     return estimator.subsample is not None and n > estimator.subsample
 
 
+def _puts_in_folds(estimator: Any, n: int) -> bool:
+    """Return whether rows are put into folds by chance: the encoder's, or a splitter's own."""
+    cv = estimator.cv
+    if hasattr(cv, "split"):
+        return getattr(cv, "shuffle", False) and cv.random_state is None
+    return not hasattr(cv, "__iter__") and estimator.shuffle is not False
+
+
 def _randomized(estimator: Any, n: int) -> bool:
     """Return whether the decomposition is randomized; where it is not known, it is."""
     solver = getattr(estimator, "_fit_svd_solver", estimator.svd_solver)
@@ -245,6 +253,7 @@ _USES: dict[type, Uses] = {
     Ridge: _by_rows,
     RidgeClassifier: _by_rows,
     SVC: _shares,
+    TargetEncoder: _puts_in_folds,
     TruncatedSVD: lambda estimator, _: estimator.algorithm == "randomized",
 }
 

@@ -294,7 +294,11 @@ def _gamma(fitted: Fitted, kernel: Kernel, x: Tensor, kept: Tensor) -> Tensor:
         return torch.tensor(kernel.gamma, dtype=torch.float64)
     share = kept.unsqueeze(1) / (kept.sum() * x.shape[1])
     mean = (share * x).sum()
-    return 1 / (x.shape[1] * (share * (x - mean).square()).sum())
+    variance = (share * (x - mean).square()).sum()
+    rounding = torch.finfo(x.dtype).eps * x.detach().abs().max()
+    if variance <= rounding**2:  # nothing varies, nor does it without any row
+        return torch.tensor(kernel.gamma, dtype=torch.float64)
+    return 1 / (x.shape[1] * variance)
 
 
 def kernel_of(kernel: Kernel, gamma: Tensor, a: Tensor, b: Tensor) -> Tensor:

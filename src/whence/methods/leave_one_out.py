@@ -28,17 +28,19 @@ from whence.methods.fit_quality import fit_quality
 from whence.methods.method import Method
 from whence.methods.own_fits import beside_own_fits
 from whence.methods.prediction import Indices, MeasureLike, measure_changes
-from whence.methods.removals import removal
+from whence.methods.removals import answers, removal
 from whence.methods.subsets import Positions
 from whence.objective.losses import Loss
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
-from whence.objective.removed import weights_without, weights_without_each
+from whence.objective.removed import weights_without
 from whence.objective.trained import Data, Examples, Trained
 from whence.progress import progress
 from whence.scores import Diagnostics
+from whence.tiles import tiles
 
 _CONTRACTION = 0.8  # a step that leaves a longer one sends its removal to be refitted alone
+_WEIGHTS = 2**22  # example weights that are held at once: 32 MB
 _CONVERGED = 1e-9  # of a removal's first step: the length of one at which it counts as refitted
 
 
@@ -249,8 +251,7 @@ def outputs_without(
     together, alone = np.flatnonzero(share), np.flatnonzero(~share)
     for part, outputs in _outputs_together(trained, examples, where[together]):
         yield together[part], outputs
-    weights = weights_without_each(trained.weights, where[alone])
-    for at, fitted in zip(alone, trained.refits(weights), strict=True):
+    for at, fitted in zip(alone, refits_without(trained, _each(where[alone])), strict=True):
         yield np.array([at]), [fitted.outputs(each).unsqueeze(2) for each in examples]
 
 
@@ -287,18 +288,24 @@ def refit_without(trained: Trained, where: NDArray[np.intp]) -> Trained:
 
 
 def refits_without(trained: Trained, sets: Sequence[NDArray[np.intp]]) -> Iterator[Trained]:
-    """Return the models fitted without each of several sets of examples, in order.
+    """Yield the models fitted without each of several sets of examples, in order.
 
     Args:
         trained: The model.
         sets: Positions of the removed examples, of each set.
 
-    Returns:
-        An iterator over the fitted models.
+    Yields:
+        The fitted models. The weights of as many as fit in 32 MB, or are fitted at once, are held.
     """
-    if not sets:
-        return iter(())
-    return trained.refits(torch.stack([weights_without(trained.weights, where) for where in sets]))
+    few = max(trained.together, _WEIGHTS // len(trained.weights))
+    for part in tiles(len(sets), most=few, budget=few):
+        rest = [weights_without(trained.weights, where) for where in sets[part]]
+        yield from trained.refits(torch.stack(rest))
+
+
+def _each(where: Positions) -> list[Positions]:
+    """Return a set of one example for each position."""
+    return [where[at : at + 1] for at in range(len(where))]
 
 
 def _one_by_one(
@@ -307,28 +314,20 @@ def _one_by_one(
     """Yield the changes [q, 1] of removals, each a fit of its own; the full fit is repeated too."""
     if not len(where):
         return
-    weights = torch.cat([trained.weights[None], weights_without_each(trained.weights, where)])
-    before: Tensor | None = None
-    for outputs in _answers(trained, weights, queries):
-        after = measure(outputs, queries.targets)
-        if before is None:
-            before = after
-        else:
-            yield (after - before).unsqueeze(1)
+    answers = _answers(trained, queries, where)
+    before = measure(next(answers), queries.targets)
+    for outputs in answers:
+        yield (measure(outputs, queries.targets) - before).unsqueeze(1)
 
 
 @singledispatch
-def _answers(trained: Trained, weights: Tensor, queries: Examples) -> Iterator[Tensor]:
-    """Yield the outputs of queries after each of several refits."""
-    return (fitted.outputs(queries) for fitted in trained.refits(weights))
+def _answers(trained: Trained, queries: Examples, where: Positions) -> Iterator[Tensor]:
+    """Yield the outputs of queries after a refit to all examples, then without each."""
+    sets = [where[:0], *_each(where)]
+    return (fitted.outputs(queries) for fitted in refits_without(trained, sets))
 
 
-@_answers.register
-def _(objective: Objective, weights: Tensor, queries: Examples) -> Iterator[Tensor]:
-    statistics = objective.statistics
-    for row in weights:
-        found = None if statistics is None else statistics.answers(objective, row, queries)
-        yield objective.refit(row).outputs(queries) if found is None else found
+_answers.register(answers)
 
 
 @singledispatch

@@ -245,16 +245,30 @@ def _answered(
     statistics = objective.statistics
     if statistics is None or not follows_pieces(objective, order):
         return None
-    outputs = statistics.answers(objective, objective.weights, queries)
-    if outputs is None:
+    if statistics.answers(objective, objective.weights, queries) is None:
         return None
-    before, effects = measure(outputs, queries.targets), list[Tensor]()
-    for at in progress(np.split(where, len(where)), desc="removals"):
-        outputs = statistics.answers(objective, weights_without(objective.weights, at), queries)
-        if outputs is None:
-            return None
-        effects.append(measure(outputs, queries.targets) - before)
+    found = (measure(outputs, queries.targets) for outputs in answers(objective, queries, where))
+    before = next(found)
+    effects = [after - before for after in progress(found, desc="removals", total=len(where))]
     return torch.stack(effects, 1)
+
+
+def answers(objective: Objective, queries: Examples, where: NDArray[np.intp]) -> Iterator[Tensor]:
+    """Yield the outputs of queries at the minimum for all examples, then for all but one.
+
+    Args:
+        objective: R at θ̂.
+        queries: The q queries.
+        where: Positions of the k removed examples.
+
+    Yields:
+        Outputs, [q, c], k + 1 times; a refit's where they are not had without its objective.
+    """
+    statistics = objective.statistics
+    for gone in (where[:0], *np.split(where, len(where))):
+        weights = weights_without(objective.weights, gone)
+        found = None if statistics is None else statistics.answers(objective, weights, queries)
+        yield objective.refit(weights).outputs(queries) if found is None else found
 
 
 def effects_of(
