@@ -27,6 +27,7 @@ import whence
 from tests.trees.models import ACCEPTED, BINARY, CLASSES, NUMBERS, ROUNDS, hist
 from whence.errors import InvalidInput
 from whence.objective.losses import CrossEntropy, Logistic, SquaredError
+from whence.objective.removed import weights_without
 from whence.trees.model import BoostedModel, ForestModel
 
 PICKLED = ["hist classes", "gb binary", "lgb binary", "xgb poisson", "cat classes"]
@@ -217,6 +218,22 @@ def test_an_encoder_draws_its_folds_or_is_given_them(cv: Any, drawn: bool) -> No
     rows = np.round(BINARY.x[:, :2])
     trained = whence.from_sklearn(encoded.fit(rows, BINARY.y), rows, BINARY.y)
     assert any("without a seed" in note for note in trained.notes) == drawn
+
+
+@pytest.mark.parametrize("trees", [hist()(), RandomForestClassifier(5, random_state=0)])
+def test_trees_are_read_on_the_columns_they_were_fitted_on(trees: Any) -> None:
+    encoder = TargetEncoder(cv=KFold(3, shuffle=True, random_state=0))
+    pipeline = make_pipeline(encoder, trees)
+    rows, y = np.round(3 * BINARY.x[:, :2]), BINARY.y
+    fitted = clone(pipeline).fit(rows, y)
+    trained = whence.from_sklearn(fitted, rows, y)
+    assert not any("predictions alone" in note for note in trained.notes)
+    weights = weights_without(trained.weights, np.array([4]))
+    again = clone(pipeline).fit(np.delete(rows, 4, 0), np.delete(y, 4))
+    for model, own in ((trained, fitted), (trained.refit(weights), again)):
+        shares = model.loss.probabilities(model.outputs(trained.train))
+        assert shares is not None
+        np.testing.assert_allclose(shares[:, 1], own.predict_proba(rows)[:, 1], atol=0.01)
 
 
 def test_a_forests_outputs_are_log_odds_of_its_shares() -> None:

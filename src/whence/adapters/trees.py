@@ -25,6 +25,7 @@ from whence.objective.losses import SquaredError
 from whence.objective.share_losses import Lifted
 from whence.objective.trained import Data
 from whence.preprocessing.containers import before, final
+from whence.preprocessing.refit import encoded_all, is_cross_fitted, training_matrix
 from whence.rows import column_names, put, take
 from whence.trees.bagging import is_forest, read_forest
 from whence.trees.forest import Forest
@@ -215,11 +216,18 @@ class _Source:
         """Return an estimator in the form of the methods."""
         last, first = final(estimator), before(estimator)
         features = _same if first is None else first.transform
-        columns = features(self.rows)
         where, given = self._part(weights)
         kept = np.zeros(len(weights), dtype=bool)
         kept[where] = True
-        inside = columns if kept.all() else take(columns, where)
+        if first is not None and is_cross_fitted(first):
+            some = take(self.rows, where), self.labels[where]
+            inside, unknown = training_matrix(first, *some, None)
+            if unknown:
+                raise UnsupportedModel(unknown)
+            columns = encoded_all(first, inside, self.rows, kept)
+        else:
+            columns = features(self.rows)
+            inside = columns if kept.all() else take(columns, where)
         shared: dict[str, Any] = {
             "name": type(last).__name__,
             "settings": self.fit.settings,
