@@ -360,32 +360,96 @@ def adapters() -> dict[str, tuple[Any, float]]:
             ),
             0.0,
         ),
+        "p-tuning": (
+            peft.PromptEncoderConfig(
+                task_type="CAUSAL_LM", num_virtual_tokens=3, encoder_hidden_size=8
+            ),
+            0.0,
+        ),
+        "vera": (peft.VeraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"]), 1.0),
+        **{name: (config, 0.0) for name, config in turned(peft).items()},
     }
 
 
+def turned(peft: Any) -> dict[str, Any]:
+    """Adapters that turn or multiply the weights of a layer, or add what is no product of two."""
+    some: dict[str, Any] = {"task_type": "CAUSAL_LM", "target_modules": ["q_proj", "v_proj"]}
+    return {
+        "oft": peft.OFTConfig(r=0, oft_block_size=4, **some),
+        "boft": peft.BOFTConfig(boft_block_size=4, **some),
+        "hra": peft.HRAConfig(r=2, **some),
+        "loha": peft.LoHaConfig(r=2, init_weights=False, **some),
+        "lokr": peft.LoKrConfig(r=2, init_weights=False, **some),
+        "fourier": peft.FourierFTConfig(n_frequency=10, **some),
+    }
+
+
+_PROMPTS = ("prompt", "p-tuning")
+_ADAPTERS = ["lora", "dora", "ia3", *_PROMPTS, "prefix", "lora of a table", "tokens", "vera",
+             "oft", "boft", "hra", "loha", "lokr", "fourier"]  # fmt: skip
+
+
+def moved(model: Any) -> Any:
+    """The model in float64, its trained parameters away from where training begins."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return model.double().eval()
+
+
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    "name", ["lora", "dora", "ia3", "prompt", "prefix", "lora of a table", "tokens"]
-)
+@pytest.mark.parametrize("name", _ADAPTERS)
 def test_adapters_over_a_frozen_model(name: str) -> None:
     config, factored = adapters()[name]
     import peft
 
-    model = peft.get_peft_model(model_of("LlamaForCausalLM", _GROUPED), config).double().eval()
+    model = moved(peft.get_peft_model(model_of("LlamaForCausalLM", _GROUPED), config))
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     data = texts()
     objective = whence.from_transformers(model, data)
     assert len(objective.params) == trained < 1000
     assert bool(factored) != ("(100 %) are in modules without a rule" in str(objective))
-    hold(objective, factored)
+    # The spectrum of a Fourier transform is in float32, whatever the model's dtype.
+    hold(objective, factored, rtol=1e-6 if name == "fourier" else 1e-10)
     losses = objective.loss(objective.outputs(objective.train), objective.train.targets)
     for loss, row in zip(losses.tolist(), data, strict=True):
         tokens = torch.tensor([row["input_ids"]])
         with torch.no_grad():
             own = float(model(input_ids=tokens, labels=tokens).loss)
         # The first token is predicted from a tuned prompt as well.
-        counted = tokens.numel() - (0 if name == "prompt" else 1)
+        counted = tokens.numel() - (0 if name in _PROMPTS else 1)
         assert loss == pytest.approx(own * counted, rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "kind", ["LlamaForSequenceClassification", "GPT2ForSequenceClassification"]
+)
+@pytest.mark.parametrize("name", _PROMPTS)
+def test_a_classifier_behind_a_tuned_prompt_answers_as_for_each_text_alone(
+    kind: str, name: str
+) -> None:
+    """It sees no token ids, and by itself takes the last place of the batch: padding."""
+    config, _ = adapters()[name]
+    import peft
+
+    config.task_type = "SEQ_CLS"
+    sizes = {**_GROUPED, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 16}
+    base = model_of(kind, {**sizes, "num_labels": 3, "pad_token_id": 0})
+    model, data = moved(peft.get_peft_model(base, config)), texts(classes)
+    assert len({len(row["input_ids"]) for row in data}) > 1
+    objective = whence.from_transformers(model, data)
+    eye = torch.eye(len(data)).to(objective.params)
+    found = objective.gradient_sum(objective.train, objective.loss, eye).T
+    trained = [p for p in model.parameters() if p.requires_grad]
+    for row, own in zip(data, found, strict=True):
+        logits = model(input_ids=torch.tensor([row["input_ids"]])).logits
+        loss = nn.functional.cross_entropy(logits, torch.tensor([row["labels"]]))
+        pieces = torch.autograd.grad(loss, trained)
+        truth = torch.cat([piece.flatten() for piece in pieces])
+        torch.testing.assert_close(own, truth, rtol=1e-10, atol=1e-10 * float(truth.abs().max()))
 
 
 @pytest.mark.filterwarnings("ignore")

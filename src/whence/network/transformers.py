@@ -59,6 +59,9 @@ class Logits(nn.Module):
 
         With a tuned prompt these answer each token too, the first from the prompt: [b, t, c].
         """
+        pooled = self.task == "classification" and hasattr(_inner(self.model), "score")
+        if pooled and self.prompted and "attention_mask" in batch:
+            return self._of_last(batch)
         logits: Tensor = self.model(**batch, **self.options).logits
         if self.task not in ("causal", "tokens"):
             return logits
@@ -67,6 +70,21 @@ class Logits(nn.Module):
             return logits[:, -main.shape[1] - 1 : -1]
         own = logits[:, -main.shape[1] :]  # without the tokens of a tuned prompt
         return own[:, :-1] if self.task == "causal" else own
+
+    def _of_last(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the logits of each text's last token, [b, c], as of the text alone.
+
+        Behind a tuned prompt a decoder sees no token ids, and takes the last place of the batch.
+        """
+        every: list[Tensor] = []
+        score = _inner(self.model).get_submodule("score")
+        with score.register_forward_hook(lambda module, inputs, found: every.append(found)):
+            self.model(**batch, **self.options)
+        mask = batch["attention_mask"]
+        places = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+        last = (places * (mask != 0)).argmax(1)[:, None, None]
+        own = every[-1][:, -mask.shape[1] :]
+        return own.gather(1, last.expand(-1, 1, own.shape[2])).squeeze(1)
 
 
 @singledispatch
