@@ -25,8 +25,10 @@ from sklearn.ensemble import (
     VotingClassifier,
 )
 from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.feature_selection import RFECV
 from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.linear_model import (
+    LarsCV,
     LinearRegression,
     LogisticRegression,
     MultiTaskLasso,
@@ -272,6 +274,19 @@ def test_a_decomposition_inside_of_folds_draws_where_its_fit_did(wrapped: Any, s
     fitted = wrapped(chain).fit(x, y)
     notes = whence.from_sklearn(fitted, x, y).notes
     assert any("without a seed" in note for note in notes) == (solver == "randomized")
+
+
+@pytest.mark.parametrize(
+    "estimator", [LarsCV(cv=3), make_pipeline(StandardScaler(), RFECV(Ridge(), cv=3))]
+)
+def test_what_is_chosen_anew_is_said(estimator: Any) -> None:
+    x, y = load_diabetes(return_X_y=True)
+    found = whence.from_sklearn(estimator.fit(x[:90], y[:90]), x[:90], y[:90])
+    assert any("chosen anew in each refit" in note for note in found.notes)
+    own = clone(estimator).fit(x[9:90], y[9:90]).predict(x[:90])
+    weights = torch.ones(90)
+    weights[:9] = 0
+    np.testing.assert_allclose(found.refit(weights).outputs(found.train).numpy()[:, 0], own)
 
 
 def test_a_fit_that_stops_early_is_said_once() -> None:

@@ -178,7 +178,10 @@ def anything(
     weights = np.ones(n) if sample_weight is None else sample_weight
     template, changed = template_of(estimator, n)
     folds = folds_note(template, n)
-    every = [*notes, *([answer.note] if answer.note else []), *changed, *folds]
+    name = type(last_step(template)).__name__
+    chooses = name.endswith("CV") and name != "CalibratedClassifierCV"
+    chosen = [f"What {name} chose is chosen anew in each refit."] if chooses else []
+    every = [*notes, *([answer.note] if answer.note else []), *chosen, *changed, *folds]
     return Estimator(
         fitted=estimator,
         refitting=Refitting(
