@@ -39,7 +39,7 @@ from whence.pages import write
 from whence.result import Card, Result
 from whence.scores import Diagnostics
 from whence.views.answer import label_of
-from whence.views.labels import label_errors_page
+from whence.views.labels import Suspects, label_errors_page
 from whence.views.made import Made
 
 Penalty = Literal["fitted", "best"]
@@ -203,9 +203,9 @@ class LabelErrors(Result):
             raise InvalidInput(f"Expected rows >= 1. Got {rows}.")
         if texts is not None and len(texts) != n:
             raise InvalidInput(f"Expected {n} texts, one per training example. Got {len(texts)}.")
-        page = label_errors_page(
-            self.objective,
-            self.ranking[:rows],
+        suspects = Suspects(
+            trained=self.objective,
+            ranking=self.ranking[:rows],
             score=f"estimated {self.score_name}" if self.method in _UNSEEN else self.score_name,
             ranked_by=self.ranked_by,
             scores=self.scores,
@@ -215,6 +215,9 @@ class LabelErrors(Result):
             gain=self.gain,
             diagnostics=self.diagnostics,
             wrong=self.wrong,
+        )
+        page = label_errors_page(
+            suspects,
             quality=model_quality(self.asked, held_out),
             texts=texts,
             made=Made(title=title, about=tuple(about), command=command, image_shape=image_shape),

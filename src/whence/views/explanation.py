@@ -76,15 +76,14 @@ def explanation_page(
     names, digits = class_names(trained), target_decimals(trained)
     n, noun, about = len(trained.train), _noun(query, display), tuple(display.about)
     name = display.query_name or _query_name(query)
-    lead = about[0] if about else f"A model fitted on {n:,} {noun}."
+    lead = [about[0] if about else f"A model fitted on {n:,} {noun}."]
     if quality is not None:
-        lead = f"{lead} {quality_sentence(quality, names, digits)}"
+        lead.append(quality_sentence(quality, names, digits))
     scatter = None if verification is None else _scatter(parts, verification)
     text = display.query_text
-    shared = telling_words(trained.train, query) if text is None else words_of(text)
     return ExplanationPage(
         title=display.title or _title(parts, name),
-        lead=lead,
+        lead=" ".join(lead),
         answer=answer_of(
             trained,
             query,
@@ -112,21 +111,27 @@ def explanation_page(
         scatter=scatter,
         n=n,
         hidden=columns.hidden,
-        shared=shared,
+        shared=telling_words(trained.train, query) if text is None else words_of(text),
         statuses=(
             *statuses_of(parts.diagnostics, retrained=scatter is not None, sized=parts.sized),
             _retrained(scatter, verification, parts),
             quality_of(quality, names, digits),
-            *missing_statuses(query),
-            *(Status(level="caution", title=still) for still in filter(None, [unmoved(parts)])),
-            *_together_status(without_groups(parts)),
-            *duplicate_statuses(trained, query, where),
+            *_data_statuses(parts, where),
             *display.statuses,
         ),
         method=parts.words,
         command=display.command,
         about=about,
     )
+
+
+def _data_statuses(parts: Explained, where: NDArray[np.intp]) -> list[Status]:
+    """Return what the data say of the list: missing cells, copies, rows that do nothing alone."""
+    found = list(missing_statuses(parts.query))
+    if still := unmoved(parts):
+        found.append(Status(level="caution", title=still))
+    found += _together_status(without_groups(parts))
+    return [*found, *duplicate_statuses(parts.trained, parts.query, where)]
 
 
 def _course(quantity: Quantity, firmness: Firmness, noun: str) -> str:

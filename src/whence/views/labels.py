@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,12 @@ from torch import Tensor
 from whence.arrays import Floats
 from whence.methods.model_quality import ModelQuality
 from whence.methods.wrong_labels import WrongLabels
-from whence.objective.trained import Trained
+from whence.objective.trained import Examples, Trained
 from whence.pages import Fact, RankedPage, RankedRow
 from whence.pages.words import decimals_of, number
 from whence.scores import Diagnostics
 from whence.views.answer import class_names, label_of
-from whence.views.columns import NONE, columns_of
+from whence.views.columns import NONE, Columns, columns_of
 from whence.views.examples import item_of
 from whence.views.made import Made
 from whence.views.statuses import quality_of, quality_sentence, statuses_of
@@ -34,24 +34,9 @@ _NUMBERS = (
 )
 
 
-def label_errors_page(
-    trained: Trained,
-    ranking: NDArray[np.intp],
-    *,
-    score: str,
-    ranked_by: str,
-    scores: Floats,
-    losses: Floats | None,
-    suggested: Tensor,
-    agrees: NDArray[np.bool_],
-    gain: Floats | None,
-    diagnostics: Diagnostics,
-    wrong: WrongLabels | None,
-    quality: ModelQuality | None,
-    texts: Sequence[str] | None,
-    made: Made,
-) -> RankedPage:
-    """Return what the page of label errors shows.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Suspects:
+    """Training examples ranked by how wrong their labels look, as a page shows them.
 
     Args:
         trained: The model.
@@ -65,6 +50,32 @@ def label_errors_page(
         gain: What correcting these is expected to bring, [k], or `None`.
         diagnostics: How the numbers were computed.
         wrong: How many labels are wrong, an estimate, or `None`.
+    """
+
+    trained: Trained
+    ranking: NDArray[np.intp]
+    score: str
+    ranked_by: str
+    scores: Floats
+    losses: Floats | None
+    suggested: Tensor
+    agrees: NDArray[np.bool_]
+    gain: Floats | None
+    diagnostics: Diagnostics
+    wrong: WrongLabels | None
+
+
+def label_errors_page(
+    suspects: Suspects,
+    *,
+    quality: ModelQuality | None,
+    texts: Sequence[str] | None,
+    made: Made,
+) -> RankedPage:
+    """Return what the page of label errors shows.
+
+    Args:
+        suspects: The ranking.
         quality: How good the model is on what it has not seen, or `None`.
         texts: The training examples as texts, [n], or `None`.
         made: How the page was made.
@@ -72,27 +83,53 @@ def label_errors_page(
     Returns:
         Plain data.
     """
-    shown = trained.train.subset(ranking)
+    trained = suspects.trained
+    shown = trained.train.subset(suspects.ranking)
     columns = columns_of([shown.inputs]) if made.image_shape is None and texts is None else NONE
-    decimals = decimals_of(float(scores[ranking[0]])) if len(ranking) else 3
-    rows = []
-    for row, position in enumerate(ranking.tolist()):
-        item = item_of(
-            trained,
-            shown,
-            row,
-            title=f"Training example {shown.ids[row]}",
-            image_shape=made.image_shape,
-            columns=columns,
-        )
+    rows = _rows(suspects, shown, columns, texts, made.image_shape)
+    names = class_names(trained)
+    classifies = trained.loss.classifies or bool(names)
+    words = _WORDS if classifies else _NUMBERS
+    good = "" if quality is None else quality_sentence(quality, names, 0)
+    return RankedPage(
+        score=suspects.score,
+        unit=trained.loss.unit,
+        columns=columns.names,
+        rows=rows,
+        facts=_facts(suspects.wrong, quality, len(rows)),
+        decisions=True,
+        statuses=(*statuses_of(suspects.diagnostics), quality_of(quality, names, 0)),
+        method=f"Ranked by {suspects.ranked_by}; suggested labels by one Newton step without the "
+        "example; gains to first order.",
+        n=len(trained.train),
+        label="label" if classifies else "number",
+        **made.common(made.data(), words, good),
+    )
+
+
+def _rows(
+    suspects: Suspects,
+    shown: Examples,
+    columns: Columns,
+    texts: Sequence[str] | None,
+    image_shape: tuple[int, ...] | None,
+) -> tuple[RankedRow, ...]:
+    """Return the examples of a ranking, each with its score and what is suggested."""
+    trained, scores = suspects.trained, suspects.scores
+    losses, gain = suspects.losses, suspects.gain
+    decimals = decimals_of(float(scores[suspects.ranking[0]])) if len(shown) else 3
+    found = []
+    for row, position in enumerate(suspects.ranking.tolist()):
+        title = f"Training example {shown.ids[row]}"
+        item = item_of(trained, shown, row, title=title, image_shape=image_shape, columns=columns)
         if texts is not None:
             item = replace(item, text=texts[position])
-        known = row < len(suggested)
+        known = row < len(suspects.suggested)
         if known:
-            said = shown.targets[row] if agrees[row] else suggested[row]
+            said = shown.targets[row] if suspects.agrees[row] else suspects.suggested[row]
             item = replace(item, predicted=label_of(trained, said))
         value = float(scores[position])
-        rows.append(
+        found.append(
             RankedRow(
                 item=item,
                 score=value,
@@ -102,24 +139,7 @@ def label_errors_page(
                 gain=float(gain[row]) if known and gain is not None else None,
             )
         )
-    names = class_names(trained)
-    classifies = trained.loss.classifies or bool(names)
-    words = _WORDS if classifies else _NUMBERS
-    good = "" if quality is None else quality_sentence(quality, names, 0)
-    return RankedPage(
-        score=score,
-        unit=trained.loss.unit,
-        columns=columns.names,
-        rows=tuple(rows),
-        facts=_facts(wrong, quality, len(rows)),
-        decisions=True,
-        statuses=(*statuses_of(diagnostics), quality_of(quality, names, 0)),
-        method=f"Ranked by {ranked_by}; suggested labels by one Newton step without the example; "
-        "gains to first order.",
-        n=len(trained.train),
-        label="label" if classifies else "number",
-        **made.common(made.data(), words, good),
-    )
+    return tuple(found)
 
 
 def wrong_in_words(wrong: WrongLabels, quality: ModelQuality | None) -> str:
