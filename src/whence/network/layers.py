@@ -48,41 +48,69 @@ def watched_calls(
     Yields:
         The list of their calls, which fills.
     """
-    calls: list[ModuleCall] = []
+    watch = _Watch(owners, b, expanded)
+    inside = [module for module, rule in watch.rules.items() if rule.functional]
+    through = [reader for reader in readers if reader.table in watch.rules]
+    apart = {*inside, *(reader.table for reader in through)}
+    hooked = [module for module in watch.rules if module not in apart]
+    handles = [m.register_forward_hook(watch.on_call, with_kwargs=True) for m in hooked]
+    try:
+        with (
+            _FunctionCalls(inside, watch.on_call) if inside else nullcontext(),
+            watched_readers(through, watch.on_call),
+        ):
+            yield watch.calls
+    finally:
+        for handle in handles:
+            handle.remove()
 
-    asleep = False  # while a rule calls what it knows the rule of
+
+class _Watch:
+    """Lists calls of the modules whose layers have a rule; its method is their forward hook."""
+
+    def __init__(
+        self,
+        owners: Mapping[nn.Module, list[tuple[str, str]]],
+        b: int,
+        expanded: Collection[nn.Module],
+    ) -> None:
+        self.calls: list[ModuleCall] = []
+        self.rules = {module: rule for module in owners if (rule := rule_of(module)) is not None}
+        self.names = {
+            module: tuple((own, name) for own, name in owners[module] if own in rule.names)
+            for module, rule in self.rules.items()
+        }
+        self.b, self.expanded = b, expanded
+        self.asleep = False  # while a rule calls what it knows the rule of
 
     def on_call(
-        module: nn.Module, arguments: tuple[Any, ...], named: Mapping[str, Any], output: Any
+        self,
+        module: nn.Module,
+        arguments: tuple[Any, ...],
+        named: Mapping[str, Any],
+        output: Any,
     ) -> Any:
-        nonlocal asleep
+        """List a call, and return its output as the model is to have it."""
         tensors = [part for part in (output, *arguments) if isinstance(part, Tensor)]
         leads = len(tensors) > 1 and tensors[0] is output and tensors[1] is arguments[0]
-        if asleep or not leads or not output.is_floating_point():
+        if self.asleep or not leads or not output.is_floating_point():
             return output
-        asleep = True
-        slopes = rules[module].slopes(module, arguments, named)
-        asleep = False
-        inputs, first = arguments[0].detach(), not output.requires_grad
+        self.asleep = True
+        slopes = self.rules[module].slopes(module, arguments, named)
+        self.asleep = False
+        first = not output.requires_grad
         if first:
             output.requires_grad_()
-        shape = output.shape
-        if module in expanded:
-            inputs, output = _expanded(inputs, b, 2), _expanded(output, b, 3)
-            shape = output.shape
-        elif inputs.shape[:1] == shape[:1] != (b,) and inputs.ndim and shape[0] % b == 0:
-            # The tokens or windows of all examples, one example after the other.
-            inputs = inputs.unflatten(0, (b, -1))
-            shape = torch.Size((b, len(output) // b, *output.shape[1:]))
+        inputs, output, shape = self._by_example(module, arguments[0].detach(), output)
         parameters = dict(module.named_parameters(recurse=False))
-        calls.append(
+        self.calls.append(
             ModuleCall(
                 module=module,
                 inputs=inputs,
                 edge=get_gradient_edge(output),
                 shape=shape,
                 dtype=next(iter(parameters.values())).dtype,
-                names=names[module],
+                names=self.names[module],
                 rest=tuple(part.detach() for part in tensors[2:]),
                 parameters=parameters,
                 slopes=slopes,
@@ -90,25 +118,19 @@ def watched_calls(
         )
         return output.clone() if first else output  # a leaf cannot be changed in place
 
-    rules = {module: rule for module in owners if (rule := rule_of(module)) is not None}
-    names = {
-        module: tuple((own, name) for own, name in owners[module] if own in rule.names)
-        for module, rule in rules.items()
-    }
-    inside = [module for module, rule in rules.items() if rule.functional]
-    through = [reader for reader in readers if reader.table in rules]
-    apart = {*inside, *(reader.table for reader in through)}
-    hooked = [module for module in rules if module not in apart]
-    handles = [module.register_forward_hook(on_call, with_kwargs=True) for module in hooked]
-    try:
-        with (
-            _FunctionCalls(inside, on_call) if inside else nullcontext(),
-            watched_readers(through, on_call),
-        ):
-            yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
+    def _by_example(
+        self, module: nn.Module, inputs: Tensor, output: Tensor
+    ) -> tuple[Tensor, Tensor, torch.Size]:
+        """Return inputs and output of a call with the examples first, and the output's shape."""
+        b, shape = self.b, output.shape
+        if module in self.expanded:
+            inputs, output = _expanded(inputs, b, 2), _expanded(output, b, 3)
+            return inputs, output, output.shape
+        if inputs.shape[:1] == shape[:1] != (b,) and inputs.ndim and shape[0] % b == 0:
+            # The tokens or windows of all examples, one example after the other.
+            inputs = inputs.unflatten(0, (b, -1))
+            shape = torch.Size((b, len(output) // b, *output.shape[1:]))
+        return inputs, output, shape
 
 
 class _FunctionCalls(TorchFunctionMode):
