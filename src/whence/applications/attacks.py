@@ -7,7 +7,7 @@ original. Whoever trains on floating-point pixels of unknown origin should know 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from whence.applications.poisoning import (
     mean_loss,
     predicted,
     seeing,
+    step_sizes,
     strongest,
     training_of,
 )
@@ -227,28 +228,18 @@ def attack(
         >>> attack.losses[-1] > attack.losses[0]
         True
     """
-    first, last = (budget, budget / 10) if step_size is None else (step_size, step_size)
-    if min(n_images, steps) < 1 or not (first > 0 and budget > 0 and 0 <= momentum < 1):
-        raise InvalidInput(
-            "Expected n_images, steps >= 1, step_size, budget > 0 and momentum in [0, 1). Got "
-            f"{n_images}, {steps}, {step_size}, {budget}, {momentum}."
-        )
-    sizes = np.geomspace(first, last, steps)
-    training = start.training if start else training_of(objective, retrain)
-    clean = training.clean
-    encoded = start.queries if start else training.encode(queries)
+    sizes = step_sizes(n_images, steps, step_size, budget, momentum)
+    if start is None:
+        training = training_of(objective, retrain)
+        if positions is None:
+            where = strongest(training.clean, queries, n_images, method=method)
+        else:
+            where = checked_positions("positions", positions, len(objective.weights))
+        start = _unchanged(training, queries, where)
+    training, clean, encoded, where = start.training, start.clean, start.queries, start.positions
     asked = solver is not None or damping is not None
     follows = chosen(clean, method, solver, damping) if asked else training.method(method)
-    if start is not None:
-        where, moving, current, losses = start.positions, start.inputs, start.poisoned, start.losses
-    else:
-        where = (
-            strongest(clean, queries, n_images, method=method)
-            if positions is None
-            else checked_positions("positions", positions, len(objective.weights))
-        )
-        moving = inputs_of(clean)[torch.as_tensor(where)].clone()
-        current, losses = clean, (mean_loss(clean, encoded),)
+    moving, current, losses = start.inputs, start.poisoned, start.losses
     rows = torch.as_tensor(where)
     original = inputs_of(clean)[rows]
     low = (original - budget).clamp_min(limits[0])
@@ -273,14 +264,21 @@ def attack(
                 bar.update()
         except KeyboardInterrupt:
             inputs[rows] = moving
+    flipped = predicted(current, encoded) != before
+    return replace(start, poisoned=current, inputs=moving, losses=losses, flipped=flipped)
+
+
+def _unchanged(training: Training, queries: Data, where: NDArray[np.intp]) -> Attack:
+    """Return an attack that has made no step."""
+    clean, encoded = training.clean, training.encode(queries)
     return Attack(
         clean=clean,
-        poisoned=current,
+        poisoned=clean,
         queries=encoded,
         positions=where,
-        inputs=moving,
-        losses=losses,
-        flipped=predicted(current, encoded) != before,
+        inputs=inputs_of(clean)[torch.as_tensor(where)].clone(),
+        losses=(mean_loss(clean, encoded),),
+        flipped=np.zeros(len(encoded), dtype=np.bool_),
         training=training,
     )
 

@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.arrays import Floats
 from whence.checked import checked
 from whence.curvature.prepare import prepare
-from whence.errors import UnsupportedModel
+from whence.errors import InvalidInput, UnsupportedModel
 from whence.fitting.newton import newton
 from whence.linalg.cg import CG
 from whence.linalg.solver import Inverse
@@ -271,3 +272,27 @@ def _with_features(objective: Any, rows: Tensor, inputs: Tensor) -> LinearObject
         objective, train=replace(train, features=DenseFeatures(matrix))
     )
     return changed
+
+
+def step_sizes(
+    n_images: int, steps: int, step_size: float | None, budget: float, momentum: float
+) -> Floats:
+    """Return the size of each step of an attack, in units of the inputs, [steps].
+
+    Args:
+        n_images: How many training inputs are changed, >= 1.
+        steps: How many steps, >= 1.
+        step_size: Of every step; from the budget down to a tenth of it if `None`.
+        budget: The largest change of a pixel, > 0.
+        momentum: In [0, 1).
+
+    Raises:
+        InvalidInput: If one of them is out of range.
+    """
+    first, last = (budget, budget / 10) if step_size is None else (step_size, step_size)
+    if min(n_images, steps) < 1 or not (first > 0 and budget > 0 and 0 <= momentum < 1):
+        raise InvalidInput(
+            "Expected n_images, steps >= 1, step_size, budget > 0 and momentum in [0, 1). Got "
+            f"{n_images}, {steps}, {step_size}, {budget}, {momentum}."
+        )
+    return np.geomspace(first, last, steps)
