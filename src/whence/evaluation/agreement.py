@@ -209,19 +209,8 @@ def loo_correlation(
         >>> round(result.pearson, 6), round(result.slope, 6)
         (1.0, 2.0)
     """
-    p, a = floats("predicted", predicted, "q, k"), floats("actual", actual, "q, k")
-    if p.shape != a.shape or p.shape[1] < 2:
-        raise InvalidInput(
-            "predicted and actual must have the same shape [q, k] with at least k = 2 removals. "
-            f"Got {list(p.shape)} and {list(a.shape)}."
-        )
+    p, a = _pairs(predicted, actual)
     pooled_p, pooled_a = p.reshape(-1, 1), a.reshape(-1, 1)
-    for name, pooled in (("predicted", pooled_p), ("actual", pooled_a)):
-        if constant_columns(pooled)[0]:
-            raise InvalidInput(
-                f"No correlation exists with a constant: all {p.size} {name} changes are "
-                f"{pooled[0, 0]:g}. Check that the removed examples were really removed."
-            )
     blank, fixed = constant_columns(p.T), constant_columns(a.T)
     constant_predictions, constant_outcomes = report_constant(blank, fixed)
     # Ranks would see order in rounding; a column without spread is made exactly constant.
@@ -267,6 +256,23 @@ def loo_correlation(
         constant_predictions=constant_predictions,
         constant_outcomes=constant_outcomes,
     )
+
+
+def _pairs(predicted: Tensor | NDArray[Any], actual: Tensor | NDArray[Any]) -> tuple[Float, Float]:
+    """Return predicted and actual changes as arrays of one shape, of which neither is constant."""
+    p, a = floats("predicted", predicted, "q, k"), floats("actual", actual, "q, k")
+    if p.shape != a.shape or p.shape[1] < 2:
+        raise InvalidInput(
+            "predicted and actual must have the same shape [q, k] with at least k = 2 removals. "
+            f"Got {list(p.shape)} and {list(a.shape)}."
+        )
+    for name, changes in (("predicted", p), ("actual", a)):
+        if constant_columns(changes.reshape(-1, 1))[0]:
+            raise InvalidInput(
+                f"No correlation exists with a constant: all {p.size} {name} changes are "
+                f"{changes.flat[0]:g}. Check that the removed examples were really removed."
+            )
+    return p, a
 
 
 def agreement(
