@@ -184,17 +184,7 @@ def _excel(path: Path, missing: dict[str, Any]) -> tuple[pd.DataFrame, list[str]
 def _text(path: Path, missing: dict[str, Any]) -> tuple[pd.DataFrame, list[str]]:
     """Return the table of a text file."""
     encoding = encoding_of(path)
-    with opened(path) as file:
-        start = file.read(START)
-    decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
-    text = decoder.decode(start)
-    if not text.strip():
-        raise InvalidInput(f"Expected a table. Got an empty file, {path}.")
-    if text.lstrip().startswith(('{"', "[{")):
-        raise InvalidInput(
-            f"Expected separated values. Got JSON in {path}. Write a table of it: pandas."
-            "read_json(path).to_csv('table.csv', index=False), with lines=True of JSON lines."
-        )
+    text = _beginning(path, encoding)
     layout = layout_of(text)
     options: dict[str, Any] = {
         "sep": layout.separator,
@@ -212,20 +202,11 @@ def _text(path: Path, missing: dict[str, Any]) -> tuple[pd.DataFrame, list[str]]
     if layout.width > 1 and frame.iloc[:, -1].isna().any():  # as it is where a row is short
         with _lines(path, encoding) as lines:
             refuse_short_rows(path, lines, layout)
-        if len(frame.columns) == layout.width and frame.iloc[:, -1].isna().all():
-            with _lines(path, encoding) as lines:
-                extra = rows_end_empty(lines, layout)
-            if extra:  # a separator at the end, by which pandas takes the first column as names
-                options |= {"index_col": False, "usecols": range(layout.width)}
-                frame = _parsed(path, options)
+        if _first_column_is_lost(path, encoding, layout, frame):
+            options |= {"index_col": False, "usecols": range(layout.width)}
+            frame = _parsed(path, options)
     if _has_decimal_commas(frame, layout.separator):
-        plain = [name for name in frame.columns if frame[name].dtype.kind == "f"]
-        if plain:  # 1.234 beside 0,5 is a thousand, and pandas has read 1.234
-            as_text = _parsed(path, {**options, "dtype": str})
-            grouped = [name for name in plain if _is_grouped(as_text[name])]
-            for name in grouped:
-                frame[name] = as_text[name].str.replace(".", "").astype(float)
-        frame = frame.apply(with_points)  # as a user's own model had them
+        frame = _with_points(path, options, frame)
     if layout.header is not None and len(layout.header) == len(frame.columns):
         # As the file has them: pandas renames those that occur twice without a word.
         frame.columns = pd.Index(
@@ -237,6 +218,39 @@ def _text(path: Path, missing: dict[str, Any]) -> tuple[pd.DataFrame, list[str]]
         value = "missing" if pd.isna(cell) else str(cell)
         notes.append(f"The last line of the file has no end: is its last value ({value}) whole?")
     return frame, notes
+
+
+def _beginning(path: Path, encoding: str) -> str:
+    """Return the beginning of a text file that may be a table."""
+    with opened(path) as file:
+        start = file.read(START)
+    text = codecs.getincrementaldecoder(encoding)(errors="replace").decode(start)
+    if not text.strip():
+        raise InvalidInput(f"Expected a table. Got an empty file, {path}.")
+    if text.lstrip().startswith(('{"', "[{")):
+        raise InvalidInput(
+            f"Expected separated values. Got JSON in {path}. Write a table of it: pandas."
+            "read_json(path).to_csv('table.csv', index=False), with lines=True of JSON lines."
+        )
+    return text
+
+
+def _first_column_is_lost(path: Path, encoding: str, layout: Layout, frame: pd.DataFrame) -> bool:
+    """Return whether pandas took the first column as names, as rows end with a separator."""
+    if len(frame.columns) != layout.width or not frame.iloc[:, -1].isna().all():
+        return False
+    with _lines(path, encoding) as lines:
+        return rows_end_empty(lines, layout)
+
+
+def _with_points(path: Path, options: dict[str, Any], frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of decimal commas with points, as a user's own model had them."""
+    plain = [name for name in frame.columns if frame[name].dtype.kind == "f"]
+    if plain:  # 1.234 beside 0,5 is a thousand, and pandas has read 1.234
+        as_text = _parsed(path, {**options, "dtype": str})
+        for name in (name for name in plain if _is_grouped(as_text[name])):
+            frame[name] = as_text[name].str.replace(".", "").astype(float)
+    return frame.apply(with_points)
 
 
 def _lines(path: Path, encoding: str) -> io.TextIOWrapper:

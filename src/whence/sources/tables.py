@@ -120,10 +120,7 @@ def read_table(
         InvalidInput: If the file cannot be read as a table, or the target is not in it.
     """
     where = Path(path)
-    if where.is_dir():
-        raise InvalidInput(f"Expected a CSV or Parquet file. Got the folder {where}.")
-    if not where.exists():
-        raise InvalidInput(f"Expected a file. Got {where}, which does not exist.")
+    _refuse_no_file(where)
     frame, notes = read_frame(where)
     if target not in frame.columns:
         target = _meant(frame, target)
@@ -153,12 +150,7 @@ def read_table(
     left_out["a label that no other row has"] = before.difference(frame.index)
     notes += lone
     X, y = frame.drop(columns=target), frame[target]
-    if X.shape[1] == 0:
-        raise InvalidInput(f"Expected columns beside the target. Got only {target!r}.")
-    if y.nunique() < 2:
-        raise InvalidInput(
-            f"Expected a target with at least 2 values. Got only {str(y.iloc[0])!r}."
-        )
+    _refuse_nothing_to_learn(X, y)
     X, done = telling(X, y, label)
     notes += [*done, _kind_of(y, label)]
     _refuse_huge(X, "Leave such cells empty: they are imputed.")
@@ -185,6 +177,24 @@ def _left_out(rows: pd.Series[Any], which: str) -> str:
     """Return how many rows of some kind were left out, a sentence."""
     count = int(rows.sum())
     return f"{count:,} {f'row {which} was' if count == 1 else f'rows {which} were'} left out."
+
+
+def _refuse_no_file(where: Path) -> None:
+    """Raise if there is no file at a path."""
+    if where.is_dir():
+        raise InvalidInput(f"Expected a CSV or Parquet file. Got the folder {where}.")
+    if not where.exists():
+        raise InvalidInput(f"Expected a file. Got {where}, which does not exist.")
+
+
+def _refuse_nothing_to_learn(X: pd.DataFrame, y: pd.Series[Any]) -> None:
+    """Raise if there is no column beside the target, or the target has one value."""
+    if X.shape[1] == 0:
+        raise InvalidInput(f"Expected columns beside the target. Got only {str(y.name)!r}.")
+    if y.nunique() < 2:
+        raise InvalidInput(
+            f"Expected a target with at least 2 values. Got only {str(y.iloc[0])!r}."
+        )
 
 
 def _meant(frame: pd.DataFrame, target: str) -> str:
