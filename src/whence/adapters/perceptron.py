@@ -68,7 +68,6 @@ def perceptron(
     fitted = n - int(judged.sum())
     sample = np.ones(n) if sample_weight is None else sample_weight
     model = _network(estimator)
-    outputs = estimator.n_outputs_
     loss: Loss = Tweedie(power=1.0) if counts else answer.of_scores
     objective = bound(
         model,
@@ -81,12 +80,7 @@ def perceptron(
         classes=answer.classes,
     )
     # scikit-learn averages a squared error over the outputs too.
-    scale = 1 if answer.classes else outputs
-    batch = _batch(estimator, fitted)
-    l2 = torch.zeros_like(objective.params)
-    for name, part in objective.slices.items():
-        if name.endswith("weight"):
-            l2[part] = scale * estimator.alpha / batch
+    alpha = estimator.alpha * (1 if answer.classes else estimator.n_outputs_)
     template, changed = template_of(estimator, n)
     refitting = Refitting(
         template=template,
@@ -97,24 +91,38 @@ def perceptron(
         classifies=bool(answer.classes),
     )
     refit = _Refit(refitting, judged, sample)
-    notes = [*objective.notes, *changed]
-    if judged.any():
-        notes.append(
-            f"{n - fitted:,} rows told when to stop, and have no effect of their own here: the "
-            "others were fitted. A refit draws such rows anew, so that it differs by chance too."
-        )
-    if transform is not None:
-        notes.append("The transformers before the network are held as they were fitted.")
     return replace(
         objective,
         train=replace(objective.train, ids=train.ids),
-        l2=l2,
+        l2=_penalty(objective, alpha / _batch(estimator, fitted)),
         encoder=table,
         refit_with=refit,
         reorder_with=refit.reordered,
         stopped=stopped_early(estimator),
-        notes=tuple(notes),
+        notes=(*objective.notes, *changed, *_notes(n - fitted, transform)),
     )
+
+
+def _penalty(objective: ModuleObjective, l2: float) -> Tensor:
+    """Return the penalty of each parameter: that of weights, none of intercepts, [p]."""
+    found = torch.zeros_like(objective.params)
+    for name, part in objective.slices.items():
+        if name.endswith("weight"):
+            found[part] = l2
+    return found
+
+
+def _notes(stopped_by: int, transform: Any) -> list[str]:
+    """Return what is to be said of rows that told when to stop, and of transformers before."""
+    notes = []
+    if stopped_by:
+        notes.append(
+            f"{stopped_by:,} rows told when to stop, and have no effect of their own here: the "
+            "others were fitted. A refit draws such rows anew, so that it differs by chance too."
+        )
+    if transform is not None:
+        notes.append("The transformers before the network are held as they were fitted.")
+    return notes
 
 
 @final

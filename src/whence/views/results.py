@@ -14,7 +14,7 @@ from whence.methods.model_quality import ModelQuality
 from whence.methods.prediction import MeasureLike
 from whence.objective.losses import measure_of
 from whence.objective.trained import Examples, Trained
-from whence.pages import Curve, Fact, Item, Listed, Listing, ResultPage, Status
+from whence.pages import Answer, Curve, Fact, Item, Listed, Listing, ResultPage, Status
 from whence.pages.words import number
 from whence.scores import Scores
 from whence.views.answer import answer_of, class_names, target_class, target_decimals
@@ -66,15 +66,12 @@ def flip_page(
     of_label = partial(
         answer_of, query=query, explained=target_class(query.targets[0]), labeled=labeled
     )
-    answers = [("With all of the training data", of_label(trained))]
+    answer = of_label(trained)
+    answers = [("With all of the training data", answer)]
     facts = [Fact(figure=f"{tried:,}", words="sets were removed and the model fitted again.")]
     if m:
-        after = of_label(refitted)
-        places = [share.name for share in answers[0][1].shares]
-        inside = [share for share in after.shares if share.name in places]
-        rest = [share for share in after.shares if share.name not in places]
-        kept = (*sorted(inside, key=lambda share: places.index(share.name)), *rest)
-        answers.append((f"Fitted again without these {m:,}", replace(after, shares=kept)))
+        after = _in_order_of(answer, of_label(refitted))
+        answers.append((f"Fitted again without these {m:,}", after))
         share = f"{100 * m / n:.3g} %"
         facts.insert(0, Fact(figure=f"{m:,} of {n:,}", words=f"examples carry it: {share}."))
     names = class_names(trained)
@@ -82,20 +79,11 @@ def flip_page(
         said=said,
         facts=tuple(facts),
         answers=tuple(answers),
-        curve=Curve(
-            points=tuple((float(at), lead) for at, lead in course),
-            across="training examples removed",
-            up="lead",
-            unit=" %" if answers[0][1].shares else "",
-            threshold=0.0,
-            threshold_words="below this line the answer is another",
-        )
-        if len(course) > 1
-        else None,
+        curve=_lead(course, percent=bool(answer.shares)) if len(course) > 1 else None,
         curve_heading="The lead as they are removed",
-        curve_words=f"{'The probability' if answers[0][1].shares else 'The output'} of the "
-        "predicted class less that of the other one, as the set is removed, the most supportive "
-        "first. Every point was retrained.",
+        curve_words=f"{'The probability' if answer.shares else 'The output'} of the predicted "
+        "class less that of the other one, as the set is removed, the most supportive first. "
+        "Every point was retrained.",
         listings=(
             Listing(
                 heading="Without these the answer changes",
@@ -116,6 +104,27 @@ def flip_page(
         ),
         method="Examples in the order of their influence on the lead; the number by retraining.",
         **made.common(made.data(f"A model fitted on {n:,} training examples.")),
+    )
+
+
+def _in_order_of(first: Answer, answer: Answer) -> Answer:
+    """Return an answer with its classes in the order of another, so that meters are compared."""
+    places = [share.name for share in first.shares]
+    inside = [share for share in answer.shares if share.name in places]
+    rest = [share for share in answer.shares if share.name not in places]
+    kept = (*sorted(inside, key=lambda share: places.index(share.name)), *rest)
+    return replace(answer, shares=kept)
+
+
+def _lead(course: Sequence[tuple[int, float]], *, percent: bool) -> Curve:
+    """Return the lead of the predicted class as examples are removed."""
+    return Curve(
+        points=tuple((float(at), lead) for at, lead in course),
+        across="training examples removed",
+        up="lead",
+        unit=" %" if percent else "",
+        threshold=0.0,
+        threshold_words="below this line the answer is another",
     )
 
 
