@@ -116,8 +116,8 @@ def _sentences(rows: dict[str, dict[str, Any]]) -> str:
         text += [
             "The derivative of 100 queries in 5,000 rows of 100 rounds takes",
             f"{row['seconds']:.2f} s;",
-            "CatBoost's `get_object_importance` (its default, SinglePoint, of one tree at a time), by",
-            "its time for ten queries,",
+            "CatBoost's `get_object_importance` (its default, SinglePoint, of one tree at a time),",
+            "by its time for ten queries,",
             f"{times:,.0f} times as long. {_all_points(row)}",
         ]
     if "speed / 100,000 rows" in rows:
