@@ -250,3 +250,24 @@ def test_own_fits_of_a_regression_by_sgd_are_its_own() -> None:
     assert found.params[:-1].numpy() == pytest.approx(own.coef_, abs=1e-9)
     least = Ridge(alpha=0.1 * _N).fit(x, y, sample_weight=weights)  # (1/n) Σ s ½(f − y)² + α ½‖w‖²
     assert objective.refit().params[:-1].numpy() == pytest.approx(least.coef_, abs=1e-8)
+
+
+_ASKED: dict[str, Any] = {
+    "group": lambda trained, x, y: whence.group_effect(
+        trained, _REMOVED, (x[_N:], y[_N:]), order="refit"
+    ),
+    "edit": lambda trained, x, y: whence.edit(
+        trained, 5, x[5], 1 - y[5], (x[_N:], y[_N:]), order="refit"
+    ),
+    "flip set": lambda trained, x, y: whence.flip_set(trained, (x[_N], y[_N])).positions,
+}
+
+
+@pytest.mark.parametrize("asked", _ASKED)
+def test_one_refit_far_from_the_estimators_own_says_so(asked: str) -> None:
+    x, y = _data(load_breast_cancer, 1.0)
+    newton = LogisticRegression(solver="newton-cholesky", **_TIGHT).fit(x[:_N], y[:_N])
+    assert _ASKED[asked](whence.from_sklearn(newton, x[:_N], y[:_N]), x, y).any()  # no warning
+    sgd = SGDClassifier(loss="log_loss", random_state=0, max_iter=2000).fit(x[:_N], y[:_N])
+    with pytest.warns(NotConvergedWarning, match="own fit to the changed data"):
+        _ASKED[asked](whence.from_sklearn(sgd, x[:_N], y[:_N]), x, y)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,10 @@ from whence.methods.converged import converged
 from whence.methods.leave_one_out import refit_without, refits_without
 from whence.methods.method import Method
 from whence.methods.model_quality import model_quality
+from whence.methods.own_fits import warn_beside_own_fit
+from whence.methods.sets import values_of
 from whence.objective.losses import measure_of
+from whence.objective.removed import weights_without
 from whence.objective.trained import Data, Examples, Trained
 from whence.pages import write
 from whence.progress import progress
@@ -237,8 +242,7 @@ def flip_set(
     queries, labeled = encoded(base, query)
     n = len(base.train)
     largest = n // 2 if largest is None else largest
-    classifies = bool(base.classes) or base.loss.classifies
-    if not classifies:
+    if not (base.classes or base.loss.classifies):
         raise InvalidInput(
             "Expected a model that says one of several labels, as a flip set turns one into "
             "another. Got one that predicts a quantity. whence.explain says which examples push it "
@@ -261,12 +265,18 @@ def flip_set(
         search = _Search(base, queries, ranked_by, lead, before, most, bar.update)
         found = search.found()
     removed = found if search.flips(found) else found[:0]
+    after = search.outputs(found)
+    if len(removed):
+        value = partial(values_of, queries=queries, measure=lead, loss=base.loss)
+        moved = lead(after, queries.targets) - value(base)
+        own = methodcaller("own_fit", objective, weights_without(base.weights, removed))
+        warn_beside_own_fit(objective, base, queries, value, moved, own)
     return FlipSet(
         positions=removed,
         ids=base.train.ids[removed],
         n=n,
         outputs_before=outputs,
-        outputs_after=search.outputs(found),
+        outputs_after=after,
         tried=search.tried,
         trained=base,
         query=queries,

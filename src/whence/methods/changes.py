@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from operator import methodcaller
 from typing import Any, Literal
 
 import numpy as np
@@ -21,12 +22,14 @@ from whence.methods.edits import edit_by_method
 from whence.methods.fit_quality import fit_quality
 from whence.methods.leave_one_out import refit_without
 from whence.methods.method import Method
+from whence.methods.own_fits import warn_beside_own_fit
 from whence.methods.prediction import Indices, MeasureLike, Order, as_array, check_order, positions
 from whence.methods.removals import changes_together, effects_of, follows, without
 from whence.methods.sets import asked_of_set, change_of, values_of
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
 from whence.objective.objective import objective_of
+from whence.objective.removed import weights_without
 from whence.objective.sets.measure import Along
 from whence.objective.trained import Data, Examples, Trained
 from whence.rows import typed_row
@@ -97,12 +100,19 @@ def group_effect(
     order = order or ("newton" if smooth_default else "first")
     if order == "refit":
         base = converged(objective)
-        examples = base.examples(queries)
-        before, after = (
-            values_of(model, examples, measure, base.trained_loss)
-            for model in (base, refit_without(base, where))
+        examples, loss = base.examples(queries), base.trained_loss
+        value = partial(values_of, queries=examples, measure=measure, loss=loss)
+        moved = value(refit_without(base, where)) - value(base)
+        rest = weights_without(objective.weights, where)
+        warn_beside_own_fit(
+            objective,
+            base,
+            examples,
+            value,
+            moved,
+            methodcaller("own_fit", objective, rest),
         )
-        return as_array(after - before)
+        return as_array(moved)
     check_order(order)
     encoded = objective.examples(queries)
     if method is not None or order == "first":

@@ -21,13 +21,14 @@ from whence.linalg.solver import Inverse, Solver
 from whence.methods.fit_quality import fit_quality
 from whence.methods.influence import Influence
 from whence.methods.method import Method
+from whence.methods.own_fits import warn_beside_own_fit
 from whence.methods.prediction import MeasureLike, Order, as_array, check_order, positions
 from whence.methods.removals import changes_together, effects_of, follows
 from whence.methods.sets import change_of, values_of
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, objective_of
-from whence.objective.statistics import Question
+from whence.objective.statistics import Question, Statistics
 from whence.objective.trained import Data, Examples, Trained
 
 _TINY = float(np.finfo(np.float64).tiny)  # in place of 0 as a divisor
@@ -179,9 +180,15 @@ def _refitted_edit(
 ) -> Floats:
     """Return m with one training example replaced less m, both fitted to convergence."""
     base = objective.refit()
-    after = _edited(base, index, new).refit()
-    loss = base.trained_loss
-    change = values_of(after, encoded, measure, loss) - values_of(base, encoded, measure, loss)
+    edited = _edited(base, index, new)
+    value = partial(values_of, queries=encoded, measure=measure, loss=base.trained_loss)
+    change = value(edited.refit()) - value(base)
+
+    def own(statistics: Statistics[Any, Any]) -> Trained | None:
+        theirs = edited.statistics
+        return None if theirs is None else theirs.own_fit(edited, edited.weights)
+
+    warn_beside_own_fit(objective, base, encoded, value, change, own)
     return as_array(change)
 
 

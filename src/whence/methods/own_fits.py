@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import singledispatch
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from whence.diagnostics import two_digits
+from whence.errors import warn_user
 from whence.methods.subsets import Positions
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
 from whence.objective.removed import weights_without
+from whence.objective.statistics import Statistics
 from whence.objective.trained import Examples, Trained
+
+Value: TypeAlias = Callable[[Trained], Tensor]  # m of a model, [q]
 
 _CHECKED = 3  # removals that the estimator's own library repeats
 _CHECKED_BY_CHANCE = 20  # the same where each fit may stop by chance, of few rows
@@ -122,14 +128,13 @@ def _(
     statistics, largest = trained.statistics, float(changes.abs().max()) if len(where) else 0.0
     if statistics is None:
         return None
-    given, least = trained.outputs(queries), base.outputs(queries)
-    before = measure(given, queries.targets)
-    unfinished = measure(least, queries.targets) - before
-    finished = float(unfinished.abs().max()) <= _FINISHED * largest
-    same = float((least - given).abs().max()) <= _SAME * float(least.abs().max())
-    by_chance = statistics.stops_by_chance
-    if not trained.hinged and finished and same and not by_chance:
+
+    def value(model: Trained) -> Tensor:
+        return measure(model.outputs(queries), queries.targets)
+
+    if _ends_at_minimum(trained, base, queries, value, largest):
         return None
+    before, by_chance = value(trained), statistics.stops_by_chance
     few = by_chance and len(trained.weights) <= _FEW_ROWS
     checked = min(_CHECKED_BY_CHANCE if few else _CHECKED, len(where))
     own, predicted = [], []
@@ -138,7 +143,7 @@ def _(
         rest = weights_without(trained.weights, where[column : column + 1])
         fitted = statistics.own_fit(trained, rest)
         if fitted is not None:
-            own.append(measure(fitted.outputs(queries), queries.targets) - before)
+            own.append(value(fitted) - before)
             predicted.append(changes[:, column])
     if not own:
         return None
@@ -149,3 +154,70 @@ def _(
         differ=differ / size if differ else 0.0,  # 0 where nothing moves
         others=len(where) - len(own) if by_chance else 0,
     )
+
+
+def _ends_at_minimum(
+    trained: Objective, base: Trained, queries: Examples, value: Value, largest: float
+) -> bool:
+    """Return whether the estimator's own fits are taken to end at their minimum, as this one."""
+    statistics = trained.statistics
+    if trained.hinged or (statistics is not None and statistics.stops_by_chance):
+        return False
+    finished = float((value(base) - value(trained)).abs().max()) <= _FINISHED * largest
+    given, least = trained.outputs(queries), base.outputs(queries)
+    return finished and float((least - given).abs().max()) <= _SAME * float(least.abs().max())
+
+
+@singledispatch
+def warn_beside_own_fit(
+    trained: Trained,
+    base: Trained,
+    queries: Examples,
+    value: Value,
+    change: Tensor,
+    own: Callable[[Statistics[Any, Any]], Trained | None],
+) -> None:
+    """Warn if one refit to the minimum is far from what the estimator's own solver gives.
+
+    Args:
+        trained: The model, as its library has fitted it.
+        base: The model at its minimum.
+        queries: The q queries.
+        value: m of a model.
+        change: m at the minimum on the changed data, less m at the minimum, [q].
+        own: Returns the estimator's own fit on the changed data, where there is one.
+
+    Warns:
+        NotConvergedWarning: If the two differ by more than a twentieth of the change.
+
+    Cost:
+        One fit by the library where the fit given is not at its minimum, stops by chance, or is of
+        a hinge.
+    """
+
+
+@warn_beside_own_fit.register
+def _(
+    trained: Objective,
+    base: Trained,
+    queries: Examples,
+    value: Value,
+    change: Tensor,
+    own: Callable[[Statistics[Any, Any]], Trained | None],
+) -> None:
+    largest, statistics = float(change.abs().max()), trained.statistics
+    if statistics is None or _ends_at_minimum(trained, base, queries, value, largest):
+        return
+    fitted = own(statistics)
+    if fitted is None:
+        return
+    actual = value(fitted) - value(trained)
+    off, size = float((actual - change).abs().max()), float(actual.abs().max())
+    if off > _FAR * max(largest, size):
+        warn_user(
+            "Expected an estimator whose own fit to the changed data reaches its minimum, to which "
+            "whence refits. Got one that changes the answer by another amount, by "
+            f"{two_digits(off / max(largest, size))} times the larger of the two: its solver "
+            "stops, or rounds, before. Bring the columns to similar scales, or fit with a smaller "
+            "tol and more iterations."
+        )
