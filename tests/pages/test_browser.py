@@ -654,3 +654,13 @@ def test_a_result_shows_the_columns_that_have_room(browser: Any, tmp_path: Path)
     box = "document.querySelector('.scroll.wide')"
     missing = f"return {box}.scrollWidth - {box}.clientWidth"
     comes(lambda: browser.execute_script(missing), 0)
+
+
+def test_a_text_that_goes_on_has_a_shadow_at_its_edge(browser: Any, tmp_path: Path) -> None:
+    row = replace(ROW, item=Item(title="4", text="one line of a text. " * 40), differs=())
+    show(browser, explanation(columns=(), sides=sides(row)), tmp_path)
+    box = find(browser, ".card .text")
+    assert browser.execute_script(
+        "return arguments[0].scrollHeight > arguments[0].clientHeight", box
+    )
+    assert box.value_of_css_property("background-attachment").split(", ")[:2] == ["local", "scroll"]
