@@ -133,6 +133,19 @@ def test_rows_of_a_table_are_the_models_own(tmp_path: Path) -> None:
         assert f"{abs(float(x[position, 0])):.5f}"[:4] in page
 
 
+@pytest.mark.parametrize("number", [False, True])
+def test_targets_that_are_numbers_are_called_values(tmp_path: Path, number: bool) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(20, 3)
+    y = x.sum(1) if number else (x.sum(1) > 0).long()
+    loss = whence.SquaredError() if number else whence.CrossEntropy()
+    objective = whence.from_torch(torch.nn.Linear(3, 1 if number else 2), loss, (x, y))
+    hits = whence.Index.build(objective, tmp_path / "index").query((x[:1], y[:1]), k=3)
+    page = hits.report(tmp_path / "page.html").read_text()
+    assert ('<th scope="col">value</th>' in page) is number
+    assert ('<th scope="col">label</th>' in page) is not number
+
+
 def test_examples_at_are_those_of_the_whole_data(objective: Any, tmp_path: Path) -> None:
     """Also beyond the first chunk, and where there is one chunk only."""
     texts = [TEXTS[i % 5] for i in range(700)]
@@ -162,13 +175,50 @@ def test_sides_by_sign(objective: Any, files: tuple[Path, Path], tmp_path: Path)
         assert bool(lower.words and higher.words) is (query == 0)
 
 
-def test_data_that_nothing_tells_apart(objective: Any, tmp_path: Path) -> None:
-    rows = [{"text": text} for text in TEXTS]
-    index = whence.Index.build(objective, tmp_path / "index", data=rows, tokenizer=tokenizer())
-    hits = index.query("a mat", k=5, tokenizer=tokenizer())
-    page = tmp_path / "page.html"
-    with pytest.warns(UserWarning, match="Nothing tells these data from those") as caught:
-        hits.report(page, rows, tokenizer=tokenizer())
-    assert caught[0].filename == __file__
+@pytest.mark.parametrize("rows", ["float16", "int8", "rank-1"])
+@pytest.mark.parametrize("name", ["", "texts"])
+def test_data_in_another_order_are_refused(
+    objective: Any, tmp_path: Path, rows: str, name: str
+) -> None:
+    """Nothing but their scores tells them from those that the index was built with."""
+    data, words = [{"text": text} for text in TEXTS], tokenizer()
+    path, page = tmp_path / "index", tmp_path / "page.html"
+    index = whence.Index.build(objective, path, data=data, tokenizer=words, rows=rows, name=name)
+    hits = index.query("a mat", k=3, tokenizer=words)
+    hits.report(page, data, tokenizer=words, name=name)
+    page.unlink()
+    for others in (data[::-1], [*data[1:], data[0]]):
+        with pytest.raises(InvalidInput, match="in their order. Got another example where it has"):
+            hits.report(page, others, tokenizer=words, name=name)
     with pytest.raises(InvalidInput, match="Got others"):
-        hits.report(page, rows[:2], tokenizer=tokenizer())
+        hits.report(page, data[:2], tokenizer=words, name=name)
+    assert not page.exists()
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        whence.Projected(moment="layers", seed=1),
+        whence.Projected(solver=whence.EKFAC()),
+        whence.Influence(solver=whence.KFAC()),
+        whence.TracIn(),
+        whence.TracIn(cosine=True),
+        whence.HiddenCosine(),
+    ],
+    ids=["layers", "ekfac", "whole", "tracin", "cosine", "hidden"],
+)
+def test_an_example_scored_anew_has_its_stored_score(
+    objective: Any, tmp_path: Path, method: Any
+) -> None:
+    data, words = [{"text": text} for text in TEXTS], tokenizer()
+    index = whence.Index.build(
+        objective, tmp_path, data=data, tokenizer=words, method=method, rows="float32"
+    )
+    hits = index.query(["a mat", "the cat"], k=5, tokenizer=words)
+    corpus = corpus_of(data, objective, tokenizer=words)
+    for position, example in examples_at(corpus, np.arange(5)).items():
+        scores, most = hits.asked.scored(example)
+        query, place = np.nonzero(hits.helpful.positions == position)
+        stored = torch.from_numpy(hits.helpful.values[query, place])
+        torch.testing.assert_close(scores, stored, rtol=1e-4, atol=1e-4 * float(most.max()))
+        assert bool((scores.abs() <= most * (1 + 1e-5)).all())

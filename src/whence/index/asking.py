@@ -14,6 +14,7 @@ from torch import Tensor
 from whence.errors import InvalidInput
 from whence.index.best import Best
 from whence.index.curvature import read_curvature
+from whence.index.encodings import encoding_of
 from whence.index.format import File, Manifest, mapped_file, mapped_rows
 from whence.index.ids import ids_of
 from whence.methods.features import Damped, FeatureMap, blockwise, of_moment
@@ -65,6 +66,28 @@ class Asked:
             return None
         scale = self.manifest.n if self.features.averaged else 1
         return self.features.directions(self.rows[query : query + 1] * scale, "training")
+
+    def scored(self, example: Examples) -> tuple[Tensor, Tensor]:
+        """Return the scores of one example of weight one, computed anew, and a bound of their size.
+
+        The encoding is that of the index: what it loses is lost here as well.
+
+        Args:
+            example: The example.
+
+        Returns:
+            Both [q].
+        """
+        encoding, blocks = encoding_of(self.manifest.encoding), self.manifest.blocks
+        encoded = encoding.encode(self.features.rows(example).detach().float().cpu(), blocks)
+        row = encoding.rows(encoded, slice(0, 1), blocks)[0]
+        slopes = self.features.slopes(example).float().cpu()[0]
+        queries = self.rows.cpu()
+        scores, most = queries.new_zeros(2, len(queries))
+        for part, slope in zip(self.features.columns, slopes, strict=True):
+            scores += slope * (queries[:, part] @ row[part])
+            most += slope.abs() * queries[:, part].norm(dim=1) * row[part].norm()
+        return scores, most
 
 
 def asked_rows(

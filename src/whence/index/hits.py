@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +22,8 @@ from whence.pages import write
 from whence.result import Card, Result
 from whence.scores import Diagnostics, Ranking
 from whence.views.made import Made
+
+_ROUNDING = 1e-2  # of a row, by the other examples of its batch, most where it is stored in 8 bits
 
 
 @final
@@ -113,8 +114,7 @@ class Hits(Result):
         Args:
             path: The file; an existing one is replaced, whole or not at all.
             data: What `build`, or an `append`, was given; `None` for the training data of the
-                model. Examples of other data are shown by id alone. Nothing tells whether a list
-                without `name=` is the same: a warning says so.
+                model. Examples of other data are shown by id alone.
             tokenizer: As for `build`.
             max_length: As for `build`.
             trl: As for `build`.
@@ -127,11 +127,12 @@ class Hits(Result):
             The path.
 
         Raises:
-            InvalidInput: If the index does not hold the data, or the path cannot be written.
+            InvalidInput: If the index does not hold the data, or in another order, or the path
+                cannot be written.
 
         Cost:
-            One pass over the data up to the last example shown; for each of these a forward pass
-            and a derivative.
+            One pass over the data up to the last example shown; for each of these a forward pass,
+            its features and a derivative.
         """
         corpus = corpus_of(
             data,
@@ -141,11 +142,14 @@ class Hits(Result):
             trl=trl,
             name=name,
         )
+        examples = self._examples(corpus)
+        if data is not None:
+            self._check_scores(examples)
         found = Found(
             asked=self.asked,
             helpful=self.helpful,
             harmful=self.harmful,
-            examples=self._examples(corpus),
+            examples=examples,
             decode=tokenizer,
         )
         return write(hits_page(found, Made(title=title, about=tuple(about), command=command)), path)
@@ -161,19 +165,34 @@ class Hits(Result):
                 found = examples_at(corpus, wanted) if len(wanted) else {}
                 if len(found) < len(wanted):
                     break
-                if not part.identity:
-                    warnings.warn(
-                        "Nothing tells these data from those that the index was built with: each "
-                        "is shown beside the score of the one that stood at its place. Build with "
-                        "name=, any text of your own.",
-                        stacklevel=4,
-                    )
                 return {first + position: each for position, each in found.items()}
             first += rows
         raise InvalidInput(
             "Expected the data that the index was built with, or that were appended. Got others. "
             "Pass data=, tokenizer=, max_length=, trl= and name= as build had them."
         )
+
+    def _check_scores(self, examples: dict[int, Examples]) -> None:
+        """Raise unless examples, scored anew, have the scores that their stored rows have.
+
+        Nothing else tells a list in another order: each would stand beside another one's score.
+
+        Args:
+            examples: Of weight one, by their positions in the index.
+        """
+        for position, example in examples.items():
+            scores, most = (each.numpy() for each in self.asked.scored(example))
+            for end in (self.helpful, self.harmful):
+                query, place = np.nonzero(end.positions == position)
+                stored = end.values[query, place]
+                off = np.abs(scores[query] - stored)
+                if (off > np.abs(stored) / 2 + _ROUNDING * most[query]).any():
+                    raise InvalidInput(
+                        "Expected the data that the index was built with, in their order. Got "
+                        f"another example where it has {end.ids[query[0], place[0]]}: its score "
+                        f"is {scores[query[0]]:.2g}, and not {stored[0]:.2g}. Pass data= as build "
+                        "had them."
+                    )
 
     def card(self) -> Card:
         """Return the first of the first query."""

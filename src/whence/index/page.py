@@ -132,6 +132,7 @@ def hits_page(found: Found, made: Made) -> ResultPage:
         f"query most, and those that seem to raise it most: {k:,} at most on either side.",
         facts=(Fact(figure=f"{n:,}", words="training examples were compared, each of them."),),
         listings=(queries, *_sides(found)),
+        quantity=found.trained.loss.regresses,
         statuses=statuses_of(asked.diagnostics, sized=found.trained.convex),
         method=f"{words[0].upper()}{words[1:]}.",
         **made.common(made.data(f"An index of {n:,} training examples.")),

@@ -78,6 +78,7 @@ class ResultPage(Page):
         curve_words: How to read it.
         listings: Lists of examples or queries.
         visible: How many columns of rows are shown at first.
+        quantity: Whether a number is predicted; where there are answers, they tell.
     """
 
     template: ClassVar[str] = "result.html"
@@ -90,6 +91,7 @@ class ResultPage(Page):
     curve_words: str = ""
     listings: tuple[Listing, ...] = ()
     visible: int = 6
+    quantity: bool = False
 
     def context(self) -> dict[str, object]:
         """Return the drawing, and what is listed as rows of text."""
@@ -103,7 +105,8 @@ class ResultPage(Page):
     @property
     def target(self) -> str:
         """What the targets of listed examples are called: values where a number is predicted."""
-        return "value" if any(answer.scale for _, answer in self.answers) else "label"
+        scaled = any(answer.scale for _, answer in self.answers)
+        return "value" if scaled or self.quantity else "label"
 
 
 def _rows(listing: Listing, target: str) -> list[list[str]]:
