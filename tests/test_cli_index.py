@@ -56,8 +56,8 @@ def test_an_index_from_build_to_verify(run: Run, entry: str, tmp_path: Path) -> 
     code, out, _ = run("index", "query", entry, "--index", "ix", "-k", 1, *words)
     assert (code, json.loads(out)["measure"]) == (0, "difference of the loss")
     code, out, _ = run("explain", entry, "--method", "projected", *words[:4])
-    assert (code, "pushes to “class 2”" in out) == (0, True)
-    assert "pushes to “class 1”" in out
+    assert (code, "push to “class 2”" in out) == (0, True)
+    assert "push to “class 1”" in out
     code, out, _ = run("index", "verify", entry, "--index", "ix", "--rows", 3, "-k", 10)
     assert (code, "of the first 10" in out) == (0, True)
     shard = next(Path("ix").glob("rows-*"))
