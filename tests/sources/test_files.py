@@ -151,6 +151,9 @@ def test_a_separator_at_the_end_of_each_row_is_no_cell(tmp_path: Path) -> None:
     lines = FRAME.to_csv(index=False).splitlines()
     table = read(tmp_path / "a.csv", "\n".join([lines[0], *(f"{line}," for line in lines[1:])]))
     assert same(table)
+    assert same(read(tmp_path / "b.csv", "\n".join([f"{lines[0]},", *lines[1:]]) + "\n"))
+    with pytest.raises(InvalidInput, match="Expected 3 cells .* header has. Got 2 in line 8"):
+        read(tmp_path / "c.csv", "\n".join([f"{lines[0]},", *lines[1:]]) + "\n1,Rom")
 
 
 def test_excel(tmp_path: Path) -> None:

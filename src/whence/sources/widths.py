@@ -25,8 +25,10 @@ def refuse_short_rows(path: Path, lines: Iterable[str], layout: Layout) -> None:
         InvalidInput: If there is such a row.
     """
     width, like, last, short = layout.width, "its header has", 0, list[tuple[int, int]]()
+    while layout.header is not None and width > 1 and not layout.header[width - 1]:
+        width -= 1  # a separator at the end of the header names no column
     for line, cells in _rows(lines, layout):
-        if not last and len(cells) > width:  # R names rows in a column without a header
+        if not last and len(cells) > layout.width:  # R names rows in a column without a header
             width, like = len(cells), f"line {line} has"
         if len(cells) < width:
             short.append((line, len(cells)))
