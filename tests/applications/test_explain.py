@@ -180,7 +180,7 @@ def test_a_network_takes_queries_without_labels(run: tuple[Any, ...]) -> None:
     said = int(objective.outputs(objective.examples((x[60:61], torch.tensor([0]))))[0].argmax())
     explanation = whence.explain(objective, x[60:61], k=2, solver=whence.EKFAC())
     assert int(explanation.query.targets[0]) == said
-    assert f"pushes to “class {said}”" in str(explanation)
+    assert f"push to “class {said}”" in str(explanation)
     assert not explanation.labeled
 
 
