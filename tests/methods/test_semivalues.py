@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -10,8 +11,13 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
-from sklearn.datasets import load_diabetes
-from sklearn.neighbors import RadiusNeighborsRegressor
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.neighbors import KNeighborsRegressor, RadiusNeighborsRegressor
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
 from torch import Tensor
 
 import whence
@@ -125,6 +131,47 @@ def test_in_out_is_the_difference_of_two_means() -> None:
     share = np.sqrt((errors**2).mean()) / scores.values.std(ddof=1)
     assert f"{share:.2g} of the spread" in scores.diagnostics.notes[-2]
     assert f"(LDS) of {agreement:.2f} ±" in scores.diagnostics.notes[-1]
+
+
+@pytest.mark.parametrize("kind", ["shapley", "beta-shapley"])
+def test_subsets_are_of_a_size_that_the_model_can_be_fitted_to(kind: Kind) -> None:
+    """Five neighbors vote: of three examples there are none."""
+    x, y = load_diabetes(return_X_y=True)
+    x, y = x[:110], y[:110]
+    estimator = KNeighborsRegressor().fit(x[10:], y[10:])
+    trained = whence.from_sklearn(estimator, x[10:], y[10:])
+    scores = Semivalue(kind=kind).fit(trained).scores((x[:3], y[:3]), measure="prediction")
+    assert scores.diagnostics is not None
+    note = next(note for note in scores.diagnostics.notes if "could not be fitted" in note)
+    least = float(re.findall(r"of (0\.\d+) at least", note)[0])
+    kept, shares = Semivalue(kind=kind).subsets(100, least)
+    assert kept.sum(1).min() >= 5
+    assert Semivalue(kind=kind).subsets(100, least / 2)[0].sum(1).min() < 5
+    outcomes = np.stack(
+        [clone(estimator).fit(x[10:][inside], y[10:][inside]).predict(x[:3]) for inside in kept]
+    )
+    line = np.stack([np.ones(200), shares], 1)
+    left = outcomes - line @ np.linalg.lstsq(line, outcomes)[0]
+    rates = ~kept / (1 - shares[:, None]) - kept / shares[:, None]
+    np.testing.assert_allclose(scores.values, left.T @ rates / 200, atol=1e-9 * np.ptp(y))
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        DecisionTreeClassifier(max_depth=2, random_state=0),  # needs all classes
+        RandomForestRegressor(2, random_state=0),  # needs a row
+        SVC(gamma=0.1),
+    ],
+)
+def test_small_subsets_of_models_of_each_kind(estimator: Any) -> None:
+    load = load_diabetes if "Regressor" in type(estimator).__name__ else load_breast_cancer
+    x, y = load(return_X_y=True)
+    x, y = StandardScaler().fit_transform(x[:90, :4]), y[:90]
+    trained = whence.from_sklearn(estimator.fit(x[3:], y[3:]), x[3:], y[3:])
+    scores = Semivalue(kind="beta-shapley", fits=100).fit(trained).scores((x[:3], y[:3]))
+    assert np.isfinite(scores.values).all()
+    assert np.abs(scores.values).max() > 0
 
 
 def test_an_example_that_all_fits_kept_or_none_has_no_difference(

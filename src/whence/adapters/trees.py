@@ -178,6 +178,8 @@ class _Source:
         """Return the estimator fitted on the rows with weight, and on those that never had any."""
         where, given = self._part(weights)
         labels = self.labels[where]
+        if not len(where):
+            raise InvalidInput("Expected at least one training row to fit on. Got none.")
         there = len(set(labels.tolist()))
         if there < len(self.classes):
             raise InvalidInput(

@@ -63,7 +63,8 @@ class Semivalue(Method):
       subsets, in which a single example counts. "shapley" is Beta(1, 1).
 
     φᵢ = mean of m_b (1[i ∉ S_b]/(1 − p_b) − 1[i ∈ S_b]/p_b), m_b less a line in p_b. Shares p_b are
-    at least 2/n, so that no subset is empty.
+    at least 2 % and 2/n; this least is doubled until the model can be fitted to all subsets, as
+    where they lack a class or have fewer rows than neighbors vote. A note says so.
 
     They need many more fits than `Retrained`, which shrinks toward a prior: their standard errors
     and their rank correlation with fits that were held back say how many.
@@ -111,8 +112,15 @@ class Semivalue(Method):
         """Return the fits, which are made when they are first asked for."""
         return Semivalues(trained, self)
 
-    def subsets(self, n: int) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-        """Return which examples each fit keeps, [b, n], and with what probability, [b]."""
+    def subsets(
+        self, n: int, least: float = _LEAST
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Return which examples each fit keeps, [b, n], and with what probability, [b].
+
+        Args:
+            n: How many examples there are.
+            least: The least of these probabilities where each fit has its own.
+        """
         draw = np.random.default_rng(self.seed)
         if self.kind == "in-out":
             kept = np.zeros((self.fits, n), dtype=bool)
@@ -122,7 +130,7 @@ class Semivalue(Method):
         shares = np.full(self.fits, 0.5)
         if self.kind != "banzhaf":
             a, b = self.beta if self.kind == "beta-shapley" else (1.0, 1.0)
-            shares = draw.beta(b, a, self.fits).clip(max(_LEAST, 2 / n), 1 - _LEAST)
+            shares = draw.beta(b, a, self.fits).clip(max(least, 2 / n), 1 - _LEAST)
         return draw.random((self.fits, n)) < shares[:, None], shares
 
 
@@ -158,7 +166,14 @@ class Semivalues(Attribution):
             predicted[held] = -inside @ every.of(~held).values().T
         found, spread = rank_agreement(predicted.numpy(), every.outcomes.numpy())
         share = float(errors.square().mean().sqrt() / values.std().clamp_min(1e-300))
-        notes = [*self.trained.notes, f"Standard errors are {share:.2g} of the spread of values."]
+        least = self._drawn().least
+        notes = [*self.trained.notes]
+        if least > _LEAST:
+            notes.append(
+                f"Subsets hold each example with a probability of {least:.2g} at least: the model "
+                "could not be fitted to smaller ones."
+            )
+        notes.append(f"Standard errors are {share:.2g} of the spread of values.")
         if found is not None:
             notes.append(
                 f"Fits that were held back are predicted with a rank correlation (LDS) of "
@@ -185,21 +200,53 @@ class Semivalues(Attribution):
 
     def _each(self, queries: Examples, measure: Measure) -> _Each:
         """Return what each fit answers to the queries."""
-        kept, shares = map(torch.from_numpy, self.method.subsets(len(self.trained.train)))
-        members = cached(self.trained, (Semivalues, self.method), self._members)
+        drawn = self._drawn()
+        kept, shares = torch.from_numpy(drawn.kept), torch.from_numpy(drawn.shares)
         targets = queries.targets.cpu()
         outcomes = torch.stack(
-            [measure(outputs_of(member, queries), targets) for member in members]
+            [measure(outputs_of(member, queries), targets) for member in drawn.members]
         )
         line = torch.stack([torch.ones_like(shares), shares - shares.mean()], 1)
         level = line @ torch.linalg.lstsq(line, outcomes, driver="gelsd").solution
         return _Each(outcomes=outcomes - level, kept=kept.double(), shares=shares)
 
-    def _members(self, trained: Trained) -> list[Trained]:
-        """Return the fitted models."""
-        kept, _ = self.method.subsets(len(trained.train))
-        fits = trained.refits(weights_in_parts(trained.weights, torch.from_numpy(kept)))
-        return list(progress(fits, total=self.method.fits, desc="retraining", unit="fit"))
+    def _drawn(self) -> _Drawn:
+        """Return the subsets and the models that are fitted to them, made once."""
+        return cached(self.trained, (Semivalues, self.method), self._fitted)
+
+    def _fitted(self, trained: Trained) -> _Drawn:
+        """Return subsets to all of which the model can be fitted: the smallest are tried first."""
+        n, least = len(trained.train), _LEAST
+        while True:
+            kept, shares = self.method.subsets(n, least)
+            order = np.argsort(kept.sum(1), kind="stable")
+            kept, shares = kept[order], shares[order]
+            fits = trained.refits(weights_in_parts(trained.weights, torch.from_numpy(kept)))
+            bar = progress(fits, total=self.method.fits, desc="retraining", unit="fit")
+            try:
+                return _Drawn(list(bar), kept, shares, least)
+            except InvalidInput:
+                least *= 2
+                if least > 0.5 or self.method.kind in ("banzhaf", "in-out"):
+                    raise
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """Subsets and the models fitted to them.
+
+    Args:
+        members: The b models.
+        kept: Which examples each has, [b, n].
+        shares: p of each, [b].
+        least: The least p.
+    """
+
+    members: list[Trained]
+    kept: NDArray[np.bool_]
+    shares: NDArray[np.float64]
+    least: float
 
 
 @final
