@@ -6,8 +6,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import typer
 
 from tests.command_line import run
+from whence.cli import app
 
 _REPOSITORY = Path(__file__).parent.parent
 
@@ -19,6 +23,16 @@ def test_page_is_what_the_commands_say() -> None:
     )
     page = (_REPOSITORY / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
     assert page.split() == made.stdout.split(), "run `make docs`"
+
+
+def test_lines_of_help_fit_a_terminal() -> None:
+    """Typer keeps the ends of lines: a longer one is broken twice on a terminal of 80 columns."""
+    group: Any = typer.main.get_command(app)
+    commands = {**group.commands, **group.commands["index"].commands}
+    for name, command in commands.items():
+        for paragraph in (command.help or "").split("\n\n")[1:]:
+            lines = paragraph.replace("\\[", "[").splitlines()
+            assert len(lines) == 1 or max(map(len, lines)) <= 78, name
 
 
 def test_an_extra_in_brackets_is_shown() -> None:

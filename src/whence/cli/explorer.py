@@ -22,8 +22,8 @@ def explore(
 ) -> None:
     r"""Explore a model in the browser: predictions, the rows behind them, and what changes them.
 
-    The page is served to this machine alone, at an address with a secret token. Needs the extra
-    `explore`: pip install 'whence-attribution\[explore]'.
+    The page is served to this machine alone, at an address with a secret token.
+    Needs the extra `explore`: pip install 'whence-attribution\[explore]'.
 
     Example: whence explore train.csv --target y
     """

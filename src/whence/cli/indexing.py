@@ -198,15 +198,16 @@ def query(
 ) -> None:
     """Print the most helpful and the most harmful of all indexed examples for each query.
 
-    The queries are the texts, those that the function returns beside the objective, or training
-    examples.
+    The queries are the texts, those that the function returns beside the
+    objective, or training examples.
 
     Example: whence index query my_project.models:make_both --index runs/index -k 20
 
     Example: whence index query my_project.models:make_both --index runs/index --row 0 --against 1
 
-    Example: whence index query my_project.models:make --index runs/index --tokenizer my/model
-    --prompt "Who wrote it?" --text " Ada did." --output why.html --data corpus/
+    Example: whence index query my_project.models:make --index runs/index
+    --tokenizer my/model --prompt "Who wrote it?" --text " Ada did."
+    --output why.html --data corpus/
     """
     if output is None and (data is not None or trl):
         raise typer.BadParameter(
@@ -257,8 +258,9 @@ def verify(
 ) -> None:
     """Read every byte of an index, and say what is damaged and what its encoding costs.
 
-    With --rows, scores by stored rows are compared with those by features in float32, if the index
-    is of the function's own training data. Exit status 1 if a file is damaged.
+    With --rows, scores by stored rows are compared with those by features in
+    float32, if the index is of the function's own training data. Exit status 1
+    if a file is damaged.
 
     Example: whence index verify my_project.models:make_both --index runs/index --rows 10
     """

@@ -61,8 +61,9 @@ def explain(
 ) -> None:
     """Say which training examples made the model say what it says of one.
 
-    The default model is fitted on all but the one asked about. Tables: logistic regression for
-    labels, ridge for quantities, on standardized numbers, one-hot levels and the words of free text
+    The default model is fitted on all but the one asked about.
+    Tables: logistic regression for labels, ridge for quantities,
+    on standardized numbers, one-hot levels and the words of free text
     (TF-IDF), missing values imputed.
     Images: logistic regression on frozen features.
 
