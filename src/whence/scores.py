@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from whence.checked import checked
+from whence.checked import positions as known_positions
 from whence.diagnostics import Diagnostics as Diagnostics
 from whence.errors import InvalidInput
 from whence.result import Card, Result
@@ -125,10 +126,12 @@ class Scores(Result):
             return _FIRST_ORDER_ONLY.format(error=found.size_error)
         return f"{found.unconfirmed} {_ORDER_ONLY}".strip()
 
+    @checked
     def top(self, k: int = 10) -> Ranking:
         """Return the k most helpful examples per query: the largest scores first."""
         return self._ranking(-self.values, k)
 
+    @checked
     def bottom(self, k: int = 10) -> Ranking:
         """Return the k most harmful examples per query: the smallest scores first."""
         return self._ranking(self.values, k)
@@ -138,22 +141,23 @@ class Scores(Result):
         """Return the k most influential examples per query: the largest absolute scores first."""
         return self._ranking(-np.abs(self.values), k)
 
-    def at(self, positions: NDArray[np.intp]) -> Scores:
+    def at(self, positions: Sequence[int] | NDArray[np.intp]) -> Scores:
         """Return the scores of some of the candidates.
 
         Args:
             positions: Their positions in the training data, [m], sorted or not.
 
         Raises:
-            InvalidInput: If one is not among the candidates.
+            InvalidInput: If one is not among the candidates, or there is none.
         """
-        unknown = np.setdiff1d(positions, self.positions)
+        wanted = known_positions("positions", positions, self.n)
+        unknown = np.setdiff1d(wanted, self.positions)
         if len(unknown):
             raise InvalidInput(
                 f"Expected positions of candidates. Got {unknown[0]}, which is none."
             )
         order = np.argsort(self.positions, kind="stable")
-        where = order[np.searchsorted(self.positions, positions, sorter=order)]
+        where = order[np.searchsorted(self.positions, wanted, sorter=order)]
         return replace(
             self,
             values=self.values[:, where],
@@ -161,6 +165,7 @@ class Scores(Result):
             positions=self.positions[where],
         )
 
+    @checked
     def against(self, other: Scores) -> Scores:
         """Return the scores of these queries less those of others: why this answer and not that.
 

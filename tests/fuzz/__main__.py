@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz import commands, steps
 from tests.fuzz.calls import CALLS, FOLDER, OPTIONS
+from tests.fuzz.methods import METHODS
 
 _AT_ONCE = 20  # examples of one kind before the next is taken
 
@@ -25,7 +26,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     parser.add_argument("--only", default="", help="names that contain this")
     options = parser.parse_args()
-    kinds = [(step, name) for step in steps.OF_CALLS for name in CALLS]
+    kinds = [(step, name) for step in steps.OF_CALLS for name in (*CALLS, *METHODS)]
     kinds += [(steps.option, name) for name in OPTIONS]
     kinds += [(step, name) for step in commands.OF_COMMANDS for name in commands.COMMANDS]
     kinds = [(step, name) for step, name in kinds if options.only in name]

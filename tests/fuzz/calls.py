@@ -571,9 +571,22 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "Tweedie": {"power": 1.5},
     "SmoothHinge": {},
     "CrossEntropy": {},
+    "BM25": {},
+    "HiddenCosine": {},
+    "SavedCurvature": {"path": "curvature.safetensors"},
+    "Semivalue": {"fits": 3},
     "linalg.Arnoldi": {"rank": 2},
     "linalg.Nystrom": {"rank": 2},
     "linalg.Direct": {},
+    "measures.AUROC": {},
+    "measures.Accuracy": {},
+    "measures.Calibration": {"groups": [0, 1]},
+    "measures.CohensD": {"groups": [0, 1]},
+    "measures.DemographicParity": {"groups": [0, 1]},
+    "measures.EqualOpportunity": {"groups": [0, 1]},
+    "measures.Mean": {},
+    "measures.OfSet": {"function": torch.sum},
+    "measures.WorstGroup": {"groups": [0, 1]},
 }
 
 LEFT_OUT = {
@@ -611,13 +624,17 @@ def named(name: str) -> Any:
     return value
 
 
-def public_functions() -> set[str]:
-    """Return the functions that the reference documents."""
+def documented() -> set[str]:
+    """Return the names that the reference documents."""
     pages = (Path(__file__).parents[2] / "docs" / "reference").rglob("*.md")
     entry = re.compile(r"^`whence\.([\w.]+)`$", re.MULTILINE)
-    names = {name for page in pages for name in entry.findall(page.read_text(encoding="utf-8"))}
+    return {name for page in pages for name in entry.findall(page.read_text(encoding="utf-8"))}
+
+
+def public_functions() -> set[str]:
+    """Return the functions that the reference documents."""
     found = set()
-    for name in names:
+    for name in documented():
         with suppress(AttributeError):  # of modules that are not public themselves
             if inspect.isfunction(named(name)):
                 found.add(name)

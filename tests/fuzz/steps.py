@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import whence
 from tests.fuzz.calls import CALLS, OPTIONS, Array, Pair, named
+from tests.fuzz.methods import METHODS
 from tests.fuzz.values import OTHER, SAME, odd
 from whence.errors import WhenceError
 
@@ -28,6 +29,16 @@ def fuzzed(examples: int) -> settings:
         phases=[Phase.generate],  # what fails is short as it is, and names itself
         suppress_health_check=list(HealthCheck),
     )
+
+
+def call(name: str) -> tuple[Any, Any]:
+    """Return a function, or a method of a result, and what makes its arguments."""
+    if name in CALLS:
+        return CALLS[name]
+    owner, make = METHODS[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return getattr(owner(), name.rpartition(".")[2]), make
 
 
 def plain(argument: Any) -> Any:
@@ -98,7 +109,7 @@ def _with(argument: Any, part: str, value: Any) -> Any:
 
 def odd_value(name: str, data: st.DataObject) -> None:
     """Any argument replaced by a value of another kind."""
-    function, make = CALLS[name]
+    function, make = call(name)
     arguments = make()
     which = data.draw(st.sampled_from(sorted(optional(function, arguments))))
     label, value = data.draw(odd)
@@ -107,7 +118,7 @@ def odd_value(name: str, data: st.DataObject) -> None:
 
 def odd_part(name: str, data: st.DataObject) -> None:
     """An array replaced by other numbers, or by what are none."""
-    function, make = CALLS[name]
+    function, make = call(name)
     arguments = make()
     arrays = [key for key, value in arguments.items() if isinstance(value, Array | Pair)]
     if not arrays:
@@ -133,7 +144,7 @@ def odd_part(name: str, data: st.DataObject) -> None:
 
 def same_numbers(name: str, data: st.DataObject) -> None:
     """An array in another form: the same result, or a refusal."""
-    function, make = CALLS[name]
+    function, make = call(name)
     arguments = make()
     arrays = [key for key, value in arguments.items() if isinstance(value, Array | Pair)]
     if not arrays:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz import steps
 from tests.fuzz.calls import CALLS, FOLDER, LEFT_OUT, OPTIONS, public_functions, scores
+from tests.fuzz.methods import METHODS, public_methods
 from tests.fuzz.values import odd
 
 fuzzed = steps.fuzzed(6)
@@ -45,6 +46,18 @@ def test_every_public_function_is_fuzzed() -> None:
 @fuzzed
 def test_calls(name: str, step: Any, data: st.DataObject) -> None:
     step(name, data)
+
+
+def test_every_method_of_a_result_is_fuzzed() -> None:
+    assert public_methods() == METHODS.keys()
+
+
+@pytest.mark.parametrize("name", METHODS)
+@given(data=st.data())
+@fuzzed
+def test_methods(name: str, data: st.DataObject) -> None:
+    for step in steps.OF_CALLS:
+        step(name, data)
 
 
 @pytest.mark.parametrize("name", OPTIONS)

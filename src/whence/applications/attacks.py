@@ -103,6 +103,7 @@ class Attack(Result):
         )
         return flipped
 
+    @checked
     def report(
         self,
         path: str | os.PathLike[str],
@@ -138,6 +139,7 @@ class Attack(Result):
         )
         return write(page, path)
 
+    @checked
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the changed inputs to a file, whole or not at all; `resume` goes on from it.
 

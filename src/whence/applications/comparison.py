@@ -57,14 +57,17 @@ class Comparison(Result):
     methods: tuple[Method, Method]
     measure: MeasureLike
 
+    @checked
     def helpful(self, k: int = 10) -> tuple[Ranking, Ranking]:
         """Return the k most helpful examples under each model."""
         return self.a.top(k), self.b.top(k)
 
+    @checked
     def harmful(self, k: int = 10) -> tuple[Ranking, Ranking]:
         """Return the k most harmful examples under each model."""
         return self.a.bottom(k), self.b.bottom(k)
 
+    @checked
     def shared(self, k: int = 10) -> int:
         """Return how many of the k most helpful examples the two models have in common."""
         first, second = self.helpful(k)
@@ -87,6 +90,7 @@ class Comparison(Result):
             frame[f"rank_{name}"] = _ranks(-scores.values[0]).astype(int)
         return frame
 
+    @checked
     def report(
         self,
         path: str | os.PathLike[str],

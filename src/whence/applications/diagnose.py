@@ -88,6 +88,7 @@ class Diagnosis(Result):
     damping: float
     damping_reason: str
 
+    @checked
     def report(
         self,
         path: str | os.PathLike[str],

@@ -146,6 +146,7 @@ class DomainMismatch(Result):
             ]
         )
 
+    @checked
     def report(
         self,
         path: str | os.PathLike[str],

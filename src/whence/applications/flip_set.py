@@ -95,6 +95,7 @@ class FlipSet(Result):
         """Whether removing the set flips the prediction, as retraining has shown."""
         return self.before != self.after
 
+    @checked
     def report(
         self,
         path: str | os.PathLike[str],

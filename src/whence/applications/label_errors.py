@@ -164,6 +164,7 @@ class LabelErrors(Result):
             "where the mean held-out loss is least"
         )
 
+    @checked
     def report(
         self,
         path: str | os.PathLike[str],

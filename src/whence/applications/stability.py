@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from whence.arrays import Floats
-from whence.checked import checked
+from whence.checked import checked, positions
 from whence.errors import InvalidInput
 from whence.methods.choose import chosen
 from whence.methods.method import Method
@@ -56,12 +56,17 @@ class Stability(Result):
         """Which queries' lists another training would name again, by four fifths or more, [q]."""
         return self.again >= _RESOLVED
 
+    @checked
     def to_frame(self, query: int = 0) -> pd.DataFrame:
         """Return the k examples with the largest mean scores by size, with their intervals.
 
         Args:
             query: Position of the query.
+
+        Raises:
+            InvalidInput: If there is no such query.
         """
+        query = int(positions("query", query, len(self.again))[0])
         ranking = self.mean.largest(self.k)
         where = np.searchsorted(self.mean.positions, ranking.positions[query])
         return pd.DataFrame(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from functools import singledispatch
 from itertools import islice
@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked import converted
 from whence.errors import InvalidInput
 from whence.evaluation.identity import identity_of
 from whence.index.files import rows_of
@@ -248,17 +249,13 @@ class _Asked:
 
 @singledispatch
 def _corpus(data: Any, asked: _Asked) -> Corpus:
-    """Return data of a kind as a corpus: those whose rows `iter` finds by their positions."""
-    if not hasattr(data, "__getitem__"):
+    """Return data of a kind as a corpus: those whose rows `iter` finds by their positions, too."""
+    of_rows = hasattr(data, "__getitem__") or hasattr(data, "__iter__")
+    if not of_rows or hasattr(data, "iloc") or getattr(data, "ndim", 1) == 0:
         raise InvalidInput(
             "Expected training data: (x, y), a data set, or a file or folder of Parquet or JSON "
             f"lines. Got {type(data).__name__}."
         )
-    return _of_rows(data, asked)
-
-
-@_corpus.register(Iterable)
-def _of_rows(data: Any, asked: _Asked) -> Corpus:
     items = _indexed(data) if has_positions(data) else _streamed(data)
     return asked.streamed(str(getattr(data, "_fingerprint", "")), items)
 
@@ -274,7 +271,7 @@ def _refuse_iterator(data: Iterator[Any], asked: _Asked) -> Corpus:
 @_corpus.register(str)
 @_corpus.register(os.PathLike)
 def _of_files(data: str | os.PathLike[str], asked: _Asked) -> Corpus:
-    return asked.streamed(*rows_of(data))
+    return asked.streamed(*rows_of(converted("data", data, os.PathLike)))
 
 
 @_corpus.register(type(None))

@@ -66,10 +66,12 @@ class Hits(Result):
         """How far to trust the scores."""
         return self.asked.diagnostics
 
+    @checked
     def top(self, k: int = 10) -> Ranking:
         """Return the k most helpful examples per query, k at most what was asked for."""
         return _first(self.helpful, k)
 
+    @checked
     def bottom(self, k: int = 10) -> Ranking:
         """Return the k most harmful examples per query, k at most what was asked for."""
         return _first(self.harmful, k)

@@ -10,6 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whence.checked import shown
+from whence.errors import InvalidInput
+
 ID_TENSORS = ("ids", "text", "ends")  # of a shard; the others hold numbers of each row
 
 
@@ -57,10 +60,15 @@ def array_of(names: Iterable[Any]) -> NDArray[Any]:
         >>> array_of([2**63 + 1, 3])
         array([9223372036854775809, 3], dtype=object)
     """
-    names = [*names]
-    found = np.asarray(names)
-    same = found.dtype.kind != "f" or {*map(type, names)} == {float}
-    return found if same else np.asarray(names, dtype=object)
+    try:
+        listed = [*names]
+        found = np.asarray(listed)
+        if found.ndim != 1:
+            raise ValueError(f"{found.ndim} axes")
+    except (TypeError, ValueError, RuntimeError) as error:  # of what is no list, or of lists
+        raise InvalidInput(f"Expected a list of names of examples. Got {shown(names)}.") from error
+    same = found.dtype.kind != "f" or {*map(type, listed)} == {float}
+    return found if same else np.asarray(listed, dtype=object)
 
 
 def plain(ids: NDArray[Any]) -> NDArray[Any]:

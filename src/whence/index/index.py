@@ -11,6 +11,7 @@ from typing import Any, final
 import numpy as np
 import torch
 
+from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.index.asking import Asked, asked_rows, positions_of, ranking, removed_rows
 from whence.index.corpus import Corpus, corpus_of
@@ -67,6 +68,7 @@ class Index(Result):
     method: Method
 
     @classmethod
+    @checked
     def build(
         cls,
         trained: Trained,
@@ -156,6 +158,7 @@ class Index(Result):
         return index
 
     @classmethod
+    @checked
     def open(
         cls, path: str | os.PathLike[str], trained: Trained, method: Method | None = None
     ) -> Index:
@@ -183,6 +186,7 @@ class Index(Result):
         key = (Index, "features", self.method)
         return cached(self.trained, key, self.method.feature_map)
 
+    @checked
     def append(
         self,
         data: Any,
@@ -230,6 +234,7 @@ class Index(Result):
                 self._fill(manifest, corpus, workers, backend)
             clear_unnamed(self.path, "rows", "moment")
 
+    @checked
     def remove(self, ids: Iterable[Any]) -> None:
         """Leave examples out of all answers from now on.
 
@@ -257,6 +262,7 @@ class Index(Result):
         """Return what the index holds; a damaged manifest raises `CorruptFile`."""
         return info_of(self.path)
 
+    @checked
     def query(
         self,
         queries: Data,
@@ -317,6 +323,7 @@ class Index(Result):
         )
         return Hits(helpful=helpful, harmful=harmful, asked=asked)
 
+    @checked
     def verify(
         self, queries: Data | None = None, k: int = 100, *, measure: MeasureLike = "loss"
     ) -> Verification:
@@ -325,7 +332,7 @@ class Index(Result):
         Args:
             queries: If given, scores of the first 2,000 examples by stored rows are compared with
                 those by features in float32, computed anew from the training data of the model.
-            k: Of the comparison of the first k.
+            k: Of the comparison of the first k, >= 1.
             measure: Of the comparison.
 
         Returns:
@@ -333,8 +340,11 @@ class Index(Result):
 
         Raises:
             CorruptFile: If the manifest itself is damaged.
-            InvalidInput: If queries are given, and the index is not of the model's own data.
+            InvalidInput: If k < 1, or queries are given, and the index is not of the model's own
+                data.
         """
+        if k < 1:
+            raise InvalidInput(f"Expected k >= 1 of the first hits to compare. Got {k}.")
         manifest = read_index(self.path)
         found = files_read(self.path, manifest)
         if queries is None or not found.ok:

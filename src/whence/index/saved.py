@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +61,7 @@ class SavedCurvature(KroneckerSolver):
         (2, 30)
     """
 
-    path: str | Path
+    path: str | os.PathLike[str]
     solver: KroneckerSolver = field(default_factory=EKFAC)
 
     def error(self, dtype: torch.dtype) -> float:
@@ -69,7 +70,7 @@ class SavedCurvature(KroneckerSolver):
 
     def made(self, objective: ModuleObjective) -> Approximation:
         """Return the curvature of the file, or what the solver makes, written to it."""
-        path = Path(self.path)
+        path = file_to_write(Path(self.path))
         own = {
             **model_digests(objective),
             "training data": identity_of(objective, None, "training data"),
@@ -78,10 +79,9 @@ class SavedCurvature(KroneckerSolver):
         try:
             about, tensors = read_tensors(path)
         except FileNotFoundError:
-            place = file_to_write(path)
             found = self.solver.made(objective)
-            clear_leftovers(place.resolve().parent)
-            write_tensors(place, {"kind": "curvature", **own}, _tensors(found))
+            clear_leftovers(path.resolve().parent)
+            write_tensors(path, {"kind": "curvature", **own}, _tensors(found))
             return found
         _check_same(path, about, own)
         return _approximation(objective, tensors)

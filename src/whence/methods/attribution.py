@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence.arrays import Floats
+from whence.checked import checked
 from whence.errors import UnsupportedModel
 from whence.methods.prediction import Indices, MeasureLike, as_array, measure_name, positions
 from whence.methods.sets import (
@@ -138,6 +139,7 @@ class Attribution(ABC):
         return in_blocks(outputs, queries, measure, self.loss, self.sized_values, where)
 
     @final
+    @checked
     def scores(
         self, queries: Data, *, measure: MeasureLike = "loss", indices: Indices | None = None
     ) -> Scores:
@@ -249,6 +251,7 @@ class Attribution(ABC):
         return torch.cat(parts), diagnostics
 
     @final
+    @checked
     def self_scores(self, indices: Indices | None = None) -> Floats:
         """Predict how far each training example's own loss rises when it is removed.
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import final
 
+from whence.checked import checked
 from whence.errors import UnsupportedModel
 from whence.methods.attribution import Attribution
 from whence.methods.features import FeatureMap
@@ -50,6 +51,7 @@ class Method(ABC):
         """
 
     @final
+    @checked
     def fit(self, trained: Trained) -> Attribution:
         """Return the method fitted to a model: computed once, and freed with the model.
 

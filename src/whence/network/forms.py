@@ -107,12 +107,13 @@ class Items(Form):
 
 
 def has_positions(data: Any) -> bool:
-    """Return whether data have a length and items by position.
+    """Return whether data have a length and items by position, not by a label as pandas has.
 
     Args:
         data: What a user passed.
     """
-    return hasattr(data, "__getitem__") and isinstance(data, Sized)
+    by_label = hasattr(data, "iloc")
+    return hasattr(data, "__getitem__") and isinstance(data, Sized) and not by_label
 
 
 def one_data_set(data: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -296,7 +296,7 @@ class CohensD(_Between):
     def value(self, outputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
         """Return d."""
         p, names = probability(outputs, loss, self.positive), self.coded[1]
-        between = self.between or tuple(names)
+        between = tuple(names) if self.between is None else tuple(self.between)
         if len(between) != 2:
             raise InvalidInput(f"Expected two groups. Got {names}. Name two by between=(a, b).")
         members = self.members(outputs)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whence.checked import written
+from whence.checked import checked, shown, written
 from whence.errors import InvalidInput
 from whence.objective.loss import Loss
 from whence.objective.measures import Measure
@@ -109,6 +109,7 @@ class SetMeasure(ABC):
 
 
 @final
+@checked
 @dataclass(frozen=True)
 class OfSet(SetMeasure):
     """A user's function of all outputs and targets: (outputs [q, c], targets [q]) -> one number.
@@ -139,8 +140,13 @@ class OfSet(SetMeasure):
     def value(self, outputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
         """Return the function's value."""
         found = self.function(outputs, targets)
-        if not isinstance(found, Tensor):
-            found = torch.as_tensor(found, dtype=torch.float64)
+        try:
+            if not isinstance(found, Tensor):
+                found = torch.as_tensor(found, dtype=torch.float64)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InvalidInput(
+                f"Expected one number of all queries from {self.name}. Got {shown(found)}."
+            ) from error
         if found.ndim:
             raise InvalidInput(
                 f"Expected one number of all queries from {self.name}. Got shape "
