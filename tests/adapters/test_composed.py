@@ -388,3 +388,12 @@ def test_the_chance_of_a_vote_is_that_of_its_own_fits_in_other_orders() -> None:
     np.testing.assert_allclose(other.outputs(other.train)[:, 0], again.predict(x), rtol=1e-12)
     steady = whence.from_sklearn(clone(vote).set_params(a=Ridge(2.0)).fit(x, y), x, y)
     assert steady.reordered(3) is None
+
+
+def test_several_outputs_may_be_one() -> None:
+    x, y = load_diabetes(return_X_y=True)
+    several = MultiOutputRegressor(Ridge(alpha=0.5)).fit(x, y[:, None])
+    found = whence.influence(whence.from_sklearn(several, x, y[:, None]), (x[:2], y[:2, None]))
+    alone = whence.from_sklearn(Ridge(alpha=0.5).fit(x, y), x, y)
+    expected = whence.influence(alone, (x[:2], y[:2]))
+    np.testing.assert_allclose(found.values, expected.values, rtol=1e-8)

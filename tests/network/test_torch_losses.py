@@ -116,6 +116,23 @@ def test_other_errors_of_numbers_stay_what_they_are(loss: Any) -> None:
     assert isinstance(_objective(loss, _NUMBERS.unsqueeze(1), 1).loss, CallableLoss)
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_a_gain_is_no_multiple_of_the_cross_entropy(several: bool) -> None:
+    """Minus one times a loss has no curvature of one."""
+
+    def of_classes(p: Tensor, y: Tensor) -> Tensor:
+        return p.log().gather(1, y.unsqueeze(1)).squeeze(1)
+
+    def of_labels(p: Tensor, y: Tensor) -> Tensor:
+        return -functional.binary_cross_entropy(p, y, reduction="none").sum(1)
+
+    model = _model(2 if several else 3).append(nn.Sigmoid() if several else nn.Softmax(-1))
+    y = torch.stack([_LABELS, 1 - _LABELS], 1) if several else _CLASSES
+    found = whence.from_torch(model, of_labels if several else of_classes, (_X, y), l2=0.1)
+    assert isinstance(found, ModuleObjective)
+    assert isinstance(found.loss, CallableLoss)
+
+
 @pytest.mark.parametrize(
     ("loss", "y", "outputs", "said"),
     [

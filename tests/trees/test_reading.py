@@ -49,6 +49,14 @@ def test_raw_predictions_are_recomputed(name: str) -> None:
     assert np.abs(theirs - ours).max() <= 1e-6 * np.ptp(theirs)
 
 
+def test_a_bag_has_a_row_at_least() -> None:
+    x, y = NUMBERS.x[:30], NUMBERS.y[:30]
+    options = {"n_estimators": 4, "max_depth": 1, "subsample": 0.05, "random_state": 0}
+    trees = read_boosting(GradientBoostingRegressor(**options).fit(x, y), x, y)
+    ours = trees.replay.predict(trees.leaves_of(x))
+    np.testing.assert_allclose(ours, trees.predict(x), rtol=0, atol=1e-9 * np.ptp(y))
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_other_options_are_refused_by_name(name: str) -> None:
     case, cause = REFUSED[name]

@@ -183,8 +183,7 @@ def _echo(
     from whence.views.printed import plain
 
     phrases = quantity.phrases[::-1] if quantity.rising else quantity.phrases
-    width = max((len(str(name)) for ranking in ends for name, _ in ranking), default=0)
-    width = max(width, 12)
+    width = max([12, *(len(str(name)) for ranking in ends for name, _ in ranking)])
     if not scores.order_only:
         typer.echo(f"{'without':>{width}}  the {about} of the query changes by")
     shown = (float(value) for part in ends for value in part.values[0])

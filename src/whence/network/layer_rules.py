@@ -227,7 +227,7 @@ class _RMSNorm(Rule):
         """Return the sums."""
         shape = tuple(module.normalized_shape)
         product = delta * functional.rms_norm(a, shape, eps=module.eps)
-        return Rows(product.flatten(-len(shape)).reshape(len(a), -1, math.prod(shape)).sum(1))
+        return Rows(product.reshape(len(a), -1, math.prod(shape)).sum(1))
 
 
 @final
