@@ -317,8 +317,7 @@ def _by_columns(objective: Trained, columns: Columns | None) -> _Named:
         at = _position(each, names)
         if not 0 <= at < len(names):
             raise InvalidInput(f"Expected columns from 0 to {len(names) - 1}. Got {each}.")
-        values = column(train.inputs, at)
-        label = names[at]
+        values, label = column(train.inputs, at), names[at]
         if values.dtype.kind in "iufmM" and values.nunique() > _DISTINCT:
             values = quarters(values)
         for value, rows in values.groupby(values, observed=True).indices.items():

@@ -128,10 +128,8 @@ class FlipSet(Result):
         m = len(self.positions)
         sizes = sorted({round(m * step / _POINTS) for step in range(1, _POINTS + 1)} - {0})
         refits = list(refits_without(self.trained, [self.positions[:size] for size in sizes]))
-        course = [
-            (size, self._shown_lead(model))
-            for size, model in zip((0, *sizes), (self.trained, *refits), strict=True)
-        ]
+        leads = map(self._shown_lead, (self.trained, *refits))
+        course = list(zip((0, *sizes), leads, strict=True))
         names = class_names(self.trained)
         said = f"Without {m:,} of {self.n:,} training examples the model says “{names[self.after]}”"
         page = flip_page(
