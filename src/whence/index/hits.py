@@ -171,7 +171,8 @@ class Hits(Result):
             first += rows
         raise InvalidInput(
             "Expected the data that the index was built with, or that were appended. Got others. "
-            "Pass data=, tokenizer=, max_length=, trl= and name= as build had them."
+            "Pass data=, tokenizer=, max_length=, trl= and name= as build had them, and none of "
+            "them for the training data of the model."
         )
 
     def _check_scores(self, examples: dict[int, Examples]) -> None:
