@@ -347,7 +347,7 @@ def _bad(tmp_path: Path, kind: str) -> Path:
         "empty": b"",
         "binary": bytes(range(256)) * 4,
         "json": b'{"a": [1, 2],\n "b": "c, d"}\n',
-        "mess": b'{a: [1, 2],\n "b": "c, d\n',
+        "mess": b'{a: [1, 2]}\n "b": "c, d, e\nf\n',
         "infinite": b"a,y\n1,1\ninf,0\n3,1\n4,0\n",
         "one row": b"a,y\n1,1\n",
         "one class": b"a,y\n1,1\n2,1\n",
