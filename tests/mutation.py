@@ -45,7 +45,12 @@ _LOG = ".log"
 _REFERENCE = "tests/test_package.py::test_the_reference_is_what_the_docstrings_say"
 _OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", "--no-header")
 _TESTS = {  # of each package, beside the doctests of the file
-    "adapters": ("tests/adapters", "tests/linear", "tests/objective"),
+    "adapters": (
+        "tests/adapters",
+        "tests/linear",
+        "tests/objective",
+        "tests/trees/test_model.py",
+    ),
     "applications": (
         "tests/applications",
         "tests/pages/test_numbers.py",

@@ -168,3 +168,15 @@ def test_a_fit_with_weighted_classes_is_judged_with_these_weights() -> None:
     unweighted = model_quality(whence.from_sklearn(plain, x[train], y[train]), (x[test], y[test]))
     assert unweighted is not None
     assert unweighted.weighted is None
+
+
+def test_the_commonest_class_is_that_of_the_weights() -> None:
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], [120, 80])
+    x = rng.normal(size=(200, 2)) + y[:, None]
+    model = LogisticRegression(class_weight={0: 1.0, 1: 5.0}, tol=1e-8).fit(x, y)
+    quality = model_quality(whence.from_sklearn(model, x, y), (x, y))
+    assert quality is not None
+    assert quality.weighted is not None
+    assert quality.weighted.commonest == 1
+    assert quality.weighted.majority == pytest.approx(5 * 80 / (5 * 80 + 120))

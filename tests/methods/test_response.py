@@ -163,3 +163,11 @@ def test_models_that_are_differentiated_together_are_counted_together(
     trained, halves = model()
     mean_derivative(halves, halves.whole, trained.train.subset(np.arange(3)), trained.loss)
     assert counts == [6]
+
+
+def test_predictions_that_are_far_too_small_are_scaled_up() -> None:
+    actual = np.array([[1.0], [-1.0]])
+    out = np.ones((2, 1), dtype=bool)
+    weights = _weights(np.stack([0.1 * actual] * 3), actual, out)
+    assert weights is not None
+    np.testing.assert_allclose(weights.sum() * 0.1, 1)

@@ -50,3 +50,11 @@ def test_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert wrong_labels(p, labels).error == pytest.approx(np.std(counts, ddof=1))
     again = [wrong_labels(p[at], labels[at]).count for at in generator.integers(0, 60, (200, 60))]
     assert found.error == pytest.approx(np.std(again), rel=0.3)
+
+
+def test_a_class_of_one_row_may_be_believed() -> None:
+    """Its threshold is what its row says: another row that says more is one of it."""
+    p = np.array([[0.6, 0.4], [0.9, 0.1], [0.8, 0.2], [0.3, 0.7]])
+    labels = np.array([1, 0, 0, 0])
+    # Thresholds (0.9 + 0.8 + 0.3)/3 and 0.4: the last row is believed to be of class 1.
+    assert wrong_labels(p, labels).count == pytest.approx(3 * 1 / 3)
