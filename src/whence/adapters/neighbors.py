@@ -18,6 +18,7 @@ from whence.adapters.answers import answer_of
 from whence.adapters.draws import is_steady
 from whence.adapters.rows import RowExamples, encoded, labels_of, width_of
 from whence.adapters.tables import as_floats
+from whence.adapters.usable import check_held
 from whence.arrays import Floats
 from whence.checked import said
 from whence.errors import InvalidInput
@@ -257,6 +258,7 @@ def neighbors(
         return None
     points = train.inputs if transform is None else transform.transform(train.inputs)
     _check_finite(voter, points)
+    check_held(voter, as_floats(points), np.ones(len(labels)))
     moved = follows_data(transform)
     notes = (answer.note, _MOVED if moved else "")
     model = Neighbors(

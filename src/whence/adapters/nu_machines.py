@@ -21,6 +21,7 @@ from whence.adapters.kernel import Kernel, scale_gamma
 from whence.adapters.rows import encoded, labels_of, width_of
 from whence.adapters.tables import as_floats
 from whence.adapters.tabular import near_support
+from whence.adapters.usable import check_held
 from whence.adapters.weights import weighted_rows
 from whence.arrays import Floats
 from whence.diagnostics import two_digits
@@ -184,6 +185,7 @@ def nu_machine(
             return None
     matrix = as_floats(matrix)
     weights = np.ones(len(labels)) if sample_weight is None else sample_weight
+    check_held(last, matrix, weights)
     coef = np.zeros(len(labels))
     coef[weighted_rows(last.support_, weights)] = dense(last.dual_coef_).ravel()
     kernel = Kernel(last.kernel, float(last._gamma), float(last.degree), float(last.coef0))

@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from whence.adapters.anything import anything
 from whence.adapters.discriminant import discriminant
+from whence.adapters.draws import draws
 from whence.adapters.equivalents import plain
 from whence.adapters.fitted import Fitted
 from whence.adapters.huber import huber
@@ -39,7 +40,14 @@ from whence.adapters.survival import cox
 from whence.adapters.tables import as_floats, as_rows
 from whence.adapters.targets import target_encoder
 from whence.adapters.trees import from_trees, is_tree_model
-from whence.adapters.usable import check_fitted_here, check_rows, check_steps, check_usable
+from whence.adapters.usable import (
+    check_fitted_here,
+    check_held,
+    check_rows,
+    check_steps,
+    check_usable,
+    warn_of_other_rows,
+)
 from whence.adapters.weights import sample_weights, weights_of
 from whence.adapters.wrappers import composed
 from whence.arrays import Floats
@@ -52,6 +60,9 @@ from whence.preprocessing.folds import folds_note
 from whence.preprocessing.refit import fit_again, same_features, training_matrix, weighted_steps
 from whence.rows import check_same_order, own_names, take
 from whence.workers import Backend
+
+_QUICK = 10**6  # cells, or words, on which transformers are fitted once more to judge X
+_WORDS = 1_000  # of a text
 
 
 @checked
@@ -213,9 +224,16 @@ def linear_objective(
     encoded = target_encoder(classes, problem.signs, len(problem.coef))(labels)
     del encoded  # labels that the estimator cannot have are refused before anything is computed
     weighted = transform is not None and _took_weights(transform, rows, labels, sample)
+    given = sample if weighted else None
     matrix, note = rows, ""
     if transform is not None:
-        matrix, note = training_matrix(transform, rows, labels, sample if weighted else None)
+        matrix, note = training_matrix(transform, rows, labels, given)
+    matrix = as_floats(matrix)
+    if not note:  # else the columns that the estimator was fitted on are not known
+        check_held(last, matrix, sample)
+        cells = np.size(rows) * (_WORDS if width is None else 1)
+        if transform is not None and cells <= _QUICK and not draws(transform, n):
+            warn_of_other_rows(transform, rows, labels, given)
     fitted = Fitted(
         final=last,
         transform=transform,
@@ -224,7 +242,7 @@ def linear_objective(
         ids=ids,
         labels=labels,
         classes=classes,
-        matrix=as_floats(matrix),
+        matrix=matrix,
         weights=weights_of(last, problem, classes, labels, sample),
         kept=np.ones(n, dtype=bool),
         weighted=weighted,

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import ClusterMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from whence.errors import InvalidInput, NotFitted, UnsupportedModel
+from whence.arrays import Floats
+from whence.errors import InvalidInput, NotFitted, UnsupportedModel, warn_user
 from whence.preprocessing.containers import final, holds_frozen, parts
+from whence.preprocessing.refit import fit_again, same_features
+from whence.rows import is_sparse, take
+from whence.tiles import spread
+
+_HELD = ("X_fit_", "X_train_", "_fit_X")  # all rows of a fit, where an estimator keeps them
+_LOOKED_AT = 50  # rows whose features by two fits of the transformers are compared
 
 
 def check_usable(estimator: Any) -> None:
@@ -74,6 +83,65 @@ def check_rows(estimator: Any, n: int) -> None:
         raise InvalidInput(
             f"Expected the {fitted:,} rows that {type(last).__name__} was fitted on. Got {n:,}. "
             "Pass the X and y of its fit; rows to ask about go to whence.explain."
+        )
+
+
+def check_held(estimator: Any, matrix: Any, sample: Floats) -> None:
+    """Raise if the rows that an estimator keeps of its fit are not among those given.
+
+    Support vector machines, kernel ridges, Gaussian processes and neighbors keep some.
+
+    Args:
+        estimator: Fitted, without the transformers before it.
+        matrix: The rows as it was fitted on them, [n, d].
+        sample: Their sample weights, [n].
+
+    Raises:
+        InvalidInput: If they are others.
+    """
+    there = np.flatnonzero(sample > 0)
+    if hasattr(estimator, "support_vectors_"):
+        held, where = estimator.support_vectors_, estimator.support_
+    else:
+        held = next((getattr(estimator, name) for name in _HELD if hasattr(estimator, name)), None)
+        there = where = np.arange(matrix.shape[0])
+    if held is None or is_sparse(held) != is_sparse(matrix):
+        return
+    known = not len(where) or int(where.max()) < len(there)
+    if not known or not same_features(take(matrix, there[where]), held):
+        raise InvalidInput(
+            f"Expected the rows that {type(estimator).__name__} was fitted on, some of which it "
+            "keeps. Got others, or the same in another order. Pass the X and y of its fit; rows to "
+            "ask about go to whence.explain."
+        )
+
+
+def warn_of_other_rows(
+    transform: Pipeline, rows: Any, labels: NDArray[Any], sample: Floats | None
+) -> None:
+    """Warn if transformers, fitted again to the rows given, do something else to them.
+
+    Args:
+        transform: The fitted transformers, which draw nothing.
+        rows: The rows given, [n].
+        labels: Their targets, [n].
+        sample: The sample weights that they were fitted with, or `None`.
+
+    Cost:
+        A fit of the transformers.
+    """
+    few = take(rows, spread(len(labels), _LOOKED_AT))
+    try:
+        fresh, _ = fit_again(transform, rows, labels, sample)
+        same = same_features(fresh.transform(few), transform.transform(few))
+    except (InvalidInput, ValueError):  # rows that they cannot be fitted on, or read
+        same = False
+    if not same:
+        warn_user(
+            "Expected the rows that the preprocessing was fitted on. Got rows that it treats "
+            "otherwise when it is fitted to them, so that a refit is another model's. Pass the X "
+            "and y of the fit, and its sample_weight; or freeze what was fitted to other rows, as "
+            "FrozenEstimator does."
         )
 
 
