@@ -13,9 +13,11 @@ import torch
 import whence
 from tests.index.words import language_model, tokenizer
 from whence.errors import InvalidInput
+from whence.index.asking import Asked
 from whence.index.corpus import corpus_of, examples_at
 from whence.index.hits import Hits
 from whence.index.page import Found, hits_page
+from whence.objective.trained import Examples
 from whence.views.made import Made
 
 TEXTS = ["the cat sat", "a mat", "on the mat", "the mat sat on a cat", "a cat sat on the mat"]
@@ -193,6 +195,24 @@ def test_data_in_another_order_are_refused(
     with pytest.raises(InvalidInput, match="Got others"):
         hits.report(page, data[:2], tokenizer=words, name=name)
     assert not page.exists()
+
+
+def test_the_score_that_is_off_is_named(
+    objective: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two queries the second one's."""
+    data, words = [{"text": text} for text in TEXTS], tokenizer()
+    index = whence.Index.build(objective, tmp_path / "index", data=data, tokenizer=words)
+    hits = index.query(["a mat", "the cat"], k=5, tokenizer=words)
+    scored = Asked.scored
+
+    def one_off(asked: Asked, example: Examples) -> tuple[torch.Tensor, torch.Tensor]:
+        scores, most = scored(asked, example)
+        return scores + torch.tensor([0.0, 1000.0]), most
+
+    monkeypatch.setattr(Asked, "scored", one_off)
+    with pytest.raises(InvalidInput, match=r"its score is (1e\+03|9\.\de\+02), and not"):
+        hits.report(tmp_path / "page.html", data, tokenizer=words)
 
 
 @pytest.mark.parametrize(

@@ -102,15 +102,10 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def _intact(parts: Iterable[Any], expected: str, path: Path) -> Iterator[Any]:
     """Yield the parts of a file as they are read, its damage told in a sentence."""
-    read = iter(parts)
-    while True:
-        try:
-            part = next(read)
-        except StopIteration:
-            return
-        except (EOFError, OSError, ValueError, zlib.error) as error:
-            raise _damaged(expected, path, error) from error
-        yield part
+    try:
+        yield from parts
+    except (EOFError, OSError, ValueError, zlib.error) as error:
+        raise _damaged(expected, path, error) from error
 
 
 def _damaged(expected: str, path: Path, what: object) -> CorruptFile:

@@ -188,13 +188,13 @@ class Hits(Result):
             for end in (self.helpful, self.harmful):
                 query, place = np.nonzero(end.positions == position)
                 stored = end.values[query, place]
-                off = np.abs(scores[query] - stored)
-                if (off > np.abs(stored) / 2 + _ROUNDING * most[query]).any():
+                allowed = np.abs(stored) / 2 + _ROUNDING * most[query]
+                for at in np.flatnonzero(np.abs(scores[query] - stored) > allowed)[:1]:
                     raise InvalidInput(
                         "Expected the data that the index was built with, in their order. Got "
-                        f"another example where it has {end.ids[query[0], place[0]]}: its score "
-                        f"is {scores[query[0]]:.2g}, and not {stored[0]:.2g}. Pass data= as build "
-                        "had them."
+                        f"another example where it has {end.ids[query[at], place[at]]}: its score "
+                        f"is {scores[query[at]]:.2g}, and not {stored[at]:.2g}. Pass data= as "
+                        "build had them."
                     )
 
     def card(self) -> Card:
