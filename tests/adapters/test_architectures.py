@@ -423,6 +423,37 @@ def test_adapters_over_a_frozen_model(name: str) -> None:
         assert loss == pytest.approx(own * counted, rel=1e-5)
 
 
+def adaptive(weight: float) -> Any:
+    """A model with AdaLoRA, whose own loss has a penalty of some weight."""
+    peft = pytest.importorskip("peft")
+    config = peft.AdaLoraConfig(
+        task_type="CAUSAL_LM", target_modules=["q_proj"], init_r=2, target_r=2, total_step=10,
+        orth_reg_weight=weight,
+    )  # fmt: skip
+    return peft.get_peft_model(model_of("LlamaForCausalLM", _GROUPED), config)
+
+
+def mixture(weight: float) -> Any:
+    """A mixture of experts, whose own loss has one that balances them."""
+    added = {"output_router_logits": True, "router_aux_loss_coef": weight}
+    return model_of("MixtralForCausalLM", _MOE | added)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("make", [adaptive, mixture])
+@pytest.mark.parametrize("weight", [0.0, 0.25])
+def test_what_the_models_own_loss_has_besides_is_said(make: Any, weight: float) -> None:
+    model, data = make(weight).float().eval(), texts()
+    objective = whence.from_transformers(model, data)
+    losses = objective.loss(objective.outputs(objective.train), objective.train.targets)
+    tokens = torch.tensor([data[0]["input_ids"]])
+    with torch.no_grad():
+        own = float(model(input_ids=tokens, labels=tokens).loss) * (tokens.numel() - 1)
+    assert (own == pytest.approx(float(losses[0]), rel=1e-4)) is (weight == 0)
+    said = [note for note in objective.notes if "= 0.25), which is left out" in note]
+    assert len(said) == (weight > 0)
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "kind", ["LlamaForSequenceClassification", "GPT2ForSequenceClassification"]

@@ -17,7 +17,7 @@ from whence.errors import UnsupportedModel
 from whence.network.examples import ModuleExamples, named_input
 from whence.network.module import Selection
 from whence.network.objective import ModuleObjective
-from whence.network.transformers import IGNORED, Logits, Rows, Task, task_of
+from whence.network.transformers import IGNORED, Logits, Rows, Task, losses_left_out, task_of
 from whence.objective.derived_losses import CallableLoss
 from whence.objective.losses import CrossEntropy, Loss, SquaredError
 
@@ -106,7 +106,7 @@ def from_transformers(
     rows = Rows.of(model, chosen)
 
     def read(rows: Rows) -> ModuleObjective:
-        return bound(
+        objective = bound(
             Logits(model, chosen),
             lambda train: _loss(chosen, rows, model, train),
             dataset,
@@ -117,6 +117,7 @@ def from_transformers(
             classes=tuple(classes),
             rows=rows,
         )
+        return replace(objective, notes=(*objective.notes, *losses_left_out(model)))
 
     found = read(rows)
     # Where each token sees those before it, padding after them is never seen.

@@ -136,6 +136,28 @@ def task_of(model: nn.Module) -> Task | None:
     return next((task for end, task in _TASKS.items() if known and name.endswith(end)), None)
 
 
+def losses_left_out(model: nn.Module) -> tuple[str, ...]:
+    """Return what a model's own `loss` has besides the losses of its examples, a sentence each.
+
+    Args:
+        model: Any module, also with adapters of the library peft.
+    """
+    adapter, config = getattr(model, "active_peft_config", None), getattr(model, "config", None)
+    balances = getattr(config, "output_router_logits", False)
+    added = {
+        "penalty that keeps AdaLoRA's matrices orthogonal (orth_reg_weight": getattr(
+            adapter, "orth_reg_weight", 0
+        ),
+        "loss that balances its experts (router_aux_loss_coef": balances
+        and getattr(config, "router_aux_loss_coef", 0),
+    }
+    return tuple(
+        f"The model's own loss adds the {term} = {weight:g}), which is left out here."
+        for term, weight in added.items()
+        if weight
+    )
+
+
 @final
 @dataclass(frozen=True)
 class Rows:
