@@ -192,19 +192,50 @@ def test_what_has_no_value_per_row_is_given_as_it_is() -> None:
     seen: list[Any] = []
 
     class Told(Nearest):
-        def fit(self, x: Any, y: Any, word: str = "", many: Any = (), each: Any = None) -> Any:
-            seen.append((word, many, None if each is None else list(each)))
+        def fit(
+            self, x: Any, y: Any, word: str = "", many: Any = (), each: Any = (), **rest: Any
+        ) -> Any:
+            seen.append((word, many, list(each), rest))
             return super().fit(x, y)
 
-    given = {"word": "a" * len(y), "many": [(x, y)], "each": np.arange(len(y))}
+    pairs = [[at, at] for at in range(len(y))]
+    given = {
+        "word": "a" * len(y),
+        "many": [(x, y)],
+        "each": np.arange(len(y)),
+        "none": [],
+        "pairs": pairs,
+        "named": pd.Series(range(len(y)), index=range(len(y))[::-1]),
+    }
     found = whence.from_sklearn(Told().fit(x, y), x, y, fit_params=given)
     seen.clear()
     found.refit(torch.cat([torch.zeros(2), torch.ones(len(y) - 2)]))
     assert seen[0][0] == "a" * len(y)
     assert seen[0][1] is given["many"]
     assert seen[0][2] == list(range(2, len(y)))
-    with pytest.raises(InvalidInput, match="Got them in fit_params"):
-        whence.from_sklearn(found.fitted, x, y, fit_params={"sample_weight": np.ones(len(y))})
+    assert seen[0][3]["none"] == []
+    assert seen[0][3]["pairs"] == pairs[2:]
+    assert seen[0][3]["named"].tolist() == list(range(2, len(y)))
+    for name in ("sample_weight", "nearest__sample_weight"):
+        with pytest.raises(InvalidInput, match="Got them in fit_params"):
+            whence.from_sklearn(found.fitted, x, y, fit_params={name: np.ones(len(y))})
+
+
+def test_refits_of_an_outlier_detector_are_given_what_its_fit_was_given() -> None:
+    x, _ = wine()
+    seen: list[Any] = []
+
+    class Told(IsolationForest):
+        def fit(self, x: Any, y: Any = None, sample_weight: Any = None, *, each: Any = None) -> Any:
+            seen.append(None if each is None else each.tolist())
+            return super().fit(x, y)
+
+    fitted = Told(n_estimators=3, random_state=0).fit(x)
+    found = whence.from_sklearn(fitted, x, None, fit_params={"each": np.arange(len(x))})
+    assert any("its fit was given each" in note for note in found.notes)
+    seen.clear()
+    found.refit(torch.cat([torch.zeros(2), torch.ones(len(x) - 2)]))
+    assert seen == [list(range(2, len(x)))]
 
 
 def test_the_last_step_of_a_pipeline_has_the_weights() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, final
 
@@ -92,6 +93,7 @@ def outliers(
     workers: int = 1,
     backend: Backend = "process",
     notes: tuple[str, ...] = (),
+    fit_params: Mapping[str, Any] | None = None,
 ) -> Estimator | NuMachine | None:
     """Return a fitted IsolationForest, OneClassSVM or the like, or `None` of anything else.
 
@@ -103,6 +105,7 @@ def outliers(
         workers: Processes, or tasks of Ray, that fit it again at a time.
         backend: "process" or "ray".
         notes: What a reader must know, a sentence each.
+        fit_params: What else its fit was given, by name.
 
     Raises:
         UnsupportedModel: If it scores its own training rows alone.
@@ -118,7 +121,8 @@ def outliers(
         )
     labels = np.zeros(np.shape(X)[0]) if y is None else labels_of(y)
     options: dict[str, Any] = {"workers": workers, "backend": backend, "notes": notes}
-    machine = nu_machine(estimator, X, labels, sample_weight, RowScore())
+    options["fit_params"] = fit_params
+    machine = None if fit_params else nu_machine(estimator, X, labels, sample_weight, RowScore())
     model = machine or anything(estimator, X, labels, sample_weight, answer=RowScore(), **options)
     own = torch.from_numpy(model.answer.outputs(estimator, model.train.inputs)[:, 0])
     return replace(model, train=replace(model.train, targets=own))

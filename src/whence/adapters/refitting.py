@@ -113,11 +113,13 @@ class Refitting:
 
     def _params(self, where: NDArray[np.intp]) -> dict[str, Any]:
         """Return what else the fit is given for some rows."""
-        given = {}
+        given, n = dict[str, Any](), len(self.labels)
         for name, value in self.fit_params.items():
-            listed = np.asarray(value) if type(value) is list and np.isscalar(value[0]) else value
-            rows = getattr(listed, "shape", ())[:1]
-            given[name] = take(listed, where) if rows == (len(self.labels),) else value
+            if type(value) in (list, tuple):
+                given[name] = [value[at] for at in where] if len(value) == n else value
+            else:
+                rows = getattr(value, "shape", ())[:1]
+                given[name] = take(value, where) if rows == (n,) else value
         return given
 
     def _given(self, weights: Floats) -> dict[str, Any]:

@@ -144,16 +144,18 @@ def from_sklearn(
     for what, values in (("y", y), ("sample_weight", sample_weight), *(fit_params or {}).items()):
         check_same_order(what, values, own_names(X))
     given = None if sample_weight is None else sample_weights(sample_weight, len(labels))
+    if fit_params:
+        if any(name.rpartition("__")[2] == "sample_weight" for name in fit_params):
+            raise InvalidInput("Expected sample_weight= for weights. Got them in fit_params.")
+        told = f"Known by its predictions alone: its fit was given {', '.join(fit_params)}."
+        notes, refitted = (*notes, told), {**refitted, "fit_params": fit_params}
     scored = outliers(inner, X, labels, given, notes=notes, **refitted)
     if scored is not None:
         return scored
     if y is None:
         raise InvalidInput("Expected y, the targets that the estimator was fitted on. Got None.")
     if fit_params:
-        if "sample_weight" in fit_params:
-            raise InvalidInput("Expected sample_weight= for weights. Got them in fit_params.")
-        told = f"Known by its predictions alone: its fit was given {', '.join(fit_params)}."
-        return anything(inner, X, y, given, notes=(*notes, told), fit_params=fit_params, **refitted)
+        return anything(inner, X, y, given, notes=notes, **refitted)
     try:
         check_fitted_here(final(inner))
         check_steps(before(inner))
