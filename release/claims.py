@@ -28,6 +28,8 @@ class Claim:
         text: What it says; `{}` where a number stands.
         numbers: Returns the numbers, as they are written.
         sources: The files that they come from; none for what a test holds.
+        section: The name of the marker after which the command wrote them, of a source that has
+            other parts; all of it if "".
         command: The command that proves it.
     """
 
@@ -36,6 +38,7 @@ class Claim:
     command: str
     numbers: Callable[[], tuple[str, ...]] = tuple
     sources: tuple[str, ...] = ()
+    section: str = ""
 
     def filled(self) -> str:
         """Return the text with the numbers of the committed results."""
@@ -426,12 +429,14 @@ CLAIMS: tuple[Claim, ...] = (
         text="Violations: 0.",
         command="make crash",
         sources=("docs/explanation/reliability.md",),
+        section="make crash",
     ),
     Claim(
         page="docs/explanation/reliability.md",
         text="differences above 1e-9 of the largest score: 0.",
         command="make threads",
         sources=("docs/explanation/reliability.md",),
+        section="threads",
     ),
     _tested(
         "docs/explanation/reliability.md",

@@ -21,11 +21,15 @@ commit at which the file was written; what a test holds is run with every commit
 """
 
 
-def last_run(sources: tuple[str, ...]) -> str:
-    """Return the day and the commit at which files were last written."""
+def last_run(sources: tuple[str, ...], section: str = "") -> str:
+    """Return the day and the commit at which files, or a section of them, were last written."""
     if not sources:
         return "every commit"
-    command = ["git", "log", "-1", "--format=%cs, %h", "--", *sources]
+    command = ["git", "log", "-1", "--no-patch", "--format=%cs, %h"]
+    if section:
+        command += [f"-L/<!-- {section} -->/,/<!-- end/:{source}" for source in sources]
+    else:
+        command += ["--", *sources]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.strip() or "not committed yet"
 
@@ -38,7 +42,14 @@ def row(cells: tuple[str, ...]) -> str:
 def written() -> str:
     """Return the page."""
     claims = [
-        row((claim.page, claim.filled().strip("| "), f"`{claim.command}`", last_run(claim.sources)))
+        row(
+            (
+                claim.page,
+                claim.filled().strip("| "),
+                f"`{claim.command}`",
+                last_run(claim.sources, claim.section),
+            )
+        )
         for claim in CLAIMS
     ]
     pages = [
