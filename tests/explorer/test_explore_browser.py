@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from selenium.common.exceptions import StaleElementReferenceException
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
@@ -58,9 +59,17 @@ def opened(browser: Any, address: str, *, width: int = 1400) -> None:
 
 def click(browser: Any, selector: str) -> None:
     """Click where a hand would, wherever the page has scrolled to."""
-    element = find(browser, selector)
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
-    element.click()
+
+    def clicked() -> bool:
+        element = find(browser, selector)
+        try:
+            browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+            element.click()
+        except StaleElementReferenceException:  # drawn anew meanwhile: nothing was clicked
+            return False
+        return True
+
+    comes(clicked, True)
     settled(browser)
 
 
