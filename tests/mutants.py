@@ -2,9 +2,9 @@
 
 python -m tests.mutants --page docs/explanation/reliability.md
 
-tests/mutants.json has the last run of each package, and for each mutation that survived what was
-decided on reading it, which is written by hand: "equivalent: " and why it changes no answer,
-"test: " and the one that catches it now, "deleted: " and what code, or "open".
+tests/mutants.json has the last run of each package and seed, and for each mutation that survived
+what was decided on reading it, which is written by hand: "equivalent: " and why it changes no
+answer, "test: " and the one that catches it now, "deleted: " and what code, or "open".
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ _COLUMNS = ("package", "drawn", "caught", "equivalent", "closed since", "open", 
 
 
 def record(package: str, seed: int, drawn: int, survivors: Sequence[str]) -> None:
-    """Write the run of a package over its last one; decisions on the same mutations stay."""
+    """Write the run of a package over that of its seed; decisions on the same mutations stay."""
     runs = json.loads(_FILE.read_text(encoding="utf-8")) if _FILE.exists() else {}
-    known = runs.get(package, {}).get("survivors", {})
+    another = runs.get(package, {}).get("seed", seed) != seed
+    name = f"{package}, seed {seed}" if another else package
+    known = runs.get(name, {}).get("survivors", {})
     git = ["git", "rev-parse", "--short", "HEAD"]
-    runs[package] = {
+    runs[name] = {
         "seed": seed,
         "drawn": drawn,
         "day": date.today().isoformat(),
@@ -59,7 +61,7 @@ def table() -> str:
     rows = [
         _COLUMNS,
         ("---", *["---:"] * (len(_COLUMNS) - 1)),
-        *((name, *counts[name], run["seed"], run["day"]) for name, run in runs.items()),
+        *((name.split(",")[0], *counts[name], r["seed"], r["day"]) for name, r in runs.items()),
         ("all", drawn, caught, equivalent, closed, still, "", ""),
     ]
     changing = drawn - equivalent

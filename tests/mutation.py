@@ -103,6 +103,7 @@ _TESTS = {  # of each package, beside the doctests of the file
         "tests/applications/test_together.py",
         "tests/index/test_index.py",
         "tests/test_uses.py",
+        "tests/training/test_trained.py",
         "tests/trees/test_changes.py",
         "tests/trees/test_methods.py",
     ),
