@@ -115,7 +115,11 @@ _TESTS = {  # of each package, beside the doctests of the file
     ),
     "objective": ("tests/objective", "tests/linear", "tests/network", "tests/fitting"),
     "pages": ("tests/pages", "tests/views", "tests/applications/test_report.py"),
-    "preprocessing": ("tests/preprocessing", "tests/adapters/test_composed.py"),
+    "preprocessing": (
+        "tests/preprocessing",
+        "tests/adapters/test_composed.py",
+        "tests/adapters/test_named_folds.py",
+    ),
     "sources": ("tests/sources", "tests/test_cli.py", "tests/test_cli_options.py"),
     "storage": ("tests/test_storage.py", "tests/evaluation/test_ensemble.py"),
     "training": ("tests/training", "tests/methods/test_metagradient.py"),

@@ -13,9 +13,9 @@ import pytest
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import GradientBoostingClassifier, StackingRegressor
-from sklearn.feature_selection import RFECV
+from sklearn.feature_selection import RFECV, SelectFromModel
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import KFold, PredefinedSplit
+from sklearn.model_selection import GridSearchCV, KFold, PredefinedSplit
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -83,6 +83,21 @@ def test_removals_are_fits_with_the_folds_of_the_rest(last: Any, cv: Any) -> Non
 def _outputs(model: Any, x: Any, y: Any) -> tuple[Any, Any]:
     asked = model.examples((x, y))
     return model.outputs(asked), asked.targets
+
+
+def test_a_search_asks_how_many_folds_there_are() -> None:
+    x, y = _table()
+
+    def pipeline(cv: Any) -> Any:
+        search = GridSearchCV(_LOGISTIC, {"C": [0.01, 1.0]}, cv=cv)
+        chosen = SelectFromModel(search, importance_getter="best_estimator_.coef_")
+        return make_pipeline(chosen, Ridge())
+
+    model, rest = pipeline(_SPLITS).fit(x, y), np.delete(np.arange(_N), 3)
+    objective = whence.from_sklearn(model, x, y)
+    found = whence.leave_one_out(objective, [3], (x[:5], y[:5]), measure=lambda o, t: o[:, 0])
+    own = pipeline(_without(_SPLITS, 3)).fit(x[rest], y[rest])
+    assert found[:, 0] == pytest.approx(own.predict(x[:5]) - model.predict(x[:5]), abs=1e-9)
 
 
 class _Fixed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,8 @@ def test_one_image_flips_the_least_certain_query(
     unchanged = np.setdiff1d(np.arange(60), attack.positions)
     assert torch.equal(attack.poisoned.train.inputs[unchanged], objective.train.inputs[unchanged])
     assert "1 of 1 predictions flipped by 2" in str(attack)
+    untrained = replace(attack, poisoned=attack.poisoned.at(objective.params))
+    assert untrained.verify().all()  # whatever parameters it was left with
 
 
 def test_inputs_that_raise_the_loss_are_changed(
