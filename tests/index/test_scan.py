@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -165,6 +167,28 @@ def test_no_score_is_farther_off_than_its_slack(
         assert (slack <= found.most()[:, None] * (1 + 1e-12)).all()
         ratios.append((off / slack).max())
     assert not fast or passing == 0 or ratios[0] > 0.4
+
+
+def test_no_thread_reads_on_after_a_walk(tmp_path: Path, monkeypatch: Any) -> None:
+    """Whether the walk is left early, or a shard is gone; none is in memory."""
+
+    def not_in_memory(*arguments: object) -> None:
+        raise BlockingIOError
+
+    monkeypatch.setattr(os, "preadv", not_in_memory, raising=False)
+    manifest = written(tmp_path, "float32", N, D, rows, 64)
+    before = threading.active_count()
+    walk = scan.products(tmp_path, manifest, queries())
+    next(walk)
+    assert threading.active_count() == before + 1
+    walk.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+    (tmp_path / manifest.shards[3].name).unlink()
+    with pytest.raises(CorruptFile):
+        list(scan.products(tmp_path, manifest, queries()))
+    with pytest.raises(CorruptFile):
+        scan.scan(tmp_path, manifest, queries(), K, REMOVED)
+    assert threading.active_count() == before
 
 
 def test_every_number_of_float16_is_rounded_to_bfloat16() -> None:
