@@ -113,9 +113,10 @@ def from_sklearn(
         InvalidInput: If X, y or the weights cannot be what it was fitted on.
 
     Cost:
-        None for n >= d. A wide (d > n) or kernel model costs one n x n kernel matrix and its
-        Cholesky factor, and then has at most n parameters per output; a wide one when its
-        parameters are first asked for. Trees cost a prediction of leaves.
+        None for n >= d, but a fit of the transformers to up to a million cells. A wide (d > n) or
+        kernel model costs one n x n kernel matrix and its Cholesky factor, and then has at most n
+        parameters per output; a wide one when its parameters are first asked for. Trees cost a
+        prediction of leaves.
 
     References:
         Koh & Liang (2017), sections 2 and 4.3; for wide models the representer theorem.

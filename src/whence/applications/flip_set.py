@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -268,8 +267,8 @@ def flip_set(
     if len(removed):
         value = partial(values_of, queries=queries, measure=lead, loss=base.loss)
         moved = lead(after, queries.targets) - value(base)
-        own = methodcaller("own_fit", objective, weights_without(base.weights, removed))
-        warn_beside_own_fit(objective, base, queries, value, moved, own)
+        rest = weights_without(base.weights, removed)
+        warn_beside_own_fit(objective, base, queries, value, moved, objective, rest)
     return FlipSet(
         positions=removed,
         ids=base.train.ids[removed],

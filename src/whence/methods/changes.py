@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from operator import methodcaller
 from typing import Any, Literal
 
 import numpy as np
@@ -104,14 +103,7 @@ def group_effect(
         value = partial(values_of, queries=examples, measure=measure, loss=loss)
         moved = value(refit_without(base, where)) - value(base)
         rest = weights_without(objective.weights, where)
-        warn_beside_own_fit(
-            objective,
-            base,
-            examples,
-            value,
-            moved,
-            methodcaller("own_fit", objective, rest),
-        )
+        warn_beside_own_fit(objective, base, examples, value, moved, objective, rest)
         return as_array(moved)
     check_order(order)
     encoded = objective.examples(queries)

@@ -28,7 +28,7 @@ from whence.methods.sets import change_of, values_of
 from whence.objective.losses import measure_of
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective, objective_of
-from whence.objective.statistics import Question, Statistics
+from whence.objective.statistics import Question
 from whence.objective.trained import Data, Examples, Trained
 
 _TINY = float(np.finfo(np.float64).tiny)  # in place of 0 as a divisor
@@ -183,12 +183,7 @@ def _refitted_edit(
     edited = _edited(base, index, new)
     value = partial(values_of, queries=encoded, measure=measure, loss=base.trained_loss)
     change = value(edited.refit()) - value(base)
-
-    def own(statistics: Statistics[Any, Any]) -> Trained | None:
-        theirs = edited.statistics
-        return None if theirs is None else theirs.own_fit(edited, edited.weights)
-
-    warn_beside_own_fit(objective, base, encoded, value, change, own)
+    warn_beside_own_fit(objective, base, encoded, value, change, edited, edited.weights)
     return as_array(change)
 
 

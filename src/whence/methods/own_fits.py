@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import singledispatch
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from whence.methods.subsets import Positions
 from whence.objective.measures import Measure
 from whence.objective.objective import Objective
 from whence.objective.removed import weights_without
-from whence.objective.statistics import Statistics
 from whence.objective.trained import Examples, Trained
 
 Value: TypeAlias = Callable[[Trained], Tensor]  # m of a model, [q]
@@ -175,7 +174,8 @@ def warn_beside_own_fit(
     queries: Examples,
     value: Value,
     change: Tensor,
-    own: Callable[[Statistics[Any, Any]], Trained | None],
+    changed: Trained,
+    weights: Tensor,
 ) -> None:
     """Warn if one refit to the minimum is far from what the estimator's own solver gives.
 
@@ -185,7 +185,8 @@ def warn_beside_own_fit(
         queries: The q queries.
         value: m of a model.
         change: m at the minimum on the changed data, less m at the minimum, [q].
-        own: Returns the estimator's own fit on the changed data, where there is one.
+        changed: The model with the changed data, as the estimator is fitted to them.
+        weights: Of these data, [n].
 
     Warns:
         NotConvergedWarning: If the two differ by more than a twentieth of the change.
@@ -203,12 +204,13 @@ def _(
     queries: Examples,
     value: Value,
     change: Tensor,
-    own: Callable[[Statistics[Any, Any]], Trained | None],
+    changed: Objective,
+    weights: Tensor,
 ) -> None:
-    largest, statistics = float(change.abs().max()), trained.statistics
+    largest, statistics = float(change.abs().max()), changed.statistics
     if statistics is None or _ends_at_minimum(trained, base, queries, value, largest):
         return
-    fitted = own(statistics)
+    fitted = statistics.own_fit(changed, weights)
     if fitted is None:
         return
     actual = value(fitted) - value(trained)
