@@ -283,7 +283,7 @@ def test_probabilities_of_labels_have_a_least_one_and_it_is_said() -> None:
     least = 1 / (2 * len(y))
     smallest = min(np.min(each) for each in fitted.predict_proba(x))
     assert smallest < least
-    assert any(f"a probability of a label below {least:.2g}" in note for note in model.notes)
+    assert any(f"probability of a label is {least:.2g}" in note for note in model.notes)
     ends = np.log(least / (1 - smallest))
     assert float(model.outputs(model.train).min()) == pytest.approx(ends)
 

@@ -224,9 +224,8 @@ class Labels(Answer):
     def note(self) -> str:
         """What the outputs are where they are too small or too large."""
         return (
-            "In the loss, a probability of a label below "
-            f"{self.floor:.2g}, half of one training row, counts as that much, and one above "
-            f"{1 - self.floor:.4g} as this."
+            f"In the loss, the probability of a label is {self.floor:.2g}, half of one training "
+            f"row, at least and {1 - self.floor:.4g} at most."
         )
 
     def outputs(self, estimator: Any, rows: Any) -> Floats:

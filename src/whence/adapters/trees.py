@@ -114,7 +114,7 @@ def from_trees(
             model = source.model(estimator, weights)
     except NotRecomputed as error:
         if hasattr(estimator, "fit"):  # what cannot be fitted again is refused
-            warn_user(f"{error} What follows is of other models: those that its rows give.")
+            warn_user(f"{error} A refit to these rows may give another model than this one.")
         raise
     if source.classes or not model.loss.classifies:
         return model
