@@ -74,7 +74,7 @@ _TESTS = {  # of each package, beside the doctests of the file
         "tests/test_cli_output.py",
         "tests/test_cli_usage.py",
     ),
-    "curvature": ("tests/curvature",),
+    "curvature": ("tests/curvature", "tests/methods/test_loose_intercepts.py"),
     "evaluation": (
         "tests/evaluation",
         "tests/applications/test_chance.py",
