@@ -219,6 +219,8 @@ def test_what_has_no_value_per_row_is_given_as_it_is() -> None:
     for name in ("sample_weight", "nearest__sample_weight"):
         with pytest.raises(InvalidInput, match="Got them in fit_params"):
             whence.from_sklearn(found.fitted, x, y, fit_params={name: np.ones(len(y))})
+    with pytest.raises(InvalidInput, match="keywords must be strings"):
+        whence.from_sklearn(found.fitted, x, y, fit_params={1: 2}).refit()
 
 
 def test_refits_of_an_outlier_detector_are_given_what_its_fit_was_given() -> None:

@@ -146,9 +146,10 @@ def from_sklearn(
         check_same_order(what, values, own_names(X))
     given = None if sample_weight is None else sample_weights(sample_weight, len(labels))
     if fit_params:
-        if any(name.rpartition("__")[2] == "sample_weight" for name in fit_params):
+        names = [str(name) for name in fit_params]
+        if any(name.rpartition("__")[2] == "sample_weight" for name in names):
             raise InvalidInput("Expected sample_weight= for weights. Got them in fit_params.")
-        told = f"Known by its predictions alone: its fit was given {', '.join(fit_params)}."
+        told = f"Known by its predictions alone: its fit was given {', '.join(names)}."
         notes, refitted = (*notes, told), {**refitted, "fit_params": fit_params}
     scored = outliers(inner, X, labels, given, notes=notes, **refitted)
     if scored is not None:
