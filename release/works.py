@@ -154,7 +154,10 @@ def command() -> float:
         asked = ["explain", "train.csv", "--target", "y", "--row", "3", "--json"]
         call = [sys.executable, "-m", "whence", *asked]
         done = subprocess.run(call, cwd=folder, capture_output=True, text=True, check=True)
+        call[-1:] = ["-k", "two"]
+        wrong = subprocess.run(call, cwd=folder, capture_output=True, text=True, check=False)
     assert json.loads(done.stdout)["scores"]
+    assert "Expected -k to be a whole number from 1. Got 'two'." in wrong.stderr, wrong.stderr
     return 0.0
 
 

@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 
 from whence.cli import main
 from whence.errors import InvalidInput
-from whence.sources import files, tables
+from whence.sources import tables, unpacking
 from whence.sources.entry import located
 
 _SCRIPT = Path(__file__).parent.parent / "src/whence/pages/templates/csv.js"
@@ -80,7 +80,7 @@ def test_a_parquet_file_that_unpacks_to_too_much_is_refused_before_it_is_read(
     path = tmp_path / "bomb.parquet"
     pd.DataFrame({"a": [0.0] * 200_000, "y": [0, 1] * 100_000}).to_parquet(path)
     assert path.stat().st_size < 100_000
-    monkeypatch.setattr(files, "_LARGEST", 100_000)
+    monkeypatch.setattr(unpacking, "_LARGEST", 100_000)
     monkeypatch.setattr(pd, "read_parquet", lambda _: pytest.fail("it was read"))
     with pytest.raises(InvalidInput, match="unpacks to"):
         tables.read_table(path, "y")
@@ -97,7 +97,7 @@ def test_a_packed_table_that_unpacks_to_too_much_is_refused(
     else:
         path.write_bytes(gzip.compress(content))
     assert path.stat().st_size < 10_000
-    monkeypatch.setattr(files, "_LARGEST", 100_000)
+    monkeypatch.setattr(unpacking, "_LARGEST", 100_000)
     monkeypatch.setattr(pd, "read_csv", lambda *_, **__: pytest.fail("it was read"))
     with pytest.raises(InvalidInput, match="unpacks to"):
         tables.read_table(path, "y")

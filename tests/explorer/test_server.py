@@ -39,7 +39,8 @@ def asked(url: str, body: Any = None, **headers: str) -> tuple[int, str]:
         with urllib.request.urlopen(request) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+        with error:
+            return error.code, error.read().decode()
 
 
 def test_every_route_wants_the_token(shared: str) -> None:

@@ -6,6 +6,7 @@ annotations, and what came from the command line itself.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -75,7 +76,9 @@ def _value(name: str, takes: tuple[str, tuple[str, ...]], typed: str | None) -> 
 
 def _takes(context: Any, name: str) -> tuple[str, tuple[str, ...]]:
     """Return what an option takes, in words, and its choices where they are few."""
-    hint = get_type_hints(context.command.callback, include_extras=True)[name]
+    # Typer wraps a command; from Python 3.14 on a wrapper has no annotations of its own.
+    command = inspect.unwrap(context.command.callback)
+    hint = get_type_hints(command, include_extras=True)[name]
     kind, *rest = get_args(hint)
     parts = [kind, *(part for each in get_args(kind) for part in (each, *get_args(each)))]
     choices = [
