@@ -25,12 +25,14 @@ import tempfile
 import threading
 import time
 import traceback
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 os.environ["OMP_NUM_THREADS"] = "1"  # a process with threads of OpenMP cannot be forked
 
@@ -48,7 +50,7 @@ from whence import workers
 from whence.errors import InvalidInput, NotWritten
 from whence.evaluation import retraining_ensemble
 from whence.pages import write
-from whence.storage import clear_leftovers, write_arrays
+from whence.storage import clear_leftovers, read_arrays, write_arrays
 
 START, END = "<!-- make crash -->", "<!-- end -->"
 START_INDEX = "<!-- make crash-index -->"
@@ -89,6 +91,58 @@ def metagradient(folder: Path) -> None:
         clear_leftovers(folder / "run")
         write_arrays(folder / "run" / "scores.npz", "crash", values=scores.values)
     clear_leftovers(folder / "run")
+
+
+def recorded(folder: Path) -> None:
+    """As `Trainer` does: the callback at each step, then a checkpoint of its own, as of step 3."""
+    from transformers import TrainerState
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    x, y = torch.randn(21, 4, generator=torch.Generator().manual_seed(1)), torch.arange(21) % 3
+    state, kept = TrainerState(max_steps=10), folder / "resumed.npz"
+    clear_leftovers(folder)
+    if kept.exists():
+        arrays = {name: torch.from_numpy(a) for name, a in read_arrays(kept, "crash").items()}
+        for p in model.parameters():
+            p.grad = torch.zeros_like(p)
+        optimizer.step()  # makes its state, which the next lines replace
+        for at, p in enumerate(model.parameters()):
+            p.data.copy_(arrays[f"{at}.param"])
+            for name, value in optimizer.state[p].items():
+                value.copy_(arrays[f"{at}.{name}"])
+        state.global_step = int(arrays["step"])
+    if state.global_step == state.max_steps:
+        return
+    callback = whence.trainer_callback(folder / "recorded", every=3)
+    with patch("uuid.uuid4", lambda: uuid.UUID(int=0)):  # a training is named at random
+        callback.on_train_begin(None, state, None, model=model, optimizer=optimizer)
+    while state.global_step < state.max_steps:
+        time.sleep(0.003)
+        callback.on_step_begin(None, state, None, model=model, optimizer=optimizer)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        state.global_step += 1
+        callback.on_step_end(None, state, None, model=model, optimizer=optimizer)
+        if state.global_step % 3 == 0 or state.global_step == state.max_steps:
+            found = {"step": np.asarray(state.global_step)}
+            for at, p in enumerate(model.parameters()):
+                found[f"{at}.param"] = p.detach().numpy()
+                found |= {f"{at}.{name}": v.numpy() for name, v in optimizer.state[p].items()}
+            write_arrays(kept, "crash", **found)
+
+
+def saved_curvature(folder: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+    x, y = torch.randn(21, 4, generator=torch.Generator().manual_seed(3)), torch.arange(21) % 3
+    objective = whence.from_torch(model, whence.CrossEntropy(), (x, y))
+    for name, solver in {"ekfac": whence.EKFAC(), "kfac": whence.KFAC()}.items():
+        time.sleep(0.01)
+        saved = whence.SavedCurvature(folder / f"{name}.safetensors", solver)
+        whence.influence(objective, (x[:1], y[:1]), solver=saved)
 
 
 def audited() -> tuple[Any, tuple[Tensor, Tensor]]:
@@ -148,6 +202,8 @@ WORKS: tuple[Callable[[Path], None], ...] = (
     ensemble,
     training,
     metagradient,
+    recorded,
+    saved_curvature,
     attack,
     page,
     experiment,
@@ -373,8 +429,10 @@ class Point:
             self.complain("other final bytes")
         if leftovers(self.folder):
             self.complain("a temporary file is left")
-        # A page is written anew; a metagradient is lost where it was finished and not yet saved.
-        most = {"page": 3, "metagradient": self.normal.renamed}.get(self.work.__name__, 0)
+        # A page is written anew; a metagradient is lost where it was finished and not yet saved;
+        # a recorded training that stopped before its own checkpoint repeats the steps before it.
+        again = {"page": 3, "metagradient": self.normal.renamed, "recorded": 2}
+        most = again.get(self.work.__name__, 0)
         if counted and renamed + counts()[1] > self.normal.renamed + most:
             self.complain(f"{renamed} files written, {counts()[1]} again")
 
@@ -508,9 +566,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=600, help="stop earlier after these")
     parser.add_argument("--index", action="store_true", help="kill the index alone, nothing else")
+    parser.add_argument("--only", nargs="+", help="names of what is stopped, nothing else")
     parser.add_argument("--page", type=Path, help="put the counts into this page")
     options = parser.parse_args()
     works = [work for work in WORKS if not options.index or "index" in work.__name__]
+    works = [work for work in works if work.__name__ in (options.only or work.__name__)]
     if "WHENCE_MOUNTS" not in os.environ and not options.index and (before := mounting()):
         os.execvp(before[0], [*before, sys.executable, "-m", "tests.crash", *sys.argv[1:]])
     faults = {

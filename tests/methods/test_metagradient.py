@@ -5,6 +5,7 @@ That a killed one goes on, with the same bytes, is shown by `python -m tests.cra
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,23 @@ def test_does_not_depend_on_what_is_kept_or_done_together(tmp_path: Path) -> Non
         for together in (1, 2, 64):
             found = metagradient(run, queries(), together=together).values
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13)
+    assert list((tmp_path / "reverse").iterdir()) == []
+
+
+def test_an_answer_outlives_a_file_that_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train(mlp(), CrossEntropy(), data(), recipe(), directory=tmp_path)
+
+    def refused(path: Path, missing_ok: bool = False) -> None:
+        if path.parent.name == "reverse" and path.suffix == ".npz":
+            raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refused)
+        found = metagradient(run, queries()).values
+    assert len(list((tmp_path / "reverse").iterdir())) > 0
+    np.testing.assert_array_equal(metagradient(run, queries()).values, found)
     assert list((tmp_path / "reverse").iterdir()) == []
 
 

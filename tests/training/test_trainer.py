@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
 import whence
 from tests.damage import assert_noticed
-from whence.errors import CorruptFile, InvalidInput, UnsupportedModel
+from whence.errors import CorruptFile, InvalidInput, NotWritten, UnsupportedModel
 from whence.network.objective import ModuleObjective
 from whence.training.scaling import scaling_of, second_moment
 from whence.training.trainer import Recorder, StepCount
@@ -211,6 +212,19 @@ def test_what_a_killed_training_half_wrote_is_removed(tmp_path: Path) -> None:
         Recorder(tmp_path, None).on_train_begin(StepCount(0, 4), torch.nn.Linear(2, 1), [])
         assert [path.name for path in (tmp_path / "states").iterdir()] == []
         (tmp_path / "states" / ".whence-0123.tmp").write_bytes(b"half")
+
+
+def test_checkpoints_that_cannot_be_removed_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(tmp_path, range(4), every=2)
+
+    def refused(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    with pytest.raises(NotWritten, match=r"00000002.npz.*Read-only file system"):
+        record(tmp_path, range(4), every=2)
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "trainer_state.json", "model.safetensors"])

@@ -2,6 +2,7 @@ r"""The backward pass through a training run: from ∂m/∂θ_T to d m/d wᵢ.""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -60,7 +61,8 @@ def weight_gradients(run: Run, cotangents: Tensor, bar: Bar | None = None) -> Te
             "or, for Adam, with eps_root > 0; metasmoothness tells beforehand."
         )
     if progress is not None:
-        progress.path.unlink(missing_ok=True)
+        with suppress(OSError):  # the answer is there; the next call finds the file, and removes it
+            progress.path.unlink(missing_ok=True)
     return of_weights
 
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.storage import make_folder, read_manifest, write_arrays, write_manifest
+from whence.storage.files import explained
 from whence.training.scaling import scaling_of
 
 KIND = "training recorded by a callback"
@@ -141,7 +142,8 @@ class Recorder:
             )
         for state in (self.root / "states").glob("*.npz"):
             if int(state.stem) > steps.done:  # of a training before, or of steps that come again
-                state.unlink()
+                with explained(state):
+                    state.unlink(missing_ok=True)
         self.training = (
             found["training"] if steps.done and "training" in found else uuid.uuid4().hex
         )
