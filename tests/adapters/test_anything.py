@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -605,3 +606,22 @@ def test_a_pipeline_that_samples_rows_is_fitted_again_by_its_own_library(last: A
     weights[3] = 0
     shares = model.refit(weights).outputs(model.train).exp()
     np.testing.assert_allclose(shares, again.predict_proba(X).clip(0.5 / len(y)), rtol=1e-9)
+
+
+@pytest.mark.parametrize("searched", [False, True])
+def test_ctrl_c_that_the_library_makes_a_warning_of_ends_the_call(
+    searched: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = load_wine(return_X_y=True)
+    model = MLPClassifier((3,), max_iter=3, random_state=0)
+    asked = GridSearchCV(model, {"alpha": [0.1, 1.0]}, cv=2) if searched else model
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trained = whence.from_sklearn(asked.fit(X, y), X, y)
+
+    def pressed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sklearn.neural_network._multilayer_perceptron.gen_batches", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        whence.LeaveOneOut().fit(trained).scores((X[:2], y[:2]), indices=[3, 4])

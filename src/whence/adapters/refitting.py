@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
@@ -24,6 +24,8 @@ from whence.preprocessing.folds import keep_folds
 from whence.rows import take
 from whence.workers import threads_for
 
+# What scikit-learn's perceptrons make of Ctrl-C, to return weights that are not a fit's.
+_INTERRUPTED = "Training interrupted by user."
 _SEED = 0  # in place of no number, which would make two refits differ
 SEEDED = (
     "The model was fitted without a seed (a number as random_state): refits draw with "
@@ -66,6 +68,7 @@ class Refitting:
 
         Raises:
             InvalidInput: If the estimator cannot be fitted on those rows.
+            KeyboardInterrupt: If that came, also where the library went on.
             UnsupportedModel: If it takes no sample weights and the rows that stay differ in weight.
         """
         where = staying(weights, self.idle)
@@ -82,10 +85,12 @@ class Refitting:
                 template = self._held(template, where)
                 fitted = template.fit(rows, labels, **given)
             except Exception as error:
+                _check_not_interrupted(caught)
                 raise InvalidInput(
                     f"Expected {type(self.template).__name__} to fit on {len(where)} of "
                     f"{len(weights)} training rows. Got: {error}"
                 ) from error
+        _check_not_interrupted(caught)
         converged = True
         for warning in caught:
             if issubclass(warning.category, ConvergenceWarning):
@@ -149,6 +154,12 @@ def weight_parameter(estimator: Any) -> str | None:
     passed_on = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     taken = passed_on or "sample_weight" in parameters
     return argument(estimator, "sample_weight") if taken else None
+
+
+def _check_not_interrupted(caught: Sequence[warnings.WarningMessage]) -> None:
+    """Raise the KeyboardInterrupt that a library made a warning of."""
+    if any(str(warning.message) == _INTERRUPTED for warning in caught):
+        raise KeyboardInterrupt
 
 
 def template_of(estimator: Any, n: int) -> tuple[Any, tuple[str, ...]]:
