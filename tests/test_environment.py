@@ -145,15 +145,31 @@ _LONG: dict[str, str] = {
     "evaluation": "whence.evaluate(calls.linear(), data, subsets=10**5)",
     "attack": "whence.attacks.attack(calls.frozen()[0], (calls.frozen()[1][:1], data[1][:1]), "
     "steps=10**6)",
+    "leave-one-out": "whence.leave_one_out(perceptron, range(2000), many[:2])",
+    "leave-one-out of a linear model": "whence.leave_one_out(linear, range(60000), few)",
+    "removal curve": "whence.removal_curve(trees, few, fractions=np.linspace(0.1, 0.9, 600))",
+    "retrainings of boosted trees": "whence.Boosting(ensemble=10**4).fit(trees).scores(few)",
+    "label errors": "whence.find_label_errors(trees, method=whence.Retrained(fits=10**5))",
+    "flip set": "whence.flip_set(perceptron, one, method=whence.LeaveOneOut())",
+    "index": "whence.Index.build(spread, FOLDER / 'built', shard_rows=2)",
+    "index in two processes": "whence.Index.build(spread, FOLDER / 'two', shard_rows=2, workers=2)",
+    "index query": "[asked.query(data) for _ in range(10**6)]",
+    "stability": "whence.stability(run, data, seeds=range(10**5))",
+    "report": "whence.report(linear, many, FOLDER / 'page.html')",
 }
 _ELSEWHERE = """
-import os, signal, sys
+import functools, multiprocessing, os, signal, sys, tempfile
+from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)
 import numpy as np
 import torch
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
 from tests.fuzz import calls
 import whence
 
+print = functools.partial(print, flush=True)
 x, y = calls.rows()
 data = torch.as_tensor(x), torch.as_tensor(y)
 calls.linear(), calls.frozen()
@@ -161,30 +177,45 @@ expected = whence.influence(calls.network(), data, solver=whence.EKFAC()).values
 if os.fork() == 0:
     found = whence.influence(calls.network(), data, solver=whence.EKFAC()).values
     os._exit(0 if np.array_equal(found, expected) else 1)
-print("forked", os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+print("forked", os.waitstatus_to_exitcode(os.wait()[1]))
+rows = np.random.default_rng(0).normal(size=(60_000, 8))
+labels = (rows[:, 0] + rows[:, 1] * rows[:, 2] > 0).astype(int)
+many, few, one = ((rows[:k], labels[:k]) for k in (2000, 8, 1))
+linear = whence.from_sklearn(LogisticRegression().fit(rows, labels), rows, labels)
+perceptron = MLPClassifier((30,), max_iter=20, random_state=0).fit(*many)
+perceptron = whence.from_sklearn(perceptron, *many)
+trees = whence.from_sklearn(HistGradientBoostingClassifier(max_iter=10).fit(*many), *many)
+narrow = torch.nn.Linear(8, 2).double()
+spread = whence.from_torch(narrow, whence.CrossEntropy(), (torch.as_tensor(rows), labels))
+asked, run = calls.index(), calls.run()
+FOLDER = Path(tempfile.mkdtemp())
 for name, call in CALLS.items():
-    print("ready", flush=True)
+    print("ready")
     try:
         eval(call)
-        print(name, "ended by itself", flush=True)
+        print(name, "ended by itself")
     except KeyboardInterrupt:
-        print(name, "stopped", flush=True)
+        print(name, "stopped", *FOLDER.rglob(".whence-*"), *multiprocessing.active_children())
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_fork_gets_the_same_and_ctrl_c_ends_every_long_call() -> None:
+def test_a_fork_gets_the_same_and_ctrl_c_ends_every_long_call(tmp_path: Path) -> None:
     root = Path(__file__).parent.parent
     paths = os.pathsep.join([str(root / "src"), str(root)])
     environment = {**os.environ, "PYTHONPATH": paths, "PYTHONWARNINGS": "ignore"}
-    with subprocess.Popen(
-        [sys.executable, "-c", f"CALLS = {_LONG!r}\n{_ELSEWHERE}"],
-        cwd=root,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
+    said_beside = tmp_path / "stderr"
+    with (
+        said_beside.open("w") as stderr,
+        subprocess.Popen(
+            [sys.executable, "-c", f"CALLS = {_LONG!r}\n{_ELSEWHERE}"],
+            cwd=root,
+            env={**environment, "TMPDIR": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        ) as process,
+    ):
         assert process.stdout is not None
         late = threading.Timer(200, process.kill)
         late.start()
@@ -200,5 +231,6 @@ def test_a_fork_gets_the_same_and_ctrl_c_ends_every_long_call() -> None:
             stopped = {"stopped", "ended by itself"} if name == "attack" else {"stopped"}
             said = process.stdout.readline()
             again.cancel()
-            assert said in {f"{name} {end}\n" for end in stopped}
+            assert said in {f"{name} {end}\n" for end in stopped}, said_beside.read_text()
         late.cancel()
+    assert "Traceback" not in said_beside.read_text()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -104,6 +108,57 @@ def test_dead_worker_is_named_with_its_usual_causes() -> None:
     """A process that dies says nothing itself, so the message must."""
     with pytest.raises(BrokenProcessPool, match="memory.*__main__"):
         list(map_shards(vanish, [1], workers=2))
+
+
+_INTERRUPTED = """
+import signal, sys
+from tests.test_workers import slept
+from whence.workers import map_shards
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        list(map_shards(slept, [sys.argv[1], sys.argv[1]] * 3, workers=2))
+    except KeyboardInterrupt:
+        print("stopped", flush=True)
+"""
+
+
+def slept(folder: str) -> None:
+    path = Path(folder) / str(os.getpid())
+    path.touch()
+    try:
+        time.sleep(600)
+    finally:
+        path.unlink()
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="this system has no groups of processes")
+@pytest.mark.parametrize("everywhere", [True, False], ids=["a terminal's", "of one process"])
+def test_ctrl_c_ends_all_processes_without_a_word(everywhere: bool, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(_INTERRUPTED)
+    items = tmp_path / "items"
+    items.mkdir()
+    root = Path(__file__).parent.parent
+    paths = os.pathsep.join([str(root / "src"), str(root)])
+    with subprocess.Popen(
+        [sys.executable, script, items],
+        env={**os.environ, "PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        late = threading.Timer(200, os.killpg, [process.pid, signal.SIGKILL])
+        late.start()
+        while len(list(items.iterdir())) < 2 and process.poll() is None:
+            time.sleep(0.05)
+        (os.killpg if everywhere else os.kill)(process.pid, signal.SIGINT)
+        assert process.stdout is not None
+        assert process.stdout.read() == "stopped\n"  # its workers hold this open until they end
+        late.cancel()
+    assert list(items.iterdir()) == []
 
 
 def test_no_items_no_results() -> None:

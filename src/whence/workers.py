@@ -10,8 +10,10 @@ from __future__ import annotations
 import importlib
 import os
 import pickle
+import signal
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -21,6 +23,7 @@ from contextvars import copy_context
 from functools import lru_cache
 from itertools import islice
 from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from typing import Any, Literal, TypeVar, get_args
 
@@ -53,7 +56,8 @@ def map_shards(
     Results do not depend on the number of workers, as far as torch's do not on that of threads.
 
     At most two items per worker are under way, so `items` may be a long generator. The first
-    exception that `function` raises is raised here, and items not yet begun are dropped.
+    exception that `function` raises is raised here, and items not yet begun are dropped. Ctrl-C
+    drops those under way, too: processes end within a second.
 
     Args:
         function: Called once per item. With several workers it, the items and the results are
@@ -204,11 +208,13 @@ def _pickled(function: Callable[..., Any]) -> bytes:
 def _over_processes(payload: bytes, items: Iterable[Item], workers: int) -> Iterator[Any]:
     """Yield results in order from a pool of fresh processes."""
     threads = max(1, torch.get_num_threads() // workers)
+    context = _fresh()
+    until, stop = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(
         workers,
-        mp_context=_fresh(),
+        mp_context=context,
         initializer=_start,
-        initargs=(payload, threads, _settings(), dict(os.environ)),
+        initargs=(payload, threads, _settings(), dict(os.environ), until),
     )
     try:
         yield from _in_order(
@@ -220,8 +226,13 @@ def _over_processes(payload: bytes, items: Iterable[Item], workers: int) -> Iter
             "fewer workers), or it could not import the function's module or the main script "
             '(put the script\'s own steps under `if __name__ == "__main__":`).'
         ) from error
+    except (KeyboardInterrupt, GeneratorExit):
+        stop.close()  # workers do not end what they are at
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+        stop.close()
+        until.close()
 
 
 def _fresh() -> BaseContext:
@@ -296,32 +307,56 @@ _function: Callable[[Any], Any] | None = None
 
 
 def _start(
-    payload: bytes, threads: int, settings: tuple[torch.dtype, int], environment: dict[str, str]
+    payload: bytes,
+    threads: int,
+    settings: tuple[torch.dtype, int],
+    environment: dict[str, str],
+    until: Connection,
 ) -> None:
     """Initialize a worker process: its environment, its share of threads and its function."""
     global _function
+    # A terminal sends Ctrl-C to all of its processes: the one that started this tells when to end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
     os.environ.clear()  # the server of a fork has the environment of its own start
     os.environ.update(environment)
     torch.set_num_threads(threads)
     _adopt(settings)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(until,), daemon=True).start()
     _function = pickle.loads(payload)
     # After unpickling, which has imported the libraries that the function uses.
     threadpool_limits(threads)
 
 
-def _end_with_parent() -> None:
-    """End this process when its parent does, however that ended: a killed parent cannot ask."""
+def _end_with_parent(until: Connection) -> None:
+    """End this process when its parent does, however that ended, or closes a connection.
+
+    Of a parent that lives, an item under way has half a second to remove what it half wrote.
+    """
     parent = parent_process()
     if parent is not None:
-        parent.join()
+        if parent.sentinel not in wait([parent.sentinel, until]):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.5)
         os._exit(1)
+
+
+class _Left(SystemExit):
+    """This process was told to end."""
+
+
+def _leave(*_: object) -> None:
+    """End this process by way of what is to be cleared up."""
+    raise _Left(1)
 
 
 def _call(item: Any) -> Any:
     """Apply the function of this worker process."""
     assert _function is not None
-    return _function(item)
+    try:
+        return _function(item)
+    except _Left:  # which the pool would pass on, and begin the next item
+        os._exit(1)
 
 
 def _apply(
