@@ -53,6 +53,7 @@ _TESTS = {  # of each package, beside the doctests of the file
     ),
     "applications": (
         "tests/applications",
+        "tests/methods/test_stopped_fits.py",
         "tests/pages/test_numbers.py",
         "tests/test_result.py",
         "tests/test_uses.py",

@@ -12,6 +12,7 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
 from sklearn.svm import SVC
@@ -257,6 +258,15 @@ def test_none_within_the_limit_is_said() -> None:
     assert len(found.positions) == 0
     assert found.lead_after > 0
     assert "no set found" in str(found)
+
+
+def test_nothing_is_removed_where_a_class_would_be_gone() -> None:
+    x, y = np.array([[0.0], [2.0], [3.0]]), np.array([0, 1, 1])
+    model = KNeighborsClassifier(1).fit(x, y)
+    found = whence.flip_set(whence.from_sklearn(model, x, y), (x[:1], y[:1]))
+    assert (found.found, found.tried, len(found.positions)) == (False, 0, 0)
+    assert found.before == found.after == model.predict(x[:1])[0]
+    assert found.lead_after == found.lead_before
 
 
 def test_refusals() -> None:
