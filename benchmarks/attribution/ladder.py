@@ -95,8 +95,9 @@ def ensemble(it: Explained, trainings: int = 10) -> Values:
     return np.asarray(np.mean(each, axis=0))
 
 
-def through_training(it: Explained, most: int = 50) -> Values:
+def through_training(it: Explained) -> Values:
     """Walk back for the first queries only: each costs about a training."""
+    most = it.case.iterated or 50
     queries: Pair = (it.queries[0][:most], it.queries[1][:most])
     return whence.metagradient(it.run, queries).values
 
