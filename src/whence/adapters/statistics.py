@@ -108,6 +108,15 @@ class DataStatistics(LinearStatistics):
         there = torch.from_numpy(self.fitted.kept.astype(np.float64))
         return self.fitted.weights(kept * there.unsqueeze(1))
 
+    @property
+    def indispensable(self) -> NDArray[np.intp]:
+        """The only rows of a class, where the estimator cannot be fitted with a class less."""
+        fitted = self.fitted
+        several = fitted.classes is not None and len(fitted.classes) > 2
+        if several and not fitted.problem.signs:
+            return np.empty(0, dtype=np.intp)
+        return self._only_of_their_class()
+
     def _only_of_their_class(self) -> NDArray[np.intp]:
         """Return the rows without which a class has none."""
         fitted = self.fitted

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from whence.applications.firmness import firmness
-from whence.applications.shown import shown_by
+from whence.applications.shown import indispensable, shown_by
 from whence.applications.stability import Stability
 from whence.applications.together import Together, together
 from whence.checked import checked
@@ -372,10 +372,13 @@ class Explanation(Result):
         )
 
     def _strongest(self, k: int) -> NDArray[np.intp]:
-        """Return positions of k examples: those shown, other candidates, all others."""
+        """Return positions of k examples: those shown, other candidates, all that may go."""
         shown = sorted((*self.raising, *self.lowering), key=lambda e: -abs(e.effect))
         others = self.shown.largest(len(self.shown.positions)).positions[0]
-        rest = self.scores.largest(min(len(self.scores.positions), k)).positions[0]
+        needed = indispensable(self.trained)
+        most = min(len(self.scores.positions), k + len(needed))
+        rest = self.scores.largest(most).positions[0]
+        rest = rest[~np.isin(rest, needed)]
         order = dict.fromkeys([*(e.position for e in shown), *others.tolist(), *rest.tolist()])
         return np.array(list(order)[:k], dtype=np.intp)
 
@@ -384,17 +387,13 @@ class Explanation(Result):
 
         Where another neighbor takes over the vote, nothing changes: the score tells the side.
         """
-        effects, positions = self.shown.values[0], self.shown.positions
-        first = self.scores.at(positions).values[0]
+        effects, where = self.shown.values[0], self.shown.positions
+        first = self.scores.at(where).values[0]
         side = np.where((effects == 0) & self.trained.instant, first, effects)
         order = np.lexsort((sign * first, sign * effects))
         order = order[sign * side[order] < 0][: self.k]
+        names = self.shown.train_ids[order].tolist()
         return tuple(
-            Effect(
-                id=self.shown.train_ids[i : i + 1].tolist()[0],
-                position=int(positions[i]),
-                effect=float(effects[i]),
-                first=float(first[i]),
-            )
-            for i in order
+            Effect(id=name, position=int(where[i]), effect=float(effects[i]), first=float(first[i]))
+            for name, i in zip(names, order, strict=True)
         )

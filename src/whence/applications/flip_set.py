@@ -17,7 +17,7 @@ from torch import Tensor
 
 from whence.applications.queries import Inputs, encoded
 from whence.applications.retrainings import fewest, is_cheap, keeping_classes
-from whence.applications.shown import refits_preprocessing
+from whence.applications.shown import indispensable, refits_preprocessing
 from whence.arrays import Floats
 from whence.checked import checked
 from whence.errors import InvalidInput
@@ -368,9 +368,11 @@ class _Search:
         scores = fitted.scores_to_rank(self.query, self.lead)
         quantity = measure_of(fitted.loss, self.lead)
         values = np.array(fitted.ranking_values(self.query, quantity, scores.values)[0])
+        needed = indispensable(model)
+        values[needed] = 0  # not to be removed
         finer = self.method.refined() if self.cheap and not refits_preprocessing(model) else None
         if finer is not None:
-            first = np.sort(np.argsort(values, kind="stable")[:_REFINED])
+            first = np.setdiff1d(np.argsort(values, kind="stable")[:_REFINED], needed)
             refined = finer.fit(model).scores(self.query, measure=self.lead, indices=first)
             values[first] = refined.values[0]
         return values

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whence.applications.queries import Inputs, encoded
-from whence.applications.shown import CANDIDATES, candidates
+from whence.applications.shown import CANDIDATES, candidates, removable
 from whence.checked import checked
 from whence.errors import InvalidInput
 from whence.linalg.solver import Solver
@@ -129,7 +129,8 @@ def report(
     for where in (np.unique(found.positions), shown.positions):
         if refined is not None and _affordable(trained, len(where)):
             fitted, hint = refined.fit(trained), ""
-            shown = fitted.scores(examples, measure=quantity, indices=where)
+            there = removable(trained, where)
+            shown = fitted.scores(examples, measure=quantity, indices=there)
             break
     else:
         warn_of(trained, shown.diagnostics)

@@ -8,6 +8,7 @@ from functools import singledispatch
 import numpy as np
 from numpy.typing import NDArray
 
+from whence.errors import InvalidInput, warn_user
 from whence.methods.attribution import Attribution
 from whence.methods.contrast import Contrast
 from whence.methods.leave_one_out import LeaveOneOut
@@ -54,6 +55,7 @@ def shown_of(
     fitted: Attribution = showing.fit(trained)
     each = 1 if refits_preprocessing(trained) else CANDIDATES
     where = np.unique(candidates(method.fit(trained), scores, query, measure, k * each))
+    where = where if showing is method else removable(trained, where)
     found = (
         scores.at(where)
         if showing is method
@@ -73,6 +75,40 @@ def shown_by(method: Method, trained: Trained) -> Method:
     """
     refined = method.refined() if trained.convex else None
     return refined or (_removing(method) if trained.instant else method)
+
+
+def removable(trained: Trained, where: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return those training examples without which the model can be fitted, and warn of others.
+
+    Args:
+        trained: The model.
+        where: Positions of the examples.
+
+    Raises:
+        InvalidInput: If it cannot be fitted without any of them.
+    """
+    needed = np.intersect1d(where, indispensable(trained))
+    if len(needed) == len(where):
+        raise InvalidInput(
+            "Expected training examples without which the model can be fitted. Got "
+            f"{len(trained.train)}, each the only one of its class."
+        )
+    for name in trained.train.ids[needed].tolist():
+        warn_user(
+            f"The effect of {name} is not shown: it is the only training example of its class, and "
+            "the model cannot be fitted without it."
+        )
+    return np.setdiff1d(where, needed)
+
+
+def indispensable(trained: Trained) -> NDArray[np.intp]:
+    """Return the positions of the training examples without which a model cannot be fitted.
+
+    Args:
+        trained: The model.
+    """
+    statistics = getattr(trained, "statistics", None)
+    return np.empty(0, dtype=np.intp) if statistics is None else statistics.indispensable
 
 
 @singledispatch

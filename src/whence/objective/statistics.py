@@ -77,6 +77,11 @@ class Statistics(ABC, Generic[Own, OwnExamples]):
         """Whether the objective is the fit itself, without a class that lost its last example."""
         return False
 
+    @property
+    def indispensable(self) -> NDArray[np.intp]:
+        """Positions of the training examples without which there is no fit."""
+        return np.empty(0, dtype=np.intp)
+
     @abstractmethod
     def only_weights(self, where: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Return for which training examples a removal changes nothing but weights.
