@@ -233,4 +233,6 @@ def test_a_fork_gets_the_same_and_ctrl_c_ends_every_long_call(tmp_path: Path) ->
             again.cancel()
             assert said in {f"{name} {end}\n" for end in stopped}, said_beside.read_text()
         late.cancel()
-    assert "Traceback" not in said_beside.read_text()
+    # Python's server of processes has one of its own where it is stopped before a worker is made.
+    tracebacks = said_beside.read_text().split("Traceback ")[1:]
+    assert not [each for each in tracebacks if "multiprocessing/forkserver.py" not in each]

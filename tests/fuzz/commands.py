@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from tests.fuzz.calls import FOLDER, index, rows
 from tests.fuzz.steps import Broken
 from whence.cli import app, main
+from whence.errors import NotConvergedWarning
 
 TABLE, ENTRY = "train.csv", "asked_by_fuzz:make"
 _ONE = ("--target", "y", "--row", "3")
@@ -139,6 +140,7 @@ def ended(arguments: list[str], statuses: tuple[int, ...] = (0, 1, 2, 130)) -> N
         stack.enter_context(patch.object(sys, "argv", ["whence", *arguments]))
         stack.enter_context(patch("whence.explorer.explore.print", create=True, side_effect=_stop))
         stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("default", NotConvergedWarning)  # which is printed as a note
         before = Path.cwd()
         stack.callback(os.chdir, before)
         os.chdir(files())
