@@ -181,7 +181,7 @@ def test_no_thread_reads_on_after_a_walk(tmp_path: Path, monkeypatch: Any) -> No
     walk = scan.products(tmp_path, manifest, queries())
     next(walk)
     assert threading.active_count() == before + 1
-    walk.close()  # type: ignore[attr-defined]
+    walk.close()
     assert threading.active_count() == before
     (tmp_path / manifest.shards[3].name).unlink()
     with pytest.raises(CorruptFile):

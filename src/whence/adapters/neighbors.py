@@ -68,14 +68,12 @@ class Neighbors(Answered):
         orders: The nearest rows of examples that were asked about lately, shared by refits.
         transform: The fitted transformers before it, or `None`.
         points: The training rows as they give them.
-        labels: The targets as the user states them, for fits of the transformers.
     """
 
     values: Floats
     orders: Recent[Order]
     transform: Pipeline | None
     points: Any
-    labels: NDArray[Any]
 
     @property
     def instant(self) -> bool:
@@ -135,7 +133,8 @@ class Neighbors(Answered):
         if self.transform is None or not follows_data(self.transform):
             return replace(self, weights=weights)
         there = np.flatnonzero(weights.numpy())
-        transform, _ = fit_again(self.transform, self.train.inputs, self.labels, where=there)
+        labels = self.answer.labels_of(self.train.targets)
+        transform, _ = fit_again(self.transform, self.train.inputs, labels, where=there)
         points = transform.transform(self.train.inputs)
         return replace(
             self, weights=weights, transform=transform, points=points, orders=Recent(_BYTES)
@@ -270,7 +269,6 @@ def neighbors(
         orders=Recent(_BYTES),
         transform=transform,
         points=points,
-        labels=labels,
         names=names,
         notes=tuple(note for note in notes if note),
         reader=neighbors,

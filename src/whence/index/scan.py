@@ -10,7 +10,7 @@ threads nor the processor changes what is found.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial, reduce
@@ -102,7 +102,9 @@ def _scaled(
     return torch.from_numpy(np.ldexp(queries, -exponents)), exponents[:, 0]
 
 
-def products(folder: Path, manifest: Manifest, queries: Tensor) -> Iterator[tuple[int, Tensor]]:
+def products(
+    folder: Path, manifest: Manifest, queries: Tensor
+) -> Generator[tuple[int, Tensor], None, None]:
     """Yield the scores of consecutive rows, [q, t], with the position of the first of them.
 
     Args:

@@ -314,16 +314,15 @@ def _one_by_one(
     """Yield the changes [q, 1] of removals, each a fit of its own; the full fit is repeated too."""
     if not len(where):
         return
-    answers = _answers(trained, queries, where)
+    answers = _answers(trained, queries, [where[:0], *_each(where)])
     before = measure(next(answers), queries.targets)
     for outputs in answers:
         yield (measure(outputs, queries.targets) - before).unsqueeze(1)
 
 
 @singledispatch
-def _answers(trained: Trained, queries: Examples, where: Positions) -> Iterator[Tensor]:
-    """Yield the outputs of queries after a refit to all examples, then without each."""
-    sets = [where[:0], *_each(where)]
+def _answers(trained: Trained, queries: Examples, sets: Sequence[Positions]) -> Iterator[Tensor]:
+    """Yield the outputs of queries after refits without each of several sets of examples."""
     return (fitted.outputs(queries) for fitted in refits_without(trained, sets))
 
 

@@ -245,27 +245,30 @@ def _answered(
     statistics = objective.statistics
     if statistics is None or not follows_pieces(objective, order):
         return None
-    if statistics.answers(objective, objective.weights, queries) is None:
+    own = statistics.answers(objective, objective.weights, queries)
+    if own is None:
         return None
-    found = (measure(outputs, queries.targets) for outputs in answers(objective, queries, where))
-    before = next(found)
-    effects = [after - before for after in progress(found, desc="removals", total=len(where))]
-    return torch.stack(effects, 1)
+    before = measure(own, queries.targets)
+    found = answers(objective, queries, np.split(where, len(where)))
+    rest = progress(found, desc="removals", total=len(where))
+    return torch.stack([measure(outputs, queries.targets) - before for outputs in rest], 1)
 
 
-def answers(objective: Objective, queries: Examples, where: NDArray[np.intp]) -> Iterator[Tensor]:
-    """Yield the outputs of queries at the minimum for all examples, then for all but one.
+def answers(
+    objective: Objective, queries: Examples, sets: Sequence[NDArray[np.intp]]
+) -> Iterator[Tensor]:
+    """Yield the outputs of queries at the minimum without each of several sets of examples.
 
     Args:
         objective: R at θ̂.
         queries: The q queries.
-        where: Positions of the k removed examples.
+        sets: Positions of the removed examples, of each set.
 
     Yields:
-        Outputs, [q, c], k + 1 times; a refit's where they are not had without its objective.
+        Outputs, [q, c]; a refit's where they are not had without its objective.
     """
     statistics = objective.statistics
-    for gone in (where[:0], *np.split(where, len(where))):
+    for gone in sets:
         weights = weights_without(objective.weights, gone)
         found = None if statistics is None else statistics.answers(objective, weights, queries)
         yield objective.refit(weights).outputs(queries) if found is None else found
